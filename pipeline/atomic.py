@@ -1,0 +1,67 @@
+"""Outputs appear whole or not at all, and are replaced, never written in place.
+
+DVC's cache is hard-linked into the workspace: writing into a linked file would change the cache.
+"""
+
+import csv
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+ABANDONED_SECONDS = 24 * 3600  # a staging folder this old belongs to a process that was killed
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a temporary sibling of `path` to create; it takes the place of `path` on success.
+
+    The sibling does not exist yet: make it a file or a folder. On failure it is removed, and
+    whatever stood at `path` stays.
+    """
+    path = path.absolute()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _remove_abandoned(path)
+    # Beside its destination, because a rename does not cross file systems.
+    staging = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    try:
+        yield staging / path.name
+        _swap(staging / path.name, path)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def _swap(new: Path, old: Path) -> None:
+    if old.is_dir() and not old.is_symlink():
+        old.rename(new.with_name(".replaced"))  # a rename cannot replace a folder with files
+    os.replace(new, old)
+
+
+def _remove_abandoned(path: Path) -> None:
+    for staging in path.parent.glob(f".{path.name}.*"):
+        with suppress(FileNotFoundError):
+            if time.time() - staging.stat().st_mtime > ABANDONED_SECONDS:
+                shutil.rmtree(staging, ignore_errors=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` as UTF-8, with its line ends as they are."""
+    with replacing(path) as staged:
+        staged.write_bytes(text.encode())
+
+
+def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Write a small table that git, people and `dvc plots` can read."""
+    with replacing(path) as staged, staged.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(header)
+        writer.writerows(rows)
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    """The rows of a table that `write_csv` wrote."""
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))

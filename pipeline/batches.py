@@ -1,0 +1,170 @@
+"""What the loop runs over: the suffix's inputs, from the cache or computed on the way."""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor, nn
+
+from pipeline import atomic, model, views
+from pipeline.cut import Tensors
+from pipeline.errors import PipelineError
+from pipeline.frozen import Frozen
+from pipeline.views import EVALUATION
+
+INDEX = "features.json"
+
+
+@dataclass(frozen=True)
+class Examples:
+    """split.csv, in its own order: sorted by id."""
+
+    ids: list[str]
+    labels: Tensor
+    """(N,) int64: positions in `classes`."""
+    splits: list[str]
+    classes: list[str]
+
+    def rows(self, split: str) -> list[int]:
+        return [row for row, name in enumerate(self.splits) if name == split]
+
+
+def read_examples(split_csv: Path) -> Examples:
+    """Who is in which split, and which class is which output."""
+    rows = atomic.read_csv(split_csv)
+    classes = model.classes_of([row["label"] for row in rows])
+    number = {label: position for position, label in enumerate(classes)}
+    labels = torch.tensor([number[row["label"]] for row in rows])
+    return Examples([row["id"] for row in rows], labels, [row["split"] for row in rows], classes)
+
+
+class Index(BaseModel):
+    """features.json: what the features folder holds, or why it holds nothing."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+    stored: bool
+    why: str
+    """In words, for whoever looks."""
+    seed: int
+    views: int
+    """Augmented views per training image."""
+    dtype: Literal["float32", "float16"]
+    shapes: list[list[int]]
+    """Of each tensor that crosses the cut, per image."""
+    prefix: str
+    """Digest of the frozen part, "" where there is none."""
+
+    def view_of(self, epoch: int) -> int:
+        """Which view the images of the training set show in an epoch, counted from 0.
+
+        Cached views take turns; where nothing is frozen every epoch has a new one.
+        """
+        if not self.views:
+            return EVALUATION
+        return epoch % (self.views + 1) if self.prefix else epoch + 1
+
+    def gigabytes(self, images: int, training: int) -> float:
+        """Size of the cache, in 10^9 bytes."""
+        values = (images + self.views * training) * sum(prod(shape) for shape in self.shapes)
+        return values * np.dtype(self.dtype).itemsize / 1e9
+
+
+def array_path(directory: Path, view: int, tensor: int) -> Path:
+    """One file per view and tensor: rows as split.csv has them, of train alone past view 0."""
+    return directory / f"view_{view}.tensor_{tensor}.npy"
+
+
+class Source(Protocol):
+    """Inputs of the suffix, whichever way they come about."""
+
+    def batches(self, order: Sequence[Sequence[int]], view: int) -> Iterator[Tensors]:
+        """For each list of rows of split.csv, tensors (B, ...) on the device."""
+        ...
+
+
+class Cached:
+    """Memory-mapped features."""
+
+    def __init__(self, directory: Path, index: Index, examples: Examples, frozen: Frozen) -> None:
+        self._directory = directory
+        self._tensors = range(len(index.shapes))
+        self._fabric = frozen.fabric
+        self._row_of_train = {row: place for place, row in enumerate(examples.rows("train"))}
+        self._open: dict[int, list[npt.NDArray[Any]]] = {}
+
+    def batches(self, order: Sequence[Sequence[int]], view: int) -> Iterator[Tensors]:
+        arrays = self._arrays(view)
+        for rows in order:
+            places = rows if view == EVALUATION else [self._row_of_train[row] for row in rows]
+            values = [torch.from_numpy(array[places]).float() for array in arrays]
+            yield tuple(self._fabric.to_device(value) for value in values)
+
+    def _arrays(self, view: int) -> list[npt.NDArray[Any]]:
+        if view not in self._open:
+            files = [array_path(self._directory, view, tensor) for tensor in self._tensors]
+            self._open[view] = [np.load(file, mmap_mode="r") for file in files]
+        return self._open[view]
+
+
+class Streamed:
+    """Features computed on the way: when nothing is frozen, or the cache would be too big."""
+
+    def __init__(self, clean: Path, index: Index, examples: Examples, frozen: Frozen) -> None:
+        self._ids = examples.ids
+        self._encoded = views.Stored(clean, examples.ids)
+        self._seed = index.seed
+        self._frozen = frozen.to_device()
+
+    def batches(self, order: Sequence[Sequence[int]], view: int) -> Iterator[Tensors]:
+        seen = views.Views(self._ids, self._encoded, self._frozen.preprocess, view, self._seed)
+        for pixels in views.batches(seen, order, self._frozen.fabric.device):
+            yield self._frozen(pixels)
+
+
+def open_source(features: Path, clean: Path, examples: Examples, frozen: Frozen) -> Source:
+    """The cache where `features` holds one, else the images of `clean` through the frozen part.
+
+    Raises:
+        PipelineError: the cache was computed by another frozen part.
+    """
+    index = read_index(features)
+    if not index.stored:
+        return Streamed(clean, index, examples, frozen)
+    if index.prefix != frozen.digest():
+        raise PipelineError(
+            f"{features} was computed with other weights than the model now has: the file behind "
+            "model.weights has changed, so run `dvc repro --force features`, then `dvc repro`"
+        )
+    return Cached(features, index, examples, frozen)
+
+
+def read_index(features: Path) -> Index:
+    return Index.model_validate_json((features / INDEX).read_bytes())
+
+
+def write_index(features: Path, index: Index) -> None:
+    (features / INDEX).write_text(json.dumps(index.model_dump(), indent=2) + "\n")
+
+
+def chunks(rows: Sequence[int], size: int) -> list[list[int]]:
+    """`rows` in lists of `size`; a lone last one joins its neighbours: BatchNorm needs two."""
+    lists = [list(rows[start : start + size]) for start in range(0, len(rows), size)]
+    if len(lists) > 1 and len(lists[-1]) == 1:
+        lists[-2] += lists.pop()
+    return lists
+
+
+@torch.no_grad()
+def logits(suffix: nn.Module, source: Source, rows: Sequence[int], size: int) -> Tensor:
+    """The evaluation view's scores, float32 (len(rows), classes) on the CPU."""
+    suffix.eval()
+    parts = [suffix(*inputs) for inputs in source.batches(chunks(rows, size), EVALUATION)]
+    return torch.cat(parts).float().cpu()

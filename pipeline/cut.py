@@ -1,0 +1,131 @@
+"""Cut a network in two where training begins: a frozen prefix and a trainable suffix.
+
+Both are torch.fx graphs over the whole network's own modules, so whatever trains in the suffix
+trains in the network.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torchvision.ops import StochasticDepth
+
+from pipeline.errors import PipelineError
+
+Tensors = tuple[Tensor, ...]
+
+
+@dataclass(frozen=True)
+class Cut:
+    """prefix: images (B, 3, S, S) -> tensors (B, ...); suffix: those tensors -> logits (B, C)."""
+
+    prefix: Callable[[Tensor], Tensors] | None
+    """None when everything trains: then the suffix is the network itself."""
+    suffix: nn.Module
+    """Takes the prefix's tensors as positional arguments, or the images where there is none."""
+
+
+class _Tracer(fx.Tracer):
+    """Keeps StochasticDepth whole: its function looks at `training` once, while it is traced."""
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return isinstance(m, StochasticDepth) or super().is_leaf_module(m, module_qualified_name)
+
+
+def cut(network: nn.Module, first: str, size: int) -> Cut:
+    """Cut `network` before the first operation of its module `first`.
+
+    Everything that runs from there on trains. The prefix computes in evaluation mode and without
+    gradients; put the suffix into the mode you need.
+
+    Args:
+        first: A module's qualified name, or "" for the whole network.
+        size: Side of the images, in pixels, to try the cut with.
+
+    Raises:
+        PipelineError: no such module runs, or a value at the cut does not belong to one image.
+    """
+    if not first:
+        return Cut(None, network)
+    network.eval()
+    graph = _Tracer().trace(network)
+    nodes = list(graph.nodes)
+    at = _first_node_of(nodes, first, network)
+    before = [node for node in nodes[:at] if node.op != "get_attr"]
+    if all(node.op == "placeholder" for node in before):
+        return Cut(None, network)  # `first` is the first thing that runs
+    after = [node for node in nodes[at:] if node.op not in {"get_attr", "output"}]
+    crossing = _crossing(before, after)
+    prefix = _prefix(network, before, crossing)
+    suffix = _suffix(network, after, crossing, nodes[-1])
+    _try(prefix, size, first)
+    prefix.requires_grad_(False)
+    suffix.requires_grad_(True)
+    return Cut(prefix, suffix)
+
+
+def _first_node_of(nodes: list[fx.Node], first: str, network: nn.Module) -> int:
+    for number, node in enumerate(nodes):
+        inside = [name for name, _ in (node.meta.get("nn_module_stack") or {}).values()]
+        if node.op == "call_module":
+            inside.append(str(node.target))
+        if any(name == first or name.startswith(f"{first}.") for name in inside):
+            return number
+    tops = ", ".join(name for name, _ in network.named_children())
+    raise PipelineError(
+        f"model.trainable={first} names no layer that runs: use head, all, or a module's name, "
+        f"of which the outermost here are {tops}"
+    )
+
+
+def _crossing(before: list[fx.Node], after: list[fx.Node]) -> list[fx.Node]:
+    """The values that the prefix computes and the suffix needs, in order."""
+    late = set(after)
+    return [node for node in before if any(user in late for user in node.users)]
+
+
+def _copy(graph: fx.Graph, nodes: list[fx.Node], known: dict[fx.Node, fx.Node]) -> None:
+    """Copy operations, and the constants they use, into `graph`; `known` maps old to new."""
+
+    def new(old: fx.Node) -> fx.Node:
+        if old not in known:
+            assert old.op == "get_attr", f"{old} is used before it is computed"
+            known[old] = graph.node_copy(old, new)
+        return known[old]
+
+    for node in nodes:
+        known[node] = graph.node_copy(node, new)
+
+
+def _prefix(
+    network: nn.Module, before: list[fx.Node], crossing: list[fx.Node]
+) -> fx.GraphModule:
+    graph = fx.Graph()
+    known: dict[fx.Node, fx.Node] = {}
+    _copy(graph, before, known)
+    graph.output(tuple(known[node] for node in crossing))
+    return fx.GraphModule(network, graph, "Prefix").eval()
+
+
+def _suffix(
+    network: nn.Module, after: list[fx.Node], crossing: list[fx.Node], output: fx.Node
+) -> fx.GraphModule:
+    graph = fx.Graph()
+    known = {node: graph.placeholder(node.name) for node in crossing}
+    _copy(graph, after, known)
+    graph.output(fx.map_arg(output.args[0], known.__getitem__))
+    return fx.GraphModule(network, graph, "Suffix")
+
+
+def _try(prefix: fx.GraphModule, size: int, first: str) -> None:
+    """Run two blank images through, to see that what crosses the cut belongs to single images."""
+    with torch.inference_mode():
+        values: Any = prefix(torch.zeros(2, 3, size, size))
+    if not all(isinstance(value, Tensor) and value.shape[:1] == (2,) for value in values):
+        raise PipelineError(
+            f"the network cannot be cut at model.trainable={first}: a value that crosses there "
+            "is not one tensor per image; choose a module further out"
+        )
+

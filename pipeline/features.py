@@ -1,0 +1,144 @@
+"""Stage features: the frozen part of the network, run once per image and view."""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from pipeline import (
+    atomic, batches, cut, device, frozen, images, mapping, memo, model, params, stage, views,
+)  # fmt: skip
+from pipeline.batches import Examples, Index
+from pipeline.frozen import Frozen
+from pipeline.params import Params
+
+LIBRARIES = ["torch", "torchvision", "opencv-python-headless"]
+
+
+def frozen_part(settings: Params) -> Frozen:
+    """The prefix of the configured network, on its device."""
+    backbone = model.backbone(settings.model, settings.features.seed)
+    preprocess = model.preprocess(settings.images, backbone.usual)
+    first = model.trained_from(backbone.network, settings.model.trainable)
+    parts = cut.cut(backbone.network, first, preprocess.size)
+    fabric = device.start(settings.device)
+    dtype = getattr(torch, settings.features.dtype)
+    return Frozen(parts, preprocess, fabric, dtype).to_device()
+
+
+def describe(settings: Params, part: Frozen, examples: Examples) -> Index:
+    """What will be stored, or why nothing will be."""
+    index = Index(
+        stored=True, why="", seed=settings.features.seed, views=settings.features.views,
+        dtype=settings.features.dtype, prefix=part.digest(),
+        shapes=[list(shape) for shape in part.shapes()],
+    )  # fmt: skip
+    size = index.gigabytes(len(examples.ids), len(examples.rows("train")))
+    why = f"{size:.3g} GB of activations"
+    if part.cut.prefix is None:
+        return index.model_copy(update={"stored": False, "why": "nothing is frozen"})
+    if size > settings.features.max_gigabytes:
+        why += f", past features.max_gigabytes={settings.features.max_gigabytes:g}"
+        return index.model_copy(update={"stored": False, "why": why})
+    return index.model_copy(update={"why": why})
+
+
+def compute(batch: pa.RecordBatch, part: Frozen, view: int, seed: int) -> pa.RecordBatch:
+    """One view's activations for rows of a clean shard: columns id, tensor_0, tensor_1, ..."""
+    ids = batch.column("id").to_pylist()
+    seen = views.Views(ids, _Column(batch.column("bytes")), part.preprocess, view, seed)
+    order = batches.chunks(range(len(ids)), frozen.BATCH)
+    parts = [part(pixels) for pixels in views.batches(seen, order, part.fabric.device)]
+    arrays: dict[str, pa.Array] = {"id": pa.array(ids)}
+    for number, values in enumerate(zip(*parts, strict=True)):
+        flat = torch.cat(values).to(part.dtype).flatten(1).cpu().numpy()
+        arrays[f"tensor_{number}"] = pa.FixedSizeListArray.from_arrays(
+            pa.array(flat.ravel()), flat.shape[1]
+        )
+    return pa.RecordBatch.from_pydict(arrays)
+
+
+class _Column(Sequence[bytes]):
+    """An Arrow column of images, each copied out when it is asked for."""
+
+    def __init__(self, column: pa.Array) -> None:
+        self.column = column
+
+    def __len__(self) -> int:
+        return len(self.column)
+
+    def __getitem__(self, index):  # type: ignore[no-untyped-def,override]
+        return self.column[index].as_py()
+
+
+def store(
+    directory: Path, clean: Path, part: Frozen, index: Index, rows: Mapping[str, int], view: int
+) -> None:
+    """Compute what the memo lacks of one view, and write its arrays.
+
+    Args:
+        rows: The ids to compute, and the row of each in the arrays.
+    """
+    values: type = np.dtype(index.dtype).type
+    arrays = [
+        np.lib.format.open_memmap(  # type: ignore[no-untyped-call]
+            batches.array_path(directory, view, tensor), "w+", values, (len(rows), *shape)
+        )
+        for tensor, shape in enumerate(index.shapes)
+    ]
+    computed = mapping.map_images(
+        partial(compute, part=part, view=view, seed=index.seed), clean,
+        schema=_schema(index), memo=_memo(part, index, view), title=f"features, view {view}",
+        only=rows, jobs=1,
+    )  # fmt: skip
+    for batch, results in computed:
+        places = [rows[key] for key in batch.column("id").to_pylist()]
+        for tensor, array in enumerate(arrays):
+            flat = results.column(f"tensor_{tensor}").flatten().to_numpy()
+            array[places] = flat.reshape(len(places), *array.shape[1:])
+    for array in arrays:
+        array.flush()
+
+
+def _schema(index: Index) -> pa.Schema:
+    value = pa.from_numpy_dtype(index.dtype)
+    tensors = [
+        (f"tensor_{number}", pa.list_(value, int(np.prod(shape))))
+        for number, shape in enumerate(index.shapes)
+    ]
+    return pa.schema([("id", pa.string()), *tensors])
+
+
+def _memo(part: Frozen, index: Index, view: int) -> memo.Memo:
+    values = {
+        "prefix": index.prefix, "preprocess": part.preprocess.model_dump(), "dtype": index.dtype,
+        "view": view, "seed": index.seed if view else None,
+        "device": part.fabric.device.type, "precision": part.fabric.strategy.precision.precision,
+        "threads": torch.get_num_threads(),
+    }  # fmt: skip
+    modules = [images, views, frozen, cut]
+    return memo.Memo("features", memo.fingerprint(values, modules, LIBRARIES))
+
+
+def main(clean: Path, split_csv: Path, features: Path) -> None:
+    """Run the frozen part over the images of CLEAN that SPLIT_CSV names, into FEATURES."""
+    settings = params.load()
+    examples = batches.read_examples(split_csv)
+    part = frozen_part(settings)
+    index = describe(settings, part, examples)
+    everyone = {key: row for row, key in enumerate(examples.ids)}
+    training = {examples.ids[row]: place for place, row in enumerate(examples.rows("train"))}
+    with atomic.replacing(features) as staged:
+        staged.mkdir()
+        batches.write_index(staged, index)
+        if index.stored:
+            for view in range(index.views + 1):
+                store(staged, clean, part, index, training if view else everyone, view)
+    print(f"features: {'stored' if index.stored else 'nothing stored'}, {index.why}")
+
+
+if __name__ == "__main__":
+    stage.run(main)

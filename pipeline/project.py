@@ -1,0 +1,19 @@
+"""Where the project stands on disk."""
+
+import os
+from pathlib import Path
+
+
+def root() -> Path:
+    """The original repository, also when DVC runs a stage in a temporary copy of it.
+
+    Source: DVC sets DVC_ROOT for every stage; in `dvc exp run --temp` and queue workers it
+    names the original repository while the working directory is a temporary folder.
+    """
+    named = os.environ.get("DVC_ROOT")
+    return Path(named) if named else Path(__file__).resolve().parent.parent
+
+
+def cache() -> Path:
+    """What must survive failed and repeated runs. Never inside an out: DVC deletes those."""
+    return root() / ".cache"

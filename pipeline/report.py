@@ -1,0 +1,79 @@
+"""Pictures. Drawn without pyplot, so that nothing of them outlives the call."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.figure import Figure
+
+from pipeline.images import Pixels
+
+RIGHT, WRONG = "#1a7f37", "#cf222e"
+COLUMNS = 5  # of the grid of samples
+DPI = 120
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One test image with what was said of it."""
+
+    pixels: Pixels
+    predicted: str
+    true: str
+    probability: float
+    """Of the predicted class."""
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a PNG whose bytes depend on the picture alone."""
+    figure.savefig(path, dpi=DPI, metadata={"Software": None})
+
+
+def curves(history: Sequence[Mapping[str, float]]) -> Figure:
+    """Loss and accuracy by epoch, training and validation."""
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    epochs = [row["epoch"] for row in history]
+    best = min(history, key=lambda row: row["val_loss"])["epoch"]
+    for axes, name in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
+        axes.plot(epochs, [row[f"train_{name}"] for row in history], label="train")
+        axes.plot(epochs, [row[f"val_{name}"] for row in history], label="validation")
+        axes.axvline(best, color="grey", linestyle=":", label=f"kept: epoch {best:g}")
+        axes.set(xlabel="epoch", ylabel=name)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.grid(alpha=0.3)
+        axes.legend()
+    return figure
+
+
+def confusion(matrix: npt.NDArray[np.int64], classes: Sequence[str]) -> Figure:
+    """Counts, shaded by share of the true class."""
+    side = 2.5 + 0.6 * len(classes)
+    figure = Figure(figsize=(side + 1, side), layout="constrained")
+    axes = figure.subplots()
+    share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    ticks = range(len(classes))
+    axes.set_xticks(ticks, classes, rotation=45, ha="right", rotation_mode="anchor")
+    axes.set_yticks(ticks, classes)
+    axes.set(xlabel="predicted", ylabel="true")
+    for row, column in np.ndindex(*matrix.shape):
+        colour = "white" if share[row, column] > 0.5 else "black"
+        axes.text(column, row, str(matrix[row, column]), ha="center", va="center", color=colour)
+    return figure
+
+
+def samples(chosen: Sequence[Sample]) -> Figure:
+    """A grid of images titled "predicted (true)": green when right, red when wrong."""
+    rows = -(-len(chosen) // COLUMNS)
+    figure = Figure(figsize=(2.2 * COLUMNS, 2.5 * rows), layout="constrained")
+    grid = figure.subplots(rows, COLUMNS, squeeze=False).ravel()
+    for axes in grid:
+        axes.axis("off")
+    for axes, sample in zip(grid, chosen, strict=False):
+        colour = RIGHT if sample.predicted == sample.true else WRONG
+        title = f"{sample.predicted} ({sample.true})\n{sample.probability:.0%}"
+        axes.imshow(sample.pixels)
+        axes.set_title(title, color=colour, fontsize=10)
+    return figure

@@ -1,0 +1,244 @@
+"""One MLflow run per trained model; the only importer of mlflow.
+
+A server that cannot be reached costs the record of a run, never the training.
+"""
+
+import fcntl
+import hashlib
+import importlib.metadata
+import logging
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # the default waits for minutes
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")  # seconds
+
+import mlflow
+from mlflow import MlflowClient
+from mlflow.entities import Metric, Param, RunTag
+from mlflow.exceptions import MlflowException
+from mlflow.models import ModelSignature
+from mlflow.types import ColSpec, Schema
+from ruamel.yaml import YAML
+from safetensors.torch import save_file
+from torch import nn
+
+from pipeline import project
+from pipeline.params import Params
+
+# What the logged model imports, pinned to what it was trained with.
+SERVING = (
+    "mlflow", "numpy", "opencv-python-headless", "pandas", "pillow", "pyarrow", "pydantic",
+    "ruamel.yaml", "safetensors", "simplejpeg", "torch", "torchvision",
+)  # fmt: skip
+SIGNATURE = ModelSignature(
+    inputs=Schema([ColSpec("binary", "image")]),
+    outputs=Schema([ColSpec("string", "label"), ColSpec("double", "probability", required=False),
+                    ColSpec("string", "problem", required=False)]),
+)  # fmt: skip
+UNREACHABLE = (MlflowException, OSError)  # requests' errors are OSErrors
+
+
+class Run:
+    """An open MLflow run, or, after a failure to reach the server, nothing but its silence."""
+
+    def __init__(self) -> None:
+        self._id: str | None = None
+
+    def start(self, settings: Params, tags: Mapping[str, str]) -> None:
+        """Open a new run with its params and tags."""
+
+        def opened() -> None:
+            experiment = _experiment(settings.dataset.name)
+            run = mlflow.start_run(experiment_id=experiment, run_name=_run_name(tags))
+            self._id = run.info.run_id
+            MlflowClient().log_batch(
+                self._id,
+                params=[Param(key, str(value)) for key, value in settings.flat().items()],
+                tags=[RunTag(key, value) for key, value in tags.items()],
+            )
+
+        self._try(opened, first=True)
+
+    def resume(self, run_id: str) -> None:
+        """Open a run again, to add to it."""
+
+        def opened() -> None:
+            self._id = mlflow.start_run(run_id=run_id).info.run_id
+
+        self._try(opened, first=True)
+
+    def end(self, status: str) -> None:
+        self._try(lambda: mlflow.end_run(status))
+
+    def epoch(self, record: Mapping[str, float]) -> None:
+        """Log an epoch's figures at its step; `record` names them, and its step `epoch`."""
+        values = {name: value for name, value in record.items() if name != "epoch"}
+        self.metrics(values, step=int(record["epoch"]))
+
+    def metrics(self, values: Mapping[str, float | None], step: int = 0) -> None:
+        now = int(time.time() * 1000)
+        known = [
+            Metric(re.sub(r"[^\w\-./ ]", "_", name), float(value), now, step)
+            for name, value in values.items()
+            if value is not None
+        ]
+        self._try(lambda: MlflowClient().log_batch(self._id, metrics=known))
+
+    def artifacts(self, directory: Path, name: str) -> None:
+        """Log the files of a folder below `name`."""
+        self._try(lambda: mlflow.log_artifacts(str(directory), name))
+
+    def model(self, models: Path, suffix: nn.Module) -> None:
+        """Log the model, able to predict, and as checkpoint what training changed of it."""
+
+        def log() -> None:
+            mlflow.set_tag("model.sha256", digest(models))
+            with tempfile.TemporaryDirectory() as folder:
+                state = {key: value.cpu() for key, value in suffix.state_dict().items()}
+                save_file(state, Path(folder, "trained.safetensors"))
+                mlflow.log_artifacts(folder, "checkpoint")
+            with warnings.catch_warnings():
+                # The signature is written by hand: an example would only be run to guess it.
+                warnings.filterwarnings("ignore", ".*input example was not provided")
+                mlflow.pyfunc.log_model(
+                    name="model", loader_module="pipeline.predict", data_path=str(models),
+                    code_paths=[str(Path(__file__).parent)], signature=SIGNATURE,
+                    pip_requirements=[f"{name}=={_version(name)}" for name in SERVING],
+                )  # fmt: skip
+
+        self._try(log)
+
+    def _try(self, action: Callable[[], Any], first: bool = False) -> None:
+        if self._id is None and not first:
+            return
+        try:
+            action()
+        except UNREACHABLE as error:
+            self._id = None
+            reason = " ".join(str(error).split())[:200]
+            print(
+                f"warning: MLflow at {mlflow.get_tracking_uri()} fails ({reason}); the work goes "
+                "on without it. Record this model later with: dvc repro -s -f evaluate",
+                file=sys.stderr,
+            )
+
+
+@contextmanager
+def training(settings: Params) -> Iterator[Run]:
+    """The run of a training: FINISHED when the block ends well, else FAILED or KILLED."""
+    run = Run()
+    run.start(settings, provenance())
+    try:
+        yield run
+    except KeyboardInterrupt:
+        run.end("KILLED")
+        raise
+    except BaseException:
+        run.end("FAILED")
+        raise
+    run.end("FINISHED")
+
+
+def evaluation(
+    settings: Params, models: Path, suffix: nn.Module, history: Sequence[Mapping[str, float]],
+    figures: Mapping[str, float | None], test: Path,
+) -> None:  # fmt: skip
+    """Add a test result to the run that trained the model; create that run where it is missing."""
+    run, tags = Run(), provenance()
+    try:
+        found = _find(settings, tags, digest(models))
+    except UNREACHABLE:
+        found = None  # starting a run says what is wrong
+    if found:
+        run.resume(found)
+    else:
+        run.start(settings, tags)
+        for record in history:
+            run.epoch(record)
+        run.model(models, suffix)
+    run.metrics({f"test.{name}": value for name, value in figures.items()})
+    run.artifacts(test, "test")
+    run.end("FINISHED")
+
+
+def digest(models: Path) -> str:
+    """sha256 of the model's weights file, in hex."""
+    with (models / "model.safetensors").open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def provenance() -> dict[str, str]:
+    """Where a model comes from: DVC's experiment, the commit, and DVC's digests of the data."""
+    tags = {
+        "dvc.experiment": os.environ.get("DVC_EXP_NAME", ""),
+        "git.commit": os.environ.get("DVC_EXP_BASELINE_REV", "") or _head(),
+    }
+    lock = Path("dvc.lock")
+    stages = YAML(typ="safe", pure=True).load(lock)["stages"] if lock.exists() else {}
+    for name in ("acquire", "filter", "split", "features"):
+        for out in stages.get(name, {}).get("outs", ()):
+            tags[f"data.{Path(out['path']).stem}"] = out["md5"]
+    return tags
+
+
+def _head() -> str:
+    command = ["git", "rev-parse", "HEAD"]
+    return subprocess.run(command, capture_output=True, text=True).stdout.strip()  # noqa: S603
+
+
+def _run_name(tags: Mapping[str, str]) -> str:
+    return tags["dvc.experiment"] or f"repro-{tags['git.commit'][:7]}"
+
+
+def _version(name: str) -> str:
+    return importlib.metadata.version(name)
+
+
+def _experiment(name: str) -> str:
+    """The id of an MLflow experiment, one per data set: only such runs compare.
+
+    A fresh database is created by one process at a time: two would race over its tables.
+    """
+    local = _connect()
+    project.cache().mkdir(exist_ok=True)
+    with (project.cache() / "mlflow.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        client = MlflowClient()
+        found = client.get_experiment_by_name(name)
+        if found is not None:
+            return str(found.experiment_id)
+        place = (project.root() / "mlartifacts" / name).as_uri() if local else None
+        return str(client.create_experiment(name, artifact_location=place))
+
+
+def _connect() -> bool:
+    """Point mlflow at its store; return whether that is the project's own."""
+    for name in ("alembic", "mlflow.store", "mlflow.tracking"):
+        logging.getLogger(name).setLevel(logging.ERROR)  # hundreds of lines about tables
+    local = f"sqlite:///{project.root() / 'mlflow.db'}"
+    # mlflow itself sets this variable, to the same value, when the address is set below.
+    chosen = os.environ.get("MLFLOW_TRACKING_URI") or local
+    mlflow.set_tracking_uri(chosen)
+    return chosen == local
+
+
+def _find(settings: Params, tags: Mapping[str, str], sha256: str) -> str | None:
+    """The newest run of this model, experiment and commit."""
+    experiment = _experiment(settings.dataset.name)
+    wanted = {"model.sha256": sha256} | {
+        key: tags[key] for key in ("dvc.experiment", "git.commit") if tags[key]
+    }
+    query = " and ".join(f"tags.`{key}` = '{value}'" for key, value in wanted.items())
+    found = MlflowClient().search_runs([experiment], query, order_by=["start_time DESC"])
+    return str(found[0].info.run_id) if found else None
