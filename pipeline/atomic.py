@@ -4,7 +4,6 @@ DVC's cache is hard-linked into the workspace: writing into a linked file would 
 """
 
 import csv
-import os
 import shutil
 import tempfile
 import time
@@ -37,7 +36,7 @@ def replacing(path: Path) -> Iterator[Path]:
 def _swap(new: Path, old: Path) -> None:
     if old.is_dir() and not old.is_symlink():
         old.rename(new.with_name(".replaced"))  # a rename cannot replace a folder with files
-    os.replace(new, old)
+    new.replace(old)
 
 
 def _remove_abandoned(path: Path) -> None:

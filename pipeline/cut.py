@@ -4,7 +4,6 @@ Both are torch.fx graphs over the whole network's own modules, so whatever train
 trains in the network.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +20,7 @@ Tensors = tuple[Tensor, ...]
 class Cut:
     """prefix: images (B, 3, S, S) -> tensors (B, ...); suffix: those tensors -> logits (B, C)."""
 
-    prefix: Callable[[Tensor], Tensors] | None
+    prefix: fx.GraphModule | None
     """None when everything trains: then the suffix is the network itself."""
     suffix: nn.Module
     """Takes the prefix's tensors as positional arguments, or the images where there is none."""
@@ -99,9 +98,7 @@ def _copy(graph: fx.Graph, nodes: list[fx.Node], known: dict[fx.Node, fx.Node]) 
         known[node] = graph.node_copy(node, new)
 
 
-def _prefix(
-    network: nn.Module, before: list[fx.Node], crossing: list[fx.Node]
-) -> fx.GraphModule:
+def _prefix(network: nn.Module, before: list[fx.Node], crossing: list[fx.Node]) -> fx.GraphModule:
     graph = fx.Graph()
     known: dict[fx.Node, fx.Node] = {}
     _copy(graph, before, known)
@@ -128,4 +125,3 @@ def _try(prefix: fx.GraphModule, size: int, first: str) -> None:
             f"the network cannot be cut at model.trainable={first}: a value that crosses there "
             "is not one tensor per image; choose a module further out"
         )
-

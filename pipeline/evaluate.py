@@ -8,7 +8,18 @@ import torch
 from torch import nn
 
 from pipeline import (
-    atomic, batches, cut, device, frozen, images, metrics, model, params, report, stage, tracking,
+    atomic,
+    batches,
+    cut,
+    device,
+    frozen,
+    images,
+    metrics,
+    model,
+    params,
+    report,
+    stage,
+    tracking,
     views,
 )  # fmt: skip
 from pipeline.batches import Examples, Source
@@ -88,7 +99,7 @@ def main(
     models: Path, features: Path, clean: Path, split_csv: Path, history_csv: Path,
     metrics_json: Path, test: Path,
 ) -> None:  # fmt: skip
-    """Judge MODELS on the test set of SPLIT_CSV; write METRICS_JSON, and predictions and pictures into TEST."""
+    """Judge MODELS on the test set of SPLIT_CSV; write METRICS_JSON, and the rest into TEST."""
     settings = params.load()
     examples = batches.read_examples(split_csv)
     history = read_history(history_csv)

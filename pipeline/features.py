@@ -9,7 +9,18 @@ import pyarrow as pa
 import torch
 
 from pipeline import (
-    atomic, batches, cut, device, frozen, images, mapping, memo, model, params, stage, views,
+    atomic,
+    batches,
+    cut,
+    device,
+    frozen,
+    images,
+    mapping,
+    memo,
+    model,
+    params,
+    stage,
+    views,
 )  # fmt: skip
 from pipeline.batches import Examples, Index
 from pipeline.frozen import Frozen
@@ -70,7 +81,7 @@ class _Column(Sequence[bytes]):
     def __len__(self) -> int:
         return len(self.column)
 
-    def __getitem__(self, index):  # type: ignore[no-untyped-def,override]
+    def __getitem__(self, index):  # type: ignore[no-untyped-def]
         return self.column[index].as_py()
 
 
@@ -84,7 +95,7 @@ def store(
     """
     values: type = np.dtype(index.dtype).type
     arrays = [
-        np.lib.format.open_memmap(  # type: ignore[no-untyped-call]
+        np.lib.format.open_memmap(
             batches.array_path(directory, view, tensor), "w+", values, (len(rows), *shape)
         )
         for tensor, shape in enumerate(index.shapes)

@@ -49,7 +49,7 @@ def repeated(raw: pa.Table) -> dict[int, Reason]:
     rows_of: dict[str, list[int]] = {}
     for row, key in enumerate(ids):
         rows_of.setdefault(key, []).append(row)
-    rejected = {}
+    rejected: dict[int, Reason] = {}
     for rows in rows_of.values():
         if len({labels[row] for row in rows}) > 1:
             rejected |= dict.fromkeys(rows, Reason.CONFLICTING_LABELS)

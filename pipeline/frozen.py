@@ -27,11 +27,11 @@ class Frozen:
 
     def to_device(self) -> "Frozen":
         if self.cut.prefix is not None:
-            self.cut.prefix.to(self.fabric.device, memory_format=torch.channels_last)
+            self.cut.prefix.to(self.fabric.device).to(memory_format=torch.channels_last)
         return self
 
     def __call__(self, pixels: Tensor) -> Tensors:
-        parts = [self._forward(part) for part in pixels.split(BATCH)]
+        parts = [self._forward(part) for part in torch.split(pixels, BATCH)]
         return tuple(torch.cat(values) for values in zip(*parts, strict=True))
 
     @torch.no_grad()  # not inference_mode: its tensors may not enter backward

@@ -207,7 +207,9 @@ def _decode(data: bytes) -> Pixels | None:
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
     except cv2.error:
         return None
-    return pixels if pixels is not None and pixels.dtype == np.uint8 else None
+    if pixels is None or pixels.dtype != np.uint8:
+        return None
+    return pixels.astype(np.uint8, copy=False)
 
 
 def _decode_transparent(data: bytes) -> Pixels | None:
@@ -220,7 +222,7 @@ def _decode_transparent(data: bytes) -> Pixels | None:
         return None
     if pixels.ndim != 3 or pixels.shape[2] != 4:
         return _decode(data)  # OpenCV saw no alpha channel in it
-    scale = np.iinfo(pixels.dtype).max
+    scale = 255 if pixels.dtype == np.uint8 else 65535
     alpha = pixels[:, :, 3:].astype(np.float32) / scale
     white = pixels[:, :, 2::-1].astype(np.float32) / scale * alpha + (1 - alpha)
     return np.rint(white * 255).astype(np.uint8)

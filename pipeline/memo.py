@@ -78,7 +78,7 @@ class Memo:
         os.close(descriptor)
         try:
             shards.write_batch(Path(staged), batch)
-            os.replace(staged, path)
+            Path(staged).replace(path)
         finally:
             Path(staged).unlink(missing_ok=True)
         self._index(shards.read(path))

@@ -23,9 +23,7 @@ def confusion(labels: Labels, predicted: Labels, classes: int) -> npt.NDArray[np
     return matrix
 
 
-def summary(
-    labels: Labels, probabilities: Probabilities, classes: Sequence[str]
-) -> dict[str, Any]:
+def summary(labels: Labels, probabilities: Probabilities, classes: Sequence[str]) -> dict[str, Any]:
     """Flat names in a stable order: loss, accuracy and n, then per class in the classes' order."""
     matrix = confusion(labels, probabilities.argmax(axis=1), len(classes))
     correct, counts = matrix.diagonal(), matrix.sum(axis=1)

@@ -104,7 +104,8 @@ def _random(name: str, options: dict[str, bool], seed: int) -> nn.Module:
     quick = {"init_weights": True} if "aux_logits" in options else {}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return models.get_model(name, weights=None, **options, **quick)
+        network: nn.Module = models.get_model(name, weights=None, **options, **quick)
+    return network
 
 
 def _usual(pretrained: models.WeightsEnum) -> Preprocess:
@@ -138,13 +139,13 @@ def _misfit(model: Model, why: str) -> str:
 
 
 def last_layer(network: nn.Module) -> str:
-    """The qualified name of the layer that gives the scores: linear, or squeezenet's convolution."""
-    layers = [
-        name
+    """The name of the layer that gives the scores: linear, or squeezenet's convolution."""
+    outputs = {
+        name: getattr(module, "out_features", getattr(module, "out_channels", None))
         for name, module in network.named_modules()
-        if getattr(module, "out_features", getattr(module, "out_channels", 0)) == IMAGENET_CLASSES
-    ]
-    return layers[-1]
+    }
+    layers = [name for name, count in outputs.items() if count == IMAGENET_CLASSES]
+    return str(layers[-1])
 
 
 def trained_from(network: nn.Module, trainable: str) -> str:

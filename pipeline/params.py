@@ -212,10 +212,10 @@ def parse(values: object, source: str = "params") -> Params:
     try:
         return Params.model_validate(values)
     except ValidationError as error:
-        raise PipelineError(f"{source}: {_sentence(error.errors()[0], values)}") from error
+        raise PipelineError(f"{source}: {_sentence(error.errors()[0])}") from error
 
 
-def _sentence(error: ErrorDetails, values: object) -> str:
+def _sentence(error: ErrorDetails) -> str:
     key = ".".join(str(part) for part in error["loc"])
     message = error["msg"].removeprefix("Value error, ")
     match error["type"]:
@@ -236,7 +236,8 @@ def _known_keys(location: tuple[int | str, ...]) -> list[str]:
     model: type[BaseModel] = Params
     for part in location:
         nested = model.model_fields[str(part)].annotation
-        assert isinstance(nested, type) and issubclass(nested, BaseModel)
+        assert isinstance(nested, type)
+        assert issubclass(nested, BaseModel)
         model = nested
     return list(model.model_fields)
 

@@ -97,7 +97,11 @@ class Served:
     def __init__(self, classifier: Classifier) -> None:
         self._classifier = classifier
 
-    def predict(self, table: "pd.DataFrame", params: dict[str, Any] | None = None) -> "pd.DataFrame":
+    def predict(
+        self,
+        table: "pd.DataFrame",
+        params: dict[str, Any] | None = None,  # noqa: ARG002 - MLflow's
+    ) -> "pd.DataFrame":
         """Columns label, probability and problem, a row per image."""
         import pandas as pd
 

