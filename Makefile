@@ -13,7 +13,7 @@ repro: env  ## run the pipeline: data, model, evaluation, an MLflow run
 	dvc repro
 
 test: env  ## run the tests
-	pytest -n auto
+	pytest -n auto --dist loadfile
 
 lint: env  ## style, types, import contracts
 	ruff check .

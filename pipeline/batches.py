@@ -158,7 +158,8 @@ def chunks(rows: Sequence[int], size: int) -> list[list[int]]:
     """`rows` in lists of `size`; a lone last one joins its neighbours: BatchNorm needs two."""
     lists = [list(rows[start : start + size]) for start in range(0, len(rows), size)]
     if len(lists) > 1 and len(lists[-1]) == 1:
-        lists[-2] += lists.pop()
+        lone = lists.pop()
+        lists[-1] += lone
     return lists
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -97,11 +97,7 @@ class Served:
     def __init__(self, classifier: Classifier) -> None:
         self._classifier = classifier
 
-    def predict(
-        self,
-        table: "pd.DataFrame",
-        params: dict[str, Any] | None = None,  # noqa: ARG002 - MLflow's
-    ) -> "pd.DataFrame":
+    def predict(self, table: "pd.DataFrame") -> "pd.DataFrame":
         """Columns label, probability and problem, a row per image."""
         import pandas as pd
 

@@ -74,7 +74,7 @@ def check(labels: Sequence[str], splits: Sequence[str]) -> None:
                 total = sum(counts[label, other] for other in SPLITS)
                 raise PipelineError(
                     f"class {label!r} has no image in {name} (of {total} in all): add images, "
-                    f"raise split.{name if name != 'train' else 'val'}, or try another split.seed"
+                    "change split.val and split.test, or try another split.seed"
                 )
 
 

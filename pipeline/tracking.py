@@ -15,7 +15,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, Schema
 from ruamel.yaml import YAML
 from safetensors.torch import save_file
+from sqlalchemy.exc import SQLAlchemyError
 from torch import nn
 
 from pipeline import project
@@ -46,7 +47,8 @@ SIGNATURE = ModelSignature(
     outputs=Schema([ColSpec("string", "label"), ColSpec("double", "probability", required=False),
                     ColSpec("string", "problem", required=False)]),
 )  # fmt: skip
-UNREACHABLE = (MlflowException, OSError)  # requests' errors are OSErrors
+# The errors of requests are OSErrors; those of a database that does not open are SQLAlchemy's.
+UNREACHABLE = (MlflowException, SQLAlchemyError, OSError)
 
 
 class Run:
@@ -126,6 +128,8 @@ class Run:
             action()
         except UNREACHABLE as error:
             self._id = None
+            with suppress(*UNREACHABLE):  # or mlflow would try the same again when Python exits
+                mlflow.end_run("FAILED")
             reason = " ".join(str(error).split())[:200]
             print(
                 f"warning: MLflow at {mlflow.get_tracking_uri()} fails ({reason}); the work goes "

@@ -3,6 +3,7 @@
 import hashlib
 import importlib.metadata
 import pickle
+import warnings
 from pathlib import Path
 from urllib.error import URLError
 
@@ -78,7 +79,9 @@ def read(path: Path) -> dict[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of pickle protocols; what matters raises
+            state = torch.load(path, map_location="cpu", weights_only=True)
     except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
         raise PipelineError(
             f"{path} is no safetensors file and no checkpoint of tensors alone"

@@ -1,0 +1,125 @@
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from pipeline.acquire import dataset
+from pipeline.errors import PipelineError
+
+
+def described(folder: Path, text: str, name: str = "mine") -> Path:
+    (folder / name).mkdir(parents=True)
+    (folder / name / "dataset.toml").write_text(text)
+    return folder / name
+
+
+def refusal(folder: Path, text: str) -> str:
+    path = described(folder, text)
+    with pytest.raises(PipelineError) as caught:
+        dataset.load(path)
+    said = str(caught.value)
+    assert said.startswith(f"{path / 'dataset.toml'}")
+    return said.removeprefix(f"{path / 'dataset.toml'}")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (
+            'kind = "sample"\ndescription = "d"\nimages_per_class = 10\nseed = 0',
+            dataset.Sample(kind="sample", description="d", images_per_class=10, seed=0),
+        ),
+        (
+            'kind = "digits"\ndescription = "d"\nlicence = "CC0-1.0"',
+            dataset.Digits(kind="digits", description="d", licence="CC0-1.0"),
+        ),
+        (
+            'kind = "folder"\ndescription = "d"\npath = "photos"',
+            dataset.Folder(kind="folder", description="d", path="photos"),
+        ),
+        (
+            'kind = "archive"\ndescription = "d"\nurl = "https://a/b.zip"\nmd5 = "'
+            + "0" * 32
+            + '"',
+            dataset.Archive(kind="archive", description="d", url="https://a/b.zip", md5="0" * 32),
+        ),
+    ],
+    ids=["sample", "digits", "folder", "archive"],
+)
+def test_every_kind_is_read(tmp_path: Path, text: str, expected: dataset.Dataset) -> None:
+    assert dataset.load(described(tmp_path, text)) == expected
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        ("", {"train", "val", "test"}),
+        ('[splits]\nval = "test"', {"test"}),
+        ("splits = {}", set()),
+    ],
+)
+def test_splits_are_the_usual_ones_unless_they_are_said(
+    tmp_path: Path, lines: str, expected: set[str]
+) -> None:
+    found = dataset.load(described(tmp_path, f'kind = "folder"\ndescription = "d"\n{lines}'))
+    assert isinstance(found, dataset.Folder)
+    assert set(found.splits.values()) == expected
+
+
+FOLDER = 'kind = "folder"\ndescription = "d"\n'
+ARCHIVE = 'kind = "archive"\ndescription = "d"\n'
+SAMPLE = 'kind = "sample"\ndescription = "d"\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (FOLDER + "pth = 'x'", ": pth: Extra inputs are not permitted"),
+        ('kind = "folder"', ": description: Field required"),
+        (FOLDER + "path = 3", ": path: Input should be a valid string"),
+        (FOLDER + '[splits]\nholdout = "hold"', ": splits.holdout: Input should be 'train', 'val'"),
+        (ARCHIVE, ": an archive has either a path or a url"),
+        (ARCHIVE + "path = 'a'\nurl = 'b'", ": an archive has either a path or a url"),
+        (ARCHIVE + "url = 'b'\nsha256 = 'ABC'", ": sha256: String should match pattern"),
+        (SAMPLE + "images_per_class = 9\nseed = 1", ": images_per_class: Input should be greater"),
+        (SAMPLE + "images_per_class = 10.0\nseed = 1", ": images_per_class: Input should be a val"),
+    ],
+)
+def test_what_cannot_be_is_refused_by_key(tmp_path: Path, text: str, said: str) -> None:
+    assert refusal(tmp_path, text).startswith(said)
+
+
+@pytest.mark.parametrize("text", ['description = "d"', 'kind = "flickr"\ndescription = "d"'])
+def test_a_kind_that_is_missing_or_unknown_lists_the_kinds(tmp_path: Path, text: str) -> None:
+    said = refusal(tmp_path, text)
+    assert "kind" in said
+    assert "'folder'" in said or text.startswith("description")
+
+
+@pytest.mark.parametrize("text", ["kind = ", "kind = 'a'\nkind = 'b'", "[splits"])
+def test_what_is_not_toml_is_said(tmp_path: Path, text: str) -> None:
+    assert refusal(tmp_path, text).startswith(" is not TOML: ")
+
+
+def test_bytes_that_are_no_text_are_not_toml(tmp_path: Path) -> None:
+    path = described(tmp_path, "")
+    (path / "dataset.toml").write_bytes(b"\xff\xfe")
+    with pytest.raises(PipelineError, match=r"dataset\.toml is not TOML"):
+        dataset.load(path)
+
+
+def test_a_missing_description_names_the_known_ones_and_git(tmp_path: Path) -> None:
+    for name in ("zoo", "birds"):
+        described(tmp_path, FOLDER, name)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(PipelineError) as caught:
+        dataset.load(tmp_path / "empty")
+    said = str(caught.value)
+    assert said.startswith(f"{tmp_path}/empty/dataset.toml is missing (known: birds, zoo): create")
+    assert "`git add` it" in said
+
+
+def test_a_description_cannot_be_changed_afterwards() -> None:
+    described = dataset.Digits(kind="digits", description="d")
+    with pytest.raises(ValidationError, match="frozen"):
+        described.licence = "mine"

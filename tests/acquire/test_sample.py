@@ -1,0 +1,74 @@
+from collections import Counter
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from pipeline import filter as filtering
+from pipeline import shards
+from pipeline.acquire import sample
+from pipeline.acquire.dataset import Sample
+from pipeline.acquire.raw import RawImage
+from pipeline.images import Reason, Warn
+from pipeline.params import Filter
+
+DESCRIBED = Sample(kind="sample", description="d", licence="CC0-1.0", images_per_class=10, seed=1)
+LIMITS = Filter(min_side=32, max_megapixels=50, store_side=320, max_reject_fraction=1)
+
+
+@pytest.fixture(scope="module")
+def found() -> list[RawImage]:
+    return list(sample.images(DESCRIBED))
+
+
+def test_the_same_description_gives_the_same_bytes(found: list[RawImage]) -> None:
+    assert list(sample.images(DESCRIBED)) == found
+
+
+def test_another_seed_gives_other_pictures(found: list[RawImage]) -> None:
+    other = sample.images(DESCRIBED.model_copy(update={"seed": 2}))
+    pairs = list(zip(found[:5], other, strict=False))
+    assert all(one.name == two.name for one, two in pairs)
+    assert all(one.data != two.data for one, two in pairs)
+
+
+def test_more_pictures_leave_the_first_as_they_were(found: list[RawImage]) -> None:
+    more = DESCRIBED.model_copy(update={"images_per_class": 12})
+    assert set(found) < set(sample.images(more))
+
+
+def test_each_class_has_as_many_pictures_as_asked_beside_the_defects(
+    found: list[RawImage],
+) -> None:
+    names = [image.name for image in found]
+    for label in ("bicycle", "car"):
+        assert sum(name.startswith(f"{label}/{label}_") for name in names) == 10
+    assert len(set(names)) == len(names)
+
+
+def test_every_picture_has_its_label_licence_and_no_split(found: list[RawImage]) -> None:
+    for image in found:
+        assert image.label == image.name.split("/")[0]
+        assert (image.licence, image.split) == ("CC0-1.0", None)
+
+
+def test_pictures_are_of_photographs_size_and_not_flat(found: list[RawImage]) -> None:
+    for image in found[:20]:
+        pixels = cv2.imdecode(np.frombuffer(image.data, np.uint8), cv2.IMREAD_COLOR)
+        assert pixels is not None
+        assert 160 <= pixels.shape[1] <= 480
+        assert pixels.std() > 10
+
+
+def test_every_reason_and_every_warning_of_the_filter_occurs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, found: list[RawImage]
+) -> None:
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    shards.write(tmp_path / "raw", shards.RAW, (image.row() for image in found))
+    rows = list(filtering.verdicts(tmp_path / "raw", LIMITS))
+    reasons = Counter(row["reason"] for row in rows)
+    assert set(reasons) == {None, *Reason}
+    assert {warning for row in rows for warning in row["warnings"]} == set(Warn)
+    clean = [row["reason"] for row in rows if row["name"].split("/")[1].startswith(row["label"])]
+    assert clean == [None] * 20

@@ -1,0 +1,64 @@
+"""Worlds that several tests start from."""
+
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from pipeline import atomic, params, shards, split
+from pipeline import filter as filtering
+from pipeline.acquire.raw import RawImage
+from pipeline.params import Params
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty project folder: the working directory, and where .cache goes."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    for name in ("MLFLOW_TRACKING_URI", "DVC_EXP_NAME", "DVC_EXP_BASELINE_REV"):
+        monkeypatch.delenv(name, raising=False)
+    return tmp_path
+
+
+@pytest.fixture
+def settings() -> Params:
+    """The shipped params.yaml, made small: mobilenet_v2 sees 32 pixels, for three epochs."""
+    return small(params.load(ROOT / "params.yaml"))
+
+
+def small(shipped: Params, **overrides: Any) -> Params:
+    """`shipped` with what makes it fast; `overrides` by dotted name win."""
+    fast = {
+        "images.size": 32, "features.views": 1, "train.epochs": 3, "train.batch_size": 8,
+        "device.accelerator": "cpu", "split.val": 0.25, "split.test": 0.25,
+    }  # fmt: skip
+    return params.with_overrides(shipped, fast | overrides)
+
+
+@pytest.fixture
+def dataset(world: Path, settings: Params) -> Path:
+    """data/clean and data/split.csv in the working directory: 24 plain and 24 striped pictures."""
+    random = np.random.default_rng(0)
+    pictures = []
+    for number in range(48):
+        label, period = ("striped", 4) if number % 2 else ("plain", 1000)
+        stripes = 127 + 100 * (np.arange(48) // period % 2)
+        noisy = stripes[None, :, None] + random.normal(0, 20, (40, 48, 3))
+        pixels = np.clip(noisy, 0, 255).astype(np.uint8)
+        _, data = cv2.imencode(".png", pixels)
+        pictures.append(RawImage(f"{label}/{number}.png", label, data.tobytes()).row())
+    shards.write(world / "data/raw", shards.RAW, pictures)
+    kept = filtering.verdicts(world / "data/raw", settings.filter)
+    shards.write(world / "data/clean", shards.CLEAN, kept)
+    table = shards.columns(world / "data/clean", ["id", "label"])
+    ids, labels = (column.to_pylist() for column in table.columns)
+    splits = split.assign(ids, [None] * len(ids), settings.split)
+    split.check(labels, splits)
+    rows = sorted((key, *rest, "") for key, *rest in zip(ids, labels, splits, strict=True))
+    atomic.write_csv(world / "data/split.csv", split.COLUMNS, rows)
+    return world / "data"

@@ -1,0 +1,144 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline import atomic, batches, features, params, shards, views
+from pipeline.cut import Tensors
+from pipeline.errors import PipelineError
+from pipeline.frozen import BATCH
+from pipeline.params import Params
+
+
+def run(dataset: Path, settings: Params, name: str = "features") -> Path:
+    """The stage's core, on the working directory's data."""
+    examples = batches.read_examples(dataset / "split.csv")
+    part = features.frozen_part(settings)
+    index = features.describe(settings, part, examples)
+    everyone = {key: row for row, key in enumerate(examples.ids)}
+    training = {examples.ids[row]: place for place, row in enumerate(examples.rows("train"))}
+    with atomic.replacing(dataset / name) as staged:
+        staged.mkdir()
+        batches.write_index(staged, index)
+        if index.stored:
+            for view in range(index.views + 1):
+                rows = training if view else everyone
+                features.store(staged, dataset / "clean", part, index, rows, view)
+    return dataset / name
+
+
+def source(dataset: Path, settings: Params, folder: Path) -> batches.Source:
+    examples = batches.read_examples(dataset / "split.csv")
+    part = features.frozen_part(settings)
+    return batches.open_source(folder, dataset / "clean", examples, part)
+
+
+def all_of(found: batches.Source, rows: list[int], view: int) -> Tensors:
+    parts = list(found.batches(batches.chunks(rows, 8), view))
+    return tuple(torch.cat(values) for values in zip(*parts, strict=True))
+
+
+def with_(settings: Params, **overrides: object) -> Params:
+    named = {name.replace("__", "."): value for name, value in overrides.items()}
+    return params.with_overrides(settings, named)
+
+
+def bytes_of(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_features_computed_in_the_loop_equal_the_cached_ones(
+    dataset: Path, settings: Params, dtype: str
+) -> None:
+    cached = with_(settings, features__dtype=dtype)
+    inside = with_(cached, features__max_gigabytes=0.0)
+    stored, streamed = run(dataset, cached, "stored"), run(dataset, inside, "streamed")
+    assert [path.name for path in streamed.iterdir()] == ["features.json"]
+    rows = batches.read_examples(dataset / "split.csv").rows("train")[::-1]
+    for view in (0, 1):
+        one = all_of(source(dataset, cached, stored), rows, view)
+        other = all_of(source(dataset, inside, streamed), rows, view)
+        assert all(map(torch.equal, one, other))
+
+
+def test_an_images_features_do_not_depend_on_its_company(dataset: Path, settings: Params) -> None:
+    part = features.frozen_part(settings)
+    pixels = torch.randint(0, 255, (BATCH + 5, 3, 32, 32), dtype=torch.uint8)
+    (together,) = part(pixels)
+    for number in (0, 7, BATCH, BATCH + 4):
+        (alone,) = part(pixels[number : number + 1])
+        assert torch.equal(alone[0], together[number])
+
+
+def test_twice_gives_the_same_bytes_and_the_second_time_nothing_is_computed(
+    dataset: Path, settings: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = bytes_of(run(dataset, settings, "first"))
+
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("a remembered image was computed again")
+
+    monkeypatch.setattr(views.Views, "__getitem__", never)
+    assert bytes_of(run(dataset, settings, "second")) == first
+
+
+def test_from_nothing_gives_the_same_bytes(
+    dataset: Path, settings: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = bytes_of(run(dataset, settings, "first"))
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path / "elsewhere"))  # an empty memo
+    assert bytes_of(run(dataset, settings, "second")) == first
+
+
+def test_views_of_training_images_alone_are_stored_beside_the_evaluation_view(
+    dataset: Path, settings: Params
+) -> None:
+    folder = run(dataset, settings)
+    examples = batches.read_examples(dataset / "split.csv")
+    shapes = [np.load(batches.array_path(folder, view, 0)).shape for view in (0, 1)]
+    assert [shape[0] for shape in shapes] == [len(examples.ids), len(examples.rows("train"))]
+
+
+def test_nothing_is_stored_when_nothing_is_frozen(dataset: Path, settings: Params) -> None:
+    folder = run(dataset, with_(settings, model__trainable="all"))
+    said = json.loads((folder / "features.json").read_text())
+    assert said["stored"] is False
+    assert said["why"] == "nothing is frozen"
+
+
+def test_weights_changed_behind_the_cache_are_noticed(dataset: Path, settings: Params) -> None:
+    folder = run(dataset, settings)
+    other = with_(settings, model__weights="none")
+    with pytest.raises(PipelineError, match="computed with other weights"):
+        source(dataset, other, folder)
+
+
+def test_cached_views_take_turns_and_uncached_ones_never_repeat(
+    dataset: Path, settings: Params
+) -> None:
+    part = features.frozen_part(settings)
+    examples = batches.read_examples(dataset / "split.csv")
+    index = features.describe(settings, part, examples).model_copy(update={"views": 2})
+    assert [index.view_of(epoch) for epoch in range(4)] == [0, 1, 2, 0]
+    whole = index.model_copy(update={"prefix": ""})
+    assert [whole.view_of(epoch) for epoch in range(4)] == [1, 2, 3, 4]
+    assert whole.model_copy(update={"views": 0}).view_of(3) == 0
+
+
+def test_a_lone_last_row_joins_its_neighbours() -> None:
+    assert batches.chunks(range(5), 2) == [[0, 1], [2, 3, 4]]
+    assert batches.chunks(range(1), 2) == [[0]]
+
+
+def test_a_memo_serves_a_data_set_that_grew(dataset: Path, settings: Params) -> None:
+    run(dataset, settings)
+    examples = batches.read_examples(dataset / "split.csv")
+    part = features.frozen_part(settings)
+    index = features.describe(settings, part, examples)
+    remembered = features._memo(part, index, 0)
+    known = shards.columns(dataset / "clean", ["id"]).column("id").to_pylist()
+    assert all(key in remembered for key in known)
+    assert "new" not in remembered

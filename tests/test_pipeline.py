@@ -1,0 +1,195 @@
+"""The whole pipeline, with real DVC and real MLflow, in repositories of their own."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import mlflow
+import pytest
+from imports import ROOT
+from mlflow.entities import Run
+
+
+class Project:
+    """A git repository with the pipeline in it, as somebody's clone would be."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        for name in ("pipeline", "datasets", "params.yaml", "dvc.yaml", ".dvc/config", ".dvcignore",
+                     ".gitignore"):  # fmt: skip
+            source, target = ROOT / name, folder / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if source.is_dir():
+                shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
+            else:
+                shutil.copy(source, target)
+        settings = (folder / "params.yaml").read_text()
+        for old, new in (
+            ("size: 224", "size: 64"),
+            ("views: 4", "views: 1"),
+            ("epochs: 30", "epochs: 4"),
+        ):
+            assert old in settings
+            settings = settings.replace(old, new)
+        (folder / "params.yaml").write_text(settings)
+        # The place of the split files is known to git before the first run, as in the project.
+        (folder / ".gitignore").write_text((folder / ".gitignore").read_text() + "/models\n")
+        for command in ("init -q -b main", "add -A", "commit -q -m start"):
+            self.git(*command.split())
+
+    @property
+    def environment(self) -> dict[str, str]:
+        kept = {
+            k: v for k, v in os.environ.items() if not k.startswith(("DVC_", "MLFLOW_", "GIT_"))
+        }
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        return kept | {"PATH": path, "DVC_NO_ANALYTICS": "true"}
+
+    def git(self, *arguments: str) -> str:
+        names = ["-c", "user.name=t", "-c", "user.email=t@example.com"]
+        return self.run("git", *names, *arguments).stdout
+
+    def dvc(self, *arguments: str, **changed: str) -> "subprocess.CompletedProcess[str]":
+        return self.run(sys.executable, "-m", "dvc", *arguments, **changed)
+
+    def run(self, *command: str, **changed: str) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            command, cwd=self.folder, env=self.environment | changed, text=True, check=False,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+
+    def metrics(self) -> dict[str, float]:
+        found: dict[str, float] = json.loads((self.folder / "reports/metrics.json").read_text())
+        return found
+
+    def runs(self) -> list[Run]:
+        mlflow.set_tracking_uri(f"sqlite:///{self.folder / 'mlflow.db'}")
+        return list(mlflow.search_runs(search_all_experiments=True, output_format="list"))
+
+
+def ran(output: str) -> list[str]:
+    """The stages that a `dvc repro` really ran."""
+    return [line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage")]
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A project whose pipeline has run once, and whose result is committed."""
+    made = Project(tmp_path_factory.mktemp("project"))
+    done = made.dvc("repro")
+    assert done.returncode == 0, done.stdout
+    assert ran(done.stdout) == ["acquire", "filter", "split", "features", "train", "evaluate"]
+    made.git("add", "-A")
+    made.git("commit", "-q", "-m", "first run")
+    return made
+
+
+def test_a_fresh_repro_ends_in_one_run_with_the_metrics_of_the_report(project: Project) -> None:
+    run = min(project.runs(), key=lambda run: run.info.start_time)
+    assert run.info.status == "FINISHED"
+    assert run.info.run_name.startswith("repro-")
+    assert run.data.metrics["test.accuracy"] == project.metrics()["accuracy"] > 0.8
+    assert len(run.data.tags["data.clean"]) > 30
+
+
+def test_nothing_runs_again(project: Project) -> None:
+    assert ran(project.dvc("repro").stdout) == []
+
+
+def test_twice_from_nothing_gives_the_same_lock(project: Project, tmp_path: Path) -> None:
+    other = Project(tmp_path / "other")
+    assert other.dvc("repro").returncode == 0
+    assert (other.folder / "dvc.lock").read_bytes() == (project.folder / "dvc.lock").read_bytes()
+
+
+def test_killed_while_it_computes_features_it_ends_the_same(
+    project: Project, tmp_path: Path
+) -> None:
+    other = Project(tmp_path / "other")
+    working = subprocess.Popen(
+        [sys.executable, "-m", "dvc", "repro"], cwd=other.folder, env=other.environment,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+    )  # fmt: skip
+    memo = other.folder / ".cache/features"
+    deadline = time.monotonic() + 120
+    while not list(memo.glob("*/*.arrow")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.killpg(working.pid, signal.SIGKILL)
+    working.wait()
+    assert list(memo.glob("*/*.arrow")), "it was not killed while it computed features"
+    assert not (other.folder / "data/features").exists()
+    done = other.dvc("repro")
+    assert done.returncode == 0, done.stdout
+    assert (other.folder / "dvc.lock").read_bytes() == (project.folder / "dvc.lock").read_bytes()
+
+
+def test_a_learning_rate_reuses_the_features_and_is_a_run_of_its_own(project: Project) -> None:
+    done = project.dvc("exp", "run", "-n", "faster", "-S", "train.lr=0.003")
+    assert ran(done.stdout) == ["train", "evaluate"], done.stdout
+    (run,) = [run for run in project.runs() if run.info.run_name == "faster"]
+    assert run.data.params["train.lr"] == "0.003"
+    assert run.data.metrics["test.accuracy"] == project.metrics()["accuracy"]
+    project.git("reset", "-q", "--hard")
+    project.dvc("checkout")
+
+
+def test_temporary_and_queued_experiments_land_in_the_one_store(project: Project) -> None:
+    done = project.dvc("exp", "run", "--temp", "-n", "aside", "-S", "train.seed=2")
+    assert done.returncode == 0, done.stdout
+    for number in (3, 4):
+        project.dvc("exp", "run", "--queue", "-n", f"queued-{number}", "-S", f"train.seed={number}")
+    done = project.dvc("exp", "run", "--run-all", "-j", "2")
+    assert done.returncode == 0, done.stdout
+    found = {run.info.run_name: run for run in project.runs()}
+    for name in ("aside", "queued-3", "queued-4"):
+        assert found[name].info.status == "FINISHED"
+        assert found[name].data.metrics.keys() >= {"val_loss", "test.accuracy"}
+
+
+@pytest.mark.parametrize(
+    ("override", "sentence"),
+    [
+        ("train.lr=fast", "params.yaml: train.lr = 'fast', but should be a valid number"),
+        ("+train.epoch=3", "train.epoch = 3 is not a known key (did you mean epochs?)"),
+        ("model.backbone=resnet19", "model.backbone=resnet19 is no torchvision classifier"),
+        ("dataset.name=absent", "datasets/absent"),
+        ("dataset.source=absent.zip", "absent.zip"),
+    ],
+)
+def test_bad_params_are_told_in_a_sentence(project: Project, override: str, sentence: str) -> None:
+    done = project.dvc("exp", "run", "-S", override)
+    assert done.returncode != 0
+    assert sentence in done.stdout
+    assert "Traceback" not in done.stdout
+    project.git("reset", "-q", "--hard")
+
+
+def test_without_a_network_missing_weights_are_told_in_a_sentence(
+    project: Project, tmp_path: Path
+) -> None:
+    blocked = {"https_proxy": "http://127.0.0.1:9", "TORCH_HOME": str(tmp_path)}
+    done = project.dvc("exp", "run", "-S", "model.backbone=resnet18", **blocked)
+    assert done.returncode != 0
+    (sentence,) = [line for line in done.stdout.splitlines() if line.startswith("error: ")]
+    assert "resnet18-f37072fd.pth" in sentence
+    assert "Traceback" not in done.stdout
+    project.git("reset", "-q", "--hard")
+
+
+def test_a_folder_of_ones_own_photographs_is_a_data_set(project: Project, tmp_path: Path) -> None:
+    photos = tmp_path / "my photos"
+    exported = project.run(sys.executable, "-m", "pipeline", "export", "--imagefolder", str(photos))
+    assert exported.returncode == 0, exported.stdout
+    done = project.dvc(
+        "exp", "run", "-S", "dataset.name=images", "-S", f"dataset.source={photos}",
+        "-S", "model.weights=none", "-S", "train.epochs=1",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout
+    assert project.metrics()["n"] == len(list(photos.glob("test/*/*")))
+    project.git("reset", "-q", "--hard")
+    project.dvc("checkout")

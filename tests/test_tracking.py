@@ -1,0 +1,144 @@
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pandas as pd
+import pytest
+from mlflow import MlflowClient
+from mlflow.entities import LoggedModel, Run
+from test_predict import png
+from test_train import fitted
+
+from pipeline import model, tracking, train
+from pipeline.params import Params
+
+
+@pytest.fixture
+def trained(dataset: Path, settings: Params) -> tuple[train.Job, list[dict[str, Any]]]:
+    job, history = fitted(dataset, settings)
+    model.save(Path("models"), job.network, job.card)
+    return job, [asdict(record) for record in history]
+
+
+def logged(settings: Params, job: train.Job, history: list[dict[str, Any]]) -> None:
+    with tracking.training(settings) as run:
+        for record in history:
+            run.epoch(record)
+        run.model(Path("models"), job.suffix)
+
+
+def evaluated(settings: Params, job: train.Job, history: list[dict[str, Any]]) -> None:
+    Path("test").mkdir(exist_ok=True)
+    Path("test/samples.png").write_bytes(png(1))
+    figures = {"accuracy": 0.9, "accuracy.a class: (odd)": None, "n": 3}
+    tracking.evaluation(settings, Path("models"), job.suffix, history, figures, Path("test"))
+
+
+def runs() -> list[Run]:
+    return list(mlflow.search_runs(search_all_experiments=True, output_format="list"))
+
+
+def models() -> list[LoggedModel]:
+    places = [run.info.experiment_id for run in runs()]
+    return list(mlflow.search_logged_models(experiment_ids=places, output_format="list"))
+
+
+def test_one_run_holds_the_training_and_the_evaluation(
+    trained: tuple[train.Job, list[dict[str, Any]]], settings: Params, world: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setenv("DVC_EXP_NAME", "tame-otter")
+    monkeypatch.setenv("DVC_EXP_BASELINE_REV", "c0ffee")
+    logged(settings, *trained)
+    evaluated(settings, *trained)
+    (run,) = runs()
+    assert run.info.run_name == "tame-otter"
+    assert run.info.status == "FINISHED"
+    assert run.data.params == {key: str(value) for key, value in settings.flat().items()}
+    assert run.data.tags["git.commit"] == "c0ffee"
+    assert run.data.tags["model.sha256"] == tracking.digest(Path("models"))
+    assert run.data.metrics["test.accuracy"] == 0.9
+    losses = MlflowClient().get_metric_history(run.info.run_id, "val_loss")
+    assert [(m.step, m.value) for m in losses] == [(r["epoch"], r["val_loss"]) for r in trained[1]]
+    assert run.info.artifact_uri.startswith((world / "mlartifacts").as_uri())
+    names = {file.path for file in MlflowClient().list_artifacts(run.info.run_id, "test")}
+    assert names == {"test/samples.png"}
+
+
+def test_the_logged_model_predicts_batches_of_any_size(
+    trained: tuple[train.Job, list[dict[str, Any]]], settings: Params
+) -> None:
+    logged(settings, *trained)
+    (found,) = models()
+    loaded = mlflow.pyfunc.load_model(found.model_uri)
+    for count in (1, 2, 35):
+        said = loaded.predict(pd.DataFrame({"image": [png(200)] * (count - 1) + [b"no image"]}))
+        assert list(said["problem"])[-1] == "not_an_image"
+        assert len(said) == count
+
+
+def test_evaluation_makes_the_run_that_is_missing(
+    trained: tuple[train.Job, list[dict[str, Any]]], settings: Params
+) -> None:
+    evaluated(settings, *trained)
+    (run,) = runs()
+    assert run.data.metrics.keys() >= {"val_loss", "test.accuracy"}
+    assert len(models()) == 1
+
+
+def test_another_experiments_run_of_the_same_model_is_left_alone(
+    trained: tuple[train.Job, list[dict[str, Any]]], settings: Params,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setenv("DVC_EXP_NAME", "first")
+    logged(settings, *trained)
+    monkeypatch.setenv("DVC_EXP_NAME", "second")
+    evaluated(settings, *trained)
+    found = {run.info.run_name: "test.accuracy" in run.data.metrics for run in runs()}
+    assert found == {"first": False, "second": True}
+
+
+@pytest.mark.parametrize(
+    ("error", "status"), [(ValueError, "FAILED"), (KeyboardInterrupt, "KILLED")]
+)
+def test_a_training_that_ends_badly_says_so(
+    world: Path, settings: Params, error: type[BaseException], status: str
+) -> None:
+    with pytest.raises(error), tracking.training(settings):
+        raise error
+    assert [run.info.status for run in runs()] == [status]
+
+
+def test_an_unreachable_server_costs_a_warning_and_nothing_else(
+    trained: tuple[train.Job, list[dict[str, Any]]], settings: Params,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")  # the discard port
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    logged(settings, *trained)
+    said = capsys.readouterr().err
+    assert said.count("warning: MLflow at http://127.0.0.1:9 fails") == 1
+    assert "dvc repro -s -f evaluate" in said
+
+
+def test_workers_that_start_together_share_one_fresh_store(world: Path) -> None:
+    code = "from pipeline import tracking; print(tracking._experiment('cats'))"
+    workers = [
+        subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) for _ in range(3)
+    ]
+    answers = {worker.communicate()[0] for worker in workers}
+    assert len(answers) == 1
+    assert all(worker.returncode == 0 for worker in workers)
+
+
+def test_data_digests_are_those_of_dvc_lock(world: Path) -> None:
+    (world / "dvc.lock").write_text(
+        "stages:\n  split:\n    outs:\n    - path: data/split.csv\n      md5: abc\n"
+        "  train:\n    outs:\n    - path: models\n      md5: def\n"
+    )
+    tags = tracking.provenance()
+    assert tags["data.split"] == "abc"
+    assert "data.models" not in tags

@@ -1,0 +1,81 @@
+import pickle
+from pathlib import Path
+from urllib.error import URLError
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import hub
+
+from pipeline import weights
+from pipeline.errors import PipelineError
+
+
+@pytest.fixture(autouse=True)
+def hub_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    return tmp_path / "torch/hub/checkpoints"
+
+
+def test_mobilenets_weights_are_put_where_torch_hub_looks(hub_folder: Path) -> None:
+    found = weights.imagenet("mobilenet_v2")
+    assert found.url.endswith("mobilenet_v2-b0353104.pth")
+    assert [path.name for path in hub_folder.iterdir()] == ["mobilenet_v2-b0353104.pth"]
+
+
+def test_a_damaged_file_is_not_used(hub_folder: Path) -> None:
+    hub_folder.mkdir(parents=True)
+    (hub_folder / "mobilenet_v2-b0353104.pth").write_bytes(b"rubbish")
+    with pytest.raises(PipelineError, match="is damaged: its sha256 does not start with b0353104"):
+        weights.imagenet("mobilenet_v2")
+
+
+def test_without_a_network_the_sentence_says_which_file_goes_where(
+    hub_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreachable(*_: object, **__: object) -> None:
+        raise URLError("no route")
+
+    monkeypatch.setattr(hub, "download_url_to_file", unreachable)
+    with pytest.raises(PipelineError) as error:
+        weights.imagenet("resnet18")
+    for part in ("resnet18-f37072fd.pth", str(hub_folder), "model.weights=none", "mobilenet_v2"):
+        assert part in str(error.value)
+    assert not list(hub_folder.glob("*"))
+
+
+@pytest.mark.parametrize("name", ["state.pth", "state.safetensors"])
+def test_a_state_dict_is_read(tmp_path: Path, name: str) -> None:
+    state = {"a": torch.arange(3.0)}
+    save_file(state, tmp_path / name) if "safe" in name else torch.save(state, tmp_path / name)
+    assert torch.equal(weights.read(tmp_path / name)["a"], state["a"])
+
+
+class Exploit:
+    def __reduce__(self) -> tuple[object, ...]:
+        return Path.touch, (Path("owned"),)
+
+
+def test_a_pickle_that_runs_code_is_refused_and_not_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "weights.pth"
+    path.write_bytes(pickle.dumps({"a": Exploit()}))
+    with pytest.raises(PipelineError, match="no checkpoint of tensors alone"):
+        weights.read(path)
+    assert not (tmp_path / "owned").exists()
+
+
+def test_a_missing_file_and_a_file_of_something_else_are_told_apart(tmp_path: Path) -> None:
+    with pytest.raises(PipelineError, match="is not a file: give imagenet, none"):
+        weights.read(tmp_path / "absent.pth")
+    torch.save([1, 2], tmp_path / "list.pth")
+    with pytest.raises(PipelineError, match="does not hold a state dict"):
+        weights.read(tmp_path / "list.pth")
+
+
+def test_the_digest_follows_values_and_names_not_order() -> None:
+    one, two = torch.zeros(2), torch.ones(2)
+    assert weights.digest({"a": one, "b": two}) == weights.digest({"b": two, "a": one})
+    assert weights.digest({"a": one, "b": two}) != weights.digest({"a": two, "b": one})
