@@ -4,6 +4,8 @@ DVC's cache is hard-linked into the workspace: writing into a linked file would 
 """
 
 import csv
+import glob
+import os
 import shutil
 import tempfile
 import time
@@ -11,6 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+STAGING = ".staging-"
 ABANDONED_SECONDS = 24 * 3600  # a staging folder this old belongs to a process that was killed
 
 
@@ -25,7 +28,7 @@ def replacing(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     _remove_abandoned(path)
     # Beside its destination, because a rename does not cross file systems.
-    staging = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    staging = Path(tempfile.mkdtemp(prefix=f".{path.name}{STAGING}", dir=path.parent))
     try:
         yield staging / path.name
         _swap(staging / path.name, path)
@@ -34,13 +37,15 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def _swap(new: Path, old: Path) -> None:
-    if old.is_dir() and not old.is_symlink():
-        old.rename(new.with_name(".replaced"))  # a rename cannot replace a folder with files
+    assert new.exists(), f"nothing was made to take the place of {old}"
+    folders = new.is_dir() or (old.is_dir() and not old.is_symlink())
+    if folders and os.path.lexists(old):
+        old.rename(new.with_name(".replaced"))  # a rename alone replaces a file with a file
     new.replace(old)
 
 
 def _remove_abandoned(path: Path) -> None:
-    for staging in path.parent.glob(f".{path.name}.*"):
+    for staging in path.parent.glob(f".{glob.escape(path.name)}{STAGING}*"):
         with suppress(FileNotFoundError):
             if time.time() - staging.stat().st_mtime > ABANDONED_SECONDS:
                 shutil.rmtree(staging, ignore_errors=True)

@@ -30,6 +30,8 @@ def imagefolder(clean: Path, split_csv: Path, destination: Path) -> int:
             for key, data in zip(batch.column("id"), batch.column("bytes"), strict=True):
                 encoded = data.as_py()
                 suffix = ".png" if encoded.startswith(PNG) else ".jpg"
+                if key.as_py() not in names:
+                    raise PipelineError(f"{split_csv} is older than {clean}: run `dvc repro` first")
                 target = staged / (names[key.as_py()] + suffix)
                 target.parent.mkdir(parents=True, exist_ok=True)
                 target.write_bytes(encoded)

@@ -65,7 +65,8 @@ def verdicts(raw: Path, limits: params.Filter) -> Iterator[dict[str, Any]]:
     The rows of kept images hold every column of a clean shard.
     """
     rejected = repeated(shards.columns(raw, ["id", "label", "split"]))
-    key = memo.fingerprint(limits.model_dump(exclude={"max_reject_fraction"}), [images], LIBRARIES)
+    values = limits.model_dump(exclude={"max_reject_fraction"}) | {"columns": SCHEMA.names}
+    key = memo.fingerprint(values, [images], LIBRARIES)
     judged = map_images(
         partial(judge_batch, limits=limits),
         raw, schema=SCHEMA, memo=memo.Memo("filter", key), title="filter",
@@ -86,14 +87,17 @@ def check(reasons: Counter[str], total: int, limits: params.Filter) -> None:
     """Refuse a data set of which too much is bad.
 
     Raises:
-        PipelineError: past `filter.max_reject_fraction`, naming the reasons.
+        PipelineError: nothing is left, or past `filter.max_reject_fraction`; with the reasons.
     """
     rejected = reasons.total()
-    if rejected == total or rejected > limits.max_reject_fraction * total:
+    said = f"{rejected} of {total} images are rejected ({_counted(reasons)})"
+    if rejected > limits.max_reject_fraction * total:
         raise PipelineError(
-            f"{rejected} of {total} images are rejected ({_counted(reasons)}), past "
-            f"filter.max_reject_fraction={limits.max_reject_fraction}: mend the source, or raise it"
+            f"{said}, past filter.max_reject_fraction={limits.max_reject_fraction}: mend the "
+            "source, or raise it"
         )
+    if rejected == total:
+        raise PipelineError(f"{said}: nothing is left to train on")
 
 
 def _counted(reasons: Counter[str]) -> str:

@@ -6,6 +6,7 @@ JPEG a strict pass at reduced scale (simplejpeg) that notices the damage OpenCV 
 
 import io
 import struct
+import warnings
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import PurePosixPath
@@ -14,7 +15,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import simplejpeg
-from PIL import Image
+from PIL import Image, ImageOps
+from PIL.TiffImagePlugin import TiffImageFile
 
 from pipeline.params import Filter
 
@@ -37,6 +39,7 @@ EXTENSIONS = {
 JPEGS = {"JPEG", "MPO"}
 OPENED = tuple(EXTENSIONS.keys() - {"MPO"})  # Pillow finds an MPO while it opens a JPEG
 ORIENTATION = 0x0112  # EXIF tag; 1 means upright
+BITS_PER_SAMPLE = 0x0102  # TIFF tag
 # What Pillow's header parsers raise on hostile bytes, beside OSError and its subclasses.
 HEADER_ERRORS = (OSError, ValueError, SyntaxError, EOFError, struct.error, KeyError, IndexError,
                  TypeError, OverflowError, AttributeError, ZeroDivisionError)  # fmt: skip
@@ -156,17 +159,17 @@ def read_header(data: bytes) -> Header:
         Unreadable: `NOT_AN_IMAGE`, by content and not by name.
     """
     try:
-        with Image.open(io.BytesIO(data), formats=OPENED) as image:
-            form = image.format or ""
-            # Of a PNG without EXIF, getexif would decode the pixels to look for it behind them.
-            tagged = form != "PNG" or "exif" in image.info
-            orientation = image.getexif().get(ORIENTATION, 1) if tagged else 1
-            frames = form not in JPEGS and bool(getattr(image, "is_animated", False))
-            mode, width, height = image.mode, image.width, image.height
-            transparent = mode in {"RGBA", "LA", "PA"} or "transparency" in image.info
+        with warnings.catch_warnings(record=True) as odd:  # of malformed metadata
+            warnings.simplefilter("always")
+            with Image.open(io.BytesIO(data), formats=OPENED) as image:
+                form = image.format or ""
+                orientation = _orientation(image)
+                frames = form not in JPEGS and bool(getattr(image, "is_animated", False))
+                mode, width, height = image.mode, image.width, image.height
+                transparent = mode in {"RGBA", "LA", "PA"} or "transparency" in image.info
+                deep = _is_deep(image, data)
     except HEADER_ERRORS as error:
         raise Unreadable(Reason.NOT_AN_IMAGE) from error
-    deep = mode.startswith("I") or mode == "F" or (form == "PNG" and data[24:25] == b"\x10")
     noticed = {
         Warn.ROTATED: orientation in range(2, 9),
         Warn.TRANSPARENCY_FLATTENED: transparent,
@@ -174,9 +177,25 @@ def read_header(data: bytes) -> Header:
         Warn.CMYK_CONVERTED: mode == "CMYK",
         Warn.REDUCED_TO_8_BIT: deep,
     }
-    warnings = tuple(warning for warning, seen in noticed.items() if seen)
-    plain = form in {"JPEG", "PNG"} and mode == "RGB" and not warnings
-    return Header(form, width, height, plain, warnings)
+    noted = tuple(warning for warning, seen in noticed.items() if seen)
+    plain = form in {"JPEG", "PNG"} and mode == "RGB" and not (noted or odd)
+    return Header(form, width, height, plain, noted)
+
+
+def _orientation(image: Image.Image) -> int:
+    """The EXIF tag as OpenCV reads it. Pillow's getexif would decode a PNG to look behind it."""
+    if isinstance(image, TiffImageFile):
+        return int(image.tag_v2.get(ORIENTATION, 1))
+    exif = Image.Exif()
+    exif.load(image.info.get("exif", b""))
+    return int(exif.get(ORIENTATION, 1))
+
+
+def _is_deep(image: Image.Image, data: bytes) -> bool:
+    """Whether there are more than 8 bits per channel."""
+    if isinstance(image, TiffImageFile):
+        return bool(max(image.tag_v2.get(BITS_PER_SAMPLE, (1,))) > 8)
+    return image.mode[0] in "IF" or (image.format == "PNG" and data[24:25] == b"\x10")
 
 
 def has_wrong_extension(name: str, form: str) -> bool:
@@ -213,19 +232,15 @@ def _decode(data: bytes) -> Pixels | None:
 
 
 def _decode_transparent(data: bytes) -> Pixels | None:
-    """As `_decode`, laid on white; images with an alpha channel carry no EXIF orientation here."""
+    """Upright RGB laid on white, through Pillow: OpenCV knows alpha only as a fourth channel."""
     try:
-        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    except cv2.error:
+        with warnings.catch_warnings(), Image.open(io.BytesIO(data), formats=OPENED) as image:
+            warnings.simplefilter("ignore")
+            upright = ImageOps.exif_transpose(image).convert("RGBA")
+    except HEADER_ERRORS:
         return None
-    if pixels is None or pixels.dtype not in (np.uint8, np.uint16):
-        return None
-    if pixels.ndim != 3 or pixels.shape[2] != 4:
-        return _decode(data)  # OpenCV saw no alpha channel in it
-    scale = 255 if pixels.dtype == np.uint8 else 65535
-    alpha = pixels[:, :, 3:].astype(np.float32) / scale
-    white = pixels[:, :, 2::-1].astype(np.float32) / scale * alpha + (1 - alpha)
-    return np.rint(white * 255).astype(np.uint8)
+    white = Image.new("RGBA", upright.size, "white")
+    return np.array(Image.alpha_composite(white, upright).convert("RGB"))
 
 
 def _look(header: Header, pixels: Pixels, min_side: int) -> Reason | None:

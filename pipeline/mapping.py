@@ -47,7 +47,7 @@ def map_images(
     tasks = _plan(directory, only, memo)
     todo = [(task.path, chunk) for task in tasks for chunk in task.chunks]
     # One chunk is computed here: starting a worker would cost more than it saves.
-    results = Parallel(n_jobs=1 if len(todo) == 1 else jobs, return_as="generator")(
+    results = Parallel(n_jobs=1 if len(todo) <= 1 else jobs, return_as="generator")(
         delayed(_apply)(function, path, chunk) for path, chunk in todo
     )
     with bar(title, total=sum(len(chunk) for _, chunk in todo)) as shown:

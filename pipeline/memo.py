@@ -57,7 +57,7 @@ class Memo:
         for path in sorted(self.directory.glob("*.arrow")):
             try:
                 self._index(shards.read(path))
-            except PipelineError:
+            except (PipelineError, KeyError):
                 path.unlink(missing_ok=True)  # damaged on disk; it is computed again
 
     def _index(self, batch: pa.RecordBatch) -> None:

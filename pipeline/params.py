@@ -228,8 +228,8 @@ def _sentence(error: ErrorDetails) -> str:
             return f"{key} is missing"
         case "value_error":
             return message
-    allowed = message.removeprefix("Input should be ")
-    return f"{key or 'the file'} = {error['input']!r}, but should be {allowed}"
+    _, _, allowed = message.partition(" should ")
+    return f"{key or 'the file'} = {error['input']!r}, but should {allowed}"
 
 
 def _known_keys(location: tuple[int | str, ...]) -> list[str]:

@@ -36,8 +36,14 @@ def assign(keys: Sequence[str], prescribed: Sequence[str | None], chosen: Split)
     """
     given = set(prescribed) - {None}
     lacking = [name for name in ("test", "val") if name not in given]
+    # An image that the source says nothing of goes with the others of its group.
+    said_of_group: dict[str, str] = {}
+    for key, own in zip(keys, prescribed, strict=True):
+        if own is not None:
+            said_of_group[key] = min(own, said_of_group.get(key, own), key=SPLITS.index)
     dealt = []
-    for key, said in zip(keys, prescribed, strict=True):
+    for key, own in zip(keys, prescribed, strict=True):
+        said = own or said_of_group.get(key)
         if said is None:
             dealt.append(_deal(position(key, chosen.seed), ["test", "val"], chosen))
         elif said == "train":

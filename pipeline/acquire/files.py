@@ -1,5 +1,7 @@
 """Class folders on disk, in a zip or in a tar, read straight into shards."""
 
+import gzip
+import lzma
 import os
 import stat
 import tarfile
@@ -19,7 +21,9 @@ from pipeline.params import Acquire
 from pipeline.progress import bar
 
 # A member that is cut off, or whose checksum or compression is wrong, or that is encrypted.
-BROKEN = (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, RuntimeError, ValueError)
+BROKEN = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, gzip.BadGzipFile,
+          EOFError, RuntimeError, ValueError)  # fmt: skip
+BLOCK = 512  # bytes; a tar ends with two blocks of zeros
 
 
 @dataclass(frozen=True)
@@ -79,12 +83,20 @@ def _read(path: Path, file: File) -> bytes:
     try:
         return file.read()
     except BROKEN as error:
-        raise PipelineError(f"{path}: {file.name} is damaged ({error}): get it again") from error
+        raise _damaged(path, file, error) from error
+    except OSError as error:
+        if error.errno is not None:
+            raise  # the disk's fault, not the archive's: bz2 alone raises OSErrors of its own
+        raise _damaged(path, file, error) from error
+
+
+def _damaged(path: Path, file: File, error: Exception) -> PipelineError:
+    return PipelineError(f"{path}: {file.name} is damaged ({error}): get it again")
 
 
 @contextmanager
 def opened(path: Path) -> Iterator[Iterator[File]]:
-    """The regular files of a folder, zip or tar; links, devices and folders are not listed.
+    """The regular files of a folder, zip or tar. Devices are not listed, nor an archive's links.
 
     Raises:
         PipelineError: the path does not exist, or is none of the three.
@@ -111,13 +123,29 @@ def _archive(path: Path) -> zipfile.ZipFile | tarfile.TarFile:
 
 
 def _folder_files(folder: Path) -> Iterator[File]:
-    for directory, subfolders, names in os.walk(folder):
+    """Links are followed, for many keep their images so, but never into a folder twice."""
+    seen: set[tuple[int, int]] = set()
+    for directory, subfolders, names in os.walk(folder, onerror=_raise, followlinks=True):
+        here = Path(directory).stat()
+        if (here.st_dev, here.st_ino) in seen:
+            subfolders.clear()
+            continue
+        seen.add((here.st_dev, here.st_ino))
         subfolders.sort()
         for name in sorted(names):
             path = Path(directory, name)
             facts = path.stat()
             if stat.S_ISREG(facts.st_mode):  # reading a pipe or a device might never end
-                yield File(path.relative_to(folder).as_posix(), facts.st_size, path.read_bytes)
+                yield File(_text(path.relative_to(folder)), facts.st_size, path.read_bytes)
+
+
+def _raise(error: OSError) -> None:
+    raise error
+
+
+def _text(path: os.PathLike[str] | str) -> str:
+    """A path as text with forward slashes; bytes that are no UTF-8 are shown as such."""
+    return os.fsencode(path).decode("utf-8", "replace").replace(os.sep, "/")
 
 
 def _zip_files(archive: zipfile.ZipFile) -> Iterator[File]:
@@ -130,7 +158,19 @@ def _tar_files(archive: tarfile.TarFile) -> Iterator[File]:
     # In the archive's own order: going back in a compressed tar means starting over.
     for member in archive:
         if member.isreg():
-            yield File(member.name, member.size, partial(_read_member, archive, member))
+            yield File(_text(member.name), member.size, partial(_read_member, archive, member))
+    _check_end(archive)
+
+
+def _check_end(archive: tarfile.TarFile) -> None:
+    """Raise ReadError unless the listing ended where the tar does: tarfile stops at any damage."""
+    file = archive.fileobj
+    assert file is not None
+    file.seek(archive.offset)
+    if file.read(BLOCK) != bytes(BLOCK):
+        raise tarfile.ReadError(f"cut off, or damaged at byte {archive.offset}")
+    while file.read(2**20):  # to the end, where a compressed tar has its checksum
+        pass
 
 
 def _read_member(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:

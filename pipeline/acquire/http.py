@@ -27,6 +27,7 @@ def download(url: str, limits: Acquire, sha256: str | None = None, md5: str | No
         PipelineError: the address is refused or does not answer, the body is cut short, too large
             or not what the checksum says. Nothing half-fetched is kept.
     """
+    _parse(url)
     name = Path(urlsplit(url).path).name or "download"
     key = hashlib.sha256(f"{url} {sha256} {md5}".encode()).hexdigest()[:20]
     target = project.cache() / "downloads" / key / name
@@ -49,7 +50,7 @@ def _reason(error: requests.RequestException) -> str:
             return "no answer in time"
         case requests.HTTPError():
             return str(error)
-        case requests.ConnectionError():
+        case requests.exceptions.ConnectionError() if isinstance(error.args[0], Exception):
             return "no connection"
     return str(error) or type(error).__name__
 
@@ -84,31 +85,46 @@ def _open(session: requests.Session, url: str, limits: Acquire) -> requests.Resp
         answer = session.get(
             url, stream=True, allow_redirects=False, timeout=(CONNECT_SECONDS, READ_SECONDS)
         )
+        if answer.status_code == requests.codes.ok:
+            return answer
+        answer.close()
         if not answer.is_redirect:
             answer.raise_for_status()
-            return answer
+            raise requests.HTTPError(f"status {answer.status_code} for url: {url}")
         url = urljoin(url, answer.headers["Location"])
-        answer.close()
     raise PipelineError(f"{url} redirects more than {REDIRECTS} times")
 
 
 def _refuse_foreign(url: str, limits: Acquire) -> None:
     """Raise PipelineError for another scheme, or an address inside somebody's network."""
-    parts = urlsplit(url)
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise PipelineError(f"{url} is no http or https address")
+    host = _parse(url)
     if limits.allow_private:
         return
     try:
-        found = socket.getaddrinfo(parts.hostname, None)
+        found = socket.getaddrinfo(host, None)
     except socket.gaierror:
         return  # requests will say so
     for address in {entry[4][0] for entry in found}:
-        if not ipaddress.ip_address(str(address).partition("%")[0]).is_global:
+        known = ipaddress.ip_address(str(address).partition("%")[0])
+        if not known.is_global or known.is_multicast:
             raise PipelineError(
                 f"{url} leads to the private address {address}: set acquire.allow_private=true "
                 "if that is meant"
             )
+
+
+def _parse(url: str) -> str:
+    """The host of an address that can be asked; PipelineError for any other."""
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname or ""
+        host.encode("idna")
+        sound = parts.scheme in {"http", "https"} and bool(host) and parts.port != 0
+    except ValueError:  # brackets, ports or labels that are none
+        sound = False
+    if not sound:
+        raise PipelineError(f"{url} is no http or https address")
+    return host
 
 
 def _verify(path: Path, url: str, sha256: str | None, md5: str | None) -> None:

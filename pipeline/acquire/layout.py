@@ -22,18 +22,19 @@ def places(names: Iterable[str], splits: Mapping[str, str]) -> dict[str, Place]:
 
     Args:
         names: Relative paths with forward slashes.
-        splits: Which folder above the class folders is which split.
+        splits: Which folder above the class folders is which split; case does not matter.
 
     Raises:
         PipelineError: there are no class folders, or some of the folders look like splits.
     """
+    splits = {folder.lower(): split for folder, split in splits.items()}
     parts = {name: PurePosixPath(name).parts for name in names if not is_hidden(name)}
     depth = _wrapping_depth(list(parts.values()), splits)
     below = {name: path[depth:] for name, path in parts.items()}
     prescribed = _are_splits({path[0] for path in below.values() if len(path) > 1}, splits)
     found = {}
     for name, path in below.items():
-        split = splits[path[0]] if prescribed and len(path) > 1 else None
+        split = splits[path[0].lower()] if prescribed and len(path) > 1 else None
         inside = path[1:] if prescribed else path
         if len(inside) > 1:
             found[name] = Place(inside[0], split)
@@ -64,8 +65,8 @@ def _wrapping_depth(paths: list[tuple[str, ...]], splits: Mapping[str, str]) -> 
 
 
 def _are_splits(folders: set[str], splits: Mapping[str, str]) -> bool:
-    named = sorted(folders & splits.keys())
-    if named and (others := sorted(folders - splits.keys())):
+    named = sorted(folder for folder in folders if folder.lower() in splits)
+    if named and (others := sorted(folders - set(named))):
         raise PipelineError(
             f"the folders {', '.join(named)} look like splits but stand beside {others[0]!r}: say "
             "under [splits] in dataset.toml which folder is which split, or `splits = {}` if all "

@@ -248,10 +248,20 @@ def test_a_pipe_in_a_folder_is_not_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("target", ["nowhere", "link.jpg"], ids=["dangling", "loop"])
-def test_a_link_to_nothing_in_a_folder_is_skipped(tmp_path: Path, target: str) -> None:
+def test_a_link_to_nothing_in_a_folder_is_told_and_not_lost(tmp_path: Path, target: str) -> None:
     path = folder(tmp_path, {"cat/1.jpg": b"one"})
     (path / "cat" / "link.jpg").symlink_to(target)
-    assert [image.name for image in images(path)] == ["cat/1.jpg"]
+    with pytest.raises(OSError, match=r"cat/link\.jpg"):
+        list(images(path))
+
+
+def test_links_in_a_folder_are_followed_but_not_in_circles(tmp_path: Path) -> None:
+    elsewhere = folder(tmp_path / "other", {"1.jpg": b"one"})
+    path = folder(tmp_path, {"cat/2.jpg": b"two"})
+    (path / "dog").symlink_to(elsewhere)
+    (path / "cat" / "3.jpg").symlink_to(elsewhere / "1.jpg")
+    (path / "cat" / "circle").symlink_to(path)
+    assert [image.name for image in images(path)] == ["cat/2.jpg", "cat/3.jpg", "dog/1.jpg"]
 
 
 @pytest.mark.parametrize("name", ["../cat/1.jpg", "cat/../../1.jpg"])
