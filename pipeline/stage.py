@@ -1,5 +1,6 @@
 """How a stage starts and how it fails: the edge between DVC's command line and a stage's main."""
 
+import gc
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -33,3 +34,7 @@ def exit_on_failure(command: Callable[[], Any]) -> None:
         sys.exit(f"error: {where}{error.strerror}")
     except KeyboardInterrupt:
         sys.exit(130)
+    finally:
+        # Python ends by looking for cycles among all objects: over a second with torch loaded.
+        gc.disable()
+        gc.freeze()
