@@ -3,7 +3,8 @@
 .DELETE_ON_ERROR:
 
 PYTHON ?= python3.11
-TORCH ?= default
+# Whichever build .venv already has, else the default one.
+TORCH ?= $(or $(patsubst .venv/installed-%,%,$(wildcard .venv/installed-*)),default)
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export MLFLOW_DISABLE_TELEMETRY := true

@@ -51,6 +51,8 @@ def images(path: Path, dataset: Folder | Archive, limits: Acquire) -> Iterator[R
         except BROKEN as error:
             raise PipelineError(f"{path} is damaged ({error}): get it again") from error
         chosen = [file for file in listing if file.name in where]
+        if len(chosen) < len(listing):
+            print(f"acquire: ignored {len(listing) - len(chosen)} files outside class folders")
         with bar(f"acquire {path.name}", total=len(chosen)) as shown:
             for file in chosen:
                 place = where[file.name]

@@ -1,0 +1,82 @@
+"""What README and docs say exists, exists."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+from imports import ROOT
+from typer.testing import CliRunner
+
+from pipeline import params
+from pipeline.__main__ import app
+
+README = (ROOT / "README.md").read_text()
+ARCHITECTURE = (ROOT / "docs/architecture.md").read_text()
+COMMANDS = [line[2:].split("#")[0].strip() for line in README.splitlines() if line[:2] == "$ "]
+
+
+def test_readme_shows_commands() -> None:
+    assert len(COMMANDS) > 10
+
+
+@pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("make ")])
+def test_every_make_target_in_readme_exists(command: str) -> None:
+    subprocess.run(["make", "-n", *command.split()[1:]], cwd=ROOT, check=True, capture_output=True)
+
+
+@pytest.mark.parametrize("name", sorted(set(re.findall(r"-S '?([\w.]+)=", README))))
+def test_every_param_in_readme_exists(name: str) -> None:
+    assert name in params.load(ROOT / "params.yaml").flat()
+
+
+@pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("pipeline ")])
+def test_every_pipeline_command_in_readme_is_known(command: str) -> None:
+    _, name, *rest = command.split()
+    said = CliRunner().invoke(app, [name, "--help"])
+    assert said.exit_code == 0
+    for option in (word for word in rest if word.startswith("--")):
+        assert option in said.output
+
+
+def test_every_dvc_command_in_readme_is_known() -> None:
+    for command in {tuple(c.split()[1:3]) for c in COMMANDS if c.startswith("dvc ")}:
+        said = subprocess.run(
+            [sys.executable, "-m", "dvc", *command, "--help"], check=False, capture_output=True
+        )
+        assert said.returncode == 0, command
+
+
+def test_every_data_set_is_in_readmes_table() -> None:
+    shipped = {path.parent.name for path in ROOT.glob("datasets/*/dataset.toml")}
+    table = README.split("## Data sets")[1].split("\n## ")[0]
+    assert set(re.findall(r"^\| `(\w+)`", table, re.MULTILINE)) == shipped
+
+
+def test_every_module_is_in_the_table_of_the_architecture_and_none_besides() -> None:
+    table = ARCHITECTURE.split("## The modules")[1].split("\n## ")[0]
+    named = set(re.findall(r"`([\w.]+)`", table)) - {"pyproject.toml"}
+    modules = {
+        ".".join(path.relative_to(ROOT / "pipeline").with_suffix("").parts)
+        for path in ROOT.glob("pipeline/**/*.py")
+        if path.name != "__init__.py"
+    }
+    assert named == modules
+
+
+def test_every_dependency_has_its_reason_in_the_architecture() -> None:
+    listed = re.search(
+        r"^dependencies = \[(.*?)^\]", (ROOT / "pyproject.toml").read_text(), re.S | re.M
+    )
+    assert listed
+    names = set(re.findall(r'"([\w.-]+?)(?:==[\w.]+)?"', listed[1]))
+    table = ARCHITECTURE.split("## Dependencies")[1].split("\n## ")[0]
+    cells = {name for row in re.findall(r"^\| ([^|]+) \|", table, re.M) for name in row.split(", ")}
+    assert names == (cells - {"package"}) | {"numpy"}
+
+
+def test_every_value_in_params_yaml_is_typed_and_none_has_a_default_in_code() -> None:
+    for section in params.Params.model_fields.values():
+        assert isinstance(section.annotation, type)
+        for name, field in section.annotation.model_fields.items():  # type: ignore[attr-defined]
+            assert field.is_required(), name
