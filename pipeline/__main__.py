@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from pipeline import __version__, stage
+from pipeline.errors import PipelineError
 
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False,
@@ -48,8 +49,11 @@ def predict(
     """
     from pipeline.predict import Classifier, predict_files  # torch takes seconds to import
 
+    files = list(_files(paths))
+    if not files:
+        raise PipelineError(f"no files in {', '.join(map(str, paths))}")
     failed = 0
-    for path, found in predict_files(Classifier(models), list(_files(paths))):
+    for path, found in predict_files(Classifier(models), files):
         failed += found.problem is not None
         if output is Format.JSON:
             print(json.dumps({"path": str(path)} | vars(found)), flush=True)

@@ -54,6 +54,7 @@ class Index(BaseModel):
     why: str
     """In words, for whoever looks."""
     seed: int
+    augment: Literal["crop-flip", "none"]
     views: int
     """Augmented views per training image."""
     dtype: Literal["float32", "float16"]
@@ -67,7 +68,7 @@ class Index(BaseModel):
 
         Cached views take turns; where nothing is frozen every epoch has a new one.
         """
-        if not self.views:
+        if self.augment == "none":
             return EVALUATION
         return epoch % (self.views + 1) if self.prefix else epoch + 1
 

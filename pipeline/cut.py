@@ -44,11 +44,13 @@ def cut(network: nn.Module, first: str, size: int) -> Cut:
         size: Side of the images, in pixels, to try the cut with.
 
     Raises:
-        PipelineError: no such module runs, or a value at the cut does not belong to one image.
+        PipelineError: the images are too small, no such module runs, or a value at the cut does
+            not belong to one image.
     """
+    network.eval()
+    _check_size(network, size)
     if not first:
         return Cut(None, network)
-    network.eval()
     graph = _Tracer().trace(network)
     nodes = list(graph.nodes)
     at = _first_node_of(nodes, first, network)
@@ -63,6 +65,17 @@ def cut(network: nn.Module, first: str, size: int) -> Cut:
     prefix.requires_grad_(False)
     suffix.requires_grad_(True)
     return Cut(prefix, suffix)
+
+
+def _check_size(network: nn.Module, size: int) -> None:
+    try:
+        with torch.inference_mode():
+            network(torch.zeros(2, 3, size, size))
+    except (RuntimeError, AssertionError, ValueError) as error:
+        raise PipelineError(
+            f"this network cannot take images.size={size} ({str(error).splitlines()[0]}): use the "
+            "size it was made for"
+        ) from error
 
 
 def _first_node_of(nodes: list[fx.Node], first: str, network: nn.Module) -> int:

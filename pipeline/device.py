@@ -1,6 +1,7 @@
 """What computes: lightning-fabric's view of the machine, made deterministic."""
 
 import ctypes
+import os
 import sys
 import warnings
 
@@ -21,15 +22,23 @@ def start(device: Device) -> Fabric:
     _keep_freed_memory()
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.backends.cudnn.benchmark = False
+    # cuBLAS is deterministic only with this, read when CUDA starts.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # hints about unused accelerators
-            return Fabric(accelerator=device.accelerator, devices=1, precision=device.precision)
+            fabric = Fabric(accelerator=device.accelerator, devices=1, precision=device.precision)
     except (MisconfigurationException, ValueError, RuntimeError) as error:
         raise PipelineError(
             f"device.accelerator={device.accelerator} with device.precision={device.precision} "
             f"does not work here ({str(error).splitlines()[0]}): use device.accelerator=auto"
         ) from error
+    chosen = fabric.strategy.precision.precision
+    if chosen != device.precision:  # Fabric only warns
+        raise PipelineError(
+            f"device.precision={device.precision} is not for {fabric.device.type}: use {chosen}"
+        )
+    return fabric
 
 
 def _keep_freed_memory() -> None:

@@ -27,8 +27,6 @@ from pipeline.metrics import Probabilities
 from pipeline.params import Params
 from pipeline.report import Sample
 
-BATCH = 256  # images whose scores are computed at a time
-
 
 def open_model(
     models: Path, features: Path, clean: Path, examples: Examples, settings: Params
@@ -45,7 +43,7 @@ def open_model(
 
 def score(suffix: nn.Module, source: Source, examples: Examples) -> Probabilities:
     """The model's probabilities for the test set, in the order of split.csv."""
-    logits = batches.logits(suffix, source, examples.rows("test"), BATCH)
+    logits = batches.logits(suffix, source, examples.rows("test"), frozen.BATCH)
     probabilities: Probabilities = logits.double().softmax(dim=1).numpy()
     return probabilities
 

@@ -1,5 +1,6 @@
 """Stage features: the frozen part of the network, run once per image and view."""
 
+import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -26,7 +27,7 @@ from pipeline.batches import Examples, Index
 from pipeline.frozen import Frozen
 from pipeline.params import Params
 
-LIBRARIES = ["torch", "torchvision", "opencv-python-headless"]
+LIBRARIES = ["torch", "torchvision", "opencv-python-headless", "numpy", "lightning-fabric"]
 
 
 def frozen_part(settings: Params) -> Frozen:
@@ -43,7 +44,8 @@ def frozen_part(settings: Params) -> Frozen:
 def describe(settings: Params, part: Frozen, examples: Examples) -> Index:
     """What will be stored, or why nothing will be."""
     index = Index(
-        stored=True, why="", seed=settings.features.seed, views=settings.features.views,
+        stored=True, why="", seed=settings.features.seed, augment=settings.images.augment,
+        views=settings.features.views,
         dtype=settings.features.dtype, prefix=part.digest(),
         shapes=[list(shape) for shape in part.shapes()],
     )  # fmt: skip
@@ -126,12 +128,14 @@ def _schema(index: Index) -> pa.Schema:
 def _memo(part: Frozen, index: Index, view: int) -> memo.Memo:
     values = {
         "prefix": index.prefix, "preprocess": part.preprocess.model_dump(), "dtype": index.dtype,
-        "view": view, "seed": index.seed if view else None,
+        "seed": index.seed,
         "device": part.fabric.device.type, "precision": part.fabric.strategy.precision.precision,
         "threads": torch.get_num_threads(),
+        "gpu": torch.cuda.get_device_name() if part.fabric.device.type == "cuda" else "",
     }  # fmt: skip
-    modules = [images, views, frozen, cut]
-    return memo.Memo("features", memo.fingerprint(values, modules, LIBRARIES))
+    modules = [images, views, frozen, cut, sys.modules[compute.__module__]]
+    key = memo.fingerprint(values, modules, LIBRARIES)
+    return memo.Memo("features", key, f"view_{view}")
 
 
 def main(clean: Path, split_csv: Path, features: Path) -> None:

@@ -1,5 +1,6 @@
 """Stage filter: every image is decoded once, judged, and stored upright and uniform."""
 
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from functools import partial
@@ -65,8 +66,8 @@ def verdicts(raw: Path, limits: params.Filter) -> Iterator[dict[str, Any]]:
     The rows of kept images hold every column of a clean shard.
     """
     rejected = repeated(shards.columns(raw, ["id", "label", "split"]))
-    values = limits.model_dump(exclude={"max_reject_fraction"}) | {"columns": SCHEMA.names}
-    key = memo.fingerprint(values, [images], LIBRARIES)
+    values = limits.model_dump(exclude={"max_reject_fraction"})
+    key = memo.fingerprint(values, [images, sys.modules[judge_batch.__module__]], LIBRARIES)
     judged = map_images(
         partial(judge_batch, limits=limits),
         raw, schema=SCHEMA, memo=memo.Memo("filter", key), title="filter",
@@ -120,10 +121,11 @@ def main(raw: Path, clean: Path, verdicts_csv: Path) -> None:
                 reasons[reason] += 1
             else:
                 yield row
+        # First, so that it shows what to mend where the check fails.
+        atomic.write_csv(verdicts_csv, VERDICTS, table)
         check(reasons, len(table), limits)
 
     count = shards.write(clean, shards.CLEAN, kept())
-    atomic.write_csv(verdicts_csv, VERDICTS, table)
     print(f"filter: kept {count} of {len(table)} images; rejected: {_counted(reasons) or 'none'}")
 
 

@@ -55,5 +55,5 @@ class Frozen:
         prefix = self.cut.prefix
         if prefix is None:
             return ""
-        facts = f"{prefix.code} {weights.digest(prefix.state_dict())}"
+        facts = f"{prefix.code} {prefix} {weights.digest(prefix.state_dict())}"
         return hashlib.sha256(facts.encode()).hexdigest()

@@ -20,7 +20,7 @@ import pyarrow as pa
 from pipeline import project, shards
 from pipeline.errors import PipelineError
 
-KEPT_KEYS = 8  # per stage; older keys are dropped, the least recently used first
+KEPT_KEYS = 8  # per stage, with all their parts; the least recently used go first
 
 
 def fingerprint(
@@ -47,11 +47,12 @@ class Memo:
     twice is the same twice.
     """
 
-    def __init__(self, stage: str, key: str) -> None:
-        self.directory = project.cache() / stage / key
+    def __init__(self, stage: str, key: str, part: str = "") -> None:
+        """`part` divides what shares a key, and so is kept or dropped together."""
+        self.directory = project.cache() / stage / key / part
         self.directory.mkdir(parents=True, exist_ok=True)
-        os.utime(self.directory)
-        _prune(self.directory.parent)
+        os.utime(project.cache() / stage / key)
+        _prune(project.cache() / stage)
         self._batches: list[pa.RecordBatch] = []
         self._where: dict[str, tuple[int, int]] = {}
         for path in sorted(self.directory.glob("*.arrow")):

@@ -201,7 +201,9 @@ def load(directory: Path) -> tuple[nn.Module, Card]:
         replace_head(network, Head(kind=card.head), len(card.classes), seed=0)
         network.load_state_dict(load_file(directory / "model.safetensors"))
     except FileNotFoundError as error:
-        raise PipelineError(f"no model in {directory}: run `dvc repro` to train one") from error
+        raise PipelineError(
+            f"no model in {directory}: `dvc repro` trains one, or name its folder"
+        ) from error
     except (ValidationError, SafetensorError, RuntimeError, TypeError) as error:
         why = " ".join(str(error).split())[:200]
         raise PipelineError(f"the model in {directory} is damaged: {why}") from error

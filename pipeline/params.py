@@ -104,8 +104,6 @@ class Model(Section):
     weights: Annotated[str, Field(min_length=1)]
     """`imagenet`, `none`, or the path of a state dict (.pth, .pt or .safetensors). DVC does not
     follow this path: give changed weights a new name."""
-    replace: Literal["last"]
-    """What the head takes the place of: the last layer."""
     trainable: Annotated[str, Field(min_length=1)]
     """`head`, `all`, or a module's name: it and everything that runs after it is trained."""
 

@@ -13,6 +13,8 @@ from pipeline.images import Pixels
 RIGHT, WRONG = "#1a7f37", "#cf222e"
 COLUMNS = 5  # of the grid of samples
 DPI = 120
+LARGEST = 16.0  # inches, of the confusion matrix
+MOST_NAMES, MOST_COUNTS = 60, 25  # classes whose names, or counts, can still be read
 
 
 @dataclass(frozen=True)
@@ -48,17 +50,18 @@ def curves(history: Sequence[Mapping[str, float]]) -> Figure:
 
 
 def confusion(matrix: npt.NDArray[np.int64], classes: Sequence[str]) -> Figure:
-    """Counts, shaded by share of the true class."""
-    side = 2.5 + 0.6 * len(classes)
+    """Counts, shaded by share of the true class; numbers only where there is room for them."""
+    side = min(2.5 + 0.6 * len(classes), LARGEST)
     figure = Figure(figsize=(side + 1, side), layout="constrained")
     axes = figure.subplots()
     share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
-    ticks = range(len(classes))
-    axes.set_xticks(ticks, classes, rotation=45, ha="right", rotation_mode="anchor")
-    axes.set_yticks(ticks, classes)
+    step = -(-len(classes) // MOST_NAMES)
+    ticks, names = range(0, len(classes), step), classes[::step]
+    axes.set_xticks(ticks, names, rotation=45, ha="right", rotation_mode="anchor", parse_math=False)
+    axes.set_yticks(ticks, names, parse_math=False)
     axes.set(xlabel="predicted", ylabel="true")
-    for row, column in np.ndindex(*matrix.shape):
+    for row, column in np.ndindex(*matrix.shape) if len(classes) <= MOST_COUNTS else ():
         colour = "white" if share[row, column] > 0.5 else "black"
         axes.text(column, row, str(matrix[row, column]), ha="center", va="center", color=colour)
     return figure
@@ -75,5 +78,5 @@ def samples(chosen: Sequence[Sample]) -> Figure:
         colour = RIGHT if sample.predicted == sample.true else WRONG
         title = f"{sample.predicted} ({sample.true})\n{sample.probability:.0%}"
         axes.imshow(sample.pixels)
-        axes.set_title(title, color=colour, fontsize=10)
+        axes.set_title(title, color=colour, fontsize=10, parse_math=False)
     return figure

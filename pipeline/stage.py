@@ -1,6 +1,7 @@
 """How a stage starts and how it fails: the edge between DVC's command line and a stage's main."""
 
 import gc
+import signal
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -16,6 +17,8 @@ def run(main: Callable[..., Any]) -> None:
     A `PipelineError`, or an error of the operating system (a full disk, a missing right), is
     printed as one sentence and exits with 1; Ctrl-C exits with 130.
     """
+    # As Ctrl-C does: what is open is closed, and nothing half-made stays.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     app.command()(main)
     exit_on_failure(app)

@@ -34,13 +34,13 @@ from safetensors.torch import save_file
 from sqlalchemy.exc import SQLAlchemyError
 from torch import nn
 
-from pipeline import project
+from pipeline import atomic, project
 from pipeline.params import Params
 
 # What the logged model imports, pinned to what it was trained with.
 SERVING = (
     "mlflow", "numpy", "opencv-python-headless", "pandas", "pillow", "pyarrow", "pydantic",
-    "ruamel.yaml", "safetensors", "simplejpeg", "torch", "torchvision",
+    "ruamel.yaml", "safetensors", "simplejpeg", "torch", "torchvision", "tqdm",
 )  # fmt: skip
 SIGNATURE = ModelSignature(
     inputs=Schema([ColSpec("binary", "image")]),
@@ -88,6 +88,11 @@ class Run:
         values = {name: value for name, value in record.items() if name != "epoch"}
         self.metrics(values, step=int(record["epoch"]))
 
+    def best(self, history: Sequence[Mapping[str, float]]) -> None:
+        """Log the figures of the epoch whose weights were kept: curves end with the last one."""
+        kept = min(history, key=lambda record: record["val_loss"])
+        self.metrics({f"best.{name}": value for name, value in kept.items()})
+
     def metrics(self, values: Mapping[str, float | None], step: int = 0) -> None:
         now = int(time.time() * 1000)
         known = [
@@ -105,7 +110,6 @@ class Run:
         """Log the model, able to predict, and as checkpoint what training changed of it."""
 
         def log() -> None:
-            mlflow.set_tag("model.sha256", digest(models))
             with tempfile.TemporaryDirectory() as folder:
                 state = {key: value.cpu() for key, value in suffix.state_dict().items()}
                 save_file(state, Path(folder, "trained.safetensors"))
@@ -118,6 +122,8 @@ class Run:
                     code_paths=[str(Path(__file__).parent)], signature=SIGNATURE,
                     pip_requirements=[f"{name}=={_version(name)}" for name in SERVING],
                 )  # fmt: skip
+
+            mlflow.set_tag("model.sha256", digest(models))  # last: by it a whole run is found
 
         self._try(log)
 
@@ -170,6 +176,7 @@ def evaluation(
         run.start(settings, tags)
         for record in history:
             run.epoch(record)
+        run.best(history)
         run.model(models, suffix)
     run.metrics({f"test.{name}": value for name, value in figures.items()})
     run.artifacts(test, "test")
@@ -186,6 +193,7 @@ def provenance() -> dict[str, str]:
     """Where a model comes from: DVC's experiment, the commit, and DVC's digests of the data."""
     tags = {
         "dvc.experiment": os.environ.get("DVC_EXP_NAME", ""),
+        "dvc.baseline": os.environ.get("DVC_EXP_BASELINE_REV", ""),
         "git.commit": os.environ.get("DVC_EXP_BASELINE_REV", "") or _head(),
     }
     lock = Path("dvc.lock")
@@ -218,12 +226,25 @@ def _experiment(name: str) -> str:
     project.cache().mkdir(exist_ok=True)
     with (project.cache() / "mlflow.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
+        if local:
+            _create_database(project.root() / "mlflow.db")
         client = MlflowClient()
         found = client.get_experiment_by_name(name)
         if found is not None:
             return str(found.experiment_id)
         place = (project.root() / "mlartifacts" / name).as_uri() if local else None
         return str(client.create_experiment(name, artifact_location=place))
+
+
+def _create_database(path: Path) -> None:
+    """Make MLflow's tables aside and rename: a kill in the middle would leave half of them."""
+    if not path.exists():
+        from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+        with atomic.replacing(path) as staged:
+            place = (project.root() / "mlartifacts").as_uri()
+            store = SqlAlchemyStore(f"sqlite:///{staged}", place)  # type: ignore[no-untyped-call]
+            store.engine.dispose()
 
 
 def _connect() -> bool:
@@ -240,9 +261,9 @@ def _connect() -> bool:
 def _find(settings: Params, tags: Mapping[str, str], sha256: str) -> str | None:
     """The newest run of this model, experiment and commit."""
     experiment = _experiment(settings.dataset.name)
-    wanted = {"model.sha256": sha256} | {
-        key: tags[key] for key in ("dvc.experiment", "git.commit") if tags[key]
-    }
-    query = " and ".join(f"tags.`{key}` = '{value}'" for key, value in wanted.items())
-    found = MlflowClient().search_runs([experiment], query, order_by=["start_time DESC"])
-    return str(found[0].info.run_id) if found else None
+    query = f"tags.`model.sha256` = '{sha256}'"
+    for run in MlflowClient().search_runs([experiment], query, order_by=["start_time DESC"]):
+        # Compared here: a search does not find tags that are empty.
+        if all(run.data.tags.get(key, "") == tags[key] for key in ("dvc.experiment", "git.commit")):
+            return str(run.info.run_id)
+    return None

@@ -3,6 +3,7 @@
 import copy
 import hashlib
 import math
+import sys
 from collections.abc import Iterator
 from dataclasses import asdict, astuple, dataclass, fields
 from pathlib import Path
@@ -13,7 +14,20 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn, optim
 from torch.nn import functional
 
-from pipeline import atomic, batches, cut, device, frozen, memo, model, params, stage, tracking
+from pipeline import (
+    atomic,
+    batches,
+    cut,
+    device,
+    frozen,
+    images,
+    memo,
+    model,
+    params,
+    stage,
+    tracking,
+    views,
+)  # fmt: skip
 from pipeline.batches import Examples, Index, Source
 from pipeline.errors import PipelineError
 from pipeline.params import Params, Train
@@ -67,12 +81,13 @@ def prepare(settings: Params, examples: Examples, features: Path, clean: Path) -
 
 
 def _fingerprint(settings: Params, examples: Examples, index: Index) -> str:
-    names = ("images", "model", "features", "head", "train", "device")
+    names = ("filter", "images", "model", "features", "head", "train", "device")
     split = "\n".join(map(str, zip(examples.ids, examples.labels, examples.splits, strict=True)))
     values = {name: getattr(settings, name).model_dump() for name in names} | {
         "split": hashlib.sha256(split.encode()).hexdigest(), "prefix": index.prefix,
     }  # fmt: skip
-    return memo.fingerprint(values, [batches, cut, frozen, model], ["torch", "torchvision"])
+    modules = [batches, cut, frozen, images, model, views, sys.modules[fit.__module__]]
+    return memo.fingerprint(values, modules, ["torch", "torchvision", "lightning-fabric"])
 
 
 def fit(job: Job, examples: Examples, chosen: Train) -> Iterator[Epoch]:
@@ -162,6 +177,7 @@ def main(clean: Path, split_csv: Path, features: Path, models: Path, history_csv
             shown.update()
         model.save(models, job.network, job.card)
         write_history(history_csv, history)
+        run.best([asdict(record) for record in history])
         run.model(models, job.suffix)
     best = min(history, key=lambda record: record.val_loss)
     print(

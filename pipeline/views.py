@@ -117,5 +117,6 @@ def batches(views: Views, order: Sequence[Sequence[int]], device: torch.device) 
     loader: DataLoader[Tensor] = DataLoader(
         views, batch_sampler=list(map(list, order)), num_workers=workers,
         pin_memory=device.type == "cuda",
+        generator=torch.Generator(),  # or it would draw from the global one, and dropout differ
     )  # fmt: skip
     yield from loader

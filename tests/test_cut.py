@@ -108,3 +108,8 @@ class _Shapely(nn.Module):
 def test_a_cut_through_a_value_that_is_not_per_image_is_refused() -> None:
     with pytest.raises(PipelineError, match=r"cannot be cut at model.trainable=last"):
         cut.cut(_Shapely(), "last", 16)
+
+
+def test_images_that_the_network_cannot_take_are_told() -> None:
+    with pytest.raises(PipelineError, match=r"cannot take images.size=64 \(Wrong image height"):
+        cut.cut(network("vit_b_32"), "heads.head", 64)

@@ -78,5 +78,5 @@ def test_every_dependency_has_its_reason_in_the_architecture() -> None:
 def test_every_value_in_params_yaml_is_typed_and_none_has_a_default_in_code() -> None:
     for section in params.Params.model_fields.values():
         assert isinstance(section.annotation, type)
-        for name, field in section.annotation.model_fields.items():  # type: ignore[attr-defined]
+        for name, field in section.annotation.model_fields.items():
             assert field.is_required(), name

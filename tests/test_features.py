@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline import atomic, batches, features, params, shards, views
+from pipeline import atomic, batches, features, memo, params, shards, views
 from pipeline.cut import Tensors
 from pipeline.errors import PipelineError
 from pipeline.frozen import BATCH
@@ -125,7 +125,7 @@ def test_cached_views_take_turns_and_uncached_ones_never_repeat(
     assert [index.view_of(epoch) for epoch in range(4)] == [0, 1, 2, 0]
     whole = index.model_copy(update={"prefix": ""})
     assert [whole.view_of(epoch) for epoch in range(4)] == [1, 2, 3, 4]
-    assert whole.model_copy(update={"views": 0}).view_of(3) == 0
+    assert whole.model_copy(update={"augment": "none"}).view_of(3) == 0
 
 
 def test_a_lone_last_row_joins_its_neighbours() -> None:
@@ -142,3 +142,12 @@ def test_a_memo_serves_a_data_set_that_grew(dataset: Path, settings: Params) -> 
     known = shards.columns(dataset / "clean", ["id"]).column("id").to_pylist()
     assert all(key in remembered for key in known)
     assert "new" not in remembered
+
+
+def test_more_views_than_kept_keys_are_all_remembered(
+    dataset: Path, settings: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    many = with_(settings, features__views=memo.KEPT_KEYS + 1)
+    run(dataset, many, "first")
+    monkeypatch.setattr(views.Views, "__getitem__", None)  # computing anything would fail
+    run(dataset, many, "second")

@@ -70,3 +70,10 @@ def test_the_command_prints_a_row_each_and_fails_if_any_did(models: Path, tmp_pa
     said = CliRunner().invoke(app, ["predict", str(tmp_path / "text.jpg"), "--format", "json"])
     assert said.exit_code == 1
     assert '"problem": "not_an_image"' in said.stdout
+
+
+def test_an_empty_folder_is_told(models: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    said = CliRunner().invoke(app, ["predict", str(tmp_path / "empty"), "--model", str(models)])
+    assert said.exit_code == 1
+    assert "no files in" in str(said.exception)

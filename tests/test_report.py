@@ -37,3 +37,9 @@ def test_the_curves_mark_the_epoch_that_was_kept() -> None:
     legend = report.curves(HISTORY).axes[0].get_legend()
     assert legend is not None
     assert [text.get_text() for text in legend.get_texts()][-1] == "kept: epoch 2"
+
+
+def test_many_classes_make_no_larger_picture_and_names_are_not_formulas(tmp_path: Path) -> None:
+    figure = report.confusion(np.eye(300, dtype=np.int64), [f"a$_$b{n}" for n in range(300)])
+    assert max(figure.get_size_inches()) <= report.LARGEST + 1
+    report.save(figure, tmp_path / "confusion.png")

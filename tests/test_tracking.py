@@ -1,3 +1,5 @@
+import ast
+import importlib.metadata
 import subprocess
 import sys
 from dataclasses import asdict
@@ -7,12 +9,13 @@ from typing import Any
 import mlflow
 import pandas as pd
 import pytest
+from imports import ROOT, closure
 from mlflow import MlflowClient
 from mlflow.entities import LoggedModel, Run
 from test_predict import png
 from test_train import fitted
 
-from pipeline import model, tracking, train
+from pipeline import model, tracking, train, weights
 from pipeline.params import Params
 
 
@@ -142,3 +145,34 @@ def test_data_digests_are_those_of_dvc_lock(world: Path) -> None:
     tags = tracking.provenance()
     assert tags["data.split"] == "abc"
     assert "data.models" not in tags
+
+
+def test_the_logged_model_asks_for_everything_that_it_imports() -> None:
+    packages = importlib.metadata.packages_distributions()
+    imported = set()
+    for path in closure("pipeline.predict"):
+        for node in ast.walk(ast.parse((ROOT / path).read_text())):
+            if isinstance(node, ast.Import):
+                imported |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                imported.add(node.module.split(".")[0])
+    wanted = {
+        name.lower() for module in imported - {"pipeline"} for name in packages.get(module, ())
+    }
+    assert wanted - {weights.WHEEL} <= set(tracking.SERVING) | {"pydantic_core", "pydantic-core"}
+
+
+def test_a_store_half_made_by_a_killed_process_is_not_met(
+    world: Path, settings: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("mlflow.store.tracking.sqlalchemy_store.SqlAlchemyStore", killed)
+        with pytest.raises(KeyboardInterrupt):
+            tracking._create_database(world / "mlflow.db")
+    assert not (world / "mlflow.db").exists()
+    with tracking.training(settings):
+        pass
+    assert [run.info.status for run in runs()] == ["FINISHED"]

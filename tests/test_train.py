@@ -84,3 +84,14 @@ def test_the_fingerprint_follows_what_the_training_depends_on(
         for change in ({}, {}, {"train__seed": 7}, {"evaluate__samples": 3})
     ]
     assert cards[0] == cards[1] == cards[3] != cards[2]
+
+
+@pytest.mark.parametrize("trainable", ["head", "features.18", "features.17"])
+def test_training_inside_the_loop_equals_training_from_the_cache(
+    dataset: Path, settings: Params, trainable: str
+) -> None:
+    cached = with_(settings, model__trainable=trainable)
+    inside = with_(cached, features__max_gigabytes=0.0)
+    (one, history), (other, repeated) = fitted(dataset, cached), fitted(dataset, inside)
+    assert history == repeated
+    assert all(map(torch.equal, weights_of(one).values(), weights_of(other).values()))

@@ -38,8 +38,8 @@ def acquire(folder: Path, source: str, limits: Acquire) -> Iterator[RawImage]:
 def _refuse_source(folder: Path, source: str) -> None:
     if source != AS_DESCRIBED:
         raise PipelineError(
-            f"dataset.source={source} has no meaning for {folder}, which makes its own images: "
-            "use -S dataset.name=images for photographs of your own"
+            f"dataset.source={source} has no meaning for {folder}, which makes its own images: use "
+            f"-S dataset.source={AS_DESCRIBED}, or -S dataset.name=images for your own photographs"
         )
 
 
@@ -50,6 +50,8 @@ def _locate(
         return http.download(source, limits)
     if source != AS_DESCRIBED:
         # Not what dataset.toml describes: its checksums are those of another file.
+        if described := dataset.path or getattr(dataset, "url", None):
+            print(f"acquire: from {source} instead of {described}")
         return Path(source).expanduser()
     if dataset.path is not None:
         return folder / dataset.path

@@ -21,7 +21,9 @@ BLOCK = 2**20  # bytes
 
 
 def download(url: str, limits: Acquire, sha256: str | None = None, md5: str | None = None) -> Path:
-    """Fetch `url` once into .cache/downloads/, check it, and return where it stands.
+    """Fetch `url` into .cache/downloads/, check it, and return where it stands.
+
+    What has a checksum is fetched once.
 
     Raises:
         PipelineError: the address is refused or does not answer, the body is cut short, too large
@@ -31,7 +33,8 @@ def download(url: str, limits: Acquire, sha256: str | None = None, md5: str | No
     name = Path(urlsplit(url).path).name or "download"
     key = hashlib.sha256(f"{url} {sha256} {md5}".encode()).hexdigest()[:20]
     target = project.cache() / "downloads" / key / name
-    if not target.exists():
+    # What has no checksum may have changed behind its address.
+    if not target.exists() or not (sha256 or md5):
         with atomic.replacing(target) as staged:
             try:
                 _fetch(url, staged, limits)

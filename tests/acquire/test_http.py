@@ -120,10 +120,17 @@ def test_the_server_is_told_who_asks(server: Server) -> None:
     assert server.asked == [("/ok/a.zip", http.USER_AGENT)]
 
 
-def test_a_second_call_does_not_fetch_again(server: Server) -> None:
-    first = http.download(server.url("ok/a.zip"), OPEN)
-    assert http.download(server.url("ok/a.zip"), OPEN) == first
+def test_what_has_a_checksum_is_fetched_once(server: Server) -> None:
+    digest = hashlib.sha256(BODY).hexdigest()
+    first = http.download(server.url("ok/a.zip"), OPEN, digest)
+    assert http.download(server.url("ok/a.zip"), OPEN, digest) == first
     assert server.paths == ["/ok/a.zip"]
+
+
+def test_what_has_no_checksum_is_fetched_each_time(server: Server) -> None:
+    for _ in range(2):
+        assert http.download(server.url("ok/a.zip"), OPEN).read_bytes() == BODY
+    assert len(server.paths) == 2
 
 
 def test_another_address_or_checksum_is_another_download(server: Server) -> None:
