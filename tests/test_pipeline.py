@@ -125,11 +125,11 @@ def test_killed_while_it_computes_features_it_ends_the_same(
     )  # fmt: skip
     memo = other.folder / ".cache/features"
     deadline = time.monotonic() + 120
-    while not list(memo.glob("*/*.arrow")) and time.monotonic() < deadline:
+    while not list(memo.rglob("*.arrow")) and time.monotonic() < deadline:
         time.sleep(0.02)
     os.killpg(working.pid, signal.SIGKILL)
     working.wait()
-    assert list(memo.glob("*/*.arrow")), "it was not killed while it computed features"
+    assert list(memo.rglob("*.arrow")), "it was not killed while it computed features"
     assert not (other.folder / "data/features").exists()
     done = other.dvc("repro")
     assert done.returncode == 0, done.stdout
