@@ -96,6 +96,41 @@ def export(
     print(f"{count} images in {imagefolder}")
 
 
+@app.command()
+def pin(
+    name: Annotated[str, typer.Argument(help="A folder under datasets/.")],
+    raw: Annotated[Path, typer.Option(help="What was acquired.")] = Path("data/raw"),
+) -> None:
+    """Write down which photographs were acquired, so that anybody gets the same ones.
+
+    A search is not repeatable, a list is: `dvc repro` then fetches the photographs of
+    datasets/NAME/photos.csv, and holds each to its sha256.
+
+    Example:
+
+        pipeline pin cars_bicycles && git add datasets/cars_bicycles
+    """
+    from pipeline.pin import pin as write
+
+    print(f"{write(Path('datasets', name), raw, Path('dvc.lock'))}: `git add` it")
+
+
+@app.command("credits")
+def credit(
+    raw: Annotated[Path, typer.Option(help="What was acquired.")] = Path("data/raw"),
+) -> None:
+    """Print whose photographs these are, as Creative Commons asks for it.
+
+    Example:
+
+        pipeline credits > CREDITS.txt
+    """
+    from pipeline.credits import lines
+
+    for line in lines(raw):
+        print(line)
+
+
 def main() -> None:
     """The entry point `pipeline`."""
     stage.exit_on_failure(app)

@@ -37,6 +37,15 @@ class Dataset(Section):
 class Acquire(Section):
     """How bytes are fetched. Read by acquire."""
 
+    workers: Annotated[int, Field(ge=1, le=256)]
+    """Photographs that are asked for at the same time."""
+    per_host_per_second: Annotated[float, Field(ge=0)] | None
+    """Most requests to one host in a second. 0: no limit; null: 10 for Flickr's photographs, 1 for
+    its searches, none for others. A host that answers 429 is left alone for as long as it says."""
+    max_missing_fraction: Annotated[float, Field(ge=0, lt=1)]
+    """Share of the listed or wanted photographs that may be gone; past it the stage fails."""
+    respect_robots: bool
+    """Whether a photograph whose X-Robots-Tag says noai or noimageai is left out."""
     allow_private: bool
     """Whether a URL may lead to a private or loopback address (a mirror at home, a test)."""
     max_gigabytes: Annotated[float, Field(gt=0)]

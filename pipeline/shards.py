@@ -27,7 +27,15 @@ _FACTS = [
 ]
 _BYTES = pa.field("bytes", pa.binary(), nullable=False)
 
-RAW = pa.schema([*_FACTS, pa.field("url", pa.string()), pa.field("page_url", pa.string()), _BYTES])
+RAW = pa.schema(
+    [
+        *_FACTS,
+        pa.field("title", pa.string()),  # by the owner; the attribution of most licences wants it
+        pa.field("url", pa.string()),
+        pa.field("page_url", pa.string()),
+        _BYTES,
+    ]
+)
 CLEAN = pa.schema(
     [
         *_FACTS,

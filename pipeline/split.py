@@ -4,23 +4,17 @@ An image's place is a salted hash of its group (or of its id where it has none),
 never moves one that was there. Shares therefore hold in expectation, per class.
 """
 
-import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline import atomic, params, shards, stage
+from pipeline.deal import position
 from pipeline.errors import PipelineError
 from pipeline.params import Split
 
 COLUMNS = ("id", "label", "split", "group")
 SPLITS = ("train", "val", "test")
-
-
-def position(key: str, seed: int) -> float:
-    """Where a key falls in [0, 1): the same wherever and whenever it is asked."""
-    digest = hashlib.sha256(f"{seed}:{key}".encode()).digest()
-    return int.from_bytes(digest[:8], "big") / 2**64
 
 
 def assign(keys: Sequence[str], prescribed: Sequence[str | None], chosen: Split) -> list[str]:

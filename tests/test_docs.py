@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from typing import Any, get_args
 
 import pytest
 from imports import ROOT
@@ -10,9 +11,13 @@ from typer.testing import CliRunner
 
 from pipeline import params
 from pipeline.__main__ import app
+from pipeline.acquire import dataset
+from pipeline.acquire.photos import COLUMNS as LISTED
+from pipeline.acquire.raw import Reason
 
 README = (ROOT / "README.md").read_text()
 ARCHITECTURE = (ROOT / "docs/architecture.md").read_text()
+DATASETS = (ROOT / "docs/datasets.md").read_text()
 COMMANDS = [line[2:].split("#")[0].strip() for line in README.splitlines() if line[:2] == "$ "]
 
 
@@ -80,3 +85,36 @@ def test_every_value_in_params_yaml_is_typed_and_none_has_a_default_in_code() ->
         assert isinstance(section.annotation, type)
         for name, field in section.annotation.model_fields.items():
             assert field.is_required(), name
+
+
+KINDS = {
+    "folder": {dataset.Folder}, "archive": {dataset.Archive}, "urls": {dataset.Urls},
+    "flickr": {dataset.Flickr, dataset.Wanted}, "sample": {dataset.Sample, dataset.Digits},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_key_of_a_kind_is_in_datasets_md(kind: str) -> None:
+    section = DATASETS.split(f"### `{kind}`")[1].split("\n#")[0]
+    keys = {key for model in KINDS[kind] for key in model.model_fields}
+    said = keys - {"kind", "description", "licence"}
+    inherited = {"splits"} if kind in {"urls", "flickr"} else set()
+    for key in said - inherited:
+        assert f"`{key}`" in section, key
+
+
+def test_every_kind_is_in_datasets_md() -> None:
+    models: tuple[Any, ...] = get_args(dataset.Dataset)
+    kinds = {get_args(model.model_fields["kind"].annotation)[0] for model in models}
+    assert kinds == set(re.findall(r"`(\w+)`", " ".join(re.findall(r"^### (.*)", DATASETS, re.M))))
+
+
+def test_every_reason_to_leave_something_out_is_in_datasets_md() -> None:
+    rows = re.findall(r"^\| ((?:`\w+`,? ?)+)\|", DATASETS.split("| reason |")[1], re.M)
+    assert set(re.findall(r"`(\w+)`", " ".join(rows))) == set(Reason)
+
+
+def test_every_column_of_a_list_is_in_datasets_md() -> None:
+    section = DATASETS.split("### `urls`")[1].split("\n#")[0]
+    for column in LISTED:
+        assert f"`{column}`" in section

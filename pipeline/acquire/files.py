@@ -7,15 +7,16 @@ import stat
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
-from pipeline.acquire import layout
-from pipeline.acquire.dataset import Archive, Folder
-from pipeline.acquire.raw import RawImage
+from pipeline.acquire import cifar, layout
+from pipeline.acquire.dataset import Archive, Elsewhere
+from pipeline.acquire.raw import RawImage, Reason, Skipped
 from pipeline.errors import PipelineError
 from pipeline.params import Acquire
 from pipeline.progress import bar
@@ -23,6 +24,9 @@ from pipeline.progress import bar
 # A member that is cut off, or whose checksum or compression is wrong, or that is encrypted.
 BROKEN = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, gzip.BadGzipFile,
           EOFError, RuntimeError, ValueError)  # fmt: skip
+RATIO = 200  # photographs are packed already; deflate reaches 1,000 on zeros
+SLACK = 64e6  # bytes, for small archives of drawings that pack well
+ENCRYPTED = 0x1  # flag of a zip's member
 BLOCK = 512  # bytes; a tar ends with two blocks of zeros
 
 
@@ -35,24 +39,33 @@ class File:
     read: Callable[[], bytes]
 
 
-def images(path: Path, dataset: Folder | Archive, limits: Acquire) -> Iterator[RawImage]:
+def images(path: Path, dataset: Elsewhere, limits: Acquire) -> Iterator[RawImage | Skipped]:
     """The files of all class folders below or inside `path`, in the listing's order.
+
+    What is listed and cannot be an image of a class comes first, with the reason.
 
     Raises:
         PipelineError: the path does not exist, is no folder or archive, is too large unpacked, is
             damaged, or has no class folders.
     """
-    with opened(path) as files:
+    with opened(path) as members:
         try:
-            listing = _checked(files, limits)
+            listing, skipped = _checked(path, members, limits)
+            if isinstance(dataset, Archive) and dataset.records:
+                batches = [file for file in listing if cifar.is_batch(file.name)]
+                if batches:  # else it is a copy with class folders
+                    yield from _records(path, batches, dataset)
+                    return
             where = layout.places([file.name for file in listing], dataset.splits)
         except PipelineError as error:
             raise PipelineError(f"{path}: {error}") from error
         except BROKEN as error:
             raise PipelineError(f"{path} is damaged ({error}): get it again") from error
         chosen = [file for file in listing if file.name in where]
-        if len(chosen) < len(listing):
-            print(f"acquire: ignored {len(listing) - len(chosen)} files outside class folders")
+        yield from skipped
+        for file in listing:
+            if file.name not in where:
+                yield Skipped(file.name, Reason.OUTSIDE_CLASS_FOLDERS)
         with bar(f"acquire {path.name}", total=len(chosen)) as shown:
             for file in chosen:
                 place = where[file.name]
@@ -61,24 +74,53 @@ def images(path: Path, dataset: Folder | Archive, limits: Acquire) -> Iterator[R
                 shown.update()
 
 
-def _checked(files: Iterator[File], limits: Acquire) -> list[File]:
-    """The listing, without files too large to be photographs, which are counted aloud."""
+def _records(path: Path, batches: list[File], dataset: Archive) -> Iterator[RawImage]:
+    with bar(f"acquire {path.name}", total=None) as shown:
+        for file in batches:
+            for image in cifar.images(file.name, _read(path, file), dataset.licence):
+                yield image
+                shown.update()
+
+
+def _checked(
+    path: Path, members: Iterable[File | Skipped], limits: Acquire
+) -> tuple[list[File], list[Skipped]]:
+    """The listing without what cannot be a photograph, and that."""
     listing: list[File] = []
-    large: list[File] = []
+    skipped: list[Skipped] = []
     total = 0
-    for file in files:
-        total += file.size
-        if total > limits.max_gigabytes * 1e9:
+    most = limits.max_gigabytes * 1e9
+    bomb = SLACK + RATIO * path.stat().st_size if path.is_file() else most
+    for member in members:
+        if isinstance(member, Skipped):
+            skipped.append(member)
+            continue
+        total += member.size
+        if total > most:
             raise PipelineError(
                 f"holds more than acquire.max_gigabytes={limits.max_gigabytes:g} unpacked"
             )
-        (large if file.size > limits.max_file_megabytes * 1e6 else listing).append(file)
-    if large:
-        print(
-            f"acquire: left out {len(large)} files past acquire.max_file_megabytes="
-            f"{limits.max_file_megabytes:g}, the first {large[0].name}"
-        )
-    return listing
+        if total > bomb:
+            raise PipelineError(
+                f"unpacks to more than {RATIO} times its size: that is no archive of photographs"
+            )
+        if is_unsafe(member.name):
+            skipped.append(Skipped(member.name, Reason.UNSAFE_NAME))
+        elif member.size > limits.max_file_megabytes * 1e6:
+            skipped.append(Skipped(member.name, Reason.TOO_LARGE))
+        else:
+            listing.append(member)
+    if skipped and not listing:
+        counted = Counter(one.reason.value for one in skipped).most_common()
+        said = ", ".join(f"{number} {reason}" for reason, number in counted)
+        raise PipelineError(f"holds nothing that can be read ({said})")
+    return listing, skipped
+
+
+def is_unsafe(name: str) -> bool:
+    """Whether a name is absolute or leads out. (Nothing is unpacked to a name, whatever it is.)"""
+    parts = PurePosixPath(name).parts
+    return ".." in parts or name.startswith("/") or (name[1:2] == ":" and name[:1].isalpha())
 
 
 def _read(path: Path, file: File) -> bytes:
@@ -97,8 +139,8 @@ def _damaged(path: Path, file: File, error: Exception) -> PipelineError:
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[Iterator[File]]:
-    """The regular files of a folder, zip or tar. Devices are not listed, nor an archive's links.
+def opened(path: Path) -> Iterator[Iterator[File | Skipped]]:
+    """The regular files of a folder, zip or tar, and what stands beside them there.
 
     Raises:
         PipelineError: the path does not exist, or is none of the three.
@@ -124,7 +166,7 @@ def _archive(path: Path) -> zipfile.ZipFile | tarfile.TarFile:
         raise PipelineError(f"{path} is neither a folder nor a sound zip or tar") from error
 
 
-def _folder_files(folder: Path) -> Iterator[File]:
+def _folder_files(folder: Path) -> Iterator[File | Skipped]:
     """Links are followed, for many keep their images so, but never into a folder twice."""
     seen: set[tuple[int, int]] = set()
     for directory, subfolders, names in os.walk(folder, onerror=_raise, followlinks=True):
@@ -134,11 +176,14 @@ def _folder_files(folder: Path) -> Iterator[File]:
             continue
         seen.add((here.st_dev, here.st_ino))
         subfolders.sort()
-        for name in sorted(names):
-            path = Path(directory, name)
+        for each in sorted(names):
+            path = Path(directory, each)
             facts = path.stat()
-            if stat.S_ISREG(facts.st_mode):  # reading a pipe or a device might never end
-                yield File(_text(path.relative_to(folder)), facts.st_size, path.read_bytes)
+            name = _text(path.relative_to(folder))
+            if stat.S_ISREG(facts.st_mode):
+                yield File(name, facts.st_size, path.read_bytes)
+            else:  # reading a pipe or a device might never end
+                yield Skipped(name, Reason.NOT_A_FILE)
 
 
 def _raise(error: OSError) -> None:
@@ -150,17 +195,26 @@ def _text(path: os.PathLike[str] | str) -> str:
     return os.fsencode(path).decode("utf-8", "replace").replace(os.sep, "/")
 
 
-def _zip_files(archive: zipfile.ZipFile) -> Iterator[File]:
+def _zip_files(archive: zipfile.ZipFile) -> Iterator[File | Skipped]:
     for info in sorted(archive.infolist(), key=lambda info: info.filename):
-        if not info.is_dir() and not stat.S_ISLNK(info.external_attr >> 16):
-            yield File(info.filename, info.file_size, partial(archive.read, info))
+        name = info.filename.replace("\\", "/")  # as some Windows programs write it
+        if info.is_dir():
+            continue
+        if stat.S_ISLNK(info.external_attr >> 16):
+            yield Skipped(name, Reason.NOT_A_FILE)
+        elif info.flag_bits & ENCRYPTED:
+            yield Skipped(name, Reason.ENCRYPTED)
+        else:
+            yield File(name, info.file_size, partial(archive.read, info))
 
 
-def _tar_files(archive: tarfile.TarFile) -> Iterator[File]:
+def _tar_files(archive: tarfile.TarFile) -> Iterator[File | Skipped]:
     # In the archive's own order: going back in a compressed tar means starting over.
     for member in archive:
         if member.isreg():
             yield File(_text(member.name), member.size, partial(_read_member, archive, member))
+        elif not member.isdir():
+            yield Skipped(_text(member.name), Reason.NOT_A_FILE)
     _check_end(archive)
 
 

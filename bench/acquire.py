@@ -1,0 +1,136 @@
+"""Images per second of acquire, beside loops that only fetch; and its memory as lists grow.
+
+    python -m bench.acquire            # rates at 50 ms latency
+    python -m bench.acquire --memory   # peak memory with 10,000 and 100,000 addresses
+
+Each figure is of a process of its own, all against one server in the same run, in turn. `acquire`
+is everything from the list to the shards: fetching, hashing, storing, writing.
+"""
+
+import argparse
+import json
+import os
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import requests
+from requests.adapters import HTTPAdapter
+
+from bench.server import serving
+from pipeline import params, shards
+from pipeline.acquire import listed
+from pipeline.acquire.raw import RawImage
+from pipeline.acquire.web.http import Client
+from pipeline.acquire.web.store import Store
+
+THREADS = 64
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def sequential(host: str, count: int) -> None:
+    """What a tutorial does, with a session kept open."""
+    with requests.Session() as session:
+        for number in range(count):
+            assert session.get(f"{host}/{number}.jpg", timeout=30).content
+
+
+def threads(host: str, count: int) -> None:
+    """The fastest bare loop of requests that we know: 64 threads on one pool, bodies dropped."""
+    with requests.Session() as session, ThreadPoolExecutor(THREADS) as pool:
+        session.mount("http://", HTTPAdapter(pool_maxsize=THREADS))
+        urls = (f"{host}/{number}.jpg" for number in range(count))
+        for body in pool.map(lambda url: session.get(url, timeout=30).content, urls):
+            assert body
+
+
+def acquire(_host: str, count: int) -> None:
+    """The stage's own work, per-host limit off."""
+    limits = params.load(ROOT / "params.yaml").acquire.model_copy(
+        update={"allow_private": True, "per_host_per_second": 0, "workers": THREADS}
+    )
+    with Client(limits) as client, Store() as store:
+        found = listed.from_list(Path("list.csv"), None, client, store, limits)
+        rows = (image.row() for image in found if isinstance(image, RawImage))
+        assert shards.write(Path("raw"), shards.RAW, rows) == count
+
+
+LOOPS = {loop.__name__: loop for loop in (sequential, threads, acquire)}
+
+
+def measure(name: str, host: str, count: int) -> dict[str, float]:
+    """Run one loop in a fresh process and folder."""
+    with tempfile.TemporaryDirectory() as folder:
+        with (Path(folder) / "list.csv").open("w") as file:
+            file.write("url,label\n")
+            file.writelines(f"{host}/{number}.jpg,{number % 10}\n" for number in range(count))
+        answer = subprocess.run(
+            [sys.executable, "-m", "bench.acquire", "--run", name, host, str(count)],
+            cwd=folder, check=True, stdout=subprocess.PIPE,
+            env=os.environ | {"DVC_ROOT": folder, "PYTHONPATH": str(ROOT), "NO_PROXY": "*"},
+        )  # fmt: skip
+    measured: dict[str, float] = json.loads(answer.stdout)
+    return measured
+
+
+def run(name: str, host: str, count: int) -> None:
+    """What such a process does."""
+    start = time.perf_counter()
+    LOOPS[name](host, count)
+    seconds = time.perf_counter() - start
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(json.dumps({"rate": count / seconds, "mebibytes": peak}))
+
+
+def rates(host: str, count: int, repeats: int) -> None:
+    found: dict[str, list[float]] = {name: [] for name in LOOPS}
+    for _ in range(repeats):
+        for name, values in found.items():
+            values.append(
+                measure(name, host, count // 20 if name == "sequential" else count)["rate"]
+            )
+    for name, values in found.items():
+        spread = f"{min(values):.0f}-{max(values):.0f}"
+        print(f"{name:>10}: {statistics.median(values):6.0f} images/s ({spread}, n={repeats})")
+    for name in ("sequential", "threads"):
+        pairs = [ours / theirs for ours, theirs in zip(found["acquire"], found[name], strict=True)]
+        spread = f"{min(pairs):.2f}-{max(pairs):.2f}"
+        print(f"acquire / {name}: {statistics.median(pairs):.2f} ({spread})")
+
+
+def memory(host: str) -> None:
+    for count in (10_000, 100_000):
+        measured = measure("acquire", host, count)
+        print(f"{count:>7} addresses: {measured['mebibytes']:.0f} MiB, {measured['rate']:.0f}/s")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--memory", action="store_true")
+    parser.add_argument("--images", type=int, default=4000)
+    parser.add_argument("--bytes", type=int, default=40_000, help="of an image")
+    parser.add_argument("--latency", type=float, default=0.05, help="seconds")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--run", nargs=3, metavar=("LOOP", "HOST", "COUNT"), help="internal")
+    chosen = parser.parse_args()
+    if chosen.run:
+        run(chosen.run[0], chosen.run[1], int(chosen.run[2]))
+        return
+    python, library = platform.python_version(), requests.__version__
+    print(f"{os.cpu_count()} cores, Python {python}, requests {library}")
+    if chosen.memory:
+        with serving(0, 2_000) as host:
+            memory(host)
+    else:
+        with serving(chosen.latency, chosen.bytes) as host:
+            rates(host, chosen.images, chosen.repeats)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,114 @@
+"""From what a search finds to exactly the photographs that are wanted, dealt to their splits.
+
+Owners, not photographs, are dealt: their pictures resemble each other. A place that falls to a
+photograph which cannot be fetched goes to the next that the search found.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import islice
+
+from pipeline.acquire.dataset import Flickr, SplitName
+from pipeline.acquire.photos import Photo
+from pipeline.acquire.raw import Reason
+from pipeline.acquire.web.store import Kept
+from pipeline.deal import position
+from pipeline.errors import PipelineError
+
+Fetch = Callable[[list[Photo]], Iterable[tuple[Photo, Kept | Reason]]]
+STEP = 500  # results that are taken from a search at a time
+HOPELESS = 64  # photographs without a single success after which nobody goes on
+
+
+class Collection:
+    """The state of a search: what was found, what was fetched, and who has which place."""
+
+    def __init__(self, dataset: Flickr, searches: Mapping[str, Iterator[Photo]]) -> None:
+        self._dataset = dataset
+        self._searches = dict(searches)
+        self._found: dict[str, list[Photo]] = {label: [] for label in searches}
+        self._fetched: dict[str, Kept | Reason] = {}
+        """By url."""
+
+    def complete(self, fetch: Fetch) -> tuple[list[tuple[Photo, Kept]], list[tuple[Photo, Reason]]]:
+        """The photographs that have a place, with where they are, and those that were left out.
+
+        Both depend on what the searches and the addresses answer, and not on when they do.
+
+        Raises:
+            PipelineError: nothing can be fetched.
+        """
+        while True:
+            chosen, refused = self._deal()
+            short = [label for label in self._searches if self._missing(chosen)[label]]
+            if sum(self._extend(label) for label in short):
+                continue
+            todo = [photo for photo in chosen if photo.url not in self._fetched]
+            if not todo:
+                return [(photo, self._kept(photo)) for photo in chosen], refused
+            for photo, result in fetch(todo):
+                self._fetched[photo.url] = result
+                if len(self._fetched) == HOPELESS:
+                    self._refuse_hopeless()
+
+    def _kept(self, photo: Photo) -> Kept:
+        kept = self._fetched[photo.url]
+        assert isinstance(kept, Kept)
+        return kept
+
+    def _extend(self, label: str) -> int:
+        more = list(islice(self._searches[label], STEP))
+        self._found[label] += more
+        return len(more)
+
+    def _deal(self) -> tuple[list[Photo], list[tuple[Photo, Reason]]]:
+        """Who has a place, if all that was not fetched yet can be."""
+        labels_of: Counter[str | None] = Counter()
+        for photos in self._found.values():
+            labels_of.update(photo.id for photo in photos)
+        chosen: list[Photo] = []
+        refused: list[tuple[Photo, Reason]] = []
+        taken: set[str] = set()
+        free = {label: dict(self._dataset.wanted) for label in self._found}
+        for label, photos in self._found.items():
+            for photo in photos:
+                split = split_of(photo.group or "", self._dataset)
+                if not free[label].get(split):
+                    continue
+                result = self._fetched.get(photo.url)
+                if labels_of[photo.id] > 1:
+                    refused.append((photo, Reason.TWO_CLASSES))
+                elif isinstance(result, Reason):
+                    refused.append((photo, result))
+                elif result is not None and result.sha256 in taken:
+                    refused.append((photo, Reason.REPEATED))
+                else:
+                    free[label][split] -= 1
+                    chosen.append(photo.model_copy(update={"split": split}))
+                    taken.update({result.sha256} if result else ())
+        return chosen, refused
+
+    def _missing(self, chosen: list[Photo]) -> dict[str, int]:
+        counts = Counter(photo.label for photo in chosen)
+        total = sum(self._dataset.wanted.values())
+        return {label: total - counts[label] for label in self._found}
+
+    def _refuse_hopeless(self) -> None:
+        reasons = Counter(r.value for r in self._fetched.values() if isinstance(r, Reason))
+        if reasons.total() == len(self._fetched):
+            counted = ", ".join(f"{number} {reason}" for reason, number in reasons.most_common())
+            raise PipelineError(
+                f"none of the first {HOPELESS} photographs can be fetched ({counted}): is there "
+                "a network?"
+            )
+
+
+def split_of(owner: str, dataset: Flickr) -> SplitName:
+    """The split that all photographs of an owner go to, in proportion to what is wanted."""
+    # Not the bare owner: the split stage deals by that, and chance must not be used twice.
+    place = position(f"flickr {owner}", dataset.seed) * sum(dataset.wanted.values())
+    for split, number in dataset.wanted.items():
+        place -= number
+        if place < 0:
+            return split
+    return next(reversed(dataset.wanted))

@@ -1,0 +1,1 @@
+"""Fetching from strangers: politely, suspiciously, many at once, and never twice."""

@@ -1,0 +1,65 @@
+"""Many photographs at once: from the store where they are known, else from their addresses."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from functools import partial
+
+from pipeline.acquire.photos import Photo
+from pipeline.acquire.raw import Reason
+from pipeline.acquire.web.failure import Failure
+from pipeline.acquire.web.http import Client
+from pipeline.acquire.web.ordered import in_order
+from pipeline.acquire.web.store import Body, Kept, Store
+from pipeline.params import Acquire
+from pipeline.progress import bar
+
+# Flickr redirects a photograph that was removed to a picture of this name.
+PLACEHOLDER = "photo_unavailable"
+
+
+def fetch_all(
+    photos: Iterable[Photo], client: Client, store: Store, limits: Acquire, total: int | None
+) -> Iterator[tuple[Photo, Kept | Reason]]:
+    """Yield every photo, in order, with where its bytes are or the reason why there is none."""
+    fetched = in_order(partial(_fetch, client, store, limits), photos, limits.workers)
+    reasons: Counter[str] = Counter()
+    with bar("acquire", total) as shown:
+        for photo, result in fetched:
+            if isinstance(result, Reason):
+                reasons[result.value] += 1
+                shown.set_postfix(reasons, refresh=False)
+            shown.update()
+            yield photo, result
+
+
+def _fetch(
+    client: Client, store: Store, limits: Acquire, photo: Photo
+) -> tuple[Photo, Kept | Reason]:
+    try:
+        known = store.find(photo.url, photo.sha256)
+        if known is None:
+            most = limits.max_file_megabytes * 1e6
+            known = client.persist(partial(_download, client, store, photo, most))
+    except Failure as failure:
+        return photo, failure.reason
+    return photo, known
+
+
+def _download(client: Client, store: Store, photo: Photo, most: float) -> Kept:
+    with client.open(photo.url) as answer, Body() as body:
+        if PLACEHOLDER in answer.url and answer.url != photo.url:
+            raise Failure(Reason.GONE, f"{photo.url} leads to a placeholder")
+        first = b""
+        for block in answer.blocks(most):
+            first = first or block
+            body.write(block)
+        if not first or _is_page(first):
+            raise Failure(Reason.NOT_AN_IMAGE, f"{photo.url} is a web page, or nothing")
+        if photo.sha256 and body.sha256 != photo.sha256:
+            raise Failure(Reason.CHANGED, f"{photo.url} has other bytes than were pinned")
+        return store.add(photo.url, body)
+
+
+def _is_page(start: bytes) -> bool:
+    """Whether a body is markup. No image format that the filter reads begins with a `<`."""
+    return start.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] == b"<"

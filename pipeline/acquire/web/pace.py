@@ -1,0 +1,63 @@
+"""When a host may be asked next: so many requests a second, and silence where it asked for it."""
+
+import threading
+import time
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+# What hosts are asked at most where acquire.per_host_per_second is null, in requests per second.
+# Flickr grants 3,600 calls an hour; for photographs it states no figure, and answers 429.
+USUAL = {"api.flickr.com": 1.0, "staticflickr.com": 10.0}
+
+
+@lru_cache(maxsize=1024)
+def usual(host: str) -> float | None:
+    """The usual limit of a host, in requests per second, or None."""
+    for domain, limit in USUAL.items():
+        if host == domain or host.endswith(f".{domain}"):
+            return limit
+    return None
+
+
+@dataclass
+class _Host:
+    turn: threading.Lock = field(default_factory=threading.Lock)
+    """Held by the one thread that waits; the others queue behind it."""
+    free_at: float = 0.0
+    """On the monotonic clock, in seconds."""
+
+
+class Pace:
+    """Shared by all threads of a client."""
+
+    def __init__(self, per_second: float | None = None) -> None:
+        """`per_second`: of each host; 0 for no limit, None for each host's usual one."""
+        self._per_second = per_second
+        self._lock = threading.Lock()
+        self._hosts: dict[str, _Host] = {}
+        self.stopped = threading.Event()
+        """Set to let all go at once, when nobody wants their answers any more."""
+
+    def wait(self, name: str) -> None:
+        """Return when the host may be asked, or when everything stops."""
+        host = self._host(name)
+        limit = usual(name) if self._per_second is None else self._per_second
+        if not limit and host.free_at <= time.monotonic():
+            return
+        with host.turn:
+            while (pause := host.free_at - time.monotonic()) > 0 and not self.stopped.wait(pause):
+                pass
+            if limit:
+                self._free_at(host, time.monotonic() + 1 / limit)
+
+    def hush(self, name: str, seconds: float) -> None:
+        """Ask the host nothing for some seconds."""
+        self._free_at(self._host(name), time.monotonic() + seconds)
+
+    def _host(self, name: str) -> _Host:
+        with self._lock:
+            return self._hosts.setdefault(name, _Host())
+
+    def _free_at(self, host: _Host, moment: float) -> None:
+        with self._lock:
+            host.free_at = max(host.free_at, moment)

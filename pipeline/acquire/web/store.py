@@ -1,0 +1,182 @@
+"""What was fetched, by its content, and which address gave it: .cache/acquire/.
+
+Photographs are appended to packs, as git keeps its objects: making a file for each costs a file
+system up to a millisecond, appending to one a hundredth of that. An index (SQLite) says where each
+stands. An entry follows its bytes, so whatever process is killed whenever, an entry leads to whole
+bytes; and bytes are proved by their digest when they are read. Archives are files of their own.
+Several processes and data sets share one store.
+"""
+
+import fcntl
+import hashlib
+import os
+import shutil
+import sqlite3
+import tempfile
+import threading
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Self
+
+from pipeline import project
+from pipeline.errors import PipelineError
+
+IN_MEMORY = 2**20  # bytes of a photograph; what is larger waits on disk until it is whole
+BLOCK = 2**20
+TABLES = """
+CREATE TABLE IF NOT EXISTS kept (
+    url TEXT PRIMARY KEY, sha256 TEXT NOT NULL, pack TEXT NOT NULL, start INTEGER, size INTEGER
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS by_sha256 ON kept (sha256);
+"""
+COLUMNS = "sha256, pack, start, size"
+ARCHIVE = ""  # in place of a pack: a file of its own
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Where a photograph stands."""
+
+    sha256: str
+    pack: str
+    start: int
+    size: int
+    """Both in bytes."""
+
+
+class Body:
+    """Bytes on their way into the store, and their digest so far; in a `with` block."""
+
+    def __init__(self) -> None:
+        self._digest = hashlib.sha256()
+        self._file: IO[bytes] = tempfile.SpooledTemporaryFile(IN_MEMORY)  # noqa: SIM115
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def write(self, data: bytes) -> None:
+        self._digest.update(data)
+        self._file.write(data)
+
+    def rewound(self) -> IO[bytes]:
+        self._file.seek(0)
+        return self._file
+
+    @property
+    def sha256(self) -> str:
+        return self._digest.hexdigest()
+
+
+class Store:
+    """To be used in a `with` block. Its methods may be called from several threads."""
+
+    def __init__(self) -> None:
+        self.folder = project.cache() / "acquire"
+        self._packs = self.folder / "packs"
+        self._packs.mkdir(parents=True, exist_ok=True)
+        self._lock = threading.Lock()
+        self._pack: IO[bytes] | None = None
+        self._readers: dict[str, IO[bytes]] = {}
+        self._index = self._opened(self.folder / "index.db")
+
+    def _opened(self, path: Path) -> sqlite3.Connection:
+        try:
+            with (self.folder / "lock").open("w") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)  # two processes would race for a new database
+                index = sqlite3.connect(
+                    path, timeout=60, isolation_level=None, check_same_thread=False
+                )
+                index.execute("PRAGMA journal_mode = wal")
+                index.execute("PRAGMA synchronous = normal")
+                index.executescript(TABLES)
+                return index
+        except sqlite3.DatabaseError as error:
+            raise PipelineError(f"{path} cannot be read ({error}): delete {self.folder}") from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._index.close()
+            for pack in (self._pack, *self._readers.values()):
+                if pack is not None:
+                    pack.close()
+
+    def recorded(self, url: str) -> str | None:
+        """The sha256 of what an address gave when it was last asked."""
+        found = self._kept("url = ?", url)
+        return found.sha256 if found else None
+
+    def find(self, url: str, sha256: str | None = None) -> Kept | None:
+        """A photograph that is here: the one with a digest, or the one that an address gave."""
+        found = self._kept("sha256 = ?", sha256) if sha256 else self._kept("url = ?", url)
+        return found if found and found.pack != ARCHIVE else None
+
+    def read(self, kept: Kept) -> bytes:
+        """The bytes of a photograph, proved.
+
+        Raises:
+            PipelineError: the disk has damaged it; it is forgotten, so that the next run mends it.
+        """
+        path = self._packs / kept.pack
+        try:
+            if kept.pack not in self._readers:
+                self._readers[kept.pack] = path.open("rb")
+            data = os.pread(self._readers[kept.pack].fileno(), kept.size, kept.start)
+        except FileNotFoundError:
+            data = b""
+        if hashlib.sha256(data).hexdigest() != kept.sha256:
+            with self._lock:
+                self._index.execute("DELETE FROM kept WHERE sha256 = ?", (kept.sha256,))
+            raise PipelineError(
+                f"{path} was damaged on disk: run it again, and what is lost is fetched anew"
+            )
+        return data
+
+    def add(self, url: str, body: Body) -> Kept:
+        """Keep the photograph that an address gave."""
+        with self._lock:
+            if self._pack is None:  # a pack belongs to one process
+                self._pack = (self._packs / uuid.uuid4().hex).open("wb")
+            start = self._pack.tell()
+            shutil.copyfileobj(body.rewound(), self._pack, BLOCK)
+            self._pack.flush()
+            pack = Path(self._pack.name).name
+            kept = Kept(body.sha256, pack, start, self._pack.tell() - start)
+            self._record(url, kept)
+        return kept
+
+    def file(self, sha256: str) -> Path:
+        """Where an archive stands, if it does."""
+        return self.folder / "files" / sha256
+
+    def keep(self, file: Path, url: str, sha256: str) -> None:
+        """Move an archive that an address gave into the store."""
+        target = self.file(sha256)
+        target.parent.mkdir(exist_ok=True)
+        file.replace(target)
+        with self._lock:
+            self._record(url, Kept(sha256, ARCHIVE, 0, target.stat().st_size))
+
+    def unfinished(self, url: str) -> Path:
+        """Where an archive stands until it is whole; the same place each time."""
+        folder = self.folder / "unfinished"
+        folder.mkdir(exist_ok=True)
+        return folder / hashlib.sha256(url.encode()).hexdigest()
+
+    def _record(self, url: str, kept: Kept) -> None:
+        self._index.execute(
+            "INSERT OR REPLACE INTO kept VALUES (?, ?, ?, ?, ?)",
+            (url, kept.sha256, kept.pack, kept.start, kept.size),
+        )
+
+    def _kept(self, where: str, value: str) -> Kept | None:
+        with self._lock:
+            query = f"SELECT {COLUMNS} FROM kept WHERE {where}"  # noqa: S608 - of our own making
+            row = self._index.execute(query, (value,)).fetchone()
+        return Kept(*row) if row else None

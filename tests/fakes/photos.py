@@ -1,0 +1,132 @@
+"""Photos that nobody took: what the API says of them, and their bytes."""
+
+import hashlib
+import zlib
+from collections.abc import Collection
+from dataclasses import dataclass
+from functools import lru_cache
+
+import cv2
+import numpy as np
+
+SERVER = "65535"
+SUFFIXES = {
+    "sq": "_s", "t": "_t", "q": "_q", "s": "_m", "n": "_n", "w": "_w", "m": "", "z": "_z",
+    "c": "_c", "l": "_b", "b": "_b", "h": "_h", "k": "_k", "o": "_o",
+}  # fmt: skip
+"""What a size, as in url_c, is called in an address."""
+LONGEST = {
+    "sq": 75, "t": 100, "q": 150, "s": 240, "n": 320, "w": 400, "m": 500, "z": 640,
+    "c": 800, "l": 1024, "b": 1024, "h": 1600, "k": 2048, "o": 3000,
+}  # fmt: skip
+SIZES = ("m", "n", "z", "c", "l")
+OWNERS = "XAXBXCXDXBXEXFXCXGX"  # of 19 photos one owner has 10, two have 2, five have 1
+FIRST, LAST = 1_104_537_600, 1_577_836_800  # the years 2005 to 2019
+
+
+@dataclass(frozen=True)
+class FakePhoto:
+    """One photo; `dataclasses.replace` makes the odd one."""
+
+    id: str
+    owner: str
+    ownername: str
+    title: str
+    licence: int
+    uploaded: int
+    """Seconds since 1970."""
+    answers: frozenset[str]
+    """The keywords that find it, as text and as tags."""
+    sizes: frozenset[str] = frozenset(SIZES)
+    subject: str = ""
+    """What the picture shows: another subject has other colours."""
+    path_alias: str | None = None
+
+    @property
+    def secret(self) -> str:
+        return hashlib.md5(self.id.encode()).hexdigest()[:10]
+
+    def path(self, size: str) -> str:
+        return f"/{SERVER}/{self.id}_{self.secret}{SUFFIXES[size]}.jpg"
+
+    def shape(self, size: str) -> tuple[int, int]:
+        """Height and width as the API says them; the picture that is sent is small."""
+        longest = LONGEST[size]
+        pair = (longest * 3 // 4, longest)
+        return pair if int(self.id) % 3 else pair[::-1]
+
+
+def photos(
+    keyword: str,
+    count: int,
+    *,
+    also: Collection[str] = (),
+    first: int = 0,
+    sizes: Collection[str] = SIZES,
+) -> list[FakePhoto]:
+    """`count` photos that answer `keyword`, and every word of `also`; always the same ones.
+
+    More of the same keywords: `first` is how many there are already.
+    """
+    answers = frozenset({keyword, *also})
+    start = zlib.crc32("+".join(sorted(answers)).encode()) % 80_000 + 10_000
+    return [
+        _photo(keyword, start, number, answers, sizes) for number in range(first, first + count)
+    ]
+
+
+def _photo(
+    keyword: str, start: int, number: int, answers: frozenset[str], sizes: Collection[str]
+) -> FakePhoto:
+    block, place = divmod(number, len(OWNERS))
+    letter = OWNERS[place]
+    share = number * 0.618034 % 1  # the golden ratio spreads any count evenly
+    return FakePhoto(
+        id=f"{start}{number:06}",
+        owner=f"{start}{block:04}{ord(letter)}@N0{place % 2}",
+        ownername=f"{keyword} lover {block}{letter}",
+        title=f"Ein schöner “{keyword}”, no. {number}",
+        licence=number % 17,
+        uploaded=FIRST + int(share * (LAST - FIRST)),
+        answers=answers,
+        sizes=frozenset(sizes) - ({"c"} if number % 7 == 6 else set()),
+        subject=keyword,
+        path_alias=f"alias-{block}{letter}" if place % 3 == 0 else None,
+    )
+
+
+def jpeg(photo: FakePhoto, size: str, length: int | None = None, side: int = 64) -> bytes:
+    """A true JPEG of `length` bytes, 10 to 40 KB unless told; each photo and size has its own."""
+    name = f"{photo.id}{SUFFIXES[size]} ".encode()
+    if length is None:
+        length = 10_000 + zlib.crc32(name) % 30_000
+    picture = _picture(photo.subject, int(photo.id), side)
+    behind = 4 + int.from_bytes(picture[4:6], "big")  # the JFIF header stays in front
+    filler = _comments(name, length - len(picture))
+    return picture[:behind] + filler + picture[behind:]
+
+
+def _comments(name: bytes, length: int) -> bytes:
+    text = name + hashlib.sha256(name).hexdigest().encode()
+    parts: list[bytes] = []
+    while not parts or length >= 4:
+        size = min(max(length - 4, len(text)), 65_533)
+        body = (text * (size // len(text) + 1))[:size]
+        parts.append(b"\xff\xfe" + (size + 2).to_bytes(2, "big") + body)
+        length -= size + 4
+    return b"".join(parts)
+
+
+@lru_cache(maxsize=8192)
+def _picture(subject: str, number: int, side: int) -> bytes:
+    """Coarse noise in the subject's colour: a model can learn it, and no two look alike."""
+    colour = np.frombuffer(hashlib.sha256(subject.encode()).digest()[:3], np.uint8) // 2
+    noise = np.frombuffer(hashlib.shake_128(str(number).encode()).digest(192), np.uint8)
+    pixels = colour + noise.reshape(8, 8, 3) // 2
+    large = cv2.resize(pixels, (side, side), interpolation=cv2.INTER_LINEAR)
+    return cv2.imencode(".jpg", large)[1].tobytes()
+
+
+def placeholder() -> bytes:
+    """What a removed photo's address leads to."""
+    return cv2.imencode(".png", np.full((375, 500, 3), 238, np.uint8))[1].tobytes()

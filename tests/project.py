@@ -1,0 +1,82 @@
+"""A repository with the pipeline in it, for tests that run real DVC."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import mlflow
+from imports import ROOT
+from mlflow.entities import Run
+
+
+class Project:
+    """A git repository with the pipeline in it, as somebody's clone would be."""
+
+    def __init__(self, folder: Path, small: bool = True) -> None:
+        self.folder = folder
+        for name in ("pipeline", "datasets", "params.yaml", "dvc.yaml", ".dvc/config", ".dvcignore",
+                     ".gitignore"):  # fmt: skip
+            source, target = ROOT / name, folder / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if source.is_dir():
+                shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
+            else:
+                shutil.copy(source, target)
+        if small:
+            self._shrink()
+        # The place of the split files is known to git before the first run, as in the project.
+        (folder / ".gitignore").write_text((folder / ".gitignore").read_text() + "/models\n")
+        for command in ("init -q -b main", "add -A", "commit -q -m start"):
+            self.git(*command.split())
+
+    def _shrink(self) -> None:
+        settings = (self.folder / "params.yaml").read_text()
+        for old, new in (
+            ("size: 224", "size: 64"), ("views: 4", "views: 1"), ("epochs: 30", "epochs: 4"),
+        ):  # fmt: skip
+            assert old in settings
+            settings = settings.replace(old, new)
+        (self.folder / "params.yaml").write_text(settings)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        kept = {
+            k: v for k, v in os.environ.items() if not k.startswith(("DVC_", "MLFLOW_", "GIT_"))
+        }
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        return kept | {"PATH": path, "DVC_NO_ANALYTICS": "true"}
+
+    def git(self, *arguments: str) -> str:
+        names = ["-c", "user.name=t", "-c", "user.email=t@example.com"]
+        return self.run("git", *names, *arguments).stdout
+
+    def dvc(self, *arguments: str, **changed: str) -> "subprocess.CompletedProcess[str]":
+        return self.run(sys.executable, "-m", "dvc", *arguments, **changed)
+
+    def run(self, *command: str, **changed: str) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            command, cwd=self.folder, env=self.environment | changed, text=True, check=False,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+
+    def restore(self) -> None:
+        """Undo what an experiment left in the workspace."""
+        # By hand as well: a change of the same length within a second is invisible to git.
+        (self.folder / "params.yaml").write_text(self.git("show", "HEAD:params.yaml"))
+        self.git("reset", "-q", "--hard")
+
+    def metrics(self) -> dict[str, float]:
+        found: dict[str, float] = json.loads((self.folder / "reports/metrics.json").read_text())
+        return found
+
+    def runs(self) -> list[Run]:
+        mlflow.set_tracking_uri(f"sqlite:///{self.folder / 'mlflow.db'}")
+        return list(mlflow.search_runs(search_all_experiments=True, output_format="list"))
+
+
+def ran(output: str) -> list[str]:
+    """The stages that a `dvc repro` really ran."""
+    return [line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage")]
