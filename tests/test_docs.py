@@ -3,10 +3,11 @@
 import re
 import subprocess
 import sys
-from typing import Any, get_args
+from typing import get_args
 
 import pytest
 from imports import ROOT
+from pydantic import BaseModel
 from typer.testing import CliRunner
 
 from pipeline import params
@@ -87,7 +88,7 @@ def test_every_value_in_params_yaml_is_typed_and_none_has_a_default_in_code() ->
             assert field.is_required(), name
 
 
-KINDS = {
+KINDS: dict[str, set[type[BaseModel]]] = {
     "folder": {dataset.Folder}, "archive": {dataset.Archive}, "urls": {dataset.Urls},
     "flickr": {dataset.Flickr, dataset.Wanted}, "sample": {dataset.Sample, dataset.Digits},
 }  # fmt: skip
@@ -104,7 +105,7 @@ def test_every_key_of_a_kind_is_in_datasets_md(kind: str) -> None:
 
 
 def test_every_kind_is_in_datasets_md() -> None:
-    models: tuple[Any, ...] = get_args(dataset.Dataset)
+    models = get_args(dataset.Dataset)
     kinds = {get_args(model.model_fields["kind"].annotation)[0] for model in models}
     assert kinds == set(re.findall(r"`(\w+)`", " ".join(re.findall(r"^### (.*)", DATASETS, re.M))))
 

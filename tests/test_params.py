@@ -63,6 +63,14 @@ def test_an_unknown_key_far_from_all_lists_those_that_exist() -> None:
         ("split.val", 0, "greater than 0"),
         ("images.normalise", "zscore", "'weights' or 'none'"),
         ("acquire.allow_private", "yes", "a valid boolean"),
+        ("acquire.respect_robots", None, "a valid boolean"),
+        ("acquire.workers", 0, "greater than or equal to 1"),
+        ("acquire.workers", 257, "less than or equal to 256"),
+        ("acquire.workers", 8.0, "a valid integer"),
+        ("acquire.per_host_per_second", -1, "greater than or equal to 0"),
+        ("acquire.per_host_per_second", "fast", "a valid number"),
+        ("acquire.max_missing_fraction", -0.1, "greater than or equal to 0"),
+        ("acquire.max_missing_fraction", 1, "less than 1"),
         ("dataset.name", None, "a valid string"),
         ("train", 3, "a valid dictionary"),
     ],
@@ -156,6 +164,8 @@ def test_a_missing_file_says_where_to_run(tmp_path: Path) -> None:
         ("train.target_accuracy", "null", None),
         ("model.weights", "no", "no"),
         ("acquire.allow_private", "true", True),
+        ("acquire.per_host_per_second", "null", None),
+        ("acquire.per_host_per_second", "0", 0.0),
     ],
 )
 def test_a_file_is_read_as_yaml_1_2(tmp_path: Path, name: str, text: str, value: object) -> None:

@@ -14,7 +14,10 @@ from pipeline.errors import PipelineError
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
 ROW = st.fixed_dictionaries(
     {"id": TEXT, "label": TEXT, "name": TEXT, "bytes": st.binary(max_size=30)},
-    optional={key: st.none() | TEXT for key in ("split", "group", "owner", "licence", "url")},
+    optional={
+        key: st.none() | TEXT
+        for key in ("split", "group", "owner", "licence", "title", "url", "page_url")
+    },
 )
 
 
@@ -82,6 +85,18 @@ def test_shards_are_numbered_in_the_order_of_the_rows(tmp_path: Path) -> None:
     found = shards.paths(tmp_path / "raw")
     assert [path.name for path in found] == ["00000.arrow", "00001.arrow"]
     assert shards.read(found[1]).column("id").to_pylist() == ["01000"]
+
+
+def test_a_shard_is_written_as_soon_as_it_is_full(tmp_path: Path) -> None:
+    """However many rows there are, memory holds those of one shard."""
+
+    def seen() -> Iterator[dict[str, Any]]:
+        for number in range(2 * shards.ROWS + 1):
+            written = {path.name for path in tmp_path.rglob("*.arrow")}
+            assert len(written) == max(number - 1, 0) // shards.ROWS
+            yield row(number)
+
+    assert shards.write(tmp_path / "raw", shards.RAW, seen()) == 2 * shards.ROWS + 1
 
 
 def test_a_source_that_fails_leaves_the_old_shards(tmp_path: Path) -> None:

@@ -24,25 +24,6 @@ def shares(splits: list[str]) -> dict[str, float]:
     return {name: count / len(splits) for name, count in Counter(splits).items()}
 
 
-@pytest.mark.parametrize(
-    ("key", "seed", "place"),
-    [
-        # printf '0:' | sha256sum | cut -c-16, and so on
-        ("", 0, 0xBA768B331FD86CEC / 2**64),
-        ("owner 7", 1, 0xFC3103FF62E9EE7B / 2**64),
-        ("é", 2, 0x2F23C71856587C2A / 2**64),
-    ],
-)
-def test_a_position_is_the_same_on_every_machine(key: str, seed: int, place: float) -> None:
-    assert split.position(key, seed) == place
-
-
-@EXAMPLES
-@given(st.text(), st.integers(0, 2**31 - 1))
-def test_a_position_lies_in_the_unit_interval(key: str, seed: int) -> None:
-    assert 0 <= split.position(key, seed) < 1
-
-
 @EXAMPLES
 @given(KEYS, KEYS, CHOICES)
 def test_adding_images_moves_none_that_was_there(

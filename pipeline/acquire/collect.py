@@ -5,7 +5,7 @@ photograph which cannot be fetched goes to the next that the search found.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from itertools import islice
 
 from pipeline.acquire.dataset import Flickr, SplitName
@@ -14,6 +14,7 @@ from pipeline.acquire.raw import Reason
 from pipeline.acquire.web.store import Kept
 from pipeline.deal import position
 from pipeline.errors import PipelineError
+from pipeline.progress import bar
 
 Fetch = Callable[[list[Photo]], Iterable[tuple[Photo, Kept | Reason]]]
 STEP = 500  # results that are taken from a search at a time
@@ -23,9 +24,14 @@ HOPELESS = 64  # photographs without a single success after which nobody goes on
 class Collection:
     """The state of a search: what was found, what was fetched, and who has which place."""
 
-    def __init__(self, dataset: Flickr, searches: Mapping[str, Iterator[Photo]]) -> None:
+    def __init__(
+        self, dataset: Flickr, searches: Mapping[str, Iterator[Photo]],
+        contested: Set[str] = frozenset(),
+    ) -> None:  # fmt: skip
+        """`contested`: ids that are known to answer two classes; it may grow while searches run."""
         self._dataset = dataset
         self._searches = dict(searches)
+        self._contested = contested
         self._found: dict[str, list[Photo]] = {label: [] for label in searches}
         self._fetched: dict[str, Kept | Reason] = {}
         """By url."""
@@ -57,9 +63,12 @@ class Collection:
         return kept
 
     def _extend(self, label: str) -> int:
-        more = list(islice(self._searches[label], STEP))
-        self._found[label] += more
-        return len(more)
+        before = len(self._found[label])
+        with bar(f"search {label}", STEP) as shown:
+            for photo in islice(self._searches[label], STEP):
+                self._found[label].append(photo)
+                shown.update()
+        return len(self._found[label]) - before
 
     def _deal(self) -> tuple[list[Photo], list[tuple[Photo, Reason]]]:
         """Who has a place, if all that was not fetched yet can be."""
@@ -76,7 +85,7 @@ class Collection:
                 if not free[label].get(split):
                     continue
                 result = self._fetched.get(photo.url)
-                if labels_of[photo.id] > 1:
+                if labels_of[photo.id] > 1 or photo.id in self._contested:
                     refused.append((photo, Reason.TWO_CLASSES))
                 elif isinstance(result, Reason):
                     refused.append((photo, result))

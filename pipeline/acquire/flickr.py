@@ -27,7 +27,7 @@ REACHABLE = 4000  # results of one query; further pages repeat earlier ones
 FIRST, LAST = 1_072_915_200, 2**31 - 1  # Unix seconds: 2004, the year Flickr opened, and 2038
 DAY = 86_400
 PASSING = {0, 10, 105}  # codes of a search, or a service, that is not available just now
-EXTRAS = ",".join(["license", "owner_name", *(f"url_{size}" for size in SIDES)])
+EXTRAS = ",".join(["license", "owner_name", "tags", *(f"url_{size}" for size in SIDES)])
 
 # It logs bodies of failed answers, which may echo what was asked.
 logging.getLogger("flickrapi").disabled = True
@@ -42,6 +42,8 @@ class _Found(BaseModel):
     owner: Annotated[str, Field(min_length=1)]
     ownername: Any = None
     title: Any = None
+    tags: Any = None
+    """Separated by spaces, each in lower case and without spaces of its own."""
     license: Annotated[int, Field(ge=0)]
 
 
@@ -65,6 +67,8 @@ class Search:
                 "a Flickr search needs FLICKR_API_KEY and FLICKR_API_SECRET in the environment: "
                 "https://www.flickr.com/services/apps/create/ gives them"
             )
+        self.contested: set[str] = set()
+        """The ids of photographs that answer a second class by their tags, as far as is known."""
         self._secrets = (key, secret)
         self._client = client
         self._api = flickrapi.FlickrAPI(key, secret, format="parsed-json", store_token=False)
@@ -110,6 +114,8 @@ class Search:
                 if found.id not in seen:
                     seen.add(found.id)
                     if (photo := _photo(found, dataset, label)) is not None:
+                        if _answers_another(found, dataset, label):
+                            self.contested.add(found.id)
                         yield photo
             # `pages` and `total` may grow with every answer; what can be reached does not.
             if not page.photo or number >= math.ceil(min(page.total, REACHABLE) / PER_PAGE):
@@ -134,7 +140,7 @@ class Search:
 
     def _redacted(self, text: str) -> str:
         for secret in self._secrets:
-            text = text.replace(secret, "...")
+            text = text.replace(secret, "...") if len(secret) > 7 else text  # a real one has 16
         return text
 
 
@@ -173,6 +179,21 @@ def _photo(found: _Found, dataset: Flickr, label: str) -> Photo | None:
         f"{quote(found.owner, safe='@')}/{found.id}/", title=_text(found.title),
         owner=owner, group=found.owner, licence=licence,
     )  # fmt: skip
+
+
+def _answers_another(found: _Found, dataset: Flickr, label: str) -> bool:
+    """By its tags: the search of the other class may list it where nobody looks."""
+    own = set(found.tags.split()) if isinstance(found.tags, str) else set()
+    return any(
+        wanted.tags
+        and (all if wanted.tag_mode == "all" else any)(_tag(t) in own for t in wanted.tags)
+        for other, wanted in dataset.classes.items()
+        if other != label
+    )
+
+
+def _tag(written: str) -> str:
+    return "".join(character for character in written.lower() if character.isalnum())
 
 
 def _text(written: object) -> str | None:

@@ -51,7 +51,7 @@ def from_search(
     search = Search(client)
     searches = {label: search.photos(dataset, label) for label in dataset.classes}
     fetch = partial(_fetch_batch, client=client, store=store, limits=limits)
-    chosen, refused = Collection(dataset, searches).complete(fetch)
+    chosen, refused = Collection(dataset, searches, search.contested).complete(fetch)
     for photo, reason in refused:
         yield Skipped(photo.name, reason, photo.label, photo.url)
     total = sum(dataset.wanted.values()) * len(dataset.classes)

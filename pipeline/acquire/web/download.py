@@ -48,6 +48,7 @@ def download(url: str, expected: Expected, client: Client, store: Store, most: f
             problem = _problem(store.file(known), known, expected, recorded)
             if not problem:
                 return store.file(known)
+        print(f"acquire: downloading {url}", flush=True)
         try:
             _fetch(url, part, expected, client, most)
         except Failure as failure:

@@ -27,9 +27,15 @@ from pipeline.acquire.web.failure import Failure
 from pipeline.acquire.web.pace import Pace
 from pipeline.params import Acquire
 
-USER_AGENT = f"image-pipeline/{__version__} (python-requests/{requests.__version__})"
+HEADERS = {
+    "User-Agent": f"image-pipeline/{__version__} (python-requests/{requests.__version__})",
+    "Accept": "*/*",
+    "Accept-Encoding": "identity",  # photographs and archives are packed already
+    "Connection": "keep-alive",
+}
 REDIRECTS = 10
 BLOCK = 2**18  # bytes
+POOLS = 8  # hosts whose connections are kept open; each may have as many as there are threads
 LONGEST = 32 * 2**20  # bytes that the answer of an interface may have
 TRANSIENT = {408, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524}
 REASONS = {404: Reason.GONE, 410: Reason.GONE,
@@ -46,7 +52,7 @@ class Policy:
 
     connect: float = 10
     read: float = 30
-    """Longest silence within an answer."""
+    """Longest silence within a body, and longest time until all headers are there."""
     attempts: int = 6
     pause: float = 0.5
     """Before the second attempt; twice as long before each further one, give or take a half."""
@@ -56,10 +62,20 @@ class Policy:
     """Bytes per second of a body, once `read` has passed: below that it never ends."""
 
 
-class _GuardedAdapter(HTTPAdapter):
+class _Adapter(HTTPAdapter):
+    def __init__(self, connections: int, allow_private: bool) -> None:
+        self._pools = guard.pools(allow_private)
+        super().__init__(pool_connections=POOLS, pool_maxsize=connections)
+
     def init_poolmanager(self, *arguments: Any, **options: Any) -> None:
         super().init_poolmanager(*arguments, **options)
-        self.poolmanager.pool_classes_by_scheme = guard.POOLS
+        self.poolmanager.pool_classes_by_scheme = self._pools
+
+    def proxy_manager_for(self, *arguments: Any, **options: Any) -> Any:
+        manager = super().proxy_manager_for(*arguments, **options)
+        # A proxy is the user's own word, so it may be private.
+        manager.pool_classes_by_scheme = guard.pools(allow_private=True)
+        return manager
 
 
 def _private(asked: str, address: str) -> Failure:
@@ -78,10 +94,7 @@ class Client:
         self.pace = Pace(limits.per_host_per_second)
         self._limits = limits
         self._proxies: dict[tuple[str, str], dict[str, str]] = {}
-        adapter = HTTPAdapter if limits.allow_private else _GuardedAdapter
-        self._session = _Session()
-        for scheme in ("http://", "https://"):
-            self._session.mount(scheme, adapter(pool_connections=8, pool_maxsize=limits.workers))
+        self._session = _Session(_Adapter(limits.workers, limits.allow_private))
 
     def __enter__(self) -> Self:
         return self
@@ -140,12 +153,15 @@ class Client:
     def _ask(self, url: str, headers: Mapping[str, str]) -> requests.Response:
         proxies = self.prepare(url)
         # A proxy connects in our place, so the name is all there is to look at.
-        name = host_of(url)
-        if proxies and not self._limits.allow_private and (private := private_address(name)):
+        looked_up = proxies and not self._limits.allow_private
+        if looked_up and (private := private_address(host_of(url))):
             raise _private(url, private)
         try:
-            return self._session.get(
-                url, headers=headers, proxies=proxies, stream=True, allow_redirects=False,
+            # Prepared without the session, which would merge settings and cookies for longer
+            # than the request takes.
+            request = requests.Request("GET", url, headers=HEADERS | dict(headers)).prepare()
+            return self._session.send(
+                request, proxies=proxies, stream=True, allow_redirects=False,
                 timeout=(self.policy.connect, self.policy.read),
             )  # fmt: skip
         except guard.PrivateAddress as error:
@@ -233,8 +249,10 @@ class Answer:
             late = time.monotonic() - start - self._policy.read
             if late > 0 and received < late * self._policy.slowest:
                 raise Failure(Reason.UNREACHABLE, f"{self.url} sends too slowly", transient=True)
-        if self.length is not None and received != self.length:
-            said = f"{self.url} sent {received} of {self.length} bytes"
+        # Headers that were cut off look whole: they state no length, and nothing follows.
+        expected = max(received, 1) if self.length is None else self.length
+        if received != expected:
+            said = f"{self.url} sent {received} of {expected} bytes"
             raise Failure(Reason.UNREACHABLE, said, transient=True)
 
     def _next(self) -> bytes:
@@ -248,17 +266,18 @@ class Answer:
 class _Session(requests.Session):
     """Says who it is, and takes nothing from ~/.netrc."""
 
-    def __init__(self) -> None:
+    def __init__(self, adapter: HTTPAdapter) -> None:
         super().__init__()
+        for scheme in ("http://", "https://"):
+            self.mount(scheme, adapter)
         self.trust_env = False
         self.verify = os.environ.get("REQUESTS_CA_BUNDLE") or True
-        self.headers["User-Agent"] = USER_AGENT
-        self.headers["Accept-Encoding"] = "identity"  # photographs are packed already
+        self.headers.update(HEADERS)
 
 
 class _LibrarySession(_Session):
     def __init__(self, client: Client) -> None:
-        super().__init__()
+        super().__init__(_Adapter(1, allow_private=True))
         self._client = client
 
     def request(self, method: str, url: str, **options: Any) -> requests.Response:  # type: ignore[override]
@@ -307,11 +326,16 @@ def _is_unwanted(tag: str) -> bool:
 
 def unreachable(url: str, error: Exception) -> Failure:
     """What an exception of requests or urllib3 means."""
-    timeouts = (requests.Timeout, urllib3.exceptions.TimeoutError, TimeoutError)
-    said = "gives no answer in time" if isinstance(error, timeouts) else "breaks the connection"
-    if isinstance(error, requests.ConnectionError) and not isinstance(error, timeouts):
-        said = "cannot be reached"
-    bad = isinstance(error, requests.exceptions.InvalidURL | requests.exceptions.InvalidSchema)
-    if bad:
-        return Failure(Reason.BAD_ADDRESS, f"{url} is no address that can be asked")
+    late = (requests.Timeout, urllib3.exceptions.TimeoutError, TimeoutError)
+    match error:
+        case requests.exceptions.InvalidURL() | requests.exceptions.InvalidSchema():
+            return Failure(Reason.BAD_ADDRESS, f"{url} is no address that can be asked")
+        case requests.exceptions.SSLError() if "CERTIFICATE_VERIFY_FAILED" in str(error):
+            return Failure(Reason.UNREACHABLE, f"{url} has no certificate that can be trusted")
+        case _ if isinstance(error, late):
+            said = "gives no answer in time"
+        case requests.ConnectionError():
+            said = "cannot be reached"
+        case _:
+            said = "breaks the connection"
     return Failure(Reason.UNREACHABLE, f"{url} {said}", transient=True)
