@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TextIO
 
 STAGING = ".staging-"
 ABANDONED_SECONDS = 24 * 3600  # a staging folder this old belongs to a process that was killed
@@ -57,10 +58,20 @@ def write_text(path: Path, text: str) -> None:
         staged.write_bytes(text.encode())
 
 
+class _Lines:
+    """Ends lines with a line feed. (csv quotes a carriage return only where lines end in one.)"""
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+
+    def write(self, line: str) -> int:
+        return self._file.write(line.removesuffix("\r\n") + "\n")
+
+
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Write a small table that git, people and `dvc plots` can read."""
     with replacing(path) as staged, staged.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
+        writer = csv.writer(_Lines(file))
         writer.writerow(header)
         writer.writerows(rows)
 

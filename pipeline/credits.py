@@ -21,7 +21,7 @@ def lines(raw: Path) -> Iterator[str]:
         else:
             together[row["licence"]] += 1
     for licence, number in together.items():
-        yield f"{number} images {_licensed(licence)}"
+        yield _plain(f"{number} images {_licensed(licence)}")
     yield CHANGES
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 from pipeline import atomic, shards
 from pipeline.acquire import dataset as datasets
@@ -59,6 +60,8 @@ def _acquired(lock: Path) -> str | None:
         return str(stages["acquire"]["params"]["params.yaml"]["dataset"]["name"])
     except (FileNotFoundError, KeyError, TypeError):
         return None
+    except YAMLError as error:
+        raise PipelineError(f"{lock} is not YAML: {error}".splitlines()[0]) from error
 
 
 def _archive(folder: Path, url: str) -> str:

@@ -19,7 +19,8 @@ from pipeline.acquire.raw import Reason
 README = (ROOT / "README.md").read_text()
 ARCHITECTURE = (ROOT / "docs/architecture.md").read_text()
 DATASETS = (ROOT / "docs/datasets.md").read_text()
-COMMANDS = [line[2:].split("#")[0].strip() for line in README.splitlines() if line[:2] == "$ "]
+LINES = [*README.splitlines(), *DATASETS.splitlines()]
+COMMANDS = [line[2:].split("#")[0].strip() for line in LINES if line[:2] == "$ "]
 
 
 def test_readme_shows_commands() -> None:

@@ -146,6 +146,12 @@ class Flickr(_ClassFolders):
     uploaded_after: date | None = None
     uploaded_before: date | None = None
 
+    @model_validator(mode="after")
+    def _some_wanted(self) -> Self:
+        if not sum(self.wanted.values()):
+            raise ValueError("wanted has no photographs at all")
+        return self
+
 
 Elsewhere = Folder | Archive | Urls | Flickr
 Dataset = Sample | Digits | Elsewhere

@@ -1,5 +1,6 @@
 """Class folders on disk, in a zip or in a tar, read straight into shards."""
 
+import errno
 import gzip
 import lzma
 import os
@@ -27,6 +28,7 @@ BROKEN = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, gzip
 RATIO = 200  # photographs are packed already; deflate reaches 1,000 on zeros
 SLACK = 64e6  # bytes, for small archives of drawings that pack well
 ENCRYPTED = 0x1  # flag of a zip's member
+HEADER = 2**20  # bytes that a member other than a file may have: names, extended headers
 BLOCK = 512  # bytes; a tar ends with two blocks of zeros
 
 
@@ -54,12 +56,17 @@ def images(path: Path, dataset: Elsewhere, limits: Acquire) -> Iterator[RawImage
             if isinstance(dataset, Archive) and dataset.records:
                 batches = [file for file in listing if cifar.is_batch(file.name)]
                 if batches:  # else it is a copy with class folders
+                    yield from skipped
                     yield from _records(path, batches, dataset)
                     return
             where = layout.places([file.name for file in listing], dataset.splits)
         except PipelineError as error:
             raise PipelineError(f"{path}: {error}") from error
         except BROKEN as error:
+            raise PipelineError(f"{path} is damaged ({error}): get it again") from error
+        except OSError as error:
+            if not _is_damage(error):
+                raise
             raise PipelineError(f"{path} is damaged ({error}): get it again") from error
         chosen = [file for file in listing if file.name in where]
         yield from skipped
@@ -104,7 +111,7 @@ def _checked(
             raise PipelineError(
                 f"unpacks to more than {RATIO} times its size: that is no archive of photographs"
             )
-        if is_unsafe(member.name):
+        if is_unsafe(member.name) or not member.name:
             skipped.append(Skipped(member.name, Reason.UNSAFE_NAME))
         elif member.size > limits.max_file_megabytes * 1e6:
             skipped.append(Skipped(member.name, Reason.TOO_LARGE))
@@ -129,9 +136,14 @@ def _read(path: Path, file: File) -> bytes:
     except BROKEN as error:
         raise _damaged(path, file, error) from error
     except OSError as error:
-        if error.errno is not None:
-            raise  # the disk's fault, not the archive's: bz2 alone raises OSErrors of its own
+        if not _is_damage(error):
+            raise
         raise _damaged(path, file, error) from error
+
+
+def _is_damage(error: OSError) -> bool:
+    """Whether it is the archive's fault: bz2's own errors have no number, bad offsets have this."""
+    return error.errno in {None, errno.EINVAL}
 
 
 def _damaged(path: Path, file: File, error: Exception) -> PipelineError:
@@ -161,7 +173,7 @@ def _archive(path: Path) -> zipfile.ZipFile | tarfile.TarFile:
     try:
         if zipfile.is_zipfile(path):
             return zipfile.ZipFile(path)
-        return tarfile.open(path)
+        return tarfile.open(path, tarinfo=_Member)
     except BROKEN as error:
         raise PipelineError(f"{path} is neither a folder nor a sound zip or tar") from error
 
@@ -198,14 +210,19 @@ def _text(path: os.PathLike[str] | str) -> str:
 def _zip_files(archive: zipfile.ZipFile) -> Iterator[File | Skipped]:
     for info in sorted(archive.infolist(), key=lambda info: info.filename):
         name = info.filename.replace("\\", "/")  # as some Windows programs write it
-        if info.is_dir():
+        if name.endswith("/"):
             continue
         if stat.S_ISLNK(info.external_attr >> 16):
             yield Skipped(name, Reason.NOT_A_FILE)
         elif info.flag_bits & ENCRYPTED:
             yield Skipped(name, Reason.ENCRYPTED)
         else:
-            yield File(name, info.file_size, partial(archive.read, info))
+            yield File(name, info.file_size, partial(_read_zipped, archive, info))
+
+
+def _read_zipped(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
+    with archive.open(info) as file:
+        return file.read(info.file_size)  # read() alone would unpack all, whatever the size says
 
 
 def _tar_files(archive: tarfile.TarFile) -> Iterator[File | Skipped]:
@@ -216,6 +233,18 @@ def _tar_files(archive: tarfile.TarFile) -> Iterator[File | Skipped]:
         elif not member.isdir():
             yield Skipped(_text(member.name), Reason.NOT_A_FILE)
     _check_end(archive)
+
+
+class _Member(tarfile.TarInfo):
+    """A member whose header is not believed."""
+
+    def _proc_member(self, archive: tarfile.TarFile) -> tarfile.TarInfo:
+        # tarfile goes back to where a negative size leads, and holds other headers in memory.
+        file = self.type in (*tarfile.REGULAR_TYPES, tarfile.GNUTYPE_SPARSE)
+        if self.size < 0 or (not file and self.size > HEADER):
+            raise tarfile.ReadError(f"{self.name} has {self.size} bytes")
+        read: tarfile.TarInfo = super()._proc_member(archive)  # type: ignore[misc]
+        return read
 
 
 def _check_end(archive: tarfile.TarFile) -> None:

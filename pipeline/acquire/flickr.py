@@ -49,7 +49,7 @@ class _Found(BaseModel):
 
 class _Page(BaseModel):
     total: Annotated[int, Field(ge=0)]
-    photo: list[_Found]
+    photo: list[Any]
 
 
 class _Answer(BaseModel):
@@ -81,45 +81,41 @@ class Search:
         Past the results that one query reaches, windows of upload dates reach the others, newest
         first. The windows are cut at fixed dates, so the same results come in the same order.
         """
-        seen: set[str] = set()
         query = _query(dataset, dataset.classes[label])
-        start, end = _period(dataset)
-        total = yield from self._pages(query | _window(start, end), dataset, label, seen)
-        if total > REACHABLE:
-            yield from self._windows(query, (start, end), dataset, label, seen)
+        yield from self._window(query, _period(dataset), dataset, label, set())
 
-    def _windows(
+    def _window(
         self, query: dict[str, str], period: tuple[int, int], dataset: Flickr, label: str,
         seen: set[str],
     ) -> Iterator[Photo]:  # fmt: skip
         start, end = period
-        middle = (start + end) // 2
-        for part in ((middle + 1, end), (start, middle)):
-            narrowed = query | _window(*part)
-            if part[1] - part[0] > DAY and self._page(narrowed, 1).total > REACHABLE:
-                yield from self._windows(query, part, dataset, label, seen)
-            else:
-                yield from self._pages(narrowed, dataset, label, seen)
+        more = yield from self._pages(query | _window(start, end), dataset, label, seen)
+        if more and end - start > DAY:
+            middle = (start + end) // 2
+            for part in ((middle + 1, end), (start, middle)):
+                yield from self._window(query, part, dataset, label, seen)
 
     def _pages(
         self, query: dict[str, str], dataset: Flickr, label: str, seen: set[str]
-    ) -> Generator[Photo, None, int]:
-        """Yield what one query reaches; return how many results Flickr says it has."""
+    ) -> Generator[Photo, None, bool]:
+        """Yield what one query reaches; return whether there are results beyond."""
         number = 1
         while True:
             page = self._page(query, number)
             if not page.photo and page.total > PER_PAGE * (number - 1):
                 page = self._page(query, number)  # an empty page in the middle: asked once more
-            for found in page.photo:
-                if found.id not in seen:
+            for found in map(_found, page.photo):
+                if found is not None and found.id not in seen:
                     seen.add(found.id)
                     if (photo := _photo(found, dataset, label)) is not None:
                         if _answers_another(found, dataset, label):
                             self.contested.add(found.id)
                         yield photo
             # `pages` and `total` may grow with every answer; what can be reached does not.
-            if not page.photo or number >= math.ceil(min(page.total, REACHABLE) / PER_PAGE):
-                return page.total
+            if not page.photo or page.total <= PER_PAGE * number:
+                return False
+            if number == REACHABLE // PER_PAGE:
+                return True
             number += 1
 
     def _page(self, query: Mapping[str, str], number: int) -> _Page:
@@ -131,11 +127,14 @@ class Search:
     def _ask(self, query: Mapping[str, str], number: int) -> _Page:
         try:
             said = self._api.photos.search(**query, page=number)
-            return _Answer.model_validate(said).photos
+            page = _Answer.model_validate(said).photos
+            if page.photo and all(_found(entry) is None for entry in page.photo):
+                raise ValueError("a page of nothing that could be a photograph")
+            return page
         except flickrapi.FlickrError as error:
             said = f"it says {error} (is the key right?)" if error.code == 100 else str(error)
             raise Failure(Reason.REFUSED, said, transient=error.code in PASSING) from None
-        except (ValidationError, ValueError, AttributeError, TypeError, KeyError):
+        except (ValidationError, ValueError, AttributeError, TypeError, KeyError, RecursionError):
             raise Failure(Reason.UNREACHABLE, "it gives no sound answer", transient=True) from None
 
     def _redacted(self, text: str) -> str:
@@ -196,6 +195,14 @@ def _tag(written: str) -> str:
     return "".join(character for character in written.lower() if character.isalnum())
 
 
+def _found(entry: object) -> _Found | None:
+    """A result; None for one that makes no sense, which is no reason to lose the others."""
+    try:
+        return _Found.model_validate(entry)
+    except ValidationError:
+        return None
+
+
 def _text(written: object) -> str | None:
     """What somebody wrote, on one line; None if it is nothing, or no text."""
     said = written.encode("utf-8", "replace").decode() if isinstance(written, str) else ""
@@ -209,6 +216,6 @@ def _address(found: _Found, preferred: tuple[str, ...]) -> str | None:
     nearest = sorted(SIDES, key=lambda size: abs(math.log(SIDES[size]) - goal))
     for size in (*preferred, *nearest):
         url = given.get(f"url_{size}")
-        if isinstance(url, str) and url:
+        if isinstance(url, str) and url and url.isascii():
             return url
     return None

@@ -71,7 +71,7 @@ def _fetch_batch(
 def _check_missing(
     missing: int, total: int, reasons: Counter[str], advice: str, limits: Acquire
 ) -> None:
-    if missing > limits.max_missing_fraction * total:
+    if total and missing / total > limits.max_missing_fraction:
         counted = ", ".join(f"{number} {reason}" for reason, number in reasons.most_common())
         raise PipelineError(
             f"at least {missing} of {total} photographs cannot be had (left out: "

@@ -1,7 +1,7 @@
 """A list of photographs that have addresses: what a pin holds, a search finds, people write."""
 
 import csv
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Annotated
 from urllib.parse import urlsplit
@@ -37,7 +37,10 @@ class Photo(BaseModel):
     @property
     def name(self) -> str:
         """As the raw shards and the reports call it."""
-        last = PurePosixPath(urlsplit(self.url).path).name
+        try:
+            last = PurePosixPath(urlsplit(self.url).path).name
+        except ValueError:  # brackets that are no address
+            last = ""
         return f"{self.label}/{self.id or last or 'unnamed'}"
 
     def image(self, data: bytes, sha256: str, licence: str | None = None) -> RawImage:
@@ -79,18 +82,21 @@ def count(path: Path) -> int:
 
 
 def _check_columns(path: Path, given: Sequence[str]) -> None:
-    unknown = sorted(set(given) - set(COLUMNS))
-    lacking = sorted({"url", "label"} - set(given))
-    if unknown or lacking:
-        said = f"does not know the column {unknown[0]!r}" if unknown else f"lacks {lacking[0]!r}"
-        raise PipelineError(f"{path} {said}: its first line names some of {', '.join(COLUMNS)}")
+    wrong = [
+        *(f"does not know the column {name!r}" for name in sorted(set(given) - set(COLUMNS))),
+        *(f"lacks {name!r}" for name in sorted({"url", "label"} - set(given))),
+        *(f"has the column {name!r} twice" for name in COLUMNS if given.count(name) > 1),
+    ]
+    if wrong:
+        raise PipelineError(f"{path} {wrong[0]}: its first line names some of {', '.join(COLUMNS)}")
 
 
-def _photo(path: Path, line: int, row: dict[str, str]) -> Photo:
+def _photo(path: Path, line: int, row: Mapping[str | None, str]) -> Photo:
+    if None in row:  # where csv puts what is beyond the columns
+        raise PipelineError(f"{path}, line {line}: the row has more cells than the first line")
     try:
-        return Photo.model_validate({key: value for key, value in row.items() if value})
+        return Photo.model_validate({key: cell for key, cell in row.items() if cell})
     except ValidationError as error:
         first = error.errors()[0]
-        key = first["loc"][0] if first["loc"] else "the row"
-        said = "is missing" if first["type"] == "missing" else f": {first['msg']}"
-        raise PipelineError(f"{path}, line {line}: {key} {said}") from error
+        said = " is missing" if first["type"] == "missing" else f": {first['msg']}"
+        raise PipelineError(f"{path}, line {line}: {first['loc'][0]}{said}") from error

@@ -1,3 +1,4 @@
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -43,8 +44,44 @@ def refusal(folder: Path, text: str) -> str:
             + '"',
             dataset.Archive(kind="archive", description="d", url="https://a/b.zip", md5="0" * 32),
         ),
+        (
+            'kind = "archive"\ndescription = "d"\npath = "a.tgz"\nrecords = "cifar10"',
+            dataset.Archive(kind="archive", description="d", path="a.tgz", records="cifar10"),
+        ),
+        ('kind = "urls"\ndescription = "d"', dataset.Urls(kind="urls", description="d")),
+        (
+            'kind = "urls"\ndescription = "d"\npath = "list.csv"',
+            dataset.Urls(kind="urls", description="d", path="list.csv"),
+        ),
+        (
+            """kind = "flickr"
+            description = "d"
+            seed = 7
+            licences = ["CC BY 2.0", "CC0 1.0"]
+            sizes = ["c", "z"]
+            uploaded_after = 2010-01-31
+            uploaded_before = 2020-12-01
+            wanted = { train = 10, val = 0, test = 5 }
+            classes.car = { text = "car" }
+            classes.bicycle = { tags = ["bicycle", "bike"], tag_mode = "any" }
+            """,
+            dataset.Flickr(
+                kind="flickr",
+                description="d",
+                seed=7,
+                licences=("CC BY 2.0", "CC0 1.0"),
+                sizes=("c", "z"),
+                uploaded_after=date(2010, 1, 31),
+                uploaded_before=date(2020, 12, 1),
+                wanted={"train": 10, "val": 0, "test": 5},
+                classes={
+                    "car": dataset.Wanted(text="car"),
+                    "bicycle": dataset.Wanted(tags=("bicycle", "bike"), tag_mode="any"),
+                },
+            ),
+        ),
     ],
-    ids=["sample", "digits", "folder", "archive"],
+    ids=["sample", "digits", "folder", "archive", "records", "urls", "urls elsewhere", "flickr"],
 )
 def test_every_kind_is_read(tmp_path: Path, text: str, expected: dataset.Dataset) -> None:
     assert dataset.load(described(tmp_path, text)) == expected
@@ -66,8 +103,15 @@ def test_splits_are_the_usual_ones_unless_they_are_said(
     assert set(found.splits.values()) == expected
 
 
+SHIPPED = sorted(Path(__file__).parents[2].glob("datasets/*/dataset.toml"))
 FOLDER = 'kind = "folder"\ndescription = "d"\n'
 ARCHIVE = 'kind = "archive"\ndescription = "d"\n'
+FLICKR = """kind = "flickr"
+description = "d"
+seed = 1
+wanted = { train = 1 }
+classes.car.text = "car"
+"""
 SAMPLE = 'kind = "sample"\ndescription = "d"\n'
 
 
@@ -81,6 +125,26 @@ SAMPLE = 'kind = "sample"\ndescription = "d"\n'
         (ARCHIVE, ": an archive has either a path or a url"),
         (ARCHIVE + "path = 'a'\nurl = 'b'", ": an archive has either a path or a url"),
         (ARCHIVE + "url = 'b'\nsha256 = 'ABC'", ": sha256: String should match pattern"),
+        (ARCHIVE + "path = 'a'\nsize = 0", ": size: Input should be greater than 0"),
+        (ARCHIVE + "path = 'a'\nrecords = 'mnist'", ": records: Input should be 'cifar10'"),
+        (FLICKR + "licences = ['CC BY']", ": licences.0: 'CC BY' is none of All rights reserved, "),
+        (FLICKR + "sizes = ['c', 'q']", ": sizes.1: 'q' is none of n, w, m, z, c, l, h, k, o"),
+        (FLICKR + "sizes = []", ": sizes: Tuple should have at least 1 item"),
+        (
+            FLICKR + "classes.dog = {}",
+            ": classes.dog: a class needs a text or tags to search for",
+        ),
+        (FLICKR + "classes.dog.tags = []", ": classes.dog: a class needs a text or tags to"),
+        (FLICKR + "classes.dog.txt = 'x'", ": classes.dog.txt: Extra inputs are not permitted"),
+        (FLICKR + "classes.car.tag_mode = 'some'", ": classes.car.tag_mode: Input should be 'all'"),
+        (FLICKR.replace("train = 1", "holdout = 1"), ": wanted.holdout.[key]: Input should be 't"),
+        (FLICKR.replace("train = 1", "train = -1"), ": wanted.train: Input should be greater than"),
+        (FLICKR.replace("train = 1", ""), ": wanted: Dictionary should have at least 1 item"),
+        (FLICKR.replace("seed = 1", "seed = -1"), ": seed: Input should be greater than or equal"),
+        (FLICKR.replace("seed = 1", ""), ": seed: Field required"),
+        (FLICKR.replace('classes.car.text = "car"', ""), ": classes: Field required"),
+        (FLICKR.replace('classes.car.text = "car"', "classes = {}"), ": classes: Dictionary shoul"),
+        (FLICKR + "uploaded_after = '2010-01-01'", ": uploaded_after: Input should be a valid da"),
         (SAMPLE + "images_per_class = 9\nseed = 1", ": images_per_class: Input should be greater"),
         (SAMPLE + "images_per_class = 10.0\nseed = 1", ": images_per_class: Input should be a val"),
     ],
@@ -89,7 +153,7 @@ def test_what_cannot_be_is_refused_by_key(tmp_path: Path, text: str, said: str) 
     assert refusal(tmp_path, text).startswith(said)
 
 
-@pytest.mark.parametrize("text", ['description = "d"', 'kind = "flickr"\ndescription = "d"'])
+@pytest.mark.parametrize("text", ['description = "d"', 'kind = "web"\ndescription = "d"'])
 def test_a_kind_that_is_missing_or_unknown_lists_the_kinds(tmp_path: Path, text: str) -> None:
     said = refusal(tmp_path, text)
     assert "kind" in said
@@ -123,3 +187,17 @@ def test_a_description_cannot_be_changed_afterwards() -> None:
     described = dataset.Digits(kind="digits", description="d")
     with pytest.raises(ValidationError, match="frozen"):
         described.licence = "mine"
+
+
+def test_the_pin_stands_beside_the_description() -> None:
+    assert dataset.pinned(Path("datasets/mine")) == Path("datasets/mine/photos.csv")
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=[path.parent.name for path in SHIPPED])
+def test_every_shipped_description_is_sound(path: Path) -> None:
+    assert dataset.load(path.parent).description.endswith(".")
+
+
+def test_wanted_photographs_of_none_are_refused(tmp_path: Path) -> None:
+    said = refusal(tmp_path, FLICKR.replace("train = 1", "train = 0, test = 0"))
+    assert said.startswith(": ")

@@ -31,7 +31,7 @@ class Wire:
     """
 
     def __init__(self, *answers: Said) -> None:
-        self.answers = answers or (reply(),)
+        self.answers: tuple[Said, ...] = answers or (reply(),)
         self.heads: list[str] = []
         """Of the requests: first line and headers."""
         self.heard = b""

@@ -41,10 +41,14 @@ def is_public(address: str) -> bool:
 
 
 @lru_cache(maxsize=1024)
-def private_address(host: str) -> str | None:
-    """An address of `host` that is not public, or None. An unknown host has none."""
+def private_address(host: str, resolve: bool) -> str | None:
+    """An address of `host` that is not public, or None. An unknown host has none.
+
+    Args:
+        resolve: Whether to look a name up; else only an address that is written out is judged.
+    """
     try:
-        found = socket.getaddrinfo(host, None)
+        found = socket.getaddrinfo(host, None, flags=0 if resolve else socket.AI_NUMERICHOST)
     except (socket.gaierror, UnicodeError):
         return None  # asking it will fail, and say so
     addresses = sorted({str(entry[4][0]) for entry in found})

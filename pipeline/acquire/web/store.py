@@ -80,6 +80,7 @@ class Store:
         self._packs.mkdir(parents=True, exist_ok=True)
         self._lock = threading.Lock()
         self._own = uuid.uuid4().hex  # a pack belongs to one store object
+        self._closed = False
         self._pack: IO[bytes] | None = None
         self._readers: dict[str, IO[bytes]] = {}
         self._index = self._opened(self.folder / "index.db")
@@ -103,6 +104,7 @@ class Store:
 
     def __exit__(self, *_: object) -> None:
         with self._lock:
+            self._closed = True
             self._index.close()
             for pack in (self._pack, *self._readers.values()):
                 if pack is not None:
@@ -142,6 +144,8 @@ class Store:
     def add(self, url: str, body: Body) -> Kept:
         """Keep the photograph that an address gave."""
         with self._lock:
+            if self._closed:
+                raise PipelineError("the store is closed")  # a thread that is late: nobody reads it
             if self._pack is None:
                 self._pack = (self._packs / self._own).open("wb")
             start = self._pack.tell()
