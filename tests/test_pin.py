@@ -15,7 +15,8 @@ from pipeline.acquire.dataset import Flickr, Wanted, pinned
 from pipeline.acquire.photos import COLUMNS
 from pipeline.acquire.photos import read as read_photos
 from pipeline.acquire.raw import RawImage, Skipped
-from pipeline.acquire.web.http import Client, Policy
+from pipeline.acquire.web.http import Client
+from pipeline.acquire.web.pace import Policy
 from pipeline.acquire.web.store import Store
 from pipeline.errors import PipelineError
 

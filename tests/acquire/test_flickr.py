@@ -32,7 +32,8 @@ from pipeline.acquire.dataset import Flickr, Wanted
 from pipeline.acquire.flickr import Search
 from pipeline.acquire.licences import NAMES
 from pipeline.acquire.photos import Photo
-from pipeline.acquire.web.http import Client, Policy
+from pipeline.acquire.web.http import Client
+from pipeline.acquire.web.pace import Policy
 from pipeline.errors import PipelineError
 
 LIMITS = params.load(Path(__file__).parents[2] / "params.yaml").acquire

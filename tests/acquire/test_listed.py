@@ -26,7 +26,8 @@ from pipeline.acquire import listed
 from pipeline.acquire.dataset import Flickr, Wanted
 from pipeline.acquire.photos import COLUMNS
 from pipeline.acquire.raw import RawImage, Reason, Skipped
-from pipeline.acquire.web.http import Client, Policy
+from pipeline.acquire.web.http import Client
+from pipeline.acquire.web.pace import Policy
 from pipeline.acquire.web.store import Store
 from pipeline.errors import PipelineError
 from pipeline.params import Acquire

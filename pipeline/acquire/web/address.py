@@ -1,6 +1,7 @@
 """Which addresses may be asked: http and https, and none inside somebody's network."""
 
 import ipaddress
+import re
 import socket
 from functools import lru_cache
 from urllib.parse import urlsplit
@@ -8,6 +9,7 @@ from urllib.parse import urlsplit
 from pipeline.acquire.raw import Reason
 from pipeline.acquire.web.failure import Failure
 
+GLOBAL = ipaddress.ip_network("2000::/3")  # where all public IPv6 addresses are so far
 NAT64 = ipaddress.ip_network("64:ff9b::/96")  # RFC 6052: an IPv4 address in the last 32 bits
 
 
@@ -21,8 +23,10 @@ def host_of(url: str) -> str:
         parts = urlsplit(url)
         host = parts.hostname or ""
         host.encode("idna")
-        sound = parts.scheme in {"http", "https"} and bool(host) and parts.port != 0
-    except ValueError:  # brackets, ports or labels that are none
+        # Other parsers end the host at a backslash, or drop what is no letter.
+        strange = re.search(r"[\\\x00-\x20\x7f]", url.split("/", 3)[2]) is not None
+        sound = parts.scheme in {"http", "https"} and bool(host) and parts.port != 0 and not strange
+    except (ValueError, IndexError):  # brackets, ports or labels that are none
         sound = False
     if not sound:
         raise Failure(Reason.BAD_ADDRESS, f"{url} is no http or https address")
@@ -36,19 +40,17 @@ def is_public(address: str) -> bool:
         inner = known.ipv4_mapped or known.sixtofour
         if known in NAT64:
             inner = ipaddress.IPv4Address(int(known) & 0xFFFFFFFF)
+        if inner is None and known not in GLOBAL:
+            return False
         known = inner or known
     return known.is_global and not known.is_multicast
 
 
 @lru_cache(maxsize=1024)
-def private_address(host: str, resolve: bool) -> str | None:
-    """An address of `host` that is not public, or None. An unknown host has none.
-
-    Args:
-        resolve: Whether to look a name up; else only an address that is written out is judged.
-    """
+def private_address(host: str) -> str | None:
+    """An address of `host` that is not public, or None. An unknown host has none."""
     try:
-        found = socket.getaddrinfo(host, None, flags=0 if resolve else socket.AI_NUMERICHOST)
+        found = socket.getaddrinfo(host, None)
     except (socket.gaierror, UnicodeError):
         return None  # asking it will fail, and say so
     addresses = sorted({str(entry[4][0]) for entry in found})

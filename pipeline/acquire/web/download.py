@@ -2,6 +2,7 @@
 
 import fcntl
 import hashlib
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -45,9 +46,9 @@ def download(url: str, expected: Expected, client: Client, store: Store, most: f
         recorded = store.recorded(url)
         known = expected.sha256 or recorded
         if known and store.file(known).exists():
-            problem = _problem(store.file(known), known, expected, recorded)
-            if not problem:
-                return store.file(known)
+            here = store.file(known)
+            if not _problem(here, _digest(here, "sha256"), expected, known):
+                return here
         print(f"acquire: downloading {url}", flush=True)
         try:
             _fetch(url, part, expected, client, most)
@@ -91,14 +92,15 @@ def _told(failure: Failure, most: float) -> str:
 
 def _fetch(url: str, part: Path, expected: Expected, client: Client, most: float) -> None:
     while True:
-        before = _size(part)
+        before, start = _size(part), time.monotonic()
         try:
             client.persist(partial(_resume, url, part, expected, client, most))
             return
         except Failure as failure:
             if failure.reason is Reason.TOO_LARGE:
                 part.unlink(missing_ok=True)
-            if not failure.transient or _size(part) <= before:
+            least = max(1, client.policy.slowest * (time.monotonic() - start))
+            if not failure.transient or _size(part) - before < least:
                 raise  # else it breaks often, but gets on
 
 
@@ -117,16 +119,17 @@ def _resume(url: str, part: Path, expected: Expected, client: Client, most: floa
     headers = {"Range": f"bytes={size}-"} if resumable else {}
     if resumable and validator:
         headers["If-Range"] = validator
-    with _starting_over_at_416(part), client.open(url, headers) as answer:
+    with _starting_over_at_416(part), client.open(url, headers, as_sent=True) as answer:
         if answer.starts_at != (size if answer.partial else 0):
             part.unlink()
             raise Failure(Reason.UNREACHABLE, f"{url} sends another range than asked for", True)
         size = answer.starts_at
         length = None if answer.length is None else size + answer.length
-        _sidecar(part).write_text(f"{length or 0} {answer.validator}", encoding="utf-8")
         with part.open("ab") as file, bar(f"download {urlsplit(url).hostname}", length, "B",
                                           scale=True) as shown:  # fmt: skip
             file.truncate(size)
+            # Not before: what is said of the new file must not stand beside half of the old one.
+            _sidecar(part).write_text(f"{length or 0} {answer.validator}", encoding="utf-8")
             shown.update(size)
             for block in answer.blocks(most - size):
                 file.write(block)

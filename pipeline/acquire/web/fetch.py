@@ -3,6 +3,8 @@
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from functools import partial
+from threading import Lock
+from weakref import WeakValueDictionary
 
 from pipeline.acquire.photos import Photo
 from pipeline.acquire.raw import Reason
@@ -15,13 +17,16 @@ from pipeline.progress import bar
 
 # Flickr redirects a photograph that was removed to a picture of this name.
 PLACEHOLDER = "photo_unavailable"
+# No image format that the filter reads begins like a web page.
+MARKUP, BLANK = b"<", b"\xef\xbb\xbf \t\r\n"
 
 
 def fetch_all(
     photos: Iterable[Photo], client: Client, store: Store, limits: Acquire, total: int | None
 ) -> Iterator[tuple[Photo, Kept | Reason]]:
     """Yield every photo, in order, with where its bytes are or the reason why there is none."""
-    fetched = in_order(partial(_fetch, client, store, limits), photos, limits.workers)
+    fetch = partial(_fetch, client, store, limits, _Turns())
+    fetched = in_order(fetch, photos, limits.workers)
     reasons: Counter[str] = Counter()
     with bar("acquire", total) as shown:
         for photo, result in fetched:
@@ -32,14 +37,27 @@ def fetch_all(
             yield photo, result
 
 
+class _Turns:
+    """One lock for each address that somebody asks just now: a list may have it twice."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._of: WeakValueDictionary[str, Lock] = WeakValueDictionary()
+
+    def of(self, url: str) -> Lock:
+        with self._lock:
+            return self._of.setdefault(url, Lock())
+
+
 def _fetch(
-    client: Client, store: Store, limits: Acquire, photo: Photo
+    client: Client, store: Store, limits: Acquire, turns: _Turns, photo: Photo
 ) -> tuple[Photo, Kept | Reason]:
     try:
-        known = store.find(photo.url, photo.sha256)
-        if known is None:
-            most = limits.max_file_megabytes * 1e6
-            known = client.persist(partial(_download, client, store, photo, most))
+        with turns.of(photo.url):
+            known = store.find(photo.url, photo.sha256)
+            if known is None:
+                most = limits.max_file_megabytes * 1e6
+                known = client.persist(partial(_download, client, store, photo, most))
     except Failure as failure:
         return photo, failure.reason
     return photo, known
@@ -49,17 +67,12 @@ def _download(client: Client, store: Store, photo: Photo, most: float) -> Kept:
     with client.open(photo.url) as answer, Body() as body:
         if PLACEHOLDER in answer.url and answer.url != photo.url:
             raise Failure(Reason.GONE, f"{photo.url} leads to a placeholder")
-        first = b""
+        start = b""
         for block in answer.blocks(most):
-            first = first or block
+            start = start or block.lstrip(BLANK)
             body.write(block)
-        if not first or _is_page(first):
+        if not start or start[:1] == MARKUP:
             raise Failure(Reason.NOT_AN_IMAGE, f"{photo.url} is a web page, or nothing")
         if photo.sha256 and body.sha256 != photo.sha256:
             raise Failure(Reason.CHANGED, f"{photo.url} has other bytes than were pinned")
         return store.add(photo.url, body)
-
-
-def _is_page(start: bytes) -> bool:
-    """Whether a body is markup. No image format that the filter reads begins with a `<`."""
-    return start.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] == b"<"

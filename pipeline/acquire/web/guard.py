@@ -3,13 +3,14 @@
 import socket
 import threading
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
-from pipeline.acquire.web.address import is_public
+from pipeline.acquire.web.address import is_public, private_address
 
 TICK = 0.1  # seconds between two looks of the watch
 
@@ -23,20 +24,24 @@ class Watch:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._deadlines: dict[socket.socket, float] = {}
+        # By token, not by socket: once a body ends, another thread may already wait on the same.
+        self._deadlines: dict[object, tuple[socket.socket, float]] = {}
         self._thread: threading.Thread | None = None
 
-    def add(self, connected: socket.socket, seconds: float) -> None:
+    def add(self, connected: socket.socket, seconds: float) -> object:
+        """A token for `remove`."""
+        token = object()
         with self._lock:
-            self._deadlines[connected] = time.monotonic() + seconds
+            self._deadlines[token] = connected, time.monotonic() + seconds
             if self._thread is None:
                 self._thread = threading.Thread(target=self._look, daemon=True)
                 self._thread.start()
+        return token
 
-    def remove(self, connected: socket.socket) -> bool:
+    def remove(self, token: object) -> bool:
         """Whether it was in time."""
         with self._lock:
-            return self._deadlines.pop(connected, None) is not None
+            return self._deadlines.pop(token, None) is not None
 
     def _look(self) -> None:
         while True:
@@ -46,10 +51,9 @@ class Watch:
                     self._thread = None
                     return
                 now = time.monotonic()
-                late = [sock for sock, deadline in self._deadlines.items() if deadline < now]
-                for connected in late:
-                    del self._deadlines[connected]
-                    _end(connected)
+                late = [token for token, (_, end) in self._deadlines.items() if end < now]
+                for token in late:
+                    _end(self._deadlines.pop(token)[0])
 
 
 def _end(connected: socket.socket) -> None:
@@ -65,19 +69,34 @@ class PrivateAddress(Exception):
     pass
 
 
+@contextmanager
+def watched(connected: socket.socket, seconds: float) -> Iterator[None]:
+    """Raise TimeoutError unless the block ends within `seconds`, whatever comes meanwhile."""
+    token = _watch.add(connected, seconds)
+    try:
+        yield
+    finally:
+        if not _watch.remove(token):
+            raise TimeoutError("it does not go on")
+
+
 class _Timed(HTTPConnection):
     def getresponse(self) -> Any:
         connected, seconds = self.sock, self.timeout
-        if connected is None or not isinstance(seconds, int | float):
-            return super().getresponse()
-        _watch.add(connected, seconds)
+        assert connected is not None
+        assert isinstance(seconds, int | float)
+        response = None
         try:
-            response = super().getresponse()
-        finally:
-            in_time = _watch.remove(connected)
-        if not in_time:  # an end of the stream also ends the headers, as if they were whole
-            raise TimeoutError("its headers do not end")
-        return response
+            with watched(connected, seconds):
+                response = super().getresponse()
+        except TimeoutError:
+            # The end of the stream ends the headers too, as if they were whole.
+            if response is not None:
+                response.close()
+            raise
+        found: Any = response
+        found.connected = connected  # for whoever reads the body
+        return found
 
 
 class _TimedTLS(_Timed, HTTPSConnection):
@@ -85,12 +104,14 @@ class _TimedTLS(_Timed, HTTPSConnection):
 
 
 class _Guarded(_Timed):
-    """Refuses a private address once it is connected, before anything is said.
+    """Refuses a private address before it is connected, and once more before anything is said.
 
     A name that was looked up before could lead elsewhere by now; a connection cannot.
     """
 
     def _new_conn(self) -> Any:
+        if private := private_address(self._dns_host):
+            raise PrivateAddress(private)
         connected = super()._new_conn()
         address = str(connected.getpeername()[0])
         if not is_public(address):

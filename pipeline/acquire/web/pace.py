@@ -19,6 +19,22 @@ def usual(host: str) -> float | None:
     return None
 
 
+@dataclass(frozen=True)
+class Policy:
+    """How patient a client is, in seconds where nothing else is said."""
+
+    connect: float = 10
+    read: float = 30
+    """Longest silence within a body, and longest time until all headers are there."""
+    attempts: int = 6
+    pause: float = 0.5
+    """Before the second attempt; twice as long before each further one, give or take a half."""
+    longest_pause: float = 120
+    """Also of what a Retry-After may ask for."""
+    slowest: float = 500
+    """Bytes per second of a body, once `read` has passed: below that it never ends."""
+
+
 @dataclass
 class _Host:
     turn: threading.Lock = field(default_factory=threading.Lock)

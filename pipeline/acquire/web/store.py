@@ -83,21 +83,22 @@ class Store:
         self._closed = False
         self._pack: IO[bytes] | None = None
         self._readers: dict[str, IO[bytes]] = {}
-        self._index = self._opened(self.folder / "index.db")
+        self._path = self.folder / "index.db"
+        self._index = self._opened()
 
-    def _opened(self, path: Path) -> sqlite3.Connection:
+    def _opened(self) -> sqlite3.Connection:
         try:
             with (self.folder / "lock").open("w") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX)  # two processes would race for a new database
                 index = sqlite3.connect(
-                    path, timeout=60, isolation_level=None, check_same_thread=False
+                    self._path, timeout=60, isolation_level=None, check_same_thread=False
                 )
                 index.execute("PRAGMA journal_mode = wal")
                 index.execute("PRAGMA synchronous = normal")
                 index.executescript(TABLES)
                 return index
         except sqlite3.DatabaseError as error:
-            raise PipelineError(f"{path} cannot be read ({error}): delete {self.folder}") from error
+            raise self._unreadable(error) from error
 
     def __enter__(self) -> Self:
         return self
@@ -117,8 +118,9 @@ class Store:
 
     def find(self, url: str, sha256: str | None = None) -> Kept | None:
         """A photograph that is here: the one with a digest, or the one that an address gave."""
-        found = self._kept("sha256 = ?", sha256) if sha256 else self._kept("url = ?", url)
-        return found if found and found.pack != ARCHIVE else None
+        if sha256:
+            return self._kept(f"sha256 = ? AND pack != '{ARCHIVE}'", sha256)
+        return self._kept(f"url = ? AND pack != '{ARCHIVE}'", url)
 
     def read(self, kept: Kept) -> bytes:
         """The bytes of a photograph, proved unless this process wrote them.
@@ -128,14 +130,17 @@ class Store:
         """
         path = self._packs / kept.pack
         try:
-            if kept.pack not in self._readers:
-                self._readers[kept.pack] = path.open("rb")
-            data = os.pread(self._readers[kept.pack].fileno(), kept.size, kept.start)
+            with self._lock:
+                if kept.pack not in self._readers:
+                    self._readers[kept.pack] = path.open("rb")
+                reader = self._readers[kept.pack]
+            data = os.pread(reader.fileno(), kept.size, kept.start)
         except FileNotFoundError:
             data = b""
-        if kept.pack != self._own and hashlib.sha256(data).hexdigest() != kept.sha256:
+        proved = kept.pack == self._own or hashlib.sha256(data).hexdigest() == kept.sha256
+        if len(data) != kept.size or not proved:
             with self._lock:
-                self._index.execute("DELETE FROM kept WHERE sha256 = ?", (kept.sha256,))
+                self._run("DELETE FROM kept WHERE sha256 = ?", kept.sha256)
             raise PipelineError(
                 f"{path} was damaged on disk: run it again, and what is lost is fetched anew"
             )
@@ -174,13 +179,22 @@ class Store:
         return folder / hashlib.sha256(url.encode()).hexdigest()
 
     def _record(self, url: str, kept: Kept) -> None:
-        self._index.execute(
+        self._run(
             "INSERT OR REPLACE INTO kept VALUES (?, ?, ?, ?, ?)",
-            (url, kept.sha256, kept.pack, kept.start, kept.size),
-        )
+            url, kept.sha256, kept.pack, kept.start, kept.size,
+        )  # fmt: skip
 
     def _kept(self, where: str, value: str) -> Kept | None:
         with self._lock:
             query = f"SELECT {COLUMNS} FROM kept WHERE {where}"  # noqa: S608 - of our own making
-            row = self._index.execute(query, (value,)).fetchone()
+            row = self._run(query, value).fetchone()
         return Kept(*row) if row else None
+
+    def _run(self, query: str, *values: str | int) -> sqlite3.Cursor:
+        try:
+            return self._index.execute(query, values)
+        except sqlite3.DatabaseError as error:
+            raise self._unreadable(error) from error
+
+    def _unreadable(self, error: sqlite3.DatabaseError) -> PipelineError:
+        return PipelineError(f"{self._path} cannot be read ({error}): delete {self.folder}")

@@ -19,7 +19,8 @@ from fakes.flickr import FakeFlickr
 from fakes.wire import Wire, chunked, reply
 
 from pipeline.acquire.web.download import Expected, download
-from pipeline.acquire.web.http import Client, Policy
+from pipeline.acquire.web.http import Client
+from pipeline.acquire.web.pace import Policy
 from pipeline.acquire.web.store import Store
 from pipeline.errors import PipelineError
 from pipeline.params import Acquire

@@ -19,8 +19,9 @@ from fakes.wire import Wire, chunked, reply
 from pipeline.acquire.photos import Photo
 from pipeline.acquire.raw import Reason
 from pipeline.acquire.web.fetch import fetch_all
-from pipeline.acquire.web.http import Client, Policy
+from pipeline.acquire.web.http import Client
 from pipeline.acquire.web.ordered import AHEAD
+from pipeline.acquire.web.pace import Policy
 from pipeline.acquire.web.store import Kept, Store
 from pipeline.params import Acquire
 

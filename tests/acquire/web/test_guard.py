@@ -9,7 +9,8 @@ from fakes.wire import Wire, reply
 
 from pipeline.acquire.raw import Reason
 from pipeline.acquire.web.failure import Failure
-from pipeline.acquire.web.http import Client, Policy
+from pipeline.acquire.web.http import Client
+from pipeline.acquire.web.pace import Policy
 from pipeline.params import Acquire
 
 CLOSED = Acquire(

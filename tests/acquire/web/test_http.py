@@ -21,7 +21,8 @@ from pipeline import __version__
 from pipeline.acquire.raw import Reason
 from pipeline.acquire.web import http
 from pipeline.acquire.web.failure import Failure
-from pipeline.acquire.web.http import Client, Policy
+from pipeline.acquire.web.http import Client
+from pipeline.acquire.web.pace import Policy
 from pipeline.params import Acquire
 
 CARS = photos("car", 4)
