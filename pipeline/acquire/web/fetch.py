@@ -64,7 +64,7 @@ def _fetch(
 
 
 def _download(client: Client, store: Store, photo: Photo, most: float) -> Kept:
-    with client.open(photo.url) as answer, Body() as body:
+    with client.open(photo.url) as answer, Body(store.folder) as body:
         if PLACEHOLDER in answer.url and answer.url != photo.url:
             raise Failure(Reason.GONE, f"{photo.url} leads to a placeholder")
         start = b""

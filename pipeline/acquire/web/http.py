@@ -8,6 +8,7 @@ import os
 import random
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from http.cookiejar import DefaultCookiePolicy
 from types import TracebackType
 from typing import Any, Self, TypeVar
 from urllib.parse import urljoin
@@ -32,6 +33,7 @@ HEADERS = {
 }
 REDIRECTS = 10
 POOLS = 8  # hosts whose connections are kept open; each may have as many as there are threads
+HOSTS = 1024  # whose proxies are remembered
 LONGEST = 32 * 2**20  # bytes that the answer of an interface may have
 T = TypeVar("T")
 
@@ -152,11 +154,14 @@ class Client:
         if self.pace.stopped.is_set():
             raise Failure(Reason.UNREACHABLE, f"{url} is not wanted any more")
         scheme = url.partition(":")[0].lower()
-        if (scheme, host) not in self._proxies:  # finding them costs as much as a request
+        found = self._proxies.get((scheme, host))
+        if found is None:  # finding them costs as much as a request
             name = f"[{host}]" if ":" in host else host
-            found = requests.utils.get_environ_proxies(f"{scheme}://{name}/")
-            self._proxies[scheme, host] = dict(found)
-        return self._proxies[scheme, host]
+            found = dict(requests.utils.get_environ_proxies(f"{scheme}://{name}/"))
+            if len(self._proxies) >= HOSTS:
+                self._proxies.clear()
+            self._proxies[scheme, host] = found
+        return found
 
     def check(self, response: requests.Response, url: str, ranged: bool = False) -> None:
         """Raise Failure unless an answer is what was asked for."""
@@ -186,6 +191,7 @@ class _Session(requests.Session):
         self.trust_env = False
         self.verify = os.environ.get("REQUESTS_CA_BUNDLE") or True
         self.headers.update(HEADERS)
+        self.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))  # none is kept
 
     def get_redirect_target(self, _: requests.Response) -> None:
         """None: requests would read the body of a redirect, however long."""

@@ -50,16 +50,17 @@ class Pace:
         """`per_second`: of each host; 0 for no limit, None for each host's usual one."""
         self._per_second = per_second
         self._lock = threading.Lock()
-        self._hosts: dict[str, _Host] = {}
+        self._hosts: dict[str, _Host] = {}  # those that have a limit, or were told to be silent
         self.stopped = threading.Event()
         """Set to let all go at once, when nobody wants their answers any more."""
 
     def wait(self, name: str) -> None:
         """Return when the host may be asked, or when everything stops."""
-        host = self._host(name)
         limit = usual(name) if self._per_second is None else self._per_second
-        if not limit and host.free_at <= time.monotonic():
+        known = self._hosts.get(name)
+        if not limit and (known is None or known.free_at <= time.monotonic()):
             return
+        host = self._host(name)
         with host.turn:
             while (pause := host.free_at - time.monotonic()) > 0 and not self.stopped.wait(pause):
                 pass

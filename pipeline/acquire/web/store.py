@@ -48,9 +48,12 @@ class Kept:
 class Body:
     """Bytes on their way into the store, and their digest so far; in a `with` block."""
 
-    def __init__(self) -> None:
+    def __init__(self, folder: Path) -> None:
+        """`folder`: where a large one waits."""
         self._digest = hashlib.sha256()
-        self._file: IO[bytes] = tempfile.SpooledTemporaryFile(IN_MEMORY)  # noqa: SIM115
+        self._file: IO[bytes] = tempfile.SpooledTemporaryFile(  # noqa: SIM115
+            IN_MEMORY, dir=str(folder)
+        )
 
     def __enter__(self) -> Self:
         return self

@@ -39,7 +39,7 @@ def sha256(data: bytes) -> str:
 
 
 def add(store: Store, data: bytes, url: str = URL) -> Kept:
-    with Body() as body:
+    with Body(store.folder) as body:
         body.write(data)
         return store.add(url, body)
 
@@ -73,7 +73,7 @@ def test_the_same_bytes_come_back(store: Store, size: int) -> None:
 
 def test_a_body_may_come_in_pieces(store: Store) -> None:
     pieces = [random.Random(number).randbytes(70_000) for number in range(40)]
-    with Body() as body:
+    with Body(store.folder) as body:
         for piece in pieces:
             body.write(piece)
         kept = store.add(URL, body)
@@ -193,7 +193,7 @@ seed, count = sys.argv[1], int(sys.argv[2])
 with Store() as store:
     print("ready", flush=True)
     for number in range(count):
-        with Body() as body:
+        with Body(store.folder) as body:
             numbers = random.Random(f"{seed} {number}")
             body.write(numbers.randbytes(numbers.randrange(200_000)))
             store.add(f"https://example.org/{seed}/{number}", body)
