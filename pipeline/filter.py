@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from pipeline import atomic, images, memo, params, shards, stage
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, counted
 from pipeline.images import Reason, Warn
 from pipeline.mapping import map_images
 
@@ -91,7 +91,7 @@ def check(reasons: Counter[str], total: int, limits: params.Filter) -> None:
         PipelineError: nothing is left, or past `filter.max_reject_fraction`; with the reasons.
     """
     rejected = reasons.total()
-    said = f"{rejected} of {total} images are rejected ({_counted(reasons)})"
+    said = f"{rejected} of {total} images are rejected ({counted(reasons)})"
     if rejected > limits.max_reject_fraction * total:
         raise PipelineError(
             f"{said}, past filter.max_reject_fraction={limits.max_reject_fraction}: mend the "
@@ -99,10 +99,6 @@ def check(reasons: Counter[str], total: int, limits: params.Filter) -> None:
         )
     if rejected == total:
         raise PipelineError(f"{said}: nothing is left to train on")
-
-
-def _counted(reasons: Counter[str]) -> str:
-    return ", ".join(f"{count} {reason}" for reason, count in reasons.most_common())
 
 
 def main(raw: Path, clean: Path, verdicts_csv: Path) -> None:
@@ -126,7 +122,7 @@ def main(raw: Path, clean: Path, verdicts_csv: Path) -> None:
         check(reasons, len(table), limits)
 
     count = shards.write(clean, shards.CLEAN, kept())
-    print(f"filter: kept {count} of {len(table)} images; rejected: {_counted(reasons) or 'none'}")
+    print(f"filter: kept {count} of {len(table)} images; rejected: {counted(reasons)}")
 
 
 if __name__ == "__main__":

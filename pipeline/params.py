@@ -30,8 +30,8 @@ class Dataset(Section):
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
     """The folder under datasets/ that describes the data set."""
     source: Annotated[str, Field(min_length=1)]
-    """A folder or archive to take instead of what dataset.toml names. The value `datasets` means
-    "where dataset.toml says" (DVC follows this path, so it must always exist)."""
+    """A folder, archive or CSV list to take instead of what dataset.toml names. The value
+    `datasets` means "where dataset.toml says" (DVC follows this path, so it must always exist)."""
 
 
 class Acquire(Section):

@@ -23,7 +23,9 @@ def row(**facts: Any) -> dict[str, Any]:
 def lines(folder: Path, *rows: dict[str, Any]) -> list[str]:
     shards.write(folder / "raw", shards.RAW, rows)
     found = list(credit(folder / "raw"))
-    assert found.pop() == "All were scaled down and stored anew."
+    assert (
+        found.pop() == "Large ones were scaled down, and all but plain JPEGs and PNGs stored anew."
+    )
     return found
 
 

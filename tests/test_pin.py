@@ -21,7 +21,7 @@ from pipeline.acquire.web.store import Store
 from pipeline.errors import PipelineError
 
 LIMITS = params.load(Path(__file__).parent.parent / "params.yaml").acquire.model_copy(
-    update={"allow_private": True, "workers": 4}
+    update={"allow_private": True, "workers": 4, "per_host_per_second": 0}
 )
 CARS, BICYCLES = photos("car", 60), photos("bicycle", 60)
 URLS = 'kind = "urls"\ndescription = "d"\nlicence = "of the set"\n'

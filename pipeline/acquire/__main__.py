@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Annotated
 
 import typer
@@ -14,7 +14,7 @@ from pipeline.acquire.raw import SKIPPED_COLUMNS, RawImage, Skipped
 from pipeline.acquire.web.download import Expected, download
 from pipeline.acquire.web.http import Client
 from pipeline.acquire.web.store import Store
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, counted
 from pipeline.params import Acquire
 
 AS_DESCRIBED = "datasets"  # the default of dataset.source: DVC cannot follow a path that is null
@@ -40,6 +40,7 @@ def acquire(folder: Path, source: str, limits: Acquire) -> Iterator[RawImage | S
         if source != AS_DESCRIBED:
             yield from _instead(source, dataset, client, store, limits)
         elif datasets.pinned(folder).exists():
+            print(f"acquire: as pinned in {datasets.pinned(folder)}")
             yield from listed.from_list(
                 datasets.pinned(folder), dataset.licence, client, store, limits
             )
@@ -60,11 +61,12 @@ def _instead(
 ) -> Iterator[RawImage | Skipped]:
     # Not what dataset.toml describes: its checksums are those of another file.
     print(f"acquire: from {source}")
+    suffix = PurePosixPath(source.partition("?")[0]).suffix.lower()
     if source.startswith(("http://", "https://")):
         path = download(source, Expected(), client, store, limits.max_gigabytes * 1e9)
     else:
         path = Path(source).expanduser()
-    if path.suffix.lower() == ".csv":
+    if suffix == ".csv":
         return listed.from_list(path, dataset.licence, client, store, limits)
     return files.images(path, dataset, limits)
 
@@ -87,11 +89,6 @@ def _described(
         f"{folder} needs to know where the photographs are: -S dataset.source=/absolute/path, a "
         "folder or archive with one folder per class, or a CSV file with the columns url,label"
     )
-
-
-def _counted(skipped: list[Skipped]) -> str:
-    reasons = Counter(one.reason.value for one in skipped)
-    return ", ".join(f"{number} {reason}" for reason, number in reasons.most_common())
 
 
 def main(
@@ -121,7 +118,8 @@ def main(
         # Also on failure: it shows what is missing.
         atomic.write_csv(skipped_csv, SKIPPED_COLUMNS, [one.row() for one in skipped])
     counts = ", ".join(f"{number} {label}" for label, number in sorted(labels.items()))
-    print(f"acquire: {count} files ({counts}); left out: {_counted(skipped) or 'none'}")
+    left_out = counted(Counter(one.reason.value for one in skipped))
+    print(f"acquire: {count} files ({counts}); left out: {left_out}")
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from pipeline.progress import bar
 
 Fetch = Callable[[list[Photo]], Iterable[tuple[Photo, Kept | Reason]]]
 STEP = 500  # results that are taken from a search at a time
-HOPELESS = 64  # photographs without a single success after which nobody goes on
+HOPELESS = 64  # photographs in a row without an answer, after which nobody goes on
 
 
 class Collection:
@@ -52,10 +52,24 @@ class Collection:
             todo = [photo for photo in chosen if photo.url not in self._fetched]
             if not todo:
                 return [(photo, self._kept(photo)) for photo in chosen], refused
-            for photo, result in fetch(todo):
-                self._fetched[photo.url] = result
-                if len(self._fetched) == HOPELESS:
-                    self._refuse_hopeless()
+            self._take(fetch(todo))
+            # Once more: what does not answer just now should not change what is chosen.
+            if again := [photo for photo in todo if self._is_unreachable(photo)]:
+                self._take(fetch(again))
+
+    def _take(self, fetched: Iterable[tuple[Photo, Kept | Reason]]) -> None:
+        in_a_row = 0
+        for photo, result in fetched:
+            self._fetched[photo.url] = result
+            in_a_row = in_a_row + 1 if result == Reason.UNREACHABLE else 0
+            if in_a_row == HOPELESS:
+                raise PipelineError(
+                    f"{HOPELESS} photographs in a row are unreachable: is there a network? Try "
+                    "again later; what came is kept"
+                )
+
+    def _is_unreachable(self, photo: Photo) -> bool:
+        return self._fetched.get(photo.url) == Reason.UNREACHABLE
 
     def _kept(self, photo: Photo) -> Kept:
         kept = self._fetched[photo.url]
@@ -101,15 +115,6 @@ class Collection:
         counts = Counter(photo.label for photo in chosen)
         total = sum(self._dataset.wanted.values())
         return {label: total - counts[label] for label in self._found}
-
-    def _refuse_hopeless(self) -> None:
-        reasons = Counter(r.value for r in self._fetched.values() if isinstance(r, Reason))
-        if reasons.total() == len(self._fetched):
-            counted = ", ".join(f"{number} {reason}" for reason, number in reasons.most_common())
-            raise PipelineError(
-                f"none of the first {HOPELESS} photographs can be fetched ({counted}): is there "
-                "a network?"
-            )
 
 
 def split_of(owner: str, dataset: Flickr) -> SplitName:

@@ -24,7 +24,8 @@ SplitName = Literal["train", "val", "test"]
 
 # Flickr's sizes by letter: the longer side in pixels. The original's is not known beforehand.
 SIDES = {
-    "n": 320, "w": 400, "m": 500, "z": 640, "c": 800, "l": 1024, "h": 1600, "k": 2048, "o": 4096,
+    "sq": 75, "t": 100, "q": 150, "s": 240, "n": 320, "w": 400, "m": 500, "z": 640, "c": 800,
+    "l": 1024, "h": 1600, "k": 2048, "o": 4096,
 }  # fmt: skip
 
 

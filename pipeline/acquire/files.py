@@ -18,7 +18,7 @@ from pathlib import Path, PurePosixPath
 from pipeline.acquire import cifar, layout
 from pipeline.acquire.dataset import Archive, Elsewhere
 from pipeline.acquire.raw import RawImage, Reason, Skipped
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, counted
 from pipeline.params import Acquire
 from pipeline.progress import bar
 
@@ -29,6 +29,7 @@ RATIO = 200  # photographs are packed already; deflate reaches 1,000 on zeros
 SLACK = 64e6  # bytes, for small archives of drawings that pack well
 ENCRYPTED = 0x1  # flag of a zip's member
 HEADER = 2**20  # bytes that a member other than a file may have: names, extended headers
+PADDING = 16 * 2**20  # bytes; more than any tape's record
 BLOCK = 512  # bytes; a tar ends with two blocks of zeros
 
 
@@ -51,37 +52,51 @@ def images(path: Path, dataset: Elsewhere, limits: Acquire) -> Iterator[RawImage
             damaged, or has no class folders.
     """
     with opened(path) as members:
-        try:
-            listing, skipped = _checked(path, members, limits)
-            if isinstance(dataset, Archive) and dataset.records:
-                batches = [file for file in listing if cifar.is_batch(file.name)]
-                if batches:  # else it is a copy with class folders
-                    yield from skipped
-                    yield from _records(path, batches, dataset)
-                    return
-            where = layout.places([file.name for file in listing], dataset.splits)
-        except PipelineError as error:
-            raise PipelineError(f"{path}: {error}") from error
-        except BROKEN as error:
-            raise PipelineError(f"{path} is damaged ({error}): get it again") from error
-        except OSError as error:
-            if not _is_damage(error):
-                raise
-            raise PipelineError(f"{path} is damaged ({error}): get it again") from error
-        chosen = [file for file in listing if file.name in where]
+        chosen, places, skipped = _chosen(path, members, dataset, limits)
         yield from skipped
-        for file in listing:
-            if file.name not in where:
-                yield Skipped(file.name, Reason.OUTSIDE_CLASS_FOLDERS)
-        with bar(f"acquire {path.name}", total=len(chosen)) as shown:
-            for file in chosen:
-                place = where[file.name]
-                data = _read(path, file)
-                yield RawImage(file.name, place.label, data, place.split, dataset.licence)
-                shown.update()
+        if places is None:
+            yield from _records(path, chosen, dataset)
+        else:
+            yield from _photographs(path, chosen, places, dataset)
 
 
-def _records(path: Path, batches: list[File], dataset: Archive) -> Iterator[RawImage]:
+def _chosen(
+    path: Path, members: Iterable[File | Skipped], dataset: Elsewhere, limits: Acquire
+) -> tuple[list[File], dict[str, layout.Place] | None, list[Skipped]]:
+    """The files of class folders and their places, or batches of records without any; the rest."""
+    places = None
+    try:
+        listing, skipped = _checked(path, members, limits)
+        records = isinstance(dataset, Archive) and dataset.records is not None
+        batches = [file for file in listing if records and cifar.is_batch(file.name)]
+        if not batches:  # a copy with class folders, where records are described
+            places = layout.places([file.name for file in listing], dataset.splits)
+    except PipelineError as error:
+        raise PipelineError(f"{path}: {error}") from error
+    except BROKEN as error:
+        raise PipelineError(f"{path} is damaged ({error}): get it again") from error
+    except OSError as error:
+        if not _is_damage(error):
+            raise
+        raise PipelineError(f"{path} is damaged ({error}): get it again") from error
+    wanted = {file.name for file in batches} if places is None else places.keys()
+    rest = [file.name for file in listing if file.name not in wanted]
+    outside = [Skipped(name, Reason.OUTSIDE_CLASS_FOLDERS) for name in rest]
+    return [file for file in listing if file.name in wanted], places, skipped + outside
+
+
+def _photographs(
+    path: Path, files: list[File], places: dict[str, layout.Place], dataset: Elsewhere
+) -> Iterator[RawImage]:
+    with bar(f"acquire {path.name}", total=len(files)) as shown:
+        for file in files:
+            place = places[file.name]
+            data = _read(path, file)
+            yield RawImage(file.name, place.label, data, place.split, dataset.licence)
+            shown.update()
+
+
+def _records(path: Path, batches: list[File], dataset: Elsewhere) -> Iterator[RawImage]:
     with bar(f"acquire {path.name}", total=None) as shown:
         for file in batches:
             for image in cifar.images(file.name, _read(path, file), dataset.licence):
@@ -118,8 +133,7 @@ def _checked(
         else:
             listing.append(member)
     if skipped and not listing:
-        counted = Counter(one.reason.value for one in skipped).most_common()
-        said = ", ".join(f"{number} {reason}" for reason, number in counted)
+        said = counted(Counter(one.reason.value for one in skipped))
         raise PipelineError(f"holds nothing that can be read ({said})")
     return listing, skipped
 
@@ -254,8 +268,11 @@ def _check_end(archive: tarfile.TarFile) -> None:
     file.seek(archive.offset)
     if file.read(BLOCK) != bytes(BLOCK):
         raise tarfile.ReadError(f"cut off, or damaged at byte {archive.offset}")
-    while file.read(2**20):  # to the end, where a compressed tar has its checksum
-        pass
+    padding = 0
+    while block := file.read(HEADER):  # to the end, where a compressed tar has its checksum
+        padding += len(block)
+        if padding > PADDING or any(block):
+            raise tarfile.ReadError(f"more than padding behind its end at byte {archive.offset}")
 
 
 def _read_member(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:

@@ -26,13 +26,17 @@ PER_PAGE = 500  # the most that Flickr gives
 REACHABLE = 4000  # results of one query; further pages repeat earlier ones
 FIRST, LAST = 1_072_915_200, 2**31 - 1  # Unix seconds: 2004, the year Flickr opened, and 2038
 DAY = 86_400
+REFUSED = {96, 97, 98, 99, 100}  # codes of a key or a signature that is wrong
 PASSING = {0, 10, 105}  # codes of a search, or a service, that is not available just now
-EXTRAS = ",".join(["license", "owner_name", "tags", *(f"url_{size}" for size in SIDES)])
+EXTRAS = ",".join(
+    ["license", "owner_name", "tags", "description", *(f"url_{size}" for size in SIDES)]
+)
 
-# It logs bodies of failed answers, which may echo what was asked.
+# They log bodies of failed answers, which may echo what was asked, and what is signed.
 logging.getLogger("flickrapi").disabled = True
-for _name in ("core", "auth"):
-    logging.getLogger(f"flickrapi.{_name}").disabled = True
+for _name in ("flickrapi.core", "flickrapi.auth", "requests_oauthlib.oauth1_auth",
+              "oauthlib.oauth1.rfc5849", "oauthlib.oauth1.rfc5849.signature"):  # fmt: skip
+    logging.getLogger(_name).disabled = True
 
 
 class _Found(BaseModel):
@@ -44,6 +48,7 @@ class _Found(BaseModel):
     title: Any = None
     tags: Any = None
     """Separated by spaces, each in lower case and without spaces of its own."""
+    description: Any = None
     license: Annotated[int, Field(ge=0)]
 
 
@@ -73,7 +78,7 @@ class Search:
         self._client = client
         self._api = flickrapi.FlickrAPI(key, secret, format="parsed-json", store_token=False)
         self._api.REST_URL = os.environ.get("FLICKR_API_URL") or flickrapi.FlickrAPI.REST_URL
-        self._api.flickr_oauth.session = client.library_session()
+        self._api.flickr_oauth.session = client.library_session("api.flickr.com")
 
     def photos(self, dataset: Flickr, label: str) -> Iterator[Photo]:
         """What Flickr finds for a class, each photograph once, best first, in lazy pages.
@@ -132,7 +137,9 @@ class Search:
                 raise ValueError("a page of nothing that could be a photograph")
             return page
         except flickrapi.FlickrError as error:
-            said = f"it says {error} (is the key right?)" if error.code == 100 else str(error)
+            said = str(error)
+            if error.code in REFUSED:
+                said += ": are FLICKR_API_KEY and FLICKR_API_SECRET right?"
             raise Failure(Reason.REFUSED, said, transient=error.code in PASSING) from None
         except (ValidationError, ValueError, AttributeError, TypeError, KeyError, RecursionError):
             raise Failure(Reason.UNREACHABLE, "it gives no sound answer", transient=True) from None
@@ -181,14 +188,20 @@ def _photo(found: _Found, dataset: Flickr, label: str) -> Photo | None:
 
 
 def _answers_another(found: _Found, dataset: Flickr, label: str) -> bool:
-    """By its tags: the search of the other class may list it where nobody looks."""
-    own = set(found.tags.split()) if isinstance(found.tags, str) else set()
+    """By what is written of it: the search of the other class may list it where nobody looks."""
+    tags = set(found.tags.split()) if isinstance(found.tags, str) else set()
+    told = found.description.get("_content") if isinstance(found.description, dict) else None
+    words = tags | {_tag(word) for text in (found.title, told) for word in str(text or "").split()}
     return any(
-        wanted.tags
-        and (all if wanted.tag_mode == "all" else any)(_tag(t) in own for t in wanted.tags)
-        for other, wanted in dataset.classes.items()
-        if other != label
+        _matches(wanted, tags, words) for other, wanted in dataset.classes.items() if other != label
     )
+
+
+def _matches(wanted: Wanted, tags: set[str], words: set[str]) -> bool:
+    """Whether a photograph answers a search, as far as its tags and words tell."""
+    asked = [_tag(tag) in tags for tag in wanted.tags]
+    tagged = any(asked) if wanted.tag_mode == "any" and asked else all(asked)
+    return tagged and all(_tag(word) in words for word in wanted.text.split())
 
 
 def _tag(written: str) -> str:

@@ -6,15 +6,17 @@ from functools import partial
 from pathlib import Path
 
 from pipeline.acquire import photos
-from pipeline.acquire.collect import Collection
+from pipeline.acquire.collect import HOPELESS, Collection
 from pipeline.acquire.dataset import Flickr
 from pipeline.acquire.photos import Photo
 from pipeline.acquire.raw import RawImage, Reason, Skipped
 from pipeline.acquire.web.fetch import fetch_all
 from pipeline.acquire.web.http import Client
 from pipeline.acquire.web.store import Kept, Store
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, counted
 from pipeline.params import Acquire
+
+EXACT = 1e-9  # 0.29 * 100 is less than 29
 
 
 def from_list(
@@ -28,12 +30,22 @@ def from_list(
     """
     total = photos.count(path)
     missing: Counter[str] = Counter()
-    for photo, result in fetch_all(photos.read(path), client, store, limits, total):
+    fetched = fetch_all(photos.read(path), client, store, limits, total)
+    for seen, (photo, result) in enumerate(fetched, start=1):
         if isinstance(result, Reason):
             missing[result.value] += 1
+            if missing[Reason.UNREACHABLE] == seen == HOPELESS:
+                raise PipelineError(
+                    f"none of the first {HOPELESS} photographs of {path} is reachable: is there a "
+                    "network?"
+                )
             yield Skipped(photo.name, result, photo.label, photo.url)
-            advice = f"raise it, or take out of {path} what skipped.csv names"
-            _check_missing(missing.total(), total, missing, advice, limits)
+            if missing.total() > limits.max_missing_fraction * total + EXACT:
+                raise PipelineError(
+                    f"at least {missing.total()} of {total} photographs cannot be had "
+                    f"({counted(missing)}), past acquire.max_missing_fraction="
+                    f"{limits.max_missing_fraction:g}: {_advice(path, missing)}"
+                )
         else:
             yield photo.image(store.read(result), result.sha256, licence)
 
@@ -54,10 +66,7 @@ def from_search(
     chosen, refused = Collection(dataset, searches, search.contested).complete(fetch)
     for photo, reason in refused:
         yield Skipped(photo.name, reason, photo.label, photo.url)
-    total = sum(dataset.wanted.values()) * len(dataset.classes)
-    reasons = Counter(reason.value for _, reason in refused)
-    advice = f"raise it, or search for more or want fewer in {folder}/dataset.toml"
-    _check_missing(total - len(chosen), total, reasons, advice, limits)
+    _check_short(chosen, refused, dataset, folder, limits)
     for photo, kept in chosen:
         yield photo.image(store.read(kept), kept.sha256, dataset.licence)
 
@@ -68,13 +77,30 @@ def _fetch_batch(
     return fetch_all(wanted, client, store, limits, len(wanted))
 
 
-def _check_missing(
-    missing: int, total: int, reasons: Counter[str], advice: str, limits: Acquire
-) -> None:
-    if total and missing / total > limits.max_missing_fraction:
-        counted = ", ".join(f"{number} {reason}" for reason, number in reasons.most_common())
+def _advice(path: Path, missing: Counter[str]) -> str:
+    if missing[Reason.PRIVATE_ADDRESS]:
+        return "set acquire.allow_private=true if private addresses are meant"
+    if missing[Reason.UNREACHABLE]:
+        return "is there a network? Try again; what came is kept"
+    return f"raise it, or take out of {path} what skipped.csv names"
+
+
+def _check_short(
+    chosen: list[tuple[Photo, Kept]], refused: list[tuple[Photo, Reason]], dataset: Flickr,
+    folder: Path, limits: Acquire,
+) -> None:  # fmt: skip
+    """Say where a search finds fewer than wanted; refuse it where they are far too few."""
+    have = Counter(photo.label for photo, _ in chosen)
+    wanted = sum(dataset.wanted.values())
+    total = wanted * len(dataset.classes)
+    short = [f"{have[name]} of {wanted} {name}" for name in dataset.classes if have[name] < wanted]
+    if not short:
+        return
+    reasons = Counter(reason.value for _, reason in refused)
+    said = f"the search gives {', '.join(short)} (left out: {counted(reasons)})"
+    if total - len(chosen) > limits.max_missing_fraction * total + EXACT:
         raise PipelineError(
-            f"at least {missing} of {total} photographs cannot be had (left out: "
-            f"{counted or 'none'}), past acquire.max_missing_fraction="
-            f"{limits.max_missing_fraction:g}: {advice}"
+            f"{said}, past acquire.max_missing_fraction={limits.max_missing_fraction:g}: search "
+            f"for more or want fewer in {folder}/dataset.toml, or raise it"
         )
+    print(f"acquire: {said}")

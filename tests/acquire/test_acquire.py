@@ -16,7 +16,9 @@ from pipeline.errors import PipelineError
 from pipeline.params import Acquire
 
 SHIPPED = params.load(Path(__file__).parents[2] / "params.yaml")
-LIMITS = SHIPPED.acquire.model_copy(update={"max_gigabytes": 1, "max_file_megabytes": 1})
+LIMITS = SHIPPED.acquire.model_copy(
+    update={"max_gigabytes": 1, "max_file_megabytes": 1, "per_host_per_second": 0}
+)
 OPEN = LIMITS.model_copy(update={"allow_private": True, "workers": 4, "max_missing_fraction": 0.5})
 AS_DESCRIBED = "datasets"
 CARS = fake_photos("car", 60)

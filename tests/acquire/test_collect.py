@@ -38,8 +38,9 @@ def photo(number: int, label: str = "car", owner: str | None = None) -> Photo:
 
 
 def fetching(
-    gone: Some[str] = (), same: dict[str, str] | None = None, asked: list[str] | None = None
-) -> Fetch:
+    gone: Some[str] = (), same: dict[str, str] | None = None, asked: list[str] | None = None,
+    reason: Reason = Reason.GONE,
+) -> Fetch:  # fmt: skip
     """Photographs have their own bytes unless `same` says whose; those in `gone` have none."""
 
     def fetch(wanted: list[Photo]) -> Iterator[tuple[Photo, Kept | Reason]]:
@@ -47,7 +48,7 @@ def fetching(
             if asked is not None:
                 asked.append(each.url)
             digest = sha256((same or {}).get(each.url, each.url).encode()).hexdigest()
-            yield each, Reason.GONE if each.url in gone else Kept(digest, "pack", 0, 1)
+            yield each, reason if each.url in gone else Kept(digest, "pack", 0, 1)
 
     return fetch
 
@@ -209,15 +210,28 @@ def test_no_more_results_are_taken_than_needed() -> None:
     assert taken == {"car": STEP, "bicycle": STEP}
 
 
-def test_nothing_but_failures_is_hopeless() -> None:
+@pytest.mark.parametrize("first", [0, 20])
+def test_nothing_but_silence_is_hopeless(first: int) -> None:
     asked: list[str] = []
-    gone = {each.url for each in FOUND["car"]}
+    silent = {each.url for each in FOUND["car"][first:]}
+    fetch = fetching(silent, asked=asked, reason=Reason.UNREACHABLE)
     with pytest.raises(PipelineError) as caught:
-        collected(dataset(train=100), FOUND, fetching(gone, asked=asked))
-    assert str(caught.value) == (
-        "none of the first 64 photographs can be fetched (64 gone): is there a network?"
+        collected(dataset(train=100), FOUND, fetch)
+    assert str(caught.value).startswith("64 photographs in a row are unreachable: is there a")
+    assert len(asked) == first + HOPELESS
+
+
+def test_who_does_not_answer_at_first_keeps_the_place() -> None:
+    silent = {each.url for each in FOUND["car"][10:30]}
+
+    def fetch(wanted: list[Photo]) -> Iterator[tuple[Photo, Kept | Reason]]:
+        for each, result in fetching(silent, reason=Reason.UNREACHABLE)(wanted):
+            yield each, result
+            silent.discard(each.url)
+
+    assert collected(dataset(train=100), FOUND, fetch) == collected(
+        dataset(train=100), FOUND, fetching()
     )
-    assert len(asked) == HOPELESS == 64
 
 
 @pytest.mark.parametrize("place", [0, 40, 63])

@@ -128,7 +128,7 @@ SAMPLE = 'kind = "sample"\ndescription = "d"\n'
         (ARCHIVE + "path = 'a'\nsize = 0", ": size: Input should be greater than 0"),
         (ARCHIVE + "path = 'a'\nrecords = 'mnist'", ": records: Input should be 'cifar10'"),
         (FLICKR + "licences = ['CC BY']", ": licences.0: 'CC BY' is none of All rights reserved, "),
-        (FLICKR + "sizes = ['c', 'q']", ": sizes.1: 'q' is none of n, w, m, z, c, l, h, k, o"),
+        (FLICKR + "sizes = ['c', 'x']", ": sizes.1: 'x' is none of sq, t, q, s, n, w, m, z, c"),
         (FLICKR + "sizes = []", ": sizes: Tuple should have at least 1 item"),
         (
             FLICKR + "classes.dog = {}",

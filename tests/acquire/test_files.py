@@ -1,3 +1,4 @@
+import bz2
 import gzip
 import hashlib
 import io
@@ -606,3 +607,12 @@ def test_an_archive_is_closed_also_when_the_reader_stops_early(tmp_path: Path) -
     with warnings.catch_warnings():
         warnings.simplefilter("error", ResourceWarning)
         reader.close()  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("behind", [bytes(files.PADDING + files.BLOCK), b"more"])
+def test_a_tar_with_more_than_padding_behind_its_end_is_refused(
+    tmp_path: Path, behind: bytes
+) -> None:
+    path = tarred("bz2")(tmp_path, CONTENT)
+    path.write_bytes(path.read_bytes() + bz2.compress(behind))
+    assert "more than padding behind its end" in refusal(path)

@@ -36,7 +36,9 @@ from pipeline.acquire.web.http import Client
 from pipeline.acquire.web.pace import Policy
 from pipeline.errors import PipelineError
 
-LIMITS = params.load(Path(__file__).parents[2] / "params.yaml").acquire
+LIMITS = params.load(Path(__file__).parents[2] / "params.yaml").acquire.model_copy(
+    update={"per_host_per_second": 0}
+)
 SEARCH = "flickr.photos.search"
 CARS = photos("car", 30)
 DESCRIBED = Flickr(
@@ -357,7 +359,8 @@ CAR, BIKE = Wanted(text="car"), Wanted(tags=("Mountain Bike", "red"))
         ("mountainbike car", BIKE, False),
         ("mountainbike car", BIKE.model_copy(update={"tag_mode": "any"}), True),
         ("mountain bike red", BIKE, False),
-        ("car", Wanted(text="car"), False),
+        ("car", Wanted(text="car"), True),
+        ("car", Wanted(text="car boat"), False),
         ("", BIKE, False),
         (None, BIKE, False),
         (7, BIKE, False),
@@ -394,8 +397,8 @@ def test_a_wrong_key_is_refused_in_a_sentence_after_one_request(
 ) -> None:
     monkeypatch.setenv("FLICKR_API_KEY", "wrong")
     assert refusal() == (
-        "Flickr's search failed: it says Error: 100: Invalid API Key (Key has invalid format) "
-        "(is the key right?)"
+        "Flickr's search failed: Error: 100: Invalid API Key (Key has invalid format): are "
+        "FLICKR_API_KEY and FLICKR_API_SECRET right?"
     )
     assert len(fake.requests) == 1
 
@@ -404,7 +407,7 @@ def test_a_wrong_secret_is_refused_in_a_sentence(
     fake: FakeFlickr, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FLICKR_API_SECRET", "wrong")
-    assert refusal() == "Flickr's search failed: Error: 96: Invalid signature"
+    assert refusal().startswith("Flickr's search failed: Error: 96: Invalid signature: are FLICKR_")
 
 
 LEAKS = [

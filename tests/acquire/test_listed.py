@@ -33,7 +33,8 @@ from pipeline.errors import PipelineError
 from pipeline.params import Acquire
 
 LIMITS = params.load(Path(__file__).parents[2] / "params.yaml").acquire.model_copy(
-    update={"workers": 4, "max_missing_fraction": 0.5, "allow_private": True}
+    update={"workers": 4, "max_missing_fraction": 0.5}
+    | {"allow_private": True, "per_host_per_second": 0}
 )
 CATS = photos("cat", 12)
 CARS, BICYCLES = photos("car", 120), photos("bicycle", 120)
@@ -248,7 +249,7 @@ def test_what_is_missing_is_counted_in_the_sentence(world: Path, fake: FakeFlick
     with pytest.raises(PipelineError) as caught:
         list(from_list(path, limits=limited(0.2)))
     assert str(caught.value) == (
-        "at least 3 of 12 photographs cannot be had (left out: 2 gone, 1 bad_address), past "
+        "at least 3 of 12 photographs cannot be had (2 gone, 1 bad_address), past "
         f"acquire.max_missing_fraction=0.2: raise it, or take out of {path} what skipped.csv names"
     )
 
@@ -380,22 +381,24 @@ def test_a_search_that_finds_too_few_is_refused(world: Path, fake: FakeFlickr) -
     with pytest.raises(PipelineError) as caught:
         list(from_search(world, dataset))
     assert str(caught.value) == (
-        "at least 13 of 25 photographs cannot be had (left out: none), past "
-        "acquire.max_missing_fraction=0.5: raise it, or search for more or want fewer in "
-        f"{world}/dataset.toml"
+        "the search gives 12 of 25 cat (left out: none), past acquire.max_missing_fraction=0.5: "
+        f"search for more or want fewer in {world}/dataset.toml, or raise it"
     )
 
 
-def test_a_search_that_finds_almost_enough_is_taken(world: Path, fake: FakeFlickr) -> None:
+def test_a_search_that_finds_almost_enough_is_taken_and_said(
+    world: Path, fake: FakeFlickr, capsys: pytest.CaptureFixture[str]
+) -> None:
     dataset = SEARCHED.model_copy(
         update={"classes": {"cat": Wanted(text="cat")}, "wanted": {"train": len(CATS) + 1}}
     )
     assert len(taken(from_search(world, dataset))) == len(CATS)
+    assert "the search gives 12 of" in capsys.readouterr().out
 
 
 def test_a_search_that_finds_nothing_is_refused(world: Path, fake: FakeFlickr) -> None:
     dataset = SEARCHED.model_copy(update={"classes": {"yeti": Wanted(text="yeti")}})
-    with pytest.raises(PipelineError, match="at least 13 of 13 photographs"):
+    with pytest.raises(PipelineError, match="the search gives 0 of 13 yeti"):
         list(from_search(world, dataset))
 
 

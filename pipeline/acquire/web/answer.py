@@ -17,6 +17,7 @@ BLOCK = 2**18  # bytes
 TRANSIENT = {408, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524}
 REASONS = {404: Reason.GONE, 410: Reason.GONE,
            401: Reason.FORBIDDEN, 403: Reason.FORBIDDEN, 451: Reason.FORBIDDEN}  # fmt: skip
+BLANK = b"\xef\xbb\xbf \t\r\n"  # what may stand before markup
 UNWANTED = {"noai", "noimageai"}  # X-Robots-Tag: what the owner does not want done
 # What requests and urllib3 raise for an answer that never came whole. ValueError: a hostile header.
 BROKEN = (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError)
@@ -44,6 +45,11 @@ class Answer:
         stated = self.headers.get("Content-Length", "")
         sound = re.fullmatch("[0-9]{1,18}", stated) and not self._packed
         return int(stated) if sound else None
+
+    @property
+    def unwanted(self) -> bool:
+        """Whether its owner wants no machine learning with it."""
+        return is_unwanted(self.headers.get("X-Robots-Tag", ""))
 
     @property
     def starts_at(self) -> int:
@@ -129,3 +135,8 @@ def unreachable(url: str, error: Exception) -> Failure:
         case _:
             said = "breaks the connection"
     return Failure(Reason.UNREACHABLE, f"{url} {said}", transient=True)
+
+
+def is_page(start: bytes) -> bool:
+    """Whether a body that begins so is markup: no image that the filter reads does, nor archive."""
+    return start.lstrip(BLANK)[:1] == b"<"

@@ -11,11 +11,14 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from pipeline.acquire.raw import Reason
+from pipeline.acquire.web.answer import is_page
 from pipeline.acquire.web.failure import Failure
 from pipeline.acquire.web.http import Client
 from pipeline.acquire.web.store import Store
 from pipeline.errors import PipelineError
 from pipeline.progress import bar
+
+PREFIX = 4096  # bytes
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,11 @@ def download(url: str, expected: Expected, client: Client, store: Store, most: f
             raise PipelineError(_told(failure, most)) from failure
         sha256 = _digest(part, "sha256")
         _sidecar(part).unlink(missing_ok=True)
-        if problem := _problem(part, sha256, expected, recorded):
+        problem = _problem(part, sha256, expected, recorded)
+        with part.open("rb") as file:
+            if is_page(file.read(PREFIX)):
+                problem = "is a web page, and no archive: look at it in a browser"
+        if problem:
             part.unlink()
             raise PipelineError(f"{url} {problem}")
         store.keep(part, url, sha256)

@@ -8,6 +8,7 @@ from weakref import WeakValueDictionary
 
 from pipeline.acquire.photos import Photo
 from pipeline.acquire.raw import Reason
+from pipeline.acquire.web.answer import BLANK, is_page
 from pipeline.acquire.web.failure import Failure
 from pipeline.acquire.web.http import Client
 from pipeline.acquire.web.ordered import in_order
@@ -17,8 +18,6 @@ from pipeline.progress import bar
 
 # Flickr redirects a photograph that was removed to a picture of this name.
 PLACEHOLDER = "photo_unavailable"
-# No image format that the filter reads begins like a web page.
-MARKUP, BLANK = b"<", b"\xef\xbb\xbf \t\r\n"
 
 
 def fetch_all(
@@ -52,14 +51,19 @@ class _Turns:
 def _fetch(
     client: Client, store: Store, limits: Acquire, turns: _Turns, photo: Photo
 ) -> tuple[Photo, Kept | Reason]:
+    most = limits.max_file_megabytes * 1e6
     try:
         with turns.of(photo.url):
             known = store.find(photo.url, photo.sha256)
             if known is None:
-                most = limits.max_file_megabytes * 1e6
                 known = client.persist(partial(_download, client, store, photo, most))
     except Failure as failure:
         return photo, failure.reason
+    # What came under other rules, in a run before.
+    if known.size > most:
+        return photo, Reason.TOO_LARGE
+    if known.unwanted and limits.respect_robots:
+        return photo, Reason.ROBOTS
     return photo, known
 
 
@@ -71,8 +75,8 @@ def _download(client: Client, store: Store, photo: Photo, most: float) -> Kept:
         for block in answer.blocks(most):
             start = start or block.lstrip(BLANK)
             body.write(block)
-        if not start or start[:1] == MARKUP:
+        if not start or is_page(start):
             raise Failure(Reason.NOT_AN_IMAGE, f"{photo.url} is a web page, or nothing")
         if photo.sha256 and body.sha256 != photo.sha256:
             raise Failure(Reason.CHANGED, f"{photo.url} has other bytes than were pinned")
-        return store.add(photo.url, body)
+        return store.add(photo.url, body, answer.unwanted)

@@ -67,7 +67,7 @@ class Client:
 
     def __init__(self, limits: Acquire, policy: Policy | None = None) -> None:
         self.policy = policy or Policy()
-        self.pace = Pace(limits.per_host_per_second)
+        self.pace = Pace(limits.per_host_per_second, self.policy.longest_pause)
         self._limits = limits
         self._proxies: dict[tuple[str, str], dict[str, str]] = {}
         self._session = _Session(_Adapter(limits.workers, limits.allow_private))
@@ -101,13 +101,16 @@ class Client:
             pause = min(2 * pause, self.policy.longest_pause)
         raise AssertionError("an attempt returns or raises")
 
-    def library_session(self) -> requests.Session:
+    def library_session(self, host: str | None = None) -> requests.Session:
         """A session for a library that asks by itself: one attempt, a `Failure` if it fails.
 
         `persist` around the library's call tries again. The address of an interface is the user's
         own word, so it may be private.
+
+        Args:
+            host: Whose limits hold, where the interface may be a proxy of it.
         """
-        return _LibrarySession(self)
+        return _LibrarySession(self, host)
 
     @contextmanager
     def open(
@@ -126,7 +129,7 @@ class Client:
                 if response.is_redirect:
                     url = _joined(url, response.headers["Location"])
                     continue
-                self.check(response, url, ranged="Range" in (headers or {}))
+                self.check(response, url, host_of(url), ranged="Range" in (headers or {}))
                 yield Answer(response, url, self.policy, as_sent)
                 return
         raise Failure(Reason.REFUSED, f"{url} redirects more than {REDIRECTS} times")
@@ -147,10 +150,10 @@ class Client:
         except BROKEN as error:
             raise unreachable(url, error) from error
 
-    def prepare(self, url: str) -> dict[str, str]:
+    def prepare(self, url: str, limited_as: str | None = None) -> dict[str, str]:
         """Wait until the host may be asked; return the proxies that lead to it."""
         host = host_of(url)
-        self.pace.wait(host)
+        self.pace.wait(limited_as or host)
         if self.pace.stopped.is_set():
             raise Failure(Reason.UNREACHABLE, f"{url} is not wanted any more")
         scheme = url.partition(":")[0].lower()
@@ -163,14 +166,14 @@ class Client:
             self._proxies[scheme, host] = found
         return found
 
-    def check(self, response: requests.Response, url: str, ranged: bool = False) -> None:
-        """Raise Failure unless an answer is what was asked for."""
+    def check(self, response: requests.Response, url: str, host: str, ranged: bool = False) -> None:
+        """Raise Failure unless an answer is what was asked for; let the host rest if it says so."""
         status = response.status_code
         partial = ranged and status == requests.codes.partial_content
         if status != requests.codes.ok and not partial:
             failure = refusal(response, url)
-            if failure.after is not None and failure.after <= self.policy.longest_pause:
-                self.pace.hush(host_of(url), failure.after)
+            if failure.after is not None:
+                self.pace.hush(host, failure.after)
             raise failure
         unwanted = is_unwanted(response.headers.get("X-Robots-Tag", ""))
         if unwanted and self._limits.respect_robots:
@@ -198,24 +201,26 @@ class _Session(requests.Session):
 
 
 class _LibrarySession(_Session):
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, host: str | None) -> None:
         super().__init__(_Adapter(1, allow_private=True))
         self._client = client
+        self._host = host
 
     def request(self, method: str, url: str, **options: Any) -> requests.Response:  # type: ignore[override]
         policy = self._client.policy
         options |= {
-            "proxies": self._client.prepare(url), "timeout": (policy.connect, policy.read),
-            "stream": True, "allow_redirects": False,
+            "timeout": (policy.connect, policy.read), "stream": True, "allow_redirects": False,
+            "proxies": self._client.prepare(url, self._host),
         }  # fmt: skip
+        named = host_of(url)  # the address itself may hold a password
         try:
             response = super().request(method, url, **options)
         except BROKEN as error:
-            raise unreachable(url, error) from error
+            raise unreachable(named, error) from error
         with response:
-            self._client.check(response, url)
+            self._client.check(response, named, self._host or named)
             # What `content` gives from now on: read here, within bounds.
-            response._content = b"".join(Answer(response, url, policy).blocks(LONGEST))
+            response._content = b"".join(Answer(response, named, policy).blocks(LONGEST))
         return response
 
 

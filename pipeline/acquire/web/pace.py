@@ -5,18 +5,23 @@ import time
 from dataclasses import dataclass, field
 from functools import lru_cache
 
+from pipeline.acquire.raw import Reason
+from pipeline.acquire.web.failure import Failure
+
 # What hosts are asked at most where acquire.per_host_per_second is null, in requests per second.
 # Flickr grants 3,600 calls an hour; for photographs it states no figure, and answers 429.
 USUAL = {"api.flickr.com": 1.0, "staticflickr.com": 10.0}
 
 
 @lru_cache(maxsize=1024)
+def domain(host: str) -> str:
+    """What a limit is for: the host, or the domain of many that has a usual limit."""
+    return next((name for name in USUAL if host == name or host.endswith(f".{name}")), host)
+
+
 def usual(host: str) -> float | None:
     """The usual limit of a host, in requests per second, or None."""
-    for domain, limit in USUAL.items():
-        if host == domain or host.endswith(f".{domain}"):
-            return limit
-    return None
+    return USUAL.get(domain(host))
 
 
 @dataclass(frozen=True)
@@ -46,21 +51,35 @@ class _Host:
 class Pace:
     """Shared by all threads of a client."""
 
-    def __init__(self, per_second: float | None = None) -> None:
-        """`per_second`: of each host; 0 for no limit, None for each host's usual one."""
+    def __init__(self, per_second: float | None = None, patience: float = 120) -> None:
+        """How hosts are asked.
+
+        Args:
+            per_second: Requests to each; 0 for no limit, None for each host's usual one.
+            patience: Seconds of silence past which a host is given up.
+        """
         self._per_second = per_second
+        self._patience = patience
         self._lock = threading.Lock()
         self._hosts: dict[str, _Host] = {}  # those that have a limit, or were told to be silent
         self.stopped = threading.Event()
         """Set to let all go at once, when nobody wants their answers any more."""
 
     def wait(self, name: str) -> None:
-        """Return when the host may be asked, or when everything stops."""
+        """Return when the host may be asked, or when everything stops.
+
+        Raises:
+            Failure: it wants to be left alone for longer than anybody waits.
+        """
+        name = domain(name)
         limit = usual(name) if self._per_second is None else self._per_second
         known = self._hosts.get(name)
         if not limit and (known is None or known.free_at <= time.monotonic()):
             return
         host = self._host(name)
+        if (silence := host.free_at - time.monotonic()) > self._patience:
+            said = f"{name} asks to be left alone for {silence:.0f} seconds"
+            raise Failure(Reason.UNREACHABLE, said)
         with host.turn:
             while (pause := host.free_at - time.monotonic()) > 0 and not self.stopped.wait(pause):
                 pass
@@ -69,7 +88,7 @@ class Pace:
 
     def hush(self, name: str, seconds: float) -> None:
         """Ask the host nothing for some seconds."""
-        self._free_at(self._host(name), time.monotonic() + seconds)
+        self._free_at(self._host(domain(name)), time.monotonic() + seconds)
 
     def _host(self, name: str) -> _Host:
         with self._lock:

@@ -26,11 +26,12 @@ IN_MEMORY = 2**20  # bytes of a photograph; what is larger waits on disk until i
 BLOCK = 2**20
 TABLES = """
 CREATE TABLE IF NOT EXISTS kept (
-    url TEXT PRIMARY KEY, sha256 TEXT NOT NULL, pack TEXT NOT NULL, start INTEGER, size INTEGER
+    url TEXT PRIMARY KEY, sha256 TEXT NOT NULL, pack TEXT NOT NULL, start INTEGER, size INTEGER,
+    unwanted INTEGER
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS by_sha256 ON kept (sha256);
 """
-COLUMNS = "sha256, pack, start, size"
+COLUMNS = "sha256, pack, start, size, unwanted"
 ARCHIVE = ""  # in place of a pack: a file of its own
 
 
@@ -43,6 +44,8 @@ class Kept:
     start: int
     size: int
     """Both in bytes."""
+    unwanted: bool = False
+    """Whether its owner wanted no machine learning with it when it was fetched."""
 
 
 class Body:
@@ -140,16 +143,20 @@ class Store:
             data = os.pread(reader.fileno(), kept.size, kept.start)
         except FileNotFoundError:
             data = b""
+        short = len(data) != kept.size  # then so are all that follow it in the pack
         proved = kept.pack == self._own or hashlib.sha256(data).hexdigest() == kept.sha256
-        if len(data) != kept.size or not proved:
+        if short or not proved:
             with self._lock:
-                self._run("DELETE FROM kept WHERE sha256 = ?", kept.sha256)
+                self._run(
+                    "DELETE FROM kept WHERE sha256 = ? OR (? AND pack = ? AND start >= ?)",
+                    kept.sha256, short, kept.pack, 0 if not data else kept.start,
+                )  # fmt: skip
             raise PipelineError(
                 f"{path} was damaged on disk: run it again, and what is lost is fetched anew"
             )
         return data
 
-    def add(self, url: str, body: Body) -> Kept:
+    def add(self, url: str, body: Body, unwanted: bool = False) -> Kept:
         """Keep the photograph that an address gave."""
         with self._lock:
             if self._closed:
@@ -159,7 +166,7 @@ class Store:
             start = self._pack.tell()
             shutil.copyfileobj(body.rewound(), self._pack, BLOCK)
             self._pack.flush()
-            kept = Kept(body.sha256, self._own, start, self._pack.tell() - start)
+            kept = Kept(body.sha256, self._own, start, self._pack.tell() - start, unwanted)
             self._record(url, kept)
         return kept
 
@@ -183,8 +190,8 @@ class Store:
 
     def _record(self, url: str, kept: Kept) -> None:
         self._run(
-            "INSERT OR REPLACE INTO kept VALUES (?, ?, ?, ?, ?)",
-            url, kept.sha256, kept.pack, kept.start, kept.size,
+            "INSERT OR REPLACE INTO kept VALUES (?, ?, ?, ?, ?, ?)",
+            url, kept.sha256, kept.pack, kept.start, kept.size, kept.unwanted,
         )  # fmt: skip
 
     def _kept(self, where: str, value: str) -> Kept | None:
@@ -193,11 +200,16 @@ class Store:
             row = self._run(query, value).fetchone()
         return Kept(*row) if row else None
 
-    def _run(self, query: str, *values: str | int) -> sqlite3.Cursor:
+    def _run(self, query: str, *values: str | int | bool) -> sqlite3.Cursor:
         try:
             return self._index.execute(query, values)
         except sqlite3.DatabaseError as error:
             raise self._unreadable(error) from error
 
     def _unreadable(self, error: sqlite3.DatabaseError) -> PipelineError:
-        return PipelineError(f"{self._path} cannot be read ({error}): delete {self.folder}")
+        broken = getattr(error, "sqlite_errorcode", 0) in {
+            sqlite3.SQLITE_CORRUPT,
+            sqlite3.SQLITE_NOTADB,
+        }
+        advice = f"delete {self.folder}, to fetch everything anew" if broken else "try again"
+        return PipelineError(f"{self._path} cannot be used ({error}): {advice}")

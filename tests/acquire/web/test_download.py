@@ -602,3 +602,12 @@ def test_a_process_that_is_ended_in_the_middle_is_resumed_by_the_next(
         fake.serve(NAME, data, etag='"one"')
         assert get(url).read_bytes() == data
         assert ranges(fake) == [f"bytes={came}-"]
+
+
+def test_a_web_page_is_not_taken_for_the_archive_and_not_remembered(
+    fake: FakeFlickr, root: Path
+) -> None:
+    url = fake.serve("a.zip", b"  <!doctype html><p>Sorry")
+    assert refusal(url).startswith(f"{url} is a web page, and no archive")
+    fake.serve("a.zip", b"PK the archive")
+    assert get(url).read_bytes() == b"PK the archive"

@@ -413,3 +413,14 @@ def test_two_sizes_of_a_photograph_are_two_photographs(fake: FakeFlickr) -> None
     urls = [fake.url(car.path(size)) for size in ("m", "z")]
     results = fetch([Photo(url=url, label="car") for url in urls])
     assert results == [fake.photo_bytes_of(car, "m"), fake.photo_bytes_of(car, "z")]
+
+
+def test_what_is_kept_is_judged_by_the_rules_of_this_run(fake: FakeFlickr) -> None:
+    fake.plan = always("", faults.NO_AI)
+    url = listed(fake, 1)[0].url
+    careless = LIMITS.model_copy(update={"respect_robots": False})
+    assert fetch_one(url, careless) == data_of(fake)
+    assert fetch_one(url, LIMITS) is Reason.ROBOTS
+    small = careless.model_copy(update={"max_file_megabytes": 0.001})
+    assert fetch_one(url, small) is Reason.TOO_LARGE
+    assert fetch_one(url, careless) == data_of(fake)

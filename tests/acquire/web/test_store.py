@@ -322,8 +322,8 @@ def test_an_index_that_is_no_database_is_said_in_one_sentence(root: Path, data: 
     (folder / "index.db").write_bytes(data)
     with pytest.raises(PipelineError) as caught:
         Store()
-    assert str(caught.value).startswith(f"{folder / 'index.db'} cannot be read (")
-    assert str(caught.value).endswith(f"): delete {folder}")
+    assert str(caught.value).startswith(f"{folder / 'index.db'} cannot be used (")
+    assert str(caught.value).endswith(f"): delete {folder}, to fetch everything anew")
 
 
 @pytest.mark.parametrize("part", [0.3, 0.6, 0.9])
@@ -338,7 +338,7 @@ def test_an_index_that_is_damaged_in_the_middle_is_said_in_one_sentence(
     start = int(part * len(data)) // 4096 * 4096
     data[start : start + 4096] = b"\xff" * 4096
     index.write_bytes(data)
-    with pytest.raises(PipelineError, match=r"index\.db cannot be read"):
+    with pytest.raises(PipelineError, match=r"index\.db cannot be used"):
         use_all(300)
 
 
@@ -404,3 +404,15 @@ def test_an_archive_on_its_way_has_its_own_place_each_time(store: Store) -> None
     assert part == store.unfinished(URL) != store.unfinished(f"{URL}?other")
     assert not part.exists()
     assert part.parent.is_dir()
+
+
+def test_a_lost_pack_costs_one_run_however_many_photographs_it_had() -> None:
+    with Store() as store:
+        for number in range(20):
+            kept = add(store, b"%d" % number, f"{URL}{number}")
+    for pack in (store.folder / "packs").iterdir():
+        pack.unlink()
+    with Store() as store:
+        with pytest.raises(PipelineError):
+            store.read(kept)
+        assert not any(store.find(f"{URL}{number}") for number in range(20))
