@@ -26,6 +26,15 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where .cache goes; no proxy of this machine stands between tests and their servers."""
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    monkeypatch.setenv("NO_PROXY", "*")
+    monkeypatch.setenv("no_proxy", "*")
+    return tmp_path
+
+
+@pytest.fixture
 def settings() -> Params:
     """The shipped params.yaml, made small: mobilenet_v2 sees 32 pixels, for three epochs."""
     return small(params.load(ROOT / "params.yaml"))

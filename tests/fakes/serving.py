@@ -6,6 +6,7 @@ import socket
 import struct
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
@@ -57,7 +58,7 @@ class Reply:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
-class Server:
+class Server(ABC):
     """Serves while the context lasts; `route` says what."""
 
     def __init__(self, port: int = 0, latency: float = 0.0, plan: Plan | None = None) -> None:
@@ -70,9 +71,9 @@ class Server:
         self._talks: dict[asyncio.Task[None], socket.socket] = {}
         self._errors: list[BaseException] = []
 
+    @abstractmethod
     def route(self, raw: Raw) -> tuple[str, Mapping[str, str], Reply]:
         """The kind of a request, its form, and the answer."""
-        raise NotImplementedError
 
     def url(self, path: str = "") -> str:
         """The address of a path, which starts with a slash."""
