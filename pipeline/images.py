@@ -1,86 +1,43 @@
 """The only decoder: untrusted bytes become a verdict, and pixels.
 
-Header first (Pillow, which reads no pixels), then size, then the decoding itself (OpenCV), and for
-JPEG a strict pass at reduced scale (simplejpeg) that notices the damage OpenCV forgives.
+Header first (no pixel is read), then size, then the decoding itself, by OpenCV. A JPEG also goes
+through a strict pass (simplejpeg) that notices the damage OpenCV forgives; where its bytes will be
+stored as they are, this pass at reduced scale is enough: both decode with libjpeg-turbo.
 """
 
 import io
-import struct
 import warnings
 from dataclasses import dataclass
-from enum import StrEnum
-from pathlib import PurePosixPath
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 import simplejpeg
 from PIL import Image, ImageOps
-from PIL.TiffImagePlugin import TiffImageFile
 
+from pipeline.errors import PipelineError
+from pipeline.header import (
+    HEADER_ERRORS,
+    JPEGS,
+    OPENED,
+    Header,
+    Reason,
+    Unreadable,
+    Warn,
+    read_header,
+)
 from pipeline.params import Filter
+from pipeline.phash import perceptual_hash
 
 # Images are the unit of parallelism; threads inside one would only fight over the cores.
 cv2.setNumThreads(0)
-# Pillow only reads headers here, and `load` refuses what is too large before it is decoded.
-Image.MAX_IMAGE_PIXELS = None
+cv2.utils.logging.setLogLevel(0)  # what it has to say of a damaged file is in the verdict
 
 Pixels = npt.NDArray[np.uint8]  # (height, width, 3), RGB
+Grey = npt.NDArray[np.uint8]  # (height, width)
 
-EXTENSIONS = {
-    "JPEG": {".jpg", ".jpeg", ".jpe", ".jfif"},
-    "MPO": {".jpg", ".jpeg", ".mpo"},
-    "PNG": {".png"},
-    "GIF": {".gif"},
-    "BMP": {".bmp", ".dib"},
-    "WEBP": {".webp"},
-    "TIFF": {".tif", ".tiff"},
-}
-JPEGS = {"JPEG", "MPO"}
-OPENED = tuple(EXTENSIONS.keys() - {"MPO"})  # Pillow finds an MPO while it opens a JPEG
-ORIENTATION = 0x0112  # EXIF tag; 1 means upright
-BITS_PER_SAMPLE = 0x0102  # TIFF tag
-# What Pillow's header parsers raise on hostile bytes, beside OSError and its subclasses.
-HEADER_ERRORS = (OSError, ValueError, SyntaxError, EOFError, struct.error, KeyError, IndexError,
-                 TypeError, OverflowError, AttributeError, ZeroDivisionError)  # fmt: skip
-
-
-class Reason(StrEnum):
-    """Why an image is rejected; a closed list."""
-
-    EMPTY = "empty"
-    NOT_AN_IMAGE = "not_an_image"
-    TOO_MANY_PIXELS = "too_many_pixels"
-    DAMAGED = "damaged"
-    TOO_SMALL = "too_small"
-    BLANK = "blank"
-    DUPLICATE = "duplicate"
-    CONFLICTING_LABELS = "conflicting_labels"
-
-
-class Warn(StrEnum):
-    """What was noticed about an image that is no reason to reject it."""
-
-    WRONG_EXTENSION = "wrong_extension"
-    ROTATED = "rotated"
-    TRANSPARENCY_FLATTENED = "transparency_flattened"
-    FIRST_FRAME_ONLY = "first_frame_only"
-    CMYK_CONVERTED = "cmyk_converted"
-    REDUCED_TO_8_BIT = "reduced_to_8_bit"
-
-
-@dataclass(frozen=True)
-class Header:
-    """What a file says about itself before a pixel is decoded."""
-
-    format: str
-    """As Pillow names it: JPEG, PNG, ..."""
-    width: int
-    height: int
-    """In pixels, before any rotation."""
-    plain: bool
-    """8-bit RGB, upright, one frame, opaque."""
-    warnings: tuple[Warn, ...]
+UNJUDGED = "Could not determine subsampling"  # of a JPEG that is sound, for all simplejpeg knows
+HASHED = 64  # pixels of the shorter side that a reduced decoding leaves: twice what the hash needs
 
 
 @dataclass(frozen=True)
@@ -99,29 +56,39 @@ class Judgement:
     """The uniform encoding, or None where the original bytes already are one."""
 
 
-class Unreadable(Exception):
-    """The bytes cannot become pixels, and why."""
-
-    def __init__(self, reason: Reason, format: str = "") -> None:
-        super().__init__(reason.value)
-        self.reason = reason
-        self.format = format
-
-
 def judge(data: bytes, limits: Filter) -> Judgement:
     """Decode `data` once and say whether to keep it, and what to store."""
     try:
-        header, pixels = load(data, limits.max_megapixels, limits.store_side)
+        header = _affordable(data, limits.max_megapixels)
+        as_is = header.plain and min(header.width, header.height) <= limits.store_side
+        if as_is and header.format == "JPEG":
+            return _judge_as_is(header, data, limits)
+        pixels = _pixels(header, data, limits.store_side)
     except Unreadable as error:
         return Judgement(error.reason, error.format)
-    rejected = _look(header, pixels, limits.min_side)
+    grey = _grey(pixels)
+    rejected = _look(header, grey, pixels, limits.min_side)
     if rejected:
         return Judgement(rejected, header.format, header.warnings)
-    as_is = header.plain and min(header.width, header.height) <= limits.store_side
     return Judgement(
         None, header.format, header.warnings, pixels.shape[1], pixels.shape[0],
-        perceptual_hash(pixels), None if as_is else _encode(pixels, data, header.format),
+        perceptual_hash(grey), None if as_is else _encode(pixels, data, header.format),
     )  # fmt: skip
+
+
+def _judge_as_is(header: Header, data: bytes, limits: Filter) -> Judgement:
+    """A JPEG whose bytes can stay. The strict pass decodes what OpenCV does, with less patience.
+
+    Its entropy decoding, where damage shows and most of the time goes, is whole at any scale.
+    """
+    grey = _strict(header, data, "GRAY", HASHED)
+    rejected = _look(header, grey, None, limits.min_side)
+    if rejected is Reason.BLANK:  # in grey, at this scale: a fine pattern is not
+        rejected = _look(header, grey, _decode(header, data), limits.min_side)
+    if rejected:
+        return Judgement(rejected, header.format)
+    phash = perceptual_hash(grey)
+    return Judgement(None, header.format, (), header.width, header.height, phash)
 
 
 def load(data: bytes, max_megapixels: float, side: int) -> tuple[Header, Pixels]:
@@ -130,98 +97,81 @@ def load(data: bytes, max_megapixels: float, side: int) -> tuple[Header, Pixels]
     Raises:
         Unreadable: with the reason, closed over `Reason`.
     """
+    header = _affordable(data, max_megapixels)
+    return header, _pixels(header, data, side)
+
+
+def _affordable(data: bytes, max_megapixels: float) -> Header:
     if not data:
         raise Unreadable(Reason.EMPTY)
     header = read_header(data)
     if header.width * header.height > max_megapixels * 1e6:
         raise Unreadable(Reason.TOO_MANY_PIXELS, header.format)
-    if header.format in JPEGS and not _is_sound_jpeg(data):
-        raise Unreadable(Reason.DAMAGED, header.format)
+    return header
+
+
+def _pixels(header: Header, data: bytes, side: int) -> Pixels:
+    if header.format in JPEGS:
+        _strict(header, data, "CMYK" if Warn.CMYK_CONVERTED in header.warnings else "RGB", 1)
     flattened = Warn.TRANSPARENCY_FLATTENED in header.warnings
-    pixels = _decode_transparent(data) if flattened else _decode(data)
-    if pixels is None:
-        raise Unreadable(Reason.DAMAGED, header.format)
-    return header, _shrink(pixels, side)
+    return _shrink(_decode_transparent(header, data) if flattened else _decode(header, data), side)
 
 
 def decode(data: bytes) -> Pixels:
-    """The pixels of a stored image, one that `judge` has kept."""
-    pixels = _decode(data)
+    """The pixels of a stored image, one that `judge` has kept.
+
+    Raises:
+        PipelineError: it is not one.
+    """
+    pixels = _opencv(data)
     if pixels is None:
-        raise ValueError("a stored image does not decode: the clean shards are damaged")
+        raise PipelineError(
+            "a stored image does not decode: delete data/clean and run `dvc repro` again"
+        )
     return pixels
 
 
-def read_header(data: bytes) -> Header:
-    """What the header says, without decoding.
+def _strict(header: Header, data: bytes, colours: str, side: int) -> npt.NDArray[np.uint8]:
+    """(height, width) or (height, width, channels) of a JPEG of which every byte makes sense.
+
+    Args:
+        side: Pixels that both sides should have left, where they have as many.
 
     Raises:
-        Unreadable: `NOT_AN_IMAGE`, by content and not by name.
+        Unreadable: something is missing, or makes no sense.
     """
     try:
-        with warnings.catch_warnings(record=True) as odd:  # of malformed metadata
-            warnings.simplefilter("always")
-            with Image.open(io.BytesIO(data), formats=OPENED) as image:
-                form = image.format or ""
-                orientation = _orientation(image)
-                frames = form not in JPEGS and bool(getattr(image, "is_animated", False))
-                mode, width, height = image.mode, image.width, image.height
-                transparent = mode in {"RGBA", "LA", "PA"} or "transparency" in image.info
-                deep = _is_deep(image, data)
-    except HEADER_ERRORS as error:
-        raise Unreadable(Reason.NOT_AN_IMAGE) from error
-    noticed = {
-        Warn.ROTATED: orientation in range(2, 9),
-        Warn.TRANSPARENCY_FLATTENED: transparent,
-        Warn.FIRST_FRAME_ONLY: frames,
-        Warn.CMYK_CONVERTED: mode == "CMYK",
-        Warn.REDUCED_TO_8_BIT: deep,
-    }
-    noted = tuple(warning for warning, seen in noticed.items() if seen)
-    plain = form in {"JPEG", "PNG"} and mode == "RGB" and not (noted or odd)
-    return Header(form, width, height, plain, noted)
-
-
-def _orientation(image: Image.Image) -> int:
-    """The EXIF tag as OpenCV reads it. Pillow's getexif would decode a PNG to look behind it."""
-    if isinstance(image, TiffImageFile):
-        return int(image.tag_v2.get(ORIENTATION, 1))
-    exif = Image.Exif()
-    exif.load(image.info.get("exif", b""))
-    return int(exif.get(ORIENTATION, 1))
-
-
-def _is_deep(image: Image.Image, data: bytes) -> bool:
-    """Whether there are more than 8 bits per channel."""
-    if isinstance(image, TiffImageFile):
-        return bool(max(image.tag_v2.get(BITS_PER_SAMPLE, (1,))) > 8)
-    return image.mode[0] in "IF" or (image.format == "PNG" and data[24:25] == b"\x10")
-
-
-def has_wrong_extension(name: str, form: str) -> bool:
-    """Whether a file called `name` holds another format than its extension promises."""
-    return PurePosixPath(name).suffix.lower() not in EXTENSIONS.get(form, set())
-
-
-def _is_sound_jpeg(data: bytes) -> bool:
-    """Whether every byte of entropy-coded data is there and makes sense.
-
-    At an eighth of the scale: the entropy decoding, where damage shows, is whole all the same.
-    """
-    try:
-        _, _, colours, _ = simplejpeg.decode_jpeg_header(data)
-        # fastdct changes pixels that nobody looks at here.
-        simplejpeg.decode_jpeg(
-            data, colorspace="CMYK" if colours in {"CMYK", "YCCK"} else "RGB",
-            fastdct=True, fastupsample=True, min_height=1, min_width=1, strict=True,
+        # The fast ways change the values by a little, which neither a hash nor a verdict notices.
+        found: npt.NDArray[np.uint8] = simplejpeg.decode_jpeg(
+            data, colorspace=colours, fastdct=True, fastupsample=True,
+            min_height=side, min_width=side, strict=True,
         )  # fmt: skip
-    except ValueError:
-        return False
-    return True
+    except ValueError as error:
+        if UNJUDGED not in str(error):
+            raise Unreadable(Reason.DAMAGED, header.format) from error
+        found = _pillow(header, data, "L" if colours == "GRAY" else "RGB")
+    return found[:, :, 0] if colours == "GRAY" and found.ndim == 3 else found
 
 
-def _decode(data: bytes) -> Pixels | None:
+def _pillow(header: Header, data: bytes, mode: str) -> npt.NDArray[np.uint8]:
+    """Upright, through Pillow, which raises where a stream ends too early or breaks."""
+    try:
+        with warnings.catch_warnings(), Image.open(io.BytesIO(data), formats=OPENED) as image:
+            warnings.simplefilter("ignore")
+            return np.array(ImageOps.exif_transpose(image).convert(mode))
+    except HEADER_ERRORS as error:
+        raise Unreadable(Reason.DAMAGED, header.format) from error
+
+
+def _decode(header: Header, data: bytes) -> Pixels:
     """Upright RGB through OpenCV, which applies the EXIF orientation."""
+    pixels = _opencv(data)
+    if pixels is None:
+        raise Unreadable(Reason.DAMAGED, header.format)
+    return pixels
+
+
+def _opencv(data: bytes) -> Pixels | None:
     try:
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
     except cv2.error:
@@ -231,24 +181,23 @@ def _decode(data: bytes) -> Pixels | None:
     return pixels.astype(np.uint8, copy=False)
 
 
-def _decode_transparent(data: bytes) -> Pixels | None:
-    """Upright RGB laid on white, through Pillow: OpenCV knows alpha only as a fourth channel."""
-    try:
-        with warnings.catch_warnings(), Image.open(io.BytesIO(data), formats=OPENED) as image:
-            warnings.simplefilter("ignore")
-            upright = ImageOps.exif_transpose(image).convert("RGBA")
-    except HEADER_ERRORS:
-        return None
+def _decode_transparent(header: Header, data: bytes) -> Pixels:
+    """Upright RGB laid on white. OpenCV knows alpha only as a fourth channel."""
+    upright = Image.fromarray(_pillow(header, data, "RGBA"))
     white = Image.new("RGBA", upright.size, "white")
     return np.array(Image.alpha_composite(white, upright).convert("RGB"))
 
 
-def _look(header: Header, pixels: Pixels, min_side: int) -> Reason | None:
+def _look(header: Header, grey: Grey, pixels: Pixels | None, min_side: int) -> Reason | None:
     if min(header.width, header.height) < min_side:
         return Reason.TOO_SMALL
-    if (pixels == pixels[0, 0]).all():
+    if grey.min() == grey.max() and (pixels is None or (pixels == pixels[0, 0]).all()):
         return Reason.BLANK
     return None
+
+
+def _grey(pixels: Pixels) -> Grey:
+    return cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY).astype(np.uint8, copy=False)
 
 
 def _shrink(pixels: Pixels, side: int) -> Pixels:
@@ -266,16 +215,3 @@ def _encode(pixels: Pixels, original: bytes, form: str) -> bytes:
     options = [] if lossless else [cv2.IMWRITE_JPEG_QUALITY, 95]
     _, data = cv2.imencode(".png" if lossless else ".jpg", pixels[:, :, ::-1], options)
     return data.tobytes()
-
-
-def perceptual_hash(pixels: Pixels) -> int:
-    """64 bits that barely change when an image is scaled or re-encoded.
-
-    The signs of the 64 lowest frequencies around their median.
-    Source: Zauner, Implementation and Benchmarking of Perceptual Image Hash Functions (2010).
-    """
-    grey = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
-    small = cv2.resize(grey, (32, 32), interpolation=cv2.INTER_AREA).astype(np.float32)
-    low = cv2.dct(small)[:8, :8].ravel()
-    bits = low > np.median(low)
-    return int.from_bytes(np.packbits(bits).tobytes(), "big")

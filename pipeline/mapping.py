@@ -1,13 +1,18 @@
 """The one place that runs a function over images: shard by shard, in parallel, remembered."""
 
-from collections.abc import Callable, Container, Iterator
+import os
+from collections.abc import Callable, Container, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 
 import pyarrow as pa
-from joblib import Parallel, delayed
+from joblib import Parallel, delayed, effective_n_jobs
 
 from pipeline import shards
+from pipeline.isolation import Isolation, confined
 from pipeline.memo import Memo
 from pipeline.progress import bar
 
@@ -34,6 +39,7 @@ def map_images(
     title: str,
     only: Container[str] | None = None,
     jobs: int = -1,
+    isolation: Isolation | None = None,
 ) -> Iterator[tuple[pa.RecordBatch, pa.RecordBatch]]:
     """Yield each shard of `directory` with `function`'s results for its rows, in order.
 
@@ -43,13 +49,13 @@ def map_images(
         only: The ids to compute; the rows of others are left out of what is yielded.
         jobs: Parallel workers as joblib counts them; -1 means all cores. The backend can be
             replaced from outside by `joblib.parallel_config`.
+        isolation: What to do when an image kills its worker. Without it, the run fails.
     """
     tasks = _plan(directory, only, memo)
     todo = [(task.path, chunk) for task in tasks for chunk in task.chunks]
-    # One chunk is computed here: starting a worker would cost more than it saves.
-    results = Parallel(n_jobs=1 if len(todo) <= 1 else jobs, return_as="generator")(
-        delayed(_apply)(function, path, chunk) for path, chunk in todo
-    )
+    results = _in_parallel(function, todo, jobs) if isolation is None else (
+        _isolated(function, todo, jobs, schema, isolation)
+    )  # fmt: skip
     with bar(title, total=sum(len(chunk) for _, chunk in todo)) as shown:
         for task in tasks:
             for chunk in task.chunks:
@@ -80,6 +86,67 @@ def _take(path: Path, rows: list[int]) -> pa.RecordBatch:
     return shards.read(path).take(pa.array(rows, pa.int64()))
 
 
-def _apply(function: Function, path: Path, rows: list[int]) -> pa.RecordBatch:
+Chunk = tuple[Path, list[int]]  # a shard and rows of it
+
+
+def _in_parallel(
+    function: Function, todo: Sequence[Chunk], jobs: int, memory: int | None = None
+) -> Iterator[pa.RecordBatch]:
+    """The result of each chunk, in order.
+
+    Raises:
+        BrokenProcessPool: a worker died. The chunk whose turn it is may not be to blame.
+    """
+    if memory is not None:
+        jobs = max(2, effective_n_jobs(jobs))  # with one, joblib would work in this process
+    elif len(todo) <= 1:
+        jobs = 1  # a worker's start would cost more than it saves
+    results: Iterator[pa.RecordBatch] = Parallel(n_jobs=jobs, return_as="generator")(
+        delayed(_apply)(function, *chunk, memory, os.getpid()) for chunk in todo
+    )
+    return results
+
+
+def _isolated(
+    function: Function, todo: Sequence[Chunk], jobs: int, schema: pa.Schema, isolation: Isolation
+) -> Iterator[pa.RecordBatch]:
+    """The result of each chunk, in order, whatever becomes of the workers."""
+    done = 0
+    while done < len(todo):
+        try:
+            for result in _in_parallel(function, todo[done:], jobs, isolation.memory):
+                yield result
+                done += 1
+        except BrokenProcessPool:
+            # If another chunk was to blame, it is next in turn soon, and breaks the pool again.
+            path, rows = todo[done]
+            parts = list(_one_by_one(function, path, rows, schema, isolation))
+            yield pa.Table.from_batches(parts).combine_chunks().to_batches()[0]
+            done += 1
+
+
+def _one_by_one(
+    function: Function, path: Path, rows: Sequence[int], schema: pa.Schema, isolation: Isolation
+) -> Iterator[pa.RecordBatch]:
+    """The results of a chunk that may have killed a worker; who kills another is known by it."""
+    left = list(rows)
+    while left:
+        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+            try:
+                while left:
+                    task = (function, path, left[:1], isolation.memory, os.getpid())
+                    yield pool.submit(_apply, *task).result()
+                    del left[0]
+            except BrokenProcessPool:
+                key = shards.read(path).column("id")[left.pop(0)].as_py()
+                yield pa.RecordBatch.from_pylist([isolation.stand_in(key)], schema=schema)
+
+
+def _apply(
+    function: Function, path: Path, rows: list[int], memory: int | None, home: int
+) -> pa.RecordBatch:
     """What a worker does: it maps the shard itself, so no image crosses a process on its way in."""
-    return function(_take(path, rows))
+    if memory is None:
+        return function(_take(path, rows))
+    with confined(home, memory):
+        return function(_take(path, rows))

@@ -63,6 +63,12 @@ class Filter(Section):
     """Size, in 10^6 pixels by the header, past which an image is never decoded."""
     store_side: Positive
     """Images are stored with their shorter side scaled down to this many pixels."""
+    near_duplicate_bits: Annotated[int, Field(ge=0, le=6)] | None
+    """Images whose perceptual hashes differ in at most this many of 64 bits are near-duplicates.
+    0: in none; null: none are looked for."""
+    near_duplicates: Literal["keep", "keep_one"]
+    """Whether all of a group stay, or of each label the first that would test, validate or train.
+    Those that stay are never dealt to different splits."""
     max_reject_fraction: Annotated[float, Field(ge=0, le=1)]
     """Share of rejected images past which the stage fails."""
 
@@ -80,16 +86,61 @@ class Split(Section):
 
     seed: Seed
     """Salt of the hash that deals images to splits."""
-    val: Fraction
-    """Share of the images that are dealt, per class in expectation, that validates."""
-    test: Fraction
-    """Share that tests. Where the source prescribes its test set, this is not used."""
+    val: float | int
+    """Share of the images that are dealt, per class in expectation, that validates; or, as a whole
+    number, exactly so many of each class."""
+    test: float | int
+    """Share, or number of each class, that tests. Not used where the source prescribes its test
+    set, nor with folds."""
+    train: Positive | None
+    """With exact numbers: how many of each class train, the rest left out; null: all others."""
+    prescribed: bool
+    """Whether the splits that the source prescribes stand; those that it lacks are dealt."""
+    folds: Annotated[int, Field(ge=2, le=100)] | None
+    """Deal into this many folds, of which one tests; null: no folds."""
+    fold: Annotated[int, Field(ge=0)]
+    """Which fold tests, counted from 0."""
+    leaks: Literal["drop", "fail"]
+    """What happens where the source prescribes several splits for one group: the copies in train
+    (or val) are left out, or the stage fails. Both say which."""
+
+    @property
+    def exact(self) -> bool:
+        """Whether `val`, `test` and `train` are numbers of images."""
+        return isinstance(self.val, int)
 
     @model_validator(mode="after")
-    def _something_trains(self) -> Self:
-        if self.val + self.test >= 1:
+    def _shares_or_numbers(self) -> Self:
+        for key in ("val", "test"):
+            value = getattr(self, key)
+            if not (value >= 1 if isinstance(value, int) else 0 < value < 1):
+                raise ValueError(
+                    f"split.{key} = {value}, but should be a share between 0 and 1, or a whole "
+                    "number of images per class"
+                )
+        if isinstance(self.val, int) != isinstance(self.test, int):
+            raise ValueError(
+                f"split.val = {self.val} and split.test = {self.test}: both should be shares, or "
+                "both whole numbers of images per class"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _modes_fit(self) -> Self:
+        if not self.exact and self.val + self.test >= 1:
             raise ValueError(
                 f"split.val + split.test is {self.val + self.test:g}: below 1, or nothing trains"
+            )
+        if self.train is not None and not self.exact:
+            raise ValueError(
+                f"split.train = {self.train} goes with whole numbers for split.val and split.test: "
+                "set these, or split.train=null"
+            )
+        if self.folds is not None and (self.exact or self.fold >= self.folds):
+            raise ValueError(
+                f"split.fold = {self.fold} should be below split.folds = {self.folds}"
+                if self.fold >= self.folds
+                else "split.folds deals by shares: set split.val to one, such as 0.15"
             )
         return self
 
@@ -223,7 +274,7 @@ def parse(values: object, source: str = "params") -> Params:
 
 
 def _sentence(error: ErrorDetails) -> str:
-    key = ".".join(str(part) for part in error["loc"])
+    key = ".".join(str(part) for part in error["loc"][:2])  # what follows is which type was tried
     message = error["msg"].removeprefix("Value error, ")
     match error["type"]:
         case "extra_forbidden":

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from pipeline import images, model
-from pipeline.images import Unreadable
+from pipeline.header import Unreadable
 from pipeline.progress import bar
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ class Prediction:
     probability: float | None
     """Of `label`, in 0..1."""
     problem: str | None = None
-    """A reason from `images.Reason`, or what the operating system said."""
+    """A reason from `header.Reason`, or what the operating system said."""
 
 
 class Classifier:

@@ -42,6 +42,7 @@ CLEAN = pa.schema(
         pa.field("width", pa.int32(), nullable=False),  # pixels, of the stored image
         pa.field("height", pa.int32(), nullable=False),
         pa.field("phash", pa.uint64(), nullable=False),
+        pa.field("near_group", pa.string()),  # smallest id of its near-duplicates; null: has none
         _BYTES,  # an upright 8-bit RGB JPEG or PNG that decodes without a warning
     ]
 )

@@ -1,62 +1,91 @@
 """Stage split: who trains, who validates, who tests.
 
-An image's place is a salted hash of its group (or of its id where it has none), so adding images
-never moves one that was there. Shares therefore hold in expectation, per class.
+A group's place is a salted hash of its owner, or of its image's id, so adding images moves none
+that was there, but for those whose group a new one joins to another's. Shares hold in expectation.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Annotated, Any
 
-from pipeline import atomic, params, shards, stage
-from pipeline.deal import position
+import typer
+
+from pipeline import atomic, leaks, params, places, project, shards, stage
 from pipeline.errors import PipelineError
+from pipeline.grouping import Group, groups
+from pipeline.leaks import Image, Kind, Leak
 from pipeline.params import Split
+from pipeline.places import FIRST, SPLITS
 
 COLUMNS = ("id", "label", "split", "group")
-SPLITS = ("train", "val", "test")
+MOVED = ("id", "label", "before", "now")
+NAMED = 5  # moves and leaks that are told one by one; the files have all
 
 
-def assign(keys: Sequence[str], prescribed: Sequence[str | None], chosen: Split) -> list[str]:
-    """The split of every image.
+def assign(
+    found: Sequence[Group], images: Sequence[Image], chosen: Split, before: Mapping[int, str]
+) -> list[str | None]:
+    """The split of each image, None for those that are left out.
 
     Args:
-        keys: What must not straddle splits: the image's group, or its id.
-        prescribed: What the source says, or None. Splits that the source lacks are carved from
-            its train set; images it says nothing of are dealt to all three.
-
-    Returns:
-        One of train, val, test per image.
+        before: The split of the rows that an earlier run dealt: it decides where else chance would.
     """
-    given = set(prescribed) - {None}
-    lacking = [name for name in ("test", "val") if name not in given]
-    # An image that the source says nothing of goes with the others of its group.
-    said_of_group: dict[str, str] = {}
-    for key, own in zip(keys, prescribed, strict=True):
-        if own is not None:
-            said_of_group[key] = min(own, said_of_group.get(key, own), key=SPLITS.index)
-    dealt = []
-    for key, own in zip(keys, prescribed, strict=True):
-        said = own or said_of_group.get(key)
-        if said is None:
-            dealt.append(_deal(position(key, chosen.seed), ["test", "val"], chosen))
-        elif said == "train":
-            dealt.append(_deal(position(key, chosen.seed), lacking, chosen))
-        else:
-            dealt.append(said)
-    return dealt
+    said = [_prescribed(group, images) if chosen.prescribed else None for group in found]
+    given = {image.split for image in images if chosen.prescribed} - {None}
+    if given and chosen.folds:
+        raise PipelineError(
+            f"the source prescribes {' and '.join(sorted(map(str, given)))}, and split.folds deals "
+            "anew: set split.prescribed=false for that, or split.folds=null"
+        )
+    names = [name for name in FIRST if name not in given]
+    free = [n for n, name in enumerate(said) if name in {None, "train"}]
+    dealt = dict(enumerate(said))
+    if chosen.exact:
+        labels = [image.label for image in images]
+        numbered = places.by_number([found[n] for n in free], labels, names, chosen)
+        dealt |= zip(free, numbered, strict=True)
+    for n in free if not chosen.exact else ():
+        # An image that the source says nothing of may go anywhere; one of its train set not to a
+        # split that the source has.
+        open_to = names if said[n] else FIRST
+        dealt[n] = (
+            places.by_fold(found[n], chosen) if chosen.folds
+            else places.by_share(found[n], open_to, chosen, before)
+        )  # fmt: skip
+    splits: list[str | None] = [None] * len(images)
+    for n, group in enumerate(found):
+        for row in group.rows:
+            own = images[row].split if chosen.prescribed else None
+            splits[row] = dealt[n] if own in {None, said[n]} else None
+    return splits
 
 
-def _deal(place: float, names: Sequence[str], chosen: Split) -> str:
-    edge = 0.0
-    for name in names:
-        edge += chosen.test if name == "test" else chosen.val
-        if place < edge:
-            return name
-    return "train"
+def _prescribed(group: Group, images: Sequence[Image]) -> str | None:
+    """What the source says of a group: of several splits the one whose copy stays."""
+    own = {images[row].split for row in group.rows} - {None}
+    return min(own, key=lambda name: leaks.RANK[str(name)]) if own else None
 
 
-def check(labels: Sequence[str], splits: Sequence[str]) -> None:
+def find_leaks(
+    found: Sequence[Group], images: Sequence[Image], verdicts: Sequence[Mapping[str, str]]
+) -> list[Leak]:
+    """What stands in several of the splits that the source prescribes.
+
+    Args:
+        verdicts: The rows of verdicts.csv, where copies of the same bytes are rejected.
+    """
+    by_id = {image.id: image for image in images}
+    copies = [
+        Leak(Image(row["id"], row["name"], row["label"], row["split"], None), Kind.DUPLICATE, stays)
+        for row in verdicts
+        if row["reason"] == "duplicate" and row["split"]
+        and (stays := by_id.get(row["id"])) and stays.split not in {None, row["split"]}
+    ]  # fmt: skip
+    return copies + [leak for group in found for leak in leaks.of_group(group, images)]
+
+
+def check(labels: Sequence[str], splits: Sequence[str | None]) -> None:
     """Refuse a split that cannot be trained or judged on.
 
     Raises:
@@ -78,15 +107,90 @@ def check(labels: Sequence[str], splits: Sequence[str]) -> None:
                 )
 
 
-def main(clean: Path, split_csv: Path) -> None:
-    """Deal the images of CLEAN to train, val and test, and write SPLIT_CSV."""
-    table = shards.columns(clean, ["id", "label", "split", "group"])
-    ids, labels, prescribed, groups = (column.to_pylist() for column in table.columns)
-    keys = [group or key for key, group in zip(ids, groups, strict=True)]
-    splits = assign(keys, prescribed, params.load().split)
-    check(labels, splits)
-    rows = sorted(zip(ids, labels, splits, groups, strict=True))
-    atomic.write_csv(split_csv, COLUMNS, [(*row[:3], row[3] or "") for row in rows])
+def gate(found: Sequence[Leak], chosen: Split, leaks_csv: Path) -> None:
+    """Write down and tell what leaks.
+
+    Raises:
+        PipelineError: something does, and `split.leaks` is fail.
+    """
+    atomic.write_csv(leaks_csv, leaks.COLUMNS, [leak.line() for leak in found])
+    if not found:
+        return
+    said = f"{len(found)} images are in one of the source's splits and in a later one too"
+    if chosen.leaks == "fail":
+        raise PipelineError(
+            f"{said} ({leaks_csv}): mend the source, or leave them out with split.leaks=drop"
+        )
+    print(f"split: {said}; left out, see {leaks_csv}:")
+    for leak in found[:NAMED]:
+        print(f"  {leak.image.name} ({leak.kind.value} of {leak.stays.name})")
+
+
+def read_before(split_csv: Path) -> dict[str, str]:
+    """The split of each id in the last run, which DVC keeps in place for this (persist)."""
+    try:
+        return {row["id"]: row["split"] for row in atomic.read_csv(split_csv)}
+    except (FileNotFoundError, KeyError, UnicodeDecodeError):
+        return {}
+
+
+def report_moves(
+    before: Mapping[str, str], images: Sequence[Image], splits: Sequence[str | None]
+) -> None:
+    """Tell which images are in another split than in the last run; the full list is in .cache."""
+    moved = [
+        (image.id, image.label, before[image.id], split or "left out")
+        for image, split in zip(images, splits, strict=True)
+        if before.get(image.id, split) != split
+    ]
+    path = project.cache() / "split" / "moves.csv"
+    atomic.write_csv(path, MOVED, moved)
+    if moved:
+        ways = Counter(f"{was} to {now}" for *_, was, now in moved)
+        told = ", ".join(f"{count} {way}" for way, count in sorted(ways.items()))
+        print(f"split: {len(moved)} images moved since the last run ({told}); see {path}")
+
+
+def read_images(clean: Path) -> tuple[list[Image], list[Group]]:
+    """The clean images, and the groups that must not straddle splits."""
+    table = shards.columns(clean, ["id", "name", "label", "split", "near_group", "group"])
+    ids, names, labels, splits, near, owners = (column.to_pylist() for column in table.columns)
+    images = [Image(*facts) for facts in zip(ids, names, labels, splits, near, strict=True)]
+    return images, groups(ids, owners, near)
+
+
+def lines(
+    found: Sequence[Group], images: Sequence[Image], splits: Sequence[str | None], seed: int
+) -> list[tuple[Any, ...]]:
+    """Of split.csv, sorted by id. A group of one image has no name."""
+    rows = []
+    for group in found:
+        alone = group.keys == [images[group.rows[0]].id]
+        name = "" if alone else places.leader(group, seed)
+        rows += [(images[row].id, images[row].label, splits[row], name) for row in group.rows]
+    return sorted(row for row in rows if row[2])
+
+
+def main(
+    clean: Path,
+    verdicts_csv: Annotated[Path, typer.Argument(metavar="VERDICTS")],
+    split_csv: Annotated[Path, typer.Argument(metavar="SPLIT")],
+    leaks_csv: Annotated[Path, typer.Argument(metavar="LEAKS")],
+) -> None:
+    """Deal the images of CLEAN to train, val and test, and write SPLIT.
+
+    What the source puts in several splits, by VERDICTS and by likeness, is written to LEAKS.
+    """
+    chosen = params.load().split
+    images, found = read_images(clean)
+    verdicts = atomic.read_csv(verdicts_csv)
+    gate(find_leaks(found, images, verdicts) if chosen.prescribed else [], chosen, leaks_csv)
+    before = read_before(split_csv)
+    rows = {row: before[image.id] for row, image in enumerate(images) if image.id in before}
+    splits = assign(found, images, chosen, rows)
+    check([image.label for image in images], splits)
+    report_moves(before, images, splits)
+    atomic.write_csv(split_csv, COLUMNS, lines(found, images, splits, chosen.seed))
     counts = Counter(splits)
     print("split: " + ", ".join(f"{counts[name]} {name}" for name in SPLITS))
 

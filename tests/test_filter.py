@@ -16,10 +16,17 @@ from pipeline import atomic, images, params, shards
 from pipeline import filter as filtering
 from pipeline.acquire.raw import RawImage
 from pipeline.errors import PipelineError
-from pipeline.images import Reason, Warn
+from pipeline.header import Reason, Warn, read_header
 from pipeline.params import Filter
 
-LIMITS = Filter(min_side=32, max_megapixels=1, store_side=64, max_reject_fraction=0.5)
+LIMITS = Filter(
+    min_side=32,
+    max_megapixels=1,
+    store_side=64,
+    near_duplicate_bits=4,
+    near_duplicates="keep",
+    max_reject_fraction=0.5,
+)
 
 
 @pytest.fixture
@@ -197,7 +204,7 @@ def test_the_stage_stores_the_kept_images_in_raw_order(project: Path) -> None:
     assert table.schema == shards.CLEAN
     assert table.column("name").to_pylist() == [picture.name for picture in mixed()[:5]]
     for row in table.to_pylist():
-        assert images.read_header(row["bytes"]).plain
+        assert read_header(row["bytes"]).plain
         assert images.decode(row["bytes"]).shape[:2] == (row["height"], row["width"])
     assert table.column("bytes").to_pylist()[:4] == [picture.data for picture in GOOD]
 

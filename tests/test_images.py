@@ -13,10 +13,18 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from pipeline import images
-from pipeline.images import Judgement, Pixels, Reason, Unreadable, Warn
+from pipeline.header import Reason, Unreadable, Warn, has_wrong_extension, read_header
+from pipeline.images import Judgement, Pixels
 from pipeline.params import Filter
 
-LIMITS = Filter(min_side=32, max_megapixels=1, store_side=64, max_reject_fraction=0.2)
+LIMITS = Filter(
+    min_side=32,
+    max_megapixels=1,
+    store_side=64,
+    near_duplicate_bits=4,
+    near_duplicates="keep",
+    max_reject_fraction=0.2,
+)
 RED, BLUE, GREY, WHITE = (200, 30, 30), (20, 40, 200), (230, 230, 230), (255, 255, 255)
 ORIENTATION = 0x0112
 
@@ -174,7 +182,7 @@ def test_what_is_noticed_is_kept_and_told_and_encoded_anew(warning: Warn) -> Non
 
 @pytest.mark.parametrize("warning", sorted(set(Warn) - {Warn.WRONG_EXTENSION}))
 def test_what_is_stored_is_plain(warning: Warn) -> None:
-    header = images.read_header(stored(WARNED[warning]))
+    header = read_header(stored(WARNED[warning]))
     assert (header.plain, header.warnings) == (True, ())
 
 
@@ -305,7 +313,7 @@ def test_another_encoding_becomes_rgb_and_stays_lossless_where_it_was(
     assert (judged.reason, judged.format, judged.warnings) == (None, form, ())
     assert judged.stored is not None
     assert judged.stored.startswith(signature)
-    assert images.read_header(judged.stored).plain
+    assert read_header(judged.stored).plain
     if signature == b"\x89PNG":
         expected = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
         assert (images.decode(judged.stored) == expected).all()
@@ -344,7 +352,7 @@ def test_a_jpeg_with_broken_exif_is_stored_without_it() -> None:
     data = saved(corners(), "JPEG", exif=turned(1))
     start = data.index(b"Exif\0\0") + 6
     broken = data[:start] + data[start : start + 8] + b"\xff\xff" + data[start + 10 :]
-    images.read_header(stored(broken))  # a warning of Pillow's would be an error here
+    read_header(stored(broken))  # a warning of Pillow's would be an error here
 
 
 # ---- hostile bytes ----
@@ -427,7 +435,7 @@ def test_a_stored_image_that_does_not_decode_is_a_bug() -> None:
     ],
 )
 def test_an_extension_is_held_against_the_content(name: str, form: str, wrong: bool) -> None:
-    assert images.has_wrong_extension(name, form) is wrong
+    assert has_wrong_extension(name, form) is wrong
 
 
 def scene(seed: int, height: int = 240, width: int = 320) -> Pixels:

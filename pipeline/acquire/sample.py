@@ -50,6 +50,9 @@ def _defects(dataset: Sample) -> Iterator[RawImage]:
         "bicycle/copy (1).jpg": copied,
         "bicycle/both.jpg": (contested := _jpeg(_picture(random, _bicycle))),
         "car/both.jpg": contested,
+        "car/whole.jpg": whole,
+        "car/whole (small).jpg": _jpeg(_smaller(car)),
+        "car/icon.ico": _saved(Image.fromarray(_picture(random, _car)), "ICO"),
         "car/png_inside.jpg": _png(_picture(random, _car)),
         "car/rotated.jpg": _rotated(_picture(random, _car)),
         "bicycle/transparent.png": _transparent(_picture(random, _bicycle)),
@@ -216,6 +219,13 @@ def _rotated(picture: Canvas) -> bytes:
     exif = Image.Exif()
     exif[0x0112] = 6  # to be shown turned by 90 degrees clockwise
     return _saved(Image.fromarray(np.rot90(picture)), "JPEG", exif=exif)
+
+
+def _smaller(picture: Canvas) -> Canvas:
+    """As a web page shows it: a near-duplicate."""
+    height, width = picture.shape[:2]
+    size = (width * 3 // 4, height * 3 // 4)
+    return cv2.resize(picture, size, interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
 
 
 def _transparent(picture: Canvas) -> bytes:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from pipeline import images
+from pipeline.header import read_header
 from pipeline.acquire import digits
 from pipeline.acquire.dataset import Digits
 from pipeline.acquire.raw import RawImage
@@ -41,7 +42,7 @@ def test_pixels_are_enlarged_and_nothing_is_invented(found: list[RawImage]) -> N
 
 
 def test_a_digit_is_stored_as_it_is(found: list[RawImage]) -> None:
-    assert images.read_header(found[0].data).plain
+    assert read_header(found[0].data).plain
 
 
 def test_the_same_bytes_come_twice(found: list[RawImage]) -> None:

@@ -10,11 +10,14 @@ from pipeline import shards
 from pipeline.acquire import sample
 from pipeline.acquire.dataset import Sample
 from pipeline.acquire.raw import RawImage
-from pipeline.images import Reason, Warn
+from pipeline.header import Reason, Warn
 from pipeline.params import Filter
 
 DESCRIBED = Sample(kind="sample", description="d", licence="CC0-1.0", images_per_class=10, seed=1)
-LIMITS = Filter(min_side=32, max_megapixels=50, store_side=320, max_reject_fraction=1)
+LIMITS = Filter(
+    min_side=32, max_megapixels=50, store_side=320, near_duplicate_bits=4,
+    near_duplicates="keep_one", max_reject_fraction=1,
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
