@@ -72,6 +72,28 @@ class Warn(StrEnum):
     REDUCED_TO_8_BIT = "reduced_to_8_bit"
 
 
+MEANING = {
+    Reason.EMPTY: "a file of no bytes",
+    Reason.NOT_AN_IMAGE: "something else, whatever its name says",
+    Reason.UNSUPPORTED: "an image of a kind that is not read here, such as HEIC, AVIF or ICO",
+    Reason.TOO_MANY_PIXELS: "past filter.max_megapixels by its header; never decoded",
+    Reason.DAMAGED: "cut short, or broken inside",
+    Reason.TOO_SMALL: "its shorter side is below filter.min_side",
+    Reason.BLANK: "a single colour",
+    Reason.BREAKS_DECODER: "the decoder died of it, or it wanted too much time or memory",
+    Reason.BY_HAND: "named in reject.csv",
+    Reason.CONFLICTING_LABELS: "the same bytes stand under two labels: nobody knows which is right",
+    Reason.DUPLICATE: "the same bytes stand elsewhere under the same label",
+    Reason.NEAR_DUPLICATE: "looks like another that is kept (filter.near_duplicates is keep_one)",
+    Warn.WRONG_EXTENSION: "its name promises another format than its bytes have",
+    Warn.ROTATED: "turned upright, as its EXIF orientation says",
+    Warn.TRANSPARENCY_FLATTENED: "laid on white",
+    Warn.FIRST_FRAME_ONLY: "it has more frames or pages; the first one is taken",
+    Warn.CMYK_CONVERTED: "colours of print, converted to RGB",
+    Warn.REDUCED_TO_8_BIT: "it had more bits per channel",
+}
+
+
 @dataclass(frozen=True)
 class Header:
     """What a file says about itself before a pixel is decoded."""

@@ -1,0 +1,210 @@
+"""Stage describe: a page that shows what the data are, and the same in short as a table."""
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import pyarrow as pa
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from pipeline import atomic, page, rejects, shards, stage, thumbnails
+from pipeline.header import MEANING, Reason
+from pipeline.page import Shown, data_uri
+
+SPLITS = ("train", "val", "test")
+LEFT_OUT, REJECTED, TOTAL = "left out", "rejected", "acquired"
+COLUMNS = (*SPLITS, LEFT_OUT, REJECTED, TOTAL)
+FACTS = ["id", "name", "label", "width", "height", "licence", "near_group"]
+# What a page holds at most; the tables under data/ have all.
+SAMPLES, CLASSES = 8, 100  # of each class, and classes that have them
+REJECTED_SHOWN = 1000  # of each reason
+GROUPS, OF_GROUP = 200, 12
+LEAKS = 200
+BINS = 12
+BLIND = {Reason.EMPTY, Reason.NOT_AN_IMAGE, Reason.TOO_MANY_PIXELS, Reason.UNSUPPORTED,
+         Reason.BREAKS_DECODER}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Data:
+    """What the stages before left."""
+
+    verdicts: list[dict[str, str]]
+    clean: pa.Table
+    """`FACTS` of the clean shards."""
+    split_of: dict[str, str]
+    leaks: list[dict[str, str]]
+    why: dict[str, str]
+    """Of what somebody rejected, by id."""
+
+
+def count_classes(data: Data) -> dict[str, Counter[str]]:
+    """For each class how many images are where, by `COLUMNS`."""
+    counts: dict[str, Counter[str]] = defaultdict(Counter)
+    for row in sorted(data.verdicts, key=lambda row: row["label"]):
+        kept = row["verdict"] == "keep"
+        where = data.split_of.get(row["id"], LEFT_OUT) if kept else REJECTED
+        counts[row["label"]] += Counter([where, TOTAL])
+    return counts
+
+
+def rejected(data: Data) -> dict[str, list[dict[str, str]]]:
+    """The verdicts to show, by reason, in the order in which reasons are looked for."""
+    by_reason: dict[str, list[dict[str, str]]] = {reason.value: [] for reason in Reason}
+    for row in data.verdicts:
+        if row["reason"]:
+            by_reason[row["reason"]].append(row)
+    return {reason: rows[:REJECTED_SHOWN] for reason, rows in by_reason.items() if rows}
+
+
+def near_groups(clean: Sequence[Mapping[str, Any]]) -> list[list[Mapping[str, Any]]]:
+    """The groups of near-duplicates: those under two labels first, then the largest."""
+    found: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
+    for row in clean:
+        if row["near_group"]:
+            found[row["near_group"]].append(row)
+    alike = [rows for rows in found.values() if len(rows) > 1]
+    return sorted(alike, key=lambda rows: (not _two_labels(rows), -len(rows), rows[0]["id"]))
+
+
+def _two_labels(rows: Sequence[Mapping[str, Any]]) -> bool:
+    return len({row["label"] for row in rows}) > 1
+
+
+def samples(clean: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
+    """The first of each class by id: ids are hashes, so this is a fair draw that stays."""
+    found: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
+    for row in sorted(clean, key=lambda row: (row["label"], row["id"])):
+        if len(found[row["label"]]) < SAMPLES:
+            found[row["label"]].append(row)
+    return dict(list(found.items())[:CLASSES])
+
+
+def sizes(clean: pa.Table) -> list[dict[str, object]]:
+    """Least, median and most of width and height, in pixels."""
+    found = []
+    for what in ("width", "height"):
+        values = clean.column(what).to_numpy()
+        middle = int(np.median(values))
+        found.append({"what": what, "least": values.min(), "median": middle, "most": values.max()})
+    return found
+
+
+def histogram(clean: pa.Table) -> list[dict[str, object]]:
+    """Images by their shorter side, in at most `BINS` bins of whole pixels."""
+    shorter = np.minimum(clean.column("width").to_numpy(), clean.column("height").to_numpy())
+    least, most = int(shorter.min()), int(shorter.max())
+    step = -(-(most - least + 1) // BINS)
+    edges = range(least, most + 1, step)
+    counts = np.bincount((shorter - least) // step, minlength=len(edges))
+    return [
+        {"range": f"{edge} to {min(edge + step - 1, most)}" if step > 1 else str(edge),
+         "count": int(count), "percent": round(100 * count / counts.max(), 1)}
+        for edge, count in zip(edges, counts, strict=True)
+    ]  # fmt: skip
+
+
+def facts(data: Data, name: str, raw: Path, clean: Path) -> dict[str, object]:
+    """Everything that the page says."""
+    rows = data.clean.to_pylist()
+    bad, groups, chosen = rejected(data), near_groups(rows), samples(rows)
+    seen = [row["id"] for some in chosen.values() for row in some]
+    seen += [row["id"] for some in groups[:GROUPS] for row in some[:OF_GROUP]]
+    drawable = [row["id"] for reason, some in bad.items() if reason not in BLIND for row in some]
+    pictures = thumbnails.of(clean, set(seen)) | thumbnails.of(raw, set(drawable))
+    counts = count_classes(data)
+    total = sum(counts.values(), Counter())
+    show = _Show(pictures, data)
+    return {
+        "name": name, "columns": COLUMNS, "total": total[TOTAL], "kept": len(rows),
+        "splits": {split: total[split] for split in SPLITS},
+        "classes": [{"label": label, "counts": count} for label, count in counts.items()],
+        "samples": {label: show.kept(some) for label, some in chosen.items()},
+        "reasons": dict(Counter(row["reason"] for row in data.verdicts if row["reason"])),
+        "warnings": _warnings(data), "meaning": MEANING,
+        "rejected": {reason: show.rejected(some) for reason, some in bad.items()},
+        "groups": [
+            {"two_labels": _two_labels(some), "size": len(some),
+             "shown": show.kept(some[:OF_GROUP])}
+            for some in groups
+        ],
+        "shown_groups": GROUPS, "leaks": data.leaks, "shown_leaks": LEAKS,
+        "sizes": sizes(data.clean), "histogram": histogram(data.clean),
+        "licences": _licences(rows),
+    }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Show:
+    """Turns rows into what stands on the page."""
+
+    pictures: Mapping[str, bytes]
+    data: Data
+
+    def kept(self, rows: Sequence[Mapping[str, Any]]) -> list[Shown]:
+        return [self._one(row, self.data.split_of.get(row["id"], LEFT_OUT)) for row in rows]
+
+    def rejected(self, rows: Sequence[Mapping[str, Any]]) -> list[Shown]:
+        return [self._one(row, self.data.why.get(row["id"], "")) for row in rows]
+
+    def _one(self, row: Mapping[str, Any], note: str) -> Shown:
+        picture = data_uri(self.pictures.get(row["id"]))
+        return Shown(row["id"], row["name"], row["label"], picture, note)
+
+
+def _warnings(data: Data) -> dict[str, int]:
+    kept = (row for row in data.verdicts if row["verdict"] == "keep")
+    return dict(Counter(sorted(warning for row in kept for warning in row["warnings"].split())))
+
+
+def _licences(rows: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    found = Counter(row["licence"] or "none stated" for row in rows)
+    return dict(found.most_common())
+
+
+def summary(data: Data) -> list[Table]:
+    """The page in short, for a terminal."""
+    where = Table("class", box=None, pad_edge=False)
+    for column in COLUMNS:
+        where.add_column(column, justify="right")
+    counts = count_classes(data)
+    for label, count in counts.items():
+        where.add_row(escape(label), *(str(count[column]) for column in COLUMNS))
+    total = sum(counts.values(), Counter())
+    where.add_row("all", *(str(total[column]) for column in COLUMNS))
+    why = Table("rejected for", box=None, pad_edge=False)
+    why.add_column("images", justify="right")
+    for reason, rows in Counter(row["reason"] for row in data.verdicts if row["reason"]).items():
+        why.add_row(reason, str(rows))
+    return [where, why] if why.row_count else [where]
+
+
+def main(
+    folder: Annotated[Path, typer.Argument(metavar="DATASET")],
+    raw: Path,
+    clean: Path,
+    verdicts_csv: Annotated[Path, typer.Argument(metavar="VERDICTS")],
+    split_csv: Annotated[Path, typer.Argument(metavar="SPLIT")],
+    leaks_csv: Annotated[Path, typer.Argument(metavar="LEAKS")],
+    data_html: Annotated[Path, typer.Argument(metavar="PAGE")],
+) -> None:
+    """Show what RAW became in CLEAN and in its splits, on PAGE; print the same in short."""
+    data = Data(
+        atomic.read_csv(verdicts_csv), shards.columns(clean, FACTS),
+        {row["id"]: row["split"] for row in atomic.read_csv(split_csv)},
+        atomic.read_csv(leaks_csv), rejects.read(folder),
+    )  # fmt: skip
+    atomic.write_text(data_html, page.render("data.html", facts(data, folder.name, raw, clean)))
+    for table in summary(data):
+        Console().print(table)
+    print(f"describe: {data_html}")
+
+
+if __name__ == "__main__":
+    stage.run(main)
