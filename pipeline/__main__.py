@@ -131,6 +131,40 @@ def credit(
         print(line)
 
 
+@app.command()
+def suspects(
+    most: Annotated[int, typer.Option(min=1, help="How many to list.")] = 50,
+    page: Annotated[Path, typer.Option(help="Where to draw them.")] = Path("reports/suspects.html"),
+    clean: Annotated[Path, typer.Option(help="The clean shards.")] = Path("data/clean"),
+    split: Annotated[Path, typer.Option(help="Who is in which split.")] = Path("data/split.csv"),
+    features: Annotated[Path, typer.Option(help="By what to compare.")] = Path("data/features"),
+) -> None:
+    """List the training images whose label the other images contradict most.
+
+    Nothing is removed: look at them, and name those that are to go in datasets/NAME/reject.csv.
+
+    Example:
+
+        pipeline suspects --most 20
+    """
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    from pipeline import params
+    from pipeline.suspects import find, write_page
+
+    name = params.load().dataset.name
+    found = find(clean, split, features)
+    write_page(page, found[:most], clean, name)
+    table = Table("id", "label", "looks like", "image", box=None, pad_edge=False)
+    for one in found[:most]:
+        likeness = f"{escape(one.looks_like)} {one.other:.0%}"
+        table.add_row(one.id[:12], f"{escape(one.label)} {one.own:.0%}", likeness, escape(one.name))
+    Console().print(table)
+    print(f"{len(found)} suspects, {min(most, len(found))} of them shown in {page}")
+
+
 def main() -> None:
     """The entry point `pipeline`."""
     stage.exit_on_failure(app)

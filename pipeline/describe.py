@@ -120,13 +120,13 @@ def facts(data: Data, name: str, raw: Path, clean: Path) -> dict[str, object]:
     pictures = thumbnails.of(clean, set(seen)) | thumbnails.of(raw, set(drawable))
     counts = count_classes(data)
     total = sum(counts.values(), Counter())
-    show = _Show(pictures, data)
+    show = _Show(pictures, data, {row["id"]: row["name"] for row in rows})
     return {
         "name": name, "columns": COLUMNS, "total": total[TOTAL], "kept": len(rows),
         "splits": {split: total[split] for split in SPLITS},
         "classes": [{"label": label, "counts": count} for label, count in counts.items()],
         "samples": {label: show.kept(some) for label, some in chosen.items()},
-        "reasons": dict(Counter(row["reason"] for row in data.verdicts if row["reason"])),
+        "reasons": _reasons(data),
         "warnings": _warnings(data), "meaning": MEANING,
         "rejected": {reason: show.rejected(some) for reason, some in bad.items()},
         "groups": [
@@ -146,16 +146,29 @@ class _Show:
 
     pictures: Mapping[str, bytes]
     data: Data
+    kept_names: Mapping[str, str]
+    """By id."""
 
     def kept(self, rows: Sequence[Mapping[str, Any]]) -> list[Shown]:
         return [self._one(row, self.data.split_of.get(row["id"], LEFT_OUT)) for row in rows]
 
     def rejected(self, rows: Sequence[Mapping[str, Any]]) -> list[Shown]:
-        return [self._one(row, self.data.why.get(row["id"], "")) for row in rows]
+        return [self._one(row, self._why(row)) for row in rows]
+
+    def _why(self, row: Mapping[str, Any]) -> str:
+        if row["reason"] == Reason.BY_HAND:
+            return self.data.why.get(row["id"], "")
+        kept = self.kept_names.get(row["id"])
+        return f"same as {kept}" if kept else ""
 
     def _one(self, row: Mapping[str, Any], note: str) -> Shown:
         picture = data_uri(self.pictures.get(row["id"]))
         return Shown(row["id"], row["name"], row["label"], picture, note)
+
+
+def _reasons(data: Data) -> dict[str, int]:
+    counts = Counter(row["reason"] for row in data.verdicts)
+    return {reason.value: counts[reason] for reason in Reason if counts[reason]}
 
 
 def _warnings(data: Data) -> dict[str, int]:
@@ -180,8 +193,8 @@ def summary(data: Data) -> list[Table]:
     where.add_row("all", *(str(total[column]) for column in COLUMNS))
     why = Table("rejected for", box=None, pad_edge=False)
     why.add_column("images", justify="right")
-    for reason, rows in Counter(row["reason"] for row in data.verdicts if row["reason"]).items():
-        why.add_row(reason, str(rows))
+    for reason, images in _reasons(data).items():
+        why.add_row(reason, str(images))
     return [where, why] if why.row_count else [where]
 
 

@@ -33,7 +33,7 @@ def by_share(group: Group, names: Sequence[str], chosen: Split, before: Mapping[
     own = {key: _share(position(key, chosen.seed), names, chosen) for key in group.keys}
     led = own[leader(group, chosen.seed)]
     was = Counter(before[row] for row in group.rows if before.get(row) in own.values())
-    return max(was, key=lambda name: (was[name], name == led)) if was else led
+    return max(sorted(was), key=lambda name: (was[name], name == led)) if was else led
 
 
 def _share(place: float, names: Sequence[str], chosen: Split) -> str:

@@ -4,6 +4,7 @@ A group's place is a salted hash of its owner, or of its image's id, so adding i
 that was there, but for those whose group a new one joins to another's. Shares hold in expectation.
 """
 
+import csv
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -129,8 +130,9 @@ def gate(found: Sequence[Leak], chosen: Split, leaks_csv: Path) -> None:
 def read_before(split_csv: Path) -> dict[str, str]:
     """The split of each id in the last run, which DVC keeps in place for this (persist)."""
     try:
-        return {row["id"]: row["split"] for row in atomic.read_csv(split_csv)}
-    except (FileNotFoundError, KeyError, UnicodeDecodeError):
+        rows = atomic.read_csv(split_csv)
+        return {row["id"]: row["split"] for row in rows if row["split"] in SPLITS}
+    except (FileNotFoundError, KeyError, UnicodeDecodeError, csv.Error):
         return {}
 
 

@@ -1,0 +1,290 @@
+from collections import Counter
+from random import Random
+from statistics import fmean
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline import places
+from pipeline.deal import position
+from pipeline.errors import PipelineError
+from pipeline.grouping import Group
+from pipeline.params import Split
+from pipeline.places import FIRST
+
+EXAMPLES = settings(deadline=None, derandomize=True, max_examples=100)
+SIZES = st.lists(  # of groups: how many cats, how many dogs
+    st.tuples(st.integers(0, 4), st.integers(0, 4)).filter(any), min_size=1, max_size=12
+)
+NUMBERS = st.integers(1, 4)
+
+
+def chosen(**changes: Any) -> Split:
+    values = {
+        "seed": 1, "val": 0.2, "test": 0.3, "train": None, "prescribed": True, "folds": None,
+        "fold": 0, "leaks": "drop",
+    }  # fmt: skip
+    return Split.model_validate(values | changes)
+
+
+SHARES = chosen()
+
+
+def own(key: str, settings: Split = SHARES) -> str:
+    """Where a key goes alone."""
+    return places.by_share(Group([key], [0]), FIRST, settings, {})
+
+
+def keys_in(*splits: str) -> list[str]:
+    """Keys that go to `splits` alone, the last of which leads them all."""
+    candidates = [str(number) for number in range(200)]
+    candidates.sort(key=lambda key: position(f"leader {key}", SHARES.seed), reverse=True)
+    found: list[str] = []
+    for name in splits:
+        index = next(n for n, key in enumerate(candidates) if own(key) == name)
+        found.append(candidates[index])
+        candidates = candidates[index + 1 :]
+    assert places.leader(Group(sorted(found)), SHARES.seed) == found[-1]
+    return found
+
+
+def test_the_leader_is_one_of_the_group_by_chance() -> None:
+    groups = [Group([f"a{number}", f"b{number}"]) for number in range(4000)]
+    first = fmean(places.leader(group, 1) == group.keys[0] for group in groups)
+    assert first == pytest.approx(0.5, abs=0.03)
+
+
+@pytest.mark.parametrize("size", [2, 10])
+def test_the_place_of_a_leader_is_any(size: int) -> None:
+    """Were the leader whose place is the lowest, large groups would all test."""
+    groups = [Group([f"{number} {key}" for key in range(size)]) for number in range(4000)]
+    mean = fmean(position(places.leader(group, 1), 1) for group in groups)
+    assert mean == pytest.approx(0.5, abs=0.02)
+
+
+def test_another_seed_has_other_leaders() -> None:
+    groups = [Group([f"a{number}", f"b{number}"]) for number in range(100)]
+    assert [places.leader(one, 1) for one in groups] != [places.leader(one, 2) for one in groups]
+
+
+def test_the_lowest_places_test_and_the_next_validate() -> None:
+    for number in range(1000):
+        place = position(str(number), SHARES.seed)
+        expected = "test" if place < 0.3 else "val" if place < 0.5 else "train"
+        assert own(str(number)) == expected
+
+
+@pytest.mark.parametrize(("names", "share"), [(("val",), 0.2), (("test",), 0.3)])
+def test_what_is_not_dealt_goes_to_train(names: tuple[str, ...], share: float) -> None:
+    dealt = Counter(
+        places.by_share(Group([str(number)], [number]), names, SHARES, {})
+        for number in range(10_000)
+    )
+    assert set(dealt) == {*names, "train"}
+    assert dealt[names[0]] / 10_000 == pytest.approx(share, abs=0.02)
+
+
+@EXAMPLES
+@given(st.text(max_size=5), st.sampled_from([None, "train", "val", "test", "left out", ""]))
+def test_a_single_goes_where_it_goes_whatever_was_before(key: str, before: str | None) -> None:
+    group = Group([key], [7])
+    was = {} if before is None else {7: before}
+    assert places.by_share(group, FIRST, SHARES, was) == own(key)
+
+
+def test_a_group_goes_with_its_leader() -> None:
+    for splits in [("train", "test"), ("test", "train"), ("val", "test", "train")]:
+        keys = keys_in(*splits)
+        group = Group(sorted(keys), list(range(len(keys))))
+        assert places.by_share(group, FIRST, SHARES, {}) == splits[-1]
+
+
+def test_a_group_stays_where_it_was_though_a_new_leader_would_go_elsewhere() -> None:
+    keys = keys_in("train", "test")
+    assert places.by_share(Group(sorted(keys), [0, 1]), FIRST, SHARES, {0: "train"}) == "train"
+
+
+def test_a_group_joined_of_two_goes_where_most_of_it_was() -> None:
+    group = Group(sorted(keys_in("train", "val", "test")), [0, 1, 2, 3, 4])
+    before = {0: "train", 1: "val", 2: "val", 3: "test"}
+    assert places.by_share(group, FIRST, SHARES, before) == "val"
+
+
+def test_of_two_halves_that_were_apart_the_leader_s_stays() -> None:
+    keys = keys_in("train", "test")
+    before = {0: "train", 1: "test"}
+    assert places.by_share(Group(sorted(keys), [0, 1]), FIRST, SHARES, before) == "test"
+
+
+def test_a_tie_is_decided_alike_in_any_order() -> None:
+    keys = sorted(keys_in("val", "test", "train"))
+    before = {0: "val", 1: "test"}
+    one = places.by_share(Group(keys, [0, 1, 2]), FIRST, SHARES, before)
+    assert places.by_share(Group(keys, [2, 1, 0]), FIRST, SHARES, before) == one
+    assert one in {"val", "test"}
+
+
+@pytest.mark.parametrize("nonsense", ["val", "left out", ""])
+def test_a_place_before_that_is_none_of_the_group_s_own_does_not_count(nonsense: str) -> None:
+    keys = keys_in("train", "test")
+    group = Group(sorted(keys), [0, 1, 2])
+    assert places.by_share(group, FIRST, SHARES, dict.fromkeys(range(3), nonsense)) == "test"
+
+
+@EXAMPLES
+@given(st.lists(st.integers(0, 99).map(str), min_size=1, max_size=6, unique=True), st.data())
+def test_a_group_goes_where_one_of_its_keys_would(keys: list[str], data: st.DataObject) -> None:
+    group = Group(sorted(keys), list(range(8)))
+    names = st.sampled_from(["train", "val", "test"])
+    before = data.draw(st.dictionaries(st.integers(0, 7), names))
+    assert places.by_share(group, FIRST, SHARES, before) in {own(key) for key in keys}
+
+
+@pytest.mark.parametrize("size", [1, 2, 10])
+def test_shares_hold_for_groups_of_any_size(size: int) -> None:
+    count = 10_000
+    groups = [Group([f"{number} {key}" for key in range(size)], [0]) for number in range(count)]
+    dealt = Counter(places.by_share(group, FIRST, SHARES, {}) for group in groups)
+    assert dealt["test"] / count == pytest.approx(0.3, abs=0.02)
+    assert dealt["val"] / count == pytest.approx(0.2, abs=0.02)
+
+
+@pytest.mark.parametrize("size", [1, 2, 10])
+def test_folds_are_of_one_size_and_val_a_share_of_the_rest(size: int) -> None:
+    count, folds = 10_000, 4
+    groups = [Group([f"{number} {key}" for key in range(size)], [0]) for number in range(count)]
+    for fold in range(folds):
+        settings = chosen(folds=folds, fold=fold)
+        dealt = Counter(places.by_fold(group, settings) for group in groups)
+        assert dealt["test"] / count == pytest.approx(1 / folds, abs=0.02)
+        assert dealt["val"] / (count - dealt["test"]) == pytest.approx(0.2, abs=0.02)
+
+
+def test_every_group_tests_in_exactly_one_fold() -> None:
+    for number in range(500):
+        group = Group([f"a{number}", f"b{number}"], [0])
+        dealt = [places.by_fold(group, chosen(folds=7, fold=fold)) for fold in range(7)]
+        assert dealt.count("test") == 1
+        assert len(set(dealt)) == 2  # whether it validates is the same in all other folds
+
+
+def build(sizes: list[tuple[int, int]]) -> tuple[list[Group], list[str]]:
+    """Groups of so many cats and dogs."""
+    groups, labels = [], []
+    for number, (cats, dogs) in enumerate(sizes):
+        rows = range(len(labels), len(labels) + cats + dogs)
+        labels += ["cat"] * cats + ["dog"] * dogs
+        groups.append(Group([f"owner {number}"], list(rows)))
+    return groups, labels
+
+
+def counts(groups: list[Group], labels: list[str], dealt: list[str | None]) -> Counter[Any]:
+    return Counter(
+        (name, labels[row]) for group, name in zip(groups, dealt, strict=True) for row in group.rows
+    )
+
+
+@settings(EXAMPLES, max_examples=300)
+@given(SIZES, NUMBERS, NUMBERS, st.none() | NUMBERS, st.sampled_from([FIRST, ("val",), ()]))
+def test_numbers_are_exact_for_each_class_or_the_class_that_lacks_is_named(
+    sizes: list[tuple[int, int]], val: int, test: int, train: int | None, names: tuple[str, ...]
+) -> None:
+    groups, labels = build(sizes)
+    settings = chosen(val=val, test=test, train=train)
+    wanted = {"val": val, "test": test, "train": train}
+    try:
+        dealt = places.by_number(groups, labels, names, settings)
+    except PipelineError as error:
+        assert any(
+            str(error).startswith(f"split.{name} = {wanted[name]}, but of class {label!r} only ")
+            for name in (*names, "train")
+            for label in set(labels)
+        )
+        return
+    found = counts(groups, labels, dealt)
+    for label in set(labels):
+        assert all(found[name, label] == wanted[name] for name in names)
+        if train is None:
+            assert None not in dealt
+        else:
+            assert found["train", label] == train
+    assert set(dealt) <= {*names, "train", None}
+
+
+@EXAMPLES
+@given(st.integers(0, 12), st.integers(1, 12), NUMBERS, NUMBERS, st.none() | NUMBERS)
+def test_singles_are_refused_only_when_they_are_too_few(
+    cats: int, dogs: int, val: int, test: int, train: int | None
+) -> None:
+    groups, labels = build([(1, 0)] * cats + [(0, 1)] * dogs)
+    settings = chosen(val=val, test=test, train=train)
+    enough = min(number for number in (cats, dogs) if number) >= val + test + (train or 0)
+    if enough:
+        places.by_number(groups, labels, FIRST, settings)
+    else:
+        with pytest.raises(PipelineError):
+            places.by_number(groups, labels, FIRST, settings)
+
+
+@EXAMPLES
+@given(SIZES, NUMBERS, NUMBERS, st.randoms(use_true_random=False))
+def test_numbers_are_dealt_alike_in_any_order(
+    sizes: list[tuple[int, int]], val: int, test: int, random: Random
+) -> None:
+    groups, labels = build(sizes)
+    shuffled = random.sample(groups, len(groups))
+
+    def told(ordered: list[Group]) -> object:
+        try:
+            dealt = places.by_number(ordered, labels, FIRST, chosen(val=val, test=test))
+        except PipelineError as error:
+            return str(error)
+        return {group.keys[0]: name for group, name in zip(ordered, dealt, strict=True)}
+
+    assert told(shuffled) == told(groups)
+
+
+def test_a_group_too_large_for_one_split_goes_on_to_the_next() -> None:
+    groups, labels = build([(4, 4)] + [(1, 0), (0, 1)] * 2)
+    dealt = places.by_number(groups, labels, FIRST, chosen(val=1, test=1))
+    assert dealt[0] == "train"
+    dealt = places.by_number(groups, labels, FIRST, chosen(val=4, test=1))
+    assert dealt[0] == "val"
+
+
+def test_what_the_numbers_do_not_want_is_left_out() -> None:
+    groups, labels = build([(1, 0), (0, 1)] * 10)
+    dealt = places.by_number(groups, labels, FIRST, chosen(val=1, test=2, train=3))
+    assert counts(groups, labels, dealt) == {
+        (name, label): number
+        for label in ("cat", "dog")
+        for name, number in (("val", 1), ("test", 2), ("train", 3), (None, 4))
+    }
+
+
+@pytest.mark.parametrize(
+    ("numbers", "said"),
+    [
+        ({"test": 4, "val": 1}, "split.test = 4, but of class 'dog' only 3 images are left for it"),
+        ({"test": 2, "val": 2}, "split.val = 2, but of class 'dog' only 1 images are left for it"),
+        ({"test": 1, "val": 1, "train": 2}, "split.train = 2, but of class 'dog' only 1 images"),
+    ],
+    ids=["test", "val", "train"],
+)
+def test_the_split_and_class_that_lack_are_named_and_what_to_do(
+    numbers: dict[str, int], said: str
+) -> None:
+    groups, labels = build([(1, 0)] * 10 + [(0, 1)] * 3)
+    with pytest.raises(PipelineError) as caught:
+        places.by_number(groups, labels, FIRST, chosen(**numbers))
+    assert str(caught.value).startswith(said)
+    assert str(caught.value).endswith("taken whole): add images or lower it")
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_which_images_have_a_number_s_places_is_chance(seed: int) -> None:
+    groups, labels = build([(1, 0)] * 200)
+    dealt = places.by_number(groups, labels, FIRST, chosen(seed=seed, val=50, test=50))
+    assert 10 < dealt[:100].count("test") < 40
