@@ -156,9 +156,12 @@ def _strict(header: Header, data: bytes, colours: str, side: int) -> npt.NDArray
 def _pillow(header: Header, data: bytes, mode: str) -> npt.NDArray[np.uint8]:
     """Upright, through Pillow, which raises where a stream ends too early or breaks."""
     try:
-        with warnings.catch_warnings(), Image.open(io.BytesIO(data), formats=OPENED) as image:
-            warnings.simplefilter("ignore")
-            return np.array(ImageOps.exif_transpose(image).convert(mode))
+        with (
+            warnings.catch_warnings(action="ignore"),
+            Image.open(io.BytesIO(data), formats=OPENED) as image,
+        ):
+            turned = Warn.ROTATED in header.warnings
+            return np.array((ImageOps.exif_transpose(image) if turned else image).convert(mode))
     except HEADER_ERRORS as error:
         raise Unreadable(Reason.DAMAGED, header.format) from error
 

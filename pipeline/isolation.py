@@ -37,7 +37,8 @@ def confined(home: int, memory: int) -> Iterator[None]:
         return
     soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
     if taken := _taken():
-        resource.setrlimit(resource.RLIMIT_DATA, (taken + memory, hard))
+        least = min(limit for limit in (soft, taken + memory) if limit != resource.RLIM_INFINITY)
+        resource.setrlimit(resource.RLIMIT_DATA, (least, hard))
     token = _confined.set(True)
     try:
         with _silenced():

@@ -11,13 +11,14 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
+from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from pipeline import atomic, batches, page, shards, thumbnails
 from pipeline.errors import PipelineError
 from pipeline.page import Shown, data_uri
+from pipeline.progress import bar
 from pipeline.views import EVALUATION
 
 FOLDS = 5
@@ -101,9 +102,11 @@ def out_of_fold(
             )
     model = make_pipeline(StandardScaler(), LogisticRegression(C=STRENGTH, max_iter=ITERATIONS))
     folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=0)
-    found: Floats = cross_val_predict(
-        model, values, labels, groups=np.asarray(groups), cv=folds, method="predict_proba"
-    )
+    found = np.zeros((len(labels), len(classes)))
+    with bar("suspects", FOLDS, "fold") as shown:
+        for seen, unseen in folds.split(values, labels, groups):
+            found[unseen] = model.fit(values[seen], labels[seen]).predict_proba(values[unseen])
+            shown.update()
     return found
 
 

@@ -15,11 +15,14 @@ from pipeline.__main__ import app
 from pipeline.acquire import dataset
 from pipeline.acquire.photos import COLUMNS as LISTED
 from pipeline.acquire.raw import Reason
+from pipeline.header import MEANING, Warn
+from pipeline.header import Reason as Rejected
 
 README = (ROOT / "README.md").read_text()
 ARCHITECTURE = (ROOT / "docs/architecture.md").read_text()
 DATASETS = (ROOT / "docs/datasets.md").read_text()
-LINES = [*README.splitlines(), *DATASETS.splitlines()]
+FILTER = (ROOT / "docs/filter_and_split.md").read_text()
+LINES = [line for text in (README, DATASETS, FILTER) for line in text.splitlines()]
 COMMANDS = [line[2:].split("#")[0].strip() for line in LINES if line[:2] == "$ "]
 
 
@@ -109,6 +112,18 @@ def test_every_kind_is_in_datasets_md() -> None:
     models = get_args(dataset.Dataset)
     kinds = {get_args(model.model_fields["kind"].annotation)[0] for model in models}
     assert kinds == set(re.findall(r"`(\w+)`", " ".join(re.findall(r"^### (.*)", DATASETS, re.M))))
+
+
+def test_every_reason_to_reject_is_in_its_table_in_order_and_every_warning_below() -> None:
+    assert re.findall(r"^\| `(\w+)` \|", FILTER.split("### ")[0], re.M) == list(Rejected)
+    for warning in Warn:
+        assert f"`{warning}`" in FILTER
+    assert set(MEANING) == {*Rejected, *Warn}
+
+
+@pytest.mark.parametrize("name", sorted(set(re.findall(r"\b(?:filter|split)\.(?!csv)\w+", FILTER))))
+def test_every_param_of_filter_and_split_md_exists(name: str) -> None:
+    assert name in params.load(ROOT / "params.yaml").flat()
 
 
 def test_every_reason_to_leave_something_out_is_in_datasets_md() -> None:

@@ -1,7 +1,9 @@
 import io
 import json
+import os
+import signal
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +40,15 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "params.yaml").write_text(json.dumps(chosen.model_dump()))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    (tmp_path / "dataset").mkdir()
     return tmp_path
+
+
+@pytest.fixture(autouse=True)
+def threads() -> Iterator[None]:
+    """Processes would take a second to start."""
+    with joblib.parallel_config("threading"):
+        yield
 
 
 def png(seed: int, height: int = 40, width: int = 48) -> bytes:
@@ -55,8 +65,16 @@ def write(folder: Path, pictures: Sequence[RawImage]) -> Path:
     return folder / "raw"
 
 
-def judged(folder: Path, pictures: Sequence[RawImage]) -> list[dict[str, Any]]:
-    return list(filtering.verdicts(write(folder, pictures), LIMITS))
+def judged(
+    folder: Path, pictures: Sequence[RawImage], by_hand: Sequence[RawImage] = (), **changed: Any
+) -> list[dict[str, Any]]:
+    unwanted = {picture_id(picture): "ugly" for picture in by_hand}
+    limits = LIMITS.model_copy(update=changed)
+    return list(filtering.verdicts(write(folder, pictures), unwanted, limits))
+
+
+def picture_id(picture: RawImage) -> str:
+    return str(picture.row()["id"])
 
 
 def reasons(rows: list[dict[str, Any]]) -> dict[str, str | None]:
@@ -115,8 +133,7 @@ def test_of_equal_images_under_two_labels_none_stays(project: Path) -> None:
 
 def test_duplicates_are_found_across_shards(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shards, "ROWS", 2)
-    with joblib.parallel_config("threading"):  # processes would take a second to start
-        rows = judged(project, [*GOOD, image("cat/late.png", GOOD[1].data)])
+    rows = judged(project, [*GOOD, image("cat/late.png", GOOD[1].data)])
     assert reasons(rows) == dict.fromkeys((picture.name for picture in GOOD), None) | {
         "cat/late.png": Reason.DUPLICATE
     }
@@ -160,7 +177,8 @@ def test_nothing_kept_is_refused_whatever_the_limit_without_blaming_it() -> None
 
 
 def run(project: Path) -> list[dict[str, str]]:
-    filtering.main(project / "raw", project / "clean", project / "verdicts.csv")
+    names = ("dataset", "raw", "clean", "verdicts.csv")
+    filtering.main(*(project / name for name in names))
     return atomic.read_csv(project / "verdicts.csv")
 
 
@@ -264,13 +282,255 @@ def test_a_new_image_is_computed_alone(project: Path, judged_ids: list[str]) -> 
 
 
 @pytest.mark.parametrize(
-    ("changed", "again"), [({"max_reject_fraction": 0.9}, 0), ({"store_side": 63}, 4)]
+    ("changed", "again"),
+    [
+        ({"max_reject_fraction": 0.9}, 0),
+        ({"near_duplicates": "keep_one"}, 0),
+        ({"near_duplicate_bits": None}, 0),
+        ({"store_side": 63}, 4),
+        ({"min_side": 31}, 4),
+        ({"max_megapixels": 2.0}, 4),
+    ],
 )
 def test_only_params_that_change_a_judgement_forget_it(
     project: Path, judged_ids: list[str], changed: dict[str, Any], again: int
 ) -> None:
     raw = write(project, GOOD)
-    list(filtering.verdicts(raw, LIMITS))
+    list(filtering.verdicts(raw, {}, LIMITS))
     judged_ids.clear()
-    list(filtering.verdicts(raw, LIMITS.model_copy(update=changed)))
+    list(filtering.verdicts(raw, {}, LIMITS.model_copy(update=changed)))
     assert len(judged_ids) == again
+
+
+# ---- near-duplicates ----
+
+
+def scene(seed: int, scale: float = 1.0) -> bytes:
+    """Soft random shapes, as photographs have them; at every scale a near-duplicate of itself."""
+    coarse = np.random.default_rng(seed).integers(0, 256, (6, 8, 3), dtype=np.uint8)
+    size = (round(64 * scale), round(48 * scale))
+    smooth = cv2.resize(cv2.resize(coarse, (256, 192), interpolation=cv2.INTER_CUBIC), size,
+                        interpolation=cv2.INTER_AREA)  # fmt: skip
+    return cv2.imencode(".png", smooth)[1].tobytes()
+
+
+def alike(*splits: str | None, label: str = "cat", seed: int = 1) -> list[RawImage]:
+    """Near-duplicates, one for each split."""
+    return [
+        image(f"{label}/{seed}_{n}.png", scene(seed, 1 + n / 8), split)
+        for n, split in enumerate(splits)
+    ]
+
+
+def near_groups(rows: list[dict[str, Any]]) -> list[str | None]:
+    return [row["near_group"] for row in rows]
+
+
+def test_near_duplicates_stay_and_share_the_smallest_id_as_their_group(project: Path) -> None:
+    first, second = alike(None, None, None), alike(None, None, seed=2)
+    rows = judged(project, [*first, *second, *GOOD])
+    assert {row["reason"] for row in rows} == {None}
+    assert near_groups(rows) == (
+        [min(map(picture_id, first))] * 3 + [min(map(picture_id, second))] * 2 + [None] * 4
+    )
+
+
+@pytest.mark.parametrize(
+    ("splits", "stays"),
+    [
+        ([None, None, None], 0),
+        (["train", "test"], 1),
+        (["train", "val", "test", "test"], 2),
+        (["train", "val"], 1),
+        ([None, "train"], 1),
+        (["test", "test"], 0),
+    ],
+)
+def test_of_near_duplicates_one_is_kept_where_asked_in_test_else_in_val(
+    project: Path, splits: list[str | None], stays: int
+) -> None:
+    rows = judged(project, [*alike(*splits), *GOOD], near_duplicates="keep_one")
+    expected = [Reason.NEAR_DUPLICATE] * len(splits) + [None] * len(GOOD)
+    expected[stays] = None
+    assert [row["reason"] for row in rows] == expected
+
+
+def test_of_near_duplicates_one_of_each_label_is_kept(project: Path) -> None:
+    cats, dogs = alike("train", "test"), alike("test", "train", label="dog")
+    dogs = [image(dog.name, scene(1, 1.3 + n), dog.split) for n, dog in enumerate(dogs)]
+    rows = judged(project, [*cats, *dogs], near_duplicates="keep_one")
+    near = Reason.NEAR_DUPLICATE
+    assert [row["reason"] for row in rows] == [near, None, None, near]
+    assert set(near_groups(rows)) == {min(map(picture_id, [*cats, *dogs]))}
+
+
+@pytest.mark.parametrize("near_duplicates", ["keep", "keep_one"])
+def test_no_near_duplicates_are_looked_for_where_none_are_wanted(
+    project: Path, near_duplicates: str
+) -> None:
+    rows = judged(
+        project, alike(None, None), near_duplicate_bits=None, near_duplicates=near_duplicates
+    )
+    assert [(row["reason"], row["near_group"]) for row in rows] == [(None, None)] * 2
+
+
+def recoded(picture: RawImage) -> RawImage:
+    """Other bytes, the same pixels: the same hash."""
+    pixels = cv2.imdecode(np.frombuffer(picture.data, np.uint8), cv2.IMREAD_COLOR)
+    assert pixels is not None
+    data = cv2.imencode(".png", pixels, [cv2.IMWRITE_PNG_COMPRESSION, 9])[1].tobytes()
+    assert data != picture.data
+    return image("cat/recoded.png", data)
+
+
+def test_no_bits_group_equal_hashes_alone(project: Path) -> None:
+    turned = np.random.default_rng(0).integers(0, 2**63, dtype=np.uint64)
+    hashes = pa.array([turned, turned ^ np.uint64(1), turned], pa.uint64())
+    facts = pa.table({
+        "id": ["c", "b", "a"], "label": ["cat"] * 3, "split": pa.nulls(3, pa.string()),
+        "reason": pa.nulls(3, pa.string()), "phash": hashes,
+    })  # fmt: skip
+    none, one = (LIMITS.model_copy(update={"near_duplicate_bits": bits}) for bits in (0, 1))
+    assert filtering.compare(facts, {}, none) == ([None] * 3, ["a", None, "a"])
+    assert filtering.compare(facts, {}, one) == ([None] * 3, ["a"] * 3)
+
+
+def test_the_same_pixels_in_other_bytes_are_near_duplicates_without_a_bit(project: Path) -> None:
+    first = alike(None)[0]
+    rows = judged(project, [first, recoded(first)], near_duplicate_bits=0)
+    assert near_groups(rows) == [min(row["id"] for row in rows)] * 2
+
+
+def test_what_is_rejected_is_in_no_group(project: Path) -> None:
+    first, second, third = alike(None, None, None)
+    copy = image("cat/copy.png", first.data)
+    contested = image("dog/3.png", third.data)
+    rows = judged(project, [first, copy, second, third, contested, image("cat/0.png", b"")])
+    group = min(picture_id(first), picture_id(second))
+    assert near_groups(rows) == [group, None, group, None, None, None]
+
+
+def test_a_group_of_which_one_stays_is_told_in_the_clean_shards(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pictures = [*alike(None, None), *GOOD]
+    write(project, pictures)
+    group = min(map(picture_id, pictures[:2]))
+    assert [row["near_group"] for row in run(project)] == [group, group, "", "", "", ""]
+    clean = shards.columns(project / "clean", ["id", "near_group"]).to_pylist()
+    assert clean == [
+        {"id": picture_id(picture), "near_group": group if number < 2 else None}
+        for number, picture in enumerate(pictures)
+    ]
+
+
+# ---- by hand ----
+
+
+def test_what_somebody_does_not_want_is_rejected(project: Path) -> None:
+    rows = judged(project, GOOD, by_hand=[GOOD[2]])
+    assert [row["reason"] for row in rows] == [None, None, Reason.BY_HAND, None]
+
+
+def test_every_copy_of_what_somebody_does_not_want_is_rejected(project: Path) -> None:
+    copies = [image(f"{label}/copy.png", GOOD[0].data) for label in ("cat", "dog")]
+    rows = judged(project, [*GOOD, *copies], by_hand=[GOOD[0]])
+    by_hand = Reason.BY_HAND
+    assert [row["reason"] for row in rows] == [by_hand, None, None, None, by_hand, by_hand]
+
+
+def test_what_is_wrong_with_the_bytes_is_told_before_what_somebody_said(project: Path) -> None:
+    broken = [image("cat/cut.png", GOOD[0].data[:200]), image("cat/empty.png", b"")]
+    rows = judged(project, [*broken, *GOOD], by_hand=broken)
+    assert [row["reason"] for row in rows[:2]] == [Reason.DAMAGED, Reason.EMPTY]
+
+
+def test_ids_that_do_not_occur_reject_nothing(project: Path) -> None:
+    rows = judged(project, GOOD, by_hand=[image("cat/elsewhere.png", png(99))])
+    assert {row["reason"] for row in rows} == {None}
+
+
+@pytest.mark.parametrize("near_duplicates", ["keep", "keep_one"])
+def test_what_somebody_does_not_want_is_nobodys_near_duplicate(
+    project: Path, near_duplicates: str
+) -> None:
+    pictures = alike("test", "train", None)
+    rows = judged(project, pictures[:2], by_hand=pictures[:1], near_duplicates=near_duplicates)
+    assert [(row["reason"], row["near_group"]) for row in rows] == [
+        (Reason.BY_HAND, None), (None, None),
+    ]  # fmt: skip
+    rows = judged(project, pictures, by_hand=pictures[:1])
+    group = min(map(picture_id, pictures[1:]))
+    assert near_groups(rows) == [None, group, group]
+
+
+def test_the_stage_reads_what_somebody_does_not_want_from_the_data_set(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(project, GOOD)
+    (project / "dataset/reject.csv").write_text(f"id,why\n{picture_id(GOOD[1])},blurred\n")
+    assert [row["reason"] for row in run(project)] == ["", "by_hand", "", ""]
+    assert capsys.readouterr().out == "filter: kept 3 of 4 images; rejected: 1 by_hand\n"
+    clean = shards.columns(project / "clean", ["name"]).column("name").to_pylist()
+    assert clean == [picture.name for picture in (GOOD[0], *GOOD[2:])]
+
+
+def test_a_change_of_mind_computes_nothing(project: Path, judged_ids: list[str]) -> None:
+    write(project, GOOD)
+    run(project)
+    judged_ids.clear()
+    (project / "dataset/reject.csv").write_text(f"id,why\n{picture_id(GOOD[1])},blurred\n")
+    assert [row["verdict"] for row in run(project)] == ["keep", "reject", "keep", "keep"]
+    assert judged_ids == []
+
+
+def test_a_list_that_is_none_stops_the_stage_before_anything_is_judged(
+    project: Path, judged_ids: list[str]
+) -> None:
+    write(project, GOOD)
+    (project / "dataset/reject.csv").write_text("id,why\ncat/1.png,blurred\n")
+    with pytest.raises(PipelineError, match=r"line 2: 'cat/1\.png' is no image's id"):
+        run(project)
+    assert judged_ids == []
+
+
+# ---- what breaks a decoder ----
+
+
+def test_too_much_memory_costs_an_image_itself_alone(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judge = images.judge
+
+    def greedy(data: bytes, limits: Filter) -> images.Judgement:
+        if data == GOOD[1].data:
+            raise MemoryError
+        return judge(data, limits)
+
+    monkeypatch.setattr(images, "judge", greedy)
+    rows = judged(project, GOOD)
+    assert [row["reason"] for row in rows] == [None, Reason.BREAKS_DECODER, None, None]
+    assert rows[1]["warnings"] == []
+
+
+def judge_or_die(batch: pa.RecordBatch, limits: Filter) -> pa.RecordBatch:
+    """In a worker, which finds this module by its name."""
+    if b"kill" in batch.column("bytes").to_pylist():
+        os.kill(os.getpid(), signal.SIGKILL)
+    return real_judge_batch(batch, limits)
+
+
+real_judge_batch = filtering.judge_batch
+
+
+def test_what_kills_its_worker_is_a_verdict_like_others(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(filtering, "judge_batch", judge_or_die)
+    write(project, [*GOOD[:2], image("cat/bad.jpg", b"kill"), *GOOD[2:]])
+    with joblib.parallel_config("loky"):
+        table = run(project)
+    assert [row["reason"] for row in table] == ["", "", "breaks_decoder", "", ""]
+    assert table[2]["warnings"] == ""
+    clean = shards.columns(project / "clean", ["name"]).column("name").to_pylist()
+    assert clean == [picture.name for picture in GOOD]

@@ -1,11 +1,17 @@
+import os
+import signal
+import time
 from collections.abc import Callable, Container
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
+import joblib
 import pyarrow as pa
 import pytest
 
 from pipeline import mapping, shards
+from pipeline.isolation import STATUS, Isolation, deadline
 from pipeline.mapping import map_images
 from pipeline.memo import Memo
 
@@ -49,6 +55,7 @@ def run(
     only: Container[str] | None = None,
     jobs: int = 1,
     key: str = "key",
+    isolation: Isolation | None = None,
 ) -> list[tuple[list[Any], list[Any], list[Any]]]:
     """Per shard: the ids of its rows, the ids of the results, and the results."""
     mapped = map_images(
@@ -59,6 +66,7 @@ def run(
         title="test",
         only=only,
         jobs=jobs,
+        isolation=isolation,
     )
     return [
         (rows["id"].to_pylist(), found["id"].to_pylist(), found["length"].to_pylist())
@@ -155,3 +163,142 @@ def test_a_caller_who_stops_early_keeps_what_was_finished(tmp_path: Path) -> Non
     again = Measure()
     run(again, directory)
     assert {key for asked in again.asked for key in asked} <= set("def")
+
+
+# ---- isolation: with real processes, which take most of a second each to start ----
+
+
+MEGABYTES = 500
+ISOLATION = Isolation(lambda key: {"id": key, "length": -1}, MEGABYTES * 10**6)
+
+
+def live_dangerously(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """Lengths; but some letters are deadly, each in its way."""
+    ids = batch.column("id").to_pylist()
+    lengths = [
+        _deadly(key, len(data.as_py())) for key, data in zip(ids, batch["bytes"], strict=True)
+    ]
+    return pa.RecordBatch.from_pydict({"id": ids, "length": lengths}, schema=SCHEMA)
+
+
+def _deadly(key: str, length: int) -> int:
+    match key:
+        case "k":
+            os.kill(os.getpid(), signal.SIGKILL)
+        case "x":
+            os._exit(1)
+        case "l":
+            with deadline(0.3):
+                while True:
+                    pass
+        case "m":
+            try:
+                return len(bytes(2 * MEGABYTES * 10**6))
+            except MemoryError:
+                return -2
+        case "o":
+            bytes(2 * MEGABYTES * 10**6)
+        case "w":
+            os.write(2, b"libpng error: bad adaptive filter value\n")
+        case "f":
+            raise ArithmeticError("f is too much")
+    return length
+
+
+def tell_process(batch: pa.RecordBatch) -> pa.RecordBatch:
+    ids = batch.column("id").to_pylist()
+    return pa.RecordBatch.from_pydict(
+        {"id": ids, "length": [os.getpid()] * len(ids)}, schema=SCHEMA
+    )
+
+
+def length(key: str) -> int:
+    """What `live_dangerously` should say of an image."""
+    return {"k": -1, "x": -1, "l": -1, "o": -1, "m": -2}.get(key, ord(key) - ord("a") + 1)
+
+
+def assert_all_there(found: list[tuple[list[Any], list[Any], list[Any]]], keys: str) -> None:
+    expected = [list(keys[start : start + 3]) for start in range(0, len(keys), 3)]
+    assert found == [(ids, ids, [length(key) for key in ids]) for ids in expected]
+
+
+def test_a_killer_costs_itself_alone_and_is_not_asked_again(tmp_path: Path) -> None:
+    directory = write(tmp_path, "dakbc")
+    assert_all_there(run(live_dangerously, directory, jobs=2, isolation=ISOLATION), "dakbc")
+    again = Measure()
+    assert_all_there(run(again, directory), "dakbc")
+    assert again.asked == []
+
+
+def test_killers_of_every_kind_in_one_chunk_leave_the_others_alive(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mapping, "CHUNK", 10)
+    monkeypatch.setattr(shards, "ROWS", 10)
+    found = run(live_dangerously, write(tmp_path, "kaxlbkc"), isolation=ISOLATION)
+    ids = list("kaxlbkc")
+    assert found == [(ids, ids, [length(key) for key in ids])]
+
+
+def test_killers_in_several_chunks_leave_the_others_alive(tmp_path: Path) -> None:
+    directory = write(tmp_path, "akbx")
+    assert_all_there(run(live_dangerously, directory, jobs=2, isolation=ISOLATION), "akbx")
+
+
+def test_what_is_killed_is_computed_again_under_another_key_alone(tmp_path: Path) -> None:
+    directory = write(tmp_path, "ak")
+    run(live_dangerously, directory, isolation=ISOLATION)
+    write(tmp_path, "akb")
+    again = Measure()
+    run(again, directory)
+    run(again, directory, key="other")
+    assert again.asked == [["b"], ["a", "k"], ["b"]]
+
+
+@pytest.mark.skipif(not STATUS.exists(), reason="only Linux says how much memory a process has")
+def test_too_much_memory_is_an_error_inside_and_nothing_is_written_to_the_terminal(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    directory = write(tmp_path, "amwb")
+    assert_all_there(run(live_dangerously, directory, isolation=ISOLATION), "amwb")
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.xfail(strict=True, raises=MemoryError, reason="map_images lets it through")
+def test_running_out_of_memory_costs_an_image_itself_alone(tmp_path: Path) -> None:
+    directory = write(tmp_path, "aob")
+    assert_all_there(run(live_dangerously, directory, isolation=ISOLATION), "aob")
+
+
+@pytest.mark.parametrize("jobs", [1, 2, -1])
+@pytest.mark.parametrize("keys", ["a", "abcdefg"])
+def test_one_chunk_is_isolated_like_many(tmp_path: Path, keys: str, jobs: int) -> None:
+    found = run(tell_process, write(tmp_path, keys), jobs=jobs, isolation=ISOLATION)
+    assert os.getpid() not in {process for _, _, processes in found for process in processes}
+
+
+def test_a_failure_comes_through_isolation(tmp_path: Path) -> None:
+    with pytest.raises(ArithmeticError, match="f is too much"):
+        run(live_dangerously, write(tmp_path, "abcdef"), isolation=ISOLATION)
+
+
+def test_without_isolation_a_killer_ends_the_run(tmp_path: Path) -> None:
+    with pytest.raises(BrokenProcessPool):
+        run(live_dangerously, write(tmp_path, "abk"), jobs=2)
+
+
+def test_a_backend_that_works_in_this_process_does_not_confine_it(tmp_path: Path) -> None:
+    def linger(batch: pa.RecordBatch) -> pa.RecordBatch:
+        with deadline(0.05):
+            time.sleep(0.1)
+        return tell_process(batch)
+
+    with joblib.parallel_config("threading"):
+        found = run(linger, write(tmp_path, "abc"), isolation=ISOLATION)
+    assert found == [(list("abc"), list("abc"), [os.getpid()] * 3)]
+
+
+def test_all_that_is_remembered_needs_no_worker(tmp_path: Path) -> None:
+    directory = write(tmp_path, "abcd")
+    expected = run(Measure(), directory)
+    assert run(Measure(), directory, isolation=ISOLATION) == expected

@@ -12,6 +12,7 @@ from pipeline import params
 from pipeline.errors import PipelineError
 
 VALID = params.load(Path(__file__).parent.parent / "params.yaml")
+SHARE = "a share between 0 and 1, or a whole number of images per class"
 
 
 def changed(name: str, value: object) -> dict[str, Any]:
@@ -45,7 +46,9 @@ def test_an_unknown_key_names_the_close_one(name: str, hint: str) -> None:
 
 def test_an_unknown_key_far_from_all_lists_those_that_exist() -> None:
     message = refusal(changed("split.zzz", 7))
-    assert message == "params.yaml: split.zzz = 7 is not a known key: seed, val, test"
+    assert message == "params.yaml: split.zzz = 7 is not a known key: " + ", ".join(
+        ["seed", "val", "test", "train", "prescribed", "folds", "fold", "leaks"]
+    )
 
 
 @pytest.mark.parametrize(
@@ -60,7 +63,37 @@ def test_an_unknown_key_far_from_all_lists_those_that_exist() -> None:
         ("train.lr", float("nan"), "a finite number"),
         ("train.target_accuracy", 1.5, "less than or equal to 1"),
         ("split.seed", -1, "greater than or equal to 0"),
-        ("split.val", 0, "greater than 0"),
+        ("split.val", 0, SHARE),
+        ("split.val", 0.0, SHARE),
+        ("split.val", 1.0, SHARE),
+        ("split.val", -0.5, SHARE),
+        ("split.val", -3, SHARE),
+        ("split.val", 300.0, SHARE),
+        ("split.test", 0, SHARE),
+        ("split.test", 1.0, SHARE),
+        ("split.val", "0.15", "a valid number"),
+        ("split.test", True, "a valid number"),
+        ("split.test", None, "a valid number"),
+        ("split.val", float("nan"), "a finite number"),
+        ("split.train", 0, "greater than 0"),
+        ("split.train", 2.5, "a valid integer"),
+        ("split.train", "all", "a valid integer"),
+        ("split.folds", 1, "greater than or equal to 2"),
+        ("split.folds", 101, "less than or equal to 100"),
+        ("split.folds", 2.0, "a valid integer"),
+        ("split.folds", "five", "a valid integer"),
+        ("split.fold", -1, "greater than or equal to 0"),
+        ("split.fold", None, "a valid integer"),
+        ("split.prescribed", "no", "a valid boolean"),
+        ("split.prescribed", 1, "a valid boolean"),
+        ("split.leaks", "keep", "'drop' or 'fail'"),
+        ("split.leaks", None, "'drop' or 'fail'"),
+        ("filter.near_duplicate_bits", 7, "less than or equal to 6"),
+        ("filter.near_duplicate_bits", -1, "greater than or equal to 0"),
+        ("filter.near_duplicate_bits", "4", "a valid integer"),
+        ("filter.near_duplicate_bits", 4.0, "a valid integer"),
+        ("filter.near_duplicates", "drop", "'keep' or 'keep_one'"),
+        ("filter.near_duplicates", None, "'keep' or 'keep_one'"),
         ("images.normalise", "zscore", "'weights' or 'none'"),
         ("acquire.allow_private", "yes", "a valid boolean"),
         ("acquire.respect_robots", None, "a valid boolean"),
@@ -112,6 +145,29 @@ def test_a_missing_key_is_named(name: str) -> None:
             "split.val + split.test is 1: below 1, or nothing trains",
         ),
         (
+            {"split.val": 0.6, "split.test": 0.5},
+            "split.val + split.test is 1.1: below 1, or nothing trains",
+        ),
+        (
+            {"split.val": 300, "split.test": 0.15},
+            "split.val = 300 and split.test = 0.15: both should be shares, or both whole numbers "
+            "of images per class",
+        ),
+        (
+            {"split.val": 0.15, "split.test": 1},
+            "split.val = 0.15 and split.test = 1: both should be shares, or both whole numbers "
+            "of images per class",
+        ),
+        (
+            {"split.train": 1000},
+            "split.train = 1000 goes with whole numbers for split.val and split.test: set these, "
+            "or split.train=null",
+        ),
+        (
+            {"split.folds": 5, "split.fold": 5},
+            "split.fold = 5 should be below split.folds = 5",
+        ),
+        (
             {"images.augment": "none", "features.views": 4},
             "features.views is 4 while images.augment is none: "
             "set features.views=0, or images.augment=crop-flip",
@@ -124,6 +180,29 @@ def test_values_that_exclude_each_other_are_refused(
     with pytest.raises(PipelineError) as caught:
         params.with_overrides(VALID, overrides)
     assert str(caught.value) == f"params: {said}"
+
+
+def test_folds_do_not_go_with_numbers() -> None:
+    overrides = {"split.folds": 5, "split.val": 10, "split.test": 10}
+    with pytest.raises(PipelineError, match=r"^params: split\.folds.*split\.val.*0\.15"):
+        params.with_overrides(VALID, overrides)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "exact"),
+    [
+        ({"split.val": 0.1, "split.test": 0.2}, False),
+        ({"split.val": 1, "split.test": 1}, True),
+        ({"split.val": 150, "split.test": 150, "split.train": 1000}, True),
+        ({"split.folds": 5, "split.fold": 4}, False),
+        ({"split.folds": 2}, False),
+        ({"split.fold": 7}, False),
+    ],
+)
+def test_every_way_to_split_can_be_asked_for(overrides: dict[str, object], exact: bool) -> None:
+    chosen = params.with_overrides(VALID, overrides)
+    assert chosen.split.exact is exact
+    assert chosen.flat() == VALID.flat() | overrides
 
 
 def test_no_augmentation_goes_with_no_views() -> None:
@@ -166,6 +245,9 @@ def test_a_missing_file_says_where_to_run(tmp_path: Path) -> None:
         ("acquire.allow_private", "true", True),
         ("acquire.per_host_per_second", "null", None),
         ("acquire.per_host_per_second", "0", 0.0),
+        ("split.val", "0.1", 0.1),
+        ("split.folds", "5", 5),
+        ("filter.near_duplicate_bits", "null", None),
     ],
 )
 def test_a_file_is_read_as_yaml_1_2(tmp_path: Path, name: str, text: str, value: object) -> None:
@@ -175,6 +257,16 @@ def test_a_file_is_read_as_yaml_1_2(tmp_path: Path, name: str, text: str, value:
     read = params.load(path).flat()[name]
     assert read == value
     assert type(read) is type(value)
+
+
+def test_a_whole_number_in_a_file_stays_one(tmp_path: Path) -> None:
+    values = changed("split.val", 300)
+    values["split"]["test"] = 200
+    path = tmp_path / "params.yaml"
+    path.write_text(json.dumps(values))
+    chosen = params.load(path).split
+    assert (chosen.val, chosen.test) == (300, 200)
+    assert type(chosen.val) is type(chosen.test) is int
 
 
 def test_values_cannot_be_changed_afterwards() -> None:
@@ -199,6 +291,12 @@ OVERRIDES = st.fixed_dictionaries(
         "split.seed": st.integers(0, 2**31 - 1),
         "split.val": st.floats(0.01, 0.45),
         "split.test": st.floats(0.01, 0.45),
+        "split.prescribed": st.booleans(),
+        "split.folds": st.none() | st.integers(2, 100),
+        "split.fold": st.integers(0, 1),
+        "split.leaks": st.sampled_from(["drop", "fail"]),
+        "filter.near_duplicate_bits": st.none() | st.integers(0, 6),
+        "filter.near_duplicates": st.sampled_from(["keep", "keep_one"]),
         "features.views": st.integers(0, 100),
         "dataset.source": st.text(min_size=1),
         "images.augment": st.just("crop-flip"),

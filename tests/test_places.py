@@ -112,10 +112,11 @@ def test_a_group_joined_of_two_goes_where_most_of_it_was() -> None:
     assert places.by_share(group, FIRST, SHARES, before) == "val"
 
 
-def test_of_two_halves_that_were_apart_the_leader_s_stays() -> None:
-    keys = keys_in("train", "test")
-    before = {0: "train", 1: "test"}
-    assert places.by_share(Group(sorted(keys), [0, 1]), FIRST, SHARES, before) == "test"
+@pytest.mark.parametrize(("one", "leads"), [("train", "test"), ("test", "train")])
+def test_of_two_halves_that_were_apart_the_leader_s_stays(one: str, leads: str) -> None:
+    keys = keys_in(one, leads)
+    before = {0: one, 1: leads}
+    assert places.by_share(Group(sorted(keys), [0, 1]), FIRST, SHARES, before) == leads
 
 
 def test_a_tie_is_decided_alike_in_any_order() -> None:
@@ -172,7 +173,8 @@ def test_every_group_tests_in_exactly_one_fold() -> None:
 
 def build(sizes: list[tuple[int, int]]) -> tuple[list[Group], list[str]]:
     """Groups of so many cats and dogs."""
-    groups, labels = [], []
+    groups: list[Group] = []
+    labels: list[str] = []
     for number, (cats, dogs) in enumerate(sizes):
         rows = range(len(labels), len(labels) + cats + dogs)
         labels += ["cat"] * cats + ["dog"] * dogs
@@ -194,23 +196,23 @@ def test_numbers_are_exact_for_each_class_or_the_class_that_lacks_is_named(
     groups, labels = build(sizes)
     settings = chosen(val=val, test=test, train=train)
     wanted = {"val": val, "test": test, "train": train}
+    refusals = tuple(
+        f"split.{name} = {wanted[name]}, but of class {label!r} only "
+        for name in (*names, "train")
+        for label in set(labels)
+    )
     try:
         dealt = places.by_number(groups, labels, names, settings)
     except PipelineError as error:
-        assert any(
-            str(error).startswith(f"split.{name} = {wanted[name]}, but of class {label!r} only ")
-            for name in (*names, "train")
-            for label in set(labels)
-        )
-        return
-    found = counts(groups, labels, dealt)
-    for label in set(labels):
-        assert all(found[name, label] == wanted[name] for name in names)
-        if train is None:
-            assert None not in dealt
-        else:
-            assert found["train", label] == train
-    assert set(dealt) <= {*names, "train", None}
+        said = str(error)
+    else:
+        said, found = refusals[0], counts(groups, labels, dealt)
+        for label in set(labels):
+            assert all(found[name, label] == wanted[name] for name in names)
+            assert train in {None, found["train", label]}
+        assert train is not None or None not in dealt
+        assert set(dealt) <= {*names, "train", None}
+    assert said.startswith(refusals)
 
 
 @EXAMPLES

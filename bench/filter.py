@@ -1,0 +1,205 @@
+"""Images per second of filter, beside a bare loop of cv2.imread and beside its floor.
+
+    python -m bench.filter           # rates; `filter / floor` is what the issue of speed is about
+    python -m bench.filter --added   # the work that 1 % of new images costs
+
+The floor decodes every file once, whole and strictly, on all cores, and keeps nothing. `filter` is
+all that the stage does: hashing what it kept, comparing, writing shards. Photographs are taken from
+a zip that --photos names (JPEGs of 500 pixels, of which the shorter side has 300 to 400), else
+drawn. Each is used many times, with a comment of its own, so that no two files are equal.
+
+Each figure is of a process of its own, in turn, with its workers' start in it and without Python's.
+"""
+
+import argparse
+import io
+import json
+import os
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import simplejpeg
+from joblib import Parallel, delayed
+from PIL import Image
+
+from pipeline import filter as filtering
+from pipeline import params, shards
+from pipeline.acquire.raw import RawImage
+
+ROOT = Path(__file__).resolve().parent.parent
+CHUNK = 256  # files a worker takes at a time, as filter's do
+
+
+def photographs(archive: Path | None) -> list[bytes]:
+    """JPEGs of about 500x375."""
+    if archive is None:
+        return [_drawn(number) for number in range(50)]
+    with zipfile.ZipFile(archive) as opened:
+        members = (opened.read(name) for name in opened.namelist() if name.endswith(".jpg"))
+        return [data for data in members if _fits(data)]
+
+
+def _fits(data: bytes) -> bool:
+    width, height = Image.open(io.BytesIO(data)).size
+    return max(width, height) == 500 and 300 <= min(width, height) <= 400
+
+
+def _drawn(number: int) -> bytes:
+    random = np.random.default_rng(number)
+    coarse = random.integers(0, 256, (12, 16, 3), dtype=np.uint8)
+    smooth = cv2.resize(coarse, (500, 375), interpolation=cv2.INTER_CUBIC)
+    noisy = np.clip(smooth + random.normal(0, 12, smooth.shape), 0, 255).astype(np.uint8)
+    return cv2.imencode(".jpg", noisy, [cv2.IMWRITE_JPEG_QUALITY, 90])[1].tobytes()
+
+
+def copies(originals: list[bytes], count: int, start: int = 0) -> Iterator[bytes]:
+    """`count` different files: the originals in turn, each with a number in a comment."""
+    for number in range(start, start + count):
+        comment = f"{number:012d}".encode()
+        original = originals[number % len(originals)]
+        yield original[:2] + b"\xff\xfe\x00\x0e" + comment + original[2:]
+
+
+def prepare(folder: Path, originals: list[bytes], count: int) -> None:
+    """`count` files, loose and in raw shards."""
+    (folder / "files").mkdir()
+    for number, data in enumerate(copies(originals, count)):
+        (folder / "files" / f"{number:06d}.jpg").write_bytes(data)
+    write_raw(folder / "raw", list(copies(originals, count)))
+
+
+def write_raw(raw: Path, files: list[bytes]) -> None:
+    rows = (RawImage(f"{n}.jpg", "ab"[n % 2], data).row() for n, data in enumerate(files))
+    shards.write(raw, shards.RAW, rows)
+
+
+def imread(folder: Path) -> None:
+    """What the tutorials do."""
+    for path in sorted((folder / "files").iterdir()):
+        assert cv2.imread(str(path)) is not None
+
+
+def _strict(paths: list[Path]) -> None:
+    for path in paths:
+        simplejpeg.decode_jpeg(path.read_bytes(), strict=True)
+
+
+def floor(folder: Path) -> None:
+    """One whole, strict decoding of every file, by all cores."""
+    paths = sorted((folder / "files").iterdir())
+    chunks = [paths[start : start + CHUNK] for start in range(0, len(paths), CHUNK)]
+    Parallel(n_jobs=-1)(delayed(_strict)(chunk) for chunk in chunks)
+
+
+def whole_filter(folder: Path) -> None:
+    """The stage's own work, with nothing remembered."""
+    os.chdir(folder)
+    (folder / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
+    filtering.main(folder / "dataset", Path("raw"), Path("clean"), Path("verdicts.csv"))
+
+
+LOOPS = {"imread": imread, "floor": floor, "filter": whole_filter}
+
+
+def measure(name: str, folder: Path) -> float:
+    """Seconds of one loop in a fresh process, with an empty memo."""
+    with tempfile.TemporaryDirectory() as memo:
+        answer = subprocess.run(
+            [sys.executable, "-m", "bench.filter", "--run", name, str(folder)],
+            cwd=ROOT, check=True, stdout=subprocess.PIPE, env=os.environ | {"DVC_ROOT": memo},
+        )  # fmt: skip
+    return float(json.loads(answer.stdout.splitlines()[-1]))
+
+
+def run(name: str, folder: Path) -> None:
+    """What such a process does."""
+    start = time.perf_counter()
+    LOOPS[name](folder)
+    print(json.dumps(time.perf_counter() - start))
+
+
+def rates(originals: list[bytes], count: int, repeats: int) -> None:
+    found: dict[str, list[float]] = {name: [] for name in LOOPS}
+    with tempfile.TemporaryDirectory() as folder:
+        prepare(Path(folder), originals, count)
+        for _ in range(repeats):
+            for name, values in found.items():
+                values.append(count / measure(name, Path(folder)))
+    for name, values in found.items():
+        spread = f"{min(values):.0f}-{max(values):.0f}"
+        print(f"{name:>8}: {statistics.median(values):6.0f} images/s ({spread}, n={repeats})")
+    for name in ("floor", "imread"):
+        pairs = [ours / theirs for ours, theirs in zip(found["filter"], found[name], strict=True)]
+        spread = f"{min(pairs):.2f}-{max(pairs):.2f}"
+        print(f"filter / {name}: {statistics.median(pairs):.2f} ({spread})")
+
+
+def added(originals: list[bytes], count: int) -> None:
+    """CPU seconds of the workers, for all images, for 1 % new ones, and for a single new one."""
+    limits = params.load(ROOT / "params.yaml").filter
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["DVC_ROOT"] = folder
+        raw, hundredth = Path(folder) / "raw", count // 100
+        seconds = {}
+        for what, size in (("all", count), ("1 %", count + hundredth),
+                           ("one", count + hundredth + 1)):  # fmt: skip
+            write_raw(raw, list(copies(originals, size)))
+            before, start = _children(), time.perf_counter()
+            for _ in filtering.judge_all(raw, limits):
+                pass
+            wall = time.perf_counter() - start
+            _stop_workers()
+            seconds[what] = _children() - before
+            print(f"{what:>4}: {seconds[what]:6.2f} s of CPU in workers, {wall:.2f} s in all")
+    share = (seconds["1 %"] - seconds["one"]) / (seconds["all"] - seconds["one"])
+    print(f"{hundredth} of {count + hundredth} images new: {share:.1%} of the per-image work "
+          "(the workers' start, which one image costs too, taken off)")  # fmt: skip
+
+
+def _stop_workers() -> None:
+    from joblib.externals.loky import get_reusable_executor
+
+    get_reusable_executor().shutdown(wait=True)
+
+
+def _children() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--added", action="store_true")
+    parser.add_argument("--photos", type=Path, help="a zip of JPEGs")
+    parser.add_argument("--images", type=int, default=4000)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--run", nargs=2, metavar=("LOOP", "FOLDER"), help="internal")
+    chosen = parser.parse_args()
+    if chosen.run:
+        run(chosen.run[0], Path(chosen.run[1]))
+        return
+    originals = photographs(chosen.photos)
+    size = statistics.mean(map(len, originals)) / 1000
+    what = f"{len(originals)} {'real' if chosen.photos else 'drawn'} photographs of {size:.0f} kB"
+    print(f"{os.cpu_count()} cores, Python {platform.python_version()}, "
+          f"OpenCV {cv2.__version__}; {what}")  # fmt: skip
+    if chosen.added:
+        added(originals, chosen.images)
+    else:
+        rates(originals, chosen.images, chosen.repeats)
+
+
+if __name__ == "__main__":
+    main()
