@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import PurePosixPath
 
-from PIL import Image
+from PIL import Image, PngImagePlugin
 from PIL.TiffImagePlugin import TiffImageFile
 
 # Pillow only reads headers here, and what is too large is refused before it is decoded.
 Image.MAX_IMAGE_PIXELS = None
+# A PNG may well have a colour profile or a description of more than the 1 MiB that Pillow allows.
+PngImagePlugin.MAX_TEXT_CHUNK = 16 * 2**20
 
 EXTENSIONS = {
     "JPEG": {".jpg", ".jpeg", ".jpe", ".jfif"},
@@ -103,6 +105,8 @@ class Header:
     width: int
     height: int
     """In pixels, before any rotation."""
+    orientation: int
+    """As EXIF counts: 1 is upright. A TIFF's decoders have turned it already, whatever it says."""
     plain: bool
     """8-bit RGB, upright, one frame, opaque."""
     warnings: tuple[Warn, ...]
@@ -144,7 +148,7 @@ def read_header(data: bytes) -> Header:
     }
     noted = tuple(warning for warning, seen in noticed.items() if seen)
     plain = form in {"JPEG", "PNG"} and mode == "RGB" and not (noted or odd)
-    return Header(form, width, height, plain, noted)
+    return Header(form, width, height, orientation, plain, noted)
 
 
 def _unreadable(data: bytes) -> Unreadable:
@@ -165,7 +169,8 @@ def _orientation(image: Image.Image) -> int:
             return int(image.tag_v2.get(ORIENTATION, 1))
         exif = Image.Exif()
         exif.load(image.info.get("exif", b""))
-        return int(exif.get(ORIENTATION, 1))
+        found = int(exif.get(ORIENTATION, 1))
+        return found if found in range(1, 9) else 1
     except HEADER_ERRORS:
         return 1  # a picture is no worse for what is wrong about its metadata
 

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import simplejpeg
-from PIL import Image, ImageOps
+from PIL import Image
 
 from pipeline.errors import PipelineError
 from pipeline.header import (
@@ -37,6 +37,8 @@ Pixels = npt.NDArray[np.uint8]  # (height, width, 3), RGB
 Grey = npt.NDArray[np.uint8]  # (height, width)
 
 UNJUDGED = "Could not determine subsampling"  # of a JPEG that is sound, for all simplejpeg knows
+AS_STORED = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
+STRETCH = 4  # an image is stored with the area of at most this many squares of its side
 HASHED = 64  # pixels of the shorter side that a reduced decoding leaves: twice what the hash needs
 
 
@@ -60,7 +62,7 @@ def judge(data: bytes, limits: Filter) -> Judgement:
     """Decode `data` once and say whether to keep it, and what to store."""
     try:
         header = _affordable(data, limits.max_megapixels)
-        as_is = header.plain and min(header.width, header.height) <= limits.store_side
+        as_is = header.plain and _fits(header.height, header.width, limits.store_side)
         if as_is and header.format == "JPEG":
             return _judge_as_is(header, data, limits)
         pixels = _pixels(header, data, limits.store_side)
@@ -93,6 +95,8 @@ def _judge_as_is(header: Header, data: bytes, limits: Filter) -> Judgement:
 
 def load(data: bytes, max_megapixels: float, side: int) -> tuple[Header, Pixels]:
     """Bytes from anywhere become upright pixels whose shorter side is at most `side`.
+
+    What is longer than `STRETCH` times its width is scaled down to the area of such a strip.
 
     Raises:
         Unreadable: with the reason, closed over `Reason`.
@@ -160,23 +164,35 @@ def _pillow(header: Header, data: bytes, mode: str) -> npt.NDArray[np.uint8]:
             warnings.catch_warnings(action="ignore"),
             Image.open(io.BytesIO(data), formats=OPENED) as image,
         ):
-            turned = Warn.ROTATED in header.warnings
-            return np.array((ImageOps.exif_transpose(image) if turned else image).convert(mode))
+            return _upright(header, np.array(image.convert(mode)))
     except HEADER_ERRORS as error:
         raise Unreadable(Reason.DAMAGED, header.format) from error
 
 
 def _decode(header: Header, data: bytes) -> Pixels:
-    """Upright RGB through OpenCV, which applies the EXIF orientation."""
+    """Upright RGB through OpenCV."""
     pixels = _opencv(data)
     if pixels is None:
         raise Unreadable(Reason.DAMAGED, header.format)
-    return pixels
+    return _upright(header, pixels)
+
+
+def _upright(header: Header, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """(H, W, ...) turned as the header says: decoders read EXIF in ways of their own."""
+    if header.format == "TIFF" or header.orientation == 1:
+        return pixels
+    if header.orientation >= 5:  # mirrored at the diagonal
+        pixels = pixels.swapaxes(0, 1)
+    if header.orientation in {3, 4, 7, 8}:
+        pixels = pixels[::-1]
+    if header.orientation in {2, 3, 6, 7}:
+        pixels = pixels[:, ::-1]
+    return np.ascontiguousarray(pixels)
 
 
 def _opencv(data: bytes) -> Pixels | None:
     try:
-        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), AS_STORED)
     except cv2.error:
         return None
     if pixels is None or pixels.dtype != np.uint8:
@@ -203,11 +219,15 @@ def _grey(pixels: Pixels) -> Grey:
     return cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY).astype(np.uint8, copy=False)
 
 
+def _fits(height: int, width: int, side: int) -> bool:
+    return min(height, width) <= side and height * width <= STRETCH * side**2
+
+
 def _shrink(pixels: Pixels, side: int) -> Pixels:
     height, width = pixels.shape[:2]
-    if min(height, width) <= side:
+    if _fits(height, width, side):
         return pixels
-    scale = side / min(height, width)
+    scale = min(side / min(height, width), side * (STRETCH / (height * width)) ** 0.5)
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     return cv2.resize(pixels, size, interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
 

@@ -1,10 +1,14 @@
 """The gate for splits that a source prescribes: no image of one may be known from another."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 
+from pipeline import atomic
+from pipeline.errors import PipelineError
 from pipeline.grouping import Group
+from pipeline.params import Split
 
 COLUMNS = ("id", "name", "label", "split", "kind", "stays_id", "stays_name", "stays_split")
 RANK = {"test": 0, "val": 1, "train": 2}  # whose copy stays
@@ -16,6 +20,10 @@ class Kind(StrEnum):
     DUPLICATE = "duplicate"  # the same bytes; the filter has left it out already
     NEAR_DUPLICATE = "near_duplicate"
     SAME_GROUP = "same_group"  # an owner's, or by a chain of owners and near-duplicates
+
+
+LEFT_OUT = {"duplicate": Kind.DUPLICATE, "near_duplicate": Kind.NEAR_DUPLICATE}  # by the filter
+NAMED = 5  # leaks that are told one by one; the file has all
 
 
 @dataclass(frozen=True)
@@ -62,3 +70,48 @@ def _rank(split: str | None) -> int:
 def _nearest(image: Image, staying: Sequence[Image]) -> tuple[Kind, Image]:
     near = [other for other in staying if image.near is not None and other.near == image.near]
     return (Kind.NEAR_DUPLICATE, near[0]) if near else (Kind.SAME_GROUP, staying[0])
+
+
+def find(
+    found: Sequence[Group], images: Sequence[Image], verdicts: Sequence[Mapping[str, str]]
+) -> list[Leak]:
+    """What stands in several of the splits that the source prescribes.
+
+    Args:
+        verdicts: The rows of verdicts.csv: of copies the filter may have left one already.
+    """
+    stays_of: dict[str, Image] = {}
+    for image in images:
+        for key in (image.id, image.near):
+            if key is not None and image.split is not None:
+                stays_of[key] = min(
+                    stays_of.get(key, image), image, key=lambda one: _rank(one.split)
+                )
+    left_out = (row for row in verdicts if row["reason"] in LEFT_OUT and row["split"])
+    copies = []
+    for row in left_out:
+        kind = LEFT_OUT[row["reason"]]
+        stays = stays_of.get(row["id"] if kind is Kind.DUPLICATE else row["near_group"])
+        if stays and stays.split != row["split"]:
+            image = Image(row["id"], row["name"], row["label"], row["split"], None)
+            copies.append(Leak(image, kind, stays))
+    return copies + [leak for group in found for leak in of_group(group, images)]
+
+
+def gate(found: Sequence[Leak], chosen: Split, leaks_csv: Path) -> None:
+    """Write down and tell what leaks.
+
+    Raises:
+        PipelineError: something does, and `split.leaks` is fail.
+    """
+    atomic.write_csv(leaks_csv, COLUMNS, [leak.line() for leak in found])
+    if not found:
+        return
+    said = f"{len(found)} of the source's images stand in a later one of its splits too"
+    if chosen.leaks == "fail":
+        raise PipelineError(
+            f"{said} ({leaks_csv}): mend the source, or leave them out with split.leaks=drop"
+        )
+    print(f"split: {said}; left out, see {leaks_csv}:")
+    for leak in found[:NAMED]:
+        print(f"  {leak.image.name} ({leak.kind.value} of {leak.stays.name})")

@@ -41,7 +41,7 @@ def map_images(
     jobs: int = -1,
     isolation: Isolation | None = None,
 ) -> Iterator[tuple[pa.RecordBatch, pa.RecordBatch]]:
-    """Yield each shard of `directory` with `function`'s results for its rows, in order.
+    """Yield the rows of `directory`, some at a time and in order, with `function`'s results.
 
     Args:
         function: Pure per image: takes rows of a shard (any number of them), returns as many
@@ -58,18 +58,22 @@ def map_images(
     )  # fmt: skip
     with bar(title, total=sum(len(chunk) for _, chunk in todo)) as shown:
         for task in tasks:
-            for chunk in task.chunks:
-                memo.add(next(results))
-                shown.update(len(chunk))
-            if task.rows:
-                batch = _take(task.path, task.rows)
+            missing = sum(map(len, task.chunks))
+            while missing:
+                result = next(results)
+                memo.add(result)
+                missing -= result.num_rows
+                shown.update(result.num_rows)
+            for rows in _chunks(task.rows):
+                batch = _take(task.path, rows)
                 yield batch, memo.get(batch.column("id").to_pylist(), schema)
 
 
 def _plan(directory: Path, only: Container[str] | None, memo: Memo) -> list[_Task]:
     tasks = []
     planned: set[str] = set()
-    for path in shards.paths(directory):
+    # Absolute: a worker may have been started for another map, in another working directory.
+    for path in shards.paths(directory.absolute()):
         ids = shards.read(path).column("id").to_pylist()
         rows = [row for row, key in enumerate(ids) if only is None or key in only]
         missing = []
@@ -77,9 +81,12 @@ def _plan(directory: Path, only: Container[str] | None, memo: Memo) -> list[_Tas
             if ids[row] not in memo and ids[row] not in planned:
                 planned.add(ids[row])
                 missing.append(row)
-        chunks = [missing[start : start + CHUNK] for start in range(0, len(missing), CHUNK)]
-        tasks.append(_Task(path, rows, chunks))
+        tasks.append(_Task(path, rows, _chunks(missing)))
     return tasks
+
+
+def _chunks(rows: list[int]) -> list[list[int]]:
+    return [rows[start : start + CHUNK] for start in range(0, len(rows), CHUNK)]
 
 
 def _take(path: Path, rows: list[int]) -> pa.RecordBatch:
@@ -110,18 +117,17 @@ def _in_parallel(
 def _isolated(
     function: Function, todo: Sequence[Chunk], jobs: int, schema: pa.Schema, isolation: Isolation
 ) -> Iterator[pa.RecordBatch]:
-    """The result of each chunk, in order, whatever becomes of the workers."""
+    """The results of the chunks, in order, whatever becomes of the workers."""
     done = 0
     while done < len(todo):
         try:
             for result in _in_parallel(function, todo[done:], jobs, isolation.memory):
                 yield result
                 done += 1
-        except BrokenProcessPool:
+        except (BrokenProcessPool, MemoryError):
             # If another chunk was to blame, it is next in turn soon, and breaks the pool again.
             path, rows = todo[done]
-            parts = list(_one_by_one(function, path, rows, schema, isolation))
-            yield pa.Table.from_batches(parts).combine_chunks().to_batches()[0]
+            yield from _one_by_one(function, path, rows, schema, isolation)
             done += 1
 
 
@@ -137,7 +143,7 @@ def _one_by_one(
                     task = (function, path, left[:1], isolation.memory, os.getpid())
                     yield pool.submit(_apply, *task).result()
                     del left[0]
-            except BrokenProcessPool:
+            except (BrokenProcessPool, MemoryError):
                 key = shards.read(path).column("id")[left.pop(0)].as_py()
                 yield pa.RecordBatch.from_pylist([isolation.stand_in(key)], schema=schema)
 

@@ -140,7 +140,8 @@ class Split(Section):
             raise ValueError(
                 f"split.fold = {self.fold} should be below split.folds = {self.folds}"
                 if self.fold >= self.folds
-                else "split.folds deals by shares: set split.val to one, such as 0.15"
+                else f"split.folds = {self.folds} deals by shares: set split.val and split.test to "
+                "such as 0.15, or split.folds=null"
             )
         return self
 

@@ -3,10 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
-
-from pipeline import atomic, shards
+from pipeline import atomic, locked, shards
 from pipeline.acquire import dataset as datasets
 from pipeline.acquire.photos import COLUMNS
 from pipeline.acquire.web.store import Store
@@ -55,13 +52,8 @@ def _row(facts: dict[str, Any]) -> list[str]:
 
 def _acquired(lock: Path) -> str | None:
     """The data set that acquire last ran for."""
-    try:
-        stages = YAML(typ="safe", pure=True).load(lock)["stages"]
-        return str(stages["acquire"]["params"]["params.yaml"]["dataset"]["name"])
-    except (FileNotFoundError, KeyError, TypeError):
-        return None
-    except YAMLError as error:
-        raise PipelineError(f"{lock} is not YAML: {error}".splitlines()[0]) from error
+    dataset = locked.params_of("acquire", lock).get("dataset") or {}
+    return dataset.get("name") if isinstance(dataset, dict) else None
 
 
 def _archive(folder: Path, url: str) -> str:

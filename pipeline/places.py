@@ -1,4 +1,4 @@
-"""Where a group of images goes: by share, by number, or by fold. Pure, and of any order of input.
+"""Where a group of images goes: by share, by number, or by fold. Pure, in any order of input.
 
 Chance is a salted hash of a group's key (`deal.position`), so it does not depend on what else
 there is.
@@ -13,42 +13,46 @@ from pipeline.grouping import Group
 from pipeline.params import Split
 
 SPLITS = ("train", "val", "test")
-FIRST = ("test", "val")  # whose share is dealt before train gets the rest
+DEALT = ("val", "test")  # whose shares are dealt; train gets the rest
+ATTEMPTS = 20  # at exact numbers, each starting with another group
 
 
-def leader(group: Group, seed: int) -> str:
+def leader(keys: Sequence[str], seed: int) -> str:
     """The key that speaks for its group: by chance, so that large groups test no more often."""
-    return min(group.keys, key=lambda key: position(f"leader {key}", seed))
+    return min(keys, key=lambda key: position(f"leader {key}", seed))
 
 
 def by_share(group: Group, names: Sequence[str], chosen: Split, before: Mapping[int, str]) -> str:
     """The split of one group, where `names` are those that get shares and train the rest.
 
-    Where its keys have different places of their own, it stays where (most of) it was before, and
+    Where its keys have different places of their own, it stays where most of it was before, and
     only else goes with its leader.
 
     Args:
-        before: The split of rows that were dealt before.
+        before: The split of rows that were dealt before, by the same shares.
     """
     own = {key: _share(position(key, chosen.seed), names, chosen) for key in group.keys}
-    led = own[leader(group, chosen.seed)]
     was = Counter(before[row] for row in group.rows if before.get(row) in own.values())
-    return max(sorted(was), key=lambda name: (was[name], name == led)) if was else led
+    most = max(was.values(), default=0)
+    foremost = [key for key in group.keys if was[own[key]] == most]
+    return own[leader(foremost, chosen.seed)]
 
 
 def _share(place: float, names: Sequence[str], chosen: Split) -> str:
-    edge = 0.0
-    for name in names:
-        edge += chosen.test if name == "test" else chosen.val
-        if place < edge:
-            return name
-    return "train"
+    # From both ends, also where one is not dealt: so neither depends on the other.
+    if place < chosen.val:
+        name = "val"
+    elif place >= 1 - chosen.test:
+        name = "test"
+    else:
+        name = "train"
+    return name if name in names else "train"
 
 
 def by_fold(group: Group, chosen: Split) -> str:
     """The split of one group: fold `chosen.fold` tests, and a share of the others validates."""
     assert chosen.folds is not None
-    key = leader(group, chosen.seed)
+    key = leader(group.keys, chosen.seed)
     if int(position(key, chosen.seed) * chosen.folds) == chosen.fold:
         return "test"
     return "val" if position(f"val {key}", chosen.seed) < chosen.val else "train"
@@ -59,36 +63,43 @@ def by_number(
 ) -> list[str | None]:
     """The split of each group, so that `names` (and train, if it has a number) are exact per class.
 
-    In the order of their leaders' places the groups fill test, then val, then train; one that is
-    too large for what a split still wants goes on to the next. None is left out.
+    In the order of their leaders' places the groups fill val, from the other end test, then train;
+    one that is too large for what a split still wants is passed over. None is left out.
 
     Raises:
         PipelineError: a split cannot have its number of a class.
     """
-    wanted = {name: getattr(chosen, name) for name in (*names, "train")}
+    keys = [leader(group.keys, chosen.seed) for group in groups]
+    left = sorted(range(len(groups)), key=lambda n: position(keys[n], chosen.seed))
+    sizes = [Counter(labels[row] for row in group.rows) for group in groups]
     dealt: list[str | None] = [None] * len(groups)
-    order = sorted(
-        range(len(groups)), key=lambda n: position(leader(groups[n], chosen.seed), chosen.seed)
-    )
-    classes = sorted({labels[row] for group in groups for row in group.rows})
-    for name, number in wanted.items():
-        if number is None:
-            dealt = [name if split is None else split for split in dealt]
-            continue
-        lacking = Counter(dict.fromkeys(classes, number))
-        for n in order:
-            size = Counter(labels[row] for row in groups[n].rows)
-            if dealt[n] is None and size <= lacking:
-                dealt[n] = name
-                lacking -= size
-        for label in classes:
-            if lacking[label]:
-                raise PipelineError(_short(label, name, number, lacking[label]))
+    for name in (*names, "train"):
+        number = getattr(chosen, name)
+        order = left[::-1] if name == "test" else left
+        taken = left if number is None else _fill(order, sizes, set(labels), name, number)
+        for n in taken:
+            dealt[n] = name
+        left = [n for n in left if dealt[n] is None]
     return dealt
 
 
-def _short(label: str, name: str, number: int, lacking: int) -> str:
-    return (
-        f"split.{name} = {number}, but of class {label!r} only {number - lacking} images are left "
-        "for it (groups that must not straddle splits are taken whole): add images or lower it"
+def _fill(
+    order: list[int], sizes: Sequence[Counter[str]], classes: set[str], name: str, number: int
+) -> list[int]:
+    """Groups that together have exactly `number` images of each class, the first that fit."""
+    lacking = Counter[str]()
+    # Groups are taken whole, so the first one may be in the way of an exact sum.
+    for start in range(min(ATTEMPTS, len(order) or 1)):
+        lacking, taken = Counter(dict.fromkeys(classes, number)), []
+        for n in order[start:] + order[:start]:
+            if sizes[n] <= lacking:
+                taken.append(n)
+                lacking -= sizes[n]
+        if not lacking:
+            return taken
+    label, short = lacking.most_common(1)[0]
+    left = sum(sizes[n][label] for n in order)
+    raise PipelineError(
+        f"split.{name} = {number}, but of class {label!r} whole groups make only {number - short} "
+        f"({left} images are left for it): add images, or lower it"
     )

@@ -1,10 +1,9 @@
 """Stage split: who trains, who validates, who tests.
 
-A group's place is a salted hash of its owner, or of its image's id, so adding images moves none
-that was there, but for those whose group a new one joins to another's. Shares hold in expectation.
+A group's place is a salted hash of its owner, or of its image's id, so by share adding images moves
+none that was there, but where a new one joins two groups. Shares hold in expectation.
 """
 
-import csv
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,16 +11,14 @@ from typing import Annotated, Any
 
 import typer
 
-from pipeline import atomic, leaks, params, places, project, shards, stage
+from pipeline import atomic, leaks, moves, params, places, shards, stage
 from pipeline.errors import PipelineError
 from pipeline.grouping import Group, groups
-from pipeline.leaks import Image, Kind, Leak
+from pipeline.leaks import Image
 from pipeline.params import Split
-from pipeline.places import FIRST, SPLITS
+from pipeline.places import DEALT, SPLITS
 
 COLUMNS = ("id", "label", "split", "group")
-MOVED = ("id", "label", "before", "now")
-NAMED = 5  # moves and leaks that are told one by one; the files have all
 
 
 def assign(
@@ -39,7 +36,7 @@ def assign(
             f"the source prescribes {' and '.join(sorted(map(str, given)))}, and split.folds deals "
             "anew: set split.prescribed=false for that, or split.folds=null"
         )
-    names = [name for name in FIRST if name not in given]
+    names = [name for name in DEALT if name not in given]
     free = [n for n, name in enumerate(said) if name in {None, "train"}]
     dealt = dict(enumerate(said))
     if chosen.exact:
@@ -49,7 +46,7 @@ def assign(
     for n in free if not chosen.exact else ():
         # An image that the source says nothing of may go anywhere; one of its train set not to a
         # split that the source has.
-        open_to = names if said[n] else FIRST
+        open_to = names if said[n] else DEALT
         dealt[n] = (
             places.by_fold(found[n], chosen) if chosen.folds
             else places.by_share(found[n], open_to, chosen, before)
@@ -66,24 +63,6 @@ def _prescribed(group: Group, images: Sequence[Image]) -> str | None:
     """What the source says of a group: of several splits the one whose copy stays."""
     own = {images[row].split for row in group.rows} - {None}
     return min(own, key=lambda name: leaks.RANK[str(name)]) if own else None
-
-
-def find_leaks(
-    found: Sequence[Group], images: Sequence[Image], verdicts: Sequence[Mapping[str, str]]
-) -> list[Leak]:
-    """What stands in several of the splits that the source prescribes.
-
-    Args:
-        verdicts: The rows of verdicts.csv, where copies of the same bytes are rejected.
-    """
-    by_id = {image.id: image for image in images}
-    copies = [
-        Leak(Image(row["id"], row["name"], row["label"], row["split"], None), Kind.DUPLICATE, stays)
-        for row in verdicts
-        if row["reason"] == "duplicate" and row["split"]
-        and (stays := by_id.get(row["id"])) and stays.split not in {None, row["split"]}
-    ]  # fmt: skip
-    return copies + [leak for group in found for leak in leaks.of_group(group, images)]
 
 
 def check(labels: Sequence[str], splits: Sequence[str | None]) -> None:
@@ -104,53 +83,9 @@ def check(labels: Sequence[str], splits: Sequence[str | None]) -> None:
                 total = sum(counts[label, other] for other in SPLITS)
                 raise PipelineError(
                     f"class {label!r} has no image in {name} (of {total} in all): add images, "
-                    "change split.val and split.test, or try another split.seed"
+                    "change split.val and split.test, try another split.seed, or, where the "
+                    "source prescribes splits, set split.prescribed=false"
                 )
-
-
-def gate(found: Sequence[Leak], chosen: Split, leaks_csv: Path) -> None:
-    """Write down and tell what leaks.
-
-    Raises:
-        PipelineError: something does, and `split.leaks` is fail.
-    """
-    atomic.write_csv(leaks_csv, leaks.COLUMNS, [leak.line() for leak in found])
-    if not found:
-        return
-    said = f"{len(found)} images are in one of the source's splits and in a later one too"
-    if chosen.leaks == "fail":
-        raise PipelineError(
-            f"{said} ({leaks_csv}): mend the source, or leave them out with split.leaks=drop"
-        )
-    print(f"split: {said}; left out, see {leaks_csv}:")
-    for leak in found[:NAMED]:
-        print(f"  {leak.image.name} ({leak.kind.value} of {leak.stays.name})")
-
-
-def read_before(split_csv: Path) -> dict[str, str]:
-    """The split of each id in the last run, which DVC keeps in place for this (persist)."""
-    try:
-        rows = atomic.read_csv(split_csv)
-        return {row["id"]: row["split"] for row in rows if row["split"] in SPLITS}
-    except (FileNotFoundError, KeyError, UnicodeDecodeError, csv.Error):
-        return {}
-
-
-def report_moves(
-    before: Mapping[str, str], images: Sequence[Image], splits: Sequence[str | None]
-) -> None:
-    """Tell which images are in another split than in the last run; the full list is in .cache."""
-    moved = [
-        (image.id, image.label, before[image.id], split or "left out")
-        for image, split in zip(images, splits, strict=True)
-        if before.get(image.id, split) != split
-    ]
-    path = project.cache() / "split" / "moves.csv"
-    atomic.write_csv(path, MOVED, moved)
-    if moved:
-        ways = Counter(f"{was} to {now}" for *_, was, now in moved)
-        told = ", ".join(f"{count} {way}" for way, count in sorted(ways.items()))
-        print(f"split: {len(moved)} images moved since the last run ({told}); see {path}")
 
 
 def read_images(clean: Path) -> tuple[list[Image], list[Group]]:
@@ -168,7 +103,7 @@ def lines(
     rows = []
     for group in found:
         alone = group.keys == [images[group.rows[0]].id]
-        name = "" if alone else places.leader(group, seed)
+        name = "" if alone else places.leader(group.keys, seed)
         rows += [(images[row].id, images[row].label, splits[row], name) for row in group.rows]
     return sorted(row for row in rows if row[2])
 
@@ -186,12 +121,14 @@ def main(
     chosen = params.load().split
     images, found = read_images(clean)
     verdicts = atomic.read_csv(verdicts_csv)
-    gate(find_leaks(found, images, verdicts) if chosen.prescribed else [], chosen, leaks_csv)
-    before = read_before(split_csv)
-    rows = {row: before[image.id] for row, image in enumerate(images) if image.id in before}
+    leaking = leaks.find(found, images, verdicts) if chosen.prescribed else []
+    leaks.gate(leaking, chosen, leaks_csv)
+    before = moves.read_before(split_csv)
+    held = before if moves.dealt_alike(chosen) else {}
+    rows = {row: held[image.id] for row, image in enumerate(images) if image.id in held}
     splits = assign(found, images, chosen, rows)
     check([image.label for image in images], splits)
-    report_moves(before, images, splits)
+    moves.report(before, images, splits)
     atomic.write_csv(split_csv, COLUMNS, lines(found, images, splits, chosen.seed))
     counts = Counter(splits)
     print("split: " + ", ".join(f"{counts[name]} {name}" for name in SPLITS))

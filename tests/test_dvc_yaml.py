@@ -31,6 +31,12 @@ def test_every_module_a_stage_imports_is_a_dep(stage: str) -> None:
     assert declared == closure(module_of(stage))
 
 
+def test_a_stage_that_renders_pages_depends_on_their_templates() -> None:
+    for stage in STAGES:
+        renders = "pipeline/page.py" in paths_of(stage, "deps")
+        assert ("pipeline/templates" in paths_of(stage, "deps")) == renders, stage
+
+
 @pytest.mark.parametrize("stage", STAGES)
 def test_the_params_of_a_stage_are_the_sections_it_reads(stage: str) -> None:
     source = ROOT.joinpath(*module_of(stage).split(".")).with_suffix(".py")
@@ -48,7 +54,7 @@ def test_the_params_of_a_stage_are_the_sections_it_reads(stage: str) -> None:
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_is_called_with_its_inputs_and_outputs(stage: str) -> None:
     _, _, _, *arguments = STAGES[stage]["cmd"].replace("'", "").split()
-    data = {path for path in paths_of(stage, "deps") if not path.endswith(".py")}
+    data = {path for path in paths_of(stage, "deps") if not path.startswith("pipeline/")}
     assert set(arguments) == data | paths_of(stage, "outs", "metrics")
 
 

@@ -93,6 +93,16 @@ def test_brightness_and_contrast_are_not_what_is_hashed(factor: float, offset: i
     ])  # fmt: skip
 
 
+def test_noise_is_not_what_is_hashed() -> None:
+    random = np.random.default_rng(0)
+    pictures = [grey(photograph(seed, 600, 800)) for seed in SEEDS]
+    noisy = [np.clip(p + random.normal(0, 25, p.shape), 0, 255).astype(np.uint8) for p in pictures]
+    assert mostly_near([
+        distance(perceptual_hash(picture), perceptual_hash(other))
+        for picture, other in zip(pictures, noisy, strict=True)
+    ])  # fmt: skip
+
+
 def test_different_pictures_are_far_apart() -> None:
     hashes = [judged(saved(photograph(seed), "JPEG")) for seed in range(40)]
     distances = [distance(a, b) for n, a in enumerate(hashes) for b in hashes[:n]]

@@ -12,7 +12,7 @@ from pipeline.deal import position
 from pipeline.errors import PipelineError
 from pipeline.grouping import Group
 from pipeline.params import Split
-from pipeline.places import FIRST
+from pipeline.places import DEALT
 
 EXAMPLES = settings(deadline=None, derandomize=True, max_examples=100)
 SIZES = st.lists(  # of groups: how many cats, how many dogs
@@ -34,7 +34,7 @@ SHARES = chosen()
 
 def own(key: str, settings: Split = SHARES) -> str:
     """Where a key goes alone."""
-    return places.by_share(Group([key], [0]), FIRST, settings, {})
+    return places.by_share(Group([key], [0]), DEALT, settings, {})
 
 
 def keys_in(*splits: str) -> list[str]:
@@ -46,13 +46,13 @@ def keys_in(*splits: str) -> list[str]:
         index = next(n for n, key in enumerate(candidates) if own(key) == name)
         found.append(candidates[index])
         candidates = candidates[index + 1 :]
-    assert places.leader(Group(sorted(found)), SHARES.seed) == found[-1]
+    assert places.leader(sorted(found), SHARES.seed) == found[-1]
     return found
 
 
 def test_the_leader_is_one_of_the_group_by_chance() -> None:
     groups = [Group([f"a{number}", f"b{number}"]) for number in range(4000)]
-    first = fmean(places.leader(group, 1) == group.keys[0] for group in groups)
+    first = fmean(places.leader(group.keys, 1) == group.keys[0] for group in groups)
     assert first == pytest.approx(0.5, abs=0.03)
 
 
@@ -60,13 +60,15 @@ def test_the_leader_is_one_of_the_group_by_chance() -> None:
 def test_the_place_of_a_leader_is_any(size: int) -> None:
     """Were the leader whose place is the lowest, large groups would all test."""
     groups = [Group([f"{number} {key}" for key in range(size)]) for number in range(4000)]
-    mean = fmean(position(places.leader(group, 1), 1) for group in groups)
+    mean = fmean(position(places.leader(group.keys, 1), 1) for group in groups)
     assert mean == pytest.approx(0.5, abs=0.02)
 
 
 def test_another_seed_has_other_leaders() -> None:
     groups = [Group([f"a{number}", f"b{number}"]) for number in range(100)]
-    assert [places.leader(one, 1) for one in groups] != [places.leader(one, 2) for one in groups]
+    assert [places.leader(one.keys, 1) for one in groups] != [
+        places.leader(one.keys, 2) for one in groups
+    ]
 
 
 def test_the_lowest_places_test_and_the_next_validate() -> None:
@@ -91,39 +93,39 @@ def test_what_is_not_dealt_goes_to_train(names: tuple[str, ...], share: float) -
 def test_a_single_goes_where_it_goes_whatever_was_before(key: str, before: str | None) -> None:
     group = Group([key], [7])
     was = {} if before is None else {7: before}
-    assert places.by_share(group, FIRST, SHARES, was) == own(key)
+    assert places.by_share(group, DEALT, SHARES, was) == own(key)
 
 
 def test_a_group_goes_with_its_leader() -> None:
     for splits in [("train", "test"), ("test", "train"), ("val", "test", "train")]:
         keys = keys_in(*splits)
         group = Group(sorted(keys), list(range(len(keys))))
-        assert places.by_share(group, FIRST, SHARES, {}) == splits[-1]
+        assert places.by_share(group, DEALT, SHARES, {}) == splits[-1]
 
 
 def test_a_group_stays_where_it_was_though_a_new_leader_would_go_elsewhere() -> None:
     keys = keys_in("train", "test")
-    assert places.by_share(Group(sorted(keys), [0, 1]), FIRST, SHARES, {0: "train"}) == "train"
+    assert places.by_share(Group(sorted(keys), [0, 1]), DEALT, SHARES, {0: "train"}) == "train"
 
 
 def test_a_group_joined_of_two_goes_where_most_of_it_was() -> None:
     group = Group(sorted(keys_in("train", "val", "test")), [0, 1, 2, 3, 4])
     before = {0: "train", 1: "val", 2: "val", 3: "test"}
-    assert places.by_share(group, FIRST, SHARES, before) == "val"
+    assert places.by_share(group, DEALT, SHARES, before) == "val"
 
 
 @pytest.mark.parametrize(("one", "leads"), [("train", "test"), ("test", "train")])
 def test_of_two_halves_that_were_apart_the_leader_s_stays(one: str, leads: str) -> None:
     keys = keys_in(one, leads)
     before = {0: one, 1: leads}
-    assert places.by_share(Group(sorted(keys), [0, 1]), FIRST, SHARES, before) == leads
+    assert places.by_share(Group(sorted(keys), [0, 1]), DEALT, SHARES, before) == leads
 
 
 def test_a_tie_is_decided_alike_in_any_order() -> None:
     keys = sorted(keys_in("val", "test", "train"))
     before = {0: "val", 1: "test"}
-    one = places.by_share(Group(keys, [0, 1, 2]), FIRST, SHARES, before)
-    assert places.by_share(Group(keys, [2, 1, 0]), FIRST, SHARES, before) == one
+    one = places.by_share(Group(keys, [0, 1, 2]), DEALT, SHARES, before)
+    assert places.by_share(Group(keys, [2, 1, 0]), DEALT, SHARES, before) == one
     assert one in {"val", "test"}
 
 
@@ -131,7 +133,7 @@ def test_a_tie_is_decided_alike_in_any_order() -> None:
 def test_a_place_before_that_is_none_of_the_group_s_own_does_not_count(nonsense: str) -> None:
     keys = keys_in("train", "test")
     group = Group(sorted(keys), [0, 1, 2])
-    assert places.by_share(group, FIRST, SHARES, dict.fromkeys(range(3), nonsense)) == "test"
+    assert places.by_share(group, DEALT, SHARES, dict.fromkeys(range(3), nonsense)) == "test"
 
 
 @EXAMPLES
@@ -140,14 +142,14 @@ def test_a_group_goes_where_one_of_its_keys_would(keys: list[str], data: st.Data
     group = Group(sorted(keys), list(range(8)))
     names = st.sampled_from(["train", "val", "test"])
     before = data.draw(st.dictionaries(st.integers(0, 7), names))
-    assert places.by_share(group, FIRST, SHARES, before) in {own(key) for key in keys}
+    assert places.by_share(group, DEALT, SHARES, before) in {own(key) for key in keys}
 
 
 @pytest.mark.parametrize("size", [1, 2, 10])
 def test_shares_hold_for_groups_of_any_size(size: int) -> None:
     count = 10_000
     groups = [Group([f"{number} {key}" for key in range(size)], [0]) for number in range(count)]
-    dealt = Counter(places.by_share(group, FIRST, SHARES, {}) for group in groups)
+    dealt = Counter(places.by_share(group, DEALT, SHARES, {}) for group in groups)
     assert dealt["test"] / count == pytest.approx(0.3, abs=0.02)
     assert dealt["val"] / count == pytest.approx(0.2, abs=0.02)
 
@@ -189,7 +191,7 @@ def counts(groups: list[Group], labels: list[str], dealt: list[str | None]) -> C
 
 
 @settings(EXAMPLES, max_examples=300)
-@given(SIZES, NUMBERS, NUMBERS, st.none() | NUMBERS, st.sampled_from([FIRST, ("val",), ()]))
+@given(SIZES, NUMBERS, NUMBERS, st.none() | NUMBERS, st.sampled_from([DEALT, ("val",), ()]))
 def test_numbers_are_exact_for_each_class_or_the_class_that_lacks_is_named(
     sizes: list[tuple[int, int]], val: int, test: int, train: int | None, names: tuple[str, ...]
 ) -> None:
@@ -224,10 +226,10 @@ def test_singles_are_refused_only_when_they_are_too_few(
     settings = chosen(val=val, test=test, train=train)
     enough = min(number for number in (cats, dogs) if number) >= val + test + (train or 0)
     if enough:
-        places.by_number(groups, labels, FIRST, settings)
+        places.by_number(groups, labels, DEALT, settings)
     else:
         with pytest.raises(PipelineError):
-            places.by_number(groups, labels, FIRST, settings)
+            places.by_number(groups, labels, DEALT, settings)
 
 
 @EXAMPLES
@@ -240,7 +242,7 @@ def test_numbers_are_dealt_alike_in_any_order(
 
     def told(ordered: list[Group]) -> object:
         try:
-            dealt = places.by_number(ordered, labels, FIRST, chosen(val=val, test=test))
+            dealt = places.by_number(ordered, labels, DEALT, chosen(val=val, test=test))
         except PipelineError as error:
             return str(error)
         return {group.keys[0]: name for group, name in zip(ordered, dealt, strict=True)}
@@ -250,15 +252,15 @@ def test_numbers_are_dealt_alike_in_any_order(
 
 def test_a_group_too_large_for_one_split_goes_on_to_the_next() -> None:
     groups, labels = build([(4, 4)] + [(1, 0), (0, 1)] * 2)
-    dealt = places.by_number(groups, labels, FIRST, chosen(val=1, test=1))
+    dealt = places.by_number(groups, labels, DEALT, chosen(val=1, test=1))
     assert dealt[0] == "train"
-    dealt = places.by_number(groups, labels, FIRST, chosen(val=4, test=1))
+    dealt = places.by_number(groups, labels, DEALT, chosen(val=4, test=1))
     assert dealt[0] == "val"
 
 
 def test_what_the_numbers_do_not_want_is_left_out() -> None:
     groups, labels = build([(1, 0), (0, 1)] * 10)
-    dealt = places.by_number(groups, labels, FIRST, chosen(val=1, test=2, train=3))
+    dealt = places.by_number(groups, labels, DEALT, chosen(val=1, test=2, train=3))
     assert counts(groups, labels, dealt) == {
         (name, label): number
         for label in ("cat", "dog")
@@ -280,7 +282,7 @@ def test_the_split_and_class_that_lack_are_named_and_what_to_do(
 ) -> None:
     groups, labels = build([(1, 0)] * 10 + [(0, 1)] * 3)
     with pytest.raises(PipelineError) as caught:
-        places.by_number(groups, labels, FIRST, chosen(**numbers))
+        places.by_number(groups, labels, DEALT, chosen(**numbers))
     assert str(caught.value).startswith(said)
     assert str(caught.value).endswith("taken whole): add images or lower it")
 
@@ -288,5 +290,5 @@ def test_the_split_and_class_that_lack_are_named_and_what_to_do(
 @pytest.mark.parametrize("seed", range(3))
 def test_which_images_have_a_number_s_places_is_chance(seed: int) -> None:
     groups, labels = build([(1, 0)] * 200)
-    dealt = places.by_number(groups, labels, FIRST, chosen(seed=seed, val=50, test=50))
+    dealt = places.by_number(groups, labels, DEALT, chosen(seed=seed, val=50, test=50))
     assert 10 < dealt[:100].count("test") < 40

@@ -1,17 +1,25 @@
 """README's claims, on real photographs: PIPELINE_TEST_PHOTOS names a folder with the archives."""
 
+import csv
+import io
+import json
 import os
 import shutil
+import subprocess
+import sys
 import zipfile
 from collections import Counter
 from pathlib import Path
 
 import pytest
 from imports import ROOT
+from oddities import EXPECTED
 from project import Project
 
-from pipeline import shards
+from pipeline import atomic, images, params, shards, split
+from pipeline import filter as filtering
 from pipeline.acquire import __main__ as acquire
+from pipeline.acquire.raw import RawImage
 
 PHOTOS = Path(os.environ.get("PIPELINE_TEST_PHOTOS", ""))
 
@@ -57,3 +65,113 @@ def test_an_archive_gives_every_file_of_its_class_folders(
     listed = Counter(Path(path).parent.name for path in files)
     assert labels == {label: listed[label] for label in labels}
     assert len(files) - labels.total() == outside
+
+
+def judged(world: Path, name: str, file: str) -> dict[str, dict[str, str]]:
+    """The verdicts on a real archive, by file name without the folders above the class."""
+    source = archive(file)
+    shutil.copy(ROOT / "params.yaml", world)
+    acquire.main(ROOT / "datasets" / name, str(source), Path("raw"), Path("skipped.csv"))
+    filtering.main(ROOT / "datasets" / name, Path("raw"), Path("clean"), Path("verdicts.csv"))
+    rows = atomic.read_csv(Path("verdicts.csv"))
+    return {"/".join(Path(row["name"]).parts[-2:]): row for row in rows}
+
+
+def rejected(verdicts: dict[str, dict[str, str]]) -> dict[str, str]:
+    return {name: row["reason"] for name, row in verdicts.items() if row["reason"]}
+
+
+def test_what_is_planted_in_petimages_is_rejected_and_no_clean_photograph(world: Path) -> None:
+    verdicts = judged(world, "cats_dogs", "petimages_sample.zip")
+    fuzzed = {f"{label}/{number}.jpg": "damaged" for label, number in (
+        ("Dog", 12000), ("Cat", 12001), ("Dog", 12002), ("Cat", 12003), ("Dog", 12004),
+        ("Cat", 12005))}  # fmt: skip
+    planted = {
+        "Cat/666.jpg": "empty", "Dog/11702.jpg": "empty", "Cat/10404.jpg": "damaged",
+        "Dog/Thumbs.db": "not_an_image",
+    }  # fmt: skip
+    # Not planted, and no clean photographs either: an all-white one, and two that stand twice.
+    found = {"Cat/835.jpg": "blank", "Dog/74.jpg": "duplicate", "Dog/980.jpg": "duplicate"}
+    assert rejected(verdicts) == fuzzed | planted | found
+    assert verdicts["Dog/11233.jpg"]["warnings"] == "wrong_extension first_frame_only"
+    assert len(verdicts) == 3010
+
+
+def test_cars_and_bikes_are_all_in_but_for_copies(world: Path) -> None:
+    source = archive("car_bike_sample.zip")
+    verdicts = judged(world, "cars_bicycles", "car_bike_sample.zip")
+    assert set(rejected(verdicts).values()) == {"duplicate"}
+    with zipfile.ZipFile(source) as opened:
+        files = {"/".join(Path(n).parts[-2:]): opened.read(n) for n in opened.namelist()}
+    copies = len(verdicts) - len({files[name] for name in verdicts})
+    assert len(rejected(verdicts)) == copies == 2
+    for name, data in files.items():
+        if name in verdicts:
+            png, jpeg = data[:4] == b"\x89PNG", data[:2] == b"\xff\xd8"
+            named = Path(name).suffix.lower()
+            right = {True: {".png"}}.get(png, {".jpg", ".jpeg"} if jpeg else {".webp"})
+            assert ("wrong_extension" in verdicts[name]["warnings"]) == (named not in right), name
+    clear = {row["id"] for row in verdicts.values() if "transparency" in row["warnings"]}
+    assert clear
+    for path in shards.paths(Path("clean")):
+        for row in shards.read(path).select(["id", "bytes"]).to_pylist():
+            if row["id"] in clear:
+                assert images.decode(row["bytes"]).shape[2] == 3
+
+
+def test_both_leaks_of_the_flowers_are_found_and_left_out(world: Path) -> None:
+    judged(world, "flowers", "flowers_224.zip")
+    split.main(Path("clean"), Path("verdicts.csv"), Path("split.csv"), Path("leaks.csv"))
+    leaks = atomic.read_csv(Path("leaks.csv"))
+    assert [(row["split"], row["stays_split"], row["kind"]) for row in leaks] == [
+        ("train", "test", "duplicate"),
+        ("train", "test", "duplicate"),
+    ]
+    dealt = {row["id"]: row["split"] for row in atomic.read_csv(Path("split.csv"))}
+    assert {dealt[row["stays_id"]] for row in leaks} == {"test"}
+
+
+JUDGE = """
+import json, resource, sys
+from pathlib import Path
+from pipeline import atomic, filter as filtering, params
+limits = params.load(Path("params.yaml")).filter
+found = filtering.verdicts(Path("raw"), {}, limits)
+rows = [(row["name"], row["reason"], row["warnings"]) for row in found]
+whose = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+print(json.dumps([rows, max(resource.getrusage(who).ru_maxrss for who in whose) / 1024]))
+"""
+
+
+def test_each_oddity_has_the_expected_verdict_in_little_memory(world: Path) -> None:
+    with zipfile.ZipFile(archive("oddities.zip")) as opened:
+        (manifest,) = (name for name in opened.namelist() if name.endswith("MANIFEST.csv"))
+        top = Path(manifest).parent
+        listed = csv.DictReader(io.StringIO(opened.read(manifest).decode()))
+        names = [row["file"] for row in listed]
+        files = [RawImage(name, "odd", opened.read(str(top / name))) for name in names]
+    assert set(names) == set(EXPECTED)
+    shutil.copy(ROOT / "params.yaml", world)
+    shards.write(world / "raw", shards.RAW, [file.row() for file in files])
+    done = subprocess.run(
+        [sys.executable, "-c", JUDGE], cwd=world, check=True, capture_output=True, text=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    rows, mebibytes = json.loads(done.stdout)
+    found = {name: (reason, tuple(warnings)) for name, reason, warnings in rows}
+    assert found == {name: (one.reason, one.warnings) for name, one in EXPECTED.items()}
+    assert mebibytes < 1500
+    assert "TIFF" not in done.stderr
+
+
+def test_what_the_strict_pass_keeps_decodes_with_opencv_too(world: Path) -> None:
+    limits = params.load(ROOT / "params.yaml").filter
+    with zipfile.ZipFile(archive("hymenoptera_data.zip")) as opened:
+        photographs = [opened.read(n) for n in opened.namelist() if n.endswith(".jpg")]
+    as_is = 0
+    for data in photographs:
+        judgement = images.judge(data, limits)
+        if judgement.reason is None and judgement.stored is None:
+            as_is += 1
+            assert images.decode(data).shape[:2] == (judgement.height, judgement.width)
+    assert as_is > 250

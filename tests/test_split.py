@@ -388,7 +388,7 @@ def leaks_of(
     album: Sequence[Photo], verdicts: Sequence[Mapping[str, str]] = ()
 ) -> list[leaks.Leak]:
     images, found = read(album)
-    return split.find_leaks(found, images, verdicts)
+    return leaks.find(found, images, verdicts)
 
 
 @EXAMPLES
@@ -789,4 +789,4 @@ def test_the_leader_names_a_group_of_several_owners(stage: Stage) -> None:
     album = [*singles(100), Photo("x", "cat", "ann", "p"), Photo("y", "cat", "bob", "p")]
     rows = {row["id"]: row for row in stage.run(album)}
     (group,) = [one for one in read(album)[1] if one.keys == ["ann", "bob"]]
-    assert rows["x"]["group"] == rows["y"]["group"] == places.leader(group, CHOSEN.seed)
+    assert rows["x"]["group"] == rows["y"]["group"] == places.leader(group.keys, CHOSEN.seed)
