@@ -4,6 +4,8 @@ The idea of confident learning (Northcutt et al., 2021): a class is what an imag
 its out-of-fold probability reaches what images of that class have on average.
 """
 
+import csv
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +17,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from pipeline import atomic, batches, page, shards, thumbnails
+from pipeline import atomic, batches, page, rejects, shards, thumbnails
 from pipeline.errors import PipelineError
 from pipeline.page import Shown, data_uri
 from pipeline.progress import bar
@@ -127,13 +129,22 @@ def _names(clean: Path) -> dict[str, str]:
     return dict(zip(*(column.to_pylist() for column in table.columns), strict=True))
 
 
+def _reject_lines(found: Sequence[Suspect]) -> str:
+    """What would stand in reject.csv."""
+    lines = io.StringIO()
+    writer = csv.writer(lines, lineterminator="\n")
+    writer.writerow(rejects.COLUMNS)
+    writer.writerows((one.id, f"{one.label}: looks like {one.looks_like}") for one in found)
+    return lines.getvalue()
+
+
 def write_page(path: Path, found: Sequence[Suspect], clean: Path, dataset: str) -> None:
     """A gallery of `found`, with the lines that would put them into reject.csv."""
     pictures = thumbnails.of(clean, {one.id for one in found})
     shown = [
         Shown(one.id, one.name, one.label, data_uri(pictures.get(one.id)),
-              f"looks like {one.looks_like} ({one.other:.0%}, {one.own:.0%} {one.label})")
+              f"looks like {one.looks_like} ({one.other:.0%})")
         for one in found
     ]  # fmt: skip
-    facts = {"name": dataset, "suspects": shown, "found": found}
+    facts = {"name": dataset, "suspects": shown, "lines": _reject_lines(found)}
     atomic.write_text(path, page.render("suspects.html", facts))
