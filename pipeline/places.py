@@ -90,7 +90,7 @@ def _fill(
     lacking = Counter[str]()
     # Groups are taken whole, so the first one may be in the way of an exact sum.
     for start in range(min(ATTEMPTS, len(order) or 1)):
-        lacking, taken = Counter(dict.fromkeys(classes, number)), []
+        lacking, taken = Counter(dict.fromkeys(sorted(classes), number)), []
         for n in order[start:] + order[:start]:
             if sizes[n] <= lacking:
                 taken.append(n)
