@@ -33,7 +33,7 @@ from joblib import Parallel, delayed
 from PIL import Image
 
 from pipeline import filter as filtering
-from pipeline import params, shards
+from pipeline import judging, params, shards
 from pipeline.acquire.raw import RawImage
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -155,7 +155,7 @@ def added(originals: list[bytes], count: int) -> None:
                            ("one", count + hundredth + 1)):  # fmt: skip
             write_raw(raw, list(copies(originals, size)))
             before, start = _children(), time.perf_counter()
-            for _ in filtering.judge_all(raw, limits):
+            for _ in judging.judge_all(raw, limits):
                 pass
             wall = time.perf_counter() - start
             _stop_workers()

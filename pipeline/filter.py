@@ -1,81 +1,23 @@
 """Stage filter: every image is decoded once, judged, and stored upright and uniform."""
 
-import sys
+import itertools
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from functools import partial
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import typer
 
-from pipeline import (
-    atomic,
-    header,
-    images,
-    isolation,
-    memo,
-    near,
-    params,
-    phash,
-    rejects,
-    shards,
-    stage,
-)
+from pipeline import atomic, near, params, rejects, shards, stage
 from pipeline.errors import PipelineError, counted
-from pipeline.header import Reason, Warn
-from pipeline.images import Judgement
-from pipeline.isolation import Isolation
-from pipeline.mapping import map_images
+from pipeline.header import Reason, Warn, has_wrong_extension
+from pipeline.judging import judge_all
 
+VERDICT = pa.schema([*shards.CLEAN, ("reason", pa.string()), ("warnings", pa.list_(pa.string()))])
 VERDICTS = ("id", "name", "label", "split", "verdict", "reason", "warnings", "near_group")
-SCHEMA = pa.schema(
-    {
-        "id": pa.string(),
-        "reason": pa.string(),
-        "format": pa.string(),
-        "warnings": pa.list_(pa.string()),
-        "width": pa.int32(),
-        "height": pa.int32(),
-        "phash": pa.uint64(),
-        "stored": pa.binary(),
-    }
-)
-LIBRARIES = ["opencv-python-headless", "pillow", "simplejpeg", "numpy"]
 SPLIT_ORDER = {"test": 0, "val": 1, "train": 2, None: 3}  # which of several copies stays
-SECONDS = 20  # that one image may take
-MEGABYTES = 500  # that a worker may take beside what the largest allowed image needs
-BYTES_PER_PIXEL = 24  # of such an image, with transparency: in several copies
-
-
-def judge_batch(batch: pa.RecordBatch, limits: params.Filter) -> pa.RecordBatch:
-    """Judgements on a batch of raw rows, by their bytes alone."""
-    rows = []
-    for key, data in zip(batch.column("id"), batch.column("bytes"), strict=True):
-        with isolation.deadline(SECONDS):
-            judged = images.judge(data.as_py(), limits)
-        rows.append({"id": key.as_py()} | vars(judged))
-    return pa.RecordBatch.from_pylist(rows, schema=SCHEMA)
-
-
-def _killed_its_worker(key: str) -> dict[str, Any]:
-    return {"id": key} | vars(Judgement(Reason.BREAKS_DECODER))
-
-
-Judged = Iterator[tuple[pa.RecordBatch, pa.RecordBatch]]
-
-
-def judge_all(raw: Path, limits: params.Filter) -> Judged:
-    """Each raw shard with what is said of its images; remembered, so asking twice costs little."""
-    values = limits.model_dump(include={"min_side", "max_megapixels", "store_side"})
-    modules = [images, header, phash, sys.modules[judge_batch.__module__]]
-    memory = int(MEGABYTES * 1e6 + limits.max_megapixels * 1e6 * BYTES_PER_PIXEL)
-    return map_images(
-        partial(judge_batch, limits=limits), raw,
-        schema=SCHEMA, memo=memo.Memo("filter", memo.fingerprint(values, modules, LIBRARIES)),
-        title="filter", isolation=Isolation(_killed_its_worker, memory),
-    )  # fmt: skip
 
 
 def compare(
@@ -142,30 +84,47 @@ def repeated(raw: pa.Table) -> dict[int, Reason]:
 
 def verdicts(
     raw: Path, by_hand: Mapping[str, str], limits: params.Filter
-) -> Iterator[dict[str, Any]]:
-    """Judge every raw image; yield its facts with `reason` (None when kept) and `warnings`.
+) -> Iterator[pa.RecordBatch]:
+    """Judge every raw image; yield batches of `VERDICT`, in order.
 
-    The rows of kept images hold every column of a clean shard.
+    Their rows hold what a clean shard does, `reason` (null when kept) and `warnings`.
     """
-    parts = [
+    facts = [
         pa.Table.from_batches([batch.select(["id", "label", "split"])])
         .append_column("reason", results.column("reason"))
         .append_column("phash", results.column("phash"))
         for batch, results in judge_all(raw, limits)
     ]
-    reasons, near_group = compare(pa.concat_tables(parts), by_hand, limits)
-    number = 0
+    reasons, near_group = compare(pa.concat_tables(facts), by_hand, limits)
+    done = 0
     for batch, results in judge_all(raw, limits):
-        for row, result in zip(batch.to_pylist(), results.to_pylist(), strict=True):
-            noticed = result["warnings"] or []
-            if result["format"] and header.has_wrong_extension(row["name"], result["format"]):
-                noticed = [Warn.WRONG_EXTENSION.value, *noticed]
-            stored = result["stored"] if result["stored"] is not None else row["bytes"]
-            yield row | result | {
-                "reason": reasons[number], "near_group": near_group[number],
-                "warnings": noticed, "bytes": stored,
-            }  # fmt: skip
-            number += 1
+        now = slice(done, done + len(batch))
+        done += len(batch)
+        columns = {name: batch.column(name) for name in shards.FACTS} | {
+            "width": results.column("width"), "height": results.column("height"),
+            "phash": results.column("phash"),
+            "near_group": pa.array(near_group[now], pa.string()),
+            "bytes": _stored(batch, results),
+            "reason": pa.array(reasons[now], pa.string()),
+            "warnings": _warnings(batch, results),
+        }  # fmt: skip
+        yield pa.RecordBatch.from_pydict(columns, schema=VERDICT)
+
+
+def _stored(batch: pa.RecordBatch, results: pa.RecordBatch) -> pa.Array:
+    stored, original = results.column("stored"), batch.column("bytes")
+    return original if stored.null_count == len(stored) else pc.coalesce(stored, original)
+
+
+def _warnings(batch: pa.RecordBatch, results: pa.RecordBatch) -> pa.Array:
+    noticed = [
+        [*([Warn.WRONG_EXTENSION.value] if form and has_wrong_extension(name, form) else ()), *own]
+        for name, form, own in zip(
+            batch.column("name").to_pylist(), results.column("format").to_pylist(),
+            results.column("warnings").to_pylist(), strict=True,
+        )
+    ]  # fmt: skip
+    return pa.array(noticed, pa.list_(pa.string()))
 
 
 def check(reasons: Counter[str], total: int, limits: params.Filter) -> None:
@@ -185,13 +144,33 @@ def check(reasons: Counter[str], total: int, limits: params.Filter) -> None:
         raise PipelineError(f"{said}: nothing is left to train on")
 
 
-def _line(row: Mapping[str, Any]) -> tuple[str, ...]:
+def _kept(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+    """The rows of clean shards, uncopied: those that stand together, together."""
+    kept = batch.column("reason").is_null().to_pylist()
+    clean = batch.select(shards.CLEAN.names)
+    start = 0
+    for keep, together in itertools.groupby(kept):
+        length = sum(1 for _ in together)
+        if keep:
+            yield clean.slice(start, length)
+        start += length
+
+
+def reasons_of(table: Iterable[tuple[str, ...]]) -> Counter[str]:
+    """How many lines of verdicts.csv have each reason."""
+    place = VERDICTS.index("reason")
+    return Counter(line[place] for line in table if line[place])
+
+
+def _lines(batch: pa.RecordBatch) -> Iterator[tuple[str, ...]]:
     """Of verdicts.csv."""
-    reason = row["reason"] or ""
-    return (
-        row["id"], row["name"], row["label"], row["split"] or "",
-        "reject" if reason else "keep", reason, " ".join(row["warnings"]), row["near_group"] or "",
-    )  # fmt: skip
+    for row in batch.drop_columns(["bytes"]).to_pylist():
+        reason = row["reason"] or ""
+        yield (
+            row["id"], row["name"], row["label"], row["split"] or "",
+            "reject" if reason else "keep", reason, " ".join(row["warnings"]),
+            row["near_group"] or "",
+        )  # fmt: skip
 
 
 def main(
@@ -207,21 +186,18 @@ def main(
     limits = params.load().filter
     by_hand = rejects.read(folder)
     table: list[tuple[str, ...]] = []
-    reasons: Counter[str] = Counter()
 
-    def kept() -> Iterator[dict[str, Any]]:
-        for row in verdicts(raw, by_hand, limits):
-            table.append(_line(row))
-            if row["reason"]:
-                reasons[row["reason"]] += 1
-            else:
-                yield row
+    def kept() -> Iterator[pa.RecordBatch]:
+        for batch in verdicts(raw, by_hand, limits):
+            table.extend(_lines(batch))
+            yield from _kept(batch)
         # First, so that it shows what to mend where the check fails.
         atomic.write_csv(verdicts_csv, VERDICTS, table)
-        check(reasons, len(table), limits)
+        check(reasons_of(table), len(table), limits)
 
-    count = shards.write(clean, shards.CLEAN, kept())
-    print(f"filter: kept {count} of {len(table)} images; rejected: {counted(reasons)}")
+    count = shards.write_batches(clean, shards.CLEAN, kept())
+    rejected = counted(reasons_of(table))
+    print(f"filter: kept {count} of {len(table)} images; rejected: {rejected}")
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ class Kind(StrEnum):
     SAME_GROUP = "same_group"  # an owner's, or by a chain of owners and near-duplicates
 
 
-LEFT_OUT = {"duplicate": Kind.DUPLICATE, "near_duplicate": Kind.NEAR_DUPLICATE}  # by the filter
+LEFT_OUT = {"duplicate", "near_duplicate"}  # by the filter, for these reasons
 NAMED = 5  # leaks that are told one by one; the file has all
 
 
@@ -80,19 +80,24 @@ def find(
     Args:
         verdicts: The rows of verdicts.csv: of copies the filter may have left one already.
     """
-    stays_of: dict[str, Image] = {}
+    stays_of: dict[tuple[Kind, str | None], Image] = {}
     for image in images:
-        for key in (image.id, image.near):
-            if key is not None and image.split is not None:
+        for key in ((Kind.DUPLICATE, image.id), (Kind.NEAR_DUPLICATE, image.near)):
+            if key[1] is not None and image.split is not None:
                 stays_of[key] = min(
                     stays_of.get(key, image), image, key=lambda one: _rank(one.split)
                 )
-    left_out = (row for row in verdicts if row["reason"] in LEFT_OUT and row["split"])
+    left_out = [row for row in verdicts if row["reason"] in LEFT_OUT]
+    # A copy may be that of an image which was left out as a near-duplicate itself.
+    near = {row["id"]: row["near_group"] for row in left_out if row["near_group"]}
     copies = []
     for row in left_out:
-        kind = LEFT_OUT[row["reason"]]
-        stays = stays_of.get(row["id"] if kind is Kind.DUPLICATE else row["near_group"])
-        if stays and stays.split != row["split"]:
+        kind = Kind.DUPLICATE
+        stays = stays_of.get((kind, row["id"]))
+        if stays is None:
+            kind = Kind.NEAR_DUPLICATE
+            stays = stays_of.get((kind, near.get(row["id"])))
+        if stays and row["split"] and stays.split != row["split"]:
             image = Image(row["id"], row["name"], row["label"], row["split"], None)
             copies.append(Leak(image, kind, stays))
     return copies + [leak for group in found for leak in of_group(group, images)]

@@ -4,11 +4,13 @@ A shard is an Arrow IPC file (Feather V2), uncompressed, with one record batch, 
 maps it into memory. Its bytes are a pure function of its rows.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipeline import atomic
 from pipeline.errors import PipelineError
@@ -16,7 +18,7 @@ from pipeline.errors import PipelineError
 ROWS = 1000
 BYTES = 64 * 2**20
 
-_FACTS = [
+_SHARED = [
     pa.field("id", pa.string(), nullable=False),  # sha256 of the source's bytes, hex
     pa.field("label", pa.string(), nullable=False),
     pa.field("name", pa.string(), nullable=False),  # as the source called it
@@ -25,11 +27,12 @@ _FACTS = [
     pa.field("owner", pa.string()),
     pa.field("licence", pa.string()),
 ]
+FACTS = [field.name for field in _SHARED]  # what raw and clean shards both say of an image
 _BYTES = pa.field("bytes", pa.binary(), nullable=False)
 
 RAW = pa.schema(
     [
-        *_FACTS,
+        *_SHARED,
         pa.field("title", pa.string()),  # by the owner; the attribution of most licences wants it
         pa.field("url", pa.string()),
         pa.field("page_url", pa.string()),
@@ -38,7 +41,7 @@ RAW = pa.schema(
 )
 CLEAN = pa.schema(
     [
-        *_FACTS,
+        *_SHARED,
         pa.field("width", pa.int32(), nullable=False),  # pixels, of the stored image
         pa.field("height", pa.int32(), nullable=False),
         pa.field("phash", pa.uint64(), nullable=False),
@@ -54,27 +57,81 @@ def write(directory: Path, schema: pa.Schema, rows: Iterable[Mapping[str, Any]])
     Which shard a row falls into depends on the rows before it alone. Columns a row does not
     give are null.
     """
-    written = 0
+    return write_batches(directory, schema, _batches(schema, rows))
+
+
+def write_batches(directory: Path, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> int:
+    """As `write`, of rows that are in Arrow already, in batches of any size."""
+    written, joiner = 0, _Joiner()
     with atomic.replacing(directory) as staged:
         staged.mkdir()
-        for number, batch in enumerate(_batches(schema, rows)):
-            write_batch(staged / f"{number:05d}.arrow", batch)
-            written += batch.num_rows
+        for number, parts in enumerate(_divided(batches)):
+            facts = [part.drop_columns(["bytes"]) for part in parts]
+            whole = pa.Table.from_batches(facts).combine_chunks().to_batches()[0]
+            joined = joiner.join([part.column("bytes") for part in parts])
+            columns = [*whole.columns, joined]  # the bytes are last in every schema
+            write_batch(
+                staged / f"{number:05d}.arrow", pa.RecordBatch.from_arrays(columns, schema=schema)
+            )
+            written += whole.num_rows
     return written
+
+
+class _Joiner:
+    """Joins arrays of binary values in memory that it keeps: most of the cost is fresh memory."""
+
+    def __init__(self) -> None:
+        self._memory = np.empty(BYTES, np.uint8)
+
+    def join(self, arrays: Sequence[pa.Array]) -> pa.Array:
+        """All values as one array, valid until the next call."""
+        lengths = [pc.binary_length(array).to_numpy() for array in arrays]
+        offsets = np.concatenate([[0], *lengths]).cumsum().astype(np.int32)
+        if len(self._memory) < offsets[-1]:  # one image of more than a shard should have
+            self._memory = np.empty(offsets[-1], np.uint8)
+        start = 0
+        for array, each in zip(arrays, lengths, strict=True):
+            _, ends, data = array.buffers()
+            first, size = np.frombuffer(ends, np.int32)[array.offset], int(each.sum())
+            if size:
+                source = np.frombuffer(data, np.uint8)
+                self._memory[start : start + size] = source[first : first + size]
+            start += size
+        buffers = [None, pa.py_buffer(offsets), pa.py_buffer(self._memory)]
+        return pa.Array.from_buffers(pa.binary(), len(offsets) - 1, buffers)
 
 
 def _batches(schema: pa.Schema, rows: Iterable[Mapping[str, Any]]) -> Iterator[pa.RecordBatch]:
     pending: list[Mapping[str, Any]] = []
     size = 0
     for row in rows:
-        length = len(row["bytes"])
-        if pending and (len(pending) == ROWS or size + length > BYTES):
+        pending.append(row)
+        size += len(row["bytes"])
+        if len(pending) == ROWS or size > BYTES:
             yield pa.RecordBatch.from_pylist(pending, schema=schema)
             pending, size = [], 0
-        pending.append(row)
-        size += length
     if pending:
         yield pa.RecordBatch.from_pylist(pending, schema=schema)
+
+
+def _divided(batches: Iterable[pa.RecordBatch]) -> Iterator[list[pa.RecordBatch]]:
+    """The batches, cut and gathered into shards."""
+    pending: list[pa.RecordBatch] = []
+    count = size = 0
+    for batch in batches:
+        start = 0
+        for row, length in enumerate(pc.binary_length(batch.column("bytes")).to_pylist()):
+            if count and (count == ROWS or size + length > BYTES):
+                yield [*pending, batch.slice(start, row - start)]
+                pending, count, size, start = [], 0, 0, row
+            count += 1
+            size += length
+        pending.append(batch.slice(start))
+        if count == ROWS:  # rather than to hold it until the next batch is there
+            yield pending
+            pending, count, size = [], 0, 0
+    if count:
+        yield pending
 
 
 def write_batch(path: Path, batch: pa.RecordBatch) -> None:

@@ -1,0 +1,60 @@
+"""Judging every image by its bytes alone, in workers that may die of it."""
+
+import sys
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from pipeline import header, images, isolation, memo, params, phash
+from pipeline.header import Reason
+from pipeline.images import Judgement
+from pipeline.isolation import Isolation
+from pipeline.mapping import map_images
+
+SCHEMA = pa.schema(
+    {
+        "id": pa.string(),
+        "reason": pa.string(),
+        "format": pa.string(),
+        "warnings": pa.list_(pa.string()),
+        "width": pa.int32(),
+        "height": pa.int32(),
+        "phash": pa.uint64(),
+        "stored": pa.binary(),
+    }
+)
+LIBRARIES = ["opencv-python-headless", "pillow", "simplejpeg", "numpy"]
+SECONDS = 20  # that one image may take
+MEGABYTES = 500  # that a worker may take beside what the largest allowed image needs
+BYTES_PER_PIXEL = 24  # of such an image, with transparency: in several copies
+
+Judged = Iterator[tuple[pa.RecordBatch, pa.RecordBatch]]
+
+
+def judge_batch(batch: pa.RecordBatch, limits: params.Filter) -> pa.RecordBatch:
+    """Judgements on a batch of raw rows, by their bytes alone."""
+    rows = []
+    for key, data in zip(batch.column("id"), batch.column("bytes"), strict=True):
+        with isolation.deadline(SECONDS):
+            judged = images.judge(data.as_py(), limits)
+        rows.append({"id": key.as_py()} | vars(judged))
+    return pa.RecordBatch.from_pylist(rows, schema=SCHEMA)
+
+
+def _killed_its_worker(key: str) -> dict[str, Any]:
+    return {"id": key} | vars(Judgement(Reason.BREAKS_DECODER))
+
+
+def judge_all(raw: Path, limits: params.Filter) -> Judged:
+    """Each raw shard with what is said of its images; remembered, so asking twice costs little."""
+    values = limits.model_dump(include={"min_side", "max_megapixels", "store_side"})
+    modules = [images, header, phash, sys.modules[judge_batch.__module__]]
+    memory = int(MEGABYTES * 1e6 + limits.max_megapixels * 1e6 * BYTES_PER_PIXEL)
+    return map_images(
+        partial(judge_batch, limits=limits), raw,
+        schema=SCHEMA, memo=memo.Memo("filter", memo.fingerprint(values, modules, LIBRARIES)),
+        title="filter", isolation=Isolation(_killed_its_worker, memory),
+    )  # fmt: skip
