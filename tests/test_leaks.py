@@ -1,12 +1,16 @@
+from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline import leaks
+from pipeline import atomic, leaks
+from pipeline.errors import PipelineError
 from pipeline.grouping import Group
 from pipeline.leaks import Image, Kind, Leak
+from pipeline.params import Split
 
 EXAMPLES = settings(deadline=None, derandomize=True, max_examples=100)
 MEMBERS = st.lists(
@@ -114,3 +118,128 @@ def test_a_leak_is_a_line_of_the_table() -> None:
         "stays_id": "b", "stays_name": "cat/b.png", "stays_split": "test",
     }  # fmt: skip
     assert {type(value) for value in leak.line()} == {str}
+
+
+def verdict(
+    key: str, said: str, reason: str = "duplicate", name: str = "copy.png", near: str = ""
+) -> dict[str, str]:
+    """Of a row of verdicts.csv what counts."""
+    return {"id": key, "name": name, "label": "cat", "split": said, "reason": reason,
+            "near_group": near}  # fmt: skip
+
+
+def find(images: list[Image], *verdicts: dict[str, str]) -> list[Leak]:
+    """Where each image is a group of its own."""
+    return leaks.find([Group([one.id], [n]) for n, one in enumerate(images)], images, verdicts)
+
+
+def test_the_same_bytes_in_two_splits_leak() -> None:
+    stays = image("a", "test")
+    (leak,) = find([image("b", "test"), stays], verdict("a", "train"))
+    assert leak == Leak(Image("a", "copy.png", "cat", "train", None), Kind.DUPLICATE, stays)
+
+
+def test_a_copy_that_the_filter_left_out_for_its_likeness_leaks() -> None:
+    stays = image("b", "val", "a")
+    (leak,) = find([stays, image("c", "val")], verdict("a", "train", "near_duplicate", near="a"))
+    assert leak == Leak(Image("a", "copy.png", "cat", "train", None), Kind.NEAR_DUPLICATE, stays)
+
+
+def test_of_several_that_are_like_it_the_one_in_the_last_split_is_told() -> None:
+    """With keep_one, one stays of each label."""
+    album = [image("a", "train", "x"), image("b", "test", "x"), image("c", "val", "x")]
+    rejected = verdict("d", "train", "near_duplicate", near="x")
+    for images in (album, album[::-1]):
+        (leak,) = find(images, rejected)
+        assert leak.stays == album[1]
+
+
+@pytest.mark.parametrize(
+    "rejected",
+    [
+        verdict("a", "test"),  # a copy in the same split
+        verdict("a", ""),  # the source says nothing of the copy
+        verdict("b", "train"),  # no copy of it was kept
+        verdict("c", "train"),  # the source says nothing of the one that was kept
+        verdict("a", "train", "conflicting_labels"),
+        verdict("a", "train", "by_hand", near="x"),
+        verdict("a", "test", ""),  # itself
+        verdict("d", "test", "near_duplicate", near="x"),
+        verdict("d", "", "near_duplicate", near="x"),
+        verdict("d", "train", "near_duplicate", near="y"),
+        verdict("d", "train", "near_duplicate", near="z"),
+    ],
+)
+def test_other_verdicts_are_no_leaks(rejected: dict[str, str]) -> None:
+    assert find([image("a", "test", "x"), image("c", None, "z")], rejected) == []
+
+
+def test_every_copy_of_the_same_bytes_is_told() -> None:
+    copies = [verdict("a", "train", name="1.png"), verdict("a", "val", name="2.png")]
+    found = find([image("a", "test")], *copies)
+    assert [leak.image.name for leak in found] == ["1.png", "2.png"]
+
+
+def test_what_the_filter_left_out_comes_before_what_groups_share() -> None:
+    images = [image("a", "train"), image("b", "test"), image("c", "test")]
+    groups = [Group(["ann"], [0, 1]), Group(["c"], [2])]
+    found = leaks.find(groups, images, [verdict("c", "val")])
+    assert [(leak.image.id, leak.kind) for leak in found] == [
+        ("c", Kind.DUPLICATE),
+        ("a", Kind.SAME_GROUP),
+    ]
+
+
+def chosen(**changes: Any) -> Split:
+    values = {
+        "seed": 1, "val": 0.2, "test": 0.3, "train": None, "prescribed": True, "folds": None,
+        "fold": 0, "leaks": "drop",
+    }  # fmt: skip
+    return Split.model_validate(values | changes)
+
+
+def leaking(count: int) -> list[Leak]:
+    return [
+        Leak(image(f"a{number}", "train"), Kind.SAME_GROUP, image(f"b{number}", "test"))
+        for number in range(count)
+    ]
+
+
+@pytest.mark.parametrize("count", [1, leaks.NAMED, leaks.NAMED + 1])
+def test_the_gate_tells_the_first_and_writes_all(
+    count: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found, path = leaking(count), tmp_path / "data" / "leaks.csv"
+    leaks.gate(found, chosen(), path)
+    first, *named = capsys.readouterr().out.splitlines()
+    assert first == (
+        f"split: {count} of the source's images stand in a later one of its splits too; left out, "
+        f"see {path}:"
+    )
+    assert named == [
+        f"  cat/a{number}.png (same_group of cat/b{number}.png)"
+        for number in range(min(count, leaks.NAMED))
+    ]
+    assert [tuple(row.values()) for row in atomic.read_csv(path)] == [leak.line() for leak in found]
+
+
+def test_the_strict_gate_refuses_and_writes_all(tmp_path: Path) -> None:
+    path = tmp_path / "leaks.csv"
+    with pytest.raises(PipelineError) as caught:
+        leaks.gate(leaking(7), chosen(leaks="fail"), path)
+    assert str(caught.value) == (
+        "7 of the source's images stand in a later one of its splits too "
+        f"({path}): mend the source, or leave them out with split.leaks=drop"
+    )
+    assert len(atomic.read_csv(path)) == 7
+
+
+@pytest.mark.parametrize("way", ["drop", "fail"])
+def test_nothing_that_leaks_passes_in_silence_and_leaves_an_empty_table(
+    way: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "leaks.csv"
+    path.write_text("of the last run")
+    leaks.gate([], chosen(leaks=way), path)
+    assert capsys.readouterr().out == ""
+    assert path.read_text() == ",".join(leaks.COLUMNS) + "\n"

@@ -162,9 +162,15 @@ def test_images_of_another_data_set_are_refused(world: Path) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    [None, "", "schema: '2.0'\n", "stages: {}\n", "stages:\n  acquire:\n    cmd: x\n", "- 1\n"],
-    ids=["missing", "empty", "no stages", "no acquire", "no params", "list"],
-)
+    [
+        None, "", "schema: '2.0'\n", "stages: {}\n", "stages:\n  acquire:\n    cmd: x\n", "- 1\n",
+        *(f"stages: {{acquire: {{params: {{params.yaml: {value}}}}}}}\n" for value in (
+            "3", "{acquire: {}}", "{dataset: }", "{dataset: mine}", "{dataset: {}}"
+        )),
+    ],
+    ids=["missing", "empty", "no stages", "no acquire", "no params", "list", "a number",
+         "no section", "nothing", "a text", "no name"],
+)  # fmt: skip
 def test_a_lock_that_knows_of_no_data_set_is_told(world: Path, text: str | None) -> None:
     described(world)
     raw(world, {})
@@ -180,7 +186,7 @@ def test_a_lock_that_is_no_yaml_is_told(world: Path) -> None:
     described(world)
     raw(world, {})
     (world / "dvc.lock").write_text("<<<<<<< HEAD\nstages: [\n")
-    assert "dvc.lock" in refusal(world, world / "dvc.lock")
+    assert refusal(world, world / "dvc.lock").startswith(f"{world / 'dvc.lock'} is not YAML: ")
 
 
 def test_an_archive_is_pinned_by_its_digest(world: Path) -> None:

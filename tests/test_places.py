@@ -1,3 +1,4 @@
+import re
 from collections import Counter
 from random import Random
 from statistics import fmean
@@ -19,6 +20,7 @@ SIZES = st.lists(  # of groups: how many cats, how many dogs
     st.tuples(st.integers(0, 4), st.integers(0, 4)).filter(any), min_size=1, max_size=12
 )
 NUMBERS = st.integers(1, 4)
+SEEDS = st.integers(0, 99)
 
 
 def chosen(**changes: Any) -> Split:
@@ -71,11 +73,50 @@ def test_another_seed_has_other_leaders() -> None:
     ]
 
 
-def test_the_lowest_places_test_and_the_next_validate() -> None:
+def test_low_places_validate_and_high_ones_test() -> None:
     for number in range(1000):
         place = position(str(number), SHARES.seed)
-        expected = "test" if place < 0.3 else "val" if place < 0.5 else "train"
+        expected = "val" if place < 0.2 else "test" if place >= 0.7 else "train"
         assert own(str(number)) == expected
+
+
+@pytest.mark.parametrize(
+    ("place", "expected"),
+    [(0.0, "val"), (0.2499, "val"), (0.25, "train"), (0.4999, "train"), (0.5, "test"),
+     (1 - 2**-53, "test")],
+)  # fmt: skip
+def test_a_place_on_the_border_is_the_upper_split_s(
+    place: float, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(places, "position", lambda *_: place)
+    assert own("any", chosen(val=0.25, test=0.5)) == expected
+
+
+@EXAMPLES
+@given(
+    st.text(max_size=5), st.floats(0.01, 0.49), st.floats(0.01, 0.49), st.floats(0.01, 0.49),
+    st.sampled_from(["val", "test"]),
+)  # fmt: skip
+def test_a_changed_share_moves_a_key_between_it_and_train_alone(
+    key: str, val: float, test: float, changed: float, name: str
+) -> None:
+    before = own(key, chosen(val=val, test=test))
+    after = own(key, chosen(**{"val": val, "test": test, name: changed}))
+    assert before == after or {before, after} == {"train", name}
+
+
+@EXAMPLES
+@given(
+    st.lists(st.text(max_size=5), min_size=1, max_size=4, unique=True),
+    st.sampled_from([("val",), ("test",), ()]),
+)
+def test_an_interval_that_is_not_dealt_is_train_s_and_moves_no_other(
+    keys: list[str], names: tuple[str, ...]
+) -> None:
+    group = Group(sorted(keys), [0])
+    dealt = places.by_share(group, DEALT, SHARES, {})
+    expected = dealt if dealt in names else "train"
+    assert places.by_share(group, names, SHARES, {}) == expected
 
 
 @pytest.mark.parametrize(("names", "share"), [(("val",), 0.2), (("test",), 0.3)])
@@ -119,6 +160,14 @@ def test_of_two_halves_that_were_apart_the_leader_s_stays(one: str, leads: str) 
     keys = keys_in(one, leads)
     before = {0: one, 1: leads}
     assert places.by_share(Group(sorted(keys), [0, 1]), DEALT, SHARES, before) == leads
+
+
+def test_a_tie_is_the_leader_s_among_those_that_tie() -> None:
+    """Not that of all: it would go where least of the group was."""
+    keys = keys_in("val", "test", "train")  # the last leads them all, the second the first two
+    before = {0: "val", 1: "val", 2: "test", 3: "test", 4: "train"}
+    group = Group(sorted(keys), list(range(5)))
+    assert places.by_share(group, DEALT, SHARES, before) == "test"
 
 
 def test_a_tie_is_decided_alike_in_any_order() -> None:
@@ -199,7 +248,7 @@ def test_numbers_are_exact_for_each_class_or_the_class_that_lacks_is_named(
     settings = chosen(val=val, test=test, train=train)
     wanted = {"val": val, "test": test, "train": train}
     refusals = tuple(
-        f"split.{name} = {wanted[name]}, but of class {label!r} only "
+        f"split.{name} = {wanted[name]}, but of class {label!r} whole groups make only "
         for name in (*names, "train")
         for label in set(labels)
     )
@@ -207,14 +256,19 @@ def test_numbers_are_exact_for_each_class_or_the_class_that_lacks_is_named(
         dealt = places.by_number(groups, labels, names, settings)
     except PipelineError as error:
         said = str(error)
+        assert said.startswith(refusals)
+        told = re.search(r"= (\d+), .* only (\d+) \((\d+) images are left", said)
+        assert told
+        number, made, left = map(int, told.groups())
+        assert made < number
+        assert made <= left
     else:
-        said, found = refusals[0], counts(groups, labels, dealt)
+        found = counts(groups, labels, dealt)
         for label in set(labels):
             assert all(found[name, label] == wanted[name] for name in names)
             assert train in {None, found["train", label]}
         assert train is not None or None not in dealt
         assert set(dealt) <= {*names, "train", None}
-    assert said.startswith(refusals)
 
 
 @EXAMPLES
@@ -271,11 +325,14 @@ def test_what_the_numbers_do_not_want_is_left_out() -> None:
 @pytest.mark.parametrize(
     ("numbers", "said"),
     [
-        ({"test": 4, "val": 1}, "split.test = 4, but of class 'dog' only 3 images are left for it"),
-        ({"test": 2, "val": 2}, "split.val = 2, but of class 'dog' only 1 images are left for it"),
-        ({"test": 1, "val": 1, "train": 2}, "split.train = 2, but of class 'dog' only 1 images"),
+        ({"val": 4, "test": 1}, "split.val = 4, but of class 'dog' whole groups make only 3 (3"),
+        ({"val": 1, "test": 4}, "split.test = 4, but of class 'dog' whole groups make only 2 (2"),
+        (
+            {"val": 1, "test": 1, "train": 2},
+            "split.train = 2, but of class 'dog' whole groups make only 1 (1",
+        ),
     ],
-    ids=["test", "val", "train"],
+    ids=["val", "test", "train"],
 )
 def test_the_split_and_class_that_lack_are_named_and_what_to_do(
     numbers: dict[str, int], said: str
@@ -283,8 +340,63 @@ def test_the_split_and_class_that_lack_are_named_and_what_to_do(
     groups, labels = build([(1, 0)] * 10 + [(0, 1)] * 3)
     with pytest.raises(PipelineError) as caught:
         places.by_number(groups, labels, DEALT, chosen(**numbers))
-    assert str(caught.value).startswith(said)
-    assert str(caught.value).endswith("taken whole): add images or lower it")
+    assert str(caught.value) == f"{said} images are left for it): add images, or lower it"
+
+
+def test_groups_that_cannot_make_a_number_are_told_from_images_that_are_too_few() -> None:
+    groups, labels = build([(2, 2)] * 5)
+    with pytest.raises(PipelineError, match=r"whole groups make only 2 \(10 images are left"):
+        places.by_number(groups, labels, DEALT, chosen(val=3, test=1))
+
+
+def test_of_classes_that_lack_as_much_the_first_by_name_is_named() -> None:
+    """Not the first of a set, which is another in each process."""
+    labels = sorted("abcdefghijklmnopqrstuvwxyz", reverse=True)
+    groups = [Group([label], [row]) for row, label in enumerate(labels)]
+    with pytest.raises(PipelineError, match="of class 'a' whole groups make only 1"):
+        places.by_number(groups, labels, DEALT, chosen(val=2, test=1))
+
+
+def in_order(groups: list[Group]) -> list[int]:
+    return sorted(range(len(groups)), key=lambda n: position(groups[n].keys[0], SHARES.seed))
+
+
+def test_val_takes_the_lowest_places_and_test_the_highest() -> None:
+    groups, labels = build([(1, 0)] * 30)
+    dealt = places.by_number(groups, labels, DEALT, chosen(val=5, test=7))
+    assert [dealt[n] for n in in_order(groups)] == ["val"] * 5 + ["train"] * 18 + ["test"] * 7
+
+
+@pytest.mark.parametrize("name", DEALT)
+def test_a_first_group_that_is_in_the_way_is_passed_over(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of three, two and two images four are 2 + 2, though the group of three comes first."""
+    groups, _ = build([(1, 0)] * 3)
+    order = in_order(groups) if name == "val" else in_order(groups)[::-1]
+    sizes = [(2, 0)] * 3
+    sizes[order[0]] = (3, 0)
+    groups, labels = build(sizes)
+    dealt = places.by_number(groups, labels, [name], chosen(val=4, test=4))
+    assert [dealt[n] for n in order] == ["train", name, name]
+    monkeypatch.setattr(places, "ATTEMPTS", 1)
+    with pytest.raises(PipelineError, match=r"whole groups make only 3 \(7 images are left"):
+        places.by_number(groups, labels, [name], chosen(val=4, test=4))
+
+
+@EXAMPLES
+@given(st.integers(8, 60), st.integers(1, 10), NUMBERS, NUMBERS, SEEDS)
+def test_new_singles_push_out_of_a_number_at_most_as_many_as_they_are(
+    old: int, new: int, val: int, test: int, seed: int
+) -> None:
+    groups, labels = build([(1, 0)] * (old + new))
+    settings = chosen(seed=seed, val=val, test=test)
+    before = places.by_number(groups[:old], labels[:old], DEALT, settings)
+    now = places.by_number(groups, labels, DEALT, settings)
+    for name in DEALT:
+        assert sum(was == name != dealt for was, dealt in zip(before, now, strict=False)) <= new
+    moved = {ways for ways in zip(before, now, strict=False) if ways[0] != ways[1]}
+    assert not moved & {("train", "val"), ("train", "test")}, "none is pushed in"
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -1,0 +1,102 @@
+from pathlib import Path
+
+import pytest
+
+from pipeline import locked
+from pipeline.errors import PipelineError
+
+AS_DVC_WRITES_IT = """\
+schema: '2.0'
+stages:
+  acquire:
+    cmd: python -m pipeline.acquire datasets/sample datasets data/raw data/skipped.csv
+    deps:
+    - path: datasets/sample
+      hash: md5
+      md5: 0cc175b9c0f1b6a831c399e269772661.dir
+      size: 1
+      nfiles: 1
+    params:
+      params.yaml:
+        acquire:
+          per_host_per_second:
+          workers: 64
+        dataset:
+          name: sample
+          source: datasets
+  split:
+    cmd: python -m pipeline.split
+    params:
+      params.yaml:
+        split:
+          seed: 1
+          val: 0.15
+          test: 1e-03
+          train:
+          prescribed: true
+          leaks: drop
+"""
+
+
+def params_of(folder: Path, text: str, stage: str = "split") -> dict[str, object]:
+    path = folder / "dvc.lock"
+    path.write_text(text)
+    return locked.params_of(stage, path)
+
+
+def test_each_stage_has_its_sections(tmp_path: Path) -> None:
+    assert params_of(tmp_path, AS_DVC_WRITES_IT, "acquire") == {
+        "acquire": {"per_host_per_second": None, "workers": 64},
+        "dataset": {"name": "sample", "source": "datasets"},
+    }
+
+
+def test_values_are_read_as_dvc_means_them(tmp_path: Path) -> None:
+    found = params_of(tmp_path, AS_DVC_WRITES_IT)
+    assert found == {
+        "split": {"seed": 1, "val": 0.15, "test": 0.001, "train": None, "prescribed": True,
+                  "leaks": "drop"}
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "schema: '2.0'\n", "- 1\n", "3\n", "text\n", "stages:\n", "stages: {}\n",
+        "stages: [split]\n", "stages: {split: }\n", "stages: {split: {cmd: x}}\n",
+        "stages: {split: {params: }}\n", "stages: {split: {params: {other.yaml: {split: {}}}}}\n",
+        "stages: {split: {params: {params.yaml: }}}\n",
+        "stages: {split: {params: {params.yaml: 3}}}\n",
+        "stages: {split: {params: {params.yaml: [split]}}}\n",
+        "stages: {train: {params: {params.yaml: {split: {}}}}}\n",
+    ],
+)  # fmt: skip
+def test_a_lock_that_does_not_know_the_stage_has_none(tmp_path: Path, text: str) -> None:
+    assert params_of(tmp_path, text) == {}
+
+
+def test_no_lock_has_none(tmp_path: Path) -> None:
+    assert locked.params_of("split", tmp_path / "dvc.lock") == {}
+
+
+def test_the_lock_is_the_working_directory_s(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "dvc.lock").write_text(AS_DVC_WRITES_IT)
+    monkeypatch.chdir(tmp_path)
+    assert list(locked.params_of("split")) == ["split"]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"<<<<<<< HEAD\nstages: [\n", b"stages:\n\tsplit: 1\n", b"a: 1\na: 2\n", b"a: \xff\xfe\n",
+     b"a: \x00\n"],
+    ids=["unclosed", "tab", "key twice", "not UTF-8", "null byte"],
+)  # fmt: skip
+def test_what_is_not_yaml_is_said_in_one_line(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "dvc.lock"
+    path.write_bytes(content)
+    with pytest.raises(PipelineError) as caught:
+        locked.params_of("split", path)
+    assert str(caught.value).startswith(f"{path} is not YAML: ")
+    assert "\n" not in str(caught.value)
