@@ -1,9 +1,10 @@
 """Seconds and memory of grouping near-duplicates, on one core.
 
-    python -m bench.near
+    python -m bench.near [--photos ZIP]
 
-Of hashes that are even (half of them near-duplicates of the others), and of hashes as uneven as a
-hash should not be: most bits nearly always the same, so that many agree in whole blocks.
+Of hashes that are even (half of them near-duplicates of the others), of hashes as uneven as a hash
+should not be (most bits nearly always the same, so that many agree in whole blocks), and of random
+crops of photographs, if a zip of JPEGs is given.
 """
 
 import argparse
@@ -13,10 +14,14 @@ import resource
 import subprocess
 import sys
 import time
+import zipfile
+from pathlib import Path
 
+import cv2
 import numpy as np
 
 from pipeline.near import BITS, Hashes, groups
+from pipeline.phash import perceptual_hash
 
 
 def even(count: int, random: np.random.Generator) -> Hashes:
@@ -35,13 +40,33 @@ def uneven(count: int, random: np.random.Generator) -> Hashes:
     return hashes
 
 
+def crops(count: int, random: np.random.Generator, photos: Path) -> Hashes:
+    with zipfile.ZipFile(photos) as opened:
+        files = [opened.read(name) for name in opened.namelist() if name.endswith(".jpg")]
+    grey = [
+        picture
+        for data in files
+        if data and (picture := cv2.imdecode(np.frombuffer(data, np.uint8), HALF)) is not None
+    ]
+    hashes = np.zeros(count, np.uint64)
+    for number in range(count):
+        picture = grey[number % len(grey)]
+        side = int(random.integers(min(picture.shape) // 2, min(picture.shape) + 1))
+        top, left = (int(random.integers(0, length - side + 1)) for length in picture.shape)
+        part = picture[top : top + side, left : left + side].astype(np.uint8)
+        hashes[number] = perceptual_hash(part)
+    return hashes
+
+
+HALF = cv2.IMREAD_REDUCED_GRAYSCALE_2
 KINDS = {"even": even, "uneven": uneven}
 
 
-def run(kind: str, count: int, bits: int) -> None:
+def run(kind: str, count: int, bits: int, photos: Path | None) -> None:
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-    hashes = KINDS[kind](count, np.random.default_rng(0))
+    random = np.random.default_rng(0)
+    hashes = crops(count, random, photos) if photos else KINDS[kind](count, random)
     start = time.perf_counter()
     found = len(np.unique(groups(hashes, bits)))
     seconds = time.perf_counter() - start
@@ -54,15 +79,19 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--hashes", type=int, default=1_000_000)
+    parser.add_argument("--photos", type=Path, help="a zip of JPEGs")
     parser.add_argument("--run", nargs=2, metavar=("KIND", "BITS"), help="internal")
     chosen = parser.parse_args()
     if chosen.run:
-        run(chosen.run[0], chosen.hashes, int(chosen.run[1]))
+        photos = chosen.photos if chosen.run[0] == "crops" else None
+        run(chosen.run[0], chosen.hashes, int(chosen.run[1]), photos)
         return
     print(f"one core, Python {platform.python_version()}, numpy {np.__version__}", flush=True)
-    for kind in KINDS:
+    command = [sys.executable, "-m", "bench.near", "--hashes", str(chosen.hashes)]
+    if chosen.photos:
+        command += ["--photos", str(chosen.photos)]
+    for kind in [*KINDS, *(["crops"] if chosen.photos else [])]:
         for bits in ("4", "6"):
-            command = [sys.executable, "-m", "bench.near", "--hashes", str(chosen.hashes)]
             subprocess.run([*command, "--run", kind, bits], check=True)
 
 
