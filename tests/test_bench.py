@@ -22,7 +22,7 @@ from imports import ROOT
              r"filter / floor: [\d.]+", r"filter / imread: [\d.]+"],
         ),
         ("filter --added --images 200", [r"2 of 202 images new: .*% of the per-image work"]),
-        ("near --hashes 2000", [r"even, 4 bits: .* MiB, 1000 groups", r"uneven, 6 bits: .* s"]),
+        ("near --hashes 2000", [r"even, 4 bits: .* MiB, 1000 groups", r"uneven, 4 bits: .* s"]),
     ],
     ids=["acquire", "filter", "filter, 1 % added", "near"],
 )  # fmt: skip
