@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow as pa
 import typer
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from pipeline import atomic, page, rejects, shards, stage, thumbnails
 from pipeline.header import MEANING, Reason
@@ -188,7 +188,8 @@ def summary(data: Data) -> list[Table]:
         where.add_column(column, justify="right")
     counts = count_classes(data)
     for label, count in counts.items():
-        where.add_row(escape(label), *(str(count[column]) for column in COLUMNS))
+        plain = "".join(char if char.isprintable() else " " for char in label)
+        where.add_row(Text(plain), *(str(count[column]) for column in COLUMNS))
     total = sum(counts.values(), Counter())
     where.add_row("all", *(str(total[column]) for column in COLUMNS))
     why = Table("rejected for", box=None, pad_edge=False)

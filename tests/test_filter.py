@@ -3,7 +3,7 @@ import json
 import os
 import signal
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from pipeline import atomic, images, params, shards
+from pipeline import atomic, images, isolation, judging, params, shards
 from pipeline import filter as filtering
 from pipeline.acquire.raw import RawImage
 from pipeline.errors import PipelineError
@@ -65,12 +65,16 @@ def write(folder: Path, pictures: Sequence[RawImage]) -> Path:
     return folder / "raw"
 
 
+def rows_of(batches: Iterable[pa.RecordBatch]) -> list[dict[str, Any]]:
+    return [row for batch in batches for row in batch.to_pylist()]
+
+
 def judged(
     folder: Path, pictures: Sequence[RawImage], by_hand: Sequence[RawImage] = (), **changed: Any
 ) -> list[dict[str, Any]]:
     unwanted = {picture_id(picture): "ugly" for picture in by_hand}
     limits = LIMITS.model_copy(update=changed)
-    return list(filtering.verdicts(write(folder, pictures), unwanted, limits))
+    return rows_of(filtering.verdicts(write(folder, pictures), unwanted, limits))
 
 
 def picture_id(picture: RawImage) -> str:
@@ -252,13 +256,13 @@ def test_too_many_rejects_leave_the_old_images_and_say_which_they_were(project: 
 def judged_ids(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Every id that is really judged from here on, in order."""
     seen: list[str] = []
-    judge_batch = filtering.judge_batch
+    judge_batch = judging.judge_batch
 
     def spy(batch: pa.RecordBatch, limits: Filter) -> pa.RecordBatch:
         seen.extend(batch.column("id").to_pylist())
         return judge_batch(batch, limits)
 
-    monkeypatch.setattr(filtering, "judge_batch", spy)
+    monkeypatch.setattr(judging, "judge_batch", spy)
     return seen
 
 
@@ -497,20 +501,96 @@ def test_a_list_that_is_none_stops_the_stage_before_anything_is_judged(
 # ---- what breaks a decoder ----
 
 
+def judge_greedily(batch: pa.RecordBatch, limits: Filter) -> pa.RecordBatch:
+    """In a worker, which finds this module by its name."""
+    if GOOD[1].data in batch.column("bytes").to_pylist():
+        raise MemoryError
+    return real_judge_batch(batch, limits)
+
+
+@pytest.mark.parametrize("backend", ["threading", "loky"])
 def test_too_much_memory_costs_an_image_itself_alone(
-    project: Path, monkeypatch: pytest.MonkeyPatch
+    project: Path, monkeypatch: pytest.MonkeyPatch, backend: str
 ) -> None:
-    judge = images.judge
-
-    def greedy(data: bytes, limits: Filter) -> images.Judgement:
-        if data == GOOD[1].data:
-            raise MemoryError
-        return judge(data, limits)
-
-    monkeypatch.setattr(images, "judge", greedy)
-    rows = judged(project, GOOD)
+    monkeypatch.setattr(judging, "judge_batch", judge_greedily)
+    with joblib.parallel_config(backend):
+        rows = judged(project, GOOD)
     assert [row["reason"] for row in rows] == [None, Reason.BREAKS_DECODER, None, None]
     assert rows[1]["warnings"] == []
+
+
+def test_running_out_of_memory_is_no_verdict_of_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    def greedy(data: bytes, limits: Filter) -> images.Judgement:
+        raise MemoryError
+
+    monkeypatch.setattr(images, "judge", greedy)
+    batch = pa.RecordBatch.from_pylist([GOOD[0].row()], schema=shards.RAW)
+    with pytest.raises(MemoryError):
+        judging.judge_batch(batch, LIMITS)
+
+
+needs_status = pytest.mark.skipif(
+    not isolation.STATUS.exists(), reason="only Linux says how much memory a process has"
+)
+
+
+@pytest.fixture
+def memory(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+    """Bytes that a worker may take."""
+    monkeypatch.setattr(judging, "MEGABYTES", 120)
+    monkeypatch.setattr(judging, "BYTES_PER_PIXEL", 0)
+    with joblib.parallel_config("loky"):
+        yield 120 * 10**6
+
+
+@needs_status
+def test_bombs_that_exceed_the_memory_together_cost_nobody_a_verdict(
+    project: Path, memory: int
+) -> None:
+    bombs = [image(f"cat/{seed}.png", tiled(seed)) for seed in range(60)]
+    assert sum(len(bomb.data) for bomb in bombs) < memory / 20
+    judged = [images.judge(bomb.data, LARGE).stored or b"" for bomb in bombs[:2]]
+    assert len(bombs) * min(map(len, judged)) > 1.2 * memory
+    innocent = [*GOOD, image("dog/empty.png", b""), image("dog/text.png", b"text")]
+    pictures = [*innocent[:2], *bombs, *innocent[2:]]
+    rows = rows_of(filtering.verdicts(write(project, pictures), {}, LARGE))
+    assert reasons(rows) == {picture.name: None for picture in pictures} | {
+        "dog/empty.png": Reason.EMPTY, "dog/text.png": Reason.NOT_AN_IMAGE,
+    }  # fmt: skip
+
+
+@needs_status
+def test_bombs_that_exceed_the_memory_each_cost_nobody_else_a_verdict(
+    project: Path, memory: int
+) -> None:
+    bombs = [image(f"cat/bomb{n}.png", vast(7000, 7000 + n)) for n in range(2)]
+    assert all(len(bomb.data) < 10**6 for bomb in bombs)
+    raw = write(project, [*GOOD[:2], bombs[0], *GOOD[2:], bombs[1]])
+    large = LARGE.model_copy(update={"max_megapixels": 100})
+    rows = rows_of(filtering.verdicts(raw, {}, large))
+    found = [row["reason"] for row in rows]
+    assert found[:2] + found[3:5] == [None] * 4
+    # OpenCV does not say why it has no pixels.
+    assert {found[2], found[5]} <= {Reason.BREAKS_DECODER, Reason.DAMAGED}
+
+
+LARGE = LIMITS.model_copy(update={"store_side": 1000, "near_duplicate_bits": None})
+
+
+def tiled(seed: int) -> bytes:
+    """A transparent PNG of tens of kilobytes, which OpenCV would encode in almost 3 megabytes."""
+    tile = np.random.default_rng(seed).integers(0, 256, (8, 1000, 4), dtype=np.uint8)
+    tile[:, :, 3] = 254
+    file = io.BytesIO()
+    Image.fromarray(np.tile(tile, (125, 1, 1))).save(file, "PNG", compress_level=9)
+    return file.getvalue()
+
+
+def vast(height: int, width: int) -> bytes:
+    """A PNG of 147 megabytes of pixels in few bytes."""
+    rows = (np.arange(height) // 64 % 256).astype(np.uint8)
+    pixels = np.repeat(rows[:, None], width, axis=1)
+    return cv2.imencode(".png", pixels)[1].tobytes()
 
 
 def judge_or_die(batch: pa.RecordBatch, limits: Filter) -> pa.RecordBatch:
@@ -520,13 +600,13 @@ def judge_or_die(batch: pa.RecordBatch, limits: Filter) -> pa.RecordBatch:
     return real_judge_batch(batch, limits)
 
 
-real_judge_batch = filtering.judge_batch
+real_judge_batch = judging.judge_batch
 
 
 def test_what_kills_its_worker_is_a_verdict_like_others(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(filtering, "judge_batch", judge_or_die)
+    monkeypatch.setattr(judging, "judge_batch", judge_or_die)
     write(project, [*GOOD[:2], image("cat/bad.jpg", b"kill"), *GOOD[2:]])
     with joblib.parallel_config("loky"):
         table = run(project)

@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from pipeline.header import (
     EXTENSIONS,
@@ -92,6 +93,26 @@ def test_an_orientation_that_turns_is_noticed(form: str, orientation: int) -> No
 def test_broken_exif_is_no_reason_to_refuse(form: str, exif: bytes) -> None:
     header = read_header(with_exif(saved(form), exif))
     assert (header.width, header.height, header.warnings) == (64, 48, ())
+
+
+@pytest.mark.parametrize(("mebibytes", "read"), [(2, True), (15, True), (17, False)])
+@pytest.mark.parametrize("kind", ["profile", "text", "international text"])
+def test_a_png_may_carry_16_mebibytes_of_profile_or_text(
+    kind: str, mebibytes: int, read: bool
+) -> None:
+    size = mebibytes * 2**20
+    options: dict[str, Any] = {"icc_profile": bytes(size)}
+    if kind != "profile":
+        info = PngInfo()
+        add = info.add_text if kind == "text" else info.add_itxt
+        add("Comment", "x" * size, zip=True)  # a few kilobytes that claim to be many
+        options = {"pnginfo": info}
+    data = saved("PNG", **options)
+    if read:
+        header = read_header(data)
+        assert (header.width, header.height, header.plain) == (64, 48, True)
+    else:
+        assert refusal(data) == (Reason.DAMAGED, "PNG")
 
 
 def test_a_file_whose_metadata_pillow_warns_of_is_not_plain() -> None:

@@ -361,9 +361,50 @@ def test_the_shorter_side_is_stored_no_longer_than_asked(
     assert images.decode(stored(data)).shape == (*expected, 3)
 
 
+@pytest.mark.parametrize("form", ["JPEG", "PNG"])
+@pytest.mark.parametrize(
+    ("shape", "expected"),
+    [
+        ((64, 256), (64, 256)),  # four squares of 64
+        ((64, 257), (64, 256)),
+        ((40, 409), (40, 409)),
+        ((40, 1600), (20, 810)),
+        ((1600, 40), (810, 20)),
+        ((256, 1024), (64, 256)),
+        ((32, 20_000), (5, 3200)),
+    ],
+)
+def test_a_long_strip_is_stored_with_the_area_of_four_squares(
+    form: str, shape: tuple[int, int], expected: tuple[int, int]
+) -> None:
+    data = saved(corners(*shape), form)
+    judged = judge(data)
+    assert (judged.reason, judged.height, judged.width) == (None, *expected)
+    assert (judged.stored is None) is (shape == expected)
+    assert images.decode(stored(data)).shape == (*expected, 3)
+
+
 def test_scaling_down_keeps_an_extreme_shape_alive() -> None:
     _, pixels = images.load(saved(corners(32, 20_000), "PNG"), 1, 16)
-    assert pixels.shape == (16, 10_000, 3)
+    assert pixels.shape == (1, 800, 3)
+    _, pixels = images.load(saved(corners(20_000, 1), "PNG"), 1, 1)
+    assert pixels.shape[1:] == (1, 3)
+
+
+@settings(deadline=None, derandomize=True, max_examples=60)
+@given(st.integers(1, 900), st.integers(1, 900), st.integers(16, 100))
+def test_what_is_loaded_keeps_its_shape_and_is_no_larger_than_asked(
+    height: int, width: int, side: int
+) -> None:
+    _, pixels = images.load(saved(corners(height, width), "BMP"), 1, side)
+    found, wide = pixels.shape[:2]
+    rounding = (found + wide) / 2 + 1
+    assert min(found, wide) <= side
+    assert found * wide <= images.STRETCH * side**2 + rounding
+    assert abs(found * width - wide * height) <= (height + width) / 2 + 1
+    if (found, wide) != (height, width):
+        largest = min(found, wide) == side or found * wide >= images.STRETCH * side**2 - rounding
+        assert largest
 
 
 def test_judging_what_is_stored_keeps_its_bytes() -> None:
@@ -569,27 +610,77 @@ def test_broken_exif_is_no_reason_to_reject(data: bytes, exif: bytes) -> None:
 UPSIDE = b"\x01\x12\0\x03\0\0\0\x01\0\x06\0\0"  # to be turned by 90 degrees
 
 
-SLOPPY = pytest.mark.xfail(strict=True, reason="OpenCV turns by Exif that Pillow does not believe")
+# Exif that OpenCV would turn by, and that Pillow does not believe.
+SLOPPY = {
+    "unheard type": one_entry(UPSIDE.replace(b"\0\x03", b"\0\x97")),
+    "unheard order": one_entry(UPSIDE, b"M\x01"),
+}
 
 
-@pytest.mark.parametrize(
-    ("form", "exif"),
-    [
-        ("JPEG", one_entry(UPSIDE)),
-        ("PNG", one_entry(UPSIDE)),
-        pytest.param("JPEG", one_entry(UPSIDE.replace(b"\0\x03", b"\0\x97")), marks=SLOPPY),
-        pytest.param("PNG", one_entry(UPSIDE.replace(b"\0\x03", b"\0\x97")), marks=SLOPPY),
-        pytest.param("JPEG", one_entry(UPSIDE, b"M\x01"), marks=SLOPPY),
-    ],
-    ids=["jpeg", "png", "jpeg, unheard type", "png, unheard type", "jpeg, unheard order"],
-)
-def test_what_opencv_turns_by_exif_is_stored_upright(form: str, exif: bytes) -> None:
-    data = with_exif(saved(corners(), form), exif)
-    assert images.decode(data).shape == (64, 48, 3)
+@pytest.mark.parametrize("form", ["JPEG", "PNG"])
+def test_what_exif_turns_is_stored_upright(form: str) -> None:
+    data = with_exif(saved(corners(), form), one_entry(UPSIDE))
+    assert read_header(data).orientation == 6
     judged = judge(data)
-    assert (judged.height, judged.width) == (64, 48)
+    assert (judged.height, judged.width, judged.warnings) == (64, 48, (Warn.ROTATED,))
     assert judged.stored is not None
+    assert_colours(images.decode(judged.stored), BLUE, RED, GREY, GREY)
     assert_judged(data)
+
+
+@pytest.mark.parametrize("side", [48, 200])
+@pytest.mark.parametrize("form", ["JPEG", "PNG"])
+@pytest.mark.parametrize("exif", SLOPPY.values(), ids=SLOPPY)
+def test_exif_that_the_header_does_not_believe_turns_nothing(
+    form: str, exif: bytes, side: int
+) -> None:
+    data = with_exif(saved(corners(side, 2 * side), form), exif)
+    assert read_header(data).orientation == 1
+    judged = judge(data)
+    kept = min(side, LIMITS.store_side)
+    assert (judged.reason, judged.warnings) == (None, ())
+    assert (judged.height, judged.width) == (kept, 2 * kept)
+    pixels = images.decode(stored(data))
+    assert pixels.shape == (kept, 2 * kept, 3)
+    assert_colours(pixels, RED, GREY, BLUE, GREY)
+    assert_judged(data)
+
+
+@pytest.mark.parametrize("exif", [one_entry(UPSIDE), *SLOPPY.values()])
+@pytest.mark.parametrize("form", ["JPEG", "PNG"])
+def test_decoding_what_is_stored_never_turns(form: str, exif: bytes) -> None:
+    pixels = images.decode(with_exif(saved(corners(), form), exif))
+    assert_colours(pixels, RED, GREY, BLUE, GREY)
+    assert pixels.shape == (48, 64, 3)
+
+
+@pytest.mark.parametrize("orientation", UPRIGHT)
+@pytest.mark.parametrize("grey", [False, True])
+def test_odd_jpegs_that_pillow_decodes_are_turned_too(orientation: int, grey: bool) -> None:
+    data = with_exif(sampled(*ODD[0]), turned(orientation).tobytes().removeprefix(b"Exif\0\0"))
+    header = read_header(data)
+    assert header.orientation == orientation
+    whole = np.asarray(Image.open(io.BytesIO(data)))
+    found = images._strict(header, data, "GRAY" if grey else "RGB", 1)
+    expected = UPRIGHT[orientation](whole)
+    assert found.shape[:2] == expected.shape[:2]
+    if not grey:
+        assert (found == expected).all()
+    assert (judge(data).height, judge(data).width) == expected.shape[:2]
+
+
+@pytest.mark.parametrize("mebibytes", [2, 7])
+@pytest.mark.parametrize("picture", [Image.fromarray(corners()), transparent()])
+def test_a_png_with_a_large_colour_profile_or_text_is_kept(
+    picture: Image.Image, mebibytes: int
+) -> None:
+    blob = np.random.default_rng(0).bytes(mebibytes * 2**20)
+    info = PngInfo()
+    info.add_itxt("Comment", "x" * len(blob), zip=True)
+    for options in ({"icc_profile": blob}, {"pnginfo": info}):
+        data = saved(picture, "PNG", **options)
+        assert judge(data).reason is None
+        assert_judged(data)
 
 
 # ---- hostile bytes ----

@@ -57,7 +57,7 @@ def run(
     key: str = "key",
     isolation: Isolation | None = None,
 ) -> list[tuple[list[Any], list[Any], list[Any]]]:
-    """Per shard: the ids of its rows, the ids of the results, and the results."""
+    """Per slice that is yielded: the ids of its rows, those of the results, and the results."""
     mapped = map_images(
         function,
         directory,
@@ -74,12 +74,21 @@ def run(
     ]
 
 
-def test_results_come_shard_by_shard_in_the_order_of_the_rows(tmp_path: Path) -> None:
+def slices(keys: str) -> list[list[str]]:
+    """Shards of three, of each of which two rows are yielded and then one."""
+    starts = range(0, len(keys), 3)
+    parts = [part for s in starts for part in (keys[s : s + 2], keys[s + 2 : s + 3])]
+    return [list(part) for part in parts if part]
+
+
+def test_results_come_some_at_a_time_in_the_order_of_the_rows(tmp_path: Path) -> None:
     function = Measure()
     found = run(function, write(tmp_path, "dacfbeg"))
     assert found == [
-        (["d", "a", "c"], ["d", "a", "c"], [4, 1, 3]),
-        (["f", "b", "e"], ["f", "b", "e"], [6, 2, 5]),
+        (["d", "a"], ["d", "a"], [4, 1]),
+        (["c"], ["c"], [3]),
+        (["f", "b"], ["f", "b"], [6, 2]),
+        (["e"], ["e"], [5]),
         (["g"], ["g"], [7]),
     ]
     assert function.asked == [["d", "a"], ["c"], ["f", "b"], ["e"], ["g"]]
@@ -93,16 +102,36 @@ def test_only_what_the_memo_lacks_is_computed(tmp_path: Path) -> None:
     assert second.asked == [["x", "y"]]
     assert third.asked == []
     assert found == [
-        (["x", "a", "y"], ["x", "a", "y"], [24, 1, 25]),
-        (["b", "c", "d"], ["b", "c", "d"], [2, 3, 4]),
+        (["x", "a"], ["x", "a"], [24, 1]),
+        (["y"], ["y"], [25]),
+        (["b", "c"], ["b", "c"], [2, 3]),
+        (["d"], ["d"], [4]),
     ]
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 3, 5, 100])
+@pytest.mark.parametrize("only", [None, set("abdeij"), set("b")])
+def test_no_more_than_a_chunk_is_yielded_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk: int, only: set[str] | None
+) -> None:
+    monkeypatch.setattr(mapping, "CHUNK", chunk)
+    monkeypatch.setattr(shards, "ROWS", 5)
+    directory = write(tmp_path, "abcdeafghij")
+    for _ in range(2):  # computed, and then remembered
+        found = run(Measure(), directory, only=only)
+        assert all(0 < len(ids) <= chunk for ids, _, _ in found)
+        yielded = [key for ids, _, _ in found for key in ids]
+        assert yielded == [key for key in "abcdeafghij" if only is None or key in only]
+        for ids, results, lengths in found:
+            assert ids == results
+            assert lengths == [ord(key) - ord("a") + 1 for key in ids]
 
 
 def test_an_image_that_occurs_twice_is_computed_once(tmp_path: Path) -> None:
     function = Measure()
     found = run(function, write(tmp_path, "abaab"))
     assert function.asked == [["a", "b"]]
-    assert [lengths for _, _, lengths in found] == [[1, 2, 1], [1, 2]]
+    assert [lengths for _, _, lengths in found] == [[1, 2], [1], [1, 2]]
 
 
 def test_only_the_wanted_are_computed_and_yielded(tmp_path: Path) -> None:
@@ -169,11 +198,18 @@ def test_a_caller_who_stops_early_keeps_what_was_finished(tmp_path: Path) -> Non
 
 
 MEGABYTES = 500
+needs_status = pytest.mark.skipif(
+    not STATUS.exists(), reason="only Linux says how much memory a process has"
+)
 ISOLATION = Isolation(lambda key: {"id": key, "length": -1}, MEGABYTES * 10**6)
+
+
+held: list[bytes] = []  # what a worker keeps until its batch is done
 
 
 def live_dangerously(batch: pa.RecordBatch) -> pa.RecordBatch:
     """Lengths; but some letters are deadly, each in its way."""
+    held.clear()
     ids = batch.column("id").to_pylist()
     lengths = [
         _deadly(key, len(data.as_py())) for key, data in zip(ids, batch["bytes"], strict=True)
@@ -191,17 +227,29 @@ def _deadly(key: str, length: int) -> int:
             with deadline(0.3):
                 while True:
                     pass
-        case "m":
-            try:
-                return len(bytes(2 * MEGABYTES * 10**6))
-            except MemoryError:
-                return -2
-        case "o":
-            bytes(2 * MEGABYTES * 10**6)
+        case "m" | "o" | "r" | "h":
+            return _greedy(key, length)
         case "w":
             os.write(2, b"libpng error: bad adaptive filter value\n")
         case "f":
             raise ArithmeticError("f is too much")
+    return length
+
+
+def _greedy(key: str, length: int) -> int:
+    much = 2 * MEGABYTES * 10**6
+    match key:
+        case "m":
+            try:
+                return len(bytes(much))
+            except MemoryError:
+                return -2
+        case "o":
+            bytes(much)
+        case "r":
+            pa.allocate_buffer(much)
+        case "h":
+            held.append(bytes(much // 6))
     return length
 
 
@@ -214,12 +262,12 @@ def tell_process(batch: pa.RecordBatch) -> pa.RecordBatch:
 
 def length(key: str) -> int:
     """What `live_dangerously` should say of an image."""
-    return {"k": -1, "x": -1, "l": -1, "o": -1, "m": -2}.get(key, ord(key) - ord("a") + 1)
+    deadly = {"k": -1, "x": -1, "l": -1, "o": -1, "r": -1, "m": -2}
+    return deadly.get(key, ord(key) - ord("a") + 1)
 
 
 def assert_all_there(found: list[tuple[list[Any], list[Any], list[Any]]], keys: str) -> None:
-    expected = [list(keys[start : start + 3]) for start in range(0, len(keys), 3)]
-    assert found == [(ids, ids, [length(key) for key in ids]) for ids in expected]
+    assert found == [(ids, ids, [length(key) for key in ids]) for ids in slices(keys)]
 
 
 def test_a_killer_costs_itself_alone_and_is_not_asked_again(tmp_path: Path) -> None:
@@ -255,7 +303,7 @@ def test_what_is_killed_is_computed_again_under_another_key_alone(tmp_path: Path
     assert again.asked == [["b"], ["a", "k"], ["b"]]
 
 
-@pytest.mark.skipif(not STATUS.exists(), reason="only Linux says how much memory a process has")
+@needs_status
 def test_too_much_memory_is_an_error_inside_and_nothing_is_written_to_the_terminal(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -264,10 +312,84 @@ def test_too_much_memory_is_an_error_inside_and_nothing_is_written_to_the_termin
     assert capfd.readouterr().err == ""
 
 
-@pytest.mark.xfail(strict=True, raises=MemoryError, reason="map_images lets it through")
-def test_running_out_of_memory_costs_an_image_itself_alone(tmp_path: Path) -> None:
-    directory = write(tmp_path, "aob")
-    assert_all_there(run(live_dangerously, directory, isolation=ISOLATION), "aob")
+@needs_status
+@pytest.mark.parametrize("greedy", "or")  # through Python, and through Arrow
+def test_running_out_of_memory_costs_an_image_itself_alone(tmp_path: Path, greedy: str) -> None:
+    directory = write(tmp_path, f"a{greedy}b")
+    assert_all_there(run(live_dangerously, directory, isolation=ISOLATION), f"a{greedy}b")
+    again = Measure()
+    assert_all_there(run(again, directory), f"a{greedy}b")
+    assert again.asked == []
+
+
+@needs_status
+def test_images_that_are_too_much_together_are_none_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mapping, "CHUNK", 10)
+    monkeypatch.setattr(shards, "ROWS", 10)
+    ids = [*"abcd", *(f"h{number}" for number in range(4))]
+    rows = [{"id": key, "label": "x", "name": key, "bytes": bytes(len(key))} for key in ids]
+    shards.write(tmp_path / "raw", shards.RAW, rows)
+
+    ((_, _, found),) = run(hold_all, tmp_path / "raw", isolation=ISOLATION)
+    assert found == [len(key) for key in ids]
+
+
+def hold_all(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """A third of the memory for each image whose id begins with h."""
+    ids = batch.column("id").to_pylist()
+    for key in ids:
+        _deadly(key[0] if key[0] == "h" else "", 0)
+    lengths = [len(data.as_py()) for data in batch["bytes"]]
+    held.clear()
+    return pa.RecordBatch.from_pydict({"id": ids, "length": lengths}, schema=SCHEMA)
+
+
+@needs_status
+def test_what_is_taken_up_one_by_one_is_remembered_one_by_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mapping, "CHUNK", 10)
+    monkeypatch.setattr(shards, "ROWS", 10)
+    directory = write(tmp_path, "aobfc")
+    with pytest.raises(ArithmeticError, match="f is too much"):
+        run(live_dangerously, directory, isolation=ISOLATION)
+    again = Measure()
+    run(again, directory)
+    assert again.asked == [["f", "c"]]
+
+
+def test_without_isolation_running_out_of_memory_ends_the_run(tmp_path: Path) -> None:
+    def greedy(batch: pa.RecordBatch) -> pa.RecordBatch:
+        raise MemoryError
+
+    with pytest.raises(MemoryError):
+        run(greedy, write(tmp_path, "ab"))
+
+
+@pytest.mark.parametrize("isolation", [None, ISOLATION], ids=["open", "isolated"])
+def test_workers_find_relative_folders_wherever_they_were_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, isolation: Isolation | None
+) -> None:
+    for name, keys in (("one", "abcdeg"), ("two", "ckbegh")):
+        (tmp_path / name).mkdir()
+        write(tmp_path / name, keys)
+    found = []
+    for name in ("one", "two"):  # the same workers serve both
+        monkeypatch.chdir(tmp_path / name)
+        function = live_dangerously if isolation else tell_length
+        found.append(run(function, Path("raw"), jobs=2, key=name, isolation=isolation))
+    assert_all_there(found[0], "abcdeg")
+    if isolation:
+        assert_all_there(found[1], "ckbegh")
+    else:
+        assert [ids for ids, _, _ in found[1]] == slices("ckbegh")
+        assert [lengths for _, _, lengths in found[1]] == [[3, 11], [2], [5, 7], [8]]
+
+
+def tell_length(batch: pa.RecordBatch) -> pa.RecordBatch:
+    return Measure()(batch)
 
 
 @pytest.mark.parametrize("jobs", [1, 2, -1])
@@ -295,7 +417,7 @@ def test_a_backend_that_works_in_this_process_does_not_confine_it(tmp_path: Path
 
     with joblib.parallel_config("threading"):
         found = run(linger, write(tmp_path, "abc"), isolation=ISOLATION)
-    assert found == [(list("abc"), list("abc"), [os.getpid()] * 3)]
+    assert found == [(ids, ids, [os.getpid()] * len(ids)) for ids in slices("abc")]
 
 
 def test_all_that_is_remembered_needs_no_worker(tmp_path: Path) -> None:

@@ -137,7 +137,7 @@ from pathlib import Path
 from pipeline import atomic, filter as filtering, params
 limits = params.load(Path("params.yaml")).filter
 found = filtering.verdicts(Path("raw"), {}, limits)
-rows = [(row["name"], row["reason"], row["warnings"]) for row in found]
+rows = [(row["name"], row["reason"], row["warnings"]) for b in found for row in b.to_pylist()]
 whose = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
 print(json.dumps([rows, max(resource.getrusage(who).ru_maxrss for who in whose) / 1024]))
 """

@@ -73,7 +73,8 @@ def test_every_reason_and_every_warning_of_the_filter_occurs(
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
     shards.write(tmp_path / "raw", shards.RAW, (image.row() for image in found))
     with joblib.parallel_config("threading"):  # processes would take a second to start
-        rows = list(filtering.verdicts(tmp_path / "raw", {}, LIMITS))
+        judged = filtering.verdicts(tmp_path / "raw", {}, LIMITS)
+        rows = [row for batch in judged for row in batch.to_pylist()]
     reasons = Counter(row["reason"] for row in rows)
     assert set(reasons) == {None, *Reason} - CANNOT_BE_PLANTED
     assert {warning for row in rows for warning in row["warnings"]} == set(Warn)

@@ -1,0 +1,108 @@
+"""What a person sees on a page that `page.render` made."""
+
+import base64
+from html.parser import HTMLParser
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+VOID = {"meta", "img", "br", "link", "hr", "input"}
+
+
+class Figure(NamedTuple):
+    """A picture, or the place of one, with what is said below it."""
+
+    section: str
+    """Of the heading above it: its text."""
+    picture: bytes
+    """A JPEG, or nothing."""
+    caption: str
+    group: int
+    """Of near-duplicates, counted from 1; 0 is none."""
+
+
+class Page(HTMLParser):
+    """A page, held to be balanced, without scripts, and without references to anything outside."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.text_of: dict[str, str] = {}  # everything below a heading
+        self.tables: dict[str, list[list[str]]] = {}  # the rows of those below a heading
+        self.figures: list[Figure] = []
+        self.groups: list[str] = []  # the classes of each group of near-duplicates
+        self.links: set[str] = set()
+        self.ids: set[str] = set()
+        self.pre = ""
+        self._open: list[str] = []
+        self._heading = ""
+        self._caption = ""
+        self._picture = b""
+        self.feed(html)
+        self.close()
+        assert self._open == [], f"never closed: {self._open}"
+        assert self.links <= self.ids, f"lead nowhere: {self.links - self.ids}"
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = {name: value or "" for name, value in attrs}
+        self._check(tag, given)
+        if tag in {"h1", "h2", "h3"}:
+            self._heading = ""
+        if tag == "tr":
+            self.tables.setdefault(self._heading, []).append([])
+        if tag in {"td", "th"}:
+            self.tables[self._heading][-1].append("")
+        if tag == "figure":
+            self._caption, self._picture = "", b""
+        if tag == "img":
+            self._picture = base64.b64decode(given["src"].split(",")[1], validate=True)
+        if "group" in given.get("class", "").split():
+            self.groups.append(given["class"])
+        if tag not in VOID:
+            self._open.append(tag)
+
+    def _check(self, tag: str, given: dict[str, str]) -> None:
+        assert tag not in {"script", "link", "iframe", "object", "base", "form"}
+        assert not [name for name in given if name.startswith("on")]
+        assert given.get("src", "data:image/jpeg;base64,").startswith("data:image/jpeg;base64,")
+        assert "url(" not in given.get("style", "")
+        if "href" in given:
+            assert given["href"].startswith("#")
+            self.links.add(given["href"][1:])
+        if "id" in given:
+            assert given["id"] not in self.ids
+            self.ids.add(given["id"])
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self._open, f"</{tag}> closes nothing"
+        assert self._open.pop() == tag
+        if tag == "figure":
+            inside = len(self.groups) if "near" in self.ids and "sizes" not in self.ids else 0
+            caption = " ".join(self._caption.split())
+            self.figures.append(Figure(self._heading, self._picture, caption, inside))
+
+    def handle_data(self, data: str) -> None:
+        if self._open and self._open[-1] in {"h1", "h2", "h3"}:
+            self._heading += data
+        elif "figure" in self._open:
+            self._caption += data
+        elif {"td", "th"} & set(self._open):
+            self.tables[self._heading][-1][-1] += data
+        elif "pre" in self._open:
+            self.pre += data
+        elif "style" in self._open:
+            assert "url(" not in data
+            assert "@import" not in data
+        else:
+            self.text_of[self._heading] = self.text_of.get(self._heading, "") + data
+
+    def below(self, heading: str) -> list[Figure]:
+        """The figures below a heading."""
+        return [figure for figure in self.figures if figure.section == heading]
+
+
+def size(jpeg: bytes) -> tuple[int, int]:
+    """Height and width of a picture that decodes."""
+    pixels = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)
+    assert pixels is not None
+    return pixels.shape[0], pixels.shape[1]
