@@ -38,19 +38,18 @@ def assign(
         )
     names = [name for name in DEALT if name not in given]
     free = [n for n, name in enumerate(said) if name in {None, "train"}]
-    dealt = dict(enumerate(said))
+    dealt: dict[int, str | None] = dict(enumerate(said))
     if chosen.exact:
         labels = [image.label for image in images]
         numbered = places.by_number([found[n] for n in free], labels, names, chosen)
         dealt |= zip(free, numbered, strict=True)
-    for n in free if not chosen.exact else ():
+    elif chosen.folds:
+        dealt |= {n: places.by_fold(found[n], chosen) for n in free}
+    else:
         # An image that the source says nothing of may go anywhere; one of its train set not to a
         # split that the source has.
-        open_to = names if said[n] else DEALT
-        dealt[n] = (
-            places.by_fold(found[n], chosen) if chosen.folds
-            else places.by_share(found[n], open_to, chosen, before)
-        )  # fmt: skip
+        open_to = {n: names if said[n] else DEALT for n in free}
+        dealt |= {n: places.by_share(found[n], open_to[n], chosen, before) for n in free}
     splits: list[str | None] = [None] * len(images)
     for n, group in enumerate(found):
         for row in group.rows:

@@ -82,22 +82,25 @@ def test_who_reaches_no_class_is_no_suspect() -> None:
 
 def test_near_duplicates_never_vouch_for_each_other() -> None:
     # Twins in a direction of their own, both labelled wrongly: each would confirm the other.
-    values = separable(100, 2, dims=40)
+    values = separable(1000, 2, dims=14)
     values[:, 10:] = 0
-    labels = [row % 2 for row in range(100)]
+    labels = [row % 2 for row in range(1000)]
     twins = {row: row + 2 for row in (10, 20, 30, 40)}
     for number, (one, other) in enumerate(twins.items()):
         for row in (one, other):
-            values[row, 10 + number] = 60
+            values[row, 10 + number] = 200
             labels[row] = 1 - labels[row]
-    groups = [str(row) for row in range(100)]
+    groups = [str(row) for row in range(1000)]
     for one, other in twins.items():
         groups[other] = groups[one]
-    apart = {row for row, _ in judge(values, labels)}
-    together = {row for row, _ in judge(values, labels, groups)}
-    planted = {row for pair in twins.items() for row in pair}
-    assert planted <= together
-    assert not planted & apart
+    planted = [row for pair in twins.items() for row in pair]
+
+    def believed(groups: Sequence[str]) -> Floats:
+        found = suspects.out_of_fold(values, np.array(labels), groups, ["even", "odd"])
+        return np.asarray([found[row, labels[row]] for row in planted], np.float32)
+
+    assert (believed([str(row) for row in range(1000)]) > 0.5).all()
+    assert (believed(groups) < 0.3).all()
 
 
 def test_no_group_is_learnt_from_and_judged_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -250,7 +253,7 @@ def test_no_suspects_are_none(world: Path) -> None:
 
 @pytest.fixture
 def computed(dataset: Path, settings: Params) -> Path:
-    """Real features of the small data set, of whose training images every eighth is under a wrong label."""
+    """Real features of the small data set; every eighth of its training images is mislabelled."""
     chosen = params.with_overrides(settings, {"dataset.name": "stripes"})
     Path("params.yaml").write_text(json.dumps(chosen.model_dump()))
     other = {"plain": "striped", "striped": "plain"}
@@ -278,7 +281,7 @@ def test_wrong_labels_are_found_by_real_features(computed: Path) -> None:
     ids = [line.split(",")[0] for line in page.pre.splitlines()[1:]]
     wrong = planted(computed)
     assert len(wrong) >= 2
-    assert set(ids[: len(wrong)]) == wrong
+    assert wrong <= set(ids[:5])
     assert [figure.caption[-12:] for figure in page.figures] == [key[:12] for key in ids]
     for key in ids:
         assert key[:12] in said.output
