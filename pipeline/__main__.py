@@ -147,21 +147,18 @@ def suspects(
 
         pipeline suspects --most 20
     """
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
     from pipeline import params
+    from pipeline.printable import show
     from pipeline.suspects import find, write_page
 
     name = params.load().dataset.name
     found = find(clean, split, features)
     write_page(page, found[:most], clean, name)
-    table = Table("id", "label", "looks like", "image", box=None, pad_edge=False)
-    for one in found[:most]:
-        likeness = f"{escape(one.looks_like)} {one.other:.0%}"
-        table.add_row(one.id[:12], f"{escape(one.label)} {one.own:.0%}", likeness, escape(one.name))
-    Console().print(table)
+    rows = [
+        [one.id[:12], f"{one.label} {one.own:.0%}", f"{one.looks_like} {one.other:.0%}", one.name]
+        for one in found[:most]
+    ]
+    show(["id", "label", "looks like", "image"], rows)
     print(f"{len(found)} suspects, {min(most, len(found))} of them shown in {page}")
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from pipeline import shards
 from pipeline.acquire.licences import text_of
+from pipeline.printable import plain
 
 FACTS = ["owner", "licence", "title", "page_url", "url"]
 # A licence wants changes told; which were changed depends on filter.store_side.
@@ -22,14 +23,14 @@ def lines(raw: Path) -> Iterator[str]:
         else:
             together[row["licence"]] += 1
     for licence, number in together.items():
-        yield _plain(f"{number} images {_licensed(licence)}")
+        yield plain(f"{number} images {_licensed(licence)}")
     yield CHANGES
 
 
 def _credit(row: dict[str, Any]) -> str:
     title = f'"{row["title"]}"' if row["title"] else "Untitled"
     owner = row["owner"] or "an unknown owner"
-    return _plain(
+    return plain(
         f"{title} by {owner}, {row['page_url'] or row['url']}, {_licensed(row['licence'])}"
     )
 
@@ -39,8 +40,3 @@ def _licensed(licence: str | None) -> str:
         return "whose licence is not stated"
     text = text_of(licence)
     return f"under {licence}" + (f" ({text})" if text else "")
-
-
-def _plain(text: str) -> str:
-    """Strangers wrote it: no line breaks, nothing that a terminal obeys."""
-    return "".join(character if character.isprintable() else " " for character in text)

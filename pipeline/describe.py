@@ -9,13 +9,11 @@ from typing import Annotated, Any
 import numpy as np
 import pyarrow as pa
 import typer
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from pipeline import atomic, page, rejects, shards, stage, thumbnails
 from pipeline.header import MEANING, Reason
 from pipeline.page import Shown, data_uri
+from pipeline.printable import show
 
 SPLITS = ("train", "val", "test")
 LEFT_OUT, REJECTED, TOTAL = "left out", "rejected", "acquired"
@@ -181,22 +179,15 @@ def _licences(rows: Sequence[Mapping[str, Any]]) -> dict[str, int]:
     return dict(found.most_common())
 
 
-def summary(data: Data) -> list[Table]:
-    """The page in short, for a terminal."""
-    where = Table("class", box=None, pad_edge=False)
-    for column in COLUMNS:
-        where.add_column(column, justify="right")
+def print_summary(data: Data) -> None:
+    """The page in short, on the terminal."""
     counts = count_classes(data)
-    for label, count in counts.items():
-        plain = "".join(char if char.isprintable() else " " for char in label)
-        where.add_row(Text(plain), *(str(count[column]) for column in COLUMNS))
-    total = sum(counts.values(), Counter())
-    where.add_row("all", *(str(total[column]) for column in COLUMNS))
-    why = Table("rejected for", box=None, pad_edge=False)
-    why.add_column("images", justify="right")
-    for reason, images in _reasons(data).items():
-        why.add_row(reason, str(images))
-    return [where, why] if why.row_count else [where]
+    every = [*counts.items(), ("all", sum(counts.values(), Counter()))]
+    rows = [[label, *(str(count[name]) for name in COLUMNS)] for label, count in every]
+    show(["class", *COLUMNS], rows, numbers=True)
+    if reasons := _reasons(data):
+        rejected = [[reason, str(images)] for reason, images in reasons.items()]
+        show(["rejected for", "images"], rejected, numbers=True)
 
 
 def main(
@@ -215,8 +206,7 @@ def main(
         atomic.read_csv(leaks_csv), rejects.read(folder),
     )  # fmt: skip
     atomic.write_text(data_html, page.render("data.html", facts(data, folder.name, raw, clean)))
-    for table in summary(data):
-        Console().print(table)
+    print_summary(data)
     print(f"describe: {data_html}")
 
 

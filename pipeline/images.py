@@ -36,7 +36,9 @@ cv2.utils.logging.setLogLevel(0)  # what it has to say of a damaged file is in t
 Pixels = npt.NDArray[np.uint8]  # (height, width, 3), RGB
 Grey = npt.NDArray[np.uint8]  # (height, width)
 
+OUT_OF_MEMORY = -4  # cv::Error::StsNoMem
 UNJUDGED = "Could not determine subsampling"  # of a JPEG that is sound, for all simplejpeg knows
+DECODER_BYTES = 12  # per pixel, that decoders take at most
 AS_STORED = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
 STRETCH = 4  # an image is stored with the area of at most this many squares of its side
 HASHED = 64  # pixels of the shorter side that a reduced decoding leaves: twice what the hash needs
@@ -59,7 +61,20 @@ class Judgement:
 
 
 def judge(data: bytes, limits: Filter) -> Judgement:
-    """Decode `data` once and say whether to keep it, and what to store."""
+    """Decode `data` once and say whether to keep it, and what to store.
+
+    Raises:
+        MemoryError: there is not enough of it, which says nothing of the image.
+    """
+    try:
+        return _judge(data, limits)
+    except cv2.error as error:
+        if error.code == OUT_OF_MEMORY:
+            raise MemoryError(str(error)) from error
+        raise
+
+
+def _judge(data: bytes, limits: Filter) -> Judgement:
     try:
         header = _affordable(data, limits.max_megapixels)
         as_is = header.plain and _fits(header.height, header.width, limits.store_side)
@@ -173,6 +188,8 @@ def _decode(header: Header, data: bytes) -> Pixels:
     """Upright RGB through OpenCV."""
     pixels = _opencv(data)
     if pixels is None:
+        # OpenCV does not say whether it was the image, or memory that other images hold.
+        np.empty(DECODER_BYTES * header.width * header.height, np.uint8)
         raise Unreadable(Reason.DAMAGED, header.format)
     return _upright(header, pixels)
 

@@ -4,6 +4,7 @@ In a worker process a deadline kills, and memory is bounded; elsewhere neither h
 that nobody dies but a process that can be replaced.
 """
 
+import errno
 import os
 import resource
 import signal
@@ -43,6 +44,10 @@ def confined(home: int, memory: int) -> Iterator[None]:
     try:
         with _silenced():
             yield
+    except OSError as error:
+        if error.errno == errno.ENOMEM:  # as from a library that could not be loaded
+            raise MemoryError(str(error)) from error
+        raise
     finally:
         _confined.reset(token)
         resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))

@@ -9,6 +9,7 @@ from pipeline import atomic
 from pipeline.errors import PipelineError
 from pipeline.grouping import Group
 from pipeline.params import Split
+from pipeline.printable import plain
 
 COLUMNS = ("id", "name", "label", "split", "kind", "stays_id", "stays_name", "stays_split")
 RANK = {"test": 0, "val": 1, "train": 2}  # whose copy stays
@@ -119,4 +120,4 @@ def gate(found: Sequence[Leak], chosen: Split, leaks_csv: Path) -> None:
         )
     print(f"split: {said}; left out, see {leaks_csv}:")
     for leak in found[:NAMED]:
-        print(f"  {leak.image.name} ({leak.kind.value} of {leak.stays.name})")
+        print(plain(f"  {leak.image.name} ({leak.kind.value} of {leak.stays.name})"))

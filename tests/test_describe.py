@@ -15,7 +15,6 @@ from html_page import Figure, Page, size
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from rich.console import Console
 
 from pipeline import atomic, describe, page, params, shards
 from pipeline import filter as filtering
@@ -419,8 +418,7 @@ def test_labels_of_strangers_neither_break_the_table_nor_command_a_terminal(
         {"id": str(n), "label": label, "verdict": "keep", "reason": ""}
         for n, label in enumerate(sorted(["plain", hostile]))
     ]
-    where, *_ = describe.summary(Data(verdicts, pa.table({}), {"0": "train", "1": "val"}, [], {}))
-    Console().print(where)
+    describe.print_summary(Data(verdicts, pa.table({}), {"0": "train", "1": "val"}, [], {}))
     out = capsys.readouterr().out
     assert out.replace("\n", "").isprintable()
     plain = "".join(char if char.isprintable() else " " for char in hostile)
@@ -442,12 +440,14 @@ def test_the_same_in_short_is_printed(project: Path, capsys: pytest.CaptureFixtu
     assert ["describe:", "data.html"] in lines
 
 
-def test_without_rejects_there_is_no_table_of_reasons() -> None:
+def test_without_rejects_there_is_no_table_of_reasons(capsys: pytest.CaptureFixture[str]) -> None:
     verdicts = [{"id": "1", "label": "a", "verdict": "keep", "reason": ""}]
     data = Data(verdicts, pa.table({}), {}, [], {})
-    assert len(describe.summary(data)) == 1
+    describe.print_summary(data)
+    assert "rejected for" not in capsys.readouterr().out
     verdicts.append({"id": "2", "label": "a", "verdict": "reject", "reason": "empty"})
-    assert len(describe.summary(replace(data, verdicts=verdicts))) == 2
+    describe.print_summary(replace(data, verdicts=verdicts))
+    assert "rejected for" in capsys.readouterr().out
 
 
 # ---- the page as a file ----

@@ -15,6 +15,8 @@ from pipeline.acquire.photos import Photo
 from pipeline.acquire.raw import Reason
 from pipeline.acquire.web.store import Kept
 from pipeline.errors import PipelineError
+from pipeline.grouping import groups
+from pipeline.leaks import Image
 from pipeline.params import Split
 from pipeline.split import assign
 
@@ -359,7 +361,13 @@ def test_the_split_stage_still_deals_those_who_train_by_another_chance(seed: int
     described = dataset(seed, train=1000, test=300)
     owners = [f"{number}@N00" for number in range(10_000)]
     splits = [split_of(owner, described) for owner in owners]
-    dealt = assign(owners, splits, Split(seed=seed, val=0.2, test=0.3))
+    chosen = Split(
+        seed=seed, val=0.2, test=0.3, train=None, prescribed=True, folds=None, fold=0, leaks="drop"
+    )
+    images = [
+        Image(owner, owner, "car", split, None) for owner, split in zip(owners, splits, strict=True)
+    ]
+    dealt = assign(groups(owners, owners, [None] * len(owners)), images, chosen, {})
     after = [new for new, old in zip(dealt, splits, strict=True) if old == "train"]
     assert after.count("val") / len(after) == pytest.approx(0.2, abs=0.015)
     assert set(after) == {"train", "val"}

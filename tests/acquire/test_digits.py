@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from pipeline import images
-from pipeline.header import read_header
 from pipeline.acquire import digits
 from pipeline.acquire.dataset import Digits
 from pipeline.acquire.raw import RawImage
+from pipeline.header import read_header
 
 DESCRIBED = Digits(kind="digits", description="d", licence="CC BY 4.0")
 

@@ -1,0 +1,22 @@
+"""What strangers wrote, for a terminal."""
+
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+
+def plain(text: str) -> str:
+    """On one line, without anything that a terminal obeys."""
+    return "".join(character if character.isprintable() else " " for character in text)
+
+
+def show(header: Sequence[str], rows: Sequence[Sequence[str]], numbers: bool = False) -> None:
+    """Print a table; `numbers`: all columns but the first are numbers."""
+    table = Table(box=None, pad_edge=False)
+    for place, name in enumerate(header):
+        table.add_column(name, justify="right" if numbers and place else "left")
+    for row in rows:
+        table.add_row(*(Text(plain(cell)) for cell in row))
+    Console().print(table)
