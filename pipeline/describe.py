@@ -118,7 +118,7 @@ def facts(data: Data, name: str, raw: Path, clean: Path) -> dict[str, object]:
     pictures = thumbnails.of(clean, set(seen)) | thumbnails.of(raw, set(drawable))
     counts = count_classes(data)
     total = sum(counts.values(), Counter())
-    show = _Show(pictures, data, {row["id"]: row["name"] for row in rows})
+    show = _Show(pictures, data, _names(rows), _labels(data))
     return {
         "name": name, "columns": COLUMNS, "total": total[TOTAL], "kept": len(rows),
         "splits": {split: total[split] for split in SPLITS},
@@ -145,6 +145,8 @@ class _Show:
     pictures: Mapping[str, bytes]
     data: Data
     kept_names: Mapping[str, str]
+    """By id, and by group of near-duplicates."""
+    labels: Mapping[str, set[str]]
     """By id."""
 
     def kept(self, rows: Sequence[Mapping[str, Any]]) -> list[Shown]:
@@ -154,14 +156,32 @@ class _Show:
         return [self._one(row, self._why(row)) for row in rows]
 
     def _why(self, row: Mapping[str, Any]) -> str:
-        if row["reason"] == Reason.BY_HAND:
-            return self.data.why.get(row["id"], "")
-        kept = self.kept_names.get(row["id"])
-        return f"same as {kept}" if kept else ""
+        match row["reason"]:
+            case Reason.BY_HAND:
+                return self.data.why.get(row["id"], "")
+            case Reason.CONFLICTING_LABELS:
+                return "also " + ", ".join(sorted(self.labels[row["id"]] - {row["label"]}))
+            case Reason.NEAR_DUPLICATE:
+                return f"like {self.kept_names.get(row['near_group'], 'another')}"
+            case Reason.DUPLICATE:
+                return f"same as {self.kept_names.get(row['id'], 'another')}"
+        return ""
 
     def _one(self, row: Mapping[str, Any], note: str) -> Shown:
         picture = data_uri(self.pictures.get(row["id"]))
         return Shown(row["id"], row["name"], row["label"], picture, note)
+
+
+def _names(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    grouped = {row["near_group"]: row["name"] for row in rows if row["near_group"]}
+    return grouped | {row["id"]: row["name"] for row in rows}
+
+
+def _labels(data: Data) -> dict[str, set[str]]:
+    found: dict[str, set[str]] = defaultdict(set)
+    for row in data.verdicts:
+        found[row["id"]].add(row["label"])
+    return found
 
 
 def _reasons(data: Data) -> dict[str, int]:

@@ -44,7 +44,7 @@ def compare(
     seen: set[tuple[str, str]] = set()
     for rows in _near(facts.column("phash").to_numpy(), kept, limits.near_duplicate_bits):
         name = min(ids[row] for row in rows)
-        for row in sorted(rows, key=lambda row: SPLIT_ORDER[splits[row]]):
+        for row in sorted(rows, key=lambda row: (SPLIT_ORDER[splits[row]], ids[row])):
             near_group[row] = name
             if limits.near_duplicates == "keep_one" and (name, labels[row]) in seen:
                 reasons[row] = Reason.NEAR_DUPLICATE
@@ -197,6 +197,8 @@ def main(
 
     count = shards.write_batches(clean, shards.CLEAN, kept())
     rejected = counted(reasons_of(table))
+    if unknown := by_hand.keys() - {line[0] for line in table}:
+        print(f"filter: {len(unknown)} ids of {folder / rejects.NAME} are of no image here")
     print(f"filter: kept {count} of {len(table)} images; rejected: {rejected}")
 
 

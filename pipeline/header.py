@@ -29,21 +29,24 @@ JPEGS = {"JPEG", "MPO"}
 # How files of each format begin, for those whose header is too broken for Pillow.
 READ = {
     rb"\xff\xd8": "JPEG", rb"\x89PNG\r\n\x1a\n": "PNG", rb"GIF8[79]a": "GIF",
-    rb"RIFF....WEBP": "WEBP", rb"II\*\0|MM\0\*": "TIFF",
+    rb"RIFF....WEBP": "WEBP", rb"II\*\0|MM\0\*|II\+\0|MM\0\+": "TIFF", rb"BM....\0\0\0\0": "BMP",
 }  # fmt: skip
-# How others begin: HEIC and AVIF, JPEG XL, JPEG 2000, ICO and CUR, Photoshop.
+# How others begin: HEIC and AVIF, JPEG XL, JPEG 2000, ICO and CUR, Photoshop, netpbm, Radiance,
+# Sun raster, SGI, DDS, ICNS.
 OTHERS = re.compile(
     rb"....ftyp(heic|heix|hevc|mif1|msf1|avif|avis)|\xff\x0a|....JXL |....jP  |\xff\x4f\xff\x51"
-    rb"|\0\0[\1\2]\0|8BPS", re.DOTALL,
+    rb"|\0\0[\1\2]\0|8BPS|P[1-7fF]\s|#\?RADIANCE|\x59\xa6\x6a\x95|\x01\xda[\0\1][\1\2]|DDS |icns",
+    re.DOTALL,
 )  # fmt: skip
 # The frame header of a JPEG with 12 bits per sample.
 DEEP_JPEG = re.compile(rb"\xff[\xc0-\xc3\xc5-\xc7\xc9-\xcb\xcd-\xcf]\0.\x0c", re.DOTALL)
 OPENED = tuple(EXTENSIONS.keys() - {"MPO"})  # Pillow finds an MPO while it opens a JPEG
 ORIENTATION = 0x0112  # EXIF tag; 1 means upright
-BITS_PER_SAMPLE = 0x0102  # TIFF tag
+BITS_PER_SAMPLE, SAMPLE_FORMAT = 0x0102, 0x0153  # TIFF tags
 # What Pillow's header parsers raise on hostile bytes, beside OSError and its subclasses.
 HEADER_ERRORS = (OSError, ValueError, SyntaxError, EOFError, struct.error, KeyError, IndexError,
-                 TypeError, OverflowError, AttributeError, ZeroDivisionError)  # fmt: skip
+                 TypeError, OverflowError, AttributeError, ZeroDivisionError,
+                 RuntimeError)  # fmt: skip
 
 
 class Reason(StrEnum):
@@ -133,12 +136,15 @@ def read_header(data: bytes) -> Header:
             with Image.open(io.BytesIO(data), formats=OPENED) as image:
                 form = image.format or ""
                 orientation = _orientation(image)
-                frames = form not in JPEGS and bool(getattr(image, "is_animated", False))
+                frames = bool(getattr(image, "is_animated", False))
                 mode, width, height = image.mode, image.width, image.height
                 transparent = mode in {"RGBA", "LA", "PA"} or "transparency" in image.info
                 deep = _is_deep(image, data)
+                measured = _is_measured(image)
     except HEADER_ERRORS as error:
         raise _unreadable(data) from error
+    if measured:
+        raise Unreadable(Reason.UNSUPPORTED, form)
     noticed = {
         Warn.ROTATED: orientation in range(2, 9),
         Warn.TRANSPARENCY_FLATTENED: transparent,
@@ -180,6 +186,14 @@ def _is_deep(image: Image.Image, data: bytes) -> bool:
     if isinstance(image, TiffImageFile):
         return bool(max(image.tag_v2.get(BITS_PER_SAMPLE, (1,))) > 8)
     return image.mode[0] in "IF" or (image.format == "PNG" and data[24:25] == b"\x10")
+
+
+def _is_measured(image: Image.Image) -> bool:
+    """Whether values are floats or of more than 16 bits: nobody knows how bright to draw them."""
+    if not isinstance(image, TiffImageFile):
+        return False
+    floats = 3 in image.tag_v2.get(SAMPLE_FORMAT, (1,))
+    return bool(floats or max(image.tag_v2.get(BITS_PER_SAMPLE, (1,))) > 16)
 
 
 def has_wrong_extension(name: str, form: str) -> bool:

@@ -38,6 +38,7 @@ Grey = npt.NDArray[np.uint8]  # (height, width)
 
 OUT_OF_MEMORY = -4  # cv::Error::StsNoMem
 UNJUDGED = "Could not determine subsampling"  # of a JPEG that is sound, for all simplejpeg knows
+STRIP = 256  # rows
 DECODER_BYTES = 12  # per pixel, that decoders take at most
 AS_STORED = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
 STRETCH = 4  # an image is stored with the area of at most this many squares of its side
@@ -71,7 +72,7 @@ def judge(data: bytes, limits: Filter) -> Judgement:
     except cv2.error as error:
         if error.code == OUT_OF_MEMORY:
             raise MemoryError(str(error)) from error
-        raise
+        return Judgement(Reason.DAMAGED)
 
 
 def _judge(data: bytes, limits: Filter) -> Judgement:
@@ -179,9 +180,18 @@ def _pillow(header: Header, data: bytes, mode: str) -> npt.NDArray[np.uint8]:
             warnings.catch_warnings(action="ignore"),
             Image.open(io.BytesIO(data), formats=OPENED) as image,
         ):
+            if mode == "RGBA" and image.mode.startswith("I;16"):
+                return _upright(header, _deep_grey(image))
             return _upright(header, np.array(image.convert(mode)))
     except HEADER_ERRORS as error:
         raise Unreadable(Reason.DAMAGED, header.format) from error
+
+
+def _deep_grey(image: Image.Image) -> npt.NDArray[np.uint8]:
+    """RGBA of 16-bit grey of which one value is transparent; Pillow would cut it off at 255."""
+    values = np.array(image)
+    alpha = np.where(values == image.info.get("transparency", -1), 0, 255)
+    return np.dstack([values >> 8] * 3 + [alpha]).astype(np.uint8)
 
 
 def _decode(header: Header, data: bytes) -> Pixels:
@@ -218,10 +228,18 @@ def _opencv(data: bytes) -> Pixels | None:
 
 
 def _decode_transparent(header: Header, data: bytes) -> Pixels:
-    """Upright RGB laid on white. OpenCV knows alpha only as a fourth channel."""
-    upright = Image.fromarray(_pillow(header, data, "RGBA"))
-    white = Image.new("RGBA", upright.size, "white")
-    return np.array(Image.alpha_composite(white, upright).convert("RGB"))
+    """Upright RGB laid on white, of an image that OpenCV finds sound too.
+
+    Pillow knows every way to be transparent; OpenCV has alpha only as a fourth channel.
+    """
+    _decode(header, data)
+    layers = _pillow(header, data, "RGBA")
+    flat = np.empty((*layers.shape[:2], 3), np.uint8)
+    for start in range(0, len(layers), STRIP):  # or the sums would take several times the image
+        strip = layers[start : start + STRIP].astype(np.uint16)
+        colour, alpha = strip[:, :, :3], strip[:, :, 3:]
+        flat[start : start + STRIP] = (colour * alpha + 255 * (255 - alpha) + 127) // 255
+    return flat
 
 
 def _look(header: Header, grey: Grey, pixels: Pixels | None, min_side: int) -> Reason | None:

@@ -14,7 +14,7 @@ from pipeline.params import Split
 
 SPLITS = ("train", "val", "test")
 DEALT = ("val", "test")  # whose shares are dealt; train gets the rest
-ATTEMPTS = 20  # at exact numbers, each starting with another group
+ATTEMPTS = 20  # at exact numbers, each beginning with another group of several classes
 
 
 def leader(keys: Sequence[str], seed: int) -> str:
@@ -25,17 +25,17 @@ def leader(keys: Sequence[str], seed: int) -> str:
 def by_share(group: Group, names: Sequence[str], chosen: Split, before: Mapping[int, str]) -> str:
     """The split of one group, where `names` are those that get shares and train the rest.
 
-    Where its keys have different places of their own, it stays where most of it was before, and
-    only else goes with its leader.
+    It stays where most of it was before; a new one goes with its leader.
 
     Args:
         before: The split of rows that were dealt before, by the same shares.
     """
     own = {key: _share(position(key, chosen.seed), names, chosen) for key in group.keys}
-    was = Counter(before[row] for row in group.rows if before.get(row) in own.values())
+    was = Counter(before[row] for row in group.rows if before.get(row) in {*names, "train"})
     most = max(was.values(), default=0)
-    foremost = [key for key in group.keys if was[own[key]] == most]
-    return own[leader(foremost, chosen.seed)]
+    foremost = [name for name in SPLITS if was[name] == most]
+    led = [key for key in group.keys if own[key] in foremost]
+    return own[leader(led, chosen.seed)] if led and len(foremost) > 1 else foremost[0]
 
 
 def _share(place: float, names: Sequence[str], chosen: Split) -> str:
@@ -86,20 +86,51 @@ def by_number(
 def _fill(
     order: list[int], sizes: Sequence[Counter[str]], classes: set[str], name: str, number: int
 ) -> list[int]:
-    """Groups that together have exactly `number` images of each class, the first that fit."""
-    lacking = Counter[str]()
-    # Groups are taken whole, so the first one may be in the way of an exact sum.
-    for start in range(min(ATTEMPTS, len(order) or 1)):
-        lacking, taken = Counter(dict.fromkeys(sorted(classes), number)), []
-        for n in order[start:] + order[:start]:
+    """Groups that together have exactly `number` images of each class, early ones first.
+
+    Those of several classes are taken as they fit; of one class an exact choice is found if there
+    is any.
+    """
+    mixed = [n for n in order if len(sizes[n]) > 1]
+    alone: dict[str, list[int]] = {label: [] for label in sorted(classes)}
+    for n in order:
+        if len(sizes[n]) == 1:
+            alone[next(iter(sizes[n]))].append(n)
+    failed = ""
+    # A group of several classes may be in the way of an exact sum: begin with another one.
+    for start in range(min(ATTEMPTS, len(mixed) + 1)):
+        lacking, taken = Counter(dict.fromkeys(alone, number)), []
+        for n in mixed[start:]:
             if sizes[n] <= lacking:
                 taken.append(n)
                 lacking -= sizes[n]
-        if not lacking:
+        for label, single in alone.items():
+            chosen = _exactly(lacking[label], [sizes[n][label] for n in single])
+            if chosen is None:
+                failed = failed or label
+                break
+            taken += [single[place] for place in chosen]
+        else:
             return taken
-    label, short = lacking.most_common(1)[0]
-    left = sum(sizes[n][label] for n in order)
+    left = sum(sizes[n][failed] for n in order)
     raise PipelineError(
-        f"split.{name} = {number}, but of class {label!r} whole groups make only {number - short} "
-        f"({left} images are left for it): add images, or lower it"
+        f"split.{name} = {number}, but no choice of whole groups has exactly that many of class "
+        f"{failed!r} ({left} images are left for it): add images, or change the number"
     )
+
+
+def _exactly(number: int, sizes: Sequence[int]) -> list[int] | None:
+    """Places whose sizes sum up to `number`, early ones if the rest still can be exact, or None."""
+    if max(sizes, default=1) == 1:
+        return list(range(number)) if number <= len(sizes) else None
+    within = (1 << (number + 1)) - 1
+    reachable = [1]  # bit s: sum s can be made of the sizes from here to the end
+    for size in reversed(sizes):
+        reachable.append((reachable[-1] | (reachable[-1] << size)) & within)
+    reachable.reverse()
+    chosen, wanted = [], number
+    for place, size in enumerate(sizes):
+        if size <= wanted and reachable[place + 1] >> (wanted - size) & 1:
+            chosen.append(place)
+            wanted -= size
+    return None if wanted else chosen
