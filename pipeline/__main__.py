@@ -159,7 +159,7 @@ def suspects(
         for one in found[:most]
     ]
     show(["id", "label", "looks like", "image"], rows)
-    print(f"{len(found)} suspects, {min(most, len(found))} of them shown in {page}, with whole ids")
+    print(f"{len(found)} suspects among the training images; {len(rows)} with whole ids in {page}")
 
 
 def main() -> None:

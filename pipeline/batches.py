@@ -1,5 +1,6 @@
 """What the loop runs over: the suffix's inputs, from the cache or computed on the way."""
 
+import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -35,6 +36,11 @@ class Examples:
     def rows(self, split: str) -> list[int]:
         return [row for row, name in enumerate(self.splits) if name == split]
 
+    def digest(self) -> str:
+        """Of the ids and their splits: which row of the features is what."""
+        lines = "\n".join(map(" ".join, zip(self.ids, self.splits, strict=True)))
+        return hashlib.sha256(lines.encode()).hexdigest()
+
 
 def read_examples(split_csv: Path) -> Examples:
     """Who is in which split, and which class is which output."""
@@ -62,6 +68,8 @@ class Index(BaseModel):
     """Of each tensor that crosses the cut, per image."""
     prefix: str
     """Digest of the frozen part, "" where there is none."""
+    images: str
+    """Digest of the ids and splits that it was computed for."""
 
     def view_of(self, epoch: int) -> int:
         """Which view the images of the training set show in an epoch, counted from 0.
@@ -137,6 +145,7 @@ def open_source(features: Path, clean: Path, examples: Examples, frozen: Frozen)
         PipelineError: the cache was computed by another frozen part.
     """
     index = read_index(features)
+    check_images(features, index, examples)
     if not index.stored:
         return Streamed(clean, index, examples, frozen)
     if index.prefix != frozen.digest():
@@ -145,6 +154,14 @@ def open_source(features: Path, clean: Path, examples: Examples, frozen: Frozen)
             "model.weights has changed, so run `dvc repro --force features`, then `dvc repro`"
         )
     return Cached(features, index, examples, frozen)
+
+
+def check_images(features: Path, index: Index, examples: Examples) -> None:
+    """Refuse features of other images, or of the same in other splits."""
+    if index.images != examples.digest():
+        raise PipelineError(
+            f"{features} was computed for another data/split.csv: run `dvc repro` first"
+        )
 
 
 def read_index(features: Path) -> Index:

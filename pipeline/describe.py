@@ -10,9 +10,10 @@ import numpy as np
 import pyarrow as pa
 import typer
 
-from pipeline import atomic, page, rejects, shards, stage, thumbnails
+from pipeline import atomic, page, params, rejects, shards, stage, thumbnails
 from pipeline.header import MEANING, Reason
 from pipeline.page import Shown, data_uri
+from pipeline.params import AS_DESCRIBED
 from pipeline.printable import show
 
 SPLITS = ("train", "val", "test")
@@ -108,7 +109,7 @@ def histogram(clean: pa.Table) -> list[dict[str, object]]:
     ]  # fmt: skip
 
 
-def facts(data: Data, name: str, raw: Path, clean: Path) -> dict[str, object]:
+def facts(data: Data, name: str, source: str, raw: Path, clean: Path) -> dict[str, object]:
     """Everything that the page says."""
     rows = data.clean.to_pylist()
     bad, groups, chosen = rejected(data), near_groups(rows), samples(rows)
@@ -120,7 +121,8 @@ def facts(data: Data, name: str, raw: Path, clean: Path) -> dict[str, object]:
     total = sum(counts.values(), Counter())
     show = _Show(pictures, data, _names(rows), _labels(data))
     return {
-        "name": name, "columns": COLUMNS, "total": total[TOTAL], "kept": len(rows),
+        "name": name, "source": source, "columns": COLUMNS,
+        "total": total[TOTAL], "kept": len(rows),
         "splits": {split: total[split] for split in SPLITS},
         "classes": [{"label": label, "counts": count} for label, count in counts.items()],
         "samples": {label: show.kept(some) for label, some in chosen.items()},
@@ -132,6 +134,10 @@ def facts(data: Data, name: str, raw: Path, clean: Path) -> dict[str, object]:
              "shown": show.kept(some[:OF_GROUP])}
             for some in groups
         ],
+        "reject_lines": rejects.lines(
+            (row["id"], f"{row['label']} {row['name']}")
+            for some in groups[:GROUPS] if _two_labels(some) for row in some
+        ),
         "shown_groups": GROUPS, "leaks": data.leaks, "shown_leaks": LEAKS,
         "sizes": sizes(data.clean), "histogram": histogram(data.clean),
         "licences": _licences(rows),
@@ -225,7 +231,9 @@ def main(
         {row["id"]: row["split"] for row in atomic.read_csv(split_csv)},
         atomic.read_csv(leaks_csv), rejects.read(folder),
     )  # fmt: skip
-    atomic.write_text(data_html, page.render("data.html", facts(data, folder.name, raw, clean)))
+    source = params.load().dataset.source
+    found = facts(data, folder.name, "" if source == AS_DESCRIBED else source, raw, clean)
+    atomic.write_text(data_html, page.render("data.html", found))
     print_summary(data)
     print(f"describe: {data_html}")
 

@@ -47,6 +47,7 @@ def describe(settings: Params, part: Frozen, examples: Examples) -> Index:
         stored=True, why="", seed=settings.features.seed, augment=settings.images.augment,
         views=settings.features.views,
         dtype=settings.features.dtype, prefix=part.digest(),
+        images=examples.digest(),
         shapes=[list(shape) for shape in part.shapes()],
     )  # fmt: skip
     size = index.gigabytes(len(examples.ids), len(examples.rows("train")))

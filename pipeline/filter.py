@@ -2,7 +2,7 @@
 
 import itertools
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -127,21 +127,30 @@ def _warnings(batch: pa.RecordBatch, results: pa.RecordBatch) -> pa.Array:
     return pa.array(noticed, pa.list_(pa.string()))
 
 
-def check(reasons: Counter[str], total: int, limits: params.Filter) -> None:
+def check(table: Sequence[tuple[str, ...]], limits: params.Filter, verdicts_csv: Path) -> None:
     """Refuse a data set of which too much is bad.
 
+    Args:
+        table: The lines of verdicts.csv.
+
     Raises:
-        PipelineError: nothing is left, or past `filter.max_reject_fraction`; with the reasons.
+        PipelineError: nothing of a class is left, or too little of all, with the reasons.
     """
-    rejected = reasons.total()
-    said = f"{rejected} of {total} images are rejected ({counted(reasons)})"
-    if rejected > limits.max_reject_fraction * total:
+    reasons = reasons_of(table)
+    said = f"{reasons.total()} of {len(table)} images are rejected ({counted(reasons)})"
+    if reasons.total() > limits.max_reject_fraction * len(table):
         raise PipelineError(
-            f"{said}, past filter.max_reject_fraction={limits.max_reject_fraction}: mend the "
-            "source, or raise it"
+            f"{said}, past filter.max_reject_fraction={limits.max_reject_fraction}: see "
+            f"{verdicts_csv}, and mend the source, or raise it"
         )
-    if rejected == total:
-        raise PipelineError(f"{said}: nothing is left to train on")
+    label, verdict = VERDICTS.index("label"), VERDICTS.index("verdict")
+    kept = {line[label] for line in table if line[verdict] == "keep"}
+    for lost in sorted({line[label] for line in table} - kept):
+        lines = [line for line in table if line[label] == lost]
+        raise PipelineError(
+            f"all {len(lines)} images of class {lost!r} are rejected "
+            f"({counted(reasons_of(lines))}): see {verdicts_csv}, and mend or leave out the class"
+        )
 
 
 def _kept(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
@@ -193,7 +202,7 @@ def main(
             yield from _kept(batch)
         # First, so that it shows what to mend where the check fails.
         atomic.write_csv(verdicts_csv, VERDICTS, table)
-        check(reasons_of(table), len(table), limits)
+        check(table, limits, verdicts_csv)
 
     count = shards.write_batches(clean, shards.CLEAN, kept())
     rejected = counted(reasons_of(table))

@@ -118,6 +118,6 @@ def gate(found: Sequence[Leak], chosen: Split, leaks_csv: Path) -> None:
         raise PipelineError(
             f"{said} ({leaks_csv}): mend the source, or leave them out with split.leaks=drop"
         )
-    print(f"split: {said}; left out, see {leaks_csv}:")
+    print(f"split: {said}, and are not used; see {leaks_csv}:")
     for leak in found[:NAMED]:
         print(plain(f"  {leak.image.name} ({leak.kind.value} of {leak.stays.name})"))

@@ -15,6 +15,8 @@ from ruamel.yaml.error import YAMLError
 
 from pipeline.errors import PipelineError
 
+AS_DESCRIBED = "datasets"  # of dataset.source: DVC cannot follow a path that is null
+
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Positive = Annotated[int, Field(gt=0)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
@@ -129,7 +131,8 @@ class Split(Section):
     def _modes_fit(self) -> Self:
         if not self.exact and self.val + self.test >= 1:
             raise ValueError(
-                f"split.val + split.test is {self.val + self.test:g}: below 1, or nothing trains"
+                f"split.val + split.test is {self.val + self.test:g}, but should be below 1, or "
+                "nothing trains"
             )
         if self.train is not None and not self.exact:
             raise ValueError(

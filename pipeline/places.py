@@ -113,6 +113,11 @@ def _fill(
         else:
             return taken
     left = sum(sizes[n][failed] for n in order)
+    if left < number:
+        raise PipelineError(
+            f"split.{name} = {number}, but only {left} images of class {failed!r} are left for it: "
+            "add images, or lower it"
+        )
     raise PipelineError(
         f"split.{name} = {number}, but no choice of whole groups has exactly that many of class "
         f"{failed!r} ({left} images are left for it): add images, or change the number"

@@ -1,6 +1,8 @@
 """datasets/<name>/reject.csv: what a person has looked at and does not want, and why."""
 
 import csv
+import io
+from collections.abc import Iterable
 from pathlib import Path
 
 from pipeline.errors import PipelineError
@@ -20,12 +22,28 @@ def read(folder: Path) -> dict[str, str]:
         return {}
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            lines = csv.DictReader(file, strict=True)
-            if lines.fieldnames is None or tuple(lines.fieldnames) != COLUMNS:
-                raise PipelineError(f"{path} should start with the line {','.join(COLUMNS)}")
-            return {_id(line, path, lines.line_num): line["why"] or "" for line in lines}
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise PipelineError(f"{path} is not a CSV file in UTF-8: {error}") from error
+            table = csv.DictReader(file, strict=True)
+            if table.fieldnames and tuple(table.fieldnames) != COLUMNS:
+                raise PipelineError(
+                    f"{path} should start with the line {','.join(COLUMNS)} and have commas, not "
+                    f"with {','.join(table.fieldnames)[:80]!r}"
+                )
+            return {_id(line, path, table.line_num): line["why"] or "" for line in table}
+    except UnicodeDecodeError as error:
+        raise PipelineError(f"{path} is not in UTF-8: save it as CSV in UTF-8") from error
+    except csv.Error as error:
+        raise PipelineError(f"{path} is not a CSV file: {error}") from error
+
+
+def lines(rows: Iterable[tuple[str, str]]) -> str:
+    """What would stand in the file for ids and reasons; "" for none."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    for number, row in enumerate(rows):
+        if not number:
+            writer.writerow(COLUMNS)
+        writer.writerow(row)
+    return text.getvalue()
 
 
 def _id(line: dict[str, str], path: Path, number: int) -> str:

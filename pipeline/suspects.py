@@ -4,8 +4,6 @@ The idea of confident learning (Northcutt et al., 2021): a class is what an imag
 its out-of-fold probability reaches what images of that class have on average.
 """
 
-import csv
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +16,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from pipeline import atomic, batches, page, rejects, shards, thumbnails
+from pipeline.batches import Examples
 from pipeline.errors import PipelineError
 from pipeline.page import Shown, data_uri
 from pipeline.progress import bar
@@ -53,7 +52,7 @@ def find(clean: Path, split_csv: Path, features: Path) -> list[Suspect]:
     """
     examples = batches.read_examples(split_csv)
     rows = examples.rows("train")
-    values = read_features(features, rows)
+    values = read_features(features, examples, rows)
     labels = examples.labels[rows].numpy()
     chosen = {row["id"]: row["group"] for row in atomic.read_csv(split_csv)}
     groups = [chosen[examples.ids[row]] or examples.ids[row] for row in rows]
@@ -69,9 +68,12 @@ def find(clean: Path, split_csv: Path, features: Path) -> list[Suspect]:
     ]  # fmt: skip
 
 
-def read_features(features: Path, rows: Sequence[int]) -> npt.NDArray[np.float32]:
+def read_features(
+    features: Path, examples: Examples, rows: Sequence[int]
+) -> npt.NDArray[np.float32]:
     """(len(rows), D): the evaluation view's activations, those of feature maps averaged."""
     index = batches.read_index(features)
+    batches.check_images(features, index, examples)
     if not index.stored:
         raise PipelineError(
             f"{features} holds no features ({index.why}), by which suspects are found: run with "
@@ -129,15 +131,6 @@ def _names(clean: Path) -> dict[str, str]:
     return dict(zip(*(column.to_pylist() for column in table.columns), strict=True))
 
 
-def _reject_lines(found: Sequence[Suspect]) -> str:
-    """What would stand in reject.csv."""
-    lines = io.StringIO()
-    writer = csv.writer(lines, lineterminator="\n")
-    writer.writerow(rejects.COLUMNS)
-    writer.writerows((one.id, f"{one.label}: looks like {one.looks_like}") for one in found)
-    return lines.getvalue()
-
-
 def write_page(path: Path, found: Sequence[Suspect], clean: Path, dataset: str) -> None:
     """A gallery of `found`, with the lines that would put them into reject.csv."""
     pictures = thumbnails.of(clean, {one.id for one in found})
@@ -146,5 +139,9 @@ def write_page(path: Path, found: Sequence[Suspect], clean: Path, dataset: str) 
               f"looks like {one.looks_like} ({one.other:.0%})")
         for one in found
     ]  # fmt: skip
-    facts = {"name": dataset, "suspects": shown, "lines": _reject_lines(found)}
+    facts = {
+        "name": dataset,
+        "suspects": shown,
+        "lines": rejects.lines((one.id, f"looks like {one.looks_like}") for one in found),
+    }
     atomic.write_text(path, page.render("suspects.html", facts))

@@ -20,6 +20,7 @@ from pipeline import atomic, describe, page, params, shards
 from pipeline import filter as filtering
 from pipeline.acquire.raw import RawImage
 from pipeline.describe import COLUMNS, LEFT_OUT, REJECTED, TOTAL, Data
+from pipeline.errors import PipelineError
 from pipeline.header import Reason
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -167,10 +168,10 @@ def test_every_raw_image_is_counted_once(project: Path) -> None:
     assert counts(project)["tulip"][LEFT_OUT] == 1
 
 
-def test_classes_of_which_nothing_is_kept_are_counted(project: Path) -> None:
-    found = run(project, [*good(), image("weed/1.png", b""), image("weed/2.png", b"text")])
-    told(found, project)
-    assert ["weed", "0", "0", "0", "0", "2", "2"] in found.tables["Classes"]
+def test_a_class_of_which_nothing_is_kept_is_refused_by_the_filter(project: Path) -> None:
+    lost = r"^all 2 images of class 'weed' are rejected \(1 empty, 1 not_an_image\): see .*verdicts"
+    with pytest.raises(PipelineError, match=lost):
+        run(project, [*good(), image("weed/1.png", b""), image("weed/2.png", b"text")])
 
 
 VERDICT = st.tuples(
@@ -479,7 +480,7 @@ def test_the_page_of_the_fixture_world_is_whole(
             shards.columns(dataset / "clean", describe.FACTS),
             {row["id"]: row["split"] for row in atomic.read_csv(dataset / "split.csv")}, [], {},
         )  # fmt: skip
-        facts = describe.facts(data, "sample", dataset / "raw", dataset / "clean")
+        facts = describe.facts(data, "sample", "", dataset / "raw", dataset / "clean")
     found = Page(page.render("data.html", facts))
     assert [row[0] for row in found.tables["Classes"]] == ["class", "plain", "striped"]
     assert sum(int(row[-1]) for row in found.tables["Classes"][1:]) == 48

@@ -31,6 +31,23 @@ def saved(form: str, mode: str = "RGB", **options: Any) -> bytes:
     return file.getvalue()
 
 
+def encoded(ending: str, kind: type = np.uint8) -> bytes:
+    """`PICTURE` as OpenCV writes it; in grey or in black and white where the format is."""
+    pixels = PICTURE[:, :, 0] if ending in {".pbm", ".pgm"} else PICTURE
+    return cv2.imencode(ending, pixels.astype(kind))[1].tobytes()
+
+
+def tiff(kind: type) -> bytes:
+    """Grey, of values of this kind, whoever can read them."""
+    values = PICTURE[:, :, 0].astype(kind)
+    form = {"u": 1, "i": 2, "f": 3}[values.dtype.kind]
+    entries = [(256, 64), (257, 48), (258, 8 * values.itemsize), (259, 1), (262, 1), (273, 200),
+               (277, 1), (278, 48), (279, values.nbytes), (339, form)]  # fmt: skip
+    told = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in entries)
+    head = b"II*\0\x08\0\0\0" + struct.pack("<H", len(entries)) + told + bytes(4)
+    return head.ljust(200, b"\0") + values.tobytes()
+
+
 def turned(orientation: int) -> Image.Exif:
     exif = Image.Exif()
     exif[ORIENTATION] = orientation
@@ -129,7 +146,9 @@ def test_a_file_whose_metadata_pillow_warns_of_is_not_plain() -> None:
         (saved("PNG", "I;16"), {Warn.REDUCED_TO_8_BIT}),
         (cv2.imencode(".png", PICTURE.astype(np.uint16))[1].tobytes(), {Warn.REDUCED_TO_8_BIT}),
         (cv2.imencode(".tiff", PICTURE.astype(np.uint16))[1].tobytes(), {Warn.REDUCED_TO_8_BIT}),
-        (saved("TIFF", "F"), {Warn.REDUCED_TO_8_BIT}),
+        (saved("TIFF", "I;16"), {Warn.REDUCED_TO_8_BIT}),
+        (saved("MPO", save_all=True, append_images=[BLACK]), {Warn.FIRST_FRAME_ONLY}),
+        (saved("TIFF", save_all=True, append_images=[BLACK]), {Warn.FIRST_FRAME_ONLY}),
         (saved("PNG", "RGBA", exif=turned(3)), {Warn.ROTATED, Warn.TRANSPARENCY_FLATTENED}),
     ],
 )  # fmt: skip
@@ -156,7 +175,15 @@ def test_what_is_odd_is_noticed(data: bytes, expected: set[Warn]) -> None:
         BOX + b"qt  \0\0\0\0",
         b"PK\3\4" + saved("PNG"),
         b" " + saved("JPEG"),
-        saved("PPM"),
+        b"P8 64 48 255\n",
+        b"P6",
+        b"P64",
+        b"Portable",
+        b"#?RADIO",
+        b"\x01\xda\2\1\0\3",
+        b"DDSX",
+        b"icon",
+        b"BM of a text that is no picture",
         saved("PCX"),
     ],
 )
@@ -175,10 +202,39 @@ def test_what_is_no_image_by_its_content_is_not_an_image(data: bytes) -> None:
         b"\xff\x0a\xfa\x1f",
         b"\0\0\0\x0cJXL \r\n\x87\n",
         b"8BPS\0\1",
+        saved("PPM"),
+        saved("PPM", "L"),
+        saved("PPM", "1"),
+        *(encoded(ending) for ending in (".pbm", ".pgm", ".ppm", ".pam", ".sr", ".ras")),
+        *(b"P%d\n64 48\n255\n" % number for number in range(1, 7)),
+        b"P7\nWIDTH 64\n",
+        *(encoded(ending, np.float32) for ending in (".pfm", ".hdr")),
+        b"Pf\n64 48\n-1.0\n",
+        saved("SGI"),
+        saved("SGI", "L"),
+        saved("SGI", bpc=2),
+        b"\x01\xda\1\1\0\3",
+        saved("DDS"),
+        saved("ICNS"),
     ],
 )  # fmt: skip
 def test_an_image_of_a_kind_that_is_not_read_is_unsupported(data: bytes) -> None:
-    assert refusal(data)[0] is Reason.UNSUPPORTED
+    assert refusal(data) == (Reason.UNSUPPORTED, "")
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64, np.uint32, np.int32])
+def test_a_tiff_of_floats_or_of_more_than_16_bits_is_unsupported(kind: type) -> None:
+    assert refusal(tiff(kind)) == (Reason.UNSUPPORTED, "TIFF")
+
+
+@pytest.mark.parametrize("mode", ["I", "F"])
+def test_a_tiff_whose_pixels_pillow_calls_numbers_is_unsupported(mode: str) -> None:
+    assert refusal(saved("TIFF", mode)) == (Reason.UNSUPPORTED, "TIFF")
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16])
+def test_a_tiff_of_up_to_16_bits_is_read(kind: type) -> None:
+    assert read_header(tiff(kind)).format == "TIFF"
 
 
 def test_an_avif_is_unsupported_though_a_library_reads_it() -> None:
@@ -207,6 +263,11 @@ def test_a_jpeg_of_12_bits_is_unsupported(marker: bytes) -> None:
         (saved("TIFF")[:6], "TIFF"),
         (b"MM\0*\0\0\0\x08", "TIFF"),
         (saved("WEBP")[:14], "WEBP"),
+        (saved("BMP")[:20], "BMP"),
+        (saved("BMP")[:14] + b"\xff\0\0\0" + saved("BMP")[18:], "BMP"),
+        (saved("TIFF", big_tiff=True)[:12], "TIFF"),
+        (b"II+\0\x08\0\0\0" + b"\xff" * 8, "TIFF"),
+        (b"MM\0+\0\x08\0\0" + b"\xff" * 8, "TIFF"),
     ],
 )
 def test_a_signature_with_a_broken_header_behind_it_is_damaged(data: bytes, form: str) -> None:

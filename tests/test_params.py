@@ -142,11 +142,11 @@ def test_a_missing_key_is_named(name: str) -> None:
         ),
         (
             {"split.val": 0.5, "split.test": 0.5},
-            "split.val + split.test is 1: below 1, or nothing trains",
+            "split.val + split.test is 1, but should be below 1, or nothing trains",
         ),
         (
             {"split.val": 0.6, "split.test": 0.5},
-            "split.val + split.test is 1.1: below 1, or nothing trains",
+            "split.val + split.test is 1.1, but should be below 1, or nothing trains",
         ),
         (
             {"split.val": 300, "split.test": 0.15},

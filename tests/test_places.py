@@ -1,5 +1,6 @@
 import re
 from collections import Counter
+from itertools import combinations
 from random import Random
 from statistics import fmean
 from typing import Any
@@ -13,7 +14,7 @@ from pipeline.deal import position
 from pipeline.errors import PipelineError
 from pipeline.grouping import Group
 from pipeline.params import Split
-from pipeline.places import DEALT
+from pipeline.places import DEALT, SPLITS
 
 EXAMPLES = settings(deadline=None, derandomize=True, max_examples=100)
 SIZES = st.lists(  # of groups: how many cats, how many dogs
@@ -130,11 +131,22 @@ def test_what_is_not_dealt_goes_to_train(names: tuple[str, ...], share: float) -
 
 
 @EXAMPLES
-@given(st.text(max_size=5), st.sampled_from([None, "train", "val", "test", "left out", ""]))
-def test_a_single_goes_where_it_goes_whatever_was_before(key: str, before: str | None) -> None:
-    group = Group([key], [7])
+@given(st.text(max_size=5), st.sampled_from([None, "left out", ""]))
+def test_a_single_that_was_nowhere_goes_where_its_key_would(key: str, before: str | None) -> None:
     was = {} if before is None else {7: before}
-    assert places.by_share(group, DEALT, SHARES, was) == own(key)
+    assert places.by_share(Group([key], [7]), DEALT, SHARES, was) == own(key)
+
+
+@pytest.mark.parametrize("names", [DEALT, ("val",), ("test",), ()])
+@pytest.mark.parametrize("before", SPLITS)
+@pytest.mark.parametrize("alone", SPLITS)
+def test_a_single_stays_where_that_is_open_wherever_its_key_would_go(
+    alone: str, before: str, names: tuple[str, ...]
+) -> None:
+    group = Group(keys_in(alone), [7])
+    anew = alone if alone in names else "train"
+    expected = before if before in {*names, "train"} else anew
+    assert places.by_share(group, names, SHARES, {7: before}) == expected
 
 
 def test_a_group_goes_with_its_leader() -> None:
@@ -178,20 +190,64 @@ def test_a_tie_is_decided_alike_in_any_order() -> None:
     assert one in {"val", "test"}
 
 
-@pytest.mark.parametrize("nonsense", ["val", "left out", ""])
-def test_a_place_before_that_is_none_of_the_group_s_own_does_not_count(nonsense: str) -> None:
-    keys = keys_in("train", "test")
-    group = Group(sorted(keys), [0, 1, 2])
+@pytest.mark.parametrize("was", SPLITS)
+def test_a_group_stays_though_no_key_that_it_still_has_would_go_there(was: str) -> None:
+    """The one that did may be gone."""
+    keys = keys_in(*(name for name in SPLITS if name != was))
+    before = {0: was, 1: was, 2: "train"}
+    assert places.by_share(Group(sorted(keys), [0, 1, 2]), DEALT, SHARES, before) == was
+
+
+@pytest.mark.parametrize(
+    ("tied", "expected"),
+    [(("train", "test"), "train"), (("val", "test"), "val"), (("train", "val"), "train")],
+)
+def test_a_tie_between_splits_of_no_key_goes_by_the_order_of_splits(
+    tied: tuple[str, str], expected: str
+) -> None:
+    (other,) = {*SPLITS} - {*tied}
+    group = Group(keys_in(other), [0, 1])
+    for before in (dict(enumerate(tied)), dict(enumerate(tied[::-1]))):
+        assert places.by_share(group, DEALT, SHARES, before) == expected
+
+
+@pytest.mark.parametrize("nonsense", ["left out", "", "somewhere"])
+def test_a_place_before_that_is_no_split_does_not_count(nonsense: str) -> None:
+    group = Group(sorted(keys_in("train", "test")), [0, 1, 2])
     assert places.by_share(group, DEALT, SHARES, dict.fromkeys(range(3), nonsense)) == "test"
+    assert places.by_share(group, DEALT, SHARES, {0: "val", 1: nonsense, 2: nonsense}) == "val"
 
 
-@EXAMPLES
-@given(st.lists(st.integers(0, 99).map(str), min_size=1, max_size=6, unique=True), st.data())
-def test_a_group_goes_where_one_of_its_keys_would(keys: list[str], data: st.DataObject) -> None:
+def test_a_place_before_that_is_closed_now_does_not_count() -> None:
+    """The source has a test set of its own by now."""
+    group = Group(sorted(keys_in("val", "train")), [0, 1, 2])
+    assert places.by_share(group, ["val"], SHARES, dict.fromkeys(range(3), "test")) == "train"
+    before = {0: "val", 1: "test", 2: "test"}
+    assert places.by_share(group, ["val"], SHARES, before) == "val"
+
+
+@settings(EXAMPLES, max_examples=300)
+@given(
+    st.lists(st.integers(0, 99).map(str), min_size=1, max_size=6, unique=True),
+    st.sampled_from([DEALT, ("val",), ("test",), ()]),
+    st.dictionaries(st.integers(0, 7), st.sampled_from([*SPLITS, "left out"])),
+)
+def test_a_group_stays_where_most_of_it_was_where_that_is_open_else_goes_where_a_key_would(
+    keys: list[str], names: tuple[str, ...], before: dict[int, str]
+) -> None:
     group = Group(sorted(keys), list(range(8)))
-    names = st.sampled_from(["train", "val", "test"])
-    before = data.draw(st.dictionaries(st.integers(0, 7), names))
-    assert places.by_share(group, DEALT, SHARES, before) in {own(key) for key in keys}
+    found = places.by_share(group, names, SHARES, before)
+    anew = {places.by_share(Group([key], [0]), names, SHARES, {}) for key in keys}
+    was = Counter(name for name in before.values() if name in {*names, "train"})
+    most = {name for name in was if was[name] == max(was.values())}
+    if not most:
+        assert found == places.by_share(group, names, SHARES, {})
+        assert found in anew
+    elif not most & anew:
+        assert found == min(most, key=SPLITS.index)
+    else:
+        assert found in (most if len(most) == 1 else most & anew)
+    assert places.by_share(group, names, SHARES, dict.fromkeys(range(8), found)) == found
 
 
 @pytest.mark.parametrize("size", [1, 2, 10])
@@ -239,6 +295,26 @@ def counts(groups: list[Group], labels: list[str], dealt: list[str | None]) -> C
     )
 
 
+FEW = re.compile(
+    r"split\.(\w+) = (\d+), but only (?P<left>\d+) images of class '(?P<label>\w+)' are left for "
+    r"it: add images, or lower it"
+)
+WHOLE = re.compile(
+    r"split\.(\w+) = (\d+), but no choice of whole groups has exactly that many of class "
+    r"'(?P<label>\w+)' \((?P<left>\d+) images are left for it\): add images, or change the number"
+)
+
+
+def refused(error: PipelineError) -> tuple[str, int, str, int]:
+    """The split, its number, the class, and how many images are left for it; by the right words."""
+    few, whole = FEW.fullmatch(str(error)), WHOLE.fullmatch(str(error))
+    told = few or whole
+    assert told, error
+    number, left = int(told[2]), int(told["left"])
+    assert (left < number) is (few is not None)
+    return told[1], number, told["label"], left
+
+
 @settings(EXAMPLES, max_examples=300)
 @given(SIZES, NUMBERS, NUMBERS, st.none() | NUMBERS, st.sampled_from([DEALT, ("val",), ()]))
 def test_numbers_are_exact_for_each_class_or_the_class_that_lacks_is_named(
@@ -247,21 +323,13 @@ def test_numbers_are_exact_for_each_class_or_the_class_that_lacks_is_named(
     groups, labels = build(sizes)
     settings = chosen(val=val, test=test, train=train)
     wanted = {"val": val, "test": test, "train": train}
-    refusals = tuple(
-        f"split.{name} = {wanted[name]}, but of class {label!r} whole groups make only "
-        for name in (*names, "train")
-        for label in set(labels)
-    )
     try:
         dealt = places.by_number(groups, labels, names, settings)
     except PipelineError as error:
-        said = str(error)
-        assert said.startswith(refusals)
-        told = re.search(r"= (\d+), .* only (\d+) \((\d+) images are left", said)
-        assert told
-        number, made, left = map(int, told.groups())
-        assert made < number
-        assert made <= left
+        name, number, label, left = refused(error)
+        assert name in {*names, "train"}
+        assert number == wanted[name]
+        assert 0 <= left <= labels.count(label)
     else:
         found = counts(groups, labels, dealt)
         for label in set(labels):
@@ -325,36 +393,46 @@ def test_what_the_numbers_do_not_want_is_left_out() -> None:
 @pytest.mark.parametrize(
     ("numbers", "said"),
     [
-        ({"val": 4, "test": 1}, "split.val = 4, but of class 'dog' whole groups make only 3 (3"),
-        ({"val": 1, "test": 4}, "split.test = 4, but of class 'dog' whole groups make only 2 (2"),
-        (
-            {"val": 1, "test": 1, "train": 2},
-            "split.train = 2, but of class 'dog' whole groups make only 1 (1",
-        ),
+        ({"val": 4, "test": 1}, ("val", 4, "dog", 3)),
+        ({"val": 1, "test": 4}, ("test", 4, "dog", 2)),
+        ({"val": 1, "test": 1, "train": 2}, ("train", 2, "dog", 1)),
     ],
     ids=["val", "test", "train"],
 )
 def test_the_split_and_class_that_lack_are_named_and_what_to_do(
-    numbers: dict[str, int], said: str
+    numbers: dict[str, int], said: tuple[str, int, str, int]
 ) -> None:
     groups, labels = build([(1, 0)] * 10 + [(0, 1)] * 3)
     with pytest.raises(PipelineError) as caught:
         places.by_number(groups, labels, DEALT, chosen(**numbers))
-    assert str(caught.value) == f"{said} images are left for it): add images, or lower it"
+    assert refused(caught.value) == said
 
 
-def test_groups_that_cannot_make_a_number_are_told_from_images_that_are_too_few() -> None:
-    groups, labels = build([(2, 2)] * 5)
-    with pytest.raises(PipelineError, match=r"whole groups make only 2 \(10 images are left"):
+@pytest.mark.parametrize("sizes", [[(2, 2)] * 5, [(2, 0), (0, 2)] * 5], ids=["mixed", "alone"])
+def test_groups_that_cannot_make_a_number_are_told_from_images_that_are_too_few(
+    sizes: list[tuple[int, int]],
+) -> None:
+    groups, labels = build(sizes)
+    with pytest.raises(PipelineError) as caught:
         places.by_number(groups, labels, DEALT, chosen(val=3, test=1))
+    assert str(caught.value) == (
+        "split.val = 3, but no choice of whole groups has exactly that many of class 'cat' (10 "
+        "images are left for it): add images, or change the number"
+    )
+    with pytest.raises(PipelineError) as caught:
+        places.by_number(groups, labels, DEALT, chosen(val=11, test=1))
+    assert str(caught.value) == (
+        "split.val = 11, but only 10 images of class 'cat' are left for it: add images, or lower it"
+    )
 
 
 def test_of_classes_that_lack_as_much_the_first_by_name_is_named() -> None:
     """Not the first of a set, which is another in each process."""
     labels = sorted("abcdefghijklmnopqrstuvwxyz", reverse=True)
     groups = [Group([label], [row]) for row, label in enumerate(labels)]
-    with pytest.raises(PipelineError, match="of class 'a' whole groups make only 1"):
+    with pytest.raises(PipelineError) as caught:
         places.by_number(groups, labels, DEALT, chosen(val=2, test=1))
+    assert refused(caught.value) == ("val", 2, "a", 1)
 
 
 def in_order(groups: list[Group]) -> list[int]:
@@ -368,9 +446,7 @@ def test_val_takes_the_lowest_places_and_test_the_highest() -> None:
 
 
 @pytest.mark.parametrize("name", DEALT)
-def test_a_first_group_that_is_in_the_way_is_passed_over(
-    name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_first_group_that_is_in_the_way_is_passed_over(name: str) -> None:
     """Of three, two and two images four are 2 + 2, though the group of three comes first."""
     groups, _ = build([(1, 0)] * 3)
     order = in_order(groups) if name == "val" else in_order(groups)[::-1]
@@ -379,9 +455,85 @@ def test_a_first_group_that_is_in_the_way_is_passed_over(
     groups, labels = build(sizes)
     dealt = places.by_number(groups, labels, [name], chosen(val=4, test=4))
     assert [dealt[n] for n in order] == ["train", name, name]
+
+
+def test_a_group_of_several_classes_that_is_in_the_way_is_passed_over(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With 1 cat and 2 dogs taken, neither 2 + 2 cats nor 2 + 2 dogs are to be had."""
+    groups, _ = build([(1, 0)] * 3)
+    sizes = [(2, 2)] * 3
+    sizes[in_order(groups)[0]] = (1, 2)
+    groups, labels = build(sizes)
+    dealt = places.by_number(groups, labels, ["val"], chosen(val=4, test=4))
+    assert [dealt[n] for n in in_order(groups)] == ["train", "val", "val"]
     monkeypatch.setattr(places, "ATTEMPTS", 1)
-    with pytest.raises(PipelineError, match=r"whole groups make only 3 \(7 images are left"):
-        places.by_number(groups, labels, [name], chosen(val=4, test=4))
+    with pytest.raises(PipelineError) as caught:
+        places.by_number(groups, labels, ["val"], chosen(val=4, test=4))
+    assert refused(caught.value) == ("val", 4, "cat", 5)
+
+
+def test_groups_of_several_classes_come_first_and_of_one_class_make_up_the_rest() -> None:
+    groups, labels = build([(1, 0)] * 9 + [(0, 2)] * 9 + [(3, 1), (0, 1), (1, 1)])
+    dealt = places.by_number(groups, labels, ["val"], chosen(val=5, test=1))
+    assert dealt[18] == dealt[20] == "val"
+    assert dealt[:9].count("val") == 1
+    found = counts(groups, labels, dealt)
+    assert found["val", "cat"] == found["val", "dog"] == 5
+
+
+def choices(sizes: list[int], number: int) -> list[tuple[int, ...]]:
+    """All places whose sizes sum up to `number`."""
+    return [
+        some
+        for count in range(len(sizes) + 1)
+        for some in combinations(range(len(sizes)), count)
+        if sum(sizes[place] for place in some) == number
+    ]
+
+
+ONE_CLASS = st.lists(st.integers(1, 6), min_size=1, max_size=9)
+
+
+@settings(EXAMPLES, max_examples=300)
+@given(ONE_CLASS, ONE_CLASS, st.integers(1, 20), SEEDS, st.sampled_from(DEALT))
+def test_groups_of_one_class_fail_only_where_no_choice_is_exact_and_early_ones_are_preferred(
+    cats: list[int], dogs: list[int], number: int, seed: int, name: str
+) -> None:
+    groups, labels = build([(cat, 0) for cat in cats] + [(0, dog) for dog in dogs])
+    settings = chosen(seed=seed, val=number, test=number)
+    order = sorted(range(len(groups)), key=lambda n: position(groups[n].keys[0], seed))
+    if name == "test":
+        order.reverse()
+    expected: set[int] = set()
+    lacking = []
+    for label in ("cat", "dog"):
+        mine = [n for n in order if labels[groups[n].rows[0]] == label]
+        exact = choices([len(groups[n].rows) for n in mine], number)
+        if exact:  # the first by order that holds the first, then the second, ... where it can
+            best = max(exact, key=lambda some: [place in some for place in range(len(mine))])
+            expected |= {mine[place] for place in best}
+        else:
+            lacking.append(label)
+    try:
+        dealt = places.by_number(groups, labels, [name], settings)
+    except PipelineError as error:
+        assert lacking
+        assert refused(error) == (name, number, lacking[0], labels.count(lacking[0]))
+    else:
+        assert not lacking
+        assert {n for n, where in enumerate(dealt) if where == name} == expected
+
+
+@pytest.mark.parametrize("seed", range(100))
+def test_numbers_of_fifty_owners_with_a_few_photos_each_are_always_to_be_had(seed: int) -> None:
+    random = Random(seed)
+    owners = [(random.randint(3, 5), 0) for _ in range(25)]
+    groups, labels = build(owners + [(0, random.randint(3, 5)) for _ in range(25)])
+    dealt = places.by_number(groups, labels, DEALT, chosen(seed=seed, val=31, test=31))
+    found = counts(groups, labels, dealt)
+    assert {found[name, label] for name in DEALT for label in ("cat", "dog")} == {31}
+    assert None not in dealt
 
 
 @EXAMPLES

@@ -9,6 +9,7 @@ import joblib
 import numpy as np
 import numpy.typing as npt
 import pytest
+import torch
 from html_page import Page, size
 from sklearn.model_selection import StratifiedGroupKFold
 from typer.testing import CliRunner
@@ -16,7 +17,7 @@ from typer.testing import CliRunner
 from pipeline import atomic, batches, features, params, rejects, shards, suspects
 from pipeline.__main__ import app
 from pipeline.acquire.raw import RawImage
-from pipeline.batches import Index
+from pipeline.batches import Examples, Index
 from pipeline.errors import PipelineError
 from pipeline.params import Params
 from pipeline.suspects import Suspect
@@ -143,12 +144,16 @@ def test_five_groups_are_enough() -> None:
 # ---- what features there are ----
 
 
+IMAGES = Examples(list("abcdef"), torch.zeros(6, dtype=torch.int64), ["train"] * 6, ["cat"])
+
+
 def store(folder: Path, *arrays: npt.NDArray[np.floating], stored: bool = True) -> Path:
     folder.mkdir()
     shapes = [list(array.shape[1:]) for array in arrays]
     batches.write_index(folder, Index(
         stored=stored, why="nothing is frozen", seed=0, augment="none", views=0, shapes=shapes,
         dtype="float16" if arrays and arrays[0].dtype == np.float16 else "float32", prefix="p",
+        images=IMAGES.digest(),
     ))  # fmt: skip
     for number, array in enumerate(arrays):
         np.save(batches.array_path(folder, 0, number), array)
@@ -159,7 +164,7 @@ def test_feature_maps_are_averaged_and_tensors_joined(tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     maps = random.normal(size=(6, 3, 2, 4)).astype(np.float32)
     flat = random.normal(size=(6, 5)).astype(np.float32)
-    found = suspects.read_features(store(tmp_path / "f", maps, flat), [4, 0, 1])
+    found = suspects.read_features(store(tmp_path / "f", maps, flat), IMAGES, [4, 0, 1])
     assert found.shape == (3, 8)
     assert found.dtype == np.float32
     np.testing.assert_allclose(found[:, :3], maps[[4, 0, 1]].mean(axis=(2, 3)), rtol=1e-6)
@@ -168,23 +173,32 @@ def test_feature_maps_are_averaged_and_tensors_joined(tmp_path: Path) -> None:
 
 def test_half_precision_is_averaged_in_single(tmp_path: Path) -> None:
     maps = np.full((2, 1, 50, 50), 60_000, np.float16)  # whose sum half precision does not hold
-    found = suspects.read_features(store(tmp_path / "f", maps), [0, 1])
+    found = suspects.read_features(store(tmp_path / "f", maps), IMAGES, [0, 1])
     np.testing.assert_allclose(found, maps[:, :, 0, 0].astype(np.float32), rtol=1e-4)
 
 
 def test_sequences_are_laid_flat(tmp_path: Path) -> None:
     tokens = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
-    found = suspects.read_features(store(tmp_path / "f", tokens), [1])
+    found = suspects.read_features(store(tmp_path / "f", tokens), IMAGES, [1])
     assert found.tolist() == [list(range(12, 24))]
 
 
 def test_where_nothing_is_stored_the_way_out_is_told(tmp_path: Path) -> None:
     with pytest.raises(PipelineError) as caught:
-        suspects.read_features(store(tmp_path / "f", stored=False), [0])
+        suspects.read_features(store(tmp_path / "f", stored=False), IMAGES, [0])
     assert str(caught.value) == (
         f"{tmp_path / 'f'} holds no features (nothing is frozen), by which suspects are found: run "
         "with `-S model.trainable=head` first"
     )
+
+
+def test_features_of_other_images_are_refused(tmp_path: Path) -> None:
+    others = Examples(IMAGES.ids, IMAGES.labels, ["train", *["val"] * 5], IMAGES.classes)
+    maps = np.zeros((6, 3), np.float32)
+    with pytest.raises(
+        PipelineError, match=r"computed for another data/split\.csv: run `dvc repro`"
+    ):
+        suspects.read_features(store(tmp_path / "f", maps), others, [0])
 
 
 # ---- the page ----
@@ -221,7 +235,7 @@ def test_the_lines_of_the_page_are_a_reject_csv(world: Path, strange: str) -> No
     page = draw(world, found, [png(0), png(1)])
     (world / "reject.csv").write_bytes(page.pre.encode())
     assert rejects.read(world) == {
-        f"{0:064x}": f"{strange}: looks like cat", f"{1:064x}": f"cat: looks like {strange}",
+        f"{0:064x}": "looks like cat", f"{1:064x}": f"looks like {strange}",
     }  # fmt: skip
     # Pasted under what is there already.
     own = "id,why\n" + "f" * 64 + ",mine\n"
@@ -285,7 +299,10 @@ def test_wrong_labels_are_found_by_real_features(computed: Path) -> None:
     assert [figure.caption[-12:] for figure in page.figures] == [key[:12] for key in ids]
     for key in ids:
         assert key[:12] in said.output
-    assert f"{len(ids)} suspects, {len(ids)} of them shown in reports/suspects.html" in said.output
+    assert (
+        f"{len(ids)} suspects among the training images; {len(ids)} with whole ids in "
+        "reports/suspects.html"
+    ) in said.output
     Path("reject.csv").write_text(page.pre)
     assert set(rejects.read(Path())) == set(ids)
 
@@ -293,7 +310,11 @@ def test_wrong_labels_are_found_by_real_features(computed: Path) -> None:
 def test_as_many_are_listed_as_asked(computed: Path) -> None:
     said = CliRunner().invoke(app, ["suspects", "--most", "2", "--page", "elsewhere/two.html"])
     assert said.exit_code == 0, said.output
-    assert re.search(r"^\d+ suspects, 2 of them shown in elsewhere/two.html$", said.output, re.M)
+    assert re.search(
+        r"^\d+ suspects among the training images; 2 with whole ids in elsewhere/two.html$",
+        said.output,
+        re.M,
+    )
     assert len(Page(Path("elsewhere/two.html").read_text()).figures) == 2
     assert not Path("reports").exists()
     assert CliRunner().invoke(app, ["suspects", "--most", "0"]).exit_code == 2

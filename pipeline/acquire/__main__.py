@@ -15,9 +15,7 @@ from pipeline.acquire.web.download import Expected, download
 from pipeline.acquire.web.http import Client
 from pipeline.acquire.web.store import Store
 from pipeline.errors import PipelineError, counted
-from pipeline.params import Acquire
-
-AS_DESCRIBED = "datasets"  # the default of dataset.source: DVC cannot follow a path that is null
+from pipeline.params import AS_DESCRIBED, Acquire
 
 
 def acquire(folder: Path, source: str, limits: Acquire) -> Iterator[RawImage | Skipped]:
