@@ -196,12 +196,25 @@ def _deep_grey(image: Image.Image) -> npt.NDArray[np.uint8]:
 
 def _decode(header: Header, data: bytes) -> Pixels:
     """Upright RGB through OpenCV."""
+    if header.format == "PNG" and not _has_its_chunks(data):
+        raise Unreadable(Reason.DAMAGED, header.format)
     pixels = _opencv(data)
     if pixels is None:
         # OpenCV does not say whether it was the image, or memory that other images hold.
         np.empty(DECODER_BYTES * header.width * header.height, np.uint8)
         raise Unreadable(Reason.DAMAGED, header.format)
     return _upright(header, pixels)
+
+
+def _has_its_chunks(data: bytes) -> bool:
+    """Whether no chunk of a PNG claims more bytes than there are, which OpenCV would ask for."""
+    start = len(b"\x89PNG\r\n\x1a\n")
+    while start + 12 <= len(data):
+        length, kind = int.from_bytes(data[start : start + 4], "big"), data[start + 4 : start + 8]
+        if kind == b"IEND":
+            return True
+        start += 12 + length
+    return start <= len(data)
 
 
 def _upright(header: Header, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:

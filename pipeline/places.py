@@ -98,7 +98,7 @@ def _fill(
             alone[next(iter(sizes[n]))].append(n)
     failed = ""
     # A group of several classes may be in the way of an exact sum: begin with another one.
-    for start in range(min(ATTEMPTS, len(mixed) + 1)):
+    for start in (*range(min(ATTEMPTS, len(mixed))), len(mixed)):
         lacking, taken = Counter(dict.fromkeys(alone, number)), []
         for n in mixed[start:]:
             if sizes[n] <= lacking:

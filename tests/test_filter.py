@@ -5,6 +5,7 @@ import signal
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import cv2
@@ -12,6 +13,8 @@ import joblib
 import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from pipeline import atomic, images, isolation, judging, params, shards
@@ -157,27 +160,43 @@ def test_a_wrong_extension_is_told_per_name(project: Path, name: str, expected: 
     assert row["warnings"] == expected
 
 
+def line(number: int, label: str, reason: str = "") -> tuple[str, ...]:
+    """Of verdicts.csv."""
+    name = f"{label}/{number}.png"
+    return (f"{number:03d}", name, label, "", "reject" if reason else "keep", reason, "", "")
+
+
 @pytest.mark.parametrize(
     ("bad", "total", "refused"), [(0, 10, False), (5, 10, False), (6, 10, True), (10, 10, True)]
 )
 def test_a_share_of_rejects_past_the_limit_is_refused(bad: int, total: int, refused: bool) -> None:
-    reasons = Counter({"empty": bad - bad // 3, "blank": bad // 3})
+    reasons = ["empty"] * (bad - bad // 3) + ["blank"] * (bad // 3) + [""] * (total - bad)
+    table = [line(number, "cat", reason) for number, reason in enumerate(reasons)]
     if not refused:
-        filtering.check(reasons, total, LIMITS)
+        filtering.check(table, LIMITS, Path("data/verdicts.csv"))
         return
     with pytest.raises(PipelineError) as caught:
-        filtering.check(reasons, total, LIMITS)
+        filtering.check(table, LIMITS, Path("data/verdicts.csv"))
     assert str(caught.value) == (
         f"{bad} of {total} images are rejected ({bad - bad // 3} empty, {bad // 3} blank), past "
-        "filter.max_reject_fraction=0.5: mend the source, or raise it"
+        "filter.max_reject_fraction=0.5: see data/verdicts.csv, and mend the source, or raise it"
     )
 
 
-def test_nothing_kept_is_refused_whatever_the_limit_without_blaming_it() -> None:
+@pytest.mark.parametrize("others", [0, 10])
+def test_a_class_of_which_nothing_is_kept_is_refused_whatever_the_limit_without_blaming_it(
+    others: int,
+) -> None:
     limits = LIMITS.model_copy(update={"max_reject_fraction": 1.0})
-    with pytest.raises(PipelineError, match=r"^3 of 3 images are rejected \(3 blank\)") as caught:
-        filtering.check(Counter({"blank": 3}), 3, limits)
-    assert "raise it" not in str(caught.value)
+    table = [line(number, "cat", "blank") for number in range(10, 13)]
+    table += [line(13, "cat", "empty"), *(line(number, "dog") for number in range(others))]
+    with pytest.raises(PipelineError) as caught:
+        filtering.check(table, limits, Path("verdicts.csv"))
+    assert str(caught.value) == (
+        "all 4 images of class 'cat' are rejected (3 blank, 1 empty): see verdicts.csv, and mend "
+        "or leave out the class"
+    )
+    filtering.check([*table, line(14, "cat")], limits, Path("verdicts.csv"))
 
 
 def run(project: Path) -> list[dict[str, str]]:
@@ -340,23 +359,68 @@ def test_near_duplicates_stay_and_share_the_smallest_id_as_their_group(project: 
 
 
 @pytest.mark.parametrize(
-    ("splits", "stays"),
+    ("splits", "among"),
     [
-        ([None, None, None], 0),
-        (["train", "test"], 1),
-        (["train", "val", "test", "test"], 2),
-        (["train", "val"], 1),
-        ([None, "train"], 1),
-        (["test", "test"], 0),
+        ([None, None, None], {0, 1, 2}),
+        (["train", "test"], {1}),
+        (["train", "val", "test", "test"], {2, 3}),
+        (["train", "val"], {1}),
+        ([None, "train"], {1}),
+        (["test", "test"], {0, 1}),
     ],
 )
+@pytest.mark.parametrize("seed", range(3))
 def test_of_near_duplicates_one_is_kept_where_asked_in_test_else_in_val(
-    project: Path, splits: list[str | None], stays: int
+    project: Path, splits: list[str | None], among: set[int], seed: int
 ) -> None:
-    rows = judged(project, [*alike(*splits), *GOOD], near_duplicates="keep_one")
-    expected = [Reason.NEAR_DUPLICATE] * len(splits) + [None] * len(GOOD)
-    expected[stays] = None
-    assert [row["reason"] for row in rows] == expected
+    """Of several there the one of the smallest id, wherever it stands."""
+    album = alike(*splits, seed=seed)
+    stays = min((album[n] for n in among), key=picture_id)
+    for ordered in (album, album[::-1]):
+        rows = judged(project, [*ordered, *GOOD], near_duplicates="keep_one")
+        assert reasons(rows) == {
+            picture.name: None if picture is stays else Reason.NEAR_DUPLICATE for picture in album
+        } | {picture.name: None for picture in GOOD}
+
+
+@settings(deadline=None, derandomize=True, max_examples=100)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["cat", "dog"]), st.sampled_from([None, "train", "val", "test"]),
+            st.integers(0, 3),
+        ),
+        min_size=1, max_size=10,
+    ),
+    st.sampled_from(["keep", "keep_one"]),
+    st.randoms(use_true_random=False),
+)  # fmt: skip
+def test_what_images_are_compared_to_does_not_depend_on_their_order(
+    album: list[tuple[str, str | None, int]], near_duplicates: str, random: Random
+) -> None:
+    limits = LIMITS.model_copy(update={"near_duplicates": near_duplicates})
+    shuffled = [(f"{number:02d}", *facts) for number, facts in enumerate(album)]
+    random.shuffle(shuffled)
+
+    def told(ordered: list[tuple[str, str, str | None, int]]) -> dict[str, tuple[Any, Any]]:
+        ids, labels, splits, looks = zip(*ordered, strict=True)
+        hashes = [0xFF << 16 * look for look in looks]
+        facts = pa.table({
+            "id": ids, "label": labels, "split": pa.array(splits, pa.string()),
+            "reason": pa.nulls(len(ids), pa.string()), "phash": pa.array(hashes, pa.uint64()),
+        })  # fmt: skip
+        return dict(zip(ids, zip(*filtering.compare(facts, {}, limits), strict=True), strict=True))
+
+    found = told(shuffled)
+    assert found == told(sorted(shuffled))
+    for label in ("cat", "dog"):
+        for look in range(4):
+            rows = [row for row in shuffled if (row[1], row[3]) == (label, look)]
+            left = {row[0] for row in rows if found[row[0]][0] is None}
+            order = filtering.SPLIT_ORDER
+            one = min(rows, key=lambda row: (order[row[2]], row[0]), default=None)
+            kept = {one[0]} if one and near_duplicates == "keep_one" else {row[0] for row in rows}
+            assert left == kept
 
 
 def test_of_near_duplicates_one_of_each_label_is_kept(project: Path) -> None:

@@ -102,7 +102,12 @@ def assert_colours(pixels: Pixels, *expected: tuple[int, ...]) -> None:
         (b"<html>404</html>", Reason.NOT_AN_IMAGE, ""),
         (b"\xff\xd8\xff", Reason.DAMAGED, "JPEG"),
         (b"%PDF-1.4", Reason.NOT_AN_IMAGE, ""),
-        (saved(corners(), "PPM"), Reason.NOT_AN_IMAGE, ""),
+        (saved(corners(), "PPM"), Reason.UNSUPPORTED, ""),
+        (cv2.imencode(".hdr", corners().astype(np.float32))[1].tobytes(), Reason.UNSUPPORTED, ""),
+        (saved(Image.fromarray(corners()).convert("F"), "TIFF"), Reason.UNSUPPORTED, "TIFF"),
+        (saved(Image.fromarray(corners()).convert("I"), "TIFF"), Reason.UNSUPPORTED, "TIFF"),
+        (saved(corners(), "BMP")[:20], Reason.DAMAGED, "BMP"),
+        (saved(corners(), "TIFF", big_tiff=True)[:12], Reason.DAMAGED, "TIFF"),
         (saved(corners(), "ICO"), Reason.UNSUPPORTED, ""),
         (saved(corners(), "AVIF"), Reason.UNSUPPORTED, ""),
         (promise(1001, 1000), Reason.TOO_MANY_PIXELS, "PNG"),
@@ -196,7 +201,7 @@ def test_sixteen_bits_are_noticed_in_a_tiff_too() -> None:
     assert judge(data).warnings == (Warn.REDUCED_TO_8_BIT,)
 
 
-@pytest.mark.parametrize("form", ["GIF", "PNG", "WEBP", "TIFF"])
+@pytest.mark.parametrize("form", ["GIF", "PNG", "WEBP", "TIFF", "MPO"])
 def test_the_first_of_several_frames_is_taken(form: str) -> None:
     other = Image.fromarray(255 - corners())
     data = saved(corners(), form, save_all=True, append_images=[other])
@@ -291,6 +296,34 @@ def test_a_colour_that_is_declared_transparent_becomes_white(mode: str) -> None:
     assert not (pixels[:, :31] == WHITE).all(axis=2).any()
 
 
+def test_16_bit_grey_of_which_one_value_is_transparent_keeps_its_tones() -> None:
+    """Pillow alone would make white of all but the darkest 256 of 65536 values."""
+    values = np.random.default_rng(0).integers(0, 65_000, (48, 64), dtype=np.uint16)
+    values[:, :16] = 65_001
+    opaque = cv2.imencode(".png", values)[1].tobytes()
+    place = opaque.index(b"IDAT") - 4
+    chunk = b"tRNS" + struct.pack(">H", 65_001)
+    told = struct.pack(">I", 2) + chunk + struct.pack(">I", zlib.crc32(chunk))
+    data = opaque[:place] + told + opaque[place:]
+    assert judge(data).warnings == (Warn.TRANSPARENCY_FLATTENED, Warn.REDUCED_TO_8_BIT)
+    pixels = images.decode(stored(data))
+    assert (pixels[:, :16] == WHITE).all()
+    assert (pixels[:, 16:] == (values >> 8)[:, 16:, None]).all()
+    assert pixels[:, 16:].mean() == pytest.approx(65_000 / 2 / 256, abs=3)
+    assert np.abs(pixels[:, 16:].astype(int) - images.decode(stored(opaque))[:, 16:]).max() <= 1
+
+
+@pytest.mark.parametrize("height", [32, 255, 256, 257, 600])
+def test_every_strip_of_a_transparent_image_is_laid_on_white(height: int) -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (height, 40, 4), dtype=np.uint8)
+    limits = LIMITS.model_copy(update={"store_side": 700})
+    found = images.judge(saved(Image.fromarray(picture), "PNG"), limits).stored
+    assert found is not None
+    colour, alpha = picture[:, :, :3].astype(float), picture[:, :, 3:] / 255
+    exact = colour * alpha + 255 * (1 - alpha)
+    assert np.abs(images.decode(found) - exact).max() <= 0.51
+
+
 def test_half_transparent_pixels_are_mixed_with_white() -> None:
     picture = np.zeros((40, 40, 4), np.uint8)
     picture[:20, :, 3] = 51  # a fifth of black on white
@@ -330,10 +363,12 @@ def test_a_plain_small_png_keeps_its_bytes() -> None:
 def test_another_encoding_becomes_rgb_and_stays_lossless_where_it_was(
     picture: Image.Image, form: str, signature: bytes
 ) -> None:
-    options = {"save_all": True, "append_images": [picture]} if form == "MPO" else {}
+    several = form == "MPO"  # with a single frame it would be a JPEG
+    options = {"save_all": True, "append_images": [picture.copy()]} if several else {}
     data = saved(picture, form, **options)
     judged = judge(data)
-    assert (judged.reason, judged.format, judged.warnings) == (None, form, ())
+    noticed = (Warn.FIRST_FRAME_ONLY,) if several else ()
+    assert (judged.reason, judged.format, judged.warnings) == (None, form, noticed)
     assert judged.stored is not None
     assert judged.stored.startswith(signature)
     assert read_header(judged.stored).plain
@@ -814,6 +849,67 @@ def test_whatever_harm_is_done_to_an_image_it_is_judged_and_kept_only_if_it_deco
     for harm, place, early, junk in harms:
         data = harm(data, place % (min(len(data), 300 if early else len(data)) + 1), junk)
     assert_judged(data)
+
+
+CLEAR = {
+    "rgba png": saved(transparent(), "PNG"),
+    "la png": saved(transparent().convert("LA"), "PNG"),
+    "palette png": saved(Image.fromarray(corners()).convert("P"), "PNG", transparency=1),
+    "rgb png with a colour": saved(noise(), "PNG", transparency=RED),
+    "grey png with a value": saved(Image.fromarray(noise()).convert("L"), "PNG", transparency=9),
+    "16-bit png": cv2.imencode(".png", np.asarray(transparent()).astype(np.uint16) * 257)[
+        1
+    ].tobytes(),
+    "gif": saved(transparent(), "GIF"),
+    "webp": saved(transparent(), "WEBP"),
+    "lossless webp": saved(transparent(), "WEBP", lossless=True),
+    "tiff": saved(transparent(), "TIFF"),
+    "compressed tiff": saved(transparent(), "TIFF", compression="tiff_lzw"),
+}
+
+
+@pytest.mark.parametrize("seed", CLEAR)
+def test_a_transparent_image_is_kept_only_if_opencv_decodes_it_too(seed: str) -> None:
+    assert judge(CLEAR[seed]).reason is None
+    assert Warn.TRANSPARENCY_FLATTENED in judge(CLEAR[seed]).warnings
+    random = np.random.default_rng(1)
+    kept = 0
+    for _ in range(300):
+        data = CLEAR[seed]
+        harm = HARMS[random.integers(len(HARMS))]
+        end = len(data) if random.integers(2) else min(len(data), 200)
+        data = harm(data, int(random.integers(end)), random.bytes(int(random.integers(1, 20))))
+        assert_judged(data)
+        if judge(data).reason is None:
+            assert cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) is not None
+            kept += 1
+    assert kept < 300
+
+
+def test_what_pillow_forgives_and_opencv_does_not_is_damage(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(cv2, "imdecode", lambda *_: None)
+    for data in CLEAR.values():
+        assert judge(data).reason is Reason.DAMAGED
+
+
+@pytest.mark.parametrize("form", ["PNG", "GIF"])
+def test_an_error_of_opencv_that_is_not_of_memory_is_damage(
+    form: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: Any) -> None:
+        error = cv2.error("a part of it is odd")
+        error.code = code
+        raise error
+
+    monkeypatch.setattr(cv2, "cvtColor", fails)
+    data = saved(corners(), form)
+    code = -215  # an assertion
+    assert judge(data) == Judgement(Reason.DAMAGED)
+    code = images.OUT_OF_MEMORY
+    with pytest.raises(MemoryError):
+        judge(data)
 
 
 def test_many_random_harms_to_jpegs_leave_none_that_opencv_sees_otherwise() -> None:

@@ -205,9 +205,7 @@ def test_a_single_stays_where_it_was_or_goes_where_it_would_alone(
 
 @settings(EXAMPLES, max_examples=300)
 @given(photos(st.none()), SHARES, st.lists(st.integers(0, 24), max_size=8))
-def test_images_that_go_move_none(
-    album: list[Photo], settings: Split, gone: list[int]
-) -> None:
+def test_images_that_go_move_none(album: list[Photo], settings: Split, gone: list[int]) -> None:
     """Though they led their group, or held it together."""
     before = deal(album, settings)
     left = [photo for number, photo in enumerate(album) if number not in gone]
@@ -709,8 +707,8 @@ def test_what_leaks_is_told_and_left_out(stage: Stage, capsys: pytest.CaptureFix
         ]  # fmt: skip
     said = capsys.readouterr().out.splitlines()
     assert said[:5] == [
-        "split: 4 of the source's images stand in a later one of its splits too; left out, see "
-        f"{stage.leaks_csv}:",
+        "split: 4 of the source's images stand in a later one of its splits too, and are "
+        f"not used; see {stage.leaks_csv}:",
         "  copy.png (duplicate of 00200.png)",
         "  like.png (near_duplicate of near test.png)",
         "  near train.png (near_duplicate of near test.png)",
