@@ -17,6 +17,7 @@ from pipeline.judging import judge_all
 
 VERDICT = pa.schema([*shards.CLEAN, ("reason", pa.string()), ("warnings", pa.list_(pa.string()))])
 VERDICTS = ("id", "name", "label", "split", "verdict", "reason", "warnings", "near_group")
+WRITERS = 2  # shards at a time: most of that is copying into the system's cache
 SPLIT_ORDER = {"test": 0, "val": 1, "train": 2, None: 3}  # which of several copies stays
 
 
@@ -204,7 +205,7 @@ def main(
         atomic.write_csv(verdicts_csv, VERDICTS, table)
         check(table, limits, verdicts_csv)
 
-    count = shards.write_batches(clean, shards.CLEAN, kept())
+    count = shards.write_batches(clean, shards.CLEAN, kept(), WRITERS)
     rejected = counted(reasons_of(table))
     if unknown := by_hand.keys() - {line[0] for line in table}:
         print(f"filter: {len(unknown)} ids of {folder / rejects.NAME} are of no image here")

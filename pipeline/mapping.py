@@ -90,7 +90,10 @@ def _chunks(rows: list[int]) -> list[list[int]]:
 
 
 def _take(path: Path, rows: list[int]) -> pa.RecordBatch:
-    return shards.read(path).take(pa.array(rows, pa.int64()))
+    batch = shards.read(path)
+    if rows == list(range(rows[0], rows[0] + len(rows))):
+        return batch.slice(rows[0], len(rows))  # without a copy
+    return batch.take(pa.array(rows, pa.int64()))
 
 
 Chunk = tuple[Path, list[int]]  # a shard and rows of it

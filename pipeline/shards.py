@@ -4,7 +4,9 @@ A shard is an Arrow IPC file (Feather V2), uncompressed, with one record batch, 
 maps it into memory. Its bytes are a pure function of its rows.
 """
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -60,21 +62,38 @@ def write(directory: Path, schema: pa.Schema, rows: Iterable[Mapping[str, Any]])
     return write_batches(directory, schema, _batches(schema, rows))
 
 
-def write_batches(directory: Path, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> int:
-    """As `write`, of rows that are in Arrow already, in batches of any size."""
-    written, joiner = 0, _Joiner()
-    with atomic.replacing(directory) as staged:
+def write_batches(
+    directory: Path, schema: pa.Schema, batches: Iterable[pa.RecordBatch], threads: int = 1
+) -> int:
+    """As `write`, of rows that are in Arrow already, in batches of any size.
+
+    Args:
+        threads: How many shards are written at a time, each from memory of its own.
+    """
+    written = 0
+    joiners = [_Joiner() for _ in range(threads)]
+    running: deque[Future[int]] = deque()
+    with atomic.replacing(directory) as staged, ThreadPoolExecutor(threads) as pool:
         staged.mkdir()
         for number, parts in enumerate(_divided(batches)):
-            facts = [part.drop_columns(["bytes"]) for part in parts]
-            whole = pa.Table.from_batches(facts).combine_chunks().to_batches()[0]
-            joined = joiner.join([part.column("bytes") for part in parts])
-            columns = [*whole.columns, joined]  # the bytes are last in every schema
-            write_batch(
-                staged / f"{number:05d}.arrow", pa.RecordBatch.from_arrays(columns, schema=schema)
-            )
-            written += whole.num_rows
+            if len(running) == threads:  # the one whose memory is next
+                written += running.popleft().result()
+            joiner = joiners[number % threads]
+            path = staged / f"{number:05d}.arrow"
+            running.append(pool.submit(_write_joined, path, schema, parts, joiner))
+        written += sum(each.result() for each in running)
     return written
+
+
+def _write_joined(
+    path: Path, schema: pa.Schema, parts: Sequence[pa.RecordBatch], joiner: "_Joiner"
+) -> int:
+    facts = [part.drop_columns(["bytes"]) for part in parts]
+    whole = pa.Table.from_batches(facts).combine_chunks().to_batches()[0]
+    joined = joiner.join([part.column("bytes") for part in parts])
+    columns = [*whole.columns, joined]  # the bytes are last in every schema
+    write_batch(path, pa.RecordBatch.from_arrays(columns, schema=schema))
+    return int(whole.num_rows)
 
 
 class _Joiner:
