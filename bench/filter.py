@@ -183,7 +183,7 @@ def main() -> None:
     )
     parser.add_argument("--added", action="store_true")
     parser.add_argument("--photos", type=Path, help="a zip of JPEGs")
-    parser.add_argument("--images", type=int, default=4000)
+    parser.add_argument("--images", type=int, default=8000)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--run", nargs=2, metavar=("LOOP", "FOLDER"), help="internal")
     chosen = parser.parse_args()
