@@ -213,8 +213,8 @@ def test_the_gate_tells_the_first_and_writes_all(
     leaks.gate(found, chosen(), path)
     first, *named = capsys.readouterr().out.splitlines()
     assert first == (
-        f"split: {count} of the source's images stand in a later one of its splits too; left out, "
-        f"see {path}:"
+        f"split: {count} of the source's images stand in a later one of its splits too, and are "
+        f"not used; see {path}:"
     )
     assert named == [
         f"  cat/a{number}.png (same_group of cat/b{number}.png)"
