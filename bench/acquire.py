@@ -12,7 +12,6 @@ import json
 import os
 import platform
 import resource
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -23,6 +22,7 @@ from pathlib import Path
 import requests
 from requests.adapters import HTTPAdapter
 
+from bench import ratios
 from bench.server import serving
 from pipeline import params, shards
 from pipeline.acquire import listed
@@ -95,13 +95,7 @@ def rates(host: str, count: int, repeats: int) -> None:
             values.append(
                 measure(name, host, count // 20 if name == "sequential" else count)["rate"]
             )
-    for name, values in found.items():
-        spread = f"{min(values):.0f}-{max(values):.0f}"
-        print(f"{name:>10}: {statistics.median(values):6.0f} images/s ({spread}, n={repeats})")
-    for name in ("sequential", "threads"):
-        pairs = [ours / theirs for ours, theirs in zip(found["acquire"], found[name], strict=True)]
-        spread = f"{min(pairs):.2f}-{max(pairs):.2f}"
-        print(f"acquire / {name}: {statistics.median(pairs):.2f} ({spread})")
+    ratios.show(found, "acquire", ("sequential", "threads"))
 
 
 def memory(host: str) -> None:

@@ -32,6 +32,7 @@ import simplejpeg
 from joblib import Parallel, delayed
 from PIL import Image
 
+from bench import ratios
 from pipeline import filter as filtering
 from pipeline import judging, params, shards
 from pipeline.acquire.raw import RawImage
@@ -135,13 +136,7 @@ def rates(originals: list[bytes], count: int, repeats: int) -> None:
         for _ in range(repeats):
             for name, values in found.items():
                 values.append(count / measure(name, Path(folder)))
-    for name, values in found.items():
-        spread = f"{min(values):.0f}-{max(values):.0f}"
-        print(f"{name:>8}: {statistics.median(values):6.0f} images/s ({spread}, n={repeats})")
-    for name in ("floor", "imread"):
-        pairs = [ours / theirs for ours, theirs in zip(found["filter"], found[name], strict=True)]
-        spread = f"{min(pairs):.2f}-{max(pairs):.2f}"
-        print(f"filter / {name}: {statistics.median(pairs):.2f} ({spread})")
+    ratios.show(found, "filter", ("floor", "imread"))
 
 
 def added(originals: list[bytes], count: int) -> None:

@@ -15,8 +15,8 @@ from pipeline.header import MEANING, Reason
 from pipeline.page import Shown, data_uri
 from pipeline.params import AS_DESCRIBED
 from pipeline.printable import show
+from pipeline.shards import SPLITS
 
-SPLITS = ("train", "val", "test")
 LEFT_OUT, REJECTED, TOTAL = "left out", "rejected", "acquired"
 COLUMNS = (*SPLITS, LEFT_OUT, REJECTED, TOTAL)
 FACTS = ["id", "name", "label", "width", "height", "licence", "near_group"]

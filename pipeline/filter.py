@@ -14,11 +14,11 @@ from pipeline import atomic, near, params, rejects, shards, stage
 from pipeline.errors import PipelineError, counted
 from pipeline.header import Reason, Warn, has_wrong_extension
 from pipeline.judging import judge_all
+from pipeline.shards import lateness
 
 VERDICT = pa.schema([*shards.CLEAN, ("reason", pa.string()), ("warnings", pa.list_(pa.string()))])
 VERDICTS = ("id", "name", "label", "split", "verdict", "reason", "warnings", "near_group")
 WRITERS = 2  # shards at a time: most of that is copying into the system's cache
-SPLIT_ORDER = {"test": 0, "val": 1, "train": 2, None: 3}  # which of several copies stays
 
 
 def compare(
@@ -45,7 +45,7 @@ def compare(
     seen: set[tuple[str, str]] = set()
     for rows in _near(facts.column("phash").to_numpy(), kept, limits.near_duplicate_bits):
         name = min(ids[row] for row in rows)
-        for row in sorted(rows, key=lambda row: (SPLIT_ORDER[splits[row]], ids[row])):
+        for row in sorted(rows, key=lambda row: (-lateness(splits[row]), ids[row])):
             near_group[row] = name
             if limits.near_duplicates == "keep_one" and (name, labels[row]) in seen:
                 reasons[row] = Reason.NEAR_DUPLICATE
@@ -78,7 +78,7 @@ def repeated(raw: pa.Table) -> dict[int, Reason]:
         if len({labels[row] for row in rows}) > 1:
             rejected |= dict.fromkeys(rows, Reason.CONFLICTING_LABELS)
         else:
-            rows.sort(key=lambda row: SPLIT_ORDER[splits[row]])
+            rows.sort(key=lambda row: -lateness(splits[row]))
             rejected |= dict.fromkeys(rows[1:], Reason.DUPLICATE)
     return rejected
 

@@ -49,7 +49,7 @@ def _killed_its_worker(key: str) -> dict[str, Any]:
 
 
 def judge_all(raw: Path, limits: params.Filter) -> Judged:
-    """Each raw shard with what is said of its images; remembered, so asking twice costs little."""
+    """Raw rows with what is said of them, some at a time; remembered: asking again costs little."""
     values = limits.model_dump(include={"min_side", "max_megapixels", "store_side"})
     modules = [images, header, phash, sys.modules[judge_batch.__module__]]
     memory = int(MEGABYTES * 1e6 + limits.max_megapixels * 1e6 * BYTES_PER_PIXEL)

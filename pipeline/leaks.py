@@ -10,9 +10,9 @@ from pipeline.errors import PipelineError
 from pipeline.grouping import Group
 from pipeline.params import Split
 from pipeline.printable import plain
+from pipeline.shards import lateness
 
 COLUMNS = ("id", "name", "label", "split", "kind", "stays_id", "stays_name", "stays_split")
-RANK = {"test": 0, "val": 1, "train": 2}  # whose copy stays
 
 
 class Kind(StrEnum):
@@ -58,14 +58,9 @@ class Leak:
 def of_group(group: Group, images: Sequence[Image]) -> list[Leak]:
     """The images of a group to leave out, so that the rest of it is in one split."""
     members = [images[row] for row in group.rows if images[row].split is not None]
-    last = min((image.split for image in members), key=_rank, default=None)
+    last = max((image.split for image in members), key=lateness, default=None)
     staying = [image for image in members if image.split == last]
     return [Leak(image, *_nearest(image, staying)) for image in members if image.split != last]
-
-
-def _rank(split: str | None) -> int:
-    assert split is not None
-    return RANK[split]
 
 
 def _nearest(image: Image, staying: Sequence[Image]) -> tuple[Kind, Image]:
@@ -85,9 +80,8 @@ def find(
     for image in images:
         for key in ((Kind.DUPLICATE, image.id), (Kind.NEAR_DUPLICATE, image.near)):
             if key[1] is not None and image.split is not None:
-                stays_of[key] = min(
-                    stays_of.get(key, image), image, key=lambda one: _rank(one.split)
-                )
+                latest = max(stays_of.get(key, image), image, key=lambda one: lateness(one.split))
+                stays_of[key] = latest
     left_out = [row for row in verdicts if row["reason"] in LEFT_OUT]
     # A copy may be that of an image which was left out as a near-duplicate itself.
     near = {row["id"]: row["near_group"] for row in left_out if row["near_group"]}

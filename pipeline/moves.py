@@ -8,8 +8,9 @@ from pathlib import Path
 from pipeline import atomic, locked, project
 from pipeline.leaks import Image
 from pipeline.params import Split
-from pipeline.places import SPLITS
+from pipeline.shards import SPLITS
 
+DEALERS = ("deal.py", "grouping.py", "places.py", "split.py")  # who decide where a group goes
 COLUMNS = ("id", "label", "before", "now")
 
 
@@ -23,10 +24,13 @@ def read_before(split_csv: Path) -> dict[str, str]:
 
 
 def dealt_alike(chosen: Split) -> bool:
-    """Whether the last run dealt by the same params, as dvc.lock has them.
+    """Whether the last run dealt by the same params and the same code, as dvc.lock has them.
 
     Otherwise a group that stays where it was would, with a new seed, go on testing too often.
     """
+    here = Path(__file__).parent
+    if not all(locked.ran_with("split", f"pipeline/{name}", here / name) for name in DEALERS):
+        return False
     last = locked.params_of("split").get("split")
     ignored = {"leaks"}
     return isinstance(last, dict) and {

@@ -11,8 +11,8 @@ from pipeline.deal import position
 from pipeline.errors import PipelineError
 from pipeline.grouping import Group
 from pipeline.params import Split
+from pipeline.shards import SPLITS
 
-SPLITS = ("train", "val", "test")
 DEALT = ("val", "test")  # whose shares are dealt; train gets the rest
 ATTEMPTS = 20  # at exact numbers, each beginning with another group of several classes
 

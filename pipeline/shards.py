@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 from pipeline import atomic
 from pipeline.errors import PipelineError
 
+SPLITS = ("train", "val", "test")  # of copies in several splits the one in the latest stays
 ROWS = 1000
 BYTES = 64 * 2**20
 
@@ -51,6 +52,11 @@ CLEAN = pa.schema(
         _BYTES,  # an upright 8-bit RGB JPEG or PNG that decodes without a warning
     ]
 )
+
+
+def lateness(split: str | None) -> int:
+    """Of copies in several splits the one with the highest stays; no split is the lowest."""
+    return SPLITS.index(split) if split else -1
 
 
 def write(directory: Path, schema: pa.Schema, rows: Iterable[Mapping[str, Any]]) -> int:

@@ -16,7 +16,8 @@ from pipeline.errors import PipelineError
 from pipeline.grouping import Group, groups
 from pipeline.leaks import Image
 from pipeline.params import Split
-from pipeline.places import DEALT, SPLITS
+from pipeline.places import DEALT
+from pipeline.shards import SPLITS, lateness
 
 COLUMNS = ("id", "label", "split", "group")
 
@@ -61,7 +62,7 @@ def assign(
 def _prescribed(group: Group, images: Sequence[Image]) -> str | None:
     """What the source says of a group: of several splits the one whose copy stays."""
     own = {images[row].split for row in group.rows} - {None}
-    return min(own, key=lambda name: leaks.RANK[str(name)]) if own else None
+    return max(own, key=lateness, default=None)
 
 
 def check(labels: Sequence[str], splits: Sequence[str | None]) -> None:

@@ -13,6 +13,7 @@ import joblib
 import numpy as np
 import pyarrow as pa
 import pytest
+from choices import LIMITS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -23,15 +24,6 @@ from pipeline.acquire.raw import RawImage
 from pipeline.errors import PipelineError
 from pipeline.header import Reason, Warn, read_header
 from pipeline.params import Filter
-
-LIMITS = Filter(
-    min_side=32,
-    max_megapixels=1,
-    store_side=64,
-    near_duplicate_bits=4,
-    near_duplicates="keep",
-    max_reject_fraction=0.5,
-)
 
 
 @pytest.fixture
@@ -417,7 +409,7 @@ def test_what_images_are_compared_to_does_not_depend_on_their_order(
         for look in range(4):
             rows = [row for row in shuffled if (row[1], row[3]) == (label, look)]
             left = {row[0] for row in rows if found[row[0]][0] is None}
-            order = filtering.SPLIT_ORDER
+            order = {"test": 0, "val": 1, "train": 2, None: 3}
             one = min(rows, key=lambda row: (order[row[2]], row[0]), default=None)
             kept = {one[0]} if one and near_duplicates == "keep_one" else {row[0] for row in rows}
             assert left == kept

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pytest
 import simplejpeg
+from choices import LIMITS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -18,17 +19,8 @@ from pipeline import images
 from pipeline.errors import PipelineError
 from pipeline.header import Reason, Unreadable, Warn, read_header
 from pipeline.images import Judgement, Pixels
-from pipeline.params import Filter
 from pipeline.phash import perceptual_hash
 
-LIMITS = Filter(
-    min_side=32,
-    max_megapixels=1,
-    store_side=64,
-    near_duplicate_bits=4,
-    near_duplicates="keep",
-    max_reject_fraction=0.2,
-)
 RED, BLUE, GREY, WHITE = (200, 30, 30), (20, 40, 200), (230, 230, 230), (255, 255, 255)
 ORIENTATION = 0x0112
 

@@ -1,8 +1,8 @@
 from pathlib import Path
 from random import Random
-from typing import Any
 
 import pytest
+from choices import chosen
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -10,7 +10,7 @@ from pipeline import atomic, leaks
 from pipeline.errors import PipelineError
 from pipeline.grouping import Group
 from pipeline.leaks import Image, Kind, Leak
-from pipeline.params import Split
+from pipeline.shards import lateness
 
 EXAMPLES = settings(deadline=None, derandomize=True, max_examples=100)
 MEMBERS = st.lists(
@@ -91,7 +91,7 @@ def test_what_is_left_of_a_group_is_in_one_split_and_nothing_leaves_without_need
     assert all(one.split is not None for one in gone)
     for leak in found:
         assert leak.stays not in gone
-        assert leaks.RANK[str(leak.stays.split)] < leaks.RANK[str(leak.image.split)]
+        assert lateness(leak.stays.split) > lateness(leak.image.split)
         twins = [one for one in images if one not in gone and one.split]
         near = leak.image.near is not None and leak.image.near in {one.near for one in twins}
         assert leak.kind == (Kind.NEAR_DUPLICATE if near else Kind.SAME_GROUP)
@@ -188,14 +188,6 @@ def test_what_the_filter_left_out_comes_before_what_groups_share() -> None:
         ("c", Kind.DUPLICATE),
         ("a", Kind.SAME_GROUP),
     ]
-
-
-def chosen(**changes: Any) -> Split:
-    values = {
-        "seed": 1, "val": 0.2, "test": 0.3, "train": None, "prescribed": True, "folds": None,
-        "fold": 0, "leaks": "drop",
-    }  # fmt: skip
-    return Split.model_validate(values | changes)
 
 
 def leaking(count: int) -> list[Leak]:

@@ -1,3 +1,5 @@
+import hashlib
+import json
 from pathlib import Path
 
 import pytest
@@ -100,3 +102,24 @@ def test_what_is_not_yaml_is_said_in_one_line(tmp_path: Path, content: bytes) ->
         locked.params_of("split", path)
     assert str(caught.value).startswith(f"{path} is not YAML: ")
     assert "\n" not in str(caught.value)
+
+
+def test_a_stage_ran_with_what_the_lock_has_the_digest_of(tmp_path: Path) -> None:
+    file, lock = tmp_path / "code.py", tmp_path / "dvc.lock"
+    file.write_text("x = 1\n")
+    assert not locked.ran_with("split", "pipeline/code.py", file, lock)
+    digest = hashlib.md5(file.read_bytes()).hexdigest()
+    dep = {"path": "pipeline/code.py", "hash": "md5", "md5": digest}
+    lock.write_text(json.dumps({"stages": {"split": {"deps": [dep]}}}))
+    assert locked.ran_with("split", "pipeline/code.py", file, lock)
+    assert not locked.ran_with("split", "pipeline/other.py", file, lock)
+    assert not locked.ran_with("train", "pipeline/code.py", file, lock)
+    file.write_text("x = 2\n")
+    assert not locked.ran_with("split", "pipeline/code.py", file, lock)
+
+
+@pytest.mark.parametrize("deps", [None, [], [3], [{}]], ids=str)
+def test_a_lock_without_deps_is_of_no_code(tmp_path: Path, deps: object) -> None:
+    lock = tmp_path / "dvc.lock"
+    lock.write_text(json.dumps({"stages": {"split": {"deps": deps}}}))
+    assert not locked.ran_with("split", "pipeline/code.py", lock, lock)

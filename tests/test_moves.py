@@ -3,6 +3,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from choices import locked_code
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -53,8 +54,8 @@ def test_before_the_first_run_nothing_is_known(tmp_path: Path) -> None:
     assert moves.read_before(tmp_path / "data" / "split.csv") == {}
 
 
-def lock(world: Path, params: object) -> None:
-    stages = {"split": {"params": {"params.yaml": params}}}
+def lock(world: Path, params: object, code: list[dict[str, str]] | None = None) -> None:
+    stages = {"split": {"deps": code or locked_code(), "params": {"params.yaml": params}}}
     (world / "dvc.lock").write_text(json.dumps({"schema": "2.0", "stages": stages}))
 
 
@@ -91,6 +92,16 @@ def test_a_param_that_the_lock_does_not_know_does_not_deal_alike(world: Path, ke
 @pytest.mark.parametrize("params", [None, {}, 3, {"split": None}, {"split": []}, {"filter": SPLIT}])
 def test_a_lock_without_the_section_does_not_deal_alike(world: Path, params: object) -> None:
     lock(world, params)
+    assert not moves.dealt_alike(CHOSEN)
+
+
+@pytest.mark.parametrize("name", moves.DEALERS)
+def test_other_code_does_not_deal_alike(world: Path, name: str) -> None:
+    code = [
+        dep | {"md5": "0" * 32} if dep["path"].endswith(f"/{name}") else dep
+        for dep in locked_code()
+    ]
+    lock(world, {"split": SPLIT}, code)
     assert not moves.dealt_alike(CHOSEN)
 
 

@@ -6,6 +6,7 @@ from statistics import fmean
 from typing import Any
 
 import pytest
+from choices import chosen
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -14,7 +15,8 @@ from pipeline.deal import position
 from pipeline.errors import PipelineError
 from pipeline.grouping import Group
 from pipeline.params import Split
-from pipeline.places import DEALT, SPLITS
+from pipeline.places import DEALT
+from pipeline.shards import SPLITS
 
 EXAMPLES = settings(deadline=None, derandomize=True, max_examples=100)
 SIZES = st.lists(  # of groups: how many cats, how many dogs
@@ -22,14 +24,6 @@ SIZES = st.lists(  # of groups: how many cats, how many dogs
 )
 NUMBERS = st.integers(1, 4)
 SEEDS = st.integers(0, 99)
-
-
-def chosen(**changes: Any) -> Split:
-    values = {
-        "seed": 1, "val": 0.2, "test": 0.3, "train": None, "prescribed": True, "folds": None,
-        "fold": 0, "leaks": "drop",
-    }  # fmt: skip
-    return Split.model_validate(values | changes)
 
 
 SHARES = chosen()

@@ -7,6 +7,7 @@ from random import Random
 from typing import Any, NamedTuple
 
 import pytest
+from choices import chosen, locked_code
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -15,7 +16,7 @@ from pipeline.errors import PipelineError
 from pipeline.grouping import groups
 from pipeline.leaks import Image
 from pipeline.params import Split
-from pipeline.places import SPLITS
+from pipeline.shards import SPLITS
 
 EXAMPLES = settings(deadline=None, derandomize=True, max_examples=100)
 SAID = st.sampled_from([None, "train", "val", "test"])
@@ -46,14 +47,6 @@ def photos(said: st.SearchStrategy[str | None], max_size: int = 25) -> Any:
         max_size=max_size,
         unique_by=lambda photo: photo.id,
     )
-
-
-def chosen(**changes: Any) -> Split:
-    values = {
-        "seed": 1, "val": 0.2, "test": 0.3, "train": None, "prescribed": True, "folds": None,
-        "fold": 0, "leaks": "drop",
-    }  # fmt: skip
-    return Split.model_validate(values | changes)
 
 
 CHOSEN = chosen()
@@ -568,7 +561,8 @@ class Stage:
         return self.table()
 
     def write_lock(self, values: dict[str, Any]) -> None:
-        stages = {"split": {"cmd": "x", "params": {"params.yaml": {"split": values}}}}
+        params = {"params.yaml": {"split": values}}
+        stages = {"split": {"cmd": "x", "deps": locked_code(), "params": params}}
         self.lock.write_text(json.dumps({"schema": "2.0", "stages": stages}))
 
     def table(self) -> list[dict[str, str]]:
