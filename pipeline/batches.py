@@ -15,9 +15,10 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
 from pipeline import atomic, model, views
-from pipeline.cut import Tensors
 from pipeline.errors import PipelineError
+from pipeline.feed import Tensors
 from pipeline.frozen import Frozen
+from pipeline.params import Images
 from pipeline.views import EVALUATION
 
 INDEX = "features.json"
@@ -60,10 +61,12 @@ class Index(BaseModel):
     why: str
     """In words, for whoever looks."""
     seed: int
-    augment: Literal["crop-flip", "none"]
+    augment: str
     views: int
     """Augmented views per training image."""
     dtype: Literal["float32", "float16"]
+    precision: str
+    """What the frozen part computes in."""
     shapes: list[list[int]]
     """Of each tensor that crosses the cut, per image."""
     prefix: str
@@ -105,7 +108,7 @@ class Cached:
     def __init__(self, directory: Path, index: Index, examples: Examples, frozen: Frozen) -> None:
         self._directory = directory
         self._tensors = range(len(index.shapes))
-        self._fabric = frozen.fabric
+        self._device = frozen.device
         self._row_of_train = {row: place for place, row in enumerate(examples.rows("train"))}
         self._open: dict[int, list[npt.NDArray[Any]]] = {}
 
@@ -114,7 +117,7 @@ class Cached:
         for rows in order:
             places = rows if view == EVALUATION else [self._row_of_train[row] for row in rows]
             values = [torch.from_numpy(array[places]).float() for array in arrays]
-            yield tuple(self._fabric.to_device(value) for value in values)
+            yield tuple(value.to(self._device) for value in values)
 
     def _arrays(self, view: int) -> list[npt.NDArray[Any]]:
         if view not in self._open:
@@ -126,20 +129,29 @@ class Cached:
 class Streamed:
     """Features computed on the way: when nothing is frozen, or the cache would be too big."""
 
-    def __init__(self, clean: Path, index: Index, examples: Examples, frozen: Frozen) -> None:
+    def __init__(
+        self, clean: Path, chosen: Images | None, index: Index, examples: Examples, frozen: Frozen
+    ) -> None:  # fmt: skip
         self._ids = examples.ids
         self._encoded = views.Stored(clean, examples.ids)
+        self._chosen = chosen
         self._seed = index.seed
-        self._frozen = frozen.to_device()
+        self._frozen = frozen
 
     def batches(self, order: Sequence[Sequence[int]], view: int) -> Iterator[Tensors]:
-        seen = views.Views(self._ids, self._encoded, self._frozen.preprocess, view, self._seed)
-        for pixels in views.batches(seen, order, self._frozen.fabric.device):
-            yield self._frozen(pixels)
+        seen = views.Views(
+            self._ids, self._encoded, self._frozen.preprocess, self._chosen, view, self._seed
+        )
+        return self._frozen.activations(seen, order)
 
 
-def open_source(features: Path, clean: Path, examples: Examples, frozen: Frozen) -> Source:
+def open_source(
+    features: Path, clean: Path, chosen: Images | None, examples: Examples, frozen: Frozen
+) -> Source:
     """The cache where `features` holds one, else the images of `clean` through the frozen part.
+
+    Args:
+        chosen: How views are augmented, or None where the evaluation view is all that is wanted.
 
     Raises:
         PipelineError: the cache was computed by another frozen part.
@@ -147,7 +159,7 @@ def open_source(features: Path, clean: Path, examples: Examples, frozen: Frozen)
     index = read_index(features)
     check_images(features, index, examples)
     if not index.stored:
-        return Streamed(clean, index, examples, frozen)
+        return Streamed(clean, chosen, index, examples, frozen)
     if index.prefix != frozen.digest():
         raise PipelineError(
             f"{features} was computed with other weights than the model now has: the file behind "
@@ -172,10 +184,13 @@ def write_index(features: Path, index: Index) -> None:
     (features / INDEX).write_text(json.dumps(index.model_dump(), indent=2) + "\n")
 
 
-def chunks(rows: Sequence[int], size: int) -> list[list[int]]:
-    """`rows` in lists of `size`; a lone last one joins its neighbours: BatchNorm needs two."""
+def chunks(rows: Sequence[int], size: int, least: int = 2) -> list[list[int]]:
+    """`rows` in lists of `size`; a last one of less than `least` joins its neighbours.
+
+    BatchNorm needs two, and every device one.
+    """
     lists = [list(rows[start : start + size]) for start in range(0, len(rows), size)]
-    if len(lists) > 1 and len(lists[-1]) == 1:
+    if len(lists) > 1 and len(lists[-1]) < least:
         lone = lists.pop()
         lists[-1] += lone
     return lists

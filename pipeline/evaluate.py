@@ -10,9 +10,7 @@ from torch import nn
 from pipeline import (
     atomic,
     batches,
-    cut,
     device,
-    frozen,
     images,
     metrics,
     model,
@@ -23,7 +21,10 @@ from pipeline import (
     views,
 )  # fmt: skip
 from pipeline.batches import Examples, Source
+from pipeline.feed import PART
+from pipeline.frozen import Frozen
 from pipeline.metrics import Probabilities
+from pipeline.network.cut import cut
 from pipeline.params import Params
 from pipeline.report import Sample
 
@@ -33,17 +34,20 @@ def open_model(
 ) -> tuple[nn.Module, Source]:
     """The trained part of the model, and its inputs: from cached features where there are any."""
     network, card = model.load(models)
-    parts = cut.cut(network, card.trained_from, card.preprocess.size)
-    fabric = device.start(settings.device)
-    dtype = getattr(torch, batches.read_index(features).dtype)
-    part = frozen.Frozen(parts, card.preprocess, fabric, dtype)
-    source = batches.open_source(features, clean, examples, part)
+    parts = cut(network, card.trained_from, card.preprocess.size)
+    fabric = device.start(settings.device, alone=True)
+    index = batches.read_index(features)
+    part = Frozen(
+        parts, card.preprocess, fabric, index.precision, getattr(torch, index.dtype),
+        settings.device.compile,
+    )  # fmt: skip
+    source = batches.open_source(features, clean, None, examples, part)
     return fabric.setup_module(parts.suffix), source
 
 
 def score(suffix: nn.Module, source: Source, examples: Examples) -> Probabilities:
     """The model's probabilities for the test set, in the order of split.csv."""
-    logits = batches.logits(suffix, source, examples.rows("test"), frozen.BATCH)
+    logits = batches.logits(suffix, source, examples.rows("test"), PART)
     probabilities: Probabilities = logits.double().softmax(dim=1).numpy()
     return probabilities
 

@@ -12,33 +12,33 @@ import torch
 from pipeline import (
     atomic,
     batches,
-    cut,
     device,
+    feed,
     frozen,
     images,
     mapping,
     memo,
-    model,
     params,
     stage,
     views,
 )  # fmt: skip
 from pipeline.batches import Examples, Index
 from pipeline.frozen import Frozen
-from pipeline.params import Params
+from pipeline.network import assembly, cut
+from pipeline.params import Images, Params
 
 LIBRARIES = ["torch", "torchvision", "opencv-python-headless", "numpy", "lightning-fabric"]
 
 
 def frozen_part(settings: Params) -> Frozen:
-    """The prefix of the configured network, on its device."""
-    backbone = model.backbone(settings.model, settings.features.seed)
-    preprocess = model.preprocess(settings.images, backbone.usual)
-    first = model.trained_from(backbone.network, settings.model.trainable)
-    parts = cut.cut(backbone.network, first, preprocess.size)
-    fabric = device.start(settings.device)
+    """The prefix of the configured network."""
+    made = assembly.assemble(settings.model, settings.images, settings.features.seed)
+    fabric = device.start(settings.device, alone=True)
     dtype = getattr(torch, settings.features.dtype)
-    return Frozen(parts, preprocess, fabric, dtype).to_device()
+    return Frozen(
+        made.parts, made.preprocess, fabric, settings.features.precision, dtype,
+        settings.device.compile,
+    )  # fmt: skip
 
 
 def describe(settings: Params, part: Frozen, examples: Examples) -> Index:
@@ -46,7 +46,7 @@ def describe(settings: Params, part: Frozen, examples: Examples) -> Index:
     index = Index(
         stored=True, why="", seed=settings.features.seed, augment=settings.images.augment,
         views=settings.features.views,
-        dtype=settings.features.dtype, prefix=part.digest(),
+        dtype=settings.features.dtype, precision=part.precision, prefix=part.digest(),
         images=examples.digest(),
         shapes=[list(shape) for shape in part.shapes()],
     )  # fmt: skip
@@ -60,15 +60,16 @@ def describe(settings: Params, part: Frozen, examples: Examples) -> Index:
     return index.model_copy(update={"why": why})
 
 
-def compute(batch: pa.RecordBatch, part: Frozen, view: int, seed: int) -> pa.RecordBatch:
+def compute(
+    batch: pa.RecordBatch, part: Frozen, chosen: Images, view: int, seed: int
+) -> pa.RecordBatch:
     """One view's activations for rows of a clean shard: columns id, tensor_0, tensor_1, ..."""
     ids = batch.column("id").to_pylist()
-    seen = views.Views(ids, _Column(batch.column("bytes")), part.preprocess, view, seed)
-    order = batches.chunks(range(len(ids)), frozen.BATCH)
-    parts = [part(pixels) for pixels in views.batches(seen, order, part.fabric.device)]
+    seen = views.Views(ids, _Column(batch.column("bytes")), part.preprocess, chosen, view, seed)
+    (tensors,) = part.activations(seen, [range(len(ids))])
     arrays: dict[str, pa.Array] = {"id": pa.array(ids)}
-    for number, values in enumerate(zip(*parts, strict=True)):
-        flat = torch.cat(values).to(part.dtype).flatten(1).cpu().numpy()
+    for number, values in enumerate(tensors):
+        flat = values.to(part.dtype).flatten(1).cpu().numpy()
         arrays[f"tensor_{number}"] = pa.FixedSizeListArray.from_arrays(
             pa.array(flat.ravel()), flat.shape[1]
         )
@@ -89,8 +90,9 @@ class _Column(Sequence[bytes]):
 
 
 def store(
-    directory: Path, clean: Path, part: Frozen, index: Index, rows: Mapping[str, int], view: int
-) -> None:
+    directory: Path, clean: Path, part: Frozen, chosen: Images, index: Index,
+    rows: Mapping[str, int], view: int,
+) -> None:  # fmt: skip
     """Compute what the memo lacks of one view, and write its arrays.
 
     Args:
@@ -104,8 +106,8 @@ def store(
         for tensor, shape in enumerate(index.shapes)
     ]
     computed = mapping.map_images(
-        partial(compute, part=part, view=view, seed=index.seed), clean,
-        schema=_schema(index), memo=_memo(part, index, view), title=f"features, view {view}",
+        partial(compute, part=part, chosen=chosen, view=view, seed=index.seed), clean,
+        schema=_schema(index), memo=_memo(part, chosen, index, view), title=f"features, view {view}",
         only=rows, jobs=1,
     )  # fmt: skip
     for batch, results in computed:
@@ -117,6 +119,16 @@ def store(
         array.flush()
 
 
+def store_all(
+    directory: Path, clean: Path, part: Frozen, chosen: Images, index: Index, examples: Examples
+) -> None:
+    """The evaluation view of all images, and the augmented views of those that train."""
+    everyone = {key: row for row, key in enumerate(examples.ids)}
+    training = {examples.ids[row]: place for place, row in enumerate(examples.rows("train"))}
+    for view in range(index.views + 1):
+        store(directory, clean, part, chosen, index, training if view else everyone, view)
+
+
 def _schema(index: Index) -> pa.Schema:
     value = pa.from_numpy_dtype(index.dtype)
     tensors = [
@@ -126,15 +138,16 @@ def _schema(index: Index) -> pa.Schema:
     return pa.schema([("id", pa.string()), *tensors])
 
 
-def _memo(part: Frozen, index: Index, view: int) -> memo.Memo:
+def _memo(part: Frozen, chosen: Images, index: Index, view: int) -> memo.Memo:
+    """The evaluation view's does not depend on how the others are augmented."""
+    augmentation = chosen.model_dump() | {"seed": index.seed}
     values = {
         "prefix": index.prefix, "preprocess": part.preprocess.model_dump(), "dtype": index.dtype,
-        "seed": index.seed,
-        "device": part.fabric.device.type, "precision": part.fabric.strategy.precision.precision,
-        "threads": torch.get_num_threads(),
-        "gpu": torch.cuda.get_device_name() if part.fabric.device.type == "cuda" else "",
+        "augmentation": augmentation if view else {},
+        "device": part.device.type, "precision": part.precision, "compiled": part.compiled,
+        "gpu": torch.cuda.get_device_name() if part.device.type == "cuda" else "",
     }  # fmt: skip
-    modules = [images, views, frozen, cut, sys.modules[compute.__module__]]
+    modules = [images, views, feed, frozen, cut, sys.modules[compute.__module__]]
     key = memo.fingerprint(values, modules, LIBRARIES)
     return memo.Memo("features", key, f"view_{view}")
 
@@ -144,15 +157,12 @@ def main(clean: Path, split_csv: Path, features: Path) -> None:
     settings = params.load()
     examples = batches.read_examples(split_csv)
     part = frozen_part(settings)
-    index = describe(settings, part, examples)
-    everyone = {key: row for row, key in enumerate(examples.ids)}
-    training = {examples.ids[row]: place for place, row in enumerate(examples.rows("train"))}
-    with atomic.replacing(features) as staged:
+    with device.memory("lower images.size"), atomic.replacing(features) as staged:
+        index = describe(settings, part, examples)
         staged.mkdir()
         batches.write_index(staged, index)
         if index.stored:
-            for view in range(index.views + 1):
-                store(staged, clean, part, index, training if view else everyone, view)
+            store_all(staged, clean, part, settings.images, index, examples)
     print(f"features: {'stored' if index.stored else 'nothing stored'}, {index.why}")
 
 

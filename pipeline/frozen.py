@@ -1,49 +1,85 @@
 """The frozen part at work: from views of images to what crosses the cut."""
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor
+from torch import Tensor, fx, nn
+from torch.fx.experimental.optimization import fuse
 from torch.nn import functional
 
-from pipeline import weights
-from pipeline.cut import Cut, Tensors
-from pipeline.views import Preprocess
+from pipeline import device, feed
+from pipeline.feed import PART, Tensors
+from pipeline.network import weights
+from pipeline.network.cut import Cut
+from pipeline.views import Preprocess, Views
 
-BATCH = 32  # always this many, padded: an image's values do not depend on its company
+AUTOCAST = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 
 
-@dataclass(frozen=True)
 class Frozen:
-    """uint8 (B, 3, S, S) -> float32 tensors (B, ...), the suffix's inputs, without gradients."""
+    """uint8 (B, 3, S, S) -> float32 tensors (B, ...), the suffix's inputs, without gradients.
 
-    cut: Cut
-    preprocess: Preprocess
-    fabric: Fabric
-    dtype: torch.dtype
-    """What the values are rounded to, whether they are stored or not."""
+    An image's values depend on neither its company nor the number of threads: it always goes
+    through the prefix in a padded batch of `PART` images, on one thread of a CPU.
+    """
 
-    def to_device(self) -> "Frozen":
-        if self.cut.prefix is not None:
-            self.cut.prefix.to(self.fabric.device).to(memory_format=torch.channels_last)
-        return self
+    def __init__(
+        self, cut: Cut, preprocess: Preprocess, fabric: Fabric, precision: str,
+        dtype: torch.dtype, compiled: bool = False,
+    ) -> None:  # fmt: skip
+        """`precision` is of params' features.precision; `dtype` what values are rounded to."""
+        self.cut = cut
+        self.preprocess = preprocess
+        self.device = fabric.device
+        self.precision = device.fastest(precision, fabric.device)
+        self.dtype = dtype
+        self.compiled = compiled
+        self._fast: nn.Module | None = None
+
+    def activations(self, seen: Views, order: Sequence[Sequence[int]]) -> Iterator[Tensors]:
+        """For each list of indices, tensors (B, ...) on the device."""
+        self._prepare()
+        return feed.run(seen, order, self.__call__, self.device)
 
     def __call__(self, pixels: Tensor) -> Tensors:
-        parts = [self._forward(part) for part in torch.split(pixels, BATCH)]
-        return tuple(torch.cat(values) for values in zip(*parts, strict=True))
+        with torch.inference_mode():
+            images = self.preprocess.normalise(pixels.to(self.device, non_blocking=True))
+            values = (images,) if self.cut.prefix is None else self._forward(images)
+        return tuple(value.clone() for value in values)  # others may not enter backward
 
-    @torch.no_grad()  # not inference_mode: its tensors may not enter backward
-    def _forward(self, pixels: Tensor) -> Tensors:
-        images = self.preprocess.normalise(self.fabric.to_device(pixels))
-        if self.cut.prefix is None:
-            return (images,)
+    def _forward(self, images: Tensor) -> Tensors:
+        self._prepare()
+        assert self._fast is not None
         count = len(images)
-        padded = functional.pad(images, (0, 0, 0, 0, 0, 0, 0, BATCH - count))
-        with self.fabric.autocast():
-            values = self.cut.prefix(padded.contiguous(memory_format=torch.channels_last))
+        padded = functional.pad(images, (0, 0, 0, 0, 0, 0, 0, PART - count))
+        with self._autocast():
+            values = self._fast(padded.contiguous(memory_format=torch.channels_last))
         return tuple(value[:count].to(self.dtype).float() for value in values)
+
+    def _autocast(self) -> AbstractContextManager[object]:
+        if self.precision == "32-true":
+            return nullcontext()
+        return torch.autocast(self.device.type, AUTOCAST[self.precision])
+
+    def _prepare(self) -> None:
+        """The prefix in the form that computes fastest, once, when it is first needed."""
+        if self.cut.prefix is None or self._fast is not None:
+            return
+        prefix = self.cut.prefix
+        if isinstance(prefix, fx.GraphModule):
+            # Norms that follow a convolution become part of it: the same function, fewer passes.
+            prefix = fuse(prefix, no_trace=True)
+        prefix = prefix.to(self.device).to(memory_format=torch.channels_last)
+        self._fast = prefix
+        if self.compiled:
+            compiled: Any = torch.compile(prefix)
+            self._fast = compiled
+            with device.one_thread_each():  # now, and not in many threads
+                self(torch.zeros(1, 3, self.preprocess.size, self.preprocess.size).byte())
 
     def shapes(self) -> list[tuple[int, ...]]:
         """The shape of what crosses the cut, per image."""
@@ -55,5 +91,6 @@ class Frozen:
         prefix = self.cut.prefix
         if prefix is None:
             return ""
-        facts = f"{prefix.code} {prefix} {weights.digest(prefix.state_dict())}"
+        code = prefix.code if isinstance(prefix, fx.GraphModule) else ""
+        facts = f"{code} {prefix} {weights.digest(prefix.state_dict())}"
         return hashlib.sha256(facts.encode()).hexdigest()

@@ -83,13 +83,13 @@ class Run:
     def end(self, status: str) -> None:
         self._try(lambda: mlflow.end_run(status))
 
-    def epoch(self, record: Mapping[str, float]) -> None:
-        """Log an epoch's figures at its step; `record` names them, and its step `epoch`."""
-        values = {name: value for name, value in record.items() if name != "epoch"}
-        self.metrics(values, step=int(record["epoch"]))
+    def validation(self, record: Mapping[str, float]) -> None:
+        """Log a validation's figures at its step; `record` names them, and its `step`."""
+        values = {name: value for name, value in record.items() if name != "step"}
+        self.metrics(values, step=int(record["step"]))
 
     def best(self, history: Sequence[Mapping[str, float]]) -> None:
-        """Log the figures of the epoch whose weights were kept: curves end with the last one."""
+        """Log the figures of the weights that were kept: curves end with the last ones."""
         kept = min(history, key=lambda record: record["val_loss"])
         self.metrics({f"best.{name}": value for name, value in kept.items()})
 
@@ -106,14 +106,27 @@ class Run:
         """Log the files of a folder below `name`."""
         self._try(lambda: mlflow.log_artifacts(str(directory), name))
 
-    def model(self, models: Path, suffix: nn.Module) -> None:
-        """Log the model, able to predict, and as checkpoint what training changed of it."""
+    def artifact(self, path: Path, name: str) -> None:
+        """Log a file below `name`."""
+        self._try(lambda: mlflow.log_artifact(str(path), name))
+
+    def checkpoint(self, suffix: nn.Module, name: str) -> None:
+        """Log the weights of what trains, below `checkpoint`."""
 
         def log() -> None:
             with tempfile.TemporaryDirectory() as folder:
                 state = {key: value.cpu() for key, value in suffix.state_dict().items()}
-                save_file(state, Path(folder, "trained.safetensors"))
+                save_file(state, Path(folder, f"{name}.safetensors"))
                 mlflow.log_artifacts(folder, "checkpoint")
+
+        self._try(log)
+
+    def model(self, models: Path, suffix: nn.Module | None) -> None:
+        """Log the model, able to predict, and as checkpoint what training changed of it."""
+        if suffix is not None:
+            self.checkpoint(suffix, "trained")
+
+        def log() -> None:
             with warnings.catch_warnings():
                 # The signature is written by hand: an example would only be run to guess it.
                 warnings.filterwarnings("ignore", ".*input example was not provided")
@@ -161,8 +174,8 @@ def training(settings: Params) -> Iterator[Run]:
 
 
 def evaluation(
-    settings: Params, models: Path, suffix: nn.Module, history: Sequence[Mapping[str, float]],
-    figures: Mapping[str, float | None], test: Path,
+    settings: Params, models: Path, suffix: nn.Module | None,
+    history: Sequence[Mapping[str, float]], figures: Mapping[str, float | None], test: Path,
 ) -> None:  # fmt: skip
     """Add a test result to the run that trained the model; create that run where it is missing."""
     run, tags = Run(), provenance()
@@ -175,7 +188,7 @@ def evaluation(
     else:
         run.start(settings, tags)
         for record in history:
-            run.epoch(record)
+            run.validation(record)
         run.best(history)
         run.model(models, suffix)
     run.metrics({f"test.{name}": value for name, value in figures.items()})

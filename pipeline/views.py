@@ -4,23 +4,21 @@ A view is a pure function of (seed, image id, view number): neither order nor pa
 """
 
 import hashlib
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from threading import Lock
 
 import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 from torchvision.transforms import InterpolationMode, v2
 
 from pipeline import images, shards
+from pipeline.params import Images
 
 EVALUATION = 0  # the number of the view that nothing random touches; others count from 1
-MOST_WORKERS = 8
-# Share of the area that a random crop keeps. torchvision's 0.08 often leaves nothing of the thing
-# to see; with few cached views that costs more than it teaches (cross-validated on ants/bees).
-CROPPED_AREA = (0.5, 1.0)
+CHANCE = Lock()  # the transforms draw from torch's one global generator
 
 
 class Preprocess(BaseModel):
@@ -43,11 +41,28 @@ class Preprocess(BaseModel):
         mode = InterpolationMode(self.interpolation)
         return v2.Compose([v2.Resize(self.resize, mode), v2.CenterCrop(self.size)])
 
-    def augmented(self) -> v2.Transform:
-        """Random resized crop and horizontal flip: uint8 (3, H, W) -> uint8 (3, size, size)."""
+    def augmented(self, chosen: Images) -> v2.Transform:
+        """The parts of `images.augment` in order: uint8 (3, H, W) -> uint8 (3, size, size)."""
         mode = InterpolationMode(self.interpolation)
-        crop = v2.RandomResizedCrop(self.size, CROPPED_AREA, interpolation=mode)
-        return v2.Compose([crop, v2.RandomHorizontalFlip()])
+        crop = v2.RandomResizedCrop(
+            self.size, tuple(chosen.crop_area), tuple(chosen.crop_ratio), interpolation=mode
+        )
+        margin = round(chosen.shift * self.size)
+        known: dict[str, v2.Transform] = {
+            "crop": crop,
+            "shift": v2.RandomCrop(self.size, padding=margin, padding_mode="reflect"),
+            "rotate": v2.RandomRotation([-chosen.rotate, chosen.rotate], _bilinear(mode)),
+            "flip": v2.RandomHorizontalFlip(),
+            "trivial": v2.TrivialAugmentWide(interpolation=_bilinear(mode)),
+        }
+        start = [] if "crop" in chosen.parts else [self.evaluation()]
+        return v2.Compose([*start, *(known[part] for part in chosen.parts)])
+
+    def least_side(self, chosen: Images) -> int:
+        """Shorter side, in pixels, below which an augmented view would show less than it can."""
+        if "crop" in chosen.parts:
+            return int(self.size / chosen.crop_area[0] ** 0.5) + 1
+        return self.resize
 
     def normalise(self, pixels: Tensor) -> Tensor:
         """uint8 (B, 3, S, S) on any device -> float32 of the same shape, channels last."""
@@ -55,6 +70,15 @@ class Preprocess(BaseModel):
         mean = torch.tensor(self.mean, device=pixels.device)[:, None, None]
         std = torch.tensor(self.std, device=pixels.device)[:, None, None]
         return (values - mean) / std
+
+
+def _bilinear(mode: InterpolationMode) -> InterpolationMode:
+    """Turning and shearing know no other way to blend pixels."""
+    return (
+        InterpolationMode.NEAREST
+        if mode is InterpolationMode.NEAREST
+        else InterpolationMode.BILINEAR
+    )
 
 
 class Stored(Sequence[bytes]):
@@ -82,41 +106,34 @@ class Views(Dataset[Tensor]):
 
     def __init__(
         self, ids: Sequence[str], encoded: Sequence[bytes], preprocess: Preprocess,
-        view: int = EVALUATION, seed: int = 0,
+        chosen: Images | None = None, view: int = EVALUATION, seed: int = 0,
     ) -> None:  # fmt: skip
+        """`chosen` says how views are augmented; the evaluation view needs none."""
         self.ids = ids
         self.encoded = encoded
         self.view = view
         self.seed = seed
-        plain = view == EVALUATION
-        self.transform = preprocess.evaluation() if plain else preprocess.augmented()
+        self.side, self.transform = preprocess.resize, preprocess.evaluation()
+        if view != EVALUATION:
+            assert chosen is not None
+            self.side = preprocess.least_side(chosen)
+            self.transform = preprocess.augmented(chosen)
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def __getitem__(self, index: int) -> Tensor:
-        pixels = torch.from_numpy(images.decode(self.encoded[index])).permute(2, 0, 1)
-        with torch.random.fork_rng(devices=[]):
+        pixels = images.decode(self.encoded[index], self.side)
+        found = torch.from_numpy(pixels).permute(2, 0, 1)
+        if self.view == EVALUATION:
+            plain: Tensor = self.transform(found)
+            return plain.contiguous()
+        with CHANCE, torch.random.fork_rng(devices=[]):
             torch.manual_seed(_seed(self.seed, self.ids[index], self.view))
-            view: Tensor = self.transform(pixels)
+            view: Tensor = self.transform(found)
         return view.contiguous()
 
 
 def _seed(seed: int, key: str, view: int) -> int:
     digest = hashlib.sha256(f"{seed}:{key}:{view}".encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1  # torch wants 63 bits
-
-
-def batches(views: Views, order: Sequence[Sequence[int]], device: torch.device) -> Iterator[Tensor]:
-    """Yield uint8 (B, 3, size, size) for each list of indices in `order`.
-
-    For an accelerator images are decoded in workers. On a CPU the network keeps every core busy,
-    and workers beside it were measured to slow it down by half.
-    """
-    workers = 0 if device.type == "cpu" else min(os.cpu_count() or 1, MOST_WORKERS)
-    loader: DataLoader[Tensor] = DataLoader(
-        views, batch_sampler=list(map(list, order)), num_workers=workers,
-        pin_memory=device.type == "cuda",
-        generator=torch.Generator(),  # or it would draw from the global one, and dropout differ
-    )  # fmt: skip
-    yield from loader

@@ -4,11 +4,14 @@ Both are torch.fx graphs over the whole network's own modules, so whatever train
 trains in the network.
 """
 
+import copy
+import sys
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch.nn import functional
 from torchvision.ops import StochasticDepth
 
 from pipeline.errors import PipelineError
@@ -20,17 +23,27 @@ Tensors = tuple[Tensor, ...]
 class Cut:
     """prefix: images (B, 3, S, S) -> tensors (B, ...); suffix: those tensors -> logits (B, C)."""
 
-    prefix: fx.GraphModule | None
+    prefix: nn.Module | None
     """None when everything trains: then the suffix is the network itself."""
     suffix: nn.Module
     """Takes the prefix's tensors as positional arguments, or the images where there is none."""
 
 
 class _Tracer(fx.Tracer):
-    """Keeps StochasticDepth whole: its function looks at `training` once, while it is traced."""
+    """Keeps whole what would look at `training`, or at values, once, while it is traced."""
+
+    def __init__(self) -> None:
+        # Where timm is not loaded, the network is not of timm.
+        timm: Any = sys.modules.get("timm.models._features_fx")
+        self._whole: tuple[type[nn.Module], ...] = (StochasticDepth,)
+        if timm is not None:
+            from timm.layers import DropPath  # type: ignore[attr-defined]
+
+            self._whole = (StochasticDepth, DropPath, *timm.get_notrace_modules())
+        super().__init__(autowrap_functions=tuple(timm.get_notrace_functions()) if timm else ())
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return isinstance(m, StochasticDepth) or super().is_leaf_module(m, module_qualified_name)
+        return isinstance(m, self._whole) or super().is_leaf_module(m, module_qualified_name)
 
 
 def cut(network: nn.Module, first: str, size: int) -> Cut:
@@ -48,17 +61,20 @@ def cut(network: nn.Module, first: str, size: int) -> Cut:
             not belong to one image.
     """
     network.eval()
-    _check_size(network, size)
+    check_size(network, size)
     if not first:
         return Cut(None, network)
-    graph = _Tracer().trace(network)
+    try:
+        graph = trace(network)
+    except (fx.proxy.TraceError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+        return _cut_before_the_end(network, first, size, error)
     nodes = list(graph.nodes)
     at = _first_node_of(nodes, first, network)
     before = [node for node in nodes[:at] if node.op != "get_attr"]
     if all(node.op == "placeholder" for node in before):
         return Cut(None, network)  # `first` is the first thing that runs
     after = [node for node in nodes[at:] if node.op not in {"get_attr", "output"}]
-    crossing = _crossing(before, after)
+    crossing = crossing_values(before, after)
     prefix = _prefix(network, before, crossing)
     suffix = _suffix(network, after, crossing, nodes[-1])
     _try(prefix, size, first)
@@ -67,7 +83,65 @@ def cut(network: nn.Module, first: str, size: int) -> Cut:
     return Cut(prefix, suffix)
 
 
-def _check_size(network: nn.Module, size: int) -> None:
+def trace(network: nn.Module) -> fx.Graph:
+    """The network's operations, of a network in evaluation mode."""
+    graph = _Tracer().trace(network)
+    for number, node in enumerate(list(graph.nodes)):
+        if node.target in DROPOUTS:  # a function, which was told not to drop for ever
+            layer = DROPOUTS[node.target](node.kwargs.get("p", (*node.args, 0.5, 0.5)[1]))
+            name = f"traced_dropout_{number}"
+            network.add_module(name, layer.eval())
+            with graph.inserting_before(node):
+                new = graph.call_module(
+                    name, (node.args[0] if node.args else node.kwargs["input"],)
+                )
+            node.replace_all_uses_with(new)
+            graph.erase_node(node)
+    return graph
+
+
+DROPOUTS: dict[Any, type[nn.Module]] = {
+    functional.dropout: nn.Dropout, functional.dropout2d: nn.Dropout2d,
+    functional.alpha_dropout: nn.AlphaDropout,
+}  # fmt: skip
+
+
+class _Without(nn.Module):
+    """A copy of the network that gives what its module `name` would take."""
+
+    def __init__(self, network: nn.Module, name: str) -> None:
+        super().__init__()
+        self.network = copy.deepcopy(network)
+        parent, _, leaf = name.rpartition(".")
+        setattr(self.network.get_submodule(parent), leaf, nn.Identity())
+
+    def forward(self, images: Tensor) -> Tensors:
+        return (self.network(images),)
+
+
+def _cut_before_the_end(network: nn.Module, first: str, size: int, why: Exception) -> Cut:
+    """The cut before a module whose output is the network's: what needs no tracing.
+
+    Raises:
+        PipelineError: it is not such a module.
+    """
+    suffix = dict(network.named_modules()).get(first)
+    if suffix is not None:
+        images = torch.rand(2, 3, size, size, generator=torch.Generator().manual_seed(0))
+        prefix = _Without(network, first)
+        with torch.inference_mode():
+            if torch.equal(suffix(*prefix(images)), network(images)):
+                prefix.requires_grad_(False)
+                suffix.requires_grad_(True)
+                return Cut(prefix, suffix)
+    reason = str(why).splitlines()[0] if str(why) else type(why).__name__
+    raise PipelineError(
+        f"this network cannot be cut at model.trainable={first} (torch.fx: {reason}): use head or all"
+    ) from why
+
+
+def check_size(network: nn.Module, size: int) -> None:
+    """Raise PipelineError where the network does not take images of `size` pixels."""
     try:
         with torch.inference_mode():
             network(torch.zeros(2, 3, size, size))
@@ -92,7 +166,7 @@ def _first_node_of(nodes: list[fx.Node], first: str, network: nn.Module) -> int:
     )
 
 
-def _crossing(before: list[fx.Node], after: list[fx.Node]) -> list[fx.Node]:
+def crossing_values(before: list[fx.Node], after: list[fx.Node]) -> list[fx.Node]:
     """The values that the prefix computes and the suffix needs, in order."""
     late = set(after)
     return [node for node in before if any(user in late for user in node.users)]

@@ -1,0 +1,1 @@
+"""Networks: backbones, heads, and where they are cut."""

@@ -1,0 +1,75 @@
+"""From params to a network that is ready to be used in halves."""
+
+from dataclasses import dataclass
+
+from torch import nn
+
+from pipeline.errors import PipelineError
+from pipeline.network import backbone as backbones
+from pipeline.network import head as heads
+from pipeline.network.backbone import Backbone
+from pipeline.network.cut import Cut, cut
+from pipeline.params import Head, Images, Model
+from pipeline.views import Preprocess
+
+
+@dataclass(frozen=True)
+class Assembly:
+    """A network, cut where training begins."""
+
+    backbone: Backbone
+    parts: Cut
+    replaced: str
+    """Name of the module that the head takes the place of."""
+    first: str
+    """Name of the module that training begins at, "" for the whole network."""
+    preprocess: Preprocess
+
+    @property
+    def network(self) -> nn.Module:
+        return self.backbone.network
+
+
+@dataclass(frozen=True)
+class NewHead:
+    """What to end the network with."""
+
+    head: Head
+    classes: int
+    seed: int
+
+
+def assemble(model: Model, images: Images, seed: int, end: NewHead | None = None) -> Assembly:
+    """Build the network of `model`, end it with a fresh head (or as it came), and cut it.
+
+    Args:
+        seed: Of the backbone's weights, where `model.weights` is `none`.
+
+    Raises:
+        PipelineError: the network, its weights, the head or the cut cannot be had as they are named.
+    """
+    found = backbones.build(model, images.size, seed)
+    replaced = heads.module_replaced(found.network, model.replace, found.last)
+    first = {"head": replaced, "all": ""}.get(model.trainable, model.trainable)
+    if first.startswith(f"{replaced}."):
+        raise PipelineError(
+            f"model.trainable={first} is inside of what the head takes the place of "
+            f"(model.replace={model.replace}): use model.trainable=head"
+        )
+    if end is not None:
+        heads.replace(found.network, replaced, end.head, end.classes, images.size, end.seed)
+    preprocess = prepared(images, found.usual)
+    return Assembly(found, cut(found.network, first, images.size), replaced, first, preprocess)
+
+
+def prepared(images: Images, usual: Preprocess) -> Preprocess:
+    """The weights' own preparation, with what `images` says otherwise."""
+    changed: dict[str, object] = {
+        "size": images.size,
+        "resize": images.resize or round(usual.resize * images.size / usual.size),
+    }
+    if images.normalise == "none":
+        changed |= {"mean": [0.0, 0.0, 0.0], "std": [1.0, 1.0, 1.0]}
+    if images.normalise == "half":
+        changed |= {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]}
+    return usual.model_copy(update=changed)

@@ -1,0 +1,185 @@
+"""Backbones by name: torchvision's classifiers, timm's, and small ones of our own."""
+
+import difflib
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torchvision import models
+from torchvision.transforms import InterpolationMode
+
+from pipeline.errors import PipelineError
+from pipeline.network import weights
+from pipeline.network.small import CifarCnn, ResNet9
+from pipeline.params import Model
+from pipeline.views import Preprocess
+
+TIMM = "timm/"
+IMAGENET_CLASSES = 1000
+SMALL: dict[str, Callable[[int], nn.Module]] = {
+    "cifar_cnn": lambda size: CifarCnn(10, size),
+    "resnet9": lambda size: ResNet9(10, 64),
+    "resnet9_narrow": lambda size: ResNet9(10, 32),
+}
+# What torchvision's own recipes use almost everywhere, for weights that say nothing of it.
+USUAL = Preprocess(
+    size=224, resize=256, interpolation=InterpolationMode.BILINEAR.value,
+    mean=[0.485, 0.456, 0.406], std=[0.229, 0.224, 0.225],
+)  # fmt: skip
+USUAL_SMALL = USUAL.model_copy(update={"size": 32, "resize": 32})
+AUXILIARY = ("AuxLogits.", "aux1.", "aux2.")
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A network that still has the head it came with."""
+
+    network: nn.Module
+    name: str
+    options: dict[str, bool]
+    """Keyword arguments of torchvision's builder."""
+    last: str
+    """Name of the layer that gives the scores."""
+    usual: Preprocess
+    """What its weights were trained with."""
+    pretrained: bool
+    """Whether it came with weights."""
+
+
+def build(model: Model, size: int, seed: int) -> Backbone:
+    """The network of `model.backbone` with its weights; random ones are drawn from `seed`.
+
+    Args:
+        size: Side, in pixels, of the images it will see.
+
+    Raises:
+        PipelineError: no such network, or its weights are missing, damaged or do not fit.
+    """
+    if model.weights == "imagenet":
+        return _pretrained(model.backbone)
+    found = blank(model.backbone, _options(model.backbone, imagenet=False), size, seed)
+    if model.weights == "none":
+        return found
+    _fill(found, weights.read(Path(model.weights)), model)
+    return Backbone(**vars(found) | {"pretrained": True})
+
+
+def blank(name: str, options: dict[str, bool], size: int, seed: int) -> Backbone:
+    """A network whose weights are drawn from `seed`.
+
+    Raises:
+        PipelineError: there is none of this name.
+    """
+    check_name(name)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        if name in SMALL:
+            network = SMALL[name](size)
+        elif name.startswith(TIMM):
+            from pipeline.network import from_timm
+
+            network = from_timm.build(name.removeprefix(TIMM), pretrained=False)
+        else:
+            quick = {"init_weights": True} if "aux_logits" in options else {}
+            network = models.get_model(name, weights=None, **options, **quick)
+    return Backbone(network, name, options, last_layer(network, name), _usual(network, name), False)
+
+
+def _pretrained(name: str) -> Backbone:
+    check_name(name)
+    if name in SMALL:
+        raise PipelineError(
+            f"model.backbone={name} has no ImageNet weights: set model.weights=none, and "
+            "model.trainable=all"
+        )
+    options = _options(name, imagenet=True)
+    if name.startswith(TIMM):
+        from pipeline.network import from_timm
+
+        network = from_timm.build(name.removeprefix(TIMM), pretrained=True)
+        usual = _usual(network, name)
+    else:
+        found = weights.imagenet(name)
+        network = models.get_model(name, weights=found, **options)
+        usual = _preset(found)
+    return Backbone(network, name, options, last_layer(network, name), usual, True)
+
+
+def check_name(name: str) -> None:
+    """Raise PipelineError, with names that are close, where no backbone is called so."""
+    if name.startswith(TIMM):
+        from pipeline.network import from_timm
+
+        known = [TIMM + each for each in from_timm.names()]
+        said = "no model of timm"
+        usual = ["timm/resnet18", "timm/convnext_tiny"]
+    else:
+        known = [*SMALL, *models.list_models(module=models)]
+        said = "no torchvision classifier"
+        usual = ["resnet18", "mobilenet_v2", "vgg16"]
+    if name not in known:
+        close = difflib.get_close_matches(name, known, n=3) or usual
+        raise PipelineError(f"model.backbone={name} is {said}; some that are: {', '.join(close)}")
+
+
+def _options(name: str, imagenet: bool) -> dict[str, bool]:
+    """Inception and googlenet: no auxiliary heads, and the input scaling of their weights."""
+    if name not in {"inception_v3", "googlenet"}:
+        return {}
+    assert "aux_logits" in inspect.signature(models.get_model_builder(name)).parameters or imagenet
+    return {"aux_logits": False, "transform_input": imagenet}
+
+
+def _usual(network: nn.Module, name: str) -> Preprocess:
+    if name.startswith(TIMM):
+        from pipeline.network import from_timm
+
+        return from_timm.preprocess(network)
+    return USUAL_SMALL if name in SMALL else USUAL
+
+
+def _preset(found: models.WeightsEnum) -> Preprocess:
+    preset: Any = found.transforms()
+    return Preprocess(
+        size=preset.crop_size[0], resize=preset.resize_size[0],
+        interpolation=preset.interpolation.value, mean=list(preset.mean), std=list(preset.std),
+    )  # fmt: skip
+
+
+def last_layer(network: nn.Module, name: str) -> str:
+    """The name of the layer that gives the scores: linear, or squeezenet's convolution."""
+    if name.startswith(TIMM):
+        from pipeline.network import from_timm
+
+        return from_timm.last_layer(network)
+    layers = [
+        key for key, module in network.named_modules()
+        if isinstance(module, nn.Linear | nn.Conv2d)
+    ]  # fmt: skip
+    return str(layers[-1])
+
+
+def _fill(found: Backbone, state: dict[str, Tensor], model: Model) -> None:
+    """Load a state dict; its last layer may have other classes, since it is replaced anyway."""
+    network, last = found.network, f"{found.last}."
+    own = network.state_dict()
+    fitting = {
+        name: value for name, value in state.items()
+        if not (name.startswith(last) and value.shape != own[name].shape)
+        and not name.startswith(AUXILIARY)
+    }  # fmt: skip
+    try:
+        missing, unexpected = network.load_state_dict(fitting, strict=False)
+    except RuntimeError as error:
+        raise PipelineError(_misfit(model, str(error).splitlines()[1].strip())) from error
+    wrong = [name for name in missing if not name.startswith(last)] + unexpected
+    if wrong:
+        raise PipelineError(_misfit(model, f"{len(wrong)} names differ, the first {wrong[0]}"))
+
+
+def _misfit(model: Model, why: str) -> str:
+    return f"model.weights={model.weights} does not fit model.backbone={model.backbone}: {why}"

@@ -1,0 +1,129 @@
+"""params.yaml as typed, frozen, strict values: one class per section, cut by who reads it.
+
+Every value stands in params.yaml, none here: a missing key is an error, like an unknown one.
+"""
+
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import BaseModel, ValidationError, model_validator
+from pydantic_core import ErrorDetails
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from pipeline.errors import PipelineError
+from pipeline.params.data import AS_DESCRIBED, Acquire, Dataset, Filter, Split
+from pipeline.params.section import Section
+from pipeline.params.training import Device, Evaluate, Features, Head, Images, Model, Train
+
+__all__ = [
+    "AS_DESCRIBED",
+    "Acquire",
+    "Dataset",
+    "Device",
+    "Evaluate",
+    "Features",
+    "Filter",
+    "Head",
+    "Images",
+    "Model",
+    "Params",
+    "Split",
+    "Train",
+    "load",
+    "parse",
+    "with_overrides",
+]
+
+
+class Params(Section):
+    dataset: Dataset
+    acquire: Acquire
+    filter: Filter
+    split: Split
+    images: Images
+    model: Model
+    features: Features
+    head: Head
+    train: Train
+    evaluate: Evaluate
+    device: Device
+
+    @model_validator(mode="after")
+    def _views_need_augmentation(self) -> Self:
+        if self.images.augment == "none" and self.features.views:
+            raise ValueError(
+                f"features.views is {self.features.views} while images.augment is none: "
+                "set features.views=0, or images.augment=crop-flip"
+            )
+        return self
+
+    def flat(self) -> dict[str, object]:
+        """Every value by its dotted name, as `dvc exp run -S` and MLflow write it."""
+        return {
+            f"{section}.{key}": value
+            for section, values in self.model_dump().items()
+            for key, value in values.items()
+        }
+
+
+def load(path: Path = Path("params.yaml")) -> Params:
+    """Read and check a whole params file.
+
+    Raises:
+        PipelineError: naming the first key that is wrong, its value and what is allowed.
+    """
+    try:
+        # DVC reads YAML 1.2 with ruamel; PyYAML would take 1e-3 for text and `no` for false.
+        values = YAML(typ="safe", pure=True).load(path)
+    except FileNotFoundError as error:
+        raise PipelineError(f"{path} is missing: run this in the project's folder") from error
+    except (YAMLError, UnicodeDecodeError) as error:
+        raise PipelineError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    return parse(values, str(path))
+
+
+def parse(values: object, source: str = "params") -> Params:
+    """Check plain values, as `load` does for a file called `source`."""
+    try:
+        return Params.model_validate(values)
+    except ValidationError as error:
+        raise PipelineError(f"{source}: {_sentence(error.errors()[0])}") from error
+
+
+def _sentence(error: ErrorDetails) -> str:
+    key = ".".join(str(part) for part in error["loc"][:2])  # what follows is which type was tried
+    message = error["msg"].removeprefix("Value error, ")
+    match error["type"]:
+        case "extra_forbidden":
+            known = _known_keys(error["loc"][:-1])
+            close = difflib.get_close_matches(str(error["loc"][-1]), known, n=1)
+            hint = f" (did you mean {close[0]}?)" if close else ""
+            return f"{key} = {error['input']!r} is not a known key{hint}: {', '.join(known)}"
+        case "missing":
+            return f"{key} is missing"
+        case "value_error":
+            return message
+    _, _, allowed = message.partition(" should ")
+    return f"{key or 'the file'} = {error['input']!r}, but should {allowed}"
+
+
+def _known_keys(location: tuple[int | str, ...]) -> list[str]:
+    model: type[BaseModel] = Params
+    for part in location:
+        nested = model.model_fields[str(part)].annotation
+        assert isinstance(nested, type)
+        assert issubclass(nested, BaseModel)
+        model = nested
+    return list(model.model_fields)
+
+
+def with_overrides(params: Params, overrides: Mapping[str, Any]) -> Params:
+    """`params` with dotted names set anew, checked again."""
+    values = params.model_dump()
+    for name, value in overrides.items():
+        section, key = name.split(".")
+        values[section][key] = value
+    return parse(values)

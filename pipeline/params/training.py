@@ -1,0 +1,193 @@
+"""Sections about the network: what it sees, what of it trains, and how."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from pipeline.params.section import Positive, Section, Seed
+
+PARTS = ("crop", "shift", "rotate", "flip", "trivial")  # of images.augment
+
+Pair = Annotated[list[float], Field(min_length=2, max_length=2)]
+
+
+class Images(Section):
+    """What the network sees. Read by features and train."""
+
+    size: Annotated[int, Field(ge=16, le=2048)]
+    """Side of the square the network sees, in pixels."""
+    resize: Annotated[int, Field(ge=16, le=4096)] | None
+    """Shorter side, in pixels, before the evaluation view's centre crop; null: as many times `size`
+    as the weights' own recipe takes."""
+    normalise: Literal["weights", "half", "none"]
+    """Mean and standard deviation of the weights' own recipe, 0.5 for each channel, or values in
+    0..1 as they are."""
+    augment: str
+    """What makes training views: `none` (the evaluation view alone), or some of these, in their
+    order: `crop` (random resized crop), `shift` (of the evaluation view, mirrored at its edges),
+    `rotate`, `flip` (horizontal), `trivial` (TrivialAugmentWide)."""
+    crop_area: Pair
+    """Of `crop`: smallest and largest share of the image's area."""
+    crop_ratio: Pair
+    """Of `crop`: smallest and largest width / height."""
+    shift: Annotated[float, Field(gt=0, le=0.5)]
+    """Of `shift`: furthest way in each direction, as a share of the side."""
+    rotate: Annotated[float, Field(gt=0, le=180)]
+    """Of `rotate`: largest angle in each direction, in degrees."""
+
+    @property
+    def parts(self) -> list[str]:
+        """Of `augment`, in order; none where it is `none`."""
+        return [] if self.augment == "none" else self.augment.split("-")
+
+    @model_validator(mode="after")
+    def _known_parts(self) -> Self:
+        if self.parts != [part for part in PARTS if part in self.parts]:
+            raise ValueError(
+                f"images.augment = {self.augment!r}, but should be none, or some of "
+                f"{'-'.join(PARTS)} in this order, such as crop-flip"
+            )
+        if {"crop", "shift"} <= set(self.parts):
+            raise ValueError(
+                f"images.augment = {self.augment!r}: crop and shift exclude each other"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _ranges(self) -> Self:
+        low, high = self.crop_area
+        if not 0 < low <= high <= 1:
+            raise ValueError(
+                f"images.crop_area = {self.crop_area}, but should be two shares that grow, such as "
+                "[0.5, 1.0]"
+            )
+        low, high = self.crop_ratio
+        if not 0 < low <= high:
+            raise ValueError(
+                f"images.crop_ratio = {self.crop_ratio}, but should be two ratios that grow, such "
+                "as [0.75, 1.3333]"
+            )
+        if self.resize is not None and self.resize < self.size:
+            raise ValueError(
+                f"images.resize = {self.resize}, but should be at least images.size = {self.size}, "
+                "or null"
+            )
+        return self
+
+
+class Model(Section):
+    """The network and where it is cut. Read by features and train."""
+
+    backbone: Annotated[str, Field(min_length=1)]
+    """A torchvision classifier by name, `timm/<name>`, or one of ours: `cifar_cnn`, `resnet9`."""
+    weights: Annotated[str, Field(min_length=1)]
+    """`imagenet`, `none`, or the path of a state dict (.pth, .pt or .safetensors). DVC does not
+    follow this path: give changed weights a new name."""
+    replace: Annotated[str, Field(min_length=1)]
+    """What the head takes the place of: `last` (layer), or the name of a module that ends the
+    network, such as `classifier`."""
+    trainable: Annotated[str, Field(min_length=1)]
+    """`head`, `all`, or a module's name: it and everything that runs after it is trained."""
+
+
+class Features(Section):
+    """The cache of what the frozen part computes. Read by features and train."""
+
+    seed: Seed
+    """Seeds the augmented views, and the backbone where `model.weights` is `none`."""
+    views: Annotated[int, Field(ge=0, le=100)]
+    """Augmented views per training image, beside the evaluation view."""
+    dtype: Literal["float32", "float16"]
+    """How activations are stored."""
+    precision: Literal["auto", "32-true", "bf16-true", "bf16-mixed", "16-mixed"]
+    """What the frozen part computes in. auto: the fastest that the device does well."""
+    max_gigabytes: Annotated[float, Field(ge=0)]
+    """Size, in 10^9 bytes, past which activations are computed inside the loop instead."""
+
+
+class Head(Section):
+    """What takes the place of the network's end (`model.replace`). Read by train."""
+
+    kind: Literal["linear", "mlp"]
+    """One linear layer; or linear, ReLU, dropout, linear."""
+    hidden: Positive
+    """Of `mlp`: units between its two layers."""
+    dropout: Annotated[float, Field(ge=0, lt=1)]
+    """Of `mlp`: share of the hidden units that a training step leaves out."""
+    one_logit: bool
+    """Two classes alone: one output, the second class's logit, with binary cross entropy."""
+
+
+class Train(Section):
+    """The loop. Read by train."""
+
+    seed: Seed
+    """Seeds the head's first weights, the order of the images and dropout."""
+    epochs: Positive
+    batch_size: Positive
+    """Images per batch, over all devices."""
+    optimizer: Literal["adam", "adamw", "rmsprop", "sgd"]
+    lr: Annotated[float, Field(gt=0)]
+    """Learning rate; the largest one where a schedule changes it."""
+    pretrained_lr: Annotated[float, Field(ge=0)]
+    """Times `lr`: of what trains beside the head, where `model.weights` is not `none`."""
+    momentum: Annotated[float, Field(ge=0, lt=1)]
+    """Of `sgd`."""
+    weight_decay: Annotated[float, Field(ge=0)]
+    """Of weights with two or more dimensions: norms and biases do not decay."""
+    schedule: Literal["constant", "cosine", "one-cycle", "plateau"]
+    """How the learning rate changes: not; along a half cosine to 0; up and down (torch's OneCycleLR);
+    to a tenth whenever the validation loss has not fallen for a while."""
+    warmup_epochs: Annotated[float, Field(ge=0)]
+    """Epochs over which the learning rate rises to `lr`, in a straight line, first."""
+    plateau_patience: Annotated[int, Field(ge=0)]
+    """Of `plateau`: validations without a lower loss before the learning rate falls."""
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)]
+    class_weights: Literal["none", "balanced"]
+    """balanced: a class counts by the inverse of its number of training images."""
+    clip_norm: Annotated[float, Field(gt=0)] | None
+    """Norm that a step's gradient is scaled down to."""
+    accumulate: Positive
+    """Batches whose gradients make one step."""
+    validate_every: Positive | None
+    """Steps between validations; an epoch always ends with one."""
+    patience: Positive | None
+    """Stop after this many validations in a row without a lower validation loss."""
+    target_accuracy: Annotated[float, Field(gt=0, le=1)] | None
+    """Stop once the validation accuracy reaches this; null trains all epochs."""
+    log_checkpoints: Literal["none", "best", "every"]
+    """Which trained weights go to MLflow, beside the model itself: those that were kept, or those
+    of every epoch too."""
+
+    @model_validator(mode="after")
+    def _warmup_fits(self) -> Self:
+        if self.warmup_epochs and self.schedule == "one-cycle":
+            raise ValueError(
+                f"train.warmup_epochs = {self.warmup_epochs:g}, but one-cycle warms up by itself: "
+                "set train.warmup_epochs=0"
+            )
+        if self.warmup_epochs >= self.epochs:
+            raise ValueError(
+                f"train.warmup_epochs = {self.warmup_epochs:g}, but should be below train.epochs = "
+                f"{self.epochs}"
+            )
+        return self
+
+
+class Evaluate(Section):
+    """What the report shows. Read by evaluate."""
+
+    samples: Annotated[int, Field(ge=1, le=100)]
+    """Test images in the picture of sample predictions."""
+
+
+class Device(Section):
+    """What computes. Read by features, train and evaluate."""
+
+    accelerator: Literal["auto", "cpu", "cuda", "mps"]
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"]
+    """Of what trains, as lightning-fabric names them."""
+    devices: Positive
+    """Processes that train together, each on a device of its own (on a CPU they share it)."""
+    compile: bool
+    """Whether torch.compile translates the network, in minutes, for a faster loop."""

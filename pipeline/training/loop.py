@@ -1,0 +1,298 @@
+"""The loop: only what is trainable runs in it, and the best validation loss is kept."""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn, optim
+from torch.nn import functional
+
+from pipeline import batches
+from pipeline.batches import Examples, Index, Source
+from pipeline.errors import PipelineError
+from pipeline.feed import Tensors
+from pipeline.params import Train
+from pipeline.training.checkpoint import Checkpoint, State
+from pipeline.training.optimizer import Schedule, make_optimizer
+from pipeline.training.records import Record
+from pipeline.views import EVALUATION
+
+
+@dataclass(frozen=True)
+class Job:
+    """Everything that the loop needs, and the network that it trains a part of."""
+
+    network: nn.Module
+    suffix: nn.Module
+    pretrained: frozenset[nn.Parameter]
+    """Parameters that came with weights."""
+    source: Source
+    index: Index
+    fabric: Fabric
+    compiled: bool = False
+
+
+@dataclass
+class _Run:
+    """A training as it stands; everything in it but `job` and `chosen` is saved and restored."""
+
+    job: Job
+    chosen: Train
+    module: Any
+    """The suffix as fabric wraps it."""
+    optimizer: Any
+    raw_optimizer: optim.Optimizer
+    schedule: Schedule
+    order: torch.Generator
+    best: dict[str, Tensor]
+    epoch: int = 0
+    """Epochs that have ended."""
+    step: int = 0
+    history: list[Record] = field(default_factory=list)
+    stale: int = 0
+    """Validations since the lowest loss."""
+    ended: bool = False
+
+    @property
+    def lowest(self) -> float:
+        return min((record.val_loss for record in self.history), default=math.inf)
+
+
+class _Sums:
+    """Loss, right answers and images since the last validation, over all devices."""
+
+    def __init__(self, fabric: Fabric) -> None:
+        self._fabric = fabric
+        exact = torch.float32 if fabric.device.type == "mps" else torch.float64
+        self._sums = torch.zeros(3, dtype=exact, device=fabric.device)
+
+    def add(self, loss: Tensor, scores: Tensor, labels: Tensor) -> None:
+        """`loss` is a sum over the images. Nothing here waits for the device."""
+        right = (scores.argmax(dim=1) == labels).sum()
+        count = torch.full_like(right, len(labels))
+        self._sums += torch.stack([loss, right, count]).to(self._sums.dtype)
+
+    def take(self) -> tuple[float, float]:
+        """Mean loss and accuracy; starts anew."""
+        found: Any = self._fabric.all_reduce(self._sums, reduce_op="sum")
+        loss, right, seen = found.tolist()
+        self._sums = torch.zeros_like(self._sums)
+        return loss / seen, right / seen
+
+
+def fit(
+    job: Job, examples: Examples, chosen: Train, saved: Checkpoint | None = None
+) -> Iterator[Record]:
+    """Train `job.suffix`, yielding each validation; once exhausted, the best weights stand.
+
+    Args:
+        saved: Where to go on from, if a run of the same fingerprint was killed; its records are
+            yielded first.
+
+    Raises:
+        PipelineError: the loss stopped being a number, or train has a single class.
+    """
+    _check_classes(examples)
+    steps = _steps(job, examples, chosen, torch.Generator())
+    run = _start(job, chosen, len(steps))
+    if saved is not None:
+        _restore(run, saved.load())
+    yield from run.history
+    while not run.ended:
+        yield from _epoch(run, examples)
+        if saved is not None:
+            _save(run, saved)
+    job.suffix.load_state_dict(run.best)
+
+
+def _check_classes(examples: Examples) -> None:
+    present = {examples.classes[label] for label in examples.labels[examples.rows("train")]}
+    if len(present) < 2:
+        raise PipelineError(
+            f"the training images are all of one class ({', '.join(present)}): a classifier needs "
+            "two or more"
+        )
+
+
+def _start(job: Job, chosen: Train, steps_per_epoch: int) -> _Run:
+    torch.manual_seed(chosen.seed + job.fabric.global_rank)  # dropout differs between devices
+    optimizer = make_optimizer(job.suffix, chosen, job.pretrained)
+    schedule = Schedule(optimizer, chosen, steps_per_epoch)
+    translated: Any = torch.compile(job.suffix) if job.compiled else job.suffix
+    module, wrapped = job.fabric.setup(translated, optimizer)
+    order = torch.Generator().manual_seed(chosen.seed)
+    return _Run(job, chosen, module, wrapped, optimizer, schedule, order, _weights(job.suffix))
+
+
+def _weights(suffix: nn.Module) -> dict[str, Tensor]:
+    return {name: value.detach().clone() for name, value in suffix.state_dict().items()}
+
+
+def _steps(
+    job: Job, examples: Examples, chosen: Train, order: torch.Generator
+) -> list[list[list[int]]]:
+    """An epoch's steps, each of one or more batches of rows, in an order drawn anew."""
+    train = examples.rows("train")
+    shuffled = torch.tensor(train)[torch.randperm(len(train), generator=order)].tolist()
+    least = max(2, job.fabric.world_size)
+    cut = batches.chunks(shuffled, max(chosen.batch_size, least), least)
+    size = chosen.accumulate
+    return [cut[start : start + size] for start in range(0, len(cut), size)]
+
+
+def _epoch(run: _Run, examples: Examples) -> Iterator[Record]:
+    """One pass over the training images, which ends with a validation."""
+    job, every = run.job, run.chosen.validate_every
+    steps = _steps(job, examples, run.chosen, run.order)
+    inputs = job.source.batches(
+        [_own(job, rows) for step in steps for rows in step], job.index.view_of(run.epoch)
+    )
+    sums = _Sums(job.fabric)
+    weights = _class_weights(run.chosen, examples).to(job.fabric.device)
+    run.module.train()
+    for number, step in enumerate(steps, start=1):
+        rate = run.raw_optimizer.param_groups[0]["lr"]
+        _step(run, step, inputs, examples, weights, sums)
+        if number == len(steps) or (every and run.step % every == 0):
+            progress = round(run.epoch + number / len(steps), 6)
+            record = Record(
+                run.step, progress, rate, *sums.take(), *_validate(run, examples)
+            )  # fmt: skip
+            _note(run, record)
+            yield record
+            if run.ended:
+                return
+            run.module.train()
+    run.epoch += 1
+    run.ended = run.epoch == run.chosen.epochs
+
+
+def _own(job: Job, rows: Sequence[int]) -> list[int]:
+    """This device's share of a batch."""
+    return list(rows[job.fabric.global_rank :: job.fabric.world_size])
+
+
+def _step(
+    run: _Run, step: Sequence[Sequence[int]], inputs: Iterator[Tensors], examples: Examples,
+    weights: Tensor, sums: _Sums,
+) -> None:  # fmt: skip
+    """One step of the optimizer, over one or more batches."""
+    fabric, chosen = run.job.fabric, run.chosen
+    images = sum(map(len, step))
+    run.optimizer.zero_grad()
+    for number, rows in enumerate(step, start=1):
+        labels = examples.labels[_own(run.job, rows)].to(fabric.device)
+        with fabric.no_backward_sync(run.module, enabled=number < len(step)):
+            scores = run.module(*next(inputs))
+            loss = functional.cross_entropy(
+                scores, labels, weights, reduction="sum", label_smoothing=chosen.label_smoothing
+            )
+            # Devices' gradients are averaged: so each is as many times the sum's share.
+            fabric.backward(loss * (fabric.world_size / images))
+        sums.add(loss.detach(), scores.detach(), labels)
+    if chosen.clip_norm is not None:
+        fabric.clip_gradients(
+            run.module, run.optimizer, max_norm=chosen.clip_norm, error_if_nonfinite=False
+        )
+    run.optimizer.step()
+    run.schedule.after_step()
+    run.step += 1
+
+
+def _class_weights(chosen: Train, examples: Examples) -> Tensor:
+    """(C,) What an image of each class counts; one on average over the training images."""
+    count = torch.bincount(
+        examples.labels[examples.rows("train")], minlength=len(examples.classes)
+    ).float()
+    if chosen.class_weights == "none":
+        return torch.ones(len(count))
+    return count.sum() / (len(count) * count.clamp(min=1))
+
+
+@torch.no_grad()
+def _validate(run: _Run, examples: Examples) -> tuple[float, float]:
+    """Loss and accuracy on the validation set."""
+    run.module.eval()
+    size = max(run.chosen.batch_size, run.job.fabric.world_size)
+    parts = batches.chunks(examples.rows("val"), size, run.job.fabric.world_size)
+    own = [_own(run.job, rows) for rows in parts]
+    sums = _Sums(run.job.fabric)
+    for rows, inputs in zip(own, run.job.source.batches(own, EVALUATION), strict=True):
+        scores = run.module(*inputs).float()
+        labels = examples.labels[rows].to(scores.device)
+        sums.add(functional.cross_entropy(scores, labels, reduction="sum"), scores, labels)
+    return sums.take()
+
+
+def _note(run: _Run, record: Record) -> None:
+    """Keep the best weights, and see whether this was the last validation."""
+    if not (math.isfinite(record.train_loss) and math.isfinite(record.val_loss)):
+        raise PipelineError(
+            f"the loss is no longer a number in epoch {math.ceil(record.epoch)}: lower train.lr, "
+            "or set train.clip_norm=1"
+        )
+    if record.val_loss < run.lowest:
+        run.best, run.stale = _weights(run.job.suffix), 0
+    else:
+        run.stale += 1
+    run.history.append(record)
+    run.schedule.after_validation(record.val_loss)
+    target, patience = run.chosen.target_accuracy, run.chosen.patience
+    run.ended = (target is not None and record.val_accuracy >= target) or (
+        patience is not None and run.stale >= patience
+    )
+
+
+def _save(run: _Run, saved: Checkpoint) -> None:
+    fabric = run.job.fabric
+    chance: Any = fabric.all_gather(torch.get_rng_state().to(fabric.device))
+    optimizer = run.raw_optimizer.state_dict()
+    tensors = {f"model.{name}": value for name, value in run.job.suffix.state_dict().items()}
+    tensors |= {f"best.{name}": value for name, value in run.best.items()}
+    tensors |= {"order": run.order.get_state(), "chance": chance.view(fabric.world_size, -1)}
+    if fabric.device.type == "cuda":
+        tensors["chance.cuda"] = torch.cuda.get_rng_state()
+    for number, values in optimizer["state"].items():
+        tensors |= {f"optimizer.{number}.{name}": value for name, value in values.items()
+                    if value is not None}  # fmt: skip
+    facts = {
+        "groups": optimizer["param_groups"], "schedule": run.schedule.state(),
+        "epoch": run.epoch, "step": run.step, "stale": run.stale, "ended": run.ended,
+        "history": [asdict(record) for record in run.history],
+    }  # fmt: skip
+    if fabric.is_global_zero:
+        saved.save(State(tensors, facts))
+
+
+def _restore(run: _Run, state: State | None) -> None:
+    if state is None:
+        return
+    facts = state.facts
+    run.job.suffix.load_state_dict(_below(state, "model."))
+    run.best = {
+        name: value.to(run.job.fabric.device) for name, value in _below(state, "best.").items()
+    }
+    inner: dict[int, dict[str, Tensor]] = {}
+    for name, value in _below(state, "optimizer.").items():
+        number, _, key = name.partition(".")
+        inner.setdefault(int(number), {})[key] = value
+    run.raw_optimizer.load_state_dict({"state": inner, "param_groups": facts["groups"]})
+    run.schedule.restore(facts["schedule"])
+    run.order.set_state(state.tensors["order"])
+    torch.set_rng_state(state.tensors["chance"][run.job.fabric.global_rank])
+    if "chance.cuda" in state.tensors:
+        torch.cuda.set_rng_state(state.tensors["chance.cuda"])
+    run.epoch, run.step, run.stale = facts["epoch"], facts["step"], facts["stale"]
+    run.ended = facts["ended"]
+    run.history = [Record(**record) for record in facts["history"]]
+
+
+def _below(state: State, prefix: str) -> dict[str, Tensor]:
+    return {
+        name.removeprefix(prefix): value
+        for name, value in state.tensors.items()
+        if name.startswith(prefix)
+    }

@@ -1,0 +1,36 @@
+"""A look at what training shows the network."""
+
+from pathlib import Path
+
+import cv2
+import torch
+from torch import Tensor
+from torchvision.utils import make_grid
+
+from pipeline import atomic, views
+from pipeline.batches import Examples, Index
+from pipeline.params import Images
+from pipeline.views import Preprocess, Views
+
+ROWS = 8  # images
+COLUMNS = 8  # epochs
+
+
+def augmented(
+    clean: Path, examples: Examples, preprocess: Preprocess, chosen: Images, index: Index
+) -> Tensor:
+    """uint8 (3, height, width): a row per training image, as its first epochs show it."""
+    ids = [examples.ids[row] for row in examples.rows("train")[:ROWS]]
+    encoded = views.Stored(clean, ids)
+    shown = sorted({index.view_of(epoch) for epoch in range(COLUMNS)})
+    seen = [Views(ids, encoded, preprocess, chosen, view, index.seed) for view in shown]
+    tiles = torch.stack([view[row] for row in range(len(ids)) for view in seen])
+    grid: Tensor = make_grid(tiles, nrow=len(shown), padding=2, pad_value=255)
+    return grid
+
+
+def write(path: Path, pixels: Tensor) -> None:
+    """A PNG."""
+    bgr = pixels.permute(1, 2, 0).numpy()[:, :, ::-1]
+    with atomic.replacing(path) as staged:
+        staged.write_bytes(cv2.imencode(".png", bgr)[1].tobytes())
