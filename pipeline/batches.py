@@ -77,11 +77,12 @@ class Index(BaseModel):
     def view_of(self, epoch: int) -> int:
         """Which view the images of the training set show in an epoch, counted from 0.
 
-        Cached views take turns; where nothing is frozen every epoch has a new one.
+        Cached views take turns, the plain one last; where nothing is frozen every epoch has a new
+        one.
         """
         if self.augment == "none":
             return EVALUATION
-        return epoch % (self.views + 1) if self.prefix else epoch + 1
+        return (epoch + 1) % (self.views + 1) if self.prefix else epoch + 1
 
     def gigabytes(self, images: int, training: int) -> float:
         """Size of the cache, in 10^9 bytes."""

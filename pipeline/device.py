@@ -1,6 +1,7 @@
 """What computes: lightning-fabric's view of the machine, made deterministic."""
 
 import ctypes
+import logging
 import os
 import sys
 import warnings
@@ -26,11 +27,12 @@ def start(device: Device, alone: bool = False) -> Fabric:
     Raises:
         PipelineError: the machine lacks the accelerator, or it cannot do the precision.
     """
-    _keep_freed_memory()
+    keep_freed_memory()
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.backends.cudnn.benchmark = False
     # cuBLAS is deterministic only with this, read when CUDA starts.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # which process is which
     devices = 1 if alone else device.devices
     try:
         with warnings.catch_warnings():
@@ -42,7 +44,8 @@ def start(device: Device, alone: bool = False) -> Fabric:
     except (MisconfigurationException, ValueError, RuntimeError) as error:
         raise PipelineError(
             f"device.accelerator={device.accelerator} with device.precision={device.precision} and "
-            f"device.devices={device.devices} does not work here ({str(error).splitlines()[0]}): use device.accelerator=auto"
+            f"device.devices={devices} does not work here ({str(error).splitlines()[0]}): use "
+            "device.accelerator=auto and device.devices=1"
         ) from error
     chosen = fabric.strategy.precision.precision
     if chosen != device.precision:  # Fabric only warns
@@ -96,7 +99,7 @@ def one_thread_each() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _keep_freed_memory() -> None:
+def keep_freed_memory() -> None:
     """Keep glibc from handing memory back after every forward pass.
 
     Page faults on getting it again cost half the time of a forward pass on a CPU.

@@ -42,7 +42,8 @@ def open_model(
         settings.device.compile,
     )  # fmt: skip
     source = batches.open_source(features, clean, None, examples, part)
-    return fabric.setup_module(parts.suffix), source
+    suffix: nn.Module = parts.suffix.to(memory_format=torch.channels_last)
+    return fabric.setup_module(suffix), source
 
 
 def score(suffix: nn.Module, source: Source, examples: Examples) -> Probabilities:

@@ -107,8 +107,8 @@ def store(
     ]
     computed = mapping.map_images(
         partial(compute, part=part, chosen=chosen, view=view, seed=index.seed), clean,
-        schema=_schema(index), memo=_memo(part, chosen, index, view), title=f"features, view {view}",
-        only=rows, jobs=1,
+        schema=_schema(index), memo=_memo(part, chosen, index, view),
+        title=f"features, view {view}", only=rows, jobs=1,
     )  # fmt: skip
     for batch, results in computed:
         places = [rows[key] for key in batch.column("id").to_pylist()]

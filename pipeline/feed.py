@@ -26,9 +26,9 @@ def run(
 
     A list is given to `work` in parts of at most `PART`; what these give is joined.
 
-    On a CPU every core decodes and computes parts of its own. That is done ahead for some lists, and
-    never beside whoever consumes them, who wants all cores too. For an accelerator, processes decode
-    ahead into pinned memory while it computes.
+    On a CPU every core decodes and computes parts of its own. That is done ahead for some lists,
+    and never beside whoever consumes them, who wants all cores too. For an accelerator, processes
+    decode ahead into pinned memory while it computes.
     """
     inside = _on_cores if where.type == "cpu" else _on_accelerator
     parts = [list(indices[start : start + PART])

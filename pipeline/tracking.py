@@ -115,7 +115,7 @@ class Run:
 
         def log() -> None:
             with tempfile.TemporaryDirectory() as folder:
-                state = {key: value.cpu() for key, value in suffix.state_dict().items()}
+                state = {key: value.contiguous().cpu() for key, value in suffix.state_dict().items()}
                 save_file(state, Path(folder, f"{name}.safetensors"))
                 mlflow.log_artifacts(folder, "checkpoint")
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 from lightning_fabric import Fabric
+from torch import nn
 
 from pipeline import (
     batches,
@@ -61,8 +62,9 @@ def prepare(
     source = batches.open_source(features, clean, settings.images, examples, part)
     fresh = set(made.network.get_submodule(made.replaced).parameters())
     pretrained = set(made.network.parameters()) - fresh if made.backbone.pretrained else set()
+    suffix: nn.Module = made.parts.suffix.to(memory_format=torch.channels_last)  # as images are
     return Job(
-        made.network, made.parts.suffix, frozenset(pretrained), source, index, fabric,
+        made.network, suffix, frozenset(pretrained), source, index, fabric,
         settings.device.compile,
     )  # fmt: skip
 

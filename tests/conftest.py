@@ -1,5 +1,6 @@
 """Worlds that several tests start from."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,11 @@ from pipeline.acquire.raw import RawImage
 from pipeline.params import Params
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+def pytest_configure() -> None:
+    """One thread for torch: several test processes share the cores, and would wait for another."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when torch is imported
 
 
 @pytest.fixture
@@ -36,15 +42,19 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def settings() -> Params:
-    """The shipped params.yaml, made small: mobilenet_v2 sees 32 pixels, for three epochs."""
+    """The shipped params.yaml, made small: mobilenet_v2 sees 32 pixels, for three epochs.
+
+    What is frozen computes in full precision, so that it equals the whole network's numbers.
+    """
     return small(params.load(ROOT / "params.yaml"))
 
 
 def small(shipped: Params, **overrides: Any) -> Params:
     """`shipped` with what makes it fast; `overrides` by dotted name win."""
     fast = {
-        "images.size": 32, "features.views": 1, "train.epochs": 3, "train.batch_size": 8,
-        "device.accelerator": "cpu", "split.val": 0.25, "split.test": 0.25,
+        "images.size": 32, "features.views": 1, "features.precision": "32-true",
+        "train.epochs": 3, "train.batch_size": 8, "device.accelerator": "cpu",
+        "split.val": 0.25, "split.test": 0.25,
     }  # fmt: skip
     return params.with_overrides(shipped, fast | overrides)
 

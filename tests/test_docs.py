@@ -22,7 +22,8 @@ README = (ROOT / "README.md").read_text()
 ARCHITECTURE = (ROOT / "docs/architecture.md").read_text()
 DATASETS = (ROOT / "docs/datasets.md").read_text()
 FILTER = (ROOT / "docs/filter_and_split.md").read_text()
-LINES = [line for text in (README, DATASETS, FILTER) for line in text.splitlines()]
+TRAINING = (ROOT / "docs/training.md").read_text()
+LINES = [line for text in (README, DATASETS, FILTER, TRAINING) for line in text.splitlines()]
 COMMANDS = [line[2:].split("#")[0].strip() for line in LINES if line[:2] == "$ "]
 
 
@@ -124,6 +125,19 @@ def test_every_reason_to_reject_is_in_its_table_in_order_and_every_warning_below
 @pytest.mark.parametrize("name", sorted(set(re.findall(r"\b(?:filter|split)\.(?!csv)\w+", FILTER))))
 def test_every_param_of_filter_and_split_md_exists(name: str) -> None:
     assert name in params.load(ROOT / "params.yaml").flat()
+
+
+def test_training_md_has_every_param_of_what_it_is_about_and_no_other() -> None:
+    known = {key for key in params.load(ROOT / "params.yaml").flat()}
+    said = set(re.findall(r"`(?:-S )?((?:images|model|features|head|train|device)\.\w+)", TRAINING))
+    assert said <= known
+    wanted = {key for key in known if key.split(".")[0] in {"images", "model", "head", "train"}}
+    assert wanted - said == {"images.size", "train.seed", "train.epochs"}
+
+
+def test_every_recipe_is_in_training_md() -> None:
+    table = set(re.findall(r"^\| `([\w-]+)` \|", TRAINING, re.M))
+    assert {path.stem for path in ROOT.glob("recipes/*.yaml")} <= table
 
 
 def test_every_reason_to_leave_something_out_is_in_datasets_md() -> None:

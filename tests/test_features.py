@@ -6,9 +6,8 @@ import pytest
 import torch
 
 from pipeline import atomic, batches, features, memo, params, shards, views
-from pipeline.cut import Tensors
 from pipeline.errors import PipelineError
-from pipeline.frozen import BATCH
+from pipeline.feed import Tensors
 from pipeline.params import Params
 
 
@@ -17,22 +16,19 @@ def run(dataset: Path, settings: Params, name: str = "features") -> Path:
     examples = batches.read_examples(dataset / "split.csv")
     part = features.frozen_part(settings)
     index = features.describe(settings, part, examples)
-    everyone = {key: row for row, key in enumerate(examples.ids)}
-    training = {examples.ids[row]: place for place, row in enumerate(examples.rows("train"))}
     with atomic.replacing(dataset / name) as staged:
         staged.mkdir()
         batches.write_index(staged, index)
         if index.stored:
-            for view in range(index.views + 1):
-                rows = training if view else everyone
-                features.store(staged, dataset / "clean", part, index, rows, view)
+            clean = dataset / "clean"
+            features.store_all(staged, clean, part, settings.images, index, examples)
     return dataset / name
 
 
 def source(dataset: Path, settings: Params, folder: Path) -> batches.Source:
     examples = batches.read_examples(dataset / "split.csv")
     part = features.frozen_part(settings)
-    return batches.open_source(folder, dataset / "clean", examples, part)
+    return batches.open_source(folder, dataset / "clean", settings.images, examples, part)
 
 
 def all_of(found: batches.Source, rows: list[int], view: int) -> Tensors:
@@ -64,15 +60,6 @@ def test_features_computed_in_the_loop_equal_the_cached_ones(
         assert all(map(torch.equal, one, other))
 
 
-def test_an_images_features_do_not_depend_on_its_company(dataset: Path, settings: Params) -> None:
-    part = features.frozen_part(settings)
-    pixels = torch.randint(0, 255, (BATCH + 5, 3, 32, 32), dtype=torch.uint8)
-    (together,) = part(pixels)
-    for number in (0, 7, BATCH, BATCH + 4):
-        (alone,) = part(pixels[number : number + 1])
-        assert torch.equal(alone[0], together[number])
-
-
 def test_twice_gives_the_same_bytes_and_the_second_time_nothing_is_computed(
     dataset: Path, settings: Params, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -91,6 +78,37 @@ def test_from_nothing_gives_the_same_bytes(
     first = bytes_of(run(dataset, settings, "first"))
     monkeypatch.setenv("DVC_ROOT", str(tmp_path / "elsewhere"))  # an empty memo
     assert bytes_of(run(dataset, settings, "second")) == first
+
+
+@pytest.mark.parametrize("precision", ["32-true", "auto"])
+def test_one_thread_and_two_give_the_same_bytes(
+    dataset: Path, settings: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: str
+) -> None:
+    chosen, found = with_(settings, features__precision=precision), []
+    before = torch.get_num_threads()
+    for count in (1, 2):
+        monkeypatch.setenv("DVC_ROOT", str(tmp_path / f"empty memo {count}"))
+        torch.set_num_threads(count)
+        try:
+            found.append(bytes_of(run(dataset, chosen, f"on {count}")))
+        finally:
+            torch.set_num_threads(before)
+    assert found[0] == found[1]
+
+
+def test_how_views_are_augmented_leaves_the_evaluation_view_remembered(
+    dataset: Path, settings: Params
+) -> None:
+    part = features.frozen_part(settings)
+    examples = batches.read_examples(dataset / "split.csv")
+    index = features.describe(settings, part, examples)
+    turned = with_(settings, images__rotate=20.0).images
+    places = [
+        [features._memo(part, chosen, index, view).directory for view in (0, 1)]
+        for chosen in (settings.images, turned)
+    ]
+    assert places[0][0] == places[1][0]
+    assert places[0][1] != places[1][1]
 
 
 def test_views_of_training_images_alone_are_stored_beside_the_evaluation_view(
@@ -116,29 +134,12 @@ def test_weights_changed_behind_the_cache_are_noticed(dataset: Path, settings: P
         source(dataset, other, folder)
 
 
-def test_cached_views_take_turns_and_uncached_ones_never_repeat(
-    dataset: Path, settings: Params
-) -> None:
-    part = features.frozen_part(settings)
-    examples = batches.read_examples(dataset / "split.csv")
-    index = features.describe(settings, part, examples).model_copy(update={"views": 2})
-    assert [index.view_of(epoch) for epoch in range(4)] == [0, 1, 2, 0]
-    whole = index.model_copy(update={"prefix": ""})
-    assert [whole.view_of(epoch) for epoch in range(4)] == [1, 2, 3, 4]
-    assert whole.model_copy(update={"augment": "none"}).view_of(3) == 0
-
-
-def test_a_lone_last_row_joins_its_neighbours() -> None:
-    assert batches.chunks(range(5), 2) == [[0, 1], [2, 3, 4]]
-    assert batches.chunks(range(1), 2) == [[0]]
-
-
 def test_a_memo_serves_a_data_set_that_grew(dataset: Path, settings: Params) -> None:
     run(dataset, settings)
     examples = batches.read_examples(dataset / "split.csv")
     part = features.frozen_part(settings)
     index = features.describe(settings, part, examples)
-    remembered = features._memo(part, index, 0)
+    remembered = features._memo(part, settings.images, index, 0)
     known = shards.columns(dataset / "clean", ["id"]).column("id").to_pylist()
     assert all(key in remembered for key in known)
     assert "new" not in remembered

@@ -921,3 +921,45 @@ def test_many_random_harms_to_jpegs_leave_none_that_opencv_sees_otherwise() -> N
 def test_a_stored_image_that_does_not_decode_is_a_bug() -> None:
     with pytest.raises(PipelineError, match="a stored image does not decode: delete data/clean"):
         images.decode(b"\xff\xd8\xff")
+
+
+# ---- decoding at a smaller scale ----
+
+
+@pytest.mark.parametrize(
+    ("least", "size"),
+    [
+        (None, (400, 600)), (401, (400, 600)), (201, (400, 600)), (200, (200, 300)),
+        (101, (200, 300)), (100, (100, 150)), (50, (50, 75)), (1, (50, 75)),
+    ],
+)  # fmt: skip
+def test_a_jpeg_is_decoded_at_the_smallest_scale_that_suffices(
+    least: int | None, size: tuple[int, int]
+) -> None:
+    assert images.decode(saved(corners(400, 600), "JPEG"), least).shape == (*size, 3)
+
+
+def test_a_smaller_scale_shows_the_same_picture() -> None:
+    data = saved(corners(400, 600), "JPEG", quality=95)
+    small = images.decode(data, 100)
+    whole = cv2.resize(images.decode(data), (150, 100), interpolation=cv2.INTER_AREA)
+    assert np.abs(small.astype(int) - whole).mean() < 1
+    assert np.abs(small[10, 10].astype(int) - RED).max() < 8  # and not blue: RGB it stays
+
+
+def test_what_is_no_jpeg_is_decoded_whole() -> None:
+    picture = corners(400, 600)
+    for form in ("PNG", "WEBP"):
+        options = {"lossless": True} if form == "WEBP" else {}
+        assert np.array_equal(images.decode(saved(picture, form, **options), 10), picture)
+
+
+def test_a_jpeg_of_an_odd_size_is_decoded_too() -> None:
+    assert images.decode(saved(corners(401, 603), "JPEG"), 50).shape == (51, 76, 3)
+
+
+def test_what_does_not_decode_is_told_at_any_scale() -> None:
+    for data in (b"no image", b"\xff\xd8\xff nor this"):
+        for least in (None, 10):
+            with pytest.raises(PipelineError, match="delete data/clean"):
+                images.decode(data, least)

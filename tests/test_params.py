@@ -94,7 +94,24 @@ def test_an_unknown_key_far_from_all_lists_those_that_exist() -> None:
         ("filter.near_duplicate_bits", 4.0, "a valid integer"),
         ("filter.near_duplicates", "drop", "'keep' or 'keep_one'"),
         ("filter.near_duplicates", None, "'keep' or 'keep_one'"),
-        ("images.normalise", "zscore", "'weights' or 'none'"),
+        ("images.normalise", "zscore", "'weights', 'half' or 'none'"),
+        ("images.augment", 3, "a valid string"),
+        ("images.crop_area", [0.5], "have at least 2 items"),
+        ("images.shift", 0.6, "less than or equal to 0.5"),
+        ("images.rotate", 0, "greater than 0"),
+        ("features.precision", "64-true", "'auto', '32-true', 'bf16-true', 'bf16-mixed' or"),
+        ("head.kind", "deep", "'linear' or 'mlp'"),
+        ("head.dropout", 1.0, "less than 1"),
+        ("train.optimizer", "lion", "'adam', 'adamw', 'rmsprop' or 'sgd'"),
+        ("train.schedule", "step", "'constant', 'cosine', 'one-cycle' or 'plateau'"),
+        ("train.label_smoothing", 1, "less than 1"),
+        ("train.class_weights", True, "'none' or 'balanced'"),
+        ("train.clip_norm", 0, "greater than 0"),
+        ("train.accumulate", 0, "greater than 0"),
+        ("train.validate_every", 0, "greater than 0"),
+        ("train.patience", 0, "greater than 0"),
+        ("train.log_checkpoints", "all", "'none', 'best' or 'every'"),
+        ("device.devices", 0, "greater than 0"),
         ("acquire.allow_private", "yes", "a valid boolean"),
         ("acquire.respect_robots", None, "a valid boolean"),
         ("acquire.workers", 0, "greater than or equal to 1"),
@@ -177,6 +194,42 @@ def test_a_missing_key_is_named(name: str) -> None:
             "features.views is 4 while images.augment is none: "
             "set features.views=0, or images.augment=crop-flip",
         ),
+        (
+            {"images.augment": "flip-crop"},
+            "images.augment = 'flip-crop', but should be none, or some of "
+            "crop-shift-rotate-flip-trivial in this order, such as crop-flip",
+        ),
+        (
+            {"images.augment": "crop-blur"},
+            "images.augment = 'crop-blur', but should be none, or some of "
+            "crop-shift-rotate-flip-trivial in this order, such as crop-flip",
+        ),
+        (
+            {"images.augment": "crop-shift"},
+            "images.augment = 'crop-shift': crop and shift exclude each other",
+        ),
+        (
+            {"images.crop_area": [0.8, 0.5]},
+            "images.crop_area = [0.8, 0.5], but should be two shares that grow, such as [0.5, 1.0]",
+        ),
+        (
+            {"images.crop_ratio": [0.0, 1.0]},
+            "images.crop_ratio = [0.0, 1.0], but should be two ratios that grow, such as "
+            "[0.75, 1.3333]",
+        ),
+        (
+            {"images.size": 64, "images.resize": 63},
+            "images.resize = 63, but should be at least images.size = 64, or null",
+        ),
+        (
+            {"train.schedule": "one-cycle", "train.warmup_epochs": 1.5},
+            "train.warmup_epochs = 1.5, but one-cycle warms up by itself: set "
+            "train.warmup_epochs=0",
+        ),
+        (
+            {"train.epochs": 2, "train.warmup_epochs": 2.0},
+            "train.warmup_epochs = 2, but should be below train.epochs = 2",
+        ),
     ],
 )
 def test_values_that_exclude_each_other_are_refused(
@@ -202,6 +255,20 @@ def test_every_way_to_split_can_be_asked_for(overrides: dict[str, object], exact
     chosen = params.with_overrides(VALID, overrides)
     assert chosen.split.exact is exact
     assert chosen.flat() == VALID.flat() | overrides
+
+
+@pytest.mark.parametrize(
+    ("augment", "parts"),
+    [
+        ("none", []),
+        ("flip", ["flip"]),
+        ("crop-rotate-flip", ["crop", "rotate", "flip"]),
+        ("shift-rotate-flip-trivial", ["shift", "rotate", "flip", "trivial"]),
+    ],
+)
+def test_augmentation_is_named_by_its_parts(augment: str, parts: list[str]) -> None:
+    overrides = {"images.augment": augment, "features.views": 0}
+    assert params.with_overrides(VALID, overrides).images.parts == parts
 
 
 def test_no_augmentation_goes_with_no_views() -> None:

@@ -22,8 +22,8 @@ def models(dataset: Path, settings: Params) -> Path:
     chosen = settings.model_copy(
         update={"train": settings.train.model_copy(update={"epochs": 30, "lr": 0.02})}
     )
-    job, _ = fitted(dataset, chosen)
-    model.save(Path("models"), job.network, job.card)
+    job, card, _ = fitted(dataset, chosen)
+    model.save(Path("models"), job.network, card)
     return Path("models")
 
 

@@ -1,5 +1,6 @@
 import ast
 import importlib.metadata
+import json
 import subprocess
 import sys
 from dataclasses import asdict
@@ -9,31 +10,37 @@ from typing import Any
 import mlflow
 import pandas as pd
 import pytest
+import torch
 from imports import ROOT, closure
 from mlflow import MlflowClient
 from mlflow.entities import LoggedModel, Run
+from safetensors.torch import load_file
+from test_features import run as run_features
+from test_features import with_
 from test_predict import png
-from test_train import fitted
+from test_train import CHEAP, fitted
 
-from pipeline import model, tracking, train, weights
+from pipeline import model, tracking, train
+from pipeline.network import weights
 from pipeline.params import Params
+from pipeline.training.loop import Job
 
 
 @pytest.fixture
-def trained(dataset: Path, settings: Params) -> tuple[train.Job, list[dict[str, Any]]]:
-    job, history = fitted(dataset, settings)
-    model.save(Path("models"), job.network, job.card)
+def trained(dataset: Path, settings: Params) -> tuple[Job, list[dict[str, Any]]]:
+    job, card, history = fitted(dataset, settings)
+    model.save(Path("models"), job.network, card)
     return job, [asdict(record) for record in history]
 
 
-def logged(settings: Params, job: train.Job, history: list[dict[str, Any]]) -> None:
+def logged(settings: Params, job: Job, history: list[dict[str, Any]]) -> None:
     with tracking.training(settings) as run:
         for record in history:
-            run.epoch(record)
+            run.validation(record)
         run.model(Path("models"), job.suffix)
 
 
-def evaluated(settings: Params, job: train.Job, history: list[dict[str, Any]]) -> None:
+def evaluated(settings: Params, job: Job, history: list[dict[str, Any]]) -> None:
     Path("test").mkdir(exist_ok=True)
     Path("test/samples.png").write_bytes(png(1))
     figures = {"accuracy": 0.9, "accuracy.a class: (odd)": None, "n": 3}
@@ -50,7 +57,7 @@ def models() -> list[LoggedModel]:
 
 
 def test_one_run_holds_the_training_and_the_evaluation(
-    trained: tuple[train.Job, list[dict[str, Any]]], settings: Params, world: Path,
+    trained: tuple[Job, list[dict[str, Any]]], settings: Params, world: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     monkeypatch.setenv("DVC_EXP_NAME", "tame-otter")
@@ -65,14 +72,46 @@ def test_one_run_holds_the_training_and_the_evaluation(
     assert run.data.tags["model.sha256"] == tracking.digest(Path("models"))
     assert run.data.metrics["test.accuracy"] == 0.9
     losses = MlflowClient().get_metric_history(run.info.run_id, "val_loss")
-    assert [(m.step, m.value) for m in losses] == [(r["epoch"], r["val_loss"]) for r in trained[1]]
+    assert [(m.step, m.value) for m in losses] == [(r["step"], r["val_loss"]) for r in trained[1]]
     assert run.info.artifact_uri.startswith((world / "mlartifacts").as_uri())
     names = {file.path for file in MlflowClient().list_artifacts(run.info.run_id, "test")}
     assert names == {"test/samples.png"}
 
 
+@pytest.mark.parametrize(
+    ("which", "steps"), [("none", []), ("best", []), ("every", ["step_000003", "step_000006"])]
+)
+def test_mlflow_has_the_checkpoints_that_were_asked_for(
+    dataset: Path, settings: Params, which: str, steps: list[str]
+) -> None:
+    chosen = with_(settings, **CHEAP, train__epochs=2, train__log_checkpoints=which)
+    Path("params.yaml").write_text(json.dumps(chosen.model_dump()))
+    folder = run_features(dataset, chosen)
+    train.main(
+        dataset / "clean", dataset / "split.csv", folder, Path("models"), Path("history.csv"),
+        Path("augmented.png"),
+    )  # fmt: skip
+    (run,) = runs()
+    found = MlflowClient().list_artifacts(run.info.run_id, "checkpoint")
+    trained = ["trained"] if which != "none" else []
+    assert [Path(file.path).stem for file in found] == [*steps, *trained]
+    best = run.data.metrics["best.val_loss"]
+    losses = MlflowClient().get_metric_history(run.info.run_id, "val_loss")
+    assert best == min(metric.value for metric in losses)
+    (picture,) = MlflowClient().list_artifacts(run.info.run_id, "train")
+    assert picture.path == "train/augmented.png"
+    if which != "none":
+        place = mlflow.artifacts.download_artifacts(
+            run_id=run.info.run_id, artifact_path="checkpoint/trained.safetensors"
+        )
+        whole = load_file("models/model.safetensors")
+        kept = load_file(place)
+        assert sorted(value.shape for value in kept.values()) == [(2,), (2, 256)]
+        assert torch.equal(whole["fc.weight"], next(v for v in kept.values() if v.ndim == 2))
+
+
 def test_the_logged_model_predicts_batches_of_any_size(
-    trained: tuple[train.Job, list[dict[str, Any]]], settings: Params
+    trained: tuple[Job, list[dict[str, Any]]], settings: Params
 ) -> None:
     logged(settings, *trained)
     (found,) = models()
@@ -84,7 +123,7 @@ def test_the_logged_model_predicts_batches_of_any_size(
 
 
 def test_evaluation_makes_the_run_that_is_missing(
-    trained: tuple[train.Job, list[dict[str, Any]]], settings: Params
+    trained: tuple[Job, list[dict[str, Any]]], settings: Params
 ) -> None:
     evaluated(settings, *trained)
     (run,) = runs()
@@ -93,7 +132,7 @@ def test_evaluation_makes_the_run_that_is_missing(
 
 
 def test_another_experiments_run_of_the_same_model_is_left_alone(
-    trained: tuple[train.Job, list[dict[str, Any]]], settings: Params,
+    trained: tuple[Job, list[dict[str, Any]]], settings: Params,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     monkeypatch.setenv("DVC_EXP_NAME", "first")
@@ -116,7 +155,7 @@ def test_a_training_that_ends_badly_says_so(
 
 
 def test_an_unreachable_server_costs_a_warning_and_nothing_else(
-    trained: tuple[train.Job, list[dict[str, Any]]], settings: Params,
+    trained: tuple[Job, list[dict[str, Any]]], settings: Params,
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")  # the discard port

@@ -1,97 +1,268 @@
-from pathlib import Path
+"""The stage: real networks on small pictures, and whole processes."""
 
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import mlflow
 import pytest
 import torch
+from mlflow import MlflowClient
+from safetensors import safe_open
 from test_features import run, with_
 
-from pipeline import batches, model, train
+from pipeline import atomic, batches, device, model, tracking, train
 from pipeline.errors import PipelineError
 from pipeline.params import Params
-from pipeline.train import Epoch
+from pipeline.training import loop
+from pipeline.training.checkpoint import Checkpoint
+from pipeline.training.loop import Job
+from pipeline.training.records import Record
+
+STAGE = [
+    sys.executable, "-m", "pipeline.train", "data/clean", "data/split.csv", "data/features",
+    "models", "reports/history.csv", "reports/augmented.png",
+]  # fmt: skip
+NOWHERE = {"MLFLOW_TRACKING_URI": "http://127.0.0.1:9", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
 
 
-def fitted(dataset: Path, settings: Params) -> tuple[train.Job, list[Epoch]]:
+# To be trained from scratch, in a fraction of the time that the shipped network takes.
+CHEAP = {"model__backbone": "resnet9_narrow", "model__weights": "none"}
+
+
+def prepared(dataset: Path, settings: Params) -> tuple[Job, model.Card, batches.Examples]:
+    """Features, and a job that runs over them."""
     folder = run(dataset, settings)
     examples = batches.read_examples(dataset / "split.csv")
-    job = train.prepare(settings, examples, folder, dataset / "clean")
-    return job, list(train.fit(job, examples, settings.train))
+    made = train.assemble(settings, len(examples.classes))
+    fabric = device.start(settings.device)
+    job = train.prepare(settings, made, examples, folder, dataset / "clean", fabric)
+    digest = train.fingerprint(settings, examples, job.index, dataset / "clean")
+    return job, train.card(settings, made, examples, digest), examples
 
 
-def weights_of(job: train.Job) -> dict[str, torch.Tensor]:
+def fitted(dataset: Path, settings: Params) -> tuple[Job, model.Card, list[Record]]:
+    job, card, examples = prepared(dataset, settings)
+    return job, card, list(loop.fit(job, examples, settings.train))
+
+
+def weights_of(job: Job) -> dict[str, torch.Tensor]:
     return {name: value.clone() for name, value in job.network.state_dict().items()}
 
 
-@pytest.mark.parametrize(
-    ("trainable", "lr"), [("head", 0.02), ("features.17", 0.003), ("all", 0.01)]
-)
+def same(one: Job, other: Job) -> bool:
+    values, others = weights_of(one), weights_of(other)
+    return values.keys() == others.keys() and all(
+        torch.equal(values[name], others[name]) for name in values
+    )
+
+
+@pytest.mark.parametrize(("trainable", "lr"), [("head", 0.1), ("layer3", 0.003), ("all", 0.003)])
 def test_it_learns_and_twice_gives_the_same_weights(
     dataset: Path, settings: Params, trainable: str, lr: float
 ) -> None:
-    chosen = with_(settings, model__trainable=trainable, train__epochs=12, train__lr=lr)
-    job, history = fitted(dataset, chosen)
-    again, repeated = fitted(dataset, chosen)
+    chosen = with_(
+        settings, **CHEAP, model__trainable=trainable, train__epochs=12, train__lr=lr
+    )  # fmt: skip
+    job, _, history = fitted(dataset, chosen)
+    again, _, repeated = fitted(dataset, chosen)
     assert history == repeated
-    assert all(map(torch.equal, weights_of(job).values(), weights_of(again).values()))
+    assert same(job, again)
     assert history[-1].train_loss < 0.6 * history[0].train_loss
 
 
 def test_only_the_trainable_part_changes(dataset: Path, settings: Params) -> None:
-    before = model.backbone(settings.model, settings.features.seed).network.state_dict()
-    job, _ = fitted(dataset, settings)
-    for name, value in weights_of(job).items():
-        if not name.startswith("classifier.1."):
-            assert torch.equal(value, before[name]), name
+    job, _, examples = prepared(dataset, settings)
+    before = weights_of(job)
+    list(loop.fit(job, examples, settings.train))
+    after = weights_of(job)
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed == {"classifier.1.weight", "classifier.1.bias"}
 
 
-def test_the_network_ends_with_the_weights_of_the_best_epoch(
-    dataset: Path, settings: Params
+@pytest.mark.parametrize("trainable", ["head", "features.18"])
+def test_training_inside_the_loop_equals_training_from_the_cache(
+    dataset: Path, settings: Params, trainable: str
 ) -> None:
-    wild = with_(settings, train__lr=3.0, train__epochs=6)
-    job, history = fitted(dataset, wild)
-    examples = batches.read_examples(dataset / "split.csv")
-    rows = examples.rows("val")
-    scores = batches.logits(job.suffix, job.source, rows, 8)
-    loss = torch.nn.functional.cross_entropy(scores, examples.labels[rows]).item()
-    best = min(history, key=lambda record: record.val_loss)
-    assert loss == pytest.approx(best.val_loss, rel=1e-5)
-    assert best.epoch < len(history)  # or this test proves nothing
+    cached = with_(settings, model__trainable=trainable)
+    inside = with_(cached, features__max_gigabytes=0.0)
+    (one, _, history), (other, _, repeated) = fitted(dataset, cached), fitted(dataset, inside)
+    assert history == repeated
+    assert same(one, other)
 
 
-def test_it_stops_at_the_target_accuracy(dataset: Path, settings: Params) -> None:
-    _, history = fitted(dataset, with_(settings, train__target_accuracy=0.01))
-    assert len(history) == 1
-
-
-def test_a_loss_that_is_no_number_is_one_sentence(dataset: Path, settings: Params) -> None:
-    with pytest.raises(PipelineError, match=r"no longer a number in epoch \d: lower train.lr"):
-        fitted(dataset, with_(settings, train__optimizer="sgd", train__lr=1e38))
-
-
-@pytest.mark.parametrize("name", ["adam", "adamw", "rmsprop", "sgd"])
-def test_optimizers_go_by_name(settings: Params, name: str) -> None:
-    chosen = with_(settings, train__optimizer=name, train__weight_decay=0.5).train
-    made = train.make_optimizer(torch.nn.Linear(2, 2), chosen)
-    assert type(made).__name__.lower() == name
-    assert made.defaults["lr"] == chosen.lr
-    assert made.defaults["weight_decay"] == 0.5
+@pytest.mark.parametrize("weights", ["imagenet", "none"])
+def test_what_came_with_weights_learns_at_a_rate_of_its_own(
+    dataset: Path, settings: Params, weights: str
+) -> None:
+    chosen = with_(settings, model__weights=weights, model__trainable="features.18")
+    job, _, _ = prepared(dataset, chosen)
+    names = {name for name, value in job.network.named_parameters() if value in job.pretrained}
+    assert ("features.18.0.weight" in names) is (weights == "imagenet")
+    assert not any(name.startswith("classifier.1.") for name in names)
 
 
 def test_the_fingerprint_follows_what_the_training_depends_on(
     dataset: Path, settings: Params
 ) -> None:
     cards = [
-        fitted(dataset, with_(settings, train__epochs=1, **change))[0].card.fingerprint
-        for change in ({}, {}, {"train__seed": 7}, {"evaluate__samples": 3})
-    ]
-    assert cards[0] == cards[1] == cards[3] != cards[2]
+        prepared(dataset, with_(settings, **CHEAP, **change))[1].fingerprint
+        for change in (
+            {}, {}, {"evaluate__samples": 3}, {"train__seed": 7}, {"head__dropout": 0.1},
+            {"images__rotate": 20.0}, {"features__views": 2},
+        )
+    ]  # fmt: skip
+    assert cards[0] == cards[1] == cards[2]
+    assert len(set(cards)) == 5
 
 
-@pytest.mark.parametrize("trainable", ["head", "features.18", "features.17"])
-def test_training_inside_the_loop_equals_training_from_the_cache(
-    dataset: Path, settings: Params, trainable: str
+def test_a_killed_training_of_a_whole_network_ends_with_the_same_bytes(
+    dataset: Path, settings: Params
 ) -> None:
-    cached = with_(settings, model__trainable=trainable)
-    inside = with_(cached, features__max_gigabytes=0.0)
-    (one, history), (other, repeated) = fitted(dataset, cached), fitted(dataset, inside)
-    assert history == repeated
-    assert all(map(torch.equal, weights_of(one).values(), weights_of(other).values()))
+    chosen = with_(
+        settings, **CHEAP, model__trainable="all", train__epochs=4, head__kind="mlp"
+    )  # fmt: skip
+    whole, card, history = fitted(dataset, chosen)
+    saved = Checkpoint(card.fingerprint)
+    killed, _, examples = prepared(dataset, chosen)
+    for record in loop.fit(killed, examples, chosen.train, saved):
+        if record.epoch == 3:
+            break
+    job, _, _ = prepared(dataset, chosen)
+    assert list(loop.fit(job, examples, chosen.train, saved)) == history
+    assert same(job, whole)
+
+
+def test_a_lack_of_memory_names_what_to_lower(
+    dataset: Path, settings: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    job, _, examples = prepared(dataset, settings)
+    monkeypatch.setattr(loop, "_step", full)
+    with pytest.raises(PipelineError, match=r"^out of memory: lower train\.batch_size \(8;"):
+        train.train(settings, job, examples, Checkpoint("run"), tracking.Run())
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"model__trainable": "features.99"}, "model.trainable=features.99 names no layer"),
+        ({"model__replace": "top"}, "model.replace=top names no layer"),
+        (
+            {"model__backbone": "alexnet", "model__weights": "none", "images__size": 16},
+            "this network cannot take images.size=16",
+        ),
+    ],
+    ids=["trainable", "replace", "size"],
+)
+def test_what_the_network_does_not_allow_is_told(
+    settings: Params, change: dict[str, object], sentence: str
+) -> None:
+    with pytest.raises(PipelineError) as caught:
+        train.assemble(with_(settings, **change), 2)
+    assert str(caught.value).startswith(sentence)
+
+
+# ---- processes ----
+
+
+@pytest.fixture
+def started(dataset: Path) -> Callable[..., "subprocess.Popen[str]"]:
+    """Starts the stage in the working directory, with these params."""
+
+    def start(settings: Params, **environment: str) -> "subprocess.Popen[str]":
+        Path("params.yaml").write_text(json.dumps(settings.model_dump()))
+        return subprocess.Popen(
+            STAGE, env=os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent)} | environment,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )  # fmt: skip
+
+    return start
+
+
+def outcome(running: "subprocess.Popen[str]") -> str:
+    """What it said, once it has ended well."""
+    said, _ = running.communicate(timeout=120)
+    assert running.returncode == 0, said
+    return said
+
+
+def written() -> dict[str, bytes]:
+    names = ("models/model.safetensors", "models/model.json", "reports/history.csv",
+             "reports/augmented.png")  # fmt: skip
+    return {name: Path(name).read_bytes() for name in names}
+
+
+def epoch_saved(path: Path) -> int:
+    """Of the checkpoint, 0 where there is none."""
+    try:
+        with safe_open(path, "pt") as opened:
+            return int(json.loads(opened.metadata()["facts"])["epoch"])
+    except FileNotFoundError:
+        return 0
+
+
+def test_killed_at_any_moment_it_goes_on_and_ends_with_the_same_bytes(
+    dataset: Path, settings: Params, started: Callable[..., Any]
+) -> None:
+    chosen = with_(settings, **CHEAP, head__kind="mlp", train__epochs=400, train__schedule="cosine")
+    run(dataset, chosen)
+    outcome(started(chosen, **NOWHERE))
+    expected = written()
+    for name in expected:
+        Path(name).unlink()
+
+    place = Path(".cache/train", json.loads(expected["models/model.json"])["fingerprint"])
+    assert not place.exists()  # what has ended is not kept
+    chance, reached = random.Random(1), 0
+    for _ in range(3):
+        running = started(chosen, **NOWHERE)
+        while (now := epoch_saved(place / "state.safetensors")) <= reached:
+            assert now == reached, "it began anew"
+            assert running.poll() is None, running.communicate()
+            time.sleep(0.002)
+        time.sleep(chance.random() * 0.4)
+        running.send_signal(signal.SIGKILL)
+        running.communicate()
+        assert not any(Path(name).exists() for name in expected)
+        reached = epoch_saved(place / "state.safetensors")
+    assert 0 < reached < 400
+    outcome(started(chosen, **NOWHERE))
+    assert written() == expected
+    assert not place.exists()
+
+
+def test_two_processes_train_as_one_does(
+    dataset: Path, settings: Params, started: Callable[..., Any]
+) -> None:
+    one = with_(settings, **CHEAP, train__epochs=6, train__lr=0.02)
+    two = with_(one, device__devices=2)
+    run(dataset, one)
+    outcome(started(one, **NOWHERE))
+    alone = [dict(row) for row in atomic.read_csv(Path("reports/history.csv"))]
+    for name in written():
+        Path(name).unlink()
+
+    said = outcome(started(two))  # which ends when both hold its output no longer
+    assert len(said.splitlines()) == 1, said
+    assert said.startswith("train: best epoch ")
+    together = atomic.read_csv(Path("reports/history.csv"))
+    assert len(alone) == len(together) == 6
+    for row, other in zip(alone, together, strict=True):
+        for name, value in row.items():
+            assert float(other[name]) == pytest.approx(float(value), abs=1e-4), name
+    assert all(written().values())
+    mlflow.set_tracking_uri(f"sqlite:///{dataset.parent / 'mlflow.db'}")
+    (found,) = mlflow.search_runs(search_all_experiments=True, output_format="list")
+    assert found.info.status == "FINISHED"
+    assert len(MlflowClient().get_metric_history(found.info.run_id, "val_loss")) == 6
+    assert not list(Path(".cache/train").iterdir())

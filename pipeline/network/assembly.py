@@ -8,7 +8,7 @@ from pipeline.errors import PipelineError
 from pipeline.network import backbone as backbones
 from pipeline.network import head as heads
 from pipeline.network.backbone import Backbone
-from pipeline.network.cut import Cut, cut
+from pipeline.network.cut import Cut, check_size, cut
 from pipeline.params import Head, Images, Model
 from pipeline.views import Preprocess
 
@@ -46,7 +46,7 @@ def assemble(model: Model, images: Images, seed: int, end: NewHead | None = None
         seed: Of the backbone's weights, where `model.weights` is `none`.
 
     Raises:
-        PipelineError: the network, its weights, the head or the cut cannot be had as they are named.
+        PipelineError: the network, its weights, the head or the cut cannot be had as named.
     """
     found = backbones.build(model, images.size, seed)
     replaced = heads.module_replaced(found.network, model.replace, found.last)
@@ -56,6 +56,7 @@ def assemble(model: Model, images: Images, seed: int, end: NewHead | None = None
             f"model.trainable={first} is inside of what the head takes the place of "
             f"(model.replace={model.replace}): use model.trainable=head"
         )
+    check_size(found.network.eval(), images.size)
     if end is not None:
         heads.replace(found.network, replaced, end.head, end.classes, images.size, end.seed)
     preprocess = prepared(images, found.usual)

@@ -1,10 +1,10 @@
 """Backbones by name: torchvision's classifiers, timm's, and small ones of our own."""
 
 import difflib
-import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import MethodType
 from typing import Any
 
 import torch
@@ -22,8 +22,8 @@ TIMM = "timm/"
 IMAGENET_CLASSES = 1000
 SMALL: dict[str, Callable[[int], nn.Module]] = {
     "cifar_cnn": lambda size: CifarCnn(10, size),
-    "resnet9": lambda size: ResNet9(10, 64),
-    "resnet9_narrow": lambda size: ResNet9(10, 32),
+    "resnet9": lambda _: ResNet9(10, 64),
+    "resnet9_narrow": lambda _: ResNet9(10, 32),
 }
 # What torchvision's own recipes use almost everywhere, for weights that say nothing of it.
 USUAL = Preprocess(
@@ -85,7 +85,7 @@ def blank(name: str, options: dict[str, bool], size: int, seed: int) -> Backbone
             network = from_timm.build(name.removeprefix(TIMM), pretrained=False)
         else:
             quick = {"init_weights": True} if "aux_logits" in options else {}
-            network = models.get_model(name, weights=None, **options, **quick)
+            network = _plain(models.get_model(name, weights=None, **options, **quick))
     return Backbone(network, name, options, last_layer(network, name), _usual(network, name), False)
 
 
@@ -104,7 +104,7 @@ def _pretrained(name: str) -> Backbone:
         usual = _usual(network, name)
     else:
         found = weights.imagenet(name)
-        network = models.get_model(name, weights=found, **options)
+        network = _plain(models.get_model(name, weights=found, **options))
         usual = _preset(found)
     return Backbone(network, name, options, last_layer(network, name), usual, True)
 
@@ -130,8 +130,17 @@ def _options(name: str, imagenet: bool) -> dict[str, bool]:
     """Inception and googlenet: no auxiliary heads, and the input scaling of their weights."""
     if name not in {"inception_v3", "googlenet"}:
         return {}
-    assert "aux_logits" in inspect.signature(models.get_model_builder(name)).parameters or imagenet
     return {"aux_logits": False, "transform_input": imagenet}
+
+
+def _plain(network: nn.Module) -> nn.Module:
+    """The network, which loads state dicts that do not say which version they are of.
+
+    safetensors cannot say it. mnasnet asks; since version 2 (2019) nothing has changed.
+    """
+    if isinstance(network, models.MNASNet):
+        network._load_from_state_dict = MethodType(nn.Module._load_from_state_dict, network)
+    return network
 
 
 def _usual(network: nn.Module, name: str) -> Preprocess:

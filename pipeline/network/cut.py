@@ -4,19 +4,26 @@ Both are torch.fx graphs over the whole network's own modules, so whatever train
 trains in the network.
 """
 
+import contextlib
 import copy
+import functools
 import sys
 from dataclasses import dataclass
+from types import FunctionType
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional
-from torchvision.ops import StochasticDepth
 
 from pipeline.errors import PipelineError
+from pipeline.network.crossing import Pair, constant, unchanging
 
 Tensors = tuple[Tensor, ...]
+# How networks say that images, or a module's inputs, are not for them.
+REFUSALS = (
+    RuntimeError, TypeError, ValueError, AttributeError, AssertionError, LookupError,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -29,21 +36,40 @@ class Cut:
     """Takes the prefix's tensors as positional arguments, or the images where there is none."""
 
 
-class _Tracer(fx.Tracer):
-    """Keeps whole what would look at `training`, or at values, once, while it is traced."""
+def _frozen(prefix: nn.Module, suffix: nn.Module) -> Cut:
+    prefix.requires_grad_(False)
+    suffix.requires_grad_(True)
+    return Cut(prefix, suffix)
 
-    def __init__(self) -> None:
+
+class _Tracer(fx.Tracer):
+    """Keeps whole what reads `training`, or values, and so would be traced for one mode alone."""
+
+    def __init__(self, first: str) -> None:
         # Where timm is not loaded, the network is not of timm.
         timm: Any = sys.modules.get("timm.models._features_fx")
-        self._whole: tuple[type[nn.Module], ...] = (StochasticDepth,)
-        if timm is not None:
-            from timm.layers import DropPath  # type: ignore[attr-defined]
-
-            self._whole = (StochasticDepth, DropPath, *timm.get_notrace_modules())
+        self._untraceable = tuple(timm.get_notrace_modules()) if timm else ()
+        self._first = first
         super().__init__(autowrap_functions=tuple(timm.get_notrace_functions()) if timm else ())
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return isinstance(m, self._whole) or super().is_leaf_module(m, module_qualified_name)
+        if isinstance(m, self._untraceable) or super().is_leaf_module(m, module_qualified_name):
+            return True
+        # What holds the cut is not trained as a whole, so that evaluation mode is right for it.
+        kind: Any = type(m)
+        return _reads_training(kind) and not self._first.startswith(f"{module_qualified_name}.")
+
+
+@functools.cache
+def _reads_training(kind: Any) -> bool:
+    """Whether a method of this class of modules, other than torch's own, looks at `training`."""
+    return any(
+        "training" in method.__code__.co_names
+        for base in kind.__mro__
+        if not base.__module__.startswith("torch.nn")
+        for method in vars(base).values()
+        if isinstance(method, FunctionType)
+    )
 
 
 def cut(network: nn.Module, first: str, size: int) -> Cut:
@@ -65,8 +91,8 @@ def cut(network: nn.Module, first: str, size: int) -> Cut:
     if not first:
         return Cut(None, network)
     try:
-        graph = trace(network)
-    except (fx.proxy.TraceError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+        graph = trace(network, first)
+    except (fx.proxy.TraceError, *REFUSALS) as error:
         return _cut_before_the_end(network, first, size, error)
     nodes = list(graph.nodes)
     at = _first_node_of(nodes, first, network)
@@ -75,17 +101,17 @@ def cut(network: nn.Module, first: str, size: int) -> Cut:
         return Cut(None, network)  # `first` is the first thing that runs
     after = [node for node in nodes[at:] if node.op not in {"get_attr", "output"}]
     crossing = crossing_values(before, after)
-    prefix = _prefix(network, before, crossing)
-    suffix = _suffix(network, after, crossing, nodes[-1])
-    _try(prefix, size, first)
-    prefix.requires_grad_(False)
-    suffix.requires_grad_(True)
-    return Cut(prefix, suffix)
+    known = unchanging(_prefix(network, before, crossing), crossing, size, first)
+    carried = [node for node in crossing if node not in known]
+    prefix = _prefix(network, before, carried)
+    suffix = _suffix(network, after, carried, known, nodes[-1])
+    _part(prefix, suffix)
+    return _frozen(prefix, suffix)
 
 
-def trace(network: nn.Module) -> fx.Graph:
-    """The network's operations, of a network in evaluation mode."""
-    graph = _Tracer().trace(network)
+def trace(network: nn.Module, first: str = "") -> fx.Graph:
+    """The operations of a network in evaluation mode, to be cut at its module `first`."""
+    graph = _Tracer(first).trace(network)
     for number, node in enumerate(list(graph.nodes)):
         if node.target in DROPOUTS:  # a function, which was told not to drop for ever
             layer = DROPOUTS[node.target](node.kwargs.get("p", (*node.args, 0.5, 0.5)[1]))
@@ -129,23 +155,22 @@ def _cut_before_the_end(network: nn.Module, first: str, size: int, why: Exceptio
     if suffix is not None:
         images = torch.rand(2, 3, size, size, generator=torch.Generator().manual_seed(0))
         prefix = _Without(network, first)
-        with torch.inference_mode():
+        with torch.no_grad(), contextlib.suppress(*REFUSALS):
             if torch.equal(suffix(*prefix(images)), network(images)):
-                prefix.requires_grad_(False)
-                suffix.requires_grad_(True)
-                return Cut(prefix, suffix)
+                return _frozen(prefix, suffix)
     reason = str(why).splitlines()[0] if str(why) else type(why).__name__
     raise PipelineError(
-        f"this network cannot be cut at model.trainable={first} (torch.fx: {reason}): use head or all"
+        f"this network cannot be cut at model.trainable={first} (torch.fx: {reason}): use "
+        "head or all"
     ) from why
 
 
 def check_size(network: nn.Module, size: int) -> None:
     """Raise PipelineError where the network does not take images of `size` pixels."""
     try:
-        with torch.inference_mode():
+        with torch.no_grad():
             network(torch.zeros(2, 3, size, size))
-    except (RuntimeError, AssertionError, ValueError) as error:
+    except REFUSALS as error:
         raise PipelineError(
             f"this network cannot take images.size={size} ({str(error).splitlines()[0]}): use the "
             "size it was made for"
@@ -159,6 +184,12 @@ def _first_node_of(nodes: list[fx.Node], first: str, network: nn.Module) -> int:
             inside.append(str(node.target))
         if any(name == first or name.startswith(f"{first}.") for name in inside):
             return number
+    for node in nodes:
+        if node.op == "call_module" and first.startswith(f"{node.target}."):
+            raise PipelineError(
+                f"model.trainable={first} is inside of {node.target}, which cannot be cut: use "
+                f"{node.target}"
+            )
     tops = ", ".join(name for name, _ in network.named_children())
     raise PipelineError(
         f"model.trainable={first} names no layer that runs: use head, all, or a module's name, "
@@ -172,10 +203,10 @@ def crossing_values(before: list[fx.Node], after: list[fx.Node]) -> list[fx.Node
     return [node for node in before if any(user in late for user in node.users)]
 
 
-def _copy(graph: fx.Graph, nodes: list[fx.Node], known: dict[fx.Node, fx.Node]) -> None:
+def _copy(graph: fx.Graph, nodes: list[fx.Node], known: dict[fx.Node, Any]) -> None:
     """Copy operations, and the constants they use, into `graph`; `known` maps old to new."""
 
-    def new(old: fx.Node) -> fx.Node:
+    def new(old: fx.Node) -> Any:
         if old not in known:
             assert old.op == "get_attr", f"{old} is used before it is computed"
             known[old] = graph.node_copy(old, new)
@@ -185,30 +216,48 @@ def _copy(graph: fx.Graph, nodes: list[fx.Node], known: dict[fx.Node, fx.Node]) 
         known[node] = graph.node_copy(node, new)
 
 
-def _prefix(network: nn.Module, before: list[fx.Node], crossing: list[fx.Node]) -> fx.GraphModule:
+def _prefix(network: nn.Module, before: list[fx.Node], carried: list[fx.Node]) -> fx.GraphModule:
     graph = fx.Graph()
-    known: dict[fx.Node, fx.Node] = {}
+    known: dict[fx.Node, Any] = {}
     _copy(graph, before, known)
-    graph.output(tuple(known[node] for node in crossing))
+    graph.output(tuple(known[node] for node in carried))
     return fx.GraphModule(network, graph, "Prefix").eval()
 
 
 def _suffix(
-    network: nn.Module, after: list[fx.Node], crossing: list[fx.Node], output: fx.Node
-) -> fx.GraphModule:
+    network: nn.Module, after: list[fx.Node], carried: list[fx.Node],
+    known: dict[fx.Node, Pair], output: fx.Node,
+) -> fx.GraphModule:  # fmt: skip
     graph = fx.Graph()
-    known = {node: graph.placeholder(node.name) for node in crossing}
-    _copy(graph, after, known)
-    graph.output(fx.map_arg(output.args[0], known.__getitem__))
-    return fx.GraphModule(network, graph, "Suffix")
+    values: dict[fx.Node, Any] = {node: graph.placeholder(node.name) for node in carried}
+    for node, pair in known.items():
+        values[node] = constant(network, graph, values[carried[0]], f"traced_{node.name}", pair)
+    _copy(graph, after, values)
+    graph.output(fx.map_arg(output.args[0], values.__getitem__))
+    suffix = fx.GraphModule(network, graph, "Suffix")
+    for name, value in list(suffix.named_buffers(recurse=False)):
+        suffix.register_buffer(name, value, name in network.state_dict())
+    return suffix
 
 
-def _try(prefix: fx.GraphModule, size: int, first: str) -> None:
-    """Run two blank images through, to see that what crosses the cut belongs to single images."""
-    with torch.inference_mode():
-        values: Any = prefix(torch.zeros(2, 3, size, size))
-    if not all(isinstance(value, Tensor) and value.shape[:1] == (2,) for value in values):
-        raise PipelineError(
-            f"the network cannot be cut at model.trainable={first}: a value that crosses there "
-            "is not one tensor per image; choose a module further out"
-        )
+def _part(prefix: fx.GraphModule, suffix: nn.Module) -> None:
+    """Give the prefix copies of what it shares with the suffix, such as a dropout that runs twice.
+
+    Otherwise training would change what is frozen.
+    """
+    trained = {id(part) for part in _parts(suffix)}
+    for node in prefix.graph.nodes:
+        if node.op in {"call_module", "get_attr"}:
+            parent, _, name = str(node.target).rpartition(".")
+            holder = prefix.get_submodule(parent)
+            value = getattr(holder, name)
+            if any(id(part) in trained for part in _parts(value)):
+                own = copy.deepcopy(value)
+                setattr(holder, name, own.eval() if isinstance(own, nn.Module) else own)
+
+
+def _parts(value: Any) -> list[object]:
+    """A module with all that is in it, or a tensor."""
+    if isinstance(value, nn.Module):
+        return [*value.modules(), *value.parameters(), *value.buffers()]
+    return [value]

@@ -3,12 +3,15 @@
 from typing import Any
 
 import timm
-import timm.data
+import torch
+from timm.data.config import resolve_model_data_config
 from torch import nn
 from torchvision.transforms import InterpolationMode
 
 from pipeline.errors import PipelineError
 from pipeline.views import Preprocess
+
+PLACES = 1000  # scores that a network gives which came without a head; a fresh one replaces it
 
 
 def names() -> list[str]:
@@ -30,6 +33,10 @@ def build(name: str, pretrained: bool) -> nn.Module:
             "download them where there is a network (they are kept in ~/.cache/huggingface), give "
             "a state dict's path as model.weights, or use model.weights=none"
         ) from error
+    if getattr(network, "num_classes", None) == 0:  # weights that describe, and do not classify
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            network.reset_classifier(PLACES)  # type: ignore[operator]
     return network
 
 
@@ -51,7 +58,8 @@ def last_layer(network: nn.Module) -> str:
 
 def preprocess(network: nn.Module) -> Preprocess:
     """What the weights were trained with, as timm records it."""
-    found: dict[str, Any] = timm.data.resolve_model_data_config(network)
+    resolve: Any = resolve_model_data_config
+    found: dict[str, Any] = resolve(network)
     size = found["input_size"][-1]
     return Preprocess(
         size=size, resize=round(size / found["crop_pct"]),

@@ -2,6 +2,7 @@
 
 import torch
 from torch import Tensor, nn
+from torchvision.ops import Permute
 
 from pipeline.errors import PipelineError
 from pipeline.params import Head
@@ -35,7 +36,7 @@ def module_replaced(network: nn.Module, replace: str, last: str) -> str:
     return name
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def replace(
     network: nn.Module, name: str, head: Head, classes: int, size: int, seed: int
 ) -> None:  # fmt: skip
@@ -46,31 +47,64 @@ def replace(
 
     Raises:
         PipelineError: what the module takes or gives is not for a head, or `one_logit` has more
-            than two classes.
+            than two classes or a network that changes its score.
     """
     if head.one_logit and classes != 2:
         raise PipelineError(
             f"head.one_logit is for two classes, but there are {classes}: set head.one_logit=false"
         )
     taken, given = _shapes(network, name, size)
-    with torch.inference_mode(False), torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        new = _head(taken, given, head, classes, name)
+        new = _head(network.get_submodule(name), taken, given, head, classes, name)
+    network.eval()
+    if head.one_logit:
+        _put(network, name, _Below(given))
+        if not torch.equal(_scores(network, name, 2, size), torch.tensor([[0.0, -1.0]] * 2)):
+            raise PipelineError(
+                f"head.one_logit: the network changes what model.replace={name} gives, and a logit "
+                "must stay as it is: name the module around it that gives the scores"
+            )
+    _put(network, name, new)
+    _scores(network, name, classes, size)
+    new.train()
+
+
+class _Below(nn.Module):
+    """The logit -1, as it comes out of `OneLogit`: does the network let it through?"""
+
+    def __init__(self, given: torch.Size) -> None:
+        super().__init__()
+        self.ones = (1,) * (len(given) - 2)
+
+    def forward(self, values: Tensor) -> Tensor:
+        return torch.tensor([[0.0, -1.0]] * len(values)).reshape(len(values), 2, *self.ones)
+
+
+def _put(network: nn.Module, name: str, new: nn.Module) -> None:
     parent, _, leaf = name.rpartition(".")
     setattr(network.get_submodule(parent), leaf, new)
-    if tuple(network.eval()(torch.zeros(2, 3, size, size)).shape) != (2, classes):
+
+
+def _scores(network: nn.Module, name: str, classes: int, size: int) -> Tensor:
+    """Of two blank images, (2, classes)."""
+    try:
+        scores: Tensor = network(torch.zeros(2, 3, size, size))
+    except (RuntimeError, TypeError, ValueError, AttributeError):
+        scores = torch.empty(0)
+    if tuple(scores.shape) != (2, classes):
         raise PipelineError(
             f"model.replace={name} does not end the network: name the module that gives the scores"
         )
-    new.train()
+    return scores
 
 
 def _shapes(network: nn.Module, name: str, size: int) -> tuple[torch.Size, torch.Size]:
     """Of the input and the output of a module, for two images."""
-    seen: list[tuple[torch.Size, torch.Size]] = []
+    seen: list[tuple[object, object]] = []
 
-    def look(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        seen.append((inputs[0].shape, output.shape))
+    def look(_: nn.Module, inputs: tuple[object, ...], output: object) -> None:
+        seen.append((inputs[0] if inputs else None, output))
 
     handle = network.get_submodule(name).register_forward_hook(look)
     try:
@@ -79,19 +113,24 @@ def _shapes(network: nn.Module, name: str, size: int) -> tuple[torch.Size, torch
         handle.remove()
     if len(seen) != 1:
         raise PipelineError(f"model.replace={name} runs {len(seen)} times: a head runs once")
-    return seen[0]
+    taken, given = seen[0]
+    if not (isinstance(taken, Tensor) and isinstance(given, Tensor)):
+        raise PipelineError(
+            f"model.replace={name} does not take one tensor and give one: name another module"
+        )
+    return taken.shape, given.shape
 
 
 def _head(
-    taken: torch.Size, given: torch.Size, head: Head, classes: int, name: str
+    old: nn.Module, taken: torch.Size, given: torch.Size, head: Head, classes: int, name: str
 ) -> nn.Module:  # fmt: skip
     """A head for inputs of the shape `taken`, which gives as many dimensions as `given` has."""
     outputs = 1 if head.one_logit else classes
     before: list[nn.Module] = []
-    if (
-        len(taken) == 4 and taken[2:] != given[2:]
-    ):  # a map goes in, and none, or one pixel, comes out
-        before = [nn.AdaptiveAvgPool2d(1), *([nn.Flatten()] if len(given) == 2 else [])]
+    if len(taken) == 4 and len(given) == 2 and _channels_last(old, taken):
+        before, taken = [Permute([0, 3, 1, 2])], torch.Size([taken[0], taken[3], *taken[1:3]])
+    if len(taken) == 4 and taken[2:] != given[2:]:  # a map goes in; none, or one pixel, comes out
+        before += [nn.AdaptiveAvgPool2d(1), *([nn.Flatten()] if len(given) == 2 else [])]
     elif len(taken) != len(given) or len(taken) not in {2, 4}:
         raise PipelineError(
             f"model.replace={name} takes {tuple(taken[1:])} and gives {tuple(given[1:])} per image,"
@@ -106,6 +145,12 @@ def _head(
         ]  # fmt: skip
     layers = [*before, *layers, *([OneLogit()] if head.one_logit else [])]
     return nn.Sequential(*layers) if len(layers) > 1 else layers[0]
+
+
+def _channels_last(old: nn.Module, taken: torch.Size) -> bool:
+    """Whether a module that takes maps finds their channels in the last dimension."""
+    layers = [each for each in old.modules() if isinstance(each, nn.Linear)]
+    return bool(layers) and layers[0].in_features == taken[3] != taken[1]
 
 
 def _pointwise(before: int, after: int) -> nn.Module:

@@ -136,8 +136,8 @@ class Train(Section):
     weight_decay: Annotated[float, Field(ge=0)]
     """Of weights with two or more dimensions: norms and biases do not decay."""
     schedule: Literal["constant", "cosine", "one-cycle", "plateau"]
-    """How the learning rate changes: not; along a half cosine to 0; up and down (torch's OneCycleLR);
-    to a tenth whenever the validation loss has not fallen for a while."""
+    """How the learning rate changes: not; along a half cosine to 0; up and down (OneCycleLR of
+    torch); to a tenth whenever the validation loss has not fallen for a while."""
     warmup_epochs: Annotated[float, Field(ge=0)]
     """Epochs over which the learning rate rises to `lr`, in a straight line, first."""
     plateau_patience: Annotated[int, Field(ge=0)]

@@ -100,6 +100,7 @@ def fit(
     run = _start(job, chosen, len(steps))
     if saved is not None:
         _restore(run, saved.load())
+        job.fabric.barrier()  # or who is done already would remove what others are yet to load
     yield from run.history
     while not run.ended:
         yield from _epoch(run, examples)
@@ -248,11 +249,14 @@ def _note(run: _Run, record: Record) -> None:
 
 def _save(run: _Run, saved: Checkpoint) -> None:
     fabric = run.job.fabric
-    chance: Any = fabric.all_gather(torch.get_rng_state().to(fabric.device))
+    state = torch.get_rng_state().to(fabric.device, torch.int32)
+    chance: Any = torch.zeros(fabric.world_size, len(state), dtype=torch.int32, device=state.device)
+    chance[fabric.global_rank] = state
+    chance = fabric.all_reduce(chance, reduce_op="sum")  # a row of each device
     optimizer = run.raw_optimizer.state_dict()
     tensors = {f"model.{name}": value for name, value in run.job.suffix.state_dict().items()}
     tensors |= {f"best.{name}": value for name, value in run.best.items()}
-    tensors |= {"order": run.order.get_state(), "chance": chance.view(fabric.world_size, -1)}
+    tensors |= {"order": run.order.get_state(), "chance": chance.byte()}
     if fabric.device.type == "cuda":
         tensors["chance.cuda"] = torch.cuda.get_rng_state()
     for number, values in optimizer["state"].items():

@@ -29,7 +29,7 @@ def make_optimizer(
         {"params": each, "lr": lr, "weight_decay": decay} for (lr, decay), each in groups.items()
     ]
     # The head's first: its learning rate is the one that is reported.
-    listed.sort(key=lambda group: -float(group["lr"]))  # type: ignore[arg-type]
+    listed.sort(key=lambda group: group["lr"] != chosen.lr)
     kinds: dict[str, Callable[..., optim.Optimizer]] = {
         "adam": optim.Adam, "adamw": optim.AdamW, "rmsprop": optim.RMSprop, "sgd": optim.SGD,
     }  # fmt: skip

@@ -7,8 +7,8 @@ import torch
 from safetensors.torch import save_file
 from torch import hub
 
-from pipeline import weights
 from pipeline.errors import PipelineError
+from pipeline.network import weights
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,205 @@
+"""A project of its own for benchmarks, and what its fresh processes do.
+
+    python -m bench.project LOOP  # in its folder; used by bench.train
+
+Each loop works in the working directory, as stages do, and returns figures. Seconds are of work:
+Python's start and imports come before.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import torch
+from ruamel.yaml import YAML
+
+from pipeline import batches, device, evaluate, export, features, params, split, train, views
+from pipeline import filter as filtering
+from pipeline.acquire import __main__ as acquire
+from pipeline.batches import Examples
+from pipeline.feed import PART
+from pipeline.params import Params
+from pipeline.training import loop
+from pipeline.training.records import Record
+
+ROOT = Path(__file__).resolve().parent.parent
+CLEAN, SPLIT, FEATURES, MODELS = map(
+    Path, ("data/clean", "data/split.csv", "data/features", "models")
+)
+HISTORY, AUGMENTED = Path("reports/history.csv"), Path("reports/augmented.png")
+LOOSE = Path("loose")
+STAGES = {
+    "pipeline.features": (CLEAN, SPLIT, FEATURES),
+    "pipeline.train": (CLEAN, SPLIT, FEATURES, MODELS, HISTORY, AUGMENTED),
+}
+Figures = dict[str, Any]
+
+
+class Project:
+    """A folder with params.yaml, and later data, a model, and an MLflow database."""
+
+    def __init__(self, folder: Path, base: Params) -> None:
+        self.folder = folder
+        self.base = base
+        (folder / "reports").mkdir()
+        self.configure()
+
+    def configure(self, **changed: object) -> Params:
+        """Write params.yaml; names have `__` for their dot."""
+        named = {name.replace("__", "."): value for name, value in changed.items()}
+        settings = params.with_overrides(self.base, named)
+        YAML(typ="safe", pure=True).dump(settings.model_dump(), self.folder / "params.yaml")
+        return settings
+
+    def measure(self, name: str) -> Figures:
+        """The figures of one loop, in a fresh process."""
+        figures: Figures = json.loads(self._python("bench.project", name).splitlines()[-1])
+        return figures
+
+    def tutorial(self) -> Figures:
+        """Its own figures, and `wall`, its process's seconds."""
+        start = time.perf_counter()
+        figures: Figures = json.loads(self._python("bench.tutorial", str(LOOSE)).splitlines()[-1])
+        return figures | {"wall": time.perf_counter() - start}
+
+    def stages(self) -> float:
+        """Seconds of features and train as DVC starts them."""
+        start = time.perf_counter()
+        for module, arguments in STAGES.items():
+            self._python(module, *map(str, arguments))
+        return time.perf_counter() - start
+
+    def forget(self) -> None:
+        """Remove what features and train left, and what they remember; data and MLflow stay."""
+        for name in (".cache", FEATURES, MODELS):
+            shutil.rmtree(self.folder / name, ignore_errors=True)
+
+    def warm_up(self) -> None:
+        """Run all once, so that files are in memory, and MLflow's database is there."""
+        self.configure(train__epochs=1, images__augment="none", features__views=0)
+        self.measure("work")
+        self.forget()
+
+    def _python(self, module: str, *arguments: str) -> str:
+        kept = {k: v for k, v in os.environ.items() if not k.startswith(("DVC_", "MLFLOW_"))}
+        return subprocess.run(
+            [sys.executable, "-m", module, *arguments],
+            cwd=self.folder, check=True, stdout=subprocess.PIPE, text=True,
+            env=kept | {"DVC_ROOT": str(self.folder), "PYTHONPATH": str(ROOT)},
+        ).stdout  # fmt: skip
+
+
+def data() -> Figures:
+    """Acquire, filter, split and export; images per split."""
+    chosen = params.load().dataset
+    dataset, raw, verdicts = ROOT / "datasets" / chosen.name, Path("data/raw"), Path("verdicts.csv")
+    acquire.main(dataset, chosen.source, raw, Path("skipped.csv"))
+    filtering.main(dataset, raw, CLEAN, verdicts)
+    split.main(CLEAN, verdicts, SPLIT, Path("leaks.csv"))
+    export.imagefolder(CLEAN, SPLIT, LOOSE)
+    examples = batches.read_examples(SPLIT)
+    return {name: len(examples.rows(name)) for name in ("train", "val", "test")}
+
+
+def work() -> Figures:
+    """Seconds of features and of train, and the test accuracy, which is found afterwards."""
+    computed, trained = stage(), training()
+    seconds = computed["seconds"] + trained["seconds"]
+    return {"features": computed["seconds"], "train": trained["seconds"], "seconds": seconds,
+            "accuracy": _accuracy()}  # fmt: skip
+
+
+def _accuracy() -> float:
+    settings, examples = params.load(), batches.read_examples(SPLIT)
+    suffix, source = evaluate.open_model(MODELS, FEATURES, CLEAN, examples, settings)
+    said = torch.from_numpy(evaluate.score(suffix, source, examples)).argmax(dim=1)
+    return float((said == examples.labels[examples.rows("test")]).double().mean())
+
+
+def stage() -> Figures:
+    """Everything that features does."""
+    start = time.perf_counter()
+    features.main(*STAGES["pipeline.features"])
+    seconds = time.perf_counter() - start
+    size = sum(path.stat().st_size for path in FEATURES.glob("*.npy"))
+    return {"seconds": seconds, "features": _count(), "gigabytes": size / 1e9}
+
+
+def stored() -> Figures:
+    """What features does once its network is built."""
+    settings, examples = params.load(), batches.read_examples(SPLIT)
+    part = features.frozen_part(settings)
+    index = features.describe(settings, part, examples)
+    assert index.stored, index.why
+    FEATURES.mkdir()
+    start = time.perf_counter()
+    features.store_all(FEATURES, CLEAN, part, settings.images, index, examples)
+    return {"seconds": time.perf_counter() - start, "features": _count()}
+
+
+def floor() -> Figures:
+    """The frozen part over views that lie decoded in memory, in batches and threads as there."""
+    settings, examples = params.load(), batches.read_examples(SPLIT)
+    part = features.frozen_part(settings)
+    part.shapes()  # it is made ready when it is first used
+    waiting = list(_pixels(settings, examples, part.preprocess))
+    cores = torch.get_num_threads() if part.device.type == "cpu" else 1
+    start = time.perf_counter()
+    with device.one_thread_each(), ThreadPoolExecutor(cores) as pool:
+        for found in pool.map(lambda pixels: [each.cpu() for each in part(pixels)], waiting):
+            assert found
+    seconds = time.perf_counter() - start
+    return {"seconds": seconds, "features": sum(map(len, waiting)), "precision": part.precision}
+
+
+def _pixels(
+    settings: Params, examples: Examples, preprocess: views.Preprocess
+) -> Iterator[torch.Tensor]:
+    """Every view of every image that features computes, uint8 (B, 3, S, S)."""
+    for view in range(settings.features.views + 1):
+        rows = examples.rows("train") if view else range(len(examples.ids))
+        ids = [examples.ids[row] for row in rows]
+        encoded, seed = views.Stored(CLEAN, ids), settings.features.seed
+        seen = views.Views(ids, encoded, preprocess, settings.images, view, seed)
+        for part in batches.chunks(range(len(ids)), PART, 1):
+            yield torch.stack([seen[index] for index in part])
+
+
+def _count() -> int:
+    """Features that the stage computes: of all images, and of further views of those that train."""
+    examples = batches.read_examples(SPLIT)
+    return len(examples.ids) + params.load().features.views * len(examples.rows("train"))
+
+
+def training() -> Figures:
+    """Everything that train does, and the seconds of each epoch but the first."""
+    ends: list[float] = []
+    fit = loop.fit
+
+    def timed(*arguments: Any) -> Iterator[Record]:
+        for record in fit(*arguments):
+            yield record
+            ends.append(time.perf_counter())  # when it has been logged
+
+    start = time.perf_counter()
+    with patch.object(loop, "fit", timed):
+        train.main(*STAGES["pipeline.train"])
+    seconds = time.perf_counter() - start
+    epochs = [late - early for early, late in pairwise(ends)]
+    return {"seconds": seconds, "epochs": epochs}
+
+
+LOOPS = {each.__name__: each for each in (data, work, stage, stored, floor, training)}
+
+
+if __name__ == "__main__":
+    print(json.dumps(LOOPS[sys.argv[1]]()))

@@ -1,0 +1,112 @@
+"""The transfer-learning loop of the PyTorch tutorial for ants and bees (2017), to compare with.
+
+    python -m bench.tutorial FOLDER  # with train, val and test in it, and params.yaml beside you
+
+As there: ImageFolder and PIL, random crops and flips, two loading processes, everything frozen but
+a new last layer, the whole network run over every image in every epoch (in training mode, so that
+batch norms go on moving), and the weights of the best validation accuracy kept. The test set is
+looked at once, at the end. Backbone, epochs, batch size, optimizer and its constant learning rate
+are params.yaml's, and the allocator is set as the stages set it: the originals took resnet18 with
+SGD, or mobilenet_v2 with RMSprop at 0.001.
+"""
+
+import copy
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn, optim
+from torch.utils.data import DataLoader
+from torchvision import datasets, models, transforms
+
+from pipeline import device, params
+from pipeline.network import weights
+from pipeline.params import Params
+from pipeline.training.optimizer import make_optimizer
+
+Batches = DataLoader[tuple[Tensor, Tensor]]
+NORMALIZE = transforms.Normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
+WORKERS = 2
+
+
+def batches(folder: Path, settings: Params) -> Batches:
+    """The loader of one split."""
+    size = settings.images.size
+    crop = [transforms.RandomResizedCrop(size), transforms.RandomHorizontalFlip()]
+    if folder.name != "train":
+        crop = [transforms.Resize(round(size * 256 / 224)), transforms.CenterCrop(size)]
+    seen = transforms.Compose([*crop, transforms.ToTensor(), NORMALIZE])
+    return DataLoader(
+        datasets.ImageFolder(folder, seen), settings.train.batch_size, shuffle=True,
+        num_workers=WORKERS,
+    )  # fmt: skip
+
+
+def pretrained(settings: Params, classes: int) -> tuple[nn.Module, nn.Module]:
+    """The frozen network with a new last layer, and that layer."""
+    name = settings.model.backbone
+    network = models.get_model(name, weights=weights.imagenet(name))
+    for parameter in network.parameters():
+        parameter.requires_grad = False
+    place, last = [each for each in network.named_modules() if isinstance(each[1], nn.Linear)][-1]
+    parent, _, leaf = place.rpartition(".")
+    head = nn.Linear(last.in_features, classes)
+    setattr(network.get_submodule(parent), leaf, head)
+    return network, head
+
+
+def train(
+    network: nn.Module, loader: Batches, optimizer: optim.Optimizer, where: torch.device
+) -> None:
+    """One epoch."""
+    network.train()
+    criterion = nn.CrossEntropyLoss()
+    for images, labels in loader:
+        optimizer.zero_grad()
+        loss: Any = criterion(network(images.to(where)), labels.to(where))
+        loss.backward()
+        optimizer.step()
+
+
+@torch.no_grad()
+def accuracy(network: nn.Module, loader: Batches, where: torch.device) -> float:
+    network.eval()
+    right = seen = 0
+    for images, labels in loader:
+        right += int((network(images.to(where)).argmax(dim=1) == labels.to(where)).sum())
+        seen += len(labels)
+    return right / seen
+
+
+def run(folder: Path, settings: Params) -> float:
+    """All epochs; the test accuracy of the best weights."""
+    torch.manual_seed(settings.train.seed)
+    where = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    loaders = {split: batches(folder / split, settings) for split in ("train", "val", "test")}
+    classes = {path.name for split in loaders for path in (folder / split).iterdir()}
+    network, head = pretrained(settings, len(classes))
+    network.to(where)
+    optimizer = make_optimizer(head, settings.train, frozenset())
+    best, highest = copy.deepcopy(network.state_dict()), 0.0
+    for _ in range(settings.train.epochs):
+        train(network, loaders["train"], optimizer, where)
+        reached = accuracy(network, loaders["val"], where)
+        if reached > highest:
+            best, highest = copy.deepcopy(network.state_dict()), reached
+    network.load_state_dict(best)
+    return accuracy(network, loaders["test"], where)
+
+
+def main() -> None:
+    settings = params.load()
+    device.keep_freed_memory()
+    start = time.perf_counter()
+    found = run(Path(sys.argv[1]), settings)
+    print(json.dumps({"seconds": time.perf_counter() - start, "accuracy": found}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,69 @@
+import pytest
+import torch
+
+from pipeline import params
+from pipeline.errors import PipelineError
+from pipeline.network import assembly
+from pipeline.network.assembly import Assembly, NewHead
+from pipeline.network.backbone import USUAL
+from pipeline.params import Params
+
+
+def assembled(settings: Params, **overrides: object) -> Assembly:
+    chosen = {"backbone": "resnet18", "weights": "none", "replace": "last", "trainable": "head"}
+    named = {f"model.{key}": value for key, value in (chosen | overrides).items()}
+    changed = params.with_overrides(settings, named)
+    return assembly.assemble(changed.model, changed.images, 1, NewHead(changed.head, 2, 1))
+
+
+@pytest.mark.parametrize(
+    ("trainable", "first", "frozen"),
+    [("head", "fc", True), ("layer4", "layer4", True), ("all", "", False)],
+)
+def test_trainable_says_where_training_begins(
+    settings: Params, trainable: str, first: str, frozen: bool
+) -> None:
+    made = assembled(settings, trainable=trainable)
+    assert (made.first, made.replaced) == (first, "fc")
+    assert (made.parts.prefix is not None) == frozen
+    trained = {key for key, value in made.network.named_parameters() if value.requires_grad}
+    assert {"fc.weight", "fc.bias"} <= trained
+    assert all(key.startswith((first, "fc.")) for key in trained)
+    assert made.network.eval()(torch.rand(3, 3, 32, 32)).shape == (3, 2)
+
+
+def test_inside_of_what_is_replaced_nothing_can_begin(settings: Params) -> None:
+    with pytest.raises(PipelineError, match=r"classifier.3 is inside of what the head takes"):
+        assembled(
+            settings, backbone="squeezenet1_1", replace="classifier", trainable="classifier.3"
+        )
+
+
+def test_a_size_that_the_network_does_not_take_is_one_sentence(settings: Params) -> None:
+    with pytest.raises(PipelineError, match=r"cannot take images.size=32 \(") as error:
+        assembled(settings, backbone="vit_b_32")
+    assert "\n" not in str(error.value)
+
+
+def test_preparation_scales_with_the_size(settings: Params) -> None:
+    half = settings.images.model_copy(update={"size": 112})
+    assert assembly.prepared(half, USUAL).resize == 128
+    assert assembly.prepared(half, USUAL).size == 112
+    fixed = half.model_copy(update={"resize": 150})
+    assert assembly.prepared(fixed, USUAL).resize == 150
+
+
+@pytest.mark.parametrize(
+    ("normalise", "mean", "std"),
+    [
+        ("weights", USUAL.mean, USUAL.std),
+        ("half", [0.5] * 3, [0.5] * 3),
+        ("none", [0.0] * 3, [1.0] * 3),
+    ],
+)
+def test_normalise_says_mean_and_deviation(
+    settings: Params, normalise: str, mean: list[float], std: list[float]
+) -> None:
+    chosen = settings.images.model_copy(update={"normalise": normalise})
+    found = assembly.prepared(chosen, USUAL)
+    assert (found.mean, found.std) == (mean, std)

@@ -1,0 +1,118 @@
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from pipeline import feed
+from pipeline.feed import PART, WINDOW, Tensors
+from pipeline.views import EVALUATION, Preprocess, Views
+
+PREPARED = Preprocess(
+    size=16, resize=16, interpolation="bilinear", mean=[0.0] * 3, std=[1.0] * 3
+)  # fmt: skip
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def seen() -> Views:
+    """As many pictures as fill more than one window, each of its own colour."""
+    count = WINDOW + 2 * PART + 5
+    colours = [(number % 251, number // 251, 7) for number in range(count)]
+    encoded = [
+        cv2.imencode(".png", np.full((16, 16, 3), colour, np.uint8))[1].tobytes()
+        for colour in colours
+    ]
+    return Views([str(number) for number in range(count)], encoded, PREPARED, None, EVALUATION)
+
+
+@pytest.fixture
+def threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def mean(pixels: Tensor) -> Tensors:
+    return pixels.float().mean(dim=(2, 3)), pixels[:, :, 0, 0]
+
+
+def expected(seen: Views, indices: list[int]) -> Tensor:
+    return torch.stack([seen[index].float().mean(dim=(1, 2)) for index in indices])
+
+
+@pytest.mark.parametrize(
+    "order",
+    [
+        [[2, 0], [3], [1, 0, 3]],
+        [list(range(PART)), [5]],
+        [list(range(PART + 1))],
+        [list(range(3 * PART, 0, -1)), [7], list(range(PART, 2 * PART + 3))],
+        [list(range(WINDOW + 2 * PART + 5))],
+        [],
+    ],
+    ids=["small", "a part", "a part and one", "mixed", "more than a window", "none"],
+)
+def test_lists_come_whole_and_in_the_order_asked_for(seen: Views, order: list[list[int]]) -> None:
+    found = list(feed.run(seen, order, mean, CPU))
+    assert len(found) == len(order)
+    for (values, corner), indices in zip(found, order, strict=True):
+        assert torch.equal(values, expected(seen, indices))
+        assert len(corner) == len(indices)
+
+
+def test_work_is_given_parts_of_a_fixed_size_at_most(seen: Views) -> None:
+    sizes = []
+
+    def noted(pixels: Tensor) -> Tensors:
+        sizes.append(len(pixels))
+        return mean(pixels)
+
+    list(feed.run(seen, [list(range(2 * PART + 5)), [1, 2]], noted, CPU))
+    assert sorted(sizes) == [2, 5, PART, PART]
+
+
+@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.usefixtures("threads")
+def test_each_part_has_one_thread_and_who_consumes_has_all(seen: Views, count: int) -> None:
+    torch.set_num_threads(count)
+    inside: list[tuple[int, int]] = []
+
+    def noted(pixels: Tensor) -> Tensors:
+        inside.append((torch.get_num_threads(), threading.get_ident()))
+        return mean(pixels)
+
+    for _ in feed.run(seen, [[number] for number in range(12)], noted, CPU):
+        assert torch.get_num_threads() == count
+    assert {threads for threads, _ in inside} == {1}
+    assert len({thread for _, thread in inside}) <= count
+
+
+def test_what_goes_wrong_in_work_is_raised(seen: Views) -> None:
+    def wrong(_: Tensor) -> Tensors:
+        raise ValueError("wrong")
+
+    before = torch.get_num_threads()
+    with pytest.raises(ValueError, match="wrong"):
+        list(feed.run(seen, [[1], [2]], wrong, CPU))
+    assert torch.get_num_threads() == before
+
+
+@pytest.mark.filterwarnings("ignore:.*pin_memory")
+def test_processes_that_decode_ahead_give_the_same_and_leave_chance_alone(
+    seen: Views, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: 1)
+    order = [list(range(PART + 3)), [9, 4]]
+    parts = [[*range(PART)], [PART, PART + 1, PART + 2], [9, 4]]
+    torch.manual_seed(5)
+    chance = torch.get_rng_state()
+    ahead = list(feed._on_accelerator(seen, parts, mean))
+    assert torch.equal(torch.get_rng_state(), chance)
+    joined: Any = [torch.cat([ahead[0][0], ahead[1][0]]), ahead[2][0]]
+    for (values, _), other in zip(feed.run(seen, order, mean, CPU), joined, strict=True):
+        assert torch.equal(values, other)
