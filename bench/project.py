@@ -142,7 +142,8 @@ def stored() -> Figures:
     assert index.stored, index.why
     FEATURES.mkdir()
     start = time.perf_counter()
-    features.store_all(FEATURES, CLEAN, part, settings.images, index, examples)
+    maker = features.Maker(part, settings.images, index)
+    features.store(FEATURES, CLEAN, maker, examples)
     return {"seconds": time.perf_counter() - start, "features": _count()}
 
 
@@ -150,7 +151,8 @@ def floor() -> Figures:
     """The frozen part over views that lie decoded in memory, in batches and threads as there."""
     settings, examples = params.load(), batches.read_examples(SPLIT)
     part = features.frozen_part(settings)
-    part.shapes()  # it is made ready when it is first used
+    size = part.preprocess.size
+    part(torch.zeros(1, 3, size, size).byte())  # it is made ready when it is first used
     waiting = list(_pixels(settings, examples, part.preprocess))
     cores = torch.get_num_threads() if part.device.type == "cpu" else 1
     start = time.perf_counter()
@@ -169,7 +171,7 @@ def _pixels(
         rows = examples.rows("train") if view else range(len(examples.ids))
         ids = [examples.ids[row] for row in rows]
         encoded, seed = views.Stored(CLEAN, ids), settings.features.seed
-        seen = views.Views(ids, encoded, preprocess, settings.images, view, seed)
+        seen = views.Views(ids, encoded, preprocess, settings.images, [view], seed)
         for part in batches.chunks(range(len(ids)), PART, 1):
             yield torch.stack([seen[index] for index in part])
 

@@ -141,7 +141,7 @@ class Streamed:
 
     def batches(self, order: Sequence[Sequence[int]], view: int) -> Iterator[Tensors]:
         seen = views.Views(
-            self._ids, self._encoded, self._frozen.preprocess, self._chosen, view, self._seed
+            self._ids, self._encoded, self._frozen.preprocess, self._chosen, [view], self._seed
         )
         return self._frozen.activations(seen, order)
 

@@ -1,8 +1,10 @@
 """Stage features: the frozen part of the network, run once per image and view."""
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -19,14 +21,18 @@ from pipeline import (
     mapping,
     memo,
     params,
+    shards,
     stage,
     views,
 )  # fmt: skip
 from pipeline.batches import Examples, Index
 from pipeline.frozen import Frozen
+from pipeline.memo import Memo
 from pipeline.network import assembly, cut
 from pipeline.params import Images, Params
+from pipeline.views import EVALUATION
 
+CHUNK_BYTES = 2**26  # of activations that are computed before they are remembered
 LIBRARIES = ["torch", "torchvision", "opencv-python-headless", "numpy", "lightning-fabric"]
 
 
@@ -60,20 +66,38 @@ def describe(settings: Params, part: Frozen, examples: Examples) -> Index:
     return index.model_copy(update={"why": why})
 
 
-def compute(
-    batch: pa.RecordBatch, part: Frozen, chosen: Images, view: int, seed: int
-) -> pa.RecordBatch:
-    """One view's activations for rows of a clean shard: columns id, tensor_0, tensor_1, ..."""
-    ids = batch.column("id").to_pylist()
-    seen = views.Views(ids, _Column(batch.column("bytes")), part.preprocess, chosen, view, seed)
-    (tensors,) = part.activations(seen, [range(len(ids))])
-    arrays: dict[str, pa.Array] = {"id": pa.array(ids)}
-    for number, values in enumerate(tensors):
-        flat = values.to(part.dtype).flatten(1).cpu().numpy()
-        arrays[f"tensor_{number}"] = pa.FixedSizeListArray.from_arrays(
-            pa.array(flat.ravel()), flat.shape[1]
-        )
-    return pa.RecordBatch.from_pydict(arrays)
+@dataclass(frozen=True)
+class Maker:
+    """All that decides what the activations of an image and a view are."""
+
+    part: Frozen
+    chosen: Images
+    index: Index
+
+
+def compute(batch: pa.RecordBatch, maker: Maker, numbers: Sequence[int]) -> pa.RecordBatch:
+    """Activations of some views, by number, for rows of a clean shard: id, and `_columns` of each.
+
+    All views of an image are made of one decoding.
+    """
+    ids, part = batch.column("id").to_pylist(), maker.part
+    seen = views.Views(
+        ids, _Column(batch.column("bytes")), part.preprocess, maker.chosen, numbers,
+        maker.index.seed,
+    )  # fmt: skip
+    (tensors,) = part.activations(seen, [range(len(seen))])
+    arrays: dict[str, pa.Array] = {"id": batch.column("id")}
+    for place, number in enumerate(numbers):
+        for name, values in zip(_columns(maker.index, number), tensors, strict=True):
+            flat = values[place :: len(numbers)].to(part.dtype).flatten(1).cpu().numpy()
+            arrays[name] = pa.FixedSizeListArray.from_arrays(
+                shards.array(flat.ravel()), flat.shape[1]
+            )
+    return pa.RecordBatch.from_arrays(list(arrays.values()), list(arrays))
+
+
+def _columns(index: Index, number: int) -> list[str]:
+    return [f"view_{number}.tensor_{tensor}" for tensor in range(len(index.shapes))]
 
 
 class _Column(Sequence[bytes]):
@@ -89,44 +113,65 @@ class _Column(Sequence[bytes]):
         return self.column[index].as_py()
 
 
-def store(
-    directory: Path, clean: Path, part: Frozen, chosen: Images, index: Index,
-    rows: Mapping[str, int], view: int,
-) -> None:  # fmt: skip
-    """Compute what the memo lacks of one view, and write its arrays.
+class Together:
+    """The memos of some views, each of which may know more than the others, as one."""
 
-    Args:
-        rows: The ids to compute, and the row of each in the arrays.
-    """
-    values: type = np.dtype(index.dtype).type
-    arrays = [
-        np.lib.format.open_memmap(
-            batches.array_path(directory, view, tensor), "w+", values, (len(rows), *shape)
-        )
-        for tensor, shape in enumerate(index.shapes)
-    ]
+    def __init__(self, index: Index, memos: Mapping[int, Memo]) -> None:
+        self._index = index
+        self._memos = memos
+
+    def __contains__(self, key: str) -> bool:
+        return all(key in each for each in self._memos.values())
+
+    def add(self, batch: pa.RecordBatch) -> None:
+        for number, each in self._memos.items():
+            part = batch.select(["id", *_columns(self._index, number)])
+            each.add(part.rename_columns(_schema(self._index).names))
+
+    def get(self, keys: Iterable[str], schema: pa.Schema) -> pa.RecordBatch:  # noqa: ARG002
+        """Nothing: each memo has its own results."""
+        return pa.RecordBatch.from_arrays([pa.nulls(0, pa.string())], schema=schema)
+
+
+def fill(maker: Maker, clean: Path, memos: Mapping[int, Memo], ids: Container[str]) -> None:
+    """Compute what `memos`, by number of the view, lack of some images."""
+    index = maker.index
+    image = len(memos) * sum(map(prod, index.shapes)) * np.dtype(np.float32).itemsize
     computed = mapping.map_images(
-        partial(compute, part=part, chosen=chosen, view=view, seed=index.seed), clean,
-        schema=_schema(index), memo=_memo(part, chosen, index, view),
-        title=f"features, view {view}", only=rows, jobs=1,
+        partial(compute, maker=maker, numbers=list(memos)), clean,
+        schema=pa.schema([("id", pa.string())]), memo=Together(index, memos), title="features",
+        chunk=max(1, min(mapping.CHUNK, CHUNK_BYTES // image)), only=ids, jobs=1,
     )  # fmt: skip
-    for batch, results in computed:
-        places = [rows[key] for key in batch.column("id").to_pylist()]
-        for tensor, array in enumerate(arrays):
-            flat = results.column(f"tensor_{tensor}").flatten().to_numpy()
-            array[places] = flat.reshape(len(places), *array.shape[1:])
-    for array in arrays:
+    for _ in computed:
+        pass
+
+
+def write(directory: Path, index: Index, remembered: Memo, ids: Sequence[str], number: int) -> None:
+    """The arrays of one view, whose rows are `ids`."""
+    values: type = np.dtype(index.dtype).type
+    for tensor, shape in enumerate(index.shapes):
+        path = batches.array_path(directory, number, tensor)
+        array = np.lib.format.open_memmap(path, "w+", values, (len(ids), *shape))
+        for start in range(0, len(ids), mapping.CHUNK):
+            some = ids[start : start + mapping.CHUNK]
+            found = remembered.get(some, _schema(index)).column(f"tensor_{tensor}")
+            array[start : start + len(some)] = np.from_dlpack(found.flatten()).reshape(-1, *shape)
         array.flush()
 
 
-def store_all(
-    directory: Path, clean: Path, part: Frozen, chosen: Images, index: Index, examples: Examples
-) -> None:
+def store(directory: Path, clean: Path, maker: Maker, examples: Examples) -> None:
     """The evaluation view of all images, and the augmented views of those that train."""
-    everyone = {key: row for row, key in enumerate(examples.ids)}
-    training = {examples.ids[row]: place for place, row in enumerate(examples.rows("train"))}
-    for view in range(index.views + 1):
-        store(directory, clean, part, chosen, index, training if view else everyone, view)
+    training = [examples.ids[row] for row in examples.rows("train")]
+    others = set(examples.ids) - set(training)
+    memos = {number: _memo(maker, number) for number in range(maker.index.views + 1)}
+    lacking = {number: each for number, each in memos.items()
+               if any(key not in each for key in training)}  # fmt: skip
+    if lacking:
+        fill(maker, clean, lacking, set(training))
+    fill(maker, clean, {EVALUATION: memos[EVALUATION]}, others)
+    for number, each in memos.items():
+        ids = training if number else examples.ids
+        write(directory, maker.index, each, ids, number)
 
 
 def _schema(index: Index) -> pa.Schema:
@@ -138,18 +183,18 @@ def _schema(index: Index) -> pa.Schema:
     return pa.schema([("id", pa.string()), *tensors])
 
 
-def _memo(part: Frozen, chosen: Images, index: Index, view: int) -> memo.Memo:
+def _memo(maker: Maker, number: int) -> Memo:
     """The evaluation view's does not depend on how the others are augmented."""
-    augmentation = chosen.model_dump() | {"seed": index.seed}
+    part, index = maker.part, maker.index
+    augmentation = maker.chosen.model_dump() | {"seed": index.seed}
     values = {
         "prefix": index.prefix, "preprocess": part.preprocess.model_dump(), "dtype": index.dtype,
-        "augmentation": augmentation if view else {},
+        "augmentation": augmentation if number else {},
         "device": part.device.type, "precision": part.precision, "compiled": part.compiled,
         "gpu": torch.cuda.get_device_name() if part.device.type == "cuda" else "",
     }  # fmt: skip
     modules = [images, views, feed, frozen, cut, sys.modules[compute.__module__]]
-    key = memo.fingerprint(values, modules, LIBRARIES)
-    return memo.Memo("features", key, f"view_{view}")
+    return Memo("features", memo.fingerprint(values, modules, LIBRARIES), f"view_{number}")
 
 
 def main(clean: Path, split_csv: Path, features: Path) -> None:
@@ -162,7 +207,7 @@ def main(clean: Path, split_csv: Path, features: Path) -> None:
         staged.mkdir()
         batches.write_index(staged, index)
         if index.stored:
-            store_all(staged, clean, part, settings.images, index, examples)
+            store(staged, clean, Maker(part, settings.images, index), examples)
     print(f"features: {'stored' if index.stored else 'nothing stored'}, {index.why}")
 
 

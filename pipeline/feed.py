@@ -14,8 +14,8 @@ from pipeline.views import Views
 Tensors = tuple[Tensor, ...]
 Work = Callable[[Tensor], Tensors]
 
-PART = 32  # images that are computed at a time
-WINDOW = 256  # images that are computed before the first of them is handed out
+PART = 16  # images that are computed at a time
+WINDOW = 512  # images that are computed before the first of them is handed out
 MOST_WORKERS = 8
 
 

@@ -84,7 +84,11 @@ class Frozen:
     def shapes(self) -> list[tuple[int, ...]]:
         """The shape of what crosses the cut, per image."""
         size = self.preprocess.size
-        return [tuple(value.shape[1:]) for value in self(torch.zeros(1, 3, size, size).byte())]
+        if self.cut.prefix is None:
+            return [(3, size, size)]
+        with torch.inference_mode():  # as it came, before it is prepared
+            values = self.cut.prefix.cpu()(torch.zeros(1, 3, size, size))
+        return [tuple(value.shape[1:]) for value in values]
 
     def digest(self) -> str:
         """Identity of the prefix: its operations and its weights, in hex."""

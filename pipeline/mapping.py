@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 from joblib import Parallel, delayed, effective_n_jobs
 
 from pipeline import shards
 from pipeline.isolation import Isolation, confined
-from pipeline.memo import Memo
+from pipeline.memo import Remembers
 from pipeline.progress import bar
 
 CHUNK = 256  # images a worker takes at a time, and the most that a kill makes it forget
@@ -35,9 +36,10 @@ def map_images(
     directory: Path,
     *,
     schema: pa.Schema,
-    memo: Memo,
+    memo: Remembers,
     title: str,
     only: Container[str] | None = None,
+    chunk: int | None = None,
     jobs: int = -1,
     isolation: Isolation | None = None,
 ) -> Iterator[tuple[pa.RecordBatch, pa.RecordBatch]]:
@@ -46,12 +48,14 @@ def map_images(
     Args:
         function: Pure per image: takes rows of a shard (any number of them), returns as many
             rows of `schema`, whose first column is `id`. With several jobs it must be picklable.
+        chunk: Images that are computed, and remembered, at a time, if not `CHUNK`.
         only: The ids to compute; the rows of others are left out of what is yielded.
         jobs: Parallel workers as joblib counts them; -1 means all cores. The backend can be
             replaced from outside by `joblib.parallel_config`.
         isolation: What to do when an image kills its worker. Without it, the run fails.
     """
-    tasks = _plan(directory, only, memo)
+    size = chunk or CHUNK
+    tasks = _plan(directory, only, memo, size)
     todo = [(task.path, chunk) for task in tasks for chunk in task.chunks]
     results = _in_parallel(function, todo, jobs) if isolation is None else (
         _isolated(function, todo, jobs, schema, isolation)
@@ -64,12 +68,12 @@ def map_images(
                 memo.add(result)
                 missing -= result.num_rows
                 shown.update(result.num_rows)
-            for rows in _chunks(task.rows):
+            for rows in _chunks(task.rows, size):
                 batch = _take(task.path, rows)
                 yield batch, memo.get(batch.column("id").to_pylist(), schema)
 
 
-def _plan(directory: Path, only: Container[str] | None, memo: Memo) -> list[_Task]:
+def _plan(directory: Path, only: Container[str] | None, memo: Remembers, chunk: int) -> list[_Task]:
     tasks = []
     planned: set[str] = set()
     # Absolute: a worker may have been started for another map, in another working directory.
@@ -81,19 +85,19 @@ def _plan(directory: Path, only: Container[str] | None, memo: Memo) -> list[_Tas
             if ids[row] not in memo and ids[row] not in planned:
                 planned.add(ids[row])
                 missing.append(row)
-        tasks.append(_Task(path, rows, _chunks(missing)))
+        tasks.append(_Task(path, rows, _chunks(missing, chunk)))
     return tasks
 
 
-def _chunks(rows: list[int]) -> list[list[int]]:
-    return [rows[start : start + CHUNK] for start in range(0, len(rows), CHUNK)]
+def _chunks(rows: list[int], size: int) -> list[list[int]]:
+    return [rows[start : start + size] for start in range(0, len(rows), size)]
 
 
 def _take(path: Path, rows: list[int]) -> pa.RecordBatch:
     batch = shards.read(path)
     if rows == list(range(rows[0], rows[0] + len(rows))):
         return batch.slice(rows[0], len(rows))  # without a copy
-    return batch.take(pa.array(rows, pa.int64()))
+    return batch.take(shards.array(np.array(rows)))
 
 
 Chunk = tuple[Path, list[int]]  # a shard and rows of it

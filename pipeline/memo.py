@@ -14,7 +14,9 @@ import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
+from typing import Protocol
 
+import numpy as np
 import pyarrow as pa
 
 from pipeline import project, shards
@@ -38,6 +40,16 @@ def fingerprint(
 def _source_digest(module: ModuleType) -> str:
     assert module.__file__ is not None
     return hashlib.sha256(Path(module.__file__).read_bytes()).hexdigest()
+
+
+class Remembers(Protocol):
+    """What a map asks of a memo."""
+
+    def __contains__(self, key: str) -> bool: ...
+
+    def add(self, batch: pa.RecordBatch) -> None: ...
+
+    def get(self, keys: Iterable[str], schema: pa.Schema) -> pa.RecordBatch: ...
 
 
 class Memo:
@@ -92,10 +104,10 @@ class Memo:
         at: dict[tuple[int, int], int] = {}
         for number in files:
             rows = sorted({row for file, row in places if file == number})
-            parts.append(self._batches[number].take(pa.array(rows, pa.int64())))
+            parts.append(self._batches[number].take(shards.array(np.array(rows))))
             at |= {(number, row): len(at) + offset for offset, row in enumerate(rows)}
         joined = pa.Table.from_batches(parts, schema=schema).combine_chunks()
-        order = pa.array([at[place] for place in places], pa.int64())
+        order = shards.array(np.array([at[place] for place in places]))
         return joined.take(order).combine_chunks().to_batches()[0]
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -157,6 +158,13 @@ def _divided(batches: Iterable[pa.RecordBatch]) -> Iterator[list[pa.RecordBatch]
             pending, count, size = [], 0, 0
     if count:
         yield pending
+
+
+def array(values: npt.NDArray[Any]) -> pa.Array:
+    """Numbers, without a copy. pyarrow's own way imports pandas first, which takes 0.3 s."""
+    kind = pa.from_numpy_dtype(values.dtype)
+    buffer = pa.py_buffer(np.ascontiguousarray(values))
+    return pa.Array.from_buffers(kind, len(values), [None, buffer])
 
 
 def write_batch(path: Path, batch: pa.RecordBatch) -> None:

@@ -16,6 +16,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,7 @@ from pipeline.params import Params
 # What the logged model imports, pinned to what it was trained with.
 SERVING = (
     "mlflow", "numpy", "opencv-python-headless", "pandas", "pillow", "pyarrow", "pydantic",
-    "ruamel.yaml", "safetensors", "simplejpeg", "torch", "torchvision", "tqdm",
+    "ruamel.yaml", "safetensors", "simplejpeg", "timm", "torch", "torchvision", "tqdm",
 )  # fmt: skip
 SIGNATURE = ModelSignature(
     inputs=Schema([ColSpec("binary", "image")]),
@@ -48,6 +49,8 @@ SIGNATURE = ModelSignature(
                     ColSpec("string", "problem", required=False)]),
 )  # fmt: skip
 # The errors of requests are OSErrors; those of a database that does not open are SQLAlchemy's.
+FLUSH = 1.0  # seconds that metrics wait for others to go with
+MOST_METRICS = 500  # MLflow takes 1,000 at a time
 UNREACHABLE = (MlflowException, SQLAlchemyError, OSError)
 
 
@@ -56,6 +59,9 @@ class Run:
 
     def __init__(self) -> None:
         self._id: str | None = None
+        self._waiting: list[Metric] = []
+        self._sent = 0.0
+        """When metrics were sent last, by the monotonic clock."""
 
     def start(self, settings: Params, tags: Mapping[str, str]) -> None:
         """Open a new run with its params and tags."""
@@ -81,6 +87,7 @@ class Run:
         self._try(opened, first=True)
 
     def end(self, status: str) -> None:
+        self._flush()
         self._try(lambda: mlflow.end_run(status))
 
     def validation(self, record: Mapping[str, float]) -> None:
@@ -94,13 +101,23 @@ class Run:
         self.metrics({f"best.{name}": value for name, value in kept.items()})
 
     def metrics(self, values: Mapping[str, float | None], step: int = 0) -> None:
+        """Log figures at a step, at the latest a second or so later: an epoch may take less."""
         now = int(time.time() * 1000)
-        known = [
+        self._waiting += [
             Metric(re.sub(r"[^\w\-./ ]", "_", name), float(value), now, step)
             for name, value in values.items()
             if value is not None
         ]
-        self._try(lambda: MlflowClient().log_batch(str(self._id), metrics=known))
+        if time.monotonic() - self._sent > FLUSH or len(self._waiting) > MOST_METRICS:
+            self._flush()
+
+    def _flush(self) -> None:
+        waiting, self._waiting, self._sent = self._waiting, [], time.monotonic()
+        for start in range(0, len(waiting), MOST_METRICS):
+            self._try(partial(self._send, waiting[start : start + MOST_METRICS]))
+
+    def _send(self, some: list[Metric]) -> None:
+        MlflowClient().log_batch(str(self._id), metrics=some)
 
     def artifacts(self, directory: Path, name: str) -> None:
         """Log the files of a folder below `name`."""
@@ -115,7 +132,9 @@ class Run:
 
         def log() -> None:
             with tempfile.TemporaryDirectory() as folder:
-                state = {key: value.contiguous().cpu() for key, value in suffix.state_dict().items()}
+                state = {
+                    key: value.contiguous().cpu() for key, value in suffix.state_dict().items()
+                }
                 save_file(state, Path(folder, f"{name}.safetensors"))
                 mlflow.log_artifacts(folder, "checkpoint")
 

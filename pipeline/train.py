@@ -27,7 +27,7 @@ from pipeline import (
 )  # fmt: skip
 from pipeline.batches import Examples, Index
 from pipeline.frozen import Frozen
-from pipeline.network import assembly, cut, head
+from pipeline.network import assembly, backbone, cut, from_timm, head, small
 from pipeline.network.assembly import Assembly, NewHead
 from pipeline.params import Params
 from pipeline.progress import bar
@@ -81,16 +81,17 @@ def card(settings: Params, made: Assembly, examples: Examples, fingerprint: str)
 
 def fingerprint(settings: Params, examples: Examples, index: Index, clean: Path) -> str:
     """Digest of everything that decides the bytes of the model."""
-    names = ("filter", "images", "model", "features", "head", "train", "device")
+    names = ("filter", "images", "model", "head", "train", "device")
     split = "\n".join(map(str, zip(examples.ids, examples.labels, examples.splits, strict=True)))
     # With its perceptual hash and size an image is known again, and its bytes need not be read.
     seen = shards.columns(clean, ["id", "width", "height", "phash"]).to_pydict()
     values = {name: getattr(settings, name).model_dump() for name in names} | {
-        "split": _sha256(split), "images": _sha256(str(seen)), "features": index.model_dump(),
+        "split": _sha256(split), "seen": _sha256(str(seen)), "features": index.model_dump(),
         "threads": torch.get_num_threads(),
     }  # fmt: skip
     modules = [
-        batches, cut, feed, frozen, head, images, loop, optimizer, views, sys.modules[__name__]
+        assembly, backbone, batches, cut, feed, from_timm, frozen, head, images, loop, optimizer,
+        small, views, sys.modules[__name__],
     ]  # fmt: skip
     return memo.fingerprint(values, modules, LIBRARIES)
 
@@ -120,6 +121,7 @@ def train(
         "or images.size, or train less of the network (model.trainable)"
     )
     with bar("train", settings.train.epochs, "epoch") as shown, device.memory(remedy):
+        shown.disable = shown.disable or not job.fabric.is_global_zero
         for record in loop.fit(job, examples, settings.train, saved):
             history.append(record)
             run.validation(asdict(record))

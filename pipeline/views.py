@@ -6,7 +6,7 @@ A view is a pure function of (seed, image id, view number): neither order nor pa
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from threading import Lock
+from threading import Lock, local
 
 import torch
 from pydantic import BaseModel, ConfigDict
@@ -18,6 +18,7 @@ from pipeline import images, shards
 from pipeline.params import Images
 
 EVALUATION = 0  # the number of the view that nothing random touches; others count from 1
+LAST = local()  # the image that a thread decoded last
 CHANCE = Lock()  # the transforms draw from torch's one global generator
 
 
@@ -58,11 +59,10 @@ class Preprocess(BaseModel):
         start = [] if "crop" in chosen.parts else [self.evaluation()]
         return v2.Compose([*start, *(known[part] for part in chosen.parts)])
 
-    def least_side(self, chosen: Images) -> int:
-        """Shorter side, in pixels, below which an augmented view would show less than it can."""
-        if "crop" in chosen.parts:
-            return int(self.size / chosen.crop_area[0] ** 0.5) + 1
-        return self.resize
+    @property
+    def detail(self) -> int:
+        """Shorter side, in pixels, that shows all the detail a view needs, a crop's too."""
+        return 2 * self.resize
 
     def normalise(self, pixels: Tensor) -> Tensor:
         """uint8 (B, 3, S, S) on any device -> float32 of the same shape, channels last."""
@@ -102,36 +102,46 @@ class Stored(Sequence[bytes]):
 
 
 class Views(Dataset[Tensor]):
-    """One view of each image: index -> uint8 (3, size, size)."""
+    """Views of images, all of one image's after another: index -> uint8 (3, size, size)."""
 
     def __init__(
         self, ids: Sequence[str], encoded: Sequence[bytes], preprocess: Preprocess,
-        chosen: Images | None = None, view: int = EVALUATION, seed: int = 0,
+        chosen: Images | None = None, numbers: Sequence[int] = (EVALUATION,), seed: int = 0,
     ) -> None:  # fmt: skip
         """`chosen` says how views are augmented; the evaluation view needs none."""
         self.ids = ids
         self.encoded = encoded
-        self.view = view
+        self.numbers = numbers
         self.seed = seed
-        self.side, self.transform = preprocess.resize, preprocess.evaluation()
-        if view != EVALUATION:
-            assert chosen is not None
-            self.side = preprocess.least_side(chosen)
-            self.transform = preprocess.augmented(chosen)
+        self.detail = preprocess.detail
+        self.mark = object()  # tells these views from others
+        self.plain = preprocess.evaluation()
+        self.augmented = preprocess.augmented(chosen) if chosen else None
 
     def __len__(self) -> int:
-        return len(self.ids)
+        return len(self.ids) * len(self.numbers)
 
     def __getitem__(self, index: int) -> Tensor:
-        pixels = images.decode(self.encoded[index], self.side)
-        found = torch.from_numpy(pixels).permute(2, 0, 1)
-        if self.view == EVALUATION:
-            plain: Tensor = self.transform(found)
+        image, place = divmod(index, len(self.numbers))
+        pixels, view = self._decoded(image), self.numbers[place]
+        if view == EVALUATION:
+            plain: Tensor = self.plain(pixels)
             return plain.contiguous()
+        assert self.augmented is not None
         with CHANCE, torch.random.fork_rng(devices=[]):
-            torch.manual_seed(_seed(self.seed, self.ids[index], self.view))
-            view: Tensor = self.transform(found)
-        return view.contiguous()
+            # torch.manual_seed also asks after every accelerator, and takes longer than the flip.
+            torch.default_generator.manual_seed(_seed(self.seed, self.ids[image], view))
+            found: Tensor = self.augmented(pixels)
+        return found.contiguous()
+
+    def _decoded(self, image: int) -> Tensor:
+        """uint8 (3, H, W). The last one is kept, for its other views."""
+        wanted = (self.mark, image)
+        if getattr(LAST, "what", None) != wanted:
+            pixels = images.decode(self.encoded[image], self.detail)
+            LAST.pixels, LAST.what = torch.from_numpy(pixels).permute(2, 0, 1), wanted
+        kept: Tensor = LAST.pixels
+        return kept
 
 
 def _seed(seed: int, key: str, view: int) -> int:

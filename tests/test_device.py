@@ -63,9 +63,16 @@ def test_other_errors_stay_what_they_are() -> None:
 
 def test_one_thread_each_ends_with_the_block() -> None:
     before = torch.get_num_threads()
-    with pytest.raises(ValueError, match="odd"), device.one_thread_each():
-        assert torch.get_num_threads() == 1
-        raise ValueError("odd")
+    inside = []
+
+    def work() -> None:
+        with device.one_thread_each():
+            inside.append(torch.get_num_threads())
+            raise ValueError("odd")
+
+    with pytest.raises(ValueError, match="odd"):
+        work()
+    assert inside == [1]
     assert torch.get_num_threads() == before
 
 

@@ -128,7 +128,7 @@ def test_every_param_of_filter_and_split_md_exists(name: str) -> None:
 
 
 def test_training_md_has_every_param_of_what_it_is_about_and_no_other() -> None:
-    known = {key for key in params.load(ROOT / "params.yaml").flat()}
+    known = set(params.load(ROOT / "params.yaml").flat())
     said = set(re.findall(r"`(?:-S )?((?:images|model|features|head|train|device)\.\w+)", TRAINING))
     assert said <= known
     wanted = {key for key in known if key.split(".")[0] in {"images", "model", "head", "train"}}

@@ -1,12 +1,15 @@
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 
 from pipeline import atomic, batches, features, memo, params, shards, views
 from pipeline.errors import PipelineError
+from pipeline.features import Maker
 from pipeline.feed import Tensors
 from pipeline.params import Params
 
@@ -21,7 +24,7 @@ def run(dataset: Path, settings: Params, name: str = "features") -> Path:
         batches.write_index(staged, index)
         if index.stored:
             clean = dataset / "clean"
-            features.store_all(staged, clean, part, settings.images, index, examples)
+            features.store(staged, clean, Maker(part, settings.images, index), examples)
     return dataset / name
 
 
@@ -104,7 +107,7 @@ def test_how_views_are_augmented_leaves_the_evaluation_view_remembered(
     index = features.describe(settings, part, examples)
     turned = with_(settings, images__rotate=20.0).images
     places = [
-        [features._memo(part, chosen, index, view).directory for view in (0, 1)]
+        [features._memo(Maker(part, chosen, index), view).directory for view in (0, 1)]
         for chosen in (settings.images, turned)
     ]
     assert places[0][0] == places[1][0]
@@ -139,7 +142,7 @@ def test_a_memo_serves_a_data_set_that_grew(dataset: Path, settings: Params) -> 
     examples = batches.read_examples(dataset / "split.csv")
     part = features.frozen_part(settings)
     index = features.describe(settings, part, examples)
-    remembered = features._memo(part, settings.images, index, 0)
+    remembered = features._memo(Maker(part, settings.images, index), 0)
     known = shards.columns(dataset / "clean", ["id"]).column("id").to_pylist()
     assert all(key in remembered for key in known)
     assert "new" not in remembered
@@ -152,3 +155,22 @@ def test_more_views_than_kept_keys_are_all_remembered(
     run(dataset, many, "first")
     monkeypatch.setattr(views.Views, "__getitem__", None)  # computing anything would fail
     run(dataset, many, "second")
+
+
+def test_more_views_leave_those_that_are_known_alone(
+    dataset: Path, settings: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fewer = bytes_of(run(dataset, settings, "first"))
+    computed: list[tuple[int, ...]] = []
+    compute = features.compute
+
+    def noted(batch: pa.RecordBatch, maker: Maker, numbers: Sequence[int]) -> pa.RecordBatch:
+        computed.append(tuple(numbers))
+        return compute(batch, maker, numbers)
+
+    noted.__module__ = compute.__module__  # whose source the memo's key digests
+    monkeypatch.setattr(features, "compute", noted)
+    more = bytes_of(run(dataset, with_(settings, features__views=3), "second"))
+    assert set(computed) == {(2, 3)}
+    assert more.keys() > fewer.keys()
+    assert all(more[name] == fewer[name] for name in fewer if name != "features.json")

@@ -27,7 +27,7 @@ def seen() -> Views:
         cv2.imencode(".png", np.full((16, 16, 3), colour, np.uint8))[1].tobytes()
         for colour in colours
     ]
-    return Views([str(number) for number in range(count)], encoded, PREPARED, None, EVALUATION)
+    return Views([str(number) for number in range(count)], encoded, PREPARED, None, [EVALUATION])
 
 
 @pytest.fixture

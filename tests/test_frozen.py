@@ -15,7 +15,7 @@ CPU = Device(accelerator="cpu", precision="32-true", devices=1, compile=False)
 
 def frozen(
     settings: Params, precision: str = "32-true", dtype: torch.dtype = torch.float32,
-    **overrides: object,
+    **overrides: str,
 ) -> Frozen:  # fmt: skip
     small = {"model.backbone": "resnet9_narrow", "model.weights": "none"}
     named = {f"model.{name}": value for name, value in overrides.items()}
@@ -107,7 +107,7 @@ def test_one_part_at_a_time_is_the_same_on_one_thread(settings: Params, precisio
 
 def test_the_digest_follows_weights_and_place_of_the_cut(settings: Params) -> None:
     digests = [
-        frozen(settings, **change).digest()
+        frozen(settings, "32-true", torch.float32, **change).digest()
         for change in ({}, {}, {"trainable": "layer3"}, {"backbone": "cifar_cnn"})
     ]
     assert digests[0] == digests[1]

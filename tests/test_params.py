@@ -96,7 +96,6 @@ def test_an_unknown_key_far_from_all_lists_those_that_exist() -> None:
         ("filter.near_duplicates", None, "'keep' or 'keep_one'"),
         ("images.normalise", "zscore", "'weights', 'half' or 'none'"),
         ("images.augment", 3, "a valid string"),
-        ("images.crop_area", [0.5], "have at least 2 items"),
         ("images.shift", 0.6, "less than or equal to 0.5"),
         ("images.rotate", 0, "greater than 0"),
         ("features.precision", "64-true", "'auto', '32-true', 'bf16-true', 'bf16-mixed' or"),

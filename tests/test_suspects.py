@@ -153,7 +153,7 @@ def store(folder: Path, *arrays: npt.NDArray[np.floating], stored: bool = True) 
     batches.write_index(folder, Index(
         stored=stored, why="nothing is frozen", seed=0, augment="none", views=0, shapes=shapes,
         dtype="float16" if arrays and arrays[0].dtype == np.float16 else "float32", prefix="p",
-        images=IMAGES.digest(),
+        precision="32-true", images=IMAGES.digest(),
     ))  # fmt: skip
     for number, array in enumerate(arrays):
         np.save(batches.array_path(folder, 0, number), array)

@@ -214,7 +214,7 @@ def epoch_saved(path: Path) -> int:
 def test_killed_at_any_moment_it_goes_on_and_ends_with_the_same_bytes(
     dataset: Path, settings: Params, started: Callable[..., Any]
 ) -> None:
-    chosen = with_(settings, **CHEAP, head__kind="mlp", train__epochs=400, train__schedule="cosine")
+    chosen = with_(settings, **CHEAP, head__kind="mlp", train__epochs=150, train__schedule="cosine")
     run(dataset, chosen)
     outcome(started(chosen, **NOWHERE))
     expected = written()
@@ -226,16 +226,17 @@ def test_killed_at_any_moment_it_goes_on_and_ends_with_the_same_bytes(
     chance, reached = random.Random(1), 0
     for _ in range(3):
         running = started(chosen, **NOWHERE)
-        while (now := epoch_saved(place / "state.safetensors")) <= reached:
-            assert now == reached, "it began anew"
+        until = reached + chance.randint(1, 20)
+        while (now := epoch_saved(place / "state.safetensors")) < until:
+            assert now >= reached, "it began anew"
             assert running.poll() is None, running.communicate()
             time.sleep(0.002)
-        time.sleep(chance.random() * 0.4)
+        time.sleep(chance.random() * 0.02)
         running.send_signal(signal.SIGKILL)
         running.communicate()
         assert not any(Path(name).exists() for name in expected)
         reached = epoch_saved(place / "state.safetensors")
-    assert 0 < reached < 400
+    assert 0 < reached < 150
     outcome(started(chosen, **NOWHERE))
     assert written() == expected
     assert not place.exists()

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 from torchvision.transforms import v2
 
-from pipeline import params, shards, views
+from pipeline import images, params, shards, views
+from pipeline.images import Pixels
 from pipeline.params import Images
 from pipeline.views import EVALUATION, Preprocess, Views
 
@@ -36,14 +37,14 @@ def encoded(count: int) -> list[bytes]:
 
 def made(view: int, seed: int = 1, images: Images | None = None) -> Views:
     ids = [str(number) for number in range(4)]
-    return Views(ids, encoded(4), PREPARED, images or chosen(), view, seed)
+    return Views(ids, encoded(4), PREPARED, images or chosen(), [view], seed)
 
 
 def seen(data: bytes, images: Images, view: int = 1, key: str = "one") -> Tensor:
-    return Views([key], [data], PREPARED, images, view, 1)[0]
+    return Views([key], [data], PREPARED, images, [view], 1)[0]
 
 
-def png(pixels: np.ndarray) -> bytes:  # type: ignore[type-arg]
+def png(pixels: Pixels) -> bytes:
     return cv2.imencode(".png", pixels[:, :, ::-1])[1].tobytes()
 
 
@@ -68,7 +69,7 @@ def test_seed_image_and_view_each_change_an_augmented_view() -> None:
     first = made(1)[0]
     assert not torch.equal(first, made(2)[0])
     assert not torch.equal(first, made(1, seed=2)[0])
-    same_picture = Views(["other"], encoded(1), PREPARED, chosen(), 1, 1)
+    same_picture = Views(["other"], encoded(1), PREPARED, chosen(), [1], 1)
     assert not torch.equal(first, same_picture[0])
 
 
@@ -152,19 +153,33 @@ def test_a_large_jpeg_is_decoded_no_larger_than_the_view_needs(
     picture = np.full((400, 600, 3), (200, 90, 40), np.uint8)
     jpeg = cv2.imencode(".jpg", picture)[1].tobytes()
     sizes = []
-    decode = views.images.decode
+    decode = images.decode
 
-    def noted(data: bytes, least: int | None = None) -> np.ndarray:  # type: ignore[type-arg]
+    def noted(data: bytes, least: int | None = None) -> Pixels:
         found = decode(data, least)
         sizes.append(found.shape[:2])
         return found
 
-    monkeypatch.setattr(views.images, "decode", noted)
-    whole = chosen("crop", crop_area=[1.0, 1.0])
-    small = chosen("crop", crop_area=[0.04, 1.0])
-    for images, view in ((whole, EVALUATION), (whole, 1), (small, 1)):
-        seen(jpeg, images, view)
-    assert sizes == [(50, 75), (50, 75), (200, 300)]
+    monkeypatch.setattr(images, "decode", noted)
+    for view in (EVALUATION, 1):  # the same, or their decoding could not be shared
+        seen(jpeg, chosen("crop"), view)
+    assert sizes == [(100, 150), (100, 150)]  # twice the 36 pixels before the crop, or more
+
+
+def test_the_views_of_an_image_share_its_decoding(monkeypatch: pytest.MonkeyPatch) -> None:
+    decoded: list[bytes] = []
+    decode = images.decode
+
+    def noted(data: bytes, least: int | None = None) -> Pixels:
+        decoded.append(data)
+        return decode(data, least)
+
+    apart = [made(view)[number] for number in range(4) for view in (0, 2, 3)]
+    monkeypatch.setattr(images, "decode", noted)
+    several = Views([str(n) for n in range(4)], encoded(4), PREPARED, chosen(), [0, 2, 3], 1)
+    assert len(several) == 12
+    assert all(map(torch.equal, (several[index] for index in range(12)), apart))
+    assert decoded == encoded(4)
 
 
 def test_normalising_brings_the_weights_mean_to_zero() -> None:
@@ -177,7 +192,7 @@ def test_normalising_brings_the_weights_mean_to_zero() -> None:
 def test_other_ways_to_blend_pixels_can_be_augmented_too(name: str) -> None:
     other = PREPARED.model_copy(update={"interpolation": name})
     for augment in AUGMENTS:
-        found = Views(["one"], encoded(1), other, chosen(augment), 1, 1)[0]
+        found = Views(["one"], encoded(1), other, chosen(augment), [1], 1)[0]
         assert found.shape == (3, 32, 32)
 
 

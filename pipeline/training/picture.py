@@ -23,8 +23,8 @@ def augmented(
     ids = [examples.ids[row] for row in examples.rows("train")[:ROWS]]
     encoded = views.Stored(clean, ids)
     shown = sorted({index.view_of(epoch) for epoch in range(COLUMNS)})
-    seen = [Views(ids, encoded, preprocess, chosen, view, index.seed) for view in shown]
-    tiles = torch.stack([view[row] for row in range(len(ids)) for view in seen])
+    seen = Views(ids, encoded, preprocess, chosen, shown, index.seed)
+    tiles = torch.stack([seen[number] for number in range(len(seen))])
     grid: Tensor = make_grid(tiles, nrow=len(shown), padding=2, pad_value=255)
     return grid
 

@@ -57,7 +57,7 @@ def test_its_tiles_are_what_the_network_sees_of_training_images(
     found = drawn(dataset, settings, index("crop-flip", 2))
     examples = batches.read_examples(dataset / "split.csv")
     ids = [examples.ids[row] for row in examples.rows("train")]
-    seen = Views(ids, Stored(dataset / "clean", ids), PREPARED, settings.images, 1, 1)
+    seen = Views(ids, Stored(dataset / "clean", ids), PREPARED, settings.images, [1], 1)
     assert torch.equal(found[:, 2:34, 36:68], seen[0])
     assert torch.equal(found[:, 36:68, 36:68], seen[1])
 
