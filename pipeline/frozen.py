@@ -74,6 +74,10 @@ class Frozen:
             # Norms that follow a convolution become part of it: the same function, fewer passes.
             prefix = fuse(prefix, no_trace=True)
         prefix = prefix.to(self.device).to(memory_format=torch.channels_last)
+        if self.precision in AUTOCAST and prefix is not self.cut.prefix:
+            for layer in prefix.modules():  # once, as autocast would in every pass
+                if isinstance(layer, nn.Conv2d | nn.Linear):
+                    layer.to(AUTOCAST[self.precision])
         self._fast = prefix
         if self.compiled:
             compiled: Any = torch.compile(prefix)

@@ -1,6 +1,7 @@
 """How a stage starts and how it fails: the edge between DVC's command line and a stage's main."""
 
 import gc
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -29,7 +30,8 @@ def exit_on_failure(command: Callable[[], Any]) -> None:
     try:
         command()
     except PipelineError as error:
-        sys.exit(f"error: {error}")
+        first = os.environ.get("LOCAL_RANK", "0") == "0"  # of processes that train together
+        sys.exit(f"error: {error}" if first else 1)
     except OSError as error:
         if error.strerror is None:
             raise

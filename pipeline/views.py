@@ -66,10 +66,10 @@ class Preprocess(BaseModel):
 
     def normalise(self, pixels: Tensor) -> Tensor:
         """uint8 (B, 3, S, S) on any device -> float32 of the same shape, channels last."""
-        values = pixels.to(dtype=torch.float32, memory_format=torch.channels_last) / 255
-        mean = torch.tensor(self.mean, device=pixels.device)[:, None, None]
-        std = torch.tensor(self.std, device=pixels.device)[:, None, None]
-        return (values - mean) / std
+        values = pixels.to(dtype=torch.float32, memory_format=torch.channels_last)
+        mean = torch.tensor(self.mean, device=pixels.device)[:, None, None] * 255
+        std = torch.tensor(self.std, device=pixels.device)[:, None, None] * 255
+        return values.sub_(mean).div_(std)  # in place: each pass over them takes its time
 
 
 def _bilinear(mode: InterpolationMode) -> InterpolationMode:

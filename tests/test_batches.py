@@ -78,7 +78,7 @@ def test_a_last_list_that_is_too_short_joins_its_neighbours(
 class Doubled:
     """Inputs that are their rows' numbers."""
 
-    def batches(self, order: Sequence[Sequence[int]], view: int) -> Iterator[Tensors]:
+    def batches(self, order: Sequence[Sequence[int]], _view: int) -> Iterator[Tensors]:
         for rows in order:
             yield (torch.tensor(rows).float()[:, None],)
 

@@ -15,8 +15,10 @@ import pytest
 from imports import ROOT
 from oddities import EXPECTED
 from project import Project
+from ruamel.yaml import YAML
+from test_recipes import laid_over
 
-from pipeline import atomic, images, params, shards, split
+from pipeline import atomic, evaluate, features, images, params, recipes, shards, split, train
 from pipeline import filter as filtering
 from pipeline.acquire import __main__ as acquire
 from pipeline.acquire.raw import RawImage
@@ -32,16 +34,50 @@ def archive(name: str) -> Path:
     return path
 
 
+@pytest.fixture(autouse=True)
+def _recipes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recipes, "FOLDER", ROOT / "recipes")
+
+
 def test_ants_and_bees_beat_the_tutorial(tmp_path: Path) -> None:
     source = archive("hymenoptera_data.zip")
     project = Project(tmp_path / "project", small=False)
-    done = project.dvc(
-        "exp", "run", "-S", "dataset.name=hymenoptera", "-S", f"dataset.source={source}"
-    )
+    options = recipes.read("better-ants-bees").options()
+    done = project.dvc("exp", "run", *options, "-S", f"dataset.source={source}")
     assert done.returncode == 0, done.stdout
     found = project.metrics()
     assert found["n"] == 153
     assert found["accuracy"] >= 0.95  # the tutorial: 0.9216
+
+
+@pytest.mark.parametrize(
+    ("recipe", "file", "least"),
+    [
+        ("better-flowers", "flowers_224.zip", 0.90),
+        ("better-cats-dogs", "petimages_sample.zip", 0.97),
+        ("better-cars-bicycles", "car_bike_sample.zip", 0.98),
+    ],
+)
+def test_a_better_recipe_beats_its_tutorial(
+    world: Path, recipe: str, file: str, least: float
+) -> None:
+    source = archive(file)
+    settings = laid_over(recipe)
+    YAML().dump(settings.model_dump(), world / "params.yaml")
+    described = ROOT / "datasets" / settings.dataset.name
+    raw, clean, table, split_csv = (Path(name) for name in ("raw", "clean", "v.csv", "split.csv"))
+    acquire.main(described, str(source), raw, Path("skipped.csv"))
+    filtering.main(described, raw, clean, table)
+    split.main(clean, table, split_csv, Path("leaks.csv"))
+    features.main(clean, split_csv, Path("features"))
+    train.main(
+        clean, split_csv, Path("features"), Path("models"), Path("history.csv"), Path("a.png")
+    )
+    evaluate.main(
+        Path("models"), Path("features"), clean, split_csv, Path("history.csv"),
+        Path("metrics.json"), Path("test"),
+    )  # fmt: skip
+    assert json.loads(Path("metrics.json").read_text())["accuracy"] >= least
 
 
 @pytest.mark.parametrize(

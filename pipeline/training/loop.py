@@ -95,7 +95,7 @@ def fit(
     Raises:
         PipelineError: the loss stopped being a number, or train has a single class.
     """
-    _check_classes(examples)
+    _check_images(job, examples)
     steps = _steps(job, examples, chosen, torch.Generator())
     run = _start(job, chosen, len(steps))
     if saved is not None:
@@ -109,7 +109,12 @@ def fit(
     job.suffix.load_state_dict(run.best)
 
 
-def _check_classes(examples: Examples) -> None:
+def _check_images(job: Job, examples: Examples) -> None:
+    devices, smallest = job.fabric.world_size, min(map(len, map(examples.rows, ("train", "val"))))
+    if smallest < devices:
+        raise PipelineError(
+            f"device.devices={devices}, but train or val has {smallest} images: use fewer devices"
+        )
     present = {examples.classes[label] for label in examples.labels[examples.rows("train")]}
     if len(present) < 2:
         raise PipelineError(
@@ -262,7 +267,9 @@ def _save(run: _Run, saved: Checkpoint) -> None:
     for number, values in optimizer["state"].items():
         tensors |= {f"optimizer.{number}.{name}": value for name, value in values.items()
                     if value is not None}  # fmt: skip
+    scaler: Any = getattr(fabric.strategy.precision, "scaler", None)  # of 16-mixed alone
     facts = {
+        "scaler": scaler.state_dict() if scaler else None,
         "groups": optimizer["param_groups"], "schedule": run.schedule.state(),
         "epoch": run.epoch, "step": run.step, "stale": run.stale, "ended": run.ended,
         "history": [asdict(record) for record in run.history],
@@ -285,6 +292,9 @@ def _restore(run: _Run, state: State | None) -> None:
         inner.setdefault(int(number), {})[key] = value
     run.raw_optimizer.load_state_dict({"state": inner, "param_groups": facts["groups"]})
     run.schedule.restore(facts["schedule"])
+    if facts["scaler"]:
+        scaler: Any = run.job.fabric.strategy.precision
+        scaler.scaler.load_state_dict(facts["scaler"])
     run.order.set_state(state.tensors["order"])
     torch.set_rng_state(state.tensors["chance"][run.job.fabric.global_rank])
     if "chance.cuda" in state.tensors:
