@@ -27,14 +27,14 @@ from pipeline import (
 )  # fmt: skip
 from pipeline.batches import Examples, Index
 from pipeline.frozen import Frozen
-from pipeline.network import assembly, backbone, cut, from_timm, head, small
+from pipeline.network import assembly, backbone, crossing, cut, head, small
 from pipeline.network.assembly import Assembly, NewHead
 from pipeline.params import Params
 from pipeline.progress import bar
-from pipeline.training import loop, optimizer, picture, records
+from pipeline.training import loop, optimizer, picture, records, resume, state
 from pipeline.training.checkpoint import Checkpoint
-from pipeline.training.loop import Job
 from pipeline.training.records import Record
+from pipeline.training.state import Job
 
 LIBRARIES = ["torch", "torchvision", "lightning-fabric", "opencv-python-headless", "timm"]
 
@@ -90,8 +90,8 @@ def fingerprint(settings: Params, examples: Examples, index: Index, clean: Path)
         "threads": torch.get_num_threads(),
     }  # fmt: skip
     modules = [
-        assembly, backbone, batches, cut, feed, from_timm, frozen, head, images, loop, optimizer,
-        small, views, sys.modules[__name__],
+        assembly, backbone, batches, crossing, cut, feed, frozen, head, images, loop, optimizer,
+        resume, small, state, views, sys.modules[__name__],
     ]  # fmt: skip
     return memo.fingerprint(values, modules, LIBRARIES)
 

@@ -23,7 +23,7 @@ from test_train import CHEAP, fitted
 from pipeline import model, tracking, train
 from pipeline.network import weights
 from pipeline.params import Params
-from pipeline.training.loop import Job
+from pipeline.training.state import Job
 
 
 @pytest.fixture

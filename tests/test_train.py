@@ -23,8 +23,8 @@ from pipeline.errors import PipelineError
 from pipeline.params import Params
 from pipeline.training import loop
 from pipeline.training.checkpoint import Checkpoint
-from pipeline.training.loop import Job
 from pipeline.training.records import Record
+from pipeline.training.state import Job
 
 STAGE = [
     sys.executable, "-m", "pipeline.train", "data/clean", "data/split.csv", "data/features",

@@ -2,63 +2,23 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor, nn, optim
+from torch import Tensor
 from torch.nn import functional
 
 from pipeline import batches
-from pipeline.batches import Examples, Index, Source
+from pipeline.batches import Examples
 from pipeline.errors import PipelineError
 from pipeline.feed import Tensors
 from pipeline.params import Train
-from pipeline.training.checkpoint import Checkpoint, State
-from pipeline.training.optimizer import Schedule, make_optimizer
+from pipeline.training import resume
+from pipeline.training.checkpoint import Checkpoint
 from pipeline.training.records import Record
+from pipeline.training.state import Job, Training, start, weights_of
 from pipeline.views import EVALUATION
-
-
-@dataclass(frozen=True)
-class Job:
-    """Everything that the loop needs, and the network that it trains a part of."""
-
-    network: nn.Module
-    suffix: nn.Module
-    pretrained: frozenset[nn.Parameter]
-    """Parameters that came with weights."""
-    source: Source
-    index: Index
-    fabric: Fabric
-    compiled: bool = False
-
-
-@dataclass
-class _Run:
-    """A training as it stands; everything in it but `job` and `chosen` is saved and restored."""
-
-    job: Job
-    chosen: Train
-    module: Any
-    """The suffix as fabric wraps it."""
-    optimizer: Any
-    raw_optimizer: optim.Optimizer
-    schedule: Schedule
-    order: torch.Generator
-    best: dict[str, Tensor]
-    epoch: int = 0
-    """Epochs that have ended."""
-    step: int = 0
-    history: list[Record] = field(default_factory=list)
-    stale: int = 0
-    """Validations since the lowest loss."""
-    ended: bool = False
-
-    @property
-    def lowest(self) -> float:
-        return min((record.val_loss for record in self.history), default=math.inf)
 
 
 class _Sums:
@@ -97,15 +57,15 @@ def fit(
     """
     _check_images(job, examples)
     steps = _steps(job, examples, chosen, torch.Generator())
-    run = _start(job, chosen, len(steps))
+    run = start(job, chosen, len(steps))
     if saved is not None:
-        _restore(run, saved.load())
+        resume.restore(run, saved.load())
         job.fabric.barrier()  # or who is done already would remove what others are yet to load
     yield from run.history
     while not run.ended:
         yield from _epoch(run, examples)
         if saved is not None:
-            _save(run, saved)
+            resume.save(run, saved)
     job.suffix.load_state_dict(run.best)
 
 
@@ -123,20 +83,6 @@ def _check_images(job: Job, examples: Examples) -> None:
         )
 
 
-def _start(job: Job, chosen: Train, steps_per_epoch: int) -> _Run:
-    torch.manual_seed(chosen.seed + job.fabric.global_rank)  # dropout differs between devices
-    optimizer = make_optimizer(job.suffix, chosen, job.pretrained)
-    schedule = Schedule(optimizer, chosen, steps_per_epoch)
-    translated: Any = torch.compile(job.suffix) if job.compiled else job.suffix
-    module, wrapped = job.fabric.setup(translated, optimizer)
-    order = torch.Generator().manual_seed(chosen.seed)
-    return _Run(job, chosen, module, wrapped, optimizer, schedule, order, _weights(job.suffix))
-
-
-def _weights(suffix: nn.Module) -> dict[str, Tensor]:
-    return {name: value.detach().clone() for name, value in suffix.state_dict().items()}
-
-
 def _steps(
     job: Job, examples: Examples, chosen: Train, order: torch.Generator
 ) -> list[list[list[int]]]:
@@ -149,7 +95,7 @@ def _steps(
     return [cut[start : start + size] for start in range(0, len(cut), size)]
 
 
-def _epoch(run: _Run, examples: Examples) -> Iterator[Record]:
+def _epoch(run: Training, examples: Examples) -> Iterator[Record]:
     """One pass over the training images, which ends with a validation."""
     job, every = run.job, run.chosen.validate_every
     steps = _steps(job, examples, run.chosen, run.order)
@@ -182,7 +128,7 @@ def _own(job: Job, rows: Sequence[int]) -> list[int]:
 
 
 def _step(
-    run: _Run, step: Sequence[Sequence[int]], inputs: Iterator[Tensors], examples: Examples,
+    run: Training, step: Sequence[Sequence[int]], inputs: Iterator[Tensors], examples: Examples,
     weights: Tensor, sums: _Sums,
 ) -> None:  # fmt: skip
     """One step of the optimizer, over one or more batches."""
@@ -219,7 +165,7 @@ def _class_weights(chosen: Train, examples: Examples) -> Tensor:
 
 
 @torch.no_grad()
-def _validate(run: _Run, examples: Examples) -> tuple[float, float]:
+def _validate(run: Training, examples: Examples) -> tuple[float, float]:
     """Loss and accuracy on the validation set."""
     run.module.eval()
     size = max(run.chosen.batch_size, run.job.fabric.world_size)
@@ -233,7 +179,7 @@ def _validate(run: _Run, examples: Examples) -> tuple[float, float]:
     return sums.take()
 
 
-def _note(run: _Run, record: Record) -> None:
+def _note(run: Training, record: Record) -> None:
     """Keep the best weights, and see whether this was the last validation."""
     if not (math.isfinite(record.train_loss) and math.isfinite(record.val_loss)):
         raise PipelineError(
@@ -241,7 +187,7 @@ def _note(run: _Run, record: Record) -> None:
             "or set train.clip_norm=1"
         )
     if record.val_loss < run.lowest:
-        run.best, run.stale = _weights(run.job.suffix), 0
+        run.best, run.stale = weights_of(run.job.suffix), 0
     else:
         run.stale += 1
     run.history.append(record)
@@ -250,63 +196,3 @@ def _note(run: _Run, record: Record) -> None:
     run.ended = (target is not None and record.val_accuracy >= target) or (
         patience is not None and run.stale >= patience
     )
-
-
-def _save(run: _Run, saved: Checkpoint) -> None:
-    fabric = run.job.fabric
-    state = torch.get_rng_state().to(fabric.device, torch.int32)
-    chance: Any = torch.zeros(fabric.world_size, len(state), dtype=torch.int32, device=state.device)
-    chance[fabric.global_rank] = state
-    chance = fabric.all_reduce(chance, reduce_op="sum")  # a row of each device
-    optimizer = run.raw_optimizer.state_dict()
-    tensors = {f"model.{name}": value for name, value in run.job.suffix.state_dict().items()}
-    tensors |= {f"best.{name}": value for name, value in run.best.items()}
-    tensors |= {"order": run.order.get_state(), "chance": chance.byte()}
-    if fabric.device.type == "cuda":
-        tensors["chance.cuda"] = torch.cuda.get_rng_state()
-    for number, values in optimizer["state"].items():
-        tensors |= {f"optimizer.{number}.{name}": value for name, value in values.items()
-                    if value is not None}  # fmt: skip
-    scaler: Any = getattr(fabric.strategy.precision, "scaler", None)  # of 16-mixed alone
-    facts = {
-        "scaler": scaler.state_dict() if scaler else None,
-        "groups": optimizer["param_groups"], "schedule": run.schedule.state(),
-        "epoch": run.epoch, "step": run.step, "stale": run.stale, "ended": run.ended,
-        "history": [asdict(record) for record in run.history],
-    }  # fmt: skip
-    if fabric.is_global_zero:
-        saved.save(State(tensors, facts))
-
-
-def _restore(run: _Run, state: State | None) -> None:
-    if state is None:
-        return
-    facts = state.facts
-    run.job.suffix.load_state_dict(_below(state, "model."))
-    run.best = {
-        name: value.to(run.job.fabric.device) for name, value in _below(state, "best.").items()
-    }
-    inner: dict[int, dict[str, Tensor]] = {}
-    for name, value in _below(state, "optimizer.").items():
-        number, _, key = name.partition(".")
-        inner.setdefault(int(number), {})[key] = value
-    run.raw_optimizer.load_state_dict({"state": inner, "param_groups": facts["groups"]})
-    run.schedule.restore(facts["schedule"])
-    if facts["scaler"]:
-        scaler: Any = run.job.fabric.strategy.precision
-        scaler.scaler.load_state_dict(facts["scaler"])
-    run.order.set_state(state.tensors["order"])
-    torch.set_rng_state(state.tensors["chance"][run.job.fabric.global_rank])
-    if "chance.cuda" in state.tensors:
-        torch.cuda.set_rng_state(state.tensors["chance.cuda"])
-    run.epoch, run.step, run.stale = facts["epoch"], facts["step"], facts["stale"]
-    run.ended = facts["ended"]
-    run.history = [Record(**record) for record in facts["history"]]
-
-
-def _below(state: State, prefix: str) -> dict[str, Tensor]:
-    return {
-        name.removeprefix(prefix): value
-        for name, value in state.tensors.items()
-        if name.startswith(prefix)
-    }

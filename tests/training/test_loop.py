@@ -19,8 +19,8 @@ from pipeline.feed import Tensors
 from pipeline.params import Device, Params, Train
 from pipeline.training import loop, records
 from pipeline.training.checkpoint import Checkpoint
-from pipeline.training.loop import Job
 from pipeline.training.records import Record
+from pipeline.training.state import Job
 from pipeline.views import EVALUATION
 
 CPU = Device(accelerator="cpu", precision="32-true", devices=1, compile=False)
