@@ -11,7 +11,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 import torch
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor, nn
 
 from pipeline import atomic, model, views
@@ -178,7 +178,15 @@ def check_images(features: Path, index: Index, examples: Examples) -> None:
 
 
 def read_index(features: Path) -> Index:
-    return Index.model_validate_json((features / INDEX).read_bytes())
+    """What `features` says that it holds.
+
+    Raises:
+        PipelineError: an older version of the pipeline wrote it, or it is damaged.
+    """
+    try:
+        return Index.model_validate_json((features / INDEX).read_bytes())
+    except ValidationError as error:
+        raise PipelineError(f"{features / INDEX} is of another version: run `dvc repro`") from error
 
 
 def write_index(features: Path, index: Index) -> None:
@@ -186,10 +194,7 @@ def write_index(features: Path, index: Index) -> None:
 
 
 def chunks(rows: Sequence[int], size: int, least: int = 2) -> list[list[int]]:
-    """`rows` in lists of `size`; a last one of less than `least` joins its neighbours.
-
-    BatchNorm needs two, and every device one.
-    """
+    """`rows` in lists of `size`; a last one of less than `least` joins its neighbours."""
     lists = [list(rows[start : start + size]) for start in range(0, len(rows), size)]
     if len(lists) > 1 and len(lists[-1]) < least:
         lone = lists.pop()

@@ -107,7 +107,8 @@ def main(
     examples = batches.read_examples(split_csv)
     history = read_history(history_csv)
     suffix, source = open_model(models, features, clean, examples, settings)
-    probabilities = score(suffix, source, examples)
+    with device.memory("lower images.size"):
+        probabilities = score(suffix, source, examples)
     labels = np.asarray(examples.labels[examples.rows("test")])
     figures = metrics.summary(labels, probabilities, examples.classes)
     with atomic.replacing(test) as staged:

@@ -33,7 +33,7 @@ from pipeline.params import Images, Params
 from pipeline.views import EVALUATION
 
 CHUNK_BYTES = 2**26  # of activations that are computed before they are remembered
-LIBRARIES = ["torch", "torchvision", "opencv-python-headless", "numpy", "lightning-fabric"]
+LIBRARIES = ["torch", "torchvision", "opencv-python-headless", "numpy", "lightning-fabric", "timm"]
 
 
 def frozen_part(settings: Params) -> Frozen:
@@ -136,14 +136,19 @@ class Together:
 def fill(maker: Maker, clean: Path, memos: Mapping[int, Memo], ids: Container[str]) -> None:
     """Compute what `memos`, by number of the view, lack of some images."""
     index = maker.index
-    image = len(memos) * sum(map(prod, index.shapes)) * np.dtype(np.float32).itemsize
     computed = mapping.map_images(
         partial(compute, maker=maker, numbers=list(memos)), clean,
         schema=pa.schema([("id", pa.string())]), memo=Together(index, memos), title="features",
-        chunk=max(1, min(mapping.CHUNK, CHUNK_BYTES // image)), only=ids, jobs=1,
+        chunk=_rows(index, len(memos)), only=ids, jobs=1,
     )  # fmt: skip
     for _ in computed:
         pass
+
+
+def _rows(index: Index, views: int) -> int:
+    """Images that are held at a time."""
+    image = views * sum(map(prod, index.shapes)) * np.dtype(np.float32).itemsize
+    return max(1, min(mapping.CHUNK, CHUNK_BYTES // image))
 
 
 def write(directory: Path, index: Index, remembered: Memo, ids: Sequence[str], number: int) -> None:
@@ -152,8 +157,9 @@ def write(directory: Path, index: Index, remembered: Memo, ids: Sequence[str], n
     for tensor, shape in enumerate(index.shapes):
         path = batches.array_path(directory, number, tensor)
         array = np.lib.format.open_memmap(path, "w+", values, (len(ids), *shape))
-        for start in range(0, len(ids), mapping.CHUNK):
-            some = ids[start : start + mapping.CHUNK]
+        rows = _rows(index, 1)
+        for start in range(0, len(ids), rows):
+            some = ids[start : start + rows]
             found = remembered.get(some, _schema(index)).column(f"tensor_{tensor}")
             array[start : start + len(some)] = np.from_dlpack(found.flatten()).reshape(-1, *shape)
         array.flush()
@@ -164,11 +170,13 @@ def store(directory: Path, clean: Path, maker: Maker, examples: Examples) -> Non
     training = [examples.ids[row] for row in examples.rows("train")]
     others = set(examples.ids) - set(training)
     memos = {number: _memo(maker, number) for number in range(maker.index.views + 1)}
-    lacking = {number: each for number, each in memos.items()
-               if any(key not in each for key in training)}  # fmt: skip
-    if lacking:
-        fill(maker, clean, lacking, set(training))
-    fill(maker, clean, {EVALUATION: memos[EVALUATION]}, others)
+    lacking: dict[tuple[int, ...], set[str]] = {}  # which views, and the images that lack these
+    for key in examples.ids:
+        wanted = [EVALUATION] if key in others else memos
+        lacking.setdefault(tuple(n for n in wanted if key not in memos[n]), set()).add(key)
+    for numbers, keys in lacking.items():
+        if numbers:
+            fill(maker, clean, {number: memos[number] for number in numbers}, keys)
     for number, each in memos.items():
         ids = training if number else examples.ids
         write(directory, maker.index, each, ids, number)
@@ -186,7 +194,7 @@ def _schema(index: Index) -> pa.Schema:
 def _memo(maker: Maker, number: int) -> Memo:
     """The evaluation view's does not depend on how the others are augmented."""
     part, index = maker.part, maker.index
-    augmentation = maker.chosen.model_dump() | {"seed": index.seed}
+    augmentation = maker.chosen.augmentation() | {"seed": index.seed}
     values = {
         "prefix": index.prefix, "preprocess": part.preprocess.model_dump(), "dtype": index.dtype,
         "augmentation": augmentation if number else {},

@@ -20,31 +20,46 @@ MOST_WORKERS = 8
 
 
 def run(
-    views: Views, order: Sequence[Sequence[int]], work: Work, where: torch.device
-) -> Iterator[Tensors]:
+    views: Views, order: Sequence[Sequence[int]], work: Work, where: torch.device,
+    window: int = WINDOW,
+) -> Iterator[Tensors]:  # fmt: skip
     """Yield `work` of the views, uint8 (b, 3, size, size), for each list of indices in `order`.
 
-    A list is given to `work` in parts of at most `PART`; what these give is joined.
+    `work` is given parts of at most `PART`, whichever lists they are of; what it gives is put
+    together as `order` has it.
 
-    On a CPU every core decodes and computes parts of its own. That is done ahead for some lists,
-    and never beside whoever consumes them, who wants all cores too. For an accelerator, processes
-    decode ahead into pinned memory while it computes.
+    On a CPU every core decodes and computes parts of its own. That is done ahead, for at most
+    `window` images, and never beside whoever consumes them, who wants all cores too. For an
+    accelerator, processes decode ahead into pinned memory while it computes.
     """
-    inside = _on_cores if where.type == "cpu" else _on_accelerator
-    parts = [list(indices[start : start + PART])
-             for indices in order for start in range(0, len(indices), PART)]  # fmt: skip
-    results = inside(views, parts, work)
-    for indices in order:
-        found = [next(results) for _ in range(0, len(indices), PART)]
-        yield found[0] if len(found) == 1 else tuple(map(torch.cat, zip(*found, strict=True)))
+    flat = [index for indices in order for index in indices]
+    parts = [flat[start : start + PART] for start in range(0, len(flat), PART)]
+    if where.type == "cpu":
+        results = _on_cores(views, parts, work, window)
+    else:
+        results = _on_accelerator(views, parts, work)
+    return _regroup(results, [len(indices) for indices in order])
 
 
-def _on_cores(views: Views, parts: Sequence[list[int]], work: Work) -> Iterator[Tensors]:
+def _regroup(results: Iterator[Tensors], sizes: Sequence[int]) -> Iterator[Tensors]:
+    """The same rows in groups of these sizes."""
+    left: list[Tensors] = []
+    for size in sizes:
+        while sum(len(values[0]) for values in left) < size:
+            left.append(next(results))
+        joined = left[0] if len(left) == 1 else tuple(map(torch.cat, zip(*left, strict=True)))
+        yield tuple(values[:size] for values in joined)
+        left = [tuple(values[size:] for values in joined)] if len(joined[0]) > size else []
+
+
+def _on_cores(
+    views: Views, parts: Sequence[list[int]], work: Work, window: int
+) -> Iterator[Tensors]:
     def one(part: list[int]) -> Tensors:
         return work(torch.stack([views[index] for index in part]))
 
     cores = torch.get_num_threads()
-    at_once = max(WINDOW // PART, cores)
+    at_once = max(window // PART, cores)
     with ThreadPoolExecutor(cores) as pool:
         for start in range(0, len(parts), at_once):
             with device.one_thread_each():

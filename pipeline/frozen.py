@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from math import prod
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from pipeline.network import weights
 from pipeline.network.cut import Cut
 from pipeline.views import Preprocess, Views
 
+WINDOW_BYTES = 2**28  # of activations that are computed before they are used
 AUTOCAST = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 
 
@@ -39,11 +41,14 @@ class Frozen:
         self.dtype = dtype
         self.compiled = compiled
         self._fast: nn.Module | None = None
+        self._shapes: list[tuple[int, ...]] | None = None
 
     def activations(self, seen: Views, order: Sequence[Sequence[int]]) -> Iterator[Tensors]:
         """For each list of indices, tensors (B, ...) on the device."""
         self._prepare()
-        return feed.run(seen, order, self.__call__, self.device)
+        image = 4 * sum(map(prod, self.shapes()))  # bytes of what crosses
+        window = max(1, min(feed.WINDOW, WINDOW_BYTES // image))
+        return feed.run(seen, order, self.__call__, self.device, window)
 
     def __call__(self, pixels: Tensor) -> Tensors:
         with torch.inference_mode():
@@ -87,11 +92,17 @@ class Frozen:
 
     def shapes(self) -> list[tuple[int, ...]]:
         """The shape of what crosses the cut, per image."""
+        if self._shapes is None:
+            self._shapes = self._found_shapes()
+        return self._shapes
+
+    def _found_shapes(self) -> list[tuple[int, ...]]:
         size = self.preprocess.size
         if self.cut.prefix is None:
             return [(3, size, size)]
         with torch.inference_mode():  # as it came, before it is prepared
-            values = self.cut.prefix.cpu()(torch.zeros(1, 3, size, size))
+            like = next(self.cut.prefix.parameters(), torch.zeros(0))
+            values = self.cut.prefix(torch.zeros(1, 3, size, size, device=like.device))
         return [tuple(value.shape[1:]) for value in values]
 
     def digest(self) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 from pipeline.errors import PipelineError
 
@@ -47,6 +48,8 @@ def read(name: str) -> Recipe:
     Raises:
         PipelineError: there is none, or its file does not say what a recipe says.
     """
+    if not names():
+        raise PipelineError(f"no recipes in {FOLDER}: run this in the project's folder")
     if name not in names():
         close = difflib.get_close_matches(name, names(), n=1)
         hint = f" (did you mean {close[0]}?)" if close else ""
@@ -54,6 +57,8 @@ def read(name: str) -> Recipe:
     path = FOLDER / f"{name}.yaml"
     try:
         return Recipe.model_validate(YAML(typ="safe", pure=True).load(path))
+    except (YAMLError, UnicodeDecodeError) as error:
+        raise PipelineError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))

@@ -79,15 +79,15 @@ def card(settings: Params, made: Assembly, examples: Examples, fingerprint: str)
     )  # fmt: skip
 
 
-def fingerprint(settings: Params, examples: Examples, index: Index, clean: Path) -> str:
-    """Digest of everything that decides the bytes of the model."""
+def fingerprint(settings: Params, examples: Examples, index: Index, clean: Path, kind: str) -> str:
+    """Digest of everything that decides the bytes of the model; `kind` is of the device."""
     names = ("filter", "images", "model", "head", "train", "device")
     split = "\n".join(map(str, zip(examples.ids, examples.labels, examples.splits, strict=True)))
     # With its perceptual hash and size an image is known again, and its bytes need not be read.
     seen = shards.columns(clean, ["id", "width", "height", "phash"]).to_pydict()
     values = {name: getattr(settings, name).model_dump() for name in names} | {
         "split": _sha256(split), "seen": _sha256(str(seen)), "features": index.model_dump(),
-        "threads": torch.get_num_threads(),
+        "threads": torch.get_num_threads(), "kind": kind,
     }  # fmt: skip
     modules = [
         assembly, backbone, batches, crossing, cut, feed, frozen, head, images, loop, optimizer,
@@ -115,18 +115,20 @@ def train(
 ) -> list[Record]:
     """Run the loop, and tell `run` of each validation."""
     history: list[Record] = []
-    every = settings.train.log_checkpoints == "every"
+
+    def ended(epoch: int) -> None:
+        if settings.train.log_checkpoints == "every":
+            run.checkpoint(job.suffix, f"epoch_{epoch:04d}")
+
     remedy = (
         f"lower train.batch_size ({settings.train.batch_size}; train.accumulate makes up for it) "
         "or images.size, or train less of the network (model.trainable)"
     )
     with bar("train", settings.train.epochs, "epoch") as shown, device.memory(remedy):
         shown.disable = shown.disable or not job.fabric.is_global_zero
-        for record in loop.fit(job, examples, settings.train, saved):
+        for record in loop.fit(job, examples, settings.train, saved, ended):
             history.append(record)
             run.validation(asdict(record))
-            if every:
-                run.checkpoint(job.suffix, f"step_{record.step:06d}")
             shown.update(round(record.epoch - shown.n, 6))
     return history
 
@@ -157,7 +159,7 @@ def main(
     examples = batches.read_examples(split_csv)
     made = assemble(settings, len(examples.classes))
     job = prepare(settings, made, examples, features, clean, fabric)
-    digest = fingerprint(settings, examples, job.index, clean)
+    digest = fingerprint(settings, examples, job.index, clean, fabric.device.type)
     saved = Checkpoint(digest)
     with recorded(settings, fabric) as run:
         history = train(settings, job, examples, saved, run)

@@ -15,7 +15,7 @@ FAITHFUL = ["ants-bees", "cars-bicycles", "cats-dogs", "cifar10", "flowers"]
 # A recipe says all of these, whatever an experiment left in params.yaml: seeds apart, and what only
 # decides what is logged.
 SECTIONS = ("images", "model", "head", "train", "features")
-FREE = {"train.seed", "train.log_checkpoints", "features.seed", "features.precision",
+FREE = {"train.seed", "train.log_checkpoints", "features.seed",
         "features.max_gigabytes"}  # fmt: skip
 
 

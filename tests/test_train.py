@@ -44,7 +44,7 @@ def prepared(dataset: Path, settings: Params) -> tuple[Job, model.Card, batches.
     made = train.assemble(settings, len(examples.classes))
     fabric = device.start(settings.device)
     job = train.prepare(settings, made, examples, folder, dataset / "clean", fabric)
-    digest = train.fingerprint(settings, examples, job.index, dataset / "clean")
+    digest = train.fingerprint(settings, examples, job.index, dataset / "clean", "cpu")
     return job, train.card(settings, made, examples, digest), examples
 
 

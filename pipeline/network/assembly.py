@@ -60,7 +60,14 @@ def assemble(model: Model, images: Images, seed: int, end: NewHead | None = None
         check_size(found.network.eval(), images.size)  # or the head would be blamed
         heads.replace(found.network, replaced, end.head, end.classes, images.size, end.seed)
     preprocess = prepared(images, found.usual)
-    return Assembly(found, cut(found.network, first, images.size), replaced, first, preprocess)
+    parts = cut(found.network, first, images.size)
+    head = {id(each) for each in found.network.get_submodule(replaced).parameters()}
+    if not head <= {id(each) for each in parts.suffix.parameters()}:
+        raise PipelineError(
+            f"model.trainable={first} runs after the head (model.replace={model.replace}), which "
+            "would not train: use model.trainable=head, or a module before it"
+        )
+    return Assembly(found, parts, replaced, first, preprocess)
 
 
 def prepared(images: Images, usual: Preprocess) -> Preprocess:

@@ -61,8 +61,9 @@ def build(model: Model, size: int, seed: int) -> Backbone:
     """
     if model.weights == "imagenet":
         return _pretrained(model.backbone)
-    found = blank(model.backbone, _options(model.backbone, imagenet=False), size, seed)
-    if model.weights == "none":
+    given = model.weights != "none"
+    found = blank(model.backbone, _options(model.backbone, imagenet=given), size, seed)
+    if not given:
         return found
     _fill(found, weights.read(Path(model.weights)), model)
     return Backbone(**vars(found) | {"pretrained": True})
@@ -104,7 +105,12 @@ def _pretrained(name: str) -> Backbone:
         usual = _usual(network, name)
     else:
         found = weights.imagenet(name)
-        network = _plain(models.get_model(name, weights=found, **options))
+        network = _plain(models.get_model(name, weights=found))
+        if options:  # built with the auxiliary heads, for torchvision insists on them
+            setattr(network, "aux_logits", False)  # noqa: B010
+            for part in (part.removesuffix(".") for part in AUXILIARY):
+                if hasattr(network, part):
+                    setattr(network, part, None)
         usual = _preset(found)
     return Backbone(network, name, options, last_layer(network, name), usual, True)
 
@@ -144,11 +150,16 @@ def _plain(network: nn.Module) -> nn.Module:
 
 
 def _usual(network: nn.Module, name: str) -> Preprocess:
+    """As the backbone's ImageNet weights have it, whatever weights it has."""
     if name.startswith(TIMM):
         from pipeline.network import from_timm
 
         return from_timm.preprocess(network)
-    return USUAL_SMALL if name in SMALL else USUAL
+    if name in SMALL:
+        return USUAL_SMALL
+    known = models.get_model_weights(name)  # of which the file is not wanted
+    first = getattr(known, "IMAGENET1K_V1", None) or known.DEFAULT
+    return _preset(first)
 
 
 def _preset(found: models.WeightsEnum) -> Preprocess:
@@ -178,8 +189,8 @@ def _fill(found: Backbone, state: dict[str, Tensor], model: Model) -> None:
     own = network.state_dict()
     fitting = {
         name: value for name, value in state.items()
-        if not (name.startswith(last) and value.shape != own[name].shape)
-        and not name.startswith(AUXILIARY)
+        if not name.startswith(AUXILIARY)
+        and not (name.startswith(last) and (name not in own or value.shape != own[name].shape))
     }  # fmt: skip
     try:
         missing, unexpected = network.load_state_dict(fitting, strict=False)

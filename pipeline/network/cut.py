@@ -171,9 +171,9 @@ def check_size(network: nn.Module, size: int) -> None:
         with torch.no_grad():
             network(torch.zeros(2, 3, size, size))
     except REFUSALS as error:
+        why = " ".join(str(error).split())[:200]
         raise PipelineError(
-            f"this network cannot take images.size={size} ({str(error).splitlines()[0]}): use the "
-            "size it was made for"
+            f"this network cannot take images.size={size} ({why}): use the size it was made for"
         ) from error
 
 

