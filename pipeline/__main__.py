@@ -70,10 +70,14 @@ def _files(paths: list[Path]) -> Iterator[Path]:
     for path in paths:
         if path.is_dir():
             yield from sorted(
-                file for file in path.rglob("*") if file.is_file() and not file.name.startswith(".")
+                file for file in path.rglob("*") if file.is_file() and not _hidden(file, path)
             )
         else:
             yield path
+
+
+def _hidden(file: Path, below: Path) -> bool:
+    return any(part.startswith(".") for part in file.relative_to(below).parts)
 
 
 @app.command()
@@ -165,7 +169,7 @@ def suspects(
 @app.command()
 def layers(
     backbone: Annotated[
-        str, typer.Argument(metavar="[BACKBONE]", help="Else model.backbone of params.yaml.")
+        str, typer.Argument(metavar="[BACKBONE]", help="By default that of params.yaml.")
     ] = "",
     depth: Annotated[int, typer.Option(min=1, help="Longest names, counted in parts.")] = 2,
     size: Annotated[int, typer.Option(help="Of the images; 0: images.size of params.yaml.")] = 0,
@@ -181,16 +185,18 @@ def layers(
         pipeline layers timm/convnext_tiny --depth 3
     """
     from pipeline import params
-    from pipeline.network.backbone import blank
+    from pipeline.network.backbone import build
     from pipeline.network.layers import layers as cuts
     from pipeline.printable import show
 
     settings = params.load()
-    name, side = backbone or settings.model.backbone, size or settings.images.size
+    side = size or settings.images.size
+    chosen = {"weights": "none"} | ({"backbone": backbone} if backbone else {})
+    network = build(settings.model.model_copy(update=chosen), side, seed=0).network
     rows = [
         [one.name, one.kind, " + ".join(" x ".join(map(str, shape)) for shape in one.shapes),
          f"{one.values * 4 / 1e3:,.1f}", f"{one.trainable / 1e6:,.2f}"]
-        for one in cuts(blank(name, {}, side, seed=0).network, side, depth)
+        for one in cuts(network, side, depth)
     ]  # fmt: skip
     show(["model.trainable", "is a", "takes", "kB", "M trained"], rows)
     print(
@@ -201,7 +207,9 @@ def layers(
 
 @app.command()
 def recipe(
-    name: Annotated[str, typer.Argument(metavar="[NAME]", help="None lists them all.")] = "",
+    name: Annotated[
+        str, typer.Argument(metavar="[NAME]", help="Without one, all are listed.")
+    ] = "",
     about: Annotated[
         bool, typer.Option("--about", help="Say what it is and where it deviates instead.")
     ] = False,

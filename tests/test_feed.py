@@ -6,6 +6,8 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor
 
 from pipeline import feed
@@ -73,7 +75,7 @@ def test_work_is_given_parts_of_a_fixed_size_at_most(seen: Views) -> None:
         return mean(pixels)
 
     list(feed.run(seen, [list(range(2 * PART + 5)), [1, 2]], noted, CPU))
-    assert sorted(sizes) == [2, 5, PART, PART]
+    assert sorted(sizes) == [7, PART, PART]  # whichever lists they are of
 
 
 @pytest.mark.parametrize("count", [1, 2])
@@ -116,3 +118,25 @@ def test_processes_that_decode_ahead_give_the_same_and_leave_chance_alone(
     joined: Any = [torch.cat([ahead[0][0], ahead[1][0]]), ahead[2][0]]
     for (values, _), other in zip(feed.run(seen, order, mean, CPU), joined, strict=True):
         assert torch.equal(values, other)
+
+
+@given(sizes=st.lists(st.integers(1, 9), max_size=12), part=st.integers(1, 7))
+def test_rows_are_regrouped_in_their_order(sizes: list[int], part: int) -> None:
+    rows = torch.arange(sum(sizes))
+    parts = iter([(piece, piece * 2) for piece in torch.split(rows, part)] if len(rows) else [])
+    found = list(feed._regroup(parts, sizes))
+    assert [len(one) for one, _ in found] == sizes
+    for place, joined in enumerate(zip(*found, strict=True)):
+        assert torch.equal(torch.cat(joined), rows * (place + 1))
+
+
+def test_no_more_than_a_window_is_computed_ahead(seen: Views) -> None:
+    done: list[int] = []
+
+    def noted(pixels: Tensor) -> Tensors:
+        done.append(len(pixels))
+        return (pixels[:, 0, 0, 0],)
+
+    order = [[number] for number in range(20 * PART)]
+    next(feed.run(seen, order, noted, torch.device("cpu"), window=2 * PART))
+    assert sum(done) <= max(2, torch.get_num_threads()) * PART

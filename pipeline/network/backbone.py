@@ -125,7 +125,7 @@ def check_name(name: str) -> None:
         usual = ["timm/resnet18", "timm/convnext_tiny"]
     else:
         known = [*SMALL, *models.list_models(module=models)]
-        said = "no torchvision classifier"
+        said = "no torchvision classifier, and none of ours"
         usual = ["resnet18", "mobilenet_v2", "vgg16"]
     if name not in known:
         close = difflib.get_close_matches(name, known, n=3) or usual

@@ -193,7 +193,7 @@ def _first_node_of(nodes: list[fx.Node], first: str, network: nn.Module) -> int:
     tops = ", ".join(name for name, _ in network.named_children())
     raise PipelineError(
         f"model.trainable={first} names no layer that runs: use head, all, or a module's name, "
-        f"of which the outermost here are {tops}"
+        f"of which the outermost here are {tops} (`pipeline layers` lists them)"
     )
 
 

@@ -67,3 +67,8 @@ def test_normalise_says_mean_and_deviation(
     chosen = settings.images.model_copy(update={"normalise": normalise})
     found = assembly.prepared(chosen, USUAL)
     assert (found.mean, found.std) == (mean, std)
+
+
+def test_after_the_head_nothing_can_begin(settings: Params) -> None:
+    with pytest.raises(PipelineError, match=r"trainable=classifier.2 runs after the head"):
+        assembled(settings, backbone="squeezenet1_1", trainable="classifier.2")
