@@ -98,7 +98,7 @@ def test_an_unknown_key_far_from_all_lists_those_that_exist() -> None:
         ("images.augment", 3, "a valid string"),
         ("images.shift", 0.6, "less than or equal to 0.5"),
         ("images.rotate", 0, "greater than 0"),
-        ("features.precision", "64-true", "'auto', '32-true', 'bf16-true', 'bf16-mixed' or"),
+        ("features.precision", "64-true", "'auto', '32-true', 'bf16-mixed' or"),
         ("head.kind", "deep", "'linear' or 'mlp'"),
         ("head.dropout", 1.0, "less than 1"),
         ("train.optimizer", "lion", "'adam', 'adamw', 'rmsprop' or 'sgd'"),

@@ -79,7 +79,7 @@ def test_one_run_holds_the_training_and_the_evaluation(
 
 
 @pytest.mark.parametrize(
-    ("which", "steps"), [("none", []), ("best", []), ("every", ["step_000002", "step_000004"])]
+    ("which", "steps"), [("none", []), ("best", []), ("every", ["epoch_0001", "epoch_0002"])]
 )
 def test_mlflow_has_the_checkpoints_that_were_asked_for(
     dataset: Path, settings: Params, which: str, steps: list[str]
