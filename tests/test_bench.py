@@ -41,7 +41,7 @@ from imports import ROOT
         ),
         (
             "train --trainable head,features.18 --epochs 2 --views 0 -S images.size=32",
-            [r"  head +[\d.]+ +[\d.]+ +0\.0", r"  features\.18 +[\d.]+ +[\d.]+ +0\.0"],
+            [r" head +[\d.]+ +[\d.]+ +0\.0", r" features\.18 +[\d.]+ +[\d.]+ +0\.0"],
         ),
         ("near --hashes 2000", [r"even, 4 bits: .* MiB, 1000 groups", r"uneven, 4 bits: .* s"]),
     ],

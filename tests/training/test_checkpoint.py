@@ -115,7 +115,13 @@ def test_a_save_that_is_broken_off_leaves_the_one_before(
 def test_runs_that_were_never_ended_are_pruned_oldest_first(root: Path) -> None:
     for number in range(checkpoint.KEPT + 2):
         Checkpoint(str(number)).save(State({}, {}))
-        os.utime(place(root, str(number)), (number, number))
+        os.utime(place(root, str(number)).parent, (number, number))
     Checkpoint("last").save(State({}, {}))
     left = {path.name for path in (root / ".cache/train").iterdir()}
     assert left == {"last", *(str(number) for number in range(3, checkpoint.KEPT + 2))}
+
+
+def test_what_was_written_within_the_hour_may_still_go_on_and_stays(root: Path) -> None:
+    for number in range(checkpoint.KEPT + 3):
+        Checkpoint(str(number)).save(State({}, {}))
+    assert len(list((root / ".cache/train").iterdir())) == checkpoint.KEPT + 3
