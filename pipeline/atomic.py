@@ -80,3 +80,11 @@ def read_csv(path: Path) -> list[dict[str, str]]:
     """The rows of a table that `write_csv` wrote."""
     with path.open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
+
+
+def written(path: Path) -> float:
+    """When `path` was last changed, in seconds; 0 where another process has just removed it."""
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0

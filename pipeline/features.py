@@ -1,7 +1,8 @@
 """Stage features: the frozen part of the network, run once per image and view."""
 
 import sys
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from math import prod
@@ -128,21 +129,13 @@ class Together:
             part = batch.select(["id", *_columns(self._index, number)])
             each.add(part.rename_columns(_schema(self._index).names))
 
-    def get(self, keys: Iterable[str], schema: pa.Schema) -> pa.RecordBatch:  # noqa: ARG002
-        """Nothing: each memo has its own results."""
-        return pa.RecordBatch.from_arrays([pa.nulls(0, pa.string())], schema=schema)
-
 
 def fill(maker: Maker, clean: Path, memos: Mapping[int, Memo], ids: Container[str]) -> None:
     """Compute what `memos`, by number of the view, lack of some images."""
-    index = maker.index
-    computed = mapping.map_images(
-        partial(compute, maker=maker, numbers=list(memos)), clean,
-        schema=pa.schema([("id", pa.string())]), memo=Together(index, memos), title="features",
-        chunk=_rows(index, len(memos)), only=ids, jobs=1,
+    mapping.remember(
+        partial(compute, maker=maker, numbers=list(memos)), clean, Together(maker.index, memos),
+        title="features", only=ids, chunk=_rows(maker.index, len(memos)),
     )  # fmt: skip
-    for _ in computed:
-        pass
 
 
 def _rows(index: Index, views: int) -> int:
@@ -152,17 +145,24 @@ def _rows(index: Index, views: int) -> int:
 
 
 def write(directory: Path, index: Index, remembered: Memo, ids: Sequence[str], number: int) -> None:
-    """The arrays of one view, whose rows are `ids`."""
-    values: type = np.dtype(index.dtype).type
-    for tensor, shape in enumerate(index.shapes):
-        path = batches.array_path(directory, number, tensor)
-        array = np.lib.format.open_memmap(path, "w+", values, (len(ids), *shape))
-        rows = _rows(index, 1)
+    """The arrays of one view, whose rows are `ids`.
+
+    Written in order, not through a map into memory, in which a full disk is a killed process.
+    """
+    rows = _rows(index, 1)
+    with ExitStack() as stack:
+        files = []
+        for tensor, shape in enumerate(index.shapes):
+            path = batches.array_path(directory, number, tensor)
+            files.append(stack.enter_context(path.open("wb")))
+            np.lib.format.write_array_header_1_0(files[-1], {
+                "descr": np.lib.format.dtype_to_descr(np.dtype(index.dtype)),
+                "fortran_order": False, "shape": (len(ids), *shape),
+            })  # fmt: skip
         for start in range(0, len(ids), rows):
-            some = ids[start : start + rows]
-            found = remembered.get(some, _schema(index)).column(f"tensor_{tensor}")
-            array[start : start + len(some)] = np.from_dlpack(found.flatten()).reshape(-1, *shape)
-        array.flush()
+            found = remembered.get(ids[start : start + rows], _schema(index))
+            for tensor, file in enumerate(files):
+                file.write(np.from_dlpack(found.column(f"tensor_{tensor}").flatten()).tobytes())
 
 
 def store(directory: Path, clean: Path, maker: Maker, examples: Examples) -> None:

@@ -14,7 +14,7 @@ from joblib import Parallel, delayed, effective_n_jobs
 
 from pipeline import shards
 from pipeline.isolation import Isolation, confined
-from pipeline.memo import Remembers
+from pipeline.memo import Memo, Remembers
 from pipeline.progress import bar
 
 CHUNK = 256  # images a worker takes at a time, and the most that a kill makes it forget
@@ -36,10 +36,9 @@ def map_images(
     directory: Path,
     *,
     schema: pa.Schema,
-    memo: Remembers,
+    memo: Memo,
     title: str,
     only: Container[str] | None = None,
-    chunk: int | None = None,
     jobs: int = -1,
     isolation: Isolation | None = None,
 ) -> Iterator[tuple[pa.RecordBatch, pa.RecordBatch]]:
@@ -48,19 +47,44 @@ def map_images(
     Args:
         function: Pure per image: takes rows of a shard (any number of them), returns as many
             rows of `schema`, whose first column is `id`. With several jobs it must be picklable.
-        chunk: Images that are computed, and remembered, at a time, if not `CHUNK`.
         only: The ids to compute; the rows of others are left out of what is yielded.
         jobs: Parallel workers as joblib counts them; -1 means all cores. The backend can be
             replaced from outside by `joblib.parallel_config`.
         isolation: What to do when an image kills its worker. Without it, the run fails.
     """
-    size = chunk or CHUNK
-    tasks = _plan(directory, only, memo, size)
-    todo = [(task.path, chunk) for task in tasks for chunk in task.chunks]
+    tasks = _plan(directory, only, memo, CHUNK)
+    todo = _todo(tasks)
     results = _in_parallel(function, todo, jobs) if isolation is None else (
         _isolated(function, todo, jobs, schema, isolation)
     )  # fmt: skip
-    with bar(title, total=sum(len(chunk) for _, chunk in todo)) as shown:
+    for task in _remembered(tasks, results, memo, title):
+        for rows in _chunks(task.rows, CHUNK):
+            batch = _take(task.path, rows)
+            yield batch, memo.get(batch.column("id").to_pylist(), schema)
+
+
+def remember(
+    function: Function, directory: Path, memo: Remembers, *, title: str, only: Container[str],
+    chunk: int,
+) -> None:  # fmt: skip
+    """Compute, in this process, what `memo` lacks of the ids in `only`; `chunk` images at a time.
+
+    Nothing but the images that are computed is read.
+    """
+    tasks = _plan(directory, only, memo, chunk)
+    for _ in _remembered(tasks, _in_parallel(function, _todo(tasks), jobs=1), memo, title):
+        pass
+
+
+def _todo(tasks: Sequence[_Task]) -> list["Chunk"]:
+    return [(task.path, chunk) for task in tasks for chunk in task.chunks]
+
+
+def _remembered(
+    tasks: Sequence[_Task], results: Iterator[pa.RecordBatch], memo: Remembers, title: str
+) -> Iterator[_Task]:
+    """Each shard once its results are in the memo."""
+    with bar(title, total=sum(len(chunk) for _, chunk in _todo(tasks))) as shown:
         for task in tasks:
             missing = sum(map(len, task.chunks))
             while missing:
@@ -68,9 +92,7 @@ def map_images(
                 memo.add(result)
                 missing -= result.num_rows
                 shown.update(result.num_rows)
-            for rows in _chunks(task.rows, size):
-                batch = _take(task.path, rows)
-                yield batch, memo.get(batch.column("id").to_pylist(), schema)
+            yield task
 
 
 def _plan(directory: Path, only: Container[str] | None, memo: Remembers, chunk: int) -> list[_Task]:

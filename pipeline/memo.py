@@ -19,7 +19,7 @@ from typing import Protocol
 import numpy as np
 import pyarrow as pa
 
-from pipeline import project, shards
+from pipeline import atomic, project, shards
 from pipeline.errors import PipelineError
 
 KEPT_KEYS = 8  # per stage, with all their parts; the least recently used go first
@@ -43,13 +43,11 @@ def _source_digest(module: ModuleType) -> str:
 
 
 class Remembers(Protocol):
-    """What a map asks of a memo."""
+    """What computing for a memo asks of it."""
 
     def __contains__(self, key: str) -> bool: ...
 
     def add(self, batch: pa.RecordBatch) -> None: ...
-
-    def get(self, keys: Iterable[str], schema: pa.Schema) -> pa.RecordBatch: ...
 
 
 class Memo:
@@ -112,13 +110,7 @@ class Memo:
 
 
 def _prune(stage: Path) -> None:
-    keys = sorted((path for path in stage.iterdir() if path.is_dir()), key=_last_use, reverse=True)
+    keys = [path for path in stage.iterdir() if path.is_dir()]
+    keys.sort(key=atomic.written, reverse=True)
     for key in keys[KEPT_KEYS:]:
         shutil.rmtree(key, ignore_errors=True)
-
-
-def _last_use(path: Path) -> float:
-    try:
-        return path.stat().st_mtime
-    except FileNotFoundError:  # another process pruned it
-        return 0.0

@@ -7,10 +7,10 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import nn
 
-from pipeline import atomic
+from pipeline import atomic, tensors
 from pipeline.errors import PipelineError
 from pipeline.network import backbone as backbones
 from pipeline.network import head as heads
@@ -45,10 +45,9 @@ class Card(BaseModel):
 
 def save(directory: Path, network: nn.Module, card: Card) -> None:
     """Replace `directory` by model.safetensors and model.json."""
-    state = {name: value.contiguous().cpu() for name, value in network.state_dict().items()}
     with atomic.replacing(directory) as staged:
         staged.mkdir()
-        save_file(state, staged / "model.safetensors")
+        tensors.write(staged / "model.safetensors", network.state_dict())
         (staged / "model.json").write_text(json.dumps(card.model_dump(), indent=2) + "\n")
 
 

@@ -31,11 +31,10 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, Schema
 from ruamel.yaml import YAML
-from safetensors.torch import save_file
 from sqlalchemy.exc import SQLAlchemyError
 from torch import nn
 
-from pipeline import atomic, project
+from pipeline import atomic, project, tensors
 from pipeline.params import Params
 
 # What the logged model imports, pinned to what it was trained with.
@@ -132,10 +131,7 @@ class Run:
 
         def log() -> None:
             with tempfile.TemporaryDirectory() as folder:
-                state = {
-                    key: value.contiguous().cpu() for key, value in suffix.state_dict().items()
-                }
-                save_file(state, Path(folder, f"{name}.safetensors"))
+                tensors.write(Path(folder, f"{name}.safetensors"), suffix.state_dict())
                 mlflow.log_artifacts(folder, "checkpoint")
 
         self._try(log)

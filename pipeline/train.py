@@ -124,6 +124,8 @@ def train(
         f"lower train.batch_size ({settings.train.batch_size}; train.accumulate makes up for it) "
         "or images.size, or train less of the network (model.trainable)"
     )
+    if saved.exists and job.fabric.is_global_zero:
+        print("train: goes on where a run of the same params was killed")
     with bar("train", settings.train.epochs, "epoch") as shown, device.memory(remedy):
         shown.disable = shown.disable or not job.fabric.is_global_zero
         for record in loop.fit(job, examples, settings.train, saved, ended):

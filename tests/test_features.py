@@ -105,13 +105,15 @@ def test_how_views_are_augmented_leaves_the_evaluation_view_remembered(
     part = features.frozen_part(settings)
     examples = batches.read_examples(dataset / "split.csv")
     index = features.describe(settings, part, examples)
-    turned = with_(settings, images__rotate=20.0).images
+    cropped = with_(settings, images__crop_area=[0.3, 1.0]).images
+    turned = with_(settings, images__rotate=20.0).images  # which crop-flip does not do
     places = [
         [features._memo(Maker(part, chosen, index), view).directory for view in (0, 1)]
-        for chosen in (settings.images, turned)
+        for chosen in (settings.images, cropped, turned)
     ]
     assert places[0][0] == places[1][0]
     assert places[0][1] != places[1][1]
+    assert places[0] == places[2]
 
 
 def test_views_of_training_images_alone_are_stored_beside_the_evaluation_view(

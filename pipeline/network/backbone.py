@@ -19,13 +19,12 @@ from pipeline.params import Model
 from pipeline.views import Preprocess
 
 TIMM = "timm/"
-IMAGENET_CLASSES = 1000
 SMALL: dict[str, Callable[[int], nn.Module]] = {
     "cifar_cnn": lambda size: CifarCnn(10, size),
     "resnet9": lambda _: ResNet9(10, 64),
     "resnet9_narrow": lambda _: ResNet9(10, 32),
 }
-# What torchvision's own recipes use almost everywhere, for weights that say nothing of it.
+# What torchvision's own recipes use almost everywhere.
 USUAL = Preprocess(
     size=224, resize=256, interpolation=InterpolationMode.BILINEAR.value,
     mean=[0.485, 0.456, 0.406], std=[0.229, 0.224, 0.225],

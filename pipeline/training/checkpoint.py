@@ -13,15 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
-from pipeline import atomic, project
+from pipeline import atomic, project, tensors
 
 KEPT = 8  # of runs that were never ended; the least recently written go first
 LIVE = 3600  # seconds since it was written, within which a run may still go on
 FILE = "state.safetensors"
-FACTS = "facts"  # the one key of the file's metadata
 
 
 @dataclass(frozen=True)
@@ -42,39 +40,35 @@ class Checkpoint:
 
     def save(self, state: State) -> None:
         """Replace what was saved, whole or not at all."""
-        tensors = {name: value.detach().cpu().contiguous().clone()
-                   for name, value in state.tensors.items()}  # fmt: skip
         with atomic.replacing(self._folder / FILE) as staged:
-            save_file(tensors, staged, {FACTS: json.dumps(dict(state.facts))})
+            tensors.write(staged, state.tensors, json.dumps(dict(state.facts)))
         _prune(self._folder.parent)
+
+    @property
+    def exists(self) -> bool:
+        """Whether a run was killed after an epoch."""
+        return (self._folder / FILE).exists()
 
     def load(self) -> State | None:
         """What was saved last, or None. A file that is damaged is removed."""
         path = self._folder / FILE
-        if not path.exists():
+        if not self.exists:
             return None
         try:
             with safe_open(path, "pt") as opened:
-                facts = json.loads((opened.metadata() or {})[FACTS])
-                tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+                facts = json.loads((opened.metadata() or {})[tensors.NOTE])
+                found = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
         except (SafetensorError, KeyError, ValueError, OSError):
             self.remove()
             return None
-        return State(tensors, facts)
+        return State(found, facts)
 
     def remove(self) -> None:
         shutil.rmtree(self._folder, ignore_errors=True)
 
 
 def _prune(stage: Path) -> None:
-    runs = sorted((path for path in stage.iterdir() if path.is_dir()), key=_written)
+    runs = sorted((path for path in stage.iterdir() if path.is_dir()), key=atomic.written)
     for path in runs[:-KEPT]:
-        if time.time() - _written(path) > LIVE:
+        if time.time() - atomic.written(path) > LIVE:
             shutil.rmtree(path, ignore_errors=True)
-
-
-def _written(path: Path) -> float:
-    try:
-        return path.stat().st_mtime
-    except FileNotFoundError:  # another process pruned it
-        return 0.0

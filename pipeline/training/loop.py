@@ -62,8 +62,6 @@ def fit(
     run = start(job, chosen, len(steps))
     if saved is not None:
         resume.restore(run, saved.load())
-        if run.epoch and job.fabric.is_global_zero:
-            print(f"train: goes on after epoch {run.epoch}, where it was killed")
         job.fabric.barrier()  # or who is done already would remove what others are yet to load
     yield from run.history
     while not run.ended:

@@ -7,6 +7,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from pipeline import tensors
 from pipeline.training import checkpoint
 from pipeline.training.checkpoint import Checkpoint, State
 
@@ -66,7 +67,7 @@ def damaged(root: Path) -> dict[str, bytes]:
     whole = place(root, "whole").read_bytes()
     foreign = {"weight": torch.ones(3)}
     save_file(foreign, root / "foreign")
-    save_file(foreign, root / "no json", {checkpoint.FACTS: "{"})
+    save_file(foreign, root / "no json", {tensors.NOTE: "{"})
     return {
         "nothing": b"",
         "garbage": b"\xff" * 1000,
@@ -103,7 +104,7 @@ def test_a_save_that_is_broken_off_leaves_the_one_before(
         path.write_bytes(b"half")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(checkpoint, "save_file", half)
+    monkeypatch.setattr(tensors, "save_file", half)
     with pytest.raises(KeyboardInterrupt):
         saved.save(State(TENSORS, {"epoch": 2}))
     found = saved.load()
