@@ -18,7 +18,7 @@ from mlflow import MlflowClient
 from safetensors import safe_open
 from test_features import run, with_
 
-from pipeline import atomic, batches, device, model, tracking, train
+from pipeline import atomic, batches, device, model, tensors, tracking, train
 from pipeline.errors import PipelineError
 from pipeline.params import Params
 from pipeline.training import loop
@@ -206,7 +206,7 @@ def epoch_saved(path: Path) -> int:
     """Of the checkpoint, 0 where there is none."""
     try:
         with safe_open(path, "pt") as opened:
-            return int(json.loads(opened.metadata()["facts"])["epoch"])
+            return int(json.loads(opened.metadata()[tensors.NOTE])["epoch"])
     except FileNotFoundError:
         return 0
 
