@@ -1,11 +1,10 @@
-"""One MLflow run per trained model; the only importer of mlflow.
+"""One MLflow run per trained model; with `flavor` the only importer of mlflow.
 
 A server that cannot be reached costs the record of a run, never the training.
 """
 
 import fcntl
 import hashlib
-import importlib.metadata
 import logging
 import os
 import re
@@ -13,7 +12,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -28,28 +26,17 @@ import mlflow
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
-from mlflow.models import ModelSignature
-from mlflow.types import ColSpec, Schema
+from mlflow.models import Model
 from ruamel.yaml import YAML
 from sqlalchemy.exc import SQLAlchemyError
 from torch import nn
 
-from pipeline import atomic, project, tensors
+from pipeline import atomic, flavor, project, tensors
 from pipeline.params import Params
 
-# What the logged model imports, pinned to what it was trained with.
-SERVING = (
-    "mlflow", "numpy", "opencv-python-headless", "pandas", "pillow", "pyarrow", "pydantic",
-    "ruamel.yaml", "safetensors", "simplejpeg", "timm", "torch", "torchvision", "tqdm",
-)  # fmt: skip
-SIGNATURE = ModelSignature(
-    inputs=Schema([ColSpec("binary", "image")]),
-    outputs=Schema([ColSpec("string", "label"), ColSpec("double", "probability", required=False),
-                    ColSpec("string", "problem", required=False)]),
-)  # fmt: skip
-# The errors of requests are OSErrors; those of a database that does not open are SQLAlchemy's.
 FLUSH = 1.0  # seconds that metrics wait for others to go with
 MOST_METRICS = 500  # MLflow takes 1,000 at a time
+# The errors of requests are OSErrors; those of a database that does not open are SQLAlchemy's.
 UNREACHABLE = (MlflowException, SQLAlchemyError, OSError)
 
 
@@ -142,15 +129,7 @@ class Run:
             self.checkpoint(suffix, "trained")
 
         def log() -> None:
-            with warnings.catch_warnings():
-                # The signature is written by hand: an example would only be run to guess it.
-                warnings.filterwarnings("ignore", ".*input example was not provided")
-                mlflow.pyfunc.log_model(
-                    name="model", loader_module="pipeline.predict", data_path=str(models),
-                    code_paths=[str(Path(__file__).parent)], signature=SIGNATURE,
-                    pip_requirements=[f"{name}=={_version(name)}" for name in SERVING],
-                )  # fmt: skip
-
+            Model.log(None, flavor, name="model", flavor_name="pyfunc", models=models)
             mlflow.set_tag("model.sha256", digest(models))  # last: by it a whole run is found
 
         self._try(log)
@@ -239,10 +218,6 @@ def _head() -> str:
 
 def _run_name(tags: Mapping[str, str]) -> str:
     return tags["dvc.experiment"] or f"repro-{tags['git.commit'][:7]}"
-
-
-def _version(name: str) -> str:
-    return importlib.metadata.version(name)
 
 
 def _experiment(name: str) -> str:

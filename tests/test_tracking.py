@@ -20,7 +20,7 @@ from test_features import with_
 from test_predict import png
 from test_train import CHEAP, fitted
 
-from pipeline import model, tracking, train
+from pipeline import flavor, model, tracking, train
 from pipeline.network import weights
 from pipeline.params import Params
 from pipeline.training.state import Job
@@ -206,7 +206,7 @@ def test_the_logged_model_asks_for_everything_that_it_imports() -> None:
     wanted = {
         name.lower() for module in imported - {"pipeline"} for name in packages.get(module, ())
     }
-    assert wanted - {weights.WHEEL} <= set(tracking.SERVING) | {"pydantic_core", "pydantic-core"}
+    assert wanted - {weights.WHEEL} <= set(flavor.SERVING) | {"pydantic_core", "pydantic-core"}
 
 
 def test_a_store_half_made_by_a_killed_process_is_not_met(

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,8 @@ STAGE = [
     "models", "reports/history.csv", "reports/augmented.png",
 ]  # fmt: skip
 NOWHERE = {"MLFLOW_TRACKING_URI": "http://127.0.0.1:9", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
+# What docs/training.md says of losses and accuracies on one thread and on two.
+THREADS_DIFFER = 1e-3
 
 
 # To be trained from scratch, in a fraction of the time that the shipped network takes.
@@ -240,6 +243,24 @@ def test_killed_at_any_moment_it_goes_on_and_ends_with_the_same_bytes(
     outcome(started(chosen, **NOWHERE))
     assert written() == expected
     assert not place.exists()
+
+
+@pytest.mark.parametrize("trainable", ["head", "all"])
+def test_one_thread_and_two_differ_within_the_stated_tolerance(
+    dataset: Path, settings: Params, trainable: str
+) -> None:
+    chosen = with_(
+        settings, **CHEAP, model__trainable=trainable, train__epochs=6, train__lr=0.003
+    )  # fmt: skip
+    kept, found = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            found.append(fitted(dataset, chosen)[2])
+    finally:
+        torch.set_num_threads(kept)
+    for one, two in zip(*found, strict=True):
+        assert astuple(two) == pytest.approx(astuple(one), abs=THREADS_DIFFER)
 
 
 def test_two_processes_train_as_one_does(

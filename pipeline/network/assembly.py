@@ -56,8 +56,8 @@ def assemble(model: Model, images: Images, seed: int, end: NewHead | None = None
             f"model.trainable={first} is inside of what the head takes the place of "
             f"(model.replace={model.replace}): use model.trainable=head"
         )
+    check_size(found.network, images.size)  # or the head, or the cut, would be blamed
     if end is not None:
-        check_size(found.network.eval(), images.size)  # or the head would be blamed
         heads.replace(found.network, replaced, end.head, end.classes, images.size, end.seed)
     preprocess = prepared(images, found.usual)
     parts = cut(found.network, first, images.size)

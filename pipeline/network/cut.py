@@ -80,14 +80,12 @@ def cut(network: nn.Module, first: str, size: int) -> Cut:
 
     Args:
         first: A module's qualified name, or "" for the whole network.
-        size: Side of the images, in pixels, to try the cut with.
+        size: Side of images that the network takes (see `check_size`), to try the cut with.
 
     Raises:
-        PipelineError: the images are too small, no such module runs, or a value at the cut does
-            not belong to one image.
+        PipelineError: no such module runs, or a value at the cut does not belong to one image.
     """
     network.eval()
-    check_size(network, size)
     if not first:
         return Cut(None, network)
     try:
@@ -169,7 +167,7 @@ def check_size(network: nn.Module, size: int) -> None:
     """Raise PipelineError where the network does not take images of `size` pixels."""
     try:
         with torch.no_grad():
-            network(torch.zeros(2, 3, size, size))
+            network.eval()(torch.zeros(2, 3, size, size))
     except REFUSALS as error:
         why = " ".join(str(error).split())[:200]
         raise PipelineError(

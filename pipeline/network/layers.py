@@ -38,7 +38,6 @@ def layers(network: nn.Module, size: int, depth: int) -> Iterator[Layer]:
     Raises:
         PipelineError: the network does not take images of this size, or cannot be traced.
     """
-    network.eval()
     check_size(network, size)
     try:
         graph = trace(network)

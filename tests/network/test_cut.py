@@ -10,7 +10,7 @@ from torchvision.models.vision_transformer import VisionTransformer
 
 from pipeline.errors import PipelineError
 from pipeline.network import backbone
-from pipeline.network.cut import cut
+from pipeline.network.cut import check_size, cut
 
 # One of each family that is built differently; its side in pixels, and a module well before the
 # head. Small ones, where all of a family are one class.
@@ -179,7 +179,7 @@ def test_vit_is_cut_at_its_own_size() -> None:
     with torch.no_grad():
         assert torch.equal(suffix(*prefix(images)), built(images))
     with pytest.raises(PipelineError, match=r"cannot take images.size=64 \(Wrong image height"):
-        cut(built, "heads.head", 64)
+        check_size(built, 64)
 
 
 def test_the_suffix_trains_the_network_itself_and_the_prefix_is_frozen() -> None:

@@ -1,0 +1,65 @@
+"""How MLflow keeps a model: a folder that `mlflow.pyfunc.load_model` opens with our code in it.
+
+It is what `mlflow.pyfunc.save_model` writes; but that asks every installed package for all its
+modules, to see whether the requirements below fit, which are read from these very packages: a
+second of every training.
+"""
+
+import importlib.metadata
+import platform
+import shutil
+from pathlib import Path
+
+from mlflow import pyfunc
+from mlflow.models import Model, ModelSignature
+from mlflow.types import ColSpec, Schema
+from ruamel.yaml import YAML
+
+# What the logged model imports, pinned to what it was trained with.
+SERVING = (
+    "mlflow", "numpy", "opencv-python-headless", "pandas", "pillow", "pyarrow", "pydantic",
+    "ruamel.yaml", "safetensors", "simplejpeg", "timm", "torch", "torchvision", "tqdm",
+)  # fmt: skip
+SIGNATURE = ModelSignature(
+    inputs=Schema([ColSpec("binary", "image")]),
+    outputs=Schema([ColSpec("string", "label"), ColSpec("double", "probability", required=False),
+                    ColSpec("string", "problem", required=False)]),
+)  # fmt: skip
+
+
+def save_model(path: str, mlflow_model: Model, models: Path) -> None:
+    """Write the model folder `models`, and all that predicting with it takes, to `path`.
+
+    Source: "Custom model flavors" of MLflow's documentation; `Model.log` calls it.
+    """
+    folder = Path(path)
+    shutil.copytree(models, folder / "data" / models.name)
+    code, unwanted = Path(__file__).parent, shutil.ignore_patterns("__pycache__")
+    shutil.copytree(code, folder / "code" / code.name, ignore=unwanted)
+    _write_environments(folder)
+    pyfunc.add_to_model(
+        mlflow_model, loader_module="pipeline.predict", data=f"data/{models.name}", code="code",
+        conda_env="conda.yaml", python_env="python_env.yaml", streamable=False,
+    )  # fmt: skip
+    mlflow_model.signature = SIGNATURE
+    mlflow_model.model_size_bytes = sum(
+        file.stat().st_size for file in folder.rglob("*") if file.is_file()
+    )
+    mlflow_model.save(folder / "MLmodel")
+
+
+def _write_environments(folder: Path) -> None:
+    """The same requirements three times: for pip, for virtualenv, and for conda."""
+    pinned = [f"{name}=={importlib.metadata.version(name)}" for name in SERVING]
+    python = platform.python_version()
+    (folder / "requirements.txt").write_text("\n".join(pinned))
+    yaml = YAML(typ="safe", pure=True)
+    environment = {
+        "python": python, "build_dependencies": ["pip"], "dependencies": ["-r requirements.txt"]
+    }  # fmt: skip
+    yaml.dump(environment, folder / "python_env.yaml")
+    conda = {
+        "name": "mlflow-env", "channels": ["conda-forge"],
+        "dependencies": [f"python={python}", "pip", {"pip": pinned}],
+    }  # fmt: skip
+    yaml.dump(conda, folder / "conda.yaml")

@@ -1,0 +1,54 @@
+"""What is logged is what mlflow.pyfunc.save_model would write."""
+
+import importlib.metadata
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pytest
+from mlflow.models import Model
+from ruamel.yaml import YAML
+
+import pipeline
+from pipeline import flavor
+
+
+def files(folder: Path) -> set[str]:
+    return {
+        str(path.relative_to(folder))
+        for path in folder.rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+
+
+@pytest.mark.filterwarnings("ignore:.*input example was not provided")
+def test_it_is_as_mlflow_writes_it(tmp_path: Path) -> None:
+    models = tmp_path / "models"
+    models.mkdir()
+    (models / "model.json").write_text("{}")
+    ours, theirs = tmp_path / "ours", tmp_path / "theirs"
+    ours.mkdir()
+    flavor.save_model(str(ours), Model(), models)
+    mlflow.pyfunc.save_model(
+        theirs, loader_module="pipeline.predict", data_path=str(models),
+        code_paths=pipeline.__path__, signature=flavor.SIGNATURE,
+        pip_requirements=[f"{name}=={importlib.metadata.version(name)}" for name in flavor.SERVING],
+    )  # fmt: skip
+    assert files(ours) == files(theirs)
+
+    def read(name: str) -> tuple[Any, Any]:
+        yaml = YAML(typ="safe", pure=True)
+        return yaml.load(ours / name), yaml.load(theirs / name)
+
+    said, wanted = read("MLmodel")
+    assert said["flavors"] == wanted["flavors"]
+    assert said["signature"] == wanted["signature"]
+    assert said["model_size_bytes"] > 0
+    said, wanted = read("conda.yaml")
+    assert said["dependencies"][0] == wanted["dependencies"][0]
+    assert said["dependencies"][-1] == wanted["dependencies"][-1]
+    said, wanted = read("python_env.yaml")
+    assert said["python"] == wanted["python"]
+    assert said["dependencies"] == wanted["dependencies"]
+    wanted = (theirs / "requirements.txt").read_text()
+    assert (ours / "requirements.txt").read_text() == wanted
