@@ -6,6 +6,7 @@ Each loop works in the working directory, as stages do, and returns figures. Sec
 Python's start and imports come before.
 """
 
+import gc
 import json
 import os
 import shutil
@@ -204,4 +205,5 @@ LOOPS = {each.__name__: each for each in (data, work, stage, stored, floor, trai
 
 
 if __name__ == "__main__":
+    gc.freeze()  # as a stage does when it starts
     print(json.dumps(LOOPS[sys.argv[1]]()))

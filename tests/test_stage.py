@@ -105,3 +105,23 @@ def test_any_other_error_escapes(error: Exception) -> None:
     with pytest.raises(type(error)) as caught:
         stage.exit_on_failure(command)
     assert caught.value is error
+
+
+STARTED = """
+import gc, sys
+kept, sys.argv = sys.argv, {given}  # as Python has it while it imports the package of a `-m`
+import pipeline
+sys.argv = kept
+print(gc.isenabled())
+from pipeline import stage
+stage.run(lambda: print(gc.isenabled(), gc.get_freeze_count() > 0))
+"""
+
+
+@pytest.mark.parametrize(("given", "while_importing"), [(["-m"], False), (["notebook"], True)])
+def test_garbage_is_not_looked_for_while_a_stage_is_imported(
+    given: list[str], while_importing: bool
+) -> None:
+    command = [sys.executable, "-c", STARTED.format(given=given)]
+    said = subprocess.run(command, capture_output=True, text=True).stdout.splitlines()
+    assert said == [str(while_importing), "True True"]
