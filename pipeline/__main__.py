@@ -185,6 +185,7 @@ def layers(
         pipeline layers timm/convnext_tiny --depth 3
     """
     from pipeline import params
+    from pipeline.network.assembly import trainable
     from pipeline.network.backbone import build
     from pipeline.network.layers import layers as cuts
     from pipeline.printable import show
@@ -194,7 +195,8 @@ def layers(
     chosen = {"weights": "none"} | ({"backbone": backbone} if backbone else {})
     network = build(settings.model.model_copy(update=chosen), side, seed=0).network
     rows = [
-        [one.name, one.kind, " + ".join(" x ".join(map(str, shape)) for shape in one.shapes),
+        [trainable(one.name), one.kind,
+         " + ".join(" x ".join(map(str, shape)) for shape in one.shapes),
          f"{one.values * 4 / 1e3:,.1f}", f"{one.trainable / 1e6:,.2f}"]
         for one in cuts(network, side, depth)
     ]  # fmt: skip

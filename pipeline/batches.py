@@ -155,17 +155,17 @@ def open_source(
         chosen: How views are augmented, or None where the evaluation view is all that is wanted.
 
     Raises:
-        PipelineError: the cache was computed by another frozen part.
+        PipelineError: `features` was made with another frozen part.
     """
     index = read_index(features)
     check_images(features, index, examples)
-    if not index.stored:
-        return Streamed(clean, chosen, index, examples, frozen)
     if index.prefix != frozen.digest():
         raise PipelineError(
-            f"{features} was computed with other weights than the model now has: the file behind "
+            f"{features} was made with other weights than the model now has: the file behind "
             "model.weights has changed, so run `dvc repro --force features`, then `dvc repro`"
         )
+    if not index.stored:
+        return Streamed(clean, chosen, index, examples, frozen)
     return Cached(features, index, examples, frozen)
 
 

@@ -15,7 +15,11 @@ from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pipeline.errors import PipelineError
 from pipeline.params import Device
 
-SHORT = ("can't allocate memory", "not enough memory")  # what torch says of it on a CPU
+# What torch says of it where it has no error of its own: on a CPU, in cuBLAS, on a Mac.
+SHORT = (
+    "can't allocate memory", "not enough memory", "CUBLAS_STATUS_ALLOC_FAILED",
+    "MPS backend out of memory",
+)  # fmt: skip
 
 
 def start(device: Device, alone: bool = False) -> Fabric:
@@ -62,7 +66,9 @@ def fastest(precision: str, device: torch.device) -> str:
     if device.type == "cpu":
         return "bf16-mixed" if torch.cpu._is_avx512_bf16_supported() else "32-true"
     if device.type == "cuda":
-        return "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"
+        return (
+            "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "16-mixed"
+        )
     return "32-true"
 
 

@@ -25,6 +25,7 @@ from pipeline.feed import PART
 from pipeline.frozen import Frozen
 from pipeline.metrics import Probabilities
 from pipeline.network.cut import cut
+from pipeline.network.layout import channels_last
 from pipeline.params import Params
 from pipeline.report import Sample
 
@@ -42,8 +43,7 @@ def open_model(
         settings.device.compile,
     )  # fmt: skip
     source = batches.open_source(features, clean, None, examples, part)
-    suffix: nn.Module = parts.suffix.to(memory_format=torch.channels_last)
-    return fabric.setup_module(suffix), source
+    return fabric.setup_module(channels_last(parts.suffix)), source
 
 
 def score(suffix: nn.Module, source: Source, examples: Examples) -> Probabilities:

@@ -27,6 +27,8 @@ from pipeline import (
     views,
 )  # fmt: skip
 from pipeline.batches import Examples, Index
+from pipeline.errors import PipelineError
+from pipeline.feed import PART
 from pipeline.frozen import Frozen
 from pipeline.memo import Memo
 from pipeline.network import assembly, cut
@@ -91,6 +93,11 @@ def compute(batch: pa.RecordBatch, maker: Maker, numbers: Sequence[int]) -> pa.R
     for place, number in enumerate(numbers):
         for name, values in zip(_columns(maker.index, number), tensors, strict=True):
             flat = values[place :: len(numbers)].to(part.dtype).flatten(1).cpu().numpy()
+            if part.dtype == torch.float16 and np.isinf(flat).any():
+                raise PipelineError(
+                    "features.dtype=float16 cannot hold what the frozen part computes (65,504 at "
+                    "most): use features.dtype=float32"
+                )
             arrays[name] = pa.FixedSizeListArray.from_arrays(
                 shards.array(flat.ravel()), flat.shape[1]
             )
@@ -139,9 +146,9 @@ def fill(maker: Maker, clean: Path, memos: Mapping[int, Memo], ids: Container[st
 
 
 def _rows(index: Index, views: int) -> int:
-    """Images that are held at a time."""
+    """Images that are held at a time; so many, if need be, that their views fill a batch."""
     image = views * sum(map(prod, index.shapes)) * np.dtype(np.float32).itemsize
-    return max(1, min(mapping.CHUNK, CHUNK_BYTES // image))
+    return max(-(-PART // views), min(mapping.CHUNK, CHUNK_BYTES // image))
 
 
 def write(directory: Path, index: Index, remembered: Memo, ids: Sequence[str], number: int) -> None:

@@ -16,6 +16,7 @@ from pipeline import device, feed
 from pipeline.feed import PART, Tensors
 from pipeline.network import weights
 from pipeline.network.cut import Cut
+from pipeline.network.layout import channels_last
 from pipeline.views import Preprocess, Views
 
 WINDOW_BYTES = 2**28  # of activations that are computed before they are used
@@ -78,7 +79,7 @@ class Frozen:
         if isinstance(prefix, fx.GraphModule):
             # Norms that follow a convolution become part of it: the same function, fewer passes.
             prefix = fuse(prefix, no_trace=True)
-        prefix = prefix.to(self.device).to(memory_format=torch.channels_last)
+        prefix = channels_last(prefix.to(self.device))
         if self.precision in AUTOCAST and prefix is not self.cut.prefix:
             for layer in prefix.modules():  # once, as autocast would in every pass
                 if isinstance(layer, nn.Conv2d | nn.Linear):

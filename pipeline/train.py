@@ -9,7 +9,6 @@ from pathlib import Path
 
 import torch
 from lightning_fabric import Fabric
-from torch import nn
 
 from pipeline import (
     batches,
@@ -25,10 +24,11 @@ from pipeline import (
     tracking,
     views,
 )  # fmt: skip
-from pipeline.batches import Examples, Index
+from pipeline.batches import Examples
 from pipeline.frozen import Frozen
-from pipeline.network import assembly, backbone, crossing, cut, head, small
+from pipeline.network import assembly, backbone, crossing, cut, head, layout, small, weights
 from pipeline.network.assembly import Assembly, NewHead
+from pipeline.network.layout import channels_last
 from pipeline.params import Params
 from pipeline.progress import bar
 from pipeline.training import loop, optimizer, picture, records, resume, state
@@ -62,7 +62,7 @@ def prepare(
     source = batches.open_source(features, clean, settings.images, examples, part)
     fresh = set(made.network.get_submodule(made.replaced).parameters())
     pretrained = set(made.network.parameters()) - fresh if made.backbone.pretrained else set()
-    suffix: nn.Module = made.parts.suffix.to(memory_format=torch.channels_last)  # as images are
+    suffix = channels_last(made.parts.suffix)  # as images are
     return Job(
         made.network, suffix, frozenset(pretrained), source, index, fabric,
         settings.device.compile,
@@ -79,19 +79,22 @@ def card(settings: Params, made: Assembly, examples: Examples, fingerprint: str)
     )  # fmt: skip
 
 
-def fingerprint(settings: Params, examples: Examples, index: Index, clean: Path, kind: str) -> str:
-    """Digest of everything that decides the bytes of the model; `kind` is of the device."""
+def fingerprint(
+    settings: Params, examples: Examples, clean: Path, job: Job
+) -> str:  # fmt: skip
+    """Digest of everything that decides the bytes of the model; `job` has not begun yet."""
     names = ("filter", "images", "model", "head", "train", "device")
     split = "\n".join(map(str, zip(examples.ids, examples.labels, examples.splits, strict=True)))
     # With its perceptual hash and size an image is known again, and its bytes need not be read.
     seen = shards.columns(clean, ["id", "width", "height", "phash"]).to_pydict()
     values = {name: getattr(settings, name).model_dump() for name in names} | {
-        "split": _sha256(split), "seen": _sha256(str(seen)), "features": index.model_dump(),
-        "threads": torch.get_num_threads(), "kind": kind,
+        "split": _sha256(split), "seen": _sha256(str(seen)), "features": job.index.model_dump(),
+        "threads": torch.get_num_threads(), "kind": job.fabric.device.type,
+        "weights": weights.digest(job.network.state_dict()),  # a path says nothing of them
     }  # fmt: skip
     modules = [
-        assembly, backbone, batches, crossing, cut, feed, frozen, head, images, loop, optimizer,
-        resume, small, state, views, sys.modules[__name__],
+        assembly, backbone, batches, crossing, cut, feed, frozen, head, images, layout, loop,
+        optimizer, resume, small, state, views, sys.modules[__name__],
     ]  # fmt: skip
     return memo.fingerprint(values, modules, LIBRARIES)
 
@@ -161,7 +164,7 @@ def main(
     examples = batches.read_examples(split_csv)
     made = assemble(settings, len(examples.classes))
     job = prepare(settings, made, examples, features, clean, fabric)
-    digest = fingerprint(settings, examples, job.index, clean, fabric.device.type)
+    digest = fingerprint(settings, examples, clean, job)
     saved = Checkpoint(digest)
     with recorded(settings, fabric) as run:
         history = train(settings, job, examples, saved, run)

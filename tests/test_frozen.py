@@ -123,3 +123,13 @@ def test_the_network_itself_stays_as_it_is(settings: Params) -> None:
     part(pictures())
     after = part.cut.prefix.state_dict()
     assert all(torch.equal(after[name], value) for name, value in before.items())
+
+
+def test_masks_of_five_dimensions_stay_as_they_are(settings: Params) -> None:
+    """Swin v2's, which torch.fx makes constants of the prefix."""
+    sized = params.with_overrides(settings, {"images.size": 256})
+    part = frozen(sized, backbone="timm/swinv2_tiny_window8_256")
+    seen = torch.zeros(2, 3, 256, 256, dtype=torch.uint8)
+    (values,) = part(seen)
+    (expected,) = part.cut.prefix(part.preprocess.normalise(seen))  # type: ignore[misc]
+    assert torch.allclose(values, expected, atol=1e-4)

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import astuple
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,7 @@ def prepared(dataset: Path, settings: Params) -> tuple[Job, model.Card, batches.
     made = train.assemble(settings, len(examples.classes))
     fabric = device.start(settings.device)
     job = train.prepare(settings, made, examples, folder, dataset / "clean", fabric)
-    digest = train.fingerprint(settings, examples, job.index, dataset / "clean", "cpu")
+    digest = train.fingerprint(settings, examples, dataset / "clean", job)
     return job, train.card(settings, made, examples, digest), examples
 
 
@@ -243,6 +244,21 @@ def test_killed_at_any_moment_it_goes_on_and_ends_with_the_same_bytes(
     outcome(started(chosen, **NOWHERE))
     assert written() == expected
     assert not place.exists()
+
+
+def test_torch_compile_changes_no_figure(
+    dataset: Path, settings: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With torch's backend that compiles nothing, but wraps all the same: another takes minutes."""
+    translate = partial(torch.compile, backend="eager")
+    monkeypatch.setattr(torch, "compile", translate)
+    chosen = with_(settings, **CHEAP, model__trainable="layer3")
+    job, _, history = fitted(dataset, chosen)
+    again, _, repeated = fitted(dataset, with_(chosen, device__compile=True))
+    for one, other in zip(history, repeated, strict=True):
+        assert astuple(other) == pytest.approx(astuple(one), abs=1e-5)
+    assert job.network.state_dict().keys() == again.network.state_dict().keys()
+    torch._dynamo.reset()
 
 
 @pytest.mark.parametrize("trainable", ["head", "all"])

@@ -12,6 +12,9 @@ from pipeline.network.cut import Cut, check_size, cut
 from pipeline.params import Head, Images, Model
 from pipeline.views import Preprocess
 
+MODULE = "module:"  # before a module's name that has another meaning
+WORDS = ("head", "all")
+
 
 @dataclass(frozen=True)
 class Assembly:
@@ -50,7 +53,8 @@ def assemble(model: Model, images: Images, seed: int, end: NewHead | None = None
     """
     found = backbones.build(model, images.size, seed)
     replaced = heads.module_replaced(found.network, model.replace, found.last)
-    first = {"head": replaced, "all": ""}.get(model.trainable, model.trainable)
+    named = model.trainable.removeprefix(MODULE)
+    first = {"head": replaced, "all": ""}.get(model.trainable, named)
     if first.startswith(f"{replaced}."):
         raise PipelineError(
             f"model.trainable={first} is inside of what the head takes the place of "
@@ -68,6 +72,11 @@ def assemble(model: Model, images: Images, seed: int, end: NewHead | None = None
             "would not train: use model.trainable=head, or a module before it"
         )
     return Assembly(found, parts, replaced, first, preprocess)
+
+
+def trainable(module: str) -> str:
+    """How `model.trainable` names a module."""
+    return MODULE + module if module in WORDS else module
 
 
 def prepared(images: Images, usual: Preprocess) -> Preprocess:

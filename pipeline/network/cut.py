@@ -52,6 +52,10 @@ class _Tracer(fx.Tracer):
         self._first = first
         super().__init__(autowrap_functions=tuple(timm.get_notrace_functions()) if timm else ())
 
+    def create_args_for_root(self, root_fn: Any, *_: object) -> tuple[Any, list[Any]]:
+        """Images alone: whatever else a network could be called with keeps its default."""
+        return root_fn, [self.root, self.create_proxy("placeholder", "images", (), {})]
+
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         if isinstance(m, self._untraceable) or super().is_leaf_module(m, module_qualified_name):
             return True
@@ -99,12 +103,29 @@ def cut(network: nn.Module, first: str, size: int) -> Cut:
         return Cut(None, network)  # `first` is the first thing that runs
     after = [node for node in nodes[at:] if node.op not in {"get_attr", "output"}]
     crossing = crossing_values(before, after)
-    known = unchanging(_prefix(network, before, crossing), crossing, size, first)
-    carried = [node for node in crossing if node not in known]
-    prefix = _prefix(network, before, carried)
-    suffix = _suffix(network, after, carried, known, nodes[-1])
-    _part(prefix, suffix)
+    try:
+        known = unchanging(_prefix(network, before, crossing), crossing, size, first)
+        carried = [node for node in crossing if node not in known]
+        prefix = _prefix(network, before, carried)
+        suffix = _suffix(network, after, carried, known, nodes[-1])
+        _check_halves(network, prefix, suffix, size)
+    except REFUSALS as error:  # torch.fx followed another branch than images do
+        return _cut_before_the_end(network, first, size, error)
+    _part(prefix, suffix, first)
     return _frozen(prefix, suffix)
+
+
+def _check_halves(network: nn.Module, prefix: nn.Module, suffix: nn.Module, size: int) -> None:
+    """Raise ValueError where the halves give other scores than the whole.
+
+    Of torchvision's networks and ours that is tested; timm has too many.
+    """
+    if not type(network).__module__.startswith("timm."):
+        return
+    images = torch.rand(2, 3, size, size, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        if not torch.equal(suffix.eval()(*prefix(images)), network(images)):
+            raise ValueError("its halves give other scores than the whole")
 
 
 def trace(network: nn.Module, first: str = "") -> fx.Graph:
@@ -238,10 +259,13 @@ def _suffix(
     return suffix
 
 
-def _part(prefix: fx.GraphModule, suffix: nn.Module) -> None:
+def _part(prefix: fx.GraphModule, suffix: nn.Module, first: str) -> None:
     """Give the prefix copies of what it shares with the suffix, such as a dropout that runs twice.
 
-    Otherwise training would change what is frozen.
+    Otherwise what training does to it would change what is frozen.
+
+    Raises:
+        PipelineError: they share weights, of which a model has but one copy.
     """
     trained = {id(part) for part in _parts(suffix)}
     for node in prefix.graph.nodes:
@@ -249,9 +273,20 @@ def _part(prefix: fx.GraphModule, suffix: nn.Module) -> None:
             parent, _, name = str(node.target).rpartition(".")
             holder = prefix.get_submodule(parent)
             value = getattr(holder, name)
-            if any(id(part) in trained for part in _parts(value)):
+            shared = [part for part in _parts(value) if id(part) in trained]
+            if any(isinstance(part, nn.Parameter) or _moves(part) for part in shared):
+                raise PipelineError(
+                    f"{node.target} runs both before model.trainable={first} and after it: "
+                    "choose a module from which on all that runs trains, or head"
+                )
+            if shared:
                 own = copy.deepcopy(value)
                 setattr(holder, name, own.eval() if isinstance(own, nn.Module) else own)
+
+
+def _moves(part: object) -> bool:
+    """Whether it keeps statistics of what it saw in training."""
+    return getattr(part, "track_running_stats", False) is True
 
 
 def _parts(value: Any) -> list[object]:

@@ -93,7 +93,8 @@ class Model(Section):
     """What the head takes the place of: `last` (layer), or the name of a module that ends the
     network, such as `classifier`."""
     trainable: Annotated[str, Field(min_length=1)]
-    """`head`, `all`, or a module's name: it and everything that runs after it is trained."""
+    """`head`, `all`, or a module's name: it and everything that runs after it is trained. One that
+    is itself called head is `module:head`."""
 
 
 class Features(Section):

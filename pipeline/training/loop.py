@@ -8,6 +8,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 from torch.nn import functional
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from pipeline import batches
 from pipeline.batches import Examples
@@ -58,6 +59,7 @@ def fit(
         PipelineError: the loss stopped being a number, or train has a single class.
     """
     _check_images(job, examples)
+    _check_batches(job, chosen)
     steps = _steps(job, examples, chosen, torch.Generator())
     run = start(job, chosen, len(steps))
     if saved is not None:
@@ -88,14 +90,25 @@ def _check_images(job: Job, examples: Examples) -> None:
         )
 
 
+def _check_batches(job: Job, chosen: Train) -> None:
+    norms = any(isinstance(layer, _BatchNorm) for layer in job.suffix.modules())
+    each, devices = 2 if norms else 1, job.fabric.world_size
+    if chosen.batch_size < each * devices:
+        why = ", for the BatchNorms that train need two images each" if norms else ""
+        raise PipelineError(
+            f"train.batch_size={chosen.batch_size} is too small{why} (device.devices={devices}): "
+            f"use {each * devices} or more"
+        )
+
+
 def _steps(
     job: Job, examples: Examples, chosen: Train, order: torch.Generator
 ) -> list[list[list[int]]]:
     """An epoch's steps, each of one or more batches of rows, in an order drawn anew."""
     train = examples.rows("train")
     shuffled = torch.tensor(train)[torch.randperm(len(train), generator=order)].tolist()
-    least = 2 * job.fabric.world_size  # BatchNorm needs two on each device
-    cut = batches.chunks(shuffled, max(chosen.batch_size, least), least)
+    least = 2 * job.fabric.world_size  # BatchNorm needs two on each device, in the last batch too
+    cut = batches.chunks(shuffled, chosen.batch_size, least)
     size = chosen.accumulate
     return [cut[start : start + size] for start in range(0, len(cut), size)]
 

@@ -9,8 +9,6 @@ from torch.optim import lr_scheduler
 
 from pipeline.params import Train
 
-DECAYED = 2  # dimensions, from which on a parameter is a weight and no norm's or bias
-
 
 def make_optimizer(
     suffix: nn.Module, chosen: Train, pretrained: frozenset[nn.Parameter]
@@ -21,9 +19,9 @@ def make_optimizer(
         pretrained: What came with weights, and learns `train.pretrained_lr` times as fast.
     """
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
-    for parameter in suffix.parameters():
+    for name, parameter in suffix.named_parameters():
         lr = chosen.lr * (chosen.pretrained_lr if parameter in pretrained else 1)
-        decay = chosen.weight_decay if parameter.ndim >= DECAYED else 0.0
+        decay = chosen.weight_decay if _decays(name, parameter) else 0.0
         groups.setdefault((lr, decay), []).append(parameter)
     listed = [
         {"params": each, "lr": lr, "weight_decay": decay} for (lr, decay), each in groups.items()
@@ -35,6 +33,11 @@ def make_optimizer(
     }  # fmt: skip
     options: dict[str, Any] = {"momentum": chosen.momentum} if chosen.optimizer == "sgd" else {}
     return kinds[chosen.optimizer](listed, lr=chosen.lr, **options)
+
+
+def _decays(name: str, parameter: nn.Parameter) -> bool:
+    """Whether it is a layer's weight: no norm's, no bias or table of them, scale, or position."""
+    return parameter.ndim > 1 and name.endswith("weight")
 
 
 class Schedule:

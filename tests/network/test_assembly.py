@@ -45,6 +45,15 @@ def test_a_size_that_the_network_does_not_take_is_one_sentence(settings: Params)
     assert "\n" not in str(error.value)
 
 
+def test_a_module_that_is_called_head_can_be_named_too(settings: Params) -> None:
+    name = "timm/convnext_atto"
+    last = assembled(settings, backbone=name, trainable="head")
+    whole = assembled(settings, backbone=name, trainable="module:head")
+    assert (last.first, whole.first) == ("head.fc", "head")
+    assert assembly.trainable("head") == "module:head"
+    assert assembly.trainable("stages.2") == "stages.2"
+
+
 def test_preparation_scales_with_the_size(settings: Params) -> None:
     half = settings.images.model_copy(update={"size": 112})
     assert assembly.prepared(half, USUAL).resize == 128

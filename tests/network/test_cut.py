@@ -3,13 +3,14 @@ from collections.abc import Callable, Iterator
 import pytest
 import timm
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torchvision import models
 from torchvision.models.maxvit import MaxVit
 from torchvision.models.vision_transformer import VisionTransformer
 
 from pipeline.errors import PipelineError
 from pipeline.network import backbone
+from pipeline.network import cut as cutting
 from pipeline.network.cut import check_size, cut
 
 # One of each family that is built differently; its side in pixels, and a module well before the
@@ -219,14 +220,56 @@ class _Twice(nn.Module):
         return scores
 
 
-def test_training_does_not_change_a_frozen_layer_that_runs_again_later() -> None:
-    built = _Twice()
-    prefix, suffix = halves(built, "middle", 16)
-    (before,) = prefix(pictures(16))
-    with torch.no_grad():
-        suffix.get_parameter("shared.weight").zero_()
-    assert built.shared.weight.sum() == 0
-    assert torch.equal(prefix(pictures(16))[0], before)
+def test_weights_that_run_on_both_sides_cannot_be_half_frozen() -> None:
+    """A model has one copy of them: saved, the frozen half would not be the one that was trained
+    on."""
+    with pytest.raises(PipelineError, match=r"shared runs both before model.trainable=middle and"):
+        cut(_Twice(), "middle", 16)
+
+
+class _Optional(nn.Module):
+    """As some of timm's: what torch.fx takes for given is never given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.last = nn.Conv2d(3, 3, 1), nn.Linear(3, 2)
+
+    def forward(self, images: Tensor, mask: Tensor | None = None) -> Tensor:
+        values = self.conv(images).mean((2, 3))
+        if mask is not None:
+            values = values * mask
+        scores: Tensor = self.last(values)
+        return scores
+
+
+def test_what_else_a_network_could_be_called_with_keeps_its_default() -> None:
+    built = _Optional()
+    prefix, suffix = halves(built, "last", 16)
+    images = pictures(16)
+    assert torch.equal(suffix(*prefix(images)), built(images))
+
+
+def test_a_network_that_was_followed_wrongly_is_cut_before_its_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    built = timm.create_model("test_resnet", num_classes=2).eval()
+    images = pictures(96)
+    expected = built(images)
+    follow = cutting.trace
+
+    def astray(network: nn.Module, first: str = "") -> fx.Graph:
+        graph = follow(network, first)
+        for node in graph.nodes:
+            if node.op == "call_module" and node.target == "conv1.3":
+                node.target = "another"
+        return graph
+
+    built.add_module("another", nn.Conv2d(16, 16, 3, padding=1))
+    monkeypatch.setattr(cutting, "trace", astray)
+    prefix, suffix = halves(built, "fc", 96)
+    assert torch.equal(suffix(*prefix(images)), expected)
+    with pytest.raises(PipelineError, match=r"cut at model.trainable=layer4 .* other scores"):
+        cut(built, "layer4", 96)  # which ends nothing
 
 
 RANDOM = [

@@ -277,6 +277,15 @@ def linear_copy(suffix: nn.Module) -> nn.Module:
     return copied
 
 
+def test_a_batch_size_is_taken_as_it_is_or_refused(settings: Params) -> None:
+    examples = made_examples(train=6)
+    alone = with_(settings, batch_size=1, epochs=1)
+    (record,) = loop.fit(job_of(examples), examples, alone)
+    assert record.step == 5  # the last image joins the one before it
+    with pytest.raises(PipelineError, match=r"train.batch_size=1 is too small, .* use 2 or more"):
+        list(loop.fit(job_of(examples, normed), examples, alone))
+
+
 # ---- validations, and the end ----
 
 

@@ -3,6 +3,9 @@ from typing import Any
 import pytest
 import torch
 from torch import nn, optim
+from torchvision import models
+from torchvision.models.convnext import CNBlockConfig
+from torchvision.models.vision_transformer import VisionTransformer
 
 from pipeline import params
 from pipeline.params import Params, Train
@@ -141,3 +144,19 @@ def test_the_shortest_training_there_is(settings: Params, schedule: str) -> None
     made.after_step()
     made.after_validation(1.0)
     assert torch.isfinite(torch.tensor(optimizer.param_groups[0]["lr"]))
+
+
+def test_tables_of_biases_scales_and_positions_do_not_decay(settings: Params) -> None:
+    swin = models.SwinTransformer([4, 4], 16, [1, 1], [2, 2], [4, 4])
+    vit = VisionTransformer(32, 16, 2, 2, 32, 64)
+    convnext = models.ConvNeXt([CNBlockConfig(8, 16, 1), CNBlockConfig(16, None, 1)])
+    for network in (swin, vit, convnext):
+        made = make_optimizer(network, with_(settings, weight_decay=0.5), frozenset())
+        decayed = {id(one) for each in made.param_groups if each["weight_decay"]
+                   for one in each["params"]}  # fmt: skip
+        weights = {
+            id(value) for layer in network.modules()
+            if isinstance(layer, nn.Linear | nn.Conv2d | nn.MultiheadAttention)
+            for name, value in layer.named_parameters() if "weight" in name
+        }  # fmt: skip
+        assert decayed == weights
