@@ -121,9 +121,9 @@ def work() -> Figures:
 
 def _accuracy() -> float:
     settings, examples = params.load(), batches.read_examples(SPLIT)
-    suffix, source = evaluate.open_model(MODELS, FEATURES, CLEAN, examples, settings)
-    said = torch.from_numpy(evaluate.score(suffix, source, examples)).argmax(dim=1)
-    return float((said == examples.labels[examples.rows("test")]).double().mean())
+    opened = evaluate.open_model(MODELS, FEATURES, CLEAN, examples, settings)
+    judged = evaluate.judge(*opened, examples)
+    return float((judged.answers == judged.labels).mean())
 
 
 def stage() -> Figures:

@@ -39,6 +39,8 @@ class Card(BaseModel):
     store_side: int
     """Shorter side, in pixels, that images are scaled down to first, as the filter does."""
     preprocess: Preprocess
+    temperature: float = 1.0
+    """What the scores are divided by before their softmax, so that probabilities mean it."""
     fingerprint: str
     """Digest of everything that the training run depended on."""
 

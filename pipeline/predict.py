@@ -61,7 +61,7 @@ class Classifier:
         if not views:
             return iter(())
         inputs = self.card.preprocess.normalise(torch.stack(views))
-        best = self.network(inputs).softmax(dim=1).max(dim=1)
+        best = (self.network(inputs) / self.card.temperature).softmax(dim=1).max(dim=1)
         return iter(
             [
                 Prediction(self.card.classes[place], value)

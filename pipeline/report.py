@@ -1,82 +1,99 @@
-"""Pictures. Drawn without pyplot, so that nothing of them outlives the call."""
+"""The page that one sends to a colleague: what was trained on what, how good it is, where it fails.
 
-from collections.abc import Mapping, Sequence
+It is one file. The commit is told by the copy that MLflow keeps: one that DVC keeps has the same
+bytes whenever it is made.
+"""
+
+import base64
+import io
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-from matplotlib.figure import Figure
+from PIL import Image
 
-from pipeline.images import Pixels
+from pipeline import atomic, page, shards
+from pipeline.metrics import Figures
+from pipeline.model import Card
+from pipeline.shards import SPLITS
 
-RIGHT, WRONG = "#1a7f37", "#cf222e"
-COLUMNS = 5  # of the grid of samples
-DPI = 120
-LARGEST = 16.0  # inches, of the confusion matrix
-MOST_NAMES, MOST_COUNTS = 60, 25  # classes whose names, or counts, can still be read
+OF_CLASS = ("n", "correct", "precision", "recall", "f1", "roc_auc", "average_precision")
+PICTURES = ("curves", "confusion", "thresholds", "reliability", "samples", "mistakes")
+OF_PHOTOGRAPHS = ("samples", "mistakes")
+FEW = 30  # test images of a class, below which its figures say little
 
 
 @dataclass(frozen=True)
-class Sample:
-    """One test image with what was said of it."""
+class Page:
+    """What the page is made of."""
 
-    pixels: Pixels
-    predicted: str
-    true: str
-    probability: float
-    """Of the predicted class."""
+    name: str
+    """Of the data set."""
+    sections: Mapping[str, Mapping[str, object]]
+    """Of the params, told in full."""
+    card: Card
+    figures: Figures
+    test: Path
+    """The folder with the pictures."""
+    clean: Path
+    split_csv: Path
+    grouped: bool
+    """Whether some test images belong together."""
+
+    def html(self, provenance: Mapping[str, str]) -> str:
+        """The page; `provenance` names digests and, where it is known, the commit."""
+        figures, classes = self.figures, self.card.classes
+        return page.render("report.html", {
+            "name": self.name, "card": self.card, "figures": figures,
+            "by_class": [
+                {"name": name} | {what: figures[f"{what}.{name}"] for what in OF_CLASS}
+                for name in classes
+            ],
+            "columns": OF_CLASS, "slices": self._slices(), "grouped": self.grouped,
+            "splits": SPLITS, "counts": self._counts(), "licences": self._licences(),
+            "params": self.sections,
+            "pictures": {name: _embedded(self.test / f"{name}.png") for name in PICTURES},
+            "provenance": provenance, "few": [
+                name for name in classes if figures[f"n.{name}"] < FEW
+            ], "few_are": FEW, "confusions": self._confusions(),
+        })  # fmt: skip
+
+    def _slices(self) -> list[dict[str, Any]]:
+        start = "accuracy.slice."
+        names = [key.removeprefix(start) for key in self.figures if key.startswith(start)]
+        return [
+            {"name": name.replace("_", " "), "accuracy": self.figures[start + name],
+             "n": self.figures[f"n.slice.{name}"]}
+            for name in names
+        ]  # fmt: skip
+
+    def _counts(self) -> dict[str, Counter[str]]:
+        """Images by split, of each class."""
+        counts = {name: Counter[str]() for name in self.card.classes}
+        for row in atomic.read_csv(self.split_csv):
+            counts[row["label"]][row["split"]] += 1
+        return counts
+
+    def _licences(self) -> dict[str, int]:
+        found = shards.columns(self.clean, ["licence"]).column("licence").to_pylist()
+        return dict(Counter(name or "none stated" for name in found).most_common())
+
+    def _confusions(self) -> list[tuple[str, str, int]]:
+        """True class, answer, and how often: the commonest mistakes."""
+        rows = atomic.read_csv(self.test / "predictions.csv")
+        found = Counter(
+            (row["label"], row["predicted"]) for row in rows if row["label"] != row["predicted"]
+        )
+        return [(true, said, count) for (true, said), count in found.most_common(5)]
 
 
-def save(figure: Figure, path: Path) -> None:
-    """Write a PNG whose bytes depend on the picture alone."""
-    figure.savefig(path, dpi=DPI, metadata={"Software": None})
-
-
-def curves(history: Sequence[Mapping[str, float]]) -> Figure:
-    """Loss and accuracy by epoch, training and validation."""
-    figure = Figure(figsize=(10, 4), layout="constrained")
-    epochs = [row["epoch"] for row in history]
-    best = min(history, key=lambda row: row["val_loss"])["epoch"]
-    for axes, name in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
-        axes.plot(epochs, [row[f"train_{name}"] for row in history], label="train")
-        axes.plot(epochs, [row[f"val_{name}"] for row in history], label="validation")
-        axes.axvline(best, color="grey", linestyle=":", label=f"kept: epoch {best:g}")
-        axes.set(xlabel="epoch", ylabel=name)
-        axes.xaxis.get_major_locator().set_params(integer=True)
-        axes.grid(alpha=0.3)
-        axes.legend()
-    return figure
-
-
-def confusion(matrix: npt.NDArray[np.int64], classes: Sequence[str]) -> Figure:
-    """Counts, shaded by share of the true class; numbers only where there is room for them."""
-    side = min(2.5 + 0.6 * len(classes), LARGEST)
-    figure = Figure(figsize=(side + 1, side), layout="constrained")
-    axes = figure.subplots()
-    share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
-    axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
-    step = -(-len(classes) // MOST_NAMES)
-    ticks, names = range(0, len(classes), step), classes[::step]
-    axes.set_xticks(ticks, names, rotation=45, ha="right", rotation_mode="anchor", parse_math=False)
-    axes.set_yticks(ticks, names, parse_math=False)
-    axes.set(xlabel="predicted", ylabel="true")
-    for row, column in np.ndindex(*matrix.shape) if len(classes) <= MOST_COUNTS else ():
-        colour = "white" if share[row, column] > 0.5 else "black"
-        axes.text(column, row, str(matrix[row, column]), ha="center", va="center", color=colour)
-    return figure
-
-
-def samples(chosen: Sequence[Sample]) -> Figure:
-    """A grid of images titled "predicted (true)": green when right, red when wrong."""
-    rows = -(-len(chosen) // COLUMNS)
-    figure = Figure(figsize=(2.2 * COLUMNS, 2.5 * rows), layout="constrained")
-    grid = figure.subplots(rows, COLUMNS, squeeze=False).ravel()
-    for axes in grid:
-        axes.axis("off")
-    for axes, sample in zip(grid, chosen, strict=False):
-        colour = RIGHT if sample.predicted == sample.true else WRONG
-        title = f"{sample.predicted} ({sample.true})\n{sample.probability:.0%}"
-        axes.imshow(sample.pixels)
-        axes.set_title(title, color=colour, fontsize=10, parse_math=False)
-    return figure
+def _embedded(picture: Path) -> str:
+    """A picture as what an <img> takes; those of photographs are a tenth as large as a JPEG."""
+    content, kind = picture.read_bytes(), "png"
+    if picture.stem in OF_PHOTOGRAPHS:
+        encoded = io.BytesIO()
+        Image.open(picture).convert("RGB").save(encoded, "JPEG", quality=85)
+        content, kind = encoded.getvalue(), "jpeg"
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"

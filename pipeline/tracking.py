@@ -113,6 +113,10 @@ class Run:
         """Log a file below `name`."""
         self._try(lambda: mlflow.log_artifact(str(path), name))
 
+    def text(self, content: str, name: str) -> None:
+        """Log a text as the file `name`."""
+        self._try(lambda: mlflow.log_text(content, name))
+
     def checkpoint(self, suffix: nn.Module, name: str) -> None:
         """Log the weights of what trains, below `checkpoint`."""
 
@@ -170,8 +174,13 @@ def training(settings: Params) -> Iterator[Run]:
 def evaluation(
     settings: Params, models: Path, suffix: nn.Module | None,
     history: Sequence[Mapping[str, float]], figures: Mapping[str, float | None], test: Path,
+    page: str,
 ) -> None:  # fmt: skip
-    """Add a test result to the run that trained the model; create that run where it is missing."""
+    """Add a test result to the run that trained the model; create that run where it is missing.
+
+    Args:
+        page: HTML of the report.
+    """
     run, tags = Run(), provenance()
     try:
         found = _find(settings, tags, digest(models))
@@ -187,6 +196,7 @@ def evaluation(
         run.model(models, suffix)
     run.metrics({f"test.{name}": value for name, value in figures.items()})
     run.artifacts(test, "test")
+    run.text(page, "report.html")
     run.end("FINISHED")
 
 

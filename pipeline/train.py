@@ -12,6 +12,7 @@ from lightning_fabric import Fabric
 
 from pipeline import (
     batches,
+    calibration,
     device,
     feed,
     frozen,
@@ -25,6 +26,7 @@ from pipeline import (
     views,
 )  # fmt: skip
 from pipeline.batches import Examples
+from pipeline.feed import PART
 from pipeline.frozen import Frozen
 from pipeline.network import assembly, backbone, crossing, cut, head, layout, small, weights
 from pipeline.network.assembly import Assembly, NewHead
@@ -69,6 +71,14 @@ def prepare(
     )  # fmt: skip
 
 
+def calibrate(job: Job, examples: Examples) -> float:
+    """The temperature at which the validation set's probabilities fit it best."""
+    rows = examples.rows("val")
+    with job.fabric.autocast():
+        scores = batches.logits(job.suffix, job.source, rows, PART)
+    return calibration.temperature(scores.double().numpy(), examples.labels[rows].numpy())
+
+
 def card(settings: Params, made: Assembly, examples: Examples, fingerprint: str) -> model.Card:
     """What predicting needs to know of the network, beside its weights."""
     return model.Card(
@@ -93,8 +103,8 @@ def fingerprint(
         "weights": weights.digest(job.network.state_dict()),  # a path says nothing of them
     }  # fmt: skip
     modules = [
-        assembly, backbone, batches, crossing, cut, feed, frozen, head, images, layout, loop,
-        optimizer, resume, small, state, views, sys.modules[__name__],
+        assembly, backbone, batches, calibration, crossing, cut, feed, frozen, head, images, layout,
+        loop, optimizer, resume, small, state, views, sys.modules[__name__],
     ]  # fmt: skip
     return memo.fingerprint(values, modules, LIBRARIES)
 
@@ -172,7 +182,8 @@ def main(
             shown = picture.augmented(clean, examples, made.preprocess, settings.images, job.index)
             picture.write(augmented, shown)
             records.write(history_csv, history)
-            described = card(settings, made, examples, digest)
+            fitting = {"temperature": calibrate(job, examples)}
+            described = card(settings, made, examples, digest).model_copy(update=fitting)
             finish(settings, run, history, job, described, models, augmented)
             saved.remove()
 

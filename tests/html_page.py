@@ -64,7 +64,8 @@ class Page(HTMLParser):
     def _check(self, tag: str, given: dict[str, str]) -> None:
         assert tag not in {"script", "link", "iframe", "object", "base", "form"}
         assert not [name for name in given if name.startswith("on")]
-        assert given.get("src", "data:image/jpeg;base64,").startswith("data:image/jpeg;base64,")
+        kinds = ("data:image/jpeg;base64,", "data:image/png;base64,")
+        assert given.get("src", kinds[0]).startswith(kinds)
         assert "url(" not in given.get("style", "")
         if "href" in given:
             assert given["href"].startswith("#")

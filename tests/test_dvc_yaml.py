@@ -33,8 +33,11 @@ def test_every_module_a_stage_imports_is_a_dep(stage: str) -> None:
 
 def test_a_stage_that_renders_pages_depends_on_their_templates() -> None:
     for stage in STAGES:
-        renders = "pipeline/page.py" in paths_of(stage, "deps")
-        assert ("pipeline/templates" in paths_of(stage, "deps")) == renders, stage
+        deps = paths_of(stage, "deps")
+        sources = [(ROOT / path).read_text() for path in deps if path.endswith(".py")]
+        rendered = {name for text in sources for name in re.findall(r'render\(\s*"([\w.]+)"', text)}
+        wanted = {f"pipeline/templates/{name}" for name in rendered | {"base.html"} if rendered}
+        assert {path for path in deps if path.endswith(".html")} == wanted, stage
 
 
 @pytest.mark.parametrize("stage", STAGES)

@@ -75,7 +75,7 @@ def test_a_better_recipe_beats_its_tutorial(
     )
     evaluate.main(
         Path("models"), Path("features"), clean, split_csv, Path("history.csv"),
-        Path("metrics.json"), Path("test"),
+        Path("metrics.json"), Path("test"), Path("report.html"),
     )  # fmt: skip
     assert json.loads(Path("metrics.json").read_text())["accuracy"] >= least
 

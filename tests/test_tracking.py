@@ -44,7 +44,9 @@ def evaluated(settings: Params, job: Job, history: list[dict[str, Any]]) -> None
     Path("test").mkdir(exist_ok=True)
     Path("test/samples.png").write_bytes(png(1))
     figures = {"accuracy": 0.9, "accuracy.a class: (odd)": None, "n": 3}
-    tracking.evaluation(settings, Path("models"), job.suffix, history, figures, Path("test"))
+    tracking.evaluation(
+        settings, Path("models"), job.suffix, history, figures, Path("test"), "<p>report</p>"
+    )
 
 
 def runs() -> list[Run]:
