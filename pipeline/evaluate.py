@@ -111,14 +111,14 @@ def figures_of(judged: Judged, groups: Sequence[str], parts: dict[str, Selected]
     return found
 
 
-def write_predictions(path: Path, judged: Judged) -> None:
-    """One row per test image: what it is, what was said, and each class's probability."""
+def write_predictions(path: Path, judged: Judged, groups: Sequence[str]) -> None:
+    """One row per test image: what it is, what was said, its group, each class's probability."""
     names = judged.classes
-    header = ["id", "label", "predicted", *(f"p.{name}" for name in names)]
+    header = ["id", "label", "predicted", "group", *(f"p.{name}" for name in names)]
     rows = [
-        (key, names[label], names[answer], *(repr(float(value)) for value in values))
-        for key, label, answer, values in zip(
-            judged.ids, judged.labels, judged.answers, judged.calibrated, strict=True
+        (key, names[label], names[answer], group, *(repr(float(value)) for value in values))
+        for key, label, answer, group, values in zip(
+            judged.ids, judged.labels, judged.answers, groups, judged.calibrated, strict=True
         )
     ]
     atomic.write_csv(path, header, rows)
@@ -193,7 +193,7 @@ def main(
     figures = figures_of(judged, groups, slices(facts, card)) | {"temperature": card.temperature}
     with atomic.replacing(test) as staged:
         staged.mkdir()
-        write_predictions(staged / "predictions.csv", judged)
+        write_predictions(staged / "predictions.csv", judged, groups)
         draw(staged, history, judged, clean, settings.evaluate.samples)
     atomic.write_text(metrics_json, json.dumps(figures, indent=2) + "\n")
     names = ("images", "model", "features", "head", "train")

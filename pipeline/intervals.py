@@ -11,7 +11,7 @@ CONFIDENCE = 0.95
 RESAMPLES = 10_000
 SEED = 0  # the same test set has the same interval
 Right = npt.NDArray[np.bool_]  # (N,) which images were classified rightly
-_Counts = npt.NDArray[np.float64]
+Values = npt.NDArray[np.float64]  # (N,) of each image
 
 
 @dataclass(frozen=True)
@@ -46,9 +46,9 @@ def bootstrap(right: Right, groups: Sequence[str]) -> Interval:
     return Interval(float(low), float(high))
 
 
-def difference(one: Right, other: Right, groups: Sequence[str]) -> Interval:
-    """Of `other`'s accuracy less `one`'s, on the same images: the paired bootstrap of groups."""
-    shares = _resampled(other.astype(float) - one.astype(float), groups)
+def difference(one: Values, other: Values, groups: Sequence[str]) -> Interval:
+    """Of `other`'s mean less `one`'s, on the same images: the paired bootstrap of groups."""
+    shares = _resampled(other - one, groups)
     low, high = np.quantile(shares, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     return Interval(float(low), float(high))
 
@@ -63,18 +63,18 @@ def mcnemar(one: Right, other: Right) -> float:
     return float(stats.binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0
 
 
-def _resampled(values: _Counts, groups: Sequence[str]) -> _Counts:
+def _resampled(values: Values, groups: Sequence[str]) -> Values:
     """(RESAMPLES,) Means of `values` over groups drawn with replacement."""
     sums, counts = _by_group(values, groups)
     random = np.random.default_rng(SEED)
     kinds, number = np.unique(np.stack([sums, counts]), axis=1, return_counts=True)
     # Groups alike in sum and size are one kind, and how often a kind is drawn is multinomial.
     drawn = random.multinomial(len(sums), number / len(sums), size=RESAMPLES)
-    found: _Counts = (drawn @ kinds[0]) / (drawn @ kinds[1])
+    found: Values = (drawn @ kinds[0]) / (drawn @ kinds[1])
     return found
 
 
-def _by_group(values: _Counts, groups: Sequence[str]) -> tuple[_Counts, _Counts]:
+def _by_group(values: Values, groups: Sequence[str]) -> tuple[Values, Values]:
     """(G,) sums and (G,) numbers of images; one without a group is a group of its own."""
     own = [group or f"\0{number}" for number, group in enumerate(groups)]
     _, place = np.unique(own, return_inverse=True)

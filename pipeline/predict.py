@@ -43,31 +43,43 @@ class Classifier:
         waiting = iter(encoded)
         while batch := list(islice(waiting, BATCH)):
             views = [self._decode(data) for data in batch]
-            found = self._run([view for view in views if isinstance(view, Tensor)])
+            found = iter(self._run([view for view in views if isinstance(view, Tensor)]))
             for view in views:
-                yield next(found) if isinstance(view, Tensor) else view
+                yield self._answer(next(found)) if isinstance(view, Tensor) else view
+
+    def scores(self, encoded: Iterable[bytes]) -> Iterator[Tensor]:
+        """The probabilities (C,) of each image, in order.
+
+        Raises:
+            Unreadable: one of them is not an image.
+        """
+        waiting = iter(encoded)
+        while batch := list(islice(waiting, BATCH)):
+            yield from self._run([self._view_of(data) for data in batch])
+
+    def _answer(self, chances: Tensor) -> Prediction:
+        best = int(chances.argmax())
+        return Prediction(self.card.classes[best], float(chances[best]))
 
     def _decode(self, data: bytes) -> Tensor | Prediction:
         """uint8 (3, size, size), or why there is none."""
         try:
-            _, pixels = images.load(data, self.card.max_megapixels, self.card.store_side)
+            return self._view_of(data)
         except Unreadable as error:
             return Prediction(None, None, error.reason.value)
+
+    def _view_of(self, data: bytes) -> Tensor:
+        _, pixels = images.load(data, self.card.max_megapixels, self.card.store_side)
         view: Tensor = self._view(torch.from_numpy(pixels).permute(2, 0, 1))
         return view
 
     @torch.inference_mode()
-    def _run(self, views: list[Tensor]) -> Iterator[Prediction]:
+    def _run(self, views: list[Tensor]) -> Sequence[Tensor]:
+        """The calibrated probabilities (C,) of uint8 views (3, size, size)."""
         if not views:
-            return iter(())
-        inputs = self.card.preprocess.normalise(torch.stack(views))
-        best = (self.network(inputs) / self.card.temperature).softmax(dim=1).max(dim=1)
-        return iter(
-            [
-                Prediction(self.card.classes[place], value)
-                for value, place in zip(best.values.tolist(), best.indices.tolist(), strict=True)
-            ]
-        )
+            return ()
+        scores: Tensor = self.network(self.card.preprocess.normalise(torch.stack(views)))
+        return (scores / self.card.temperature).softmax(dim=1).unbind()
 
 
 def predict_files(

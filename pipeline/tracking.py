@@ -32,6 +32,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from torch import nn
 
 from pipeline import atomic, flavor, project, tensors
+from pipeline.errors import PipelineError
 from pipeline.params import Params
 
 FLUSH = 1.0  # seconds that metrics wait for others to go with
@@ -198,6 +199,22 @@ def evaluation(
     run.artifacts(test, "test")
     run.text(page, "report.html")
     run.end("FINISHED")
+
+
+def fetch(run_id: str, path: str) -> str:
+    """The text of an artifact of a run.
+
+    Raises:
+        PipelineError: there is no such run, or it has none of that name.
+    """
+    _connect()
+    try:
+        return str(mlflow.artifacts.load_text(f"runs:/{run_id}/{path}"))
+    except UNREACHABLE as error:
+        why = " ".join(str(error).split())[:200]
+        raise PipelineError(
+            f"MLflow run {run_id} has no {path} ({why}): name a run that was evaluated"
+        ) from error
 
 
 def digest(models: Path) -> str:

@@ -65,6 +65,8 @@ def test_a_difference_is_of_the_same_images() -> None:
     random = np.random.default_rng(0)
     one = random.random(500) < 0.7
     better = one | (random.random(500) < 0.3)
-    found = intervals.difference(one, better, [""] * 500)
+    found = intervals.difference(one.astype(float), better.astype(float), [""] * 500)
     assert 0 < found.low < better.mean() - one.mean() < found.high
-    assert intervals.difference(one, one, [""] * 500) == Interval(0.0, 0.0)
+    assert intervals.difference(one.astype(float), one.astype(float), [""] * 500) == Interval(
+        0.0, 0.0
+    )

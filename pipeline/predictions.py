@@ -1,0 +1,98 @@
+"""What a model said of its test images: predictions.csv, wherever it is kept."""
+
+import csv
+import io
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline import atomic, views
+from pipeline.errors import PipelineError
+from pipeline.predict import Classifier
+
+NAME = "predictions.csv"
+TRACKED = Path("reports/test", NAME)
+CLEAN, SPLIT = Path("data/clean"), Path("data/split.csv")
+
+
+@dataclass(frozen=True)
+class Said:
+    """One test image, and what a model says of it."""
+
+    label: str
+    answer: str
+    chance: float
+    """Of the label, in 0..1."""
+    group: str
+    """Of images that belong together, "" where it stands alone."""
+
+
+def find(name: str) -> dict[str, Said]:
+    """The predictions of an experiment, a revision, an MLflow run, or a folder, by image.
+
+    Args:
+        name: A folder with predictions.csv, or with a model, which is then run over the test set;
+            an MLflow run's id; or what DVC takes for a revision: a commit, branch or experiment.
+
+    Raises:
+        PipelineError: there is no such thing, or it has no predictions.
+    """
+    folder = Path(name)
+    if (folder / NAME).is_file():
+        return parse((folder / NAME).read_text(), name)
+    if (folder / "model.json").is_file():
+        return dict(_of_model(folder))
+    if re.fullmatch(r"[0-9a-f]{32}", name):
+        from pipeline import tracking
+
+        return parse(tracking.fetch(name, f"test/{NAME}"), f"MLflow run {name}")
+    return parse(_of_revision(name), f"revision {name}")
+
+
+def _of_revision(name: str) -> str:
+    from dvc import api
+    from dvc.exceptions import DvcException
+    from dvc.scm import SCMError
+
+    try:
+        found: str = api.read(str(TRACKED), rev=name)
+    except (DvcException, SCMError, FileNotFoundError, ValueError) as error:
+        why = " ".join(str(error).split())[:200]
+        raise PipelineError(
+            f"no predictions of {name} ({why}): name a folder, an MLflow run, a commit or an "
+            "experiment (`dvc exp show` lists them) whose evaluation is in DVC's cache"
+        ) from error
+    return found
+
+
+def parse(text: str, source: str) -> dict[str, Said]:
+    """By image.
+
+    Raises:
+        PipelineError: it is not what evaluate writes.
+    """
+    try:
+        rows = list(csv.DictReader(io.StringIO(text)))
+        return {
+            row["id"]: Said(
+                row["label"], row["predicted"], float(row[f"p.{row['label']}"]),
+                row.get("group") or "",
+            )
+            for row in rows
+        }  # fmt: skip
+    except (KeyError, ValueError, TypeError, csv.Error) as error:
+        raise PipelineError(f"{NAME} of {source} is damaged: evaluate that model again") from error
+
+
+def _of_model(folder: Path) -> Iterator[tuple[str, Said]]:
+    classifier = Classifier(folder)
+    rows = [row for row in atomic.read_csv(SPLIT) if row["split"] == "test"]
+    stored = views.Stored(CLEAN, [row["id"] for row in rows])
+    for row, found in zip(rows, classifier.scores(stored), strict=True):
+        names = classifier.card.classes
+        if row["label"] not in names:
+            raise PipelineError(f"the model in {folder} does not know the class {row['label']}")
+        chance = float(found[names.index(row["label"])])
+        answer = names[int(found.argmax())]
+        yield row["id"], Said(row["label"], answer, chance, row["group"])
