@@ -85,6 +85,19 @@ def test_temporary_and_queued_experiments_land_in_the_one_store(project: Project
         assert found[name].info.status == "FINISHED"
         assert found[name].data.metrics.keys() >= {"val_loss", "test.accuracy"}
 
+    # The same model by each of its names; and another, in the working tree.
+    count = project.metrics()["n"]
+    for one, other in (("aside", found["aside"].info.run_id), ("HEAD", "reports/test"),
+                       ("queued-3", "models")):  # fmt: skip
+        done = project.run(sys.executable, "-m", "pipeline", "compare", one, other)
+        assert done.returncode == 0, done.stdout
+        assert f" on {count} images " in " ".join(done.stdout.split())
+        same = one != "queued-3"
+        assert ("(95 %: +0.0 to +0.0; 0 gained, 0 lost" in " ".join(done.stdout.split())) >= same
+    done = project.run(sys.executable, "-m", "pipeline", "compare", "nobody", "HEAD")
+    assert done.returncode == 1
+    assert done.stdout.startswith("error: no predictions of nobody (")
+
 
 @pytest.mark.parametrize(
     ("override", "sentence"),
