@@ -141,7 +141,7 @@ def fill(maker: Maker, clean: Path, memos: Mapping[int, Memo], ids: Container[st
     """Compute what `memos`, by number of the view, lack of some images."""
     mapping.remember(
         partial(compute, maker=maker, numbers=list(memos)), clean, Together(maker.index, memos),
-        title="features", only=ids, chunk=_rows(maker.index, len(memos)),
+        title="features", only=ids, most=_rows(maker.index, len(memos)),
     )  # fmt: skip
 
 

@@ -1,6 +1,7 @@
 """The one place that runs a function over images: shard by shard, in parallel, remembered."""
 
 import os
+import time
 from collections.abc import Callable, Container, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -18,6 +19,8 @@ from pipeline.memo import Memo, Remembers
 from pipeline.progress import bar
 
 CHUNK = 256  # images a worker takes at a time, and the most that a kill makes it forget
+FIRST = 16  # images that are taken together before it is known how long they take
+SECONDS = 6  # that images taken together in one process should take at most
 
 Function = Callable[[pa.RecordBatch], pa.RecordBatch]
 
@@ -65,15 +68,30 @@ def map_images(
 
 def remember(
     function: Function, directory: Path, memo: Remembers, *, title: str, only: Container[str],
-    chunk: int,
+    most: int,
 ) -> None:  # fmt: skip
-    """Compute, in this process, what `memo` lacks of the ids in `only`; `chunk` images at a time.
+    """Compute, in this process, what `memo` lacks of the ids in `only`; at most `most` images at a
+    time, and fewer where they take long: a kill forgets but seconds.
 
     Nothing but the images that are computed is read.
     """
-    tasks = _plan(directory, only, memo, chunk)
-    for _ in _remembered(tasks, _in_parallel(function, _todo(tasks), jobs=1), memo, title):
-        pass
+    tasks = _plan(directory, only, memo, most)
+    size = min(FIRST, most)
+    with bar(title, total=sum(len(chunk) for _, chunk in _todo(tasks))) as shown:
+        for path, chunk in _todo(tasks):
+            while chunk:
+                rows, chunk = chunk[:size], chunk[size:]  # noqa: PLW2901
+                start = time.monotonic()
+                memo.add(function(_take(path, rows)))
+                shown.update(len(rows))
+                size = _resized(size, time.monotonic() - start, most)
+
+
+def _resized(size: int, seconds: float, most: int) -> int:
+    """How many images to take next, after `size` of them took so long."""
+    if seconds > SECONDS:
+        return max(1, size // 2)
+    return min(2 * size, most) if seconds < SECONDS / 2 else size
 
 
 def _todo(tasks: Sequence[_Task]) -> list["Chunk"]:

@@ -424,3 +424,36 @@ def test_all_that_is_remembered_needs_no_worker(tmp_path: Path) -> None:
     directory = write(tmp_path, "abcd")
     expected = run(Measure(), directory)
     assert run(Measure(), directory, isolation=ISOLATION) == expected
+
+
+@pytest.mark.parametrize(
+    ("seconds", "taken"),
+    [
+        (0.0, [16, 32, 16, 64, 64, 8]),  # quick: twice as many, to the most
+        (4.0, [16] * 12 + [8]),
+        (60.0, [16, 8, 4, 2, 1]),  # slow: a kill forgets one
+    ],
+)
+def test_slow_images_are_remembered_a_few_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float, taken: list[int]
+) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(shards, "ROWS", 200)
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    shards.write(
+        tmp_path / "raw", shards.RAW,
+        [{"id": f"{n:03d}", "label": "x", "name": "x", "bytes": b"x"} for n in range(200)],
+    )  # fmt: skip
+    measure = Measure()
+
+    def slow(batch: pa.RecordBatch) -> pa.RecordBatch:
+        clock[0] += seconds
+        return measure(batch)
+
+    wanted = {f"{n:03d}" for n in range(200)}
+    remembered = Memo("lengths", "key")
+    mapping.remember(slow, tmp_path / "raw", remembered, title="t", only=wanted, most=64)
+    sizes = [len(ids) for ids in measure.asked]
+    assert sizes[: len(taken)] == taken
+    assert set(sizes[len(taken) :]) <= {1}
+    assert all(key in remembered for key in wanted)
