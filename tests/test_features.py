@@ -135,7 +135,7 @@ def test_nothing_is_stored_when_nothing_is_frozen(dataset: Path, settings: Param
 def test_weights_changed_behind_the_cache_are_noticed(dataset: Path, settings: Params) -> None:
     folder = run(dataset, settings)
     other = with_(settings, model__weights="none")
-    with pytest.raises(PipelineError, match="computed with other weights"):
+    with pytest.raises(PipelineError, match="made with other weights"):
         source(dataset, other, folder)
 
 
