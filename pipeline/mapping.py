@@ -20,7 +20,7 @@ from pipeline.progress import bar
 
 CHUNK = 256  # images a worker takes at a time, and the most that a kill makes it forget
 FIRST = 16  # images that are taken together before it is known how long they take
-SECONDS = 6  # that images taken together in one process should take at most
+SECONDS = 4  # that images taken together in one process should take
 
 Function = Callable[[pa.RecordBatch], pa.RecordBatch]
 
@@ -88,10 +88,8 @@ def remember(
 
 
 def _resized(size: int, seconds: float, most: int) -> int:
-    """How many images to take next, after `size` of them took so long."""
-    if seconds > SECONDS:
-        return max(1, size // 2)
-    return min(2 * size, most) if seconds < SECONDS / 2 else size
+    """As many images as take about `SECONDS`, going by `size` of them."""
+    return max(1, min(most, int(size * SECONDS / max(seconds, 1e-3))))
 
 
 def _todo(tasks: Sequence[_Task]) -> list["Chunk"]:

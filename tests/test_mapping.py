@@ -429,9 +429,9 @@ def test_all_that_is_remembered_needs_no_worker(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("seconds", "taken"),
     [
-        (0.0, [16, 32, 16, 64, 64, 8]),  # quick: twice as many, to the most
+        (0.0, [16, 48, 64, 64, 8]),  # quick: the most
         (4.0, [16] * 12 + [8]),
-        (60.0, [16, 8, 4, 2, 1]),  # slow: a kill forgets one
+        (32.0, [16, 2]),  # slow: a kill forgets few
     ],
 )
 def test_slow_images_are_remembered_a_few_at_a_time(
@@ -455,5 +455,5 @@ def test_slow_images_are_remembered_a_few_at_a_time(
     mapping.remember(slow, tmp_path / "raw", remembered, title="t", only=wanted, most=64)
     sizes = [len(ids) for ids in measure.asked]
     assert sizes[: len(taken)] == taken
-    assert set(sizes[len(taken) :]) <= {1}
+    assert set(sizes[len(taken) :]) <= {1}  # 32 seconds for one image: no fewer can be taken
     assert all(key in remembered for key in wanted)
