@@ -17,6 +17,7 @@ COLUMNS = 5  # of the grid of samples
 DPI = 120
 LARGEST = 16.0  # inches, of the confusion matrix
 MOST_NAMES, MOST_COUNTS = 60, 25  # classes whose names, or counts, can still be read
+FEW_EPOCHS = 20
 MOST_LINES = 12  # classes that have a line of their own
 
 
@@ -41,9 +42,11 @@ def curves(history: Sequence[Mapping[str, float]]) -> Figure:
     figure = Figure(figsize=(10, 4), layout="constrained")
     epochs = [row["epoch"] for row in history]
     best = min(history, key=lambda row: row["val_loss"])["epoch"]
+    marker = "." if len(epochs) < FEW_EPOCHS else None  # one alone would not be seen
     for axes, name in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
-        axes.plot(epochs, [row[f"train_{name}"] for row in history], label="train")
-        axes.plot(epochs, [row[f"val_{name}"] for row in history], label="validation")
+        axes.plot(epochs, [row[f"train_{name}"] for row in history], label="train", marker=marker)
+        values = [row[f"val_{name}"] for row in history]
+        axes.plot(epochs, values, label="validation", marker=marker)
         axes.axvline(best, color="grey", linestyle=":", label=f"kept: epoch {best:g}")
         axes.set(xlabel="epoch", ylabel=name)
         axes.xaxis.get_major_locator().set_params(integer=True)
