@@ -3,9 +3,9 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
@@ -39,7 +39,7 @@ class Card(BaseModel):
     store_side: int
     """Shorter side, in pixels, that images are scaled down to first, as the filter does."""
     preprocess: Preprocess
-    temperature: float = 1.0
+    temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
     """What the scores are divided by before their softmax, so that probabilities mean it."""
     fingerprint: str
     """Digest of everything that the training run depended on."""

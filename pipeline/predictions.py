@@ -40,7 +40,7 @@ def find(name: str) -> dict[str, Said]:
     """
     folder = Path(name)
     if (folder / NAME).is_file():
-        return parse((folder / NAME).read_text(), name)
+        return parse((folder / NAME).read_text("utf-8", "replace"), name)
     if (folder / "model.json").is_file():
         return dict(_of_model(folder))
     if re.fullmatch(r"[0-9a-f]{32}", name):

@@ -113,3 +113,11 @@ def test_what_is_not_there_is_one_sentence(world: Path, name: str) -> None:
     done = CliRunner().invoke(app, ["compare", name, name])
     assert isinstance(done.exception, PipelineError)
     assert "\n" not in str(done.exception)
+
+
+def test_bytes_that_are_no_text_are_damage(world: Path) -> None:
+    (world / "a").mkdir()
+    (world / "a/predictions.csv").write_bytes(HEADER.encode() + b"1,\xff\xfe,bee,,0.9,0.1\n")
+    done = CliRunner().invoke(app, ["compare", "a", "a"])
+    assert isinstance(done.exception, PipelineError)
+    assert "of a is damaged" in str(done.exception)

@@ -68,3 +68,14 @@ def test_a_damaged_model_is_one_sentence(tmp_path: Path, damage: str) -> None:
 
 def test_classes_are_sorted_by_name() -> None:
     assert model.classes_of(["b", "a", "b"]) == ["a", "b"]
+
+
+@pytest.mark.parametrize("value", ["0", "-1.0", "NaN", "Infinity"])
+def test_a_temperature_that_divides_nothing_is_damage(tmp_path: Path, value: str) -> None:
+    model.save(tmp_path / "m", built(), card())
+    file = tmp_path / "m/model.json"
+    text = file.read_text()
+    assert '"temperature": 1.0' in text
+    file.write_text(text.replace('"temperature": 1.0', f'"temperature": {value}'))
+    with pytest.raises(PipelineError, match=r"is damaged: .*temperature"):
+        model.load(tmp_path / "m")
