@@ -23,10 +23,11 @@ from unittest.mock import patch
 import torch
 from ruamel.yaml import YAML
 
-from pipeline import batches, device, evaluate, export, features, params, split, train, views
+from pipeline import batches, device, features, judged, params, split, train, views
 from pipeline import filter as filtering
 from pipeline.acquire import __main__ as acquire
 from pipeline.batches import Examples
+from pipeline.export.imagefolder import imagefolder
 from pipeline.feed import PART
 from pipeline.params import Params
 from pipeline.training import loop
@@ -106,7 +107,7 @@ def data() -> Figures:
     acquire.main(dataset, chosen.source, raw, Path("skipped.csv"))
     filtering.main(dataset, raw, CLEAN, verdicts)
     split.main(CLEAN, verdicts, SPLIT, Path("leaks.csv"))
-    export.imagefolder(CLEAN, SPLIT, LOOSE)
+    imagefolder(CLEAN, SPLIT, LOOSE)
     examples = batches.read_examples(SPLIT)
     return {name: len(examples.rows(name)) for name in ("train", "val", "test")}
 
@@ -121,9 +122,9 @@ def work() -> Figures:
 
 def _accuracy() -> float:
     settings, examples = params.load(), batches.read_examples(SPLIT)
-    opened = evaluate.open_model(MODELS, FEATURES, CLEAN, examples, settings)
-    judged = evaluate.judge(*opened, examples)
-    return float((judged.answers == judged.labels).mean())
+    opened = judged.open_model(MODELS, FEATURES, CLEAN, examples, settings.device)
+    found = judged.judge(opened, examples)
+    return float((found.answers == found.labels).mean())
 
 
 def stage() -> Figures:

@@ -107,6 +107,25 @@ def reliability(before: Bins, after: Bins) -> Figure:
     return figure
 
 
+def embedding(
+    places: npt.NDArray[np.float64], labels: npt.NDArray[np.int64],
+    answers: npt.NDArray[np.int64], classes: Sequence[str],
+) -> Figure:  # fmt: skip
+    """Images at places (N, 2) in the colour of their class; rings are mistakes."""
+    figure = Figure(figsize=(7, 6), layout="constrained")
+    axes = figure.subplots()
+    wrong = labels != answers
+    for number, name in enumerate(classes):
+        own = places[labels == number]
+        named = name if number < MOST_LINES else None
+        axes.scatter(own[:, 0], own[:, 1], s=14, color=f"C{number % 10}", alpha=0.7, label=named)
+    axes.scatter(places[wrong, 0], places[wrong, 1], s=60, facecolors="none", edgecolors=WRONG)
+    axes.set(xticks=[], yticks=[])
+    for text in axes.legend(fontsize=8).get_texts():
+        text.set_parse_math(False)
+    return figure
+
+
 def samples(chosen: Sequence[Sample]) -> Figure:
     """A grid of images titled "predicted (true)": green when right, red when wrong."""
     rows = max(1, -(-len(chosen) // COLUMNS))

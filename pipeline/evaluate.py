@@ -2,105 +2,61 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import replace
+from operator import itemgetter
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from pipeline import (
     atomic,
     batches,
     calibration,
     charts,
-    device,
+    embedding,
     images,
     metrics,
-    model,
     params,
     shards,
     stage,
     tracking,
     views,
 )  # fmt: skip
-from pipeline.batches import Examples, Source
 from pipeline.charts import Sample
-from pipeline.feed import PART
-from pipeline.frozen import Frozen
-from pipeline.metrics import Figures, Labels, Probabilities, Selected
+from pipeline.explain import Explainer, overlay
+from pipeline.judged import Judged, Opened, judge, open_model
+from pipeline.metrics import Figures, Selected
 from pipeline.model import Card
-from pipeline.network.cut import cut
-from pipeline.network.layout import channels_last
-from pipeline.params import Params
 from pipeline.report import Page
 
-
-@dataclass(frozen=True)
-class Judged:
-    """The test set, in the order of split.csv, and what the model says of it."""
-
-    ids: list[str]
-    labels: Labels
-    classes: list[str]
-    as_trained: Probabilities
-    calibrated: Probabilities
-    """At the model's temperature, as `predict` gives them."""
-
-    @property
-    def answers(self) -> Labels:
-        found: Labels = self.calibrated.argmax(axis=1)
-        return found
-
-    def wrong(self) -> list[int]:
-        """Places of the mistakes, the surest first."""
-        places = np.flatnonzero(self.answers != self.labels)
-        sure = self.calibrated.max(axis=1)[places]
-        found: list[int] = places[np.argsort(-sure, kind="stable")].tolist()
-        return found
-
-
-def open_model(
-    models: Path, features: Path, clean: Path, examples: Examples, settings: Params
-) -> tuple[nn.Module, Source, Card]:
-    """The trained part of the model, its inputs (cached features where there are any), its card."""
-    network, card = model.load(models)
-    parts = cut(network, card.trained_from, card.preprocess.size)
-    fabric = device.start(settings.device, alone=True)
-    index = batches.read_index(features)
-    part = Frozen(
-        parts, card.preprocess, fabric, index.precision, getattr(torch, index.dtype),
-        settings.device.compile,
-    )  # fmt: skip
-    source = batches.open_source(features, clean, None, examples, part)
-    return fabric.setup_module(channels_last(parts.suffix)), source, card
-
-
-def judge(suffix: nn.Module, source: Source, card: Card, examples: Examples) -> Judged:
-    """Run the model over the test set."""
-    rows = examples.rows("test")
-    with device.memory("lower images.size"):
-        logits = batches.logits(suffix, source, rows, PART).double().numpy()
-    return Judged(
-        [examples.ids[row] for row in rows], np.asarray(examples.labels[rows]), examples.classes,
-        calibration.probabilities(logits, 1.0),
-        calibration.probabilities(logits, card.temperature),
-    )  # fmt: skip
+MOST_SOURCES = 8  # folders, and licences, of which the accuracy is told
 
 
 def slices(facts: Sequence[dict[str, Any]], card: Card) -> dict[str, Selected]:
     """Images that may be harder or easier than the rest, by name.
 
     Args:
-        facts: Of the test images: near_group, width, height, group.
+        facts: Of the test images: near_group, width, height, label, name, licence.
     """
     near = np.array([fact["near_group"] is not None for fact in facts])
     least = card.preprocess.resize
     small = np.array([min(fact["width"], fact["height"]) < least for fact in facts])
     pairs = {"near_duplicates": near, "no_near_duplicates": ~near, "enlarged": small,
              "not_enlarged": ~small}  # fmt: skip
+    for what, source in (("folder", _folder), ("licence", itemgetter("licence"))):
+        sources = np.array([source(fact) or "none" for fact in facts])
+        names, counts = np.unique(sources, return_counts=True)
+        for place in np.argsort(-counts, kind="stable")[:MOST_SOURCES]:
+            pairs[f"{what} {names[place]}"] = sources == names[place]
     return {name: found for name, found in pairs.items() if 0 < found.sum() < len(facts)}
+
+
+def _folder(fact: dict[str, Any]) -> str:
+    """What lies between the class folder and the image: of a camera, say, or of a visit."""
+    folders = PurePosixPath(fact["name"]).parent.parts
+    return "/".join(folders[folders.index(fact["label"]) + 1 :]) if fact["label"] in folders else ""
 
 
 def figures_of(judged: Judged, groups: Sequence[str], parts: dict[str, Selected]) -> Figures:
@@ -137,7 +93,12 @@ def pictured(clean: Path, judged: Judged, places: Sequence[int]) -> list[Sample]
 
 
 def draw(
-    directory: Path, history: list[dict[str, float]], judged: Judged, clean: Path, count: int
+    directory: Path,
+    history: list[dict[str, float]],
+    opened: Opened,
+    judged: Judged,
+    clean: Path,
+    count: int,
 ) -> None:
     """The pictures, and the points of their curves where DVC draws them too."""
     names, labels = judged.classes, judged.labels
@@ -163,6 +124,37 @@ def draw(
         charts.save(figure, directory / f"{name}.png")
     for name, curves in (("roc", roc), ("precision_recall", found)):
         metrics.write_curves(directory / f"{name}.csv", curves)
+    draw_embedding(directory, judged)
+    draw_explained(directory, opened, judged, clean)
+
+
+def draw_embedding(directory: Path, judged: Judged) -> None:
+    """The map of (at most `embedding.MOST`) test images, as a picture and as points."""
+    places = embedding.mapped(judged.embedding[: embedding.MOST])
+    labels, answers = judged.labels[: embedding.MOST], judged.answers[: embedding.MOST]
+    charts.save(charts.embedding(places, labels, answers, judged.classes),
+                directory / "embedding.png")  # fmt: skip
+    rows = [
+        (key, judged.classes[label], judged.classes[answer], f"{x:.4f}", f"{y:.4f}")
+        for key, label, answer, (x, y) in zip(judged.ids, labels, answers, places, strict=False)
+    ]
+    atomic.write_csv(directory / "embedding.csv", ["id", "label", "predicted", "x", "y"], rows)
+
+
+def draw_explained(directory: Path, opened: Opened, judged: Judged, clean: Path) -> None:
+    """Where the network looked, on its surest mistakes and on as many images it has right."""
+    right = np.flatnonzero(judged.answers == judged.labels)[: charts.COLUMNS].tolist()
+    places = judged.wrong()[: charts.COLUMNS] + right
+    explainer = Explainer(opened.network, opened.card)
+    stored = views.Stored(clean, [judged.ids[place] for place in places])
+    seen = views.Views([judged.ids[place] for place in places], stored, opened.card.preprocess)
+    shown = torch.stack([seen[number] for number in range(len(seen))])
+    heats = explainer.heat(shown, judged.answers[places].tolist())
+    samples = [
+        replace(sample, pixels=overlay(view, heat))
+        for sample, view, heat in zip(pictured(clean, judged, places), shown, heats, strict=True)
+    ]
+    charts.save(charts.samples(samples), directory / "gradcam.png")
 
 
 def read_history(path: Path) -> list[dict[str, float]]:
@@ -170,8 +162,8 @@ def read_history(path: Path) -> list[dict[str, float]]:
 
 
 def facts_of_test(clean: Path, split_csv: Path, ids: Sequence[str]) -> list[dict[str, Any]]:
-    """near_group, width and height of the clean images `ids`, and their group of split.csv."""
-    columns = ["id", "near_group", "width", "height"]
+    """What the clean shards say of the images `ids`, and their group of split.csv."""
+    columns = ["id", "near_group", "width", "height", "label", "name", "licence"]
     known = {row["id"]: row for row in shards.columns(clean, columns).to_pylist()}
     groups = {row["id"]: row["group"] for row in atomic.read_csv(split_csv)}
     return [known[key] | {"group": groups[key]} for key in ids]
@@ -186,15 +178,15 @@ def main(
     settings = params.load()
     examples = batches.read_examples(split_csv)
     history = read_history(history_csv)
-    suffix, source, card = open_model(models, features, clean, examples, settings)
-    judged = judge(suffix, source, card, examples)
+    opened = open_model(models, features, clean, examples, settings.device)
+    judged, card = judge(opened, examples), opened.card
     facts = facts_of_test(clean, split_csv, judged.ids)
     groups = [str(fact["group"]) for fact in facts]
     figures = figures_of(judged, groups, slices(facts, card)) | {"temperature": card.temperature}
     with atomic.replacing(test) as staged:
         staged.mkdir()
         write_predictions(staged / "predictions.csv", judged, groups)
-        draw(staged, history, judged, clean, settings.evaluate.samples)
+        draw(staged, history, opened, judged, clean, settings.evaluate.samples)
     atomic.write_text(metrics_json, json.dumps(figures, indent=2) + "\n")
     names = ("images", "model", "features", "head", "train")
     sections = {name: getattr(settings, name).model_dump() for name in names}
@@ -203,7 +195,7 @@ def main(
     data = {name: value for name, value in origin.items() if name.startswith("data.")}
     atomic.write_text(report_html, page.html(data))
     told = page.html({name: value for name, value in origin.items() if value})
-    tracking.evaluation(settings, models, suffix, history, figures, test, told)
+    tracking.evaluation(settings, models, opened.trained, history, figures, test, told)
     print(f"evaluate: accuracy {figures['accuracy']:.4f} ({figures['correct']}/{figures['n']}; "
           f"95 %: {figures['accuracy.wilson_low']:.4f} to {figures['accuracy.wilson_high']:.4f}), "
           f"loss {figures['loss']:.4f}")  # fmt: skip

@@ -17,8 +17,9 @@ from ruamel.yaml import YAML
 
 # What the logged model imports, pinned to what it was trained with.
 SERVING = (
-    "mlflow", "numpy", "opencv-python-headless", "pandas", "pillow", "pyarrow", "pydantic",
-    "ruamel.yaml", "safetensors", "simplejpeg", "timm", "torch", "torchvision", "tqdm",
+    "lightning-fabric", "loky", "mlflow", "numpy", "opencv-python-headless", "pandas", "pillow",
+    "pyarrow", "pydantic", "ruamel.yaml", "safetensors", "simplejpeg", "timm", "torch",
+    "torchvision", "tqdm",
 )  # fmt: skip
 SIGNATURE = ModelSignature(
     inputs=Schema([ColSpec("binary", "image")]),
@@ -38,8 +39,8 @@ def save_model(path: str, mlflow_model: Model, models: Path) -> None:
     shutil.copytree(code, folder / "code" / code.name, ignore=unwanted)
     _write_environments(folder)
     pyfunc.add_to_model(
-        mlflow_model, loader_module="pipeline.predict", data=f"data/{models.name}", code="code",
-        conda_env="conda.yaml", python_env="python_env.yaml", streamable=False,
+        mlflow_model, loader_module="pipeline.predict.served", data=f"data/{models.name}",
+        code="code", conda_env="conda.yaml", python_env="python_env.yaml", streamable=False,
     )  # fmt: skip
     mlflow_model.signature = SIGNATURE
     mlflow_model.model_size_bytes = sum(

@@ -51,19 +51,22 @@ class Frozen:
         window = max(1, min(feed.WINDOW, WINDOW_BYTES // image))
         return feed.run(seen, order, self.__call__, self.device, window)
 
-    def __call__(self, pixels: Tensor) -> Tensors:
+    def __call__(self, pixels: Tensor, padded: bool = True) -> Tensors:
+        """`padded=False` is for a few images that are in a hurry: their values may then differ in
+        the last digit from those that they have in company."""
         with torch.inference_mode():
             images = self.preprocess.normalise(pixels.to(self.device, non_blocking=True))
-            values = (images,) if self.cut.prefix is None else self._forward(images)
+            values = (images,) if self.cut.prefix is None else self._forward(images, padded)
         return tuple(value.clone() for value in values)  # others may not enter backward
 
-    def _forward(self, images: Tensor) -> Tensors:
+    def _forward(self, images: Tensor, padded: bool) -> Tensors:
         self._prepare()
         assert self._fast is not None
         count = len(images)
-        padded = functional.pad(images, (0, 0, 0, 0, 0, 0, 0, PART - count))
+        if padded:
+            images = functional.pad(images, (0, 0, 0, 0, 0, 0, 0, PART - count))
         with self._autocast():
-            values = self._fast(padded.contiguous(memory_format=torch.channels_last))
+            values = self._fast(images.contiguous(memory_format=torch.channels_last))
         return tuple(value[:count].to(self.dtype).float() for value in values)
 
     def _autocast(self) -> AbstractContextManager[object]:

@@ -168,6 +168,11 @@ def _unreadable(data: bytes) -> Unreadable:
     return Unreadable(Reason.NOT_AN_IMAGE)
 
 
+def looks_like_image(start: bytes) -> bool:
+    """Whether a file that begins so is an image of some kind, sound or not."""
+    return bool(OTHERS.match(start)) or any(re.match(each, start, re.DOTALL) for each in READ)
+
+
 def _orientation(image: Image.Image) -> int:
     """The EXIF tag as OpenCV reads it. Pillow's getexif would decode a PNG to look behind it."""
     try:

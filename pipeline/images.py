@@ -121,6 +121,9 @@ def load(data: bytes, max_megapixels: float, side: int) -> tuple[Header, Pixels]
         Unreadable: with the reason, closed over `Reason`.
     """
     header = _affordable(data, max_megapixels)
+    if header.format == "JPEG" and header.plain and _fits(header.height, header.width, side):
+        _strict(header, data, "GRAY", HASHED)  # as in `_judge_as_is`
+        return header, _decode(header, data)
     return header, _pixels(header, data, side)
 
 

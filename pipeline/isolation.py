@@ -16,6 +16,9 @@ from pathlib import Path
 from typing import Any
 
 STATUS = Path("/proc/self/status")  # of Linux; elsewhere memory is not bounded
+SECONDS = 20  # that one image may take
+MEGABYTES = 500  # that a worker may take beside what the largest allowed image needs
+BYTES_PER_PIXEL = 24  # of such an image, with transparency: in several copies
 
 _confined = ContextVar("confined", default=False)  # whether a deadline may kill this process
 
@@ -28,6 +31,11 @@ class Isolation:
     """The result for the id of an image that did."""
     memory: int
     """Bytes that a worker may take beside what it has when it starts on a batch."""
+
+
+def memory_for(max_megapixels: float) -> int:
+    """Bytes that a worker may take, where images have at most so many pixels."""
+    return int(MEGABYTES * 1e6 + max_megapixels * 1e6 * BYTES_PER_PIXEL)
 
 
 @contextmanager

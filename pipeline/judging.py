@@ -27,9 +27,6 @@ SCHEMA = pa.schema(
     }
 )
 LIBRARIES = ["opencv-python-headless", "pillow", "simplejpeg", "numpy"]
-SECONDS = 20  # that one image may take
-MEGABYTES = 500  # that a worker may take beside what the largest allowed image needs
-BYTES_PER_PIXEL = 24  # of such an image, with transparency: in several copies
 
 Judged = Iterator[tuple[pa.RecordBatch, pa.RecordBatch]]
 
@@ -38,7 +35,7 @@ def judge_batch(batch: pa.RecordBatch, limits: params.Filter) -> pa.RecordBatch:
     """Judgements on a batch of raw rows, by their bytes alone."""
     rows = []
     for key, data in zip(batch.column("id"), batch.column("bytes"), strict=True):
-        with isolation.deadline(SECONDS):
+        with isolation.deadline(isolation.SECONDS):
             judged = images.judge(data.as_py(), limits)
         rows.append({"id": key.as_py()} | vars(judged))
     return pa.RecordBatch.from_pylist(rows, schema=SCHEMA)
@@ -52,7 +49,7 @@ def judge_all(raw: Path, limits: params.Filter) -> Judged:
     """Raw rows with what is said of them, some at a time; remembered: asking again costs little."""
     values = limits.model_dump(include={"min_side", "max_megapixels", "store_side"})
     modules = [images, header, phash, sys.modules[judge_batch.__module__]]
-    memory = int(MEGABYTES * 1e6 + limits.max_megapixels * 1e6 * BYTES_PER_PIXEL)
+    memory = isolation.memory_for(limits.max_megapixels)
     return map_images(
         partial(judge_batch, limits=limits), raw,
         schema=SCHEMA, memo=memo.Memo("filter", memo.fingerprint(values, modules, LIBRARIES)),

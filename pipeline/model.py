@@ -1,7 +1,8 @@
 """A trained model's home on disk: weights without pickle, and a card that says what they are."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -39,6 +40,8 @@ class Card(BaseModel):
     store_side: int
     """Shorter side, in pixels, that images are scaled down to first, as the filter does."""
     preprocess: Preprocess
+    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"
+    """Of what runs before `trained_from`, as features.precision has it."""
     temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
     """What the scores are divided by before their softmax, so that probabilities mean it."""
     fingerprint: str
@@ -53,18 +56,35 @@ def save(directory: Path, network: nn.Module, card: Card) -> None:
         (staged / "model.json").write_text(json.dumps(card.model_dump(), indent=2) + "\n")
 
 
+def read_card(directory: Path) -> Card:
+    """What `save` wrote of the network.
+
+    Raises:
+        PipelineError: there is none, or it is damaged.
+    """
+    with _sound(directory):
+        return Card.model_validate_json((directory / "model.json").read_bytes())
+
+
 def load(directory: Path) -> tuple[nn.Module, Card]:
     """The network that `save` wrote, in evaluation mode, and its card.
 
     Raises:
         PipelineError: there is none, or its files are damaged or do not belong together.
     """
-    try:
-        card = Card.model_validate_json((directory / "model.json").read_bytes())
-        size = card.preprocess.size
+    card = read_card(directory)
+    size = card.preprocess.size
+    with _sound(directory):
         network = backbones.blank(card.backbone, card.options, size, seed=0).network
         heads.replace(network, card.replaced, card.head, len(card.classes), size, seed=0)
         network.load_state_dict(load_file(directory / "model.safetensors"))
+    return network.eval(), card
+
+
+@contextmanager
+def _sound(directory: Path) -> Iterator[None]:
+    try:
+        yield
     except FileNotFoundError as error:
         raise PipelineError(
             f"no model in {directory}: `dvc repro` trains one, or name its folder"
@@ -74,7 +94,6 @@ def load(directory: Path) -> tuple[nn.Module, Card]:
     ) as error:  # fmt: skip
         why = " ".join(str(error).split())[:200]
         raise PipelineError(f"the model in {directory} is damaged: {why}") from error
-    return network.eval(), card
 
 
 def classes_of(labels: Sequence[str]) -> list[str]:

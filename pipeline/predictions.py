@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pipeline import atomic, views
 from pipeline.errors import PipelineError
-from pipeline.predict import Classifier
+from pipeline.predict.classifier import Classifier
 
 NAME = "predictions.csv"
 TRACKED = Path("reports/test", NAME)
@@ -87,10 +87,11 @@ def parse(text: str, source: str) -> dict[str, Said]:
 
 def _of_model(folder: Path) -> Iterator[tuple[str, Said]]:
     classifier = Classifier(folder)
+    names = classifier.card.classes
     rows = [row for row in atomic.read_csv(SPLIT) if row["split"] == "test"]
-    stored = views.Stored(CLEAN, [row["id"] for row in rows])
-    for row, found in zip(rows, classifier.scores(stored), strict=True):
-        names = classifier.card.classes
+    ids = [row["id"] for row in rows]
+    seen = views.Views(ids, views.Stored(CLEAN, ids), classifier.card.preprocess)
+    for row, found in zip(rows, classifier.all_probabilities(seen), strict=True):
         if row["label"] not in names:
             raise PipelineError(f"the model in {folder} does not know the class {row['label']}")
         chance = float(found[names.index(row["label"])])

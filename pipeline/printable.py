@@ -1,5 +1,6 @@
-"""What strangers wrote, for a terminal."""
+"""What strangers wrote, for a terminal, and for a file system."""
 
+import re
 from collections.abc import Sequence
 
 from rich.console import Console
@@ -10,6 +11,11 @@ from rich.text import Text
 def plain(text: str) -> str:
     """On one line, without anything that a terminal obeys."""
     return "".join(character if character.isprintable() else " " for character in text)
+
+
+def file_name(text: str) -> str:
+    """As a file or folder may be called anywhere: it leads nowhere else, and is not hidden."""
+    return re.sub(r"[^\w\- .]|^\.+", "_", text)
 
 
 def show(header: Sequence[str], rows: Sequence[Sequence[str]], numbers: bool = False) -> None:

@@ -15,3 +15,8 @@ def bar(title: str, total: int | None, unit: str = "img", scale: bool = False) -
     return tqdm(
         desc=title, total=total, unit=unit, unit_scale=scale, delay=2, disable=None, leave=False
     )
+
+
+def expect(shown: "tqdm[Any]", more: int) -> None:
+    """Let a bar know of further units."""
+    shown.total = (shown.total or 0) + more

@@ -20,8 +20,11 @@ from pipeline.model import Card
 from pipeline.shards import SPLITS
 
 OF_CLASS = ("n", "correct", "precision", "recall", "f1", "roc_auc", "average_precision")
-PICTURES = ("curves", "confusion", "thresholds", "reliability", "samples", "mistakes")
-OF_PHOTOGRAPHS = ("samples", "mistakes")
+PICTURES = (
+    "curves", "confusion", "thresholds", "reliability", "samples", "mistakes", "gradcam",
+    "embedding",
+)  # fmt: skip
+OF_PHOTOGRAPHS = ("samples", "mistakes", "gradcam")
 FEW = 30  # test images of a class, below which its figures say little
 
 

@@ -85,7 +85,8 @@ def card(settings: Params, made: Assembly, examples: Examples, fingerprint: str)
         backbone=made.backbone.name, options=made.backbone.options, head=settings.head,
         replaced=made.replaced, trained_from=made.first, classes=examples.classes,
         max_megapixels=settings.filter.max_megapixels, store_side=settings.filter.store_side,
-        preprocess=made.preprocess, fingerprint=fingerprint,
+        preprocess=made.preprocess, precision=settings.features.precision,
+        fingerprint=fingerprint,
     )  # fmt: skip
 
 

@@ -10,16 +10,33 @@ from threading import Lock, local
 
 import torch
 from pydantic import BaseModel, ConfigDict
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import Dataset
 from torchvision.transforms import InterpolationMode, v2
+from torchvision.transforms.v2.functional import center_crop
 
 from pipeline import images, shards
+from pipeline.errors import PipelineError
 from pipeline.params import Images
 
+LONGEST = 8  # times the shorter side: what is resized whole
 EVALUATION = 0  # the number of the view that nothing random touches; others count from 1
 LAST = local()  # the image that a thread decoded last
 CHANCE = Lock()  # the transforms draw from torch's one global generator
+
+
+class Strip(nn.Module):
+    """The middle of a very long image, of which no more is seen: whole, and resized by its shorter
+    side, it could fill the memory."""
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """uint8 (3, H, W), whose longer side then is at most `LONGEST` times the shorter one."""
+        height, width = pixels.shape[-2:]
+        longest = LONGEST * min(height, width)
+        if max(height, width) <= longest:
+            return pixels
+        middle: Tensor = center_crop(pixels, [min(height, longest), min(width, longest)])
+        return middle
 
 
 class Preprocess(BaseModel):
@@ -40,7 +57,7 @@ class Preprocess(BaseModel):
     def evaluation(self) -> v2.Transform:
         """uint8 (3, H, W) -> uint8 (3, size, size)."""
         mode = InterpolationMode(self.interpolation)
-        return v2.Compose([v2.Resize(self.resize, mode), v2.CenterCrop(self.size)])
+        return v2.Compose([Strip(), v2.Resize(self.resize, mode), v2.CenterCrop(self.size)])
 
     def augmented(self, chosen: Images) -> v2.Transform:
         """The parts of `images.augment` in order: uint8 (3, H, W) -> uint8 (3, size, size)."""
@@ -91,7 +108,12 @@ class Stored(Sequence[bytes]):
             for number, batch in enumerate(self._batches)
             for row, key in enumerate(batch.column("id").to_pylist())
         }
-        self._places = [place[key] for key in ids]
+        try:
+            self._places = [place[key] for key in ids]
+        except KeyError as error:
+            raise PipelineError(
+                f"{clean} lacks the image {error}, which data/split.csv has: run `dvc repro`"
+            ) from error
 
     def __len__(self) -> int:
         return len(self._places)

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from pipeline import atomic, params, shards, split
+from pipeline import atomic, model, params, shards, split
 from pipeline import filter as filtering
 from pipeline.acquire.raw import RawImage
 from pipeline.params import Params
@@ -81,3 +81,14 @@ def dataset(world: Path, settings: Params) -> Path:
     rows = split.lines(groups, images, splits, settings.split.seed)
     atomic.write_csv(world / "data/split.csv", split.COLUMNS, rows)
     return world / "data"
+
+
+@pytest.fixture
+def models(dataset: Path, settings: Params) -> Path:
+    """The folder of a model that knows stripes."""
+    from test_train import fitted
+
+    training = settings.train.model_copy(update={"epochs": 30, "lr": 0.02})
+    job, card, _ = fitted(dataset, settings.model_copy(update={"train": training}))
+    model.save(Path("models"), job.network, card)
+    return Path("models")

@@ -18,20 +18,23 @@ from pipeline import (
     batches,
     calibration,
     evaluate,
+    judged,
     model,
-    predict,
     report,
     shards,
     train,
 )  # fmt: skip
 from pipeline.metrics import Figures
 from pipeline.params import Params
+from pipeline.predict.classifier import Classifier
+from pipeline.predict.decoders import Decoders
+from pipeline.predict.run import Named, predict
 
 PAGE = Path("reports/report.html")
 MODELS, CLEAN, SPLIT = Path("models"), Path("data/clean"), Path("data/split.csv")
 
 
-def judged() -> Figures:
+def evaluated() -> Figures:
     evaluate.main(
         MODELS, Path("data/features"), CLEAN, SPLIT, Path("reports/history.csv"),
         Path("reports/metrics.json"), Path("reports/test"), PAGE,
@@ -51,7 +54,7 @@ def figures(dataset: Path, settings: Params) -> Figures:
         CLEAN, SPLIT, Path("data/features"), MODELS, Path("reports/history.csv"),
         Path("reports/augmented.png"),
     )  # fmt: skip
-    return judged()
+    return evaluated()
 
 
 def predictions() -> list[dict[str, str]]:
@@ -79,7 +82,10 @@ def test_predict_says_the_probabilities_that_were_judged(figures: Figures) -> No
     stored = shards.columns(CLEAN, ["id", "bytes"]).to_pylist()
     encoded = {row["id"]: row["bytes"] for row in stored}
     rows = predictions()
-    said = list(predict.Classifier(MODELS).predict([encoded[row["id"]] for row in rows]))
+    classifier = Classifier(MODELS)
+    images = [Named(row["id"], encoded[row["id"]]) for row in rows]
+    with Decoders(classifier.card.max_megapixels, classifier.card.store_side, 1) as decoders:
+        said = [each.prediction for each in predict(classifier, decoders, images)]
     for row, found in zip(rows, said, strict=True):
         assert found.label == row["predicted"]
         assert found.probability == pytest.approx(float(row[f"p.{row['predicted']}"]), abs=1e-5)
@@ -91,11 +97,9 @@ def test_the_temperature_of_the_card_is_the_validation_sets(
     _, card = model.load(MODELS)
     assert figures["temperature"] == card.temperature != 1.0
     examples = batches.read_examples(SPLIT)
-    suffix, source, _ = evaluate.open_model(
-        MODELS, Path("data/features"), CLEAN, examples, settings
-    )  # fmt: skip
+    opened = judged.open_model(MODELS, Path("data/features"), CLEAN, examples, settings.device)
     rows = examples.rows("val")
-    logits = batches.logits(suffix, source, rows, 16).double().numpy()
+    logits = batches.logits(opened.trained, opened.source, rows, 16).double().numpy()
     found = calibration.temperature(logits, examples.labels[rows].numpy())
     assert found == pytest.approx(card.temperature, rel=1e-4)
     assert figures["loss"] != figures["loss.as_trained"]
@@ -107,7 +111,7 @@ def test_twice_the_same_bytes(figures: Figures) -> None:
         return {str(path): path.read_bytes() for path in sorted(files)}
 
     first = outputs()
-    assert judged() == figures
+    assert evaluated() == figures
     assert outputs() == first
 
 
@@ -158,9 +162,31 @@ def test_slices_are_those_that_split_the_test_set(
     figures: Figures, near: list[str | None], sides: list[int], names: set[str]
 ) -> None:
     facts = [
-        {"near_group": group, "width": side, "height": 600}
+        {
+            "near_group": group,
+            "width": side,
+            "height": 600,
+            "name": "a/1.jpg",
+            "label": "a",
+            "licence": None,
+        }
         for group, side in zip(near, sides, strict=True)
     ]
     found = evaluate.slices(facts, model.load(MODELS)[1])
     assert found.keys() == names
     assert all(selected.sum() == 1 for selected in found.values())
+
+
+def test_slices_by_source_are_folders_below_the_class_and_licences(figures: Figures) -> None:
+    places = ["set/a/phone/1.jpg", "set/a/phone/2.jpg", "set/b/web/x/3.jpg", "set/b/4.jpg"]
+    licences = ["CC BY 4.0", None, None, None]
+    facts = [
+        {"near_group": None, "width": 500, "height": 600, "name": name, "label": name[4],
+         "licence": licence}
+        for name, licence in zip(places, licences, strict=True)
+    ]  # fmt: skip
+    found = evaluate.slices(facts, model.load(MODELS)[1])
+    assert {name: int(selected.sum()) for name, selected in found.items()} == {
+        "folder phone": 2, "folder web/x": 1, "folder none": 1,
+        "licence CC BY 4.0": 1, "licence none": 3,
+    }  # fmt: skip

@@ -30,7 +30,7 @@ def test_it_is_as_mlflow_writes_it(tmp_path: Path) -> None:
     ours.mkdir()
     flavor.save_model(str(ours), Model(), models)
     mlflow.pyfunc.save_model(
-        theirs, loader_module="pipeline.predict", data_path=str(models),
+        theirs, loader_module="pipeline.predict.served", data_path=str(models),
         code_paths=pipeline.__path__, signature=flavor.SIGNATURE,
         pip_requirements=[f"{name}=={importlib.metadata.version(name)}" for name in flavor.SERVING],
     )  # fmt: skip

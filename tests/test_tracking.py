@@ -7,7 +7,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import cv2
 import mlflow
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -17,7 +19,6 @@ from mlflow.entities import LoggedModel, Run
 from safetensors.torch import load_file
 from test_features import run as run_features
 from test_features import with_
-from test_predict import png
 from test_train import CHEAP, fitted
 
 from pipeline import flavor, model, tracking, train
@@ -31,6 +32,10 @@ def trained(dataset: Path, settings: Params) -> tuple[Job, list[dict[str, Any]]]
     job, card, history = fitted(dataset, settings)
     model.save(Path("models"), job.network, card)
     return job, [asdict(record) for record in history]
+
+
+def png(level: int) -> bytes:
+    return cv2.imencode(".png", np.full((40, 40, 3), level, np.uint8))[1].tobytes()
 
 
 def logged(settings: Params, job: Job, history: list[dict[str, Any]]) -> None:
@@ -199,7 +204,7 @@ def test_data_digests_are_those_of_dvc_lock(world: Path) -> None:
 def test_the_logged_model_asks_for_everything_that_it_imports() -> None:
     packages = importlib.metadata.packages_distributions()
     imported = set()
-    for path in closure("pipeline.predict"):
+    for path in closure("pipeline.predict.served"):
         for node in ast.walk(ast.parse((ROOT / path).read_text())):
             if isinstance(node, ast.Import):
                 imported |= {alias.name.split(".")[0] for alias in node.names}

@@ -9,7 +9,7 @@ import tarfile
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -51,38 +51,53 @@ def images(path: Path, dataset: Elsewhere, limits: Acquire) -> Iterator[RawImage
         PipelineError: the path does not exist, is no folder or archive, is too large unpacked, is
             damaged, or has no class folders.
     """
-    with opened(path) as members:
-        chosen, places, skipped = _chosen(path, members, dataset, limits)
-        yield from skipped
+    with listed(path, limits) as (listing, skipped):
+        chosen, places, outside = _chosen(path, listing, dataset)
+        yield from (*skipped, *outside)
         if places is None:
             yield from _records(path, chosen, dataset)
         else:
             yield from _photographs(path, chosen, places, dataset)
 
 
+@contextmanager
+def listed(path: Path, limits: Acquire) -> Iterator[tuple[list[File], list[Skipped]]]:
+    """What can be read of a folder, zip or tar while it is open, and what cannot, and why.
+
+    Raises:
+        PipelineError: the path does not exist, is none of the three, is too large unpacked, or is
+            damaged.
+    """
+    with opened(path) as members:
+        try:
+            found = _checked(path, members, limits)
+        except PipelineError as error:
+            raise PipelineError(f"{path}: {error}") from error
+        except BROKEN as error:
+            raise PipelineError(f"{path} is damaged ({error}): get it again") from error
+        except OSError as error:
+            if not _is_damage(error):
+                raise
+            raise PipelineError(f"{path} is damaged ({error}): get it again") from error
+        yield found
+
+
 def _chosen(
-    path: Path, members: Iterable[File | Skipped], dataset: Elsewhere, limits: Acquire
+    path: Path, listing: Sequence[File], dataset: Elsewhere
 ) -> tuple[list[File], dict[str, layout.Place] | None, list[Skipped]]:
     """The files of class folders and their places, or batches of records without any; the rest."""
     places = None
-    try:
-        listing, skipped = _checked(path, members, limits)
-        records = isinstance(dataset, Archive) and dataset.records is not None
-        batches = [file for file in listing if records and cifar.is_batch(file.name)]
-        if not batches:  # a copy with class folders, where records are described
+    records = isinstance(dataset, Archive) and dataset.records is not None
+    batches = [file for file in listing if records and cifar.is_batch(file.name)]
+    if not batches:  # a copy with class folders, where records are described
+        try:
             places = layout.places([file.name for file in listing], dataset.splits)
-    except PipelineError as error:
-        raise PipelineError(f"{path}: {error}") from error
-    except BROKEN as error:
-        raise PipelineError(f"{path} is damaged ({error}): get it again") from error
-    except OSError as error:
-        if not _is_damage(error):
-            raise
-        raise PipelineError(f"{path} is damaged ({error}): get it again") from error
+        except PipelineError as error:
+            raise PipelineError(f"{path}: {error}") from error
     wanted = {file.name for file in batches} if places is None else places.keys()
     rest = [file.name for file in listing if file.name not in wanted]
     outside = [Skipped(name, Reason.OUTSIDE_CLASS_FOLDERS) for name in rest]
-    return [file for file in listing if file.name in wanted], places, skipped + outside
+    return [file for file in listing if file.name in wanted], places, outside
 
 
 def _photographs(
@@ -91,7 +106,7 @@ def _photographs(
     with bar(f"acquire {path.name}", total=len(files)) as shown:
         for file in files:
             place = places[file.name]
-            data = _read(path, file)
+            data = read(path, file)
             yield RawImage(file.name, place.label, data, place.split, dataset.licence)
             shown.update()
 
@@ -99,7 +114,7 @@ def _photographs(
 def _records(path: Path, batches: list[File], dataset: Elsewhere) -> Iterator[RawImage]:
     with bar(f"acquire {path.name}", total=None) as shown:
         for file in batches:
-            for image in cifar.images(file.name, _read(path, file), dataset.licence):
+            for image in cifar.images(file.name, read(path, file), dataset.licence):
                 yield image
                 shown.update()
 
@@ -144,7 +159,12 @@ def is_unsafe(name: str) -> bool:
     return ".." in parts or name.startswith("/") or (name[1:2] == ":" and name[:1].isalpha())
 
 
-def _read(path: Path, file: File) -> bytes:
+def read(path: Path, file: File) -> bytes:
+    """The bytes of a file that `listed` has of `path`.
+
+    Raises:
+        PipelineError: it is damaged.
+    """
     try:
         return file.read()
     except BROKEN as error:
@@ -204,8 +224,12 @@ def _folder_files(folder: Path) -> Iterator[File | Skipped]:
         subfolders.sort()
         for each in sorted(names):
             path = Path(directory, each)
-            facts = path.stat()
-            name = _text(path.relative_to(folder))
+            name = text(path.relative_to(folder))
+            try:
+                facts = path.stat()
+            except FileNotFoundError:  # a link that leads nowhere
+                yield Skipped(name, Reason.NOT_A_FILE)
+                continue
             if stat.S_ISREG(facts.st_mode):
                 yield File(name, facts.st_size, path.read_bytes)
             else:  # reading a pipe or a device might never end
@@ -216,7 +240,7 @@ def _raise(error: OSError) -> None:
     raise error
 
 
-def _text(path: os.PathLike[str] | str) -> str:
+def text(path: os.PathLike[str] | str) -> str:
     """A path as text with forward slashes; bytes that are no UTF-8 are shown as such."""
     return os.fsencode(path).decode("utf-8", "replace").replace(os.sep, "/")
 
@@ -243,9 +267,9 @@ def _tar_files(archive: tarfile.TarFile) -> Iterator[File | Skipped]:
     # In the archive's own order: going back in a compressed tar means starting over.
     for member in archive:
         if member.isreg():
-            yield File(_text(member.name), member.size, partial(_read_member, archive, member))
+            yield File(text(member.name), member.size, partial(_read_member, archive, member))
         elif not member.isdir():
-            yield Skipped(_text(member.name), Reason.NOT_A_FILE)
+            yield Skipped(text(member.name), Reason.NOT_A_FILE)
     _check_end(archive)
 
 

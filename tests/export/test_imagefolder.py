@@ -4,8 +4,9 @@ import cv2
 import numpy as np
 import pytest
 
-from pipeline import atomic, export, shards, split
+from pipeline import atomic, shards, split
 from pipeline.errors import PipelineError
+from pipeline.export.imagefolder import imagefolder
 
 
 def encoded(extension: str, level: int) -> bytes:
@@ -47,7 +48,7 @@ def test_files_are_laid_out_per_split_and_class(tmp_path: Path, exists: bool) ->
     destination = tmp_path / "new" / "photos"
     if exists:
         destination.mkdir(parents=True)
-    assert export.imagefolder(*world(tmp_path, ROWS), destination) == 4
+    assert imagefolder(*world(tmp_path, ROWS), destination) == 4
     assert contents(destination) == {
         "train/car/car_0000.jpg": ROWS[1][3],
         "train/car/car_0001.png": ROWS[0][3],
@@ -65,7 +66,7 @@ def test_a_destination_with_something_in_it_is_refused_and_left_alone(
     precious.parent.mkdir(exist_ok=True)
     precious.write_text("mine")
     with pytest.raises(PipelineError) as caught:
-        export.imagefolder(*world(tmp_path, ROWS), destination)
+        imagefolder(*world(tmp_path, ROWS), destination)
     assert str(caught.value) == f"{destination} is not empty: name a new folder"
     assert precious.read_text() == "mine"
 
@@ -73,7 +74,7 @@ def test_a_destination_with_something_in_it_is_refused_and_left_alone(
 def test_a_missing_split_says_what_to_run(tmp_path: Path) -> None:
     clean, _ = world(tmp_path, ROWS)
     with pytest.raises(PipelineError, match=r"none\.csv is missing: run `dvc repro` first"):
-        export.imagefolder(clean, tmp_path / "none.csv", tmp_path / "photos")
+        imagefolder(clean, tmp_path / "none.csv", tmp_path / "photos")
     assert not (tmp_path / "photos").exists()
 
 
@@ -81,7 +82,7 @@ def test_a_split_of_other_images_says_what_to_run(tmp_path: Path) -> None:
     clean, split_csv = world(tmp_path, ROWS)
     atomic.write_csv(split_csv, split.COLUMNS, [("other", "car", "train", "")])
     with pytest.raises(PipelineError, match="dvc repro"):
-        export.imagefolder(clean, split_csv, tmp_path / "photos")
+        imagefolder(clean, split_csv, tmp_path / "photos")
     assert not (tmp_path / "photos").exists()
 
 
@@ -90,7 +91,7 @@ def test_a_split_of_other_images_says_what_to_run(tmp_path: Path) -> None:
 )
 def test_no_label_leads_out_of_the_folder(tmp_path: Path, label: str) -> None:
     destination = tmp_path / "deep" / "photos"
-    export.imagefolder(*world(tmp_path, [("a", label, "train", b"\xff\xd8")]), destination)
+    imagefolder(*world(tmp_path, [("a", label, "train", b"\xff\xd8")]), destination)
     (name,) = contents(tmp_path / "deep")
     start, split_name, folder, file = name.split("/")
     assert (start, split_name) == ("photos", "train")
@@ -100,7 +101,7 @@ def test_no_label_leads_out_of_the_folder(tmp_path: Path, label: str) -> None:
 
 def test_labels_that_become_one_name_do_not_overwrite_each_other(tmp_path: Path) -> None:
     rows = [("a", "x/y", "train", b"1"), ("b", "x_y", "train", b"2")]
-    export.imagefolder(*world(tmp_path, rows), tmp_path / "photos")
+    imagefolder(*world(tmp_path, rows), tmp_path / "photos")
     assert contents(tmp_path / "photos") == {
         "train/x_y/x_y_0000.jpg": b"1",
         "train/x_y/x_y_0001.jpg": b"2",

@@ -1,11 +1,11 @@
 """Loose files, for whoever wants them: DEST/train/car/car_0000.jpg, ..."""
 
-import re
 from collections import Counter
 from pathlib import Path
 
 from pipeline import atomic, shards
 from pipeline.errors import PipelineError
+from pipeline.printable import file_name
 from pipeline.progress import bar
 
 PNG = b"\x89PNG"
@@ -44,13 +44,8 @@ def _names(rows: list[dict[str, str]]) -> dict[str, str]:
     numbers: Counter[tuple[str, str]] = Counter()
     names = {}
     for row in rows:
-        label = _safe(row["label"])
+        label = file_name(row["label"])  # from somebody's archive
         place = (row["split"], label)
         names[row["id"]] = f"{row['split']}/{label}/{label}_{numbers[place]:04d}"
         numbers[place] += 1
     return names
-
-
-def _safe(label: str) -> str:
-    """A label comes from somebody's archive: it must not lead out of the folder."""
-    return re.sub(r"[^\w\- .]|^\.+", "_", label)

@@ -1,0 +1,1 @@
+"""The commands of `pipeline`, by what they are about. What is slow to import they import late."""

@@ -1,0 +1,72 @@
+"""Where the network looks: Grad-CAM, by captum."""
+
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from captum.attr import LayerAttribution, LayerGradCam
+from torch import Tensor, nn
+
+from pipeline.images import Pixels
+from pipeline.model import Card
+
+SHARE = 0.5  # of the map, where it is laid over the image
+
+
+class Explainer:
+    """Grad-CAM of a network at its last map, the last layer whose output has places.
+
+    Source: R. Selvaraju et al., "Grad-CAM: visual explanations from deep networks" (2017).
+    """
+
+    def __init__(self, network: nn.Module, card: Card) -> None:
+        network = copy.deepcopy(network).eval()  # others may run it while captum listens to it
+        self._network = network
+        self._preprocess = card.preprocess
+        self.layer = last_map(network, card.preprocess.size)
+        self._cam: Any = LayerGradCam(network, network.get_submodule(self.layer))
+
+    def heat(self, views: Tensor, classes: Sequence[int]) -> Tensor:
+        """What speaks for a class in each view: uint8 (B, 3, S, S) -> (B, S, S) in 0..1."""
+        device = next(self._network.parameters()).device
+        images = self._preprocess.normalise(views.to(device)).requires_grad_()
+        with torch.enable_grad():
+            found = self._cam.attribute(
+                images, torch.tensor(list(classes), device=device), relu_attributions=True
+            )
+        side = [self._preprocess.size] * 2
+        heat: Tensor = LayerAttribution.interpolate(found, side, "bilinear")[:, 0].detach().cpu()
+        return heat / heat.amax(dim=(1, 2), keepdim=True).clamp_min(1e-12)
+
+
+@torch.no_grad()
+def last_map(network: nn.Module, size: int) -> str:
+    """The name of the last module that gives one tensor (B, C, H, W) with more than one place."""
+    seen: list[str] = []
+    handles = [
+        module.register_forward_hook(
+            lambda _, __, output, name=name: seen.append(name) if _has_places(output) else None
+        )
+        for name, module in network.named_modules() if name
+    ]  # fmt: skip
+    try:
+        network.eval()(torch.zeros(1, 3, size, size))
+    finally:
+        for handle in handles:
+            handle.remove()
+    return seen[-1]
+
+
+def _has_places(output: object) -> bool:
+    return isinstance(output, Tensor) and output.dim() == 4 and output.shape[2:].numel() > 1
+
+
+def overlay(view: Tensor, heat: Tensor) -> Pixels:
+    """(S, S, 3) A view, uint8 (3, S, S), under its map (S, S): from blue, nothing, to red."""
+    colours = cv2.applyColorMap((heat.numpy() * 255).astype(np.uint8), cv2.COLORMAP_JET)
+    image = view.permute(1, 2, 0).numpy()
+    mixed = (1 - SHARE) * image + SHARE * colours[:, :, ::-1]
+    return mixed.round().astype(np.uint8)

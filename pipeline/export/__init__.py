@@ -1,0 +1,1 @@
+"""What the pipeline made, in the forms that other tools take."""

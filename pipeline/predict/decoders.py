@@ -1,0 +1,107 @@
+"""Decoding as the filter does it, in processes that may die of what they are given."""
+
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
+from functools import partial
+from types import TracebackType
+from typing import Any, Self
+
+from loky import ProcessPoolExecutor
+
+from pipeline import images, isolation
+from pipeline.header import Reason, Unreadable
+from pipeline.images import Pixels
+
+Decoded = list[Pixels | Reason]
+AHEAD = 2  # chunks that wait for each process, beside the one that it works on
+
+
+class Decoders:
+    """Processes that turn untrusted bytes into pixels, and are replaced when one dies of them.
+
+    They are started by the first images; nothing but the decoders is imported there.
+    """
+
+    def __init__(self, max_megapixels: float, side: int, processes: int | None = None) -> None:
+        """`max_megapixels` and `side` are as `images.load` has them."""
+        self._decode = partial(
+            decode_all, max_megapixels=max_megapixels, side=side, home=os.getpid()
+        )
+        self._processes = processes or os.cpu_count() or 1
+        self._pool: Any = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:  # fmt: skip
+        self.close()
+
+    def close(self) -> None:
+        """End the processes."""
+        if self._pool is not None:
+            self._pool.shutdown(kill_workers=True)
+            self._pool = None
+
+    def decode(self, chunks: Iterable[Sequence[bytes]]) -> Iterator[Decoded]:
+        """For each chunk, the pixels of its images or the reason why there are none, in order.
+
+        A few chunks are taken ahead.
+        """
+        waiting: deque[tuple[Sequence[bytes], Future[Decoded]]] = deque()
+        for chunk in chunks:
+            waiting.append((chunk, self._submit(chunk)))
+            if len(waiting) > (1 + AHEAD) * self._processes:
+                yield self._next(waiting)
+        while waiting:
+            yield self._next(waiting)
+
+    def _submit(self, chunk: Sequence[bytes]) -> "Future[Decoded]":
+        if self._pool is None:
+            self._pool = ProcessPoolExecutor(self._processes)
+        try:
+            found: Future[Decoded] = self._pool.submit(self._decode, chunk)
+        except BrokenProcessPool as error:  # told when the chunk's turn comes
+            found = Future()
+            found.set_exception(error)
+        return found
+
+    def _next(self, waiting: "deque[tuple[Sequence[bytes], Future[Decoded]]]") -> Decoded:
+        chunk, future = waiting.popleft()
+        try:
+            return future.result()
+        except (BrokenProcessPool, MemoryError):
+            self.close()
+            found = [self._alone(data) for data in chunk]
+            again = [(each, self._submit(each)) for each, _ in waiting]
+            waiting.clear()
+            waiting.extend(again)
+            return found
+
+    def _alone(self, data: bytes) -> Pixels | Reason:
+        """One image, which is to blame if a process dies now."""
+        try:
+            (found,) = self._submit([data]).result()
+        except (BrokenProcessPool, MemoryError):
+            self.close()
+            return Reason.BREAKS_DECODER
+        return found
+
+
+def decode_all(data: Sequence[bytes], max_megapixels: float, side: int, home: int) -> Decoded:
+    """What one of the processes does; `home` is the process that it belongs to."""
+    with isolation.confined(home, isolation.memory_for(max_megapixels)):
+        return [_decode(each, max_megapixels, side) for each in data]
+
+
+def _decode(data: bytes, max_megapixels: float, side: int) -> Pixels | Reason:
+    with isolation.deadline(isolation.SECONDS):
+        try:
+            return images.load(data, max_megapixels, side)[1]
+        except Unreadable as error:
+            return error.reason
