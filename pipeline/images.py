@@ -8,6 +8,7 @@ stored as they are, this pass at reduced scale is enough: both decode with libjp
 import io
 import warnings
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -26,8 +27,10 @@ from pipeline.header import (
     Warn,
     read_header,
 )
-from pipeline.params import Filter
 from pipeline.phash import perceptual_hash
+
+if TYPE_CHECKING:  # which takes longer than all else here
+    from pipeline.params import Filter
 
 # Images are the unit of parallelism; threads inside one would only fight over the cores.
 cv2.setNumThreads(0)
@@ -64,7 +67,7 @@ class Judgement:
     """The uniform encoding, or None where the original bytes already are one."""
 
 
-def judge(data: bytes, limits: Filter) -> Judgement:
+def judge(data: bytes, limits: "Filter") -> Judgement:
     """Decode `data` once and say whether to keep it, and what to store.
 
     Raises:
@@ -78,7 +81,7 @@ def judge(data: bytes, limits: Filter) -> Judgement:
         return Judgement(Reason.DAMAGED)
 
 
-def _judge(data: bytes, limits: Filter) -> Judgement:
+def _judge(data: bytes, limits: "Filter") -> Judgement:
     try:
         header = _affordable(data, limits.max_megapixels)
         as_is = header.plain and _fits(header.height, header.width, limits.store_side)
@@ -97,7 +100,7 @@ def _judge(data: bytes, limits: Filter) -> Judgement:
     )  # fmt: skip
 
 
-def _judge_as_is(header: Header, data: bytes, limits: Filter) -> Judgement:
+def _judge_as_is(header: Header, data: bytes, limits: "Filter") -> Judgement:
     """A JPEG whose bytes can stay. The strict pass decodes what OpenCV does, with less patience.
 
     Its entropy decoding, where damage shows and most of the time goes, is whole at any scale.
@@ -121,9 +124,8 @@ def load(data: bytes, max_megapixels: float, side: int) -> tuple[Header, Pixels]
         Unreadable: with the reason, closed over `Reason`.
     """
     header = _affordable(data, max_megapixels)
-    if header.format == "JPEG" and header.plain and _fits(header.height, header.width, side):
-        _strict(header, data, "GRAY", HASHED)  # as in `_judge_as_is`
-        return header, _decode(header, data)
+    if header.format in JPEGS and Warn.CMYK_CONVERTED not in header.warnings:
+        return header, _shrink(_strictly_decoded(header, data), side)
     return header, _pixels(header, data, side)
 
 
@@ -195,6 +197,18 @@ def _strict(header: Header, data: bytes, colours: str, side: int) -> npt.NDArray
             raise Unreadable(Reason.DAMAGED, header.format) from error
         found = _pillow(header, data, "L" if colours == "GRAY" else "RGB")
     return found[:, :, 0] if colours == "GRAY" and found.ndim == 3 else found
+
+
+def _strictly_decoded(header: Header, data: bytes) -> Pixels:
+    """As `_strict` and `_decode`, in one pass: to the last bit what OpenCV gives."""
+    try:
+        found: Pixels = simplejpeg.decode_jpeg(data, colorspace="RGB", strict=True)
+    except ValueError as error:
+        if UNJUDGED not in str(error):
+            raise Unreadable(Reason.DAMAGED, header.format) from error
+        _pillow(header, data, "RGB")
+        return _decode(header, data)
+    return _upright(header, found)
 
 
 def _pillow(header: Header, data: bytes, mode: str) -> npt.NDArray[np.uint8]:

@@ -84,7 +84,7 @@ def test_predict_says_the_probabilities_that_were_judged(figures: Figures) -> No
     rows = predictions()
     classifier = Classifier(MODELS)
     images = [Named(row["id"], encoded[row["id"]]) for row in rows]
-    with Decoders(classifier.card.max_megapixels, classifier.card.store_side, 1) as decoders:
+    with Decoders(1) as decoders:
         said = [each.prediction for each in predict(classifier, decoders, images)]
     for row, found in zip(rows, said, strict=True):
         assert found.label == row["predicted"]

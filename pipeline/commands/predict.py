@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pipeline.predict.output import Format, Writer
+from pipeline.progress import bar, expect
 
 if TYPE_CHECKING:
     from pipeline.predict.classifier import Classifier
@@ -53,30 +54,29 @@ def predict(
 
         find / -name "*.jpg" | pipeline predict - --sort-into sorted/
     """
-    # Late, for torch takes seconds to import.
-    from pipeline.predict.classifier import Classifier
     from pipeline.predict.decoders import Decoders
-    from pipeline.predict.inputs import LIMITS, Inputs
-    from pipeline.predict.run import predict as run
-    from pipeline.progress import bar, expect
 
-    classifier = Classifier(models)
-    card, writer = classifier.card, Writer(output, top_k)
-    limits = LIMITS.model_copy(update={"allow_private": allow_private})
-    leaves = [] if sort_into is None else [_sorting(sort_into)]
-    leaves += [] if gradcam is None else [_explaining(gradcam, classifier)]
-    failed = 0
-    with (
-        bar("predict", 0) as shown,
-        Inputs(sys.stdin.buffer, limits, partial(expect, shown)) as inputs,
-        Decoders(card.max_megapixels, card.store_side) as decoders,
-    ):
-        for answer in run(classifier, decoders, inputs.images(paths), top_k):
-            failed += answer.prediction.problem is not None
-            for leave in leaves:
-                leave(answer)
-            writer.write(answer)
-            shown.update()
+    writer, failed = Writer(output, top_k), 0
+    with Decoders() as decoders:
+        decoders.start()  # while torch is imported
+        from pipeline.predict.classifier import Classifier
+        from pipeline.predict.inputs import LIMITS, Inputs
+        from pipeline.predict.run import predict as run
+
+        classifier = Classifier(models)
+        leaves = [] if sort_into is None else [_sorting(sort_into)]
+        leaves += [] if gradcam is None else [_explaining(gradcam, classifier)]
+        limits = LIMITS.model_copy(update={"allow_private": allow_private})
+        with (
+            bar("predict", 0) as shown,
+            Inputs(sys.stdin.buffer, limits, partial(expect, shown)) as inputs,
+        ):
+            for answer in run(classifier, decoders, inputs.images(paths), top_k):
+                failed += answer.prediction.problem is not None
+                for leave in leaves:
+                    leave(answer)
+                writer.write(answer)
+                shown.update()
     if failed:
         sys.exit(1)
 

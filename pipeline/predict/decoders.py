@@ -5,7 +5,6 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
-from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
@@ -22,16 +21,15 @@ AHEAD = 2  # chunks that wait for each process, beside the one that it works on
 class Decoders:
     """Processes that turn untrusted bytes into pixels, and are replaced when one dies of them.
 
-    They are started by the first images; nothing but the decoders is imported there.
+    They are started by the first images, unless `start` was called; nothing but what decodes is
+    imported there.
     """
 
-    def __init__(self, max_megapixels: float, side: int, processes: int | None = None) -> None:
-        """`max_megapixels` and `side` are as `images.load` has them."""
-        self._decode = partial(
-            decode_all, max_megapixels=max_megapixels, side=side, home=os.getpid()
-        )
+    def __init__(self, processes: int | None = None) -> None:
         self._processes = processes or os.cpu_count() or 1
         self._pool: Any = None
+        self._function: Any = decode_all
+        self._limits = (1.0, 1)  # nothing is decoded yet
 
     def __enter__(self) -> Self:
         return self
@@ -48,11 +46,19 @@ class Decoders:
             self._pool.shutdown(kill_workers=True)
             self._pool = None
 
-    def decode(self, chunks: Iterable[Sequence[bytes]]) -> Iterator[Decoded]:
+    def start(self) -> None:
+        """Let the processes import what they need, while this one is busy otherwise."""
+        for _ in range(self._processes):
+            self._submit([])
+
+    def decode(
+        self, chunks: Iterable[Sequence[bytes]], max_megapixels: float, side: int
+    ) -> Iterator[Decoded]:
         """For each chunk, the pixels of its images or the reason why there are none, in order.
 
-        A few chunks are taken ahead.
+        A few chunks are taken ahead. `max_megapixels` and `side` are as `images.load` has them.
         """
+        self._limits = (max_megapixels, side)
         waiting: deque[tuple[Sequence[bytes], Future[Decoded]]] = deque()
         for chunk in chunks:
             waiting.append((chunk, self._submit(chunk)))
@@ -65,7 +71,9 @@ class Decoders:
         if self._pool is None:
             self._pool = ProcessPoolExecutor(self._processes)
         try:
-            found: Future[Decoded] = self._pool.submit(self._decode, chunk)
+            found: Future[Decoded] = self._pool.submit(
+                self._function, chunk, *self._limits, os.getpid()
+            )
         except BrokenProcessPool as error:  # told when the chunk's turn comes
             found = Future()
             found.set_exception(error)

@@ -42,8 +42,9 @@ def predict(
     cores = torch.get_num_threads()
     parts: deque[list[Named]] = deque()
     running: deque[Future[list[Answer]]] = deque()
+    encoded, card = _encoded(images, parts), classifier.card
     with ThreadPoolExecutor(cores) as pool, device.one_thread_each():
-        for decoded in decoders.decode(_encoded(images, parts)):
+        for decoded in decoders.decode(encoded, card.max_megapixels, card.store_side):
             running.append(pool.submit(_answers, classifier, parts.popleft(), decoded, top_k))
             if len(running) > cores:
                 yield from running.popleft().result()

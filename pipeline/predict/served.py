@@ -23,9 +23,8 @@ class Served:
     """A table with a column `image`, of bytes or of base64, of any length -> a table of answers."""
 
     def __init__(self, classifier: Classifier) -> None:
-        card = classifier.card
         self._classifier = classifier
-        self._decoders = Decoders(card.max_megapixels, card.store_side, processes=1)
+        self._decoders = Decoders(processes=1)
         self._lock = Lock()  # a server may ask from several threads
 
     def predict(self, table: "pd.DataFrame") -> "pd.DataFrame":

@@ -20,11 +20,11 @@ def png(level: int) -> bytes:
 
 @pytest.fixture
 def decoders() -> Iterator[Decoders]:
-    with Decoders(50, 400, processes=2) as decoders:
+    with Decoders(processes=2) as decoders:
         yield decoders
 
 
-def hostile(data: Sequence[bytes]) -> list[Pixels | Reason]:
+def hostile(data: Sequence[bytes], *_: object) -> list[Pixels | Reason]:
     """Stands for decoders that some images break."""
     if KILLS in data:
         os.kill(os.getpid(), signal.SIGKILL)
@@ -35,7 +35,7 @@ def hostile(data: Sequence[bytes]) -> list[Pixels | Reason]:
 
 def test_pixels_are_those_of_the_filter_and_come_in_order(decoders: Decoders) -> None:
     chunks = [[png(10 * number), b"text", b"", png(1)] for number in range(20)]
-    found = list(decoders.decode(chunks))
+    found = list(decoders.decode(chunks, 50, 400))
     assert len(found) == len(chunks)
     for number, (first, text, empty, _) in enumerate(found):
         assert np.array_equal(first, images.load(png(10 * number), 50, 400)[1])
@@ -51,7 +51,7 @@ def test_few_chunks_are_held_however_many_there_are(decoders: Decoders) -> None:
             taken += 1
             yield [png(9)]
 
-    for given, _ in enumerate(decoders.decode(chunks()), 1):
+    for given, _ in enumerate(decoders.decode(chunks(), 50, 400), 1):
         assert taken - given <= 6
 
 
@@ -59,14 +59,15 @@ def test_few_chunks_are_held_however_many_there_are(decoders: Decoders) -> None:
 def test_an_image_that_breaks_its_process_is_named_and_no_other(
     decoders: Decoders, monkeypatch: pytest.MonkeyPatch, bad: bytes
 ) -> None:
-    monkeypatch.setattr(decoders, "_decode", hostile)
+    monkeypatch.setattr(decoders, "_function", hostile)
     chunks = [[png(1), png(2)], [png(3), bad, png(4)], [png(5)], [bad], [png(6)], [png(7)]]
-    found = list(decoders.decode(chunks))
+    found = list(decoders.decode(chunks, 50, 400))
     said = [[one if isinstance(one, Reason) else int(one[0, 0, 0]) for one in row] for row in found]
     broken = Reason.BREAKS_DECODER
     assert said == [[1, 2], [3, broken, 4], [5], [broken], [6], [7]]
 
 
 def test_too_many_pixels_are_refused_unseen() -> None:
-    with Decoders(0.001, 400, processes=1) as strict:
-        assert list(strict.decode([[png(1)]])) == [[Reason.TOO_MANY_PIXELS]]
+    with Decoders(processes=1) as strict:
+        strict.start()
+        assert list(strict.decode([[png(1)]], 0.001, 400)) == [[Reason.TOO_MANY_PIXELS]]
