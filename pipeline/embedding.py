@@ -44,11 +44,13 @@ def mapped(values: Floats) -> Floats:
     """
     count = len(values)
     wanted = min(COMPONENTS, *values.shape)
+    start = np.zeros((count, 2))
+    if not values.std(axis=0).any():  # all alike, or alone
+        return start
     with threadpool_limits(1):
         found: Floats = PCA(wanted, svd_solver="full").fit_transform(values)
-        start = np.zeros((count, 2))
         start[:, : min(2, wanted)] = found[:, :2]
-        if count < FEW or not start.std():
+        if count < FEW:
             return start
         tsne = TSNE(
             perplexity=min(PERPLEXITY, (count - 1) / 3), init=start / start.std() * 1e-4,

@@ -7,7 +7,7 @@ from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
-from pipeline.header import Reason
+from pipeline.header import Reason, looks_like_image
 from pipeline.predict.classifier import Classifier
 from pipeline.predict.decoders import Decoders
 from pipeline.predict.run import Named, predict
@@ -44,12 +44,16 @@ def _named(column: Any) -> Iterator[Named]:
 
 
 def _bytes(value: object) -> bytes | str:
-    if isinstance(value, str):
-        try:
-            return base64.b64decode(value, validate=True)
-        except (binascii.Error, ValueError):
-            return Reason.NOT_AN_IMAGE.value
-    return bytes(value) if isinstance(value, bytes | bytearray) else Reason.NOT_AN_IMAGE.value
+    """Bytes of an image, or base64: also as bytes, for so MLflow passes on some forms of JSON."""
+    if not isinstance(value, str | bytes | bytearray):
+        return Reason.NOT_AN_IMAGE.value
+    given = value.encode() if isinstance(value, str) else bytes(value)
+    if looks_like_image(given):
+        return given
+    try:
+        return base64.b64decode(given, validate=True)
+    except binascii.Error:
+        return given
 
 
 def _load_pyfunc(path: str) -> Served:
