@@ -76,13 +76,20 @@ def parse(text: str, source: str) -> dict[str, Said]:
         rows = list(csv.DictReader(io.StringIO(text)))
         return {
             row["id"]: Said(
-                row["label"], row["predicted"], float(row[f"p.{row['label']}"]),
+                row["label"], row["predicted"], _chance(row[f"p.{row['label']}"]),
                 row.get("group") or "",
             )
             for row in rows
         }  # fmt: skip
     except (KeyError, ValueError, TypeError, csv.Error) as error:
         raise PipelineError(f"{NAME} of {source} is damaged: evaluate that model again") from error
+
+
+def _chance(cell: str) -> float:
+    found = float(cell)
+    if not 0 <= found <= 1:  # nor is NaN
+        raise ValueError(cell)
+    return found
 
 
 def _of_model(folder: Path) -> Iterator[tuple[str, Said]]:

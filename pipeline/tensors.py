@@ -21,6 +21,7 @@ def write(path: Path, state: Mapping[str, Tensor], note: str | None = None) -> N
         save_file(_apart(state), path, None if note is None else {NOTE: note})
     except SafetensorError as error:
         raise OSError(errno.EIO, str(error), str(path)) from error
+    path.chmod(0o644)  # safetensors makes it its owner's alone; a model is handed on
 
 
 def _apart(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -4,9 +4,11 @@ A view is a pure function of (seed, image id, view number): neither order nor pa
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from threading import Lock, local
+from typing import Any
 
 import torch
 from pydantic import BaseModel, ConfigDict
@@ -59,8 +61,8 @@ class Preprocess(BaseModel):
         mode = InterpolationMode(self.interpolation)
         return v2.Compose([Strip(), v2.Resize(self.resize, mode), v2.CenterCrop(self.size)])
 
-    def augmented(self, chosen: Images) -> v2.Transform:
-        """The parts of `images.augment` in order: uint8 (3, H, W) -> uint8 (3, size, size)."""
+    def augmented(self, chosen: Images) -> list[v2.Transform]:
+        """The parts of `images.augment` in order; together uint8 (3, H, W) -> (3, size, size)."""
         mode = InterpolationMode(self.interpolation)
         crop = v2.RandomResizedCrop(
             self.size, tuple(chosen.crop_area), tuple(chosen.crop_ratio), interpolation=mode
@@ -74,7 +76,7 @@ class Preprocess(BaseModel):
             "trivial": v2.TrivialAugmentWide(interpolation=_bilinear(mode)),
         }
         start = [] if "crop" in chosen.parts else [self.evaluation()]
-        return v2.Compose([*start, *(known[part] for part in chosen.parts)])
+        return [*start, *(known[part] for part in chosen.parts)]
 
     @property
     def detail(self) -> int:
@@ -150,11 +152,7 @@ class Views(Dataset[Tensor]):
             plain: Tensor = self.plain(pixels)
             return plain.contiguous()
         assert self.augmented is not None
-        with CHANCE, torch.random.fork_rng(devices=[]):
-            # torch.manual_seed also asks after every accelerator, and takes longer than the flip.
-            torch.default_generator.manual_seed(_seed(self.seed, self.ids[image], view))
-            found: Tensor = self.augmented(pixels)
-        return found.contiguous()
+        return _augmented(pixels, self.augmented, _seed(self.seed, self.ids[image], view))
 
     def _decoded(self, image: int) -> Tensor:
         """uint8 (3, H, W). The last one is kept, for its other views."""
@@ -164,6 +162,37 @@ class Views(Dataset[Tensor]):
             LAST.pixels, LAST.what = torch.from_numpy(pixels).permute(2, 0, 1), wanted
         kept: Tensor = LAST.pixels
         return kept
+
+
+def _augmented(pixels: Tensor, transforms: Sequence[Any], seed: int) -> Tensor:
+    """As `v2.Compose(transforms)` would after `torch.manual_seed(seed)`, to the last bit.
+
+    Draws come from torch's one generator, so others wait meanwhile; for the work they need not.
+    """
+    # torch.manual_seed also asks after every accelerator, and takes longer than the flip.
+    state = torch.Generator().manual_seed(seed).get_state()
+    for transform in transforms:
+        with CHANCE, torch.random.fork_rng(devices=[]):
+            torch.default_generator.set_state(state)
+            work = _drawn(transform, pixels)
+            state = torch.default_generator.get_state()
+        pixels = work(pixels)
+    return pixels.contiguous()
+
+
+def _drawn(transform: Any, pixels: Tensor) -> Callable[[Tensor], Tensor]:
+    """What is left to do of a transform once chance has been asked."""
+    if isinstance(transform, v2.RandomHorizontalFlip):
+        flips = bool(torch.rand(1) < transform.p)
+        return partial(transform.transform, params={}) if flips else _same
+    if isinstance(transform, v2.RandomResizedCrop | v2.RandomCrop | v2.RandomRotation):
+        return partial(transform.transform, params=transform.make_params([pixels]))
+    done: Tensor = transform(pixels)  # it draws while it works
+    return lambda _: done
+
+
+def _same(pixels: Tensor) -> Tensor:
+    return pixels
 
 
 def _seed(seed: int, key: str, view: int) -> int:

@@ -80,7 +80,7 @@ def test_other_images_and_other_labels_are_refused() -> None:
 
 @pytest.mark.parametrize(
     "text", ["id,label\n1,bee\n", HEADER + "1,bee,bee,,x,0.1\n", HEADER + "1,cat,cat,,0.9,0.1\n",
-             "<html>"],
+             HEADER + "1,bee,bee,,nan,nan\n", "<html>"],
 )  # fmt: skip
 def test_damaged_predictions_are_one_sentence(text: str) -> None:
     if text == "<html>":

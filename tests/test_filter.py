@@ -593,7 +593,7 @@ needs_status = pytest.mark.skipif(
 @pytest.fixture
 def memory(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
     """Bytes that a worker may take."""
-    monkeypatch.setattr(judging, "MEGABYTES", 120)
+    monkeypatch.setattr(isolation, "MEGABYTES", 120)
     monkeypatch.setattr(judging, "BYTES_PER_PIXEL", 0)
     with joblib.parallel_config("loky"):
         yield 120 * 10**6

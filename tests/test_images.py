@@ -963,3 +963,41 @@ def test_what_does_not_decode_is_told_at_any_scale() -> None:
         for least in (None, 10):
             with pytest.raises(PipelineError, match="delete data/clean"):
                 images.decode(data, least)
+
+
+# ---- what comes from anywhere, to be predicted ----
+
+
+@pytest.mark.parametrize("quality", [30, 75, 95])
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+@pytest.mark.parametrize("subsampling", [0, 1, 2])
+@pytest.mark.parametrize("progressive", [False, True])
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_one_strict_pass_gives_opencvs_pixels_to_the_last_bit(
+    quality: int, mode: str, subsampling: int, progressive: bool, orientation: int
+) -> None:
+    random = np.random.default_rng(quality)
+    picture = cv2.resize(random.integers(0, 256, (9, 13, 3), np.uint8), (83, 61))
+    noisy = np.clip(picture + random.normal(0, 20, picture.shape), 0, 255).astype(np.uint8)
+    data = saved(
+        Image.fromarray(noisy).convert(mode), "JPEG", quality=quality, subsampling=subsampling,
+        progressive=progressive, exif=turned(orientation),
+    )  # fmt: skip
+    header, pixels = images.load(data, 50, 400)
+    assert np.array_equal(pixels, images._decode(header, data))
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.data())
+def test_what_the_filter_finds_damaged_is_not_loaded(draw: st.DataObject) -> None:
+    data = bytearray(saved(corners(64, 80), "JPEG", quality=90))
+    for _ in range(draw.draw(st.integers(1, 3))):
+        data[draw.draw(st.integers(2, len(data) - 1))] = draw.draw(st.integers(0, 255))
+    broken = bytes(data[: draw.draw(st.integers(len(data) // 2, len(data)))])
+    found: Reason | None = None
+    try:
+        images.load(broken, 50, 400)
+    except Unreadable as error:
+        found = error.reason
+    judged = judge(broken).reason
+    assert judged is found or (found is None and judged in {Reason.BLANK, Reason.TOO_SMALL})

@@ -14,6 +14,7 @@ def test_any_memory_format_and_tied_weights_are_read_again(tmp_path: Path) -> No
     tensors.write(tmp_path / "t.safetensors", state)
     found = load_file(tmp_path / "t.safetensors")
     assert found.keys() == state.keys()
+    assert (tmp_path / "t.safetensors").stat().st_mode & 0o777 == 0o644
     assert all(torch.equal(found[name], value) for name, value in state.items())
 
 

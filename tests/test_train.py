@@ -34,7 +34,7 @@ STAGE = [
 ]  # fmt: skip
 NOWHERE = {"MLFLOW_TRACKING_URI": "http://127.0.0.1:9", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
 # What docs/training.md says of losses and accuracies on one thread and on two.
-THREADS_DIFFER = 1e-3
+THREADS_DIFFER = {"head": 1e-3, "all": 1e-2}  # as docs/training.md says
 
 
 # To be trained from scratch, in a fraction of the time that the shipped network takes.
@@ -276,7 +276,7 @@ def test_one_thread_and_two_differ_within_the_stated_tolerance(
     finally:
         torch.set_num_threads(kept)
     for one, two in zip(*found, strict=True):
-        assert astuple(two) == pytest.approx(astuple(one), abs=THREADS_DIFFER)
+        assert astuple(two) == pytest.approx(astuple(one), abs=THREADS_DIFFER[trainable])
 
 
 def test_two_processes_train_as_one_does(

@@ -8,6 +8,7 @@ from torch import Tensor
 from torchvision.transforms import v2
 
 from pipeline import images, params, shards, views
+from pipeline.errors import PipelineError
 from pipeline.images import Pixels
 from pipeline.params import Images
 from pipeline.views import EVALUATION, Preprocess, Views
@@ -205,3 +206,30 @@ def test_stored_images_are_found_by_id_across_shards(tmp_path: Path) -> None:
     shards.write(tmp_path / "clean", shards.CLEAN, rows)
     stored = views.Stored(tmp_path / "clean", ["1500", "3"])
     assert list(stored) == [b"image 1500", b"image 3"]
+
+
+def test_an_image_that_the_shards_lack_is_told(dataset: Path) -> None:
+    with pytest.raises(PipelineError, match=r"lacks the image 'gone'.*dvc repro"):
+        views.Stored(dataset / "clean", ["gone"])
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 200_000), (200_000, 1), (20, 30_000)])
+def test_of_a_very_long_image_the_middle_is_seen(height: int, width: int) -> None:
+    pixels = torch.zeros(3, height, width, dtype=torch.uint8)
+    pixels[:, height // 2 - 8 : height // 2 + 8, width // 2 - 8 : width // 2 + 8] = 200
+    pixels[:, height // 2, width // 2] = 200
+    view = PREPARED.evaluation()(pixels)
+    assert view.shape == (3, PREPARED.size, PREPARED.size)
+    assert view[:, PREPARED.size // 2, PREPARED.size // 2].float().mean() > 20
+
+
+@pytest.mark.parametrize("augment", AUGMENTS)
+def test_what_is_drawn_apart_from_the_work_is_as_torchvision_draws_it(augment: str) -> None:
+    wanted = chosen(augment)
+    seen = made(2, seed=5, images=wanted)
+    transforms = v2.Compose(PREPARED.augmented(wanted))
+    for number, data in enumerate(encoded(4)):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(views._seed(5, str(number), 2))
+            found = transforms(torch.from_numpy(images.decode(data)).permute(2, 0, 1))
+        assert torch.equal(seen[number], found)

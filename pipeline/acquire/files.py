@@ -227,7 +227,10 @@ def _folder_files(folder: Path) -> Iterator[File | Skipped]:
             name = text(path.relative_to(folder))
             try:
                 facts = path.stat()
-            except FileNotFoundError:  # a link that leads nowhere
+            except OSError as error:
+                if error.errno not in {errno.ENOENT, errno.ELOOP}:
+                    raise
+                # A link that leads nowhere.
                 yield Skipped(name, Reason.NOT_A_FILE)
                 continue
             if stat.S_ISREG(facts.st_mode):
