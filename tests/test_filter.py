@@ -594,7 +594,7 @@ needs_status = pytest.mark.skipif(
 def memory(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
     """Bytes that a worker may take."""
     monkeypatch.setattr(isolation, "MEGABYTES", 120)
-    monkeypatch.setattr(judging, "BYTES_PER_PIXEL", 0)
+    monkeypatch.setattr(isolation, "BYTES_PER_PIXEL", 0)
     with joblib.parallel_config("loky"):
         yield 120 * 10**6
 
