@@ -23,7 +23,8 @@ from torch import Tensor, nn, optim
 from torch.utils.data import ConcatDataset, DataLoader
 from torchvision import datasets, models, transforms
 
-from pipeline import device, params
+from pipeline import params
+from pipeline.allocator import keep_freed_memory
 from pipeline.network import weights
 from pipeline.params import Params
 from pipeline.training.optimizer import make_optimizer
@@ -98,7 +99,7 @@ def run(folder: Path, settings: Params) -> float:
 
 def main() -> None:
     settings = params.load()
-    device.keep_freed_memory()
+    keep_freed_memory()
     gc.freeze()
     start = time.perf_counter()
     found = run(Path(sys.argv[1]), settings)

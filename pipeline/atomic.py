@@ -4,6 +4,7 @@ DVC's cache is hard-linked into the workspace: writing into a linked file would 
 """
 
 import csv
+import errno
 import glob
 import os
 import shutil
@@ -39,6 +40,8 @@ def replacing(path: Path) -> Iterator[Path]:
 
 def _swap(new: Path, old: Path) -> None:
     assert new.exists(), f"nothing was made to take the place of {old}"
+    if new.is_file() and old.is_dir() and not old.is_symlink():  # somebody's work may be in it
+        raise IsADirectoryError(errno.EISDIR, "there is a folder of this name", str(old))
     folders = new.is_dir() or (old.is_dir() and not old.is_symlink())
     if folders and os.path.lexists(old):
         old.rename(new.with_name(".replaced"))  # a rename alone replaces a file with a file

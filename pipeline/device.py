@@ -1,9 +1,7 @@
 """What computes: lightning-fabric's view of the machine, made deterministic."""
 
-import ctypes
 import logging
 import os
-import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +10,7 @@ import torch
 from lightning_fabric import Fabric
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 
+from pipeline.allocator import keep_freed_memory
 from pipeline.errors import PipelineError
 from pipeline.params import Device
 
@@ -103,17 +102,3 @@ def one_thread_each() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def keep_freed_memory() -> None:
-    """Keep glibc from handing memory back after every forward pass.
-
-    Page faults on getting it again cost half the time of a forward pass on a CPU.
-    Source: malloc.h; M_TRIM_THRESHOLD is -1, M_TOP_PAD is -2, M_MMAP_MAX is -4.
-    """
-    if sys.platform != "linux":
-        return
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # musl has none
-    if mallopt is not None:
-        for option, value in ((-4, 0), (-1, 2**31 - 1), (-2, 256 * 2**20)):
-            mallopt(option, value)

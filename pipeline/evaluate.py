@@ -25,6 +25,7 @@ from pipeline import (
     views,
 )  # fmt: skip
 from pipeline.charts import Sample
+from pipeline.errors import PipelineError
 from pipeline.explain import Explainer, overlay
 from pipeline.judged import Judged, Opened, judge, open_model
 from pipeline.metrics import Figures, Selected
@@ -145,7 +146,11 @@ def draw_explained(directory: Path, opened: Opened, judged: Judged, clean: Path)
     """Where the network looked, on its surest mistakes and on as many images it has right."""
     right = np.flatnonzero(judged.answers == judged.labels)[: charts.COLUMNS].tolist()
     places = judged.wrong()[: charts.COLUMNS] + right
-    explainer = Explainer(opened.network, opened.card)
+    try:
+        explainer = Explainer(opened.network, opened.card)
+    except PipelineError:  # it has no map
+        charts.save(charts.samples([]), directory / "gradcam.png")
+        return
     stored = views.Stored(clean, [judged.ids[place] for place in places])
     seen = views.Views([judged.ids[place] for place in places], stored, opened.card.preprocess)
     shown = torch.stack([seen[number] for number in range(len(seen))])

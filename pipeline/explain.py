@@ -10,6 +10,7 @@ import torch
 from captum.attr import LayerAttribution, LayerGradCam
 from torch import Tensor, nn
 
+from pipeline.errors import PipelineError
 from pipeline.images import Pixels
 from pipeline.model import Card
 
@@ -23,7 +24,9 @@ class Explainer:
     """
 
     def __init__(self, network: nn.Module, card: Card) -> None:
-        network = copy.deepcopy(network).eval()  # others may run it while captum listens to it
+        where = list(network.parameters())[-1].device  # of a network in halves, that of the last
+        # A copy, for others may run it while captum listens to it.
+        network = copy.deepcopy(network).to(where).eval()
         self._network = network
         self._preprocess = card.preprocess
         self.layer = last_map(network, card.preprocess.size)
@@ -44,7 +47,11 @@ class Explainer:
 
 @torch.no_grad()
 def last_map(network: nn.Module, size: int) -> str:
-    """The name of the last module that gives one tensor (B, C, H, W) with more than one place."""
+    """The name of the last module that gives one tensor (B, C, H, W) with more than one place.
+
+    Raises:
+        PipelineError: none does.
+    """
     seen: list[str] = []
     handles = [
         module.register_forward_hook(
@@ -53,10 +60,13 @@ def last_map(network: nn.Module, size: int) -> str:
         for name, module in network.named_modules() if name
     ]  # fmt: skip
     try:
-        network.eval()(torch.zeros(1, 3, size, size))
+        where = next(network.parameters()).device
+        network.eval()(torch.zeros(1, 3, size, size, device=where))
     finally:
         for handle in handles:
             handle.remove()
+    if not seen:
+        raise PipelineError("Grad-CAM needs a network in which some layer gives a map of the image")
     return seen[-1]
 
 

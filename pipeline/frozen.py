@@ -46,7 +46,7 @@ class Frozen:
 
     def activations(self, seen: Views, order: Sequence[Sequence[int]]) -> Iterator[Tensors]:
         """For each list of indices, tensors (B, ...) on the device."""
-        self._prepare()
+        self.prepare()
         image = 4 * sum(map(prod, self.shapes()))  # bytes of what crosses
         window = max(1, min(feed.WINDOW, WINDOW_BYTES // image))
         return feed.run(seen, order, self.__call__, self.device, window)
@@ -60,7 +60,7 @@ class Frozen:
         return tuple(value.clone() for value in values)  # others may not enter backward
 
     def _forward(self, images: Tensor, padded: bool) -> Tensors:
-        self._prepare()
+        self.prepare()
         assert self._fast is not None
         count = len(images)
         if padded:
@@ -74,7 +74,7 @@ class Frozen:
             return nullcontext()
         return torch.autocast(self.device.type, AUTOCAST[self.precision])
 
-    def _prepare(self) -> None:
+    def prepare(self) -> None:
         """The prefix in the form that computes fastest, once, when it is first needed."""
         if self.cut.prefix is None or self._fast is not None:
             return

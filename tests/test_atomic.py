@@ -171,3 +171,12 @@ def test_a_row_that_fails_leaves_the_old_table(tmp_path: Path) -> None:
         atomic.write_csv(path, ("n",), ((1 // n,) for n in (1, 0)))
     assert path.read_text() == "n\n1\n"
     assert names(tmp_path) == ["table.csv"]
+
+
+def test_a_file_takes_no_folders_place(tmp_path: Path) -> None:
+    (tmp_path / "work").mkdir()
+    (tmp_path / "work/mine.txt").write_text("mine")
+    with pytest.raises(IsADirectoryError, match="folder of this name"):
+        atomic.write_text(tmp_path / "work", "new")
+    assert (tmp_path / "work/mine.txt").read_text() == "mine"
+    assert [path.name for path in tmp_path.iterdir()] == ["work"]

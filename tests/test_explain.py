@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 from torchvision import models
 
+from pipeline.errors import PipelineError
 from pipeline.explain import Explainer, last_map, overlay
 from pipeline.model import Card
 from pipeline.network.small import CifarCnn
@@ -75,3 +76,8 @@ def test_the_overlay_is_the_image_below_colours() -> None:
     red, blue = drawn[0, 0], drawn[3, 3]
     assert red[0] > red[2]
     assert blue[2] > blue[0]
+
+
+def test_a_network_without_maps_is_told() -> None:
+    with pytest.raises(PipelineError, match="map of the image"):
+        Explainer(nn.Sequential(nn.Flatten(), nn.Linear(3 * SIZE**2, 2)), CARD)

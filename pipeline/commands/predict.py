@@ -56,14 +56,14 @@ def predict(
     """
     from pipeline.predict.decoders import Decoders
 
-    writer, failed = Writer(output, top_k), 0
+    failed = 0
     with Decoders() as decoders:
         decoders.start()  # while torch is imported
         from pipeline.predict.classifier import Classifier
         from pipeline.predict.inputs import LIMITS, Inputs
         from pipeline.predict.run import predict as run
 
-        classifier = Classifier(models)
+        classifier, writer = Classifier(models), Writer(output, top_k)
         leaves = [] if sort_into is None else [_sorting(sort_into)]
         leaves += [] if gradcam is None else [_explaining(gradcam, classifier)]
         limits = LIMITS.model_copy(update={"allow_private": allow_private})

@@ -47,6 +47,7 @@ class Classifier:
         parts = cut(self.network, self.card.trained_from, preprocess.size)
         fabric = device.start(ANY)
         self._frozen = Frozen(parts, preprocess, fabric, self.card.precision, torch.float32)
+        self._frozen.prepare()  # now, and not in several threads
         self._trained = channels_last(parts.suffix.to(fabric.device)).eval()
         self._view = preprocess.evaluation()
 

@@ -11,10 +11,12 @@ from typing import Any, Self
 from loky import ProcessPoolExecutor
 
 from pipeline import images, isolation
+from pipeline.allocator import keep_freed_memory
 from pipeline.header import Reason, Unreadable
 from pipeline.images import Pixels
 
 Decoded = list[Pixels | Reason]
+PAD = 16 * 2**20  # bytes; what an image may take is limited too
 AHEAD = 2  # chunks that wait for each process, beside the one that it works on
 
 
@@ -29,6 +31,7 @@ class Decoders:
         self._processes = processes or os.cpu_count() or 1
         self._pool: Any = None
         self._function: Any = decode_all
+        self._starting: list[Future[Decoded]] = []
         self._limits = (1.0, 1)  # nothing is decoded yet
 
     def __enter__(self) -> Self:
@@ -48,8 +51,12 @@ class Decoders:
 
     def start(self) -> None:
         """Let the processes import what they need, while this one is busy otherwise."""
-        for _ in range(self._processes):
-            self._submit([])
+        self._starting = [self._submit([]) for _ in range(self._processes)]
+
+    def wait(self) -> None:
+        """Until they have."""
+        for each in self._starting:
+            each.result()
 
     def decode(
         self, chunks: Iterable[Sequence[bytes]], max_megapixels: float, side: int
@@ -69,7 +76,9 @@ class Decoders:
 
     def _submit(self, chunk: Sequence[bytes]) -> "Future[Decoded]":
         if self._pool is None:
-            self._pool = ProcessPoolExecutor(self._processes)
+            self._pool = ProcessPoolExecutor(
+                self._processes, initializer=keep_freed_memory, initargs=(PAD,)
+            )
         try:
             found: Future[Decoded] = self._pool.submit(
                 self._function, chunk, *self._limits, os.getpid()

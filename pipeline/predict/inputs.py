@@ -64,18 +64,18 @@ class Inputs:
 
     def _of(self, name: str) -> Iterator[Named]:
         """The images of one name, be it on the command line or in a list."""
-        path = Path(name)
+        shown = files.text(name)
         if URL.match(name):
-            yield from self._from_url(name)
-        elif path.is_dir():
-            yield from self._inside(path, files.text(name))
-        elif os.path.lexists(path) or not PATTERN.search(name):
-            yield from self._from_file(path, files.text(name))
+            yield from self._from_url(shown)
+        elif os.path.isdir(name):  # noqa: PTH112 # it may be no path at all, and too long for one
+            yield from self._inside(Path(name), shown)
+        elif os.path.lexists(name) or not PATTERN.search(name):
+            yield from self._from_file(Path(name), shown)
         elif found := sorted(glob.glob(name, recursive=True)):  # noqa: PTH207 # also absolute ones
             for each in found:
                 yield from self._of(each)
         else:
-            yield self._alone(files.text(name), "nothing fits this pattern")
+            yield self._alone(shown, "nothing fits this pattern")
 
     def _alone(self, name: str, content: bytes | str) -> Named:
         self._expect(1)
@@ -83,12 +83,12 @@ class Inputs:
 
     def _from_file(self, path: Path, name: str) -> Iterator[Named]:
         try:
-            if path.is_file() and _is_archive(path):
+            if os.path.isfile(path) and _is_archive(path):  # noqa: PTH113 # as above
                 yield from self._inside(path, name)
                 return
             with path.open("rb") as file:
                 content = self._within(file)
-        except OSError as error:
+        except (OSError, ValueError) as error:  # ValueError: a zero byte
             content = _told(error)
         yield self._alone(name, content)
 
@@ -179,8 +179,9 @@ def _is_archive(path: Path) -> bool:
         return bool(ARCHIVE.match(file.read(START)))
 
 
-def _told(error: OSError) -> str:
-    return error.strerror or type(error).__name__
+def _told(error: OSError | ValueError) -> str:
+    said = error.strerror if isinstance(error, OSError) else "no name of a file"
+    return said or type(error).__name__
 
 
 def _content(path: Path, file: files.File) -> bytes | str:

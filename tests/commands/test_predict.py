@@ -8,6 +8,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import psutil
 import pytest
 from typer.testing import CliRunner, Result
 
@@ -104,3 +105,24 @@ def test_who_reads_no_further_is_no_error(photos: list[Path]) -> None:
         process.stdout.close()
         assert process.stderr.read() == b""
     assert process.returncode == 1
+
+
+def test_killed_at_any_moment_and_given_again_it_ends_the_same(photos: list[Path]) -> None:
+    command = [sys.executable, "-m", "pipeline", "predict", *["photos"] * 20, "--sort-into", "kept"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        workers = psutil.Process(process.pid).children(recursive=True)
+        process.kill()
+    assert workers
+    _, alive = psutil.wait_procs(workers, timeout=20)
+    assert not alive, "whoever decodes ends with whom it decodes for"
+    for folder in ("kept", "undisturbed"):
+        assert run("photos", "--sort-into", folder).exit_code == 0
+
+    def contents(folder: str) -> dict[str, bytes]:
+        files = [path for path in Path(folder).rglob("*") if path.is_file()]
+        return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+    whole = {name: data for name, data in contents("kept").items() if ".staging-" not in name}
+    assert whole == contents("undisturbed")

@@ -152,3 +152,10 @@ def test_a_url_may_not_send_more_than_an_image_nor_lead_into_this_network() -> N
     with Wire(reply(JPEG + bytes(500))) as wire:
         assert named(wire.url("/"), limits=SMALL) == [(wire.url("/"), "too_large")]
         assert named(wire.url("/"), limits=LIMITS) == [(wire.url("/"), "private_address")]
+
+
+def test_names_that_are_no_names_of_files() -> None:
+    long = "a" * 5000
+    assert named(long) == [(long, "File name too long")]
+    assert named("a\0b") == [("a\0b", "no name of a file")]
+    assert named("-", stdin=b"https://\xff/\n")[0][1] == "bad_address"
