@@ -1,10 +1,12 @@
 """Decoding as the filter does it, in processes that may die of what they are given."""
 
 import os
+import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
+from threading import Thread
 from types import TracebackType
 from typing import Any, Self
 
@@ -17,6 +19,7 @@ from pipeline.images import Pixels
 
 Decoded = list[Pixels | Reason]
 PAD = 16 * 2**20  # bytes; what an image may take is limited too
+TICK = 1  # second, between two looks after the parent
 AHEAD = 2  # chunks that wait for each process, beside the one that it works on
 
 
@@ -77,7 +80,7 @@ class Decoders:
     def _submit(self, chunk: Sequence[bytes]) -> "Future[Decoded]":
         if self._pool is None:
             self._pool = ProcessPoolExecutor(
-                self._processes, initializer=keep_freed_memory, initargs=(PAD,)
+                self._processes, initializer=begin, initargs=(os.getpid(),)
             )
         try:
             found: Future[Decoded] = self._pool.submit(
@@ -108,6 +111,19 @@ class Decoders:
             self.close()
             return Reason.BREAKS_DECODER
         return found
+
+
+def begin(home: int) -> None:
+    """What each of the processes does first."""
+    keep_freed_memory(PAD)
+    Thread(target=_end_with, args=(home,), daemon=True).start()
+
+
+def _end_with(home: int) -> None:
+    """A process whose parent was killed is told by nobody."""
+    while os.getppid() == home:
+        time.sleep(TICK)
+    os._exit(1)
 
 
 def decode_all(data: Sequence[bytes], max_megapixels: float, side: int, home: int) -> Decoded:
