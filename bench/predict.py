@@ -5,8 +5,8 @@
 `work` is what predict does from its first image to its last, once its imports, its model and its
 decoders are there, with the archive in the page cache; `command` is the whole command. The floor is
 OpenCV's decoding and the resizing of every photograph, and then the forward passes over the views,
-each with all cores and nothing else: no reading, processes or checks. Memory is the largest resident
-size of the command and its decoders together, on some images and on all.
+each with all cores and nothing else: no reading, processes or checks. Memory is the most that is
+resident of the command and its decoders together, on some images and on all.
 """
 
 import argparse
