@@ -1,5 +1,7 @@
 """The command line: what people do with a trained pipeline. Stages are run by DVC."""
 
+import os
+import sys
 from collections.abc import Callable
 from typing import Annotated
 
@@ -36,7 +38,15 @@ for name, command in COMMANDS.items():
 
 def main() -> None:
     """The entry point `pipeline`."""
-    stage.exit_on_failure(app)
+    stage.exit_on_failure(_run)
+
+
+def _run() -> None:
+    try:
+        app()
+    except BrokenPipeError:  # nobody reads any more, as behind `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -103,7 +103,7 @@ def reliability(before: Bins, after: Bins) -> Figure:
         axes.scatter(found.confidence, found.accuracy, s=area, color=line.get_color(), alpha=0.6)
     axes.set(xlabel="probability of the answer", ylabel="share of right answers")
     axes.grid(alpha=0.3)
-    axes.legend()
+    axes.legend(loc="upper left")
     return figure
 
 

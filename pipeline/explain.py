@@ -1,6 +1,7 @@
 """Where the network looks: Grad-CAM, by captum."""
 
 import copy
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,10 +11,12 @@ import torch
 from captum.attr import LayerAttribution, LayerGradCam
 from torch import Tensor, nn
 
+from pipeline import device
 from pipeline.errors import PipelineError
 from pipeline.images import Pixels
 from pipeline.model import Card
 
+ATTENTION = re.compile("attn|attention")  # whose maps are of tokens by tokens
 SHARE = 0.5  # of the map, where it is laid over the image
 
 
@@ -34,11 +37,12 @@ class Explainer:
 
     def heat(self, views: Tensor, classes: Sequence[int]) -> Tensor:
         """What speaks for a class in each view: uint8 (B, 3, S, S) -> (B, S, S) in 0..1."""
-        device = next(self._network.parameters()).device
-        images = self._preprocess.normalise(views.to(device)).requires_grad_()
-        with torch.enable_grad():
+        where = next(self._network.parameters()).device
+        images = self._preprocess.normalise(views.to(where)).requires_grad_()
+        # On one thread, so that pictures do not depend on how many there are.
+        with device.one_thread_each(), torch.enable_grad():
             found = self._cam.attribute(
-                images, torch.tensor(list(classes), device=device), relu_attributions=True
+                images, torch.tensor(list(classes), device=where), relu_attributions=True
             )
         side = [self._preprocess.size] * 2
         heat: Tensor = LayerAttribution.interpolate(found, side, "bilinear")[:, 0].detach().cpu()
@@ -47,17 +51,17 @@ class Explainer:
 
 @torch.no_grad()
 def last_map(network: nn.Module, size: int) -> str:
-    """The name of the last module that gives one tensor (B, C, H, W) with more than one place.
+    """The name of the last module that gives a map, (B, C, S, S), with more than one place.
 
     Raises:
-        PipelineError: none does.
+        PipelineError: none does, but for those with which a transformer begins.
     """
-    seen: list[str] = []
+    seen: list[tuple[str, bool]] = []
     handles = [
         module.register_forward_hook(
-            lambda _, __, output, name=name: seen.append(name) if _has_places(output) else None
+            lambda _, __, output, name=name: seen.append((name, _has_places(output)))
         )
-        for name, module in network.named_modules() if name
+        for name, module in network.named_modules() if name and not ATTENTION.search(name)
     ]  # fmt: skip
     try:
         where = next(network.parameters()).device
@@ -65,13 +69,20 @@ def last_map(network: nn.Module, size: int) -> str:
     finally:
         for handle in handles:
             handle.remove()
-    if not seen:
-        raise PipelineError("Grad-CAM needs a network in which some layer gives a map of the image")
-    return seen[-1]
+    maps = [place for place, (_, is_map) in enumerate(seen) if is_map]
+    if not maps or maps[-1] < (len(seen) - 1) / 2:
+        raise PipelineError(
+            "Grad-CAM needs a network that keeps a map of the image to its last layers, and this "
+            "one does not: it is drawn for convolutional networks"
+        )
+    return seen[maps[-1]][0]
 
 
 def _has_places(output: object) -> bool:
-    return isinstance(output, Tensor) and output.dim() == 4 and output.shape[2:].numel() > 1
+    if not isinstance(output, Tensor) or output.dim() != 4:
+        return False
+    height, width = output.shape[2:]
+    return height == width > 1  # as images are; tokens, or channels that come last, are not
 
 
 def overlay(view: Tensor, heat: Tensor) -> Pixels:

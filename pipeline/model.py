@@ -18,6 +18,8 @@ from pipeline.network import head as heads
 from pipeline.params import Head
 from pipeline.views import Preprocess
 
+MACRO = "macro"
+
 
 class Card(BaseModel):
     """model.json: enough to build the network and feed it, without params.yaml."""
@@ -85,7 +87,7 @@ def load(directory: Path) -> tuple[nn.Module, Card]:
 def _sound(directory: Path) -> Iterator[None]:
     try:
         yield
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise PipelineError(
             f"no model in {directory}: `dvc repro` trains one, or name its folder"
         ) from error
@@ -97,5 +99,14 @@ def _sound(directory: Path) -> Iterator[None]:
 
 
 def classes_of(labels: Sequence[str]) -> list[str]:
-    """The classes in the order of the network's outputs: sorted by name."""
-    return sorted(set(labels))
+    """The classes in the order of the network's outputs: sorted by name.
+
+    Raises:
+        PipelineError: one is called as averages over all classes are.
+    """
+    classes = sorted(set(labels))
+    if MACRO in classes:
+        raise PipelineError(
+            f"a class is called {MACRO!r}, as averages over the classes are: rename its folder"
+        )
+    return classes

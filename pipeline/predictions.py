@@ -54,10 +54,11 @@ def _of_revision(name: str) -> str:
     from dvc import api
     from dvc.exceptions import DvcException
     from dvc.scm import SCMError
+    from dvc_data.index import DataIndexDirError  # the one that DVC lets through
 
     try:
         found: str = api.read(str(TRACKED), rev=name)
-    except (DvcException, SCMError, FileNotFoundError, ValueError) as error:
+    except (DvcException, SCMError, DataIndexDirError, FileNotFoundError, ValueError) as error:
         why = " ".join(str(error).split())[:200]
         raise PipelineError(
             f"no predictions of {name} ({why}): name a folder, an MLflow run, a commit or an "

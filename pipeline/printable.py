@@ -15,7 +15,8 @@ def plain(text: str) -> str:
 
 def file_name(text: str) -> str:
     """As a file or folder may be called anywhere: it leads nowhere else, and is not hidden."""
-    return re.sub(r"[^\w\- .]|^\.+", "_", text)
+    shown = "".join(each if each.isprintable() else "_" for each in text)
+    return re.sub(r'[\\/:*?"<>|]|^\.+', "_", shown)  # what some system reserves
 
 
 def show(header: Sequence[str], rows: Sequence[Sequence[str]], numbers: bool = False) -> None:

@@ -55,7 +55,8 @@ class Page:
                 for name in classes
             ],
             "columns": OF_CLASS, "slices": self._slices(), "grouped": self.grouped,
-            "splits": SPLITS, "counts": self._counts(), "licences": self._licences(),
+            "splits": SPLITS, "counts": self._counts(),
+            "licences": self._licences(), "owners": self._owners(),
             "params": self.sections,
             "pictures": {name: _embedded(self.test / f"{name}.png") for name in PICTURES},
             "provenance": provenance, "few": [
@@ -82,6 +83,11 @@ class Page:
     def _licences(self) -> dict[str, int]:
         found = shards.columns(self.clean, ["licence"]).column("licence").to_pylist()
         return dict(Counter(name or "none stated" for name in found).most_common())
+
+    def _owners(self) -> list[tuple[str, int]]:
+        """Whose images these are, and how many, by name; of those that say so."""
+        found = shards.columns(self.clean, ["owner"]).column("owner").to_pylist()
+        return sorted(Counter(name for name in found if name).items())
 
     def _confusions(self) -> list[tuple[str, str, int]]:
         """True class, answer, and how often: the commonest mistakes."""

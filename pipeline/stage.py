@@ -34,9 +34,6 @@ def exit_on_failure(command: Callable[[], Any]) -> None:
     except PipelineError as error:
         first = os.environ.get("LOCAL_RANK", "0") == "0"  # of processes that train together
         sys.exit(f"error: {error}" if first else 1)
-    except BrokenPipeError:  # nobody reads any more, as behind `| head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
     except OSError as error:
         if error.strerror is None:
             raise

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from dvc import api
+from dvc_data.index import DataIndexDirError
 from typer.testing import CliRunner
 
 from pipeline.__main__ import app
@@ -121,3 +123,14 @@ def test_bytes_that_are_no_text_are_damage(world: Path) -> None:
     done = CliRunner().invoke(app, ["compare", "a", "a"])
     assert isinstance(done.exception, PipelineError)
     assert "of a is damaged" in str(done.exception)
+
+
+def test_an_evaluation_that_the_cache_lacks_is_one_sentence(
+    world: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read(path: str, rev: str) -> str:
+        raise DataIndexDirError("failed to load directory ('reports', 'test')")
+
+    monkeypatch.setattr(api, "read", read)
+    done = CliRunner().invoke(app, ["compare", "main", "models"])
+    assert "whose evaluation is in DVC's cache" in str(done.exception)

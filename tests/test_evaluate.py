@@ -190,3 +190,14 @@ def test_slices_by_source_are_folders_below_the_class_and_licences(figures: Figu
         "folder phone": 2, "folder web/x": 1, "folder none": 1,
         "licence CC BY 4.0": 1, "licence none": 3,
     }  # fmt: skip
+
+
+def test_owners_are_credited_on_the_page(figures: Figures, settings: Params) -> None:
+    rows = shards.columns(CLEAN, shards.CLEAN.names).to_pylist()
+    named = [row | {"owner": "<Ann>" if place % 2 else None} for place, row in enumerate(rows)]
+    shards.write(CLEAN, shards.CLEAN, named)
+    _, card = model.load(MODELS)
+    page = report.Page(
+        "set", {}, card, figures, Path("reports/test"), CLEAN, SPLIT, grouped=False
+    )  # fmt: skip
+    assert f'By 1 owner</summary><p class="soft">&lt;Ann&gt; ({len(rows) // 2})' in page.html({})

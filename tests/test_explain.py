@@ -7,6 +7,7 @@ from torchvision import models
 from pipeline.errors import PipelineError
 from pipeline.explain import Explainer, last_map, overlay
 from pipeline.model import Card
+from pipeline.network import backbone as backbones
 from pipeline.network.small import CifarCnn
 from pipeline.params import Head
 from pipeline.views import Preprocess
@@ -60,11 +61,17 @@ def test_explaining_changes_nothing_of_the_network() -> None:
     ("name", "layer"),
     [("resnet18", "layer4"), ("vgg11", "avgpool"), ("squeezenet1_1", "classifier.2"),
      ("densenet121", "features"), ("mobilenet_v3_small", "features"),
-     ("vit_b_32", "conv_proj"), ("swin_t", "permute"), ("convnext_tiny", "features")],
+     ("swin_t", "permute"), ("convnext_tiny", "features")],
 )  # fmt: skip
 def test_the_last_map_of_every_kind_of_network(name: str, layer: str) -> None:
-    size = 224 if name.startswith("vit") else 64
-    assert last_map(models.get_model(name, weights=None, num_classes=2), size) == layer
+    assert last_map(models.get_model(name, weights=None, num_classes=2), 64) == layer
+
+
+@pytest.mark.parametrize("name", ["vit_b_32", "timm/vit_tiny_patch16_224",
+                                  "timm/swin_tiny_patch4_window7_224"])  # fmt: skip
+def test_a_transformer_without_maps_is_refused_rather_than_drawn_wrong(name: str) -> None:
+    with pytest.raises(PipelineError, match="convolutional"):
+        last_map(backbones.blank(name, {}, 224, seed=0).network, 224)
 
 
 def test_the_overlay_is_the_image_below_colours() -> None:
@@ -79,5 +86,5 @@ def test_the_overlay_is_the_image_below_colours() -> None:
 
 
 def test_a_network_without_maps_is_told() -> None:
-    with pytest.raises(PipelineError, match="map of the image"):
+    with pytest.raises(PipelineError, match="keeps a map"):
         Explainer(nn.Sequential(nn.Flatten(), nn.Linear(3 * SIZE**2, 2)), CARD)

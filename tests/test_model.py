@@ -79,3 +79,9 @@ def test_a_temperature_that_divides_nothing_is_damage(tmp_path: Path, value: str
     file.write_text(text.replace('"temperature": 1.0', f'"temperature": {value}'))
     with pytest.raises(PipelineError, match=r"is damaged: .*temperature"):
         model.load(tmp_path / "m")
+
+
+def test_no_class_may_be_called_as_averages_are() -> None:
+    assert model.classes_of(["bee", "ant", "bee"]) == ["ant", "bee"]
+    with pytest.raises(PipelineError, match=r"'macro'.*rename"):
+        model.classes_of(["bee", "macro"])

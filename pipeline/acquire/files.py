@@ -61,14 +61,19 @@ def images(path: Path, dataset: Elsewhere, limits: Acquire) -> Iterator[RawImage
 
 
 @contextmanager
-def listed(path: Path, limits: Acquire) -> Iterator[tuple[list[File], list[Skipped]]]:
+def listed(
+    path: Path, limits: Acquire, strict: bool = True
+) -> Iterator[tuple[list[File], list[Skipped]]]:
     """What can be read of a folder, zip or tar while it is open, and what cannot, and why.
+
+    Args:
+        strict: Whether a folder below that may not be read is an error of the operating system.
 
     Raises:
         PipelineError: the path does not exist, is none of the three, is too large unpacked, or is
             damaged.
     """
-    with opened(path) as members:
+    with opened(path, strict) as members:
         try:
             found = _checked(path, members, limits)
         except PipelineError as error:
@@ -185,14 +190,14 @@ def _damaged(path: Path, file: File, error: Exception) -> PipelineError:
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[Iterator[File | Skipped]]:
+def opened(path: Path, strict: bool = True) -> Iterator[Iterator[File | Skipped]]:
     """The regular files of a folder, zip or tar, and what stands beside them there.
 
     Raises:
         PipelineError: the path does not exist, or is none of the three.
     """
     if path.is_dir():
-        yield _folder_files(path)
+        yield _folder_files(path, strict)
     elif not path.is_file():
         raise PipelineError(f"{path} does not exist: give a folder or archive as dataset.source")
     else:
@@ -212,10 +217,12 @@ def _archive(path: Path) -> zipfile.ZipFile | tarfile.TarFile:
         raise PipelineError(f"{path} is neither a folder nor a sound zip or tar") from error
 
 
-def _folder_files(folder: Path) -> Iterator[File | Skipped]:
+def _folder_files(folder: Path, strict: bool) -> Iterator[File | Skipped]:
     """Links are followed, for many keep their images so, but never into a folder twice."""
     seen: set[tuple[int, int]] = set()
-    for directory, subfolders, names in os.walk(folder, onerror=_raise, followlinks=True):
+    refused: list[OSError] = []
+    onerror = _raise if strict else refused.append
+    for directory, subfolders, names in os.walk(folder, onerror=onerror, followlinks=True):
         here = Path(directory).stat()
         if (here.st_dev, here.st_ino) in seen:
             subfolders.clear()
@@ -237,6 +244,8 @@ def _folder_files(folder: Path) -> Iterator[File | Skipped]:
                 yield File(name, facts.st_size, path.read_bytes)
             else:  # reading a pipe or a device might never end
                 yield Skipped(name, Reason.NOT_A_FILE)
+    for refusal in refused:
+        yield Skipped(text(Path(refusal.filename).relative_to(folder)), Reason.UNREADABLE)
 
 
 def _raise(error: OSError) -> None:

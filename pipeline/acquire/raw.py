@@ -53,6 +53,7 @@ class Reason(StrEnum):
     UNSAFE_NAME = "unsafe_name"  # absolute, or leads out of the archive
     NOT_A_FILE = "not_a_file"  # a link or a device
     ENCRYPTED = "encrypted"
+    UNREADABLE = "unreadable"  # a folder that may not be looked into
 
 
 @dataclass(frozen=True)

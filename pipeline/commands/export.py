@@ -62,7 +62,8 @@ def _onnx(models: Path, destination: Path, clean: Path, split: Path) -> None:
     seen, what = None, "noise, for there are no test images here"
     if split.exists() and clean.exists():
         ids = [row["id"] for row in read_csv(split) if row["split"] == "test"]
-        seen = views.Views(ids, views.Stored(clean, ids), model.read_card(models).preprocess)
-        what = f"{len(ids)} test images"
+        if ids:
+            seen = views.Views(ids, views.Stored(clean, ids), model.read_card(models).preprocess)
+            what = f"{len(ids)} test images"
     worst = write(models, destination, seen)
     print(f"{destination}: on {what}, onnxruntime and torch differ by at most {worst:.1g}")

@@ -104,13 +104,15 @@ class Decoders:
             return found
 
     def _alone(self, data: bytes) -> Pixels | Reason:
-        """One image, which is to blame if a process dies now."""
-        try:
-            (found,) = self._submit([data]).result()
-        except (BrokenProcessPool, MemoryError):
-            self.close()
-            return Reason.BREAKS_DECODER
-        return found
+        """One image, which is to blame if a process dies of it twice: once may be bad luck."""
+        for _ in range(2):
+            try:
+                (found,) = self._submit([data]).result()
+            except (BrokenProcessPool, MemoryError):
+                self.close()
+            else:
+                return found
+        return Reason.BREAKS_DECODER
 
 
 def begin(home: int) -> None:

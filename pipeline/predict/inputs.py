@@ -25,8 +25,12 @@ STDIN = "-"
 URL = re.compile(r"https?://", re.IGNORECASE)
 PATTERN = re.compile(r"[*?[]")
 # How zip, gzip, bzip2, xz and tar begin.
-ARCHIVE = re.compile(rb"PK\x03\x04|PK\x05\x06|\x1f\x8b|BZh|\xfd7zXZ\0|.{257}ustar", re.DOTALL)
+ARCHIVE = re.compile(
+    rb"PK\x03\x04|PK\x05\x06|\x1f\x8b|BZh[1-9]1AY&SY|\xfd7zXZ\0|.{257}ustar", re.DOTALL
+)
+CONTROL = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f]")  # what no list of names, one a line, has
 START = 512  # bytes, which tell what something is
+LONGEST = 2**16  # bytes of a name
 BLOCK = 2**20  # bytes
 LIMITS = Acquire(
     workers=1, per_host_per_second=None, max_missing_fraction=0, allow_private=False,
@@ -105,7 +109,7 @@ class Inputs:
             limits = limits.model_copy(update={"max_gigabytes": math.inf})
         with ExitStack() as stack:
             try:
-                listing, skipped = stack.enter_context(files.listed(path, limits))
+                listing, skipped = stack.enter_context(files.listed(path, limits, strict=False))
             except PipelineError as error:
                 yield self._alone(name, str(error).removeprefix(str(path)).strip(": "))
                 return
@@ -159,7 +163,8 @@ class Inputs:
     def _from_stdin(self) -> Iterator[Named]:
         """An image, an archive, or names: one a line, or each ended by a zero byte."""
         start = self._stdin.read(START)
-        if ARCHIVE.match(start):
+        binary = not start or CONTROL.search(start)
+        if binary and ARCHIVE.match(start):
             with tempfile.NamedTemporaryFile() as file:
                 try:
                     self._copy(STDIN, _blocks(start, self._stdin), file)
@@ -167,7 +172,7 @@ class Inputs:
                     yield self._alone(STDIN, failure.reason.value)
                 else:
                     yield from self._from_file(Path(file.name), STDIN)
-        elif looks_like_image(start) or not start:
+        elif binary and (looks_like_image(start) or not start):
             yield self._alone(STDIN, self._within(self._stdin, start))
         else:
             for line in _lines(start, self._stdin):
@@ -205,6 +210,7 @@ def _lines(start: bytes, file: BinaryIO) -> Iterator[bytes]:
     separator, rest = (b"\0" if b"\0" in start else b"\n"), b""
     for block in _blocks(start, file):
         *whole, rest = (rest + block).split(separator)
-        yield from (line.rstrip(b"\r") for line in whole if line.strip())
+        yield from (line.rstrip(b"\r")[:LONGEST] for line in whole if line.strip())
+        rest = rest[:LONGEST]  # longer than any name, which will be said
     if rest.strip():
         yield rest.rstrip(b"\r")

@@ -1,12 +1,14 @@
 """How `predict` leaves pictures in a folder: by their own names, and without losing one."""
 
 import hashlib
+import os
 from pathlib import Path, PurePosixPath
 
 from pipeline import atomic
 from pipeline.printable import file_name
 
-LONGEST = 100  # characters of a name
+LONGEST = 180  # bytes of a name: systems take 255, and a name has company while it is written
+DIGEST = 8  # characters of it in a name, if that is enough to tell it from others
 
 
 def keep(folder: Path, name: str, content: bytes, suffix: str | None = None) -> Path:
@@ -19,13 +21,17 @@ def keep(folder: Path, name: str, content: bytes, suffix: str | None = None) -> 
         suffix: As in `.jpg`, instead of that of `name`.
     """
     last = PurePosixPath(name)
-    stem = file_name(last.stem)[:LONGEST] or "image"
-    end = file_name(last.suffix[1:])[:LONGEST]
+    stem = file_name(last.stem).encode()[:LONGEST].decode(errors="ignore") or "image"
+    end = file_name(last.suffix[1:])[:DIGEST]
     ending = suffix or (f".{end}" if end else "")
+    digest = hashlib.sha256(content).hexdigest()
     path = folder / f"{stem}{ending}"
-    if path.exists() and path.read_bytes() != content:
-        path = folder / f"{stem}-{hashlib.sha256(content).hexdigest()[:8]}{ending}"
-    if not path.exists():
-        with atomic.replacing(path) as staged:
-            staged.write_bytes(content)
-    return path
+    for length in range(DIGEST, len(digest) + 1):
+        if not os.path.lexists(path):
+            with atomic.replacing(path) as staged:
+                staged.write_bytes(content)
+            return path
+        if path.is_file() and path.read_bytes() == content:
+            return path
+        path = folder / f"{stem}-{digest[:length]}{ending}"
+    raise AssertionError("pictures of one sha256 are one")

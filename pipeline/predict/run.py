@@ -4,7 +4,6 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
 
 import torch
 from torch import Tensor
@@ -14,6 +13,8 @@ from pipeline.feed import PART
 from pipeline.images import Pixels
 from pipeline.predict.classifier import Classifier, Prediction
 from pipeline.predict.decoders import Decoders
+
+PART_BYTES = 2**24  # of encoded images, after which a part is closed before it is full
 
 
 @dataclass(frozen=True)
@@ -54,10 +55,20 @@ def predict(
 
 def _encoded(images: Iterable[Named], parts: deque[list[Named]]) -> Iterator[list[bytes]]:
     """The bytes of each part, which is kept in `parts` meanwhile."""
-    waiting = iter(images)
-    while part := list(islice(waiting, PART)):
+    part: list[Named] = []
+    for image in images:
+        part.append(image)
+        if len(part) == PART or sum(len(each.content) for each in part) > PART_BYTES:
+            parts.append(part)
+            yield _bytes_of(part)
+            part = []
+    if part:
         parts.append(part)
-        yield [each.content for each in part if isinstance(each.content, bytes)]
+        yield _bytes_of(part)
+
+
+def _bytes_of(part: Sequence[Named]) -> list[bytes]:
+    return [each.content for each in part if isinstance(each.content, bytes)]
 
 
 def _answers(

@@ -47,7 +47,7 @@ def _bytes(value: object) -> bytes | str:
     """Bytes of an image, or base64: also as bytes, for so MLflow passes on some forms of JSON."""
     if not isinstance(value, str | bytes | bytearray):
         return Reason.NOT_AN_IMAGE.value
-    given = value.encode() if isinstance(value, str) else bytes(value)
+    given = value.encode(errors="replace") if isinstance(value, str) else bytes(value)
     if looks_like_image(given):
         return given
     try:

@@ -1,6 +1,8 @@
 import os
 import signal
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -65,6 +67,22 @@ def test_an_image_that_breaks_its_process_is_named_and_no_other(
     said = [[one if isinstance(one, Reason) else int(one[0, 0, 0]) for one in row] for row in found]
     broken = Reason.BREAKS_DECODER
     assert said == [[1, 2], [3, broken, 4], [5], [broken], [6], [7]]
+
+
+def unlucky(data: Sequence[bytes], marker: str, *_: object) -> list[Pixels | Reason]:
+    """Dies the first time, of something else."""
+    with suppress(FileExistsError):
+        os.close(os.open(marker, os.O_CREAT | os.O_EXCL))
+        os.kill(os.getpid(), signal.SIGKILL)
+    return [images.load(each, 50, 400)[1] for each in data]
+
+
+def test_bad_luck_is_no_images_fault(
+    decoders: Decoders, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(decoders, "_function", unlucky)
+    (found,) = decoders.decode([[png(1)]], str(tmp_path / "died"), 400)  # type: ignore[arg-type]
+    assert not isinstance(found[0], Reason)
 
 
 def test_too_many_pixels_are_refused_unseen() -> None:

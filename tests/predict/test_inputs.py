@@ -12,7 +12,7 @@ from fakes.wire import Wire, reply
 from pipeline.predict.inputs import LIMITS, Inputs
 from pipeline.predict.run import Named
 
-JPEG = b"\xff\xd8\xff\xe0 as good as an image, for what is read here"
+JPEG = b"\xff\xd8\xff\xe0\0\x10 as good as an image, for what is read here"
 OPEN = LIMITS.model_copy(update={"allow_private": True})
 SMALL = OPEN.model_copy(update={"max_file_megabytes": 1e-4, "max_gigabytes": 1e-6})
 
@@ -159,3 +159,43 @@ def test_names_that_are_no_names_of_files() -> None:
     assert named(long) == [(long, "File name too long")]
     assert named("a\0b") == [("a\0b", "no name of a file")]
     assert named("-", stdin=b"https://\xff/\n")[0][1] == "bad_address"
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may look everywhere")
+def test_a_folder_that_may_not_be_looked_into_costs_nothing_else() -> None:
+    _locked_away()
+    assert named("in") == [("in/locked", "unreadable"), ("in/a.jpg", JPEG)]
+
+
+def test_a_folder_that_fails_while_it_is_listed_costs_nothing_else(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    _locked_away()
+    real = os.scandir
+
+    def scandir(path: str) -> object:
+        if str(path).endswith("locked"):
+            raise PermissionError(13, "Permission denied", path)
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    assert named("in") == [("in/locked", "unreadable"), ("in/a.jpg", JPEG)]
+
+
+def _locked_away() -> None:
+    Path("in/locked").mkdir(parents=True)
+    Path("in/a.jpg").write_bytes(JPEG)
+    Path("in/locked").chmod(0)
+
+
+def test_names_that_begin_as_files_do() -> None:
+    for name in ("BZhang.jpg", "GIF89a.jpg", "PK.jpg"):
+        Path(name).write_bytes(JPEG)
+        assert named("-", stdin=f"{name}\n".encode()) == [(name, JPEG)]
+
+
+def test_a_line_without_an_end_is_one_row() -> None:
+    Path("a.jpg").write_bytes(JPEG)
+    (long, why), last = named("-", stdin=b"a" * 3_000_000 + b"\na.jpg\n")
+    assert (len(long) <= 2**16, why) == (True, "File name too long")
+    assert last == ("a.jpg", JPEG)

@@ -1,3 +1,4 @@
+import hashlib
 from pathlib import Path
 
 from pipeline.predict.keep import keep
@@ -30,3 +31,18 @@ def test_hostile_names_stay_inside(tmp_path: Path) -> None:
         assert path.read_bytes() == bytes([number])
     assert len(list(tmp_path.iterdir())) == len(names)
     assert not any(path.name.startswith(".") for path in tmp_path.iterdir())
+
+
+def test_no_picture_is_lost_to_another_that_has_its_name_already(tmp_path: Path) -> None:
+    contents = [b"first", b"somebody else", b"second"]
+    taken = f"a-{hashlib.sha256(b'second').hexdigest()[:8]}.jpg"
+    kept = [keep(tmp_path, name, data) for name, data in
+            zip(("a.jpg", taken, "a.jpg"), contents, strict=True)]  # fmt: skip
+    assert [path.read_bytes() for path in kept] == contents
+    assert keep(tmp_path, "a.jpg", b"second") == kept[2]
+
+
+def test_a_folder_of_the_name_and_names_of_many_bytes(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").mkdir()
+    assert keep(tmp_path, "a.jpg", b"one").read_bytes() == b"one"
+    assert keep(tmp_path, "\N{GRINNING FACE}" * 200 + ".jpg", b"two").read_bytes() == b"two"
