@@ -122,11 +122,17 @@ def load(data: bytes, max_megapixels: float, side: int) -> tuple[Header, Pixels]
 
     Raises:
         Unreadable: with the reason, closed over `Reason`.
+        MemoryError: there is not enough of it, which says nothing of the image.
     """
     header = _affordable(data, max_megapixels)
-    if header.format in JPEGS and Warn.CMYK_CONVERTED not in header.warnings:
-        return header, _shrink(_strictly_decoded(header, data), side)
-    return header, _pixels(header, data, side)
+    try:
+        if header.format in JPEGS and Warn.CMYK_CONVERTED not in header.warnings:
+            return header, _shrink(_strictly_decoded(header, data), side)
+        return header, _pixels(header, data, side)
+    except cv2.error as error:
+        if error.code == OUT_OF_MEMORY:
+            raise MemoryError(str(error)) from error
+        raise Unreadable(Reason.DAMAGED, header.format) from error
 
 
 def _affordable(data: bytes, max_megapixels: float) -> Header:

@@ -996,8 +996,24 @@ def test_what_the_filter_finds_damaged_is_not_loaded(draw: st.DataObject) -> Non
     broken = bytes(data[: draw.draw(st.integers(len(data) // 2, len(data)))])
     found: Reason | None = None
     try:
-        images.load(broken, 50, 400)
+        images.load(broken, LIMITS.max_megapixels, LIMITS.store_side)
     except Unreadable as error:
         found = error.reason
     judged = judge(broken).reason
     assert judged is found or (found is None and judged in {Reason.BLANK, Reason.TOO_SMALL})
+
+
+@pytest.mark.parametrize(
+    ("code", "wanted"), [(-215, Unreadable), (images.OUT_OF_MEMORY, MemoryError)]
+)
+def test_what_opencv_refuses_is_damaged_and_a_lack_of_memory_is_not(
+    code: int, wanted: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        error = cv2.error("refused")
+        error.code = code
+        raise error
+
+    monkeypatch.setattr(images, "_shrink", refuse)
+    with pytest.raises(wanted):
+        images.load(saved(corners(), "JPEG"), 50, 400)
