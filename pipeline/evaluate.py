@@ -21,7 +21,6 @@ from pipeline import (
     params,
     shards,
     stage,
-    tracking,
     views,
 )  # fmt: skip
 from pipeline.charts import Sample
@@ -31,6 +30,8 @@ from pipeline.judged import Judged, Opened, judge, open_model
 from pipeline.metrics import Figures, Selected
 from pipeline.model import Card
 from pipeline.report import Page
+from pipeline.tracking import origin, record
+from pipeline.tracking.record import Outcome
 
 MOST_SOURCES = 8  # folders, and licences, of which the accuracy is told
 
@@ -196,11 +197,13 @@ def main(
     names = ("images", "model", "features", "head", "train")
     sections = {name: getattr(settings, name).model_dump() for name in names}
     page = Page(settings.dataset.name, sections, card, figures, test, clean, split_csv, any(groups))
-    origin = tracking.provenance()
-    data = {name: value for name, value in origin.items() if name.startswith("data.")}
-    atomic.write_text(report_html, page.html(data))
-    told = page.html({name: value for name, value in origin.items() if value})
-    tracking.evaluation(settings, models, opened.trained, history, figures, test, told)
+    told = origin.provenance()
+    atomic.write_text(report_html, page.html(origin.of_data(told)))
+    record.evaluation(Outcome(
+        settings, origin.everything(card.fingerprint), origin.files(), models,
+        lambda: opened.trained, history, split_csv, figures, test,
+        page.html({name: value for name, value in told.items() if value}),
+    ))  # fmt: skip
     print(f"evaluate: accuracy {figures['accuracy']:.4f} ({figures['correct']}/{figures['n']}; "
           f"95 %: {figures['accuracy.wilson_low']:.4f} to {figures['accuracy.wilson_high']:.4f}), "
           f"loss {figures['loss']:.4f}")  # fmt: skip

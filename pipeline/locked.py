@@ -1,6 +1,7 @@
-"""What dvc.lock knows of the last run of a stage."""
+"""dvc.lock: what each stage last ran with, and what it made."""
 
 import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,35 +12,73 @@ from pipeline.errors import PipelineError
 
 LOCK = Path("dvc.lock")
 
+Lock = dict[str, dict[str, Any]]
+"""What is known of each stage, in the file's order."""
 
-def params_of(stage: str, lock: Path = LOCK) -> dict[str, Any]:
-    """The sections of params.yaml that a stage last ran with; none where it never did.
+
+def read(lock: Path = LOCK) -> Lock:
+    """What a lock file knows; nothing where it is missing.
 
     Raises:
         PipelineError: the file is not YAML.
     """
-    found = _stage(stage, lock).get("params")
+    return parse(lock.read_bytes(), str(lock)) if lock.exists() else {}
+
+
+def parse(text: bytes, source: str = "dvc.lock") -> Lock:
+    """As `read`, of a text; `source` is what people call it."""
+    try:
+        found = YAML(typ="safe", pure=True).load(text)
+    except YAMLError as error:
+        raise PipelineError(f"{source} is not YAML: {error}".splitlines()[0]) from error
+    stages = found.get("stages") if isinstance(found, dict) else None
+    return {
+        name: stage
+        for name, stage in (stages if isinstance(stages, dict) else {}).items()
+        if isinstance(stage, dict)
+    }
+
+
+def outs(lock: Lock, stage: str) -> dict[str, str]:
+    """DVC's digests of what a stage made, by path."""
+    return _digests(lock.get(stage, {}).get("outs"))
+
+
+def deps(lock: Lock, stage: str) -> dict[str, str]:
+    """DVC's digests of what a stage depended on, by path."""
+    return _digests(lock.get(stage, {}).get("deps"))
+
+
+def _digests(listed: object) -> dict[str, str]:
+    return {
+        str(each["path"]): str(each["md5"])
+        for each in (listed if isinstance(listed, list) else ())
+        if isinstance(each, dict) and {"path", "md5"} <= each.keys()
+    }
+
+
+def params(lock: Lock, stage: str) -> dict[str, Any]:
+    """The sections of params.yaml that a stage last ran with; none where it never did."""
+    found = lock.get(stage, {}).get("params")
     sections = found.get("params.yaml") if isinstance(found, dict) else None
     return sections if isinstance(sections, dict) else {}
 
 
-def ran_with(stage: str, dep: str, file: Path, lock: Path = LOCK) -> bool:
-    """Whether `dep` of a stage was, when it last ran, what `file` is now.
-
-    Raises:
-        PipelineError: the lock is not YAML.
-    """
-    deps = _stage(stage, lock).get("deps")
-    known = {dep.get("path"): dep.get("md5") for dep in deps or () if isinstance(dep, dict)}
-    digest = hashlib.md5(file.read_bytes(), usedforsecurity=False).hexdigest()  # as DVC has it
-    return known.get(dep) == digest
+def ran_with(lock: Lock, stage: str, dep: str, file: Path) -> bool:
+    """Whether `dep` of a stage was, when it last ran, what `file` is now."""
+    return deps(lock, stage).get(dep) == digest(file)
 
 
-def _stage(name: str, lock: Path) -> dict[str, Any]:
-    try:
-        found = YAML(typ="safe", pure=True).load(lock)["stages"][name]
-    except (FileNotFoundError, KeyError, TypeError):
-        return {}
-    except YAMLError as error:
-        raise PipelineError(f"{lock} is not YAML: {error}".splitlines()[0]) from error
-    return found if isinstance(found, dict) else {}
+def digest(path: Path) -> str:
+    """What DVC calls a file or a folder by: an md5, of a folder that of its listing."""
+    if not path.is_dir():
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+    listed = [
+        {"md5": digest(each), "relpath": each.relative_to(path).as_posix()}
+        for each in path.rglob("*")
+        if not each.is_dir()
+    ]
+    listed.sort(key=lambda each: each["relpath"])
+    text = json.dumps(listed, sort_keys=True)
+    return f"{hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()}.dir"

@@ -29,9 +29,10 @@ def dealt_alike(chosen: Split) -> bool:
     Otherwise a group that stays where it was would, with a new seed, go on testing too often.
     """
     here = Path(__file__).parent
-    if not all(locked.ran_with("split", f"pipeline/{name}", here / name) for name in DEALERS):
+    lock = locked.read()
+    if not all(locked.ran_with(lock, "split", f"pipeline/{name}", here / name) for name in DEALERS):
         return False
-    last = locked.params_of("split").get("split")
+    last = locked.params(lock, "split").get("split")
     ignored = {"leaks"}
     return isinstance(last, dict) and {
         key: value for key, value in last.items() if key not in ignored

@@ -52,7 +52,7 @@ def _row(facts: dict[str, Any]) -> list[str]:
 
 def _acquired(lock: Path) -> str | None:
     """The data set that acquire last ran for."""
-    dataset = locked.params_of("acquire", lock).get("dataset") or {}
+    dataset = locked.params(locked.read(lock), "acquire").get("dataset") or {}
     return dataset.get("name") if isinstance(dataset, dict) else None
 
 

@@ -44,9 +44,9 @@ def find(name: str) -> dict[str, Said]:
     if (folder / "model.json").is_file():
         return dict(_of_model(folder))
     if re.fullmatch(r"[0-9a-f]{32}", name):
-        from pipeline import tracking
+        from pipeline.tracking import store
 
-        return parse(tracking.fetch(name, f"test/{NAME}"), f"MLflow run {name}")
+        return parse(store.fetch(name, f"test/{NAME}"), f"MLflow run {name}")
     return parse(_of_revision(name), f"revision {name}")
 
 

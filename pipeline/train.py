@@ -22,7 +22,6 @@ from pipeline import (
     params,
     shards,
     stage,
-    tracking,
     views,
 )  # fmt: skip
 from pipeline.batches import Examples
@@ -33,6 +32,8 @@ from pipeline.network.assembly import Assembly, NewHead
 from pipeline.network.layout import channels_last
 from pipeline.params import Params
 from pipeline.progress import bar
+from pipeline.tracking import record
+from pipeline.tracking.run import Run
 from pipeline.training import loop, optimizer, picture, records, resume, state
 from pipeline.training.checkpoint import Checkpoint
 from pipeline.training.records import Record
@@ -115,17 +116,19 @@ def _sha256(text: str) -> str:
 
 
 @contextmanager
-def recorded(settings: Params, fabric: Fabric) -> Iterator[tracking.Run]:
+def recorded(
+    settings: Params, fabric: Fabric, digest: str, split_csv: Path
+) -> Iterator[Run]:  # fmt: skip
     """The MLflow run of this training; of several processes, the first one's."""
     if not fabric.is_global_zero:
-        yield tracking.Run()
+        yield Run()
         return
-    with tracking.training(settings) as run:
+    with record.training(settings, digest, split_csv) as run:
         yield run
 
 
 def train(
-    settings: Params, job: Job, examples: Examples, saved: Checkpoint, run: tracking.Run
+    settings: Params, job: Job, examples: Examples, saved: Checkpoint, run: Run
 ) -> list[Record]:
     """Run the loop, and tell `run` of each validation."""
     history: list[Record] = []
@@ -142,22 +145,22 @@ def train(
         print("train: goes on where a run of the same params was killed")
     with bar("train", settings.train.epochs, "epoch") as shown, device.memory(remedy):
         shown.disable = shown.disable or not job.fabric.is_global_zero
-        for record in loop.fit(job, examples, settings.train, saved, ended):
-            history.append(record)
-            run.validation(asdict(record))
-            shown.update(round(record.epoch - shown.n, 6))
+        for found in loop.fit(job, examples, settings.train, saved, ended):
+            history.append(found)
+            run.validation(asdict(found))
+            shown.update(round(found.epoch - shown.n, 6))
     return history
 
 
 def finish(
-    settings: Params, run: tracking.Run, history: list[Record], job: Job, described: model.Card,
+    settings: Params, run: Run, history: list[Record], job: Job, described: model.Card,
     models: Path, augmented: Path,
 ) -> None:  # fmt: skip
     """Write the model, and tell `run` of it."""
     model.save(models, job.network, described)
-    run.best([asdict(record) for record in history])
-    run.model(models, job.suffix if settings.train.log_checkpoints != "none" else None)
     run.artifact(augmented, "train")
+    suffix = job.suffix if settings.train.log_checkpoints != "none" else None
+    record.trained(run, models, [asdict(each) for each in history], suffix)
     best = records.best(history)
     print(
         f"train: best epoch {best.epoch:g} of {history[-1].epoch:g}, "
@@ -177,7 +180,7 @@ def main(
     job = prepare(settings, made, examples, features, clean, fabric)
     digest = fingerprint(settings, examples, clean, job)
     saved = Checkpoint(digest)
-    with recorded(settings, fabric) as run:
+    with recorded(settings, fabric, digest, split_csv) as run:
         history = train(settings, job, examples, saved, run)
         if fabric.is_global_zero:
             shown = picture.augmented(clean, examples, made.preprocess, settings.images, job.index)

@@ -43,7 +43,7 @@ stages:
 def params_of(folder: Path, text: str, stage: str = "split") -> dict[str, object]:
     path = folder / "dvc.lock"
     path.write_text(text)
-    return locked.params_of(stage, path)
+    return locked.params(locked.read(path), stage)
 
 
 def test_each_stage_has_its_sections(tmp_path: Path) -> None:
@@ -78,7 +78,7 @@ def test_a_lock_that_does_not_know_the_stage_has_none(tmp_path: Path, text: str)
 
 
 def test_no_lock_has_none(tmp_path: Path) -> None:
-    assert locked.params_of("split", tmp_path / "dvc.lock") == {}
+    assert locked.params(locked.read(tmp_path / "dvc.lock"), "split") == {}
 
 
 def test_the_lock_is_the_working_directory_s(
@@ -86,7 +86,7 @@ def test_the_lock_is_the_working_directory_s(
 ) -> None:
     (tmp_path / "dvc.lock").write_text(AS_DVC_WRITES_IT)
     monkeypatch.chdir(tmp_path)
-    assert list(locked.params_of("split")) == ["split"]
+    assert list(locked.params(locked.read(), "split")) == ["split"]
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ def test_what_is_not_yaml_is_said_in_one_line(tmp_path: Path, content: bytes) ->
     path = tmp_path / "dvc.lock"
     path.write_bytes(content)
     with pytest.raises(PipelineError) as caught:
-        locked.params_of("split", path)
+        locked.read(path)
     assert str(caught.value).startswith(f"{path} is not YAML: ")
     assert "\n" not in str(caught.value)
 
@@ -107,19 +107,19 @@ def test_what_is_not_yaml_is_said_in_one_line(tmp_path: Path, content: bytes) ->
 def test_a_stage_ran_with_what_the_lock_has_the_digest_of(tmp_path: Path) -> None:
     file, lock = tmp_path / "code.py", tmp_path / "dvc.lock"
     file.write_text("x = 1\n")
-    assert not locked.ran_with("split", "pipeline/code.py", file, lock)
+    assert not locked.ran_with(locked.read(lock), "split", "pipeline/code.py", file)
     digest = hashlib.md5(file.read_bytes()).hexdigest()
     dep = {"path": "pipeline/code.py", "hash": "md5", "md5": digest}
     lock.write_text(json.dumps({"stages": {"split": {"deps": [dep]}}}))
-    assert locked.ran_with("split", "pipeline/code.py", file, lock)
-    assert not locked.ran_with("split", "pipeline/other.py", file, lock)
-    assert not locked.ran_with("train", "pipeline/code.py", file, lock)
+    assert locked.ran_with(locked.read(lock), "split", "pipeline/code.py", file)
+    assert not locked.ran_with(locked.read(lock), "split", "pipeline/other.py", file)
+    assert not locked.ran_with(locked.read(lock), "train", "pipeline/code.py", file)
     file.write_text("x = 2\n")
-    assert not locked.ran_with("split", "pipeline/code.py", file, lock)
+    assert not locked.ran_with(locked.read(lock), "split", "pipeline/code.py", file)
 
 
 @pytest.mark.parametrize("deps", [None, [], [3], [{}]], ids=str)
 def test_a_lock_without_deps_is_of_no_code(tmp_path: Path, deps: object) -> None:
     lock = tmp_path / "dvc.lock"
     lock.write_text(json.dumps({"stages": {"split": {"deps": deps}}}))
-    assert not locked.ran_with("split", "pipeline/code.py", lock, lock)
+    assert not locked.ran_with(locked.read(lock), "split", "pipeline/code.py", lock)

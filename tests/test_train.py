@@ -20,9 +20,10 @@ from mlflow import MlflowClient
 from safetensors import safe_open
 from test_features import run, with_
 
-from pipeline import atomic, batches, device, model, tensors, tracking, train
+from pipeline import atomic, batches, device, model, tensors, train
 from pipeline.errors import PipelineError
 from pipeline.params import Params
+from pipeline.tracking.run import Run
 from pipeline.training import loop
 from pipeline.training.checkpoint import Checkpoint
 from pipeline.training.records import Record
@@ -153,7 +154,7 @@ def test_a_lack_of_memory_names_what_to_lower(
     job, _, examples = prepared(dataset, settings)
     monkeypatch.setattr(loop, "_step", full)
     with pytest.raises(PipelineError, match=r"^out of memory: lower train\.batch_size \(8;"):
-        train.train(settings, job, examples, Checkpoint("run"), tracking.Run())
+        train.train(settings, job, examples, Checkpoint("run"), Run())
 
 
 @pytest.mark.parametrize(

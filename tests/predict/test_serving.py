@@ -18,8 +18,8 @@ import pytest
 from mlflow import MlflowClient
 from test_classifier import png
 
-from pipeline import tracking
 from pipeline.params import Params
+from pipeline.tracking import record
 
 PACKED = base64.b64encode(png(200)).decode()
 SECONDS = 120
@@ -28,8 +28,8 @@ SECONDS = 120
 @pytest.fixture
 def logged(models: Path, settings: Params) -> str:
     """The address of a logged model."""
-    with tracking.training(settings) as run:
-        run.model(models, None)
+    with record.training(settings, "f" * 20, models.parent / "data/split.csv") as run:
+        run.model(models)
     client = MlflowClient()
     (experiment,) = (one.experiment_id for one in client.search_experiments() if
                      one.name == settings.dataset.name)  # fmt: skip

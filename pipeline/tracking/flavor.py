@@ -5,11 +5,15 @@ modules, to see whether the requirements below fit, which are read from these ve
 second of every training.
 """
 
+import base64
 import importlib.metadata
+import json
 import platform
 import shutil
 from pathlib import Path
 
+import cv2
+import numpy as np
 from mlflow import pyfunc
 from mlflow.models import Model, ModelSignature
 from mlflow.types import ColSpec, Schema
@@ -28,14 +32,16 @@ SIGNATURE = ModelSignature(
 )  # fmt: skip
 
 
-def save_model(path: str, mlflow_model: Model, models: Path) -> None:
+def save_model(
+    path: str, mlflow_model: Model, models: Path, **_: object
+) -> None:  # fmt: skip
     """Write the model folder `models`, and all that predicting with it takes, to `path`.
 
     Source: "Custom model flavors" of MLflow's documentation; `Model.log` calls it.
     """
     folder = Path(path)
     shutil.copytree(models, folder / "data" / models.name)
-    code, unwanted = Path(__file__).parent, shutil.ignore_patterns("__pycache__")
+    code, unwanted = Path(__file__).parent.parent, shutil.ignore_patterns("__pycache__")
     shutil.copytree(code, folder / "code" / code.name, ignore=unwanted)
     _write_environments(folder)
     pyfunc.add_to_model(
@@ -43,10 +49,26 @@ def save_model(path: str, mlflow_model: Model, models: Path) -> None:
         code="code", conda_env="conda.yaml", python_env="python_env.yaml", streamable=False,
     )  # fmt: skip
     mlflow_model.signature = SIGNATURE
+    mlflow_model.saved_input_example_info = _write_example(folder)
     mlflow_model.model_size_bytes = sum(
         file.stat().st_size for file in folder.rglob("*") if file.is_file()
     )
     mlflow_model.save(folder / "MLmodel")
+
+
+def _write_example(folder: Path) -> dict[str, str]:
+    """What a request looks like. The picture is drawn: photographs have owners."""
+    shade = np.linspace(0, 255, 64).astype(np.uint8)
+    picture = np.stack([np.tile(shade, (64, 1)), np.tile(shade[:, None], (1, 64)),
+                        np.full((64, 64), 128, np.uint8)], axis=2)  # fmt: skip
+    encoded = base64.encodebytes(cv2.imencode(".png", picture)[1].tobytes()).decode()
+    table = {"columns": ["image"], "data": [[encoded]]}
+    (folder / "input_example.json").write_text(json.dumps(table))
+    (folder / "serving_input_example.json").write_text(json.dumps({"dataframe_split": table}))
+    return {
+        "artifact_path": "input_example.json", "type": "dataframe", "pandas_orient": "split",
+        "serving_input_path": "serving_input_example.json",
+    }  # fmt: skip
 
 
 def _write_environments(folder: Path) -> None:

@@ -1,16 +1,24 @@
 """What is logged is what mlflow.pyfunc.save_model would write."""
 
+import base64
 import importlib.metadata
+import json
 from pathlib import Path
 from typing import Any
 
 import mlflow
-import pytest
+import pandas as pd
 from mlflow.models import Model
 from ruamel.yaml import YAML
 
 import pipeline
-from pipeline import flavor
+from pipeline.tracking import flavor
+
+
+def example(folder: Path) -> pd.DataFrame:
+    """The picture in our own example, as somebody would give it to MLflow."""
+    (row,) = json.loads((folder / "input_example.json").read_text())["data"]
+    return pd.DataFrame({"image": [base64.b64decode(row[0])]})
 
 
 def files(folder: Path) -> set[str]:
@@ -21,7 +29,6 @@ def files(folder: Path) -> set[str]:
     }
 
 
-@pytest.mark.filterwarnings("ignore:.*input example was not provided")
 def test_it_is_as_mlflow_writes_it(tmp_path: Path) -> None:
     models = tmp_path / "models"
     models.mkdir()
@@ -31,10 +38,12 @@ def test_it_is_as_mlflow_writes_it(tmp_path: Path) -> None:
     flavor.save_model(str(ours), Model(), models)
     mlflow.pyfunc.save_model(
         theirs, loader_module="pipeline.predict.served", data_path=str(models),
-        code_paths=pipeline.__path__, signature=flavor.SIGNATURE,
+        code_paths=pipeline.__path__, signature=flavor.SIGNATURE, input_example=example(ours),
         pip_requirements=[f"{name}=={importlib.metadata.version(name)}" for name in flavor.SERVING],
     )  # fmt: skip
     assert files(ours) == files(theirs)
+    for name in ("input_example.json", "serving_input_example.json"):
+        assert json.loads((ours / name).read_text()) == json.loads((theirs / name).read_text())
 
     def read(name: str) -> tuple[Any, Any]:
         yaml = YAML(typ="safe", pure=True)
@@ -43,6 +52,7 @@ def test_it_is_as_mlflow_writes_it(tmp_path: Path) -> None:
     said, wanted = read("MLmodel")
     assert said["flavors"] == wanted["flavors"]
     assert said["signature"] == wanted["signature"]
+    assert said["saved_input_example_info"] == wanted["saved_input_example_info"]
     assert said["model_size_bytes"] > 0
     said, wanted = read("conda.yaml")
     assert said["dependencies"][0] == wanted["dependencies"][0]

@@ -1,0 +1,73 @@
+"""Which runs this machine has open: a file for each, locked for as long as its process lives.
+
+A process that is killed cannot say so. The system unlocks its file, and the next start sees that.
+"""
+
+import fcntl
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from pipeline import project
+
+
+class Marker:
+    """The mark of an open run, until it is removed or the process ends."""
+
+    def __init__(self, run_id: str, address: str) -> None:
+        """`address` is the store's."""
+        folder = _folder()
+        folder.mkdir(parents=True, exist_ok=True)
+        self._path = folder / run_id
+        descriptor, staged = tempfile.mkstemp(dir=folder, prefix=".")
+        self._file = os.fdopen(descriptor, "w")
+        fcntl.flock(self._file, fcntl.LOCK_EX)  # before it has its name: nobody sees it unlocked
+        self._file.write(address)
+        self._file.flush()
+        Path(staged).replace(self._path)
+
+    def remove(self) -> None:
+        """The run has ended well, or was closed."""
+        self._path.unlink(missing_ok=True)
+        self._file.close()
+
+    def let_go(self) -> None:
+        """The run could not be closed: the next start may."""
+        self._file.close()
+
+
+@dataclass(frozen=True)
+class Abandoned:
+    """A run whose process is gone."""
+
+    run_id: str
+    address: str
+    """Of its store."""
+    path: Path
+
+    def forget(self) -> None:
+        self.path.unlink(missing_ok=True)
+
+
+def abandoned() -> Iterator[Abandoned]:
+    """The runs that were open on this machine when their process ended."""
+    for path in sorted(_folder().glob("[!.]*")):
+        with suppress(FileNotFoundError), path.open("r+") as file:
+            if _free(file):
+                yield Abandoned(path.name, file.read(), path)
+
+
+def _free(file: IO[str]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _folder() -> Path:
+    return project.cache() / "runs"

@@ -1,0 +1,110 @@
+"""Where a model comes from, as tags and files of its run: enough to make it again from them."""
+
+import getpass
+import importlib.metadata
+import os
+import platform
+import socket
+import subprocess
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from pipeline import locked
+
+COMMIT, EXPERIMENT, BASELINE = "git.commit", "dvc.experiment", "dvc.baseline"
+FINGERPRINT, MODELS, TEST = "model.fingerprint", "result.models", "result.test"
+PARAMS, LOCK, CHANGES = "params.yaml", "dvc.lock", "changes.patch"
+FOLDER = "origin"  # of the files, among a run's artifacts
+DATA = ("acquire", "filter", "split", "features")  # stages
+SOURCES = ("pipeline", "datasets", "dvc.yaml")  # what stages depend on, and git has
+MOST_CHANGES = 2**20  # bytes of a patch
+
+
+def provenance() -> dict[str, str]:
+    """DVC's experiment, the commit, and DVC's digests of the data."""
+    baseline = os.environ.get("DVC_EXP_BASELINE_REV", "")
+    return {
+        EXPERIMENT: os.environ.get("DVC_EXP_NAME", ""),
+        BASELINE: baseline,
+        COMMIT: baseline or _git("rev-parse", "HEAD").strip(),
+    } | outs(locked.read(), DATA)
+
+
+def of_data(tags: Mapping[str, str]) -> dict[str, str]:
+    """Those of `provenance` that are the data's."""
+    return {name: value for name, value in tags.items() if name.startswith("data.")}
+
+
+def everything(fingerprint: str) -> dict[str, str]:
+    """All tags of a run that begins here and now."""
+    return provenance() | surroundings() | {FINGERPRINT: fingerprint}
+
+
+def outs(lock: locked.Lock, stages: Sequence[str]) -> dict[str, str]:
+    """DVC's digests of what stages made, by tag."""
+    found = {path: md5 for stage in stages for path, md5 in locked.outs(lock, stage).items()}
+    return {tag(path): md5 for path, md5 in found.items()}
+
+
+def tag(path: str) -> str:
+    """What the digest of an output is called: data.clean, or result.models."""
+    kind = "data" if path.startswith("data/") else "result"
+    return f"{kind}.{Path(path).stem}"
+
+
+def surroundings() -> dict[str, str]:
+    """Who computes, on what, and with which changes that no commit has."""
+    commit = provenance()[COMMIT]
+    experiment = os.environ.get("DVC_EXP_NAME")
+    return {
+        "git.changed": "yes" if changes(commit) else "no",
+        "git.untracked": " ".join(_untracked())[:500],
+        "env.host": socket.gethostname(),
+        "env.machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores{_cpu()}",
+        "env.python": platform.python_version(),
+        "env.torch": importlib.metadata.version("torch"),
+        "mlflow.user": getpass.getuser(),
+        "mlflow.source.name": "dvc exp run" if experiment else "dvc repro",
+        "mlflow.source.type": "LOCAL",
+        "mlflow.source.git.commit": commit,
+    }
+
+
+def files() -> dict[str, str]:
+    """Params, DVC's lock as the run found it, and what differs from the commit; text by name."""
+    found = {name: Path(name).read_text("utf-8") for name in (PARAMS, LOCK) if Path(name).exists()}
+    patch = changes(provenance()[COMMIT])
+    return found | ({CHANGES: patch} if patch else {})
+
+
+def changes(commit: str) -> str:
+    """What the code and the descriptions of data sets have that `commit` has not, as a patch."""
+    plainly = ("--no-ext-diff", "--no-textconv", "--no-color", "--binary")
+    found = _git("diff", *plainly, commit, "--", *SOURCES) if commit else ""
+    return found if len(found) <= MOST_CHANGES else ""
+
+
+def _untracked() -> list[str]:
+    """What stages may depend on and git does not know."""
+    return _git("ls-files", "--others", "--exclude-standard", "--", *SOURCES).split("\n")
+
+
+def _git(*arguments: str) -> str:
+    """What git says, or "" where it fails."""
+    with suppress(OSError):
+        done = subprocess.run(  # noqa: S603
+            ["git", *arguments], capture_output=True, encoding="utf-8",  # noqa: S607
+            errors="surrogateescape",
+        )  # fmt: skip
+        return done.stdout if done.returncode == 0 else ""
+    return ""
+
+
+def _cpu() -> str:
+    """Such as ", AMD EPYC"; "" where the system does not tell."""
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text("utf-8", "replace").splitlines():
+            if line.startswith("model name"):
+                return ", " + line.partition(":")[2].strip()
+    return ""

@@ -1,0 +1,191 @@
+"""From a training to its MLflow run, and from what DVC holds of one to the same run."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mlflow.entities import Run as Known
+from torch import nn
+
+from pipeline import atomic, locked
+from pipeline.params import Params
+from pipeline.shards import SPLITS
+from pipeline.tracking import found, origin
+from pipeline.tracking.run import Run
+from pipeline.tracking.store import UNREACHABLE
+
+CONTEXTS = dict(zip(SPLITS, ("training", "validation", "test"), strict=True))
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Everything that a run tells of a trained and tested model, wherever it is from."""
+
+    settings: Params
+    tags: Mapping[str, str]
+    """Where it comes from, its fingerprint among them."""
+    files: Mapping[str, str]
+    """Texts of `origin.FOLDER`, by name."""
+    models: Path
+    trained: Callable[[], nn.Module]
+    """What training changed of the network."""
+    history: Sequence[Mapping[str, float]]
+    split_csv: Path
+    figures: Mapping[str, float | None]
+    """What metrics.json holds."""
+    test: Path
+    page: str
+    """HTML of the report."""
+    began: int | None = None
+    """When, in ms since 1970, if not now."""
+
+    @property
+    def name(self) -> str:
+        return name_of(self.tags)
+
+    @property
+    def results(self) -> dict[str, str]:
+        """The tags that a whole run has."""
+        return {
+            origin.MODELS: locked.digest(self.models), origin.TEST: locked.digest(self.test)
+        }  # fmt: skip
+
+
+@contextmanager
+def training(settings: Params, fingerprint: str, split_csv: Path) -> Iterator[Run]:
+    """The run of a training: FINISHED when the block ends well, else FAILED or KILLED.
+
+    One that was stopped goes on in the run that it began.
+    """
+    run, tags = Run(), origin.everything(fingerprint)
+    found.close_abandoned()
+    begun = found.stopped(settings, fingerprint)
+    tags |= found.parent(settings, tags)
+    if begun is None:
+        run.start(settings, name_of(tags), tags)
+    else:
+        run.resume(begun, name_of(tags), tags)
+    run.texts(origin.files(), origin.FOLDER)
+    run.datasets(settings.dataset.name, splits_of(split_csv))
+    run.watch()
+    with _ending(run):
+        yield run
+
+
+@contextmanager
+def _ending(run: Run, ended: int | None = None) -> Iterator[None]:
+    """Close the run as what the block came to."""
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit):  # Ctrl-C, and the signal to end
+        run.end("KILLED")
+        raise
+    except BaseException:
+        run.end("FAILED")
+        raise
+    run.end("FINISHED", ended)
+
+
+def trained(
+    run: Run, models: Path, history: Sequence[Mapping[str, float]], suffix: nn.Module | None
+) -> None:  # fmt: skip
+    """Log what a training ends with; last the tag by which a whole one is known."""
+    run.best(history)
+    if suffix is not None:
+        run.checkpoint(suffix, "trained")
+    run.model(models)
+    with (models / "model.safetensors").open("rb") as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    run.tags({"model.sha256": sha256, origin.MODELS: locked.digest(models)})
+
+
+def evaluation(outcome: Outcome) -> None:
+    """Add a test result to the run that trained the model; make that run where it is missing."""
+    try:
+        earlier = found.find(outcome.settings, outcome.tags, outcome.results[origin.MODELS])
+    except UNREACHABLE:
+        earlier = None  # starting a run says what is wrong
+    complete(outcome, earlier)
+
+
+def complete(outcome: Outcome, earlier: Known | None) -> bool:
+    """Give `earlier`, or a new run, all of `outcome` that it lacks; return whether it has it."""
+    run, known = Run(), earlier.data.tags if earlier else {}
+    results = outcome.results
+    if all(known.get(tag) == value for tag, value in results.items()):
+        return True
+    if earlier is None:
+        run.start(outcome.settings, outcome.name, outcome.tags, outcome.began)
+        run.texts(outcome.files, origin.FOLDER)
+        run.datasets(outcome.settings.dataset.name, splits_of(outcome.split_csv))
+    else:
+        run.resume(earlier.info.run_id)
+    with _ending(run, earlier.info.end_time if earlier else outcome.began):
+        if known.get(origin.MODELS) != results[origin.MODELS]:
+            _train_again(run, outcome)
+        _tested(run, outcome)
+        run.tags({origin.TEST: results[origin.TEST]})
+    return run.id is not None
+
+
+def _train_again(run: Run, outcome: Outcome) -> None:
+    """Log what the training would have."""
+    for record in outcome.history:
+        run.validation(record)
+    keeps = outcome.settings.train.log_checkpoints != "none"
+    suffix = outcome.trained() if keeps and run.id else None
+    trained(run, outcome.models, outcome.history, suffix)
+
+
+def _tested(run: Run, outcome: Outcome) -> None:
+    """Log the test result: headlines, and by class and slice in sections of their own."""
+    for name, value in outcome.figures.items():
+        run.metrics({_section(name, outcome.figures) + name: value})
+    run.artifacts(outcome.test, "test")
+    run.texts({"report.html": outcome.page})
+    run.describe(_description(run, outcome))
+
+
+def _section(name: str, figures: Mapping[str, float | None]) -> str:
+    """MLflow's pages show what stands before the slash as a section, which can be closed."""
+    of = name.partition(".")[2]
+    if ".slice." in name:
+        return "test_slices/"
+    return "test_classes/" if f"recall.{of}" in figures and of != "macro" else "test/"
+
+
+def _description(run: Run, outcome: Outcome) -> str:
+    """Markdown: how good it is, its report, and how to get it back."""
+    figures, tags = outcome.figures, outcome.tags
+    experiment, commit = tags[origin.EXPERIMENT], tags[origin.COMMIT][:7]
+    lines = [
+        f"**Accuracy {figures['accuracy']:.4f}** ({figures['correct']} of {figures['n']} test "
+        f"images of {outcome.settings.dataset.name}); the artifact `report.html` is the report.",
+        f"DVC experiment `{experiment}`, on commit `{commit}`: `dvc exp apply {experiment}`"
+        if experiment else f"`dvc repro` on commit `{commit}`",
+        f"Make it again, and compare: `pipeline reproduce {run.id}`",
+    ]  # fmt: skip
+    return "\n\n".join(lines)
+
+
+def name_of(tags: Mapping[str, str]) -> str:
+    """What a run is called: as DVC's experiment, or after the commit."""
+    return tags[origin.EXPERIMENT] or f"repro-{tags[origin.COMMIT][:7]}"
+
+
+def splits_of(split_csv: Path) -> dict[str, dict[str, Any]]:
+    """What MLflow keeps of each split; a digest of the ids tells whether two saw the same."""
+    rows = atomic.read_csv(split_csv)
+    shown = {}
+    for split, context in CONTEXTS.items():
+        own = [row for row in rows if row["split"] == split]
+        ids = "\n".join(row["id"] for row in own)
+        shown[context] = {
+            "digest": hashlib.sha256(f"{split}\n{ids}".encode()).hexdigest()[:16],
+            "images": dict(sorted(Counter(row["label"] for row in own).items())),
+        }
+    return shown

@@ -1,0 +1,144 @@
+"""MLflow's store: the project's own, or what MLFLOW_TRACKING_URI names."""
+
+import fcntl
+import logging
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # the default waits for minutes
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")  # seconds
+
+import mlflow
+from mlflow import MlflowClient
+from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
+from sqlalchemy.exc import SQLAlchemyError
+
+from pipeline import atomic, project
+from pipeline.errors import PipelineError
+
+# The errors of requests are OSErrors; those of a database that does not open are SQLAlchemy's.
+UNREACHABLE = (MlflowException, SQLAlchemyError, OSError)
+PAGE = 1000  # runs that are asked for at a time
+SQLITE = "sqlite:///"
+
+
+def connect() -> bool:
+    """Point mlflow at its store; return whether that is the project's own."""
+    for name in ("alembic", "mlflow.store", "mlflow.tracking", "mlflow.system_metrics"):
+        logging.getLogger(name).setLevel(logging.ERROR)  # hundreds of lines about tables
+    own = f"{SQLITE}{project.root() / 'mlflow.db'}"
+    # mlflow itself sets this variable, to the same value, when the address is set below.
+    chosen = os.environ.get("MLFLOW_TRACKING_URI") or own
+    if chosen.startswith(SQLITE) and not chosen.startswith(f"{SQLITE}/"):
+        # A relative path would be another one in each temporary copy that DVC runs stages in.
+        chosen = f"{SQLITE}{project.root() / chosen.removeprefix(SQLITE)}"
+    mlflow.set_tracking_uri(chosen)
+    return chosen == own
+
+
+def address() -> str:
+    """Of the store, without the password that it may hold."""
+    return re.sub(r"//[^/@]*@", "//", str(mlflow.get_tracking_uri()))
+
+
+def reason(error: BaseException) -> str:
+    """What an error says, on one short line."""
+    return " ".join(str(error).split())[:200]
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Let one process of this project at a time through."""
+    project.cache().mkdir(exist_ok=True)
+    with (project.cache() / "mlflow.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def experiment(name: str) -> str:
+    """The id of an MLflow experiment, one per data set: only such runs compare.
+
+    A fresh database is created by one process at a time: two would race over its tables.
+    """
+    own = connect()
+    with alone():
+        if own:
+            _create_database(project.root() / "mlflow.db")
+        client = MlflowClient()
+        found = client.get_experiment_by_name(name)
+        if found is not None:
+            return str(found.experiment_id)
+        place = (project.root() / "mlartifacts" / name).as_uri() if own else None
+        return str(client.create_experiment(name, artifact_location=place))
+
+
+def _create_database(path: Path) -> None:
+    """Make MLflow's tables aside and rename: a kill in the middle would leave half of them."""
+    if not path.exists():
+        from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+        with atomic.replacing(path) as staged:
+            place = (project.root() / "mlartifacts").as_uri()
+            store = SqlAlchemyStore(f"{SQLITE}{staged}", place)  # type: ignore[no-untyped-call]
+            store.engine.dispose()
+
+
+def runs(query: str, experiments: list[str] | None = None) -> list[Run]:
+    """All runs that fit a query, the newest first; of all experiments where none are given.
+
+    Source: "Search Runs" of MLflow's documentation.
+    """
+    client = MlflowClient()
+    if experiments is None:
+        experiments = [each.experiment_id for each in client.search_experiments()]
+    found: list[Run] = []
+    token = None
+    while experiments:
+        page = client.search_runs(
+            experiments, query, max_results=PAGE, order_by=["start_time DESC"], page_token=token
+        )
+        found += page
+        token = page.token
+        if not token:
+            break
+    return found
+
+
+def exists() -> bool:
+    """Whether there is a store; the project's own is made by the first training."""
+    return not connect() or (project.root() / "mlflow.db").exists()
+
+
+@contextmanager
+def reached() -> Iterator[None]:
+    """Turn what a store fails with into a sentence.
+
+    Raises:
+        PipelineError: it does not answer, or refuses.
+    """
+    try:
+        yield
+    except UNREACHABLE as error:
+        raise PipelineError(
+            f"MLflow at {address()} fails ({reason(error)}): see MLFLOW_TRACKING_URI"
+        ) from error
+
+
+def fetch(run_id: str, path: str) -> str:
+    """The text of an artifact of a run.
+
+    Raises:
+        PipelineError: there is no such run, or it has none of that name.
+    """
+    connect()
+    try:
+        return str(mlflow.artifacts.load_text(f"runs:/{run_id}/{path}"))
+    except UNREACHABLE as error:
+        raise PipelineError(
+            f"MLflow run {run_id} has no {path} ({reason(error)}): name a run that was evaluated"
+        ) from error
