@@ -9,6 +9,7 @@ import typer
 
 from pipeline import __version__, stage
 from pipeline.commands.data import credit, pin, suspects
+from pipeline.commands.experiments import reproduce, runs, sync
 from pipeline.commands.export import export
 from pipeline.commands.models import compare
 from pipeline.commands.predict import predict
@@ -29,7 +30,8 @@ def _version(version: Annotated[bool, typer.Option("--version", help="Print it."
 
 
 COMMANDS: dict[str, Callable[..., None]] = {
-    "predict": predict, "compare": compare, "export": export, "pin": pin, "credits": credit,
+    "runs": runs, "sync": sync, "reproduce": reproduce, "compare": compare, "predict": predict,
+    "export": export, "pin": pin, "credits": credit,
     "suspects": suspects, "layers": layers, "recipe": recipe,
 }  # fmt: skip
 for name, command in COMMANDS.items():

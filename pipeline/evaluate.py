@@ -32,6 +32,7 @@ from pipeline.model import Card
 from pipeline.report import Page
 from pipeline.tracking import origin, record
 from pipeline.tracking.record import Outcome
+from pipeline.training import records
 
 MOST_SOURCES = 8  # folders, and licences, of which the accuracy is told
 
@@ -163,10 +164,6 @@ def draw_explained(directory: Path, opened: Opened, judged: Judged, clean: Path)
     charts.save(charts.samples(samples), directory / "gradcam.png")
 
 
-def read_history(path: Path) -> list[dict[str, float]]:
-    return [{name: float(value) for name, value in row.items()} for row in atomic.read_csv(path)]
-
-
 def facts_of_test(clean: Path, split_csv: Path, ids: Sequence[str]) -> list[dict[str, Any]]:
     """What the clean shards say of the images `ids`, and their group of split.csv."""
     columns = ["id", "near_group", "width", "height", "label", "name", "licence"]
@@ -183,7 +180,7 @@ def main(
     TEST."""
     settings = params.load()
     examples = batches.read_examples(split_csv)
-    history = read_history(history_csv)
+    history = records.read(history_csv)
     opened = open_model(models, features, clean, examples, settings.device)
     judged, card = judge(opened, examples), opened.card
     facts = facts_of_test(clean, split_csv, judged.ids)

@@ -4,23 +4,22 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from mlflow import MlflowClient
-from mlflow.entities import Run
 
 from pipeline import project
 from pipeline.params import Params
 from pipeline.tracking import alive, origin, store
-from pipeline.tracking.store import UNREACHABLE
+from pipeline.tracking.store import UNREACHABLE, Known
 
 PARENT = "mlflow.parentRunId"
 
 
-def same_params(run: Run, settings: Params) -> bool:
+def same_params(run: Known, settings: Params) -> bool:
     """Whether a run has no other value than `settings` (a killed one may lack some)."""
     mine = {key: str(value) for key, value in settings.flat().items()}
     return all(mine.get(key) == value for key, value in run.data.params.items())
 
 
-def find(settings: Params, tags: Mapping[str, str], models: str) -> Run | None:
+def find(settings: Params, tags: Mapping[str, str], models: str) -> Known | None:
     """The newest run of this model, experiment, commit and params, be it whole or not.
 
     Args:
@@ -48,7 +47,7 @@ def stopped(settings: Params, fingerprint: str) -> str | None:
     return None
 
 
-def _of_fingerprint(settings: Params, fingerprint: str) -> list[Run]:
+def _of_fingerprint(settings: Params, fingerprint: str) -> list[Known]:
     place = store.experiment(settings.dataset.name)
     return store.runs(f"tags.`{origin.FINGERPRINT}` = '{fingerprint}'", [place])
 

@@ -78,10 +78,15 @@ def files() -> dict[str, str]:
     return found | ({CHANGES: patch} if patch else {})
 
 
-def changes(commit: str) -> str:
-    """What the code and the descriptions of data sets have that `commit` has not, as a patch."""
-    plainly = ("--no-ext-diff", "--no-textconv", "--no-color", "--binary")
-    found = _git("diff", *plainly, commit, "--", *SOURCES) if commit else ""
+def changes(commit: str, revision: str = "") -> str:
+    """What the code and the descriptions of data sets have that `commit` has not, as a patch.
+
+    Args:
+        revision: Where they are looked at; "" for the working directory.
+    """
+    plainly = ["--no-ext-diff", "--no-textconv", "--no-color", "--binary"]
+    between = [commit, *([revision] if revision else [])]
+    found = _git("diff", *plainly, *between, "--", *SOURCES) if commit else ""
     return found if len(found) <= MOST_CHANGES else ""
 
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mlflow.entities import Run as Known
 from torch import nn
 
 from pipeline import atomic, locked
@@ -16,7 +15,7 @@ from pipeline.params import Params
 from pipeline.shards import SPLITS
 from pipeline.tracking import found, origin
 from pipeline.tracking.run import Run
-from pipeline.tracking.store import UNREACHABLE
+from pipeline.tracking.store import UNREACHABLE, Known
 
 CONTEXTS = dict(zip(SPLITS, ("training", "validation", "test"), strict=True))
 

@@ -13,8 +13,7 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # the default wai
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")  # seconds
 
 import mlflow
-from mlflow import MlflowClient
-from mlflow.entities import Run
+from mlflow import MlflowClient, entities
 from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -23,6 +22,7 @@ from pipeline.errors import PipelineError
 
 # The errors of requests are OSErrors; those of a database that does not open are SQLAlchemy's.
 UNREACHABLE = (MlflowException, SQLAlchemyError, OSError)
+Known = entities.Run  # a run as MLflow knows it
 PAGE = 1000  # runs that are asked for at a time
 SQLITE = "sqlite:///"
 
@@ -88,7 +88,7 @@ def _create_database(path: Path) -> None:
             store.engine.dispose()
 
 
-def runs(query: str, experiments: list[str] | None = None) -> list[Run]:
+def runs(query: str, experiments: list[str] | None = None) -> list[Known]:
     """All runs that fit a query, the newest first; of all experiments where none are given.
 
     Source: "Search Runs" of MLflow's documentation.
@@ -96,7 +96,7 @@ def runs(query: str, experiments: list[str] | None = None) -> list[Run]:
     client = MlflowClient()
     if experiments is None:
         experiments = [each.experiment_id for each in client.search_experiments()]
-    found: list[Run] = []
+    found: list[Known] = []
     token = None
     while experiments:
         page = client.search_runs(
@@ -142,3 +142,10 @@ def fetch(run_id: str, path: str) -> str:
         raise PipelineError(
             f"MLflow run {run_id} has no {path} ({reason(error)}): name a run that was evaluated"
         ) from error
+
+
+def tag(run_id: str, name: str, value: str) -> None:
+    """Set a tag of a run that has ended."""
+    connect()
+    with reached():
+        MlflowClient().set_tag(run_id, name, value)

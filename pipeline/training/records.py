@@ -35,3 +35,8 @@ def write(path: Path, history: Sequence[Record]) -> None:
     """history.csv, a row per validation."""
     header = [field.name for field in fields(Record)]
     atomic.write_csv(path, header, [astuple(record) for record in history])
+
+
+def read(path: Path) -> list[dict[str, float]]:
+    """What `write` wrote, as plain numbers by name."""
+    return [{name: float(value) for name, value in row.items()} for row in atomic.read_csv(path)]

@@ -1,0 +1,1 @@
+"""What DVC holds and what MLflow holds, side by side, and each from the other."""

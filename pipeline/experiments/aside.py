@@ -1,0 +1,97 @@
+"""A commit checked out aside, with the project's cache and remotes, for DVC to work in."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from pipeline import project
+from pipeline.errors import PipelineError
+from pipeline.experiments.git import git
+
+RAN = re.compile(r"^Running stage '([^']+)'", re.MULTILINE)
+
+
+def check_out(folder: Path, revision: str) -> None:
+    """Make `folder` a clone of the project that stands at `revision`; it replaces what was there.
+
+    Objects are shared: so commits that no branch has are there too, as those of experiments are.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
+    git("clone", "--quiet", "--shared", "--no-checkout", str(project.root()), str(folder))
+    git("checkout", "--quiet", "--detach", revision, folder=folder)
+    _configure(folder)
+
+
+def _configure(folder: Path) -> None:
+    """Give a clone the project's own settings of DVC, its cache and its remotes."""
+    from dvc.repo import Repo
+
+    with Repo(str(project.root())) as own, Repo(str(folder)) as other:
+        mine = own.config
+        with other.config.edit("local") as local:
+            local["cache"] = {"dir": own.cache.local.path}
+            # As DVC has resolved them: a relative path would lead elsewhere from here.
+            local["remote"] = {name: dict(remote) for name, remote in mine["remote"].items()}
+            if mine["core"].get("remote"):
+                local["core"] = {"remote": mine["core"]["remote"]}
+
+
+def write(folder: Path, files: Mapping[str, str], changes: str) -> None:
+    """Lay texts over a clone, and a patch over these.
+
+    Raises:
+        PipelineError: the patch does not fit the commit.
+    """
+    for name, text in files.items():
+        (folder / name).write_text(text, "utf-8", "surrogateescape")
+    if changes:
+        git("apply", "--whitespace=nowarn", "-", folder=folder, given=changes)
+
+
+def lend(folder: Path, source: str) -> None:
+    """Let a clone see a source of images that git does not know, by its relative path."""
+    own, there = project.root() / source, folder / source
+    if not Path(source).is_absolute() and own.exists() and not there.exists():
+        there.parent.mkdir(parents=True, exist_ok=True)
+        there.symlink_to(own)
+
+
+def has_remote(folder: Path) -> bool:
+    """Whether DVC has a place to pull from."""
+    done = subprocess.run(
+        [sys.executable, "-m", "dvc", "remote", "list"], cwd=folder, env=_environment(),
+        capture_output=True, text=True,
+    )  # fmt: skip
+    return bool(done.stdout.strip())
+
+
+def dvc(folder: Path, *arguments: str) -> list[str]:
+    """Run DVC in a clone, its output on stderr; return the stages that it ran.
+
+    Raises:
+        PipelineError: it fails; what it said stands above.
+    """
+    with subprocess.Popen(  # noqa: S603
+        [sys.executable, "-m", "dvc", *arguments], cwd=folder, env=_environment(), text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, errors="replace",
+    ) as working:  # fmt: skip
+        said = []
+        assert working.stdout is not None
+        for line in working.stdout:
+            said.append(line)
+            print(line, end="", file=sys.stderr, flush=True)
+    if working.returncode:
+        raise PipelineError(f"dvc {' '.join(arguments)} failed in {folder}: see above")
+    return RAN.findall("".join(said))
+
+
+def _environment() -> dict[str, str]:
+    """Ours, without what names this project; its runs go to a store of the clone's own."""
+    strange = ("DVC_", "MLFLOW_", "GIT_", "PYTHONPATH")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(strange)}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    return kept | {"PATH": path, "DVC_NO_ANALYTICS": "true"}

@@ -1,0 +1,130 @@
+"""DVC's results and MLflow's runs, brought together."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from pipeline.experiments import held
+from pipeline.experiments.held import Held
+from pipeline.tracking import found, origin, store
+from pipeline.tracking.store import Known
+
+LIVE = "RUNNING"
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A result of DVC's, and the run of it; one of them may be missing."""
+
+    held: Held | None
+    run: Known | None
+
+    @property
+    def whole(self) -> bool:
+        """Whether MLflow has all that DVC has."""
+        return self.held is None or (
+            self.run is not None and self.run.data.tags.get(origin.TEST) == self.held.test
+        )
+
+    @property
+    def name(self) -> str:
+        if self.held is not None:
+            return self.held.label
+        return str(self.run.info.run_name) if self.run else ""
+
+    @property
+    def commit(self) -> str:
+        """Of the code: an experiment's is the one that it is based on."""
+        if self.held is not None:
+            return self.held.commit
+        return str(self.run.data.tags.get(origin.COMMIT, "")) if self.run else ""
+
+    @property
+    def when(self) -> int:
+        """In ms since 1970."""
+        return int(self.run.info.start_time) if self.run else self.held.when if self.held else 0
+
+    @property
+    def accuracy(self) -> float | None:
+        """Of the test set."""
+        logged = self.run.data.metrics.get("test/accuracy") if self.run else None
+        return logged if logged is not None or self.held is None else self.held.accuracy
+
+    @property
+    def status(self) -> str:
+        return str(self.run.info.status).lower() if self.run else ""
+
+    def missing(self) -> str:
+        """What there is on one side only, in words."""
+        if self.run is None:
+            return "MLflow run: `pipeline sync` makes it"
+        if self.status == LIVE.lower():
+            return ""
+        if not self.whole:
+            return "part of the MLflow run: `pipeline sync` completes it"
+        if self.held is None and origin.MODELS not in self.run.data.tags:
+            return "the model: the training was stopped"
+        if self.held is None and not held.pinned(self.run.data.tags[origin.MODELS]):
+            return "experiment and commit: `pipeline reproduce` makes it again"
+        return ""
+
+    def row(self) -> list[str]:
+        """As `pipeline runs` shows it."""
+        day = datetime.fromtimestamp(self.when / 1000, UTC).astimezone()
+        accuracy = "" if self.accuracy is None else f"{self.accuracy:.4f}"
+        run_id = self.run.info.run_id[:8] if self.run else ""
+        return [
+            self.name, self.commit[:7], run_id, self.status, f"{day:%Y-%m-%d %H:%M}", accuracy,
+            self.missing(),
+        ]  # fmt: skip
+
+
+HEADER = ["name", "commit", "MLflow run", "status", "when", "accuracy", "missing"]
+
+
+def pairs(everything: bool = False) -> list[Pair]:
+    """What either side holds, the newest first.
+
+    Args:
+        everything: Whether to look at all commits, and not only at branches and tags.
+
+    Raises:
+        PipelineError: MLflow's store does not answer.
+    """
+    runs = _runs()
+    results = held.results(everything)
+    paired = [Pair(each, best(each, runs)) for each in results]
+    taken = {pair.run.info.run_id for pair in paired if pair.run}
+    # A run is left over only where no result of DVC's is of the same model and name.
+    left = [
+        run for run in runs
+        if run.info.run_id not in taken and not any(of(each, run) for each in results)
+    ]  # fmt: skip
+    return sorted([*paired, *(Pair(None, run) for run in left)], key=lambda pair: -pair.when)
+
+
+def _runs() -> list[Known]:
+    """Of trainings, the newest first."""
+    if not store.exists():
+        return []
+    with store.reached():
+        found.close_abandoned()
+        return store.runs(f"tags.`{origin.FINGERPRINT}` != ''")
+
+
+def best(result: Held, runs: Sequence[Known]) -> Known | None:
+    """The run of a result that has most of it, and of these the newest."""
+    own = [run for run in runs if of(result, run)]
+    whole = [run for run in own if run.data.tags.get(origin.TEST) == result.test]
+    return next(iter(whole + own), None)
+
+
+def of(result: Held, run: Known) -> bool:
+    """Whether a run is of a result: the same model, params, and, if it is one, experiment.
+
+    A commit that holds the result of an experiment, or of a `dvc repro` before the commit, needs no
+    run of its own.
+    """
+    same = run.data.tags.get(origin.MODELS) == result.models
+    named = result.experiment in ("", run.data.tags.get(origin.EXPERIMENT, ""))
+    return same and named and found.same_params(run, result.settings)

@@ -1,0 +1,86 @@
+"""A result of DVC's with all its files, from its cache or its remote."""
+
+import json
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from pipeline import model, project
+from pipeline.errors import PipelineError
+from pipeline.experiments.git import text_at
+from pipeline.experiments.held import METRICS, MODELS, TEST, Held
+from pipeline.network.cut import cut
+from pipeline.network.layout import channels_last
+from pipeline.tracking import origin
+from pipeline.tracking.record import Outcome
+from pipeline.training import records
+
+HISTORY, SPLIT, REPORT = "reports/history.csv", "data/split.csv", "reports/report.html"
+
+
+@contextmanager
+def outcome(held: Held) -> Iterator[Outcome]:
+    """A result with its files, from DVC's cache or its remote, for as long as the block takes.
+
+    Raises:
+        PipelineError: DVC does not have them.
+    """
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        _fetch(held, folder)
+        card = model.read_card(folder / MODELS)
+        yield Outcome(
+            held.settings, tags(held) | {origin.FINGERPRINT: card.fingerprint}, files(held),
+            folder / MODELS, lambda: _trained(folder / MODELS), records.read(folder / HISTORY),
+            folder / SPLIT, json.loads((folder / METRICS).read_text()), folder / TEST,
+            (folder / REPORT).read_text(), held.when,
+        )  # fmt: skip
+
+
+def _fetch(held: Held, folder: Path) -> None:
+    from dvc.api import DVCFileSystem
+    from dvc.exceptions import DvcException
+    from dvc.scm import SCMError
+    from dvc_data.index import DataIndexDirError
+
+    try:
+        source = DVCFileSystem(str(project.root()), rev=held.revision or None)
+        for path in (MODELS, TEST):
+            source.get(path, str(folder / path), recursive=True)
+        for path in (HISTORY, SPLIT, METRICS, REPORT):
+            (folder / path).parent.mkdir(exist_ok=True)
+            source.get_file(path, str(folder / path))
+    except (DvcException, SCMError, DataIndexDirError, OSError) as error:
+        raise PipelineError(
+            f"DVC has not all files of {held.label} ({' '.join(str(error).split())[:200]}): see "
+            "`dvc pull` and `dvc exp pull`, or run it again"
+        ) from error
+
+
+def tags(held: Held) -> dict[str, str]:
+    """What is known of where a result comes from, without the machine."""
+    return origin.outs(held.lock, origin.DATA) | {
+        origin.EXPERIMENT: held.experiment,
+        origin.BASELINE: held.commit if held.experiment else "",
+        origin.COMMIT: held.commit,
+        "mlflow.source.name": "pipeline sync",
+        "mlflow.source.type": "LOCAL",
+        "mlflow.source.git.commit": held.commit,
+    }
+
+
+def files(held: Held) -> dict[str, str]:
+    """As `origin.files` has them."""
+    if not held.revision:
+        return origin.files()
+    found = {name: text_at(held.revision, name) or "" for name in (origin.PARAMS, origin.LOCK)}
+    patch = origin.changes(held.commit, held.revision)
+    return found | ({origin.CHANGES: patch} if patch else {})
+
+
+def _trained(models: Path) -> Any:
+    """The part of a saved network that was trained."""
+    network, card = model.load(models)
+    return channels_last(cut(network, card.trained_from, card.preprocess.size).suffix)
