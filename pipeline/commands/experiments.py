@@ -32,6 +32,9 @@ def runs(
         print("nothing is missing" if found else "there are no results yet: `dvc repro` makes one")
         return
     show(joined.HEADER, rows)
+    for gap, advice in joined.ADVICE.items():
+        if any(row[-1] == gap for row in rows):
+            print(f"{gap}: {advice}")
 
 
 def sync(every: Everything = False) -> None:

@@ -33,7 +33,7 @@ def _configure(folder: Path) -> None:
     with Repo(str(project.root())) as own, Repo(str(folder)) as other:
         mine = own.config
         with other.config.edit("local") as local:
-            local["cache"] = {"dir": own.cache.local.path}
+            local["cache"] = {"dir": own.cache.local_cache_dir}
             # As DVC has resolved them: a relative path would lead elsewhere from here.
             local["remote"] = {name: dict(remote) for name, remote in mine["remote"].items()}
             if mine["core"].get("remote"):

@@ -46,6 +46,11 @@ class Held:
     def test(self) -> str:
         return locked.outs(self.lock, "evaluate")[TEST]
 
+    def like(self, other: "Held") -> bool:
+        """Whether it is the same result, whoever holds it."""
+        mine, theirs = (self.models, self.test), (other.models, other.test)
+        return mine == theirs and self.settings == other.settings
+
     @property
     def accuracy(self) -> float | None:
         """As metrics.json has it, which is in git."""

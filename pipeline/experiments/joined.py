@@ -55,17 +55,17 @@ class Pair:
         return str(self.run.info.status).lower() if self.run else ""
 
     def missing(self) -> str:
-        """What there is on one side only, in words."""
+        """What the other side lacks: one of `ADVICE`, or nothing."""
         if self.run is None:
-            return "MLflow run: `pipeline sync` makes it"
+            return "run"
         if self.status == LIVE.lower():
             return ""
         if not self.whole:
-            return "part of the MLflow run: `pipeline sync` completes it"
+            return "part of run"
         if self.held is None and origin.MODELS not in self.run.data.tags:
-            return "the model: the training was stopped"
+            return "model"
         if self.held is None and not held.pinned(self.run.data.tags[origin.MODELS]):
-            return "experiment and commit: `pipeline reproduce` makes it again"
+            return "commit"
         return ""
 
     def row(self) -> list[str]:
@@ -79,7 +79,13 @@ class Pair:
         ]  # fmt: skip
 
 
-HEADER = ["name", "commit", "MLflow run", "status", "when", "accuracy", "missing"]
+ADVICE = {
+    "run": "MLflow has no run of it: `pipeline sync` makes one",
+    "part of run": "MLflow's run of it is not whole: `pipeline sync` completes it",
+    "model": "its training was stopped: `dvc repro`, or `dvc exp run`, with its params goes on",
+    "commit": "no commit or experiment has it: `pipeline reproduce ID` makes it again",
+}
+HEADER = ["name", "commit", "run", "status", "when", "accuracy", "missing"]
 
 
 def pairs(everything: bool = False) -> list[Pair]:

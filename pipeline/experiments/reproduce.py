@@ -12,7 +12,7 @@ from pipeline import locked, params, project
 from pipeline.errors import PipelineError
 from pipeline.experiments import aside, held
 from pipeline.experiments.git import knows
-from pipeline.experiments.held import METRICS
+from pipeline.experiments.held import METRICS, MODELS, TEST
 from pipeline.tracking import origin, store
 from pipeline.tracking.store import Known
 
@@ -102,25 +102,28 @@ def reproduce(run: Known, folder: Path, again: str, tolerance: float) -> Reprodu
     Raises:
         PipelineError: its commit or its files are not to be had, or DVC fails.
     """
-    _prepare(run, folder)
+    wanted = _prepare(run, folder)
     if aside.has_remote(folder):
         aside.dvc(folder, "pull", "--allow-missing", "--run-cache")
     else:
         aside.dvc(folder, "checkout", "--allow-missing")
-    ran = aside.dvc(folder, "repro", "--allow-missing")
+    here = (folder / params.load(folder / origin.PARAMS).dataset.source).exists()
+    # Photographs that only the first machine had are not missed where what came of them is known.
+    ran = aside.dvc(folder, "repro", *(() if here else ("--allow-missing",)))
+    _check(folder)
     if again and again not in ran:
         ran += aside.dvc(folder, "repro", "--force", "--no-run-cache", "--downstream", again)
-    return compared(run, folder, ran, tolerance)
+    return compared(run, wanted, folder, ran, tolerance)
 
 
-def _prepare(run: Known, folder: Path) -> None:
-    """The commit, params and code of a run, and what its stages before training made."""
+def _prepare(run: Known, folder: Path) -> dict[str, str]:
+    """Lay out the commit, params and code of a run; return the digests that it had, by tag."""
     tags = run.data.tags
     known = held.of_run(tags.get(origin.MODELS, ""), tags[origin.EXPERIMENT])
     if known is not None:
         aside.check_out(folder, known.revision)
         aside.lend(folder, known.settings.dataset.source)
-        return
+        return origin.outs(known.lock, list(known.lock)) | tags
     commit = tags.get(origin.COMMIT, "")
     if not knows(commit):
         raise PipelineError(
@@ -133,21 +136,34 @@ def _prepare(run: Known, folder: Path) -> None:
     aside.check_out(folder, commit)
     aside.write(folder, {name: text for name, text in texts.items() if text}, changes)
     aside.lend(folder, params.load(folder / origin.PARAMS).dataset.source)
+    return dict(tags)
+
+
+def _check(folder: Path) -> None:
+    absent = [path for path in (MODELS, TEST) if not (folder / path).exists()]
+    if absent:
+        raise PipelineError(
+            f"{' and '.join(absent)} of the run are neither in DVC's cache nor in its remote, and "
+            "the images that it was made of are not here: ask whoever made it to `dvc push`"
+        )
 
 
 def _text(run: Known, name: str) -> str:
     return store.fetch(run.info.run_id, f"{origin.FOLDER}/{name}")
 
 
-def compared(run: Known, folder: Path, ran: Sequence[str], tolerance: float) -> Reproduced:
-    """Hold what stands in `folder` to what `run` had."""
+def compared(
+    run: Known, digests: Mapping[str, str], folder: Path, ran: Sequence[str], tolerance: float
+) -> Reproduced:
+    """Hold what stands in `folder` to what `run` had: its figures, and `digests` by tag."""
     lock = locked.read(folder / "dvc.lock")
     stages = []
     for name in YAML(typ="safe", pure=True).load(folder / "dvc.yaml")["stages"]:
         outs = locked.outs(lock, name)
-        wanted = {path: run.data.tags.get(origin.tag(path)) for path in outs}
-        same = [path for path, md5 in outs.items() if wanted[path] == md5]
-        others = [path for path, md5 in outs.items() if wanted[path] not in (None, md5)]
+        wanted = {path: digests.get(origin.tag(path)) for path in outs}
+        here = {path: md5 for path, md5 in outs.items() if (folder / path).exists()}
+        same = [path for path, md5 in here.items() if wanted[path] == md5]
+        others = [path for path, md5 in here.items() if wanted[path] not in (None, md5)]
         if same or others:
             stages.append(Stage(name, name in ran, same, others))
     now = json.loads((folder / METRICS).read_text())

@@ -7,9 +7,8 @@ from pipeline.errors import PipelineError
 from pipeline.experiments import joined
 from pipeline.experiments.held import Held
 from pipeline.experiments.joined import LIVE, Pair
-from pipeline.experiments.restored import outcome
 from pipeline.progress import bar
-from pipeline.tracking import found, record, store
+from pipeline.tracking import found, store
 
 
 @dataclass(frozen=True)
@@ -33,16 +32,23 @@ def sync(everything: bool = False) -> Iterator[Synced]:
     Raises:
         PipelineError: MLflow's store does not answer.
     """
-    pairs = [pair for pair in joined.pairs(everything) if not pair.whole]
-    # The oldest first: MLflow shows the newest on top.
-    with bar("sync", len(pairs), "run") as shown:
-        for pair in reversed(pairs):
-            assert pair.held is not None
-            yield _synced(pair, pair.held)
+    gaps = [(pair.held, pair) for pair in joined.pairs(everything) if pair.held and not pair.whole]
+    # Experiments first: a commit that holds the result of one needs no run of its own.
+    gaps.sort(key=lambda gap: (not gap[0].experiment, gap[0].when))
+    done: list[Held] = []
+    with bar("sync", len(gaps), "run") as shown:
+        for held, pair in gaps:
+            if held.experiment or not any(held.like(other) for other in done):
+                synced = _synced(pair, held)
+                done += [held] if synced.made else []
+                yield synced
             shown.update()
 
 
 def _synced(pair: Pair, held: Held) -> Synced:
+    from pipeline.experiments.restored import outcome  # with torch: seconds, where nothing is due
+    from pipeline.tracking import record
+
     try:
         with outcome(held) as restored:
             with store.reached():

@@ -92,7 +92,7 @@ def changes(commit: str, revision: str = "") -> str:
 
 def _untracked() -> list[str]:
     """What stages may depend on and git does not know."""
-    return _git("ls-files", "--others", "--exclude-standard", "--", *SOURCES).split("\n")
+    return _git("ls-files", "--others", "--exclude-standard", "--", *SOURCES).splitlines()
 
 
 def _git(*arguments: str) -> str:

@@ -2,9 +2,10 @@ import ast
 import hashlib
 import importlib.metadata
 import json
+import signal
 import subprocess
 import sys
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -219,14 +220,165 @@ def test_workers_that_start_together_share_one_fresh_store(world: Path) -> None:
     assert all(worker.returncode == 0 for worker in workers)
 
 
-def test_data_digests_are_those_of_dvc_lock(world: Path) -> None:
-    (world / "dvc.lock").write_text(
-        "stages:\n  split:\n    outs:\n    - path: data/split.csv\n      md5: abc\n"
-        "  train:\n    outs:\n    - path: models\n      md5: def\n"
+def test_a_killed_training_is_closed_by_the_next_start(
+    trained: tuple[Job, list[dict[str, Any]]], settings: Params
+) -> None:  # fmt: skip
+    code = (
+        "import os, signal, sys; sys.path += sys.argv[1:]\n"
+        "from pathlib import Path\n"
+        "from pipeline import params\n"
+        "from pipeline.tracking import record\n"
+        "with record.training(params.load(), 'e' * 20, Path('data/split.csv')) as run:\n"
+        "    run.validation({'epoch': 1.0, 'lr': 1, 'train_loss': 1, 'train_accuracy': 1,"
+        " 'val_loss': 1, 'val_accuracy': 1})\n"
+        "    run.tags({})\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)"
     )
-    tags = origin.provenance()
-    assert tags["data.split"] == "abc"
-    assert "data.models" not in tags
+    Path("params.yaml").write_text(json.dumps(settings.model_dump()))
+    done = subprocess.run([sys.executable, "-c", code], check=False)
+    assert done.returncode == -signal.SIGKILL
+    store.connect()
+    assert [run.info.status for run in runs()] == ["RUNNING"]
+    logged(settings, *trained)  # another training
+    assert {run.data.tags[origin.FINGERPRINT][0]: run.info.status for run in runs()} == {
+        "e": "KILLED", "f": "FINISHED"
+    }  # fmt: skip
+
+
+def test_a_training_that_was_stopped_goes_on_in_its_run(
+    trained: tuple[Job, list[dict[str, Any]]], settings: Params,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    job, history = trained
+    monkeypatch.setenv("DVC_EXP_NAME", "first")
+    with suppress(KeyboardInterrupt), training(settings) as begun:
+        for each in history[:2]:
+            begun.validation(each)
+        begun.checkpoint(job.suffix, "epoch_0001")
+        raise KeyboardInterrupt
+    monkeypatch.setenv("DVC_EXP_NAME", "second")
+    logged(settings, job, history)
+    evaluated(settings, job, history)
+    (run,) = runs()
+    assert (run.info.run_name, run.info.status) == ("second", "FINISHED")
+    for name in ("val_loss", "lr"):
+        found = MlflowClient().get_metric_history(run.info.run_id, name)
+        assert [(m.step, m.value) for m in found] == [(r["epoch"], r[name]) for r in history]
+    kept = {file.path for file in MlflowClient().list_artifacts(run.info.run_id, "checkpoint")}
+    assert kept == {"checkpoint/epoch_0001.safetensors", "checkpoint/trained.safetensors"}
+
+
+@pytest.mark.parametrize("what", ["params", "fingerprint", "running"])
+def test_only_a_stopped_run_of_the_same_training_goes_on(
+    world: Path, settings: Params, what: str
+) -> None:
+    with pytest.raises(ZeroDivisionError), training(settings):
+        raise ZeroDivisionError
+    (stopped,) = runs()
+    if what == "params":
+        settings = with_(settings, evaluate__samples=3)
+    if what == "running":
+        MlflowClient().update_run(stopped.info.run_id, "RUNNING")
+    digest = "0" * 20 if what == "fingerprint" else FINGERPRINT
+    with record.training(settings, digest, Path("data/split.csv")):
+        pass
+    assert len(runs()) == 2
+
+
+def test_a_run_that_lacks_its_end_is_completed_and_not_doubled(
+    trained: tuple[Job, list[dict[str, Any]]], settings: Params
+) -> None:  # fmt: skip
+    job, history = trained
+    with training(settings) as run:
+        run.validation(history[0])
+        run.tags({})
+        run.id = None  # as after a failure to reach the server
+    (begun,) = runs()
+    assert begun.info.status == "RUNNING"
+    evaluated(settings, job, history)
+    (whole,) = runs()
+    assert whole.info.status == "FINISHED"
+    losses = MlflowClient().get_metric_history(whole.info.run_id, "val_loss")
+    assert [metric.value for metric in losses] == [each["val_loss"] for each in history]
+    assert len(models()) == 1
+    before = whole.data.metrics
+    evaluated(settings, job, history)
+    assert [run.data.metrics for run in runs()] == [before]
+
+
+def test_a_run_names_its_data_sets_by_what_each_split_shows(
+    trained: tuple[Job, list[dict[str, Any]]], settings: Params
+) -> None:  # fmt: skip
+    logged(settings, *trained)
+    (run,) = runs()
+    found = run.inputs.dataset_inputs if run.inputs else []
+    shown = {each.tags[0].value: each.dataset for each in found}
+    assert set(shown) == {"training", "validation", "test"}
+    assert {dataset.name for dataset in shown.values()} == {settings.dataset.name}
+    assert len({dataset.digest for dataset in shown.values()}) == 3
+    counts = [sum(json.loads(str(each.profile))["images"].values()) for each in shown.values()]
+    assert sum(counts) == 48
+
+
+def test_figures_stand_in_sections(
+    trained: tuple[Job, list[dict[str, Any]]], settings: Params
+) -> None:  # fmt: skip
+    evaluated(settings, *trained)
+    (run,) = runs()
+    assert {name for name in run.data.metrics if name.startswith("test")} == {
+        "test/accuracy", "test/correct", "test/n", "test/recall.macro",
+        "test_classes/recall.a class_ _odd_", "test_slices/accuracy.slice.small",
+    }  # fmt: skip
+    note = run.data.tags["mlflow.note.content"]
+    assert note.startswith("**Accuracy 0.9000** (2 of 3 test images of sample)")
+    assert f"pipeline reproduce {run.info.run_id}" in note
+
+
+def test_experiments_that_dvc_runs_aside_are_below_one_run(
+    world: Path, settings: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DVC_EXP_BASELINE_REV", "c0ffee")
+    (world / "aside").mkdir()
+    monkeypatch.chdir(world / "aside")
+    for name in ("one", "two"):
+        monkeypatch.setenv("DVC_EXP_NAME", name)
+        with record.training(settings, name * 5, _no_split()):
+            pass
+    found = {run.info.run_name: run for run in runs()}
+    assert set(found) == {"one", "two", "queue-c0ffee"}
+    above = found["queue-c0ffee"]
+    assert above.info.status == "FINISHED"
+    for name in ("one", "two"):
+        assert found[name].data.tags["mlflow.parentRunId"] == above.info.run_id
+
+
+def _no_split() -> Path:
+    path = Path("split.csv")
+    path.write_text("id,label,split,group\n")
+    return path
+
+
+def test_the_machine_is_watched(world: Path, settings: Params) -> None:
+    with training(settings):
+        pass
+    (run,) = runs()
+    assert "system/cpu_utilization_percentage" in run.data.metrics
+
+
+def test_a_relative_database_is_the_project_s_wherever_stages_run(
+    world: Path, settings: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///mine.db")
+    (world / "aside").mkdir()
+    monkeypatch.chdir(world / "aside")
+    assert not store.connect()
+    assert mlflow.get_tracking_uri() == f"sqlite:///{world / 'mine.db'}"
+
+
+def test_no_password_is_told(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:secret@127.0.0.1:9/x")
+    store.connect()
+    assert store.address() == "http://127.0.0.1:9/x"
 
 
 def test_the_logged_model_asks_for_everything_that_it_imports() -> None:

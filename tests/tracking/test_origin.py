@@ -1,0 +1,77 @@
+"""Where a model comes from, in git repositories made for it."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from pipeline.tracking import origin
+
+
+def git(*arguments: str) -> str:
+    names = ["-c", "user.name=t", "-c", "user.email=t@example.com"]
+    done = subprocess.run(["git", *names, *arguments], check=True, capture_output=True, text=True)
+    return done.stdout
+
+
+@pytest.fixture
+def repository(world: Path) -> Path:
+    (world / "pipeline").mkdir()
+    (world / "pipeline/code.py").write_text("x = 1\n")
+    (world / "params.yaml").write_text("a: 1\n")
+    (world / "dvc.lock").write_text(
+        "stages:\n  split:\n    outs:\n    - path: data/split.csv\n      md5: abc\n"
+        "  train:\n    outs:\n    - path: models\n      md5: def\n"
+    )
+    git("init", "-q", "-b", "main")
+    git("add", "-A")
+    git("commit", "-q", "-m", "start")
+    return world
+
+
+def test_data_digests_are_those_of_dvc_lock(repository: Path) -> None:
+    tags = origin.provenance()
+    assert tags["data.split"] == "abc"
+    assert "result.models" not in tags
+    assert tags[origin.COMMIT] == git("rev-parse", "HEAD").strip()
+    assert tags[origin.EXPERIMENT] == tags[origin.BASELINE] == ""
+
+
+def test_an_experiment_is_of_its_baseline(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DVC_EXP_NAME", "tame-otter")
+    monkeypatch.setenv("DVC_EXP_BASELINE_REV", "c0ffee")
+    tags = origin.provenance()
+    assert (tags[origin.EXPERIMENT], tags[origin.COMMIT]) == ("tame-otter", "c0ffee")
+
+
+def test_what_no_commit_has_is_a_patch_that_brings_it_back(repository: Path) -> None:
+    assert origin.changes(origin.provenance()[origin.COMMIT]) == ""
+    changed = "x = 'h\u00e4\u00df'\n"
+    Path("pipeline/code.py").write_text(changed)
+    Path("pipeline/new.py").write_text("y = 2\n")
+    Path("README.md").write_text("nothing depends on this\n")
+    told = origin.surroundings()
+    assert told["git.changed"] == "yes"
+    assert told["git.untracked"] == "pipeline/new.py"
+    files = origin.files()
+    assert set(files) == {"params.yaml", "dvc.lock", "changes.patch"}
+    git("checkout", "-q", "pipeline/code.py")
+    subprocess.run(["git", "apply", "-"], input=files["changes.patch"], text=True, check=True)
+    assert Path("pipeline/code.py").read_text() == changed
+
+
+def test_without_a_repository_there_is_no_commit(world: Path) -> None:
+    (world / ".git").write_text("gitdir: nowhere\n")
+    assert origin.provenance()[origin.COMMIT] == ""
+    assert origin.files() == {}
+
+
+@pytest.mark.parametrize(
+    ("path", "tag"),
+    [("data/raw", "data.raw"), ("data/split.csv", "data.split"), ("models", "result.models"),
+     ("reports/test", "result.test"), ("reports/metrics.json", "result.metrics")],
+)  # fmt: skip
+def test_an_output_has_a_tag(path: str, tag: str) -> None:
+    assert origin.tag(path) == tag
