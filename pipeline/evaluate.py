@@ -198,7 +198,8 @@ def main(
     atomic.write_text(report_html, page.html(origin.of_data(told)))
     record.evaluation(Outcome(
         settings, origin.everything(card.fingerprint), origin.files(), models,
-        lambda: opened.trained, history, split_csv, figures, test,
+        lambda: opened.trained, history, history_csv.with_name("augmented.png"), split_csv,
+        figures, test,
         page.html({name: value for name, value in told.items() if value}),
     ))  # fmt: skip
     print(f"evaluate: accuracy {figures['accuracy']:.4f} ({figures['correct']}/{figures['n']}; "

@@ -32,6 +32,13 @@ class Project:
         for command in ("init -q -b main", "add -A", "commit -q -m start"):
             self.git(*command.split())
 
+    @classmethod
+    def at(cls, folder: Path) -> "Project":
+        """One that is there already, such as a clone."""
+        made = cls.__new__(cls)
+        made.folder = folder
+        return made
+
     def _shrink(self) -> None:
         settings = (self.folder / "params.yaml").read_text()
         for old, new in (
@@ -72,8 +79,8 @@ class Project:
         found: dict[str, float] = json.loads((self.folder / "reports/metrics.json").read_text())
         return found
 
-    def runs(self) -> list[Run]:
-        mlflow.set_tracking_uri(f"sqlite:///{self.folder / 'mlflow.db'}")
+    def runs(self, database: str = "mlflow.db") -> list[Run]:
+        mlflow.set_tracking_uri(f"sqlite:///{self.folder / database}")
         return list(mlflow.search_runs(search_all_experiments=True, output_format="list"))
 
 

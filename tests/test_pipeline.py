@@ -28,7 +28,7 @@ def test_a_fresh_repro_ends_in_one_run_with_the_metrics_of_the_report(project: P
     run = min(project.runs(), key=lambda run: run.info.start_time)
     assert run.info.status == "FINISHED"
     assert run.info.run_name.startswith("repro-")
-    assert run.data.metrics["test.accuracy"] == project.metrics()["accuracy"] > 0.8
+    assert run.data.metrics["test/accuracy"] == project.metrics()["accuracy"] > 0.8
     assert len(run.data.tags["data.clean"]) > 30
 
 
@@ -68,7 +68,7 @@ def test_a_learning_rate_reuses_the_features_and_is_a_run_of_its_own(project: Pr
     assert ran(done.stdout) == ["train", "evaluate"], done.stdout
     (run,) = [run for run in project.runs() if run.info.run_name == "faster"]
     assert run.data.params["train.lr"] == "0.003"
-    assert run.data.metrics["test.accuracy"] == project.metrics()["accuracy"]
+    assert run.data.metrics["test/accuracy"] == project.metrics()["accuracy"]
     project.restore()
     project.dvc("checkout")
 
@@ -81,9 +81,13 @@ def test_temporary_and_queued_experiments_land_in_the_one_store(project: Project
     done = project.dvc("exp", "run", "--run-all", "-j", "2")
     assert done.returncode == 0, done.stdout
     found = {run.info.run_name: run for run in project.runs()}
+    (above,) = [run for run in project.runs() if run.info.run_name.startswith("queue-")]
     for name in ("aside", "queued-3", "queued-4"):
         assert found[name].info.status == "FINISHED"
-        assert found[name].data.metrics.keys() >= {"val_loss", "test.accuracy"}
+        assert found[name].data.metrics.keys() >= {"val_loss", "test/accuracy"}
+        assert found[name].data.tags["mlflow.parentRunId"] == above.info.run_id
+    runs = [run for run in project.runs() if run.info.run_name in ("aside", "queued-3", "queued-4")]
+    assert len(runs) == 3
 
     # The same model by each of its names; and another, in the working tree.
     count = project.metrics()["n"]

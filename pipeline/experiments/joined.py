@@ -131,6 +131,8 @@ def of(result: Held, run: Known) -> bool:
     A commit that holds the result of an experiment, or of a `dvc repro` before the commit, needs no
     run of its own.
     """
-    same = run.data.tags.get(origin.MODELS) == result.models
-    named = result.experiment in ("", run.data.tags.get(origin.EXPERIMENT, ""))
-    return same and named and found.same_params(run, result.settings)
+    tags = run.data.tags
+    same = tags.get(origin.MODELS) == result.models
+    named = result.experiment in ("", tags.get(origin.EXPERIMENT, ""))
+    begun = result.experiment != "" and origin.MODELS not in tags  # its server went away
+    return (same or begun) and named and found.same_params(run, result.settings)

@@ -17,7 +17,8 @@ from pipeline.tracking import origin
 from pipeline.tracking.record import Outcome
 from pipeline.training import records
 
-HISTORY, SPLIT, REPORT = "reports/history.csv", "data/split.csv", "reports/report.html"
+HISTORY, AUGMENTED = "reports/history.csv", "reports/augmented.png"
+SPLIT, REPORT = "data/split.csv", "reports/report.html"
 
 
 @contextmanager
@@ -34,6 +35,7 @@ def outcome(held: Held) -> Iterator[Outcome]:
         yield Outcome(
             held.settings, tags(held) | {origin.FINGERPRINT: card.fingerprint}, files(held),
             folder / MODELS, lambda: _trained(folder / MODELS), records.read(folder / HISTORY),
+            folder / AUGMENTED,
             folder / SPLIT, json.loads((folder / METRICS).read_text()), folder / TEST,
             (folder / REPORT).read_text(), held.when,
         )  # fmt: skip
@@ -49,7 +51,7 @@ def _fetch(held: Held, folder: Path) -> None:
         source = DVCFileSystem(str(project.root()), rev=held.revision or None)
         for path in (MODELS, TEST):
             source.get(path, str(folder / path), recursive=True)
-        for path in (HISTORY, SPLIT, METRICS, REPORT):
+        for path in (HISTORY, AUGMENTED, SPLIT, METRICS, REPORT):
             (folder / path).parent.mkdir(exist_ok=True)
             source.get_file(path, str(folder / path))
     except (DvcException, SCMError, DataIndexDirError, OSError) as error:

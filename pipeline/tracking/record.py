@@ -33,6 +33,8 @@ class Outcome:
     trained: Callable[[], nn.Module]
     """What training changed of the network."""
     history: Sequence[Mapping[str, float]]
+    augmented: Path
+    """A picture of augmented images, if there is one."""
     split_csv: Path
     figures: Mapping[str, float | None]
     """What metrics.json holds."""
@@ -135,6 +137,8 @@ def _train_again(run: Run, outcome: Outcome) -> None:
     """Log what the training would have."""
     for record in outcome.history:
         run.validation(record)
+    if outcome.augmented.exists():
+        run.artifact(outcome.augmented, "train")
     keeps = outcome.settings.train.log_checkpoints != "none"
     suffix = outcome.trained() if keeps and run.id else None
     trained(run, outcome.models, outcome.history, suffix)

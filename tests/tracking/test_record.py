@@ -72,8 +72,8 @@ def outcome(settings: Params, job: Job, history: list[dict[str, Any]]) -> Outcom
     }  # fmt: skip
     return Outcome(
         settings, origin.everything(FINGERPRINT), origin.files(), Path("models"),
-        lambda: job.suffix, history, Path("data/split.csv"), figures, Path("test"),
-        "<p>report</p>",
+        lambda: job.suffix, history, Path("augmented.png"), Path("data/split.csv"), figures,
+        Path("test"), "<p>report</p>",
     )  # fmt: skip
 
 
