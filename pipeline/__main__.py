@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from pipeline import __version__, stage
+from pipeline.commands.ci import ci
 from pipeline.commands.data import credit, pin, suspects
 from pipeline.commands.export import export
 from pipeline.commands.models import compare
@@ -30,7 +31,7 @@ def _version(version: Annotated[bool, typer.Option("--version", help="Print it."
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "predict": predict, "compare": compare, "export": export, "pin": pin, "credits": credit,
-    "suspects": suspects, "layers": layers, "recipe": recipe,
+    "suspects": suspects, "layers": layers, "recipe": recipe, "ci": ci,
 }  # fmt: skip
 for name, command in COMMANDS.items():
     app.command(name)(command)
