@@ -56,6 +56,11 @@ def pull() -> bool:
     return _run("pull", "--run-cache", "--allow-missing")[0] == 0
 
 
+def checkout() -> None:
+    """Put the data in the state of dvc.lock, as `pull` does: of `split`, the last output counts."""
+    _run("checkout", "--allow-missing")
+
+
 def push() -> bool:
     """Hand on data and runs."""
     return _run("push", "--run-cache")[0] == 0 and _push_uncached()

@@ -40,7 +40,9 @@ def run(asked: Asked, telling: Telling) -> None:
     remote = dvc.remote()
     pulled = remote is not None and dvc.pull()
     if remote is not None and not pulled:
-        print(f"warning: nothing is pulled from {remote}: what is missing is computed")
+        print(f"warning: {remote} fails, what is missing is computed (what DVC said is above)")
+    if not pulled:
+        dvc.checkout()
 
     # 2. What is left to do.
     stages = dvc.reproduce(asked, pulling=pulled)
