@@ -84,8 +84,19 @@ def reproduce(asked: Asked, pulling: bool) -> Stages:
         words = ["repro", *pull]
     code, lines = _run(*words)
     if code != 0:
-        raise PipelineError(f"`dvc {' '.join(words[:2])}` failed: what it said is above")
+        command = "dvc exp run" if asked.changes else "dvc repro"
+        raise PipelineError(f"`{command}` failed: what it said is above")
     return stages(lines)
+
+
+def get(path: Path, commit: str, file: Path) -> bool:
+    """Write an output as it was in a commit to `file`; False where it cannot be had.
+
+    In a process of its own: each kind of remote fails with errors of its own.
+    """
+    words = ("get", "--quiet", ".", path.as_posix(), "--rev", commit, "--out", str(file))
+    done = subprocess.run(_command(*words), env=_environment(), capture_output=True)  # noqa: S603
+    return done.returncode == 0
 
 
 def stages(lines: Sequence[str]) -> Stages:

@@ -3,15 +3,15 @@
 import json
 import os
 import shlex
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pipeline import atomic, predictions
-from pipeline.ci import markdown, pictures, repository
+from pipeline.ci import dvc, markdown, pictures, repository
 from pipeline.ci.asked import Asked
-from pipeline.ci.dvc import Stages
 from pipeline.ci.repository import PARAMS, Revision
 from pipeline.compare import Comparison, compare
 from pipeline.errors import PipelineError
@@ -34,7 +34,7 @@ class Facts:
     head: Revision
     changed: list[str]
     """Files that are not as in the commit."""
-    stages: Stages
+    stages: dvc.Stages
     shared: str
     """What became of pulling and pushing, in a sentence."""
     against: Revision | None
@@ -58,11 +58,18 @@ def judged(against: Revision | None, problem: str, test: Path) -> Verdict:
         return Verdict(f"Not compared: {problem}.", None)
     try:
         against.metrics()  # without these there are no predictions either
-        found = compare(predictions.find(against.commit), predictions.find(str(test)))
-    except (PipelineError, OSError) as error:
+        found = compare(_said(against), predictions.find(str(test)))
+    except PipelineError as error:
         return Verdict(f"Not compared with {against.shown}: {error}.", None)
     apart = f" {found.apart} test images of only one of them are left out." if found.apart else ""
     return Verdict(found.verdict(against.name, THIS) + apart, found)
+
+
+def _said(against: Revision) -> dict[str, Said]:
+    with tempfile.TemporaryDirectory() as folder:
+        if dvc.get(predictions.TRACKED, against.commit, Path(folder, predictions.NAME)):
+            return predictions.find(folder)
+    raise PipelineError("its predictions are neither in DVC's cache nor in the remote")
 
 
 def page(facts: Facts, verdict: Verdict, said: Mapping[str, Said]) -> str:
