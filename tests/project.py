@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Self
 
 import mlflow
 from imports import ROOT
@@ -31,6 +32,14 @@ class Project:
         (folder / ".gitignore").write_text((folder / ".gitignore").read_text() + "/models\n")
         for command in ("init -q -b main", "add -A", "commit -q -m start"):
             self.git(*command.split())
+
+    @classmethod
+    def cloned(cls, other: "Project", folder: Path) -> Self:
+        """Another machine's: what git has of a project."""
+        other.git("clone", "-q", ".", str(folder))
+        made = cls.__new__(cls)
+        made.folder = folder
+        return made
 
     def _shrink(self) -> None:
         settings = (self.folder / "params.yaml").read_text()
