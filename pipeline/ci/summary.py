@@ -115,8 +115,8 @@ def _origin(facts: Facts) -> list[str]:
 
 def _metrics(facts: Facts, verdict: Verdict) -> list[str]:
     before, problem = _metrics_of(facts.against, facts.problem)
-    if before and verdict.comparison is None:
-        problem = "Not of the same test images, as far as is known: the differences say little."
+    if before and (verdict.comparison is None or verdict.comparison.apart):
+        problem = "Not of the same test images, or not known to be: these differences say little."
     name = facts.against.shown if facts.against else "-"
     rows = [
         [shown, _value(key, before), _value(key, facts.metrics), _difference(key, before, facts)]
