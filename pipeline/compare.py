@@ -50,16 +50,25 @@ class Comparison:
     def difference(self) -> float:
         return self.accuracy[1] - self.accuracy[0]
 
+    @property
+    def real(self) -> bool:
+        """Whether both tests say that there is a difference."""
+        return self.p < SIGNIFICANT and not self.interval.low <= 0 <= self.interval.high
+
+    @property
+    def worse(self) -> bool:
+        """Whether `other` is, and it is no noise."""
+        return self.real and self.difference < 0
+
     def verdict(self, one: str, other: str) -> str:
-        """In one sentence. A difference is real where both tests say so."""
+        """In one sentence."""
         low, high = (100 * value for value in (self.interval.low, self.interval.high))
         found = (
             f"{other} has {100 * self.difference:+.1f} points of accuracy on {self.n} images "
             f"(95 %: {low:+.1f} to {high:+.1f}; {self.gained} gained, {self.lost} lost, "
             f"McNemar's p = {self.p:.2g})"
         )
-        real = self.p < SIGNIFICANT and not low <= 0 <= high
-        if not real:
+        if not self.real:
             return f"No difference shown between {one} and {other}: {found}."
         better, worse = (other, one) if self.difference > 0 else (one, other)
         return f"{better} is better than {worse}: {found}."

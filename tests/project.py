@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Self
 
 import mlflow
 from imports import ROOT
@@ -33,8 +34,9 @@ class Project:
             self.git(*command.split())
 
     @classmethod
-    def at(cls, folder: Path) -> "Project":
-        """One that is there already, such as a clone."""
+    def cloned(cls, other: "Project", folder: Path) -> Self:
+        """Another machine's: what git has of a project."""
+        other.git("clone", "-q", ".", str(folder))
         made = cls.__new__(cls)
         made.folder = folder
         return made

@@ -151,8 +151,7 @@ def test_a_run_of_two_commits_ago_is_made_again_in_a_clean_clone(
         project.git("commit", "-q", "-m", f"later {number}")
     done = project.dvc("push")
     assert done.returncode == 0, done.stdout
-    project.git("clone", "-q", str(project.folder), str(clone))
-    other = Project.at(clone)
+    other = Project.cloned(project, clone)
     store = {"MLFLOW_TRACKING_URI": f"sqlite:///{project.folder / 'mlflow.db'}"}
     said = pipeline(other, "reproduce", run.info.run_id[:10], **store)
     assert "nothing was computed" in said

@@ -1,0 +1,1 @@
+"""`pipeline ci`: pull, run, push and tell, the same on any machine."""

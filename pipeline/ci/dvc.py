@@ -1,0 +1,149 @@
+"""DVC's own commands, as people type them, with what they print passed on."""
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.ci import repository
+from pipeline.ci.asked import Asked
+from pipeline.errors import PipelineError
+
+RAN = re.compile(r"Running stage '([\w@-]+)'")
+RESTORED = re.compile(r"Stage '([\w@-]+)' is cached - skipping run")
+UNCHANGED = re.compile(r"Stage '([\w@-]+)' didn't change")
+
+
+@dataclass(frozen=True)
+class Stages:
+    """What became of each stage, in order."""
+
+    ran: tuple[str, ...]
+    restored: tuple[str, ...]
+    """From DVC's cache of runs, or of outputs."""
+    unchanged: tuple[str, ...]
+
+    def told(self) -> str:
+        """In one sentence."""
+        if not self.ran and not self.restored:
+            return "nothing to do: every stage is up to date"
+        counts = [f"{len(self.unchanged)} up to date"] if self.unchanged else []
+        kept = [f"restored {', '.join(self.restored)}"] if self.restored else []
+        what = [f"ran {', '.join(self.ran)}"] if self.ran else ["nothing to do"]
+        return "; ".join([*what, *kept, *counts])
+
+
+def remote() -> str | None:
+    """The name of the default remote.
+
+    Raises:
+        PipelineError: DVC does not say.
+    """
+    done = subprocess.run(  # noqa: S603
+        _command("config", "core.remote"), env=_environment(), capture_output=True, text=True
+    )
+    if done.returncode != 0:
+        reason = " ".join(done.stderr.split())[:200]
+        raise PipelineError(f"DVC fails here ({reason}): run this in the project's folder")
+    return done.stdout.strip() or None
+
+
+def pull() -> bool:
+    """Fetch what the remote has of data and runs; what it lacks is no failure."""
+    return _run("pull", "--run-cache", "--allow-missing")[0] == 0
+
+
+def checkout() -> None:
+    """Put the data in the state of dvc.lock, as `pull` does: of `split`, the last output counts."""
+    _run("checkout", "--allow-missing")
+
+
+def push() -> bool:
+    """Hand on data and runs."""
+    return _run("push", "--run-cache")[0] == 0 and _push_uncached()
+
+
+def reproduce(asked: Asked, pulling: bool) -> Stages:
+    """Run what has changed: in the workspace, as it stands in the commit but for what is asked.
+
+    Args:
+        pulling: Ask the remote for the outputs of runs that others made.
+
+    Raises:
+        PipelineError: a stage fails.
+    """
+    pull = ["--pull"] if pulling else []
+    if asked.changes:
+        if repository.has_experiment(asked.experiment):  # DVC would refuse; its runs are cached
+            _run("exp", "remove", asked.experiment)
+        words = ["exp", "run", *pull, "--name", asked.experiment, *asked.options()]
+    else:
+        words = ["repro", *pull]
+    code, lines = _run(*words)
+    if code != 0:
+        command = "dvc exp run" if asked.changes else "dvc repro"
+        raise PipelineError(f"`{command}` failed: what it said is above")
+    return stages(lines)
+
+
+def get(path: Path, commit: str, file: Path) -> bool:
+    """Write an output as it was in a commit to `file`; False where it cannot be had.
+
+    In a process of its own: each kind of remote fails with errors of its own.
+    """
+    words = ("get", "--quiet", ".", path.as_posix(), "--rev", commit, "--out", str(file))
+    done = subprocess.run(_command(*words), env=_environment(), capture_output=True)  # noqa: S603
+    return done.returncode == 0
+
+
+def stages(lines: Sequence[str]) -> Stages:
+    """What `dvc repro` or `dvc exp run` says that it did."""
+    ran, restored, unchanged = (
+        tuple(found[1] for line in lines if (found := pattern.match(line)))
+        for pattern in (RAN, RESTORED, UNCHANGED)
+    )
+    return Stages(ran, restored, unchanged)
+
+
+def _push_uncached() -> bool:
+    """Push what git keeps of a stage's outputs, metrics.json: `dvc push` leaves it out.
+
+    Without it no other machine could restore that stage from the cache of runs.
+    """
+    from dvc.repo import Repo
+
+    with Repo() as repo:
+        kept = {
+            out.hash_info
+            for out in repo.index.outs
+            if not out.use_cache and out.hash_info and repo.cache.local.exists(out.hash_info.value)
+        }
+        return not (kept and repo.cloud.push(kept).failed)
+
+
+def _run(*arguments: str) -> tuple[int, list[str]]:
+    """The exit code, and the lines that it printed; errors and progress bars go past."""
+    print(f"$ dvc {' '.join(arguments)}", flush=True)
+    lines = []
+    with subprocess.Popen(  # noqa: S603
+        _command(*arguments), env=_environment(), stdout=subprocess.PIPE, text=True,
+        encoding="utf-8", errors="replace",
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        for line in process.stdout:
+            print(line, end="", flush=True)
+            lines.append(line)
+    return process.returncode, lines
+
+
+def _command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "dvc", *arguments]
+
+
+def _environment() -> dict[str, str]:
+    """The stages' `python` is this one, also where the environment was not activated."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    return {**os.environ, "PATH": path}

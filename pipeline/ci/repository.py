@@ -1,0 +1,137 @@
+"""What git knows of the project: revisions, and files as they were in them."""
+
+import json
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from pipeline.errors import PipelineError
+
+METRICS = "reports/metrics.json"
+PARAMS = "params.yaml"
+WRITTEN = (PARAMS, "dvc.lock", METRICS, ".gitignore")
+"""Files of git that a run itself changes."""
+
+
+@dataclass(frozen=True)
+class Revision:
+    name: str
+    """As people call it."""
+    commit: str
+    """In full."""
+
+    @property
+    def shown(self) -> str:
+        return f"{self.name} ({self.commit[:7]})"
+
+    def metrics(self) -> dict[str, Any]:
+        """What the model of this revision was measured at.
+
+        Raises:
+            PipelineError: it has none, or they are damaged.
+        """
+        text = _file(self.commit, METRICS)
+        if text is None:
+            raise PipelineError(f"{self.shown} has no {METRICS}: commit one with its dvc.lock")
+        try:
+            found = json.loads(text)
+        except ValueError as error:
+            raise PipelineError(f"{METRICS} of {self.shown} is no JSON: {error}") from error
+        return found if isinstance(found, dict) else {}
+
+    def params(self) -> dict[str, object]:
+        """Values of params.yaml by dotted name; they need not be what this code knows.
+
+        Raises:
+            PipelineError: it has no params.yaml, or one that is no YAML.
+        """
+        text = _file(self.commit, PARAMS)
+        if text is None:
+            raise PipelineError(f"{self.shown} has no {PARAMS}: commit the project's")
+        return flat(text, f"{PARAMS} of {self.shown}")
+
+
+def head() -> Revision:
+    """The commit that is checked out.
+
+    Raises:
+        PipelineError: there is none.
+    """
+    commit = _commit("HEAD")
+    if commit is None:
+        raise PipelineError(
+            "there is no git commit here: run this in the project's folder, in a clone"
+        )
+    return Revision("HEAD", commit)
+
+
+def revision(name: str) -> Revision:
+    """A commit, tag or branch; a clone by a CI server has most branches as origin's alone.
+
+    Raises:
+        PipelineError: there is none of that name.
+    """
+    for each in (name, f"origin/{name}"):
+        commit = _commit(each)
+        if commit is not None:
+            return Revision(name, commit)
+    raise PipelineError(
+        f"git knows no revision {name} here: name another with --against, or fetch it "
+        "(a shallow clone has one commit)"
+    )
+
+
+def changed() -> list[str]:
+    """Files of git that differ from the commit, but for those that a run changes."""
+    listed = _git("diff", "--name-only", "-z", "HEAD", "--") or ""
+    return sorted(set(listed.split("\0")) - {"", *WRITTEN})
+
+
+def lock_changed() -> bool:
+    """Whether dvc.lock is another than the commit's."""
+    return bool(_git("status", "--porcelain", "--", "dvc.lock"))
+
+
+def has_experiment(name: str) -> bool:
+    """Whether DVC has an experiment of that name on this commit."""
+    commit = head().commit
+    return _commit(f"refs/exps/{commit[:2]}/{commit[2:]}/{name}") is not None
+
+
+def flat(text: str, source: str) -> dict[str, object]:
+    """The values of a params file by dotted name.
+
+    Raises:
+        PipelineError: it is no YAML.
+    """
+    try:
+        sections = YAML(typ="safe", pure=True).load(text)
+    except YAMLError as error:
+        raise PipelineError(f"{source} is not YAML: {' '.join(str(error).split())}") from error
+    return {
+        f"{section}.{key}": value
+        for section, values in (sections if isinstance(sections, Mapping) else {}).items()
+        if isinstance(values, Mapping)
+        for key, value in values.items()
+    }
+
+
+def _commit(name: str) -> str | None:
+    # --end-of-options: a name that starts with a dash is a name.
+    found = _git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}")
+    return found and found.strip()
+
+
+def _file(commit: str, path: str) -> str | None:
+    return _git("show", f"{commit}:./{path}")
+
+
+def _git(*arguments: str) -> str | None:
+    """What git says, None where it fails."""
+    command = ["git", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True)  # noqa: S603
+    return done.stdout if done.returncode == 0 else None

@@ -1,0 +1,214 @@
+"""What a run came to, beside another revision, as a page of Markdown."""
+
+import json
+import os
+import shlex
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline import atomic, predictions
+from pipeline.ci import dvc, markdown, pictures, repository
+from pipeline.ci.asked import Asked
+from pipeline.ci.repository import PARAMS, Revision
+from pipeline.compare import Comparison, compare
+from pipeline.errors import PipelineError
+from pipeline.predictions import Said
+
+HEADLINES = {
+    "accuracy": "accuracy", "f1.macro": "macro F1", "roc_auc.macro": "ROC AUC", "loss": "log loss",
+    "ece": "calibration error (ECE)", "n": "test images",
+}  # fmt: skip
+HISTORY = Path("reports/history.csv")
+MOST_PARAMS = 40  # that are listed
+THIS = "this run"
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the page is made of."""
+
+    asked: Asked
+    head: Revision
+    changed: list[str]
+    """Files that are not as in the commit."""
+    stages: dvc.Stages
+    shared: str
+    """What became of pulling and pushing, in a sentence."""
+    against: Revision | None
+    problem: str
+    """Why there is nothing to compare with, "" where there is."""
+    params: dict[str, object]
+    metrics: dict[str, Any]
+    artifact: str | None
+    """Under what name a server keeps reports/."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    told: str
+    comparison: Comparison | None
+
+
+def judged(against: Revision | None, problem: str, test: Path) -> Verdict:
+    """This run's model against that of a revision, where both were tested on the same images."""
+    if against is None:
+        return Verdict(f"Not compared: {problem}.", None)
+    try:
+        against.metrics()  # without these there are no predictions either
+        found = compare(_said(against), predictions.find(str(test)))
+    except PipelineError as error:
+        return Verdict(f"Not compared with {against.shown}: {error}.", None)
+    apart = f" {found.apart} test images of only one of them are left out." if found.apart else ""
+    return Verdict(found.verdict(against.name, THIS) + apart, found)
+
+
+def _said(against: Revision) -> dict[str, Said]:
+    with tempfile.TemporaryDirectory() as folder:
+        if dvc.get(predictions.TRACKED, against.commit, Path(folder, predictions.NAME)):
+            return predictions.find(folder)
+    raise PipelineError("its predictions are neither in DVC's cache nor in the remote")
+
+
+def page(facts: Facts, verdict: Verdict, said: Mapping[str, Said]) -> str:
+    """The whole page."""
+    values = facts.params
+    title = markdown.escape(f"{values['dataset.name']}, {values['model.backbone']}")
+    parts = [
+        [f"## Pipeline: {title}"],
+        [markdown.escape(verdict.told)],
+        _origin(facts),
+        ["### Metrics", "", *_metrics(facts, verdict)],
+        ["### Params", "", *_params(facts)],
+        ["### Training", "", *_training()],
+        ["### Confusion", "", *pictures.confusion(said.values())],
+        _rest(facts),
+    ]
+    return "\n".join(line for part in parts for line in [*part, ""])
+
+
+def write(text: str, file: Path | None) -> str:
+    """Where it went: `file`, else the job's summary on GitHub, else standard output."""
+    job = os.environ.get("GITHUB_STEP_SUMMARY")
+    if file is not None:
+        atomic.write_text(file, text)
+        return str(file)
+    if job:
+        with Path(job).open("a", encoding="utf-8") as summary:  # of which others write parts, too
+            summary.write(text)
+        return "the job's summary"
+    print(text)
+    return "above"
+
+
+def _origin(facts: Facts) -> list[str]:
+    told: list[tuple[str, markdown.Cell]] = [("commit", facts.head.commit)]
+    if facts.changed:
+        told.append(("not as in the commit", ", ".join(facts.changed)))
+    if facts.asked.changes:
+        told += [("set for this run", " ".join(facts.asked.changes)),
+                 ("experiment", facts.asked.experiment)]  # fmt: skip
+    return markdown.facts([*told, ("stages", facts.stages.told()), ("remote", facts.shared)])
+
+
+def _metrics(facts: Facts, verdict: Verdict) -> list[str]:
+    before, problem = _metrics_of(facts.against, facts.problem)
+    if before and (verdict.comparison is None or verdict.comparison.apart):
+        problem = "Not of the same test images, or not known to be: these differences say little."
+    name = facts.against.shown if facts.against else "-"
+    rows = [
+        [shown, _value(key, before), _value(key, facts.metrics), _difference(key, before, facts)]
+        for key, shown in HEADLINES.items()
+    ]
+    return [
+        *markdown.table(["", name, THIS, "difference"], rows),
+        "",
+        *([markdown.escape(problem), ""] if problem else []),
+        "In brackets: Wilson's 95 % interval.",
+    ]
+
+
+def _metrics_of(against: Revision | None, problem: str) -> tuple[dict[str, Any], str]:
+    if against is None:
+        return {}, f"Nothing to compare with: {problem}."
+    try:
+        return against.metrics(), ""
+    except PipelineError as error:
+        return {}, f"Nothing to compare with: {error}."
+
+
+def _value(key: str, figures: Mapping[str, Any]) -> str:
+    value = _number(figures.get(key))
+    if value is None:
+        return "-"
+    low, high = (_number(figures.get(f"{key}.wilson_{end}")) for end in ("low", "high"))
+    interval = "" if low is None or high is None else f" ({low:.4f} to {high:.4f})"
+    return f"{value:,.0f}" if key == "n" else f"{value:.4f}{interval}"
+
+
+def _difference(key: str, before: Mapping[str, Any], facts: Facts) -> str:
+    one, other = _number(before.get(key)), _number(facts.metrics.get(key))
+    if one is None or other is None:
+        return "-"
+    return f"{other - one:+,.0f}" if key == "n" else f"{other - one:+.4f}"
+
+
+def _number(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) else None
+
+
+def _params(facts: Facts) -> list[str]:
+    if facts.against is None:
+        return [markdown.escape(f"Nothing to compare with: {facts.problem}.")]
+    try:
+        before = facts.against.params()
+    except PipelineError as error:
+        return [markdown.escape(f"Nothing to compare with: {error}.")]
+    now = facts.params
+    keys = [key for key in sorted(before.keys() | now.keys()) if before.get(key) != now.get(key)]
+    if not keys:
+        return [f"All are those of {markdown.escape(facts.against.shown)}."]
+    rows = [[key, _shown(before, key), _shown(now, key)] for key in keys[:MOST_PARAMS]]
+    more = [f"and {len(keys) - MOST_PARAMS} more"] if len(keys) > MOST_PARAMS else []
+    return [*markdown.table(["", facts.against.shown, THIS], rows), *more]
+
+
+def _shown(values: Mapping[str, object], key: str) -> str:
+    return json.dumps(values[key], default=str).strip('"') if key in values else "-"
+
+
+def _training() -> list[str]:
+    rows = atomic.read_csv(HISTORY) if HISTORY.exists() else []
+    history = [{name: float(value) for name, value in row.items()} for row in rows]
+    if not history:
+        return ["There is no history."]
+    best = min(history, key=lambda record: record["val_loss"])
+    told = (
+        f"Best validation: loss {best['val_loss']:.4f}, accuracy {best['val_accuracy']:.4f}, "
+        f"in epoch {best['epoch']:g} of {history[-1]['epoch']:g}."
+    )
+    return [told, "", *pictures.curves(history)]
+
+
+def _rest(facts: Facts) -> list[str]:
+    where = f"the artifact `{facts.artifact}`" if facts.artifact else "`reports/`"
+    lines = [
+        "### The rest",
+        "",
+        f"`report.html` (all figures and pictures) and `data.html` are in {where}.",
+    ]
+    if facts.asked.changes:
+        line = shlex.join(["dvc", "exp", "run", "--pull", *facts.asked.options()])
+        lines += ["", "This result, on any clone of the commit with the same remote:", "",
+                  *markdown.code(f"dvc pull --run-cache --allow-missing && {line}")]  # fmt: skip
+    elif repository.lock_changed():
+        lines += ["", "`dvc.lock` is not the commit's: commit it with `reports/metrics.json`, "
+                  "or the next clone starts from an older state."]  # fmt: skip
+    return lines
+
+
+def params_now() -> dict[str, object]:
+    """Values of params.yaml, as it stands."""
+    return repository.flat(Path(PARAMS).read_text("utf-8"), PARAMS)
