@@ -192,15 +192,13 @@ def main(
         draw(staged, history, opened, judged, clean, settings.evaluate.samples)
     atomic.write_text(metrics_json, json.dumps(figures, indent=2) + "\n")
     names = ("images", "model", "features", "head", "train")
-    sections = {name: getattr(settings, name).model_dump() for name in names}
-    page = Page(settings.dataset.name, sections, card, figures, test, clean, split_csv, any(groups))
-    told = origin.provenance()
-    atomic.write_text(report_html, page.html(origin.of_data(told)))
+    shown = {name: getattr(settings, name).model_dump() for name in names}
+    page = Page(settings.dataset.name, shown, card, figures, test, clean, split_csv, any(groups))
+    atomic.write_text(report_html, page.html(origin.of_data(origin.provenance())))
     record.evaluation(Outcome(
         settings, origin.everything(card.fingerprint), origin.files(), models,
         lambda: opened.trained, history, history_csv.with_name("augmented.png"), split_csv,
-        figures, test,
-        page.html({name: value for name, value in told.items() if value}),
+        figures, test, page.html(origin.told()),
     ))  # fmt: skip
     print(f"evaluate: accuracy {figures['accuracy']:.4f} ({figures['correct']}/{figures['n']}; "
           f"95 %: {figures['accuracy.wilson_low']:.4f} to {figures['accuracy.wilson_high']:.4f}), "

@@ -43,9 +43,6 @@ def outcome(held: Held) -> Iterator[Outcome]:
 
 def _fetch(held: Held, folder: Path) -> None:
     from dvc.api import DVCFileSystem
-    from dvc.exceptions import DvcException
-    from dvc.scm import SCMError
-    from dvc_data.index import DataIndexDirError
 
     try:
         source = DVCFileSystem(str(project.root()), rev=held.revision or None)
@@ -54,7 +51,7 @@ def _fetch(held: Held, folder: Path) -> None:
         for path in (HISTORY, AUGMENTED, SPLIT, METRICS, REPORT):
             (folder / path).parent.mkdir(exist_ok=True)
             source.get_file(path, str(folder / path))
-    except (DvcException, SCMError, DataIndexDirError, OSError) as error:
+    except Exception as error:
         raise PipelineError(
             f"DVC has not all files of {held.label} ({' '.join(str(error).split())[:200]}): see "
             "`dvc pull` and `dvc exp pull`, or run it again"

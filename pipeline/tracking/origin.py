@@ -31,6 +31,11 @@ def provenance() -> dict[str, str]:
     } | outs(locked.read(), DATA)
 
 
+def told() -> dict[str, str]:
+    """Those of `provenance` that are known, as MLflow's copy of the report tells them."""
+    return {name: value for name, value in provenance().items() if value}
+
+
 def of_data(tags: Mapping[str, str]) -> dict[str, str]:
     """Those of `provenance` that are the data's."""
     return {name: value for name, value in tags.items() if name.startswith("data.")}
