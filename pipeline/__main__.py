@@ -12,6 +12,7 @@ from pipeline.commands.data import credit, pin, suspects
 from pipeline.commands.export import export
 from pipeline.commands.models import compare
 from pipeline.commands.predict import predict
+from pipeline.commands.sweep import sweep
 from pipeline.commands.training import layers, recipe
 
 app = typer.Typer(
@@ -30,7 +31,7 @@ def _version(version: Annotated[bool, typer.Option("--version", help="Print it."
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "predict": predict, "compare": compare, "export": export, "pin": pin, "credits": credit,
-    "suspects": suspects, "layers": layers, "recipe": recipe,
+    "suspects": suspects, "layers": layers, "recipe": recipe, "sweep": sweep,
 }  # fmt: skip
 for name, command in COMMANDS.items():
     app.command(name)(command)
