@@ -110,9 +110,7 @@ FLOATS = st.floats(1e-9, 1e6, allow_nan=False)
 
 
 @given(st.tuples(FLOATS, FLOATS).filter(lambda ends: ends[0] < ends[1]), st.floats(0, 1))
-def test_a_float_that_is_drawn_is_short_and_inside(
-    ends: tuple[float, float], share: float
-) -> None:
+def test_a_float_that_is_drawn_is_short_and_inside(ends: tuple[float, float], share: float) -> None:
     low, high = ends
     found = space.parse([f"train.lr=interval({low!r},{high!r})"], SHIPPED)
     drawn = min(low + share * (high - low), high)
