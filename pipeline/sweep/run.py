@@ -57,7 +57,7 @@ def sweep(settings: Params, wanted: Wanted, inputs: Inputs) -> Outcome:
         try:
             _train(trainer, found, wanted, journal, run)
         except KeyboardInterrupt:
-            if journal.ended:
+            if found.ranked:
                 report(found, wanted, run)
             raise
         report(found, wanted, run)
