@@ -14,6 +14,7 @@ from pipeline.commands.experiments import reproduce, runs, sync
 from pipeline.commands.export import export
 from pipeline.commands.models import compare
 from pipeline.commands.predict import predict
+from pipeline.commands.sweep import sweep
 from pipeline.commands.training import layers, recipe
 
 app = typer.Typer(
@@ -32,8 +33,8 @@ def _version(version: Annotated[bool, typer.Option("--version", help="Print it."
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "predict": predict, "runs": runs, "compare": compare, "sync": sync, "reproduce": reproduce,
-    "ci": ci, "export": export, "pin": pin, "credits": credit, "suspects": suspects,
-    "layers": layers, "recipe": recipe,
+    "sweep": sweep, "ci": ci, "export": export, "pin": pin, "credits": credit,
+    "suspects": suspects, "layers": layers, "recipe": recipe,
 }  # fmt: skip
 for name, command in COMMANDS.items():
     app.command(name)(command)

@@ -123,7 +123,8 @@ class Cached:
     def _arrays(self, view: int) -> list[npt.NDArray[Any]]:
         if view not in self._open:
             files = [array_path(self._directory, view, tensor) for tensor in self._tensors]
-            self._open[view] = [np.load(file, mmap_mode="r") for file in files]
+            # As plain arrays: numpy's memmap takes twice as long to gather a batch.
+            self._open[view] = [np.asarray(np.load(file, mmap_mode="r")) for file in files]
         return self._open[view]
 
 

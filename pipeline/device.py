@@ -50,6 +50,9 @@ def start(device: Device, alone: bool = False) -> Fabric:
             f"device.devices={devices} does not work here ({str(error).splitlines()[0]}): use "
             "device.accelerator=auto and device.devices=1"
         ) from error
+    if not torch.cuda.is_available():
+        # Fabric has torch ask NVML whether there is a GPU, and optimizers ask it in every step.
+        os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "0"
     chosen = fabric.strategy.precision.precision
     if chosen != device.precision:  # Fabric only warns
         raise PipelineError(

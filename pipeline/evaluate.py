@@ -178,9 +178,8 @@ def main(
 ) -> None:  # fmt: skip
     """Judge MODELS on the test set of SPLIT_CSV; write METRICS_JSON, REPORT_HTML, and the rest into
     TEST."""
-    settings = params.load()
+    settings, history = params.load(), records.read(history_csv)
     examples = batches.read_examples(split_csv)
-    history = records.read(history_csv)
     opened = open_model(models, features, clean, examples, settings.device)
     judged, card = judge(opened, examples), opened.card
     facts = facts_of_test(clean, split_csv, judged.ids)

@@ -62,12 +62,13 @@ def fit(
     _check_batches(job, chosen)
     steps = _steps(job, examples, chosen, torch.Generator())
     run = start(job, chosen, len(steps))
+    weights = _class_weights(chosen, examples).to(job.fabric.device)
     if saved is not None:
         resume.restore(run, saved.load())
         job.fabric.barrier()  # or who is done already would remove what others are yet to load
     yield from run.history
     while not run.ended:
-        yield from _epoch(run, examples)
+        yield from _epoch(run, examples, weights)
         if saved is not None:
             resume.save(run, saved)
         ended(max(run.epoch, math.ceil(run.history[-1].epoch)))
@@ -113,7 +114,7 @@ def _steps(
     return [cut[start : start + size] for start in range(0, len(cut), size)]
 
 
-def _epoch(run: Training, examples: Examples) -> Iterator[Record]:
+def _epoch(run: Training, examples: Examples, weights: Tensor) -> Iterator[Record]:
     """One pass over the training images, which ends with a validation."""
     job, every = run.job, run.chosen.validate_every
     steps = _steps(job, examples, run.chosen, run.order)
@@ -121,7 +122,6 @@ def _epoch(run: Training, examples: Examples) -> Iterator[Record]:
         [_own(job, rows) for step in steps for rows in step], job.index.view_of(run.epoch)
     )
     sums = _Sums(job.fabric)
-    weights = _class_weights(run.chosen, examples).to(job.fabric.device)
     run.module.train()
     for number, step in enumerate(steps, start=1):
         rate = run.raw_optimizer.param_groups[0]["lr"]

@@ -1,0 +1,1 @@
+"""Many trainings of what shares features: which params give the best one."""
