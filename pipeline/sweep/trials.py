@@ -136,11 +136,11 @@ def check(settings: Params, inputs: Inputs) -> None:
 
 def _changed(settings: Params) -> list[str]:
     """Names of params that the stages before last ran with other values of, as dvc.lock has it."""
-    now = settings.model_dump()
+    now, lock = settings.model_dump(), locked.read()
     return sorted({
         f"{section}.{key}"
         for stage in BEFORE
-        for section, values in locked.params_of(stage).items()
+        for section, values in locked.params(lock, stage).items()
         for key in {*values, *now.get(section, {})}
         if now.get(section, {}).get(key, _NONE) != values.get(key, _NONE)
     })  # fmt: skip
