@@ -53,7 +53,7 @@ def facts(run: Run) -> dict[str, object]:
     """What must come back of a run."""
     curves = {
         name: [(each.step, each.value) for each in
-               MlflowClient().get_metric_history(run.info.run_id, name)]
+               MlflowClient().get_metric_history(run.info.run_id, f"curves/{name}")]
         for name in ("train_loss", "val_loss", "val_accuracy", "lr")
     }  # fmt: skip
     metrics = {name: value for name, value in run.data.metrics.items() if "system" not in name}
@@ -98,7 +98,7 @@ def test_a_run_made_while_the_server_was_away_is_uploaded_later(project: Project
     assert "away: created" in pipeline(project, "sync")
     (run,) = [run for run in project.runs() if run.info.run_name == "away"]
     assert run.data.tags["git.commit"] == project.git("rev-parse", "HEAD").strip()
-    assert len(MlflowClient().get_metric_history(run.info.run_id, "val_loss")) == 4
+    assert len(MlflowClient().get_metric_history(run.info.run_id, "curves/val_loss")) == 4
     assert "test/predictions.csv" in artifacts(run)
     done = project.run(sys.executable, "-m", "pipeline", "sync", MLFLOW_TRACKING_URI=NOWHERE,
                        MLFLOW_HTTP_REQUEST_MAX_RETRIES="0")  # fmt: skip
@@ -125,7 +125,7 @@ def test_a_killed_experiment_is_closed_and_then_goes_on_in_its_run(project: Proj
     experiment(project, "killed", "train.epochs=200")
     (run,) = [run for run in project.runs() if run.info.run_name == "killed"]
     assert run.info.status == "FINISHED"
-    losses = MlflowClient().get_metric_history(run.info.run_id, "val_loss")
+    losses = MlflowClient().get_metric_history(run.info.run_id, "curves/val_loss")
     assert [each.step for each in losses] == list(range(1, 201))
 
 

@@ -84,7 +84,7 @@ def test_temporary_and_queued_experiments_land_in_the_one_store(project: Project
     (above,) = [run for run in project.runs() if run.info.run_name.startswith("queue-")]
     for name in ("aside", "queued-3", "queued-4"):
         assert found[name].info.status == "FINISHED"
-        assert found[name].data.metrics.keys() >= {"val_loss", "test/accuracy"}
+        assert found[name].data.metrics.keys() >= {"curves/val_loss", "test/accuracy"}
         assert found[name].data.tags["mlflow.parentRunId"] == above.info.run_id
     runs = [run for run in project.runs() if run.info.run_name in ("aside", "queued-3", "queued-4")]
     assert len(runs) == 3

@@ -303,5 +303,5 @@ def test_two_processes_train_as_one_does(
     mlflow.set_tracking_uri(f"sqlite:///{dataset.parent / 'mlflow.db'}")
     (found,) = mlflow.search_runs(search_all_experiments=True, output_format="list")
     assert found.info.status == "FINISHED"
-    assert len(MlflowClient().get_metric_history(found.info.run_id, "val_loss")) == 6
+    assert len(MlflowClient().get_metric_history(found.info.run_id, "curves/val_loss")) == 6
     assert not list(Path(".cache/train").iterdir())

@@ -119,7 +119,7 @@ def reproduce(run: Known, folder: Path, again: str, tolerance: float) -> Reprodu
 def _prepare(run: Known, folder: Path) -> dict[str, str]:
     """Lay out the commit, params and code of a run; return the digests that it had, by tag."""
     tags = run.data.tags
-    known = held.of_run(tags.get(origin.MODELS, ""), tags[origin.EXPERIMENT])
+    known = held.of_run(tags.get(origin.MODELS, ""), tags.get(origin.EXPERIMENT, ""))
     if known is not None:
         aside.check_out(folder, known.revision)
         aside.lend(folder, known.settings.dataset.source)

@@ -23,7 +23,7 @@ from pipeline.tracking import found as earlier
 from pipeline.tracking import origin, store
 from pipeline.tracking.alive import Marker
 from pipeline.tracking.found import PARENT
-from pipeline.tracking.run import CURVES, KEPT, NOTE
+from pipeline.tracking.run import CURVE, CURVES, KEPT, NOTE, OF_KEPT
 from pipeline.training import records
 
 KEY, NUMBER, STATE, REASON = "sweep.key", "sweep.trial", "sweep.state", "sweep.reason"
@@ -144,13 +144,13 @@ class Sweep:
 def _metrics(one: Ended) -> list[Metric]:
     """As stage train's run names them, by epoch."""
     found = [
-        Metric(name, asdict(record)[name], one.ended, math.ceil(record.epoch))
+        Metric(CURVE + name, asdict(record)[name], one.ended, math.ceil(record.epoch))
         for record in one.history
         for name in CURVES
     ]
     if one.history:
         best = asdict(records.best(one.history))
-        found += [Metric(f"best/{name}", best[name], one.ended, 0) for name in KEPT]
+        found += [Metric(OF_KEPT + name, best[name], one.ended, 0) for name in KEPT]
     return [metric for metric in found if math.isfinite(metric.value)]
 
 

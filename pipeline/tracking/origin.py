@@ -43,7 +43,8 @@ def of_data(tags: Mapping[str, str]) -> dict[str, str]:
 
 def everything(fingerprint: str) -> dict[str, str]:
     """All tags of a run that begins here and now."""
-    return provenance() | surroundings() | {FINGERPRINT: fingerprint}
+    facts = provenance() | {name: value for name, value in surroundings().items() if value}
+    return facts | {FINGERPRINT: fingerprint}
 
 
 def outs(lock: locked.Lock, stages: Sequence[str]) -> dict[str, str]:

@@ -1,6 +1,7 @@
 """From a training to its MLflow run, and from what DVC holds of one to the same run."""
 
 import hashlib
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from pipeline.tracking import found, origin
 from pipeline.tracking.run import Run
 from pipeline.tracking.store import UNREACHABLE, Known
 
+HEADLINES = ("accuracy", "loss", "f1.macro", "roc_auc.macro", "ece")
 CONTEXTS = dict(zip(SPLITS, ("training", "validation", "test"), strict=True))
 
 
@@ -95,10 +97,11 @@ def trained(
     run: Run, models: Path, history: Sequence[Mapping[str, float]], suffix: nn.Module | None
 ) -> None:  # fmt: skip
     """Log what a training ends with; last the tag by which a whole one is known."""
-    run.best(history)
+    best = min(history, key=lambda record: record["val_loss"])
+    run.kept(best)
     if suffix is not None:
         run.checkpoint(suffix, "trained")
-    run.model(models)
+    run.model(models, math.ceil(best["epoch"]))
     with (models / "model.safetensors").open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     run.tags({"model.sha256": sha256, origin.MODELS: locked.digest(models)})
@@ -150,27 +153,30 @@ def _tested(run: Run, outcome: Outcome) -> None:
         run.metrics({_section(name, outcome.figures) + name: value})
     run.artifacts(outcome.test, "test")
     run.texts({"report.html": outcome.page})
-    run.describe(_description(run, outcome))
+    run.describe(_description(outcome))
 
 
 def _section(name: str, figures: Mapping[str, float | None]) -> str:
-    """MLflow's pages show what stands before the slash as a section, which can be closed."""
+    """Where a figure stands on MLflow's pages: what is compared first, the rest can be closed."""
     of = name.partition(".")[2]
+    if name in HEADLINES:
+        return "test/"
     if ".slice." in name:
         return "test_slices/"
-    return "test_classes/" if f"recall.{of}" in figures and of != "macro" else "test/"
+    by_class = f"recall.{of}" in figures and of != "macro"
+    return "test_classes/" if by_class else "test_details/"
 
 
-def _description(run: Run, outcome: Outcome) -> str:
+def _description(outcome: Outcome) -> str:
     """Markdown: how good it is, its report, and how to get it back."""
     figures, tags = outcome.figures, outcome.tags
     experiment, commit = tags[origin.EXPERIMENT], tags[origin.COMMIT][:7]
     lines = [
         f"**Accuracy {figures['accuracy']:.4f}** ({figures['correct']} of {figures['n']} test "
-        f"images of {outcome.settings.dataset.name}); the artifact `report.html` is the report.",
+        f"images of {outcome.settings.dataset.name}): [the report]({{artifacts}}/report.html).",
         f"DVC experiment `{experiment}`, on commit `{commit}`: `dvc exp apply {experiment}`"
         if experiment else f"`dvc repro` on commit `{commit}`",
-        f"Make it again, and compare: `pipeline reproduce {run.id}`",
+        "Make it again, and compare: `pipeline reproduce {id}`",
     ]  # fmt: skip
     return "\n\n".join(lines)
 

@@ -1,12 +1,13 @@
 """An open MLflow run. A server that cannot be reached costs the record, never the training."""
 
 import json
+import math
 import re
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -37,6 +38,8 @@ SAMPLING = 5.0  # seconds between system metrics
 NOTE = "mlflow.note.content"  # the run's description
 KEPT = ("epoch", "val_loss", "val_accuracy")  # of the best validation
 CURVES = ("lr", "train_loss", "train_accuracy", "val_loss", "val_accuracy")
+# MLflow shows what stands before a slash as a section, in the order of their names.
+CURVE, OF_KEPT = "curves/", "kept/"
 
 
 class Run:
@@ -75,7 +78,7 @@ class Run:
             self._opened(run_id)
             client.log_batch(run_id, tags=[RunTag(*pair) for pair in (tags or {}).items()])
             for curve in CURVES:
-                self._known[curve] = len(client.get_metric_history(run_id, curve))
+                self._known[curve] = len(client.get_metric_history(run_id, CURVE + curve))
 
         self._try(opened, first=True)
 
@@ -116,14 +119,13 @@ class Run:
 
     def validation(self, record: Mapping[str, float]) -> None:
         """Log a validation at its epoch: batches differ in size, so steps would not compare."""
-        values = {name: record[name] for name in CURVES if not self._known[name]}
+        values = {CURVE + name: record[name] for name in CURVES if not self._known[name]}
         self._known -= Counter(dict.fromkeys(CURVES, 1))
-        self.metrics(values, step=-int(-record["epoch"] // 1))
+        self.metrics(values, step=math.ceil(record["epoch"]))
 
-    def best(self, history: Sequence[Mapping[str, float]]) -> None:
-        """Log the figures of the weights that were kept: curves end with the last ones."""
-        kept = min(history, key=lambda record: record["val_loss"])
-        self.metrics({f"best/{name}": kept[name] for name in KEPT})
+    def kept(self, kept: Mapping[str, float]) -> None:
+        """Log the validation whose weights were kept: curves end with the last one."""
+        self.metrics({OF_KEPT + name: kept[name] for name in KEPT})
 
     def metrics(self, values: Mapping[str, float | None], step: int = 0) -> None:
         """Log figures at a step, at the latest a second or so later: an epoch may take less."""
@@ -167,8 +169,15 @@ class Run:
         self._try(lambda: MlflowClient().log_batch(str(self.id), tags=some))
 
     def describe(self, markdown: str) -> None:
-        """What people read at the top of the run."""
-        self.tags({NOTE: markdown})
+        """What people read at the top of the run; `{artifacts}` becomes the address of these."""
+
+        def log() -> None:
+            place = MlflowClient().get_run(str(self.id)).info.experiment_id
+            address = f"#/experiments/{place}/runs/{self.id}/artifacts"
+            text = markdown.replace("{artifacts}", address).replace("{id}", str(self.id))
+            MlflowClient().set_tag(str(self.id), NOTE, text)
+
+        self._try(log)
 
     def artifacts(self, directory: Path, name: str) -> None:
         """Log the files of a folder below `name`."""
@@ -199,13 +208,14 @@ class Run:
 
         self._try(log)
 
-    def model(self, models: Path) -> None:
-        """Log the model, able to predict."""
+    def model(self, models: Path, epoch: int) -> None:
+        """Log the model, able to predict, with what the curves say of its epoch."""
+        self._flush()
 
         def log() -> None:
             Model.log(
                 None, flavor, name="model", flavor_name="pyfunc", run_id=self.id, models=models,
-                model_id=self._place_of_model(),
+                model_id=self._place_of_model(), step=epoch,
                 validate_serving_input=False,  # it would be loaded and run for that
             )  # fmt: skip
 

@@ -25,6 +25,7 @@ from pipeline.errors import PipelineError
 # The errors of requests are OSErrors; those of a database that does not open are SQLAlchemy's.
 UNREACHABLE = (MlflowException, SQLAlchemyError, OSError)
 Known = entities.Run  # a run as MLflow knows it
+KIND = "mlflow.experimentKind"  # or its pages are those of language models
 PAGE = 1000  # runs that are asked for at a time
 SQLITE = "sqlite:///"
 
@@ -76,7 +77,7 @@ def experiment(name: str) -> str:
         if found is not None:
             return str(found.experiment_id)
         place = (project.root() / "mlartifacts" / name).as_uri() if own else None
-        return str(client.create_experiment(name, artifact_location=place))
+        return str(client.create_experiment(name, place, {KIND: "custom_model_development"}))
 
 
 def _create_database(path: Path) -> None:

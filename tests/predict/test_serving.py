@@ -29,7 +29,7 @@ SECONDS = 120
 def logged(models: Path, settings: Params) -> str:
     """The address of a logged model."""
     with record.training(settings, "f" * 20, models.parent / "data/split.csv") as run:
-        run.model(models)
+        run.model(models, 1)
     client = MlflowClient()
     (experiment,) = (one.experiment_id for one in client.search_experiments() if
                      one.name == settings.dataset.name)  # fmt: skip

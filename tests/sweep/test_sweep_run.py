@@ -148,8 +148,8 @@ def test_mlflow_has_each_trial_below_the_sweep(cheap: Params, tmp_path: Path) ->
         assert run.data.tags["sweep.state"] == one.state.value
         assert run.data.params["train.lr"] == str(one.values["train.lr"])
         assert run.data.params.keys() == cheap.flat().keys()
-        assert run.data.metrics["best.val_loss"] == found.value(one)
-        curve = MlflowClient().get_metric_history(run.info.run_id, "val_loss")
+        assert run.data.metrics["kept/val_loss"] == found.value(one)
+        curve = MlflowClient().get_metric_history(run.info.run_id, "curves/val_loss")
         assert [(each.step, each.value) for each in curve] == [
             (round(record.epoch), record.val_loss) for record in one.history
         ]

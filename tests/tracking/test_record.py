@@ -107,7 +107,7 @@ def test_one_run_holds_the_training_and_the_evaluation(
     sha256 = hashlib.sha256(Path("models/model.safetensors").read_bytes()).hexdigest()
     assert run.data.tags["model.sha256"] == sha256
     assert run.data.metrics["test/accuracy"] == 0.9
-    losses = MlflowClient().get_metric_history(run.info.run_id, "val_loss")
+    losses = MlflowClient().get_metric_history(run.info.run_id, "curves/val_loss")
     assert [(m.step, m.value) for m in losses] == [(r["epoch"], r["val_loss"]) for r in trained[1]]
     assert run.info.artifact_uri.startswith((world / "mlartifacts").as_uri())
     names = {file.path for file in MlflowClient().list_artifacts(run.info.run_id, "test")}
@@ -131,8 +131,8 @@ def test_mlflow_has_the_checkpoints_that_were_asked_for(
     found = MlflowClient().list_artifacts(run.info.run_id, "checkpoint")
     trained = ["trained"] if which != "none" else []
     assert [Path(file.path).stem for file in found] == [*steps, *trained]
-    best = run.data.metrics["best/val_loss"]
-    losses = MlflowClient().get_metric_history(run.info.run_id, "val_loss")
+    best = run.data.metrics["kept/val_loss"]
+    losses = MlflowClient().get_metric_history(run.info.run_id, "curves/val_loss")
     assert best == min(metric.value for metric in losses)
     (picture,) = MlflowClient().list_artifacts(run.info.run_id, "train")
     assert picture.path == "train/augmented.png"
@@ -171,7 +171,7 @@ def test_evaluation_makes_the_run_that_is_missing(
 ) -> None:
     evaluated(settings, *trained)
     (run,) = runs()
-    assert run.data.metrics.keys() >= {"val_loss", "test/accuracy"}
+    assert run.data.metrics.keys() >= {"curves/val_loss", "test/accuracy"}
     assert len(models()) == 1
 
 
@@ -262,7 +262,7 @@ def test_a_training_that_was_stopped_goes_on_in_its_run(
     (run,) = runs()
     assert (run.info.run_name, run.info.status) == ("second", "FINISHED")
     for name in ("val_loss", "lr"):
-        found = MlflowClient().get_metric_history(run.info.run_id, name)
+        found = MlflowClient().get_metric_history(run.info.run_id, f"curves/{name}")
         assert [(m.step, m.value) for m in found] == [(r["epoch"], r[name]) for r in history]
     kept = {file.path for file in MlflowClient().list_artifacts(run.info.run_id, "checkpoint")}
     assert kept == {"checkpoint/epoch_0001.safetensors", "checkpoint/trained.safetensors"}
@@ -298,7 +298,7 @@ def test_a_run_that_lacks_its_end_is_completed_and_not_doubled(
     evaluated(settings, job, history)
     (whole,) = runs()
     assert whole.info.status == "FINISHED"
-    losses = MlflowClient().get_metric_history(whole.info.run_id, "val_loss")
+    losses = MlflowClient().get_metric_history(whole.info.run_id, "curves/val_loss")
     assert [metric.value for metric in losses] == [each["val_loss"] for each in history]
     assert len(models()) == 1
     before = whole.data.metrics
@@ -326,7 +326,7 @@ def test_figures_stand_in_sections(
     evaluated(settings, *trained)
     (run,) = runs()
     assert {name for name in run.data.metrics if name.startswith("test")} == {
-        "test/accuracy", "test/correct", "test/n", "test/recall.macro",
+        "test/accuracy", "test_details/correct", "test_details/n", "test_details/recall.macro",
         "test_classes/recall.a class_ _odd_", "test_slices/accuracy.slice.small",
     }  # fmt: skip
     note = run.data.tags["mlflow.note.content"]

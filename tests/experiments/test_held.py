@@ -1,0 +1,90 @@
+"""What DVC holds, told from git alone."""
+
+import json
+from pathlib import Path
+
+import pytest
+from committed import Commit, committing, experiment, git, lock_of
+from test_features import with_
+
+from pipeline.experiments import held
+from pipeline.params import Params
+
+
+@pytest.fixture
+def commit(world: Path, settings: Params) -> Commit:
+    return committing(world, settings)
+
+
+def test_branches_tags_and_experiments_each_hold_a_result(commit: Commit, settings: Params) -> None:
+    first = commit("one", 0.9)
+    git("tag", "v1")
+    second = commit("two", 0.8)
+    git("checkout", "-q", "--detach")
+    other = with_(settings, train__lr=0.5)
+    third = commit("three", 0.7, other)
+    experiment("bold-aunt", second, third)
+    git("update-ref", "refs/exps/exec/EXEC_HEAD", third)
+    git("checkout", "-q", "main")
+    found = {each.label: each for each in held.results()}
+    assert set(found) == {"v1", "main", "bold-aunt"}
+    assert (found["v1"].commit, found["v1"].models, found["v1"].accuracy) == (first, "one", 0.9)
+    aunt = found["bold-aunt"]
+    assert (aunt.experiment, aunt.commit, aunt.revision) == ("bold-aunt", second, third)
+    assert aunt.settings == other
+    assert aunt.test == "test-of-three"
+    assert found["main"].experiment == ""
+
+
+def test_the_workspace_holds_what_is_not_committed(
+    commit: Commit, settings: Params, world: Path
+) -> None:
+    commit("one")
+    assert [each.label for each in held.results()] == ["main"]
+    (world / "dvc.lock").write_text(json.dumps(lock_of(settings, "two")))
+    assert {each.label for each in held.results()} == {"main", "workspace"}
+
+
+def test_all_commits_are_asked_on_demand(commit: Commit) -> None:
+    first = commit("one")
+    commit("two")
+    assert [each.label for each in held.results()] == ["main"]
+    assert {each.label for each in held.results(everything=True)} == {"main", first[:7]}
+
+
+def test_a_model_is_found_in_the_first_commit_that_has_it(commit: Commit) -> None:
+    first = commit("a" * 32)
+    commit("b" * 32)
+    found = held.pinned("a" * 32)
+    assert found is not None
+    assert found.revision == first
+    assert held.pinned("c" * 32) is None
+
+
+@pytest.mark.parametrize("what", ["other model tested", "no params", "unknown key", "not YAML"])
+def test_what_is_no_whole_result_is_left_out(
+    commit: Commit, settings: Params, world: Path, what: str
+) -> None:
+    commit("one")
+    lock = lock_of(settings, "two", "one" if what == "other model tested" else None)
+    for stage in lock["stages"].values():
+        if what == "no params":
+            stage.pop("params", None)
+        if what == "unknown key" and "params" in stage:
+            stage["params"]["params.yaml"]["train"]["of_old"] = 1
+    text = "stages: [" if what == "not YAML" else json.dumps(lock)
+    (world / "dvc.lock").write_text(text)
+    git("commit", "-q", "-a", "-m", "odd")
+    assert held.results() == []
+
+
+def test_code_among_the_deps_is_skipped_and_nothing_else(settings: Params) -> None:
+    code = "    - path: pipeline/a.py\n      hash: md5\n      md5: abc\n      size: 1\n"
+    data = "    - path: data/clean\n      hash: md5\n      md5: def\n"
+    assert held.CODE.sub("", f"    deps:\n{code}{data}{code}    outs:\n") == (
+        f"    deps:\n{data}    outs:\n"
+    )
+
+
+def test_the_params_of_all_stages_are_those_of_the_result(settings: Params) -> None:
+    assert held.sections(lock_of(settings, "one")["stages"]) == settings.model_dump()

@@ -1,0 +1,117 @@
+"""Results and runs, paired; the runs are real ones."""
+
+from pathlib import Path
+
+import pytest
+from committed import Commit, committing, experiment, git
+from mlflow import MlflowClient
+from test_features import with_
+
+from pipeline.errors import PipelineError
+from pipeline.experiments import joined
+from pipeline.params import Params
+from pipeline.tracking import origin, store
+
+
+@pytest.fixture
+def commit(world: Path, settings: Params) -> Commit:
+    return committing(world, settings)
+
+
+def logged(
+    settings: Params, models: str, name: str = "", status: str = "FINISHED", **tags: str
+) -> str:
+    """A run with the tags of one; `tags` win, and "" leaves one out."""
+    place = store.experiment(settings.dataset.name)
+    client = MlflowClient()
+    facts = {
+        origin.FINGERPRINT: "f", origin.MODELS: models, origin.TEST: f"test-of-{models}",
+        origin.EXPERIMENT: name, origin.COMMIT: "c0ffee",
+    } | {key.replace("__", "."): value for key, value in tags.items()}  # fmt: skip
+    run = client.create_run(place, tags={key: value for key, value in facts.items() if value})
+    for key, value in settings.flat().items():
+        client.log_param(run.info.run_id, key, value)
+    client.set_terminated(run.info.run_id, status)
+    return str(run.info.run_id)
+
+
+def gaps() -> dict[str, str]:
+    return {pair.name: pair.missing() for pair in joined.pairs()}
+
+
+def test_a_commit_needs_a_run_and_any_run_of_its_result_will_do(
+    commit: Commit, settings: Params
+) -> None:
+    commit("one")
+    assert gaps() == {"main": "run"}
+    run = logged(settings, "one", "an-experiment")
+    (pair,) = joined.pairs()
+    assert pair.missing() == ""
+    assert pair.whole
+    assert pair.run is not None
+    assert pair.run.info.run_id == run
+    assert pair.row()[:4] == ["main", git("rev-parse", "HEAD")[:7], run[:8], "finished"]
+
+
+def test_an_experiment_needs_a_run_of_its_name(commit: Commit, settings: Params) -> None:
+    base = commit("one")
+    experiment("bold-aunt", base, commit("two"))
+    git("reset", "-q", "--hard", base)
+    logged(settings, "one")
+    logged(settings, "two", "somebody-else")
+    assert gaps()["bold-aunt"] == "run"
+    logged(settings, "two", "bold-aunt")
+    assert gaps()["bold-aunt"] == ""
+
+
+def test_other_params_are_another_result(commit: Commit, settings: Params) -> None:
+    commit("one")
+    logged(with_(settings, evaluate__samples=3), "one")
+    assert gaps()["main"] == "run"
+
+
+def test_a_run_without_its_evaluation_is_not_whole(commit: Commit, settings: Params) -> None:
+    commit("one")
+    logged(settings, "one", result__test="")
+    assert gaps() == {"main": "part of run"}
+
+
+@pytest.mark.parametrize(
+    ("status", "tags", "gap"),
+    [("FINISHED", {}, "commit"), ("KILLED", {"result__models": ""}, "model"),
+     ("RUNNING", {"result__models": ""}, "")],
+)  # fmt: skip
+def test_what_mlflow_alone_has(
+    commit: Commit, settings: Params, status: str, tags: dict[str, str], gap: str
+) -> None:
+    commit("one")
+    logged(settings, "one")
+    run = logged(settings, "lost", "gone", status, **tags)
+    found = {pair.run.info.run_id: pair.missing() for pair in joined.pairs() if pair.run}
+    assert found[run] == gap
+
+
+def test_a_run_whose_commit_is_in_the_history_lacks_nothing(
+    commit: Commit, settings: Params
+) -> None:
+    commit("a" * 32)
+    commit("b" * 32)
+    logged(settings, "a" * 32)
+    logged(settings, "b" * 32)
+    assert set(gaps().values()) == {""}
+
+
+def test_before_the_first_training_there_are_no_runs(commit: Commit, world: Path) -> None:
+    commit("one")
+    assert gaps() == {"main": "run"}
+    assert not (world / "mlflow.db").exists()
+
+
+def test_a_store_that_does_not_answer_is_told(
+    commit: Commit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit("one")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with pytest.raises(PipelineError, match=r"MLflow at http://127.0.0.1:9 fails \("):
+        joined.pairs()

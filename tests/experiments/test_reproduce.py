@@ -1,0 +1,93 @@
+"""What is said of a run that was made again."""
+
+from pathlib import Path
+
+import pytest
+from committed import Commit, committing, git
+from test_joined import logged
+
+from pipeline.errors import PipelineError
+from pipeline.experiments import aside, reproduce
+from pipeline.experiments.reproduce import Reproduced, Stage
+from pipeline.params import Params
+
+
+@pytest.fixture
+def commit(world: Path, settings: Params) -> Commit:
+    return committing(world, settings)
+
+
+SAME = Stage("features", True, ["data/features"], [])
+OTHER = Stage("train", True, [], ["models"])
+
+
+@pytest.mark.parametrize(
+    ("stages", "now", "start"),
+    [
+        ([SAME], 0.9, "identical: all 1 outputs have the same bytes"),
+        ([SAME, OTHER], 0.9, "equal within 0.01: accuracy 0.9000 then and 0.9000 now"),
+        ([SAME, OTHER], 0.909, "equal within 0.01: "),
+        ([SAME, OTHER], 0.8, "different: accuracy 0.9000 then and 0.8000 now"),
+    ],
+)
+def test_the_verdict_names_the_first_stage_that_differs(
+    stages: list[Stage], now: float, start: str
+) -> None:
+    found = Reproduced("a" * 32, stages, {"accuracy": (0.9, now)}, 0.01)
+    assert found.verdict().startswith(start)
+    if OTHER in stages:
+        assert found.verdict().endswith("the first stage that differs is train (models)")
+
+
+def test_other_bytes_without_figures_are_different() -> None:
+    found = Reproduced("a" * 32, [OTHER], {}, 0.01)
+    assert not found.equal
+    assert found.verdict().startswith("different: it has no figures")
+
+
+def test_a_run_is_found_by_the_beginning_of_its_id(commit: Commit, settings: Params) -> None:
+    commit("one")
+    run = logged(settings, "one")
+    assert reproduce.find(run[:6]).info.run_id == run
+    logged(settings, "one")
+    for name, sentence in (("", "several runs of "), ("xyzw", "no run of sqlite:")):
+        with pytest.raises(PipelineError, match=f"{sentence}.* an id that begins with"):
+            reproduce.find(name)
+
+
+def test_a_commit_that_is_not_here_is_told(commit: Commit, settings: Params, world: Path) -> None:
+    commit("one")
+    run = reproduce.find(logged(settings, "gone", env__host="far-away"))
+    with pytest.raises(PipelineError, match=r"commit c0ffee .* is not here: .*far-away"):
+        reproduce.reproduce(run, world / ".cache/again", "", 0.01)
+
+
+def test_what_differs_is_told_by_output(commit: Commit, settings: Params, tmp_path: Path) -> None:
+    commit("one")
+    run = reproduce.find(logged(settings, "one", data__split="5" * 32))
+    folder = tmp_path / "again"
+    (folder / "data").mkdir(parents=True)
+    (folder / "reports/test").mkdir(parents=True)
+    (folder / "models").mkdir()
+    (folder / "data/split.csv").touch()
+    (folder / "dvc.lock").write_text((tmp_path / "dvc.lock").read_text().replace("one", "two"))
+    (folder / "dvc.yaml").write_text('{"stages": {"split": {}, "train": {}}}')
+    (folder / "reports/metrics.json").write_text('{"accuracy": 0.5, "loss": 1}')
+    found = reproduce.compared(run, run.data.tags, folder, ["train"], 0.01)
+    assert found.stages == [
+        Stage("split", False, ["data/split.csv"], []), Stage("train", True, [], ["models"])
+    ]  # fmt: skip
+    assert not found.identical
+
+
+def test_a_source_that_git_does_not_know_is_lent(commit: Commit, world: Path) -> None:
+    revision = commit("one")
+    (world / "photos").mkdir()
+    folder = world / ".cache/clone"
+    git("clone", "-q", "--shared", ".", str(folder))
+    aside.lend(folder, "photos")
+    assert (folder / "photos").resolve() == world / "photos"
+    aside.lend(folder, "absent")
+    aside.lend(folder, str(world / "photos"))
+    assert sorted(path.name for path in folder.iterdir() if path.is_symlink()) == ["photos"]
+    assert git("-C", str(folder), "rev-parse", "HEAD") == revision
