@@ -176,8 +176,7 @@ def main(
     models: Path, features: Path, clean: Path, split_csv: Path, history_csv: Path,
     metrics_json: Path, test: Path, report_html: Path,
 ) -> None:  # fmt: skip
-    """Judge MODELS on the test set of SPLIT_CSV; write METRICS_JSON, REPORT_HTML, and the rest into
-    TEST."""
+    """Judge MODELS on the test set; write METRICS_JSON, REPORT_HTML, and the rest into TEST."""
     settings, history = params.load(), records.read(history_csv)
     examples = batches.read_examples(split_csv)
     opened = open_model(models, features, clean, examples, settings.device)
@@ -193,11 +192,12 @@ def main(
     names = ("images", "model", "features", "head", "train")
     shown = {name: getattr(settings, name).model_dump() for name in names}
     page = Page(settings.dataset.name, shown, card, figures, test, clean, split_csv, any(groups))
-    atomic.write_text(report_html, page.html(origin.of_data(origin.provenance())))
+    tags = origin.everything(card.fingerprint)
+    atomic.write_text(report_html, page.html(origin.of_data(tags)))
     record.evaluation(Outcome(
-        settings, origin.everything(card.fingerprint), origin.files(), models,
+        settings, tags, origin.files(tags[origin.COMMIT]), models,
         lambda: opened.trained, history, history_csv.with_name("augmented.png"), split_csv,
-        figures, test, page.html(origin.told()),
+        figures, test, page.html(origin.told(tags)),
     ))  # fmt: skip
     print(f"evaluate: accuracy {figures['accuracy']:.4f} ({figures['correct']}/{figures['n']}; "
           f"95 %: {figures['accuracy.wilson_low']:.4f} to {figures['accuracy.wilson_high']:.4f}), "

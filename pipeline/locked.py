@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ from ruamel.yaml.error import YAMLError
 from pipeline.errors import PipelineError
 
 LOCK = Path("dvc.lock")
+# Nine tenths of a lock are the code that stages depend on, as files with a digest.
+CODE = re.compile(rb"^    - path: pipeline/.*\n(?:      .*\n)*", re.MULTILINE)
 
 Lock = dict[str, dict[str, Any]]
 """What is known of each stage, in the file's order."""
@@ -37,6 +40,11 @@ def parse(text: bytes, source: str = "dvc.lock") -> Lock:
         for name, stage in (stages if isinstance(stages, dict) else {}).items()
         if isinstance(stage, dict)
     }
+
+
+def without_code(text: bytes) -> bytes:
+    """A lock that is read ten times as fast, and knows nothing of code."""
+    return CODE.sub(b"", text)
 
 
 def outs(lock: Lock, stage: str) -> dict[str, str]:

@@ -16,8 +16,6 @@ MODELS, TEST, METRICS = "models", "reports/test", "reports/metrics.json"
 WORKSPACE = "workspace"
 # DVC's own: refs/exps/<baseline, as ab/cdef...>/<name>; others below refs/exps are its scratch.
 EXPERIMENT = re.compile(r"refs/exps/([0-9a-f]{2})/([0-9a-f]{38})/(.+)")
-# Code is most of a lock, and nothing is asked of it here.
-CODE = re.compile(r"^    - path: pipeline/.*\n(?:      .*\n)*", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -126,7 +124,7 @@ def _held(label: str, experiment: str, commit: str, revision: str) -> Held | Non
     """The result of a revision, if it has a whole one, of this version of the params."""
     text = text_at(revision, "dvc.lock") if revision else _text("dvc.lock")
     try:
-        lock = locked.parse(CODE.sub("", text or "").encode())
+        lock = locked.parse(locked.without_code((text or "").encode("utf-8", "replace")))
         settings = params.parse(sections(lock))
     except PipelineError:
         return None

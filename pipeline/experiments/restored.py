@@ -73,7 +73,7 @@ def tags(held: Held) -> dict[str, str]:
 def files(held: Held) -> dict[str, str]:
     """As `origin.files` has them."""
     if not held.revision:
-        return origin.files()
+        return origin.files(held.commit)
     found = {name: text_at(held.revision, name) or "" for name in (origin.PARAMS, origin.LOCK)}
     patch = origin.changes(held.commit, held.revision)
     return found | ({origin.CHANGES: patch} if patch else {})

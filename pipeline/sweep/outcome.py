@@ -105,6 +105,14 @@ def weighed(found: Outcome, shares: Mapping[str, float]) -> str:
     return f"what mattered (share of the variance between complete trials): {listed}"
 
 
+def alike(found: Outcome) -> str:
+    """How far the validation set can tell the trials apart."""
+    right = [records.best(one.history).val_accuracy for one in found.ranked]
+    count = sum(share >= right[0] for share in right)
+    told = f"{count} of {len(right)} complete trials have as many validation images right as the"
+    return f"{told} best: between these its certainty alone decides" if count > 1 else ""
+
+
 def rows(found: Outcome) -> list[list[object]]:
     """A line of trials.csv for each trial, under `HEADER` and the params' names."""
     names = [*found.space.fixed, *found.space.drawn]

@@ -24,16 +24,12 @@ MOST_CHANGES = 2**20  # bytes of a patch
 def provenance() -> dict[str, str]:
     """DVC's experiment, the commit, and DVC's digests of the data."""
     baseline = os.environ.get("DVC_EXP_BASELINE_REV", "")
+    lock = locked.without_code(locked.LOCK.read_bytes()) if locked.LOCK.exists() else b""
     return {
         EXPERIMENT: os.environ.get("DVC_EXP_NAME", ""),
         BASELINE: baseline,
         COMMIT: baseline or _git("rev-parse", "HEAD").strip(),
-    } | outs(locked.read(), DATA)
-
-
-def told() -> dict[str, str]:
-    """Those of `provenance` that are known, as MLflow's copy of the report tells them."""
-    return {name: value for name, value in provenance().items() if value}
+    } | outs(locked.parse(lock), DATA)
 
 
 def of_data(tags: Mapping[str, str]) -> dict[str, str]:
@@ -41,10 +37,18 @@ def of_data(tags: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in tags.items() if name.startswith("data.")}
 
 
+def told(tags: Mapping[str, str]) -> dict[str, str]:
+    """Those of `provenance` that are known, as MLflow's copy of the report tells them."""
+    named = {name: tags[name] for name in (EXPERIMENT, BASELINE, COMMIT) if tags[name]}
+    return named | of_data(tags)
+
+
 def everything(fingerprint: str) -> dict[str, str]:
     """All tags of a run that begins here and now."""
-    facts = provenance() | {name: value for name, value in surroundings().items() if value}
-    return facts | {FINGERPRINT: fingerprint}
+    facts = provenance()
+    found = surroundings(facts[COMMIT])
+    known = {name: value for name, value in found.items() if value}
+    return facts | known | {FINGERPRINT: fingerprint}
 
 
 def outs(lock: locked.Lock, stages: Sequence[str]) -> dict[str, str]:
@@ -59,9 +63,8 @@ def tag(path: str) -> str:
     return f"{kind}.{Path(path).stem}"
 
 
-def surroundings() -> dict[str, str]:
-    """Who computes, on what, and with which changes that no commit has."""
-    commit = provenance()[COMMIT]
+def surroundings(commit: str) -> dict[str, str]:
+    """Who computes, on what, and with which changes that `commit` has not."""
     experiment = os.environ.get("DVC_EXP_NAME")
     return {
         "git.changed": "yes" if changes(commit) else "no",
@@ -70,17 +73,17 @@ def surroundings() -> dict[str, str]:
         "env.machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores{_cpu()}",
         "env.python": platform.python_version(),
         "env.torch": importlib.metadata.version("torch"),
-        "mlflow.user": getpass.getuser(),
+        "mlflow.user": _user(),
         "mlflow.source.name": "dvc exp run" if experiment else "dvc repro",
         "mlflow.source.type": "LOCAL",
         "mlflow.source.git.commit": commit,
     }
 
 
-def files() -> dict[str, str]:
-    """Params, DVC's lock as the run found it, and what differs from the commit; text by name."""
+def files(commit: str) -> dict[str, str]:
+    """Params, DVC's lock as the run found it, and what differs from `commit`; text by name."""
     found = {name: Path(name).read_text("utf-8") for name in (PARAMS, LOCK) if Path(name).exists()}
-    patch = changes(provenance()[COMMIT])
+    patch = changes(commit)
     return found | ({CHANGES: patch} if patch else {})
 
 
@@ -109,6 +112,12 @@ def _git(*arguments: str) -> str:
             errors="surrogateescape",
         )  # fmt: skip
         return done.stdout if done.returncode == 0 else ""
+    return ""
+
+
+def _user() -> str:
+    with suppress(OSError, KeyError):  # a container may run as a number without a name
+        return getpass.getuser()
     return ""
 
 

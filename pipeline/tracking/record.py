@@ -72,7 +72,7 @@ def training(settings: Params, fingerprint: str, split_csv: Path) -> Iterator[Ru
         run.start(settings, name_of(tags), tags)
     else:
         run.resume(begun, name_of(tags), tags)
-    run.texts(origin.files(), origin.FOLDER)
+    run.texts(origin.files(tags[origin.COMMIT]), origin.FOLDER)
     run.datasets(settings.dataset.name, splits_of(split_csv))
     run.watch()
     with _ending(run):

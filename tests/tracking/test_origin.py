@@ -52,10 +52,11 @@ def test_what_no_commit_has_is_a_patch_that_brings_it_back(repository: Path) -> 
     Path("pipeline/code.py").write_text(changed)
     Path("pipeline/new.py").write_text("y = 2\n")
     Path("README.md").write_text("nothing depends on this\n")
-    told = origin.surroundings()
+    commit = origin.provenance()[origin.COMMIT]
+    told = origin.surroundings(commit)
     assert told["git.changed"] == "yes"
     assert told["git.untracked"] == "pipeline/new.py"
-    files = origin.files()
+    files = origin.files(commit)
     assert set(files) == {"params.yaml", "dvc.lock", "changes.patch"}
     git("checkout", "-q", "pipeline/code.py")
     subprocess.run(["git", "apply", "-"], input=files["changes.patch"], text=True, check=True)
@@ -65,7 +66,7 @@ def test_what_no_commit_has_is_a_patch_that_brings_it_back(repository: Path) -> 
 def test_without_a_repository_there_is_no_commit(world: Path) -> None:
     (world / ".git").write_text("gitdir: nowhere\n")
     assert origin.provenance()[origin.COMMIT] == ""
-    assert origin.files() == {}
+    assert origin.files("") == {}
 
 
 @pytest.mark.parametrize(

@@ -71,7 +71,7 @@ def outcome(settings: Params, job: Job, history: list[dict[str, Any]]) -> Outcom
         "recall.macro": 0.7, "accuracy.slice.small": 0.8, "n": 3, "correct": 2,
     }  # fmt: skip
     return Outcome(
-        settings, origin.everything(FINGERPRINT), origin.files(), Path("models"),
+        settings, origin.everything(FINGERPRINT), origin.files(""), Path("models"),
         lambda: job.suffix, history, Path("augmented.png"), Path("data/split.csv"), figures,
         Path("test"), "<p>report</p>",
     )  # fmt: skip
