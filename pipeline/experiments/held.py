@@ -66,9 +66,9 @@ def results(everything: bool = False) -> list[Held]:
         everything: Whether to look at all commits, and not only at branches and tags.
     """
     found: dict[tuple[str, str], Held] = {}
-    for held in _listed(everything):
+    for held in sorted(_listed(everything), key=lambda held: -held.when):
         found.setdefault((held.experiment, held.models + held.test), held)
-    return sorted(found.values(), key=lambda held: -held.when)
+    return list(found.values())
 
 
 def pinned(models: str) -> Held | None:
