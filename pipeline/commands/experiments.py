@@ -71,6 +71,10 @@ def reproduce(
     tolerance: Annotated[
         float, typer.Option(min=0, help="Of accuracy and loss, where the bytes differ.")
     ] = 0.01,
+    changes: Annotated[
+        bool,
+        typer.Option("--with-changes", help="Run code that only the run's artifacts have, too."),
+    ] = False,
     keep: Annotated[bool, typer.Option("--keep", help="Keep the folder it was made in.")] = False,
 ) -> None:
     """Make a run again from its id alone, and compare.
@@ -93,7 +97,7 @@ def reproduce(
     known = making.find(run)
     folder = making.place(known)
     try:
-        found = making.reproduce(known, folder, again, tolerance)
+        found = making.reproduce(known, folder, making.Wanted(again, tolerance, changes))
     finally:
         if not keep:
             shutil.rmtree(folder, ignore_errors=True)

@@ -60,8 +60,20 @@ def lend(folder: Path, source: str) -> None:
         there.symlink_to(own)
 
 
-def has_remote(folder: Path) -> bool:
-    """Whether DVC has a place to pull from."""
+def fill(folder: Path) -> None:
+    """Put what the lock of a clone names in its place, as far as the cache and the remote have it.
+
+    A remote that fails costs a warning: the cache may have it all.
+    """
+    if _has_remote(folder):
+        try:
+            dvc(folder, "pull", "--allow-missing", "--run-cache")
+        except PipelineError:
+            print("warning: the remote fails; what is not here is computed", file=sys.stderr)
+    dvc(folder, "checkout", "--allow-missing")
+
+
+def _has_remote(folder: Path) -> bool:
     done = subprocess.run(
         [sys.executable, "-m", "dvc", "remote", "list"], cwd=folder, env=_environment(),
         capture_output=True, text=True,

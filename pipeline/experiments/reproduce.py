@@ -1,6 +1,7 @@
 """A run made again from its id, and held to what came of it the first time."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -93,46 +94,60 @@ def find(name: str) -> Known:
     )
 
 
-def reproduce(run: Known, folder: Path, again: str, tolerance: float) -> Reproduced:
-    """Make a run again in `folder`, which is replaced.
+@dataclass(frozen=True)
+class Wanted:
+    """How a run is to be made again."""
 
-    Args:
-        again: The stage from which on everything is computed, though it may be known; "" for none.
+    again: str = ""
+    """The stage from which on everything is computed, though it may be known; "" for none."""
+    tolerance: float = 0.01
+    """Of accuracy and loss."""
+    changes: bool = False
+    """Whether code that only the run's own artifacts have may run here."""
+
+
+def reproduce(run: Known, folder: Path, wanted: Wanted) -> Reproduced:
+    """Make a run again in `folder`, which is replaced.
 
     Raises:
         PipelineError: its commit or its files are not to be had, or DVC fails.
     """
-    wanted = _prepare(run, folder)
-    if aside.has_remote(folder):
-        aside.dvc(folder, "pull", "--allow-missing", "--run-cache")
-    else:
-        aside.dvc(folder, "checkout", "--allow-missing")
+    digests = _prepare(run, folder, wanted.changes)
+    aside.fill(folder)
     here = (folder / params.load(folder / origin.PARAMS).dataset.source).exists()
     # Photographs that only the first machine had are not missed where what came of them is known.
     ran = aside.dvc(folder, "repro", *(() if here else ("--allow-missing",)))
     _check(folder)
-    if again and again not in ran:
-        ran += aside.dvc(folder, "repro", "--force", "--no-run-cache", "--downstream", again)
-    return compared(run, wanted, folder, ran, tolerance)
+    if wanted.again and wanted.again not in ran:
+        anew = ("--force", "--no-run-cache", "--downstream", wanted.again)
+        ran += aside.dvc(folder, "repro", *anew)
+    return compared(run, digests, folder, ran, wanted.tolerance)
 
 
-def _prepare(run: Known, folder: Path) -> dict[str, str]:
+def _prepare(run: Known, folder: Path, trusted: bool) -> dict[str, str]:
     """Lay out the commit, params and code of a run; return the digests that it had, by tag."""
-    tags = run.data.tags
-    known = held.of_run(tags.get(origin.MODELS, ""), tags.get(origin.EXPERIMENT, ""))
+    tags, short = run.data.tags, run.info.run_id[:8]
+    if origin.MODELS not in tags:
+        raise PipelineError(f"run {short} ended before it had a model: nothing can be compared")
+    known = held.of_run(tags[origin.MODELS], tags.get(origin.EXPERIMENT, ""))
     if known is not None:
         aside.check_out(folder, known.revision)
         aside.lend(folder, known.settings.dataset.source)
         return origin.outs(known.lock, list(known.lock)) | tags
     commit = tags.get(origin.COMMIT, "")
-    if not knows(commit):
+    if not re.fullmatch(r"[0-9a-f]{40,64}", commit) or not knows(commit):
         raise PipelineError(
-            f"commit {commit or 'unknown'} of run {run.info.run_id[:8]} is not here: git fetch it, "
-            "or ask whoever made the run (env.host is "
-            f"{tags.get('env.host', 'unknown')})"
+            f"commit {commit or 'unknown'} of run {short} is not here: git fetch it, or ask "
+            f"whoever made the run (env.host is {tags.get('env.host', 'unknown')})"
         )
     texts = {name: _text(run, name) for name in (origin.PARAMS, origin.LOCK)}
     changes = _text(run, origin.CHANGES) if tags.get("git.changed") == "yes" else ""
+    if changes and not trusted:
+        raise PipelineError(
+            f"the code of run {short} has {len(changes.splitlines())} lines of changes that no "
+            f"commit here has ({origin.FOLDER}/{origin.CHANGES}): read them, and allow them to run "
+            "with --with-changes"
+        )
     aside.check_out(folder, commit)
     aside.write(folder, {name: text for name, text in texts.items() if text}, changes)
     aside.lend(folder, params.load(folder / origin.PARAMS).dataset.source)

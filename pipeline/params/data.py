@@ -14,9 +14,10 @@ class Dataset(Section):
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
     """The folder under datasets/ that describes the data set."""
-    source: Annotated[str, Field(min_length=1)]
+    source: Annotated[str, Field(min_length=1, pattern=r"^[^'\n]*$")]
     """A folder, archive or CSV list to take instead of what dataset.toml names. The value
-    `datasets` means "where dataset.toml says" (DVC follows this path, so it must always exist)."""
+    `datasets` means "where dataset.toml says" (DVC follows this path, so it must always exist).
+    It has no single quote, for dvc.yaml puts it between two, in a command for a shell."""
 
 
 class Acquire(Section):

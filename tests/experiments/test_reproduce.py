@@ -8,8 +8,9 @@ from test_joined import logged
 
 from pipeline.errors import PipelineError
 from pipeline.experiments import aside, reproduce
-from pipeline.experiments.reproduce import Reproduced, Stage
+from pipeline.experiments.reproduce import Reproduced, Stage, Wanted
 from pipeline.params import Params
+from pipeline.tracking import origin
 
 
 @pytest.fixture
@@ -59,7 +60,7 @@ def test_a_commit_that_is_not_here_is_told(commit: Commit, settings: Params, wor
     commit("one")
     run = reproduce.find(logged(settings, "gone", env__host="far-away"))
     with pytest.raises(PipelineError, match=r"commit c0ffee .* is not here: .*far-away"):
-        reproduce.reproduce(run, world / ".cache/again", "", 0.01)
+        reproduce.reproduce(run, world / ".cache/again", Wanted())
 
 
 def test_what_differs_is_told_by_output(commit: Commit, settings: Params, tmp_path: Path) -> None:
@@ -91,3 +92,24 @@ def test_a_source_that_git_does_not_know_is_lent(commit: Commit, world: Path) ->
     aside.lend(folder, str(world / "photos"))
     assert sorted(path.name for path in folder.iterdir() if path.is_symlink()) == ["photos"]
     assert git("-C", str(folder), "rev-parse", "HEAD") == revision
+
+
+def test_a_run_without_a_model_has_nothing_to_compare(
+    commit: Commit, settings: Params, world: Path
+) -> None:
+    commit("one")
+    run = reproduce.find(logged(settings, "", status="KILLED"))
+    with pytest.raises(PipelineError, match="ended before it had a model"):
+        reproduce.reproduce(run, world / ".cache/again", Wanted())
+
+
+def test_code_of_the_server_runs_only_if_somebody_allows_it(
+    commit: Commit, settings: Params, world: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    revision = commit("one")
+    run = reproduce.find(logged(settings, "lost", git__commit=revision, git__changed="yes"))
+    texts = {origin.PARAMS: "{}", origin.LOCK: "{}", origin.CHANGES: "one\ntwo\n"}
+    monkeypatch.setattr(reproduce, "_text", lambda _, name: texts[name])
+    with pytest.raises(PipelineError, match=r"2 lines of changes .*--with-changes"):
+        reproduce.reproduce(run, world / ".cache/again", Wanted())
+    assert not (world / ".cache/again").exists()
