@@ -68,6 +68,8 @@ def _check(change: str) -> None:
     # With a file's name before it, -S would change any file, the commands of dvc.yaml as well.
     if not CHANGE.fullmatch(change):
         raise PipelineError(f"-S {change!r} is not KEY=VALUE with a key of params.yaml")
+    if "${" in change:  # DVC would put another value there, of the environment even
+        raise PipelineError(f"-S {change!r}: a value is given as it is, without ${{...}}")
     # dvc.yaml has these values between single quotes, in commands that a shell reads.
     if _key(change).partition(".")[0] == "dataset" and "'" in change:
         raise PipelineError(f"-S {change!r}: a data set's name or source has no single quote")

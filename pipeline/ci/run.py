@@ -54,11 +54,10 @@ def run(asked: Asked, telling: Telling) -> None:
     shared = _shared(remote, pulled, pushed)
     print(f"ci: {shared}")
 
-    # 4. A result that was restored has made no run on the way.
-    _record()
-
-    # 5. What it came to.
+    # 4. What it came to.
     verdict = tell(asked, head, stages, shared, telling)
+    # 5. A result that was restored has made no run on the way.
+    _record()
     problems = []
     if remote is not None and not pushed:
         problems.append(
@@ -74,7 +73,7 @@ def run(asked: Asked, telling: Telling) -> None:
 def _record() -> None:
     """Make MLflow hold what DVC holds; a server that is away is a warning."""
     try:
-        for each in sync():
+        for each in sync(here=True):
             print(f"ci: MLflow's run of {each.name}: {each.made or each.problem}")
     except PipelineError as error:
         print(f"warning: {error}; `pipeline sync` records the result later")

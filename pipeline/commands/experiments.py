@@ -95,7 +95,7 @@ def reproduce(
     from pipeline.printable import show
 
     known = making.find(run)
-    folder = making.place(known)
+    folder = making.place()
     try:
         found = making.reproduce(known, folder, making.Wanted(again, tolerance, changes))
     finally:

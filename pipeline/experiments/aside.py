@@ -21,6 +21,8 @@ def check_out(folder: Path, revision: str) -> None:
     Objects are shared: so commits that no branch has are there too, as those of experiments are.
     """
     shutil.rmtree(folder, ignore_errors=True)
+    if git("rev-parse", "--is-shallow-repository").strip() == "true":
+        raise PipelineError("this clone has no history: `git fetch --unshallow` gets it")
     git("clone", "--quiet", "--shared", "--no-checkout", str(project.root()), str(folder))
     git("checkout", "--quiet", "--detach", revision, folder=folder)
     _configure(folder)
@@ -38,6 +40,7 @@ def _configure(folder: Path) -> None:
             local["remote"] = {name: dict(remote) for name, remote in mine["remote"].items()}
             if mine["core"].get("remote"):
                 local["core"] = {"remote": mine["core"]["remote"]}
+    (folder / ".dvc/config.local").chmod(0o600)  # it may hold what opens the remote
 
 
 def write(folder: Path, files: Mapping[str, str], changes: str) -> None:

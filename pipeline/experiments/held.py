@@ -14,6 +14,7 @@ from pipeline.params import Params
 
 MODELS, TEST, METRICS = "models", "reports/test", "reports/metrics.json"
 WORKSPACE = "workspace"
+JUDGED = ("train", "evaluate")
 # DVC's own: refs/exps/<baseline, as ab/cdef...>/<name>; others below refs/exps are its scratch.
 EXPERIMENT = re.compile(r"refs/exps/([0-9a-f]{2})/([0-9a-f]{38})/(.+)")
 
@@ -49,6 +50,13 @@ class Held:
         mine, theirs = (self.models, self.test), (other.models, other.test)
         return mine == theirs and self.settings == other.settings
 
+    def named_as(self, other: "Held") -> bool:
+        """Whether both are commits, or one experiment."""
+        names = [
+            (each.experiment, each.commit if each.experiment else "") for each in (self, other)
+        ]
+        return names[0] == names[1]
+
     @property
     def accuracy(self) -> float | None:
         """As metrics.json has it, which is in git."""
@@ -65,14 +73,20 @@ def results(everything: bool = False) -> list[Held]:
     Args:
         everything: Whether to look at all commits, and not only at branches and tags.
     """
-    found: dict[tuple[str, str], Held] = {}
-    for held in sorted(_listed(everything), key=lambda held: -held.when):
-        found.setdefault((held.experiment, held.models + held.test), held)
-    return list(found.values())
+    found: list[Held] = []
+    for held in _listed(everything):
+        if not any(held.like(other) and held.named_as(other) for other in found):
+            found.append(held)
+    return sorted(found, key=lambda held: -held.when)
 
 
-def pinned(models: str) -> Held | None:
-    """What the first commit to have a model holds, whichever commit that is.
+def workspace() -> Held | None:
+    """What the working directory holds, if it is a whole result."""
+    return _held(WORKSPACE, "", git("rev-parse", "HEAD").strip(), "")
+
+
+def pinned(models: str) -> Iterator[Held]:
+    """What commits hold that brought in a model, the first of them first.
 
     Args:
         models: DVC's digest of it.
@@ -81,16 +95,7 @@ def pinned(models: str) -> Held | None:
     for commit in log.split():
         held = _held(commit[:7], "", commit, commit)
         if held is not None and held.models == models:
-            return held
-    return None
-
-
-def of_run(models: str, experiment: str) -> Held | None:
-    """The commit that pins a run's result: its experiment's, or the first that has the model."""
-    for held in results() if experiment else ():
-        if held.experiment == experiment and held.models == models:
-            return held
-    return pinned(models) if models else None
+            yield held
 
 
 def _listed(everything: bool) -> Iterator[Held]:
@@ -128,17 +133,34 @@ def _held(label: str, experiment: str, commit: str, revision: str) -> Held | Non
         settings = params.parse(sections(lock))
     except PipelineError:
         return None
-    outs = locked.outs(lock, "train") | locked.outs(lock, "evaluate")
-    tested = locked.deps(lock, "evaluate").get(MODELS)
-    if not {MODELS, TEST} <= outs.keys() or tested != outs[MODELS]:
+    if not {MODELS, TEST} <= _made(lock).keys() or not _fits(lock):
         return None
     when = int(git("show", "-s", "--format=%ct", revision or "HEAD")) * 1000
     return Held(label, experiment, commit, revision, when, lock, settings)
 
 
+def _made(lock: Lock) -> dict[str, str]:
+    return {path: md5 for stage in lock for path, md5 in locked.outs(lock, stage).items()}
+
+
+def _fits(lock: Lock) -> bool:
+    """Whether the model and its test are of the data that the lock has.
+
+    They are not where only some stages ran again, as after `dvc repro features`.
+    """
+    made = _made(lock)
+    return all(
+        made.get(path, md5) == md5
+        for stage in ("split", "features", "train", "evaluate")
+        for path, md5 in locked.deps(lock, stage).items()
+    )
+
+
 def sections(lock: Lock) -> dict[str, Any]:
-    """The params that the stages of a lock ran with, together."""
-    return {key: value for stage in lock for key, value in locked.params(lock, stage).items()}
+    """The params that the stages of a lock ran with, together; of a section, train's and evaluate's
+    word counts."""
+    order = [*sorted(lock.keys() - set(JUDGED)), *JUDGED]
+    return {key: value for stage in order for key, value in locked.params(lock, stage).items()}
 
 
 def _text(path: str) -> str | None:

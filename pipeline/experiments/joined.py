@@ -64,7 +64,7 @@ class Pair:
             return "part of run"
         if self.held is None and origin.MODELS not in self.run.data.tags:
             return "model"
-        if self.held is None and not held.pinned(self.run.data.tags[origin.MODELS]):
+        if self.held is None and not any(held.pinned(self.run.data.tags[origin.MODELS])):
             return "commit"
         return ""
 
@@ -134,5 +134,7 @@ def of(result: Held, run: Known) -> bool:
     tags = run.data.tags
     same = tags.get(origin.MODELS) == result.models
     named = result.experiment in ("", tags.get(origin.EXPERIMENT, ""))
-    begun = result.experiment != "" and origin.MODELS not in tags  # its server went away
+    # Its server went away; one of another commit is another's, though it be of the same name.
+    begun = result.experiment != "" and origin.MODELS not in tags
+    begun &= tags.get(origin.COMMIT) == result.commit
     return (same or begun) and named and found.same_params(run, result.settings)

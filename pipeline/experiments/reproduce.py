@@ -2,18 +2,26 @@
 
 import json
 import re
+import shutil
+import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 
+from pydantic import ValidationError
 from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
-from pipeline import locked, params, project
+from pipeline import atomic, locked, project
 from pipeline.errors import PipelineError
-from pipeline.experiments import aside, held
+from pipeline.experiments import aside, held, joined
 from pipeline.experiments.git import knows
-from pipeline.experiments.held import METRICS, MODELS, TEST
+from pipeline.experiments.held import METRICS, MODELS, TEST, Held
+from pipeline.params import Dataset
+from pipeline.printable import plain
 from pipeline.tracking import origin, store
 from pipeline.tracking.store import Known
 
@@ -113,12 +121,16 @@ def reproduce(run: Known, folder: Path, wanted: Wanted) -> Reproduced:
         PipelineError: its commit or its files are not to be had, or DVC fails.
     """
     digests = _prepare(run, folder, wanted.changes)
+    stages = list(YAML(typ="safe", pure=True).load(folder / "dvc.yaml")["stages"])
+    if wanted.again and wanted.again not in stages:
+        raise PipelineError(f"there is no stage {wanted.again}: {', '.join(stages)}")
     aside.fill(folder)
-    here = (folder / params.load(folder / origin.PARAMS).dataset.source).exists()
+    here = (folder / _source(folder)).exists()
     # Photographs that only the first machine had are not missed where what came of them is known.
     ran = aside.dvc(folder, "repro", *(() if here else ("--allow-missing",)))
     _check(folder)
-    if wanted.again and wanted.again not in ran:
+    later = stages[stages.index(wanted.again) :] if wanted.again else []
+    if not set(later) - {"describe"} <= set(ran):
         anew = ("--force", "--no-run-cache", "--downstream", wanted.again)
         ran += aside.dvc(folder, "repro", *anew)
     return compared(run, digests, folder, ran, wanted.tolerance)
@@ -129,16 +141,20 @@ def _prepare(run: Known, folder: Path, trusted: bool) -> dict[str, str]:
     tags, short = run.data.tags, run.info.run_id[:8]
     if origin.MODELS not in tags:
         raise PipelineError(f"run {short} ended before it had a model: nothing can be compared")
-    known = held.of_run(tags[origin.MODELS], tags.get(origin.EXPERIMENT, ""))
+    known = _pinned(run)
     if known is not None:
         aside.check_out(folder, known.revision)
         aside.lend(folder, known.settings.dataset.source)
         return origin.outs(known.lock, list(known.lock)) | tags
+    if tags.get("git.changed") == origin.TOO_MUCH:
+        raise PipelineError(
+            f"run {short} had more changes to its code than are kept: its commit alone is not it"
+        )
     commit = tags.get(origin.COMMIT, "")
     if not re.fullmatch(r"[0-9a-f]{40,64}", commit) or not knows(commit):
         raise PipelineError(
-            f"commit {commit or 'unknown'} of run {short} is not here: git fetch it, or ask "
-            f"whoever made the run (env.host is {tags.get('env.host', 'unknown')})"
+            f"commit {plain(commit) or 'unknown'} of run {short} is not here: git fetch it, or ask "
+            f"whoever made the run (env.host is {plain(tags.get('env.host', 'unknown'))})"
         )
     texts = {name: _text(run, name) for name in (origin.PARAMS, origin.LOCK)}
     changes = _text(run, origin.CHANGES) if tags.get("git.changed") == "yes" else ""
@@ -150,8 +166,31 @@ def _prepare(run: Known, folder: Path, trusted: bool) -> dict[str, str]:
         )
     aside.check_out(folder, commit)
     aside.write(folder, {name: text for name, text in texts.items() if text}, changes)
-    aside.lend(folder, params.load(folder / origin.PARAMS).dataset.source)
+    aside.lend(folder, _source(folder))
     return dict(tags)
+
+
+def _pinned(run: Known) -> Held | None:
+    """The experiment or commit that holds what the run came to, params and all."""
+    tags = run.data.tags
+    for each in chain(held.results(), held.pinned(tags[origin.MODELS])):
+        same = each.test == tags.get(origin.TEST, each.test)
+        if each.revision and same and joined.of(each, run):
+            return each
+    return None
+
+
+def _source(folder: Path) -> str:
+    """Where the images are, by params that may be of another version than ours.
+
+    Raises:
+        PipelineError: there are no such params.
+    """
+    try:
+        dataset = YAML(typ="safe", pure=True).load(folder / origin.PARAMS)["dataset"]
+        return str(Dataset.model_validate(dataset).source)
+    except (OSError, YAMLError, KeyError, TypeError, ValidationError) as error:
+        raise PipelineError(f"{origin.PARAMS} of the run names no data set") from error
 
 
 def _check(folder: Path) -> None:
@@ -197,6 +236,11 @@ def note(found: Reproduced) -> None:
     store.tag(found.run_id, "reproduced", f"{day}, {how}: {found.verdict()}")
 
 
-def place(run: Known) -> Path:
-    """Where a run is made again."""
-    return project.cache() / "reproduce" / str(run.info.run_id)[:12]
+def place() -> Path:
+    """A folder of its own for a run to be made again in; those of killed processes are removed."""
+    folder = project.cache() / "reproduce"
+    folder.mkdir(parents=True, exist_ok=True)
+    for old in folder.iterdir():
+        if time.time() - atomic.written(old) > atomic.ABANDONED_SECONDS:
+            shutil.rmtree(old, ignore_errors=True)
+    return Path(tempfile.mkdtemp(dir=folder))

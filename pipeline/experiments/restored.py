@@ -31,12 +31,17 @@ def outcome(held: Held) -> Iterator[Outcome]:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         _fetch(held, folder)
-        card = model.read_card(folder / MODELS)
+        try:
+            card = model.read_card(folder / MODELS)
+            history = records.read(folder / HISTORY)
+            figures = json.loads((folder / METRICS).read_text())
+        except (OSError, ValueError, TypeError) as error:
+            raise PipelineError(f"the files of {held.label} in DVC's cache are damaged") from error
         yield Outcome(
             held.settings, tags(held) | {origin.FINGERPRINT: card.fingerprint}, files(held),
-            folder / MODELS, lambda: _trained(folder / MODELS), records.read(folder / HISTORY),
+            folder / MODELS, lambda: _trained(folder / MODELS), history,
             folder / AUGMENTED,
-            folder / SPLIT, json.loads((folder / METRICS).read_text()), folder / TEST,
+            folder / SPLIT, figures, folder / TEST,
             (folder / REPORT).read_text(), held.when,
         )  # fmt: skip
 
@@ -76,7 +81,7 @@ def files(held: Held) -> dict[str, str]:
         return origin.files(held.commit)
     found = {name: text_at(held.revision, name) or "" for name in (origin.PARAMS, origin.LOCK)}
     patch = origin.changes(held.commit, held.revision)
-    return found | ({origin.CHANGES: patch} if patch else {})
+    return found | ({origin.CHANGES: patch} if 0 < len(patch) <= origin.MOST_CHANGES else {})
 
 
 def _trained(models: Path) -> Any:

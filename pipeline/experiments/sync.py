@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from pipeline.errors import PipelineError
-from pipeline.experiments import joined
+from pipeline.experiments import held, joined
 from pipeline.experiments.held import Held
 from pipeline.experiments.joined import LIVE, Pair
 from pipeline.progress import bar
@@ -23,40 +23,54 @@ class Synced:
     """Whether MLflow was the problem."""
 
 
-def sync(everything: bool = False) -> Iterator[Synced]:
+def sync(everything: bool = False, here: bool = False) -> Iterator[Synced]:
     """Create the runs that are missing, complete those that are not whole; yield each of these.
 
     Args:
         everything: Whether to look at all commits, and not only at branches and tags.
+        here: Whether to look at nothing but what the workspace holds.
 
     Raises:
         PipelineError: MLflow's store does not answer.
     """
-    gaps = [(pair.held, pair) for pair in joined.pairs(everything) if pair.held and not pair.whole]
-    # Experiments first: a commit that holds the result of one needs no run of its own.
-    gaps.sort(key=lambda gap: (not gap[0].experiment, gap[0].when))
+    with store.alone("sync"):  # or two would make each run twice
+        yield from _all_synced(_gaps(everything, here))
+
+
+def _gaps(everything: bool, here: bool) -> list[tuple[Held, Pair]]:
+    """Experiments first: a commit that holds the result of one needs no run of its own."""
+    own = held.workspace() if here else None
+    found = [
+        (pair.held, pair)
+        for pair in joined.pairs(everything)
+        if pair.held and not pair.whole and (not here or (own and pair.held.like(own)))
+    ]
+    return sorted(found, key=lambda gap: (not gap[0].experiment, gap[0].when))
+
+
+def _all_synced(gaps: list[tuple[Held, Pair]]) -> Iterator[Synced]:
     done: list[Held] = []
     with bar("sync", len(gaps), "run") as shown:
-        for held, pair in gaps:
-            if held.experiment or not any(held.like(other) for other in done):
-                synced = _synced(pair, held)
-                done += [held] if synced.made else []
+        for each, pair in gaps:
+            if each.experiment or not any(each.like(other) for other in done):
+                synced = _synced(pair, each)
+                done += [each] if synced.made else []
                 yield synced
             shown.update()
 
 
-def _synced(pair: Pair, held: Held) -> Synced:
+def _synced(pair: Pair, result: Held) -> Synced:
     from pipeline.experiments.restored import outcome  # with torch: seconds, where nothing is due
     from pipeline.tracking import record
 
     try:
-        with outcome(held) as restored:
+        with outcome(result) as restored:
             with store.reached():
-                begun = pair.run or found.find(held.settings, restored.tags, held.models)
+                begun = pair.run or found.find(result.settings, restored.tags, result.models)
             if begun is not None and begun.info.status == LIVE:
-                return Synced(held.label, "", f"its run {begun.info.run_id[:8]} still runs")
+                return Synced(result.label, "", f"its run {begun.info.run_id[:8]} still runs")
             if not record.complete(restored, begun):
-                return Synced(held.label, "", f"{store.address()} failed: sync again", True)
+                return Synced(result.label, "", f"{store.address()} failed: sync again", True)
     except PipelineError as error:
-        return Synced(held.label, "", str(error))
-    return Synced(held.label, "created" if begun is None else "completed")
+        return Synced(result.label, "", str(error))
+    return Synced(result.label, "created" if begun is None else "completed")

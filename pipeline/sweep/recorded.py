@@ -132,7 +132,7 @@ class Sweep:
             return
         try:
             action()
-        except store.UNREACHABLE as error:
+        except Exception as error:  # noqa: BLE001 - each kind of storage has errors of its own
             self._parent = None
             print(
                 f"warning: MLflow at {store.address()} fails ({store.reason(error)}); the sweep "

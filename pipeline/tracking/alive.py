@@ -4,6 +4,8 @@ A process that is killed cannot say so. The system unlocks its file, and the nex
 """
 
 import fcntl
+import hashlib
+import json
 import os
 import tempfile
 from collections.abc import Iterator
@@ -22,17 +24,19 @@ class Marker:
         """`address` is the store's."""
         folder = _folder()
         folder.mkdir(parents=True, exist_ok=True)
-        self._path = folder / run_id
+        self._path = _path(run_id)
         descriptor, staged = tempfile.mkstemp(dir=folder, prefix=".")
         self._file = os.fdopen(descriptor, "w")
         fcntl.flock(self._file, fcntl.LOCK_EX)  # before it has its name: nobody sees it unlocked
-        self._file.write(address)
+        self._file.write(json.dumps([run_id, address]))
         self._file.flush()
         Path(staged).replace(self._path)
 
     def remove(self) -> None:
         """The run has ended well, or was closed."""
-        self._path.unlink(missing_ok=True)
+        with suppress(FileNotFoundError):  # another may have gone on in this run
+            if self._path.stat().st_ino == os.fstat(self._file.fileno()).st_ino:
+                self._path.unlink()
         self._file.close()
 
     def let_go(self) -> None:
@@ -56,9 +60,17 @@ class Abandoned:
 def abandoned() -> Iterator[Abandoned]:
     """The runs that were open on this machine when their process ended."""
     for path in sorted(_folder().glob("[!.]*")):
-        with suppress(FileNotFoundError), path.open("r+") as file:
+        with suppress(FileNotFoundError, ValueError), path.open("r+") as file:
             if _free(file):
-                yield Abandoned(path.name, file.read(), path)
+                run_id, address = json.loads(file.read())
+                yield Abandoned(run_id, address, path)
+
+
+def held(run_id: str) -> bool:
+    """Whether a process of this machine has the run open."""
+    with suppress(FileNotFoundError), _path(run_id).open("r+") as file:
+        return not _free(file)
+    return False
 
 
 def _free(file: IO[str]) -> bool:
@@ -67,6 +79,11 @@ def _free(file: IO[str]) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+def _path(run_id: str) -> Path:
+    """Of its mark. What a server calls a run is not trusted to be a file's name."""
+    return _folder() / hashlib.sha256(run_id.encode()).hexdigest()[:32]
 
 
 def _folder() -> Path:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
 
 from pipeline import project
 from pipeline.params import Params
@@ -25,25 +26,28 @@ def find(settings: Params, tags: Mapping[str, str], models: str) -> Known | None
     Args:
         models: DVC's digest of the model.
     """
+    alike = []
     for run in _of_fingerprint(settings, tags[origin.FINGERPRINT]):
         known = run.data.tags
         # Compared here: a search does not find tags that are empty.
         same = [known.get(key, "") == tags[key] for key in (origin.EXPERIMENT, origin.COMMIT)]
         same += [known.get(origin.MODELS, models) == models, same_params(run, settings)]
-        if all(same):
-            return run
-    return None
+        if all(same) and not live(run):
+            alike.append(run)
+    return next(iter(sorted(alike, key=lambda run: origin.MODELS not in run.data.tags)), None)
+
+
+def live(run: Known) -> bool:
+    """Whether another process works on it, here or, as far as anybody knows, elsewhere."""
+    return run.info.status == "RUNNING" or alive.held(run.info.run_id)
 
 
 def stopped(settings: Params, fingerprint: str) -> str | None:
     """The newest run of a training that was stopped, and would come to the same."""
-    try:
-        for run in _of_fingerprint(settings, fingerprint):
-            stopped = run.info.status != "RUNNING" and origin.MODELS not in run.data.tags
-            if stopped and same_params(run, settings):
-                return str(run.info.run_id)
-    except UNREACHABLE:
-        pass  # starting a run says what is wrong
+    for run in _of_fingerprint(settings, fingerprint):
+        whole = origin.MODELS in run.data.tags
+        if not whole and not live(run) and same_params(run, settings):
+            return str(run.info.run_id)
     return None
 
 
@@ -55,14 +59,29 @@ def _of_fingerprint(settings: Params, fingerprint: str) -> list[Known]:
 def close_abandoned() -> None:
     """Close the runs that this machine's killed processes left open."""
     store.connect()
+    silent = set()
     for left in alive.abandoned():
+        if left.address in silent:
+            continue
         try:
-            client = MlflowClient(left.address)
-            if client.get_run(left.run_id).info.status == "RUNNING":
-                client.set_terminated(left.run_id, "KILLED")
+            _close(left)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":  # or it was deleted meanwhile
+                silent.add(left.address)  # another time
+                continue
         except UNREACHABLE:
-            continue  # another time
+            silent.add(left.address)
+            continue
         left.forget()
+
+
+def _close(left: alive.Abandoned) -> None:
+    file = Path(left.address.removeprefix(store.SQLITE))
+    if left.address.startswith(store.SQLITE) and not file.exists():
+        return  # asking for it would make an empty one
+    client = MlflowClient(left.address)
+    if client.get_run(left.run_id).info.status == "RUNNING":
+        client.set_terminated(left.run_id, "KILLED")
 
 
 def parent(settings: Params, tags: Mapping[str, str]) -> dict[str, str]:
@@ -73,13 +92,10 @@ def parent(settings: Params, tags: Mapping[str, str]) -> dict[str, str]:
     if not tags[origin.EXPERIMENT] or project.root() == Path.cwd():
         return {}
     commit = tags[origin.COMMIT]
-    try:
-        place = store.experiment(settings.dataset.name)
-        with store.alone():
-            found = store.runs(f"tags.`queue.commit` = '{commit}'", [place])
-            return {PARENT: found[0].info.run_id if found else _open_parent(place, commit)}
-    except UNREACHABLE:
-        return {}
+    place = store.experiment(settings.dataset.name)
+    with store.alone():
+        found = store.runs(f"tags.`queue.commit` = '{commit}'", [place])
+        return {PARENT: found[0].info.run_id if found else _open_parent(place, commit)}
 
 
 def _open_parent(place: str, commit: str) -> str:

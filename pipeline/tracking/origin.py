@@ -18,7 +18,8 @@ PARAMS, LOCK, CHANGES = "params.yaml", "dvc.lock", "changes.patch"
 FOLDER = "origin"  # of the files, among a run's artifacts
 DATA = ("acquire", "filter", "split", "features")  # stages
 SOURCES = ("pipeline", "datasets", "dvc.yaml")  # what stages depend on, and git has
-MOST_CHANGES = 2**20  # bytes of a patch
+MOST_CHANGES = 2**20  # characters of a patch
+TOO_MUCH = "too much to keep"
 
 
 def provenance() -> dict[str, str]:
@@ -67,7 +68,7 @@ def surroundings(commit: str) -> dict[str, str]:
     """Who computes, on what, and with which changes that `commit` has not."""
     experiment = os.environ.get("DVC_EXP_NAME")
     return {
-        "git.changed": "yes" if changes(commit) else "no",
+        "git.changed": _changed(changes(commit)),
         "git.untracked": " ".join(_untracked())[:500],
         "env.host": socket.gethostname(),
         "env.machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores{_cpu()}",
@@ -84,7 +85,13 @@ def files(commit: str) -> dict[str, str]:
     """Params, DVC's lock as the run found it, and what differs from `commit`; text by name."""
     found = {name: Path(name).read_text("utf-8") for name in (PARAMS, LOCK) if Path(name).exists()}
     patch = changes(commit)
-    return found | ({CHANGES: patch} if patch else {})
+    return found | ({CHANGES: patch} if 0 < len(patch) <= MOST_CHANGES else {})
+
+
+def _changed(patch: str) -> str:
+    if len(patch) > MOST_CHANGES:
+        return TOO_MUCH
+    return "yes" if patch else "no"
 
 
 def changes(commit: str, revision: str = "") -> str:
@@ -95,8 +102,7 @@ def changes(commit: str, revision: str = "") -> str:
     """
     plainly = ["--no-ext-diff", "--no-textconv", "--no-color", "--binary"]
     between = [commit, *([revision] if revision else [])]
-    found = _git("diff", *plainly, *between, "--", *SOURCES) if commit else ""
-    return found if len(found) <= MOST_CHANGES else ""
+    return _git("diff", *plainly, *between, "--", *SOURCES) if commit else ""
 
 
 def _untracked() -> list[str]:

@@ -5,7 +5,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from torch import nn
 from pipeline import atomic, locked
 from pipeline.params import Params
 from pipeline.shards import SPLITS
-from pipeline.tracking import found, origin
+from pipeline.tracking import found, origin, store
 from pipeline.tracking.run import Run
 from pipeline.tracking.store import UNREACHABLE, Known
 
@@ -65,18 +65,27 @@ def training(settings: Params, fingerprint: str, split_csv: Path) -> Iterator[Ru
     One that was stopped goes on in the run that it began.
     """
     run, tags = Run(), origin.everything(fingerprint)
-    found.close_abandoned()
-    begun = found.stopped(settings, fingerprint)
-    tags |= found.parent(settings, tags)
-    if begun is None:
-        run.start(settings, name_of(tags), tags)
-    else:
-        run.resume(begun, name_of(tags), tags)
-    run.texts(origin.files(tags[origin.COMMIT]), origin.FOLDER)
-    run.datasets(settings.dataset.name, splits_of(split_csv))
-    run.watch()
+    _open(run, settings, tags)
     with _ending(run):
+        run.texts(origin.files(tags[origin.COMMIT]), origin.FOLDER)
+        run.datasets(settings.dataset.name, splits_of(split_csv))
+        run.watch()
         yield run
+
+
+def _open(run: Run, settings: Params, tags: Mapping[str, str]) -> None:
+    """Open the run that this training began when it was stopped, or else a new one."""
+    try:
+        found.close_abandoned()
+        placed = dict(tags) | found.parent(settings, tags)
+        with store.alone("opening"):  # or two would go on in one
+            begun = found.stopped(settings, tags[origin.FINGERPRINT])
+            if begun is None:
+                run.start(settings, name_of(tags), placed)
+            else:
+                run.resume(begun, name_of(tags), placed)
+    except UNREACHABLE as error:
+        run.silence(error)
 
 
 @contextmanager
@@ -110,10 +119,13 @@ def trained(
 def evaluation(outcome: Outcome) -> None:
     """Add a test result to the run that trained the model; make that run where it is missing."""
     try:
+        found.close_abandoned()
         earlier = found.find(outcome.settings, outcome.tags, outcome.results[origin.MODELS])
-    except UNREACHABLE:
-        earlier = None  # starting a run says what is wrong
-    complete(outcome, earlier)
+        placed = dict(outcome.tags) | found.parent(outcome.settings, outcome.tags)
+    except UNREACHABLE as error:
+        Run().silence(error)
+        return
+    complete(replace(outcome, tags=placed), earlier)
 
 
 def complete(outcome: Outcome, earlier: Known | None) -> bool:
@@ -124,11 +136,12 @@ def complete(outcome: Outcome, earlier: Known | None) -> bool:
         return True
     if earlier is None:
         run.start(outcome.settings, outcome.name, outcome.tags, outcome.began)
-        run.texts(outcome.files, origin.FOLDER)
-        run.datasets(outcome.settings.dataset.name, splits_of(outcome.split_csv))
     else:
         run.resume(earlier.info.run_id)
     with _ending(run, earlier.info.end_time if earlier else outcome.began):
+        if earlier is None:
+            run.texts(outcome.files, origin.FOLDER)
+            run.datasets(outcome.settings.dataset.name, splits_of(outcome.split_csv))
         if known.get(origin.MODELS) != results[origin.MODELS]:
             _train_again(run, outcome)
         _tested(run, outcome)

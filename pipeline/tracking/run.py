@@ -1,5 +1,6 @@
 """An open MLflow run. A server that cannot be reached costs the record, never the training."""
 
+import hashlib
 import json
 import math
 import re
@@ -30,8 +31,8 @@ from pipeline import tensors
 from pipeline.params import Params
 from pipeline.tracking import flavor, store
 from pipeline.tracking.alive import Marker
-from pipeline.tracking.store import UNREACHABLE
 
+LONGEST = 200  # characters of a metric's name; MLflow takes 250
 FLUSH = 1.0  # seconds that metrics wait for others to go with
 MOST_METRICS = 500  # MLflow takes 1,000 at a time
 SAMPLING = 5.0  # seconds between system metrics
@@ -40,6 +41,15 @@ KEPT = ("epoch", "val_loss", "val_accuracy")  # of the best validation
 CURVES = ("lr", "train_loss", "train_accuracy", "val_loss", "val_accuracy")
 # MLflow shows what stands before a slash as a section, in the order of their names.
 CURVE, OF_KEPT = "curves/", "kept/"
+
+
+def metric_name(name: str) -> str:
+    """As MLflow takes it; what had to be changed keeps apart what was different before."""
+    section, slash, rest = name.rpartition("/") if name.count("/") < 2 else name.partition("/")
+    plainly = re.sub(r"[^\w\-. ]", "_", rest)[:LONGEST]
+    if plainly == rest:
+        return name
+    return f"{section}{slash}{plainly}.{hashlib.sha256(rest.encode()).hexdigest()[:6]}"
 
 
 class Run:
@@ -113,7 +123,7 @@ class Run:
         if watching is None:
             return
         watching.finish()
-        with suppress(*UNREACHABLE):  # a training of seconds has one sample, not yet sent
+        with suppress(Exception):  # a training of seconds has one sample, not yet sent
             watching.publish_metrics(watching.aggregate_metrics())
             watching.mlflow_logger.flush()
 
@@ -131,7 +141,7 @@ class Run:
         """Log figures at a step, at the latest a second or so later: an epoch may take less."""
         now = int(time.time() * 1000)
         self._waiting += [
-            Metric(re.sub(r"[^\w\-./ ]", "_", name), float(value), now, step)
+            Metric(metric_name(name), float(value), now, step)
             for name, value in values.items()
             if value is not None
         ]
@@ -226,9 +236,11 @@ class Run:
         client = MlflowClient()
         mine = client.get_run(str(self.id))
         place = mine.info.experiment_id
+        # Those that are there were cut off, or the run would say that it has its model.
         for begun in client.search_logged_models([place], f"source_run_id = '{self.id}'"):
-            if begun.status == LoggedModelStatus.PENDING:  # its process was killed
+            if begun.status == LoggedModelStatus.PENDING:
                 return str(begun.model_id)
+            client.delete_logged_model(begun.model_id)
         made = client.create_logged_model(place, "model", self.id, params=mine.data.params)
         return str(made.model_id)
 
@@ -237,14 +249,18 @@ class Run:
             return
         try:
             action()
-        except UNREACHABLE as error:
-            broken, self.id = self.id, None
+        except Exception as error:  # noqa: BLE001 - each kind of storage has errors of its own
+            self.silence(error)
+
+    def silence(self, error: Exception) -> None:
+        """Log nothing from now on, and say why."""
+        broken, self.id = self.id, None
+        with suppress(Exception):  # it may have been one refusal
             if broken is not None:
-                with suppress(*UNREACHABLE):  # it may have been one refusal
-                    MlflowClient().set_terminated(broken, "FAILED")
-            self._stop_watching()
-            print(
-                f"warning: MLflow at {store.address()} fails ({store.reason(error)}); the work "
-                "goes on without it. Record this model later with: pipeline sync",
-                file=sys.stderr,
-            )
+                MlflowClient().set_terminated(broken, "FAILED")
+        self._stop_watching()
+        print(
+            f"warning: MLflow at {store.address()} fails ({store.reason(error)}); the work goes on "
+            "without it. Record this model later with: pipeline sync",
+            file=sys.stderr,
+        )

@@ -21,6 +21,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from pipeline import atomic, project
 from pipeline.errors import PipelineError
+from pipeline.printable import plain
 
 # The errors of requests are OSErrors; those of a database that does not open are SQLAlchemy's.
 UNREACHABLE = (MlflowException, SQLAlchemyError, OSError)
@@ -46,19 +47,23 @@ def connect() -> bool:
 
 def address() -> str:
     """Of the store, without the password that it may hold."""
-    return re.sub(r"//[^/@]*@", "//", str(mlflow.get_tracking_uri()))
+    return _without_password(str(mlflow.get_tracking_uri()))
 
 
 def reason(error: BaseException) -> str:
     """What an error says, on one short line."""
-    return " ".join(str(error).split())[:200]
+    return plain(" ".join(_without_password(str(error)).split()))[:200]
+
+
+def _without_password(text: str) -> str:
+    return re.sub(r"//[^\s/]*@", "//", text)
 
 
 @contextmanager
-def alone() -> Iterator[None]:
-    """Let one process of this project at a time through."""
+def alone(what: str = "mlflow") -> Iterator[None]:
+    """Let one process of this project at a time do `what`."""
     project.cache().mkdir(exist_ok=True)
-    with (project.cache() / "mlflow.lock").open("w") as lock:
+    with (project.cache() / f"{what}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
@@ -74,9 +79,14 @@ def experiment(name: str) -> str:
             _create_database(project.root() / "mlflow.db")
         client = MlflowClient()
         found = client.get_experiment_by_name(name)
+        if found is not None and found.lifecycle_stage != "active":
+            raise MlflowException(f"experiment {name} is deleted: `mlflow experiments restore` it")
         if found is not None:
             return str(found.experiment_id)
-        place = (project.root() / "mlartifacts" / name).as_uri() if own else None
+        # A database without a server would have them below the working directory, which may be
+        # one that DVC removes.
+        served = str(mlflow.get_tracking_uri()).startswith(("http:", "https:", "databricks"))
+        place = None if served else (project.root() / "mlartifacts" / name).as_uri()
         return str(client.create_experiment(name, place, {KIND: "custom_model_development"}))
 
 

@@ -56,10 +56,8 @@ def test_all_commits_are_asked_on_demand(commit: Commit) -> None:
 def test_a_model_is_found_in_the_first_commit_that_has_it(commit: Commit) -> None:
     first = commit("a" * 32)
     commit("b" * 32)
-    found = held.pinned("a" * 32)
-    assert found is not None
-    assert found.revision == first
-    assert held.pinned("c" * 32) is None
+    assert [found.revision for found in held.pinned("a" * 32)] == [first]
+    assert not any(held.pinned("c" * 32))
 
 
 @pytest.mark.parametrize("what", ["other model tested", "no params", "unknown key", "not YAML"])
@@ -89,3 +87,21 @@ def test_code_among_the_deps_is_skipped_and_nothing_else(settings: Params) -> No
 
 def test_the_params_of_all_stages_are_those_of_the_result(settings: Params) -> None:
     assert held.sections(lock_of(settings, "one")["stages"]) == settings.model_dump()
+
+
+def test_a_lock_of_which_a_part_ran_again_holds_no_result(
+    commit: Commit, settings: Params, world: Path
+) -> None:
+    commit("one")
+    lock = lock_of(settings, "two")
+    lock["stages"]["train"]["deps"] = [{"path": "data/split.csv", "md5": "6" * 32}]
+    (world / "dvc.lock").write_text(json.dumps(lock))
+    git("commit", "-q", "-a", "-m", "split again")
+    assert held.results() == []
+
+
+def test_results_of_other_params_are_told_apart(commit: Commit, settings: Params) -> None:
+    commit("one")
+    git("checkout", "-q", "-b", "side")
+    commit("one", chosen=with_(settings, evaluate__samples=7))
+    assert {each.label for each in held.results()} == {"main", "side"}

@@ -27,7 +27,7 @@ from test_train import CHEAP, fitted
 from pipeline import locked, model, train
 from pipeline.network import weights
 from pipeline.params import Params
-from pipeline.tracking import flavor, origin, record, store
+from pipeline.tracking import alive, flavor, found, origin, record, store
 from pipeline.tracking import run as tracking_run
 from pipeline.tracking.record import Outcome
 from pipeline.training.state import Job
@@ -311,8 +311,8 @@ def test_a_run_names_its_data_sets_by_what_each_split_shows(
 ) -> None:  # fmt: skip
     logged(settings, *trained)
     (run,) = runs()
-    found = run.inputs.dataset_inputs if run.inputs else []
-    shown = {each.tags[0].value: each.dataset for each in found}
+    inputs = run.inputs.dataset_inputs if run.inputs else []
+    shown = {each.tags[0].value: each.dataset for each in inputs}
     assert set(shown) == {"training", "validation", "test"}
     assert {dataset.name for dataset in shown.values()} == {settings.dataset.name}
     assert len({dataset.digest for dataset in shown.values()}) == 3
@@ -327,7 +327,8 @@ def test_figures_stand_in_sections(
     (run,) = runs()
     assert {name for name in run.data.metrics if name.startswith("test")} == {
         "test/accuracy", "test_details/correct", "test_details/n", "test_details/recall.macro",
-        "test_classes/recall.a class_ _odd_", "test_slices/accuracy.slice.small",
+        tracking_run.metric_name("test_classes/recall.a class: (odd)"),
+        "test_slices/accuracy.slice.small",
     }  # fmt: skip
     note = run.data.tags["mlflow.note.content"]
     assert note.startswith("**Accuracy 0.9000** (2 of 3 test images of sample)")
@@ -375,10 +376,84 @@ def test_a_relative_database_is_the_project_s_wherever_stages_run(
     assert mlflow.get_tracking_uri() == f"sqlite:///{world / 'mine.db'}"
 
 
-def test_no_password_is_told(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:secret@127.0.0.1:9/x")
+def test_no_password_is_told(
+    world: Path,
+    settings: Params,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:se@cret@127.0.0.1:9/x")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     store.connect()
     assert store.address() == "http://127.0.0.1:9/x"
+    with training(settings):
+        pass
+    said = "".join(capfd.readouterr())
+    assert said.count("warning: MLflow at http://127.0.0.1:9/x fails") == 1
+    assert "cret" not in said
+
+
+@pytest.mark.parametrize("error", [ModuleNotFoundError("No module named 'boto3'"), Exception("no")])
+def test_a_store_of_artifacts_that_fails_costs_no_training(
+    trained: tuple[Job, list[dict[str, Any]]], settings: Params, error: Exception,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    def broken(*_: object) -> None:
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MlflowClient, "log_artifacts", broken)
+        logged(settings, *trained)
+    assert f"fails ({error})" in capsys.readouterr().err
+    assert [run.info.status for run in runs()] == ["FAILED"]
+    evaluated(settings, *trained)  # it is whole once the store is
+    (run,) = runs()
+    assert run.info.status == "FINISHED"
+    assert run.data.tags[origin.TEST]
+
+
+def test_a_run_that_another_process_works_on_is_left_alone(
+    trained: tuple[Job, list[dict[str, Any]]], settings: Params
+) -> None:  # fmt: skip
+    logged(settings, *trained)
+    (mine,) = runs()
+    tags = {key: mine.data.tags[key] for key in (origin.FINGERPRINT, origin.COMMIT)
+            if key in mine.data.tags}  # fmt: skip
+    other = MlflowClient().create_run(mine.info.experiment_id, tags=tags)
+    evaluated(settings, *trained)
+    assert MlflowClient().get_run(other.info.run_id).info.status == "RUNNING"
+    assert origin.TEST in MlflowClient().get_run(mine.info.run_id).data.tags
+
+
+def test_names_of_classes_become_names_of_metrics_that_differ() -> None:
+    labels = ["a/", "a//b", "c++", "c##", "x" * 300, "x" * 301, "..", "plain one-2"]
+    names = [tracking_run.metric_name(f"test_classes/recall.{label}") for label in labels]
+    assert len(set(names)) == len(labels)
+    assert names[-1] == "test_classes/recall.plain one-2"
+    assert all(len(name) <= 250 and name.count("/") == 1 for name in names)
+
+
+def test_the_mark_of_a_run_that_is_gone_is_forgotten(world: Path, settings: Params) -> None:
+    with training(settings):
+        pass
+    address = mlflow.get_tracking_uri()
+    for run_id, place in (("0" * 32, address), ("1" * 32, f"sqlite:///{world / 'none.db'}")):
+        alive.Marker(run_id, place).let_go()
+    alive.Marker("2" * 32, "http://127.0.0.1:9").let_go()
+    found.close_abandoned()
+    assert [left.run_id for left in alive.abandoned()] == ["2" * 32]
+    assert not (world / "none.db").exists()
+
+
+def test_a_database_of_ones_own_has_its_artifacts_where_they_stay(
+    world: Path, settings: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{world / 'mine.db'}")
+    (world / "aside").mkdir()
+    monkeypatch.chdir(world / "aside")
+    place = store.experiment("cats")
+    where = MlflowClient().get_experiment(place).artifact_location
+    assert where == (world / "mlartifacts/cats").as_uri()
 
 
 def test_the_logged_model_asks_for_everything_that_it_imports() -> None:
