@@ -36,6 +36,8 @@ def test_what_is_asked_goes_to_dvc_and_into_a_name_that_stays() -> None:
         (None, ["dvc.yaml:stages.train.cmd=id"], "is not KEY=VALUE"),
         (None, ["-f"], "is not KEY=VALUE"),
         (None, ["dataset.source=x'; id; '"], "no single quote"),
+        (None, ["dataset.source=${train.schedule}/.."], "is given as it is"),
+        (None, ["train.log_checkpoints=${oc.env:HOME}"], "is given as it is"),
         (None, ["+dataset={name: \"';id;'\"}"], "no single quote"),
     ],
 )
