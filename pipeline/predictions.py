@@ -55,6 +55,7 @@ def _of_revision(name: str) -> str:
 
     try:
         found: str = api.read(str(TRACKED), rev=name)
+    # Each kind of remote fails with errors of its own, and nothing but DVC is called here.
     except Exception as error:
         why = " ".join(str(error).split())[:200]
         raise PipelineError(

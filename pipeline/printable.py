@@ -1,6 +1,7 @@
 """What strangers wrote, for a terminal, and for a file system."""
 
 import re
+import sys
 from collections.abc import Sequence
 
 from rich.console import Console
@@ -23,7 +24,8 @@ def show(header: Sequence[str], rows: Sequence[Sequence[str]], numbers: bool = F
     """Print a table; `numbers`: all columns but the first are numbers."""
     table = Table(box=None, pad_edge=False)
     for place, name in enumerate(header):
-        table.add_column(name, justify="right" if numbers and place else "left")
+        table.add_column(name, justify="right" if numbers and place else "left", overflow="fold")
     for row in rows:
         table.add_row(*(Text(plain(cell)) for cell in row))
-    Console().print(table)
+    # Who pipes it looks for whole words; nobody has a terminal that is this wide.
+    Console(width=None if sys.stdout.isatty() else 1000).print(table)

@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+from pipeline.errors import PipelineError
+
 
 def root() -> Path:
     """The original repository, also when DVC runs a stage in a temporary copy of it.
@@ -12,6 +14,16 @@ def root() -> Path:
     """
     named = os.environ.get("DVC_ROOT")
     return Path(named) if named else Path(__file__).resolve().parent.parent
+
+
+def check() -> None:
+    """Refuse to work on another project than the one that somebody stands in.
+
+    Raises:
+        PipelineError: the working directory is not the project's folder.
+    """
+    if Path.cwd() != root().resolve():
+        raise PipelineError(f"this is not the project's folder: run it in {root()}")
 
 
 def cache() -> Path:

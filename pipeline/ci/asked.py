@@ -2,10 +2,15 @@
 
 import hashlib
 import re
+import shutil
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ruamel.yaml import YAML
+
+from pipeline import params
 from pipeline.errors import PipelineError
 
 CHANGE = re.compile(r"(?:\+{0,2}[A-Za-z_][\w.]*=.*|~[A-Za-z_][\w.]*)", re.DOTALL)
@@ -39,6 +44,25 @@ class Asked:
             and key not in chosen
             and key.partition(".")[0] not in sections
         ]
+
+    def check(self, file: Path) -> None:
+        """Read `file` as it would be with the changes, before anything runs or is written.
+
+        Raises:
+            PipelineError: a key is unknown, or a value is not what params allow.
+        """
+        from dvc.exceptions import DvcException
+        from dvc.utils.hydra import apply_overrides
+
+        with tempfile.TemporaryDirectory() as folder:
+            copy = Path(folder, file.name)
+            shutil.copy(file, copy)
+            try:
+                apply_overrides(str(copy), list(self.changes))
+            except DvcException as error:
+                first = " ".join(str(error).split())[:200]
+                raise PipelineError(f"-S {' '.join(self.changes)}: {first}") from error
+            params.parse(YAML(typ="safe", pure=True).load(copy), file.name)
 
 
 def asked(dataset: str | None, backbone: str | None, changes: Sequence[str]) -> Asked:

@@ -89,16 +89,6 @@ def reproduce(asked: Asked, pulling: bool) -> Stages:
     return stages(lines)
 
 
-def get(path: Path, commit: str, file: Path) -> bool:
-    """Write an output as it was in a commit to `file`; False where it cannot be had.
-
-    In a process of its own: each kind of remote fails with errors of its own.
-    """
-    words = ("get", "--quiet", ".", path.as_posix(), "--rev", commit, "--out", str(file))
-    done = subprocess.run(_command(*words), env=_environment(), capture_output=True)  # noqa: S603
-    return done.returncode == 0
-
-
 def stages(lines: Sequence[str]) -> Stages:
     """What `dvc repro` or `dvc exp run` says that it did."""
     ran, restored, unchanged = (

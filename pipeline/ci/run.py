@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline import params, predictions
+from pipeline import predictions
 from pipeline.ci import dvc, repository, summary
 from pipeline.ci.asked import Asked
 from pipeline.ci.repository import METRICS, PARAMS, Revision
@@ -34,8 +34,8 @@ def run(asked: Asked, telling: Telling) -> None:
             where that is to fail.
     """
     head = repository.head()
-    params.load()  # refuses what every stage would refuse
     check(asked, head)
+    asked.check(Path(PARAMS))  # refuses what every stage would refuse
 
     # 1. What others computed.
     remote = dvc.remote()
@@ -64,7 +64,7 @@ def run(asked: Asked, telling: Telling) -> None:
             f"the result is here, but {remote} did not take it: `dvc push --run-cache` once it can "
             "be reached (what DVC said is above)"
         )
-    if telling.fail_if_worse and verdict.comparison is not None and verdict.comparison.worse:
+    if telling.fail_if_worse and (verdict.comparison is None or verdict.comparison.worse):
         problems.append(verdict.told)
     if problems:
         raise PipelineError("; ".join(problems))

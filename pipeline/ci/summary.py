@@ -3,7 +3,6 @@
 import json
 import os
 import shlex
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,18 +57,11 @@ def judged(against: Revision | None, problem: str, test: Path) -> Verdict:
         return Verdict(f"Not compared: {problem}.", None)
     try:
         against.metrics()  # without these there are no predictions either
-        found = compare(_said(against), predictions.find(str(test)))
+        found = compare(predictions.find(against.commit), predictions.find(str(test)))
     except PipelineError as error:
         return Verdict(f"Not compared with {against.shown}: {error}.", None)
     apart = f" {found.apart} test images of only one of them are left out." if found.apart else ""
     return Verdict(found.verdict(against.name, THIS) + apart, found)
-
-
-def _said(against: Revision) -> dict[str, Said]:
-    with tempfile.TemporaryDirectory() as folder:
-        if dvc.get(predictions.TRACKED, against.commit, Path(folder, predictions.NAME)):
-            return predictions.find(folder)
-    raise PipelineError("its predictions are neither in DVC's cache nor in the remote")
 
 
 def page(facts: Facts, verdict: Verdict, said: Mapping[str, Said]) -> str:

@@ -40,7 +40,11 @@ def ci(
         typer.Option(metavar="NAME", help="Under which reports/ is kept, for the summary to say."),
     ] = None,
     fail_if_worse: Annotated[
-        bool, typer.Option("--fail-if-worse", help="Exit with 1 if REV's model is really better.")
+        bool,
+        typer.Option(
+            "--fail-if-worse",
+            help="Exit with 1 if REV's model is really better, or was not compared.",
+        ),
     ] = False,
 ) -> None:
     """Pull data and cache, run what has changed, push, and write a summary.

@@ -23,8 +23,11 @@ def runs(
 
         pipeline runs --missing --all-commits
     """
+    from pipeline import project
     from pipeline.experiments import joined
     from pipeline.printable import show
+
+    project.check()
 
     found = joined.pairs(every)
     rows = [pair.row() for pair in found if pair.missing() or not gaps]
@@ -49,21 +52,24 @@ def sync(every: Everything = False) -> None:
 
         MLFLOW_TRACKING_URI=https://mlflow.example.org pipeline sync
     """
+    from pipeline import project
     from pipeline.experiments.sync import sync as synchronise
 
-    failed = False
-    done = 0
+    project.check()
+
+    found = []
     for each in synchronise(every):
         print(f"{each.name}: {each.made or f'left as it is, {each.problem}'}", flush=True)
-        done += bool(each.made)
-        failed |= each.refused
-    print(f"sync: {done} runs created or completed" if done else "sync: nothing to do")
-    if failed:
+        found.append(each)
+    done = sum(bool(each.made) for each in found)
+    left = f", {len(found) - done} left as they are" if len(found) > done else ""
+    print(f"sync: {done} runs created or completed{left}" if found else "sync: nothing to do")
+    if any(each.refused for each in found):
         raise typer.Exit(1)
 
 
 def reproduce(
-    run: Annotated[str, typer.Argument(help="An MLflow run's id, or its beginning.")],
+    run: Annotated[str, typer.Argument(help="An MLflow run's id, its beginning, or its name.")],
     again: Annotated[
         str,
         typer.Option(metavar="STAGE", help="Compute from this stage on, though it may be known."),
@@ -91,8 +97,11 @@ def reproduce(
     """
     import shutil
 
+    from pipeline import project
     from pipeline.experiments import reproduce as making
     from pipeline.printable import show
+
+    project.check()
 
     known = making.find(run)
     folder = making.place()

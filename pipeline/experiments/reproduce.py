@@ -85,21 +85,24 @@ class Reproduced:
 
 
 def find(name: str) -> Known:
-    """A run by its id, or the beginning of it.
+    """A run by its id, the beginning of it, or its name (then the newest).
 
     Raises:
         PipelineError: there is none, there are several, or it is none of a training.
     """
     with store.reached():
         runs = store.runs(f"tags.`{origin.FINGERPRINT}` != ''") if store.exists() else []
-    found = [run for run in runs if run.info.run_id.startswith(name)]
-    if len(found) == 1 and len(name) >= SHORTEST:
+    named = [run for run in runs if run.info.run_name == name]
+    if named:
+        return named[0]
+    if len(name) < SHORTEST:
+        raise PipelineError(f"{name!r} is too short for a run's id: give {SHORTEST} characters")
+    found = [run for run in runs if run.info.run_id.startswith(name.lower())]
+    if len(found) == 1:
         return found[0]
-    how_many = "several runs" if found else "no run"
-    raise PipelineError(
-        f"{how_many} of {store.address()} have an id that begins with {name}: `pipeline runs` "
-        "lists them"
-    )
+    ids = ", ".join(run.info.run_id[:12] for run in found[:5])
+    how_many = f"several ids begin with {name} ({ids})" if found else f"no training is {name}"
+    raise PipelineError(f"{how_many} at {store.address()}: `pipeline runs` lists them")
 
 
 @dataclass(frozen=True)
@@ -141,7 +144,8 @@ def _prepare(run: Known, folder: Path, trusted: bool) -> dict[str, str]:
     tags, short = run.data.tags, run.info.run_id[:8]
     if origin.MODELS not in tags:
         raise PipelineError(f"run {short} ended before it had a model: nothing can be compared")
-    known = _pinned(run)
+    # What git did not know then, no commit has: it is in the run's patch alone.
+    known = None if tags.get("git.untracked") else _pinned(run)
     if known is not None:
         aside.check_out(folder, known.revision)
         aside.lend(folder, known.settings.dataset.source)

@@ -56,6 +56,7 @@ def _fetch(held: Held, folder: Path) -> None:
         for path in (HISTORY, AUGMENTED, SPLIT, METRICS, REPORT):
             (folder / path).parent.mkdir(exist_ok=True)
             source.get_file(path, str(folder / path))
+    # Each kind of remote fails with errors of its own, and little but DVC is called here.
     except Exception as error:
         raise PipelineError(
             f"DVC has not all files of {held.label} ({' '.join(str(error).split())[:200]}): see "

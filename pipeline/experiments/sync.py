@@ -2,13 +2,18 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from pipeline.errors import PipelineError
 from pipeline.experiments import held, joined
 from pipeline.experiments.held import Held
 from pipeline.experiments.joined import LIVE, Pair
 from pipeline.progress import bar
-from pipeline.tracking import found, store
+from pipeline.tracking import found, origin, store
+from pipeline.tracking.store import Known
+
+if TYPE_CHECKING:
+    from pipeline.tracking.record import Outcome
 
 
 @dataclass(frozen=True)
@@ -59,6 +64,15 @@ def _all_synced(gaps: list[tuple[Held, Pair]]) -> Iterator[Synced]:
             shown.update()
 
 
+def _begun(pair: Pair, restored: "Outcome") -> Known | None:
+    """The pair's run, unless it has no model yet and is of a training with other code."""
+    if pair.run is None:
+        return None
+    tags = pair.run.data.tags
+    same = tags.get(origin.FINGERPRINT) == restored.tags[origin.FINGERPRINT]
+    return pair.run if same or origin.MODELS in tags else None
+
+
 def _synced(pair: Pair, result: Held) -> Synced:
     from pipeline.experiments.restored import outcome  # with torch: seconds, where nothing is due
     from pipeline.tracking import record
@@ -66,7 +80,9 @@ def _synced(pair: Pair, result: Held) -> Synced:
     try:
         with outcome(result) as restored:
             with store.reached():
-                begun = pair.run or found.find(result.settings, restored.tags, result.models)
+                begun = _begun(pair, restored) or found.find(
+                    result.settings, restored.tags, result.models
+                )
             if begun is not None and begun.info.status == LIVE:
                 return Synced(result.label, "", f"its run {begun.info.run_id[:8]} still runs")
             if not record.complete(restored, begun):

@@ -132,7 +132,7 @@ class Sweep:
             return
         try:
             action()
-        except Exception as error:  # noqa: BLE001 - each kind of storage has errors of its own
+        except Exception as error:  # noqa: BLE001 - as tracking.run has it
             self._parent = None
             print(
                 f"warning: MLflow at {store.address()} fails ({store.reason(error)}); the sweep "

@@ -102,22 +102,36 @@ def changes(commit: str, revision: str = "") -> str:
     """
     plainly = ["--no-ext-diff", "--no-textconv", "--no-color", "--binary"]
     between = [commit, *([revision] if revision else [])]
-    return _git("diff", *plainly, *between, "--", *SOURCES) if commit else ""
+    if not commit:
+        return ""
+    known = _git("diff", *plainly, *between, "--", *SOURCES)
+    return known if revision else known + _new_files(plainly)
+
+
+def _new_files(plainly: Sequence[str]) -> str:
+    """What git does not know, as a patch that adds it."""
+    paths = _untracked()
+    if sum(Path(path).stat().st_size for path in paths) > MOST_CHANGES:
+        return " " * (MOST_CHANGES + 1)  # it is told as too much, and not read
+    # git says with 1 that two files differ, as any does from none.
+    return "".join(_git("diff", *plainly, "--no-index", "--", os.devnull, path, usual=1)
+                   for path in paths)  # fmt: skip
 
 
 def _untracked() -> list[str]:
     """What stages may depend on and git does not know."""
-    return _git("ls-files", "--others", "--exclude-standard", "--", *SOURCES).splitlines()
+    listed = _git("ls-files", "--others", "--exclude-standard", "-z", "--", *SOURCES)
+    return [path for path in listed.split("\0") if path and Path(path).is_file()]
 
 
-def _git(*arguments: str) -> str:
-    """What git says, or "" where it fails."""
+def _git(*arguments: str, usual: int = 0) -> str:
+    """What git says, or "" where it ends with another code than is usual."""
     with suppress(OSError):
         done = subprocess.run(  # noqa: S603
             ["git", *arguments], capture_output=True, encoding="utf-8",  # noqa: S607
             errors="surrogateescape",
         )  # fmt: skip
-        return done.stdout if done.returncode == 0 else ""
+        return done.stdout if done.returncode == usual else ""
     return ""
 
 

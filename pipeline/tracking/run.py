@@ -249,7 +249,9 @@ class Run:
             return
         try:
             action()
-        except Exception as error:  # noqa: BLE001 - each kind of storage has errors of its own
+        # Each kind of storage has errors of its own, and a defect of ours in here is no reason to
+        # lose hours of training either: the warning has its type.
+        except Exception as error:  # noqa: BLE001
             self.silence(error)
 
     def silence(self, error: Exception) -> None:

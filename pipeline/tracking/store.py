@@ -51,8 +51,14 @@ def address() -> str:
 
 
 def reason(error: BaseException) -> str:
-    """What an error says, on one short line."""
-    return plain(" ".join(_without_password(str(error)).split()))[:200]
+    """What an error says, on one short line; of a connection, what the system said."""
+    first = error
+    while first.__cause__ or first.__context__:
+        first = first.__cause__ or first.__context__ or first
+    if isinstance(first, OSError) and first.strerror:
+        return plain(first.strerror)
+    kind = "" if isinstance(error, UNREACHABLE) else f"{type(error).__name__}: "
+    return plain(kind + " ".join(_without_password(str(error)).split()))[:200]
 
 
 def _without_password(text: str) -> str:

@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pytest
 from committed import Commit, committing, git
+from mlflow import MlflowClient
 from test_joined import logged
 
+from pipeline import project
 from pipeline.errors import PipelineError
 from pipeline.experiments import aside, reproduce
 from pipeline.experiments.reproduce import Reproduced, Stage, Wanted
@@ -50,9 +52,16 @@ def test_a_run_is_found_by_the_beginning_of_its_id(commit: Commit, settings: Par
     commit("one")
     run = logged(settings, "one")
     assert reproduce.find(run[:6]).info.run_id == run
-    logged(settings, "one")
-    for name, sentence in (("", "several runs of "), ("xyzw", "no run of sqlite:")):
-        with pytest.raises(PipelineError, match=f"{sentence}.* an id that begins with"):
+    named = logged(settings, "one")
+    MlflowClient().update_run(named, name="bold-aunt")
+    assert reproduce.find("bold-aunt").info.run_id == named
+    assert reproduce.find(run[:6].upper()).info.run_id == run
+    for name, sentence in (
+        ("", "too short"),
+        ("xyz", "too short"),
+        ("xyzw", "no training is xyzw"),
+    ):
+        with pytest.raises(PipelineError, match=sentence):
             reproduce.find(name)
 
 
@@ -113,3 +122,13 @@ def test_code_of_the_server_runs_only_if_somebody_allows_it(
     with pytest.raises(PipelineError, match=r"2 lines of changes .*--with-changes"):
         reproduce.reproduce(run, world / ".cache/again", Wanted())
     assert not (world / ".cache/again").exists()
+
+
+def test_another_project_than_the_one_of_the_folder_is_left_alone(
+    world: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project.check()
+    (world / "elsewhere").mkdir()
+    monkeypatch.chdir(world / "elsewhere")
+    with pytest.raises(PipelineError, match="this is not the project's folder"):
+        project.check()

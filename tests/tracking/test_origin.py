@@ -59,8 +59,17 @@ def test_what_no_commit_has_is_a_patch_that_brings_it_back(repository: Path) -> 
     files = origin.files(commit)
     assert set(files) == {"params.yaml", "dvc.lock", "changes.patch"}
     git("checkout", "-q", "pipeline/code.py")
+    Path("pipeline/new.py").unlink()
     subprocess.run(["git", "apply", "-"], input=files["changes.patch"], text=True, check=True)
     assert Path("pipeline/code.py").read_text() == changed
+    assert Path("pipeline/new.py").read_text() == "y = 2\n"
+
+
+def test_more_changes_than_are_kept_are_told(repository: Path) -> None:
+    Path("pipeline/large.py").write_text("x = 1\n" * 200_000)
+    commit = origin.provenance()[origin.COMMIT]
+    assert origin.surroundings(commit)["git.changed"] == origin.TOO_MUCH
+    assert origin.CHANGES not in origin.files(commit)
 
 
 def test_without_a_repository_there_is_no_commit(world: Path) -> None:

@@ -404,7 +404,7 @@ def test_a_store_of_artifacts_that_fails_costs_no_training(
     with monkeypatch.context() as patch:
         patch.setattr(MlflowClient, "log_artifacts", broken)
         logged(settings, *trained)
-    assert f"fails ({error})" in capsys.readouterr().err
+    assert f"fails ({type(error).__name__}: {error})" in capsys.readouterr().err
     assert [run.info.status for run in runs()] == ["FAILED"]
     evaluated(settings, *trained)  # it is whole once the store is
     (run,) = runs()
