@@ -21,7 +21,7 @@ remote: env  ## what the DVC remote of .dvc/config needs
 	! grep -qs 's3://' .dvc/config .dvc/config.local || $(BIN)/pip install --quiet dvc-s3==3.3.0
 
 test: env  ## run the tests
-	pytest -n auto --dist loadfile
+	pytest -n auto --dist loadfile --no-loadscope-reorder
 
 lint: env  ## style, types, import contracts
 	ruff check .

@@ -195,7 +195,7 @@ def main(
     tags = origin.everything(card.fingerprint)
     atomic.write_text(report_html, page.html(origin.of_data(tags)))
     record.evaluation(Outcome(
-        settings, tags, origin.files(tags[origin.COMMIT]), models,
+        settings.flat(), tags, origin.files(tags[origin.COMMIT]), models,
         lambda: opened.trained, history, history_csv.with_name("augmented.png"), split_csv,
         figures, test, page.html(origin.told(tags)),
     ))  # fmt: skip

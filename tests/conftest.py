@@ -1,6 +1,8 @@
 """Worlds that several tests start from."""
 
 import os
+import signal
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,14 @@ ROOT = Path(__file__).resolve().parent.parent
 def pytest_configure() -> None:
     """One thread for torch: several test processes share the cores, and would wait for another."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when torch is imported
+    # A shell that starts tests in its background has Ctrl-C ignored, also by what tests start.
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files first: one that a process begins last, it ends alone."""
+    items.sort(key=lambda item: "_pipeline" not in item.path.stem)
 
 
 @pytest.fixture

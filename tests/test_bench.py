@@ -3,9 +3,13 @@
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from imports import ROOT
+
+from bench import train as bench_train
+from bench.project import LOOPS, Project
 
 
 @pytest.mark.parametrize(
@@ -27,28 +31,9 @@ from imports import ROOT
             ["work: .* s", r"  test accuracy: [\d.]+", r"tutorial / work: [\d.]+ times",
              r"tutorial / work, 1 view: [\d.]+", r"tutorial's process / stages' processes: [\d.]+"],
         ),
-        (
-            "train --floor --repeats 1 --views 1 -S images.size=32",
-            ["stage: .* features/s", "floor: .* features/s", r"stage / floor: [\d.]+ times"],
-        ),
-        (
-            "train --further --repeats 1 --epochs 2 --views 1 -S images.size=32",
-            [r"a further training of 2 epochs: [\d.]+ s", r"a further epoch: [\d.]+ ms"],
-        ),
-        (
-            "train --backbones cifar_cnn --repeats 1",
-            ["cifar_cnn, 32 pixels: 309 features", "stage: .* features/s"],
-        ),
-        (
-            "train --trainable head,features.18 --epochs 2 --views 0 -S images.size=32",
-            [r" head +[\d.]+ +[\d.]+ +0\.0", r" features\.18 +[\d.]+ +[\d.]+ +0\.0"],
-        ),
         ("near --hashes 2000", [r"even, 4 bits: .* MiB, 1000 groups", r"uneven, 4 bits: .* s"]),
     ],
-    ids=[
-        "acquire", "filter", "filter, 1 % added", "train", "train, floor", "train, further",
-        "train, backbones", "train, trainable", "near",
-    ],
+    ids=["acquire", "filter", "filter, 1 % added", "train", "near"],
 )  # fmt: skip
 def test_a_benchmark_prints_its_figures(arguments: str, printed: list[str]) -> None:
     name, *options = arguments.split()
@@ -59,3 +44,45 @@ def test_a_benchmark_prints_its_figures(arguments: str, printed: list[str]) -> N
     assert done.returncode == 0, done.stderr
     for line in printed:
         assert re.search(line, done.stdout), done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "printed"),
+    [
+        (
+            "--floor --repeats 1 --views 1 -S images.size=32",
+            ["stage: .* features/s", "floor: .* features/s", r"stage / floor: [\d.]+ times"],
+        ),
+        (
+            "--further --repeats 1 --epochs 2 --views 1 -S images.size=32",
+            [r"a further training of 2 epochs: [\d.]+ s", r"a further epoch: [\d.]+ ms"],
+        ),
+        (
+            "--backbones cifar_cnn --repeats 1",
+            ["cifar_cnn, 32 pixels: ", "309 features, ", "stage: .* features/s"],
+        ),
+        (
+            "--trainable head,features.18 --epochs 2 --views 0 -S images.size=32",
+            [r" head +[\d.]+ +[\d.]+ +0\.0", r" features\.18 +[\d.]+ +[\d.]+ +0\.0"],
+        ),
+    ],
+    ids=["floor", "further", "backbones", "trainable"],
+)
+def test_a_way_to_train_is_measured(
+    arguments: str, printed: list[str], world: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    """In this process: another for each loop would take most of a minute to import torch."""
+
+    def measured(project: Project, name: str) -> object:
+        monkeypatch.chdir(project.folder)
+        monkeypatch.setenv("DVC_ROOT", str(project.folder))
+        return LOOPS[name]()
+
+    monkeypatch.setattr(Project, "measure", measured)
+    monkeypatch.setattr(sys, "argv", ["bench.train", *arguments.split()])
+    bench_train.main()
+    monkeypatch.chdir(world)
+    said = capsys.readouterr().out
+    for line in printed:
+        assert re.search(line, said), said

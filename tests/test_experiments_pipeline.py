@@ -4,9 +4,13 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -14,6 +18,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from project import Project, ran
 
+EPOCHS = 1000  # some seconds
 NOWHERE = "http://127.0.0.1:9"  # the discard port
 
 
@@ -104,6 +109,87 @@ def test_a_run_made_while_the_server_was_away_is_uploaded_later(project: Project
                        MLFLOW_HTTP_REQUEST_MAX_RETRIES="0")  # fmt: skip
     assert done.returncode == 1
     assert done.stdout.startswith(f"error: MLflow at {NOWHERE} fails (")
+
+
+def test_a_server_that_is_killed_in_the_middle_costs_nothing(
+    project: Project, tmp_path: Path
+) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    address = f"http://127.0.0.1:{port}"
+    place = {"MLFLOW_TRACKING_URI": address, "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
+    with served(tmp_path, port) as client:
+        options = ["-n", "cut", "-S", f"train.epochs={EPOCHS}"]
+        command = [sys.executable, "-m", "dvc", "exp", "run", *options]
+        working = subprocess.Popen(
+            command, cwd=project.folder, env=project.environment | place, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+        while not (begun := curves(client)):
+            assert working.poll() is None, working.communicate()
+            time.sleep(0.05)
+    said, _ = working.communicate()
+    assert working.returncode == 0, said
+    assert begun < EPOCHS, "it was not killed while it trained"
+    assert f"warning: MLflow at {address} fails" in said
+    project.restore()
+    project.dvc("checkout")
+    with served(tmp_path, port) as client:
+        assert "cut: completed" in pipeline(project, "sync", **place)
+        assert curves(client) == EPOCHS
+        (run,) = named(client, "cut")
+        assert run.info.status == "FINISHED"
+        assert run.data.tags["result.test"]
+        history = client.get_metric_history(run.info.run_id, "curves/train_loss")
+        assert [each.step for each in history] == list(range(1, EPOCHS + 1))
+        files = {each.path for each in client.list_artifacts(run.info.run_id, "test")}
+        assert "test/predictions.csv" in files
+
+
+@contextmanager
+def served(folder: Path, port: int) -> Iterator[MlflowClient]:
+    """MLflow's own server, which is killed in the end."""
+    command = [
+        sys.executable, "-m", "mlflow", "server", "--port", str(port), "--workers", "1",
+        "--backend-store-uri", f"sqlite:///{folder / 'server.db'}",
+        "--artifacts-destination", str(folder / "artifacts"),
+    ]  # fmt: skip
+    environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    with subprocess.Popen(
+        command, cwd=folder, env=environment, start_new_session=True,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    ) as server:  # fmt: skip
+        try:
+            deadline = time.monotonic() + 120
+            while not answers(port):
+                assert server.poll() is None
+                assert time.monotonic() < deadline, "the server does not start"
+                time.sleep(0.1)
+            yield MlflowClient(f"http://127.0.0.1:{port}")
+        finally:
+            os.killpg(server.pid, signal.SIGKILL)
+
+
+def answers(port: int) -> bool:
+    try:
+        urllib.request.urlopen(f"http://127.0.0.1:{port}/health").close()
+    except OSError:
+        return False
+    return True
+
+
+def named(client: MlflowClient, name: str) -> list[Run]:
+    places = [each.experiment_id for each in client.search_experiments()]
+    found = client.search_runs(places, f"attributes.run_name = '{name}'")
+    return list(found)
+
+
+def curves(client: MlflowClient) -> int:
+    """Epochs that the run has a loss of."""
+    found = [client.get_metric_history(run.info.run_id, "curves/val_loss")
+             for run in named(client, "cut")]  # fmt: skip
+    return sum(map(len, found))
 
 
 def test_a_killed_experiment_is_closed_and_then_goes_on_in_its_run(project: Project) -> None:

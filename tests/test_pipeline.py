@@ -36,13 +36,7 @@ def test_nothing_runs_again(project: Project) -> None:
     assert ran(project.dvc("repro").stdout) == []
 
 
-def test_twice_from_nothing_gives_the_same_lock(project: Project, tmp_path: Path) -> None:
-    other = Project(tmp_path / "other")
-    assert other.dvc("repro").returncode == 0
-    assert (other.folder / "dvc.lock").read_bytes() == (project.folder / "dvc.lock").read_bytes()
-
-
-def test_killed_while_it_computes_features_it_ends_the_same(
+def test_from_nothing_and_killed_while_it_computes_features_it_ends_in_the_same_lock(
     project: Project, tmp_path: Path
 ) -> None:
     other = Project(tmp_path / "other")

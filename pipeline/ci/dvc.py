@@ -1,20 +1,20 @@
-"""DVC's own commands, as people type them, with what they print passed on."""
+"""The few things that are asked of DVC."""
 
-import os
 import re
 import subprocess
-import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline import dvc
 from pipeline.ci import repository
 from pipeline.ci.asked import Asked
+from pipeline.ci.repository import PARAMS
 from pipeline.errors import PipelineError
 
-RAN = re.compile(r"Running stage '([\w@-]+)'")
-RESTORED = re.compile(r"Stage '([\w@-]+)' is cached - skipping run")
-UNCHANGED = re.compile(r"Stage '([\w@-]+)' didn't change")
+RESTORED = re.compile(r"Stage '([^']+)' is cached - skipping run")
+UNCHANGED = re.compile(r"Stage '([^']+)' didn't change")
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def remote() -> str | None:
         PipelineError: DVC does not say.
     """
     done = subprocess.run(  # noqa: S603
-        _command("config", "core.remote"), env=_environment(), capture_output=True, text=True
+        dvc.command("config", "core.remote"), capture_output=True, text=True
     )
     if done.returncode != 0:
         reason = " ".join(done.stderr.split())[:200]
@@ -73,18 +73,35 @@ def reproduce(asked: Asked, pulling: bool) -> Stages:
         pulling: Ask the remote for the outputs of runs that others made.
 
     Raises:
-        PipelineError: a stage fails.
+        PipelineError: a stage fails; params.yaml, and an earlier experiment, are as they were.
     """
     pull = ["--pull"] if pulling else []
-    if asked.changes:
-        if repository.has_experiment(asked.experiment):  # DVC would refuse; its runs are cached
-            _run("exp", "remove", asked.experiment)
-        words = ["exp", "run", *pull, "--name", asked.experiment, *asked.options()]
-    else:
-        words = ["repro", *pull]
+    if not asked.changes:
+        return _stages("repro", *pull)
+    with _as_before(asked.experiment):
+        name = ["--name", asked.experiment]
+        return _stages("exp", "run", *pull, *name, *asked.options())
+
+
+@contextmanager
+def _as_before(experiment: str) -> Iterator[None]:
+    """Make room for an experiment; where the block fails, the one of that name is back."""
+    params, former = Path(PARAMS).read_bytes(), repository.experiment(experiment)
+    if former:  # DVC would refuse; what its stages made is cached
+        _run("exp", "remove", experiment)
+    try:
+        yield
+    except BaseException:
+        Path(PARAMS).write_bytes(params)
+        if former:
+            repository.restore(experiment, former)
+        raise
+
+
+def _stages(*words: str) -> Stages:
     code, lines = _run(*words)
     if code != 0:
-        command = "dvc exp run" if asked.changes else "dvc repro"
+        command = "dvc exp run" if words[0] == "exp" else "dvc repro"
         raise PipelineError(f"`{command}` failed: what it said is above")
     return stages(lines)
 
@@ -93,7 +110,7 @@ def stages(lines: Sequence[str]) -> Stages:
     """What `dvc repro` or `dvc exp run` says that it did."""
     ran, restored, unchanged = (
         tuple(found[1] for line in lines if (found := pattern.match(line)))
-        for pattern in (RAN, RESTORED, UNCHANGED)
+        for pattern in (dvc.RAN, RESTORED, UNCHANGED)
     )
     return Stages(ran, restored, unchanged)
 
@@ -115,25 +132,6 @@ def _push_uncached() -> bool:
 
 
 def _run(*arguments: str) -> tuple[int, list[str]]:
-    """The exit code, and the lines that it printed; errors and progress bars go past."""
+    """The exit code, and the lines that it printed; all of it goes past."""
     print(f"$ dvc {' '.join(arguments)}", flush=True)
-    lines = []
-    with subprocess.Popen(  # noqa: S603
-        _command(*arguments), env=_environment(), stdout=subprocess.PIPE, text=True,
-        encoding="utf-8", errors="replace",
-    ) as process:  # fmt: skip
-        assert process.stdout is not None
-        for line in process.stdout:
-            print(line, end="", flush=True)
-            lines.append(line)
-    return process.returncode, lines
-
-
-def _command(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "dvc", *arguments]
-
-
-def _environment() -> dict[str, str]:
-    """The stages' `python` is this one, also where the environment was not activated."""
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-    return {**os.environ, "PATH": path}
+    return dvc.run(*arguments)

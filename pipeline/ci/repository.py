@@ -1,7 +1,6 @@
 """What git knows of the project: revisions, and files as they were in them."""
 
 import json
-import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +9,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from pipeline.errors import PipelineError
+from pipeline.git import asked, commit_of, git, text_at
 
 METRICS = "reports/metrics.json"
 PARAMS = "params.yaml"
@@ -34,7 +34,7 @@ class Revision:
         Raises:
             PipelineError: it has none, or they are damaged.
         """
-        text = _file(self.commit, METRICS)
+        text = text_at(self.commit, METRICS)
         if text is None:
             raise PipelineError(f"{self.shown} has no {METRICS}: commit one with its dvc.lock")
         try:
@@ -49,7 +49,7 @@ class Revision:
         Raises:
             PipelineError: it has no params.yaml, or one that is no YAML.
         """
-        text = _file(self.commit, PARAMS)
+        text = text_at(self.commit, PARAMS)
         if text is None:
             raise PipelineError(f"{self.shown} has no {PARAMS}: commit the project's")
         return flat(text, f"{PARAMS} of {self.shown}")
@@ -61,7 +61,7 @@ def head() -> Revision:
     Raises:
         PipelineError: there is none.
     """
-    commit = _commit("HEAD")
+    commit = commit_of("HEAD")
     if commit is None:
         raise PipelineError(
             "there is no git commit here: run this in the project's folder, in a clone"
@@ -76,7 +76,7 @@ def revision(name: str) -> Revision:
         PipelineError: there is none of that name.
     """
     for each in (name, f"origin/{name}"):
-        commit = _commit(each)
+        commit = commit_of(each)
         if commit is not None:
             return Revision(name, commit)
     raise PipelineError(
@@ -87,19 +87,28 @@ def revision(name: str) -> Revision:
 
 def changed() -> list[str]:
     """Files of git that differ from the commit, but for those that a run changes."""
-    listed = _git("diff", "--name-only", "-z", "HEAD", "--") or ""
+    listed = asked("diff", "--name-only", "-z", "HEAD", "--") or ""
     return sorted(set(listed.split("\0")) - {"", *WRITTEN})
 
 
 def lock_changed() -> bool:
     """Whether dvc.lock is another than the commit's."""
-    return bool(_git("status", "--porcelain", "--", "dvc.lock"))
+    return bool(asked("status", "--porcelain", "--", "dvc.lock"))
 
 
-def has_experiment(name: str) -> bool:
-    """Whether DVC has an experiment of that name on this commit."""
+def experiment(name: str) -> str | None:
+    """The commit of DVC's experiment of that name on the one that is checked out, if any."""
+    return commit_of(_reference(name))
+
+
+def restore(name: str, commit: str) -> None:
+    """Let an experiment that was removed be there again."""
+    git("update-ref", _reference(name), commit)
+
+
+def _reference(experiment: str) -> str:
     commit = head().commit
-    return _commit(f"refs/exps/{commit[:2]}/{commit[2:]}/{name}") is not None
+    return f"refs/exps/{commit[:2]}/{commit[2:]}/{experiment}"
 
 
 def flat(text: str, source: str) -> dict[str, object]:
@@ -118,20 +127,3 @@ def flat(text: str, source: str) -> dict[str, object]:
         if isinstance(values, Mapping)
         for key, value in values.items()
     }
-
-
-def _commit(name: str) -> str | None:
-    # --end-of-options: a name that starts with a dash is a name.
-    found = _git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}")
-    return found and found.strip()
-
-
-def _file(commit: str, path: str) -> str | None:
-    return _git("show", f"{commit}:./{path}")
-
-
-def _git(*arguments: str) -> str | None:
-    """What git says, None where it fails."""
-    command = ["git", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True)  # noqa: S603
-    return done.stdout if done.returncode == 0 else None

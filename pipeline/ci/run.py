@@ -55,7 +55,7 @@ def run(asked: Asked, telling: Telling) -> None:
     print(f"ci: {shared}")
 
     # 4. What it came to.
-    verdict = tell(asked, head, stages, shared, telling)
+    verdict = tell(asked, head, stages, (remote, shared), telling)
     # 5. A result that was restored has made no run on the way.
     _record()
     problems = []
@@ -94,18 +94,26 @@ def check(asked: Asked, head: Revision) -> None:
 
 
 def tell(
-    asked: Asked, head: Revision, stages: dvc.Stages, shared: str, telling: Telling
-) -> Verdict:
-    """Write the summary; print and return the verdict."""
+    asked: Asked, head: Revision, stages: dvc.Stages, remote: tuple[str | None, str],
+    telling: Telling,
+) -> Verdict:  # fmt: skip
+    """Write the summary; print and return the verdict.
+
+    Args:
+        remote: Its name, and what became of pulling and pushing.
+    """
     against, problem = _against(telling.against)
     verdict = summary.judged(against, problem, TEST)
     facts = Facts(
-        asked, head, repository.changed(), stages, shared, against, problem,
+        asked, head, repository.changed(), stages, *remote, against, problem,
         summary.params_now(), json.loads(Path(METRICS).read_text("utf-8")), telling.artifact,
     )  # fmt: skip
     text = summary.page(facts, verdict, predictions.find(str(TEST)))
     where = summary.write(text, telling.file)
-    print(f"ci: {verdict.told} The summary is {where if where == 'above' else f'in {where}'}")
+    if not where:
+        summary.show(facts)
+    rest = f"The summary is in {where}" if where else "--summary FILE has params and pictures, too"
+    print(f"ci: {verdict.told} {rest}")
     return verdict
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline import atomic, predictions
+from pipeline import atomic, predictions, printable
 from pipeline.ci import dvc, markdown, pictures, repository
 from pipeline.ci.asked import Asked
 from pipeline.ci.repository import PARAMS, Revision
@@ -34,6 +34,7 @@ class Facts:
     changed: list[str]
     """Files that are not as in the commit."""
     stages: dvc.Stages
+    remote: str | None
     shared: str
     """What became of pulling and pushing, in a sentence."""
     against: Revision | None
@@ -82,7 +83,7 @@ def page(facts: Facts, verdict: Verdict, said: Mapping[str, Said]) -> str:
 
 
 def write(text: str, file: Path | None) -> str:
-    """Where it went: `file`, else the job's summary on GitHub, else standard output."""
+    """Where it went: `file`, else the job's summary on GitHub, else nowhere ("")."""
     job = os.environ.get("GITHUB_STEP_SUMMARY")
     if file is not None:
         atomic.write_text(file, text)
@@ -91,8 +92,13 @@ def write(text: str, file: Path | None) -> str:
         with Path(job).open("a", encoding="utf-8") as summary:  # of which others write parts, too
             summary.write(text)
         return "the job's summary"
-    print(text)
-    return "above"
+    return ""
+
+
+def show(facts: Facts) -> None:
+    """Print the figures, where nobody reads Markdown."""
+    before, _ = _metrics_of(facts.against, facts.problem)
+    printable.show(_header(facts), _figures(facts, before), numbers=True)
 
 
 def _origin(facts: Facts) -> list[str]:
@@ -109,16 +115,22 @@ def _metrics(facts: Facts, verdict: Verdict) -> list[str]:
     before, problem = _metrics_of(facts.against, facts.problem)
     if before and (verdict.comparison is None or verdict.comparison.apart):
         problem = "Not of the same test images, or not known to be: these differences say little."
-    name = facts.against.shown if facts.against else "-"
-    rows = [
-        [shown, _value(key, before), _value(key, facts.metrics), _difference(key, before, facts)]
-        for key, shown in HEADLINES.items()
-    ]
     return [
-        *markdown.table(["", name, THIS, "difference"], rows),
+        *markdown.table(_header(facts), _figures(facts, before)),
         "",
         *([markdown.escape(problem), ""] if problem else []),
         "In brackets: Wilson's 95 % interval.",
+    ]
+
+
+def _header(facts: Facts) -> list[str]:
+    return ["", facts.against.shown if facts.against else "-", THIS, "difference"]
+
+
+def _figures(facts: Facts, before: Mapping[str, Any]) -> list[list[str]]:
+    return [
+        [shown, _value(key, before), _value(key, facts.metrics), _difference(key, before, facts)]
+        for key, shown in HEADLINES.items()
     ]
 
 
@@ -192,13 +204,22 @@ def _rest(facts: Facts) -> list[str]:
         f"`report.html` (all figures and pictures) and `data.html` are in {where}.",
     ]
     if facts.asked.changes:
-        line = shlex.join(["dvc", "exp", "run", "--pull", *facts.asked.options()])
-        lines += ["", "This result, on any clone of the commit with the same remote:", "",
-                  *markdown.code(f"dvc pull --run-cache --allow-missing && {line}")]  # fmt: skip
+        lines += ["", *_again(facts)]
     elif repository.lock_changed():
         lines += ["", "`dvc.lock` is not the commit's: commit it with `reports/metrics.json`, "
                   "or the next clone starts from an older state."]  # fmt: skip
     return lines
+
+
+def _again(facts: Facts) -> list[str]:
+    """The line that makes the result on another machine."""
+    command, options = ["dvc", "exp", "run"], facts.asked.options()
+    if not facts.remote:
+        return ["The same again, on any clone of the commit:", "",
+                *markdown.code(shlex.join([*command, *options]))]  # fmt: skip
+    line = shlex.join([*command, "--pull", *options])
+    return ["This result, on any clone of the commit with the same remote:", "",
+            *markdown.code(f"dvc pull --run-cache --allow-missing && {line}")]  # fmt: skip
 
 
 def params_now() -> dict[str, object]:

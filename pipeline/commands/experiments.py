@@ -23,21 +23,23 @@ def runs(
 
         pipeline runs --missing --all-commits
     """
-    from pipeline import project
+    from pipeline import params, project
     from pipeline.experiments import joined
     from pipeline.printable import show
 
     project.check()
 
     found = joined.pairs(every)
-    rows = [pair.row() for pair in found if pair.missing() or not gaps]
-    if not rows:
+    shown = [pair for pair in found if pair.missing() or not gaps]
+    if not shown:
         print("nothing is missing" if found else "there are no results yet: `dvc repro` makes one")
         return
-    show(joined.HEADER, rows)
-    for gap, advice in joined.ADVICE.items():
-        if any(row[-1] == gap for row in rows):
-            print(f"{gap}: {advice}")
+    here = params.load().flat()
+    show(joined.HEADER, [pair.row(here) for pair in shown])
+    told = {pair.missing() for pair in shown} | {joined.DIRTY for pair in shown if pair.dirty}
+    for what, advice in joined.ADVICE.items():
+        if what in told:
+            print(f"{what}: {advice}")
 
 
 def sync(every: Everything = False) -> None:

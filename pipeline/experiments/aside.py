@@ -1,18 +1,15 @@
 """A commit checked out aside, with the project's cache and remotes, for DVC to work in."""
 
 import os
-import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from pipeline import project
+from pipeline import dvc, project
 from pipeline.errors import PipelineError
-from pipeline.experiments.git import git
-
-RAN = re.compile(r"^Running stage '([^']+)'", re.MULTILINE)
+from pipeline.git import git
 
 
 def check_out(folder: Path, revision: str) -> None:
@@ -70,43 +67,34 @@ def fill(folder: Path) -> None:
     """
     if _has_remote(folder):
         try:
-            dvc(folder, "pull", "--allow-missing", "--run-cache")
+            run(folder, "pull", "--allow-missing", "--run-cache")
         except PipelineError:
             print("warning: the remote fails; what is not here is computed", file=sys.stderr)
-    dvc(folder, "checkout", "--allow-missing")
+    run(folder, "checkout", "--allow-missing")
 
 
 def _has_remote(folder: Path) -> bool:
-    done = subprocess.run(
-        [sys.executable, "-m", "dvc", "remote", "list"], cwd=folder, env=_environment(),
+    done = subprocess.run(  # noqa: S603
+        dvc.command("remote", "list"), cwd=folder, env=_environment(),
         capture_output=True, text=True,
     )  # fmt: skip
     return bool(done.stdout.strip())
 
 
-def dvc(folder: Path, *arguments: str) -> list[str]:
+def run(folder: Path, *arguments: str) -> list[str]:
     """Run DVC in a clone, its output on stderr; return the stages that it ran.
 
     Raises:
         PipelineError: it fails; what it said stands above.
     """
-    with subprocess.Popen(  # noqa: S603
-        [sys.executable, "-m", "dvc", *arguments], cwd=folder, env=_environment(), text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, errors="replace",
-    ) as working:  # fmt: skip
-        said = []
-        assert working.stdout is not None
-        for line in working.stdout:
-            said.append(line)
-            print(line, end="", file=sys.stderr, flush=True)
-    if working.returncode:
+    code, lines = dvc.run(*arguments, folder=folder, environment=_environment(), out=sys.stderr)
+    if code:
         raise PipelineError(f"dvc {' '.join(arguments)} failed in {folder}: see above")
-    return RAN.findall("".join(said))
+    return [found[1] for line in lines if (found := dvc.RAN.match(line))]
 
 
 def _environment() -> dict[str, str]:
     """Ours, without what names this project; its runs go to a store of the clone's own."""
     strange = ("DVC_", "MLFLOW_", "GIT_", "PYTHONPATH")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(strange)}
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
-    return kept | {"PATH": path, "DVC_NO_ANALYTICS": "true"}
+    return kept | {"DVC_NO_ANALYTICS": "true"}

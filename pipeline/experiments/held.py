@@ -2,19 +2,20 @@
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from pipeline import locked, params, project
 from pipeline.errors import PipelineError
-from pipeline.experiments.git import git, text_at
+from pipeline.git import git, text_at
 from pipeline.locked import Lock
-from pipeline.params import Params
+from pipeline.tracking import origin
 
 MODELS, TEST, METRICS = "models", "reports/test", "reports/metrics.json"
 WORKSPACE = "workspace"
 JUDGED = ("train", "evaluate")
+NEEDED = {origin.DATASET, "dataset.source"}  # of the params, to restore a result
 # DVC's own: refs/exps/<baseline, as ab/cdef...>/<name>; others below refs/exps are its scratch.
 EXPERIMENT = re.compile(r"refs/exps/([0-9a-f]{2})/([0-9a-f]{38})/(.+)")
 
@@ -34,8 +35,8 @@ class Held:
     when: int
     """Time of the commit, in ms since 1970."""
     lock: Lock
-    settings: Params
-    """What its stages ran with."""
+    values: Mapping[str, object]
+    """What its stages ran with, by dotted name; it may be of another version's params."""
 
     @property
     def models(self) -> str:
@@ -48,14 +49,12 @@ class Held:
     def like(self, other: "Held") -> bool:
         """Whether it is the same result, whoever holds it."""
         mine, theirs = (self.models, self.test), (other.models, other.test)
-        return mine == theirs and self.settings == other.settings
+        return mine == theirs and self.values == other.values
 
-    def named_as(self, other: "Held") -> bool:
-        """Whether both are commits, or one experiment."""
-        names = [
-            (each.experiment, each.commit if each.experiment else "") for each in (self, other)
-        ]
-        return names[0] == names[1]
+    @property
+    def named(self) -> tuple[str, str]:
+        """What tells an experiment from others with its result; of all commits it is the same."""
+        return (self.experiment, self.commit) if self.experiment else ("", "")
 
     @property
     def accuracy(self) -> float | None:
@@ -75,7 +74,7 @@ def results(everything: bool = False) -> list[Held]:
     """
     found: list[Held] = []
     for held in _listed(everything):
-        if not any(held.like(other) and held.named_as(other) for other in found):
+        if not any(held.like(other) and held.named == other.named for other in found):
             found.append(held)
     return sorted(found, key=lambda held: -held.when)
 
@@ -126,17 +125,30 @@ def _references() -> Iterator[tuple[str, str, str, str]]:
 
 
 def _held(label: str, experiment: str, commit: str, revision: str) -> Held | None:
-    """The result of a revision, if it has a whole one, of this version of the params."""
+    """The result of a revision, if it has a whole one."""
     text = text_at(revision, "dvc.lock") if revision else _text("dvc.lock")
     try:
         lock = locked.parse(locked.without_code((text or "").encode("utf-8", "replace")))
-        settings = params.parse(sections(lock))
     except PipelineError:
         return None
-    if not {MODELS, TEST} <= _made(lock).keys() or not _fits(lock):
+    values = _values(sections(lock))
+    whole = {MODELS, TEST} <= _made(lock).keys() and _fits(lock)
+    if not whole or not values.keys() >= NEEDED:
         return None
     when = int(git("show", "-s", "--format=%ct", revision or "HEAD")) * 1000
-    return Held(label, experiment, commit, revision, when, lock, settings)
+    return Held(label, experiment, commit, revision, when, lock, values)
+
+
+def _values(read: Mapping[str, Any]) -> dict[str, object]:
+    """Params by dotted name, as runs have them; those of another version as they were written."""
+    try:
+        return params.parse(read).flat()
+    except PipelineError:
+        return {
+            f"{section}.{key}": value
+            for section, values in read.items() if isinstance(values, Mapping)
+            for key, value in values.items()
+        }  # fmt: skip
 
 
 def _made(lock: Lock) -> dict[str, str]:

@@ -1,6 +1,6 @@
 """DVC's results and MLflow's runs, brought together."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -10,6 +10,8 @@ from pipeline.tracking import found, origin, store
 from pipeline.tracking.store import Known
 
 LIVE = "RUNNING"
+DIRTY = "-dirty"  # as git describes it
+MOST_VALUES = 6  # that a row has room for
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,20 @@ class Pair:
         return str(self.run.data.tags.get(origin.COMMIT, "")) if self.run else ""
 
     @property
+    def dirty(self) -> bool:
+        """Whether the code had changes that its commit has not, as far as the run knows."""
+        return self.run is not None and self.run.data.tags.get("git.changed", "no") != "no"
+
+    def others(self, values: Mapping[str, object]) -> list[str]:
+        """What it was made with and `values` has not, as -S takes it."""
+        own = self.held.values if self.held else self.run.data.params if self.run else {}
+        return [
+            f"{key}={'null' if value in (None, 'None') else value}"
+            for key, value in own.items()
+            if key not in values or str(value) != str(values[key])
+        ]
+
+    @property
     def when(self) -> int:
         """In ms since 1970."""
         return int(self.run.info.start_time) if self.run else self.held.when if self.held else 0
@@ -68,14 +84,17 @@ class Pair:
             return "commit"
         return ""
 
-    def row(self) -> list[str]:
-        """As `pipeline runs` shows it."""
+    def row(self, values: Mapping[str, object]) -> list[str]:
+        """As `pipeline runs` shows it, held to the params that stand here."""
         day = datetime.fromtimestamp(self.when / 1000, UTC).astimezone()
         accuracy = "" if self.accuracy is None else f"{self.accuracy:.4f}"
         run_id = self.run.info.run_id[:8] if self.run else ""
+        others = self.others(values)
+        more = [f"and {len(others) - MOST_VALUES} more"] if len(others) > MOST_VALUES else []
         return [
-            self.name, self.commit[:7], run_id, self.status, f"{day:%Y-%m-%d %H:%M}", accuracy,
-            self.missing(),
+            self.name, self.commit[:7] + (DIRTY if self.dirty else ""), run_id, self.status,
+            f"{day:%Y-%m-%d %H:%M}", accuracy, self.missing(),
+            " ".join([*others[:MOST_VALUES], *more]),
         ]  # fmt: skip
 
 
@@ -83,9 +102,12 @@ ADVICE = {
     "run": "MLflow has no run of it: `pipeline sync` makes one",
     "part of run": "MLflow's run of it is not whole: `pipeline sync` completes it",
     "model": "its training was stopped: `dvc repro`, or `dvc exp run`, with its params goes on",
+    DIRTY: "its code had changes that the commit has not: origin/changes.patch of the run",
     "commit": "no commit or experiment has it: `pipeline reproduce ID` makes it again",
 }
-HEADER = ["name", "commit", "run", "status", "when", "accuracy", "missing"]
+HEADER = [
+    "name", "commit", "run", "status", "when", "accuracy", "missing", "not as in params.yaml",
+]  # fmt: skip
 
 
 def pairs(everything: bool = False) -> list[Pair]:
@@ -133,8 +155,8 @@ def of(result: Held, run: Known) -> bool:
     """
     tags = run.data.tags
     same = tags.get(origin.MODELS) == result.models
-    named = result.experiment in ("", tags.get(origin.EXPERIMENT, ""))
-    # Its server went away; one of another commit is another's, though it be of the same name.
-    begun = result.experiment != "" and origin.MODELS not in tags
-    begun &= tags.get(origin.COMMIT) == result.commit
-    return (same or begun) and named and found.same_params(run, result.settings)
+    # One of another commit is another experiment's, though it be of the same name.
+    own = (tags.get(origin.EXPERIMENT), tags.get(origin.COMMIT)) == result.named
+    if result.experiment:
+        same |= origin.MODELS not in tags  # its server went away
+    return same and (own or not result.experiment) and found.same_params(run, result.values)

@@ -18,8 +18,8 @@ from ruamel.yaml.error import YAMLError
 from pipeline import atomic, locked, project
 from pipeline.errors import PipelineError
 from pipeline.experiments import aside, held, joined
-from pipeline.experiments.git import knows
 from pipeline.experiments.held import METRICS, MODELS, TEST, Held
+from pipeline.git import commit_of
 from pipeline.params import Dataset
 from pipeline.printable import plain
 from pipeline.tracking import origin, store
@@ -130,12 +130,12 @@ def reproduce(run: Known, folder: Path, wanted: Wanted) -> Reproduced:
     aside.fill(folder)
     here = (folder / _source(folder)).exists()
     # Photographs that only the first machine had are not missed where what came of them is known.
-    ran = aside.dvc(folder, "repro", *(() if here else ("--allow-missing",)))
+    ran = aside.run(folder, "repro", *(() if here else ("--allow-missing",)))
     _check(folder)
     later = stages[stages.index(wanted.again) :] if wanted.again else []
     if not set(later) - {"describe"} <= set(ran):
         anew = ("--force", "--no-run-cache", "--downstream", wanted.again)
-        ran += aside.dvc(folder, "repro", *anew)
+        ran += aside.run(folder, "repro", *anew)
     return compared(run, digests, folder, ran, wanted.tolerance)
 
 
@@ -148,14 +148,14 @@ def _prepare(run: Known, folder: Path, trusted: bool) -> dict[str, str]:
     known = None if tags.get("git.untracked") else _pinned(run)
     if known is not None:
         aside.check_out(folder, known.revision)
-        aside.lend(folder, known.settings.dataset.source)
+        aside.lend(folder, str(known.values["dataset.source"]))
         return origin.outs(known.lock, list(known.lock)) | tags
     if tags.get("git.changed") == origin.TOO_MUCH:
         raise PipelineError(
             f"run {short} had more changes to its code than are kept: its commit alone is not it"
         )
     commit = tags.get(origin.COMMIT, "")
-    if not re.fullmatch(r"[0-9a-f]{40,64}", commit) or not knows(commit):
+    if not re.fullmatch(r"[0-9a-f]{40,64}", commit) or not commit_of(commit):
         raise PipelineError(
             f"commit {plain(commit) or 'unknown'} of run {short} is not here: git fetch it, or ask "
             f"whoever made the run (env.host is {plain(tags.get('env.host', 'unknown'))})"

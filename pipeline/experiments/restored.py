@@ -9,8 +9,8 @@ from typing import Any
 
 from pipeline import model, project
 from pipeline.errors import PipelineError
-from pipeline.experiments.git import text_at
 from pipeline.experiments.held import METRICS, MODELS, TEST, Held
+from pipeline.git import text_at
 from pipeline.network.cut import cut
 from pipeline.network.layout import channels_last
 from pipeline.tracking import origin
@@ -38,7 +38,7 @@ def outcome(held: Held) -> Iterator[Outcome]:
         except (OSError, ValueError, TypeError) as error:
             raise PipelineError(f"the files of {held.label} in DVC's cache are damaged") from error
         yield Outcome(
-            held.settings, tags(held) | {origin.FINGERPRINT: card.fingerprint}, files(held),
+            held.values, tags(held) | {origin.FINGERPRINT: card.fingerprint}, files(held),
             folder / MODELS, lambda: _trained(folder / MODELS), history,
             folder / AUGMENTED,
             folder / SPLIT, figures, folder / TEST,

@@ -81,7 +81,7 @@ def _synced(pair: Pair, result: Held) -> Synced:
         with outcome(result) as restored:
             with store.reached():
                 begun = _begun(pair, restored) or found.find(
-                    result.settings, restored.tags, result.models
+                    result.values, restored.tags, result.models
                 )
             if begun is not None and begun.info.status == LIVE:
                 return Synced(result.label, "", f"its run {begun.info.run_id[:8]} still runs")

@@ -21,12 +21,13 @@ from pipeline.sweep.journal import Ended, State
 from pipeline.sweep.space import Space
 from pipeline.tracking import found as earlier
 from pipeline.tracking import origin, store
-from pipeline.tracking.alive import Marker
+from pipeline.tracking.alive import Mark
 from pipeline.tracking.found import PARENT
 from pipeline.tracking.run import CURVE, CURVES, KEPT, NOTE, OF_KEPT
 from pipeline.training import records
 
 KEY, NUMBER, STATE, REASON = "sweep.key", "sweep.trial", "sweep.state", "sweep.reason"
+WHOLE = ("FINISHED", "FAILED")  # how a recorded trial has ended; others were cut off
 MOST_METRICS = 500  # MLflow takes 1,000 at a time
 
 
@@ -40,7 +41,9 @@ class Sweep:
         self._client: MlflowClient
         self._experiment = ""
         self._parent: str | None = None
-        self._marker: Marker | None = None
+        self._mark: Mark | None = None
+        self._tags: dict[str, str] = {}
+        """By which a killed sweep's runs are known."""
         self._there: set[int] = set()
         """Numbers of the trials that have a run."""
 
@@ -51,19 +54,22 @@ class Sweep:
             self._experiment = store.experiment(self._settings.dataset.name)
             self._client = MlflowClient()
             earlier.close_abandoned()
+            self._mark = Mark(get_tracking_uri())
+            self._tags = self._mark.tags
             found = self._search(f"tags.`{KEY}` = '{self._key}'")
             if found:
                 self._parent = str(found[0].info.run_id)
+                tags = [RunTag(*pair) for pair in self._tags.items()]
+                self._client.log_batch(self._parent, tags=tags)
                 self._client.update_run(self._parent, "RUNNING")
                 self._look()
             else:
                 self._parent = self._new(space, goal, seed)
-            self._marker = Marker(self._parent, get_tracking_uri())
 
         self._try(opened, first=True)
 
     def _new(self, space: Space, goal: Goal, seed: int) -> str:
-        tags = {**origin.provenance(), KEY: self._key}
+        tags = {**origin.provenance(), **self._tags, KEY: self._key}
         run = self._client.create_run(self._experiment, tags=tags, run_name=self._name)
         facts = {f"space.{name}": text for name, text in space.texts.items()}
         facts |= {"sweep.goal": goal.value, "sweep.seed": str(seed)}
@@ -73,12 +79,12 @@ class Sweep:
         return str(run.info.run_id)
 
     def _look(self) -> None:
-        """Which trials are recorded; runs that a kill left half written are removed."""
+        """Which trials are recorded; runs that were left half written are removed."""
         for run in self._search(f"tags.`{PARENT}` = '{self._parent}'"):
-            if run.info.status == "RUNNING":
-                self._client.delete_run(run.info.run_id)
-            else:
+            if run.info.status in WHOLE:
                 self._there.add(int(run.data.tags[NUMBER]))
+            else:
+                self._client.delete_run(run.info.run_id)
 
     def _search(self, query: str) -> list[store.Known]:
         return store.runs(query, [self._experiment])
@@ -92,7 +98,7 @@ class Sweep:
     def _write(self, one: Ended) -> None:
         tags = {
             PARENT: str(self._parent), NUMBER: str(one.number), STATE: one.state.value,
-            **({REASON: one.reason} if one.reason else {}),
+            **({REASON: one.reason} if one.reason else {}), **self._tags,
         }  # fmt: skip
         run_id = self._client.create_run(
             self._experiment, one.began, tags, f"trial-{one.number:03d}"
@@ -124,8 +130,8 @@ class Sweep:
 
     def end(self, status: str) -> None:
         self._try(lambda: self._client.set_terminated(str(self._parent), status))
-        if self._marker is not None:
-            (self._marker.remove if self._parent else self._marker.let_go)()
+        if self._mark is not None:
+            (self._mark.remove if self._parent else self._mark.let_go)()
 
     def _try(self, action: Callable[[], object], first: bool = False) -> None:
         if self._parent is None and not first:

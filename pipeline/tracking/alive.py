@@ -1,12 +1,14 @@
-"""Which runs this machine has open: a file for each, locked for as long as its process lives.
+"""Which processes of this machine have runs open: each holds a locked file while it lives.
 
 A process that is killed cannot say so. The system unlocks its file, and the next start sees that.
+The file is there before the run is, and both have the same name, so no run is ever without.
 """
 
 import fcntl
-import hashlib
 import json
 import os
+import re
+import secrets
 import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
@@ -16,59 +18,65 @@ from typing import IO
 
 from pipeline import project
 
+PROCESS = "env.process"  # the tag that has a mark's name
 
-class Marker:
-    """The mark of an open run, until it is removed or the process ends."""
 
-    def __init__(self, run_id: str, address: str) -> None:
+class Mark:
+    """The mark of a process that has runs open, until it is removed or the process ends."""
+
+    def __init__(self, address: str) -> None:
         """`address` is the store's."""
         folder = _folder()
         folder.mkdir(parents=True, exist_ok=True)
-        self._path = _path(run_id)
+        self.name = secrets.token_hex(16)
         descriptor, staged = tempfile.mkstemp(dir=folder, prefix=".")
         self._file = os.fdopen(descriptor, "w")
         fcntl.flock(self._file, fcntl.LOCK_EX)  # before it has its name: nobody sees it unlocked
-        self._file.write(json.dumps([run_id, address]))
+        self._file.write(json.dumps(address))
         self._file.flush()
-        Path(staged).replace(self._path)
+        Path(staged).replace(folder / self.name)
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """What the runs of this process have."""
+        return {PROCESS: self.name}
 
     def remove(self) -> None:
-        """The run has ended well, or was closed."""
-        with suppress(FileNotFoundError):  # another may have gone on in this run
-            if self._path.stat().st_ino == os.fstat(self._file.fileno()).st_ino:
-                self._path.unlink()
+        """The runs have ended well, or were closed."""
+        (_folder() / self.name).unlink(missing_ok=True)
         self._file.close()
 
     def let_go(self) -> None:
-        """The run could not be closed: the next start may."""
+        """The runs could not be closed: the next start may."""
         self._file.close()
 
 
 @dataclass(frozen=True)
 class Abandoned:
-    """A run whose process is gone."""
+    """The mark of a process that is gone."""
 
-    run_id: str
+    name: str
     address: str
-    """Of its store."""
-    path: Path
+    """Of the store that it had runs in."""
 
     def forget(self) -> None:
-        self.path.unlink(missing_ok=True)
+        (_folder() / self.name).unlink(missing_ok=True)
 
 
 def abandoned() -> Iterator[Abandoned]:
-    """The runs that were open on this machine when their process ended."""
+    """The marks of this machine's processes that ended without closing their runs."""
     for path in sorted(_folder().glob("[!.]*")):
         with suppress(FileNotFoundError, ValueError), path.open("r+") as file:
             if _free(file):
-                run_id, address = json.loads(file.read())
-                yield Abandoned(run_id, address, path)
+                yield Abandoned(path.name, str(json.loads(file.read())))
 
 
-def held(run_id: str) -> bool:
-    """Whether a process of this machine has the run open."""
-    with suppress(FileNotFoundError), _path(run_id).open("r+") as file:
+def works(name: str) -> bool:
+    """Whether the process of a mark lives, on this machine."""
+    # What a server says is not trusted to be a file's name.
+    if not re.fullmatch("[0-9a-f]{32}", name):
+        return False
+    with suppress(FileNotFoundError), (_folder() / name).open("r+") as file:
         return not _free(file)
     return False
 
@@ -79,11 +87,6 @@ def _free(file: IO[str]) -> bool:
     except BlockingIOError:
         return False
     return True
-
-
-def _path(run_id: str) -> Path:
-    """Of its mark. What a server calls a run is not trusted to be a file's name."""
-    return _folder() / hashlib.sha256(run_id.encode()).hexdigest()[:32]
 
 
 def _folder() -> Path:

@@ -3,35 +3,34 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from mlflow import MlflowClient
-from mlflow.exceptions import MlflowException
+from mlflow import MlflowClient, get_tracking_uri
 
 from pipeline import project
-from pipeline.params import Params
 from pipeline.tracking import alive, origin, store
 from pipeline.tracking.store import UNREACHABLE, Known
 
 PARENT = "mlflow.parentRunId"
 
 
-def same_params(run: Known, settings: Params) -> bool:
-    """Whether a run has no other value than `settings` (a killed one may lack some)."""
-    mine = {key: str(value) for key, value in settings.flat().items()}
+def same_params(run: Known, values: Mapping[str, object]) -> bool:
+    """Whether a run has no other value than `values` (a killed one may lack some)."""
+    mine = {key: str(value) for key, value in values.items()}
     return all(mine.get(key) == value for key, value in run.data.params.items())
 
 
-def find(settings: Params, tags: Mapping[str, str], models: str) -> Known | None:
+def find(values: Mapping[str, object], tags: Mapping[str, str], models: str) -> Known | None:
     """The newest run of this model, experiment, commit and params, be it whole or not.
 
     Args:
+        values: Its params, by dotted name.
         models: DVC's digest of the model.
     """
     alike = []
-    for run in _of_fingerprint(settings, tags[origin.FINGERPRINT]):
+    for run in _of_fingerprint(values, tags[origin.FINGERPRINT]):
         known = run.data.tags
         # Compared here: a search does not find tags that are empty.
         same = [known.get(key, "") == tags[key] for key in (origin.EXPERIMENT, origin.COMMIT)]
-        same += [known.get(origin.MODELS, models) == models, same_params(run, settings)]
+        same += [known.get(origin.MODELS, models) == models, same_params(run, values)]
         if all(same) and not live(run):
             alike.append(run)
     return next(iter(sorted(alike, key=lambda run: origin.MODELS not in run.data.tags)), None)
@@ -39,20 +38,20 @@ def find(settings: Params, tags: Mapping[str, str], models: str) -> Known | None
 
 def live(run: Known) -> bool:
     """Whether another process works on it, here or, as far as anybody knows, elsewhere."""
-    return run.info.status == "RUNNING" or alive.held(run.info.run_id)
+    return run.info.status == "RUNNING" or alive.works(run.data.tags.get(alive.PROCESS, ""))
 
 
-def stopped(settings: Params, fingerprint: str) -> str | None:
+def stopped(values: Mapping[str, object], fingerprint: str) -> str | None:
     """The newest run of a training that was stopped, and would come to the same."""
-    for run in _of_fingerprint(settings, fingerprint):
+    for run in _of_fingerprint(values, fingerprint):
         whole = origin.MODELS in run.data.tags
-        if not whole and not live(run) and same_params(run, settings):
+        if not whole and not live(run) and same_params(run, values):
             return str(run.info.run_id)
     return None
 
 
-def _of_fingerprint(settings: Params, fingerprint: str) -> list[Known]:
-    place = store.experiment(settings.dataset.name)
+def _of_fingerprint(values: Mapping[str, object], fingerprint: str) -> list[Known]:
+    place = store.experiment(str(values[origin.DATASET]))
     return store.runs(f"tags.`{origin.FINGERPRINT}` = '{fingerprint}'", [place])
 
 
@@ -65,14 +64,10 @@ def close_abandoned() -> None:
             continue
         try:
             _close(left)
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_DOES_NOT_EXIST":  # or it was deleted meanwhile
-                silent.add(left.address)  # another time
-                continue
         except UNREACHABLE:
-            silent.add(left.address)
-            continue
-        left.forget()
+            silent.add(left.address)  # another time
+        else:
+            left.forget()
 
 
 def _close(left: alive.Abandoned) -> None:
@@ -80,11 +75,12 @@ def _close(left: alive.Abandoned) -> None:
     if left.address.startswith(store.SQLITE) and not file.exists():
         return  # asking for it would make an empty one
     client = MlflowClient(left.address)
-    if client.get_run(left.run_id).info.status == "RUNNING":
-        client.set_terminated(left.run_id, "KILLED")
+    query = f"tags.`{alive.PROCESS}` = '{left.name}' and attributes.status = 'RUNNING'"
+    for run in store.runs(query, client=client):
+        client.set_terminated(run.info.run_id, "KILLED")
 
 
-def parent(settings: Params, tags: Mapping[str, str]) -> dict[str, str]:
+def parent(dataset: str, tags: Mapping[str, str]) -> dict[str, str]:
     """Experiments that DVC runs aside, from its queue, are nested below one run for their commit.
 
     Those of the workspace are not: somebody looks at each.
@@ -92,7 +88,7 @@ def parent(settings: Params, tags: Mapping[str, str]) -> dict[str, str]:
     if not tags[origin.EXPERIMENT] or project.root() == Path.cwd():
         return {}
     commit = tags[origin.COMMIT]
-    place = store.experiment(settings.dataset.name)
+    place = store.experiment(dataset)
     with store.alone():
         found = store.runs(f"tags.`queue.commit` = '{commit}'", [place])
         return {PARENT: found[0].info.run_id if found else _open_parent(place, commit)}
@@ -103,7 +99,9 @@ def _open_parent(place: str, commit: str) -> str:
         f"Experiments that DVC ran aside (`dvc queue start`, `dvc exp run --temp`) on commit "
         f"`{commit[:7]}`: they are nested below."
     )
-    tags = {"queue.commit": commit, "mlflow.note.content": note}
+    mark = alive.Mark(get_tracking_uri())
+    tags = {"queue.commit": commit, "mlflow.note.content": note, **mark.tags}
     made = MlflowClient().create_run(place, tags=tags, run_name=f"queue-{commit[:7]}")
     MlflowClient().set_terminated(made.info.run_id)
+    mark.remove()
     return str(made.info.run_id)

@@ -5,15 +5,16 @@ import importlib.metadata
 import os
 import platform
 import socket
-import subprocess
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from pipeline import locked
+from pipeline.git import asked
 
 COMMIT, EXPERIMENT, BASELINE = "git.commit", "dvc.experiment", "dvc.baseline"
 FINGERPRINT, MODELS, TEST = "model.fingerprint", "result.models", "result.test"
+DATASET = "dataset.name"  # a param; MLflow's experiment is called so
 PARAMS, LOCK, CHANGES = "params.yaml", "dvc.lock", "changes.patch"
 FOLDER = "origin"  # of the files, among a run's artifacts
 DATA = ("acquire", "filter", "split", "features")  # stages
@@ -29,7 +30,7 @@ def provenance() -> dict[str, str]:
     return {
         EXPERIMENT: os.environ.get("DVC_EXP_NAME", ""),
         BASELINE: baseline,
-        COMMIT: baseline or _git("rev-parse", "HEAD").strip(),
+        COMMIT: baseline or (asked("rev-parse", "HEAD") or "").strip(),
     } | outs(locked.parse(lock), DATA)
 
 
@@ -104,35 +105,30 @@ def changes(commit: str, revision: str = "") -> str:
     between = [commit, *([revision] if revision else [])]
     if not commit:
         return ""
-    known = _git("diff", *plainly, *between, "--", *SOURCES)
+    known = asked("diff", *plainly, *between, "--", *SOURCES) or ""
     return known if revision else known + _new_files(plainly)
 
 
 def _new_files(plainly: Sequence[str]) -> str:
     """What git does not know, as a patch that adds it."""
     paths = _untracked()
-    if sum(Path(path).stat().st_size for path in paths) > MOST_CHANGES:
+    if sum(_size(path) for path in paths) > MOST_CHANGES:
         return " " * (MOST_CHANGES + 1)  # it is told as too much, and not read
     # git says with 1 that two files differ, as any does from none.
-    return "".join(_git("diff", *plainly, "--no-index", "--", os.devnull, path, usual=1)
-                   for path in paths)  # fmt: skip
+    alone = [*plainly, "--no-index", "--", os.devnull]
+    return "".join(asked("diff", *alone, path, usual=1) or "" for path in paths)
+
+
+def _size(path: str) -> int:
+    with suppress(OSError):  # it may be gone since it was listed
+        return Path(path).stat().st_size
+    return 0
 
 
 def _untracked() -> list[str]:
     """What stages may depend on and git does not know."""
-    listed = _git("ls-files", "--others", "--exclude-standard", "-z", "--", *SOURCES)
+    listed = asked("ls-files", "--others", "--exclude-standard", "-z", "--", *SOURCES) or ""
     return [path for path in listed.split("\0") if path and Path(path).is_file()]
-
-
-def _git(*arguments: str, usual: int = 0) -> str:
-    """What git says, or "" where it ends with another code than is usual."""
-    with suppress(OSError):
-        done = subprocess.run(  # noqa: S603
-            ["git", *arguments], capture_output=True, encoding="utf-8",  # noqa: S607
-            errors="surrogateescape",
-        )  # fmt: skip
-        return done.stdout if done.returncode == usual else ""
-    return ""
 
 
 def _user() -> str:

@@ -26,7 +26,8 @@ CONTEXTS = dict(zip(SPLITS, ("training", "validation", "test"), strict=True))
 class Outcome:
     """Everything that a run tells of a trained and tested model, wherever it is from."""
 
-    settings: Params
+    values: Mapping[str, object]
+    """Its params by dotted name; they may be of another version's."""
     tags: Mapping[str, str]
     """Where it comes from, its fingerprint among them."""
     files: Mapping[str, str]
@@ -51,6 +52,10 @@ class Outcome:
         return name_of(self.tags)
 
     @property
+    def dataset(self) -> str:
+        return str(self.values[origin.DATASET])
+
+    @property
     def results(self) -> dict[str, str]:
         """The tags that a whole run has."""
         return {
@@ -65,7 +70,7 @@ def training(settings: Params, fingerprint: str, split_csv: Path) -> Iterator[Ru
     One that was stopped goes on in the run that it began.
     """
     run, tags = Run(), origin.everything(fingerprint)
-    _open(run, settings, tags)
+    _open(run, settings.flat(), tags)
     with _ending(run):
         run.texts(origin.files(tags[origin.COMMIT]), origin.FOLDER)
         run.datasets(settings.dataset.name, splits_of(split_csv))
@@ -73,15 +78,15 @@ def training(settings: Params, fingerprint: str, split_csv: Path) -> Iterator[Ru
         yield run
 
 
-def _open(run: Run, settings: Params, tags: Mapping[str, str]) -> None:
+def _open(run: Run, values: Mapping[str, object], tags: Mapping[str, str]) -> None:
     """Open the run that this training began when it was stopped, or else a new one."""
     try:
         found.close_abandoned()
-        placed = dict(tags) | found.parent(settings, tags)
+        placed = dict(tags) | found.parent(str(values[origin.DATASET]), tags)
         with store.alone("opening"):  # or two would go on in one
-            begun = found.stopped(settings, tags[origin.FINGERPRINT])
+            begun = found.stopped(values, tags[origin.FINGERPRINT])
             if begun is None:
-                run.start(settings, name_of(tags), placed)
+                run.start(values, name_of(tags), placed)
             else:
                 run.resume(begun, name_of(tags), placed)
     except UNREACHABLE as error:
@@ -120,8 +125,8 @@ def evaluation(outcome: Outcome) -> None:
     """Add a test result to the run that trained the model; make that run where it is missing."""
     try:
         found.close_abandoned()
-        earlier = found.find(outcome.settings, outcome.tags, outcome.results[origin.MODELS])
-        placed = dict(outcome.tags) | found.parent(outcome.settings, outcome.tags)
+        earlier = found.find(outcome.values, outcome.tags, outcome.results[origin.MODELS])
+        placed = dict(outcome.tags) | found.parent(outcome.dataset, outcome.tags)
     except UNREACHABLE as error:
         Run().silence(error)
         return
@@ -135,13 +140,13 @@ def complete(outcome: Outcome, earlier: Known | None) -> bool:
     if all(known.get(tag) == value for tag, value in results.items()):
         return True
     if earlier is None:
-        run.start(outcome.settings, outcome.name, outcome.tags, outcome.began)
+        run.start(outcome.values, outcome.name, outcome.tags, outcome.began)
     else:
         run.resume(earlier.info.run_id)
     with _ending(run, earlier.info.end_time if earlier else outcome.began):
         if earlier is None:
             run.texts(outcome.files, origin.FOLDER)
-            run.datasets(outcome.settings.dataset.name, splits_of(outcome.split_csv))
+            run.datasets(outcome.dataset, splits_of(outcome.split_csv))
         if known.get(origin.MODELS) != results[origin.MODELS]:
             _train_again(run, outcome)
         _tested(run, outcome)
@@ -155,7 +160,7 @@ def _train_again(run: Run, outcome: Outcome) -> None:
         run.validation(record)
     if outcome.augmented.exists():
         run.artifact(outcome.augmented, "train")
-    keeps = outcome.settings.train.log_checkpoints != "none"
+    keeps = outcome.values.get("train.log_checkpoints") != "none"
     suffix = outcome.trained() if keeps and run.id else None
     trained(run, outcome.models, outcome.history, suffix)
 
@@ -186,7 +191,7 @@ def _description(outcome: Outcome) -> str:
     experiment, commit = tags[origin.EXPERIMENT], tags[origin.COMMIT][:7]
     lines = [
         f"**Accuracy {figures['accuracy']:.4f}** ({figures['correct']} of {figures['n']} test "
-        f"images of {outcome.settings.dataset.name}): [the report]({{artifacts}}/report.html).",
+        f"images of {outcome.dataset}): [the report]({{artifacts}}/report.html).",
         f"DVC experiment `{experiment}`, on commit `{commit}`: `dvc exp apply {experiment}`"
         if experiment else f"`dvc repro` on commit `{commit}`",
         "Make it again, and compare: `pipeline reproduce {id}`",

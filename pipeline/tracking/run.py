@@ -28,9 +28,8 @@ from mlflow.models import Model
 from torch import nn
 
 from pipeline import tensors
-from pipeline.params import Params
-from pipeline.tracking import flavor, store
-from pipeline.tracking.alive import Marker
+from pipeline.tracking import flavor, origin, store
+from pipeline.tracking.alive import Mark
 
 LONGEST = 200  # characters of a metric's name; MLflow takes 250
 FLUSH = 1.0  # seconds that metrics wait for others to go with
@@ -62,19 +61,21 @@ class Run:
         """When metrics were sent last, by the monotonic clock."""
         self._known: Counter[str] = Counter()
         """Values of each curve that a run which goes on has already."""
-        self._marker: Marker | None = None
+        self._mark: Mark | None = None
         self._monitor: Any = None
 
     def start(
-        self, settings: Params, name: str, tags: Mapping[str, str], began: int | None = None
-    ) -> None:
+        self, values: Mapping[str, object], name: str, tags: Mapping[str, str],
+        began: int | None = None,
+    ) -> None:  # fmt: skip
         """Open a new run with its params and tags; `began`: when, in ms since 1970."""
 
         def opened() -> None:
-            experiment = store.experiment(settings.dataset.name)
-            made = MlflowClient().create_run(experiment, began, dict(tags), name)
-            self._opened(made.info.run_id)
-            params = [Param(key, str(value)) for key, value in settings.flat().items()]
+            experiment = store.experiment(str(values[origin.DATASET]))
+            self._mark = Mark(get_tracking_uri())
+            made = MlflowClient().create_run(experiment, began, {**tags, **self._mark.tags}, name)
+            self.id = made.info.run_id
+            params = [Param(key, str(value)) for key, value in values.items()]
             MlflowClient().log_batch(made.info.run_id, params=params)
 
         self._try(opened, first=True)
@@ -83,18 +84,15 @@ class Run:
         """Open a run again, to add to it; what it has of its curves is not logged twice."""
 
         def opened() -> None:
-            client = MlflowClient()
+            client, self._mark = MlflowClient(), Mark(get_tracking_uri())
+            told = {**(tags or {}), **self._mark.tags}
+            client.log_batch(run_id, tags=[RunTag(*pair) for pair in told.items()])
             client.update_run(run_id, "RUNNING", name or None)
-            self._opened(run_id)
-            client.log_batch(run_id, tags=[RunTag(*pair) for pair in (tags or {}).items()])
+            self.id = run_id
             for curve in CURVES:
                 self._known[curve] = len(client.get_metric_history(run_id, CURVE + curve))
 
         self._try(opened, first=True)
-
-    def _opened(self, run_id: str) -> None:
-        self.id = run_id
-        self._marker = Marker(run_id, get_tracking_uri())
 
     def watch(self) -> None:
         """Log what the machine does meanwhile: processors, memory, disk, network, GPUs."""
@@ -114,9 +112,9 @@ class Run:
         self._flush()
         self._stop_watching()
         self._try(lambda: MlflowClient().set_terminated(str(self.id), status, ended))
-        if self._marker is not None:
+        if self._mark is not None:
             # What could not be closed keeps its mark, and the next start closes it.
-            (self._marker.remove if self.id else self._marker.let_go)()
+            (self._mark.remove if self.id else self._mark.let_go)()
 
     def _stop_watching(self) -> None:
         watching, self._monitor = self._monitor, None

@@ -107,12 +107,17 @@ def _create_database(path: Path) -> None:
             store.engine.dispose()
 
 
-def runs(query: str, experiments: list[str] | None = None) -> list[Known]:
+def runs(
+    query: str, experiments: list[str] | None = None, client: MlflowClient | None = None
+) -> list[Known]:  # fmt: skip
     """All runs that fit a query, the newest first; of all experiments where none are given.
+
+    Args:
+        client: Of another store than the one that is connected.
 
     Source: "Search Runs" of MLflow's documentation.
     """
-    client = MlflowClient()
+    client = client or MlflowClient()
     if experiments is None:
         experiments = [each.experiment_id for each in client.search_experiments()]
     found: list[Known] = []

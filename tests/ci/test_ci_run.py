@@ -204,6 +204,25 @@ def test_a_stage_that_fails_is_told_in_a_sentence(clone: Path) -> None:
         ci()
 
 
+def test_a_failure_leaves_params_and_the_former_experiment_as_they_were(clone: Path) -> None:
+    ci("train.lr=0.5")
+    former, params = experiments(clone), (clone / "params.yaml").read_text()
+    Path("evaluate.py").write_text("raise SystemExit('no')\n")
+    with pytest.raises(PipelineError, match="`dvc exp run` failed"):
+        ci("train.lr=0.5")
+    assert experiments(clone) == former
+    assert (clone / "params.yaml").read_text() == params
+    with pytest.raises(PipelineError, match="`dvc exp run` failed"):
+        ci("train.lr=0.5", "train.epochs=3")
+    assert experiments(clone) == former
+    assert (clone / "params.yaml").read_text() == params
+
+
+def experiments(folder: Path) -> str:
+    listed = ["git", "for-each-ref", "refs/exps/??/"]
+    return subprocess.run(listed, cwd=folder, check=True, capture_output=True, text=True).stdout
+
+
 def test_outside_of_a_clone_it_says_where_to_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +35,9 @@ class Bare(Before):
 
 def facts(against: Revision | None, values: dict[str, object] | None = None) -> Facts:
     return Facts(
-        Asked(()), Revision("HEAD", "c" * 40), [], Stages((), (), ("train",)), "no DVC remote",
-        against, "" if against else "git knows no revision main here", values or NOW,
+        Asked(()), Revision("HEAD", "c" * 40), [], Stages((), (), ("train",)), None,
+        "no DVC remote", against, "" if against else "git knows no revision main here",
+        values or NOW,
         {"accuracy": 0.75, "n": 1200, "loss": 0.25, "ece": None}, None,
     )  # fmt: skip
 
@@ -79,11 +81,14 @@ def test_names_of_classes_are_escaped() -> None:
     assert "| &#60;b&#62; | **0** | 1 |" in page(None)
 
 
-def test_it_is_printed_where_nothing_else_is_named(
+def test_the_figures_are_printed_where_nothing_else_is_named(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", "")
-    assert summary.write("# told", None) == "above"
-    assert capsys.readouterr().out == "# told\n"
+    assert summary.write("# told", None) == ""
+    summary.show(facts(Before("main", "a" * 40)))
+    said = capsys.readouterr().out
+    assert re.search(r"^accuracy +0\.5000 \(0\.4000 to 0\.6000\) +0\.7500 +\+0\.2500$", said, re.M)
+    assert "&#" not in said
     assert summary.write("# told", Path("a/summary.md")) == "a/summary.md"
     assert Path("a/summary.md").read_text() == "# told"

@@ -32,7 +32,7 @@ def test_branches_tags_and_experiments_each_hold_a_result(commit: Commit, settin
     assert (found["v1"].commit, found["v1"].models, found["v1"].accuracy) == (first, "one", 0.9)
     aunt = found["bold-aunt"]
     assert (aunt.experiment, aunt.commit, aunt.revision) == ("bold-aunt", second, third)
-    assert aunt.settings == other
+    assert aunt.values == other.flat()
     assert aunt.test == "test-of-three"
     assert found["main"].experiment == ""
 
@@ -60,7 +60,7 @@ def test_a_model_is_found_in_the_first_commit_that_has_it(commit: Commit) -> Non
     assert not any(held.pinned("c" * 32))
 
 
-@pytest.mark.parametrize("what", ["other model tested", "no params", "unknown key", "not YAML"])
+@pytest.mark.parametrize("what", ["other model tested", "no params", "not YAML"])
 def test_what_is_no_whole_result_is_left_out(
     commit: Commit, settings: Params, world: Path, what: str
 ) -> None:
@@ -69,12 +69,25 @@ def test_what_is_no_whole_result_is_left_out(
     for stage in lock["stages"].values():
         if what == "no params":
             stage.pop("params", None)
-        if what == "unknown key" and "params" in stage:
-            stage["params"]["params.yaml"]["train"]["of_old"] = 1
     text = "stages: [" if what == "not YAML" else json.dumps(lock)
     (world / "dvc.lock").write_text(text)
     git("commit", "-q", "-a", "-m", "odd")
     assert held.results() == []
+
+
+def test_a_result_of_another_versions_params_is_one(
+    commit: Commit, settings: Params, world: Path
+) -> None:
+    commit("one")
+    lock = lock_of(settings, "two")
+    del lock["stages"]["train"]["params"]["params.yaml"]["train"]["lr"]
+    lock["stages"]["train"]["params"]["params.yaml"]["train"]["of_old"] = 1
+    lock["stages"]["evaluate"]["params"] = lock["stages"]["train"]["params"]
+    (world / "dvc.lock").write_text(json.dumps(lock))
+    git("commit", "-q", "-a", "-m", "old")
+    (found,) = held.results()
+    expected = {key: value for key, value in settings.flat().items() if key != "train.lr"}
+    assert found.values == expected | {"train.of_old": 1}
 
 
 def test_code_among_the_deps_is_skipped_and_nothing_else(settings: Params) -> None:

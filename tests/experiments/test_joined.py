@@ -50,7 +50,7 @@ def test_a_commit_needs_a_run_and_any_run_of_its_result_will_do(
     assert pair.whole
     assert pair.run is not None
     assert pair.run.info.run_id == run
-    assert pair.row()[:4] == ["main", git("rev-parse", "HEAD")[:7], run[:8], "finished"]
+    assert pair.row({})[:4] == ["main", git("rev-parse", "HEAD")[:7], run[:8], "finished"]
 
 
 def test_an_experiment_needs_a_run_of_its_name(commit: Commit, settings: Params) -> None:
@@ -59,9 +59,29 @@ def test_an_experiment_needs_a_run_of_its_name(commit: Commit, settings: Params)
     git("reset", "-q", "--hard", base)
     logged(settings, "one")
     logged(settings, "two", "somebody-else")
+    logged(settings, "two", "bold-aunt")  # on another commit
     assert gaps()["bold-aunt"] == "run"
-    logged(settings, "two", "bold-aunt")
+    logged(settings, "two", "bold-aunt", git__commit=base)
     assert gaps()["bold-aunt"] == ""
+
+
+def test_a_row_tells_what_is_not_as_in_params_yaml(commit: Commit, settings: Params) -> None:
+    here = with_(settings, train__patience=3)
+    other = with_(settings, train__lr=0.5)  # without patience
+    commit("one", chosen=other)
+    logged(other, "one", git__changed="yes")
+    lost = logged(with_(here, train__lr=0.25), "two")
+    rows = {pair.run.info.run_id: pair.row(here.flat()) for pair in joined.pairs() if pair.run}
+    assert rows.pop(lost)[-1] == "train.lr=0.25"
+    ((_, described, *_, shown),) = rows.values()
+    assert described == f"{git('rev-parse', 'HEAD')[:7]}-dirty"
+    assert shown == "train.lr=0.5 train.patience=null"
+
+
+def test_of_many_values_the_rest_is_counted(commit: Commit, settings: Params) -> None:
+    commit("one")
+    (pair,) = joined.pairs()
+    assert pair.row({})[-1].endswith(f" and {len(settings.flat()) - 6} more")
 
 
 def test_other_params_are_another_result(commit: Commit, settings: Params) -> None:

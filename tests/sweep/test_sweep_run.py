@@ -314,7 +314,7 @@ def test_killed_at_any_moment_it_ends_as_if_it_had_not_been(
     again, _ = started(24).communicate(timeout=120)
     assert lines() == expected
     assert again.splitlines()[-1] == said.splitlines()[-1]
-    parent, trials = runs()
+    parent, trials = runs()  # none of those that a kill cut off is among them
     assert parent.info.status == "FINISHED"
     assert len(trials) == 24
     assert {each.info.status for each in trials} == {"FINISHED"}

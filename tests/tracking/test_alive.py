@@ -8,24 +8,27 @@ from pathlib import Path
 import pytest
 
 from pipeline.tracking import alive
-from pipeline.tracking.alive import Marker
+from pipeline.tracking.alive import Mark
 
 
 def marks() -> list[tuple[str, str]]:
-    return [(each.run_id, each.address) for each in alive.abandoned()]
+    return [(each.name, each.address) for each in alive.abandoned()]
 
 
 def test_an_open_run_is_not_abandoned(world: Path) -> None:
-    marker = Marker("a" * 32, "sqlite:///here.db")
+    mark = Mark("sqlite:///here.db")
     assert marks() == []
-    marker.remove()
+    assert alive.works(mark.name)
+    mark.remove()
     assert marks() == []
+    assert not alive.works(mark.name)
     assert list((world / ".cache/runs").iterdir()) == []
 
 
 def test_a_run_that_could_not_be_closed_is_left_to_the_next_start(world: Path) -> None:
-    Marker("a" * 32, "http://127.0.0.1:9").let_go()
-    assert marks() == [("a" * 32, "http://127.0.0.1:9")]
+    mark = Mark("http://127.0.0.1:9")
+    mark.let_go()
+    assert marks() == [(mark.name, "http://127.0.0.1:9")]
     (left,) = alive.abandoned()
     left.forget()
     assert marks() == []
@@ -34,20 +37,26 @@ def test_a_run_that_could_not_be_closed_is_left_to_the_next_start(world: Path) -
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_a_killed_process_has_abandoned_its_run(world: Path, number: signal.Signals) -> None:
     code = (
-        "import sys; from pipeline.tracking.alive import Marker\n"
-        "marker = Marker('b' * 32, 'sqlite:///there.db'); print('open', flush=True)\n"
+        "import sys; from pipeline.tracking.alive import Mark\n"
+        "mark = Mark('sqlite:///there.db'); print(mark.name, flush=True)\n"
         "sys.stdin.read()"
     )
     with subprocess.Popen(
         [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as other:
         assert other.stdout is not None
-        assert other.stdout.readline() == b"open\n"
+        name = other.stdout.readline().decode().strip()
         assert marks() == []
+        assert alive.works(name)
         other.send_signal(number)
         other.wait()
-        assert marks() == [("b" * 32, "sqlite:///there.db")]
+        assert marks() == [(name, "sqlite:///there.db")]
 
 
 def test_without_any_runs_there_are_none(world: Path) -> None:
     assert marks() == []
+
+
+def test_what_a_server_says_is_no_path(world: Path) -> None:
+    for name in ("", "..", "../../etc/passwd", "a" * 31):
+        assert not alive.works(name)

@@ -71,7 +71,7 @@ def outcome(settings: Params, job: Job, history: list[dict[str, Any]]) -> Outcom
         "recall.macro": 0.7, "accuracy.slice.small": 0.8, "n": 3, "correct": 2,
     }  # fmt: skip
     return Outcome(
-        settings, origin.everything(FINGERPRINT), origin.files(""), Path("models"),
+        settings.flat(), origin.everything(FINGERPRINT), origin.files(""), Path("models"),
         lambda: job.suffix, history, Path("augmented.png"), Path("data/split.csv"), figures,
         Path("test"), "<p>report</p>",
     )  # fmt: skip
@@ -220,14 +220,25 @@ def test_workers_that_start_together_share_one_fresh_store(world: Path) -> None:
     assert all(worker.returncode == 0 for worker in workers)
 
 
+EARLIEST = """
+def begun(self, *arguments):
+    real(self, *arguments)
+    os.kill(os.getpid(), signal.SIGKILL)
+real, MlflowClient.create_run = MlflowClient.create_run, begun
+"""
+
+
+@pytest.mark.parametrize("killing", ["", EARLIEST])
 def test_a_killed_training_is_closed_by_the_next_start(
-    trained: tuple[Job, list[dict[str, Any]]], settings: Params
+    trained: tuple[Job, list[dict[str, Any]]], settings: Params, killing: str
 ) -> None:  # fmt: skip
     code = (
         "import os, signal, sys; sys.path += sys.argv[1:]\n"
         "from pathlib import Path\n"
+        "from mlflow import MlflowClient\n"
         "from pipeline import params\n"
         "from pipeline.tracking import record\n"
+        f"{killing}\n"
         "with record.training(params.load(), 'e' * 20, Path('data/split.csv')) as run:\n"
         "    run.validation({'epoch': 1.0, 'lr': 1, 'train_loss': 1, 'train_accuracy': 1,"
         " 'val_loss': 1, 'val_accuracy': 1})\n"
@@ -436,12 +447,12 @@ def test_names_of_classes_become_names_of_metrics_that_differ() -> None:
 def test_the_mark_of_a_run_that_is_gone_is_forgotten(world: Path, settings: Params) -> None:
     with training(settings):
         pass
-    address = mlflow.get_tracking_uri()
-    for run_id, place in (("0" * 32, address), ("1" * 32, f"sqlite:///{world / 'none.db'}")):
-        alive.Marker(run_id, place).let_go()
-    alive.Marker("2" * 32, "http://127.0.0.1:9").let_go()
+    for place in (mlflow.get_tracking_uri(), f"sqlite:///{world / 'none.db'}"):
+        alive.Mark(place).let_go()
+    silent = alive.Mark("http://127.0.0.1:9")
+    silent.let_go()
     found.close_abandoned()
-    assert [left.run_id for left in alive.abandoned()] == ["2" * 32]
+    assert [left.name for left in alive.abandoned()] == [silent.name]
     assert not (world / "none.db").exists()
 
 

@@ -1,0 +1,45 @@
+"""DVC's own commands, as people type them, with what they print passed on."""
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TextIO
+
+RAN = re.compile(r"Running stage '([^']+)'")
+
+
+def run(
+    *arguments: str, folder: Path | None = None, environment: Mapping[str, str] | None = None,
+    out: TextIO | None = None,
+) -> tuple[int, list[str]]:  # fmt: skip
+    """The exit code, and the lines that it printed; errors and progress bars go past.
+
+    Args:
+        folder: Where it works, if not here.
+        environment: That it has, if not ours.
+        out: Where the lines are printed, if not on standard output.
+    """
+    lines = []
+    with subprocess.Popen(  # noqa: S603
+        command(*arguments), cwd=folder, env=with_python(environment or os.environ), text=True,
+        stdout=subprocess.PIPE, encoding="utf-8", errors="replace",
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        for line in process.stdout:
+            print(line, end="", file=out, flush=True)
+            lines.append(line)
+    return process.returncode, lines
+
+
+def command(*arguments: str) -> list[str]:
+    """What starts it: this environment's, whatever is on the path."""
+    return [sys.executable, "-m", "dvc", *arguments]
+
+
+def with_python(environment: Mapping[str, str]) -> dict[str, str]:
+    """The stages' `python` is this one, also where the environment was not activated."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), environment.get("PATH", "")])
+    return {**environment, "PATH": path}
