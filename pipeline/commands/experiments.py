@@ -97,21 +97,16 @@ def reproduce(
 
         pipeline reproduce 3f9c2ab1 --again features
     """
-    import shutil
-
     from pipeline import project
+    from pipeline.experiments import aside
     from pipeline.experiments import reproduce as making
     from pipeline.printable import show
 
     project.check()
 
     known = making.find(run)
-    folder = making.place()
-    try:
+    with aside.place(keep) as folder:
         found = making.reproduce(known, folder, making.Wanted(again, tolerance, changes))
-    finally:
-        if not keep:
-            shutil.rmtree(folder, ignore_errors=True)
     show(["stage", "", "same bytes", "other bytes"], [stage.row() for stage in found.stages])
     if not any(stage.ran for stage in found.stages):
         print("nothing was computed, all was known: --again train trains anew")

@@ -1,15 +1,53 @@
 """A commit checked out aside, with the project's cache and remotes, for DVC to work in."""
 
+import fcntl
 import os
+import secrets
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from pipeline import dvc, project
 from pipeline.errors import PipelineError
 from pipeline.git import git
+from pipeline.tracking import store
+
+
+@contextmanager
+def place(keep: bool) -> Iterator[Path]:
+    """A folder of its own for a run to be made again in, until the block ends.
+
+    Those of killed processes are removed: they have what opens the remotes.
+
+    Args:
+        keep: Whether it stays.
+    """
+    parent = project.cache() / "reproduce"
+    parent.mkdir(parents=True, exist_ok=True)
+    lock = parent / f"{secrets.token_hex(4)}.lock"
+    with ExitStack() as stack:
+        with store.alone("reproduce"):
+            for old in parent.glob("*.lock"):
+                _remove_abandoned(old)
+            fcntl.flock(stack.enter_context(lock.open("w")), fcntl.LOCK_EX)
+        folder = lock.with_suffix("")
+        folder.mkdir()
+        try:
+            yield folder
+        finally:
+            if not keep:
+                shutil.rmtree(folder, ignore_errors=True)
+            lock.unlink()
+
+
+def _remove_abandoned(lock: Path) -> None:
+    with suppress(BlockingIOError), lock.open() as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        shutil.rmtree(lock.with_suffix(""), ignore_errors=True)
+        lock.unlink()
 
 
 def check_out(folder: Path, revision: str) -> None:

@@ -74,7 +74,9 @@ def results(everything: bool = False) -> list[Held]:
     """
     found: list[Held] = []
     for held in _listed(everything):
-        if not any(held.like(other) and held.named == other.named for other in found):
+        alike = [other for other in found if held.like(other)]
+        # What the workspace holds has no name of its own.
+        if not alike or (held.label != WORKSPACE and held.named not in {o.named for o in alike}):
             found.append(held)
     return sorted(found, key=lambda held: -held.when)
 

@@ -2,9 +2,6 @@
 
 import json
 import re
-import shutil
-import tempfile
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,7 +12,7 @@ from pydantic import ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from pipeline import atomic, locked, project
+from pipeline import locked
 from pipeline.errors import PipelineError
 from pipeline.experiments import aside, held, joined
 from pipeline.experiments.held import METRICS, MODELS, TEST, Held
@@ -56,6 +53,8 @@ class Reproduced:
     figures: Mapping[str, tuple[float, float]]
     """Of the test set: then, and now."""
     tolerance: float
+    unknown: Sequence[str] = ()
+    """Outputs that the run has no digest of."""
 
     @property
     def identical(self) -> bool:
@@ -76,12 +75,15 @@ class Reproduced:
         )  # fmt: skip
         if self.identical:
             count = sum(len(stage.same) for stage in self.stages)
-            return f"identical: all {count} outputs have the same bytes ({told})"
+            return f"identical: all {count} outputs have the same bytes ({told}){self._not_held()}"
         first = next(stage for stage in self.stages if stage.others)
         where = f"the first stage that differs is {first.name} ({', '.join(first.others)})"
         if self.equal:
             return f"equal within {self.tolerance:g}: {told}; {where}"
         return f"different: {told or 'it has no figures'}; {where}"
+
+    def _not_held(self) -> str:
+        return f"; of {', '.join(self.unknown)} it has no digest" if self.unknown else ""
 
 
 def find(name: str) -> Known:
@@ -215,13 +217,14 @@ def compared(
 ) -> Reproduced:
     """Hold what stands in `folder` to what `run` had: its figures, and `digests` by tag."""
     lock = locked.read(folder / "dvc.lock")
-    stages = []
+    stages, unknown = list[Stage](), list[str]()
     for name in YAML(typ="safe", pure=True).load(folder / "dvc.yaml")["stages"]:
         outs = locked.outs(lock, name)
         wanted = {path: digests.get(origin.tag(path)) for path in outs}
         here = {path: md5 for path, md5 in outs.items() if (folder / path).exists()}
         same = [path for path, md5 in here.items() if wanted[path] == md5]
         others = [path for path, md5 in here.items() if wanted[path] not in (None, md5)]
+        unknown += [path for path in here if wanted[path] is None]
         if same or others:
             stages.append(Stage(name, name in ran, same, others))
     now = json.loads((folder / METRICS).read_text())
@@ -229,7 +232,7 @@ def compared(
         name: (run.data.metrics[f"test/{name}"], float(now[name]))
         for name in FIGURES if f"test/{name}" in run.data.metrics
     }  # fmt: skip
-    return Reproduced(run.info.run_id, stages, figures, tolerance)
+    return Reproduced(run.info.run_id, stages, figures, tolerance, unknown)
 
 
 def note(found: Reproduced) -> None:
@@ -238,13 +241,3 @@ def note(found: Reproduced) -> None:
     computed = [stage.name for stage in found.stages if stage.ran]
     how = f"computed {', '.join(computed)}" if computed else "restored"
     store.tag(found.run_id, "reproduced", f"{day}, {how}: {found.verdict()}")
-
-
-def place() -> Path:
-    """A folder of its own for a run to be made again in; those of killed processes are removed."""
-    folder = project.cache() / "reproduce"
-    folder.mkdir(parents=True, exist_ok=True)
-    for old in folder.iterdir():
-        if time.time() - atomic.written(old) > atomic.ABANDONED_SECONDS:
-            shutil.rmtree(old, ignore_errors=True)
-    return Path(tempfile.mkdtemp(dir=folder))

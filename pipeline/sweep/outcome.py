@@ -113,6 +113,14 @@ def alike(found: Outcome) -> str:
     return f"{told} best: between these its certainty alone decides" if count > 1 else ""
 
 
+def edges(found: Outcome) -> str:
+    """Which params of the winner lie at an end of what was tried."""
+    values = found.winner.values
+    named = [name for name, each in found.space.drawn.items() if spaces.at_edge(each, values[name])]
+    told = f"the winner is at the edge of {', '.join(named)}: wider, there may be a better one"
+    return told if named else ""
+
+
 def rows(found: Outcome) -> list[list[object]]:
     """A line of trials.csv for each trial, under `HEADER` and the params' names."""
     names = [*found.space.fixed, *found.space.drawn]

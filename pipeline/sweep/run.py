@@ -111,7 +111,7 @@ def report(found: Outcome, wanted: Wanted, run: Sweep) -> None:
     show(["trial", "val_loss", "val_accuracy", "epoch", "params"], outcome.table(found))
     print(f"sweep: {len(found.ended)} trials ({listed})")
     print(outcome.weighed(found, shares))
-    if told := outcome.alike(found):
+    for told in filter(None, (outcome.alike(found), outcome.edges(found))):
         print(told)
     print(found.command())
 

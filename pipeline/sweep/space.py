@@ -1,6 +1,7 @@
 """What a sweep may try, in Hydra's grammar, as `dvc exp run -S` has it."""
 
 import itertools
+import math
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ from pipeline.params import Params
 
 SHARING = ("head", "train")  # sections whose values leave the features as they are
 DIGITS = 4  # of a number that is drawn: more would make no better model, and a longer command
+EDGE = 0.05  # of an interval, from its ends
 MOST_TRIED = 4096  # combinations, to see whether a value has a place in any
 LOG = "log"
 
@@ -98,6 +100,7 @@ def parse(overrides: Sequence[str], settings: Params) -> Space:
             fixed[name] = _plain(each.value(), text)
     space = Space({name: text.partition("=")[2] for name, text in texts.items()}, fixed, drawn)
     if not drawn:
+        params.with_overrides(settings, fixed)  # what is wrong there is told first
         raise PipelineError(
             "nothing varies, so there is nothing to sweep: give a param several values, such as "
             "-S 'train.lr=tag(log,interval(0.0001,0.1))'"
@@ -181,6 +184,8 @@ def _between(value: IntervalSweep, log: bool, whole: bool) -> BaseDistribution:
     assert high is not None
     if low >= high:
         raise ValueError(f"the interval should grow, and {low} is not below {high}")
+    if log and low <= 0:
+        raise ValueError(f"an interval of a logarithm begins above 0, not at {low}")
     if isinstance(low, int) and isinstance(high, int):  # int(interval(...))
         whole = True
     if not whole:
@@ -188,6 +193,17 @@ def _between(value: IntervalSweep, log: bool, whole: bool) -> BaseDistribution:
     if int(low) != low or int(high) != high:
         raise ValueError("the param is a whole number, so the interval's ends should be")
     return IntDistribution(int(low), int(high), log=log)
+
+
+def at_edge(distribution: BaseDistribution, value: Value) -> bool:
+    """Whether a number lies at an end of what it was drawn from."""
+    if isinstance(distribution, CategoricalDistribution):
+        return False
+    assert isinstance(distribution, IntDistribution | FloatDistribution)
+    assert isinstance(value, int | float)
+    ends = [distribution.low, value, distribution.high]
+    low, own, high = (math.log(each) for each in ends) if distribution.log else ends
+    return low < high and min(own - low, high - own) <= EDGE * (high - low)
 
 
 def _takes_float(name: str) -> bool:

@@ -88,6 +88,16 @@ def test_what_differs_is_told_by_output(commit: Commit, settings: Params, tmp_pa
         Stage("split", False, ["data/split.csv"], []), Stage("train", True, [], ["models"])
     ]  # fmt: skip
     assert not found.identical
+    assert not found.unknown
+    known = {origin.tag("models"): "two"}
+    found = reproduce.compared(run, known, folder, ["train"], 0.01)
+    assert found.identical
+    assert found.unknown == ["data/split.csv"]
+
+
+def test_what_the_run_has_no_digest_of_is_told() -> None:
+    found = Reproduced("r", [SAME], {"loss": (1, 1)}, 0.01, ["reports/test"])
+    assert found.verdict().endswith("; of reports/test it has no digest")
 
 
 def test_a_source_that_git_does_not_know_is_lent(commit: Commit, world: Path) -> None:
@@ -101,6 +111,18 @@ def test_a_source_that_git_does_not_know_is_lent(commit: Commit, world: Path) ->
     aside.lend(folder, str(world / "photos"))
     assert sorted(path.name for path in folder.iterdir() if path.is_symlink()) == ["photos"]
     assert git("-C", str(folder), "rev-parse", "HEAD") == revision
+
+
+def test_a_place_lasts_as_long_as_its_process(world: Path) -> None:
+    parent = world / ".cache/reproduce"
+    with aside.place(keep=False) as mine:
+        (parent / "dead").mkdir()
+        (parent / "dead.lock").touch()
+        with aside.place(keep=True) as kept:
+            assert sorted(parent.glob("*")) == sorted([
+                mine, mine.with_suffix(".lock"), kept, kept.with_suffix(".lock")
+            ])  # fmt: skip
+    assert list(parent.iterdir()) == [kept]
 
 
 def test_a_run_without_a_model_has_nothing_to_compare(

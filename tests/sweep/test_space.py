@@ -61,8 +61,9 @@ def test_hydras_grammar_becomes_optunas_distributions(
         (["train.rate=1,2"], "train.rate is no param of a sweep; those are head.kind, "),
         (["lr=1,2"], "lr is no param of a sweep"),
         (["train.lr=0.1"], "nothing varies"),
+        (["train.lr="], "params: train.lr = '', but should be a valid number"),
         (["train.lr=interval(2,1)"], "-S 'train.lr=interval(2,1)': the interval should grow"),
-        (["train.lr=tag(log,interval(0,1))"], "-S 'train.lr=tag(log,interval(0,1))': "),
+        (["train.lr=tag(log,interval(0,1))"], "-S 'train.lr=tag(log,interval(0,1))': an interval"),
         (["train.lr=tag(deep,interval(1,2))"], "-S 'train.lr=tag(deep,interval(1,2))': the only"),
         (["train.epochs=interval(0.5,2)"], "-S 'train.epochs=interval(0.5,2)': the param is a"),
         (["train.epochs=range(3,3)"], "-S 'train.epochs=range(3,3)': the range is empty"),
@@ -104,6 +105,25 @@ def test_what_stands_in_params_may_be_outside() -> None:
     assert space.parse(["train.lr=interval(1,2)"], SHIPPED).start(SHIPPED) is None
     assert space.parse(["train.epochs=range(1,40,4)"], SHIPPED).start(SHIPPED) is None
     assert space.parse(["train.epochs=range(2,40,4)"], SHIPPED).start(SHIPPED) is not None
+
+
+@pytest.mark.parametrize(
+    ("text", "value", "edge"),
+    [
+        ("train.lr=tag(log,interval(0.0001,0.01))", 0.0099, True),
+        ("train.lr=tag(log,interval(0.0001,0.01))", 0.0011, False),
+        ("train.lr=interval(0.0001,0.01)", 0.0001, True),
+        ("train.lr=interval(0.0001,0.01)", 0.0011, False),
+        ("train.epochs=range(5,31,5)", 30, True),
+        ("train.epochs=range(5,31,5)", 25, False),
+        ("head.kind=linear,mlp", "mlp", False),
+    ],
+)
+def test_the_ends_of_what_was_tried_are_its_edges(
+    text: str, value: space.Value, edge: bool
+) -> None:
+    (distribution,) = space.parse([text], SHIPPED).drawn.values()
+    assert space.at_edge(distribution, value) is edge
 
 
 FLOATS = st.floats(1e-9, 1e6, allow_nan=False)
