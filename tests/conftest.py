@@ -1,6 +1,8 @@
 """Worlds that several tests start from."""
 
+import fcntl
 import os
+import shutil
 import signal
 import threading
 from pathlib import Path
@@ -9,6 +11,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from project import Project, ran
 
 from pipeline import atomic, model, params, shards, split
 from pipeline import filter as filtering
@@ -48,6 +51,32 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("NO_PROXY", "*")
     monkeypatch.setenv("no_proxy", "*")
     return tmp_path
+
+
+@pytest.fixture(scope="session")
+def first_run(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A project whose pipeline has run once, and whose result is committed. It is to be copied.
+
+    It takes most of a minute, so the processes that tests run in share it.
+    """
+    mine = tmp_path_factory.getbasetemp()
+    shared = mine.parent if "PYTEST_XDIST_WORKER" in os.environ else mine
+    with (shared / "first-run.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (shared / "first-run.made").exists():
+            shutil.rmtree(shared / "first-run", ignore_errors=True)  # another's that failed
+            _run_once(Project(shared / "first-run"))
+            (shared / "first-run.made").touch()
+    return Project.at(shared / "first-run")
+
+
+def _run_once(made: Project) -> None:
+    done = made.dvc("repro")
+    assert done.returncode == 0, done.stdout
+    stages = {"acquire", "filter", "split", "describe", "features", "train", "evaluate"}
+    assert set(ran(done.stdout)) == stages
+    made.git("add", "-A")
+    made.git("commit", "-q", "-m", "first run")
 
 
 @pytest.fixture

@@ -3,14 +3,22 @@
 import json
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Self
 
 import mlflow
 from imports import ROOT
 from mlflow.entities import Run
+
+# Where MLflow has files, by absolute address.
+LOCATIONS = (
+    ("experiments", "artifact_location"), ("runs", "artifact_uri"),
+    ("logged_models", "artifact_location"),
+)  # fmt: skip
 
 
 class Project:
@@ -37,9 +45,25 @@ class Project:
     def cloned(cls, other: "Project", folder: Path) -> Self:
         """Another machine's: what git has of a project."""
         other.git("clone", "-q", ".", str(folder))
+        return cls.at(folder)
+
+    @classmethod
+    def at(cls, folder: Path) -> Self:
+        """One that is there."""
         made = cls.__new__(cls)
         made.folder = folder
         return made
+
+    def copied(self, folder: Path) -> "Project":
+        """The same with all that git does not have, elsewhere: data, caches, runs."""
+        shutil.copytree(self.folder, folder, symlinks=True)
+        with closing(sqlite3.connect(folder / "mlflow.db")) as database, database:
+            for table, column in LOCATIONS:
+                database.execute(
+                    f"UPDATE {table} SET {column} = replace({column}, ?, ?)",
+                    (f"{self.folder}/", f"{folder}/"),
+                )
+        return Project.at(folder)
 
     def _shrink(self) -> None:
         settings = (self.folder / "params.yaml").read_text()

@@ -23,14 +23,9 @@ NOWHERE = "http://127.0.0.1:9"  # the discard port
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+def project(first_run: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A project whose pipeline has run once, and whose result is committed."""
-    made = Project(tmp_path_factory.mktemp("project"))
-    done = made.dvc("repro")
-    assert done.returncode == 0, done.stdout
-    made.git("add", "-A")
-    made.git("commit", "-q", "-m", "first run")
-    return made
+    return first_run.copied(tmp_path_factory.mktemp("experiments") / "project")
 
 
 def pipeline(project: Project, *arguments: str, **changed: str) -> str:

@@ -12,16 +12,9 @@ from project import Project, ran
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+def project(first_run: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A project whose pipeline has run once, and whose result is committed."""
-    made = Project(tmp_path_factory.mktemp("project"))
-    done = made.dvc("repro")
-    assert done.returncode == 0, done.stdout
-    stages = {"acquire", "filter", "split", "describe", "features", "train", "evaluate"}
-    assert set(ran(done.stdout)) == stages
-    made.git("add", "-A")
-    made.git("commit", "-q", "-m", "first run")
-    return made
+    return first_run.copied(tmp_path_factory.mktemp("pipeline") / "project")
 
 
 def test_a_fresh_repro_ends_in_one_run_with_the_metrics_of_the_report(project: Project) -> None:

@@ -16,18 +16,17 @@ def ci(project: Project, *words: str) -> Done:
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """A project with an empty remote, whose first run is pushed and committed."""
-    made = Project(tmp_path_factory.mktemp("project"))
+def project(first_run: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A project whose pipeline has run once; it is pushed to a remote that was empty."""
+    made = first_run.copied(tmp_path_factory.mktemp("remote") / "project")
     store = tmp_path_factory.mktemp("store")
     assert made.dvc("remote", "add", "-d", "store", str(store)).returncode == 0
     made.git("commit", "-q", "-a", "-m", "remote")
-    done = ci(made)
+    done = ci(made, "--against", "main~2")
     assert done.returncode == 0, done.stdout
-    assert "ci: ran acquire, filter, split, describe, features, train, evaluate" in done.stdout
-    assert "Not compared with main (" in done.stdout  # which has no result yet
-    made.git("add", "-A")
-    made.git("commit", "-q", "-m", "first run")
+    assert NOTHING in done.stdout
+    assert "ci: pulled from store, pushed to it" in done.stdout
+    assert "Not compared with main~2 (" in done.stdout  # which has no result yet
     return made
 
 
