@@ -32,13 +32,13 @@ def parse(text: bytes, source: str = "dvc.lock") -> Lock:
     """As `read`, of a text; `source` is what people call it."""
     try:
         found = YAML(typ="safe", pure=True).load(text)
-    except YAMLError as error:
+    except (YAMLError, ValueError, RecursionError) as error:  # a date that is none, a deep nest
         raise PipelineError(f"{source} is not YAML: {error}".splitlines()[0]) from error
     stages = found.get("stages") if isinstance(found, dict) else None
     return {
         name: stage
         for name, stage in (stages if isinstance(stages, dict) else {}).items()
-        if isinstance(stage, dict)
+        if isinstance(name, str) and isinstance(stage, dict)
     }
 
 

@@ -86,16 +86,16 @@ def reproduce(asked: Asked, pulling: bool) -> Stages:
 @contextmanager
 def _as_before(experiment: str) -> Iterator[None]:
     """Make room for an experiment; where the block fails, the one of that name is back."""
-    params, former = Path(PARAMS).read_bytes(), repository.experiment(experiment)
-    if former:  # DVC would refuse; what its stages made is cached
+    params = Path(PARAMS).read_bytes()
+    if repository.keep(experiment):  # DVC would refuse; what its stages made is cached
         _run("exp", "remove", experiment)
     try:
         yield
     except BaseException:
         Path(PARAMS).write_bytes(params)
-        if former:
-            repository.restore(experiment, former)
+        repository.restore(experiment)
         raise
+    repository.forget(experiment)
 
 
 def _stages(*words: str) -> Stages:

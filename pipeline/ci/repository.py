@@ -98,17 +98,32 @@ def lock_changed() -> bool:
 
 def experiment(name: str) -> str | None:
     """The commit of DVC's experiment of that name on the one that is checked out, if any."""
-    return commit_of(_reference(name))
+    return commit_of(_reference("exps", name))
 
 
-def restore(name: str, commit: str) -> None:
-    """Let an experiment that was removed be there again."""
-    git("update-ref", _reference(name), commit)
+def keep(name: str) -> bool:
+    """Remember an experiment until it is forgotten, also through a kill; whether there is one."""
+    commit = experiment(name)
+    if commit is not None:
+        git("update-ref", _reference("former-exps", name), commit)
+    return commit is not None
 
 
-def _reference(experiment: str) -> str:
+def restore(name: str) -> None:
+    """Let an experiment that is remembered be there again."""
+    commit = commit_of(_reference("former-exps", name))
+    if commit is not None:
+        git("update-ref", _reference("exps", name), commit)
+    forget(name)
+
+
+def forget(name: str) -> None:
+    git("update-ref", "-d", _reference("former-exps", name))
+
+
+def _reference(kind: str, experiment: str) -> str:
     commit = head().commit
-    return f"refs/exps/{commit[:2]}/{commit[2:]}/{experiment}"
+    return f"refs/{kind}/{commit[:2]}/{commit[2:]}/{experiment}"
 
 
 def flat(text: str, source: str) -> dict[str, object]:

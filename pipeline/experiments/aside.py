@@ -26,7 +26,7 @@ def place(keep: bool) -> Iterator[Path]:
         keep: Whether it stays.
     """
     parent = project.cache() / "reproduce"
-    parent.mkdir(parents=True, exist_ok=True)
+    parent.mkdir(mode=0o700, parents=True, exist_ok=True)  # a clone has what opens its remotes
     lock = parent / f"{secrets.token_hex(4)}.lock"
     with ExitStack() as stack:
         with store.alone("reproduce"):
@@ -38,9 +38,10 @@ def place(keep: bool) -> Iterator[Path]:
         try:
             yield folder
         finally:
-            if not keep:
-                shutil.rmtree(folder, ignore_errors=True)
-            lock.unlink()
+            with store.alone("reproduce"):  # or another would take it for a dead one's
+                if not keep:
+                    shutil.rmtree(folder, ignore_errors=True)
+                lock.unlink()
 
 
 def _remove_abandoned(lock: Path) -> None:
@@ -91,9 +92,10 @@ def write(folder: Path, files: Mapping[str, str], changes: str) -> None:
 
 
 def lend(folder: Path, source: str) -> None:
-    """Let a clone see a source of images that git does not know, by its relative path."""
+    """Let a clone see a source of images that git does not know, by its path in the project."""
     own, there = project.root() / source, folder / source
-    if not Path(source).is_absolute() and own.exists() and not there.exists():
+    outside = Path(source).is_absolute() or not there.resolve().is_relative_to(folder.resolve())
+    if not outside and own.exists() and not there.exists():
         there.parent.mkdir(parents=True, exist_ok=True)
         there.symlink_to(own)
 

@@ -16,6 +16,7 @@ MODELS, TEST, METRICS = "models", "reports/test", "reports/metrics.json"
 WORKSPACE = "workspace"
 JUDGED = ("train", "evaluate")
 NEEDED = {origin.DATASET, "dataset.source"}  # of the params, to restore a result
+DIGEST = re.compile(r"[0-9a-f]{32}(\.dir)?")
 # DVC's own: refs/exps/<baseline, as ab/cdef...>/<name>; others below refs/exps are its scratch.
 EXPERIMENT = re.compile(r"refs/exps/([0-9a-f]{2})/([0-9a-f]{38})/(.+)")
 
@@ -90,8 +91,10 @@ def pinned(models: str) -> Iterator[Held]:
     """What commits hold that brought in a model, the first of them first.
 
     Args:
-        models: DVC's digest of it.
+        models: DVC's digest of it, as far as a server knows.
     """
+    if not DIGEST.fullmatch(models):
+        return
     log = git("log", "--all", "--reverse", "--format=%H", f"-S{models}", "--", "dvc.lock")
     for commit in log.split():
         held = _held(commit[:7], "", commit, commit)

@@ -1,6 +1,7 @@
 """DVC's results and MLflow's runs, brought together."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -52,7 +53,7 @@ class Pair:
         return [
             f"{key}={'null' if value in (None, 'None') else value}"
             for key, value in own.items()
-            if key not in values or str(value) != str(values[key])
+            if key not in values or found.spelled(value) != found.spelled(values[key])
         ]
 
     @property
@@ -86,14 +87,13 @@ class Pair:
 
     def row(self, values: Mapping[str, object]) -> list[str]:
         """As `pipeline runs` shows it, held to the params that stand here."""
-        day = datetime.fromtimestamp(self.when / 1000, UTC).astimezone()
         accuracy = "" if self.accuracy is None else f"{self.accuracy:.4f}"
         run_id = self.run.info.run_id[:8] if self.run else ""
         others = self.others(values)
         more = [f"and {len(others) - MOST_VALUES} more"] if len(others) > MOST_VALUES else []
         return [
             self.name, self.commit[:7] + (DIRTY if self.dirty else ""), run_id, self.status,
-            f"{day:%Y-%m-%d %H:%M}", accuracy, self.missing(),
+            _day(self.when), accuracy, self.missing(),
             " ".join([*others[:MOST_VALUES], *more]),
         ]  # fmt: skip
 
@@ -108,6 +108,12 @@ ADVICE = {
 HEADER = [
     "name", "commit", "run", "status", "when", "accuracy", "missing", "not as in params.yaml",
 ]  # fmt: skip
+
+
+def _day(when: int) -> str:
+    with suppress(ValueError, OverflowError, OSError):  # a server may say anything
+        return f"{datetime.fromtimestamp(when / 1000, UTC).astimezone():%Y-%m-%d %H:%M}"
+    return "?"
 
 
 def pairs(everything: bool = False) -> list[Pair]:

@@ -230,7 +230,8 @@ def compared(
     now = json.loads((folder / METRICS).read_text())
     figures = {
         name: (run.data.metrics[f"test/{name}"], float(now[name]))
-        for name in FIGURES if f"test/{name}" in run.data.metrics
+        for name in FIGURES
+        if f"test/{name}" in run.data.metrics and isinstance(now.get(name), int | float)
     }  # fmt: skip
     return Reproduced(run.info.run_id, stages, figures, tolerance, unknown)
 

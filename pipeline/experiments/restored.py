@@ -1,6 +1,8 @@
 """A result of DVC's with all its files, from its cache or its remote."""
 
+import dataclasses
 import json
+import math
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +20,7 @@ from pipeline.tracking.record import Outcome
 from pipeline.training import records
 
 HISTORY, AUGMENTED = "reports/history.csv", "reports/augmented.png"
+TOLD = ("accuracy", "correct", "n")  # by a run's description
 SPLIT, REPORT = "data/split.csv", "reports/report.html"
 
 
@@ -33,8 +36,8 @@ def outcome(held: Held) -> Iterator[Outcome]:
         _fetch(held, folder)
         try:
             card = model.read_card(folder / MODELS)
-            history = records.read(folder / HISTORY)
-            figures = json.loads((folder / METRICS).read_text())
+            history = _history(folder / HISTORY)
+            figures = _figures(folder / METRICS)
         except (OSError, ValueError, TypeError) as error:
             raise PipelineError(f"the files of {held.label} in DVC's cache are damaged") from error
         yield Outcome(
@@ -62,6 +65,24 @@ def _fetch(held: Held, folder: Path) -> None:
             f"DVC has not all files of {held.label} ({' '.join(str(error).split())[:200]}): see "
             "`dvc pull` and `dvc exp pull`, or run it again"
         ) from error
+
+
+def _history(path: Path) -> list[dict[str, float]]:
+    found = records.read(path)
+    wanted = {field.name for field in dataclasses.fields(records.Record)}
+    if not found or not all(
+        record.keys() >= wanted and math.isfinite(record["epoch"]) for record in found
+    ):
+        raise ValueError("no epochs")
+    return found
+
+
+def _figures(path: Path) -> dict[str, float | None]:
+    found = json.loads(path.read_text())
+    told = [found.get(name) for name in TOLD] if isinstance(found, dict) else [None]
+    if not all(isinstance(value, int | float) for value in told):
+        raise ValueError("no figures")
+    return {name: value for name, value in found.items() if isinstance(value, int | float | None)}
 
 
 def tags(held: Held) -> dict[str, str]:

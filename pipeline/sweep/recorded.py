@@ -57,8 +57,10 @@ class Sweep:
             self._mark = Mark(get_tracking_uri())
             self._tags = self._mark.tags
             found = self._search(f"tags.`{KEY}` = '{self._key}'")
-            if found:
-                self._parent = str(found[0].info.run_id)
+            # One that still runs is of a colleague, on the same server.
+            ended = [run for run in found if run.info.status != "RUNNING"]
+            if ended:
+                self._parent = str(ended[0].info.run_id)
                 tags = [RunTag(*pair) for pair in self._tags.items()]
                 self._client.log_batch(self._parent, tags=tags)
                 self._client.update_run(self._parent, "RUNNING")
@@ -83,7 +85,7 @@ class Sweep:
         for run in self._search(f"tags.`{PARENT}` = '{self._parent}'"):
             if run.info.status in WHOLE:
                 self._there.add(int(run.data.tags[NUMBER]))
-            else:
+            elif run.info.status != "RUNNING":
                 self._client.delete_run(run.info.run_id)
 
     def _search(self, query: str) -> list[store.Known]:

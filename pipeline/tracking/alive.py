@@ -10,6 +10,7 @@ import os
 import re
 import secrets
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from typing import IO
 
 from pipeline import project
 
+OLD = 30 * 24 * 3600  # seconds
 PROCESS = "env.process"  # the tag that has a mark's name
 
 
@@ -58,6 +60,8 @@ class Abandoned:
     name: str
     address: str
     """Of the store that it had runs in."""
+    old: bool
+    """Whether that store will hardly answer any more."""
 
     def forget(self) -> None:
         (_folder() / self.name).unlink(missing_ok=True)
@@ -68,7 +72,8 @@ def abandoned() -> Iterator[Abandoned]:
     for path in sorted(_folder().glob("[!.]*")):
         with suppress(FileNotFoundError, ValueError), path.open("r+") as file:
             if _free(file):
-                yield Abandoned(path.name, str(json.loads(file.read())))
+                old = time.time() - path.stat().st_mtime > OLD
+                yield Abandoned(path.name, str(json.loads(file.read())), old)
 
 
 def works(name: str) -> bool:

@@ -14,8 +14,17 @@ PARENT = "mlflow.parentRunId"
 
 def same_params(run: Known, values: Mapping[str, object]) -> bool:
     """Whether a run has no other value than `values` (a killed one may lack some)."""
-    mine = {key: str(value) for key, value in values.items()}
-    return all(mine.get(key) == value for key, value in run.data.params.items())
+    mine = {key: spelled(value) for key, value in values.items()}
+    return all(mine.get(key) == spelled(value) for key, value in run.data.params.items())
+
+
+def spelled(value: object) -> str:
+    """A param's value as text, in which numbers that are equal look alike: of another version's
+    params it is not known whether 8 is a whole number."""
+    try:
+        return repr(float(str(value)))
+    except ValueError:
+        return str(value)
 
 
 def find(values: Mapping[str, object], tags: Mapping[str, str], models: str) -> Known | None:
@@ -65,9 +74,10 @@ def close_abandoned() -> None:
         try:
             _close(left)
         except UNREACHABLE:
-            silent.add(left.address)  # another time
-        else:
-            left.forget()
+            silent.add(left.address)  # another time, if it is to come
+            if not left.old:
+                continue
+        left.forget()
 
 
 def _close(left: alive.Abandoned) -> None:

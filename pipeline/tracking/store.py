@@ -62,7 +62,8 @@ def reason(error: BaseException) -> str:
 
 
 def _without_password(text: str) -> str:
-    return re.sub(r"//[^\s/]*@", "//", text)
+    # Up to the last @: a password may have any sign. A query may have one, too.
+    return re.sub(r"(://[^\s?]*)\?[^\s:)]*", r"\1", re.sub(r"://\S*@", "://", text))
 
 
 @contextmanager

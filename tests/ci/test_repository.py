@@ -66,3 +66,10 @@ def test_an_experiment_is_known_by_its_name_on_this_commit(clone: Path) -> None:
     assert repository.experiment("ci-x") is None
     git("update-ref", f"refs/exps/{commit[:2]}/{commit[2:]}/ci-x", commit)
     assert repository.experiment("ci-x") == commit
+    assert repository.keep("ci-x")
+    git("update-ref", "-d", f"refs/exps/{commit[:2]}/{commit[2:]}/ci-x")
+    assert not repository.keep("ci-x")
+    repository.restore("ci-x")  # as after a kill
+    assert repository.experiment("ci-x") == commit
+    repository.restore("ci-y")
+    assert repository.experiment("ci-y") is None

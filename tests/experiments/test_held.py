@@ -90,6 +90,29 @@ def test_a_result_of_another_versions_params_is_one(
     assert found.values == expected | {"train.of_old": 1}
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "stages: {x: 2001-13-45}",
+        "stages: " + 5000 * "[",
+        "stages: {1: {}, a: {}}",
+        "stages: 3",
+        "\0",
+    ],
+)
+def test_a_lock_of_a_stranger_is_no_result(commit: Commit, world: Path, text: str) -> None:
+    commit("one")
+    (world / "dvc.lock").write_text(text)
+    git("commit", "-q", "-a", "-m", "odd")
+    assert held.results() == []
+
+
+def test_what_a_server_calls_a_model_is_not_asked_of_git(commit: Commit) -> None:
+    commit("one")
+    for models in ("", "\0", "--all", "one"):
+        assert not any(held.pinned(models))
+
+
 def test_code_among_the_deps_is_skipped_and_nothing_else(settings: Params) -> None:
     code = "    - path: pipeline/a.py\n      hash: md5\n      md5: abc\n      size: 1\n"
     data = "    - path: data/clean\n      hash: md5\n      md5: def\n"

@@ -1,5 +1,6 @@
 """Results and runs, paired; the runs are real ones."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -76,6 +77,32 @@ def test_a_row_tells_what_is_not_as_in_params_yaml(commit: Commit, settings: Par
     ((_, described, *_, shown),) = rows.values()
     assert described == f"{git('rev-parse', 'HEAD')[:7]}-dirty"
     assert shown == "train.lr=0.5 train.patience=null"
+
+
+def test_the_run_of_another_versions_params_is_known_again(
+    commit: Commit, settings: Params, world: Path
+) -> None:
+    """That version knew 1 for a number that runs write as 1.0, and a lock has as it was typed."""
+    commit("one")
+    lock = json.loads((world / "dvc.lock").read_text())
+    own = lock["stages"]["train"]["params"]["params.yaml"]
+    own["train"] |= {"lr": 1, "of_old": True, "patience": None}
+    lock["stages"]["evaluate"]["params"]["params.yaml"] = own
+    (world / "dvc.lock").write_text(json.dumps(lock))
+    git("commit", "-q", "-a", "-m", "old")
+    run = logged(with_(settings, train__lr=1.0), "one")
+    MlflowClient().log_param(run, "train.of_old", True)
+    (pair,) = joined.pairs()
+    assert pair.run is not None
+    assert pair.missing() == ""
+    assert pair.others(with_(settings, train__lr=1.0).flat()) == ["train.of_old=True"]
+
+
+def test_a_time_that_is_none_is_no_failure(commit: Commit, settings: Params) -> None:
+    commit("one")
+    place = store.experiment(settings.dataset.name)
+    MlflowClient().create_run(place, 10**17, {origin.FINGERPRINT: "f"})
+    assert "?" in [pair.row({})[4] for pair in joined.pairs()]
 
 
 def test_of_many_values_the_rest_is_counted(commit: Commit, settings: Params) -> None:

@@ -109,6 +109,9 @@ def test_a_source_that_git_does_not_know_is_lent(commit: Commit, world: Path) ->
     assert (folder / "photos").resolve() == world / "photos"
     aside.lend(folder, "absent")
     aside.lend(folder, str(world / "photos"))
+    (world.parent / f"{world.name}-photos").mkdir()
+    aside.lend(folder, f"../{world.name}-photos")
+    assert not (folder.parent / f"{world.name}-photos").exists()
     assert sorted(path.name for path in folder.iterdir() if path.is_symlink()) == ["photos"]
     assert git("-C", str(folder), "rev-parse", "HEAD") == revision
 

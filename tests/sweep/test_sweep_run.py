@@ -24,10 +24,11 @@ from pipeline import atomic, params, train
 from pipeline.errors import PipelineError
 from pipeline.params import Params
 from pipeline.sweep import run as sweeping
-from pipeline.sweep import study
+from pipeline.sweep import space, study
 from pipeline.sweep.goal import Goal
 from pipeline.sweep.journal import Ended, Journal, State
 from pipeline.sweep.outcome import Outcome
+from pipeline.sweep.recorded import Sweep
 from pipeline.sweep.run import Wanted
 from pipeline.sweep.trials import Inputs
 from pipeline.training import records
@@ -62,10 +63,14 @@ def without_times(found: Outcome) -> list[tuple[object, ...]]:
     return [(one.number, one.state, one.drawn, one.values, one.history) for one in found.ended]
 
 
+def all_runs() -> list[Run]:
+    mlflow.set_tracking_uri(f"sqlite:///{Path('mlflow.db').absolute()}")
+    return list(mlflow.search_runs(search_all_experiments=True, output_format="list"))
+
+
 def runs() -> tuple[Run, list[Run]]:
     """The run of the sweep, and those of its trials by number."""
-    mlflow.set_tracking_uri(f"sqlite:///{Path('mlflow.db').absolute()}")
-    found = mlflow.search_runs(search_all_experiments=True, output_format="list")
+    found = all_runs()
     (parent,) = [each for each in found if "mlflow.parentRunId" not in each.data.tags]
     trials = [each for each in found if each.info.run_id != parent.info.run_id]
     assert {each.data.tags["mlflow.parentRunId"] for each in trials} <= {parent.info.run_id}
@@ -121,6 +126,7 @@ def test_more_trials_go_on_from_those_there_are_and_runs_are_not_doubled(cheap: 
         runs()[0].info.experiment_id,
         tags={"mlflow.parentRunId": runs()[0].info.run_id, "sweep.trial": "3"},
     )
+    MlflowClient().set_terminated(half.info.run_id, "KILLED")
     found = swept(cheap, 14)
     parent, trials = runs()
     assert [each.data.tags["sweep.trial"] for each in trials] == [str(n) for n in range(14)]
@@ -166,6 +172,23 @@ def test_a_server_that_is_away_costs_one_warning_and_is_told_later(
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     swept(cheap, 2)
     assert len(runs()[1]) == 2
+
+
+def test_a_sweep_that_a_colleague_runs_on_the_same_server_is_left_alone(cheap: Params) -> None:
+    """The journal is of this machine, the server is everybody's."""
+    theirs, mine = Sweep(cheap, "k" * 20, ""), Sweep(cheap, "k" * 20, "")
+    spanned = space.parse(SPACE, cheap)
+    theirs.open(spanned, Goal.VAL_LOSS, 1)
+    client = MlflowClient()
+    (parent,) = all_runs()
+    tags = {"mlflow.parentRunId": parent.info.run_id, "sweep.trial": "0"}
+    trial = client.create_run(parent.info.experiment_id, tags=tags)
+    mine.open(spanned, Goal.VAL_LOSS, 1)
+    mine.end("FINISHED")
+    states = {run.info.run_id: run.info.status for run in all_runs()}
+    assert len(states) == 3
+    assert states[parent.info.run_id] == states[trial.info.run_id] == "RUNNING"
+    theirs.end("FINISHED")
 
 
 def test_what_is_refused_fails_its_trial_alone(cheap: Params) -> None:

@@ -387,6 +387,17 @@ def test_a_relative_database_is_the_project_s_wherever_stages_run(
     assert mlflow.get_tracking_uri() == f"sqlite:///{world / 'mine.db'}"
 
 
+@pytest.mark.parametrize(
+    "address",
+    ["postgresql://u:se/cret@h/db", "postgresql://h/db?user=u&password=cret", "http://a:cret@h"],
+)
+def test_the_store_is_named_without_its_password(
+    world: Path, monkeypatch: pytest.MonkeyPatch, address: str
+) -> None:
+    monkeypatch.setattr(mlflow, "get_tracking_uri", lambda: address)
+    assert store.address() in {"postgresql://h/db", "http://h"}
+
+
 def test_no_password_is_told(
     world: Path,
     settings: Params,

@@ -1,0 +1,47 @@
+"""The files of a result, which may be of anybody's commit."""
+
+from pathlib import Path
+
+import pytest
+
+from pipeline.experiments import restored
+
+HEADER = "step,epoch,lr,train_loss,train_accuracy,val_loss,val_accuracy"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{}",
+        "[]",
+        "null",
+        '{"accuracy": null, "correct": 1, "n": 2}',
+        '{"accuracy": 1, "n": 2}',
+        "x",
+    ],
+)
+def test_figures_without_what_a_run_tells_are_damaged(tmp_path: Path, text: str) -> None:
+    (tmp_path / "metrics.json").write_text(text)
+    with pytest.raises(ValueError, match=r"no figures|Expecting value"):
+        restored._figures(tmp_path / "metrics.json")
+
+
+def test_figures_are_numbers(tmp_path: Path) -> None:
+    text = '{"accuracy": 0.5, "correct": 1, "n": 2, "ece": null, "odd": "text", "deep": {}}'
+    (tmp_path / "metrics.json").write_text(text)
+    expected = {"accuracy": 0.5, "correct": 1, "n": 2, "ece": None}
+    assert restored._figures(tmp_path / "metrics.json") == expected
+
+
+@pytest.mark.parametrize(
+    "rows", ["", "1,nan,1,1,1,1,1", "1,1,1", "1,inf,1,1,1,1,1", "a,b,c,d,e,f,g"]
+)
+def test_a_history_without_epochs_is_damaged(tmp_path: Path, rows: str) -> None:
+    (tmp_path / "history.csv").write_text(f"{HEADER}\n{rows}\n" if rows else f"{HEADER}\n")
+    with pytest.raises((ValueError, TypeError)):
+        restored._history(tmp_path / "history.csv")
+
+
+def test_a_history_is_a_row_for_each_validation(tmp_path: Path) -> None:
+    (tmp_path / "history.csv").write_text(f"{HEADER}\n1,0.5,1,1,1,1,1\n2,1,1,1,1,1,1\n")
+    assert [row["epoch"] for row in restored._history(tmp_path / "history.csv")] == [0.5, 1.0]
