@@ -45,6 +45,7 @@ env: .venv/installed-$(TORCH)  ## the environment alone, in .venv
 	test -e $@ || $(PYTHON) -m venv --clear .venv
 	$(BIN)/pip install --quiet --no-deps --require-hashes -r requirements.lock
 	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
+	$(BIN)/python -c 'import torch, torchvision'  # another index may have given another build
 	rm -f .venv/installed-* && touch $@
 
 .venv/installed-cpu: requirements.lock pyproject.toml
@@ -54,6 +55,7 @@ env: .venv/installed-$(TORCH)  ## the environment alone, in .venv
 	$(BIN)/pip install --quiet --no-deps --index-url https://download.pytorch.org/whl/cpu \
 	  $$(grep -oE '^torch(vision)?==[0-9.]+' requirements.lock)
 	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
+	$(BIN)/python -c 'import torch, torchvision'  # another index may have given another build
 	rm -f .venv/installed-* && touch $@
 
 lock:  ## resolve pyproject.toml anew, for every platform (needs uv)

@@ -23,7 +23,10 @@ def check() -> None:
         PipelineError: the working directory is not the project's folder.
     """
     if Path.cwd() != root().resolve():
-        raise PipelineError(f"this is not the project's folder: run it in {root()}")
+        raise PipelineError(
+            f"this is not the project's folder: run it in {root()}, whose environment is active; "
+            "another clone has its own, by `make env`"
+        )
 
 
 def cache() -> Path:

@@ -59,7 +59,7 @@ def facts(run: Run) -> dict[str, object]:
     metrics = {name: value for name, value in run.data.metrics.items() if "system" not in name}
     tags = {
         name: value for name, value in run.data.tags.items()
-        if name.startswith(("data.", "result.", "model.", "dvc."))
+        if name.startswith(("data.", "result.", "model.", "dvc.", "git.changed"))
     }  # fmt: skip
     return {
         "name": run.info.run_name, "status": run.info.status, "params": run.data.params,

@@ -65,6 +65,6 @@ def test_what_one_machine_ran_another_restores(project: Project, tmp_path: Path)
     other = Project.cloned(project, tmp_path / "other")
     done = ci(other, *words)
     assert done.returncode == 0, done.stdout
-    assert "ci: nothing to do; restored train, evaluate; 5 up to date" in done.stdout
+    assert "ci: computed nothing; restored train, evaluate; 5 up to date" in done.stdout
     assert other.metrics() == one.metrics()
     assert NOTHING in ci(other, *words).stdout

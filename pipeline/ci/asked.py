@@ -60,7 +60,8 @@ class Asked:
             try:
                 apply_overrides(str(copy), list(self.changes))
             except DvcException as error:
-                first = " ".join(str(error).split())[:200]
+                cause = error.__cause__ or error  # which has the reason
+                first = " ".join(str(cause).split())[:200]
                 raise PipelineError(f"-S {' '.join(self.changes)}: {first}") from error
             params.parse(YAML(typ="safe", pure=True).load(copy), file.name)
 

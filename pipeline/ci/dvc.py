@@ -32,7 +32,7 @@ class Stages:
             return "nothing to do: every stage is up to date"
         counts = [f"{len(self.unchanged)} up to date"] if self.unchanged else []
         kept = [f"restored {', '.join(self.restored)}"] if self.restored else []
-        what = [f"ran {', '.join(self.ran)}"] if self.ran else ["nothing to do"]
+        what = [f"ran {', '.join(self.ran)}"] if self.ran else ["computed nothing"]
         return "; ".join([*what, *kept, *counts])
 
 

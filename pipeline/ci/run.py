@@ -34,8 +34,9 @@ def run(asked: Asked, telling: Telling) -> None:
             where that is to fail.
     """
     head = repository.head()
-    check(asked, head)
     asked.check(Path(PARAMS))  # refuses what every stage would refuse
+    check(asked, head)
+    against, problem = _against(telling)
 
     # 1. What others computed.
     remote = dvc.remote()
@@ -55,19 +56,28 @@ def run(asked: Asked, telling: Telling) -> None:
     print(f"ci: {shared}")
 
     # 4. What it came to.
-    verdict = tell(asked, head, stages, (remote, shared), telling)
+    facts = Facts(
+        asked, head, repository.changed(), stages, remote, shared, against, problem,
+        summary.params_now(), json.loads(Path(METRICS).read_text("utf-8")), telling.artifact,
+    )  # fmt: skip
+    verdict = tell(facts, telling.file)
     # 5. A result that was restored has made no run on the way.
     _record()
+    if problems := _problems(remote if not pushed else None, verdict, telling):
+        raise PipelineError("; ".join(problems))
+
+
+def _problems(silent: str | None, verdict: Verdict, telling: Telling) -> list[str]:
+    """What is to make it fail; `silent` is a remote that did not take the result."""
     problems = []
-    if remote is not None and not pushed:
+    if silent is not None:
         problems.append(
-            f"the result is here, but {remote} did not take it: `dvc push --run-cache` once it can "
+            f"the result is here, but {silent} did not take it: `dvc push --run-cache` once it can "
             "be reached (what DVC said is above)"
         )
     if telling.fail_if_worse and (verdict.comparison is None or verdict.comparison.worse):
         problems.append(verdict.told)
-    if problems:
-        raise PipelineError("; ".join(problems))
+    return problems
 
 
 def _record() -> None:
@@ -88,28 +98,17 @@ def check(asked: Asked, head: Revision) -> None:
     foreign = asked.foreign(head.params(), summary.params_now())
     if foreign:
         raise PipelineError(
-            f"{PARAMS} is not the commit's ({', '.join(foreign[:5])}): commit it, ask for these by "
+            f"{PARAMS} is not the commit's ({', '.join(foreign[:5])}), as an earlier experiment "
+            "leaves it: commit it, ask for these by "
             f"-S, or bring the defaults back with `touch {PARAMS} && git checkout HEAD -- {PARAMS}`"
         )
 
 
-def tell(
-    asked: Asked, head: Revision, stages: dvc.Stages, remote: tuple[str | None, str],
-    telling: Telling,
-) -> Verdict:  # fmt: skip
-    """Write the summary; print and return the verdict.
-
-    Args:
-        remote: Its name, and what became of pulling and pushing.
-    """
-    against, problem = _against(telling.against)
-    verdict = summary.judged(against, problem, TEST)
-    facts = Facts(
-        asked, head, repository.changed(), stages, *remote, against, problem,
-        summary.params_now(), json.loads(Path(METRICS).read_text("utf-8")), telling.artifact,
-    )  # fmt: skip
+def tell(facts: Facts, file: Path | None) -> Verdict:
+    """Write the summary; print and return the verdict."""
+    verdict = summary.judged(facts.against, facts.problem, TEST)
     text = summary.page(facts, verdict, predictions.find(str(TEST)))
-    where = summary.write(text, telling.file)
+    where = summary.write(text, file)
     if not where:
         summary.show(facts)
     rest = f"The summary is in {where}" if where else "--summary FILE has params and pictures, too"
@@ -117,10 +116,14 @@ def tell(
     return verdict
 
 
-def _against(name: str) -> tuple[Revision | None, str]:
+def _against(telling: Telling) -> tuple[Revision | None, str]:
+    """The revision, or why there is none, which is told before the work."""
     try:
-        return repository.revision(name), ""
+        return repository.revision(telling.against), ""
     except PipelineError as error:
+        if telling.fail_if_worse:
+            raise
+        print(f"warning: the result will be compared with nothing: {error}")
         return None, str(error)
 
 

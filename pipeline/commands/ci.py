@@ -60,8 +60,10 @@ def ci(
 
         pipeline ci --summary summary.md --fail-if-worse
     """  # fmt: skip
+    from pipeline import project
     from pipeline.ci.asked import asked
     from pipeline.ci.run import Telling, run
 
+    project.check()
     telling = Telling(against, summary, artifact, fail_if_worse)
     run(asked(dataset, backbone, changes or ()), telling)

@@ -58,6 +58,11 @@ class Held:
         return (self.experiment, self.commit) if self.experiment else ("", "")
 
     @property
+    def changes(self) -> str:
+        """What its code has that `commit` has not, as a patch."""
+        return "" if self.revision == self.commit else origin.changes(self.commit, self.revision)
+
+    @property
     def accuracy(self) -> float | None:
         """As metrics.json has it, which is in git."""
         text = text_at(self.revision, METRICS) if self.revision else _text(METRICS)

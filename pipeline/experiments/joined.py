@@ -12,7 +12,7 @@ from pipeline.tracking.store import Known
 
 LIVE = "RUNNING"
 DIRTY = "-dirty"  # as git describes it
-MOST_VALUES = 6  # that a row has room for
+MOST_VALUES = 4  # that a row has room for
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,10 @@ class Pair:
 
     @property
     def dirty(self) -> bool:
-        """Whether the code had changes that its commit has not, as far as the run knows."""
-        return self.run is not None and self.run.data.tags.get("git.changed", "no") != "no"
+        """Whether its code has changes that the commit has not."""
+        if self.held is not None:
+            return bool(self.held.changes)
+        return self.run is not None and self.run.data.tags.get(origin.CHANGED, "no") != "no"
 
     def others(self, values: Mapping[str, object]) -> list[str]:
         """What it was made with and `values` has not, as -S takes it."""

@@ -152,7 +152,7 @@ def _prepare(run: Known, folder: Path, trusted: bool) -> dict[str, str]:
         aside.check_out(folder, known.revision)
         aside.lend(folder, str(known.values["dataset.source"]))
         return origin.outs(known.lock, list(known.lock)) | tags
-    if tags.get("git.changed") == origin.TOO_MUCH:
+    if tags.get(origin.CHANGED) == origin.TOO_MUCH:
         raise PipelineError(
             f"run {short} had more changes to its code than are kept: its commit alone is not it"
         )
@@ -163,7 +163,7 @@ def _prepare(run: Known, folder: Path, trusted: bool) -> dict[str, str]:
             f"whoever made the run (env.host is {plain(tags.get('env.host', 'unknown'))})"
         )
     texts = {name: _text(run, name) for name in (origin.PARAMS, origin.LOCK)}
-    changes = _text(run, origin.CHANGES) if tags.get("git.changed") == "yes" else ""
+    changes = _text(run, origin.CHANGES) if tags.get(origin.CHANGED) == "yes" else ""
     if changes and not trusted:
         raise PipelineError(
             f"the code of run {short} has {len(changes.splitlines())} lines of changes that no "

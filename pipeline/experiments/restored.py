@@ -91,6 +91,7 @@ def tags(held: Held) -> dict[str, str]:
         origin.EXPERIMENT: held.experiment,
         origin.BASELINE: held.commit if held.experiment else "",
         origin.COMMIT: held.commit,
+        origin.CHANGED: origin.changed(held.changes),
         "mlflow.source.name": "pipeline sync",
         "mlflow.source.type": "LOCAL",
         "mlflow.source.git.commit": held.commit,
@@ -102,7 +103,7 @@ def files(held: Held) -> dict[str, str]:
     if not held.revision:
         return origin.files(held.commit)
     found = {name: text_at(held.revision, name) or "" for name in (origin.PARAMS, origin.LOCK)}
-    patch = origin.changes(held.commit, held.revision)
+    patch = held.changes
     return found | ({origin.CHANGES: patch} if 0 < len(patch) <= origin.MOST_CHANGES else {})
 
 

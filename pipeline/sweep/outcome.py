@@ -109,8 +109,15 @@ def alike(found: Outcome) -> str:
     """How far the validation set can tell the trials apart."""
     right = [records.best(one.history).val_accuracy for one in found.ranked]
     count = sum(share >= right[0] for share in right)
-    told = f"{count} of {len(right)} complete trials have as many validation images right as the"
-    return f"{told} best: between these its certainty alone decides" if count > 1 else ""
+    return (
+        ""
+        if count < 2
+        else (
+            f"{count} of {len(right)} complete trials have as many validation images right as the "
+            "best: between these its certainty alone decides. Train it, and ask `pipeline compare` "
+            "whether it is better than what was there"
+        )
+    )
 
 
 def edges(found: Outcome) -> str:

@@ -109,7 +109,7 @@ def report(found: Outcome, wanted: Wanted, run: Sweep) -> None:
         files = _write(wanted.plots or Path(folder), found, shares)
         run.summary(note, figures, files)
     show(["trial", "val_loss", "val_accuracy", "epoch", "params"], outcome.table(found))
-    print(f"sweep: {len(found.ended)} trials ({listed})")
+    print(f"sweep: {len(found.ended)} trial{'s' * (len(found.ended) > 1)} ({listed})")
     print(outcome.weighed(found, shares))
     for told in filter(None, (outcome.alike(found), outcome.edges(found))):
         print(told)

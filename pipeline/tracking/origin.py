@@ -20,6 +20,7 @@ FOLDER = "origin"  # of the files, among a run's artifacts
 DATA = ("acquire", "filter", "split", "features")  # stages
 SOURCES = ("pipeline", "datasets", "dvc.yaml")  # what stages depend on, and git has
 MOST_CHANGES = 2**20  # characters of a patch
+CHANGED = "git.changed"
 TOO_MUCH = "too much to keep"
 
 
@@ -69,7 +70,7 @@ def surroundings(commit: str) -> dict[str, str]:
     """Who computes, on what, and with which changes that `commit` has not."""
     experiment = os.environ.get("DVC_EXP_NAME")
     return {
-        "git.changed": _changed(changes(commit)),
+        CHANGED: changed(changes(commit)),
         "git.untracked": " ".join(_untracked())[:500],
         "env.host": socket.gethostname(),
         "env.machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores{_cpu()}",
@@ -89,7 +90,8 @@ def files(commit: str) -> dict[str, str]:
     return found | ({CHANGES: patch} if 0 < len(patch) <= MOST_CHANGES else {})
 
 
-def _changed(patch: str) -> str:
+def changed(patch: str) -> str:
+    """Whether there is one, as a run tells it."""
     if len(patch) > MOST_CHANGES:
         return TOO_MUCH
     return "yes" if patch else "no"

@@ -126,7 +126,7 @@ def test_what_is_asked_runs_once_and_is_restored_on_any_other_clone(
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(clone.parent / "other")
         ci("train.lr=0.5")
-        assert "ci: nothing to do; restored train, evaluate\n" in capfd.readouterr().out
+        assert "ci: computed nothing; restored train, evaluate\n" in capfd.readouterr().out
 
     with pytest.raises(PipelineError, match=r"params.yaml is not the commit's \(train.lr=0.5\)"):
         ci()
@@ -192,8 +192,15 @@ def test_on_github_it_is_added_to_the_jobs_summary_and_other_machines_know_only_
     assert "`dvc.lock` is not the commit's" in found
 
 
-def test_a_revision_that_is_not_there_is_told_and_no_failure(clone: Path) -> None:
+def test_a_revision_that_is_not_there_is_told_before_the_work(
+    clone: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(PipelineError, match="git knows no revision --output=x here"):
+        ci(against="--output=x", fail=True)
+    assert not (clone / "reports/test").exists()
     summary = ci(against="--output=x")
+    said = capfd.readouterr().out
+    assert said.startswith("warning: the result will be compared with nothing: git knows no rev")
     assert "Not compared: git knows no revision --output=x here" in summary
     assert "| accuracy | - | 0.9000 | - |" in summary
 

@@ -17,4 +17,4 @@ def test_what_became_of_each_stage_is_told() -> None:
 def test_no_work_is_called_so() -> None:
     first, second, *_ = SAID.splitlines()
     assert stages([first]).told() == "nothing to do: every stage is up to date"
-    assert stages([first, second]).told() == "nothing to do; restored split; 1 up to date"
+    assert stages([first, second]).told() == "computed nothing; restored split; 1 up to date"
