@@ -57,8 +57,10 @@ class Asked:
         with tempfile.TemporaryDirectory() as folder:
             copy = Path(folder, file.name)
             shutil.copy(file, copy)
+            # A key that is unknown is added: params say which there are, Hydra would not.
+            added = [change if change[0] in "+~" else f"++{change}" for change in self.changes]
             try:
-                apply_overrides(str(copy), list(self.changes))
+                apply_overrides(str(copy), added)
             except DvcException as error:
                 cause = error.__cause__ or error  # which has the reason
                 first = " ".join(str(cause).split())[:200]

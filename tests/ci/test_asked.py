@@ -1,6 +1,7 @@
 import re
 
 import pytest
+from imports import ROOT
 
 from pipeline.ci.asked import Asked, asked
 from pipeline.errors import PipelineError
@@ -54,3 +55,28 @@ def test_values_that_nobody_asked_for_are_foreign() -> None:
     assert Asked(()).foreign(committed, committed) == []
     assert Asked(("train.lr=0.2",)).foreign(committed, now) == ["split.seed=2", "train.new=1"]
     assert Asked(("train={lr: 1}", "~split.seed")).foreign(committed, now) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (
+            "train.epoch=3",
+            r"params.yaml: train.epoch = 3 is not a known key (did you mean epochs?)",
+        ),
+        ("+train.epoch=3", "params.yaml: train.epoch = 3 is not a known key"),
+        ("nokey=1", "params.yaml: nokey = 1 is not a known key"),
+        ("train.lr=fast", "params.yaml: train.lr = 'fast', but should be a valid number"),
+        ("~train.lr", "params.yaml: train.lr is missing"),
+        ("~train.rate", "-S ~train.rate: "),
+        ("train.lr=[", "-S train.lr=[: "),
+    ],
+)
+def test_what_every_stage_would_refuse_is_refused_first(change: str, sentence: str) -> None:
+    with pytest.raises(PipelineError) as caught:
+        Asked((change,)).check(ROOT / "params.yaml")
+    assert str(caught.value).startswith(sentence)
+
+
+def test_a_value_that_params_take_passes() -> None:
+    Asked(("train.lr=0.5", "++train.epochs=3", "train.patience=null")).check(ROOT / "params.yaml")
