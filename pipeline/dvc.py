@@ -1,12 +1,16 @@
-"""DVC's own commands, as people type them, with what they print passed on."""
+"""DVC's commands, as people type them, with what they print passed on; and its Python."""
 
 import os
 import re
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
+
+from pipeline.errors import PipelineError
+from pipeline.printable import one_line
 
 RAN = re.compile(r"Running stage '([^']+)'")
 
@@ -32,6 +36,21 @@ def run(
             print(line, end="", file=out, flush=True)
             lines.append(line)
     return process.returncode, lines
+
+
+@contextmanager
+def answering(what: str, advice: str) -> Iterator[None]:
+    """Around calls of DVC's Python, and nothing else: turn what it fails with into a sentence.
+
+    Each kind of remote fails with errors of its own, which have no ancestor but Exception.
+
+    Raises:
+        PipelineError: it fails.
+    """
+    try:
+        yield
+    except Exception as error:
+        raise PipelineError(f"{what} ({one_line(error)}): {advice}") from error
 
 
 def command(*arguments: str) -> list[str]:

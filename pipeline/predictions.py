@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline import atomic, views
+from pipeline import atomic, dvc, views
 from pipeline.errors import PipelineError
 from pipeline.predict.classifier import Classifier
 
@@ -53,16 +53,12 @@ def find(name: str) -> dict[str, Said]:
 def _of_revision(name: str) -> str:
     from dvc import api
 
-    try:
-        found: str = api.read(str(TRACKED), rev=name)
-    # Each kind of remote fails with errors of its own, and nothing but DVC is called here.
-    except Exception as error:
-        why = " ".join(str(error).split())[:200]
-        raise PipelineError(
-            f"no predictions of {name} ({why}): name a folder, an MLflow run, a commit or an "
-            "experiment (`dvc exp show` lists them) whose evaluation is in DVC's cache"
-        ) from error
-    return found
+    with dvc.answering(
+        f"no predictions of {name}",
+        "name a folder, an MLflow run, a commit or an experiment (`dvc exp show` lists them) whose "
+        "evaluation is in DVC's cache",
+    ):
+        return str(api.read(str(TRACKED), rev=name))
 
 
 def parse(text: str, source: str) -> dict[str, Said]:

@@ -14,6 +14,18 @@ def plain(text: str) -> str:
     return "".join(character if character.isprintable() else " " for character in text)
 
 
+def one_line(error: BaseException) -> str:
+    """What an error says, short, and without a password."""
+    said = plain(" ".join(without_password(str(error)).split()))[:200]
+    return said or type(error).__name__
+
+
+def without_password(text: str) -> str:
+    """Addresses without what may open them."""
+    # Up to the last @: a password may have any sign. A query may have one, too.
+    return re.sub(r"(://[^\s?]*)\?[^\s:)]*", r"\1", re.sub(r"://\S*@", "://", text))
+
+
 def file_name(text: str) -> str:
     """As a file or folder may be called anywhere: it leads nowhere else, and is not hidden."""
     shown = "".join(each if each.isprintable() else "_" for each in text)

@@ -63,7 +63,14 @@ def checkout() -> None:
 
 def push() -> bool:
     """Hand on data and runs."""
-    return _run("push", "--run-cache")[0] == 0 and _push_uncached()
+    if _run("push", "--run-cache")[0] != 0:
+        return False
+    try:
+        with dvc.answering("DVC does not push what git keeps", "see `dvc doctor`"):
+            return _push_uncached()
+    except PipelineError as error:
+        print(f"warning: {error}")
+        return False
 
 
 def reproduce(asked: Asked, pulling: bool) -> Stages:

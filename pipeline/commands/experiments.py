@@ -30,13 +30,13 @@ def runs(
     project.check()
 
     found = joined.pairs(every)
-    shown = [pair for pair in found if pair.missing() or not gaps]
+    shown = [pair for pair in found if pair.missing or not gaps]
     if not shown:
         print("nothing is missing" if found else "there are no results yet: `dvc repro` makes one")
         return
     here = params.load().flat()
     show(joined.HEADER, [pair.row(here) for pair in shown])
-    told = {pair.missing() for pair in shown} | {joined.DIRTY for pair in shown if pair.dirty}
+    told = {pair.missing for pair in shown} | {joined.DIRTY for pair in shown if pair.dirty}
     for what, advice in joined.ADVICE.items():
         if what in told:
             print(f"{what}: {advice}")

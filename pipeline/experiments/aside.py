@@ -68,7 +68,10 @@ def _configure(folder: Path) -> None:
     """Give a clone the project's own settings of DVC, its cache and its remotes."""
     from dvc.repo import Repo
 
-    with Repo(str(project.root())) as own, Repo(str(folder)) as other:
+    with (
+        dvc.answering("DVC does not open the project", "see `dvc doctor`"),
+        Repo(str(project.root())) as own, Repo(str(folder)) as other,
+    ):  # fmt: skip
         mine = own.config
         with other.config.edit("local") as local:
             local["cache"] = {"dir": own.cache.local_cache_dir}

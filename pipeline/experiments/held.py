@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from pipeline import locked, params, project
@@ -57,7 +58,7 @@ class Held:
         """What tells an experiment from others with its result; of all commits it is the same."""
         return (self.experiment, self.commit) if self.experiment else ("", "")
 
-    @property
+    @cached_property
     def changes(self) -> str:
         """What its code has that `commit` has not, as a patch."""
         return "" if self.revision == self.commit else origin.changes(self.commit, self.revision)

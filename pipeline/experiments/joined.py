@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 
 from pipeline.experiments import held
 from pipeline.experiments.held import Held
@@ -73,6 +74,7 @@ class Pair:
     def status(self) -> str:
         return str(self.run.info.status).lower() if self.run else ""
 
+    @cached_property
     def missing(self) -> str:
         """What the other side lacks: one of `ADVICE`, or nothing."""
         if self.run is None:
@@ -95,7 +97,7 @@ class Pair:
         more = [f"and {len(others) - MOST_VALUES} more"] if len(others) > MOST_VALUES else []
         return [
             self.name, self.commit[:7] + (DIRTY if self.dirty else ""), run_id, self.status,
-            _day(self.when), accuracy, self.missing(),
+            _day(self.when), accuracy, self.missing,
             " ".join([*others[:MOST_VALUES], *more]),
         ]  # fmt: skip
 

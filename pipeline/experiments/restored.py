@@ -9,13 +9,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pipeline import model, project
+from pipeline import dvc, model, project
 from pipeline.errors import PipelineError
 from pipeline.experiments.held import METRICS, MODELS, TEST, Held
 from pipeline.git import text_at
 from pipeline.network.cut import cut
 from pipeline.network.layout import channels_last
-from pipeline.tracking import origin
+from pipeline.tracking import origin, record
 from pipeline.tracking.record import Outcome
 from pipeline.training import records
 
@@ -38,41 +38,39 @@ def outcome(held: Held) -> Iterator[Outcome]:
             card = model.read_card(folder / MODELS)
             history = _history(folder / HISTORY)
             figures = _figures(folder / METRICS)
-        except (OSError, ValueError, TypeError) as error:
+            record.splits_of(folder / SPLIT)
+            page = (folder / REPORT).read_text("utf-8", "replace")
+        except (OSError, ValueError, TypeError, KeyError) as error:
             raise PipelineError(f"the files of {held.label} in DVC's cache are damaged") from error
         yield Outcome(
             held.values, tags(held) | {origin.FINGERPRINT: card.fingerprint}, files(held),
             folder / MODELS, lambda: _trained(folder / MODELS), history,
             folder / AUGMENTED,
             folder / SPLIT, figures, folder / TEST,
-            (folder / REPORT).read_text(), held.when,
+            page, held.when,
         )  # fmt: skip
 
 
 def _fetch(held: Held, folder: Path) -> None:
     from dvc.api import DVCFileSystem
 
-    try:
+    for path in (HISTORY, SPLIT):
+        (folder / path).parent.mkdir()
+    with dvc.answering(
+        f"DVC did not hand over all files of {held.label}",
+        "see `dvc pull` and `dvc exp pull`, or run it again",
+    ):
         source = DVCFileSystem(str(project.root()), rev=held.revision or None)
         for path in (MODELS, TEST):
             source.get(path, str(folder / path), recursive=True)
         for path in (HISTORY, AUGMENTED, SPLIT, METRICS, REPORT):
-            (folder / path).parent.mkdir(exist_ok=True)
             source.get_file(path, str(folder / path))
-    # Each kind of remote fails with errors of its own, and little but DVC is called here.
-    except Exception as error:
-        raise PipelineError(
-            f"DVC has not all files of {held.label} ({' '.join(str(error).split())[:200]}): see "
-            "`dvc pull` and `dvc exp pull`, or run it again"
-        ) from error
 
 
 def _history(path: Path) -> list[dict[str, float]]:
     found = records.read(path)
     wanted = {field.name for field in dataclasses.fields(records.Record)}
-    if not found or not all(
-        record.keys() >= wanted and math.isfinite(record["epoch"]) for record in found
-    ):
+    if not found or not all(row.keys() >= wanted and math.isfinite(row["epoch"]) for row in found):
         raise ValueError("no epochs")
     return found
 

@@ -109,14 +109,12 @@ def alike(found: Outcome) -> str:
     """How far the validation set can tell the trials apart."""
     right = [records.best(one.history).val_accuracy for one in found.ranked]
     count = sum(share >= right[0] for share in right)
+    if count < 2:
+        return ""
     return (
-        ""
-        if count < 2
-        else (
-            f"{count} of {len(right)} complete trials have as many validation images right as the "
-            "best: between these its certainty alone decides. Train it, and ask `pipeline compare` "
-            "whether it is better than what was there"
-        )
+        f"{count} of {len(right)} complete trials have as many validation images right as the "
+        "best: between these its certainty alone decides. Train it, and ask `pipeline compare` "
+        "whether it is better than what was there"
     )
 
 

@@ -138,9 +138,7 @@ class Sweep:
     def _try(self, action: Callable[[], object], first: bool = False) -> None:
         if self._parent is None and not first:
             return
-        try:
-            action()
-        except Exception as error:  # noqa: BLE001 - as tracking.run has it
+        if error := store.failure(action):
             self._parent = None
             print(
                 f"warning: MLflow at {store.address()} fails ({store.reason(error)}); the sweep "

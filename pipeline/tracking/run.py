@@ -245,19 +245,14 @@ class Run:
     def _try(self, action: Callable[[], Any], first: bool = False) -> None:
         if self.id is None and not first:
             return
-        try:
-            action()
-        # Each kind of storage has errors of its own, and a defect of ours in here is no reason to
-        # lose hours of training either: the warning has its type.
-        except Exception as error:  # noqa: BLE001
+        if error := store.failure(action):
             self.silence(error)
 
     def silence(self, error: Exception) -> None:
         """Log nothing from now on, and say why."""
         broken, self.id = self.id, None
-        with suppress(Exception):  # it may have been one refusal
-            if broken is not None:
-                MlflowClient().set_terminated(broken, "FAILED")
+        if broken is not None:  # it may have been one refusal; what else fails is told below
+            store.failure(lambda: MlflowClient().set_terminated(broken, "FAILED"))
         self._stop_watching()
         print(
             f"warning: MLflow at {store.address()} fails ({store.reason(error)}); the work goes on "

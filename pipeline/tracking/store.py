@@ -3,8 +3,7 @@
 import fcntl
 import logging
 import os
-import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,7 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from pipeline import atomic, project
 from pipeline.errors import PipelineError
-from pipeline.printable import plain
+from pipeline.printable import one_line, plain, without_password
 
 # The errors of requests are OSErrors; those of a database that does not open are SQLAlchemy's.
 UNREACHABLE = (MlflowException, SQLAlchemyError, OSError)
@@ -47,7 +46,7 @@ def connect() -> bool:
 
 def address() -> str:
     """Of the store, without the password that it may hold."""
-    return _without_password(str(mlflow.get_tracking_uri()))
+    return without_password(str(mlflow.get_tracking_uri()))
 
 
 def reason(error: BaseException) -> str:
@@ -58,12 +57,21 @@ def reason(error: BaseException) -> str:
     if isinstance(first, OSError) and first.strerror:
         return plain(first.strerror)
     kind = "" if isinstance(error, UNREACHABLE) else f"{type(error).__name__}: "
-    return plain(kind + " ".join(_without_password(str(error)).split()))[:200]
+    return kind + one_line(error)
 
 
-def _without_password(text: str) -> str:
-    # Up to the last @: a password may have any sign. A query may have one, too.
-    return re.sub(r"(://[^\s?]*)\?[^\s:)]*", r"\1", re.sub(r"://\S*@", "://", text))
+def failure(action: Callable[[], object]) -> Exception | None:
+    """Do what is for the record alone; return what it fails with, for a warning to tell.
+
+    Each kind of storage has errors of its own (a plugin that is not installed, S3's, a
+    database's), and a defect of ours in here is no reason to lose hours of training either: the
+    warning has its type.
+    """
+    try:
+        action()
+    except Exception as error:  # noqa: BLE001 - for the reason above, and here alone
+        return error
+    return None
 
 
 @contextmanager

@@ -37,7 +37,7 @@ def logged(
 
 
 def gaps() -> dict[str, str]:
-    return {pair.name: pair.missing() for pair in joined.pairs()}
+    return {pair.name: pair.missing for pair in joined.pairs()}
 
 
 def test_a_commit_needs_a_run_and_any_run_of_its_result_will_do(
@@ -47,7 +47,7 @@ def test_a_commit_needs_a_run_and_any_run_of_its_result_will_do(
     assert gaps() == {"main": "run"}
     run = logged(settings, "one", "an-experiment")
     (pair,) = joined.pairs()
-    assert pair.missing() == ""
+    assert pair.missing == ""
     assert pair.whole
     assert pair.run is not None
     assert pair.run.info.run_id == run
@@ -99,7 +99,7 @@ def test_the_run_of_another_versions_params_is_known_again(
     MlflowClient().log_param(run, "train.of_old", True)
     (pair,) = joined.pairs()
     assert pair.run is not None
-    assert pair.missing() == ""
+    assert pair.missing == ""
     assert pair.others(with_(settings, train__lr=1.0).flat()) == ["train.of_old=True"]
 
 
@@ -139,7 +139,7 @@ def test_what_mlflow_alone_has(
     commit("one")
     logged(settings, "one")
     run = logged(settings, "lost", "gone", status, **tags)
-    found = {pair.run.info.run_id: pair.missing() for pair in joined.pairs() if pair.run}
+    found = {pair.run.info.run_id: pair.missing for pair in joined.pairs() if pair.run}
     assert found[run] == gap
 
 

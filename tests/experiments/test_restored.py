@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from pipeline import dvc
+from pipeline.errors import PipelineError
 from pipeline.experiments import restored
 
 HEADER = "step,epoch,lr,train_loss,train_accuracy,val_loss,val_accuracy"
@@ -45,3 +47,17 @@ def test_a_history_without_epochs_is_damaged(tmp_path: Path, rows: str) -> None:
 def test_a_history_is_a_row_for_each_validation(tmp_path: Path) -> None:
     (tmp_path / "history.csv").write_text(f"{HEADER}\n1,0.5,1,1,1,1,1\n2,1,1,1,1,1,1\n")
     assert [row["epoch"] for row in restored._history(tmp_path / "history.csv")] == [0.5, 1.0]
+
+
+def test_what_a_remote_fails_with_is_one_sentence_without_its_password() -> None:
+    class OfStorage(Exception):
+        pass
+
+    with pytest.raises(PipelineError) as caught, dvc.answering("nothing came", "try again"):
+        raise OfStorage("s3://me:se@cret@h/x?key=cret\n\x1b[2J refuses")
+    assert str(caught.value) == "nothing came (s3://h/x  [2J refuses): try again"
+    told = pytest.raises(PipelineError, match=r"^nothing came \(OfStorage\): try again$")
+    with told, dvc.answering("nothing came", "try again"):
+        raise OfStorage
+    with pytest.raises(KeyboardInterrupt), dvc.answering("nothing came", "try again"):
+        raise KeyboardInterrupt
