@@ -22,8 +22,9 @@ from pipeline import atomic, project
 from pipeline.errors import PipelineError
 from pipeline.printable import one_line, plain, without_password
 
-# The errors of requests are OSErrors; those of a database that does not open are SQLAlchemy's.
-UNREACHABLE = (MlflowException, SQLAlchemyError, OSError)
+# The errors of requests are OSErrors; those of a database that does not open are SQLAlchemy's, and
+# one whose driver is not installed is an import that fails.
+UNREACHABLE = (MlflowException, SQLAlchemyError, OSError, ImportError)
 Known = entities.Run  # a run as MLflow knows it
 KIND = "mlflow.experimentKind"  # or its pages are those of language models
 PAGE = 1000  # runs that are asked for at a time

@@ -25,6 +25,7 @@ from test_features import with_
 from test_train import CHEAP, fitted
 
 from pipeline import locked, model, train
+from pipeline.errors import PipelineError
 from pipeline.network import weights
 from pipeline.params import Params
 from pipeline.tracking import alive, flavor, found, origin, record, store
@@ -415,9 +416,31 @@ def test_no_password_is_told(
     assert "cret" not in said
 
 
-@pytest.mark.parametrize("error", [ModuleNotFoundError("No module named 'boto3'"), Exception("no")])
+def test_a_database_without_its_driver_costs_no_training(
+    world: Path, settings: Params, monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    def opened(_: str) -> str:
+        raise ModuleNotFoundError("No module named 'psycopg'")
+
+    monkeypatch.setattr(store, "experiment", opened)
+    with training(settings) as run:
+        run.tags({"nobody": "hears"})
+    assert "fails (No module named 'psycopg'); the work goes on" in capfd.readouterr().err
+    refused = pytest.raises(PipelineError, match=r"fails \(No module named 'psycopg'\)")
+    with refused, store.reached():
+        opened("")
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (ModuleNotFoundError("No module named 'boto3'"), "No module named 'boto3'"),
+        (Exception("no"), "Exception: no"),
+    ],
+)
 def test_a_store_of_artifacts_that_fails_costs_no_training(
-    trained: tuple[Job, list[dict[str, Any]]], settings: Params, error: Exception,
+    trained: tuple[Job, list[dict[str, Any]]], settings: Params, error: Exception, told: str,
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     def broken(*_: object) -> None:
@@ -426,7 +449,7 @@ def test_a_store_of_artifacts_that_fails_costs_no_training(
     with monkeypatch.context() as patch:
         patch.setattr(MlflowClient, "log_artifacts", broken)
         logged(settings, *trained)
-    assert f"fails ({type(error).__name__}: {error})" in capsys.readouterr().err
+    assert f"fails ({told})" in capsys.readouterr().err
     assert [run.info.status for run in runs()] == ["FAILED"]
     evaluated(settings, *trained)  # it is whole once the store is
     (run,) = runs()
