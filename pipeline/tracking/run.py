@@ -9,7 +9,6 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -121,9 +120,12 @@ class Run:
         if watching is None:
             return
         watching.finish()
-        with suppress(Exception):  # a training of seconds has one sample, not yet sent
+
+        def sent() -> None:
             watching.publish_metrics(watching.aggregate_metrics())
             watching.mlflow_logger.flush()
+
+        store.failure(sent)  # a training of seconds has one sample, not yet sent
 
     def validation(self, record: Mapping[str, float]) -> None:
         """Log a validation at its epoch: batches differ in size, so steps would not compare."""
