@@ -24,11 +24,12 @@ from requests.adapters import HTTPAdapter
 
 from bench import ratios
 from bench.server import serving
-from pipeline import params, shards
-from pipeline.acquire import listed
-from pipeline.acquire.raw import RawImage
-from pipeline.acquire.web.http import Client
-from pipeline.acquire.web.store import Store
+from pipeline import params
+from pipeline.core import shards
+from pipeline.stages.acquire.raw_image import RawImage
+from pipeline.stages.acquire.sources import addresses
+from pipeline.stages.acquire.web.client import Client
+from pipeline.stages.acquire.web.content_store import Store
 
 THREADS = 64
 ROOT = Path(__file__).resolve().parent.parent
@@ -56,7 +57,7 @@ def acquire(_host: str, count: int) -> None:
         update={"allow_private": True, "per_host_per_second": 0, "workers": THREADS}
     )
     with Client(limits) as client, Store() as store:
-        found = listed.from_list(Path("list.csv"), None, client, store, limits)
+        found = addresses.from_list(Path("list.csv"), None, client, store, limits)
         rows = (image.row() for image in found if isinstance(image, RawImage))
         assert shards.write(Path("raw"), shards.RAW, rows) == count
 
@@ -72,9 +73,11 @@ def measure(name: str, host: str, count: int) -> dict[str, float]:
             file.writelines(f"{host}/{number}.jpg,{number % 10}\n" for number in range(count))
         answer = subprocess.run(
             [sys.executable, "-m", "bench.acquire", "--run", name, host, str(count)],
-            cwd=folder, check=True, stdout=subprocess.PIPE,
+            cwd=folder,
+            check=True,
+            stdout=subprocess.PIPE,
             env=os.environ | {"DVC_ROOT": folder, "PYTHONPATH": str(ROOT), "NO_PROXY": "*"},
-        )  # fmt: skip
+        )
     measured: dict[str, float] = json.loads(answer.stdout)
     return measured
 

@@ -33,9 +33,11 @@ from joblib import Parallel, delayed
 from PIL import Image
 
 from bench import ratios
-from pipeline import filter as filtering
-from pipeline import judging, params, shards
-from pipeline.acquire.raw import RawImage
+from pipeline import params
+from pipeline.core import shards
+from pipeline.stages.acquire.raw_image import RawImage
+from pipeline.stages.filter import __main__ as filtering
+from pipeline.stages.filter import judge_all
 
 ROOT = Path(__file__).resolve().parent.parent
 CHUNK = 256  # files a worker takes at a time, as filter's do
@@ -117,8 +119,11 @@ def measure(name: str, folder: Path) -> float:
     with tempfile.TemporaryDirectory() as memo:
         answer = subprocess.run(
             [sys.executable, "-m", "bench.filter", "--run", name, str(folder)],
-            cwd=ROOT, check=True, stdout=subprocess.PIPE, env=os.environ | {"DVC_ROOT": memo},
-        )  # fmt: skip
+            cwd=ROOT,
+            check=True,
+            stdout=subprocess.PIPE,
+            env=os.environ | {"DVC_ROOT": memo},
+        )
     return float(json.loads(answer.stdout.splitlines()[-1]))
 
 
@@ -147,11 +152,13 @@ def added(originals: list[bytes], count: int) -> None:
         raw, hundredth = Path(folder) / "raw", count // 100
         seconds = {}
         for what, first, size in (
-            ("ready", 10**6, 4 * CHUNK), ("all", 0, count), ("1 %", 0, count + hundredth),
-        ):  # fmt: skip
+            ("ready", 10**6, 4 * CHUNK),
+            ("all", 0, count),
+            ("1 %", 0, count + hundredth),
+        ):
             write_raw(raw, list(copies(originals, size, first)))
             before, start = _workers_cpu(), time.perf_counter()
-            for _ in judging.judge_all(raw, limits):
+            for _ in judge_all.judge_all(raw, limits):
                 pass
             wall = time.perf_counter() - start
             seconds[what] = _workers_cpu() - before
@@ -181,8 +188,10 @@ def main() -> None:
     originals = photographs(chosen.photos)
     size = statistics.mean(map(len, originals)) / 1000
     what = f"{len(originals)} {'real' if chosen.photos else 'drawn'} photographs of {size:.0f} kB"
-    print(f"{os.cpu_count()} cores, Python {platform.python_version()}, "
-          f"OpenCV {cv2.__version__}; {what}")  # fmt: skip
+    print(
+        f"{os.cpu_count()} cores, Python {platform.python_version()}, "
+        f"OpenCV {cv2.__version__}; {what}"
+    )
     if chosen.added:
         added(originals, chosen.images)
     else:

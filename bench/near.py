@@ -20,8 +20,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from pipeline.near import BITS, Hashes, groups
-from pipeline.phash import perceptual_hash
+from pipeline.stages.filter.near_duplicates import BITS, Hashes, groups
+from pipeline.stages.filter.phash import perceptual_hash
 
 
 def even(count: int, random: np.random.Generator) -> Hashes:

@@ -28,12 +28,13 @@ import torch
 
 from bench.project import ROOT
 from bench.train import show, show_ratio
-from pipeline import batches, device, images
-from pipeline.feed import PART
-from pipeline.predict.classifier import Classifier
-from pipeline.predict.decoders import Decoders
-from pipeline.predict.inputs import Inputs
-from pipeline.predict.run import predict
+from pipeline.images import decoding
+from pipeline.inference.classifier import Classifier
+from pipeline.inference.decoder_pool import Decoders
+from pipeline.inference.inputs import Inputs
+from pipeline.inference.predict import predict
+from pipeline.network import device, feature_store
+from pipeline.network.parallel_forward import PART
 
 
 def packed(photos: Path, number: int, folder: Path) -> Path:
@@ -63,10 +64,10 @@ def work(classifier: Classifier, archive: Path) -> float:
 def floor(classifier: Classifier, encoded: Sequence[bytes]) -> float:
     """Seconds of decoding all, and then of all forward passes."""
     cores = torch.get_num_threads()
-    parts = batches.chunks(range(len(encoded)), PART, 1)
+    parts = feature_store.chunks(range(len(encoded)), PART, 1)
 
     def decode(part: Sequence[int]) -> torch.Tensor:
-        return torch.stack([classifier.view(images.decode(encoded[place])) for place in part])
+        return torch.stack([classifier.view(decoding.decode(encoded[place])) for place in part])
 
     start = time.perf_counter()
     with device.one_thread_each(), ThreadPoolExecutor(cores) as pool:

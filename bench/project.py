@@ -23,15 +23,22 @@ from unittest.mock import patch
 import torch
 from ruamel.yaml import YAML
 
-from pipeline import batches, device, features, judged, params, split, train, views
-from pipeline import filter as filtering
-from pipeline.acquire import __main__ as acquire
-from pipeline.batches import Examples
-from pipeline.export.imagefolder import imagefolder
-from pipeline.feed import PART
+from pipeline import params
+from pipeline.commands.export.imagefolder import imagefolder
+from pipeline.core.history import Record
+from pipeline.network import device, feature_store, views
+from pipeline.network import examples as batches
+from pipeline.network.examples import Examples
+from pipeline.network.parallel_forward import PART
 from pipeline.params import Params
-from pipeline.training import loop
-from pipeline.training.records import Record
+from pipeline.stages.acquire import __main__ as acquire
+from pipeline.stages.evaluate import test_set
+from pipeline.stages.features import __main__ as features
+from pipeline.stages.features import compute
+from pipeline.stages.filter import __main__ as filtering
+from pipeline.stages.split import __main__ as split
+from pipeline.stages.train import __main__ as train
+from pipeline.stages.train import loop
 
 ROOT = Path(__file__).resolve().parent.parent
 CLEAN, SPLIT, FEATURES, MODELS = map(
@@ -40,8 +47,8 @@ CLEAN, SPLIT, FEATURES, MODELS = map(
 HISTORY, AUGMENTED = Path("reports/history.csv"), Path("reports/augmented.png")
 LOOSE = Path("loose")
 STAGES = {
-    "pipeline.features": (CLEAN, SPLIT, FEATURES),
-    "pipeline.train": (CLEAN, SPLIT, FEATURES, MODELS, HISTORY, AUGMENTED),
+    "pipeline.stages.features": (CLEAN, SPLIT, FEATURES),
+    "pipeline.stages.train": (CLEAN, SPLIT, FEATURES, MODELS, HISTORY, AUGMENTED),
 }
 Figures = dict[str, Any]
 
@@ -95,9 +102,12 @@ class Project:
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("DVC_", "MLFLOW_"))}
         return subprocess.run(
             [sys.executable, "-m", module, *arguments],
-            cwd=self.folder, check=True, stdout=subprocess.PIPE, text=True,
+            cwd=self.folder,
+            check=True,
+            stdout=subprocess.PIPE,
+            text=True,
             env=kept | {"DVC_ROOT": str(self.folder), "PYTHONPATH": str(ROOT)},
-        ).stdout  # fmt: skip
+        ).stdout
 
 
 def data() -> Figures:
@@ -116,21 +126,25 @@ def work() -> Figures:
     """Seconds of features and of train, and the test accuracy, which is found afterwards."""
     computed, trained = stage(), training()
     seconds = computed["seconds"] + trained["seconds"]
-    return {"features": computed["seconds"], "train": trained["seconds"], "seconds": seconds,
-            "accuracy": _accuracy()}  # fmt: skip
+    return {
+        "features": computed["seconds"],
+        "train": trained["seconds"],
+        "seconds": seconds,
+        "accuracy": _accuracy(),
+    }
 
 
 def _accuracy() -> float:
     settings, examples = params.load(), batches.read_examples(SPLIT)
-    opened = judged.open_model(MODELS, FEATURES, CLEAN, examples, settings.device)
-    found = judged.judge(opened, examples)
+    opened = test_set.open_model(MODELS, FEATURES, CLEAN, examples, settings.device)
+    found = test_set.judge(opened, examples)
     return float((found.answers == found.labels).mean())
 
 
 def stage() -> Figures:
     """Everything that features does."""
     start = time.perf_counter()
-    features.main(*STAGES["pipeline.features"])
+    features.main(*STAGES["pipeline.stages.features"])
     seconds = time.perf_counter() - start
     size = sum(path.stat().st_size for path in FEATURES.glob("*.npy"))
     return {"seconds": seconds, "features": _count(), "gigabytes": size / 1e9}
@@ -139,20 +153,20 @@ def stage() -> Figures:
 def stored() -> Figures:
     """What features does once its network is built."""
     settings, examples = params.load(), batches.read_examples(SPLIT)
-    part = features.frozen_part(settings)
-    index = features.describe(settings, part, examples)
+    part = compute.frozen_part(settings)
+    index = compute.describe(settings, part, examples)
     assert index.stored, index.why
     FEATURES.mkdir()
     start = time.perf_counter()
-    maker = features.Maker(part, settings.images, index)
-    features.store(FEATURES, CLEAN, maker, examples)
+    maker = compute.Maker(part, settings.images, index)
+    compute.store(FEATURES, CLEAN, maker, examples)
     return {"seconds": time.perf_counter() - start, "features": _count()}
 
 
 def floor() -> Figures:
     """The frozen part over views that lie decoded in memory, in batches and threads as there."""
     settings, examples = params.load(), batches.read_examples(SPLIT)
-    part = features.frozen_part(settings)
+    part = compute.frozen_part(settings)
     size = part.preprocess.size
     part(torch.zeros(1, 3, size, size).byte())  # it is made ready when it is first used
     waiting = list(_pixels(settings, examples, part.preprocess))
@@ -174,7 +188,7 @@ def _pixels(
         ids = [examples.ids[row] for row in rows]
         encoded, seed = views.Stored(CLEAN, ids), settings.features.seed
         seen = views.Views(ids, encoded, preprocess, settings.images, [view], seed)
-        for part in batches.chunks(range(len(ids)), PART, 1):
+        for part in feature_store.chunks(range(len(ids)), PART, 1):
             yield torch.stack([seen[index] for index in part])
 
 
@@ -196,7 +210,7 @@ def training() -> Figures:
 
     start = time.perf_counter()
     with patch.object(loop, "fit", timed):
-        train.main(*STAGES["pipeline.train"])
+        train.main(*STAGES["pipeline.stages.train"])
     seconds = time.perf_counter() - start
     epochs = [late - early for early, late in pairwise(ends)]
     return {"seconds": seconds, "epochs": epochs}

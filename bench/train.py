@@ -32,7 +32,7 @@ from torchvision.models import get_model_weights, list_models
 
 from bench.project import ROOT, Figures, Project
 from pipeline import params
-from pipeline.network import backbone as backbones
+from pipeline.network import backbones
 
 TRAINABLE = "head,features.18,features.14,all"
 EVALUATION_ALONE = {"images__augment": "none", "features__views": 0}
@@ -59,8 +59,10 @@ def compare(project: Project, epochs: int, seeds: int) -> None:
     walls = []
     for seed in range(1, seeds + 1):
         chosen: dict[str, Any] = {
-            "train__seed": seed, "features__seed": seed, "train__epochs": epochs
-        }  # fmt: skip
+            "train__seed": seed,
+            "features__seed": seed,
+            "train__epochs": epochs,
+        }
         project.configure(**chosen)
         found["tutorial"].append(project.tutorial())
         project.forget()
@@ -150,8 +152,10 @@ def by_trainable(project: Project, names: Sequence[str], epochs: int) -> None:
         project.configure(model__trainable=name, train__epochs=epochs)
         computed, trained = project.measure("stage"), project.measure("training")
         epoch = statistics.median(trained["epochs"])
-        print(f"{name:>12} {computed['seconds']:12.2f} {epoch:9.3f} {computed['gigabytes']:11.4f}",
-              flush=True)  # fmt: skip
+        print(
+            f"{name:>12} {computed['seconds']:12.2f} {epoch:9.3f} {computed['gigabytes']:11.4f}",
+            flush=True,
+        )
 
 
 def prepared(folder: Path, photos: Path | None, views: int, changed: Sequence[str]) -> Project:
@@ -193,8 +197,10 @@ def options() -> argparse.Namespace:
 
 def main() -> None:
     chosen = options()
-    print(f"{os.cpu_count()} cores, Python {platform.python_version()}, torch {torch.__version__}, "
-          f"torchvision {torchvision.__version__}")  # fmt: skip
+    print(
+        f"{os.cpu_count()} cores, Python {platform.python_version()}, torch {torch.__version__}, "
+        f"torchvision {torchvision.__version__}"
+    )
     with tempfile.TemporaryDirectory() as folder:
         project = prepared(Path(folder), chosen.photos, chosen.views, chosen.changed)
         if chosen.floor:

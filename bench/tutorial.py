@@ -24,10 +24,10 @@ from torch.utils.data import ConcatDataset, DataLoader
 from torchvision import datasets, models, transforms
 
 from pipeline import params
-from pipeline.allocator import keep_freed_memory
 from pipeline.network import weights
+from pipeline.network.malloc import keep_freed_memory
 from pipeline.params import Params
-from pipeline.training.optimizer import make_optimizer
+from pipeline.stages.train.optimizer import make_optimizer
 
 Batches = DataLoader[tuple[Tensor, Tensor]]
 NORMALIZE = transforms.Normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])

@@ -7,21 +7,29 @@ from typing import Annotated
 
 import typer
 
-from pipeline import __version__, stage
-from pipeline.commands.ci import ci
-from pipeline.commands.data import credit, pin, suspects
-from pipeline.commands.experiments import reproduce, runs, sync
-from pipeline.commands.export import export
-from pipeline.commands.models import compare
-from pipeline.commands.predict import predict
-from pipeline.commands.sweep import sweep
-from pipeline.commands.training import layers, recipe
+from pipeline import __version__
+from pipeline.commands.ci.command import ci
+from pipeline.commands.compare import compare
+from pipeline.commands.credits.command import credit
+from pipeline.commands.export.command import export
+from pipeline.commands.layers.command import layers
+from pipeline.commands.pin.command import pin
+from pipeline.commands.predict.command import predict
+from pipeline.commands.recipe.command import recipe
+from pipeline.commands.reproduce.command import reproduce
+from pipeline.commands.runs import runs
+from pipeline.commands.suspects.command import suspects
+from pipeline.commands.sweep.command import sweep
+from pipeline.commands.sync import sync
+from pipeline.core import stage
 
 app = typer.Typer(
-    add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False,
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
     help="Use what the pipeline made. To make it: `dvc repro`, or `dvc exp run -S train.lr=0.003`.",
-)  # fmt: skip
+)
 
 
 @app.callback(invoke_without_command=True)
@@ -32,10 +40,20 @@ def _version(version: Annotated[bool, typer.Option("--version", help="Print it."
 
 
 COMMANDS: dict[str, Callable[..., None]] = {
-    "predict": predict, "runs": runs, "compare": compare, "sync": sync, "reproduce": reproduce,
-    "sweep": sweep, "ci": ci, "export": export, "pin": pin, "credits": credit,
-    "suspects": suspects, "layers": layers, "recipe": recipe,
-}  # fmt: skip
+    "predict": predict,
+    "runs": runs,
+    "compare": compare,
+    "sync": sync,
+    "reproduce": reproduce,
+    "sweep": sweep,
+    "ci": ci,
+    "export": export,
+    "pin": pin,
+    "credits": credit,
+    "suspects": suspects,
+    "layers": layers,
+    "recipe": recipe,
+}
 for name, command in COMMANDS.items():
     app.command(name)(command)
 

@@ -3,29 +3,41 @@
 import hashlib
 from typing import Any
 
-from imports import ROOT
-
-from pipeline.moves import DEALERS
 from pipeline.params import Filter, Split
+from pipeline.stages.split.previous_split import DEALERS
+from tests.imports import ROOT
 
 LIMITS = Filter(
-    min_side=32, max_megapixels=1, store_side=64, near_duplicate_bits=4, near_duplicates="keep",
+    min_side=32,
+    max_megapixels=1,
+    store_side=64,
+    near_duplicate_bits=4,
+    near_duplicates="keep",
     max_reject_fraction=0.5,
-)  # fmt: skip
+)
 
 
 def chosen(**changes: Any) -> Split:
     values = {
-        "seed": 1, "val": 0.2, "test": 0.3, "train": None, "prescribed": True, "folds": None,
-        "fold": 0, "leaks": "drop",
-    }  # fmt: skip
+        "seed": 1,
+        "val": 0.2,
+        "test": 0.3,
+        "train": None,
+        "prescribed": True,
+        "folds": None,
+        "fold": 0,
+        "leaks": "drop",
+    }
     return Split.model_validate(values | changes)
 
 
 def locked_code() -> list[dict[str, str]]:
     """The deps of the split as dvc.lock lists them after a run with the code that there is."""
     return [
-        {"path": f"pipeline/{name}", "hash": "md5",
-         "md5": hashlib.md5((ROOT / "pipeline" / name).read_bytes()).hexdigest()}
+        {
+            "path": name,
+            "hash": "md5",
+            "md5": hashlib.md5((ROOT / name).read_bytes()).hexdigest(),
+        }
         for name in DEALERS
-    ]  # fmt: skip
+    ]

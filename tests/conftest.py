@@ -11,14 +11,18 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from project import Project, ran
 
-from pipeline import atomic, model, params, shards, split
-from pipeline import filter as filtering
-from pipeline.acquire.raw import RawImage
+from pipeline import params
+from pipeline.core import atomic, shards
+from pipeline.network import model_folder
 from pipeline.params import Params
-
-ROOT = Path(__file__).resolve().parent.parent
+from pipeline.stages.acquire.raw_image import RawImage
+from pipeline.stages.filter import verdicts
+from pipeline.stages.split import __main__ as split_split
+from pipeline.stages.split import assignment
+from pipeline.stages.split import images as split
+from tests.imports import ROOT
+from tests.project import Project, ran
 
 
 def pytest_configure() -> None:
@@ -91,10 +95,15 @@ def settings() -> Params:
 def small(shipped: Params, **overrides: Any) -> Params:
     """`shipped` with what makes it fast; `overrides` by dotted name win."""
     fast = {
-        "images.size": 32, "features.views": 1, "features.precision": "32-true",
-        "train.epochs": 3, "train.batch_size": 8, "device.accelerator": "cpu",
-        "split.val": 0.25, "split.test": 0.25,
-    }  # fmt: skip
+        "images.size": 32,
+        "features.views": 1,
+        "features.precision": "32-true",
+        "train.epochs": 3,
+        "train.batch_size": 8,
+        "device.accelerator": "cpu",
+        "split.val": 0.25,
+        "split.test": 0.25,
+    }
     return params.with_overrides(shipped, fast | overrides)
 
 
@@ -111,23 +120,23 @@ def dataset(world: Path, settings: Params) -> Path:
         _, data = cv2.imencode(".png", pixels)
         pictures.append(RawImage(f"{label}/{number}.png", label, data.tobytes()).row())
     shards.write(world / "data/raw", shards.RAW, pictures)
-    judged = filtering.verdicts(world / "data/raw", {}, settings.filter)
+    judged = verdicts.verdicts(world / "data/raw", {}, settings.filter)
     kept = (batch.select(shards.CLEAN.names) for batch in judged)
     shards.write_batches(world / "data/clean", shards.CLEAN, kept)
     images, groups = split.read_images(world / "data/clean")
-    splits = split.assign(groups, images, settings.split, {})
-    split.check([image.label for image in images], splits)
-    rows = split.lines(groups, images, splits, settings.split.seed)
-    atomic.write_csv(world / "data/split.csv", split.COLUMNS, rows)
+    splits = assignment.assign(groups, images, settings.split, {})
+    assignment.check([image.label for image in images], splits)
+    rows = assignment.lines(groups, images, splits, settings.split.seed)
+    atomic.write_csv(world / "data/split.csv", split_split.COLUMNS, rows)
     return world / "data"
 
 
 @pytest.fixture
 def models(dataset: Path, settings: Params) -> Path:
     """The folder of a model that knows stripes."""
-    from test_train import fitted
+    from tests.stages.train.test_setup import fitted
 
     training = settings.train.model_copy(update={"epochs": 30, "lr": 0.02})
     job, card, _ = fitted(dataset, settings.model_copy(update={"train": training}))
-    model.save(Path("models"), job.network, card)
+    model_folder.save(Path("models"), job.network, card)
     return Path("models")

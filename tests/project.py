@@ -11,14 +11,16 @@ from pathlib import Path
 from typing import Self
 
 import mlflow
-from imports import ROOT
 from mlflow.entities import Run
+
+from tests.imports import ROOT
 
 # Where MLflow has files, by absolute address.
 LOCATIONS = (
-    ("experiments", "artifact_location"), ("runs", "artifact_uri"),
+    ("experiments", "artifact_location"),
+    ("runs", "artifact_uri"),
     ("logged_models", "artifact_location"),
-)  # fmt: skip
+)
 
 
 class Project:
@@ -26,8 +28,15 @@ class Project:
 
     def __init__(self, folder: Path, small: bool = True) -> None:
         self.folder = folder
-        for name in ("pipeline", "datasets", "params.yaml", "dvc.yaml", ".dvc/config", ".dvcignore",
-                     ".gitignore"):  # fmt: skip
+        for name in (
+            "pipeline",
+            "datasets",
+            "params.yaml",
+            "dvc.yaml",
+            ".dvc/config",
+            ".dvcignore",
+            ".gitignore",
+        ):
             source, target = ROOT / name, folder / name
             target.parent.mkdir(parents=True, exist_ok=True)
             if source.is_dir():
@@ -68,8 +77,10 @@ class Project:
     def _shrink(self) -> None:
         settings = (self.folder / "params.yaml").read_text()
         for old, new in (
-            ("size: 224", "size: 64"), ("views: 4", "views: 1"), ("epochs: 30", "epochs: 4"),
-        ):  # fmt: skip
+            ("size: 224", "size: 64"),
+            ("views: 4", "views: 1"),
+            ("epochs: 30", "epochs: 4"),
+        ):
             assert old in settings
             settings = settings.replace(old, new)
         (self.folder / "params.yaml").write_text(settings)
@@ -91,9 +102,14 @@ class Project:
 
     def run(self, *command: str, **changed: str) -> "subprocess.CompletedProcess[str]":
         return subprocess.run(
-            command, cwd=self.folder, env=self.environment | changed, text=True, check=False,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        )  # fmt: skip
+            command,
+            cwd=self.folder,
+            env=self.environment | changed,
+            text=True,
+            check=False,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
 
     def restore(self) -> None:
         """Undo what an experiment left in the workspace."""

@@ -6,10 +6,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from imports import ROOT
 
 from bench import train as bench_train
 from bench.project import LOOPS, Project
+from tests.imports import ROOT
 
 
 @pytest.mark.parametrize(
@@ -17,25 +17,37 @@ from bench.project import LOOPS, Project
     [
         (
             "acquire --images 40 --repeats 1 --latency 0.001 --bytes 1000",
-            ["sequential: .* images/s", "threads: .* images/s", "acquire: .* images/s",
-             r"acquire / threads: [\d.]+"],
+            [
+                "sequential: .* images/s",
+                "threads: .* images/s",
+                "acquire: .* images/s",
+                r"acquire / threads: [\d.]+",
+            ],
         ),
         (
             "filter --images 100 --repeats 1",
-            ["imread: .* images/s", "floor: .* images/s", "filter: .* images/s",
-             r"filter / floor: [\d.]+", r"filter / imread: [\d.]+"],
+            [
+                "imread: .* images/s",
+                "floor: .* images/s",
+                "filter: .* images/s",
+                r"filter / floor: [\d.]+",
+                r"filter / imread: [\d.]+",
+            ],
         ),
         ("filter --added --images 200", [r"2 of 202 images new: .*% of the per-image work"]),
         ("near --hashes 2000", [r"even, 4 bits: .* MiB, 1000 groups", r"uneven, 4 bits: .* s"]),
     ],
     ids=["acquire", "filter", "filter, 1 % added", "near"],
-)  # fmt: skip
+)
 def test_a_benchmark_prints_its_figures(arguments: str, printed: list[str]) -> None:
     name, *options = arguments.split()
     done = subprocess.run(
         [sys.executable, "-m", f"bench.{name}", *options],
-        cwd=ROOT, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     for line in printed:
         assert re.search(line, done.stdout), done.stdout
@@ -74,9 +86,12 @@ def test_a_benchmark_prints_its_figures(arguments: str, printed: list[str]) -> N
     ids=["tutorial", "floor", "further", "backbones", "trainable"],
 )
 def test_a_way_to_train_is_measured(
-    arguments: str, printed: list[str], world: Path, monkeypatch: pytest.MonkeyPatch,
+    arguments: str,
+    printed: list[str],
+    world: Path,
+    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
+) -> None:
     """In this process: another for each loop would take most of a minute to import torch."""
 
     def measured(project: Project, name: str) -> object:

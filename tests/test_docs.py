@@ -6,17 +6,17 @@ import sys
 from typing import get_args
 
 import pytest
-from imports import ROOT
 from pydantic import BaseModel
 from typer.testing import CliRunner
 
 from pipeline import params
 from pipeline.__main__ import app
-from pipeline.acquire import dataset
-from pipeline.acquire.photos import COLUMNS as LISTED
-from pipeline.acquire.raw import Reason
-from pipeline.header import MEANING, Warn
-from pipeline.header import Reason as Rejected
+from pipeline.images.header import MEANING, Warn
+from pipeline.images.header import Reason as Rejected
+from pipeline.stages.acquire import dataset_toml
+from pipeline.stages.acquire.photo_list import COLUMNS as LISTED
+from pipeline.stages.acquire.raw_image import Reason
+from tests.imports import ROOT
 
 README = (ROOT / "README.md").read_text()
 ARCHITECTURE = (ROOT / "docs/architecture.md").read_text()
@@ -97,9 +97,12 @@ def test_every_value_in_params_yaml_is_typed_and_none_has_a_default_in_code() ->
 
 
 KINDS: dict[str, set[type[BaseModel]]] = {
-    "folder": {dataset.Folder}, "archive": {dataset.Archive}, "urls": {dataset.Urls},
-    "flickr": {dataset.Flickr, dataset.Wanted}, "sample": {dataset.Sample, dataset.Digits},
-}  # fmt: skip
+    "folder": {dataset_toml.Folder},
+    "archive": {dataset_toml.Archive},
+    "urls": {dataset_toml.Urls},
+    "flickr": {dataset_toml.Flickr, dataset_toml.Wanted},
+    "sample": {dataset_toml.Sample, dataset_toml.Digits},
+}
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -113,7 +116,7 @@ def test_every_key_of_a_kind_is_in_datasets_md(kind: str) -> None:
 
 
 def test_every_kind_is_in_datasets_md() -> None:
-    models = get_args(dataset.Dataset)
+    models = get_args(dataset_toml.Dataset)
     kinds = {get_args(model.model_fields["kind"].annotation)[0] for model in models}
     assert kinds == set(re.findall(r"`(\w+)`", " ".join(re.findall(r"^### (.*)", DATASETS, re.M))))
 

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from imports import ROOT
 from ruamel.yaml import YAML
+
+from tests.imports import ROOT
 
 WORKFLOWS = sorted(ROOT.glob(".github/workflows/*.yml"))
 STEPS = [
@@ -76,7 +77,7 @@ def test_secrets_and_inputs_are_in_the_environment_of_the_one_step_that_uses_the
 def test_every_input_is_a_variable_that_the_command_reads() -> None:
     workflow = read(ROOT / ".github/workflows/pipeline.yml")
     (step,) = [step for _, _, step in STEPS if str(step.get("run", "")).startswith("make ci ")]
-    command = (ROOT / "pipeline/commands/ci.py").read_text()
+    command = (ROOT / "pipeline/commands/ci/command.py").read_text()
     for name in workflow["on"]["workflow_dispatch"]["inputs"]:
         (variable,) = [key for key, value in step["env"].items() if f"inputs.{name} " in value]
         assert f'envvar="{variable}"' in command

@@ -1,1 +1,1 @@
-"""The commands of `pipeline`, by what they are about. What is slow to import they import late."""
+"""The commands of `pipeline`, a module or a package each. Slow imports come late."""

@@ -1,1 +1,1 @@
-"""What DVC holds and what MLflow holds, side by side, and each from the other."""
+"""What DVC and MLflow know of results, for several commands."""

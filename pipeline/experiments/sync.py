@@ -4,12 +4,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pipeline.errors import PipelineError
-from pipeline.experiments import held, joined
-from pipeline.experiments.held import Held
-from pipeline.experiments.joined import LIVE, Pair
-from pipeline.progress import bar
-from pipeline.tracking import found, origin, store
+from pipeline.core.errors import PipelineError
+from pipeline.core.progress import bar
+from pipeline.experiments import dvc_results, paired_runs
+from pipeline.experiments.dvc_results import Held
+from pipeline.experiments.paired_runs import LIVE, Pair
+from pipeline.tracking import find_run, provenance, store
 from pipeline.tracking.store import Known
 
 if TYPE_CHECKING:
@@ -44,10 +44,10 @@ def sync(everything: bool = False, here: bool = False) -> Iterator[Synced]:
 
 def _gaps(everything: bool, here: bool) -> list[tuple[Held, Pair]]:
     """Experiments first: a commit that holds the result of one needs no run of its own."""
-    own = held.workspace() if here else None
+    own = dvc_results.workspace() if here else None
     found = [
         (pair.held, pair)
-        for pair in joined.pairs(everything)
+        for pair in paired_runs.pairs(everything)
         if pair.held and not pair.whole and (not here or (own and pair.held.like(own)))
     ]
     return sorted(found, key=lambda gap: (not gap[0].experiment, gap[0].when))
@@ -69,18 +69,18 @@ def _begun(pair: Pair, restored: "Outcome") -> Known | None:
     if pair.run is None:
         return None
     tags = pair.run.data.tags
-    same = tags.get(origin.FINGERPRINT) == restored.tags[origin.FINGERPRINT]
-    return pair.run if same or origin.MODELS in tags else None
+    same = tags.get(provenance.FINGERPRINT) == restored.tags[provenance.FINGERPRINT]
+    return pair.run if same or provenance.MODELS in tags else None
 
 
 def _synced(pair: Pair, result: Held) -> Synced:
-    from pipeline.experiments.restored import outcome  # with torch: seconds, where nothing is due
+    from pipeline.experiments.restore import outcome  # with torch: seconds, where nothing is due
     from pipeline.tracking import record
 
     try:
         with outcome(result) as restored:
             with store.reached():
-                begun = _begun(pair, restored) or found.find(
+                begun = _begun(pair, restored) or find_run.find(
                     result.values, restored.tags, result.models
                 )
             if begun is not None and begun.info.status == LIVE:

@@ -1,1 +1,1 @@
-"""Networks: backbones, heads, and where they are cut."""
+"""Networks: backbones, heads, where they are cut, and the features of the frozen part."""

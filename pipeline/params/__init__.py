@@ -13,7 +13,7 @@ from pydantic_core import ErrorDetails
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from pipeline.errors import PipelineError
+from pipeline.core.errors import PipelineError
 from pipeline.params.data import AS_DESCRIBED, Acquire, Dataset, Filter, Split
 from pipeline.params.section import Section
 from pipeline.params.training import Device, Evaluate, Features, Head, Images, Model, Train

@@ -1,1 +1,1 @@
-"""MLflow: one run per trained model. The only importers of mlflow are here and in sweep."""
+"""The record in MLflow: one run per trained model."""

@@ -11,10 +11,10 @@ from typing import Any
 
 from torch import nn
 
-from pipeline import atomic, locked
+from pipeline.core import atomic, dvc_lock
+from pipeline.core.shards import SPLITS
 from pipeline.params import Params
-from pipeline.shards import SPLITS
-from pipeline.tracking import found, origin, store
+from pipeline.tracking import find_run, provenance, store
 from pipeline.tracking.run import Run
 from pipeline.tracking.store import UNREACHABLE, Known
 
@@ -53,14 +53,15 @@ class Outcome:
 
     @property
     def dataset(self) -> str:
-        return str(self.values[origin.DATASET])
+        return str(self.values[provenance.DATASET])
 
     @property
     def results(self) -> dict[str, str]:
         """The tags that a whole run has."""
         return {
-            origin.MODELS: locked.digest(self.models), origin.TEST: locked.digest(self.test)
-        }  # fmt: skip
+            provenance.MODELS: dvc_lock.digest(self.models),
+            provenance.TEST: dvc_lock.digest(self.test),
+        }
 
 
 @contextmanager
@@ -69,10 +70,10 @@ def training(settings: Params, fingerprint: str, split_csv: Path) -> Iterator[Ru
 
     One that was stopped goes on in the run that it began.
     """
-    run, tags = Run(), origin.everything(fingerprint)
+    run, tags = Run(), provenance.everything(fingerprint)
     _open(run, settings.flat(), tags)
     with _ending(run):
-        run.texts(origin.files(tags[origin.COMMIT]), origin.FOLDER)
+        run.texts(provenance.files(tags[provenance.COMMIT]), provenance.FOLDER)
         run.datasets(settings.dataset.name, splits_of(split_csv))
         run.watch()
         yield run
@@ -81,10 +82,10 @@ def training(settings: Params, fingerprint: str, split_csv: Path) -> Iterator[Ru
 def _open(run: Run, values: Mapping[str, object], tags: Mapping[str, str]) -> None:
     """Open the run that this training began when it was stopped, or else a new one."""
     try:
-        found.close_abandoned()
-        placed = dict(tags) | found.parent(str(values[origin.DATASET]), tags)
+        find_run.close_abandoned()
+        placed = dict(tags) | find_run.parent(str(values[provenance.DATASET]), tags)
         with store.alone("opening"):  # or two would go on in one
-            begun = found.stopped(values, tags[origin.FINGERPRINT])
+            begun = find_run.stopped(values, tags[provenance.FINGERPRINT])
             if begun is None:
                 run.start(values, name_of(tags), placed)
             else:
@@ -109,7 +110,7 @@ def _ending(run: Run, ended: int | None = None) -> Iterator[None]:
 
 def trained(
     run: Run, models: Path, history: Sequence[Mapping[str, float]], suffix: nn.Module | None
-) -> None:  # fmt: skip
+) -> None:
     """Log what a training ends with; last the tag by which a whole one is known."""
     best = min(history, key=lambda record: record["val_loss"])
     run.kept(best)
@@ -118,15 +119,15 @@ def trained(
     run.model(models, math.ceil(best["epoch"]))
     with (models / "model.safetensors").open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    run.tags({"model.sha256": sha256, origin.MODELS: locked.digest(models)})
+    run.tags({"model.sha256": sha256, provenance.MODELS: dvc_lock.digest(models)})
 
 
 def evaluation(outcome: Outcome) -> None:
     """Add a test result to the run that trained the model; make that run where it is missing."""
     try:
-        found.close_abandoned()
-        earlier = found.find(outcome.values, outcome.tags, outcome.results[origin.MODELS])
-        placed = dict(outcome.tags) | found.parent(outcome.dataset, outcome.tags)
+        find_run.close_abandoned()
+        earlier = find_run.find(outcome.values, outcome.tags, outcome.results[provenance.MODELS])
+        placed = dict(outcome.tags) | find_run.parent(outcome.dataset, outcome.tags)
     except UNREACHABLE as error:
         Run().silence(error)
         return
@@ -145,12 +146,12 @@ def complete(outcome: Outcome, earlier: Known | None) -> bool:
         run.resume(earlier.info.run_id)
     with _ending(run, earlier.info.end_time if earlier else outcome.began):
         if earlier is None:
-            run.texts(outcome.files, origin.FOLDER)
+            run.texts(outcome.files, provenance.FOLDER)
             run.datasets(outcome.dataset, splits_of(outcome.split_csv))
-        if known.get(origin.MODELS) != results[origin.MODELS]:
+        if known.get(provenance.MODELS) != results[provenance.MODELS]:
             _train_again(run, outcome)
         _tested(run, outcome)
-        run.tags({origin.TEST: results[origin.TEST]})
+        run.tags({provenance.TEST: results[provenance.TEST]})
     return run.id is not None
 
 
@@ -188,20 +189,21 @@ def _section(name: str, figures: Mapping[str, float | None]) -> str:
 def _description(outcome: Outcome) -> str:
     """Markdown: how good it is, its report, and how to get it back."""
     figures, tags = outcome.figures, outcome.tags
-    experiment, commit = tags[origin.EXPERIMENT], tags[origin.COMMIT][:7]
+    experiment, commit = tags[provenance.EXPERIMENT], tags[provenance.COMMIT][:7]
     lines = [
         f"**Accuracy {figures['accuracy']:.4f}** ({figures['correct']} of {figures['n']} test "
         f"images of {outcome.dataset}): [the report]({{artifacts}}/report.html).",
         f"DVC experiment `{experiment}`, on commit `{commit}`: `dvc exp apply {experiment}`"
-        if experiment else f"`dvc repro` on commit `{commit}`",
+        if experiment
+        else f"`dvc repro` on commit `{commit}`",
         "Make it again, and compare: `pipeline reproduce {id}`",
-    ]  # fmt: skip
+    ]
     return "\n\n".join(lines)
 
 
 def name_of(tags: Mapping[str, str]) -> str:
     """What a run is called: as DVC's experiment, or after the commit."""
-    return tags[origin.EXPERIMENT] or f"repro-{tags[origin.COMMIT][:7]}"
+    return tags[provenance.EXPERIMENT] or f"repro-{tags[provenance.COMMIT][:7]}"
 
 
 def splits_of(split_csv: Path) -> dict[str, dict[str, Any]]:

@@ -22,13 +22,13 @@ from mlflow.entities import (
     Metric,
     Param,
     RunTag,
-)  # fmt: skip
+)
 from mlflow.models import Model
 from torch import nn
 
-from pipeline import tensors
-from pipeline.tracking import flavor, origin, store
-from pipeline.tracking.alive import Mark
+from pipeline.network import tensors
+from pipeline.tracking import logged_model, provenance, store
+from pipeline.tracking.process_lock import Mark
 
 LONGEST = 200  # characters of a metric's name; MLflow takes 250
 FLUSH = 1.0  # seconds that metrics wait for others to go with
@@ -64,13 +64,16 @@ class Run:
         self._monitor: Any = None
 
     def start(
-        self, values: Mapping[str, object], name: str, tags: Mapping[str, str],
+        self,
+        values: Mapping[str, object],
+        name: str,
+        tags: Mapping[str, str],
         began: int | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Open a new run with its params and tags; `began`: when, in ms since 1970."""
 
         def opened() -> None:
-            experiment = store.experiment(str(values[origin.DATASET]))
+            experiment = store.experiment(str(values[provenance.DATASET]))
             self._mark = Mark(get_tracking_uri())
             made = MlflowClient().create_run(experiment, began, {**tags, **self._mark.tags}, name)
             self.id = made.info.run_id
@@ -162,12 +165,17 @@ class Run:
         def log() -> None:
             inputs = [
                 DatasetInput(
-                    Dataset(name, facts["digest"], "local", json.dumps({"uri": "data/split.csv"}),
-                            profile=json.dumps({"split": context, "images": facts["images"]})),
+                    Dataset(
+                        name,
+                        facts["digest"],
+                        "local",
+                        json.dumps({"uri": "data/split.csv"}),
+                        profile=json.dumps({"split": context, "images": facts["images"]}),
+                    ),
                     [InputTag("mlflow.data.context", context)],
                 )
                 for context, facts in shown.items()
-            ]  # fmt: skip
+            ]
             MlflowClient().log_inputs(str(self.id), inputs)
 
         self._try(log)
@@ -224,10 +232,16 @@ class Run:
 
         def log() -> None:
             Model.log(
-                None, flavor, name="model", flavor_name="pyfunc", run_id=self.id, models=models,
-                model_id=self._place_of_model(), step=epoch,
+                None,
+                logged_model,
+                name="model",
+                flavor_name="pyfunc",
+                run_id=self.id,
+                models=models,
+                model_id=self._place_of_model(),
+                step=epoch,
                 validate_serving_input=False,  # it would be loaded and run for that
-            )  # fmt: skip
+            )
 
         self._try(log)
 

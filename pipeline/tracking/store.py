@@ -18,9 +18,9 @@ from mlflow import MlflowClient, entities
 from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
-from pipeline import atomic, project
-from pipeline.errors import PipelineError
-from pipeline.printable import one_line, plain, without_password
+from pipeline.core import atomic, project
+from pipeline.core.errors import PipelineError
+from pipeline.core.terminal import one_line, plain, without_password
 
 # The errors of requests are OSErrors; those of a database that does not open are SQLAlchemy's, and
 # one whose driver is not installed is an import that fails.
@@ -119,7 +119,7 @@ def _create_database(path: Path) -> None:
 
 def runs(
     query: str, experiments: list[str] | None = None, client: MlflowClient | None = None
-) -> list[Known]:  # fmt: skip
+) -> list[Known]:
     """All runs that fit a query, the newest first; of all experiments where none are given.
 
     Args:

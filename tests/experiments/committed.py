@@ -24,14 +24,19 @@ def lock_of(settings: Params, models: str, tested: str | None = None) -> dict[st
         return [{"path": path, "hash": "md5", "md5": md5} for path, md5 in digests.items()]
 
     params = {"params.yaml": settings.model_dump()}
-    return {"schema": "2.0", "stages": {
-        "split": {"cmd": "x", "outs": outs(**{"data/split.csv": "5" * 32})},
-        "train": {"cmd": "x", "params": params, "outs": outs(models=models)},
-        "evaluate": {
-            "cmd": "x", "params": params, "deps": outs(models=tested or models),
-            "outs": outs(**{"reports/test": f"test-of-{models}"}),
+    return {
+        "schema": "2.0",
+        "stages": {
+            "split": {"cmd": "x", "outs": outs(**{"data/split.csv": "5" * 32})},
+            "train": {"cmd": "x", "params": params, "outs": outs(models=models)},
+            "evaluate": {
+                "cmd": "x",
+                "params": params,
+                "deps": outs(models=tested or models),
+                "outs": outs(**{"reports/test": f"test-of-{models}"}),
+            },
         },
-    }}  # fmt: skip
+    }
 
 
 def committing(world: Path, settings: Params) -> Commit:

@@ -7,7 +7,7 @@ from functools import lru_cache
 from types import SimpleNamespace
 from typing import Any
 
-from fakes.photos import SERVER, SUFFIXES, FakePhoto
+from tests.fakes.photos import SERVER, SUFFIXES, FakePhoto
 
 # Neither has types, and whether the project's settings allow that is not this file's to know.
 signing = importlib.import_module("oauthlib.oauth1.rfc5849.signature")
@@ -156,9 +156,16 @@ def _entry(photo: FakePhoto, extras: set[str], host: str) -> dict[str, Any]:
         "media": {"media": "photo", "media_status": "ready"},
     }
     entry: dict[str, Any] = {
-        "id": photo.id, "owner": photo.owner, "secret": photo.secret, "server": SERVER,
-        "farm": 66, "title": photo.title, "ispublic": 1, "isfriend": 0, "isfamily": 0,
-    }  # fmt: skip
+        "id": photo.id,
+        "owner": photo.owner,
+        "secret": photo.secret,
+        "server": SERVER,
+        "farm": 66,
+        "title": photo.title,
+        "ispublic": 1,
+        "isfriend": 0,
+        "isfamily": 0,
+    }
     for extra in sorted(extras & known.keys()):
         entry |= known[extra]
     for size in (size for size in SUFFIXES if f"url_{size}" in extras and size in photo.sizes):

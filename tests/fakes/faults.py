@@ -106,11 +106,22 @@ def header(name: str, value: str) -> Fault:
 
 
 NAMED = {
-    "empty": EMPTY, "malformed": MALFORMED, "stall": STALL, "drop": DROP, "reset": RESET,
-    "short": SHORT, "endless": ENDLESS, "chunks": CHUNKS, "drip": DRIP, "html": HTML,
-    "html-as-jpeg": HTML_AS_JPEG, "no-ai": NO_AI, "stat-fail": stat_fail(105, "Unavailable"),
-    "429": throttled(1), **{str(code): status(code) for code in (403, 404, 410, 500, 502, 503)},
-}  # fmt: skip
+    "empty": EMPTY,
+    "malformed": MALFORMED,
+    "stall": STALL,
+    "drop": DROP,
+    "reset": RESET,
+    "short": SHORT,
+    "endless": ENDLESS,
+    "chunks": CHUNKS,
+    "drip": DRIP,
+    "html": HTML,
+    "html-as-jpeg": HTML_AS_JPEG,
+    "no-ai": NO_AI,
+    "stat-fail": stat_fail(105, "Unavailable"),
+    "429": throttled(1),
+    **{str(code): status(code) for code in (403, 404, 410, 500, 502, 503)},
+}
 """The faults that a command line can name."""
 
 

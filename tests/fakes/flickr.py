@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from email.utils import formatdate
 from urllib.parse import parse_qsl, quote, unquote
 
-from fakes.api import Gate, Refused, Replayed, Search
-from fakes.faults import NAMED, Plan, every, first_of
-from fakes.photos import SUFFIXES, FakePhoto, jpeg, photos, placeholder
-from fakes.serving import Raw, Reply, Server
+from tests.fakes.api import Gate, Refused, Replayed, Search
+from tests.fakes.faults import NAMED, Plan, every, first_of
+from tests.fakes.photos import SUFFIXES, FakePhoto, jpeg, photos, placeholder
+from tests.fakes.serving import Raw, Reply, Server
 
 KEY = "k" * 32
 SECRET = "s" * 16
@@ -200,9 +200,12 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--photo-bytes", type=int)
     parser.add_argument("--side", type=int, default=64, help="pixels")
     parser.add_argument(
-        "--fault", action="append", default=[], metavar="KIND=N:NAME,NAME",
+        "--fault",
+        action="append",
+        default=[],
+        metavar="KIND=N:NAME,NAME",
         help="every N-th answer of a kind (api, photo) fails: " + ", ".join(NAMED),
-    )  # fmt: skip
+    )
     return parser.parse_args()
 
 
@@ -226,10 +229,18 @@ def main() -> None:
     ends = {signal.SIGTERM, signal.SIGINT}
     signal.pthread_sigmask(signal.SIG_BLOCK, ends)  # before the thread: it inherits this
     with FakeFlickr(
-        there, port=said.port, key=said.key, secret=said.secret, latency=said.latency,
-        plan=first_of(*map(_asked_fault, said.fault)), growing=said.growing, repeats=said.repeats,
-        removed=removed, photo_bytes=said.photo_bytes, side=said.side,
-    ) as fake:  # fmt: skip
+        there,
+        port=said.port,
+        key=said.key,
+        secret=said.secret,
+        latency=said.latency,
+        plan=first_of(*map(_asked_fault, said.fault)),
+        growing=said.growing,
+        repeats=said.repeats,
+        removed=removed,
+        photo_bytes=said.photo_bytes,
+        side=said.side,
+    ) as fake:
         print(fake.port, flush=True)
         signal.sigwait(ends)
 

@@ -11,14 +11,38 @@ import numpy as np
 
 SERVER = "65535"
 SUFFIXES = {
-    "sq": "_s", "t": "_t", "q": "_q", "s": "_m", "n": "_n", "w": "_w", "m": "", "z": "_z",
-    "c": "_c", "l": "_b", "b": "_b", "h": "_h", "k": "_k", "o": "_o",
-}  # fmt: skip
+    "sq": "_s",
+    "t": "_t",
+    "q": "_q",
+    "s": "_m",
+    "n": "_n",
+    "w": "_w",
+    "m": "",
+    "z": "_z",
+    "c": "_c",
+    "l": "_b",
+    "b": "_b",
+    "h": "_h",
+    "k": "_k",
+    "o": "_o",
+}
 """What a size, as in url_c, is called in an address."""
 LONGEST = {
-    "sq": 75, "t": 100, "q": 150, "s": 240, "n": 320, "w": 400, "m": 500, "z": 640,
-    "c": 800, "l": 1024, "b": 1024, "h": 1600, "k": 2048, "o": 3000,
-}  # fmt: skip
+    "sq": 75,
+    "t": 100,
+    "q": 150,
+    "s": 240,
+    "n": 320,
+    "w": 400,
+    "m": 500,
+    "z": 640,
+    "c": 800,
+    "l": 1024,
+    "b": 1024,
+    "h": 1600,
+    "k": 2048,
+    "o": 3000,
+}
 SIZES = ("m", "n", "z", "c", "l")
 OWNERS = "XAXBXCXDXBXEXFXCXGX"  # of 19 photos one owner has 10, two have 2, five have 1
 FIRST, LAST = 1_104_537_600, 1_577_836_800  # the years 2005 to 2019

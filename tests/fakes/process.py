@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fakes.flickr import API, RECORD
+from tests.fakes.flickr import API, RECORD
 
-TESTS = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True)
@@ -41,9 +41,9 @@ class Running:
 
 @contextmanager
 def running(*arguments: str) -> Iterator[Running]:
-    """Start `python -m fakes.flickr ARGUMENTS`; it ends with the context."""
-    command = [sys.executable, "-m", "fakes.flickr", *arguments]
-    environment = os.environ | {"PYTHONPATH": str(TESTS)}
+    """Start `python -m tests.fakes.flickr ARGUMENTS`; it ends with the context."""
+    command = [sys.executable, "-m", "tests.fakes.flickr", *arguments]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
         assert process.stdout is not None
         try:

@@ -15,7 +15,7 @@ from http import HTTPStatus
 from types import TracebackType
 from typing import Any, Self
 
-from fakes.faults import NONE, Fault, Plan
+from tests.fakes.faults import NONE, Fault, Plan
 
 FAULTY = ("api", "photo", "file")  # what a plan is asked about
 COUNTED = ("photo", "file")  # whose whole answers are in `completed`

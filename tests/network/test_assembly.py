@@ -2,10 +2,10 @@ import pytest
 import torch
 
 from pipeline import params
-from pipeline.errors import PipelineError
+from pipeline.core.errors import PipelineError
 from pipeline.network import assembly
 from pipeline.network.assembly import Assembly, NewHead
-from pipeline.network.backbone import USUAL
+from pipeline.network.backbones import USUAL
 from pipeline.params import Params
 
 

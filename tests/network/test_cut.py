@@ -8,8 +8,8 @@ from torchvision import models
 from torchvision.models.maxvit import MaxVit
 from torchvision.models.vision_transformer import VisionTransformer
 
-from pipeline.errors import PipelineError
-from pipeline.network import backbone
+from pipeline.core.errors import PipelineError
+from pipeline.network import backbones
 from pipeline.network import cut as cutting
 from pipeline.network.cut import check_size, cut
 
@@ -74,7 +74,7 @@ def network(name: str, size: int) -> nn.Module:
         torch.manual_seed(0)
         built = MaxVit((64, 64), 16, 4, [16, 32], [1, 2], 8, 0.2)
     else:
-        built = backbone.blank(name, {}, size, seed=0).network
+        built = backbones.blank(name, {}, size, seed=0).network
     torch.manual_seed(2)
     for module in built.modules():
         if isinstance(module, nn.BatchNorm2d):  # as after training, and not the identity
@@ -152,7 +152,7 @@ def test_both_halves_are_the_whole_network_bit_for_bit_and_in_their_gradients(
     buffers = {key: value.clone() for key, value in built.named_buffers()}
     with torch.no_grad():
         expected = built(images)
-    for first in (backbone.last_layer(built, name), module):
+    for first in (backbones.last_layer(built, name), module):
         train_from(built, first, images)
         torch.manual_seed(4)
         right = built(images)
@@ -274,20 +274,31 @@ def test_a_network_that_was_followed_wrongly_is_cut_before_its_end(
 
 RANDOM = [
     ("densenet", "features.denseblock2", lambda: models.DenseNet(8, (2, 2), 8, drop_rate=0.5)),
-    ("densenet_inside", "features.denseblock2.denselayer2.conv1",
-     lambda: models.DenseNet(8, (2, 2), 8, drop_rate=0.5)),
-    ("convnext", "features.7",
-     lambda: models.convnext_tiny(stochastic_depth_prob=0.9, weights=None)),
-    ("swin_attention", "features.3",
-     lambda: models.SwinTransformer([4, 4], 16, [1, 1], [2, 2], [4, 4], 4.0, 0.0, 0.5, 0.0)),
-    ("vit_attention", "encoder.layers.encoder_layer_1",
-     lambda: VisionTransformer(64, 16, 2, 2, 32, 64, 0.0, 0.5)),
+    (
+        "densenet_inside",
+        "features.denseblock2.denselayer2.conv1",
+        lambda: models.DenseNet(8, (2, 2), 8, drop_rate=0.5),
+    ),
+    (
+        "convnext",
+        "features.7",
+        lambda: models.convnext_tiny(stochastic_depth_prob=0.9, weights=None),
+    ),
+    (
+        "swin_attention",
+        "features.3",
+        lambda: models.SwinTransformer([4, 4], 16, [1, 1], [2, 2], [4, 4], 4.0, 0.0, 0.5, 0.0),
+    ),
+    (
+        "vit_attention",
+        "encoder.layers.encoder_layer_1",
+        lambda: VisionTransformer(64, 16, 2, 2, 32, 64, 0.0, 0.5),
+    ),
     ("vgg", "classifier", lambda: models.vgg11()),
     ("timm_path", "stages.2", lambda: timm.create_model("test_convnext", drop_path_rate=0.9)),
-    ("timm_function", "global_pool",
-     lambda: timm.create_model("test_efficientnet", drop_rate=0.5)),
+    ("timm_function", "global_pool", lambda: timm.create_model("test_efficientnet", drop_rate=0.5)),
     ("timm_attention", "blocks.5", lambda: timm.create_model("test_vit", attn_drop_rate=0.5)),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("_", "first", "make"), RANDOM, ids=[r[0] for r in RANDOM])

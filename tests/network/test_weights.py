@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import save_file
 from torch import hub
 
-from pipeline.errors import PipelineError
+from pipeline.core.errors import PipelineError
 from pipeline.network import weights
 
 

@@ -16,28 +16,29 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from imports import ROOT, closure
 from mlflow import MlflowClient
 from mlflow.entities import LoggedModel, Run
 from safetensors.torch import load_file
-from test_features import run as run_features
-from test_features import with_
-from test_train import CHEAP, fitted
 
-from pipeline import locked, model, train
-from pipeline.errors import PipelineError
-from pipeline.network import weights
+from pipeline.core import dvc_lock
+from pipeline.core.errors import PipelineError
+from pipeline.network import model_folder, weights
 from pipeline.params import Params
-from pipeline.tracking import alive, flavor, found, origin, record, store
+from pipeline.stages.train import __main__ as train
+from pipeline.stages.train.state import Job
+from pipeline.tracking import find_run, logged_model, process_lock, provenance, record, store
 from pipeline.tracking import run as tracking_run
 from pipeline.tracking.record import Outcome
-from pipeline.training.state import Job
+from tests.imports import ROOT, closure
+from tests.stages.features.test_compute import run as run_features
+from tests.stages.features.test_compute import with_
+from tests.stages.train.test_setup import CHEAP, fitted
 
 
 @pytest.fixture
 def trained(dataset: Path, settings: Params) -> tuple[Job, list[dict[str, Any]]]:
     job, card, history = fitted(dataset, settings)
-    model.save(Path("models"), job.network, card)
+    model_folder.save(Path("models"), job.network, card)
     return job, [asdict(record) for record in history]
 
 
@@ -68,14 +69,27 @@ def outcome(settings: Params, job: Job, history: list[dict[str, Any]]) -> Outcom
     Path("test").mkdir(exist_ok=True)
     Path("test/samples.png").write_bytes(png(1))
     figures = {
-        "accuracy": 0.9, "recall.a class: (odd)": 0.5, "roc_auc.a class: (odd)": None,
-        "recall.macro": 0.7, "accuracy.slice.small": 0.8, "n": 3, "correct": 2,
-    }  # fmt: skip
+        "accuracy": 0.9,
+        "recall.a class: (odd)": 0.5,
+        "roc_auc.a class: (odd)": None,
+        "recall.macro": 0.7,
+        "accuracy.slice.small": 0.8,
+        "n": 3,
+        "correct": 2,
+    }
     return Outcome(
-        settings.flat(), origin.everything(FINGERPRINT), origin.files(""), Path("models"),
-        lambda: job.suffix, history, Path("augmented.png"), Path("data/split.csv"), figures,
-        Path("test"), "<p>report</p>",
-    )  # fmt: skip
+        settings.flat(),
+        provenance.everything(FINGERPRINT),
+        provenance.files(""),
+        Path("models"),
+        lambda: job.suffix,
+        history,
+        Path("augmented.png"),
+        Path("data/split.csv"),
+        figures,
+        Path("test"),
+        "<p>report</p>",
+    )
 
 
 def evaluated(settings: Params, job: Job, history: list[dict[str, Any]]) -> None:
@@ -92,9 +106,11 @@ def models() -> list[LoggedModel]:
 
 
 def test_one_run_holds_the_training_and_the_evaluation(
-    trained: tuple[Job, list[dict[str, Any]]], settings: Params, world: Path,
+    trained: tuple[Job, list[dict[str, Any]]],
+    settings: Params,
+    world: Path,
     monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+) -> None:
     monkeypatch.setenv("DVC_EXP_NAME", "tame-otter")
     monkeypatch.setenv("DVC_EXP_BASELINE_REV", "c0ffee")
     logged(settings, *trained)
@@ -104,7 +120,7 @@ def test_one_run_holds_the_training_and_the_evaluation(
     assert run.info.status == "FINISHED"
     assert run.data.params == {key: str(value) for key, value in settings.flat().items()}
     assert run.data.tags["git.commit"] == "c0ffee"
-    assert run.data.tags[origin.MODELS] == locked.digest(Path("models"))
+    assert run.data.tags[provenance.MODELS] == dvc_lock.digest(Path("models"))
     sha256 = hashlib.sha256(Path("models/model.safetensors").read_bytes()).hexdigest()
     assert run.data.tags["model.sha256"] == sha256
     assert run.data.metrics["test/accuracy"] == 0.9
@@ -125,9 +141,13 @@ def test_mlflow_has_the_checkpoints_that_were_asked_for(
     Path("params.yaml").write_text(json.dumps(chosen.model_dump()))
     folder = run_features(dataset, chosen)
     train.main(
-        dataset / "clean", dataset / "split.csv", folder, Path("models"), Path("history.csv"),
+        dataset / "clean",
+        dataset / "split.csv",
+        folder,
+        Path("models"),
+        Path("history.csv"),
         Path("augmented.png"),
-    )  # fmt: skip
+    )
     (run,) = runs()
     found = MlflowClient().list_artifacts(run.info.run_id, "checkpoint")
     trained = ["trained"] if which != "none" else []
@@ -177,9 +197,10 @@ def test_evaluation_makes_the_run_that_is_missing(
 
 
 def test_another_experiments_run_of_the_same_model_is_left_alone(
-    trained: tuple[Job, list[dict[str, Any]]], settings: Params,
+    trained: tuple[Job, list[dict[str, Any]]],
+    settings: Params,
     monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+) -> None:
     monkeypatch.setenv("DVC_EXP_NAME", "first")
     logged(settings, *trained)
     monkeypatch.setenv("DVC_EXP_NAME", "second")
@@ -200,9 +221,11 @@ def test_a_training_that_ends_badly_says_so(
 
 
 def test_an_unreachable_server_costs_a_warning_and_nothing_else(
-    trained: tuple[Job, list[dict[str, Any]]], settings: Params,
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
+    trained: tuple[Job, list[dict[str, Any]]],
+    settings: Params,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")  # the discard port
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     logged(settings, *trained)
@@ -232,7 +255,7 @@ real, MlflowClient.create_run = MlflowClient.create_run, begun
 @pytest.mark.parametrize("killing", ["", EARLIEST])
 def test_a_killed_training_is_closed_by_the_next_start(
     trained: tuple[Job, list[dict[str, Any]]], settings: Params, killing: str
-) -> None:  # fmt: skip
+) -> None:
     code = (
         "import os, signal, sys; sys.path += sys.argv[1:]\n"
         "from pathlib import Path\n"
@@ -252,15 +275,17 @@ def test_a_killed_training_is_closed_by_the_next_start(
     store.connect()
     assert [run.info.status for run in runs()] == ["RUNNING"]
     logged(settings, *trained)  # another training
-    assert {run.data.tags[origin.FINGERPRINT][0]: run.info.status for run in runs()} == {
-        "e": "KILLED", "f": "FINISHED"
-    }  # fmt: skip
+    assert {run.data.tags[provenance.FINGERPRINT][0]: run.info.status for run in runs()} == {
+        "e": "KILLED",
+        "f": "FINISHED",
+    }
 
 
 def test_a_training_that_was_stopped_goes_on_in_its_run(
-    trained: tuple[Job, list[dict[str, Any]]], settings: Params,
+    trained: tuple[Job, list[dict[str, Any]]],
+    settings: Params,
     monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+) -> None:
     job, history = trained
     monkeypatch.setenv("DVC_EXP_NAME", "first")
     with suppress(KeyboardInterrupt), training(settings) as begun:
@@ -299,7 +324,7 @@ def test_only_a_stopped_run_of_the_same_training_goes_on(
 
 def test_a_run_that_lacks_its_end_is_completed_and_not_doubled(
     trained: tuple[Job, list[dict[str, Any]]], settings: Params
-) -> None:  # fmt: skip
+) -> None:
     job, history = trained
     with training(settings) as run:
         run.validation(history[0])
@@ -320,7 +345,7 @@ def test_a_run_that_lacks_its_end_is_completed_and_not_doubled(
 
 def test_a_run_names_its_data_sets_by_what_each_split_shows(
     trained: tuple[Job, list[dict[str, Any]]], settings: Params
-) -> None:  # fmt: skip
+) -> None:
     logged(settings, *trained)
     (run,) = runs()
     inputs = run.inputs.dataset_inputs if run.inputs else []
@@ -334,14 +359,17 @@ def test_a_run_names_its_data_sets_by_what_each_split_shows(
 
 def test_figures_stand_in_sections(
     trained: tuple[Job, list[dict[str, Any]]], settings: Params
-) -> None:  # fmt: skip
+) -> None:
     evaluated(settings, *trained)
     (run,) = runs()
     assert {name for name in run.data.metrics if name.startswith("test")} == {
-        "test/accuracy", "test_details/correct", "test_details/n", "test_details/recall.macro",
+        "test/accuracy",
+        "test_details/correct",
+        "test_details/n",
+        "test_details/recall.macro",
         tracking_run.metric_name("test_classes/recall.a class: (odd)"),
         "test_slices/accuracy.slice.small",
-    }  # fmt: skip
+    }
     note = run.data.tags["mlflow.note.content"]
     assert note.startswith("**Accuracy 0.9000** (2 of 3 test images of sample)")
     assert f"pipeline reproduce {run.info.run_id}" in note
@@ -417,9 +445,11 @@ def test_no_password_is_told(
 
 
 def test_a_database_without_its_driver_costs_no_training(
-    world: Path, settings: Params, monkeypatch: pytest.MonkeyPatch,
+    world: Path,
+    settings: Params,
+    monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
+) -> None:
     def opened(_: str) -> str:
         raise ModuleNotFoundError("No module named 'psycopg'")
 
@@ -440,9 +470,13 @@ def test_a_database_without_its_driver_costs_no_training(
     ],
 )
 def test_a_store_of_artifacts_that_fails_costs_no_training(
-    trained: tuple[Job, list[dict[str, Any]]], settings: Params, error: Exception, told: str,
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
+    trained: tuple[Job, list[dict[str, Any]]],
+    settings: Params,
+    error: Exception,
+    told: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     def broken(*_: object) -> None:
         raise error
 
@@ -454,20 +488,23 @@ def test_a_store_of_artifacts_that_fails_costs_no_training(
     evaluated(settings, *trained)  # it is whole once the store is
     (run,) = runs()
     assert run.info.status == "FINISHED"
-    assert run.data.tags[origin.TEST]
+    assert run.data.tags[provenance.TEST]
 
 
 def test_a_run_that_another_process_works_on_is_left_alone(
     trained: tuple[Job, list[dict[str, Any]]], settings: Params
-) -> None:  # fmt: skip
+) -> None:
     logged(settings, *trained)
     (mine,) = runs()
-    tags = {key: mine.data.tags[key] for key in (origin.FINGERPRINT, origin.COMMIT)
-            if key in mine.data.tags}  # fmt: skip
+    tags = {
+        key: mine.data.tags[key]
+        for key in (provenance.FINGERPRINT, provenance.COMMIT)
+        if key in mine.data.tags
+    }
     other = MlflowClient().create_run(mine.info.experiment_id, tags=tags)
     evaluated(settings, *trained)
     assert MlflowClient().get_run(other.info.run_id).info.status == "RUNNING"
-    assert origin.TEST in MlflowClient().get_run(mine.info.run_id).data.tags
+    assert provenance.TEST in MlflowClient().get_run(mine.info.run_id).data.tags
 
 
 def test_names_of_classes_become_names_of_metrics_that_differ() -> None:
@@ -482,11 +519,11 @@ def test_the_mark_of_a_run_that_is_gone_is_forgotten(world: Path, settings: Para
     with training(settings):
         pass
     for place in (mlflow.get_tracking_uri(), f"sqlite:///{world / 'none.db'}"):
-        alive.Mark(place).let_go()
-    silent = alive.Mark("http://127.0.0.1:9")
+        process_lock.Mark(place).let_go()
+    silent = process_lock.Mark("http://127.0.0.1:9")
     silent.let_go()
-    found.close_abandoned()
-    assert [left.name for left in alive.abandoned()] == [silent.name]
+    find_run.close_abandoned()
+    assert [left.name for left in process_lock.abandoned()] == [silent.name]
     assert not (world / "none.db").exists()
 
 
@@ -504,7 +541,7 @@ def test_a_database_of_ones_own_has_its_artifacts_where_they_stay(
 def test_the_logged_model_asks_for_everything_that_it_imports() -> None:
     packages = importlib.metadata.packages_distributions()
     imported = set()
-    for path in closure("pipeline.predict.served"):
+    for path in closure("pipeline.inference.mlflow_model"):
         for node in ast.walk(ast.parse((ROOT / path).read_text())):
             if isinstance(node, ast.Import):
                 imported |= {alias.name.split(".")[0] for alias in node.names}
@@ -513,7 +550,10 @@ def test_the_logged_model_asks_for_everything_that_it_imports() -> None:
     wanted = {
         name.lower() for module in imported - {"pipeline"} for name in packages.get(module, ())
     }
-    assert wanted - {weights.WHEEL} <= set(flavor.SERVING) | {"pydantic_core", "pydantic-core"}
+    assert wanted - {weights.WHEEL} <= set(logged_model.SERVING) | {
+        "pydantic_core",
+        "pydantic-core",
+    }
 
 
 def test_a_store_half_made_by_a_killed_process_is_not_met(

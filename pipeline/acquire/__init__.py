@@ -1,1 +1,0 @@
-"""Stage acquire: bytes from anywhere become raw shards. One module per kind of source."""

@@ -1,1 +1,0 @@
-"""Fetching from strangers: politely, suspiciously, many at once, and never twice."""

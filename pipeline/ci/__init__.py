@@ -1,1 +1,0 @@
-"""`pipeline ci`: pull, run, push and tell, the same on any machine."""

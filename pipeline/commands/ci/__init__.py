@@ -1,0 +1,1 @@
+"""`pipeline ci`: pull, run, push, and write a summary."""

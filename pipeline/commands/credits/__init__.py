@@ -1,0 +1,1 @@
+"""`pipeline credits`: attribution of the photographs."""

@@ -1,0 +1,1 @@
+"""`pipeline export`: models and images in the forms that other tools read."""

@@ -1,0 +1,71 @@
+"""The command that hands on what the pipeline made."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipeline.core.errors import PipelineError
+
+
+def export(
+    imagefolder: Annotated[
+        Path | None,
+        typer.Option(metavar="DEST", help="A new folder for split/class/image files."),
+    ] = None,
+    onnx: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The model as ONNX, checked by onnxruntime.")
+    ] = None,
+    plain: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DEST",
+            help="A new folder with the model for torch alone, and an example that uses it.",
+        ),
+    ] = None,
+    models: Annotated[Path, typer.Option("--model", help="The model's folder.")] = Path("models"),
+    clean: Annotated[Path, typer.Option(help="The clean shards.")] = Path("data/clean"),
+    split: Annotated[Path, typer.Option(help="Who is in which split.")] = Path("data/split.csv"),
+) -> None:
+    """Write the model, or the clean images, for tools that want them.
+
+    ONNX is held to torch on the test images, in batches of several sizes: where a probability
+    differs by more than 0.0001, nothing is written.
+
+    Examples:
+
+        pipeline export --onnx model.onnx
+
+        pipeline export --plain my-model && python my-model/example.py photo.jpg
+
+        pipeline export --imagefolder /tmp/photos
+    """
+    if not (imagefolder or onnx or plain):
+        raise PipelineError("nothing to do: give --onnx FILE, --plain DEST or --imagefolder DEST")
+    if onnx:
+        _onnx(models, onnx, clean, split)
+    if plain:
+        from pipeline.commands.export.plain_torch import export as write_plain
+
+        print(f"{plain}: {', '.join(write_plain(models, plain))}")
+    if imagefolder:
+        from pipeline.commands.export.imagefolder import imagefolder as write_images
+
+        print(f"{write_images(clean, split, imagefolder)} images in {imagefolder}")
+
+
+def _onnx(models: Path, destination: Path, clean: Path, split: Path) -> None:
+    from pipeline.commands.export.onnx import export as write
+    from pipeline.core.atomic import read_csv
+    from pipeline.network import model_folder, views
+
+    seen, what = None, "noise, for there are no test images here"
+    if split.exists() and clean.exists():
+        ids = [row["id"] for row in read_csv(split) if row["split"] == "test"]
+        if ids:
+            seen = views.Views(
+                ids, views.Stored(clean, ids), model_folder.read_card(models).preprocess
+            )
+            what = f"{len(ids)} test images"
+    worst = write(models, destination, seen)
+    print(f"{destination}: on {what}, onnxruntime and torch differ by at most {worst:.1g}")

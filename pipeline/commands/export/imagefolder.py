@@ -1,0 +1,51 @@
+"""Loose files, for whoever wants them: DEST/train/car/car_0000.jpg, ..."""
+
+from collections import Counter
+from pathlib import Path
+
+from pipeline.core import atomic, shards
+from pipeline.core.errors import PipelineError
+from pipeline.core.progress import bar
+from pipeline.core.terminal import file_name
+
+PNG = b"\x89PNG"
+
+
+def imagefolder(clean: Path, split_csv: Path, destination: Path) -> int:
+    """Lay out the clean images as torchvision's ImageFolder reads them; return how many.
+
+    Files are numbered per split and class in the order of split.csv.
+
+    Raises:
+        PipelineError: `destination` already has something in it, or there is no split yet.
+    """
+    if destination.is_file() or (destination.is_dir() and any(destination.iterdir())):
+        raise PipelineError(f"{destination} is not empty: name a new folder")
+    if not split_csv.exists():
+        raise PipelineError(f"{split_csv} is missing: run `dvc repro` first")
+    names = _names(atomic.read_csv(split_csv))
+    with atomic.replacing(destination) as staged, bar("export", len(names)) as shown:
+        for path in shards.paths(clean):
+            batch = shards.read(path)
+            for key, data in zip(batch.column("id"), batch.column("bytes"), strict=True):
+                encoded = data.as_py()
+                suffix = ".png" if encoded.startswith(PNG) else ".jpg"
+                if key.as_py() not in names:
+                    raise PipelineError(f"{split_csv} is older than {clean}: run `dvc repro` first")
+                target = staged / (names[key.as_py()] + suffix)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.write_bytes(encoded)
+                shown.update()
+    return len(names)
+
+
+def _names(rows: list[dict[str, str]]) -> dict[str, str]:
+    """id -> train/car/car_0000, from names that any file system takes."""
+    numbers: Counter[tuple[str, str]] = Counter()
+    names = {}
+    for row in rows:
+        label = file_name(row["label"])  # from somebody's archive
+        place = (row["split"], label)
+        names[row["id"]] = f"{row['split']}/{label}/{label}_{numbers[place]:04d}"
+        numbers[place] += 1
+    return names

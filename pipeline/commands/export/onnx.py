@@ -1,0 +1,141 @@
+"""The model as one ONNX file: views of images in, calibrated probabilities out."""
+
+import json
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import cycle
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+from torch import Tensor, nn
+
+from pipeline.core import atomic
+from pipeline.core.errors import PipelineError
+from pipeline.core.progress import bar
+from pipeline.network import model_folder, views
+from pipeline.network.model_folder import Card
+
+INPUT, OUTPUT = "images", "probabilities"
+OPSET = 18
+TOLERANCE = 1e-4  # of a probability
+SIZES = (1, 7, 16, 3)  # images that are asked for together, in turn
+
+
+class Probabilities(nn.Module):
+    """uint8 (B, 3, S, S) -> calibrated probabilities, float32 (B, C)."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, network: nn.Module, card: Card) -> None:
+        super().__init__()
+        self.network = network
+        self.temperature = card.temperature
+        self.register_buffer("mean", 255 * torch.tensor(card.preprocess.mean).view(1, 3, 1, 1))
+        self.register_buffer("std", 255 * torch.tensor(card.preprocess.std).view(1, 3, 1, 1))
+
+    def forward(self, images: Tensor) -> Tensor:
+        scores: Tensor = self.network((images.float() - self.mean) / self.std)
+        return (scores / self.temperature).softmax(dim=1)
+
+
+def export(models: Path, destination: Path, seen: views.Views | None) -> float:
+    """Write the model of the folder `models` as ONNX, once onnxruntime says what torch says.
+
+    Args:
+        seen: The images on which they are compared; without any, it is noise.
+
+    Returns:
+        The largest difference between two probabilities.
+
+    Raises:
+        PipelineError: the network cannot be exported, or the two differ.
+    """
+    network, card = model_folder.load(models)
+    whole = Probabilities(network, card).eval()
+    with atomic.replacing(destination) as staged:
+        _write(whole, card, staged)
+        return _check(whole, staged, seen, card)
+
+
+def _write(whole: nn.Module, card: Card, path: Path) -> None:
+    side = card.preprocess.size
+    example = torch.zeros(2, 3, side, side, dtype=torch.uint8)
+    with warnings.catch_warnings(action="ignore"), _quiet():
+        try:
+            torch.onnx.export(
+                whole,
+                (example,),
+                str(path),
+                input_names=[INPUT],
+                output_names=[OUTPUT],
+                opset_version=OPSET,
+                dynamo=True,
+                external_data=False,
+                verbose=False,
+                dynamic_shapes=({0: torch.export.Dim("batch")},),
+            )
+        except torch.onnx.OnnxExporterError as error:
+            why = " ".join(str(error).split())[:200]
+            raise PipelineError(f"{card.backbone} cannot be exported to ONNX ({why})") from error
+    found = onnx.load(path)
+    described = {
+        "classes": card.classes,
+        "preprocess": card.preprocess.model_dump(),
+        "fingerprint": card.fingerprint,
+    }
+    for key, value in described.items():
+        said = value if isinstance(value, str) else json.dumps(value)
+        found.metadata_props.add(key=key, value=said)
+    onnx.save(found, path)
+
+
+def _check(whole: nn.Module, path: Path, seen: views.Views | None, card: Card) -> float:
+    """The largest difference of a probability."""
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    worst = 0.0
+    for images in _batches(seen, card.preprocess.size):
+        with torch.inference_mode():
+            wanted = whole(images).numpy()
+        (found,) = session.run([OUTPUT], {INPUT: images.numpy()})
+        worst = max(worst, float(np.abs(found - wanted).max()))
+        others = (found.argmax(axis=1) != wanted.argmax(axis=1)).any()
+        if others or not worst <= TOLERANCE:  # or not a number
+            raise PipelineError(
+                f"onnxruntime and torch differ by {worst:.2g} in a probability ({TOLERANCE:g} is "
+                f"allowed){', and in an answer' if others else ''}: nothing was exported"
+            )
+    return worst
+
+
+def _batches(seen: views.Views | None, side: int) -> Iterator[Tensor]:
+    """Batches of several sizes."""
+    if seen is None:
+        generator = torch.Generator().manual_seed(0)
+        for size in SIZES:
+            yield torch.randint(256, (size, 3, side, side), generator=generator).byte()
+        return
+    sizes, start = cycle(SIZES), 0
+    with bar("check", len(seen)) as shown:
+        while start < len(seen):
+            end = min(start + next(sizes), len(seen))
+            yield torch.stack([seen[place] for place in range(start, end)])
+            shown.update(end - start)
+            start = end
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what the exporter says of its own progress."""
+    logger = logging.getLogger("torch.onnx")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)

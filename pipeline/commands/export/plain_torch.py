@@ -1,0 +1,91 @@
+"""The model as a folder that needs nothing of ours: weights, facts, and an example that runs."""
+
+import inspect
+import json
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from torch import nn
+from torchvision.ops import Permute
+
+from pipeline.core import atomic
+from pipeline.core.errors import PipelineError
+from pipeline.network import model_folder, small_networks, tensors
+from pipeline.network.backbones import SMALL, TIMM
+from pipeline.network.heads import OneLogit
+from pipeline.network.model_folder import Card
+
+TEMPLATES = Path(__file__).parent
+# What heads are made of, and how to make it again.
+ARGUMENTS: dict[type[nn.Module], Any] = {
+    nn.Linear: lambda layer: [layer.in_features, layer.out_features],
+    nn.Conv2d: lambda layer: [layer.in_channels, layer.out_channels, layer.kernel_size[0]],
+    nn.Dropout: lambda layer: [layer.p],
+    nn.AdaptiveAvgPool2d: lambda layer: [layer.output_size],
+    nn.ReLU: lambda _: [],
+    nn.Flatten: lambda _: [],
+    Permute: lambda layer: [list(layer.dims)],
+    OneLogit: lambda _: [],
+}
+BUILT = {
+    "cifar_cnn": 'CifarCnn(10, SEEN["size"])',
+    "resnet9": "ResNet9(10, 64)",
+    "resnet9_narrow": "ResNet9(10, 32)",
+}
+
+
+def export(models: Path, destination: Path) -> list[str]:
+    """Write the model of the folder `models` to a new folder; return the names of its files.
+
+    Raises:
+        PipelineError: `destination` already has something in it.
+    """
+    if destination.is_file() or (destination.is_dir() and any(destination.iterdir())):
+        raise PipelineError(f"{destination} is not empty: name a new folder")
+    network, card = model_folder.load(models)
+    facts = _facts(network, card)
+    with atomic.replacing(destination) as staged:
+        staged.mkdir()
+        tensors.write(staged / "model.safetensors", network.state_dict())
+        (staged / "model.json").write_text(json.dumps(facts, indent=2) + "\n")
+        (staged / "example.py").write_text(_example(facts))
+        if card.backbone in SMALL:
+            (staged / "network.py").write_text(inspect.getsource(small_networks))
+        return sorted(path.name for path in staged.iterdir())
+
+
+def _facts(network: nn.Module, card: Card) -> dict[str, Any]:
+    head = network.get_submodule(card.replaced)
+    layers = list(head) if type(head) is nn.Sequential else [head]
+    quick = {"init_weights": False} if "aux_logits" in card.options else {}
+    return {
+        "backbone": card.backbone,
+        "options": card.options | quick,
+        "replaced": card.replaced,
+        "head": [[type(layer).__name__, *ARGUMENTS[type(layer)](layer)] for layer in layers],
+        "classes": card.classes,
+        "temperature": card.temperature,
+        "preprocess": card.preprocess.model_dump(),
+        "fingerprint": card.fingerprint,
+    }
+
+
+def _example(facts: dict[str, Any]) -> str:
+    environment = jinja2.Environment(  # noqa: S701 # it is Python
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    kinds = {layer[0] for layer in facts["head"]}
+    name = facts["backbone"]
+    return environment.get_template("example.py.jinja").render(
+        timm=name.startswith(TIMM),
+        name=name.removeprefix(TIMM),
+        small=name in SMALL,
+        build=BUILT.get(name, ""),
+        one_logit="OneLogit" in kinds,
+        permute="Permute" in kinds,
+    )

@@ -1,0 +1,1 @@
+"""`pipeline layers`: where a network can be cut."""

@@ -1,0 +1,49 @@
+"""Commands about what one can train."""
+
+from typing import Annotated
+
+import typer
+
+
+def layers(
+    backbone: Annotated[
+        str, typer.Argument(metavar="[BACKBONE]", help="By default that of params.yaml.")
+    ] = "",
+    depth: Annotated[int, typer.Option(min=1, help="Longest names, counted in parts.")] = 2,
+    size: Annotated[int, typer.Option(help="Of the images; 0: images.size of params.yaml.")] = 0,
+) -> None:
+    """List where a network can be cut: everything from there on trains, the rest runs once.
+
+    Names go into model.trainable, and those that end the network into model.replace.
+
+    Examples:
+
+        pipeline layers resnet18
+
+        pipeline layers timm/convnext_tiny --depth 3
+    """
+    from pipeline import params
+    from pipeline.commands.layers.layers import layers as cuts
+    from pipeline.core.terminal import show
+    from pipeline.network.assembly import trainable
+    from pipeline.network.backbones import build
+
+    settings = params.load()
+    side = size or settings.images.size
+    chosen = {"weights": "none"} | ({"backbone": backbone} if backbone else {})
+    network = build(settings.model.model_copy(update=chosen), side, seed=0).network
+    rows = [
+        [
+            trainable(one.name),
+            one.kind,
+            " + ".join(" x ".join(map(str, shape)) for shape in one.shapes),
+            f"{one.values * 4 / 1e3:,.1f}",
+            f"{one.trainable / 1e6:,.2f}",
+        ]
+        for one in cuts(network, side, depth)
+    ]
+    show(["model.trainable", "is a", "takes", "kB", "M trained"], rows)
+    print(
+        "takes: per image; kB: of float32, stored per image and view (features.dtype=float16: half "
+        "of it); M trained: million parameters from there on"
+    )

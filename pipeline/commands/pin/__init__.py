@@ -1,0 +1,1 @@
+"""`pipeline pin`: fix which photographs a search gave."""

@@ -1,0 +1,1 @@
+"""`pipeline predict`: classes and probabilities of photographs."""

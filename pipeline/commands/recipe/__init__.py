@@ -1,0 +1,1 @@
+"""`pipeline recipe`: known experiments as options of `dvc exp run`."""

@@ -1,0 +1,70 @@
+"""Recipes: the params of known experiments, laid over params.yaml."""
+
+import difflib
+import json
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from pipeline.core.errors import PipelineError
+
+FOLDER = Path("recipes")
+
+Value = bool | int | float | str | list[float] | None
+
+
+class Recipe(BaseModel):
+    """recipes/NAME.yaml."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+    about: str
+    """What it is and what came of it."""
+    deviates: list[str]
+    """From the tutorial that it repeats, and why."""
+    params: dict[str, dict[str, Value]]
+    """By section."""
+
+    def options(self) -> list[str]:
+        """For `dvc exp run`: -S, section.key=value, and so on."""
+        return [
+            word
+            for section, values in self.params.items()
+            for key, value in values.items()
+            for word in ("-S", f"{section}.{key}={_hydra(value)}")
+        ]
+
+
+def names() -> list[str]:
+    """Of all recipes, sorted."""
+    return sorted(path.stem for path in FOLDER.glob("*.yaml"))
+
+
+def read(name: str) -> Recipe:
+    """The recipe called `name`.
+
+    Raises:
+        PipelineError: there is none, or its file does not say what a recipe says.
+    """
+    if not names():
+        raise PipelineError(f"no recipes in {FOLDER}: run this in the project's folder")
+    if name not in names():
+        close = difflib.get_close_matches(name, names(), n=1)
+        hint = f" (did you mean {close[0]}?)" if close else ""
+        raise PipelineError(f"no recipe is called {name}{hint}: {', '.join(names())}")
+    path = FOLDER / f"{name}.yaml"
+    try:
+        return Recipe.model_validate(YAML(typ="safe", pure=True).load(path))
+    except (YAMLError, UnicodeDecodeError) as error:
+        raise PipelineError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise PipelineError(f"{path}: {where}: {first['msg']}") from error
+
+
+def _hydra(value: Value) -> str:
+    """As DVC's -S reads it, in one word of a shell."""
+    return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))

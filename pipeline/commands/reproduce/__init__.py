@@ -1,0 +1,1 @@
+"""`pipeline reproduce`: make a run again and compare."""

@@ -1,0 +1,1 @@
+"""`pipeline suspects`: labels that may be wrong."""

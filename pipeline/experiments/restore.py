@@ -1,0 +1,124 @@
+"""A result of DVC's with all its files, from its cache or its remote."""
+
+import dataclasses
+import json
+import math
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from pipeline.core import history as records
+from pipeline.core import project
+from pipeline.core.errors import PipelineError
+from pipeline.core.git import text_at
+from pipeline.experiments import dvc
+from pipeline.experiments.dvc_results import METRICS, MODELS, TEST, Held
+from pipeline.network import model_folder
+from pipeline.network.cut import cut
+from pipeline.network.memory_format import channels_last
+from pipeline.tracking import provenance, record
+from pipeline.tracking.record import Outcome
+
+HISTORY, AUGMENTED = "reports/history.csv", "reports/augmented.png"
+TOLD = ("accuracy", "correct", "n")  # by a run's description
+SPLIT, REPORT = "data/split.csv", "reports/report.html"
+
+
+@contextmanager
+def outcome(held: Held) -> Iterator[Outcome]:
+    """A result with its files, from DVC's cache or its remote, for as long as the block takes.
+
+    Raises:
+        PipelineError: DVC does not have them.
+    """
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        _fetch(held, folder)
+        try:
+            card = model_folder.read_card(folder / MODELS)
+            history = _history(folder / HISTORY)
+            figures = _figures(folder / METRICS)
+            record.splits_of(folder / SPLIT)
+            page = (folder / REPORT).read_text("utf-8", "replace")
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise PipelineError(f"the files of {held.label} in DVC's cache are damaged") from error
+        yield Outcome(
+            held.values,
+            tags(held) | {provenance.FINGERPRINT: card.fingerprint},
+            files(held),
+            folder / MODELS,
+            lambda: _trained(folder / MODELS),
+            history,
+            folder / AUGMENTED,
+            folder / SPLIT,
+            figures,
+            folder / TEST,
+            page,
+            held.when,
+        )
+
+
+def _fetch(held: Held, folder: Path) -> None:
+    from dvc.api import DVCFileSystem
+
+    for path in (HISTORY, SPLIT):
+        (folder / path).parent.mkdir()
+    with dvc.answering(
+        f"DVC did not hand over all files of {held.label}",
+        "see `dvc pull` and `dvc exp pull`, or run it again",
+    ):
+        source = DVCFileSystem(str(project.root()), rev=held.revision or None)
+        for path in (MODELS, TEST):
+            source.get(path, str(folder / path), recursive=True)
+        for path in (HISTORY, AUGMENTED, SPLIT, METRICS, REPORT):
+            source.get_file(path, str(folder / path))
+
+
+def _history(path: Path) -> list[dict[str, float]]:
+    found = records.read(path)
+    wanted = {field.name for field in dataclasses.fields(records.Record)}
+    if not found or not all(row.keys() >= wanted and math.isfinite(row["epoch"]) for row in found):
+        raise ValueError("no epochs")
+    return found
+
+
+def _figures(path: Path) -> dict[str, float | None]:
+    found = json.loads(path.read_text())
+    told = [found.get(name) for name in TOLD] if isinstance(found, dict) else [None]
+    if not all(isinstance(value, int | float) for value in told):
+        raise ValueError("no figures")
+    return {name: value for name, value in found.items() if isinstance(value, int | float | None)}
+
+
+def tags(held: Held) -> dict[str, str]:
+    """What is known of where a result comes from, without the machine."""
+    return provenance.outs(held.lock, provenance.DATA) | {
+        provenance.EXPERIMENT: held.experiment,
+        provenance.BASELINE: held.commit if held.experiment else "",
+        provenance.COMMIT: held.commit,
+        provenance.CHANGED: provenance.changed(held.changes),
+        "mlflow.source.name": "pipeline sync",
+        "mlflow.source.type": "LOCAL",
+        "mlflow.source.git.commit": held.commit,
+    }
+
+
+def files(held: Held) -> dict[str, str]:
+    """As `origin.files` has them."""
+    if not held.revision:
+        return provenance.files(held.commit)
+    found = {
+        name: text_at(held.revision, name) or "" for name in (provenance.PARAMS, provenance.LOCK)
+    }
+    patch = held.changes
+    return found | (
+        {provenance.CHANGES: patch} if 0 < len(patch) <= provenance.MOST_CHANGES else {}
+    )
+
+
+def _trained(models: Path) -> Any:
+    """The part of a saved network that was trained."""
+    network, card = model_folder.load(models)
+    return channels_last(cut(network, card.trained_from, card.preprocess.size).suffix)

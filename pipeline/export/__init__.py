@@ -1,1 +1,0 @@
-"""What the pipeline made, in the forms that other tools take."""

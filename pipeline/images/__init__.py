@@ -1,0 +1,1 @@
+"""From untrusted bytes to pixels, and a function over all images, in parallel and remembered."""

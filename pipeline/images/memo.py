@@ -1,0 +1,116 @@
+"""What a pure function of an image gave, remembered per image id under .cache/<stage>/<key>/.
+
+The key digests everything the result depends on besides the image: parameters, the source of
+the modules that compute it, versions of libraries. A change there starts an empty memo; a
+change among the images leaves the rest remembered.
+"""
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import pyarrow as pa
+
+from pipeline.core import atomic, project, shards, source_code
+from pipeline.core.errors import PipelineError
+
+KEPT_KEYS = 8  # per stage, with all their parts; the least recently used go first
+
+
+def fingerprint(
+    values: Mapping[str, object], modules: Sequence[str], libraries: Sequence[str]
+) -> str:
+    """Digest of what decides a result, in hex.
+
+    Args:
+        values: JSON-able: params, and digests of inputs.
+        modules: Names of those that compute it; all that they import of ours counts.
+        libraries: Distributions whose versions count.
+    """
+    facts = {
+        "values": values,
+        "code": source_code.digest(*modules),
+        "libraries": {name: importlib.metadata.version(name) for name in libraries},
+    }
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:20]
+
+
+class Remembers(Protocol):
+    """What computing for a memo asks of it."""
+
+    def __contains__(self, key: str) -> bool: ...
+
+    def add(self, batch: pa.RecordBatch) -> None: ...
+
+
+class Memo:
+    """Results by image id, in Arrow files whose first column is `id`.
+
+    Several processes may share a memo: files are only ever added, whole, and a result stored
+    twice is the same twice.
+    """
+
+    def __init__(self, stage: str, key: str, part: str = "") -> None:
+        """`part` divides what shares a key, and so is kept or dropped together."""
+        self.directory = project.cache() / stage / key / part
+        self.directory.mkdir(parents=True, exist_ok=True)
+        os.utime(project.cache() / stage / key)
+        _prune(project.cache() / stage)
+        self._batches: list[pa.RecordBatch] = []
+        self._where: dict[str, tuple[int, int]] = {}
+        for path in sorted(self.directory.glob("*.arrow")):
+            try:
+                self._index(shards.read(path))
+            except (PipelineError, KeyError):
+                path.unlink(missing_ok=True)  # damaged on disk; it is computed again
+
+    def _index(self, batch: pa.RecordBatch) -> None:
+        number = len(self._batches)
+        self._batches.append(batch)
+        for row, key in enumerate(batch.column("id").to_pylist()):
+            self._where.setdefault(key, (number, row))
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._where
+
+    def add(self, batch: pa.RecordBatch) -> None:
+        """Remember the results of `batch`, on disk before this returns."""
+        ids = "\n".join(batch.column("id").to_pylist())
+        path = self.directory / f"{hashlib.sha256(ids.encode()).hexdigest()[:20]}.arrow"
+        self.directory.mkdir(parents=True, exist_ok=True)
+        descriptor, staged = tempfile.mkstemp(dir=self.directory)
+        os.close(descriptor)
+        try:
+            shards.write_batch(Path(staged), batch)
+            Path(staged).replace(path)
+        finally:
+            Path(staged).unlink(missing_ok=True)
+        self._index(shards.read(path))
+
+    def get(self, keys: Iterable[str], schema: pa.Schema) -> pa.RecordBatch:
+        """The results for `keys`, all of them known, in their order."""
+        places = [self._where[key] for key in keys]
+        files = sorted({number for number, _ in places})
+        parts = []
+        at: dict[tuple[int, int], int] = {}
+        for number in files:
+            rows = sorted({row for file, row in places if file == number})
+            parts.append(self._batches[number].take(shards.array(np.array(rows))))
+            at |= {(number, row): len(at) + offset for offset, row in enumerate(rows)}
+        joined = pa.Table.from_batches(parts, schema=schema).combine_chunks()
+        order = shards.array(np.array([at[place] for place in places]))
+        return joined.take(order).combine_chunks().to_batches()[0]
+
+
+def _prune(stage: Path) -> None:
+    keys = [path for path in stage.iterdir() if path.is_dir()]
+    keys.sort(key=atomic.written, reverse=True)
+    for key in keys[KEPT_KEYS:]:
+        shutil.rmtree(key, ignore_errors=True)

@@ -1,0 +1,56 @@
+"""datasets/<name>/reject.csv: what a person has looked at and does not want, and why."""
+
+import csv
+import io
+from collections.abc import Iterable
+from pathlib import Path
+
+from pipeline.core.errors import PipelineError
+
+NAME = "reject.csv"
+COLUMNS = ("id", "why")
+
+
+def read(folder: Path) -> dict[str, str]:
+    """Why each image is not wanted, by id; nothing where there is no such file.
+
+    Raises:
+        PipelineError: it is not a table of ids and reasons.
+    """
+    path = folder / NAME
+    if not path.exists():
+        return {}
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            table = csv.DictReader(file, strict=True)
+            if table.fieldnames and tuple(table.fieldnames) != COLUMNS:
+                raise PipelineError(
+                    f"{path} should start with the line {','.join(COLUMNS)} and have commas, not "
+                    f"with {','.join(table.fieldnames)[:80]!r}"
+                )
+            return {_id(line, path, table.line_num): line["why"] or "" for line in table}
+    except UnicodeDecodeError as error:
+        raise PipelineError(f"{path} is not in UTF-8: save it as CSV in UTF-8") from error
+    except csv.Error as error:
+        raise PipelineError(f"{path} is not a CSV file: {error}") from error
+
+
+def lines(rows: Iterable[tuple[str, str]]) -> str:
+    """What would stand in the file for ids and reasons; "" for none."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    for number, row in enumerate(rows):
+        if not number:
+            writer.writerow(COLUMNS)
+        writer.writerow(row)
+    return text.getvalue()
+
+
+def _id(line: dict[str, str], path: Path, number: int) -> str:
+    key = line["id"].strip().lower()
+    if len(key) != 64 or set(key) - set("0123456789abcdef"):
+        raise PipelineError(
+            f"{path}, line {number}: {key!r} is no image's id, which has 64 hexadecimal digits: "
+            "copy it from data/verdicts.csv"
+        )
+    return key

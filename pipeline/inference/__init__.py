@@ -1,0 +1,1 @@
+"""A trained model at work: from image bytes to classes and probabilities."""

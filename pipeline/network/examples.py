@@ -1,0 +1,39 @@
+"""The images of split.csv as tensors: which is in which split, and which class is which output."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from pipeline.core import atomic
+from pipeline.network import model_folder
+
+
+@dataclass(frozen=True)
+class Examples:
+    """split.csv, in its own order: sorted by id."""
+
+    ids: list[str]
+    labels: Tensor
+    """(N,) int64: positions in `classes`."""
+    splits: list[str]
+    classes: list[str]
+
+    def rows(self, split: str) -> list[int]:
+        return [row for row, name in enumerate(self.splits) if name == split]
+
+    def digest(self) -> str:
+        """Of the ids and their splits: which row of the features is what."""
+        lines = "\n".join(map(" ".join, zip(self.ids, self.splits, strict=True)))
+        return hashlib.sha256(lines.encode()).hexdigest()
+
+
+def read_examples(split_csv: Path) -> Examples:
+    """Who is in which split, and which class is which output."""
+    rows = atomic.read_csv(split_csv)
+    classes = model_folder.classes_of([row["label"] for row in rows])
+    number = {label: position for position, label in enumerate(classes)}
+    labels = torch.tensor([number[row["label"]] for row in rows])
+    return Examples([row["id"] for row in rows], labels, [row["split"] for row in rows], classes)

@@ -1,0 +1,1 @@
+"""Stage acquire: bytes from anywhere become raw shards."""

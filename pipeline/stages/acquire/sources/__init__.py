@@ -1,0 +1,1 @@
+"""The kinds of sources that images can come from, a module each."""

@@ -1,0 +1,111 @@
+"""Photographs that have addresses: a list of them, or what a search finds, become raw images."""
+
+from collections import Counter
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+from pipeline.core.errors import PipelineError, counted
+from pipeline.params import Acquire
+from pipeline.stages.acquire import photo_list
+from pipeline.stages.acquire.dataset_toml import Flickr
+from pipeline.stages.acquire.photo_list import Photo
+from pipeline.stages.acquire.raw_image import RawImage, Reason, Skipped
+from pipeline.stages.acquire.sources.flickr_quota import HOPELESS, Collection
+from pipeline.stages.acquire.web.client import Client
+from pipeline.stages.acquire.web.content_store import Kept, Store
+from pipeline.stages.acquire.web.fetch_photos import fetch_all
+
+EXACT = 1e-9  # 0.29 * 100 is less than 29
+
+
+def from_list(
+    path: Path, licence: str | None, client: Client, store: Store, limits: Acquire
+) -> Iterator[RawImage | Skipped]:
+    """The photographs that a CSV file lists, in its order, however many there are.
+
+    Raises:
+        PipelineError: the file is not such a list, or more than `acquire.max_missing_fraction` of
+            its photographs are gone.
+    """
+    total = photo_list.count(path)
+    missing: Counter[str] = Counter()
+    fetched = fetch_all(photo_list.read(path), client, store, limits, total)
+    for seen, (photo, result) in enumerate(fetched, start=1):
+        if isinstance(result, Reason):
+            missing[result.value] += 1
+            if missing[Reason.UNREACHABLE] == seen == HOPELESS:
+                raise PipelineError(
+                    f"none of the first {HOPELESS} photographs of {path} is reachable: is there a "
+                    "network?"
+                )
+            yield Skipped(photo.name, result, photo.label, photo.url)
+            if missing.total() > limits.max_missing_fraction * total + EXACT:
+                raise PipelineError(
+                    f"at least {missing.total()} of {total} photographs cannot be had "
+                    f"({counted(missing)}), past acquire.max_missing_fraction="
+                    f"{limits.max_missing_fraction:g}: {_advice(path, missing)}"
+                )
+        else:
+            yield photo.image(store.read(result), result.sha256, licence)
+
+
+def from_search(
+    dataset: Flickr, folder: Path, client: Client, store: Store, limits: Acquire
+) -> Iterator[RawImage | Skipped]:
+    """Exactly the photographs that dataset.toml wants, class by class, best results first.
+
+    Raises:
+        PipelineError: there is no key, the search fails, or finds too few.
+    """
+    from pipeline.stages.acquire.sources.flickr import (
+        Search,  # its imports are for those who search
+    )
+
+    search = Search(client)
+    searches = {label: search.photos(dataset, label) for label in dataset.classes}
+    fetch = partial(_fetch_batch, client=client, store=store, limits=limits)
+    chosen, refused = Collection(dataset, searches, search.contested).complete(fetch)
+    for photo, reason in refused:
+        yield Skipped(photo.name, reason, photo.label, photo.url)
+    _check_short(chosen, refused, dataset, folder, limits)
+    for photo, kept in chosen:
+        yield photo.image(store.read(kept), kept.sha256, dataset.licence)
+
+
+def _fetch_batch(
+    wanted: list[Photo], client: Client, store: Store, limits: Acquire
+) -> Iterator[tuple[Photo, Kept | Reason]]:
+    return fetch_all(wanted, client, store, limits, len(wanted))
+
+
+def _advice(path: Path, missing: Counter[str]) -> str:
+    if missing[Reason.PRIVATE_ADDRESS]:
+        return "set acquire.allow_private=true if private addresses are meant"
+    if missing[Reason.UNREACHABLE]:
+        return "is there a network? Try again; what came is kept"
+    return f"raise it, or take out of {path} what skipped.csv names"
+
+
+def _check_short(
+    chosen: list[tuple[Photo, Kept]],
+    refused: list[tuple[Photo, Reason]],
+    dataset: Flickr,
+    folder: Path,
+    limits: Acquire,
+) -> None:
+    """Say where a search finds fewer than wanted; refuse it where they are far too few."""
+    have = Counter(photo.label for photo, _ in chosen)
+    wanted = sum(dataset.wanted.values())
+    total = wanted * len(dataset.classes)
+    short = [f"{have[name]} of {wanted} {name}" for name in dataset.classes if have[name] < wanted]
+    if not short:
+        return
+    reasons = Counter(reason.value for _, reason in refused)
+    said = f"the search gives {', '.join(short)} (left out: {counted(reasons)})"
+    if total - len(chosen) > limits.max_missing_fraction * total + EXACT:
+        raise PipelineError(
+            f"{said}, past acquire.max_missing_fraction={limits.max_missing_fraction:g}: search "
+            f"for more or want fewer in {folder}/dataset.toml, or raise it"
+        )
+    print(f"acquire: {said}")

@@ -1,0 +1,86 @@
+"""The source of a data set: what dataset.toml names, or `dataset.source` in its place."""
+
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+from pipeline.core.errors import PipelineError
+from pipeline.params import AS_DESCRIBED, Acquire
+from pipeline.stages.acquire import dataset_toml
+from pipeline.stages.acquire.raw_image import RawImage, Skipped
+from pipeline.stages.acquire.sources import addresses, digits, files, sample
+from pipeline.stages.acquire.web.client import Client
+from pipeline.stages.acquire.web.content_store import Store
+from pipeline.stages.acquire.web.download import Expected, download
+
+
+def acquire(folder: Path, source: str, limits: Acquire) -> Iterator[RawImage | Skipped]:
+    """Every file of the data set described in `folder`, in the order of its source's listing.
+
+    Args:
+        source: A folder, an archive or its URL, or a CSV list, to take instead of what
+            dataset.toml names, or `datasets`.
+    """
+    dataset = dataset_toml.load(folder)
+    if isinstance(dataset, dataset_toml.Sample | dataset_toml.Digits):
+        _refuse_source(folder, source)
+        match dataset:
+            case dataset_toml.Sample():
+                yield from sample.images(dataset)
+            case dataset_toml.Digits():
+                yield from digits.images(dataset)
+        return
+    with Client(limits) as client, Store() as store:
+        if source != AS_DESCRIBED:
+            yield from _instead(source, dataset, client, store, limits)
+        elif dataset_toml.pinned(folder).exists():
+            print(f"acquire: as pinned in {dataset_toml.pinned(folder)}")
+            yield from addresses.from_list(
+                dataset_toml.pinned(folder), dataset.licence, client, store, limits
+            )
+        else:
+            yield from _described(folder, dataset, client, store, limits)
+
+
+def _refuse_source(folder: Path, source: str) -> None:
+    if source != AS_DESCRIBED:
+        raise PipelineError(
+            f"dataset.source={source} has no meaning for {folder}, which makes its own images: use "
+            f"-S dataset.source={AS_DESCRIBED}, or -S dataset.name=images for your own photographs"
+        )
+
+
+def _instead(
+    source: str, dataset: dataset_toml.Elsewhere, client: Client, store: Store, limits: Acquire
+) -> Iterator[RawImage | Skipped]:
+    # Not what dataset.toml describes: its checksums are those of another file.
+    print(f"acquire: from {source}")
+    suffix = PurePosixPath(source.partition("?")[0]).suffix.lower()
+    if source.startswith(("http://", "https://")):
+        path = download(source, Expected(), client, store, limits.max_gigabytes * 1e9)
+    else:
+        path = Path(source).expanduser()
+    if suffix == ".csv":
+        return addresses.from_list(path, dataset.licence, client, store, limits)
+    return files.images(path, dataset, limits)
+
+
+def _described(
+    folder: Path, dataset: dataset_toml.Elsewhere, client: Client, store: Store, limits: Acquire
+) -> Iterator[RawImage | Skipped]:
+    match dataset:
+        case dataset_toml.Flickr():
+            return addresses.from_search(dataset, folder, client, store, limits)
+        case dataset_toml.Urls():
+            return addresses.from_list(
+                folder / dataset.path, dataset.licence, client, store, limits
+            )
+        case dataset_toml.Archive(url=str(url)):
+            expected = Expected(dataset.size, dataset.sha256, dataset.md5)
+            path = download(url, expected, client, store, limits.max_gigabytes * 1e9)
+            return files.images(path, dataset, limits)
+        case dataset_toml.Folder(path=str(path)) | dataset_toml.Archive(path=str(path)):
+            return files.images(folder / path, dataset, limits)
+    raise PipelineError(
+        f"{folder} needs to know where the photographs are: -S dataset.source=/absolute/path, a "
+        "folder or archive with one folder per class, or a CSV file with the columns url,label"
+    )

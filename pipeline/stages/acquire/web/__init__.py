@@ -1,0 +1,1 @@
+"""Downloads: concurrent, rate-limited, retried, checked, and never fetched twice."""

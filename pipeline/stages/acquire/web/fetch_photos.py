@@ -1,0 +1,82 @@
+"""Many photographs at once: from the store where they are known, else from their addresses."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from functools import partial
+from threading import Lock
+from weakref import WeakValueDictionary
+
+from pipeline.core.progress import bar
+from pipeline.params import Acquire
+from pipeline.stages.acquire.photo_list import Photo
+from pipeline.stages.acquire.raw_image import Reason
+from pipeline.stages.acquire.web.client import Client
+from pipeline.stages.acquire.web.content_store import Body, Kept, Store
+from pipeline.stages.acquire.web.fetch_error import Failure
+from pipeline.stages.acquire.web.ordered_threads import in_order
+from pipeline.stages.acquire.web.response import BLANK, is_page
+
+# Flickr redirects a photograph that was removed to a picture of this name.
+PLACEHOLDER = "photo_unavailable"
+
+
+def fetch_all(
+    photos: Iterable[Photo], client: Client, store: Store, limits: Acquire, total: int | None
+) -> Iterator[tuple[Photo, Kept | Reason]]:
+    """Yield every photo, in order, with where its bytes are or the reason why there is none."""
+    fetch = partial(_fetch, client, store, limits, _Turns())
+    fetched = in_order(fetch, photos, limits.workers)
+    reasons: Counter[str] = Counter()
+    with bar("acquire", total) as shown:
+        for photo, result in fetched:
+            if isinstance(result, Reason):
+                reasons[result.value] += 1
+                shown.set_postfix(reasons, refresh=False)
+            shown.update()
+            yield photo, result
+
+
+class _Turns:
+    """One lock for each address that somebody asks just now: a list may have it twice."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._of: WeakValueDictionary[str, Lock] = WeakValueDictionary()
+
+    def of(self, url: str) -> Lock:
+        with self._lock:
+            return self._of.setdefault(url, Lock())
+
+
+def _fetch(
+    client: Client, store: Store, limits: Acquire, turns: _Turns, photo: Photo
+) -> tuple[Photo, Kept | Reason]:
+    most = limits.max_file_megabytes * 1e6
+    try:
+        with turns.of(photo.url):
+            known = store.find(photo.url, photo.sha256)
+            if known is None:
+                known = client.persist(partial(_download, client, store, photo, most))
+    except Failure as failure:
+        return photo, failure.reason
+    # What came under other rules, in a run before.
+    if known.size > most:
+        return photo, Reason.TOO_LARGE
+    if known.unwanted and limits.respect_robots:
+        return photo, Reason.ROBOTS
+    return photo, known
+
+
+def _download(client: Client, store: Store, photo: Photo, most: float) -> Kept:
+    with client.open(photo.url) as answer, Body(store.folder) as body:
+        if PLACEHOLDER in answer.url and answer.url != photo.url:
+            raise Failure(Reason.GONE, f"{photo.url} leads to a placeholder")
+        start = b""
+        for block in answer.blocks(most):
+            start = start or block.lstrip(BLANK)
+            body.write(block)
+        if not start or is_page(start):
+            raise Failure(Reason.NOT_AN_IMAGE, f"{photo.url} is a web page, or nothing")
+        if photo.sha256 and body.sha256 != photo.sha256:
+            raise Failure(Reason.CHANGED, f"{photo.url} has other bytes than were pinned")
+        return store.add(photo.url, body, answer.unwanted)

@@ -1,0 +1,1 @@
+"""Stage describe: a page that shows the data."""

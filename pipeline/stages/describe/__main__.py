@@ -1,0 +1,60 @@
+"""Stage describe: a page that shows the data, and a short table of the same."""
+
+from collections import Counter
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipeline import params
+from pipeline.core import atomic, shards, stage
+from pipeline.core.terminal import show
+from pipeline.images import gallery, reject_list
+from pipeline.params import AS_DESCRIBED
+from pipeline.stages.describe.facts import (
+    COLUMNS,
+    FACTS,
+    Data,
+    _reasons,
+    count_classes,
+    facts,
+)
+
+
+def print_summary(data: Data) -> None:
+    """The page in short, on the terminal."""
+    counts = count_classes(data)
+    every = [*counts.items(), ("all", sum(counts.values(), Counter()))]
+    rows = [[label, *(str(count[name]) for name in COLUMNS)] for label, count in every]
+    show(["class", *COLUMNS], rows, numbers=True)
+    if reasons := _reasons(data):
+        rejected = [[reason, str(images)] for reason, images in reasons.items()]
+        show(["rejected for", "images"], rejected, numbers=True)
+
+
+def main(
+    folder: Annotated[Path, typer.Argument(metavar="DATASET")],
+    raw: Path,
+    clean: Path,
+    verdicts_csv: Annotated[Path, typer.Argument(metavar="VERDICTS")],
+    split_csv: Annotated[Path, typer.Argument(metavar="SPLIT")],
+    leaks_csv: Annotated[Path, typer.Argument(metavar="LEAKS")],
+    data_html: Annotated[Path, typer.Argument(metavar="PAGE")],
+) -> None:
+    """Show what RAW became in CLEAN and in its splits, on PAGE; print the same in short."""
+    data = Data(
+        atomic.read_csv(verdicts_csv),
+        shards.columns(clean, FACTS),
+        {row["id"]: row["split"] for row in atomic.read_csv(split_csv)},
+        atomic.read_csv(leaks_csv),
+        reject_list.read(folder),
+    )
+    source = params.load().dataset.source
+    found = facts(data, folder.name, "" if source == AS_DESCRIBED else source, raw, clean)
+    atomic.write_text(data_html, gallery.render("stages/describe/data.html", found))
+    print_summary(data)
+    print(f"describe: {data_html}")
+
+
+if __name__ == "__main__":
+    stage.run(main)

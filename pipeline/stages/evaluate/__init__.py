@@ -1,0 +1,1 @@
+"""Stage evaluate: figures, pictures and a report for the test set."""

@@ -1,0 +1,27 @@
+"""Stage features: run the frozen part of the network once per image and view."""
+
+from pathlib import Path
+
+from pipeline import params
+from pipeline.core import atomic, stage
+from pipeline.network import device, feature_store
+from pipeline.network import examples as batches
+from pipeline.stages.features.compute import Maker, describe, frozen_part, store
+
+
+def main(clean: Path, split_csv: Path, features: Path) -> None:
+    """Run the frozen part over the images of CLEAN that SPLIT_CSV names, into FEATURES."""
+    settings = params.load()
+    examples = batches.read_examples(split_csv)
+    part = frozen_part(settings)
+    with device.memory("lower images.size"), atomic.replacing(features) as staged:
+        index = describe(settings, part, examples)
+        staged.mkdir()
+        feature_store.write_index(staged, index)
+        if index.stored:
+            store(staged, clean, Maker(part, settings.images, index), examples)
+    print(f"features: {'stored' if index.stored else 'nothing stored'}, {index.why}")
+
+
+if __name__ == "__main__":
+    stage.run(main)

@@ -1,0 +1,1 @@
+"""Stage filter: judge every image once, and store the good ones upright and uniform."""

@@ -1,0 +1,60 @@
+"""Judging every image by its bytes alone, in workers that may die of it."""
+
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from pipeline import params
+from pipeline.images import memo, sandbox
+from pipeline.images.header import Reason
+from pipeline.images.mapping import map_images
+from pipeline.images.sandbox import Isolation
+from pipeline.stages.filter import judgement
+from pipeline.stages.filter.judgement import Judgement
+
+SCHEMA = pa.schema(
+    {
+        "id": pa.string(),
+        "reason": pa.string(),
+        "format": pa.string(),
+        "warnings": pa.list_(pa.string()),
+        "width": pa.int32(),
+        "height": pa.int32(),
+        "phash": pa.uint64(),
+        "stored": pa.binary(),
+    }
+)
+LIBRARIES = ["opencv-python-headless", "pillow", "simplejpeg", "numpy"]
+
+Judged = Iterator[tuple[pa.RecordBatch, pa.RecordBatch]]
+
+
+def judge_batch(batch: pa.RecordBatch, limits: params.Filter) -> pa.RecordBatch:
+    """Judgements on a batch of raw rows, by their bytes alone."""
+    rows = []
+    for key, data in zip(batch.column("id"), batch.column("bytes"), strict=True):
+        with sandbox.deadline(sandbox.SECONDS):
+            judged = judgement.judge(data.as_py(), limits)
+        rows.append({"id": key.as_py()} | vars(judged))
+    return pa.RecordBatch.from_pylist(rows, schema=SCHEMA)
+
+
+def _killed_its_worker(key: str) -> dict[str, Any]:
+    return {"id": key} | vars(Judgement(Reason.BREAKS_DECODER))
+
+
+def judge_all(raw: Path, limits: params.Filter) -> Judged:
+    """Raw rows with what is said of them, some at a time; remembered: asking again costs little."""
+    values = limits.model_dump(include={"min_side", "max_megapixels", "store_side"})
+    memory = sandbox.memory_for(limits.max_megapixels)
+    return map_images(
+        partial(judge_batch, limits=limits),
+        raw,
+        schema=SCHEMA,
+        memo=memo.Memo("filter", memo.fingerprint(values, [__name__], LIBRARIES)),
+        title="filter",
+        isolation=Isolation(_killed_its_worker, memory),
+    )

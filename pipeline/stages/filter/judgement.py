@@ -1,0 +1,103 @@
+"""The verdict on one image, by its bytes alone."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import cv2
+
+from pipeline.images.header import Header, Reason, Unreadable, Warn
+from pipeline.stages.filter.phash import perceptual_hash
+
+if TYPE_CHECKING:  # which takes longer than all else here
+    from pipeline.params import Filter
+from pipeline.images.decoding import (
+    OUT_OF_MEMORY,
+    Grey,
+    Pixels,
+    _affordable,
+    _decode,
+    _encode,
+    _fits,
+    _grey,
+    _pixels,
+    _strict,
+)
+
+HASHED = 64  # pixels of the shorter side that a reduced decoding leaves: twice what the hash needs
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What the filter says about one image, judged by its bytes alone."""
+
+    reason: Reason | None
+    """Why it is rejected, or None."""
+    format: str = ""
+    warnings: tuple[Warn, ...] = ()
+    width: int = 0
+    height: int = 0
+    """Of the stored image, in pixels."""
+    phash: int = 0
+    stored: bytes | None = None
+    """The uniform encoding, or None where the original bytes already are one."""
+
+
+def judge(data: bytes, limits: "Filter") -> Judgement:
+    """Decode `data` once and say whether to keep it, and what to store.
+
+    Raises:
+        MemoryError: there is not enough of it, which says nothing of the image.
+    """
+    try:
+        return _judge(data, limits)
+    except cv2.error as error:
+        if error.code == OUT_OF_MEMORY:
+            raise MemoryError(str(error)) from error
+        return Judgement(Reason.DAMAGED)
+
+
+def _judge(data: bytes, limits: "Filter") -> Judgement:
+    try:
+        header = _affordable(data, limits.max_megapixels)
+        as_is = header.plain and _fits(header.height, header.width, limits.store_side)
+        if as_is and header.format == "JPEG":
+            return _judge_as_is(header, data, limits)
+        pixels = _pixels(header, data, limits.store_side)
+    except Unreadable as error:
+        return Judgement(error.reason, error.format)
+    grey = _grey(pixels)
+    rejected = _look(header, grey, pixels, limits.min_side)
+    if rejected:
+        return Judgement(rejected, header.format, header.warnings)
+    return Judgement(
+        None,
+        header.format,
+        header.warnings,
+        pixels.shape[1],
+        pixels.shape[0],
+        perceptual_hash(grey),
+        None if as_is else _encode(pixels, data, header.format),
+    )
+
+
+def _judge_as_is(header: Header, data: bytes, limits: "Filter") -> Judgement:
+    """A JPEG whose bytes can stay. The strict pass decodes what OpenCV does, with less patience.
+
+    Its entropy decoding, where damage shows and most of the time goes, is whole at any scale.
+    """
+    grey = _strict(header, data, "GRAY", HASHED)
+    rejected = _look(header, grey, None, limits.min_side)
+    if rejected is Reason.BLANK:  # in grey, at this scale: a fine pattern is not
+        rejected = _look(header, grey, _decode(header, data), limits.min_side)
+    if rejected:
+        return Judgement(rejected, header.format)
+    phash = perceptual_hash(grey)
+    return Judgement(None, header.format, (), header.width, header.height, phash)
+
+
+def _look(header: Header, grey: Grey, pixels: Pixels | None, min_side: int) -> Reason | None:
+    if min(header.width, header.height) < min_side:
+        return Reason.TOO_SMALL
+    if grey.min() == grey.max() and (pixels is None or (pixels == pixels[0, 0]).all()):
+        return Reason.BLANK
+    return None

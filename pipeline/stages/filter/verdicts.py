@@ -1,0 +1,177 @@
+"""Stage filter: every image is decoded once, judged, and stored upright and uniform."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline import params
+from pipeline.core import shards
+from pipeline.core.errors import PipelineError, counted
+from pipeline.core.shards import lateness
+from pipeline.images.header import Reason, Warn, has_wrong_extension
+from pipeline.stages.filter import near_duplicates
+from pipeline.stages.filter.judge_all import judge_all
+
+VERDICT = pa.schema([*shards.CLEAN, ("reason", pa.string()), ("warnings", pa.list_(pa.string()))])
+VERDICTS = ("id", "name", "label", "split", "verdict", "reason", "warnings", "near_group")
+
+
+def compare(
+    facts: pa.Table, by_hand: Mapping[str, str], limits: params.Filter
+) -> tuple[list[str | None], list[str | None]]:
+    """The reason to reject each image, once all of them are known, and its near-duplicates.
+
+    Args:
+        facts: id, label, split, reason (by its bytes alone) and phash of every raw image.
+        by_hand: The ids that somebody does not want.
+
+    Returns:
+        For each image the reason or None, and the smallest id of its group of near-duplicates,
+        None where it is alone.
+    """
+    ids, labels, splits, reasons = (
+        facts.column(name).to_pylist() for name in ("id", "label", "split", "reason")
+    )
+    repeats = repeated(facts)
+    for row, key in enumerate(ids):
+        reasons[row] = reasons[row] or (Reason.BY_HAND if key in by_hand else repeats.get(row))
+    kept = [row for row, reason in enumerate(reasons) if reason is None]
+    near_group: list[str | None] = [None] * len(ids)
+    seen: set[tuple[str, str]] = set()
+    for rows in _near(facts.column("phash").to_numpy(), kept, limits.near_duplicate_bits):
+        name = min(ids[row] for row in rows)
+        for row in sorted(rows, key=lambda row: (-lateness(splits[row]), ids[row])):
+            near_group[row] = name
+            if limits.near_duplicates == "keep_one" and (name, labels[row]) in seen:
+                reasons[row] = Reason.NEAR_DUPLICATE
+            seen.add((name, labels[row]))
+    return reasons, near_group
+
+
+def _near(hashes: near_duplicates.Hashes, kept: list[int], bits: int | None) -> Iterator[list[int]]:
+    """The groups of two and more among the rows `kept`."""
+    if bits is None:
+        return
+    rows_of: dict[int, list[int]] = {}
+    for row, group in zip(kept, near_duplicates.groups(hashes[kept], bits).tolist(), strict=True):
+        rows_of.setdefault(group, []).append(row)
+    yield from (rows for rows in rows_of.values() if len(rows) > 1)
+
+
+def repeated(raw: pa.Table) -> dict[int, Reason]:
+    """The rows to reject because the same bytes stand elsewhere, and why.
+
+    Of equal images under one label one stays: the one that the source puts in test, else in val,
+    else the first. Under two labels none stays: nobody knows which is right.
+    """
+    ids, labels, splits = (raw.column(name).to_pylist() for name in ("id", "label", "split"))
+    rows_of: dict[str, list[int]] = {}
+    for row, key in enumerate(ids):
+        rows_of.setdefault(key, []).append(row)
+    rejected: dict[int, Reason] = {}
+    for rows in rows_of.values():
+        if len({labels[row] for row in rows}) > 1:
+            rejected |= dict.fromkeys(rows, Reason.CONFLICTING_LABELS)
+        else:
+            rows.sort(key=lambda row: -lateness(splits[row]))
+            rejected |= dict.fromkeys(rows[1:], Reason.DUPLICATE)
+    return rejected
+
+
+def verdicts(
+    raw: Path, by_hand: Mapping[str, str], limits: params.Filter
+) -> Iterator[pa.RecordBatch]:
+    """Judge every raw image; yield batches of `VERDICT`, in order.
+
+    Their rows hold what a clean shard does, `reason` (null when kept) and `warnings`.
+    """
+    facts = [
+        pa.Table.from_batches([batch.select(["id", "label", "split"])])
+        .append_column("reason", results.column("reason"))
+        .append_column("phash", results.column("phash"))
+        for batch, results in judge_all(raw, limits)
+    ]
+    reasons, near_group = compare(pa.concat_tables(facts), by_hand, limits)
+    done = 0
+    for batch, results in judge_all(raw, limits):
+        now = slice(done, done + len(batch))
+        done += len(batch)
+        columns = {name: batch.column(name) for name in shards.FACTS} | {
+            "width": results.column("width"),
+            "height": results.column("height"),
+            "phash": results.column("phash"),
+            "near_group": pa.array(near_group[now], pa.string()),
+            "bytes": _stored(batch, results),
+            "reason": pa.array(reasons[now], pa.string()),
+            "warnings": _warnings(batch, results),
+        }
+        yield pa.RecordBatch.from_pydict(columns, schema=VERDICT)
+
+
+def _stored(batch: pa.RecordBatch, results: pa.RecordBatch) -> pa.Array:
+    stored, original = results.column("stored"), batch.column("bytes")
+    return original if stored.null_count == len(stored) else pc.coalesce(stored, original)
+
+
+def _warnings(batch: pa.RecordBatch, results: pa.RecordBatch) -> pa.Array:
+    noticed = [
+        [*([Warn.WRONG_EXTENSION.value] if form and has_wrong_extension(name, form) else ()), *own]
+        for name, form, own in zip(
+            batch.column("name").to_pylist(),
+            results.column("format").to_pylist(),
+            results.column("warnings").to_pylist(),
+            strict=True,
+        )
+    ]
+    return pa.array(noticed, pa.list_(pa.string()))
+
+
+def check(table: Sequence[tuple[str, ...]], limits: params.Filter, verdicts_csv: Path) -> None:
+    """Refuse a data set of which too much is bad.
+
+    Args:
+        table: The lines of verdicts.csv.
+
+    Raises:
+        PipelineError: nothing of a class is left, or too little of all, with the reasons.
+    """
+    reasons = reasons_of(table)
+    said = f"{reasons.total()} of {len(table)} images are rejected ({counted(reasons)})"
+    if reasons.total() > limits.max_reject_fraction * len(table):
+        raise PipelineError(
+            f"{said}, past filter.max_reject_fraction={limits.max_reject_fraction}: see "
+            f"{verdicts_csv}, and mend the source, or raise it"
+        )
+    label, verdict = VERDICTS.index("label"), VERDICTS.index("verdict")
+    kept = {line[label] for line in table if line[verdict] == "keep"}
+    for lost in sorted({line[label] for line in table} - kept):
+        lines = [line for line in table if line[label] == lost]
+        raise PipelineError(
+            f"all {len(lines)} images of class {lost!r} are rejected "
+            f"({counted(reasons_of(lines))}): see {verdicts_csv}, and mend or leave out the class"
+        )
+
+
+def reasons_of(table: Iterable[tuple[str, ...]]) -> Counter[str]:
+    """How many lines of verdicts.csv have each reason."""
+    place = VERDICTS.index("reason")
+    return Counter(line[place] for line in table if line[place])
+
+
+def _lines(batch: pa.RecordBatch) -> Iterator[tuple[str, ...]]:
+    """Of verdicts.csv."""
+    for row in batch.drop_columns(["bytes"]).to_pylist():
+        reason = row["reason"] or ""
+        yield (
+            row["id"],
+            row["name"],
+            row["label"],
+            row["split"] or "",
+            "reject" if reason else "keep",
+            reason,
+            " ".join(row["warnings"]),
+            row["near_group"] or "",
+        )

@@ -1,0 +1,1 @@
+"""Stage split: which images train, validate and test."""

@@ -1,0 +1,50 @@
+"""Stage split: who trains, who validates, who tests.
+
+A group's place is a salted hash of its owner, or of its image's id, so by share adding images moves
+none that was there, but where a new one joins two groups. Shares hold in expectation.
+"""
+
+from collections import Counter
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipeline import params
+from pipeline.core import atomic, stage
+from pipeline.core.shards import SPLITS
+from pipeline.stages.split import leaks, previous_split
+from pipeline.stages.split.assignment import assign, check, lines
+from pipeline.stages.split.images import read_images
+
+COLUMNS = ("id", "label", "split", "group")
+
+
+def main(
+    clean: Path,
+    verdicts_csv: Annotated[Path, typer.Argument(metavar="VERDICTS")],
+    split_csv: Annotated[Path, typer.Argument(metavar="SPLIT")],
+    leaks_csv: Annotated[Path, typer.Argument(metavar="LEAKS")],
+) -> None:
+    """Deal the images of CLEAN to train, val and test, and write SPLIT.
+
+    What the source puts in several splits, by VERDICTS and by likeness, is written to LEAKS.
+    """
+    chosen = params.load().split
+    images, found = read_images(clean)
+    verdicts = atomic.read_csv(verdicts_csv)
+    leaking = leaks.find(found, images, verdicts) if chosen.prescribed else []
+    leaks.gate(leaking, chosen, leaks_csv)
+    before = previous_split.read_before(split_csv)
+    held = before if previous_split.dealt_alike(chosen) else {}
+    rows = {row: held[image.id] for row, image in enumerate(images) if image.id in held}
+    splits = assign(found, images, chosen, rows)
+    check([image.label for image in images], splits)
+    previous_split.report(before, images, splits)
+    atomic.write_csv(split_csv, COLUMNS, lines(found, images, splits, chosen.seed))
+    counts = Counter(splits)
+    print("split: " + ", ".join(f"{counts[name]} {name}" for name in SPLITS))
+
+
+if __name__ == "__main__":
+    stage.run(main)

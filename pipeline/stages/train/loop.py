@@ -1,0 +1,221 @@
+"""The loop: only what is trainable runs in it, and the best validation loss is kept."""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor
+from torch.nn import functional
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from pipeline.core.errors import PipelineError
+from pipeline.core.history import Record
+from pipeline.network import feature_store
+from pipeline.network.examples import Examples
+from pipeline.network.parallel_forward import Tensors
+from pipeline.network.views import EVALUATION
+from pipeline.params import Train
+from pipeline.stages.train import resume
+from pipeline.stages.train.checkpoint import Checkpoint
+from pipeline.stages.train.state import Job, Training, start, weights_of
+
+
+class _Sums:
+    """Loss, right answers and images since the last validation, over all devices."""
+
+    def __init__(self, fabric: Fabric) -> None:
+        self._fabric = fabric
+        exact = torch.float32 if fabric.device.type == "mps" else torch.float64
+        self._sums = torch.zeros(3, dtype=exact, device=fabric.device)
+
+    def add(self, loss: Tensor, scores: Tensor, labels: Tensor) -> None:
+        """`loss` is a sum over the images. Nothing here waits for the device."""
+        right = (scores.argmax(dim=1) == labels).sum()
+        count = torch.full_like(right, len(labels))
+        self._sums += torch.stack([loss, right, count]).to(self._sums.dtype)
+
+    def take(self) -> tuple[float, float]:
+        """Mean loss and accuracy; starts anew."""
+        found: Any = self._fabric.all_reduce(self._sums, reduce_op="sum")
+        loss, right, seen = found.tolist()
+        self._sums = torch.zeros_like(self._sums)
+        return loss / seen, right / seen
+
+
+def fit(
+    job: Job,
+    examples: Examples,
+    chosen: Train,
+    saved: Checkpoint | None = None,
+    ended: Callable[[int], None] = lambda _: None,
+) -> Iterator[Record]:
+    """Train `job.suffix`, yielding each validation; once exhausted, the best weights stand.
+
+    Args:
+        saved: Where to go on from, if a run of the same fingerprint was killed; its records are
+            yielded first.
+        ended: Called with the number of each epoch that has ended here, from 1.
+
+    Raises:
+        PipelineError: the loss stopped being a number, or train has a single class.
+    """
+    _check_images(job, examples)
+    _check_batches(job, chosen)
+    steps = _steps(job, examples, chosen, torch.Generator())
+    run = start(job, chosen, len(steps))
+    weights = _class_weights(chosen, examples).to(job.fabric.device)
+    if saved is not None:
+        resume.restore(run, saved.load())
+        job.fabric.barrier()  # or who is done already would remove what others are yet to load
+    yield from run.history
+    while not run.ended:
+        yield from _epoch(run, examples, weights)
+        if saved is not None:
+            resume.save(run, saved)
+        ended(max(run.epoch, math.ceil(run.history[-1].epoch)))
+    job.suffix.load_state_dict(run.best)
+
+
+def _check_images(job: Job, examples: Examples) -> None:
+    devices, smallest = job.fabric.world_size, min(map(len, map(examples.rows, ("train", "val"))))
+    if not smallest:
+        raise PipelineError("train or val has no images: see split.val, or data/split.csv")
+    if smallest < devices:
+        raise PipelineError(
+            f"device.devices={devices}, but train or val has {smallest} images: use fewer devices"
+        )
+    present = {examples.classes[label] for label in examples.labels[examples.rows("train")]}
+    if len(present) < 2:
+        raise PipelineError(
+            f"the training images are all of one class ({', '.join(present)}): a classifier needs "
+            "two or more"
+        )
+
+
+def _check_batches(job: Job, chosen: Train) -> None:
+    norms = any(isinstance(layer, _BatchNorm) for layer in job.suffix.modules())
+    each, devices = 2 if norms else 1, job.fabric.world_size
+    if chosen.batch_size < each * devices:
+        why = ", for the BatchNorms that train need two images each" if norms else ""
+        raise PipelineError(
+            f"train.batch_size={chosen.batch_size} is too small{why} (device.devices={devices}): "
+            f"use {each * devices} or more"
+        )
+
+
+def _steps(
+    job: Job, examples: Examples, chosen: Train, order: torch.Generator
+) -> list[list[list[int]]]:
+    """An epoch's steps, each of one or more batches of rows, in an order drawn anew."""
+    train = examples.rows("train")
+    shuffled = torch.tensor(train)[torch.randperm(len(train), generator=order)].tolist()
+    least = 2 * job.fabric.world_size  # BatchNorm needs two on each device, in the last batch too
+    cut = feature_store.chunks(shuffled, chosen.batch_size, least)
+    size = chosen.accumulate
+    return [cut[start : start + size] for start in range(0, len(cut), size)]
+
+
+def _epoch(run: Training, examples: Examples, weights: Tensor) -> Iterator[Record]:
+    """One pass over the training images, which ends with a validation."""
+    job, every = run.job, run.chosen.validate_every
+    steps = _steps(job, examples, run.chosen, run.order)
+    inputs = job.source.batches(
+        [_own(job, rows) for step in steps for rows in step], job.index.view_of(run.epoch)
+    )
+    sums = _Sums(job.fabric)
+    run.module.train()
+    for number, step in enumerate(steps, start=1):
+        rate = run.raw_optimizer.param_groups[0]["lr"]
+        _step(run, step, inputs, examples, weights, sums)
+        if number == len(steps) or (every and run.step % every == 0):
+            progress = round(run.epoch + number / len(steps), 6)
+            record = Record(run.step, progress, rate, *sums.take(), *_validate(run, examples))
+            _note(run, record)
+            yield record
+            if run.ended:
+                return
+            run.module.train()
+    run.epoch += 1
+    run.ended = run.epoch == run.chosen.epochs
+
+
+def _own(job: Job, rows: Sequence[int]) -> list[int]:
+    """This device's share of a batch."""
+    return list(rows[job.fabric.global_rank :: job.fabric.world_size])
+
+
+def _step(
+    run: Training,
+    step: Sequence[Sequence[int]],
+    inputs: Iterator[Tensors],
+    examples: Examples,
+    weights: Tensor,
+    sums: _Sums,
+) -> None:
+    """One step of the optimizer, over one or more batches."""
+    fabric, chosen = run.job.fabric, run.chosen
+    images = sum(map(len, step))
+    run.optimizer.zero_grad()
+    for number, rows in enumerate(step, start=1):
+        labels = examples.labels[_own(run.job, rows)].to(fabric.device)
+        with fabric.no_backward_sync(run.module, enabled=number < len(step)):
+            scores = run.module(*next(inputs))
+            loss = functional.cross_entropy(
+                scores, labels, weights, reduction="sum", label_smoothing=chosen.label_smoothing
+            )
+            # Devices' gradients are averaged: so each is as many times the sum's share.
+            fabric.backward(loss * (fabric.world_size / images))
+        sums.add(loss.detach(), scores.detach(), labels)
+    if chosen.clip_norm is not None:
+        fabric.clip_gradients(
+            run.module, run.optimizer, max_norm=chosen.clip_norm, error_if_nonfinite=False
+        )
+    run.optimizer.step()
+    run.schedule.after_step()
+    run.step += 1
+
+
+def _class_weights(chosen: Train, examples: Examples) -> Tensor:
+    """(C,) What an image of each class counts; one on average over the training images."""
+    count = torch.bincount(
+        examples.labels[examples.rows("train")], minlength=len(examples.classes)
+    ).float()
+    if chosen.class_weights == "none":
+        return torch.ones(len(count))
+    return count.sum() / (len(count) * count.clamp(min=1))
+
+
+@torch.no_grad()
+def _validate(run: Training, examples: Examples) -> tuple[float, float]:
+    """Loss and accuracy on the validation set."""
+    run.module.eval()
+    size = max(run.chosen.batch_size, run.job.fabric.world_size)
+    parts = feature_store.chunks(examples.rows("val"), size, run.job.fabric.world_size)
+    own = [_own(run.job, rows) for rows in parts]
+    sums = _Sums(run.job.fabric)
+    for rows, inputs in zip(own, run.job.source.batches(own, EVALUATION), strict=True):
+        scores = run.module(*inputs).float()
+        labels = examples.labels[rows].to(scores.device)
+        sums.add(functional.cross_entropy(scores, labels, reduction="sum"), scores, labels)
+    return sums.take()
+
+
+def _note(run: Training, record: Record) -> None:
+    """Keep the best weights, and see whether this was the last validation."""
+    if not (math.isfinite(record.train_loss) and math.isfinite(record.val_loss)):
+        raise PipelineError(
+            f"the loss is no longer a number in epoch {math.ceil(record.epoch)}: lower train.lr, "
+            "or set train.clip_norm=1"
+        )
+    if record.val_loss < run.lowest:
+        run.best, run.stale = weights_of(run.job.suffix), 0
+    else:
+        run.stale += 1
+    run.history.append(record)
+    run.schedule.after_validation(record.val_loss)
+    target, patience = run.chosen.target_accuracy, run.chosen.patience
+    run.ended = (target is not None and record.val_accuracy >= target) or (
+        patience is not None and run.stale >= patience
+    )

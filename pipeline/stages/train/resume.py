@@ -1,0 +1,86 @@
+"""From a training to what a checkpoint holds, and back."""
+
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor
+
+from pipeline.core.history import Record
+from pipeline.stages.train.checkpoint import Checkpoint, State
+from pipeline.stages.train.state import Training
+
+
+def save(run: Training, saved: Checkpoint) -> None:
+    """Write down all that decides how `run` goes on."""
+    fabric = run.job.fabric
+    optimizer = run.raw_optimizer.state_dict()
+    tensors = {f"model.{name}": value for name, value in run.job.suffix.state_dict().items()}
+    tensors |= {f"best.{name}": value for name, value in run.best.items()}
+    tensors |= {"order": run.order.get_state(), "chance": _of_all(fabric, torch.get_rng_state())}
+    if fabric.device.type == "cuda":
+        tensors["chance.cuda"] = _of_all(fabric, torch.cuda.get_rng_state())
+    for number, values in optimizer["state"].items():
+        tensors |= {
+            f"optimizer.{number}.{name}": value
+            for name, value in values.items()
+            if value is not None
+        }
+    scaler: Any = getattr(fabric.strategy.precision, "scaler", None)  # of 16-mixed alone
+    facts = {
+        "scaler": scaler.state_dict() if scaler else None,
+        "groups": optimizer["param_groups"],
+        "schedule": run.schedule.state(),
+        "epoch": run.epoch,
+        "step": run.step,
+        "stale": run.stale,
+        "ended": run.ended,
+        "history": [asdict(record) for record in run.history],
+    }
+    if fabric.is_global_zero:
+        saved.save(State(tensors, facts))
+
+
+def _of_all(fabric: Fabric, state: Tensor) -> Tensor:
+    """A random state, uint8 (n,), of each device: (devices, n)."""
+    rows = torch.zeros(fabric.world_size, len(state), dtype=torch.int32, device=fabric.device)
+    rows[fabric.global_rank] = state.to(rows)
+    found: Any = fabric.all_reduce(rows, reduce_op="sum")
+    gathered: Tensor = found.cpu().byte()
+    return gathered
+
+
+def restore(run: Training, state: State | None) -> None:
+    """Put `run`, which has just been started, where `state` was; None leaves it there."""
+    if state is None:
+        return
+    facts = state.facts
+    run.job.suffix.load_state_dict(_below(state, "model."))
+    run.best = {
+        name: value.to(run.job.fabric.device) for name, value in _below(state, "best.").items()
+    }
+    inner: dict[int, dict[str, Tensor]] = {}
+    for name, value in _below(state, "optimizer.").items():
+        number, _, key = name.partition(".")
+        inner.setdefault(int(number), {})[key] = value
+    run.raw_optimizer.load_state_dict({"state": inner, "param_groups": facts["groups"]})
+    run.schedule.restore(facts["schedule"])
+    if facts["scaler"]:
+        scaler: Any = run.job.fabric.strategy.precision
+        scaler.scaler.load_state_dict(facts["scaler"])
+    run.order.set_state(state.tensors["order"])
+    torch.set_rng_state(state.tensors["chance"][run.job.fabric.global_rank])
+    if "chance.cuda" in state.tensors:
+        torch.cuda.set_rng_state(state.tensors["chance.cuda"][run.job.fabric.global_rank])
+    run.epoch, run.step, run.stale = facts["epoch"], facts["step"], facts["stale"]
+    run.ended = facts["ended"]
+    run.history = [Record(**record) for record in facts["history"]]
+
+
+def _below(state: State, prefix: str) -> dict[str, Tensor]:
+    return {
+        name.removeprefix(prefix): value
+        for name, value in state.tensors.items()
+        if name.startswith(prefix)
+    }

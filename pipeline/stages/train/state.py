@@ -1,0 +1,72 @@
+"""A training as it stands."""
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn, optim
+
+from pipeline.core.history import Record
+from pipeline.network.feature_store import Index, Source
+from pipeline.params import Train
+from pipeline.stages.train.optimizer import Schedule, make_optimizer
+
+
+@dataclass(frozen=True)
+class Job:
+    """Everything that the loop needs, and the network that it trains a part of."""
+
+    network: nn.Module
+    suffix: nn.Module
+    pretrained: frozenset[nn.Parameter]
+    """Parameters that came with weights."""
+    source: Source
+    index: Index
+    fabric: Fabric
+    compiled: bool = False
+
+
+@dataclass
+class Training:
+    """A training as it stands; everything in it but `job` and `chosen` is saved and restored."""
+
+    job: Job
+    chosen: Train
+    module: Any
+    """The suffix as fabric wraps it."""
+    optimizer: Any
+    raw_optimizer: optim.Optimizer
+    schedule: Schedule
+    order: torch.Generator
+    best: dict[str, Tensor]
+    epoch: int = 0
+    """Epochs that have ended."""
+    step: int = 0
+    history: list[Record] = field(default_factory=list)
+    stale: int = 0
+    """Validations since the lowest loss."""
+    ended: bool = False
+
+    @property
+    def lowest(self) -> float:
+        return min((record.val_loss for record in self.history), default=math.inf)
+
+
+def start(job: Job, chosen: Train, steps_per_epoch: int) -> Training:
+    """A training before its first step."""
+    torch.manual_seed(chosen.seed + job.fabric.global_rank)  # dropout differs between devices
+    optimizer = make_optimizer(job.suffix, chosen, job.pretrained)
+    schedule = Schedule(optimizer, chosen, steps_per_epoch)
+    translated: Any = torch.compile(job.suffix) if job.compiled else job.suffix
+    module, wrapped = job.fabric.setup(translated, optimizer)
+    order = torch.Generator().manual_seed(chosen.seed)
+    return Training(
+        job, chosen, module, wrapped, optimizer, schedule, order, weights_of(job.suffix)
+    )
+
+
+def weights_of(suffix: nn.Module) -> dict[str, Tensor]:
+    """A copy of all that `suffix` has learnt, BatchNorm's statistics too."""
+    return {name: value.detach().clone() for name, value in suffix.state_dict().items()}

@@ -1,1 +1,0 @@
-"""Many trainings of what shares features: which params give the best one."""

@@ -1,0 +1,120 @@
+"""How MLflow keeps a model: a folder that `mlflow.pyfunc.load_model` opens with our code in it.
+
+It is what `mlflow.pyfunc.save_model` writes; but that asks every installed package for all its
+modules, to see whether the requirements below fit, which are read from these very packages: a
+second of every training.
+"""
+
+import base64
+import importlib.metadata
+import json
+import platform
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+from mlflow import pyfunc
+from mlflow.models import Model, ModelSignature
+from mlflow.types import ColSpec, Schema
+from ruamel.yaml import YAML
+
+# What the logged model imports, pinned to what it was trained with.
+SERVING = (
+    "lightning-fabric",
+    "loky",
+    "mlflow",
+    "numpy",
+    "opencv-python-headless",
+    "pandas",
+    "pillow",
+    "pyarrow",
+    "pydantic",
+    "ruamel.yaml",
+    "safetensors",
+    "simplejpeg",
+    "timm",
+    "torch",
+    "torchvision",
+    "tqdm",
+)
+SIGNATURE = ModelSignature(
+    inputs=Schema([ColSpec("binary", "image")]),
+    outputs=Schema(
+        [
+            ColSpec("string", "label"),
+            ColSpec("double", "probability", required=False),
+            ColSpec("string", "problem", required=False),
+        ]
+    ),
+)
+
+
+def save_model(path: str, mlflow_model: Model, models: Path, **_: object) -> None:
+    """Write the model folder `models`, and all that predicting with it takes, to `path`.
+
+    Source: "Custom model flavors" of MLflow's documentation; `Model.log` calls it.
+    """
+    folder = Path(path)
+    shutil.copytree(models, folder / "data" / models.name)
+    code, unwanted = Path(__file__).parent.parent, shutil.ignore_patterns("__pycache__")
+    shutil.copytree(code, folder / "code" / code.name, ignore=unwanted)
+    _write_environments(folder)
+    pyfunc.add_to_model(
+        mlflow_model,
+        loader_module="pipeline.inference.mlflow_model",
+        data=f"data/{models.name}",
+        code="code",
+        conda_env="conda.yaml",
+        python_env="python_env.yaml",
+        streamable=False,
+    )
+    mlflow_model.signature = SIGNATURE
+    mlflow_model.saved_input_example_info = _write_example(folder)
+    mlflow_model.model_size_bytes = sum(
+        file.stat().st_size for file in folder.rglob("*") if file.is_file()
+    )
+    mlflow_model.save(folder / "MLmodel")
+
+
+def _write_example(folder: Path) -> dict[str, str]:
+    """What a request looks like. The picture is drawn: photographs have owners."""
+    shade = np.linspace(0, 255, 64).astype(np.uint8)
+    picture = np.stack(
+        [
+            np.tile(shade, (64, 1)),
+            np.tile(shade[:, None], (1, 64)),
+            np.full((64, 64), 128, np.uint8),
+        ],
+        axis=2,
+    )
+    encoded = base64.encodebytes(cv2.imencode(".png", picture)[1].tobytes()).decode()
+    table = {"columns": ["image"], "data": [[encoded]]}
+    (folder / "input_example.json").write_text(json.dumps(table))
+    (folder / "serving_input_example.json").write_text(json.dumps({"dataframe_split": table}))
+    return {
+        "artifact_path": "input_example.json",
+        "type": "dataframe",
+        "pandas_orient": "split",
+        "serving_input_path": "serving_input_example.json",
+    }
+
+
+def _write_environments(folder: Path) -> None:
+    """The same requirements three times: for pip, for virtualenv, and for conda."""
+    pinned = [f"{name}=={importlib.metadata.version(name)}" for name in SERVING]
+    python = platform.python_version()
+    (folder / "requirements.txt").write_text("\n".join(pinned))
+    yaml = YAML(typ="safe", pure=True)
+    environment = {
+        "python": python,
+        "build_dependencies": ["pip"],
+        "dependencies": ["-r requirements.txt"],
+    }
+    yaml.dump(environment, folder / "python_env.yaml")
+    conda = {
+        "name": "mlflow-env",
+        "channels": ["conda-forge"],
+        "dependencies": [f"python={python}", "pip", {"pip": pinned}],
+    }
+    yaml.dump(conda, folder / "conda.yaml")

@@ -1,0 +1,58 @@
+import math
+import re
+
+from pipeline.commands.ci import mermaid
+from pipeline.experiments.predictions import Said
+
+
+def history(count: int, loss: float = 0.5) -> list[dict[str, float]]:
+    return [
+        {
+            "epoch": number + 1.0,
+            "train_loss": loss,
+            "val_loss": loss / (number + 1),
+            "train_accuracy": 0.9,
+            "val_accuracy": 0.8,
+        }
+        for number in range(count)
+    ]
+
+
+def said(*pairs: tuple[str, str]) -> list[Said]:
+    return [Said(label, answer, 0.5, "") for label, answer in pairs]
+
+
+def test_two_charts_with_a_point_per_validation_and_a_line_of_each_kind() -> None:
+    lines = mermaid.curves(history(30))
+    assert lines.count("```mermaid") == lines.count("xychart-beta") == 2
+    drawn = [line for line in lines if line.startswith("    line [")]
+    assert [len(re.findall(r"[\d.]+", line)) for line in drawn] == [30] * 4
+    assert '    x-axis "epoch" 1 --> 30' in lines
+
+
+def test_a_long_history_is_thinned_and_a_short_one_left_out() -> None:
+    drawn = [line for line in mermaid.curves(history(5000)) if "line [" in line]
+    assert all(line.count(",") < 200 for line in drawn)
+    assert mermaid.curves(history(1)) == []
+
+
+def test_what_is_no_number_is_not_drawn() -> None:
+    lines = mermaid.curves(history(3, math.nan))
+    assert "Loss by epoch cannot be drawn: a value is no number." in lines
+    assert lines.count("```mermaid") == 1
+
+
+def test_confusion_is_a_table_of_counts() -> None:
+    lines = mermaid.confusion(said(("bee", "bee"), ("bee", "ant"), ("ant", "ant"), ("a|t", "ant")))
+    assert lines[-3:] == [
+        "| ant | **1** | 0 | 0 |",
+        "| a&#124;t | 1 | **0** | 0 |",
+        "| bee | 1 | 0 | **1** |",
+    ]
+
+
+def test_of_many_classes_the_most_frequent_mistakes_are_listed() -> None:
+    right = [(str(number), str(number)) for number in range(20)]
+    assert mermaid.confusion(said(*right)) == ["No image is taken for another."]
+    lines = mermaid.confusion(said(*right, ("3", "4"), ("3", "4"), ("5", "4")))
+    assert lines[-2:] == ["| 3 | 4 | 2 |", "| 5 | 4 | 1 |"]

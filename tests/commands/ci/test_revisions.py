@@ -1,0 +1,75 @@
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from pipeline.commands.ci import revisions
+from pipeline.core.errors import PipelineError
+
+
+@pytest.fixture
+def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    Path("reports").mkdir()
+    Path("reports/metrics.json").write_text('{"accuracy": 0.5}')
+    Path("params.yaml").write_text("train:\n  lr: 1e-3\n  on: no\nflat: 1\n")
+    git("init", "-q", "-b", "main")
+    git("add", "-A")
+    git("commit", "-q", "-m", "one")
+    return tmp_path
+
+
+def git(*words: str) -> None:
+    names = ["-c", "user.name=t", "-c", "user.email=t@example.com"]
+    subprocess.run(["git", *names, *words], check=True, capture_output=True)
+
+
+@pytest.mark.usefixtures("clone")
+def test_files_are_read_as_they_were() -> None:
+    Path("params.yaml").write_text("train: {lr: 2}\n")
+    main = revisions.revision("main")
+    assert main == revisions.Revision("main", revisions.head().commit)
+    assert main.metrics() == {"accuracy": 0.5}
+    assert main.params() == {"train.lr": 0.001, "train.on": "no"}  # YAML 1.2, as DVC reads it
+
+
+@pytest.mark.usefixtures("clone")
+def test_what_a_run_writes_is_no_change() -> None:
+    Path("params.yaml").write_text("train: {lr: 2}\n")
+    assert revisions.changed() == []
+    Path("a b.py").touch()
+    git("add", "a b.py")
+    assert revisions.changed() == ["a b.py"]
+
+
+@pytest.mark.usefixtures("clone")
+def test_what_is_not_there_or_damaged_is_told() -> None:
+    with pytest.raises(PipelineError, match="git knows no revision nobody here"):
+        revisions.revision("nobody")
+    Path("reports/metrics.json").write_text("{")
+    Path("params.yaml").write_text("train: [")
+    git("commit", "-q", "-a", "-m", "two")
+    with pytest.raises(PipelineError, match=r"reports/metrics.json of HEAD \(.{7}\) is no JSON"):
+        revisions.head().metrics()
+    with pytest.raises(PipelineError, match=r"params.yaml of HEAD \(.{7}\) is not YAML"):
+        revisions.head().params()
+    git("rm", "-q", "reports/metrics.json", "params.yaml")
+    git("commit", "-q", "-m", "three")
+    with pytest.raises(PipelineError, match=r"has no reports/metrics.json: commit one"):
+        revisions.head().metrics()
+    with pytest.raises(PipelineError, match=r"has no params.yaml"):
+        revisions.head().params()
+
+
+def test_an_experiment_is_known_by_its_name_on_this_commit(clone: Path) -> None:
+    commit = revisions.head().commit
+    assert revisions.experiment("ci-x") is None
+    git("update-ref", f"refs/exps/{commit[:2]}/{commit[2:]}/ci-x", commit)
+    assert revisions.experiment("ci-x") == commit
+    assert revisions.keep("ci-x")
+    git("update-ref", "-d", f"refs/exps/{commit[:2]}/{commit[2:]}/ci-x")
+    assert not revisions.keep("ci-x")
+    revisions.restore("ci-x")  # as after a kill
+    assert revisions.experiment("ci-x") == commit
+    revisions.restore("ci-y")
+    assert revisions.experiment("ci-y") is None

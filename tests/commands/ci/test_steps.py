@@ -1,0 +1,238 @@
+"""The steps, with real DVC and git, over a pipeline that does nothing and takes no time."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pipeline.commands.ci.overrides import Asked
+from pipeline.commands.ci.steps import Telling, run
+from pipeline.core.errors import PipelineError
+from tests.imports import ROOT
+
+STAGES = """
+stages:
+  train:
+    cmd: python train.py
+    deps: [train.py]
+    params: [train]
+    outs: [reports/history.csv]
+  evaluate:
+    cmd: python evaluate.py
+    deps: [evaluate.py, reports/history.csv]
+    params: [train]
+    metrics:
+      - reports/metrics.json:
+          cache: false
+    outs: [reports/test]
+"""
+TRAIN = """
+from pathlib import Path
+Path("reports").mkdir(exist_ok=True)
+Path("reports/history.csv").write_text(
+    "epoch,train_loss,val_loss,train_accuracy,val_accuracy\\n1,1,1,0.5,0.5\\n2,0.5,0.6,0.7,0.6\\n")
+"""
+EVALUATE = """
+import json
+from pathlib import Path
+right = 20 if "lr: 0.5" in Path("params.yaml").read_text() else 90
+said = ["bee"] * right + ["ant"] * (100 - right)
+rows = [f"{number:064x},bee,{answer},,0.5,0.5" for number, answer in enumerate(said)]
+Path("reports/test").mkdir(exist_ok=True)
+lines = ["id,label,predicted,group,p.bee,p.ant", *rows]
+Path("reports/test/predictions.csv").write_text("\\n".join(lines))
+figures = {"accuracy": right / 100, "n": 100, "ece": None}
+Path("reports/metrics.json").write_text(json.dumps(figures))
+"""
+NOTHING = "ci: nothing to do: every stage is up to date"
+
+
+def git(folder: Path, *words: str) -> None:
+    names = ["-c", "user.name=t", "-c", "user.email=t@example.com"]
+    subprocess.run(["git", *names, *words], cwd=folder, check=True, capture_output=True)
+
+
+def dvc(folder: Path, *words: str) -> str:
+    command = [sys.executable, "-m", "dvc", *words]
+    done = subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True)
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository with a remote, whose first run is committed and pushed."""
+    folder = tmp_path_factory.mktemp("made")
+    (folder / "dvc.yaml").write_text(STAGES)
+    (folder / "train.py").write_text(TRAIN)
+    (folder / "evaluate.py").write_text(EVALUATE)
+    (folder / "params.yaml").write_text((ROOT / "params.yaml").read_text())
+    git(folder, "init", "-q", "-b", "main")
+    dvc(folder, "init", "-q")
+    dvc(folder, "config", "core.analytics", "false")
+    dvc(folder, "remote", "add", "-d", "store", str(tmp_path_factory.mktemp("store")))
+    dvc(folder, "repro")
+    git(folder, "add", "-A")
+    git(folder, "commit", "-q", "-m", "first")
+    dvc(folder, "push", "--run-cache")
+    return folder
+
+
+@pytest.fixture
+def clone(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Another machine's, which has nothing but git's files and an address."""
+    git(tmp_path, "clone", "-q", str(made), "clone")
+    for name in ("GITHUB_STEP_SUMMARY", "DVC_ROOT"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path / "clone")
+    return tmp_path / "clone"
+
+
+def ci(*changes: str, against: str = "main", fail: bool = False) -> str:
+    """Run it; return the summary."""
+    run(Asked(changes), Telling(against, Path("summary.md"), None, fail))
+    return Path("summary.md").read_text()
+
+
+def test_a_fresh_clone_pulls_and_does_no_work(
+    clone: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    summary = ci()
+    said = capfd.readouterr().out
+    assert NOTHING in said
+    assert "ci: pulled from store, pushed to it" in said
+    assert "No difference shown between main and this run" in summary
+    assert "| accuracy | 0.9000 | 0.9000 | +0.0000 |" in summary
+    assert "| calibration error (ECE) | - | - | - |" in summary
+    assert "All are those of main (" in summary
+
+
+def test_what_is_asked_runs_once_and_is_restored_on_any_other_clone(
+    clone: Path, made: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    summary = ci("train.lr=0.5")
+    assert "ci: ran train, evaluate\n" in capfd.readouterr().out
+    assert "| train.lr | 0.001 | 0.5 |" in summary
+    assert "main is better than this run: this run has -70.0 points" in summary
+    assert "$ dvc pull --run-cache --allow-missing && dvc exp run --pull -S train.lr=0.5" in summary
+
+    assert ci("train.lr=0.5") == summary.replace(
+        "stages: ran train, evaluate", "stages: nothing to do: every stage is up to date"
+    )
+    assert NOTHING in capfd.readouterr().out
+
+    git(clone.parent, "clone", "-q", str(made), "other")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(clone.parent / "other")
+        ci("train.lr=0.5")
+        assert "ci: computed nothing; restored train, evaluate\n" in capfd.readouterr().out
+
+    with pytest.raises(PipelineError, match=r"params.yaml is not the commit's \(train.lr=0.5\)"):
+        ci()
+    with pytest.raises(PipelineError, match="main is better than this run"):
+        ci("train.lr=0.5", fail=True)
+
+
+def test_without_a_remote_it_says_so_and_does_the_rest(
+    clone: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    dvc(clone, "remote", "remove", "store")
+    summary = ci()
+    said = capfd.readouterr().out
+    assert "no DVC remote: nothing is pulled or pushed" in said
+    assert "$ dvc push" not in said
+    assert "$ dvc pull" not in said
+    assert "ci: ran train, evaluate\n" in said
+    assert "| accuracy | 0.9000 | 0.9000 | +0.0000 |" in summary
+    ci()
+    assert NOTHING in capfd.readouterr().out
+
+
+def test_a_remote_that_fails_costs_the_sharing_and_not_the_work(
+    clone: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    Path("full").touch()
+    dvc(clone, "remote", "modify", "--local", "store", "url", str(clone / "full/store"))
+    with pytest.raises(PipelineError, match="the result is here, but store did not take it"):
+        ci()
+    said = capfd.readouterr().out
+    assert "warning: store fails" in said
+    assert "ci: ran train, evaluate\n" in said
+    summary = Path("summary.md").read_text()
+    assert "- remote: nothing pulled from store, nothing pushed to it" in summary
+    assert "| accuracy | 0.9000 | 0.9000 | +0.0000 |" in summary
+
+
+def test_an_empty_remote_is_filled(
+    clone: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    dvc(clone, "remote", "modify", "--local", "store", "url", str(tmp_path / "empty"))
+    ci()
+    said = capfd.readouterr().out
+    assert "ci: ran train, evaluate\n" in said
+    assert "ci: pulled from store, pushed to it" in said
+    assert list((tmp_path / "empty").rglob("runs/*/*/*"))
+
+
+def test_on_github_it_is_added_to_the_jobs_summary_and_other_machines_know_only_origin(
+    clone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    git(clone, "checkout", "-q", "-b", "topic")
+    git(clone, "branch", "-D", "main")
+    Path("train.py").write_text(TRAIN + "# another\n")
+    (tmp_path / "job.md").write_text("before\n")
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "job.md"))
+    run(Asked(()), Telling("main", None, "reports", False))
+    found = (tmp_path / "job.md").read_text()
+    assert found.startswith("before\n## Pipeline: sample, ")
+    assert re.search(r"\| main \([0-9a-f]{7}\) \| this run \|", found)
+    assert "- not as in the commit: train.py" in found
+    assert "are in the artifact `reports`" in found
+    assert "`dvc.lock` is not the commit's" in found
+
+
+def test_a_revision_that_is_not_there_is_told_before_the_work(
+    clone: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(PipelineError, match="git knows no revision --output=x here"):
+        ci(against="--output=x", fail=True)
+    assert not (clone / "reports/test").exists()
+    summary = ci(against="--output=x")
+    said = capfd.readouterr().out
+    assert said.startswith("warning: the result will be compared with nothing: git knows no rev")
+    assert "Not compared: git knows no revision --output=x here" in summary
+    assert "| accuracy | - | 0.9000 | - |" in summary
+
+
+def test_a_stage_that_fails_is_told_in_a_sentence(clone: Path) -> None:
+    Path("evaluate.py").write_text("raise SystemExit('no')\n")
+    with pytest.raises(PipelineError, match="`dvc repro` failed: what it said is above"):
+        ci()
+
+
+def test_a_failure_leaves_params_and_the_former_experiment_as_they_were(clone: Path) -> None:
+    ci("train.lr=0.5")
+    former, params = experiments(clone), (clone / "params.yaml").read_text()
+    Path("evaluate.py").write_text("raise SystemExit('no')\n")
+    with pytest.raises(PipelineError, match="`dvc exp run` failed"):
+        ci("train.lr=0.5")
+    assert experiments(clone) == former
+    assert (clone / "params.yaml").read_text() == params
+    with pytest.raises(PipelineError, match="`dvc exp run` failed"):
+        ci("train.lr=0.5", "train.epochs=3")
+    assert experiments(clone) == former
+    assert (clone / "params.yaml").read_text() == params
+
+
+def experiments(folder: Path) -> str:
+    listed = ["git", "for-each-ref", "refs/exps/??/"]
+    return subprocess.run(listed, cwd=folder, check=True, capture_output=True, text=True).stdout
+
+
+def test_outside_of_a_clone_it_says_where_to_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(PipelineError, match="there is no git commit here"):
+        ci()

@@ -1,0 +1,49 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+
+from pipeline.commands.export import onnx as exporting
+from pipeline.core.errors import PipelineError
+from pipeline.network import model_folder
+from tests.commands.export.test_plain_torch import LINEAR, saved
+
+
+@pytest.mark.parametrize("name", ["mobilenet_v2", "cifar_cnn"])
+def test_onnxruntime_says_what_torch_says_for_any_batch_size(name: str, tmp_path: Path) -> None:
+    card = saved(tmp_path / "models", name, LINEAR, None, 32)
+    worst = exporting.export(tmp_path / "models", tmp_path / "model.onnx", None)
+    assert worst < exporting.TOLERANCE
+    network, _ = model_folder.load(tmp_path / "models")
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
+    for count in (1, 2, 5, 33):
+        images = torch.randint(256, (count, 3, 32, 32)).byte()
+        (found,) = session.run(None, {"images": images.numpy()})
+        with torch.inference_mode():
+            scores = network(card.preprocess.normalise(images)) / card.temperature
+        assert np.allclose(found, scores.softmax(dim=1).numpy(), atol=1e-5)
+    said = {each.key: each.value for each in onnx.load(tmp_path / "model.onnx").metadata_props}
+    assert json.loads(said["classes"]) == card.classes
+    assert json.loads(said["preprocess"])["resize"] == card.preprocess.resize
+    assert said["fingerprint"] == card.fingerprint
+
+
+def test_a_file_that_says_something_else_is_not_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved(tmp_path / "models", "cifar_cnn", LINEAR, None, 32)
+    (tmp_path / "model.onnx").write_text("what stood there before")
+    write = exporting._write
+
+    def tampered(whole: exporting.Probabilities, card: model_folder.Card, path: Path) -> None:
+        write(whole, card, path)
+        whole.temperature = 0.01  # torch alone
+
+    monkeypatch.setattr(exporting, "_write", tampered)
+    with pytest.raises(PipelineError, match="differ by"):
+        exporting.export(tmp_path / "models", tmp_path / "model.onnx", None)
+    assert (tmp_path / "model.onnx").read_text() == "what stood there before"

@@ -1,0 +1,257 @@
+import csv
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline import params
+from pipeline.commands.pin import pin as pinning
+from pipeline.core import atomic, shards
+from pipeline.core.errors import PipelineError
+from pipeline.stages.acquire.dataset_toml import Flickr, Wanted, pinned
+from pipeline.stages.acquire.photo_list import COLUMNS
+from pipeline.stages.acquire.photo_list import read as read_photos
+from pipeline.stages.acquire.raw_image import RawImage, Skipped
+from pipeline.stages.acquire.sources import addresses
+from pipeline.stages.acquire.web.client import Client
+from pipeline.stages.acquire.web.content_store import Store
+from pipeline.stages.acquire.web.rate_limit import Policy
+from tests.fakes.flickr import KEY, SECRET, FakeFlickr
+from tests.fakes.photos import photos
+from tests.imports import ROOT
+
+LIMITS = params.load(ROOT / "params.yaml").acquire.model_copy(
+    update={"allow_private": True, "workers": 4, "per_host_per_second": 0}
+)
+CARS, BICYCLES = photos("car", 60), photos("bicycle", 60)
+URLS = 'kind = "urls"\ndescription = "d"\nlicence = "of the set"\n'
+ARCHIVE = 'kind = "archive"\ndescription = "d"\nurl = "https://example.org/a.zip"\n'
+Acquire = Callable[[Client, Store], Iterator[RawImage | Skipped]]
+
+
+@pytest.fixture
+def fake(world: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeFlickr]:
+    with FakeFlickr([*CARS, *BICYCLES], photo_bytes=2000) as fake:
+        monkeypatch.setenv("NO_PROXY", "*")
+        monkeypatch.setenv("FLICKR_API_KEY", KEY)
+        monkeypatch.setenv("FLICKR_API_SECRET", SECRET)
+        monkeypatch.setenv("FLICKR_API_URL", fake.api_url)
+        yield fake
+
+
+def described(world: Path, text: str = URLS) -> Path:
+    folder = world / "datasets/mine"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "dataset.toml").write_text(text)
+    return folder
+
+
+def locked(world: Path, name: str = "mine") -> Path:
+    values = {"params.yaml": {"acquire": {}, "dataset": {"name": name, "source": "datasets"}}}
+    path = world / "dvc.lock"
+    path.write_text(json.dumps({"schema": "2.0", "stages": {"acquire": {"params": values}}}))
+    return path
+
+
+def acquired(acquire: Acquire, raw: Path) -> list[bytes]:
+    """The bytes of the shards."""
+    with Client(LIMITS, Policy(pause=0.01, read=0.5)) as client, Store() as store:
+        found = (one.row() for one in acquire(client, store) if isinstance(one, RawImage))
+        shards.write(raw, shards.RAW, found)
+    return [path.read_bytes() for path in shards.paths(raw)]
+
+
+def listing(path: Path) -> Acquire:
+    return lambda client, store: addresses.from_list(path, "of the set", client, store, LIMITS)
+
+
+def raw(world: Path, *rows: dict[str, Any]) -> Path:
+    usual = {"id": "a" * 64, "label": "cat", "name": "cat/1", "bytes": b"x", "url": "http://h/1"}
+    shards.write(world / "raw", shards.RAW, [usual | row for row in rows])
+    return world / "raw"
+
+
+def refusal(world: Path, lock: Path | None = None) -> str:
+    with pytest.raises(PipelineError) as caught:
+        pinning.pin(world / "datasets/mine", world / "raw", lock or locked(world))
+    assert not pinned(world / "datasets/mine").exists()
+    return str(caught.value)
+
+
+def test_what_a_search_found_is_fetched_from_its_pin_to_the_same_bytes(
+    world: Path, fake: FakeFlickr
+) -> None:
+    searched = Flickr(
+        kind="flickr",
+        description="d",
+        seed=1,
+        wanted={"train": 9, "test": 3},
+        classes={"car": Wanted(text="car"), "bicycle": Wanted(text="bicycle")},
+    )
+    fake.removed.update(photo.id for photo in CARS[::5])
+    first = acquired(
+        lambda client, store: addresses.from_search(searched, world, client, store, LIMITS),
+        world / "raw",
+    )
+    path = pinning.pin(described(world), world / "raw", locked(world))
+    (world / ".cache").rename(world / "other")
+    assert acquired(listing(path), world / "again") == first
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        {},
+        {"id": "7", "title": "T", "owner": "Jo", "group": "jo", "page": "http://p", "split": "val"},
+        {"title": ' "quoted", \n two lines ; \t \0 \x1b[31m \u202e ü'},
+        {"title": "one\rtwo"},
+        {"title": "one\r\ntwo"},
+        {"id": "cat/cat/7"},
+        {"licence": "CC BY 4.0"},
+        {"label": "cat/with/slashes"},
+    ],
+    ids=["bare", "all", "strange", "cr", "crlf", "id like a label", "licence", "label"],
+)
+def test_a_list_is_fetched_from_its_pin_to_the_same_bytes(
+    world: Path, fake: FakeFlickr, facts: dict[str, str]
+) -> None:
+    rows = [{"url": fake.url(CARS[n].path("z")), "label": "cat"} | facts for n in range(3)]
+    path = world / "urls.csv"
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS, quoting=csv.QUOTE_ALL)
+        writer.writeheader()
+        writer.writerows(rows)
+    first = acquired(listing(path), world / "raw")
+    pin = pinning.pin(described(world), world / "raw", locked(world))
+    assert acquired(listing(pin), world / "again") == first
+
+
+def test_a_pin_of_a_pin_is_the_same(world: Path, fake: FakeFlickr) -> None:
+    rows = [[fake.url(photo.path("z")), "car", photo.title] for photo in CARS[:5]]
+    atomic.write_csv(world / "urls.csv", ("url", "label", "title"), rows)
+    acquired(listing(world / "urls.csv"), world / "raw")
+    path = pinning.pin(described(world), world / "raw", locked(world))
+    before = path.read_bytes()
+    acquired(listing(path), world / "raw")
+    assert pinning.pin(described(world), world / "raw", locked(world)).read_bytes() == before
+
+
+def test_a_pin_has_the_columns_of_a_list_and_the_digest_of_each(world: Path) -> None:
+    folder = described(world)
+    rows = raw(world, {"name": "cat/7", "title": "T", "page_url": "http://p", "split": "test"}, {})
+    path = pinning.pin(folder, rows, locked(world))
+    assert path == folder / "photos.csv"
+    assert path.read_text() == (
+        "id,url,label,split,page,title,owner,group,licence,sha256\n"
+        f"7,http://h/1,cat,test,http://p,T,,,,{'a' * 64}\n"
+        f"1,http://h/1,cat,,,,,,,{'a' * 64}\n"
+    )
+
+
+def test_a_pin_is_replaced(world: Path) -> None:
+    folder = described(world)
+    pinning.pin(folder, raw(world, {}, {}), locked(world))
+    path = pinning.pin(folder, raw(world, {}), locked(world))
+    assert len(list(read_photos(path))) == 1
+
+
+def test_images_of_another_data_set_are_refused(world: Path) -> None:
+    described(world)
+    raw(world, {})
+    assert refusal(world, locked(world, "other")) == (
+        f"{world / 'raw'} holds other, not mine: first `dvc exp run -S dataset.name=mine`"
+    )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        None,
+        "",
+        "schema: '2.0'\n",
+        "stages: {}\n",
+        "stages:\n  acquire:\n    cmd: x\n",
+        "- 1\n",
+        *(
+            f"stages: {{acquire: {{params: {{params.yaml: {value}}}}}}}\n"
+            for value in ("3", "{acquire: {}}", "{dataset: }", "{dataset: mine}", "{dataset: {}}")
+        ),
+    ],
+    ids=[
+        "missing",
+        "empty",
+        "no stages",
+        "no acquire",
+        "no params",
+        "list",
+        "a number",
+        "no section",
+        "nothing",
+        "a text",
+        "no name",
+    ],
+)
+def test_a_lock_that_knows_of_no_data_set_is_told(world: Path, text: str | None) -> None:
+    described(world)
+    raw(world, {})
+    if text is not None:
+        (world / "dvc.lock").write_text(text)
+    assert refusal(world, world / "dvc.lock") == (
+        f"{world / 'raw'} holds nothing that dvc.lock knows, not mine: first "
+        "`dvc exp run -S dataset.name=mine`"
+    )
+
+
+def test_a_lock_that_is_no_yaml_is_told(world: Path) -> None:
+    described(world)
+    raw(world, {})
+    (world / "dvc.lock").write_text("<<<<<<< HEAD\nstages: [\n")
+    assert refusal(world, world / "dvc.lock").startswith(f"{world / 'dvc.lock'} is not YAML: ")
+
+
+def test_an_archive_is_pinned_by_its_digest(world: Path) -> None:
+    folder = described(world, ARCHIVE)
+    raw(world, {})
+    assert refusal(world) == (
+        f"{folder} is an archive, whose photographs have no addresses: a sha256, which acquire "
+        "prints, in its dataset.toml pins it"
+    )
+
+
+def test_the_digest_of_an_archive_that_was_fetched_is_told(world: Path) -> None:
+    described(world, ARCHIVE)
+    raw(world, {})
+    (world / "a.zip").write_bytes(b"archive")
+    with Store() as store:
+        store.keep(world / "a.zip", "https://example.org/a.zip", "ab" * 32)
+    assert f'sha256 = "{"ab" * 32}" in its dataset.toml pins it' in refusal(world)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'kind = "folder"\ndescription = "d"',
+        'kind = "digits"\ndescription = "d"',
+        'kind = "archive"\ndescription = "d"\npath = "a.zip"',
+    ],
+    ids=["folder", "digits", "archive"],
+)
+def test_images_without_an_address_are_refused(world: Path, text: str) -> None:
+    described(world, text)
+    raw(world, {"name": "cat/1.jpg", "url": None}, {}, {"name": "cat/2.jpg", "url": None})
+    assert refusal(world) == (
+        f"2 images of {world / 'raw'} have no address to fetch them from, the first cat/1.jpg: "
+        "keep the files that they came from"
+    )
+
+
+def test_a_data_set_that_is_not_described_is_refused(world: Path) -> None:
+    raw(world, {})
+    assert "dataset.toml is missing" in refusal(world)
+
+
+def test_nothing_acquired_is_refused(world: Path) -> None:
+    described(world)
+    assert "holds no shards" in refusal(world)

@@ -1,0 +1,128 @@
+import io
+import json
+import subprocess
+import sys
+import zipfile
+from collections import Counter
+from pathlib import Path
+
+import cv2
+import numpy as np
+import psutil
+import pytest
+from typer.testing import CliRunner, Result
+
+from pipeline.__main__ import app
+from pipeline.core import shards
+
+
+def run(*arguments: str, stdin: bytes | None = None) -> Result:
+    return CliRunner().invoke(app, ["predict", *arguments], input=stdin)
+
+
+def records(said: Result) -> list[dict[str, object]]:
+    return [json.loads(line) for line in said.stdout.splitlines()]
+
+
+@pytest.fixture
+def photos(models: Path, dataset: Path) -> list[Path]:
+    """Some stripes, some not, in a folder, by their class and number."""
+    rows = shards.columns(dataset / "clean", ["label", "bytes"]).to_pylist()
+    folder = Path("photos")
+    folder.mkdir()
+    paths = [folder / f"{row['label']}_{number}.png" for number, row in enumerate(rows)]
+    for path, row in zip(paths, rows, strict=True):
+        path.write_bytes(row["bytes"])
+    return sorted(paths)
+
+
+def test_a_row_for_each_and_failure_if_any_failed(photos: list[Path]) -> None:
+    said = run("photos")
+    assert said.exit_code == 0, said.output
+    rows = [line.split("\t") for line in said.stdout.splitlines()]
+    assert [row[0] for row in rows] == [str(path) for path in photos]
+    right = [Path(path).name.startswith(label) for path, label, _ in rows]
+    assert np.mean(right) > 0.9
+    Path("photos/text.jpg").write_text("hello")
+    found = run("photos", "--format", "json", "--top-k", "2")
+    assert found.exit_code == 1
+    assert Counter(row["problem"] for row in records(found)) == {None: 48, "not_an_image": 1}
+    assert {len(row["top"]) for row in records(found) if row["label"]} == {2}  # type: ignore[arg-type]
+
+
+def test_it_says_the_same_of_folders_archives_names_and_bytes(photos: list[Path]) -> None:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        for path in photos:
+            archive.write(path, path.name)
+    Path("all.zip").write_bytes(packed.getvalue())
+
+    def chances(*arguments: str, stdin: bytes | None = None) -> list[object]:
+        found = records(run(*arguments, "--format", "json", stdin=stdin))
+        return [(row["label"], row["probability"]) for row in found]
+
+    wanted = chances("photos")
+    assert chances("all.zip") == wanted
+    assert chances("-", stdin="\n".join(map(str, photos)).encode()) == wanted
+    assert chances("-", stdin=packed.getvalue()) == wanted
+    assert chances("photos/*.png") == wanted
+
+
+def test_sorting_copies_and_twice_is_once(photos: list[Path]) -> None:
+    for _ in range(2):
+        said = run("photos", "--sort-into", "sorted")
+        assert said.exit_code == 0, said.output
+        rows = [line.split("\t") for line in said.stdout.splitlines()]
+        found = sorted(path for path in Path("sorted").rglob("*") if path.is_file())
+        assert found == sorted(Path("sorted", label, Path(name).name) for name, label, _ in rows)
+        for path in found:
+            assert path.read_bytes() == Path("photos", path.name).read_bytes()
+    assert len(photos) == 48
+
+
+def test_gradcam_draws_every_image_at_the_networks_size(photos: list[Path]) -> None:
+    said = run(*map(str, photos[:3]), "--gradcam", "looked")
+    assert said.exit_code == 0, said.output
+    drawn = sorted(Path("looked").iterdir())
+    assert [path.name for path in drawn] == [path.with_suffix(".jpg").name for path in photos[:3]]
+    for path in drawn:
+        pixels = cv2.imread(str(path))
+        assert pixels is not None
+        assert pixels.shape == (32, 32, 3)
+
+
+def test_an_empty_folder_is_told(models: Path) -> None:
+    Path("empty").mkdir()
+    said = run("empty")
+    assert (said.exit_code, said.stdout) == (1, "empty\t-\t-\tno files in it\n")
+
+
+def test_who_reads_no_further_is_no_error(photos: list[Path]) -> None:
+    command = [sys.executable, "-m", "pipeline", "predict", "photos"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 1
+
+
+def test_killed_at_any_moment_and_given_again_it_ends_the_same(photos: list[Path]) -> None:
+    command = [sys.executable, "-m", "pipeline", "predict", *["photos"] * 20, "--sort-into", "kept"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        workers = psutil.Process(process.pid).children(recursive=True)
+        process.kill()
+    assert workers
+    _, alive = psutil.wait_procs(workers, timeout=20)
+    assert not alive, "whoever decodes ends with whom it decodes for"
+    for folder in ("kept", "undisturbed"):
+        assert run("photos", "--sort-into", folder).exit_code == 0
+
+    def contents(folder: str) -> dict[str, bytes]:
+        files = [path for path in Path(folder).rglob("*") if path.is_file()]
+        return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+    whole = {name: data for name, data in contents("kept").items() if ".staging-" not in name}
+    assert whole == contents("undisturbed")

@@ -1,0 +1,105 @@
+import shlex
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+from typer.testing import CliRunner
+
+from pipeline import params
+from pipeline.__main__ import app
+from pipeline.commands.recipe import recipes
+from pipeline.core.errors import PipelineError
+from pipeline.params import Params
+from tests.imports import ROOT
+
+FAITHFUL = ["ants-bees", "cars-bicycles", "cats-dogs", "cifar10", "flowers"]
+# A recipe says all of these, whatever an experiment left in params.yaml: seeds apart, and what only
+# decides what is logged.
+SECTIONS = ("images", "model", "head", "train", "features")
+FREE = {"train.seed", "train.log_checkpoints", "features.seed", "features.max_gigabytes"}
+
+
+@pytest.fixture(autouse=True)
+def _here(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+
+
+def laid_over(name: str) -> Params:
+    """What DVC makes of params.yaml and the recipe's options."""
+    values = YAML(typ="safe", pure=True).load(ROOT / "params.yaml")
+    words = shlex.split(" ".join(recipes.read(name).options()))
+    for flag, option in zip(words[::2], words[1::2], strict=True):
+        assert flag == "-S"
+        key, _, value = option.partition("=")
+        section, _, leaf = key.partition(".")
+        assert leaf in values[section], key
+        values[section][leaf] = YAML(typ="safe", pure=True).load(value)
+    return params.parse(values)
+
+
+def test_each_tutorial_has_a_faithful_recipe_and_a_better_one() -> None:
+    assert set(recipes.names()) == {*FAITHFUL, *(f"better-{name}" for name in FAITHFUL)}
+
+
+@pytest.mark.parametrize("name", [path.stem for path in ROOT.glob("recipes/*.yaml")])
+def test_a_recipe_is_valid_and_leaves_nothing_to_what_stands_in_params_yaml(name: str) -> None:
+    settings = laid_over(name)
+    given = recipes.read(name).params
+    said = {f"{section}.{key}" for section, keys in given.items() for key in keys}
+    wanted = {key for key in settings.flat() if key.split(".")[0] in SECTIONS} - FREE
+    assert wanted <= said
+    assert (ROOT / "datasets" / settings.dataset.name / "dataset.toml").exists()
+
+
+@pytest.mark.parametrize("name", FAITHFUL)
+def test_a_faithful_recipe_says_where_it_deviates(name: str) -> None:
+    assert recipes.read(name).deviates
+
+
+def test_the_tutorials_own_numbers() -> None:
+    flowers, ants, cats, cifar, cars = map(
+        laid_over, ("flowers", "ants-bees", "cats-dogs", "cifar10", "cars-bicycles")
+    )
+    assert (flowers.model.backbone, flowers.model.trainable) == ("vgg16", "classifier")
+    assert (flowers.train.optimizer, flowers.train.lr, flowers.train.epochs) == ("sgd", 0.001, 2)
+    assert (flowers.train.momentum, flowers.train.batch_size) == (0.0, 20)
+    assert (flowers.images.normalise, flowers.images.parts) == ("none", ["crop"])
+    assert (ants.model.backbone, ants.images.size, ants.images.resize) == ("inception_v3", 300, 300)
+    assert (ants.train.optimizer, ants.train.lr, ants.train.epochs) == ("rmsprop", 0.001, 30)
+    assert (cats.train.optimizer, cats.train.lr, cats.train.batch_size) == ("adam", 0.0005, 4)
+    assert (cats.train.validate_every, cats.train.target_accuracy) == (50, 0.9775)
+    assert (cats.images.crop_area, cats.images.crop_ratio) == ([0.96, 1.0], [0.95, 1.05])
+    assert (cats.images.rotate, cats.images.parts) == (15, ["crop", "rotate", "flip"])
+    assert (cifar.model.backbone, cifar.images.normalise) == ("cifar_cnn", "half")
+    assert (cifar.train.lr, cifar.train.batch_size, cifar.train.epochs) == (0.01, 20, 30)
+    assert (cifar.split.val, cifar.images.parts) == (0.2, [])
+    assert (cars.model.replace, cars.model.trainable) == ("classifier", "head")
+    assert (cars.head.kind, cars.head.hidden, cars.head.dropout) == ("mlp", 256, 0.5)
+    assert cars.head.one_logit
+    assert (cars.train.batch_size, cars.train.epochs, cars.images.size) == (100, 5, 64)
+
+
+def test_the_command_prints_options_in_one_line_and_lists_all() -> None:
+    said = CliRunner().invoke(app, ["recipe", "cars-bicycles"])
+    assert said.exit_code == 0
+    assert said.output.count("\n") == 1
+    assert shlex.split(said.output)[:2] == ["-S", "dataset.name=cars_bicycles"]
+    listed = CliRunner().invoke(app, ["recipe"]).output
+    assert [line.split(":")[0] for line in listed.splitlines()] == recipes.names()
+    about = CliRunner().invoke(app, ["recipe", "flowers", "--about"]).output
+    assert recipes.read("flowers").deviates[0] in about
+
+
+def test_an_unknown_recipe_is_told_with_close_ones() -> None:
+    with pytest.raises(PipelineError, match=r"is called flower \(did you mean flowers\?\)"):
+        recipes.read("flower")
+
+
+def test_a_recipe_that_is_none_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "recipes").mkdir()
+    (tmp_path / "recipes/odd.yaml").write_text("about: x\ndeviates: []\nparams: {train: 3}\n")
+    monkeypatch.setattr(recipes, "FOLDER", tmp_path / "recipes")
+    with pytest.raises(PipelineError, match=r"recipes/odd.yaml: params.train: "):
+        recipes.read("odd")

@@ -1,0 +1,394 @@
+import json
+import re
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import cv2
+import joblib
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from sklearn.model_selection import StratifiedGroupKFold
+from typer.testing import CliRunner
+
+from pipeline import params
+from pipeline.__main__ import app
+from pipeline.commands.suspects import suspects
+from pipeline.commands.suspects.suspects import Suspect
+from pipeline.core import atomic, shards
+from pipeline.core.errors import PipelineError
+from pipeline.images import reject_list
+from pipeline.network import feature_store
+from pipeline.network.examples import Examples
+from pipeline.network.feature_store import Index
+from pipeline.params import Params
+from pipeline.stages.acquire.raw_image import RawImage
+from pipeline.stages.features import __main__ as features
+from tests.html_page import Page, size
+
+Floats = npt.NDArray[np.float32]
+
+
+@pytest.fixture(autouse=True)
+def threads() -> Iterator[None]:
+    """Processes would take a second to start."""
+    with joblib.parallel_config("threading"):
+        yield
+
+
+def separable(count: int, classes: int = 3, seed: int = 0, dims: int = 8) -> Floats:
+    """Features in which the class of each row, its place modulo `classes`, is plain."""
+    random = np.random.default_rng(seed)
+    centres = 4 * np.eye(classes, dims)
+    found = centres[np.arange(count) % classes] + random.normal(0, 0.5, (count, dims))
+    return found.astype(np.float32)
+
+
+def judge(
+    values: Floats, labels: Sequence[int], groups: Sequence[str] | None = None
+) -> list[tuple[int, int]]:
+    numbers = np.array(labels, np.int64)
+    names = [f"class {number}" for number in range(int(numbers.max()) + 1)]
+    alone = [str(row) for row in range(len(values))]
+    return suspects.contradicted(
+        numbers, suspects.out_of_fold(values, numbers, groups or alone, names)
+    )
+
+
+def test_planted_labels_are_found_and_first() -> None:
+    labels = [row % 3 for row in range(150)]
+    planted = {7: 0, 40: 2, 41: 0, 100: 2, 122: 0}
+    assert all(labels[row] != label for row, label in planted.items())
+    wrong = [planted.get(row, label) for row, label in enumerate(labels)]
+    found = judge(separable(150), wrong)
+    first = found[: len(planted)]
+    assert {row for row, _ in first} == set(planted)
+    assert all(looks == labels[row] for row, looks in first)
+
+
+@pytest.mark.parametrize("classes", [2, 3, 5])
+def test_clean_data_have_no_suspects(classes: int) -> None:
+    count = 30 * classes
+    labels = [row % classes for row in range(count)]
+    assert judge(separable(count, classes), labels) == []
+
+
+def test_the_clearest_case_is_first() -> None:
+    labels = np.array([0, 0, 0, 1, 1, 1])
+    first = np.array([0.9, 0.1, 0.4, 0.05, 0.1, 0.8])
+    found = suspects.contradicted(labels, np.stack([first, 1 - first], axis=1))
+    assert found == [(1, 1), (5, 0)]  # by 0.8 and by 0.6; row 2 is below what class 1 usually has
+
+
+def test_who_reaches_no_class_is_no_suspect() -> None:
+    probabilities = np.array([[0.9, 0.1], [0.5, 0.5], [0.1, 0.9], [0.1, 0.9]])
+    assert suspects.contradicted(np.array([0, 0, 1, 1]), probabilities) == []
+
+
+def test_near_duplicates_never_vouch_for_each_other() -> None:
+    # Twins in a direction of their own, both labelled wrongly: each would confirm the other.
+    values = separable(1000, 2, dims=14)
+    values[:, 10:] = 0
+    labels = [row % 2 for row in range(1000)]
+    twins = {row: row + 2 for row in (10, 20, 30, 40)}
+    for number, (one, other) in enumerate(twins.items()):
+        for row in (one, other):
+            values[row, 10 + number] = 200
+            labels[row] = 1 - labels[row]
+    groups = [str(row) for row in range(1000)]
+    for one, other in twins.items():
+        groups[other] = groups[one]
+    planted = [row for pair in twins.items() for row in pair]
+
+    def believed(groups: Sequence[str]) -> Floats:
+        found = suspects.out_of_fold(values, np.array(labels), groups, ["even", "odd"])
+        return np.asarray([found[row, labels[row]] for row in planted], np.float32)
+
+    assert (believed([str(row) for row in range(1000)]) > 0.5).all()
+    assert (believed(groups) < 0.3).all()
+
+
+def test_no_group_is_learnt_from_and_judged_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[set[str], set[str]]] = []
+    split = StratifiedGroupKFold.split
+
+    def spy(self: object, values: Floats, labels: object, groups: list[str]) -> Iterator[object]:
+        for known, unseen in split(self, values, labels, groups):
+            seen.append(({groups[row] for row in known}, {groups[row] for row in unseen}))
+            yield known, unseen
+
+    monkeypatch.setattr(StratifiedGroupKFold, "split", spy)
+    groups = [f"owner {row // 6}" for row in range(90)]
+    judge(separable(90), [row % 3 for row in range(90)], groups)
+    assert len(seen) == suspects.FOLDS
+    assert all(not known & unseen for known, unseen in seen)
+    assert set().union(*(unseen for _, unseen in seen)) == set(groups)
+
+
+@pytest.mark.parametrize("held", [1, 4])
+def test_a_class_that_is_too_small_is_told_in_a_sentence(held: int) -> None:
+    labels = [0] * 20 + [1] * 12
+    groups = [str(row) for row in range(20)] + [f"g{row % held}" for row in range(12)]
+    with pytest.raises(PipelineError) as caught:
+        judge(separable(32, 2), labels, groups)
+    assert str(caught.value) == (
+        f"class 'class 1' has {held} training images that do not look alike, and suspects are "
+        "found in 5 folds: add images"
+    )
+
+
+def test_five_groups_are_enough() -> None:
+    labels = [row % 2 for row in range(30)]
+    groups = [f"{row % 2}/{row // 2 % 5}" for row in range(30)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert judge(separable(30, 2), labels, groups) == []
+
+
+# ---- what features there are ----
+
+
+IMAGES = Examples(list("abcdef"), torch.zeros(6, dtype=torch.int64), ["train"] * 6, ["cat"])
+
+
+def store(folder: Path, *arrays: npt.NDArray[np.floating], stored: bool = True) -> Path:
+    folder.mkdir()
+    shapes = [list(array.shape[1:]) for array in arrays]
+    feature_store.write_index(
+        folder,
+        Index(
+            stored=stored,
+            why="nothing is frozen",
+            seed=0,
+            augment="none",
+            views=0,
+            shapes=shapes,
+            dtype="float16" if arrays and arrays[0].dtype == np.float16 else "float32",
+            prefix="p",
+            precision="32-true",
+            images=IMAGES.digest(),
+        ),
+    )
+    for number, array in enumerate(arrays):
+        np.save(feature_store.array_path(folder, 0, number), array)
+    return folder
+
+
+def test_feature_maps_are_averaged_and_tensors_joined(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    maps = random.normal(size=(6, 3, 2, 4)).astype(np.float32)
+    flat = random.normal(size=(6, 5)).astype(np.float32)
+    found = suspects.read_features(store(tmp_path / "f", maps, flat), IMAGES, [4, 0, 1])
+    assert found.shape == (3, 8)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found[:, :3], maps[[4, 0, 1]].mean(axis=(2, 3)), rtol=1e-6)
+    assert (found[:, 3:] == flat[[4, 0, 1]]).all()
+
+
+def test_half_precision_is_averaged_in_single(tmp_path: Path) -> None:
+    maps = np.full((2, 1, 50, 50), 60_000, np.float16)  # whose sum half precision does not hold
+    found = suspects.read_features(store(tmp_path / "f", maps), IMAGES, [0, 1])
+    np.testing.assert_allclose(found, maps[:, :, 0, 0].astype(np.float32), rtol=1e-4)
+
+
+def test_sequences_are_laid_flat(tmp_path: Path) -> None:
+    tokens = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
+    found = suspects.read_features(store(tmp_path / "f", tokens), IMAGES, [1])
+    assert found.tolist() == [list(range(12, 24))]
+
+
+def test_where_nothing_is_stored_the_way_out_is_told(tmp_path: Path) -> None:
+    with pytest.raises(PipelineError) as caught:
+        suspects.read_features(store(tmp_path / "f", stored=False), IMAGES, [0])
+    assert str(caught.value) == (
+        f"{tmp_path / 'f'} holds no features (nothing is frozen), by which suspects are found: run "
+        "with `-S model.trainable=head` first"
+    )
+
+
+def test_features_of_other_images_are_refused(tmp_path: Path) -> None:
+    others = Examples(IMAGES.ids, IMAGES.labels, ["train", *["val"] * 5], IMAGES.classes)
+    maps = np.zeros((6, 3), np.float32)
+    with pytest.raises(
+        PipelineError, match=r"computed for another data/split\.csv: run `dvc repro`"
+    ):
+        suspects.read_features(store(tmp_path / "f", maps), others, [0])
+
+
+# ---- the page ----
+
+
+STRANGE = [
+    "a, b",
+    'say "cat"',
+    '"quoted',
+    "it's",
+    "two\nlines",
+    "<script>x</script>",
+    "żółw 日本",
+    "=1+1",
+    " spaced ",
+    "semi;colon",
+    "tab\there",
+    "cat",
+]
+
+
+def draw(folder: Path, found: Sequence[Suspect], datas: Sequence[bytes]) -> Page:
+    common = {"width": 1, "height": 1, "phash": 0}
+    rows = [
+        {"id": one.id, "label": one.label, "name": one.name, "bytes": data} | common
+        for one, data in zip(found, datas, strict=True)
+    ]
+    shards.write(folder / "clean", shards.CLEAN, rows)
+    suspects.write_page(folder / "suspects.html", found, folder / "clean", "cats")
+    return Page((folder / "suspects.html").read_text(encoding="utf-8"))
+
+
+def png(seed: int) -> bytes:
+    pixels = np.random.default_rng(seed).integers(0, 256, (40, 48, 3), dtype=np.uint8)
+    return cv2.imencode(".png", pixels)[1].tobytes()
+
+
+@pytest.mark.parametrize("strange", STRANGE)
+def test_the_lines_of_the_page_are_a_reject_csv(world: Path, strange: str) -> None:
+    found = [
+        Suspect(f"{n:064x}", f"{n}.png", label, looks, 0.1, 0.9)
+        for n, (label, looks) in enumerate([(strange, "cat"), ("cat", strange)])
+    ]
+    page = draw(world, found, [png(0), png(1)])
+    (world / "reject.csv").write_bytes(page.pre.encode())
+    assert reject_list.read(world) == {
+        f"{0:064x}": "looks like cat",
+        f"{1:064x}": f"looks like {strange}",
+    }
+    # Pasted under what is there already.
+    own = "id,why\n" + "f" * 64 + ",mine\n"
+    (world / "reject.csv").write_bytes(own.encode() + page.pre.split("\n", 1)[1].encode())
+    assert len(reject_list.read(world)) == 3
+
+
+def test_each_suspect_is_drawn_with_what_it_looks_like(world: Path) -> None:
+    found = [Suspect(f"{n:064x}", f"x/{n}.png", "cat", "dog", 0.02, 0.93) for n in range(3)]
+    page = draw(world, found, [png(n) for n in range(3)])
+    assert [size(figure.picture) for figure in page.figures] == [(40, 48)] * 3
+    for number, figure in enumerate(page.figures):
+        assert figure.caption.startswith("cat · looks like dog (93%")
+        assert f"{number}.png" in figure.caption
+
+
+def test_no_suspects_are_none(world: Path) -> None:
+    shards.write(
+        world / "clean",
+        shards.CLEAN,
+        [{"id": "a", "label": "x", "name": "n", "width": 1, "height": 1, "phash": 0, "bytes": b""}],
+    )
+    suspects.write_page(world / "suspects.html", [], world / "clean", "cats")
+    page = Page((world / "suspects.html").read_text())
+    assert (page.figures, page.pre) == ([], "")
+    assert any("None." in text for text in page.text_of.values())
+
+
+# ---- end to end ----
+
+
+@pytest.fixture
+def computed(dataset: Path, settings: Params) -> Path:
+    """Real features of the small data set; every eighth of its training images is mislabelled."""
+    chosen = params.with_overrides(settings, {"dataset.name": "stripes"})
+    Path("params.yaml").write_text(json.dumps(chosen.model_dump()))
+    other = {"plain": "striped", "striped": "plain"}
+    rows = atomic.read_csv(dataset / "split.csv")
+    training = [row for row in rows if row["split"] == "train"]
+    for row in training[::8]:
+        row["label"] = other[row["label"]]
+    lines = [tuple(row.values()) for row in rows]
+    atomic.write_csv(dataset / "split.csv", ("id", "label", "split", "group"), lines)
+    features.main(dataset / "clean", dataset / "split.csv", dataset / "features")
+    return dataset
+
+
+def planted(dataset: Path) -> set[str]:
+    named = dict(
+        zip(*shards.columns(dataset / "clean", ["id", "name"]).to_pydict().values(), strict=True)
+    )
+    rows = atomic.read_csv(dataset / "split.csv")
+    return {row["id"] for row in rows if named[row["id"]].split("/")[0] != row["label"]}
+
+
+def test_wrong_labels_are_found_by_real_features(computed: Path) -> None:
+    said = CliRunner().invoke(app, ["suspects"])
+    assert said.exit_code == 0, said.output
+    page = Page(Path("reports/suspects.html").read_text())
+    ids = [line.split(",")[0] for line in page.pre.splitlines()[1:]]
+    wrong = planted(computed)
+    assert len(wrong) >= 2
+    assert wrong <= set(ids[:5])
+    assert [figure.caption[-12:] for figure in page.figures] == [key[:12] for key in ids]
+    for key in ids:
+        assert key[:12] in said.output
+    assert (
+        f"{len(ids)} suspects among the training images; {len(ids)} with whole ids in "
+        "reports/suspects.html"
+    ) in said.output
+    Path("reject.csv").write_text(page.pre)
+    assert set(reject_list.read(Path())) == set(ids)
+
+
+def test_as_many_are_listed_as_asked(computed: Path) -> None:
+    said = CliRunner().invoke(app, ["suspects", "--most", "2", "--page", "elsewhere/two.html"])
+    assert said.exit_code == 0, said.output
+    assert re.search(
+        r"^\d+ suspects among the training images; 2 with whole ids in elsewhere/two.html$",
+        said.output,
+        re.M,
+    )
+    assert len(Page(Path("elsewhere/two.html").read_text()).figures) == 2
+    assert not Path("reports").exists()
+    assert CliRunner().invoke(app, ["suspects", "--most", "0"]).exit_code == 2
+
+
+def test_the_same_page_twice(computed: Path) -> None:
+    for name in ("one.html", "two.html"):
+        assert CliRunner().invoke(app, ["suspects", "--page", name]).exit_code == 0
+    assert Path("one.html").read_bytes() == Path("two.html").read_bytes()
+    assert b"http://" not in Path("one.html").read_bytes()
+
+
+def test_without_features_it_is_told(dataset: Path, settings: Params) -> None:
+    streamed = params.with_overrides(settings, {"features.max_gigabytes": 0.0})
+    Path("params.yaml").write_text(json.dumps(streamed.model_dump()))
+    features.main(dataset / "clean", dataset / "split.csv", dataset / "features")
+    said = CliRunner().invoke(app, ["suspects"])
+    assert isinstance(said.exception, PipelineError)
+    assert "data/features holds no features" in str(said.exception)
+
+
+HOSTILE = [
+    "it's [bold]bold[/bold]",
+    "[/]",
+    ":car:",
+    "red\x1b[31m",
+    "back\x9b2J",
+]
+
+
+@pytest.mark.parametrize("hostile", HOSTILE)
+def test_names_of_strangers_command_no_terminal(
+    hostile: str, world: Path, settings: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    Path("params.yaml").write_text(json.dumps(settings.model_dump()))
+    one = RawImage(hostile, hostile, png(0)).row() | {"width": 1, "height": 1, "phash": 0}
+    shards.write(
+        world / "data/clean", shards.CLEAN, [{name: one.get(name) for name in shards.CLEAN.names}]
+    )
+    found = [Suspect(str(one["id"]), hostile, hostile, hostile, 0.1, 0.9)]
+    monkeypatch.setattr(suspects, "find", lambda *_: found)
+    said = CliRunner().invoke(app, ["suspects"])
+    assert said.exit_code == 0
+    assert said.output.replace("\n", "").isprintable()
+    plain = "".join(char if char.isprintable() else " " for char in hostile)
+    assert said.output.count(plain) == 3

@@ -1,0 +1,182 @@
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from pipeline.core import atomic
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def age(path: Path, seconds: float) -> None:
+    then = time.time() - seconds
+    os.utime(path, (then, then))
+
+
+def test_a_file_appears_with_its_folders(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "down" / "out.txt"
+    with atomic.replacing(path) as staged:
+        staged.write_text("new")
+        assert not path.exists()
+    assert path.read_text() == "new"
+    assert names(path.parent) == ["out.txt"]
+
+
+def test_a_folder_is_replaced_whole(tmp_path: Path) -> None:
+    path = tmp_path / "out"
+    path.mkdir()
+    (path / "old").write_text("old")
+    with atomic.replacing(path) as staged:
+        staged.mkdir()
+        (staged / "new").write_text("new")
+    assert names(path) == ["new"]
+    assert names(tmp_path) == ["out"]
+
+
+@pytest.mark.parametrize("link", [False, True], ids=["file", "symlink to a folder"])
+def test_a_folder_can_take_the_place_of_what_is_none(tmp_path: Path, link: bool) -> None:
+    path = tmp_path / "out"
+    if link:
+        (tmp_path / "elsewhere").mkdir()
+        path.symlink_to(tmp_path / "elsewhere")
+    else:
+        path.write_text("old")
+    with atomic.replacing(path) as staged:
+        staged.mkdir()
+        (staged / "new").write_text("new")
+    assert names(path) == ["new"]
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_failure_leaves_the_old_file_and_no_leftovers(
+    tmp_path: Path, error: type[BaseException]
+) -> None:
+    path = tmp_path / "out"
+    path.write_text("old")
+
+    def fail() -> None:
+        with atomic.replacing(path) as staged:
+            staged.write_text("half")
+            raise error
+
+    with pytest.raises(error):
+        fail()
+    assert path.read_text() == "old"
+    assert names(tmp_path) == ["out"]
+
+
+def test_failure_leaves_the_old_folder_and_no_leftovers(tmp_path: Path) -> None:
+    path = tmp_path / "out"
+    path.mkdir()
+    (path / "old").write_text("old")
+
+    def fail() -> None:
+        with atomic.replacing(path) as staged:
+            staged.mkdir()
+            (staged / "half").write_text("half")
+            raise ValueError("half way")
+
+    with pytest.raises(ValueError, match="half way"):
+        fail()
+    assert names(path) == ["old"]
+    assert names(tmp_path) == ["out"]
+
+
+def test_the_old_folder_stays_where_nothing_was_made(tmp_path: Path) -> None:
+    path = tmp_path / "out"
+    path.mkdir()
+    (path / "old").write_text("old")
+    with pytest.raises(AssertionError), atomic.replacing(path):
+        pass
+    assert names(tmp_path) == ["out"]
+    assert names(path) == ["old"]
+
+
+def test_a_hard_linked_file_is_replaced_and_not_written_through(tmp_path: Path) -> None:
+    cached, path = tmp_path / "cached", tmp_path / "out"
+    cached.write_text("old")
+    path.hardlink_to(cached)
+    atomic.write_text(path, "new")
+    assert cached.read_text() == "old"
+    assert path.read_text() == "new"
+
+
+@pytest.mark.parametrize("make_folder", [True, False])
+def test_a_symlink_is_replaced_and_not_written_through(tmp_path: Path, make_folder: bool) -> None:
+    cached, path = tmp_path / "cached", tmp_path / "out"
+    cached.mkdir() if make_folder else cached.write_text("old")
+    path.symlink_to(cached)
+    atomic.write_text(path, "new")
+    assert not path.is_symlink()
+    assert path.read_text() == "new"
+    assert cached.is_dir() if make_folder else cached.read_text() == "old"
+
+
+@pytest.mark.parametrize(("days", "left"), [(0.9, True), (1.1, False)])
+def test_staging_folders_older_than_a_day_are_removed(
+    tmp_path: Path, days: float, left: bool
+) -> None:
+    path = tmp_path / "out"
+    abandoned = atomic.replacing(path)
+    staging = abandoned.__enter__().parent  # never left: its process was killed
+    (staging / "half").write_text("half")
+    age(staging, days * 24 * 3600)
+    atomic.write_text(path, "new")
+    assert staging.exists() is left
+
+
+def test_an_old_hidden_folder_of_somebody_else_stays(tmp_path: Path) -> None:
+    backup = tmp_path / ".out.backup"
+    backup.mkdir()
+    (backup / "precious").write_text("mine")
+    age(backup, 100 * 24 * 3600)
+    atomic.write_text(tmp_path / "out", "new")
+    assert names(backup) == ["precious"]
+
+
+def test_text_is_written_as_utf_8_with_its_own_line_ends(tmp_path: Path) -> None:
+    atomic.write_text(tmp_path / "out", "é\r\nx\n")
+    assert (tmp_path / "out").read_bytes() == b"\xc3\xa9\r\nx\n"
+
+
+def test_a_relative_path_is_meant_from_where_it_was_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "elsewhere").mkdir()
+    with atomic.replacing(Path("out")) as staged:
+        monkeypatch.chdir(tmp_path / "elsewhere")
+        staged.write_text("new")
+    assert (tmp_path / "out").read_text() == "new"
+
+
+def test_a_table_reads_back_as_it_was_written(tmp_path: Path) -> None:
+    path = tmp_path / "table.csv"
+    atomic.write_csv(path, ("id", "name"), [("1", 'a,"b"'), (2, "c\nd"), (3, "é")])
+    assert path.read_bytes() == 'id,name\n1,"a,""b"""\n2,"c\nd"\n3,é\n'.encode()
+    assert [tuple(row.values()) for row in atomic.read_csv(path)] == [
+        ("1", 'a,"b"'),
+        ("2", "c\nd"),
+        ("3", "é"),
+    ]
+
+
+def test_a_row_that_fails_leaves_the_old_table(tmp_path: Path) -> None:
+    path = tmp_path / "table.csv"
+    atomic.write_csv(path, ("n",), [(1,)])
+    with pytest.raises(ZeroDivisionError):
+        atomic.write_csv(path, ("n",), ((1 // n,) for n in (1, 0)))
+    assert path.read_text() == "n\n1\n"
+    assert names(tmp_path) == ["table.csv"]
+
+
+def test_a_file_takes_no_folders_place(tmp_path: Path) -> None:
+    (tmp_path / "work").mkdir()
+    (tmp_path / "work/mine.txt").write_text("mine")
+    with pytest.raises(IsADirectoryError, match="folder of this name"):
+        atomic.write_text(tmp_path / "work", "new")
+    assert (tmp_path / "work/mine.txt").read_text() == "mine"
+    assert [path.name for path in tmp_path.iterdir()] == ["work"]

@@ -1,0 +1,32 @@
+from pathlib import Path
+
+from pipeline.core import atomic
+from pipeline.core import history as records
+from pipeline.core.history import Record
+
+
+def record(step: int, loss: float) -> Record:
+    return Record(step, step / 10, 0.1, 0.1 + 0.2, 0.5, loss, 1 / 3)
+
+
+def test_the_best_is_the_first_with_the_lowest_loss() -> None:
+    history = [record(1, 3.0), record(2, 1.0), record(3, 2.0), record(4, 1.0)]
+    assert records.best(history) == history[1]
+
+
+def test_the_table_has_every_figure_in_full(tmp_path: Path) -> None:
+    history = [record(5, 3.0), record(10, 1e-9)]
+    records.write(tmp_path / "history.csv", history)
+    rows = atomic.read_csv(tmp_path / "history.csv")
+    assert [float(row["val_loss"]) for row in rows] == [3.0, 1e-9]
+    assert float(rows[0]["train_loss"]) == 0.1 + 0.2
+    assert list(rows[0]) == [
+        "step",
+        "epoch",
+        "lr",
+        "train_loss",
+        "train_accuracy",
+        "val_loss",
+        "val_accuracy",
+    ]
+    assert b"\r" not in (tmp_path / "history.csv").read_bytes()

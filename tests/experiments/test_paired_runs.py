@@ -1,0 +1,175 @@
+"""Results and runs, paired; the runs are real ones."""
+
+import json
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+
+from pipeline.core.errors import PipelineError
+from pipeline.experiments import paired_runs
+from pipeline.params import Params
+from pipeline.tracking import provenance, store
+from tests.experiments.committed import Commit, committing, experiment, git
+from tests.stages.features.test_compute import with_
+
+
+@pytest.fixture
+def commit(world: Path, settings: Params) -> Commit:
+    return committing(world, settings)
+
+
+def logged(
+    settings: Params, models: str, name: str = "", status: str = "FINISHED", **tags: str
+) -> str:
+    """A run with the tags of one; `tags` win, and "" leaves one out."""
+    place = store.experiment(settings.dataset.name)
+    client = MlflowClient()
+    facts = {
+        provenance.FINGERPRINT: "f",
+        provenance.MODELS: models,
+        provenance.TEST: f"test-of-{models}",
+        provenance.EXPERIMENT: name,
+        provenance.COMMIT: "c0ffee",
+    } | {key.replace("__", "."): value for key, value in tags.items()}
+    run = client.create_run(place, tags={key: value for key, value in facts.items() if value})
+    for key, value in settings.flat().items():
+        client.log_param(run.info.run_id, key, value)
+    client.set_terminated(run.info.run_id, status)
+    return str(run.info.run_id)
+
+
+def gaps() -> dict[str, str]:
+    return {pair.name: pair.missing for pair in paired_runs.pairs()}
+
+
+def test_a_commit_needs_a_run_and_any_run_of_its_result_will_do(
+    commit: Commit, settings: Params
+) -> None:
+    commit("one")
+    assert gaps() == {"main": "run"}
+    run = logged(settings, "one", "an-experiment")
+    (pair,) = paired_runs.pairs()
+    assert pair.missing == ""
+    assert pair.whole
+    assert pair.run is not None
+    assert pair.run.info.run_id == run
+    assert pair.row({})[:4] == ["main", git("rev-parse", "HEAD")[:7], run[:8], "finished"]
+
+
+def test_an_experiment_needs_a_run_of_its_name(commit: Commit, settings: Params) -> None:
+    base = commit("one")
+    experiment("bold-aunt", base, commit("two"))
+    git("reset", "-q", "--hard", base)
+    logged(settings, "one")
+    logged(settings, "two", "somebody-else")
+    logged(settings, "two", "bold-aunt")  # on another commit
+    assert gaps()["bold-aunt"] == "run"
+    logged(settings, "two", "bold-aunt", git__commit=base)
+    assert gaps()["bold-aunt"] == ""
+
+
+def test_a_row_tells_what_is_not_as_in_params_yaml(
+    commit: Commit, settings: Params, world: Path
+) -> None:
+    here = with_(settings, train__patience=3)
+    other = with_(settings, train__lr=0.5)  # without patience
+    base = commit("one", chosen=other)
+    (world / "pipeline").mkdir()
+    (world / "pipeline/train.py").touch()
+    experiment("changed", base, commit("one", 0.4, chosen=other))
+    git("reset", "-q", "--hard", base)
+    lost = logged(with_(here, train__lr=0.25), "two", git__changed="yes")
+    MlflowClient().update_run(lost, name="lost")
+    rows = {pair.name: pair.row(here.flat()) for pair in paired_runs.pairs()}
+    assert rows["lost"][1::6] == ["c0ffee-dirty", "train.lr=0.25"]
+    assert rows["main"][1::6] == [base[:7], "train.lr=0.5 train.patience=null"]
+    assert rows["changed"][1] == f"{base[:7]}-dirty"  # which DVC has kept, though no run says so
+
+
+def test_the_run_of_another_versions_params_is_known_again(
+    commit: Commit, settings: Params, world: Path
+) -> None:
+    """That version knew 1 for a number that runs write as 1.0, and a lock has as it was typed."""
+    commit("one")
+    lock = json.loads((world / "dvc.lock").read_text())
+    own = lock["stages"]["train"]["params"]["params.yaml"]
+    own["train"] |= {"lr": 1, "of_old": True, "patience": None}
+    lock["stages"]["evaluate"]["params"]["params.yaml"] = own
+    (world / "dvc.lock").write_text(json.dumps(lock))
+    git("commit", "-q", "-a", "-m", "old")
+    run = logged(with_(settings, train__lr=1.0), "one")
+    MlflowClient().log_param(run, "train.of_old", True)
+    (pair,) = paired_runs.pairs()
+    assert pair.run is not None
+    assert pair.missing == ""
+    assert pair.others(with_(settings, train__lr=1.0).flat()) == ["train.of_old=True"]
+
+
+def test_a_time_that_is_none_is_no_failure(commit: Commit, settings: Params) -> None:
+    commit("one")
+    place = store.experiment(settings.dataset.name)
+    MlflowClient().create_run(place, 10**17, {provenance.FINGERPRINT: "f"})
+    assert "?" in [pair.row({})[4] for pair in paired_runs.pairs()]
+
+
+def test_of_many_values_the_rest_is_counted(commit: Commit, settings: Params) -> None:
+    commit("one")
+    (pair,) = paired_runs.pairs()
+    assert pair.row({})[-1].endswith(f" and {len(settings.flat()) - 4} more")
+
+
+def test_other_params_are_another_result(commit: Commit, settings: Params) -> None:
+    commit("one")
+    logged(with_(settings, evaluate__samples=3), "one")
+    assert gaps()["main"] == "run"
+
+
+def test_a_run_without_its_evaluation_is_not_whole(commit: Commit, settings: Params) -> None:
+    commit("one")
+    logged(settings, "one", result__test="")
+    assert gaps() == {"main": "part of run"}
+
+
+@pytest.mark.parametrize(
+    ("status", "tags", "gap"),
+    [
+        ("FINISHED", {}, "commit"),
+        ("KILLED", {"result__models": ""}, "model"),
+        ("RUNNING", {"result__models": ""}, ""),
+    ],
+)
+def test_what_mlflow_alone_has(
+    commit: Commit, settings: Params, status: str, tags: dict[str, str], gap: str
+) -> None:
+    commit("one")
+    logged(settings, "one")
+    run = logged(settings, "lost", "gone", status, **tags)
+    found = {pair.run.info.run_id: pair.missing for pair in paired_runs.pairs() if pair.run}
+    assert found[run] == gap
+
+
+def test_a_run_whose_commit_is_in_the_history_lacks_nothing(
+    commit: Commit, settings: Params
+) -> None:
+    commit("a" * 32)
+    commit("b" * 32)
+    logged(settings, "a" * 32)
+    logged(settings, "b" * 32)
+    assert set(gaps().values()) == {""}
+
+
+def test_before_the_first_training_there_are_no_runs(commit: Commit, world: Path) -> None:
+    commit("one")
+    assert gaps() == {"main": "run"}
+    assert not (world / "mlflow.db").exists()
+
+
+def test_a_store_that_does_not_answer_is_told(
+    commit: Commit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit("one")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with pytest.raises(PipelineError, match=r"MLflow at http://127.0.0.1:9 fails \("):
+        paired_runs.pairs()

@@ -1,0 +1,79 @@
+import base64
+
+import pytest
+from jinja2 import UndefinedError
+
+from pipeline.images import gallery
+from pipeline.images.gallery import Shown, data_uri
+from tests.html_page import Page
+
+HOSTILE = [
+    "<script>alert(1)</script>",
+    '"><img src=x onerror=alert(1)>',
+    "' onload='x",
+    "a\nb",
+    "[bold]x[/bold]",
+    "{{ 7 * 7 }}",
+    "&amp;lt;",
+    "żółw/日本語",
+    "\x1b[31m",
+    "{% raw %}",
+    "</pre><h1>x</h1>",
+    "javascript:alert(1)",
+]
+
+
+def render(*shown: Shown, name: str = "cats", lines: str = "id,why\n") -> str:
+    return gallery.render("suspects.html", {"name": name, "suspects": list(shown), "lines": lines})
+
+
+def test_a_picture_is_inside_the_page() -> None:
+    (figure,) = Page(render(Shown("1f" * 32, "a/b.jpg", "cat", data_uri(b"jpeg"), "odd"))).figures
+    assert figure.picture == b"jpeg"
+    assert figure.caption == "cat · oddb.jpg1f1f1f1f1f1f"
+
+
+def test_what_has_no_picture_has_a_caption() -> None:
+    (figure,) = Page(render(Shown("1f" * 32, "a/b.jpg", "cat", data_uri(None)))).figures
+    assert (figure.picture, figure.caption) == (b"", "catb.jpg1f1f1f1f1f1f")
+
+
+@pytest.mark.parametrize("jpeg", [None, b""])
+def test_nothing_to_see_is_no_uri(jpeg: bytes | None) -> None:
+    assert data_uri(jpeg) == ""
+
+
+def test_a_uri_holds_the_bytes() -> None:
+    kind, _, rest = data_uri(bytes(range(256))).partition(",")
+    assert (kind, base64.b64decode(rest)) == ("data:image/jpeg;base64", bytes(range(256)))
+
+
+@pytest.mark.parametrize("hostile", HOSTILE)
+def test_what_strangers_wrote_is_text(hostile: str) -> None:
+    shown = Shown("1f" * 32, hostile, hostile, data_uri(b"jpeg"), hostile)
+    html = render(shown, name=hostile, lines=hostile)
+    found = Page(html)
+    (figure,) = found.figures
+    assert " ".join(hostile.split()) in figure.caption
+    assert found.pre == hostile
+    assert "<script" not in html
+    assert "<img src=x" not in html
+
+
+def test_a_page_asks_for_nothing() -> None:
+    html = render(Shown("1f" * 32, "a", "b", data_uri(b"jpeg")))
+    assert "http://" not in html
+    assert "https://" not in html
+    assert "default-src 'none'" in html
+    assert html.startswith("<!doctype html>")
+    assert '<meta charset="utf-8">' in html
+
+
+def test_the_same_facts_give_the_same_page() -> None:
+    shown = Shown("1f" * 32, "a", "b", data_uri(b"jpeg"))
+    assert render(shown) == render(shown)
+
+
+def test_a_fact_that_is_missing_is_a_bug() -> None:
+    with pytest.raises(UndefinedError):
+        gallery.render("suspects.html", {"name": "cats"})

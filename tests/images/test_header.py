@@ -1,0 +1,332 @@
+import io
+import struct
+import zlib
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from pipeline.images.header import (
+    EXTENSIONS,
+    Reason,
+    Unreadable,
+    Warn,
+    has_wrong_extension,
+    read_header,
+)
+
+ORIENTATION = 0x0112
+PICTURE = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
+BLACK = Image.new("RGB", (64, 48))
+BRANDS = (b"heic", b"heix", b"mif1", b"avif", b"avis")
+BOX = b"\0\0\0\x18ftyp"  # how the files of HEIC and its relatives begin
+
+
+def saved(form: str, mode: str = "RGB", **options: Any) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(PICTURE).convert(mode).save(file, form, **options)
+    return file.getvalue()
+
+
+def encoded(ending: str, kind: type = np.uint8) -> bytes:
+    """`PICTURE` as OpenCV writes it; in grey or in black and white where the format is."""
+    pixels = PICTURE[:, :, 0] if ending in {".pbm", ".pgm"} else PICTURE
+    return cv2.imencode(ending, pixels.astype(kind))[1].tobytes()
+
+
+def tiff(kind: type) -> bytes:
+    """Grey, of values of this kind, whoever can read them."""
+    values: np.ndarray[Any, Any] = PICTURE[:, :, 0].astype(kind)
+    form = {"u": 1, "i": 2, "f": 3}[values.dtype.kind]
+    entries = [
+        (256, 64),
+        (257, 48),
+        (258, 8 * values.itemsize),
+        (259, 1),
+        (262, 1),
+        (273, 200),
+        (277, 1),
+        (278, 48),
+        (279, values.nbytes),
+        (339, form),
+    ]
+    told = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in entries)
+    head = b"II*\0\x08\0\0\0" + struct.pack("<H", len(entries)) + told + bytes(4)
+    return head.ljust(200, b"\0") + values.tobytes()
+
+
+def turned(orientation: int) -> Image.Exif:
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    return exif
+
+
+def with_exif(data: bytes, exif: bytes) -> bytes:
+    """A JPEG or a PNG with this after its signature, where Exif belongs."""
+    if data.startswith(b"\xff\xd8"):
+        body = b"Exif\0\0" + exif
+        return data[:2] + b"\xff\xe1" + struct.pack(">H", len(body) + 2) + body + data[2:]
+    return insert_chunk(data, b"eXIf", exif, data.index(b"IDAT") - 4)
+
+
+def insert_chunk(data: bytes, kind: bytes, body: bytes, place: int) -> bytes:
+    chunk = struct.pack(">I", len(body)) + kind + body
+    return data[:place] + chunk + struct.pack(">I", zlib.crc32(kind + body)) + data[place:]
+
+
+def refusal(data: bytes) -> tuple[Reason, str]:
+    with pytest.raises(Unreadable) as caught:
+        read_header(data)
+    return caught.value.reason, caught.value.format
+
+
+# ---- what a header says ----
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP"])
+def test_format_and_size_are_read(form: str) -> None:
+    header = read_header(saved(form))
+    assert (header.format, header.width, header.height, header.warnings) == (form, 64, 48, ())
+    assert header.plain is (form in {"JPEG", "PNG"})
+
+
+@pytest.mark.parametrize("mode", ["L", "CMYK", "1", "P", "RGBA", "LA", "I;16"])
+def test_only_rgb_is_plain(mode: str) -> None:
+    form = "JPEG" if mode == "CMYK" else "PNG"
+    assert not read_header(saved(form, mode)).plain
+
+
+def test_the_header_of_a_photograph_is_enough() -> None:
+    data = saved("JPEG", quality=100)
+    assert read_header(data[: data.index(b"\xff\xda") + 20]) == read_header(data)
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "TIFF"])
+@pytest.mark.parametrize("orientation", [1, 2, 3, 6, 8, 0, 9])
+def test_an_orientation_that_turns_is_noticed(form: str, orientation: int) -> None:
+    header = read_header(saved(form, exif=turned(orientation)))
+    assert header.warnings == ((Warn.ROTATED,) if 2 <= orientation <= 8 else ())
+    assert {header.width, header.height} == {64, 48}  # of a TIFF Pillow says the upright size
+    assert not (header.plain and header.warnings)
+
+
+@pytest.mark.parametrize(
+    "exif", [b"", b"junk", b"MM\0*", b"II*\0\xff\xff\xff\xff", b"MM\0*\0\0\0\x08\xff\xff\x01\x12\0"]
+)
+@pytest.mark.parametrize("form", ["JPEG", "PNG"])
+def test_broken_exif_is_no_reason_to_refuse(form: str, exif: bytes) -> None:
+    header = read_header(with_exif(saved(form), exif))
+    assert (header.width, header.height, header.warnings) == (64, 48, ())
+
+
+@pytest.mark.parametrize(("mebibytes", "read"), [(2, True), (15, True), (17, False)])
+@pytest.mark.parametrize("kind", ["profile", "text", "international text"])
+def test_a_png_may_carry_16_mebibytes_of_profile_or_text(
+    kind: str, mebibytes: int, read: bool
+) -> None:
+    size = mebibytes * 2**20
+    options: dict[str, Any] = {"icc_profile": bytes(size)}
+    if kind != "profile":
+        info = PngInfo()
+        add = info.add_text if kind == "text" else info.add_itxt
+        add("Comment", "x" * size, zip=True)  # a few kilobytes that claim to be many
+        options = {"pnginfo": info}
+    data = saved("PNG", **options)
+    if read:
+        header = read_header(data)
+        assert (header.width, header.height, header.plain) == (64, 48, True)
+    else:
+        assert refusal(data) == (Reason.DAMAGED, "PNG")
+
+
+def test_a_file_whose_metadata_pillow_warns_of_is_not_plain() -> None:
+    cut = b"MM\0*\0\0\0\x08\0\2\x01\x12\0\x03"  # two entries announced, half of one there
+    assert not read_header(with_exif(saved("JPEG"), cut)).plain
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (saved("GIF", save_all=True, append_images=[BLACK]), {Warn.FIRST_FRAME_ONLY}),
+        (saved("PNG", "RGBA"), {Warn.TRANSPARENCY_FLATTENED}),
+        (saved("JPEG", "CMYK"), {Warn.CMYK_CONVERTED}),
+        (saved("PNG", "I;16"), {Warn.REDUCED_TO_8_BIT}),
+        (cv2.imencode(".png", PICTURE.astype(np.uint16))[1].tobytes(), {Warn.REDUCED_TO_8_BIT}),
+        (cv2.imencode(".tiff", PICTURE.astype(np.uint16))[1].tobytes(), {Warn.REDUCED_TO_8_BIT}),
+        (saved("TIFF", "I;16"), {Warn.REDUCED_TO_8_BIT}),
+        (saved("MPO", save_all=True, append_images=[BLACK.copy()]), {Warn.FIRST_FRAME_ONLY}),
+        (saved("TIFF", save_all=True, append_images=[BLACK]), {Warn.FIRST_FRAME_ONLY}),
+        (saved("PNG", "RGBA", exif=turned(3)), {Warn.ROTATED, Warn.TRANSPARENCY_FLATTENED}),
+    ],
+)
+def test_what_is_odd_is_noticed(data: bytes, expected: set[Warn]) -> None:
+    header = read_header(data)
+    assert set(header.warnings) == expected
+    assert not header.plain
+
+
+# ---- what cannot be read ----
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"x",
+        b"<html>404</html>",
+        b"%PDF-1.4",
+        b"\xff",
+        b"BM",
+        b"RIFF\x10\0\0\0WAVEfmt ",
+        b"GIF",
+        BOX + b"isom\0\0\0\0",
+        BOX + b"qt  \0\0\0\0",
+        b"PK\3\4" + saved("PNG"),
+        b" " + saved("JPEG"),
+        b"P8 64 48 255\n",
+        b"P6",
+        b"P64",
+        b"Portable",
+        b"#?RADIO",
+        b"\x01\xda\2\1\0\3",
+        b"DDSX",
+        b"icon",
+        b"BM of a text that is no picture",
+        saved("PCX"),
+    ],
+)
+def test_what_is_no_image_by_its_content_is_not_an_image(data: bytes) -> None:
+    assert refusal(data) == (Reason.NOT_AN_IMAGE, "")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        *(BOX + brand + b"\0\0\0\0mif1heic" for brand in BRANDS),
+        saved("ICO"),
+        b"\0\0\2\0\1\0  \0\0",
+        saved("JPEG2000"),
+        b"\xff\x4f\xff\x51\0\x2f",
+        b"\xff\x0a\xfa\x1f",
+        b"\0\0\0\x0cJXL \r\n\x87\n",
+        b"8BPS\0\1",
+        saved("PPM"),
+        saved("PPM", "L"),
+        saved("PPM", "1"),
+        *(encoded(ending) for ending in (".pbm", ".pgm", ".ppm", ".pam", ".sr", ".ras")),
+        *(b"P%d\n64 48\n255\n" % number for number in range(1, 7)),
+        b"P7\nWIDTH 64\n",
+        *(encoded(ending, np.float32) for ending in (".pfm", ".hdr")),
+        b"Pf\n64 48\n-1.0\n",
+        saved("SGI"),
+        saved("SGI", "L"),
+        saved("SGI", bpc=2),
+        b"\x01\xda\1\1\0\3",
+        saved("DDS"),
+        saved("ICNS"),
+    ],
+)
+def test_an_image_of_a_kind_that_is_not_read_is_unsupported(data: bytes) -> None:
+    assert refusal(data) == (Reason.UNSUPPORTED, "")
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.uint32, np.int32])
+def test_a_tiff_of_floats_or_of_more_than_16_bits_is_unsupported(kind: type) -> None:
+    assert refusal(tiff(kind)) == (Reason.UNSUPPORTED, "TIFF")
+
+
+@pytest.mark.parametrize("mode", ["I", "F"])
+def test_a_tiff_whose_pixels_pillow_calls_numbers_is_unsupported(mode: str) -> None:
+    assert refusal(saved("TIFF", mode)) == (Reason.UNSUPPORTED, "TIFF")
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16])
+def test_a_tiff_of_up_to_16_bits_is_read(kind: type) -> None:
+    assert read_header(tiff(kind)).format == "TIFF"
+
+
+def test_an_avif_is_unsupported_though_a_library_reads_it() -> None:
+    assert refusal(saved("AVIF")) == (Reason.UNSUPPORTED, "")
+
+
+@pytest.mark.parametrize("marker", [b"\xff\xc0", b"\xff\xc1", b"\xff\xc2"])
+def test_a_jpeg_of_12_bits_is_unsupported(marker: bytes) -> None:
+    data = saved("JPEG")
+    place = data.index(b"\xff\xc0")
+    deep = data[:place] + marker + data[place + 2 : place + 4] + b"\x0c" + data[place + 5 :]
+    assert refusal(deep) == (Reason.UNSUPPORTED, "JPEG")
+
+
+@pytest.mark.parametrize(
+    ("data", "form"),
+    [
+        (b"\xff\xd8\xff", "JPEG"),
+        (b"\xff\xd8", "JPEG"),
+        (b"\xff\xd8\xff\xe0\0\x10JFIF\0", "JPEG"),
+        (saved("JPEG")[:100], "JPEG"),
+        (b"\xff\xd8\xff\xd9", "JPEG"),
+        (saved("PNG")[:12], "PNG"),
+        (b"\x89PNG\r\n\x1a\n", "PNG"),
+        (saved("GIF")[:8], "GIF"),
+        (saved("TIFF")[:6], "TIFF"),
+        (b"MM\0*\0\0\0\x08", "TIFF"),
+        (saved("WEBP")[:14], "WEBP"),
+        (saved("BMP")[:20], "BMP"),
+        (saved("BMP")[:14] + b"\xff\0\0\0" + saved("BMP")[18:], "BMP"),
+        (saved("TIFF", big_tiff=True)[:12], "TIFF"),
+        (b"II+\0\x08\0\0\0" + b"\xff" * 8, "TIFF"),
+        (b"MM\0+\0\x08\0\0" + b"\xff" * 8, "TIFF"),
+    ],
+)
+def test_a_signature_with_a_broken_header_behind_it_is_damaged(data: bytes, form: str) -> None:
+    assert refusal(data) == (Reason.DAMAGED, form)
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP"])
+def test_however_short_it_is_cut_a_header_is_read_or_refused(form: str) -> None:
+    data = saved(form)
+    said = [told(data[:length]) for length in range(min(len(data), 1000))]
+    assert set(said) <= {Reason.NOT_AN_IMAGE, Reason.DAMAGED, (form, 64, 48)}
+    assert said[0] is Reason.NOT_AN_IMAGE
+    assert told(data) == (form, 64, 48)
+
+
+def told(data: bytes) -> Reason | tuple[str, int, int]:
+    try:
+        header = read_header(data)
+    except Unreadable as error:
+        return error.reason
+    return header.format, header.width, header.height
+
+
+# ---- names ----
+
+
+@pytest.mark.parametrize(
+    ("name", "form", "wrong"),
+    [
+        ("a/b.jpg", "JPEG", False),
+        ("a/b.JPEG", "JPEG", False),
+        ("a/b.jpe", "JPEG", False),
+        ("a/b.jfif", "JPEG", False),
+        ("a/b.jpg", "MPO", False),
+        ("b.tif", "TIFF", False),
+        ("a/b.png", "JPEG", True),
+        ("a.png/b", "PNG", True),
+        ("b", "JPEG", True),
+        (".jpg", "JPEG", True),
+        ("b.jpg", "WEBP", True),
+        ("b.jpg", "unheard", True),
+    ],
+)
+def test_an_extension_is_held_against_the_content(name: str, form: str, wrong: bool) -> None:
+    assert has_wrong_extension(name, form) is wrong
+
+
+@pytest.mark.parametrize("form", sorted(EXTENSIONS))
+def test_an_extension_of_the_format_is_right(form: str) -> None:
+    for extension in EXTENSIONS[form]:
+        assert not has_wrong_extension(f"cat/1{extension}", form)
+        assert not has_wrong_extension(f"cat/1.old{extension.upper()}", form)

@@ -1,0 +1,461 @@
+import os
+import signal
+import time
+from collections.abc import Callable, Container
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+from typing import Any
+
+import joblib
+import pyarrow as pa
+import pytest
+
+from pipeline.core import shards
+from pipeline.images import mapping
+from pipeline.images.mapping import map_images
+from pipeline.images.memo import Memo
+from pipeline.images.sandbox import STATUS, Isolation, deadline
+
+SCHEMA = pa.schema({"id": pa.string(), "length": pa.int64()})
+
+
+@pytest.fixture(autouse=True)
+def few_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three rows to a shard, two to a chunk."""
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    monkeypatch.setattr(shards, "ROWS", 3)
+    monkeypatch.setattr(mapping, "CHUNK", 2)
+
+
+class Measure:
+    """Length of each image's bytes; remembers what it was asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[list[str]] = []
+
+    def __call__(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        ids = batch.column("id").to_pylist()
+        self.asked.append(ids)
+        lengths = [len(data.as_py()) for data in batch.column("bytes")]
+        return pa.RecordBatch.from_pydict({"id": ids, "length": lengths}, schema=SCHEMA)
+
+
+def write(folder: Path, keys: str) -> Path:
+    """A shard folder with an image per letter, as long as the letter's place in the alphabet."""
+    shards.write(
+        folder / "raw",
+        shards.RAW,
+        [{"id": k, "label": "x", "name": k, "bytes": bytes(ord(k) - ord("a") + 1)} for k in keys],
+    )
+    return folder / "raw"
+
+
+def run(
+    function: Callable[[pa.RecordBatch], pa.RecordBatch],
+    directory: Path,
+    only: Container[str] | None = None,
+    jobs: int = 1,
+    key: str = "key",
+    isolation: Isolation | None = None,
+) -> list[tuple[list[Any], list[Any], list[Any]]]:
+    """Per slice that is yielded: the ids of its rows, those of the results, and the results."""
+    mapped = map_images(
+        function,
+        directory,
+        schema=SCHEMA,
+        memo=Memo("stage", key),
+        title="test",
+        only=only,
+        jobs=jobs,
+        isolation=isolation,
+    )
+    return [
+        (rows["id"].to_pylist(), found["id"].to_pylist(), found["length"].to_pylist())
+        for rows, found in mapped
+    ]
+
+
+def slices(keys: str) -> list[list[str]]:
+    """Shards of three, of each of which two rows are yielded and then one."""
+    starts = range(0, len(keys), 3)
+    parts = [part for s in starts for part in (keys[s : s + 2], keys[s + 2 : s + 3])]
+    return [list(part) for part in parts if part]
+
+
+def test_results_come_some_at_a_time_in_the_order_of_the_rows(tmp_path: Path) -> None:
+    function = Measure()
+    found = run(function, write(tmp_path, "dacfbeg"))
+    assert found == [
+        (["d", "a"], ["d", "a"], [4, 1]),
+        (["c"], ["c"], [3]),
+        (["f", "b"], ["f", "b"], [6, 2]),
+        (["e"], ["e"], [5]),
+        (["g"], ["g"], [7]),
+    ]
+    assert function.asked == [["d", "a"], ["c"], ["f", "b"], ["e"], ["g"]]
+
+
+def test_only_what_the_memo_lacks_is_computed(tmp_path: Path) -> None:
+    first, second, third = Measure(), Measure(), Measure()
+    run(first, write(tmp_path, "abcd"))
+    found = run(second, write(tmp_path, "xaybcd"))
+    run(third, write(tmp_path, "xaybcd"))
+    assert second.asked == [["x", "y"]]
+    assert third.asked == []
+    assert found == [
+        (["x", "a"], ["x", "a"], [24, 1]),
+        (["y"], ["y"], [25]),
+        (["b", "c"], ["b", "c"], [2, 3]),
+        (["d"], ["d"], [4]),
+    ]
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 3, 5, 100])
+@pytest.mark.parametrize("only", [None, set("abdeij"), set("b")])
+def test_no_more_than_a_chunk_is_yielded_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk: int, only: set[str] | None
+) -> None:
+    monkeypatch.setattr(mapping, "CHUNK", chunk)
+    monkeypatch.setattr(shards, "ROWS", 5)
+    directory = write(tmp_path, "abcdeafghij")
+    for _ in range(2):  # computed, and then remembered
+        found = run(Measure(), directory, only=only)
+        assert all(0 < len(ids) <= chunk for ids, _, _ in found)
+        yielded = [key for ids, _, _ in found for key in ids]
+        assert yielded == [key for key in "abcdeafghij" if only is None or key in only]
+        for ids, results, lengths in found:
+            assert ids == results
+            assert lengths == [ord(key) - ord("a") + 1 for key in ids]
+
+
+def test_an_image_that_occurs_twice_is_computed_once(tmp_path: Path) -> None:
+    function = Measure()
+    found = run(function, write(tmp_path, "abaab"))
+    assert function.asked == [["a", "b"]]
+    assert [lengths for _, _, lengths in found] == [[1, 2], [1], [1, 2]]
+
+
+def test_only_the_wanted_are_computed_and_yielded(tmp_path: Path) -> None:
+    function = Measure()
+    found = run(function, write(tmp_path, "abcdefghi"), only={"b", "i", "h", "unheard"})
+    assert function.asked == [["b"], ["h", "i"]]
+    assert found == [(["b"], ["b"], [2]), (["h", "i"], ["h", "i"], [8, 9])]
+
+
+def test_nothing_wanted_yields_nothing(tmp_path: Path) -> None:
+    assert run(Measure(), write(tmp_path, "abc"), only=set()) == []
+
+
+def test_two_jobs_give_what_one_gives(tmp_path: Path) -> None:
+    # A closure travels to the workers by value; they need not find this file.
+    schema = SCHEMA
+
+    def measure(batch: pa.RecordBatch) -> pa.RecordBatch:
+        lengths = [len(data.as_py()) for data in batch.column("bytes")]
+        return pa.RecordBatch.from_arrays([batch.column("id"), pa.array(lengths)], schema=schema)
+
+    directory = write(tmp_path, "hgfedcbahgx")
+    alone = run(measure, directory, jobs=1, key="one")
+    assert run(measure, directory, jobs=2, key="two") == alone
+
+
+def fail_at_f(schema: pa.Schema) -> Callable[[pa.RecordBatch], pa.RecordBatch]:
+    def function(batch: pa.RecordBatch) -> pa.RecordBatch:
+        ids = batch.column("id").to_pylist()
+        if "f" in ids:
+            raise ArithmeticError("f is too much")
+        return pa.RecordBatch.from_pydict({"id": ids, "length": [0] * len(ids)}, schema=schema)
+
+    return function
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_failure_comes_through(tmp_path: Path, jobs: int) -> None:
+    with pytest.raises(ArithmeticError, match="f is too much"):
+        run(fail_at_f(SCHEMA), write(tmp_path, "abcdef"), jobs=jobs)
+
+
+def test_what_was_finished_before_a_failure_stays_remembered(tmp_path: Path) -> None:
+    directory = write(tmp_path, "abcdef")
+    with pytest.raises(ArithmeticError):
+        run(fail_at_f(SCHEMA), directory)
+    again = Measure()
+    run(again, directory)
+    assert again.asked == [["f"]]
+
+
+def test_a_caller_who_stops_early_keeps_what_was_finished(tmp_path: Path) -> None:
+    directory = write(tmp_path, "abcdef")
+    memo = Memo("stage", "key")
+    mapped = map_images(Measure(), directory, schema=SCHEMA, memo=memo, title="t", jobs=1)
+    next(mapped)
+    del mapped
+    again = Measure()
+    run(again, directory)
+    assert {key for asked in again.asked for key in asked} <= set("def")
+
+
+# ---- isolation: with real processes, which take most of a second each to start ----
+
+
+MEGABYTES = 500
+needs_status = pytest.mark.skipif(
+    not STATUS.exists(), reason="only Linux says how much memory a process has"
+)
+ISOLATION = Isolation(lambda key: {"id": key, "length": -1}, MEGABYTES * 10**6)
+
+
+held: list[bytes] = []  # what a worker keeps until its batch is done
+
+
+def live_dangerously(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """Lengths; but some letters are deadly, each in its way."""
+    held.clear()
+    ids = batch.column("id").to_pylist()
+    lengths = [
+        _deadly(key, len(data.as_py())) for key, data in zip(ids, batch["bytes"], strict=True)
+    ]
+    return pa.RecordBatch.from_pydict({"id": ids, "length": lengths}, schema=SCHEMA)
+
+
+def _deadly(key: str, length: int) -> int:
+    match key:
+        case "k":
+            os.kill(os.getpid(), signal.SIGKILL)
+        case "x":
+            os._exit(1)
+        case "l":
+            with deadline(0.3):
+                while True:
+                    pass
+        case "m" | "o" | "r" | "h":
+            return _greedy(key, length)
+        case "w":
+            os.write(2, b"libpng error: bad adaptive filter value\n")
+        case "f":
+            raise ArithmeticError("f is too much")
+    return length
+
+
+def _greedy(key: str, length: int) -> int:
+    much = 2 * MEGABYTES * 10**6
+    match key:
+        case "m":
+            try:
+                return len(bytes(much))
+            except MemoryError:
+                return -2
+        case "o":
+            bytes(much)
+        case "r":
+            pa.allocate_buffer(much)
+        case "h":
+            held.append(bytes(much // 6))
+    return length
+
+
+def tell_process(batch: pa.RecordBatch) -> pa.RecordBatch:
+    ids = batch.column("id").to_pylist()
+    return pa.RecordBatch.from_pydict(
+        {"id": ids, "length": [os.getpid()] * len(ids)}, schema=SCHEMA
+    )
+
+
+def length(key: str) -> int:
+    """What `live_dangerously` should say of an image."""
+    deadly = {"k": -1, "x": -1, "l": -1, "o": -1, "r": -1, "m": -2}
+    return deadly.get(key, ord(key) - ord("a") + 1)
+
+
+def assert_all_there(found: list[tuple[list[Any], list[Any], list[Any]]], keys: str) -> None:
+    assert found == [(ids, ids, [length(key) for key in ids]) for ids in slices(keys)]
+
+
+def test_a_killer_costs_itself_alone_and_is_not_asked_again(tmp_path: Path) -> None:
+    directory = write(tmp_path, "dakbc")
+    assert_all_there(run(live_dangerously, directory, jobs=2, isolation=ISOLATION), "dakbc")
+    again = Measure()
+    assert_all_there(run(again, directory), "dakbc")
+    assert again.asked == []
+
+
+def test_killers_of_every_kind_in_one_chunk_leave_the_others_alive(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mapping, "CHUNK", 10)
+    monkeypatch.setattr(shards, "ROWS", 10)
+    found = run(live_dangerously, write(tmp_path, "kaxlbkc"), isolation=ISOLATION)
+    ids = list("kaxlbkc")
+    assert found == [(ids, ids, [length(key) for key in ids])]
+
+
+def test_killers_in_several_chunks_leave_the_others_alive(tmp_path: Path) -> None:
+    directory = write(tmp_path, "akbx")
+    assert_all_there(run(live_dangerously, directory, jobs=2, isolation=ISOLATION), "akbx")
+
+
+def test_what_is_killed_is_computed_again_under_another_key_alone(tmp_path: Path) -> None:
+    directory = write(tmp_path, "ak")
+    run(live_dangerously, directory, isolation=ISOLATION)
+    write(tmp_path, "akb")
+    again = Measure()
+    run(again, directory)
+    run(again, directory, key="other")
+    assert again.asked == [["b"], ["a", "k"], ["b"]]
+
+
+@needs_status
+def test_too_much_memory_is_an_error_inside_and_nothing_is_written_to_the_terminal(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    directory = write(tmp_path, "amwb")
+    assert_all_there(run(live_dangerously, directory, isolation=ISOLATION), "amwb")
+    assert capfd.readouterr().err == ""
+
+
+@needs_status
+@pytest.mark.parametrize("greedy", "or")  # through Python, and through Arrow
+def test_running_out_of_memory_costs_an_image_itself_alone(tmp_path: Path, greedy: str) -> None:
+    directory = write(tmp_path, f"a{greedy}b")
+    assert_all_there(run(live_dangerously, directory, isolation=ISOLATION), f"a{greedy}b")
+    again = Measure()
+    assert_all_there(run(again, directory), f"a{greedy}b")
+    assert again.asked == []
+
+
+@needs_status
+def test_images_that_are_too_much_together_are_none_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mapping, "CHUNK", 10)
+    monkeypatch.setattr(shards, "ROWS", 10)
+    ids = [*"abcd", *(f"h{number}" for number in range(4))]
+    rows = [{"id": key, "label": "x", "name": key, "bytes": bytes(len(key))} for key in ids]
+    shards.write(tmp_path / "raw", shards.RAW, rows)
+
+    ((_, _, found),) = run(hold_all, tmp_path / "raw", isolation=ISOLATION)
+    assert found == [len(key) for key in ids]
+
+
+def hold_all(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """A third of the memory for each image whose id begins with h."""
+    ids = batch.column("id").to_pylist()
+    for key in ids:
+        _deadly(key[0] if key[0] == "h" else "", 0)
+    lengths = [len(data.as_py()) for data in batch["bytes"]]
+    held.clear()
+    return pa.RecordBatch.from_pydict({"id": ids, "length": lengths}, schema=SCHEMA)
+
+
+@needs_status
+def test_what_is_taken_up_one_by_one_is_remembered_one_by_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mapping, "CHUNK", 10)
+    monkeypatch.setattr(shards, "ROWS", 10)
+    directory = write(tmp_path, "aobfc")
+    with pytest.raises(ArithmeticError, match="f is too much"):
+        run(live_dangerously, directory, isolation=ISOLATION)
+    again = Measure()
+    run(again, directory)
+    assert again.asked == [["f", "c"]]
+
+
+def test_without_isolation_running_out_of_memory_ends_the_run(tmp_path: Path) -> None:
+    def greedy(batch: pa.RecordBatch) -> pa.RecordBatch:
+        raise MemoryError
+
+    with pytest.raises(MemoryError):
+        run(greedy, write(tmp_path, "ab"))
+
+
+@pytest.mark.parametrize("isolation", [None, ISOLATION], ids=["open", "isolated"])
+def test_workers_find_relative_folders_wherever_they_were_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, isolation: Isolation | None
+) -> None:
+    for name, keys in (("one", "abcdeg"), ("two", "ckbegh")):
+        (tmp_path / name).mkdir()
+        write(tmp_path / name, keys)
+    found = []
+    for name in ("one", "two"):  # the same workers serve both
+        monkeypatch.chdir(tmp_path / name)
+        function = live_dangerously if isolation else tell_length
+        found.append(run(function, Path("raw"), jobs=2, key=name, isolation=isolation))
+    assert_all_there(found[0], "abcdeg")
+    if isolation:
+        assert_all_there(found[1], "ckbegh")
+    else:
+        assert [ids for ids, _, _ in found[1]] == slices("ckbegh")
+        assert [lengths for _, _, lengths in found[1]] == [[3, 11], [2], [5, 7], [8]]
+
+
+def tell_length(batch: pa.RecordBatch) -> pa.RecordBatch:
+    return Measure()(batch)
+
+
+@pytest.mark.parametrize("jobs", [1, 2, -1])
+@pytest.mark.parametrize("keys", ["a", "abcdefg"])
+def test_one_chunk_is_isolated_like_many(tmp_path: Path, keys: str, jobs: int) -> None:
+    found = run(tell_process, write(tmp_path, keys), jobs=jobs, isolation=ISOLATION)
+    assert os.getpid() not in {process for _, _, processes in found for process in processes}
+
+
+def test_a_failure_comes_through_isolation(tmp_path: Path) -> None:
+    with pytest.raises(ArithmeticError, match="f is too much"):
+        run(live_dangerously, write(tmp_path, "abcdef"), isolation=ISOLATION)
+
+
+def test_without_isolation_a_killer_ends_the_run(tmp_path: Path) -> None:
+    with pytest.raises(BrokenProcessPool):
+        run(live_dangerously, write(tmp_path, "abk"), jobs=2)
+
+
+def test_a_backend_that_works_in_this_process_does_not_confine_it(tmp_path: Path) -> None:
+    def linger(batch: pa.RecordBatch) -> pa.RecordBatch:
+        with deadline(0.05):
+            time.sleep(0.1)
+        return tell_process(batch)
+
+    with joblib.parallel_config("threading"):
+        found = run(linger, write(tmp_path, "abc"), isolation=ISOLATION)
+    assert found == [(ids, ids, [os.getpid()] * len(ids)) for ids in slices("abc")]
+
+
+def test_all_that_is_remembered_needs_no_worker(tmp_path: Path) -> None:
+    directory = write(tmp_path, "abcd")
+    expected = run(Measure(), directory)
+    assert run(Measure(), directory, isolation=ISOLATION) == expected
+
+
+@pytest.mark.parametrize(
+    ("seconds", "taken"),
+    [
+        (0.0, [16, 48, 64, 64, 8]),  # quick: the most
+        (4.0, [16] * 12 + [8]),
+        (32.0, [16, 2]),  # slow: a kill forgets few
+    ],
+)
+def test_slow_images_are_remembered_a_few_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float, taken: list[int]
+) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(shards, "ROWS", 200)
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    shards.write(
+        tmp_path / "raw",
+        shards.RAW,
+        [{"id": f"{n:03d}", "label": "x", "name": "x", "bytes": b"x"} for n in range(200)],
+    )
+    measure = Measure()
+
+    def slow(batch: pa.RecordBatch) -> pa.RecordBatch:
+        clock[0] += seconds
+        return measure(batch)
+
+    wanted = {f"{n:03d}" for n in range(200)}
+    remembered = Memo("lengths", "key")
+    mapping.remember(slow, tmp_path / "raw", remembered, title="t", only=wanted, most=64)
+    sizes = [len(ids) for ids in measure.asked]
+    assert sizes[: len(taken)] == taken
+    assert set(sizes[len(taken) :]) <= {1}  # 32 seconds for one image: no fewer can be taken
+    assert all(key in remembered for key in wanted)

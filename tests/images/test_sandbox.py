@@ -1,0 +1,195 @@
+"""What confines kills, so everything here happens in processes forked for it."""
+
+import hashlib
+import os
+import resource
+import signal
+import time
+from collections.abc import Callable
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import pytest
+
+from pipeline.images import sandbox
+from pipeline.images.sandbox import confined, deadline
+
+NOBODY = 0  # no process has this id
+MEGABYTE = 10**6
+
+needs_status = pytest.mark.skipif(
+    not sandbox.STATUS.exists(), reason="only Linux says how much memory a process has"
+)
+
+
+def forked(function: Callable[[], object]) -> tuple[int | None, object]:
+    """The exit code of a process that calls `function`, negative when a signal ended it; and what
+    the function returned."""
+    fork = get_context("fork")
+    receiver, sender = fork.Pipe(duplex=False)
+    process = fork.Process(target=_send, args=(function, sender))
+    process.start()
+    sender.close()
+    process.join(20)
+    if process.is_alive():
+        process.kill()
+        process.join()
+        pytest.fail("the process was not killed in time")
+    try:
+        return process.exitcode, receiver.recv()
+    except EOFError:
+        return process.exitcode, None
+    finally:
+        receiver.close()
+
+
+def _send(function: Callable[[], object], sender: Connection) -> None:
+    sender.send(function())
+
+
+def spin() -> None:
+    while True:
+        pass
+
+
+def digest_forever() -> None:
+    """In C, where no Python signal handler would have its turn."""
+    hashlib.pbkdf2_hmac("sha256", b"", b"", 10**9)
+
+
+@pytest.mark.parametrize("stuck", [spin, digest_forever, lambda: time.sleep(60)])
+def test_a_confined_process_dies_at_its_deadline(stuck: Callable[[], None]) -> None:
+    def work() -> None:
+        with confined(NOBODY, 500 * MEGABYTE), deadline(0.2):
+            stuck()
+
+    assert forked(work) == (-signal.SIGALRM, None)
+
+
+def test_a_block_that_ends_in_time_is_past_danger() -> None:
+    def work() -> str:
+        with confined(NOBODY, 500 * MEGABYTE):
+            for _ in range(3):
+                with deadline(0.2):
+                    time.sleep(0.01)
+            time.sleep(0.3)
+        return "alive"
+
+    assert forked(work) == (0, "alive")
+
+
+def test_a_block_that_raises_is_past_danger() -> None:
+    def work() -> str:
+        with confined(NOBODY, 500 * MEGABYTE):
+            with pytest.raises(ArithmeticError), deadline(0.1):
+                raise ArithmeticError
+            time.sleep(0.2)
+        return "alive"
+
+    assert forked(work) == (0, "alive")
+
+
+def test_a_process_that_is_no_longer_confined_has_no_deadline() -> None:
+    def work() -> str:
+        with confined(NOBODY, 500 * MEGABYTE):
+            pass
+        with deadline(0.05):
+            time.sleep(0.2)
+        return "alive"
+
+    assert forked(work) == (0, "alive")
+
+
+def test_the_main_process_is_never_confined() -> None:
+    before = resource.getrlimit(resource.RLIMIT_DATA), signal.getsignal(signal.SIGALRM)
+    with confined(os.getpid(), 1), deadline(0.05):
+        assert (resource.getrlimit(resource.RLIMIT_DATA), signal.getsignal(signal.SIGALRM)) == (
+            before
+        )
+        time.sleep(0.2)
+        assert len(bytes(100 * MEGABYTE)) == 100 * MEGABYTE
+
+
+def test_a_deadline_in_a_process_that_nobody_confined_has_no_effect() -> None:
+    with deadline(0.05):
+        time.sleep(0.2)
+
+
+@needs_status
+def test_too_much_memory_is_an_error_that_the_process_survives() -> None:
+    def work() -> tuple[int, int]:
+        with confined(NOBODY, 100 * MEGABYTE):
+            with pytest.raises(MemoryError):
+                bytes(4000 * MEGABYTE)  # more than an allocator may keep in reserve
+            within = len(bytes(50 * MEGABYTE))
+        return within, len(bytes(200 * MEGABYTE))
+
+    assert forked(work) == (0, (50 * MEGABYTE, 200 * MEGABYTE))
+
+
+@needs_status
+def test_memory_counts_from_what_the_process_has_already() -> None:
+    def work() -> int:
+        had = bytes(300 * MEGABYTE)
+        with confined(NOBODY, 100 * MEGABYTE):
+            return len(had) + len(bytes(60 * MEGABYTE))
+
+    assert forked(work) == (0, 360 * MEGABYTE)
+
+
+@needs_status
+@pytest.mark.parametrize("which", ["soft", "hard"])
+def test_a_lower_limit_that_was_there_before_stays(which: str) -> None:
+    def work() -> tuple[int, int]:
+        _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+        lower = sandbox._taken() + 100 * MEGABYTE
+        resource.setrlimit(resource.RLIMIT_DATA, (lower, hard if which == "soft" else lower))
+        with confined(NOBODY, 1000 * MEGABYTE):
+            within, _ = resource.getrlimit(resource.RLIMIT_DATA)
+        after, _ = resource.getrlimit(resource.RLIMIT_DATA)
+        return within - lower, after - lower
+
+    assert forked(work) == (0, (0, 0))
+
+
+def test_a_system_that_does_not_say_what_is_taken_has_no_limit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def work() -> bool:
+        before = resource.getrlimit(resource.RLIMIT_DATA)
+        with confined(NOBODY, 1):
+            return resource.getrlimit(resource.RLIMIT_DATA) == before
+
+    monkeypatch.setattr(sandbox, "STATUS", sandbox.STATUS / "missing")
+    assert forked(work) == (0, True)
+
+
+def test_what_is_written_to_the_terminal_while_confined_is_not_seen(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    def work() -> None:
+        os.write(2, b"before\n")
+        with confined(NOBODY, 500 * MEGABYTE):
+            os.write(2, b"libjpeg: Premature end of file\n")
+            os.system("echo from a child >&2")
+        os.write(2, b"after\n")
+
+    assert forked(work) == (0, None)
+    assert capfd.readouterr().err == "before\nafter\n"
+
+
+def open_files() -> int:
+    return len(list(Path("/dev/fd").iterdir()))
+
+
+def test_everything_is_as_before_after_a_failure(capfd: pytest.CaptureFixture[str]) -> None:
+    def work() -> bool:
+        before = resource.getrlimit(resource.RLIMIT_DATA), open_files()
+        with pytest.raises(ArithmeticError), confined(NOBODY, 500 * MEGABYTE):
+            raise ArithmeticError
+        os.write(2, b"seen\n")
+        return before == (resource.getrlimit(resource.RLIMIT_DATA), open_files())
+
+    assert forked(work) == (0, True)
+    assert capfd.readouterr().err == "seen\n"

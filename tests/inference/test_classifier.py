@@ -1,0 +1,41 @@
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from pipeline.core import shards
+from pipeline.core.errors import PipelineError
+from pipeline.images import decoding
+from pipeline.inference.classifier import Classifier, Prediction
+
+
+def png(level: int) -> bytes:
+    return cv2.imencode(".png", np.full((40, 40, 3), level, np.uint8))[1].tobytes()
+
+
+def test_predictions_are_right_and_do_not_depend_on_the_batch(models: Path, dataset: Path) -> None:
+    batch = shards.read(shards.paths(dataset / "clean")[0])
+    encoded, labels = (batch.column(name).to_pylist() for name in ("bytes", "label"))
+    classifier = Classifier(models)
+    views = torch.stack([classifier.view(decoding.decode(data)) for data in encoded])
+    together = torch.cat([classifier.probabilities(part) for part in torch.split(views, 16)])
+    found = [classifier.answer(chances, 1).label for chances in together]
+    assert np.mean([one == label for one, label in zip(found, labels, strict=True)]) > 0.9
+    alone = torch.cat([classifier.probabilities(view[None]) for view in views[:5]])
+    assert torch.allclose(alone, together[:5], atol=1e-5)
+    assert torch.allclose(together.sum(dim=1), torch.ones(len(views)))
+
+
+def test_the_likeliest_come_first_and_are_no_more_than_there_are(models: Path) -> None:
+    classifier = Classifier(models)
+    found = classifier.answer(torch.tensor([0.25, 0.75]), 5)
+    assert found == Prediction((("striped", 0.75), ("plain", 0.25)))
+    assert (found.label, found.probability) == ("striped", 0.75)
+    assert (Prediction(problem="empty").label, Prediction().probability) == (None, None)
+
+
+def test_no_model_is_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(PipelineError, match="no model in"):
+        Classifier(tmp_path)

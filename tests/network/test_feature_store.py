@@ -1,0 +1,102 @@
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from pipeline.core import atomic
+from pipeline.core.errors import PipelineError
+from pipeline.network import examples as batches
+from pipeline.network import feature_store
+from pipeline.network.examples import Examples
+from pipeline.network.feature_store import Index
+from pipeline.network.parallel_forward import Tensors
+
+INDEX = Index(
+    stored=True,
+    why="",
+    seed=1,
+    augment="crop-flip",
+    views=2,
+    dtype="float32",
+    precision="32-true",
+    shapes=[[8, 2, 2], [3]],
+    prefix="frozen",
+    images="",
+)
+
+
+def test_examples_are_read_in_their_order(tmp_path: Path) -> None:
+    rows = [("a", "dog", "val", "a"), ("b", "cat", "train", "a"), ("c", "dog", "train", "c")]
+    atomic.write_csv(tmp_path / "split.csv", ("id", "label", "split", "group"), rows)
+    found = batches.read_examples(tmp_path / "split.csv")
+    assert (found.ids, found.classes) == (["a", "b", "c"], ["cat", "dog"])
+    assert found.labels.tolist() == [1, 0, 1]
+    assert (found.rows("train"), found.rows("val"), found.rows("test")) == ([1, 2], [0], [])
+
+
+def test_the_digest_is_of_ids_and_splits() -> None:
+    def digest(ids: str, splits: str, labels: Sequence[int] = (0, 1)) -> str:
+        return Examples(list(ids), torch.tensor(labels), list(splits), ["x", "y"]).digest()
+
+    assert digest("ab", "tv") == digest("ab", "tv", (1, 0))
+    assert len({digest("ab", "tv"), digest("ac", "tv"), digest("ab", "vt")}) == 3
+
+
+def test_features_of_another_split_are_refused(tmp_path: Path) -> None:
+    examples = Examples(["a"], torch.tensor([0]), ["train"], ["x"])
+    feature_store.check_images(
+        tmp_path, INDEX.model_copy(update={"images": examples.digest()}), examples
+    )
+    with pytest.raises(PipelineError, match=r"computed for another data/split\.csv"):
+        feature_store.check_images(tmp_path, INDEX, examples)
+
+
+def test_an_index_is_read_as_it_was_written(tmp_path: Path) -> None:
+    feature_store.write_index(tmp_path, INDEX)
+    assert feature_store.read_index(tmp_path) == INDEX
+
+
+def test_cached_views_take_turns_and_uncached_ones_never_repeat() -> None:
+    assert [INDEX.view_of(epoch) for epoch in range(4)] == [1, 2, 0, 1]
+    whole = INDEX.model_copy(update={"prefix": ""})
+    assert [whole.view_of(epoch) for epoch in range(4)] == [1, 2, 3, 4]
+    assert whole.model_copy(update={"augment": "none"}).view_of(3) == 0
+
+
+@pytest.mark.parametrize(("dtype", "size"), [("float32", 4), ("float16", 2)])
+def test_the_size_counts_every_view_of_those_that_train(dtype: str, size: int) -> None:
+    index = INDEX.model_copy(update={"dtype": dtype})
+    assert index.gigabytes(10**6, 10**5) == pytest.approx(1.2e6 * 35 * size / 1e9)
+
+
+@pytest.mark.parametrize(
+    ("rows", "size", "least", "expected"),
+    [
+        (5, 2, 2, [[0, 1], [2, 3, 4]]),
+        (1, 2, 2, [[0]]),
+        (4, 2, 2, [[0, 1], [2, 3]]),
+        (7, 4, 4, [[0, 1, 2, 3, 4, 5, 6]]),
+        (5, 2, 1, [[0, 1], [2, 3], [4]]),
+        (0, 2, 2, []),
+    ],
+)
+def test_a_last_list_that_is_too_short_joins_its_neighbours(
+    rows: int, size: int, least: int, expected: list[list[int]]
+) -> None:
+    assert feature_store.chunks(range(rows), size, least) == expected
+
+
+class Doubled:
+    """Inputs that are their rows' numbers."""
+
+    def batches(self, order: Sequence[Sequence[int]], _view: int) -> Iterator[Tensors]:
+        for rows in order:
+            yield (torch.tensor(rows).float()[:, None],)
+
+
+def test_scores_come_in_the_order_of_the_rows_with_dropout_asleep() -> None:
+    suffix = nn.Sequential(nn.Identity(), nn.Dropout(0.9)).train()
+    found = feature_store.logits(suffix, Doubled(), [4, 2, 9, 1, 5], 2)
+    assert found.flatten().tolist() == [4, 2, 9, 1, 5]

@@ -1,0 +1,93 @@
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from pipeline.core.errors import PipelineError
+from pipeline.network import backbones, heads, model_folder
+from pipeline.params import Head
+
+HEAD = Head(kind="mlp", hidden=8, dropout=0.5, one_logit=False)
+
+
+def card(**changes: object) -> model_folder.Card:
+    facts = {
+        "backbone": "squeezenet1_1",
+        "options": {},
+        "head": HEAD,
+        "replaced": "classifier.1",
+        "trained_from": "",
+        "classes": ["a", "b"],
+        "max_megapixels": 50.0,
+        "store_side": 400,
+        "preprocess": backbones.USUAL_SMALL,
+        "fingerprint": "0",
+    }
+    return model_folder.Card.model_validate(facts | changes)
+
+
+def built(name: str = "squeezenet1_1") -> nn.Module:
+    """With random weights and a new head for two classes."""
+    found = backbones.blank(name, {}, 32, seed=1)
+    heads.replace(found.network, found.last, HEAD, 2, 32, seed=1)
+    return found.network
+
+
+@pytest.mark.parametrize("name", ["squeezenet1_1", "mnasnet0_5", "timm/test_resnet"])
+def test_what_is_saved_loads_to_the_same_scores_and_the_same_bytes(
+    tmp_path: Path, name: str
+) -> None:
+    network = built(name)
+    last = backbones.blank(name, {}, 32, seed=0).last
+    written = card(backbone=name, replaced=last)
+    for folder in ("first", "second"):
+        model_folder.save(tmp_path / folder, network, written)
+    loaded, read = model_folder.load(tmp_path / "first")
+    images = torch.rand(2, 3, 32, 32)
+    assert torch.equal(loaded(images), network.eval()(images))
+    assert read == written
+    for file in ("model.safetensors", "model.json"):
+        assert (tmp_path / "first" / file).read_bytes() == (tmp_path / "second" / file).read_bytes()
+
+
+def test_no_model_says_how_to_make_one(tmp_path: Path) -> None:
+    with pytest.raises(PipelineError, match=r"no model in .*dvc repro"):
+        model_folder.load(tmp_path)
+
+
+@pytest.mark.parametrize("damage", ["weights", "json", "foreign"])
+def test_a_damaged_model_is_one_sentence(tmp_path: Path, damage: str) -> None:
+    model_folder.save(tmp_path / "m", built(), card())
+    if damage == "weights":
+        (tmp_path / "m/model.safetensors").write_bytes(b"not safetensors")
+    elif damage == "json":
+        (tmp_path / "m/model.json").write_text("{}")
+    else:
+        facts = json.loads((tmp_path / "m/model.json").read_text())
+        (tmp_path / "m/model.json").write_text(json.dumps(facts | {"classes": ["a", "b", "c"]}))
+    with pytest.raises(PipelineError, match="is damaged") as error:
+        model_folder.load(tmp_path / "m")
+    assert "\n" not in str(error.value)
+
+
+def test_classes_are_sorted_by_name() -> None:
+    assert model_folder.classes_of(["b", "a", "b"]) == ["a", "b"]
+
+
+@pytest.mark.parametrize("value", ["0", "-1.0", "NaN", "Infinity"])
+def test_a_temperature_that_divides_nothing_is_damage(tmp_path: Path, value: str) -> None:
+    model_folder.save(tmp_path / "m", built(), card())
+    file = tmp_path / "m/model.json"
+    text = file.read_text()
+    assert '"temperature": 1.0' in text
+    file.write_text(text.replace('"temperature": 1.0', f'"temperature": {value}'))
+    with pytest.raises(PipelineError, match=r"is damaged: .*temperature"):
+        model_folder.load(tmp_path / "m")
+
+
+def test_no_class_may_be_called_as_averages_are() -> None:
+    assert model_folder.classes_of(["bee", "ant", "bee"]) == ["ant", "bee"]
+    with pytest.raises(PipelineError, match=r"'macro'.*rename"):
+        model_folder.classes_of(["bee", "macro"])

@@ -1,0 +1,51 @@
+import pytest
+import timm
+import torch
+
+from pipeline.core.errors import PipelineError
+from pipeline.network import timm_models
+
+
+def test_names_hold_architectures_and_their_weights() -> None:
+    names = timm_models.names()
+    assert {"resnet18", "resnet18.a1_in1k"} <= set(names)
+
+
+def test_weights_that_cannot_be_had_are_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unreachable(*_: object, **__: object) -> None:
+        raise OSError("offline\nand so on")
+
+    monkeypatch.setattr(timm, "create_model", unreachable)
+    with pytest.raises(PipelineError) as error:
+        timm_models.build("resnet18", pretrained=True)
+    for part in ("timm/resnet18 (offline and so on)", ".cache/huggingface", "model.weights=none"):
+        assert part in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "last"),
+    [("test_resnet", "fc"), ("test_vit", "head"), ("test_convnext", "head.fc")],
+)
+def test_the_last_layer_is_found(name: str, last: str) -> None:
+    assert timm_models.last_layer(timm_models.build(name, pretrained=False)) == last
+
+
+def test_two_heads_are_refused() -> None:
+    network = timm_models.build("levit_128s", pretrained=False)
+    with pytest.raises(PipelineError, match="does not end in one layer that gives the scores"):
+        timm_models.last_layer(network)
+
+
+def test_a_network_without_a_head_gets_one_and_leaves_chance_alone() -> None:
+    torch.manual_seed(0)
+    network = timm_models.build("eva02_tiny_patch14_224", pretrained=False)
+    assert timm_models.last_layer(network) == "head"
+    assert network.get_parameter("head.weight").shape == (1000, 192)
+
+
+def test_the_preparation_is_that_of_the_weights() -> None:
+    found = timm_models.preprocess(timm_models.build("test_vit", pretrained=False))
+    assert (found.size, found.resize, found.interpolation) == (160, 168, "bicubic")
+    assert found.mean == [0.5, 0.5, 0.5]
+    assert found.std == [0.5, 0.5, 0.5]

@@ -1,0 +1,170 @@
+import io
+import tarfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+
+import cv2
+import numpy as np
+import pytest
+
+from pipeline import params
+from pipeline.core.errors import PipelineError
+from pipeline.stages.acquire.dataset_toml import Archive
+from pipeline.stages.acquire.raw_image import RawImage, Reason, Skipped
+from pipeline.stages.acquire.sources import cifar10, files
+from tests.imports import ROOT
+
+LIMITS = params.load(ROOT / "params.yaml").acquire
+DATASET = Archive(kind="archive", description="d", licence="L", path="x", records="cifar10")
+RANDOM = Random(1)
+Pack = Callable[[Path, dict[str, bytes]], Path]
+
+
+def record(label: int, pixels: bytes | None = None) -> bytes:
+    return bytes([label]) + (pixels or RANDOM.randbytes(3072))
+
+
+TRAIN, MORE, TEST = (record(3) + record(9), record(0), record(3))
+CONTENT = {
+    "cifar/batches.meta.txt": b"airplane\n",
+    "cifar/data_batch_1.bin": TRAIN,
+    "cifar/data_batch_2.bin": MORE,
+    "cifar/test_batch.bin": TEST,
+    "cifar/readme.html": b"<html>",
+}
+
+
+def zipped(path: Path, content: dict[str, bytes]) -> Path:
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data in content.items():
+            archive.writestr(name, data)
+    return path
+
+
+def tarred(path: Path, content: dict[str, bytes]) -> Path:
+    with tarfile.open(path, "w:gz") as archive:
+        for name, data in content.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+    return path
+
+
+def pixels(image: RawImage) -> bytes:
+    """As the records have them: all red, all green, all blue."""
+    decoded = cv2.imdecode(np.frombuffer(image.data, np.uint8), cv2.IMREAD_UNCHANGED)
+    assert decoded is not None
+    assert decoded.shape == (32, 32, 3)
+    return decoded[:, :, ::-1].transpose(2, 0, 1).tobytes()
+
+
+def images(path: Path, dataset: Archive = DATASET) -> list[RawImage]:
+    every = files.images(path, dataset, LIMITS)
+    return [each for each in every if isinstance(each, RawImage)]
+
+
+def refusal(data: bytes) -> str:
+    with pytest.raises(PipelineError) as caught:
+        list(cifar10.images("data_batch_1.bin", data, None))
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("data", "label"), list(zip([record(n) for n in range(10)], cifar10.CLASSES, strict=True))
+)
+def test_a_record_becomes_a_png_of_the_same_pixels(data: bytes, label: str) -> None:
+    (image,) = cifar10.images("data_batch_1.bin", data, None)
+    assert (image.label, pixels(image)) == (label, data[1:])
+    assert image.data.startswith(b"\x89PNG")
+
+
+def test_a_record_has_red_before_green_before_blue_and_rows_from_the_top() -> None:
+    planes = np.zeros((3, 32, 32), np.uint8)
+    planes[0, 0, 31] = 200  # red, in the corner at the top right
+    (image,) = cifar10.images("test_batch.bin", record(0, planes.tobytes()), None)
+    decoded = cv2.imdecode(np.frombuffer(image.data, np.uint8), cv2.IMREAD_COLOR)
+    assert decoded is not None
+    assert decoded[0, 31].tolist() == [0, 0, 200]
+    assert decoded.sum() == 200
+
+
+@pytest.mark.parametrize("pack", [zipped, tarred])
+def test_batches_become_images_with_labels_and_splits_in_order(tmp_path: Path, pack: Pack) -> None:
+    path = pack(tmp_path / "cifar", CONTENT)
+    found = images(path)
+    assert [(image.name, image.label, image.split, image.licence) for image in found] == [
+        ("data_batch_1/cat/00000.png", "cat", "train", "L"),
+        ("data_batch_1/truck/00001.png", "truck", "train", "L"),
+        ("data_batch_2/airplane/00000.png", "airplane", "train", "L"),
+        ("test_batch/cat/00000.png", "cat", "test", "L"),
+    ]
+    assert b"".join(map(pixels, found)) == b"".join(
+        each[start + 1 : start + 3073]
+        for each in (TRAIN, MORE, TEST)
+        for start in range(0, len(each), 3073)
+    )
+
+
+def test_the_same_records_give_the_same_bytes() -> None:
+    first, second = (list(cifar10.images("data_batch_1.bin", TRAIN, None)) for _ in range(2))
+    assert first == second
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"", record(0)[:-1], record(0) + b"\0", record(10), record(3) + record(255)],
+    ids=["empty", "short", "long", "label", "second label"],
+)
+def test_other_bytes_than_records_are_refused_in_a_sentence(data: bytes) -> None:
+    assert refusal(data) == "data_batch_1.bin holds no CIFAR-10 records of 3073 bytes"
+
+
+def test_a_batch_of_another_kind_inside_an_archive_is_refused(tmp_path: Path) -> None:
+    path = zipped(tmp_path / "c.zip", CONTENT | {"cifar/data_batch_2.bin": b"not records"})
+    with pytest.raises(PipelineError, match=r"data_batch_2\.bin holds no CIFAR-10 records"):
+        images(path)
+
+
+def test_a_copy_with_class_folders_is_read_as_class_folders(tmp_path: Path) -> None:
+    content = {"cifar/train/cat/1.png": b"1", "cifar/test/dog/1.png": b"2", "readme.txt": b""}
+    found = images(zipped(tmp_path / "c.zip", content))
+    assert [(image.label, image.split, image.data) for image in found] == [
+        ("dog", "test", b"2"),
+        ("cat", "train", b"1"),
+    ]
+
+
+def test_batches_are_no_records_unless_the_description_says_so(tmp_path: Path) -> None:
+    dataset = Archive(kind="archive", description="d", path="x")
+    found = images(zipped(tmp_path / "c.zip", CONTENT), dataset)
+    assert {image.label for image in found} == {"cifar"}
+
+
+def test_a_batch_that_cannot_be_read_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "c.tar"
+    with tarfile.open(path, "w") as archive:
+        info = tarfile.TarInfo("cifar/data_batch_1.bin")
+        info.size = len(TRAIN)
+        archive.addfile(info, io.BytesIO(TRAIN))
+        link = tarfile.TarInfo("cifar/data_batch_2.bin")
+        link.type, link.linkname = tarfile.SYMTYPE, "data_batch_1.bin"
+        archive.addfile(link)
+    found = [each for each in files.images(path, DATASET, LIMITS) if isinstance(each, Skipped)]
+    assert found == [Skipped("cifar/data_batch_2.bin", Reason.NOT_A_FILE)]
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("data_batch_1.bin", True),
+        ("a/b/test_batch.bin", True),
+        ("data_batch_1.png", False),
+        ("__MACOSX/a/._data_batch_1.bin", False),
+        ("data_batch_1.bin/readme", False),
+        ("batches.meta.bin", False),
+    ],
+)
+def test_a_batch_is_known_by_its_name(name: str, expected: bool) -> None:
+    assert cifar10.is_batch(name) is expected

@@ -1,0 +1,163 @@
+from random import Random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline.core.errors import PipelineError
+from pipeline.stages.acquire.sources.class_folders import Place, is_hidden, places
+
+SPLITS = {"train": "train", "val": "val", "valid": "val", "test": "test"}
+
+
+def labels(names: list[str]) -> dict[str, tuple[str, str | None]]:
+    found = places(names, SPLITS)
+    return {name: (place.label, place.split) for name, place in found.items()}
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["cat/1.jpg", "dog/1.jpg"], {"cat/1.jpg": ("cat", None), "dog/1.jpg": ("dog", None)}),
+        (
+            ["train/cat/1.jpg", "valid/cat/1.jpg", "test/dog/1.jpg"],
+            {
+                "train/cat/1.jpg": ("cat", "train"),
+                "valid/cat/1.jpg": ("cat", "val"),
+                "test/dog/1.jpg": ("dog", "test"),
+            },
+        ),
+        (["train/cat/1.jpg"], {"train/cat/1.jpg": ("cat", "train")}),
+        (
+            ["a/b/cat/1.jpg", "a/b/dog/1.jpg"],
+            {"a/b/cat/1.jpg": ("cat", None), "a/b/dog/1.jpg": ("dog", None)},
+        ),
+        (
+            ["a/train/cat/1.jpg", "a/test/cat/2.jpg"],
+            {"a/train/cat/1.jpg": ("cat", "train"), "a/test/cat/2.jpg": ("cat", "test")},
+        ),
+        (
+            ["cat/1.jpg", "dog/sub/sub/1.jpg"],
+            {"cat/1.jpg": ("cat", None), "dog/sub/sub/1.jpg": ("dog", None)},
+        ),
+        (["photos/1.jpg"], {"photos/1.jpg": ("photos", None)}),
+        (
+            ["./cat/1.jpg", "./dog/1.jpg"],
+            {"./cat/1.jpg": ("cat", None), "./dog/1.jpg": ("dog", None)},
+        ),
+    ],
+    ids=[
+        "classes",
+        "splits",
+        "one split",
+        "wrapped twice",
+        "wrapped splits",
+        "nested",
+        "one class",
+        "dot",
+    ],
+)
+def test_labels_and_splits_follow_from_the_folders(
+    names: list[str], expected: dict[str, tuple[str, str | None]]
+) -> None:
+    assert labels(names) == expected
+
+
+def test_files_outside_a_class_folder_and_bookkeeping_are_left_out() -> None:
+    kept = ["set/cat/1.jpg", "set/dog/1.jpg"]
+    left_out = [
+        "LICENCE",
+        "set/readme.txt",
+        "set/cat/.DS_Store",
+        ".git/a/b",
+        "__MACOSX/set/cat/1.jpg",
+        "set/.thumbs/1.jpg",
+        "../cat/1.jpg",
+    ]
+    assert list(places(left_out + kept, SPLITS)) == kept
+
+
+def test_files_beside_the_class_folders_of_a_split_are_left_out() -> None:
+    names = ["train/cat/1.jpg", "train/index.csv", "test/cat/1.jpg", "notes.txt"]
+    assert set(places(names, SPLITS)) == {"train/cat/1.jpg", "test/cat/1.jpg"}
+
+
+def test_which_folder_is_which_split_can_be_said() -> None:
+    found = places(["val/ant/1.jpg", "train/bee/1.jpg"], {"val": "test", "train": "train"})
+    assert found == {
+        "val/ant/1.jpg": Place("ant", "test"),
+        "train/bee/1.jpg": Place("bee", "train"),
+    }
+
+
+def test_without_splits_every_folder_is_a_class() -> None:
+    found = places(["train/1.jpg", "boat/1.jpg"], {})
+    assert found == {"train/1.jpg": Place("train", None), "boat/1.jpg": Place("boat", None)}
+
+
+@pytest.mark.parametrize("wrapping", ["", "set/"])
+def test_splits_beside_other_folders_are_refused(wrapping: str) -> None:
+    names = ["train/cat/1.jpg", "test/cat/1.jpg", "holdout/cat/1.jpg"]
+    with pytest.raises(PipelineError) as caught:
+        places([wrapping + name for name in names], SPLITS)
+    assert str(caught.value).startswith(
+        "the folders test, train look like splits but stand beside 'holdout': say under [splits]"
+    )
+
+
+@pytest.mark.parametrize(
+    ("names", "found"),
+    [
+        ([], "found no files"),
+        (["1.jpg", "2.jpg"], "found 1.jpg, 2.jpg"),
+        ([f"{n}.jpg" for n in range(9)], "found 0.jpg, 1.jpg, 2.jpg"),
+        (["train/1.jpg", "test/1.jpg"], "found test/1.jpg, train/1.jpg"),
+        ([".git/config/x"], "found no files"),
+    ],
+)
+def test_no_class_folders_is_refused_with_what_there_is(names: list[str], found: str) -> None:
+    with pytest.raises(PipelineError) as caught:
+        places(names, SPLITS)
+    assert str(caught.value).startswith("no class folders: expected <class>/<image>, or train/")
+    assert str(caught.value).endswith(found)
+
+
+@pytest.mark.parametrize(
+    ("name", "hidden"),
+    [("a/.b/c", True), (".a", True), ("__MACOSX/a", True), ("a/../b", True), ("a/b.c", False)],
+)
+def test_bookkeeping_is_told_by_its_name(name: str, hidden: bool) -> None:
+    assert is_hidden(name) is hidden
+
+
+PART = st.sampled_from(["cat", "dog", "a.jpg", "b.png", "sub", "x y", "ü"])
+PATH = st.lists(PART, min_size=1, max_size=4).map("/".join)
+LISTING = st.lists(PATH, max_size=12, unique=True) | st.builds(
+    lambda names: [f"{split}/{name}" for split, name in names],
+    st.lists(st.tuples(st.sampled_from(["train", "test"]), PATH), max_size=12, unique=True),
+)
+
+
+@settings(deadline=None, derandomize=True, max_examples=200)
+@given(LISTING, st.sampled_from(["set", "cat", "a/b", "x y"]))
+def test_a_wrapping_folder_changes_nothing(names: list[str], wrapping: str) -> None:
+    try:
+        bare = places(names, SPLITS)
+    except PipelineError:
+        return
+    wrapped = places([f"{wrapping}/{name}" for name in names], SPLITS)
+    assert wrapped == {f"{wrapping}/{name}": place for name, place in bare.items()}
+
+
+@settings(deadline=None, derandomize=True, max_examples=100)
+@given(LISTING, st.randoms(use_true_random=False))
+def test_the_order_of_the_names_does_not_matter(names: list[str], random: Random) -> None:
+    def found(listing: list[str]) -> dict[str, Place] | str:
+        try:
+            return places(listing, SPLITS)
+        except PipelineError as error:
+            return str(error)
+
+    shuffled = list(names)
+    random.shuffle(shuffled)
+    assert found(shuffled) == found(names)

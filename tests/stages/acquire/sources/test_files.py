@@ -1,0 +1,634 @@
+import bz2
+import gzip
+import hashlib
+import io
+import os
+import random
+import signal
+import struct
+import tarfile
+import tracemalloc
+import warnings
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from copy import copy
+from itertools import islice
+from pathlib import Path
+
+import pytest
+
+from pipeline import params
+from pipeline.core.errors import PipelineError
+from pipeline.params import Acquire
+from pipeline.stages.acquire.dataset_toml import Archive, Folder
+from pipeline.stages.acquire.raw_image import RawImage, Reason, Skipped
+from pipeline.stages.acquire.sources import files
+from tests.imports import ROOT
+
+LIMITS = params.load(ROOT / "params.yaml").acquire.model_copy(
+    update={"max_gigabytes": 1, "max_file_megabytes": 1}
+)
+DATASET = Folder(kind="folder", description="d", licence="CC0-1.0")
+RANDOM = random.Random(1)
+CONTENT = {
+    "set/readme.txt": b"not in a class",
+    **{
+        f"set/{split}/{label}/{n}.jpg": RANDOM.randbytes(2000)
+        for split in ("test", "train")
+        for label in ("cat", "dog")
+        for n in range(3)
+    },
+}
+
+Pack = Callable[[Path, dict[str, bytes]], Path]
+
+
+def folder(where: Path, content: dict[str, bytes]) -> Path:
+    for name, data in content.items():
+        (where / "folder" / name).parent.mkdir(parents=True, exist_ok=True)
+        (where / "folder" / name).write_bytes(data)
+    return where / "folder"
+
+
+def zipped(compression: int = zipfile.ZIP_DEFLATED) -> Pack:
+    def pack(where: Path, content: dict[str, bytes]) -> Path:
+        with zipfile.ZipFile(where / "set.zip", "w", compression) as archive:
+            for name, data in content.items():
+                archive.writestr(name, data)
+        return where / "set.zip"
+
+    return pack
+
+
+def tarred(compression: str = "") -> Pack:
+    def pack(where: Path, content: dict[str, bytes]) -> Path:
+        path = where / f"set.tar{compression}"
+        path.write_bytes(tar_bytes(compression, content))
+        return path
+
+    return pack
+
+
+def tar_bytes(compression: str, content: dict[str, bytes]) -> bytes:
+    file = io.BytesIO()
+    mode = f"w:{compression}"
+    with tarfile.open(fileobj=file, mode=mode) as archive:  # type: ignore[call-overload]
+        for name, data in content.items():
+            archive.addfile(member(name, len(data)), io.BytesIO(data))
+    return file.getvalue()
+
+
+def member(name: str, size: int = 0, kind: bytes = tarfile.REGTYPE) -> tarfile.TarInfo:
+    info = tarfile.TarInfo(name)
+    info.size, info.type = size, kind
+    return info
+
+
+def found(path: Path, limits: Acquire = LIMITS) -> list[RawImage | Skipped]:
+    return list(files.images(path, DATASET, limits))
+
+
+def images(path: Path, limits: Acquire = LIMITS) -> list[RawImage]:
+    return [each for each in found(path, limits) if isinstance(each, RawImage)]
+
+
+def skipped(path: Path, limits: Acquire = LIMITS) -> list[tuple[str, Reason]]:
+    every = found(path, limits)
+    return [(each.name, each.reason) for each in every if isinstance(each, Skipped)]
+
+
+def names(path: Path) -> list[str]:
+    return [image.name for image in images(path)]
+
+
+def refusal(path: Path, limits: Acquire = LIMITS) -> str:
+    with pytest.raises(PipelineError) as caught:
+        images(path, limits)
+    return str(caught.value)
+
+
+PACKS = {
+    "folder": folder,
+    "zip": zipped(),
+    "stored": zipped(zipfile.ZIP_STORED),
+    "tar": tarred(),
+    "tgz": tarred("gz"),
+    "bz2": tarred("bz2"),
+    "xz": tarred("xz"),
+}
+ARCHIVES = {
+    "zip": zipped(),
+    "zip bzip2": zipped(zipfile.ZIP_BZIP2),
+    "zip lzma": zipped(zipfile.ZIP_LZMA),
+    "tar": tarred(),
+    "tgz": tarred("gz"),
+    "bz2": tarred("bz2"),
+    "xz": tarred("xz"),
+}
+README = Skipped("set/readme.txt", Reason.OUTSIDE_CLASS_FOLDERS)
+EXPECTED = [
+    RawImage(name, name.split("/")[2], data, name.split("/")[1], "CC0-1.0")
+    for name, data in CONTENT.items()
+    if name.endswith(".jpg")
+]
+
+
+@pytest.mark.parametrize("pack", PACKS.values(), ids=PACKS)
+def test_folder_zip_and_tar_give_the_same_images(tmp_path: Path, pack: Pack) -> None:
+    assert found(pack(tmp_path, CONTENT)) == [README, *EXPECTED]
+
+
+def test_a_folder_and_a_zip_are_listed_by_name(tmp_path: Path) -> None:
+    shuffled = dict(sorted(CONTENT.items(), reverse=True))
+    assert images(folder(tmp_path, shuffled)) == EXPECTED
+    assert images(zipped()(tmp_path, shuffled)) == EXPECTED
+
+
+def test_an_archive_is_known_by_its_content_and_not_its_name(tmp_path: Path) -> None:
+    path = zipped()(tmp_path, CONTENT).rename(tmp_path / "download")
+    dataset = Archive(kind="archive", description="d", licence="CC0-1.0", path="x")
+    assert list(files.images(path, dataset, LIMITS)) == [README, *EXPECTED]
+
+
+def test_an_id_is_the_digest_of_the_bytes(tmp_path: Path) -> None:
+    row = images(folder(tmp_path, CONTENT))[0].row()
+    assert {key: value for key, value in row.items() if value is not None} == {
+        "id": hashlib.sha256(EXPECTED[0].data).hexdigest(),
+        "label": "cat",
+        "name": "set/test/cat/0.jpg",
+        "split": "test",
+        "licence": "CC0-1.0",
+        "bytes": EXPECTED[0].data,
+    }
+
+
+@pytest.mark.parametrize("pack", PACKS.values(), ids=PACKS)
+def test_a_file_that_is_too_large_is_left_out_and_told(tmp_path: Path, pack: Pack) -> None:
+    content = {"cat/a.jpg": bytes(5000), "cat/b.jpg": bytes(5001), "dog/c.mov": bytes(9000)}
+    limits = LIMITS.model_copy(update={"max_file_megabytes": 0.005})
+    assert found(pack(tmp_path, content), limits) == [
+        Skipped("cat/b.jpg", Reason.TOO_LARGE),
+        Skipped("dog/c.mov", Reason.TOO_LARGE),
+        RawImage("cat/a.jpg", "cat", bytes(5000), licence="CC0-1.0"),
+    ]
+
+
+@pytest.mark.parametrize("pack", PACKS.values(), ids=PACKS)
+def test_too_much_in_all_is_refused(tmp_path: Path, pack: Pack) -> None:
+    content = {"cat/a.jpg": bytes(50_000), "dog/a.jpg": bytes(50_001)}
+    limits = LIMITS.model_copy(update={"max_gigabytes": 1e-4})
+    path = pack(tmp_path, content)
+    expected = f"{path}: holds more than acquire.max_gigabytes=0.0001 unpacked"
+    assert refusal(path, limits) == expected
+
+
+def test_a_missing_path_says_what_to_give(tmp_path: Path) -> None:
+    path = tmp_path / "nowhere"
+    assert refusal(path) == f"{path} does not exist: give a folder or archive as dataset.source"
+
+
+@pytest.mark.parametrize("data", [b"", b"text", b"PK\x03\x04 no more", b"\x1f\x8b", b"x" * 2000])
+def test_a_file_of_another_kind_is_refused(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "file").write_bytes(data)
+    said = f"{tmp_path / 'file'} is neither a folder nor a sound zip or tar"
+    assert refusal(tmp_path / "file") == said
+
+
+@pytest.mark.parametrize("pack", PACKS.values(), ids=PACKS)
+def test_no_class_folders_is_told_with_the_path(tmp_path: Path, pack: Pack) -> None:
+    path = pack(tmp_path, {"1.jpg": b"x"})
+    assert refusal(path).startswith(f"{path}: no class folders: expected <class>/<image>")
+
+
+@pytest.mark.parametrize("pack", ARCHIVES.values(), ids=ARCHIVES)
+@pytest.mark.parametrize("kept", [0.3, 0.5, 0.7])
+def test_a_truncated_archive_is_refused(tmp_path: Path, pack: Pack, kept: float) -> None:
+    path = pack(tmp_path, CONTENT)
+    data = path.read_bytes()
+    path.write_bytes(data[: int(len(data) * kept)])
+    assert refusal(path).startswith(str(path))
+
+
+@pytest.mark.parametrize("kept", [0, 100], ids=["before a header", "inside a header"])
+def test_a_tar_that_ends_between_two_files_is_refused(tmp_path: Path, kept: int) -> None:
+    path = tarred()(tmp_path, CONTENT)
+    data = path.read_bytes()
+    path.write_bytes(data[: data.index(b"set/train/cat/1.jpg") + kept])
+    assert str(path) in refusal(path)
+
+
+def test_a_tar_with_a_damaged_header_is_refused(tmp_path: Path) -> None:
+    path = tarred()(tmp_path, CONTENT)
+    path.write_bytes(path.read_bytes().replace(b"set/train/cat/1.jpg", b"set/train/bat/1.jpg"))
+    assert str(path) in refusal(path)
+
+
+@pytest.mark.parametrize(
+    "pack", [a for n, a in ARCHIVES.items() if n != "tar"], ids=[n for n in ARCHIVES if n != "tar"]
+)
+@pytest.mark.parametrize("place", [0.2, 0.4, 0.6])
+def test_damage_inside_an_archive_is_refused(tmp_path: Path, pack: Pack, place: float) -> None:
+    path = pack(tmp_path, CONTENT)
+    data = bytearray(path.read_bytes())
+    start = int(len(data) * place)
+    data[start : start + 60] = bytes(60)
+    path.write_bytes(data)
+    assert refusal(path).startswith(str(path))
+
+
+@pytest.mark.parametrize("compression", ["gz", "bz2", "xz"])
+@pytest.mark.parametrize("place", [0.6, 0.95])
+def test_damage_behind_the_first_files_of_a_tar_is_refused(
+    tmp_path: Path, compression: str, place: float
+) -> None:
+    content = {f"cat/{number}.jpg": RANDOM.randbytes(500_000) for number in range(4)}
+    path = tarred(compression)(tmp_path, content)
+    data = bytearray(path.read_bytes())
+    start = int(len(data) * place)
+    data[start : start + 60] = bytes(60)
+    path.write_bytes(data)
+    assert refusal(path).startswith(str(path))
+
+
+def test_a_zip_whose_directory_points_before_its_start_is_refused(tmp_path: Path) -> None:
+    path = zipped()(tmp_path, CONTENT)
+    data = bytearray(path.read_bytes())
+    end = data.index(b"PK\x05\x06")
+    (start,) = struct.unpack_from("<L", data, end + 16)
+    struct.pack_into("<L", data, end + 16, start + 100)
+    path.write_bytes(data)
+    assert refusal(path).startswith(str(path))
+
+
+def test_a_damaged_member_is_named(tmp_path: Path) -> None:
+    path = zipped(zipfile.ZIP_STORED)(tmp_path, CONTENT)
+    data = bytearray(path.read_bytes())
+    data[data.index(CONTENT["set/train/dog/1.jpg"]) + 5] ^= 1
+    path.write_bytes(data)
+    assert refusal(path).startswith(f"{path}: set/train/dog/1.jpg is damaged (")
+    assert refusal(path).endswith("): get it again")
+
+
+def encrypted(path: Path, *which: str) -> Path:
+    """Say of some members that they are encrypted."""
+    data = bytearray(path.read_bytes())
+    for name in which:
+        for signature, flags, length in ((b"PK\x03\x04", 6, 30), (b"PK\x01\x02", 8, 46)):
+            start = -1
+            while (start := data.find(signature, start + 1)) >= 0:
+                if data[start + length :].startswith(name.encode()):
+                    data[start + flags] |= 1
+    path.write_bytes(data)
+    return path
+
+
+def test_an_encrypted_member_is_left_out_and_told(tmp_path: Path) -> None:
+    path = zipped()(tmp_path, {"cat/1.jpg": b"secret", "cat/2.jpg": b"two"})
+    assert found(encrypted(path, "cat/1.jpg")) == [
+        Skipped("cat/1.jpg", Reason.ENCRYPTED),
+        RawImage("cat/2.jpg", "cat", b"two", licence="CC0-1.0"),
+    ]
+
+
+def test_an_archive_that_is_encrypted_as_a_whole_is_refused_in_a_sentence(tmp_path: Path) -> None:
+    path = zipped()(tmp_path, {"cat/1.jpg": b"secret", "dog/2.jpg": b"secret"})
+    said = refusal(encrypted(path, "cat/1.jpg", "dog/2.jpg"))
+    assert said == f"{path}: holds nothing that can be read (2 encrypted)"
+
+
+def test_links_and_devices_in_a_tar_are_left_out_and_told(tmp_path: Path) -> None:
+    path = tmp_path / "set.tar"
+    kinds = (tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE)
+    with tarfile.open(path, "w") as archive:
+        archive.addfile(member("cat/1.jpg", 3), io.BytesIO(b"one"))
+        archive.addfile(member("cat/folder", kind=tarfile.DIRTYPE))
+        for number, kind in enumerate(kinds):
+            info = member(f"cat/link{number}.jpg", kind=kind)
+            info.linkname = "/etc/hostname" if kind == tarfile.SYMTYPE else "cat/1.jpg"
+            archive.addfile(info)
+    assert found(path) == [
+        *(Skipped(f"cat/link{number}.jpg", Reason.NOT_A_FILE) for number in range(len(kinds))),
+        RawImage("cat/1.jpg", "cat", b"one", licence="CC0-1.0"),
+    ]
+
+
+def test_links_in_a_zip_are_left_out_and_told(tmp_path: Path) -> None:
+    path = tmp_path / "set.zip"
+    link = zipfile.ZipInfo("cat/link.jpg")
+    link.create_system = 3  # Unix
+    link.external_attr = 0o120777 << 16
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.mkdir("cat")
+        archive.writestr(link, "/etc/hostname")
+        archive.writestr("cat/1.jpg", b"one")
+    assert found(path) == [
+        Skipped("cat/link.jpg", Reason.NOT_A_FILE),
+        RawImage("cat/1.jpg", "cat", b"one", licence="CC0-1.0"),
+    ]
+
+
+def test_a_pipe_in_a_folder_is_told_and_not_read(tmp_path: Path) -> None:
+    path = folder(tmp_path, {"cat/1.jpg": b"one"})
+    os.mkfifo(path / "cat" / "pipe.jpg")
+    assert skipped(path) == [("cat/pipe.jpg", Reason.NOT_A_FILE)]
+
+
+def test_a_link_to_a_device_in_a_folder_is_told_and_not_read(tmp_path: Path) -> None:
+    path = folder(tmp_path, {"cat/1.jpg": b"one"})
+    (path / "cat" / "zero.jpg").symlink_to("/dev/zero")
+    assert skipped(path) == [("cat/zero.jpg", Reason.NOT_A_FILE)]
+
+
+@pytest.mark.parametrize("target", ["nowhere", "link.jpg"], ids=["dangling", "loop"])
+def test_a_link_to_nothing_in_a_folder_is_told_and_not_lost(tmp_path: Path, target: str) -> None:
+    path = folder(tmp_path, {"cat/1.jpg": b"one"})
+    (path / "cat" / "link.jpg").symlink_to(target)
+    assert skipped(path) == [("cat/link.jpg", Reason.NOT_A_FILE)]
+
+
+def test_links_in_a_folder_are_followed_but_not_in_circles(tmp_path: Path) -> None:
+    elsewhere = folder(tmp_path / "other", {"1.jpg": b"one"})
+    path = folder(tmp_path, {"cat/2.jpg": b"two"})
+    (path / "dog").symlink_to(elsewhere)
+    (path / "cat" / "3.jpg").symlink_to(elsewhere / "1.jpg")
+    (path / "cat" / "circle").symlink_to(path)
+    assert names(path) == ["cat/2.jpg", "cat/3.jpg", "dog/1.jpg"]
+
+
+LEADS_OUT = ["../cat/1.jpg", "cat/../../1.jpg", "/cat/1.jpg", "//host/cat/1.jpg", "C:/cat/1.jpg"]
+
+
+@pytest.mark.parametrize("name", [*LEADS_OUT, "C:\\cat\\1.jpg"])
+@pytest.mark.parametrize("pack", [zipped(), tarred(), tarred("gz")], ids=["zip", "tar", "tgz"])
+def test_a_name_that_leads_out_of_the_archive_is_left_out_and_told(
+    tmp_path: Path, pack: Pack, name: str
+) -> None:
+    path = pack(tmp_path, {name: b"out", "cat/2.jpg": b"in", "dog/2.jpg": b"in"})
+    told = name.replace("\\", "/") if path.suffix == ".zip" else name
+    assert skipped(path) == [(told, Reason.UNSAFE_NAME)]
+
+
+@pytest.mark.parametrize("name", ["..\\..\\1.jpg", "\\cat\\1.jpg", "\\\\host\\cat\\1.jpg"])
+def test_a_backslash_in_a_zip_leads_out_like_a_slash(tmp_path: Path, name: str) -> None:
+    path = zipped()(tmp_path, {name: b"out", "cat/2.jpg": b"in"})
+    assert skipped(path) == [(name.replace("\\", "/"), Reason.UNSAFE_NAME)]
+
+
+def test_an_archive_of_unsafe_names_alone_is_refused_in_a_sentence(tmp_path: Path) -> None:
+    path = zipped()(tmp_path, {"../cat/1.jpg": b"1", "/dog/1.jpg": b"1"})
+    assert refusal(path) == f"{path}: holds nothing that can be read (2 unsafe_name)"
+
+
+@pytest.mark.parametrize("pack", [zipped(), tarred("gz")], ids=["zip", "tgz"])
+def test_nothing_is_unpacked_anywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pack: Pack
+) -> None:
+    outside, inside = f"{tmp_path}/victim/1.jpg", "cat/1.jpg"
+    path = pack(tmp_path, {outside: b"out", "../../victim.jpg": b"out", inside: b"in"})
+    (tmp_path / "a/b").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "a/b")
+    before = set(tmp_path.rglob("*"))
+    assert names(path) == [inside]
+    assert set(tmp_path.rglob("*")) == before
+
+
+def test_backslashes_in_a_zip_make_folders(tmp_path: Path) -> None:
+    path = zipped()(tmp_path, {"set\\cat\\1.jpg": b"1", "set\\dog\\1.jpg": b"2"})
+    assert [(image.name, image.label) for image in images(path)] == [
+        ("set/cat/1.jpg", "cat"),
+        ("set/dog/1.jpg", "dog"),
+    ]
+
+
+def test_a_folder_that_a_zip_ends_with_a_backslash_is_no_file(tmp_path: Path) -> None:
+    kept = {"cat\\sub\\1.jpg": b"1", "dog\\1.jpg": b"2"}
+    path = zipped()(tmp_path, {"cat\\": b"", "cat\\sub\\": b""} | kept)
+    assert names(path) == ["cat/sub/1.jpg", "dog/1.jpg"]
+
+
+def test_a_zip_member_without_a_name_is_left_out(tmp_path: Path) -> None:
+    path = zipped()(tmp_path, {"?": b"no name", "cat/1.jpg": b"1", "dog/1.jpg": b"1"})
+    path.write_bytes(path.read_bytes().replace(b"?", b"\0"))  # Python cuts names at a null byte
+    assert names(path) == ["cat/1.jpg", "dog/1.jpg"]
+
+
+def test_two_members_of_one_name_are_both_read(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "set.zip", "w") as archive:
+        archive.writestr("cat/1.jpg", b"one")
+        with pytest.warns(UserWarning, match="Duplicate name"):
+            archive.writestr("cat/1.jpg", b"two")
+    assert [image.data for image in images(tmp_path / "set.zip")] == [b"one", b"two"]
+
+
+def test_two_members_of_one_name_in_a_tar_are_both_read(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "set.tar", "w") as archive:
+        for data in (b"one", b"two"):
+            archive.addfile(member("cat/1.jpg", 3), io.BytesIO(data))
+    assert [image.data for image in images(tmp_path / "set.tar")] == [b"one", b"two"]
+
+
+@pytest.mark.parametrize("pack", PACKS.values(), ids=PACKS)
+def test_bookkeeping_of_a_mac_is_told_and_not_taken(tmp_path: Path, pack: Pack) -> None:
+    kept = {"set/cat/1.jpg": b"1", "set/dog/1.jpg": b"2"}
+    others = ["__MACOSX/set/cat/._1.jpg", "set/.DS_Store", "set/cat/.DS_Store"]
+    path = pack(tmp_path, dict.fromkeys(others, b"mac") | kept)
+    assert names(path) == list(kept)
+    assert skipped(path) == [(name, Reason.OUTSIDE_CLASS_FOLDERS) for name in others]
+
+
+@pytest.mark.parametrize("pack", [folder, tarred()], ids=["folder", "tar"])
+def test_a_name_that_is_no_unicode_can_still_be_stored(tmp_path: Path, pack: Pack) -> None:
+    name = os.fsdecode(b"cat/caf\xe9.jpg")  # Latin-1
+    (image,) = images(pack(tmp_path, {name: b"one"}))
+    assert (image.name, image.data) == ("cat/caf\N{REPLACEMENT CHARACTER}.jpg", b"one")
+
+
+@pytest.mark.parametrize("pack", [folder, zipped(), tarred()], ids=["folder", "zip", "tar"])
+def test_a_name_in_utf8_is_kept(tmp_path: Path, pack: Pack) -> None:
+    assert names(pack(tmp_path, {"Kätzchen/猫 1.jpg": b"one"})) == ["Kätzchen/猫 1.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("raw", "name"),
+    [(b"cat/caf\x82.jpg", "cat/café.jpg"), (b"cat/caf\xe9.jpg", "cat/cafΘ.jpg")],
+    ids=["cp437", "latin-1"],
+)
+def test_a_zip_without_utf8_is_read_as_cp437(tmp_path: Path, raw: bytes, name: str) -> None:
+    path = zipped()(tmp_path, {"cat/caf?.jpg": b"one"})
+    path.write_bytes(path.read_bytes().replace(b"cat/caf?.jpg", raw))
+    assert [(image.name, image.data) for image in images(path)] == [(name, b"one")]
+
+
+def overlapping(path: Path, data: bytes, times: int) -> Path:
+    """A zip that lists the same bytes many times over."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("cat/1.jpg", data)
+        archive.filelist.extend(copy(archive.filelist[0]) for _ in range(times - 1))
+    return path
+
+
+def sparse(path: Path, *sizes: int) -> Path:
+    """A tar of GNU's sparse files: nothing but holes."""
+    blocks = []
+    for number, size in enumerate(sizes):
+        info = member(f"cat/{number}.jpg", kind=tarfile.GNUTYPE_SPARSE)
+        block = bytearray(info.tobuf(tarfile.GNU_FORMAT))
+        block[386:410] = b"%011o\0%011o\0" % (size, 0)
+        block[483:495] = b"%011o\0" % size
+        block[148:156] = b" " * 8
+        block[148:156] = b"%06o\0 " % sum(block)
+        blocks.append(bytes(block))
+    path.write_bytes(b"".join(blocks).ljust(10_240, b"\0"))
+    return path
+
+
+BOMB = "unpacks to more than 200 times its size: that is no archive of photographs"
+
+
+def test_a_zip_bomb_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    path = zipped()(tmp_path, {f"cat/{number}.jpg": bytes(900_000) for number in range(150)})
+    assert refusal(path) == f"{path}: {BOMB}"
+
+
+def test_a_tar_bomb_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    path = tarred("gz")(tmp_path, {f"cat/{number}.jpg": bytes(900_000) for number in range(95)})
+    assert refusal(path) == f"{path}: {BOMB}"
+
+
+def test_a_zip_bomb_of_overlapping_members_is_refused(tmp_path: Path) -> None:
+    path = overlapping(tmp_path / "set.zip", bytes(900_000), 150)
+    assert refusal(path).startswith(f"{path}: ")
+
+
+def test_a_sparse_tar_counts_what_it_unpacks_to(tmp_path: Path) -> None:
+    path = sparse(tmp_path / "set.tar", *[8 * 10**9 - 1] * 2)
+    assert refusal(path) == f"{path}: holds more than acquire.max_gigabytes=1 unpacked"
+
+
+def test_a_sparse_file_that_is_small_is_read(tmp_path: Path) -> None:
+    assert [image.data for image in images(sparse(tmp_path / "set.tar", 5000))] == [bytes(5000)]
+
+
+@pytest.mark.parametrize(("more", "said"), [(0, "holds nothing that can be read"), (1, BOMB)])
+def test_how_much_an_archive_may_unpack_to_is_exact(tmp_path: Path, more: int, said: str) -> None:
+    most = 64_000_000 + 200 * 10_240
+    path = sparse(tmp_path / "set.tar", most + more)
+    assert refusal(path).startswith(f"{path}: {said}")
+
+
+def test_a_small_archive_of_drawings_may_pack_well(tmp_path: Path) -> None:
+    path = zipped()(tmp_path, {f"cat/{number}.jpg": bytes(500_000) for number in range(60)})
+    assert len(images(path)) == 60
+
+
+def test_a_folder_is_never_taken_for_a_bomb(tmp_path: Path) -> None:
+    path = folder(tmp_path, {"cat/1.jpg": b"1"})
+    with (path / "cat/2.jpg").open("wb") as file:
+        file.truncate(200_000_000)  # a hole
+    assert skipped(path) == [("cat/2.jpg", Reason.TOO_LARGE)]
+
+
+def test_a_zip_that_lies_about_a_size_is_not_unpacked_past_it(tmp_path: Path) -> None:
+    path = zipped()(tmp_path, {"cat/1.jpg": bytes(30_000_000), "dog/1.jpg": b"1"})
+    data = path.read_bytes()
+    path.write_bytes(data.replace(struct.pack("<L", 30_000_000), struct.pack("<L", 10)))
+    tracemalloc.start()
+    try:
+        with pytest.raises(PipelineError):
+            images(path)
+        assert tracemalloc.get_traced_memory()[1] < 10e6
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK],
+    ids=["pax", "global pax", "long name", "long link"],
+)
+def test_a_tar_with_an_enormous_header_is_refused_before_it_is_read(
+    tmp_path: Path, kind: bytes
+) -> None:
+    """Headers are held in memory: tarfile reads them whole."""
+    path = tmp_path / "set.tgz"
+    with gzip.open(path, "wb", 1) as file:
+        file.write(member("header", 30_000_000, kind).tobuf(tarfile.GNU_FORMAT) + bytes(30_000_256))
+        file.write(tar_bytes("", {"cat/1.jpg": b"1", "dog/1.jpg": b"2"}))
+    tracemalloc.start()
+    try:
+        assert refusal(path).startswith(str(path))
+        assert tracemalloc.get_traced_memory()[1] < 10e6
+    finally:
+        tracemalloc.stop()
+
+
+@contextmanager
+def within(seconds: float) -> Iterator[None]:
+    """Fail where something would never end."""
+
+    def late(*_: object) -> None:
+        raise AssertionError(f"no end after {seconds} seconds")
+
+    before = signal.signal(signal.SIGALRM, late)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def test_a_tar_that_leads_in_circles_is_refused(tmp_path: Path) -> None:
+    """CVE-2025-8194: the size of a member leads tarfile back to its own header."""
+    good, block = (bytearray(member("cat/1.jpg").tobuf(tarfile.GNU_FORMAT)) for _ in range(2))
+    block[124:136] = b"\xff" + (256**11 - 512).to_bytes(11, "big")
+    block[148:156] = b" " * 8
+    block[148:156] = b"%06o\0 " % sum(block)
+    path = tmp_path / "set.tar"
+    path.write_bytes(bytes(good + block).ljust(10_240, b"\0"))
+    with within(1):
+        assert refusal(path).startswith(str(path))
+
+
+def many(path: Path, count: int) -> Path:
+    """A zip of many members of one byte, faster than zipfile makes it."""
+    checksum, local, central = zlib.crc32(b"x"), bytearray(), bytearray()
+    for number in range(count):
+        name = b"%s/%06d.jpg" % ((b"cat", b"dog")[number % 2], number)
+        facts = struct.pack("<HHHHHLLLHH", 20, 0, 0, 0, 33, checksum, 1, 1, len(name), 0)
+        central += b"PK\1\2\x14\0" + facts + struct.pack("<HHHLL", 0, 0, 0, 0, len(local)) + name
+        local += b"PK\3\4" + facts + name + b"x"
+    end = len(local) + len(central)
+    zip64 = struct.pack(
+        "<4sQHHLLQQQQ", b"PK\6\6", 44, 45, 45, 0, 0, count, count, len(central), len(local)
+    )
+    tail = struct.pack("<4sLQL", b"PK\6\7", 0, end, 1)
+    tail += struct.pack("<4sHHHHLLH", b"PK\5\6", 0, 0, 65535, 65535, 2**32 - 1, 2**32 - 1, 0)
+    path.write_bytes(local + central + zip64 + tail)
+    return path
+
+
+def test_a_hundred_thousand_files_are_listed_before_the_first_is_read(tmp_path: Path) -> None:
+    reader = files.images(many(tmp_path / "set.zip", 100_000), DATASET, LIMITS)
+    first = [each.name for each in islice(reader, 3)]
+    assert first == ["cat/000000.jpg", "cat/000002.jpg", "cat/000004.jpg"]
+    reader.close()  # type: ignore[attr-defined]
+
+
+def test_an_archive_is_closed_also_when_the_reader_stops_early(tmp_path: Path) -> None:
+    reader = files.images(zipped()(tmp_path, CONTENT), DATASET, LIMITS)
+    next(reader)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ResourceWarning)
+        reader.close()  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("behind", [bytes(files.PADDING + files.BLOCK), b"more"])
+def test_a_tar_with_more_than_padding_behind_its_end_is_refused(
+    tmp_path: Path, behind: bytes
+) -> None:
+    path = tarred("bz2")(tmp_path, CONTENT)
+    path.write_bytes(path.read_bytes() + bz2.compress(behind))
+    assert "more than padding behind its end" in refusal(path)

@@ -1,0 +1,206 @@
+from datetime import date
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from pipeline.core.errors import PipelineError
+from pipeline.stages.acquire import dataset_toml
+from tests.imports import ROOT
+
+
+def described(folder: Path, text: str, name: str = "mine") -> Path:
+    (folder / name).mkdir(parents=True)
+    (folder / name / "dataset.toml").write_text(text)
+    return folder / name
+
+
+def refusal(folder: Path, text: str) -> str:
+    path = described(folder, text)
+    with pytest.raises(PipelineError) as caught:
+        dataset_toml.load(path)
+    said = str(caught.value)
+    assert said.startswith(f"{path / 'dataset.toml'}")
+    return said.removeprefix(f"{path / 'dataset.toml'}")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (
+            'kind = "sample"\ndescription = "d"\nimages_per_class = 10\nseed = 0',
+            dataset_toml.Sample(kind="sample", description="d", images_per_class=10, seed=0),
+        ),
+        (
+            'kind = "digits"\ndescription = "d"\nlicence = "CC0-1.0"',
+            dataset_toml.Digits(kind="digits", description="d", licence="CC0-1.0"),
+        ),
+        (
+            'kind = "folder"\ndescription = "d"\npath = "photos"',
+            dataset_toml.Folder(kind="folder", description="d", path="photos"),
+        ),
+        (
+            'kind = "archive"\ndescription = "d"\nurl = "https://a/b.zip"\nmd5 = "'
+            + "0" * 32
+            + '"',
+            dataset_toml.Archive(
+                kind="archive", description="d", url="https://a/b.zip", md5="0" * 32
+            ),
+        ),
+        (
+            'kind = "archive"\ndescription = "d"\npath = "a.tgz"\nrecords = "cifar10"',
+            dataset_toml.Archive(kind="archive", description="d", path="a.tgz", records="cifar10"),
+        ),
+        ('kind = "urls"\ndescription = "d"', dataset_toml.Urls(kind="urls", description="d")),
+        (
+            'kind = "urls"\ndescription = "d"\npath = "list.csv"',
+            dataset_toml.Urls(kind="urls", description="d", path="list.csv"),
+        ),
+        (
+            """kind = "flickr"
+            description = "d"
+            seed = 7
+            licences = ["CC BY 2.0", "CC0 1.0"]
+            sizes = ["c", "z"]
+            uploaded_after = 2010-01-31
+            uploaded_before = 2020-12-01
+            wanted = { train = 10, val = 0, test = 5 }
+            classes.car = { text = "car" }
+            classes.bicycle = { tags = ["bicycle", "bike"], tag_mode = "any" }
+            """,
+            dataset_toml.Flickr(
+                kind="flickr",
+                description="d",
+                seed=7,
+                licences=("CC BY 2.0", "CC0 1.0"),
+                sizes=("c", "z"),
+                uploaded_after=date(2010, 1, 31),
+                uploaded_before=date(2020, 12, 1),
+                wanted={"train": 10, "val": 0, "test": 5},
+                classes={
+                    "car": dataset_toml.Wanted(text="car"),
+                    "bicycle": dataset_toml.Wanted(tags=("bicycle", "bike"), tag_mode="any"),
+                },
+            ),
+        ),
+    ],
+    ids=["sample", "digits", "folder", "archive", "records", "urls", "urls elsewhere", "flickr"],
+)
+def test_every_kind_is_read(tmp_path: Path, text: str, expected: dataset_toml.Dataset) -> None:
+    assert dataset_toml.load(described(tmp_path, text)) == expected
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        ("", {"train", "val", "test"}),
+        ('[splits]\nval = "test"', {"test"}),
+        ("splits = {}", set()),
+    ],
+)
+def test_splits_are_the_usual_ones_unless_they_are_said(
+    tmp_path: Path, lines: str, expected: set[str]
+) -> None:
+    found = dataset_toml.load(described(tmp_path, f'kind = "folder"\ndescription = "d"\n{lines}'))
+    assert isinstance(found, dataset_toml.Folder)
+    assert set(found.splits.values()) == expected
+
+
+SHIPPED = sorted(ROOT.glob("datasets/*/dataset.toml"))
+FOLDER = 'kind = "folder"\ndescription = "d"\n'
+ARCHIVE = 'kind = "archive"\ndescription = "d"\n'
+FLICKR = """kind = "flickr"
+description = "d"
+seed = 1
+wanted = { train = 1 }
+classes.car.text = "car"
+"""
+SAMPLE = 'kind = "sample"\ndescription = "d"\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (FOLDER + "pth = 'x'", ": pth: Extra inputs are not permitted"),
+        ('kind = "folder"', ": description: Field required"),
+        (FOLDER + "path = 3", ": path: Input should be a valid string"),
+        (FOLDER + '[splits]\nholdout = "hold"', ": splits.holdout: Input should be 'train', 'val'"),
+        (ARCHIVE, ": an archive has either a path or a url"),
+        (ARCHIVE + "path = 'a'\nurl = 'b'", ": an archive has either a path or a url"),
+        (ARCHIVE + "url = 'b'\nsha256 = 'ABC'", ": sha256: String should match pattern"),
+        (ARCHIVE + "path = 'a'\nsize = 0", ": size: Input should be greater than 0"),
+        (ARCHIVE + "path = 'a'\nrecords = 'mnist'", ": records: Input should be 'cifar10'"),
+        (FLICKR + "licences = ['CC BY']", ": licences.0: 'CC BY' is none of All rights reserved, "),
+        (FLICKR + "sizes = ['c', 'x']", ": sizes.1: 'x' is none of sq, t, q, s, n, w, m, z, c"),
+        (FLICKR + "sizes = []", ": sizes: Tuple should have at least 1 item"),
+        (
+            FLICKR + "classes.dog = {}",
+            ": classes.dog: a class needs a text or tags to search for",
+        ),
+        (FLICKR + "classes.dog.tags = []", ": classes.dog: a class needs a text or tags to"),
+        (FLICKR + "classes.dog.txt = 'x'", ": classes.dog.txt: Extra inputs are not permitted"),
+        (FLICKR + "classes.car.tag_mode = 'some'", ": classes.car.tag_mode: Input should be 'all'"),
+        (FLICKR.replace("train = 1", "holdout = 1"), ": wanted.holdout.[key]: Input should be 't"),
+        (FLICKR.replace("train = 1", "train = -1"), ": wanted.train: Input should be greater than"),
+        (FLICKR.replace("train = 1", ""), ": wanted: Dictionary should have at least 1 item"),
+        (FLICKR.replace("seed = 1", "seed = -1"), ": seed: Input should be greater than or equal"),
+        (FLICKR.replace("seed = 1", ""), ": seed: Field required"),
+        (FLICKR.replace('classes.car.text = "car"', ""), ": classes: Field required"),
+        (FLICKR.replace('classes.car.text = "car"', "classes = {}"), ": classes: Dictionary shoul"),
+        (FLICKR + "uploaded_after = '2010-01-01'", ": uploaded_after: Input should be a valid da"),
+        (SAMPLE + "images_per_class = 9\nseed = 1", ": images_per_class: Input should be greater"),
+        (SAMPLE + "images_per_class = 10.0\nseed = 1", ": images_per_class: Input should be a val"),
+    ],
+)
+def test_what_cannot_be_is_refused_by_key(tmp_path: Path, text: str, said: str) -> None:
+    assert refusal(tmp_path, text).startswith(said)
+
+
+@pytest.mark.parametrize("text", ['description = "d"', 'kind = "web"\ndescription = "d"'])
+def test_a_kind_that_is_missing_or_unknown_lists_the_kinds(tmp_path: Path, text: str) -> None:
+    said = refusal(tmp_path, text)
+    assert "kind" in said
+    assert "'folder'" in said or text.startswith("description")
+
+
+@pytest.mark.parametrize("text", ["kind = ", "kind = 'a'\nkind = 'b'", "[splits"])
+def test_what_is_not_toml_is_said(tmp_path: Path, text: str) -> None:
+    assert refusal(tmp_path, text).startswith(" is not TOML: ")
+
+
+def test_bytes_that_are_no_text_are_not_toml(tmp_path: Path) -> None:
+    path = described(tmp_path, "")
+    (path / "dataset.toml").write_bytes(b"\xff\xfe")
+    with pytest.raises(PipelineError, match=r"dataset\.toml is not TOML"):
+        dataset_toml.load(path)
+
+
+def test_a_missing_description_names_the_known_ones_and_git(tmp_path: Path) -> None:
+    for name in ("zoo", "birds"):
+        described(tmp_path, FOLDER, name)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(PipelineError) as caught:
+        dataset_toml.load(tmp_path / "empty")
+    said = str(caught.value)
+    assert said.startswith(f"{tmp_path}/empty/dataset.toml is missing (known: birds, zoo): create")
+    assert "`git add` it" in said
+
+
+def test_a_description_cannot_be_changed_afterwards() -> None:
+    described = dataset_toml.Digits(kind="digits", description="d")
+    with pytest.raises(ValidationError, match="frozen"):
+        described.licence = "mine"
+
+
+def test_the_pin_stands_beside_the_description() -> None:
+    assert dataset_toml.pinned(Path("datasets/mine")) == Path("datasets/mine/photos.csv")
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=[path.parent.name for path in SHIPPED])
+def test_every_shipped_description_is_sound(path: Path) -> None:
+    assert dataset_toml.load(path.parent).description.endswith(".")
+
+
+def test_wanted_photographs_of_none_are_refused(tmp_path: Path) -> None:
+    said = refusal(tmp_path, FLICKR.replace("train = 1", "train = 0, test = 0"))
+    assert said.startswith(": ")

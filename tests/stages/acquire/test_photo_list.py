@@ -1,0 +1,282 @@
+import tempfile
+from itertools import islice
+from pathlib import Path
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from pipeline.core import atomic
+from pipeline.core.errors import PipelineError
+from pipeline.stages.acquire import photo_list
+from pipeline.stages.acquire.photo_list import COLUMNS, Photo
+from pipeline.stages.acquire.raw_image import RawImage
+
+URL = "https://example.org/a/1.jpg"
+FULL = Photo(
+    id="7",
+    url=URL,
+    label="cat",
+    split="val",
+    page="https://example.org/7",
+    title='A "cat", 1',
+    owner="Jo",
+    group="jo@1",
+    licence="CC BY 4.0",
+    sha256="ab" * 32,
+)
+
+
+def written(folder: Path, text: str | bytes) -> Path:
+    path = folder / "urls.csv"
+    path.write_bytes(text.encode() if isinstance(text, str) else text)
+    return path
+
+
+def read(folder: Path, text: str | bytes) -> list[Photo]:
+    return list(photo_list.read(written(folder, text)))
+
+
+def refusal(folder: Path, text: str | bytes) -> str:
+    path = written(folder, text)
+    with pytest.raises(PipelineError) as caught:
+        list(photo_list.read(path))
+    said = str(caught.value)
+    assert "\n" not in said
+    assert said.startswith(str(path))
+    return said.removeprefix(str(path))
+
+
+def cells(photo: Photo) -> list[str]:
+    """As a pin has them."""
+    return [value or "" for value in photo.model_dump().values()]
+
+
+def test_url_and_label_are_enough(tmp_path: Path) -> None:
+    found = read(tmp_path, f"url,label\n{URL},cat\nhttp://b/2,dog\n")
+    assert found == [Photo(url=URL, label="cat"), Photo(url="http://b/2", label="dog")]
+
+
+def test_all_columns_are_read_in_any_order(tmp_path: Path) -> None:
+    order = sorted(COLUMNS)
+    path = tmp_path / "urls.csv"
+    atomic.write_csv(path, order, [[FULL.model_dump()[column] for column in order]])
+    assert list(photo_list.read(path)) == [FULL]
+
+
+def test_the_columns_of_a_pin_are_these() -> None:
+    """Pins are in git: a column may be added, but none renamed."""
+    assert COLUMNS == (
+        "id",
+        "url",
+        "label",
+        "split",
+        "page",
+        "title",
+        "owner",
+        "group",
+        "licence",
+        "sha256",
+    )
+
+
+def test_an_empty_cell_is_nothing(tmp_path: Path) -> None:
+    (found,) = read(tmp_path, f"{','.join(COLUMNS)}\n,{URL},cat,,,,,,,\n")
+    assert found == Photo(url=URL, label="cat")
+
+
+@pytest.mark.parametrize("ends", ["\n", "\r\n", "\r"])
+def test_any_line_ends_and_a_byte_order_mark_are_read(tmp_path: Path, ends: str) -> None:
+    text = ends.join(["\ufeffurl,label", f"{URL},cat", ""])
+    assert read(tmp_path, text) == [Photo(url=URL, label="cat")]
+
+
+def test_empty_lines_are_nothing(tmp_path: Path) -> None:
+    assert len(read(tmp_path, f"url,label\n\n{URL},cat\n\n\n{URL},dog\n\n")) == 2
+
+
+def test_a_last_line_needs_no_end(tmp_path: Path) -> None:
+    assert read(tmp_path, f"url,label\n{URL},cat") == [Photo(url=URL, label="cat")]
+
+
+def test_quotes_may_hold_lines_commas_and_quotes(tmp_path: Path) -> None:
+    text = f'url,label,title\n{URL},cat,"a, ""b""\nc"\n{URL},dog,d\n'
+    assert [photo.title for photo in read(tmp_path, text)] == ['a, "b"\nc', "d"]
+
+
+KNOWN = f": its first line names some of {', '.join(COLUMNS)}"
+
+
+@pytest.mark.parametrize(
+    ("first", "said"),
+    [
+        ("url,label,author", " does not know the column 'author'"),
+        ("url,label,", " does not know the column ''"),
+        ("url;label", " does not know the column 'url;label'"),
+        (URL, f" does not know the column '{URL}'"),
+        ("label", " lacks 'url'"),
+        ("url,title", " lacks 'label'"),
+    ],
+)
+def test_columns_that_are_unknown_or_missing_are_named(
+    tmp_path: Path, first: str, said: str
+) -> None:
+    assert refusal(tmp_path, f"{first}\n") == said + KNOWN
+
+
+def test_a_column_twice_is_refused(tmp_path: Path) -> None:
+    assert "'url'" in refusal(tmp_path, f"url,label,url\n{URL},cat,http://b/1.jpg\n")
+
+
+def test_an_empty_file_lacks_columns(tmp_path: Path) -> None:
+    assert refusal(tmp_path, "") == " lacks 'label'" + KNOWN
+
+
+def test_a_header_alone_lists_nothing(tmp_path: Path) -> None:
+    assert read(tmp_path, "url,label\n") == []
+
+
+def test_a_list_of_nothing_is_refused_where_photographs_are_counted(tmp_path: Path) -> None:
+    path = written(tmp_path, "url,label\n")
+    with pytest.raises(PipelineError) as caught:
+        photo_list.count(path)
+    assert str(caught.value) == f"{path} lists no photographs"
+
+
+@pytest.mark.parametrize("number", [1, 2, 50])
+def test_photographs_are_counted(tmp_path: Path, number: int) -> None:
+    path = written(tmp_path, "url,label,title\n" + f'{URL},cat,"a\nb"\n' * number)
+    assert photo_list.count(path) == number
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        (f"{URL},,", "label is missing"),
+        (",cat,", "url is missing"),
+        (f"{URL},cat,{'ab' * 31}", "sha256: String should match pattern '^[0-9a-f]{64}$'"),
+        (f"{URL},cat,{'AB' * 32}", "sha256: String should match pattern '^[0-9a-f]{64}$'"),
+        (URL, "label is missing"),
+    ],
+    ids=["label", "url", "short digest", "upper case", "too few cells"],
+)
+def test_a_wrong_row_is_told_with_its_line_and_column(tmp_path: Path, row: str, said: str) -> None:
+    text = f"url,label,sha256\n{URL},cat,\n{row}\n{URL},cat,\n"
+    assert refusal(tmp_path, text) == f", line 3: {said}"
+
+
+def test_a_row_with_too_many_cells_is_told_with_its_line(tmp_path: Path) -> None:
+    said = refusal(tmp_path, f"url,label\n{URL},cat\n{URL},cat,black\n")
+    assert said.startswith(", line 3: the row ")
+
+
+def test_an_unknown_split_is_told(tmp_path: Path) -> None:
+    said = refusal(tmp_path, f"url,label,split\n{URL},cat,holdout\n")
+    assert said == ", line 2: split: Input should be 'train', 'val' or 'test'"
+
+
+def test_a_line_is_counted_in_the_file_and_not_in_rows(tmp_path: Path) -> None:
+    text = f'url,label,title\n{URL},cat,"a\nb\nc"\n\n{URL},,\n'
+    assert refusal(tmp_path, text) == ", line 6: label is missing"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"url,label\nhttp://a/1.jpg,caf\xe9\n",
+        b'url,label\nhttp://a/1.jpg,"cat\n',
+        b'url,label\nhttp://a/1.jpg,"cat"s\n',
+        "url,label\nhttp://a/1.jpg,cat\n".encode("utf-16"),
+        b"PK\x03\x04\x00\xff\xfe",
+    ],
+    ids=["latin-1", "open quote", "behind a quote", "utf-16", "zip"],
+)
+def test_what_is_no_csv_in_utf8_is_refused_in_a_sentence(tmp_path: Path, data: bytes) -> None:
+    assert refusal(tmp_path, data).startswith(" is no CSV file in UTF-8 (")
+
+
+def test_a_missing_file_is_told(tmp_path: Path) -> None:
+    with pytest.raises(PipelineError) as caught:
+        next(photo_list.read(tmp_path / "urls.csv"))
+    assert str(caught.value) == f"{tmp_path}/urls.csv does not exist"
+
+
+def test_rows_are_read_one_at_a_time(tmp_path: Path) -> None:
+    text = "url,label\n" + f"{URL},cat\n" * 3000 + "broken\n"
+    assert len(list(islice(photo_list.read(written(tmp_path, text)), 2000))) == 2000
+
+
+@pytest.mark.parametrize(
+    ("photo", "name"),
+    [
+        (Photo(url=URL, label="cat"), "cat/1.jpg"),
+        (Photo(url=f"{URL}?size=c#top", label="cat"), "cat/1.jpg"),
+        (Photo(url="https://example.org/a/", label="cat"), "cat/a"),
+        (Photo(url="https://example.org/", label="cat"), "cat/unnamed"),
+        (Photo(url="https://example.org", label="cat"), "cat/unnamed"),
+        (Photo(url="not an address", label="cat"), "cat/not an address"),
+        (Photo(id="7", url=URL, label="cat"), "cat/7"),
+    ],
+)
+def test_a_name_is_the_label_and_the_id_or_the_end_of_the_address(photo: Photo, name: str) -> None:
+    assert photo.name == name
+
+
+def test_an_address_that_is_none_still_has_a_name() -> None:
+    assert Photo(url="http://[half/1.jpg", label="cat").name.startswith("cat/")
+
+
+def test_an_image_has_all_that_the_list_says() -> None:
+    assert FULL.image(b"x", "cd" * 32, "mine") == RawImage(
+        name="cat/7",
+        label="cat",
+        data=b"x",
+        split="val",
+        group="jo@1",
+        owner="Jo",
+        title='A "cat", 1',
+        licence="CC BY 4.0",
+        url=URL,
+        page_url="https://example.org/7",
+        sha256="cd" * 32,
+    )
+
+
+def test_an_image_without_a_licence_has_that_of_the_set() -> None:
+    assert Photo(url=URL, label="cat").image(b"x", "cd" * 32, "mine").licence == "mine"
+
+
+def test_a_photo_cannot_be_changed_afterwards() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        FULL.label = "dog"
+
+
+TEXT = st.text(min_size=1, max_size=12)
+MAYBE = st.none() | TEXT
+PHOTO = st.builds(
+    Photo,
+    id=MAYBE,
+    url=TEXT,
+    label=TEXT,
+    split=st.sampled_from([None, "train", "val", "test"]),
+    page=MAYBE,
+    title=MAYBE,
+    owner=MAYBE,
+    group=MAYBE,
+    licence=MAYBE,
+    sha256=st.none() | st.binary(min_size=32, max_size=32).map(bytes.hex),
+)
+
+
+@settings(deadline=None, derandomize=True, max_examples=200)
+@given(st.lists(PHOTO, max_size=4))
+@example([Photo(url=URL, label="cat", title="a\r\nb")])
+@example([Photo(url=URL, label="cat", title="a\rb")])
+@example([Photo(url=URL, label="cat", title="\0\x1b[31m\u202e\u2028\ufeff")])
+@example([Photo(url=URL, label="cat", title='"=cmd()", \\')])
+def test_what_a_pin_writes_is_read_as_it_was(listed: list[Photo]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "photos.csv")
+        atomic.write_csv(path, COLUMNS, [cells(photo) for photo in listed])
+        assert list(photo_list.read(path)) == listed

@@ -1,0 +1,431 @@
+import hashlib
+import json
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline import params
+from pipeline.core import atomic, shards
+from pipeline.core.errors import PipelineError
+from pipeline.params import Acquire
+from pipeline.stages.acquire import __main__ as stage
+from pipeline.stages.acquire.raw_image import SKIPPED_COLUMNS, RawImage, Reason, Skipped
+from pipeline.stages.acquire.sources import choose
+from tests.fakes.flickr import KEY, SECRET, FakeFlickr
+from tests.fakes.photos import photos as fake_photos
+from tests.imports import ROOT
+
+SHIPPED = params.load(ROOT / "params.yaml")
+LIMITS = SHIPPED.acquire.model_copy(
+    update={"max_gigabytes": 1, "max_file_megabytes": 1, "per_host_per_second": 0}
+)
+OPEN = LIMITS.model_copy(update={"allow_private": True, "workers": 4, "max_missing_fraction": 0.5})
+AS_DESCRIBED = "datasets"
+CARS = fake_photos("car", 60)
+PHOTOS = {"cat/1.jpg": b"one", "cat/2.jpg": b"two", "dog/1.jpg": b"three"}
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory with a params.yaml."""
+    limited(tmp_path, LIMITS)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    monkeypatch.setenv("NO_PROXY", "*")
+    return tmp_path
+
+
+@pytest.fixture
+def fake(project: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeFlickr]:
+    limited(project, OPEN)
+    with FakeFlickr([*CARS, *fake_photos("bicycle", 60)], photo_bytes=2000) as fake:
+        monkeypatch.setenv("FLICKR_API_KEY", KEY)
+        monkeypatch.setenv("FLICKR_API_SECRET", SECRET)
+        monkeypatch.setenv("FLICKR_API_URL", fake.api_url)
+        yield fake
+
+
+def limited(project: Path, limits: Acquire) -> None:
+    overrides = {f"acquire.{key}": value for key, value in limits.model_dump().items()}
+    chosen = params.with_overrides(SHIPPED, overrides)
+    (project / "params.yaml").write_text(json.dumps(chosen.model_dump()))
+
+
+def described(project: Path, *lines: str) -> Path:
+    folder = project / "datasets" / "mine"
+    folder.mkdir(parents=True)
+    (folder / "dataset.toml").write_text("\n".join(['description = "d"', *lines]))
+    return folder
+
+
+def photos(where: Path) -> Path:
+    for name, data in PHOTOS.items():
+        (where / name).parent.mkdir(parents=True, exist_ok=True)
+        (where / name).write_bytes(data)
+    return where
+
+
+def zipped(path: Path) -> Path:
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data in PHOTOS.items():
+            archive.writestr(name, data)
+    return path
+
+
+def images(folder: Path, source: str = AS_DESCRIBED, limits: Acquire = LIMITS) -> list[RawImage]:
+    found = choose.acquire(folder, source, limits)
+    return [each for each in found if isinstance(each, RawImage)]
+
+
+def acquired(
+    folder: Path, source: str = AS_DESCRIBED, limits: Acquire = LIMITS
+) -> dict[str, bytes]:
+    return {image.name: image.data for image in images(folder, source, limits)}
+
+
+def run(folder: Path, source: str = AS_DESCRIBED, raw: str = "raw") -> None:
+    stage.main(folder, source, Path(raw), Path("skipped.csv"))
+
+
+def skipped() -> list[dict[str, str]]:
+    return atomic.read_csv(Path("skipped.csv"))
+
+
+def listing(path: Path, *rows: dict[str, str]) -> Path:
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    atomic.write_csv(path, columns, [[row.get(column, "") for column in columns] for row in rows])
+    return path
+
+
+def address(fake: FakeFlickr, number: int) -> str:
+    return fake.url(CARS[number].path("z"))
+
+
+def refusal(folder: Path, source: str) -> str:
+    with pytest.raises(PipelineError) as caught:
+        acquired(folder, source)
+    return str(caught.value)
+
+
+def test_a_folder_is_found_beside_its_description(project: Path) -> None:
+    folder = described(project, 'kind = "folder"', 'path = "photos"')
+    photos(folder / "photos")
+    assert acquired(folder) == PHOTOS
+
+
+def test_an_archive_is_found_beside_its_description(project: Path) -> None:
+    folder = described(project, 'kind = "archive"', 'path = "photos.zip"')
+    zipped(folder / "photos.zip")
+    assert acquired(folder) == PHOTOS
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ['kind = "folder"'],
+        ['kind = "folder"', 'path = "elsewhere"'],
+        ['kind = "archive"', 'url = "https://example.org/a.zip"', f'sha256 = "{"0" * 64}"'],
+    ],
+)
+@pytest.mark.parametrize("archived", [True, False])
+def test_a_source_takes_the_place_of_what_is_described(
+    project: Path, lines: list[str], archived: bool
+) -> None:
+    source = zipped(project / "my.zip") if archived else photos(project / "my photos")
+    assert acquired(described(project, *lines), str(source)) == PHOTOS
+
+
+def test_a_source_below_the_home_folder_is_found(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(project))
+    photos(project / "pictures")
+    assert acquired(described(project, 'kind = "folder"'), "~/pictures") == PHOTOS
+
+
+def test_splits_are_those_of_the_description(project: Path) -> None:
+    folder = described(project, 'kind = "folder"', "[splits]", 'val = "test"', 'train = "train"')
+    for name in ("val", "train"):
+        photos(project / "photos" / name)
+    found = images(folder, str(project / "photos"))
+    assert {(image.name.split("/")[0], image.split) for image in found} == {
+        ("val", "test"),
+        ("train", "train"),
+    }
+
+
+def test_a_description_without_a_place_asks_for_a_source(project: Path) -> None:
+    folder = described(project, 'kind = "folder"')
+    assert refusal(folder, AS_DESCRIBED).startswith(
+        f"{folder} needs to know where the photographs are: -S dataset.source=/absolute/path"
+    )
+
+
+def test_a_missing_source_is_named(project: Path) -> None:
+    said = refusal(described(project, 'kind = "folder"'), "/nowhere/at/all")
+    assert said == "/nowhere/at/all does not exist: give a folder or archive as dataset.source"
+
+
+@pytest.mark.parametrize(
+    "lines", [['kind = "digits"'], ['kind = "sample"', "images_per_class = 10", "seed = 1"]]
+)
+def test_a_data_set_that_makes_its_own_images_refuses_a_source(
+    project: Path, lines: list[str]
+) -> None:
+    folder = described(project, *lines)
+    assert refusal(folder, "/my/photos").startswith(
+        f"dataset.source=/my/photos has no meaning for {folder}, which makes its own images: use"
+    )
+
+
+def test_a_source_can_be_a_url_under_the_rules_for_downloads(
+    project: Path, fake: FakeFlickr
+) -> None:
+    source = fake.serve("a.zip", b"x")
+    said = refusal(described(project, 'kind = "folder"'), source)
+    assert said.startswith(f"{source} leads to the private address 127.0.0.1")
+
+
+def test_a_described_url_is_downloaded_under_the_rules(project: Path, fake: FakeFlickr) -> None:
+    url = fake.serve("a.zip", b"x").replace("127.0.0.1", "localhost")
+    said = refusal(described(project, 'kind = "archive"', f'url = "{url}"'), AS_DESCRIBED)
+    assert said.startswith(f"{url} leads to the private address 127.0.0.1")
+
+
+def test_the_sample_needs_nothing_else(project: Path) -> None:
+    folder = described(project, 'kind = "sample"', "images_per_class = 10", "seed = 1")
+    first = next(iter(choose.acquire(folder, AS_DESCRIBED, LIMITS)))
+    assert first.name == "bicycle/bicycle_0000.jpg"
+
+
+@pytest.mark.parametrize("path", ["urls.csv", "lists/mine.csv"])
+def test_a_list_is_found_beside_its_description(project: Path, fake: FakeFlickr, path: str) -> None:
+    folder = described(project, 'kind = "urls"', f'path = "{path}"', 'licence = "L"')
+    (folder / path).parent.mkdir(exist_ok=True)
+    listing(folder / path, {"url": address(fake, 0), "label": "car", "title": "T"})
+    (image,) = images(folder, limits=OPEN)
+    assert image.data == fake.photo_bytes_of(CARS[0], "z")
+    assert (image.label, image.title, image.licence) == ("car", "T", "L")
+
+
+@pytest.mark.parametrize("name", ["mine.csv", "MINE.CSV"])
+def test_a_source_can_be_a_list(project: Path, fake: FakeFlickr, name: str) -> None:
+    folder = described(project, 'kind = "folder"', 'licence = "L"')
+    path = listing(project / name, {"url": address(fake, 0), "label": "car"})
+    (image,) = images(folder, str(path), OPEN)
+    assert (image.label, image.licence) == ("car", "L")
+
+
+def test_a_missing_list_is_named(project: Path) -> None:
+    folder = described(project, 'kind = "urls"')
+    assert refusal(folder, AS_DESCRIBED) == f"{folder}/urls.csv does not exist"
+
+
+FLICKR = [
+    'kind = "flickr"',
+    "seed = 1",
+    "wanted = { train = 6, test = 3 }",
+    'classes.car.text = "car"',
+    'classes.bicycle.text = "bicycle"',
+]
+
+
+def test_a_search_is_made_where_nothing_is_pinned(project: Path, fake: FakeFlickr) -> None:
+    found = images(described(project, *FLICKR), limits=OPEN)
+    assert [image.label for image in found] == ["car"] * 9 + ["bicycle"] * 9
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        FLICKR,
+        ['kind = "urls"'],
+        ['kind = "folder"', 'path = "nowhere"'],
+        ['kind = "archive"', 'url = "http://127.0.0.1:1/a.zip"'],
+    ],
+    ids=["flickr", "urls", "folder", "archive"],
+)
+def test_what_is_pinned_wins_over_what_is_described(
+    project: Path, fake: FakeFlickr, lines: list[str]
+) -> None:
+    folder = described(project, *lines)
+    listing(folder / "photos.csv", {"id": "7", "url": address(fake, 0), "label": "car"})
+    assert acquired(folder, limits=OPEN) == {"car/7": fake.photo_bytes_of(CARS[0], "z")}
+    assert {request.kind for request in fake.requests} == {"photo"}
+
+
+def test_a_source_wins_over_what_is_pinned(project: Path) -> None:
+    folder = described(project, *FLICKR)
+    (folder / "photos.csv").write_text("not a list")
+    assert acquired(folder, str(photos(project / "photos"))) == PHOTOS
+
+
+def test_a_pin_is_held_to_the_rules_for_addresses(project: Path, fake: FakeFlickr) -> None:
+    folder = described(project, 'kind = "urls"')
+    listing(folder / "photos.csv", {"url": address(fake, 0), "label": "car"})
+    found = next(iter(choose.acquire(folder, AS_DESCRIBED, LIMITS)))
+    assert isinstance(found, Skipped)
+    assert found.reason is Reason.PRIVATE_ADDRESS
+
+
+def test_a_described_url_is_downloaded_and_held_to_its_digest(
+    project: Path, fake: FakeFlickr
+) -> None:
+    data = zipped(project / "a.zip").read_bytes()
+    url = fake.serve("a.zip", data)
+    digest = hashlib.sha256(data).hexdigest()
+    folder = described(
+        project, 'kind = "archive"', f'url = "{url}"', f'sha256 = "{digest}"', f"size = {len(data)}"
+    )
+    assert acquired(folder, limits=OPEN) == PHOTOS
+
+
+def test_an_archive_with_another_digest_is_refused(project: Path, fake: FakeFlickr) -> None:
+    url = fake.serve("a.zip", zipped(project / "a.zip").read_bytes())
+    folder = described(project, 'kind = "archive"', f'url = "{url}"', f'sha256 = "{"0" * 64}"')
+    with pytest.raises(PipelineError, match=r"a\.zip has sha256 .* but dataset\.toml says 0000"):
+        acquired(folder, limits=OPEN)
+
+
+def test_a_source_that_is_a_url_is_not_held_to_the_digest_of_another(
+    project: Path, fake: FakeFlickr
+) -> None:
+    url = fake.serve("b.zip", zipped(project / "b.zip").read_bytes())
+    folder = described(
+        project, 'kind = "archive"', 'url = "http://a/b"', f'sha256 = "{"0" * 64}"', "size = 3"
+    )
+    assert acquired(folder, url, OPEN) == PHOTOS
+
+
+def test_the_stage_writes_raw_shards_and_counts_labels(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = described(project, 'kind = "folder"', 'licence = "CC0-1.0"')
+    run(folder, str(photos(project / "photos")))
+    table = shards.columns(project / "raw", shards.RAW.names)
+    assert table.schema == shards.RAW
+    assert dict(zip(table["name"].to_pylist(), table["bytes"].to_pylist(), strict=True)) == PHOTOS
+    assert table["label"].to_pylist() == ["cat", "cat", "dog"]
+    assert set(table["licence"].to_pylist()) == {"CC0-1.0"}
+    assert capsys.readouterr().out == (
+        f"acquire: from {project}/photos\nacquire: 3 files (2 cat, 1 dog); left out: none\n"
+    )
+    assert skipped() == []
+    assert Path("skipped.csv").read_text() == "name,label,url,reason\n"
+
+
+def test_the_stage_tells_what_was_left_out_and_why(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = described(project, 'kind = "folder"', 'path = "photos"')
+    photos(folder / "photos")
+    for name in ("notes.txt", ".DS_Store"):
+        (folder / "photos" / name).write_bytes(b"x")
+    (folder / "photos/cat/large.jpg").write_bytes(bytes(1_000_001))
+    run(folder)
+    assert [tuple(row.values()) for row in skipped()] == [
+        ("cat/large.jpg", "", "", "too_large"),
+        (".DS_Store", "", "", "outside_class_folders"),
+        ("notes.txt", "", "", "outside_class_folders"),
+    ]
+    assert capsys.readouterr().out == (
+        "acquire: 3 files (2 cat, 1 dog); left out: 2 outside_class_folders, 1 too_large\n"
+    )
+
+
+def test_the_stage_tells_the_address_of_what_is_gone(project: Path, fake: FakeFlickr) -> None:
+    folder = described(project, 'kind = "urls"')
+    gone = fake.url("/65535/nothing.jpg")
+    listing(
+        folder / "urls.csv",
+        {"url": gone, "label": "car"},
+        {"url": address(fake, 0), "label": "car"},
+    )
+    run(folder)
+    assert skipped() == [
+        dict(zip(SKIPPED_COLUMNS, ("car/nothing.jpg", "car", gone, "gone"), strict=True))
+    ]
+
+
+def test_what_is_missing_is_told_also_when_the_stage_fails(project: Path, fake: FakeFlickr) -> None:
+    folder = described(project, 'kind = "urls"')
+    listing(folder / "urls.csv", *({"url": f"ftp://a/{n}", "label": "car"} for n in range(4)))
+    with pytest.raises(PipelineError, match="max_missing_fraction"):
+        run(folder)
+    assert [row["name"] for row in skipped()] == ["car/0", "car/1", "car/2"]
+    assert not Path("raw").exists()
+
+
+def test_what_a_search_left_out_is_told_also_when_the_stage_fails(
+    project: Path, fake: FakeFlickr
+) -> None:
+    fake.removed.update(photo.id for photo in CARS[:5])
+    folder = described(project, *FLICKR[:2], "wanted = { train = 100 }", *FLICKR[3:])
+    limited(project, OPEN.model_copy(update={"max_missing_fraction": 0.1}))
+    with pytest.raises(PipelineError, match="max_missing_fraction"):
+        run(folder)
+    assert {row["reason"] for row in skipped()} == {"gone"}
+    assert len(skipped()) == 5
+
+
+def test_a_name_that_would_break_lines_stays_one_row(project: Path) -> None:
+    folder = described(project, 'kind = "folder"', 'path = "photos"')
+    photos(folder / "photos")
+    names = ["a\nb.txt", "c\rd.txt", 'e"f,g.txt']
+    for name in names:
+        (folder / "photos" / name).write_bytes(b"x")
+    run(folder)
+    assert [row["name"] for row in skipped()] == names
+
+
+def test_the_list_of_what_is_missing_is_that_of_the_last_run(project: Path) -> None:
+    folder = described(project, 'kind = "folder"', 'path = "photos"')
+    (photos(folder / "photos") / "notes.txt").write_bytes(b"x")
+    run(folder)
+    (folder / "photos/notes.txt").unlink()
+    run(folder)
+    assert skipped() == []
+
+
+def outputs(raw: str) -> tuple[list[bytes], bytes]:
+    files = [path.read_bytes() for path in shards.paths(Path(raw))]
+    return files, Path("skipped.csv").read_bytes()
+
+
+def twice(folder: Path) -> None:
+    run(folder, raw="first")
+    first = outputs("first")
+    (Path(".cache")).rename("other")
+    run(folder, raw="second")
+    assert outputs("second") == first
+
+
+def test_the_stage_writes_the_same_bytes_twice(project: Path) -> None:
+    folder = described(project, 'kind = "folder"', 'path = "photos"')
+    (photos(folder / "photos") / "notes.txt").write_bytes(b"x")
+    twice(folder)
+
+
+def test_a_search_gives_the_same_bytes_twice(project: Path, fake: FakeFlickr) -> None:
+    fake.removed.update(photo.id for photo in CARS[::7])
+    twice(described(project, *FLICKR))
+
+
+def test_a_list_gives_the_same_bytes_twice(project: Path, fake: FakeFlickr) -> None:
+    folder = described(project, 'kind = "urls"')
+    fake.removed.add(CARS[3].id)
+    rows: list[dict[str, Any]] = [{"url": address(fake, n), "label": "car"} for n in range(20)]
+    listing(folder / "urls.csv", *rows)
+    twice(folder)
+
+
+def test_a_source_that_fails_leaves_the_old_shards(project: Path) -> None:
+    folder = described(project, 'kind = "folder"', 'path = "photos"')
+    photos(folder / "photos")
+    run(folder)
+    with pytest.raises(PipelineError):
+        run(folder, "/nowhere/at/all")
+    assert len(shards.columns(project / "raw", ["id"])) == len(PHOTOS)

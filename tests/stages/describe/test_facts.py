@@ -1,0 +1,540 @@
+import io
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import joblib
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from pipeline import params
+from pipeline.core import atomic, shards
+from pipeline.core.errors import PipelineError
+from pipeline.images import gallery
+from pipeline.images.header import Reason
+from pipeline.stages.acquire.raw_image import RawImage
+from pipeline.stages.describe import __main__ as describe
+from pipeline.stages.describe import facts as describe_describe
+from pipeline.stages.describe.facts import COLUMNS, LEFT_OUT, REJECTED, TOTAL, Data
+from pipeline.stages.filter import __main__ as filtering
+from pipeline.stages.filter import verdicts as filtering_filter
+from tests.html_page import Figure, Page, size
+from tests.imports import ROOT
+
+SPLITS = ("train", "val", "test")
+LEAKS = ("id", "name", "label", "split", "kind", "stays_id", "stays_name", "stays_split")
+HOSTILE = [
+    "<script>alert(1)</script>",
+    '"><img src=x onerror=alert(1)>',
+    "it's [bold]bold[/bold]",
+    "[/]",
+    "two\nlines",
+    "żółw 日本語 🚲",
+    ":car:",
+    "tail\\",
+    "{{ 7 * 7 }}",
+    "red\x1b[31m",
+    "back\x9b2J",
+]
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A working directory with a params.yaml, whose terminal is wide."""
+    overrides = {
+        "filter.min_side": 32,
+        "filter.max_megapixels": 1,
+        "filter.store_side": 64,
+        "filter.near_duplicate_bits": 4,
+        "filter.max_reject_fraction": 0.99,
+    }
+    chosen = params.with_overrides(params.load(ROOT / "params.yaml"), overrides)
+    (tmp_path / "params.yaml").write_text(json.dumps(chosen.model_dump()))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    monkeypatch.setenv("COLUMNS", "200")
+    (tmp_path / "flowers").mkdir()
+    with joblib.parallel_config("threading"):  # processes would take a second to start
+        yield tmp_path
+
+
+def pixels(seed: int, height: int = 40, width: int = 48) -> Image.Image:
+    random = np.random.default_rng(seed)
+    return Image.fromarray(random.integers(0, 256, (height, width, 3), dtype=np.uint8))
+
+
+def saved(image: Image.Image, form: str = "PNG") -> bytes:
+    file = io.BytesIO()
+    image.save(file, form)
+    return file.getvalue()
+
+
+def scene(seed: int, scale: float = 1.0) -> bytes:
+    """Soft random shapes; at every scale a near-duplicate of itself."""
+    coarse = np.random.default_rng(seed).integers(0, 256, (6, 8, 3), dtype=np.uint8)
+    smooth = cv2.resize(coarse, (256, 192), interpolation=cv2.INTER_CUBIC)
+    size = (round(64 * scale), round(48 * scale))
+    return cv2.imencode(".png", cv2.resize(smooth, size, interpolation=cv2.INTER_AREA))[1].tobytes()
+
+
+def image(name: str, data: bytes, licence: str | None = "CC0-1.0", **facts: Any) -> RawImage:
+    return RawImage(name, name.rsplit("/", 1)[0], data, licence=licence, **facts)
+
+
+def good(count: int = 6, seed: int = 0) -> list[RawImage]:
+    """Of two classes by turns."""
+    names = (f"{'rose' if n % 2 else 'tulip'}/{seed + n}.png" for n in range(count))
+    return [image(name, saved(pixels(seed + n))) for n, name in enumerate(names)]
+
+
+def key(picture: RawImage) -> str:
+    return str(picture.row()["id"])
+
+
+def run(
+    project: Path,
+    pictures: Sequence[RawImage],
+    left_out: Sequence[RawImage] = (),
+    leaks: Sequence[Sequence[str]] = (),
+) -> Page:
+    """The page of these images, of which what is kept is dealt by turns."""
+    shards.write(project / "raw", shards.RAW, [picture.row() for picture in pictures])
+    paths = [Path(name) for name in ("flowers", "raw", "clean", "verdicts.csv")]
+    filtering.main(*paths)
+    clean = shards.columns(project / "clean", ["id", "label"]).to_pylist()
+    without = {key(picture) for picture in left_out}
+    dealt = [
+        (row["id"], row["label"], SPLITS[n % 3], "")
+        for n, row in enumerate(row for row in clean if row["id"] not in without)
+    ]
+    atomic.write_csv(project / "split.csv", ("id", "label", "split", "group"), sorted(dealt))
+    atomic.write_csv(project / "leaks.csv", LEAKS, leaks)
+    return describe_again(project)
+
+
+def describe_again(project: Path) -> Page:
+    names = ("flowers", "raw", "clean", "verdicts.csv", "split.csv", "leaks.csv", "data.html")
+    describe.main(*(Path(name) for name in names))
+    return Page((project / "data.html").read_text(encoding="utf-8"))
+
+
+def counts(project: Path) -> dict[str, Counter[str]]:
+    """What the page should say, from the tables under data/."""
+    split_of = {row["id"]: row["split"] for row in atomic.read_csv(project / "split.csv")}
+    found: dict[str, Counter[str]] = {}
+    for row in atomic.read_csv(project / "verdicts.csv"):
+        rejected = row["verdict"] == "reject"
+        where = REJECTED if rejected else split_of.get(row["id"], LEFT_OUT)
+        found.setdefault(row["label"], Counter()).update([where, TOTAL])
+    return found
+
+
+def told(found: Page, project: Path) -> None:
+    """What the page counts is what the tables have, and adds up."""
+    head, *rows = found.tables["Classes"]
+    assert head == ["class", *COLUMNS]
+    expected = counts(project)
+    assert {label: list(map(int, numbers)) for label, *numbers in rows} == {
+        label: [count[column] for column in COLUMNS] for label, count in expected.items()
+    }
+    assert [label for label, *_ in rows] == sorted(expected)
+    for _, *numbers in rows:
+        *parts, total = map(int, numbers)
+        assert sum(parts) == total
+    everyone = atomic.read_csv(project / "verdicts.csv")
+    assert sum(int(row[-1]) for row in rows) == len(everyone)
+    reasons = Counter(row["reason"] for row in everyone if row["reason"])
+    table = found.tables.get("Rejected", [["reason", "images", "what it means"]])
+    assert {reason: int(count) for reason, count, _ in table[1:]} == dict(reasons)
+    assert all(meaning for _, _, meaning in table)
+
+
+def cut(seed: int) -> bytes:
+    data = saved(pixels(seed, 60, 60), "JPEG")
+    return data[: len(data) * 2 // 3]
+
+
+def bad() -> list[RawImage]:
+    """Most reasons to reject, beside `good`."""
+    return [
+        image("rose/empty.jpg", b""),
+        image("rose/page.jpg", b"<html>404</html>"),
+        image("rose/cut.jpg", cut(50)),
+        image("tulip/cut too.jpg", cut(51)),
+        image("rose/header.jpg", b"\xff\xd8\xff"),
+        image("rose/icon.ico", saved(pixels(52), "ICO")),
+        image("rose/vast.png", saved(pixels(53, 1001, 1000))),
+        image("tulip/small.png", saved(pixels(54, 20, 20))),
+        image("tulip/blank.png", saved(Image.new("RGB", (40, 40), (9, 9, 9)))),
+        image("tulip/copy.png", good()[0].data),
+        image("rose/both.png", saved(pixels(55))),
+        image("tulip/both.png", saved(pixels(55))),
+    ]
+
+
+def captions(figures: Sequence[Figure]) -> str:
+    return " | ".join(figure.caption for figure in figures)
+
+
+def test_every_raw_image_is_counted_once(project: Path) -> None:
+    pictures = [*good(), *bad(), *good(3, 20)]
+    found = run(project, pictures, left_out=[pictures[0]])
+    told(found, project)
+    assert counts(project)["tulip"][LEFT_OUT] == 1
+
+
+def test_a_class_of_which_nothing_is_kept_is_refused_by_the_filter(project: Path) -> None:
+    lost = r"^all 2 images of class 'weed' are rejected \(1 empty, 1 not_an_image\): see .*verdicts"
+    with pytest.raises(PipelineError, match=lost):
+        run(project, [*good(), image("weed/1.png", b""), image("weed/2.png", b"text")])
+
+
+VERDICT = st.tuples(
+    st.sampled_from("ab<"),
+    st.sampled_from([*SPLITS, LEFT_OUT, *(reason.value for reason in Reason)]),
+)
+
+
+@settings(deadline=None, derandomize=True, max_examples=60)
+@given(st.lists(VERDICT, min_size=1, max_size=40))
+def test_whatever_became_of_images_they_add_up(drawn: list[tuple[str, str]]) -> None:
+    verdicts, split_of = [], {}
+    for number, (label, where) in enumerate(drawn):
+        kept = where in (*SPLITS, LEFT_OUT)
+        if where in SPLITS:
+            split_of[str(number)] = where
+        verdicts.append(
+            {
+                "id": str(number),
+                "name": str(number),
+                "label": label,
+                "warnings": "",
+                "verdict": "keep" if kept else "reject",
+                "reason": "" if kept else where,
+            }
+        )
+    data = Data(verdicts, pa.table({}), split_of, [], {})
+    found = describe_describe.count_classes(data)
+    assert sum(found.values(), Counter()).total() == 2 * len(drawn)
+    for label, count in found.items():
+        assert sum(count[column] for column in COLUMNS[:-1]) == count[TOTAL]
+        for column in (*SPLITS, LEFT_OUT):
+            assert count[column] == drawn.count((label, column))
+    rejected = describe_describe.rejected(data)
+    assert sum(map(len, rejected.values())) == sum(count[REJECTED] for count in found.values())
+    assert list(rejected) == [reason for reason in Reason if reason in rejected]
+
+
+def test_every_rejected_image_is_shown_or_named(project: Path) -> None:
+    found = run(project, [*good(), *bad()])
+    invisible = {
+        "empty": ["rose/empty.jpg"],
+        "not_an_image": ["rose/page.jpg"],
+        "unsupported": ["rose/icon.ico"],
+        "too_many_pixels": ["rose/vast.png"],
+        "damaged": ["rose/header.jpg"],
+    }
+    shown = {
+        "damaged": ["cut.jpg", "cut too.jpg"],
+        "too_small": ["small.png"],
+        "blank": ["blank.png"],
+        "duplicate": ["copy.png"],
+        "conflicting_labels": ["both.png", "both.png"],
+    }
+    for reason in invisible.keys() | shown.keys():
+        figures, names = found.below(reason), shown.get(reason, [])
+        assert len(figures) == len(names)
+        assert all(size(figure.picture) for figure in figures)
+        assert all(name in figure.caption for name, figure in zip(names, figures, strict=True))
+        text = found.text_of.get(reason, "")
+        assert ("Nothing to see of" in text) is (reason in invisible)
+        assert all(name in text for name in invisible.get(reason, []))
+    (copy,) = found.below("duplicate")
+    assert f"same as {good()[0].name}" in copy.caption
+
+
+def test_what_somebody_rejected_is_shown_with_why(project: Path) -> None:
+    lines = f'id,why\n{key(good()[1])},"a <b>, not a rose"\n'
+    (project / "flowers/reject.csv").write_text(lines)
+    found = run(project, good())
+    (figure,) = found.below("by_hand")
+    assert size(figure.picture) == (40, 48)
+    assert "rose · a <b>, not a rose" in figure.caption
+
+
+def test_no_rejects_at_all_are_none(project: Path) -> None:
+    found = run(project, good())
+    told(found, project)
+    assert found.text_of["Rejected"].strip() == "None."
+    assert "Rejected" not in found.tables
+    assert "leaks" not in found.ids
+
+
+def test_warnings_are_counted_and_explained(project: Path) -> None:
+    found = run(project, [*good(), image("rose/wrong.jpg", saved(pixels(90)))])
+    warnings = found.tables["Kept, and worth knowing"][1:]
+    assert [(name, count) for name, count, _ in warnings] == [("wrong_extension", "1")]
+
+
+def test_each_class_has_samples(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(describe_describe, "SAMPLES", 2)
+    found = run(project, good(9))
+    for label in ("rose", "tulip"):
+        chosen = sorted(key(picture) for picture in good(9) if picture.label == label)[:2]
+        assert [figure.caption[-12:] for figure in found.below(label)] == [k[:12] for k in chosen]
+        assert all(size(figure.picture) == (40, 48) for figure in found.below(label))
+
+
+# ---- near-duplicates, leaks, licences ----
+
+
+def alike(seed: int, *labels: str) -> list[RawImage]:
+    names = (f"{label}/{seed}_{n}.png" for n, label in enumerate(labels))
+    return [image(name, scene(seed, 1 + n / 8)) for n, name in enumerate(names)]
+
+
+def test_groups_under_two_labels_are_flagged_and_first(project: Path) -> None:
+    agreeing, torn = alike(1, "rose", "rose", "rose"), alike(2, "rose", "tulip")
+    found = run(project, [*agreeing, *good(), *torn])
+    assert found.groups == ["group two", "group"]
+    first, second = ([f for f in found.figures if f.group == n] for n in (1, 2))
+    assert {figure.caption[-12:] for figure in first} == {key(one)[:12] for one in torn}
+    assert {figure.caption[-12:] for figure in second} == {key(one)[:12] for one in agreeing}
+    assert {word for figure in first for word in figure.caption.split()[:1]} == {"rose", "tulip"}
+
+
+def test_larger_groups_come_first_among_their_like(project: Path) -> None:
+    found = run(
+        project,
+        [*alike(1, *["rose"] * 2), *alike(2, *["rose"] * 4), *good(), *alike(3, *["rose"] * 3)],
+    )
+    groups = Counter(figure.group for figure in found.figures if figure.group)
+    assert groups == {1: 4, 2: 3, 3: 2}
+
+
+def test_where_nothing_is_alike_it_is_said(project: Path) -> None:
+    found = run(project, good())
+    assert found.groups == []
+    assert "None were found" in found.text_of["Near-duplicates"]
+
+
+def test_leaks_are_listed(project: Path) -> None:
+    gone, stays = good()[:2]
+    line = (
+        key(gone),
+        gone.name,
+        gone.label,
+        "train",
+        "near_duplicate",
+        key(stays),
+        stays.name,
+        "test",
+    )
+    found = run(project, good(), left_out=[gone], leaks=[line])
+    assert found.tables["Leaks"][1:] == [[gone.name, "train", "near_duplicate", stays.name, "test"]]
+
+
+def test_licences_are_counted_the_most_frequent_first(project: Path) -> None:
+    extra = [image(f"rose/x{n}.png", saved(pixels(60 + n)), None) for n in range(2)]
+    found = run(project, [*good(), *extra, image("rose/y.png", saved(pixels(70)), "<i>Mine</i>")])
+    assert found.tables["Licences"][1:] == [
+        ["CC0-1.0", "6"],
+        ["none stated", "2"],
+        ["<i>Mine</i>", "1"],
+    ]
+
+
+# ---- what is too much for a page ----
+
+
+def test_what_is_left_out_of_the_page_is_counted_there(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(describe_describe, "REJECTED_SHOWN", 2)
+    monkeypatch.setattr(describe_describe, "GROUPS", 1)
+    monkeypatch.setattr(describe_describe, "OF_GROUP", 2)
+    monkeypatch.setattr(describe_describe, "LEAKS", 3)
+    small = [image(f"rose/s{n}.png", saved(pixels(80 + n, 20, 20))) for n in range(5)]
+    groups = [*alike(1, *["rose"] * 4), *alike(2, *["rose"] * 2), *alike(3, *["rose"] * 2)]
+    leak = [(str(n), f"l{n}", "rose", "train", "duplicate", "s", "stays", "test") for n in range(4)]
+    found = run(project, [*good(), *small, *groups], leaks=leak)
+    told(found, project)
+    assert len(found.below("too_small")) == 2
+    assert "And 3 more" in found.text_of["too_small"]
+    assert len(found.groups) == 1
+    assert len([figure for figure in found.figures if figure.group]) == 2
+    assert "and 2 more" in found.text_of["Near-duplicates"]
+    assert "And 2 more groups" in found.text_of["Near-duplicates"]
+    assert len(found.tables["Leaks"]) == 1 + 3
+    assert "And 1 more" in found.text_of["Leaks"]
+
+
+def test_what_is_all_on_the_page_has_no_more(project: Path) -> None:
+    found = run(project, [*good(), *bad(), *alike(1, "rose", "rose")])
+    assert "more" not in " ".join(found.text_of.values())
+
+
+def test_of_very_many_classes_all_are_counted_and_some_are_drawn(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pictures = [image(f"class {n:03}/1.png", saved(pixels(n))) for n in range(150)]
+    found = run(project, pictures)
+    told(found, project)
+    out = capsys.readouterr().out
+    assert all(f"class {n:03}" in out for n in range(150))
+    assert len(found.tables["Classes"]) == 151
+    assert (
+        sum(bool(found.below(f"class {n:03}")) for n in range(150))
+        == describe_describe.CLASSES
+        == 100
+    )
+    assert "Of 50 more classes none are drawn here." in found.text_of["class 099"]
+
+
+# ---- sizes ----
+
+
+def clean_of(*sides: tuple[int, int]) -> pa.Table:
+    width, height = zip(*sides, strict=True)
+    return pa.table({"width": pa.array(width, pa.int32()), "height": pa.array(height, pa.int32())})
+
+
+@settings(deadline=None, derandomize=True, max_examples=100)
+@given(st.lists(st.tuples(st.integers(1, 500), st.integers(1, 500)), min_size=1, max_size=30))
+def test_every_image_is_in_one_bin(sides: list[tuple[int, int]]) -> None:
+    bins = describe_describe.histogram(clean_of(*sides))
+    assert 1 <= len(bins) <= describe_describe.BINS
+    assert sum(int(str(one["count"])) for one in bins) == len(sides)
+    for one in bins:
+        least, _, most = str(one["range"]).partition(" to ")
+        inside = range(int(least), int(most or least) + 1)
+        assert one["count"] == sum(min(side) in inside for side in sides)
+    assert max(float(str(one["percent"])) for one in bins) == 100
+
+
+@pytest.mark.parametrize("count", [1, 5])
+def test_images_of_one_size_are_one_bin(count: int) -> None:
+    clean = clean_of(*[(48, 40)] * count)
+    assert describe_describe.histogram(clean) == [{"range": "40", "count": count, "percent": 100.0}]
+    assert describe_describe.sizes(clean) == [
+        {"what": "width", "least": 48, "median": 48, "most": 48},
+        {"what": "height", "least": 40, "median": 40, "most": 40},
+    ]
+
+
+def test_a_page_of_one_image_is_a_page(project: Path) -> None:
+    found = run(project, good(1))
+    told(found, project)
+    assert found.tables["Shorter side"] == [["40", "", "1"]]
+    assert found.tables["Sizes"][1:] == [["width", "48", "48", "48"], ["height", "40", "40", "40"]]
+
+
+# ---- strangers' words ----
+
+
+@pytest.mark.parametrize("hostile", HOSTILE)
+def test_names_and_labels_of_strangers_are_text(project: Path, hostile: str) -> None:
+    label = hostile.replace("/", "-")
+    datas = [saved(pixels(1)), saved(pixels(2)), b"text", scene(1), scene(1, 1.2)]
+    strange = [
+        RawImage(f"{label}/{n}{hostile}.png", label, data, licence=hostile)
+        for n, data in enumerate(datas)
+    ]
+    leak = (key(strange[0]), hostile, label, "train", "duplicate", "s", hostile, "test")
+    found = run(project, [*good(), *strange], leaks=[leak])
+    told(found, project)
+    html = (project / "data.html").read_text(encoding="utf-8")
+    assert "<script" not in html
+    assert "<img src=x" not in html
+    assert hostile in [name for name, _ in found.tables["Licences"]]
+    assert found.tables["Leaks"][1][0] == hostile
+    assert f"2{hostile}.png" in found.text_of["not_an_image"]
+    assert len(found.groups) == 1
+
+
+@pytest.mark.parametrize("hostile", HOSTILE)
+def test_labels_of_strangers_neither_break_the_table_nor_command_a_terminal(
+    hostile: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+    verdicts = [
+        {"id": str(n), "label": label, "verdict": "keep", "reason": ""}
+        for n, label in enumerate(sorted(["plain", hostile]))
+    ]
+    describe.print_summary(Data(verdicts, pa.table({}), {"0": "train", "1": "val"}, [], {}))
+    out = capsys.readouterr().out
+    assert out.replace("\n", "").isprintable()
+    plain = "".join(char if char.isprintable() else " " for char in hostile)
+    assert plain in out
+    rows = [line.split() for line in out.splitlines()]
+    assert [row[-6:] for row in rows if row[-1:] == ["1"]] == [
+        ["1", "0", "0", "0", "0", "1"],
+        ["0", "1", "0", "0", "0", "1"],
+    ]
+    assert rows[-1] == ["all", "1", "1", "0", "0", "0", "2"]
+
+
+def test_the_same_in_short_is_printed(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run(project, [*good(), *bad()])
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    for label, count in counts(project).items():
+        assert [label, *(str(count[column]) for column in COLUMNS)] in lines
+    assert ["all", "2", "2", "2", "0", "12", "18"] in lines
+    assert ["damaged", "3"] in lines
+    assert ["describe:", "data.html"] in lines
+
+
+def test_without_rejects_there_is_no_table_of_reasons(capsys: pytest.CaptureFixture[str]) -> None:
+    verdicts = [{"id": "1", "label": "a", "verdict": "keep", "reason": ""}]
+    data = Data(verdicts, pa.table({}), {}, [], {})
+    describe.print_summary(data)
+    assert "rejected for" not in capsys.readouterr().out
+    verdicts.append({"id": "2", "label": "a", "verdict": "reject", "reason": "empty"})
+    describe.print_summary(replace(data, verdicts=verdicts))
+    assert "rejected for" in capsys.readouterr().out
+
+
+# ---- the page as a file ----
+
+
+def test_a_page_asks_for_nothing_and_is_the_same_twice(project: Path) -> None:
+    run(project, [*good(), *bad(), *alike(1, "rose", "tulip")])
+    path = project / "data.html"
+    first = path.read_bytes()
+    describe_again(project)
+    assert path.read_bytes() == first
+    assert b"http://" not in first
+    assert b"https://" not in first
+    for path in (project / ".cache").rglob("*.arrow"):
+        path.unlink()
+    describe_again(project)
+    assert (project / "data.html").read_bytes() == first
+
+
+def test_the_page_of_the_fixture_world_is_whole(
+    dataset: Path, settings: params.Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with joblib.parallel_config("threading"):
+        judged = filtering_filter.verdicts(dataset / "raw", {}, settings.filter)
+        table = [line for batch in judged for line in filtering_filter._lines(batch)]
+        atomic.write_csv(dataset / "verdicts.csv", filtering_filter.VERDICTS, table)
+        data = Data(
+            atomic.read_csv(dataset / "verdicts.csv"),
+            shards.columns(dataset / "clean", describe_describe.FACTS),
+            {row["id"]: row["split"] for row in atomic.read_csv(dataset / "split.csv")},
+            [],
+            {},
+        )
+        facts = describe_describe.facts(data, "sample", "", dataset / "raw", dataset / "clean")
+    found = Page(gallery.render("data.html", facts))
+    assert [row[0] for row in found.tables["Classes"]] == ["class", "plain", "striped"]
+    assert sum(int(row[-1]) for row in found.tables["Classes"][1:]) == 48
+    assert all(figure.picture for figure in found.figures)

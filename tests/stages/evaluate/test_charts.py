@@ -1,0 +1,45 @@
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from pipeline.stages.evaluate import charts
+from pipeline.stages.evaluate.charts import Sample
+
+HISTORY = [
+    {"epoch": 1, "train_loss": 0.9, "train_accuracy": 0.5, "val_loss": 0.8, "val_accuracy": 0.6},
+    {"epoch": 2, "train_loss": 0.4, "train_accuracy": 0.8, "val_loss": 0.5, "val_accuracy": 0.7},
+]
+
+
+def test_pictures_have_the_same_bytes_twice(tmp_path: Path) -> None:
+    for name in ("first.png", "second.png"):
+        charts.save(charts.curves(HISTORY), tmp_path / name)
+    assert (tmp_path / "first.png").read_bytes() == (tmp_path / "second.png").read_bytes()
+
+
+def test_samples_are_green_when_right_and_red_when_wrong(tmp_path: Path) -> None:
+    white = np.full((8, 8, 3), 255, np.uint8)
+    grid = charts.samples([Sample(white, "car", "car", 0.9), Sample(white, "car", "bike", 0.6)])
+    titles = [axes.title for axes in grid.axes[:2]]
+    assert [title.get_color() for title in titles] == [charts.RIGHT, charts.WRONG]
+    assert titles[1].get_text() == "car (bike)\n60%"
+    charts.save(grid, tmp_path / "samples.png")
+    assert cv2.imread(str(tmp_path / "samples.png")) is not None
+
+
+def test_the_confusion_matrix_says_every_count() -> None:
+    figure = charts.confusion(np.array([[5, 1], [0, 7]]), ["ant", "bee"])
+    assert [text.get_text() for text in figure.axes[0].texts] == ["5", "1", "0", "7"]
+
+
+def test_the_curves_mark_the_epoch_that_was_kept() -> None:
+    legend = charts.curves(HISTORY).axes[0].get_legend()
+    assert legend is not None
+    assert [text.get_text() for text in legend.get_texts()][-1] == "kept: epoch 2"
+
+
+def test_many_classes_make_no_larger_picture_and_names_are_not_formulas(tmp_path: Path) -> None:
+    figure = charts.confusion(np.eye(300, dtype=np.int64), [f"a$_$b{n}" for n in range(300)])
+    assert max(figure.get_size_inches()) <= charts.LARGEST + 1
+    charts.save(figure, tmp_path / "confusion.png")

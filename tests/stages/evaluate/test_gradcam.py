@@ -1,0 +1,104 @@
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torchvision import models
+
+from pipeline.core.errors import PipelineError
+from pipeline.network import backbones
+from pipeline.network.model_folder import Card
+from pipeline.network.small_networks import CifarCnn
+from pipeline.network.views import Preprocess
+from pipeline.params import Head
+from pipeline.stages.evaluate.gradcam import Explainer, last_map, overlay
+
+SIZE = 32
+CARD = Card(
+    backbone="cifar_cnn",
+    options={},
+    replaced="classifier",
+    trained_from="",
+    classes=["a", "b"],
+    head=Head(kind="linear", hidden=8, dropout=0.5, one_logit=False),
+    max_megapixels=1,
+    store_side=32,
+    fingerprint="f",
+    preprocess=Preprocess(
+        size=SIZE, resize=SIZE, interpolation="bilinear", mean=[0.0] * 3, std=[1.0] * 3
+    ),
+)
+
+
+class Corner(nn.Module):
+    """Class 1 is how bright the upper left quarter is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.map = nn.Conv2d(3, 2, 4, stride=4, bias=False)
+        nn.init.constant_(self.map.weight, 0.1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        seen = self.map(images)
+        bright = seen[:, :, :4, :4].mean(dim=(1, 2, 3))
+        return torch.stack([-bright, bright], dim=1)
+
+
+def test_the_map_is_where_the_answer_comes_from() -> None:
+    views = torch.zeros(2, 3, SIZE, SIZE, dtype=torch.uint8)
+    views[0, :, :12, :12] = 255
+    views[1, :, 20:, 20:] = 255
+    heat = Explainer(Corner(), CARD).heat(views, [1, 1])
+    assert heat.shape == (2, SIZE, SIZE)
+    row, column = np.unravel_index(int(heat[0].argmax()), (SIZE, SIZE))
+    assert max(row, column) < 16
+    assert heat[0, 24:, 24:].max() == 0
+    assert 0 <= heat.min() <= heat.max() <= 1
+
+
+def test_explaining_changes_nothing_of_the_network() -> None:
+    network = CifarCnn(2, SIZE).eval().requires_grad_(False)
+    views = torch.randint(256, (3, 3, SIZE, SIZE)).byte()
+    before = network(views.float())
+    Explainer(network, CARD).heat(views, [0, 1, 0])
+    assert torch.equal(network(views.float()), before)
+    assert not any(each.requires_grad or each.grad is not None for each in network.parameters())
+
+
+@pytest.mark.parametrize(
+    ("name", "layer"),
+    [
+        ("resnet18", "layer4"),
+        ("vgg11", "avgpool"),
+        ("squeezenet1_1", "classifier.2"),
+        ("densenet121", "features"),
+        ("mobilenet_v3_small", "features"),
+        ("swin_t", "permute"),
+        ("convnext_tiny", "features"),
+    ],
+)
+def test_the_last_map_of_every_kind_of_network(name: str, layer: str) -> None:
+    assert last_map(models.get_model(name, weights=None, num_classes=2), 64) == layer
+
+
+@pytest.mark.parametrize(
+    "name", ["vit_b_32", "timm/vit_tiny_patch16_224", "timm/swin_tiny_patch4_window7_224"]
+)
+def test_a_transformer_without_maps_is_refused_rather_than_drawn_wrong(name: str) -> None:
+    with pytest.raises(PipelineError, match="convolutional"):
+        last_map(backbones.blank(name, {}, 224, seed=0).network, 224)
+
+
+def test_the_overlay_is_the_image_below_colours() -> None:
+    view = torch.full((3, 4, 4), 200, dtype=torch.uint8)
+    heat = torch.zeros(4, 4)
+    heat[0, 0] = 1
+    drawn = overlay(view, heat)
+    assert drawn.shape == (4, 4, 3)
+    red, blue = drawn[0, 0], drawn[3, 3]
+    assert red[0] > red[2]
+    assert blue[2] > blue[0]
+
+
+def test_a_network_without_maps_is_told() -> None:
+    with pytest.raises(PipelineError, match="keeps a map"):
+        Explainer(nn.Sequential(nn.Flatten(), nn.Linear(3 * SIZE**2, 2)), CARD)

@@ -1,0 +1,711 @@
+import io
+import json
+import os
+import signal
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import cv2
+import joblib
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from pipeline import params
+from pipeline.core import atomic, shards
+from pipeline.core.errors import PipelineError
+from pipeline.images import decoding, sandbox
+from pipeline.images.header import Reason, Warn, read_header
+from pipeline.params import Filter
+from pipeline.stages.acquire.raw_image import RawImage
+from pipeline.stages.filter import __main__ as filtering
+from pipeline.stages.filter import judge_all, judgement, verdicts
+from tests.choices import LIMITS
+from tests.imports import ROOT
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory with a params.yaml."""
+    shipped = params.load(ROOT / "params.yaml")
+    overrides = {f"filter.{key}": value for key, value in LIMITS.model_dump().items()}
+    chosen = params.with_overrides(shipped, overrides)
+    (tmp_path / "params.yaml").write_text(json.dumps(chosen.model_dump()))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    (tmp_path / "dataset").mkdir()
+    return tmp_path
+
+
+@pytest.fixture(autouse=True)
+def threads() -> Iterator[None]:
+    """Processes would take a second to start."""
+    with joblib.parallel_config("threading"):
+        yield
+
+
+def png(seed: int, height: int = 40, width: int = 48) -> bytes:
+    pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    return cv2.imencode(".png", pixels)[1].tobytes()
+
+
+def image(name: str, data: bytes, split: str | None = None) -> RawImage:
+    return RawImage(name, name.split("/")[0], data, split, "CC0-1.0")
+
+
+def write(folder: Path, pictures: Sequence[RawImage]) -> Path:
+    shards.write(folder / "raw", shards.RAW, [picture.row() for picture in pictures])
+    return folder / "raw"
+
+
+def rows_of(batches: Iterable[pa.RecordBatch]) -> list[dict[str, Any]]:
+    return [row for batch in batches for row in batch.to_pylist()]
+
+
+def judged(
+    folder: Path, pictures: Sequence[RawImage], by_hand: Sequence[RawImage] = (), **changed: Any
+) -> list[dict[str, Any]]:
+    unwanted = {picture_id(picture): "ugly" for picture in by_hand}
+    limits = LIMITS.model_copy(update=changed)
+    return rows_of(verdicts.verdicts(write(folder, pictures), unwanted, limits))
+
+
+def picture_id(picture: RawImage) -> str:
+    return str(picture.row()["id"])
+
+
+def reasons(rows: list[dict[str, Any]]) -> dict[str, str | None]:
+    return {row["name"]: row["reason"] for row in rows}
+
+
+GOOD = [image(f"{'cat' if n % 2 else 'dog'}/{n}.png", png(n)) for n in range(4)]
+
+
+def test_good_images_are_kept_with_all_their_facts(project: Path) -> None:
+    large = image("cat/large.png", png(9, 100, 128), "val")
+    (small_row, large_row) = judged(project, [GOOD[1], large])
+    facts = ("id", "label", "name", "split", "licence", "reason", "warnings", "width", "height")
+    assert [small_row[key] for key in facts] == [
+        GOOD[1].row()["id"],
+        "cat",
+        "cat/1.png",
+        None,
+        "CC0-1.0",
+        None,
+        [],
+        48,
+        40,
+    ]
+    assert small_row["bytes"] == GOOD[1].data
+    assert [large_row[key] for key in facts] == [
+        large.row()["id"],
+        "cat",
+        "cat/large.png",
+        "val",
+        "CC0-1.0",
+        None,
+        [],
+        82,
+        64,
+    ]
+    assert decoding.decode(large_row["bytes"]).shape == (64, 82, 3)
+
+
+def test_of_equal_images_under_one_label_the_first_stays(project: Path) -> None:
+    rows = judged(project, [image(f"cat/{name}.png", png(1)) for name in "bac"])
+    assert reasons(rows) == {
+        "cat/b.png": None,
+        "cat/a.png": Reason.DUPLICATE,
+        "cat/c.png": Reason.DUPLICATE,
+    }
+
+
+@pytest.mark.parametrize(
+    ("splits", "stays"),
+    [
+        (["train", "test"], 1),
+        (["train", "val", "test"], 2),
+        (["train", "val"], 1),
+        ([None, "train"], 1),
+        ([None, "val", "val"], 1),
+        (["test", "test"], 0),
+    ],
+)
+def test_of_equal_images_the_one_in_test_stays_else_in_val(
+    project: Path, splits: list[str | None], stays: int
+) -> None:
+    rows = judged(project, [image(f"cat/{n}.png", png(1), s) for n, s in enumerate(splits)])
+    assert [n for n, row in enumerate(rows) if row["reason"] is None] == [stays]
+    assert Counter(row["reason"] for row in rows)[Reason.DUPLICATE] == len(splits) - 1
+
+
+def test_of_equal_images_under_two_labels_none_stays(project: Path) -> None:
+    names = ["cat/1.png", "dog/1.png", "cat/2.png"]
+    rows = judged(project, [*(image(name, png(50)) for name in names), *GOOD])
+    assert [row["reason"] for row in rows[:3]] == [Reason.CONFLICTING_LABELS] * 3
+    assert {row["reason"] for row in rows[3:]} == {None}
+
+
+def test_duplicates_are_found_across_shards(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shards, "ROWS", 2)
+    rows = judged(project, [*GOOD, image("cat/late.png", GOOD[1].data)])
+    assert reasons(rows) == dict.fromkeys((picture.name for picture in GOOD), None) | {
+        "cat/late.png": Reason.DUPLICATE
+    }
+
+
+def test_what_is_wrong_with_the_bytes_counts_before_their_copies(project: Path) -> None:
+    rows = judged(project, [image("cat/1.png", b""), image("dog/1.png", b""), *GOOD])
+    assert [row["reason"] for row in rows[:2]] == [Reason.EMPTY] * 2
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"), [("cat/1.png", []), ("cat/1.jpg", [Warn.WRONG_EXTENSION])]
+)
+def test_a_wrong_extension_is_told_per_name(project: Path, name: str, expected: list[Warn]) -> None:
+    (row,) = judged(project, [image(name, png(1))])
+    assert row["reason"] is None
+    assert row["warnings"] == expected
+
+
+def line(number: int, label: str, reason: str = "") -> tuple[str, ...]:
+    """Of verdicts.csv."""
+    name = f"{label}/{number}.png"
+    return (f"{number:03d}", name, label, "", "reject" if reason else "keep", reason, "", "")
+
+
+@pytest.mark.parametrize(
+    ("bad", "total", "refused"), [(0, 10, False), (5, 10, False), (6, 10, True), (10, 10, True)]
+)
+def test_a_share_of_rejects_past_the_limit_is_refused(bad: int, total: int, refused: bool) -> None:
+    reasons = ["empty"] * (bad - bad // 3) + ["blank"] * (bad // 3) + [""] * (total - bad)
+    table = [line(number, "cat", reason) for number, reason in enumerate(reasons)]
+    if not refused:
+        verdicts.check(table, LIMITS, Path("data/verdicts.csv"))
+        return
+    with pytest.raises(PipelineError) as caught:
+        verdicts.check(table, LIMITS, Path("data/verdicts.csv"))
+    assert str(caught.value) == (
+        f"{bad} of {total} images are rejected ({bad - bad // 3} empty, {bad // 3} blank), past "
+        "filter.max_reject_fraction=0.5: see data/verdicts.csv, and mend the source, or raise it"
+    )
+
+
+@pytest.mark.parametrize("others", [0, 10])
+def test_a_class_of_which_nothing_is_kept_is_refused_whatever_the_limit_without_blaming_it(
+    others: int,
+) -> None:
+    limits = LIMITS.model_copy(update={"max_reject_fraction": 1.0})
+    table = [line(number, "cat", "blank") for number in range(10, 13)]
+    table += [line(13, "cat", "empty"), *(line(number, "dog") for number in range(others))]
+    with pytest.raises(PipelineError) as caught:
+        verdicts.check(table, limits, Path("verdicts.csv"))
+    assert str(caught.value) == (
+        "all 4 images of class 'cat' are rejected (3 blank, 1 empty): see verdicts.csv, and mend "
+        "or leave out the class"
+    )
+    verdicts.check([*table, line(14, "cat")], limits, Path("verdicts.csv"))
+
+
+def run(project: Path) -> list[dict[str, str]]:
+    names = ("dataset", "raw", "clean", "verdicts.csv")
+    filtering.main(*(project / name for name in names))
+    return atomic.read_csv(project / "verdicts.csv")
+
+
+def mixed() -> list[RawImage]:
+    rotated = io.BytesIO()
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 48, 3), np.uint8))
+    picture.save(rotated, "JPEG", exif=exif)
+    return [
+        *GOOD,
+        image("cat/rotated.png", rotated.getvalue(), "test"),
+        image("cat/copy.png", GOOD[1].data),
+        image("dog/empty.png", b""),
+    ]
+
+
+def test_the_stage_writes_a_verdict_for_every_raw_image(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(project, mixed())
+    table = run(project)
+    told = [tuple(row[key] for key in ("name", "verdict", "reason", "warnings")) for row in table]
+    assert told == [
+        *((picture.name, "keep", "", "") for picture in GOOD),
+        ("cat/rotated.png", "keep", "", "wrong_extension rotated"),
+        ("cat/copy.png", "reject", "duplicate", ""),
+        ("dog/empty.png", "reject", "empty", ""),
+    ]
+    assert [row["id"] for row in table] == [picture.row()["id"] for picture in mixed()]
+    assert [row["label"] for row in table] == [picture.label for picture in mixed()]
+    assert capsys.readouterr().out == (
+        "filter: kept 5 of 7 images; rejected: 1 duplicate, 1 empty\n"
+    )
+
+
+def test_the_stage_stores_the_kept_images_in_raw_order(project: Path) -> None:
+    write(project, mixed())
+    run(project)
+    table = shards.columns(project / "clean", shards.CLEAN.names)
+    assert table.schema == shards.CLEAN
+    assert table.column("name").to_pylist() == [picture.name for picture in mixed()[:5]]
+    for row in table.to_pylist():
+        assert read_header(row["bytes"]).plain
+        assert decoding.decode(row["bytes"]).shape[:2] == (row["height"], row["width"])
+    assert table.column("bytes").to_pylist()[:4] == [picture.data for picture in GOOD]
+
+
+def test_the_same_images_give_the_same_bytes_twice(project: Path) -> None:
+    def outputs() -> list[bytes]:
+        run(project)
+        paths = [*shards.paths(project / "clean"), project / "verdicts.csv"]
+        return [path.read_bytes() for path in paths]
+
+    write(project, mixed())
+    assert outputs() == outputs()
+
+
+def test_too_many_rejects_leave_the_old_images_and_say_which_they_were(project: Path) -> None:
+    write(project, GOOD)
+    run(project)
+    write(project, [image(f"cat/{n}.png", b"") for n in range(3)])
+    with pytest.raises(PipelineError, match="3 of 3 images are rejected"):
+        run(project)
+    found = atomic.read_csv(project / "verdicts.csv")
+    assert [row["reason"] for row in found] == ["empty"] * 3
+    assert len(shards.columns(project / "clean", ["id"])) == len(GOOD)
+
+
+@pytest.fixture
+def judged_ids(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Every id that is really judged from here on, in order."""
+    seen: list[str] = []
+    judge_batch = judge_all.judge_batch
+
+    def spy(batch: pa.RecordBatch, limits: Filter) -> pa.RecordBatch:
+        seen.extend(batch.column("id").to_pylist())
+        return judge_batch(batch, limits)
+
+    monkeypatch.setattr(judge_all, "judge_batch", spy)
+    return seen
+
+
+def test_a_second_run_computes_nothing(project: Path, judged_ids: list[str]) -> None:
+    write(project, mixed())
+    first = run(project)
+    assert sorted(judged_ids) == sorted({row["id"] for row in first})
+    judged_ids.clear()
+    assert run(project) == first
+    assert judged_ids == []
+
+
+def test_a_new_image_is_computed_alone(project: Path, judged_ids: list[str]) -> None:
+    write(project, GOOD)
+    run(project)
+    judged_ids.clear()
+    new = image("cat/new.png", png(77))
+    write(project, [new, *GOOD])
+    run(project)
+    assert judged_ids == [new.row()["id"]]
+
+
+@pytest.mark.parametrize(
+    ("changed", "again"),
+    [
+        ({"max_reject_fraction": 0.9}, 0),
+        ({"near_duplicates": "keep_one"}, 0),
+        ({"near_duplicate_bits": None}, 0),
+        ({"store_side": 63}, 4),
+        ({"min_side": 31}, 4),
+        ({"max_megapixels": 2.0}, 4),
+    ],
+)
+def test_only_params_that_change_a_judgement_forget_it(
+    project: Path, judged_ids: list[str], changed: dict[str, Any], again: int
+) -> None:
+    raw = write(project, GOOD)
+    list(verdicts.verdicts(raw, {}, LIMITS))
+    judged_ids.clear()
+    list(verdicts.verdicts(raw, {}, LIMITS.model_copy(update=changed)))
+    assert len(judged_ids) == again
+
+
+# ---- near-duplicates ----
+
+
+def scene(seed: int, scale: float = 1.0) -> bytes:
+    """Soft random shapes, as photographs have them; at every scale a near-duplicate of itself."""
+    coarse = np.random.default_rng(seed).integers(0, 256, (6, 8, 3), dtype=np.uint8)
+    size = (round(64 * scale), round(48 * scale))
+    smooth = cv2.resize(
+        cv2.resize(coarse, (256, 192), interpolation=cv2.INTER_CUBIC),
+        size,
+        interpolation=cv2.INTER_AREA,
+    )
+    return cv2.imencode(".png", smooth)[1].tobytes()
+
+
+def alike(*splits: str | None, label: str = "cat", seed: int = 1) -> list[RawImage]:
+    """Near-duplicates, one for each split."""
+    return [
+        image(f"{label}/{seed}_{n}.png", scene(seed, 1 + n / 8), split)
+        for n, split in enumerate(splits)
+    ]
+
+
+def near_groups(rows: list[dict[str, Any]]) -> list[str | None]:
+    return [row["near_group"] for row in rows]
+
+
+def test_near_duplicates_stay_and_share_the_smallest_id_as_their_group(project: Path) -> None:
+    first, second = alike(None, None, None), alike(None, None, seed=2)
+    rows = judged(project, [*first, *second, *GOOD])
+    assert {row["reason"] for row in rows} == {None}
+    assert near_groups(rows) == (
+        [min(map(picture_id, first))] * 3 + [min(map(picture_id, second))] * 2 + [None] * 4
+    )
+
+
+@pytest.mark.parametrize(
+    ("splits", "among"),
+    [
+        ([None, None, None], {0, 1, 2}),
+        (["train", "test"], {1}),
+        (["train", "val", "test", "test"], {2, 3}),
+        (["train", "val"], {1}),
+        ([None, "train"], {1}),
+        (["test", "test"], {0, 1}),
+    ],
+)
+@pytest.mark.parametrize("seed", range(3))
+def test_of_near_duplicates_one_is_kept_where_asked_in_test_else_in_val(
+    project: Path, splits: list[str | None], among: set[int], seed: int
+) -> None:
+    """Of several there the one of the smallest id, wherever it stands."""
+    album = alike(*splits, seed=seed)
+    stays = min((album[n] for n in among), key=picture_id)
+    for ordered in (album, album[::-1]):
+        rows = judged(project, [*ordered, *GOOD], near_duplicates="keep_one")
+        assert reasons(rows) == {
+            picture.name: None if picture is stays else Reason.NEAR_DUPLICATE for picture in album
+        } | {picture.name: None for picture in GOOD}
+
+
+@settings(deadline=None, derandomize=True, max_examples=100)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["cat", "dog"]),
+            st.sampled_from([None, "train", "val", "test"]),
+            st.integers(0, 3),
+        ),
+        min_size=1,
+        max_size=10,
+    ),
+    st.sampled_from(["keep", "keep_one"]),
+    st.randoms(use_true_random=False),
+)
+def test_what_images_are_compared_to_does_not_depend_on_their_order(
+    album: list[tuple[str, str | None, int]], near_duplicates: str, random: Random
+) -> None:
+    limits = LIMITS.model_copy(update={"near_duplicates": near_duplicates})
+    shuffled = [(f"{number:02d}", *facts) for number, facts in enumerate(album)]
+    random.shuffle(shuffled)
+
+    def told(ordered: list[tuple[str, str, str | None, int]]) -> dict[str, tuple[Any, Any]]:
+        ids, labels, splits, looks = zip(*ordered, strict=True)
+        hashes = [0xFF << 16 * look for look in looks]
+        facts = pa.table(
+            {
+                "id": ids,
+                "label": labels,
+                "split": pa.array(splits, pa.string()),
+                "reason": pa.nulls(len(ids), pa.string()),
+                "phash": pa.array(hashes, pa.uint64()),
+            }
+        )
+        return dict(zip(ids, zip(*verdicts.compare(facts, {}, limits), strict=True), strict=True))
+
+    found = told(shuffled)
+    assert found == told(sorted(shuffled))
+    for label in ("cat", "dog"):
+        for look in range(4):
+            rows = [row for row in shuffled if (row[1], row[3]) == (label, look)]
+            left = {row[0] for row in rows if found[row[0]][0] is None}
+            order = {"test": 0, "val": 1, "train": 2, None: 3}
+            one = min(rows, key=lambda row: (order[row[2]], row[0]), default=None)
+            kept = {one[0]} if one and near_duplicates == "keep_one" else {row[0] for row in rows}
+            assert left == kept
+
+
+def test_of_near_duplicates_one_of_each_label_is_kept(project: Path) -> None:
+    cats, dogs = alike("train", "test"), alike("test", "train", label="dog")
+    dogs = [image(dog.name, scene(1, 1.3 + n), dog.split) for n, dog in enumerate(dogs)]
+    rows = judged(project, [*cats, *dogs], near_duplicates="keep_one")
+    near = Reason.NEAR_DUPLICATE
+    assert [row["reason"] for row in rows] == [near, None, None, near]
+    assert set(near_groups(rows)) == {min(map(picture_id, [*cats, *dogs]))}
+
+
+@pytest.mark.parametrize("near_duplicates", ["keep", "keep_one"])
+def test_no_near_duplicates_are_looked_for_where_none_are_wanted(
+    project: Path, near_duplicates: str
+) -> None:
+    rows = judged(
+        project, alike(None, None), near_duplicate_bits=None, near_duplicates=near_duplicates
+    )
+    assert [(row["reason"], row["near_group"]) for row in rows] == [(None, None)] * 2
+
+
+def recoded(picture: RawImage) -> RawImage:
+    """Other bytes, the same pixels: the same hash."""
+    pixels = cv2.imdecode(np.frombuffer(picture.data, np.uint8), cv2.IMREAD_COLOR)
+    assert pixels is not None
+    data = cv2.imencode(".png", pixels, [cv2.IMWRITE_PNG_COMPRESSION, 9])[1].tobytes()
+    assert data != picture.data
+    return image("cat/recoded.png", data)
+
+
+def test_no_bits_group_equal_hashes_alone(project: Path) -> None:
+    turned = np.random.default_rng(0).integers(0, 2**63, dtype=np.uint64)
+    hashes = pa.array([turned, turned ^ np.uint64(1), turned], pa.uint64())
+    facts = pa.table(
+        {
+            "id": ["c", "b", "a"],
+            "label": ["cat"] * 3,
+            "split": pa.nulls(3, pa.string()),
+            "reason": pa.nulls(3, pa.string()),
+            "phash": hashes,
+        }
+    )
+    none, one = (LIMITS.model_copy(update={"near_duplicate_bits": bits}) for bits in (0, 1))
+    assert verdicts.compare(facts, {}, none) == ([None] * 3, ["a", None, "a"])
+    assert verdicts.compare(facts, {}, one) == ([None] * 3, ["a"] * 3)
+
+
+def test_the_same_pixels_in_other_bytes_are_near_duplicates_without_a_bit(project: Path) -> None:
+    first = alike(None)[0]
+    rows = judged(project, [first, recoded(first)], near_duplicate_bits=0)
+    assert near_groups(rows) == [min(row["id"] for row in rows)] * 2
+
+
+def test_what_is_rejected_is_in_no_group(project: Path) -> None:
+    first, second, third = alike(None, None, None)
+    copy = image("cat/copy.png", first.data)
+    contested = image("dog/3.png", third.data)
+    rows = judged(project, [first, copy, second, third, contested, image("cat/0.png", b"")])
+    group = min(picture_id(first), picture_id(second))
+    assert near_groups(rows) == [group, None, group, None, None, None]
+
+
+def test_a_group_of_which_one_stays_is_told_in_the_clean_shards(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pictures = [*alike(None, None), *GOOD]
+    write(project, pictures)
+    group = min(map(picture_id, pictures[:2]))
+    assert [row["near_group"] for row in run(project)] == [group, group, "", "", "", ""]
+    clean = shards.columns(project / "clean", ["id", "near_group"]).to_pylist()
+    assert clean == [
+        {"id": picture_id(picture), "near_group": group if number < 2 else None}
+        for number, picture in enumerate(pictures)
+    ]
+
+
+# ---- by hand ----
+
+
+def test_what_somebody_does_not_want_is_rejected(project: Path) -> None:
+    rows = judged(project, GOOD, by_hand=[GOOD[2]])
+    assert [row["reason"] for row in rows] == [None, None, Reason.BY_HAND, None]
+
+
+def test_every_copy_of_what_somebody_does_not_want_is_rejected(project: Path) -> None:
+    copies = [image(f"{label}/copy.png", GOOD[0].data) for label in ("cat", "dog")]
+    rows = judged(project, [*GOOD, *copies], by_hand=[GOOD[0]])
+    by_hand = Reason.BY_HAND
+    assert [row["reason"] for row in rows] == [by_hand, None, None, None, by_hand, by_hand]
+
+
+def test_what_is_wrong_with_the_bytes_is_told_before_what_somebody_said(project: Path) -> None:
+    broken = [image("cat/cut.png", GOOD[0].data[:200]), image("cat/empty.png", b"")]
+    rows = judged(project, [*broken, *GOOD], by_hand=broken)
+    assert [row["reason"] for row in rows[:2]] == [Reason.DAMAGED, Reason.EMPTY]
+
+
+def test_ids_that_do_not_occur_reject_nothing(project: Path) -> None:
+    rows = judged(project, GOOD, by_hand=[image("cat/elsewhere.png", png(99))])
+    assert {row["reason"] for row in rows} == {None}
+
+
+@pytest.mark.parametrize("near_duplicates", ["keep", "keep_one"])
+def test_what_somebody_does_not_want_is_nobodys_near_duplicate(
+    project: Path, near_duplicates: str
+) -> None:
+    pictures = alike("test", "train", None)
+    rows = judged(project, pictures[:2], by_hand=pictures[:1], near_duplicates=near_duplicates)
+    assert [(row["reason"], row["near_group"]) for row in rows] == [
+        (Reason.BY_HAND, None),
+        (None, None),
+    ]
+    rows = judged(project, pictures, by_hand=pictures[:1])
+    group = min(map(picture_id, pictures[1:]))
+    assert near_groups(rows) == [None, group, group]
+
+
+def test_the_stage_reads_what_somebody_does_not_want_from_the_data_set(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(project, GOOD)
+    (project / "dataset/reject.csv").write_text(f"id,why\n{picture_id(GOOD[1])},blurred\n")
+    assert [row["reason"] for row in run(project)] == ["", "by_hand", "", ""]
+    assert capsys.readouterr().out == "filter: kept 3 of 4 images; rejected: 1 by_hand\n"
+    clean = shards.columns(project / "clean", ["name"]).column("name").to_pylist()
+    assert clean == [picture.name for picture in (GOOD[0], *GOOD[2:])]
+
+
+def test_a_change_of_mind_computes_nothing(project: Path, judged_ids: list[str]) -> None:
+    write(project, GOOD)
+    run(project)
+    judged_ids.clear()
+    (project / "dataset/reject.csv").write_text(f"id,why\n{picture_id(GOOD[1])},blurred\n")
+    assert [row["verdict"] for row in run(project)] == ["keep", "reject", "keep", "keep"]
+    assert judged_ids == []
+
+
+def test_a_list_that_is_none_stops_the_stage_before_anything_is_judged(
+    project: Path, judged_ids: list[str]
+) -> None:
+    write(project, GOOD)
+    (project / "dataset/reject.csv").write_text("id,why\ncat/1.png,blurred\n")
+    with pytest.raises(PipelineError, match=r"line 2: 'cat/1\.png' is no image's id"):
+        run(project)
+    assert judged_ids == []
+
+
+# ---- what breaks a decoder ----
+
+
+def judge_greedily(batch: pa.RecordBatch, limits: Filter) -> pa.RecordBatch:
+    """In a worker, which finds this module by its name."""
+    if GOOD[1].data in batch.column("bytes").to_pylist():
+        raise MemoryError
+    return real_judge_batch(batch, limits)
+
+
+@pytest.mark.parametrize("backend", ["threading", "loky"])
+def test_too_much_memory_costs_an_image_itself_alone(
+    project: Path, monkeypatch: pytest.MonkeyPatch, backend: str
+) -> None:
+    monkeypatch.setattr(judge_all, "judge_batch", judge_greedily)
+    with joblib.parallel_config(backend):
+        rows = judged(project, GOOD)
+    assert [row["reason"] for row in rows] == [None, Reason.BREAKS_DECODER, None, None]
+    assert rows[1]["warnings"] == []
+
+
+def test_running_out_of_memory_is_no_verdict_of_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    def greedy(data: bytes, limits: Filter) -> judgement.Judgement:
+        raise MemoryError
+
+    monkeypatch.setattr(judgement, "judge", greedy)
+    batch = pa.RecordBatch.from_pylist([GOOD[0].row()], schema=shards.RAW)
+    with pytest.raises(MemoryError):
+        judge_all.judge_batch(batch, LIMITS)
+
+
+needs_status = pytest.mark.skipif(
+    not sandbox.STATUS.exists(), reason="only Linux says how much memory a process has"
+)
+
+
+@pytest.fixture
+def memory(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+    """Bytes that a worker may take."""
+    monkeypatch.setattr(sandbox, "MEGABYTES", 120)
+    monkeypatch.setattr(sandbox, "BYTES_PER_PIXEL", 0)
+    with joblib.parallel_config("loky"):
+        yield 120 * 10**6
+
+
+@needs_status
+def test_bombs_that_exceed_the_memory_together_cost_nobody_a_verdict(
+    project: Path, memory: int
+) -> None:
+    bombs = [image(f"cat/{seed}.png", tiled(seed)) for seed in range(60)]
+    assert sum(len(bomb.data) for bomb in bombs) < memory / 20
+    judged = [judgement.judge(bomb.data, LARGE).stored or b"" for bomb in bombs[:2]]
+    assert len(bombs) * min(map(len, judged)) > 1.2 * memory
+    innocent = [*GOOD, image("dog/empty.png", b""), image("dog/text.png", b"text")]
+    pictures = [*innocent[:2], *bombs, *innocent[2:]]
+    rows = rows_of(verdicts.verdicts(write(project, pictures), {}, LARGE))
+    assert reasons(rows) == {picture.name: None for picture in pictures} | {
+        "dog/empty.png": Reason.EMPTY,
+        "dog/text.png": Reason.NOT_AN_IMAGE,
+    }
+
+
+@needs_status
+def test_bombs_that_exceed_the_memory_each_cost_nobody_else_a_verdict(
+    project: Path, memory: int
+) -> None:
+    bombs = [image(f"cat/bomb{n}.png", vast(7000, 7000 + n)) for n in range(2)]
+    assert all(len(bomb.data) < 10**6 for bomb in bombs)
+    raw = write(project, [*GOOD[:2], bombs[0], *GOOD[2:], bombs[1]])
+    large = LARGE.model_copy(update={"max_megapixels": 100})
+    rows = rows_of(verdicts.verdicts(raw, {}, large))
+    found = [row["reason"] for row in rows]
+    assert found[:2] + found[3:5] == [None] * 4
+    # OpenCV does not say why it has no pixels.
+    assert {found[2], found[5]} <= {Reason.BREAKS_DECODER, Reason.DAMAGED}
+
+
+LARGE = LIMITS.model_copy(update={"store_side": 1000, "near_duplicate_bits": None})
+
+
+def tiled(seed: int) -> bytes:
+    """A transparent PNG of tens of kilobytes, which OpenCV would encode in almost 3 megabytes."""
+    tile = np.random.default_rng(seed).integers(0, 256, (8, 1000, 4), dtype=np.uint8)
+    tile[:, :, 3] = 254
+    file = io.BytesIO()
+    Image.fromarray(np.tile(tile, (125, 1, 1))).save(file, "PNG", compress_level=9)
+    return file.getvalue()
+
+
+def vast(height: int, width: int) -> bytes:
+    """A PNG of 147 megabytes of pixels in few bytes."""
+    rows = (np.arange(height) // 64 % 256).astype(np.uint8)
+    pixels = np.repeat(rows[:, None], width, axis=1)
+    return cv2.imencode(".png", pixels)[1].tobytes()
+
+
+def judge_or_die(batch: pa.RecordBatch, limits: Filter) -> pa.RecordBatch:
+    """In a worker, which finds this module by its name."""
+    if b"kill" in batch.column("bytes").to_pylist():
+        os.kill(os.getpid(), signal.SIGKILL)
+    return real_judge_batch(batch, limits)
+
+
+real_judge_batch = judge_all.judge_batch
+
+
+def test_what_kills_its_worker_is_a_verdict_like_others(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(judge_all, "judge_batch", judge_or_die)
+    write(project, [*GOOD[:2], image("cat/bad.jpg", b"kill"), *GOOD[2:]])
+    with joblib.parallel_config("loky"):
+        table = run(project)
+    assert [row["reason"] for row in table] == ["", "", "breaks_decoder", "", ""]
+    assert table[2]["warnings"] == ""
+    clean = shards.columns(project / "clean", ["name"]).column("name").to_pylist()
+    assert clean == [picture.name for picture in GOOD]

@@ -1,0 +1,193 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline.core import atomic
+from pipeline.core.errors import PipelineError
+from pipeline.params import Split
+from pipeline.stages.split import previous_split
+from pipeline.stages.split.images import Image
+from tests.choices import locked_code
+
+EXAMPLES = settings(deadline=None, derandomize=True, max_examples=100)
+SPLIT = {
+    "seed": 1,
+    "val": 0.15,
+    "test": 0.25,
+    "train": None,
+    "prescribed": True,
+    "folds": None,
+    "fold": 0,
+    "leaks": "drop",
+}
+CHOSEN = Split.model_validate(SPLIT)
+NAMES = st.sampled_from(["train", "val", "test"])
+IDS = st.integers(0, 30).map("{:02d}".format)
+
+
+@pytest.mark.parametrize(
+    ("content", "known"),
+    [
+        (
+            b"id,label,split,group\na,cat,train,\nb,cat,val,x\nc,dog,test,\n",
+            {"a": "train", "b": "val", "c": "test"},
+        ),
+        (b"split,id\nval,a\n", {"a": "val"}),
+        (b"id,label,split,group\n", {}),
+        (b"id,label,split,group\na,cat,somewhere,\nb,cat,,\nc,cat,test,\n", {"c": "test"}),
+        (b"id,label,split,group\na,cat,train,\nb,ca", {"a": "train"}),
+        (b"id,label,split,group\na,cat,train,,,more\n", {"a": "train"}),
+        (b"id\na\n", {}),
+        (b"split\ntrain\n", {}),
+        (b"", {}),
+        (b"\xff\xfe\x00garbage", {}),
+        (b"\x00" * 100, {}),
+        (b'"' + b"x" * 200_000, {}),
+    ],
+    ids=[
+        "whole",
+        "other columns",
+        "no rows",
+        "no splits",
+        "torn",
+        "long row",
+        "ids alone",
+        "splits alone",
+        "empty",
+        "not UTF-8",
+        "zeros",
+        "huge field",
+    ],
+)
+def test_of_the_last_split_counts_what_can_be_read(
+    tmp_path: Path, content: bytes, known: dict[str, str]
+) -> None:
+    path = tmp_path / "split.csv"
+    path.write_bytes(content)
+    assert previous_split.read_before(path) == known
+
+
+def test_before_the_first_run_nothing_is_known(tmp_path: Path) -> None:
+    assert previous_split.read_before(tmp_path / "data" / "split.csv") == {}
+
+
+def lock(world: Path, params: object, code: list[dict[str, str]] | None = None) -> None:
+    stages = {"split": {"deps": code or locked_code(), "params": {"params.yaml": params}}}
+    (world / "dvc.lock").write_text(json.dumps({"schema": "2.0", "stages": stages}))
+
+
+@pytest.mark.parametrize("changes", [{}, {"leaks": "fail"}, {"leaks": "of old"}], ids=str)
+def test_the_same_params_deal_alike_whatever_happens_to_leaks(
+    world: Path, changes: dict[str, Any]
+) -> None:
+    lock(world, {"split": SPLIT | changes})
+    assert previous_split.dealt_alike(CHOSEN)
+
+
+def test_the_lock_of_a_version_without_leaks_deals_alike(world: Path) -> None:
+    lock(world, {"split": {key: value for key, value in SPLIT.items() if key != "leaks"}})
+    assert previous_split.dealt_alike(CHOSEN)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"seed": 2},
+        {"val": 0.16},
+        {"test": 0.24},
+        {"val": 15, "test": 25},
+        {"train": 3},
+        {"prescribed": False},
+        {"folds": 2},
+        {"fold": 1},
+        {"later": None},
+    ],
+    ids=str,
+)
+def test_other_params_do_not_deal_alike(world: Path, changes: dict[str, Any]) -> None:
+    lock(world, {"split": SPLIT | changes})
+    assert not previous_split.dealt_alike(CHOSEN)
+
+
+@pytest.mark.parametrize("key", sorted(SPLIT.keys() - {"leaks"}))
+def test_a_param_that_the_lock_does_not_know_does_not_deal_alike(world: Path, key: str) -> None:
+    lock(world, {"split": {name: value for name, value in SPLIT.items() if name != key}})
+    assert not previous_split.dealt_alike(CHOSEN)
+
+
+@pytest.mark.parametrize("params", [None, {}, 3, {"split": None}, {"split": []}, {"filter": SPLIT}])
+def test_a_lock_without_the_section_does_not_deal_alike(world: Path, params: object) -> None:
+    lock(world, params)
+    assert not previous_split.dealt_alike(CHOSEN)
+
+
+@pytest.mark.parametrize("name", previous_split.DEALERS)
+def test_other_code_does_not_deal_alike(world: Path, name: str) -> None:
+    code = [
+        dep | {"md5": "0" * 32} if dep["path"].endswith(f"/{name}") else dep
+        for dep in locked_code()
+    ]
+    lock(world, {"split": SPLIT}, code)
+    assert not previous_split.dealt_alike(CHOSEN)
+
+
+def test_without_a_lock_nothing_was_dealt_alike(world: Path) -> None:
+    assert not previous_split.dealt_alike(CHOSEN)
+
+
+def test_a_lock_that_is_no_yaml_is_told(world: Path) -> None:
+    (world / "dvc.lock").write_text("<<<<<<< HEAD\nstages: [\n")
+    with pytest.raises(PipelineError, match=r"^dvc\.lock is not YAML: "):
+        previous_split.dealt_alike(CHOSEN)
+
+
+def image(key: str) -> Image:
+    return Image(key, f"{key}.png", "cat", None, None)
+
+
+def listed(world: Path) -> list[tuple[str, ...]]:
+    rows = atomic.read_csv(world / ".cache" / "split" / "moves.csv")
+    return [tuple(row.values()) for row in rows]
+
+
+def test_moves_are_told_by_way_and_listed(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = {"a": "train", "b": "val", "c": "train", "d": "test", "e": "val", "gone": "test"}
+    splits = ["test", "train", "test", "test", None, "val"]
+    previous_split.report(before, [image(key) for key in "abcdef"], splits)
+    path = world / ".cache" / "split" / "moves.csv"
+    assert capsys.readouterr().out == (
+        "split: 4 images moved since the last run (2 train to test, 1 val to left out, 1 val to "
+        f"train); see {path}\n"
+    )
+    assert path.read_text() == (
+        "id,label,before,now\na,cat,train,test\nb,cat,val,train\nc,cat,train,test\n"
+        "e,cat,val,left out\n"
+    )
+
+
+def test_no_moves_are_not_told_and_those_of_the_last_run_forgotten(
+    world: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    previous_split.report({"a": "train"}, [image("a")], ["test"])
+    capsys.readouterr()
+    previous_split.report({"a": "test"}, [image("a"), image("new")], ["test", None])
+    assert capsys.readouterr().out == ""
+    assert (world / ".cache" / "split" / "moves.csv").read_text() == "id,label,before,now\n"
+
+
+def test_exactly_what_was_there_and_is_elsewhere_has_moved(world: Path) -> None:
+    @EXAMPLES
+    @given(st.dictionaries(IDS, NAMES), st.dictionaries(IDS, st.none() | NAMES))
+    def holds(before: dict[str, str], now: dict[str, str | None]) -> None:
+        previous_split.report(before, [image(key) for key in now], list(now.values()))
+        assert listed(world) == [
+            (key, "cat", before[key], name or "left out")
+            for key, name in now.items()
+            if key in before and before[key] != name
+        ]
+
+    holds()

@@ -1,0 +1,77 @@
+from pathlib import Path
+
+import cv2
+import pytest
+import torch
+from torch import Tensor
+
+from pipeline import params
+from pipeline.network import examples as batches
+from pipeline.network.feature_store import Index
+from pipeline.network.views import Preprocess, Stored, Views
+from pipeline.params import Params
+from pipeline.stages.train import augmented_png
+
+PREPARED = Preprocess(size=32, resize=32, interpolation="bilinear", mean=[0.0] * 3, std=[1.0] * 3)
+
+
+def index(augment: str, views: int, prefix: str = "frozen") -> Index:
+    return Index(
+        stored=True,
+        why="",
+        seed=1,
+        augment=augment,
+        views=views,
+        dtype="float32",
+        precision="32-true",
+        shapes=[],
+        prefix=prefix,
+        images="",
+    )
+
+
+def drawn(dataset: Path, settings: Params, chosen: Index) -> Tensor:
+    examples = batches.read_examples(dataset / "split.csv")
+    augment = {"images.augment": chosen.augment, "features.views": chosen.views}
+    seen = params.with_overrides(settings, augment).images
+    return augmented_png.augmented(dataset / "clean", examples, PREPARED, seen, chosen)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "columns"),
+    [
+        (index("crop-flip", 2), 3),
+        (index("crop-flip", 30), augmented_png.COLUMNS),
+        (index("crop-flip", 0, ""), augmented_png.COLUMNS),
+        (index("none", 0), 1),
+    ],
+    ids=["cached", "many cached", "streamed", "not augmented"],
+)
+def test_a_row_per_image_and_a_column_per_view_that_training_shows(
+    dataset: Path, settings: Params, chosen: Index, columns: int
+) -> None:
+    tile = 32 + 2
+    assert drawn(dataset, settings, chosen).shape == (
+        3,
+        augmented_png.ROWS * tile + 2,
+        columns * tile + 2,
+    )
+
+
+def test_its_tiles_are_what_the_network_sees_of_training_images(
+    dataset: Path, settings: Params
+) -> None:
+    found = drawn(dataset, settings, index("crop-flip", 2))
+    examples = batches.read_examples(dataset / "split.csv")
+    ids = [examples.ids[row] for row in examples.rows("train")]
+    seen = Views(ids, Stored(dataset / "clean", ids), PREPARED, settings.images, [1], 1)
+    assert torch.equal(found[:, 2:34, 36:68], seen[0])
+    assert torch.equal(found[:, 36:68, 36:68], seen[1])
+
+
+def test_what_is_written_is_read_again(tmp_path: Path) -> None:
+    pixels = torch.randint(0, 256, (3, 20, 30), dtype=torch.uint8)
+    augmented_png.write(tmp_path / "reports/augmented.png", pixels)
+    bgr = cv2.imread(str(tmp_path / "reports/augmented.png"))
+    assert bgr is not None
+    assert torch.equal(torch.from_numpy(bgr[:, :, ::-1].copy()).permute(2, 0, 1), pixels)

@@ -1,0 +1,53 @@
+"""The report in a real browser: Chromium draws it, on a desk and on a phone."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from tests.stages.evaluate.test_stage import PAGE, figures  # noqa: F401
+
+BROWSER = (
+    shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+)
+pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium here to look with")
+
+
+def browse(*options: str) -> str:
+    assert BROWSER
+    command = [
+        BROWSER,
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--hide-scrollbars",
+        f"--user-data-dir={Path('profile').resolve()}",
+        *options,
+        PAGE.resolve().as_uri(),
+    ]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+
+
+@pytest.mark.parametrize("width", [1280, 500])
+@pytest.mark.usefixtures("figures")
+def test_it_is_drawn_whole(width: int) -> None:
+    browse(f"--window-size={width},3000", f"--screenshot={Path('page.png').resolve()}")
+    seen = cv2.imread("page.png")
+    assert seen is not None
+    assert seen.shape[:2] == (3000, width)
+    # Text, tables and charts all the way down: no tall band of one colour.
+    drawn = np.flatnonzero(seen.std(axis=(1, 2)) > 1)
+    assert drawn[-1] > 2500
+    assert np.diff(drawn).max() < 200
+    # Charts are as wide as the page lets them, and end before its edge.
+    assert seen[:, -8:].std() < 1
+
+
+@pytest.mark.usefixtures("figures")
+def test_what_is_read_is_what_was_written() -> None:
+    text = browse("--dump-dom")
+    assert '<h2 id="limits">Limits</h2>' in text
+    assert text.count("<img") == PAGE.read_text().count("<img")

@@ -1,0 +1,266 @@
+"""The Flickr data set as the 2020 tutorial laid it out, with real DVC and a Flickr of our own."""
+
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+from pipeline.core import atomic, shards
+from tests.fakes.process import Running, running
+from tests.project import Project
+
+KEY, SECRET = "4f1a90c3d2e57b68a1b2c3d4e5f60718", "9b8c7d6e5f4a3b2c"
+FLICKR = (
+    "--photos",
+    "car+bicycle=20",
+    "--photos",
+    "car=2600",
+    "--photos",
+    "bicycle=2600",
+    "--key",
+    KEY,
+    "--secret",
+    SECRET,
+    "--remove-every",
+    "50",
+    "--growing",
+    "--repeats",
+    "7",
+    "--photo-bytes",
+    "4000",
+    "--fault",
+    "api=5:500,malformed,429",
+    "--fault",
+    "photo=5:503,reset,short,drop",
+)
+
+
+@pytest.fixture(scope="module")
+def flickr() -> Iterator[Running]:
+    """Every fifth answer fails, every fiftieth photograph is gone, pages grow and repeat."""
+    with running(*FLICKR) as fake:
+        yield fake
+
+
+class Flickr(Project):
+    """A project that searches the fake."""
+
+    def __init__(self, folder: Path, fake: Running) -> None:
+        self.fake = fake
+        self.said = ""
+        super().__init__(folder, small=False)
+        text = (folder / "params.yaml").read_text()
+        for old, new in (
+            ("name: sample ", "name: cars_bicycles "),
+            ("allow_private: false", "allow_private: true"),
+            ("per_host_per_second: null", "per_host_per_second: 0"),
+        ):
+            assert old in text
+            text = text.replace(old, new)
+        (folder / "params.yaml").write_text(text)
+        self.git("commit", "-qam", "cars and bicycles")
+
+    @property
+    def environment(self) -> dict[str, str]:
+        given = {"FLICKR_API_KEY": KEY, "FLICKR_API_SECRET": SECRET, "NO_PROXY": "*"}
+        return super().environment | given | {"FLICKR_API_URL": self.fake.api_url}
+
+    def acquire(self, **changed: str) -> str:
+        done = self.dvc("repro", "acquire", **changed)
+        assert done.returncode == 0, done.stdout
+        return done.stdout
+
+    def facts(self) -> list[dict[str, str]]:
+        names = ["label", "split", "group", "owner", "licence", "page_url"]
+        rows: list[dict[str, str]] = shards.columns(self.folder / "data/raw", names).to_pylist()
+        return rows
+
+    def outputs(self) -> dict[str, str]:
+        """DVC's digests of what acquire wrote."""
+        lock = YAML(typ="safe").load(self.folder / "dvc.lock")
+        return {out["path"]: out["md5"] for out in lock["stages"]["acquire"]["outs"]}
+
+
+@pytest.fixture(scope="module")
+def first(flickr: Running, tmp_path_factory: pytest.TempPathFactory) -> Flickr:
+    """A project that has acquired the data set."""
+    made = Flickr(tmp_path_factory.mktemp("first"), flickr)
+    made.said = made.acquire()
+    return made
+
+
+def test_exactly_the_tutorials_photographs_in_spite_of_every_fifth_answer(first: Flickr) -> None:
+    counts = Counter((row["label"], row["split"]) for row in first.facts())
+    assert counts == {
+        ("car", "train"): 1000,
+        ("car", "test"): 300,
+        ("bicycle", "train"): 1000,
+        ("bicycle", "test"): 300,
+    }
+
+
+def test_no_owner_is_in_two_splits_and_every_licence_is_known(first: Flickr) -> None:
+    splits: dict[str, set[str]] = {}
+    for row in first.facts():
+        splits.setdefault(row["group"], set()).add(row["split"])
+        assert row["owner"]
+        assert row["licence"]
+        assert row["page_url"].startswith("https://www.flickr.com/photos/")
+    assert {len(found) for found in splits.values()} == {1}
+
+
+def test_photographs_that_are_gone_are_named(first: Flickr) -> None:
+    reasons = Counter(row["reason"] for row in atomic.read_csv(first.folder / "data/skipped.csv"))
+    # Of the 20 photographs that answer both searches, 14 have a licence that is wanted.
+    assert reasons == {"gone": 52, "two_classes": 2 * 14}
+
+
+def test_the_key_and_the_secret_are_nowhere(first: Flickr) -> None:
+    for path in first.folder.rglob("*"):
+        if path.is_file():
+            data = path.read_bytes()
+            assert KEY.encode() not in data, path
+            assert SECRET.encode() not in data, path
+    assert KEY not in first.said
+    assert SECRET not in first.said
+
+
+def test_twice_gives_the_same_lock(first: Flickr, tmp_path: Path) -> None:
+    second = Flickr(tmp_path / "second", first.fake)
+    second.acquire()
+    assert (second.folder / "dvc.lock").read_bytes() == (first.folder / "dvc.lock").read_bytes()
+
+
+def test_a_pin_is_replayed_without_the_search(first: Flickr, tmp_path: Path) -> None:
+    other = Flickr(tmp_path / "other", first.fake)
+    pinned = first.run(sys.executable, "-m", "pipeline", "pin", "cars_bicycles")
+    assert pinned.returncode == 0, pinned.stdout
+    written = first.folder / "datasets/cars_bicycles/photos.csv"
+    (other.folder / "datasets/cars_bicycles/photos.csv").write_bytes(written.read_bytes())
+    written.unlink()
+    before = len(first.fake.record()["requests"])
+    other.acquire(FLICKR_API_KEY="", FLICKR_API_URL="http://127.0.0.1:9/")
+    assert other.outputs()["data/raw"] == first.outputs()["data/raw"]
+    asked = first.fake.record()["requests"][before:]
+    assert {request["kind"] for request in asked} == {"photo"}
+
+
+def in_store(project: Flickr) -> set[str]:
+    """The addresses whose photographs are kept, as a reader that never writes sees it."""
+    index = project.folder / ".cache/acquire/index.db"
+    if not index.exists():
+        return set()
+    with sqlite3.connect(index) as opened:
+        try:
+            found = {row[0] for row in opened.execute("SELECT url FROM kept")}
+        except sqlite3.OperationalError:  # killed before there was a table
+            found = set()
+    opened.close()
+    return found
+
+
+def test_killed_ten_times_it_fetches_nothing_twice_and_ends_the_same(
+    first: Flickr, tmp_path: Path
+) -> None:
+    with running(*FLICKR, "--latency", "0.05", "--port", str(0)) as slow:
+        project = Flickr(tmp_path / "killed", slow)
+        command = [
+            sys.executable,
+            "-m",
+            "pipeline.stages.acquire",
+            "datasets/cars_bicycles",
+            "datasets",
+            "data/raw",
+            "data/skipped.csv",
+        ]
+        chance = random.Random(1)
+        times_asked: list[tuple[set[str], Counter[str]]] = []
+        for _ in range(10):
+            before = len(in_store(project))
+            working = subprocess.Popen(
+                command,
+                cwd=project.folder,
+                env=project.environment | {"DVC_ROOT": ""},
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
+            # From the first photograph on, at a random moment.
+            deadline = time.monotonic() + 30
+            while len(in_store(project)) == before and time.monotonic() < deadline:
+                time.sleep(0.01)
+            time.sleep(chance.uniform(0, 0.25))
+            working.send_signal(signal.SIGKILL)
+            working.wait()
+            times_asked.append((in_store(project), asked_for(slow)))
+        kept = [len(known) for known, _ in times_asked]
+        assert kept == sorted(kept)
+        assert 0 < kept[0] < kept[-1] < 2600, "it was not killed in the middle"
+        done = project.run(*command)
+        assert done.returncode == 0, done.stdout
+        last = asked_for(slow)
+        for known, asked in times_asked:
+            for url in known:
+                assert last[url] == asked[url], "fetched again although it was complete"
+        assert names(project) == names(first)
+
+
+def asked_for(fake: Running) -> Counter[str]:
+    requests = fake.record()["requests"]
+    return Counter(fake.url(r["path"]) for r in requests if r["kind"] == "photo")
+
+
+def names(project: Flickr) -> list[dict[str, str]]:
+    """What was acquired, by content. (Addresses have another port.)"""
+    columns = ["id", "name", "label", "split", "group"]
+    rows: list[dict[str, str]] = shards.columns(project.folder / "data/raw", columns).to_pylist()
+    return rows
+
+
+def test_an_interrupt_ends_it_in_two_seconds(tmp_path: Path) -> None:
+    with running(
+        "--photos",
+        "car=50",
+        "--photos",
+        "bicycle=50",
+        "--key",
+        KEY,
+        "--secret",
+        SECRET,
+        "--fault",
+        "photo=1:stall",
+    ) as silent:
+        project = Flickr(tmp_path / "interrupted", silent)
+        working = subprocess.Popen(
+            [
+                sys.executable,
+                "-m",
+                "pipeline.stages.acquire",
+                "datasets/cars_bicycles",
+                "datasets",
+                "data/raw",
+                "data/skipped.csv",
+            ],
+            cwd=project.folder,
+            env=project.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        deadline = time.monotonic() + 30
+        while not asked_for(silent) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        start = time.monotonic()
+        working.send_signal(signal.SIGINT)
+        said, _ = working.communicate()
+        assert time.monotonic() - start < 2
+        assert working.returncode == 130
+        assert "Traceback" not in said
+        assert not list(project.folder.rglob("*staging*")), "something half-made stays"

@@ -1,0 +1,141 @@
+"""MLflow's own commands on the model that training logged."""
+
+import base64
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow import MlflowClient
+
+from pipeline.params import Params
+from pipeline.tracking import record
+from tests.inference.test_classifier import png
+
+PACKED = base64.b64encode(png(200)).decode()
+SECONDS = 120
+
+
+@pytest.fixture
+def logged(models: Path, settings: Params) -> str:
+    """The address of a logged model."""
+    with record.training(settings, "f" * 20, models.parent / "data/split.csv") as run:
+        run.model(models, 1)
+    client = MlflowClient()
+    (experiment,) = (
+        one.experiment_id
+        for one in client.search_experiments()
+        if one.name == settings.dataset.name
+    )
+    (found,) = client.search_logged_models([experiment])
+    return str(found.model_uri)
+
+
+def environment(world: Path) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    return kept | {
+        "MLFLOW_TRACKING_URI": f"sqlite:///{world / 'mlflow.db'}",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+    }
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "mlflow", "models", *arguments, "--env-manager", "local"]
+
+
+@pytest.fixture
+def served(logged: str, world: Path) -> Iterator[str]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with subprocess.Popen(
+        command("serve", "-m", logged, "-p", str(port)),
+        env=environment(world),
+        cwd="/",
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    ) as process:
+        try:
+            address = f"http://127.0.0.1:{port}"
+            wait(f"{address}/ping", process)
+            yield f"{address}/invocations"
+        finally:
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+def wait(url: str, process: "subprocess.Popen[bytes]") -> None:
+    for _ in range(10 * SECONDS):
+        assert process.poll() is None, "the server has ended"
+        try:
+            urllib.request.urlopen(url).close()
+            return
+        except OSError:
+            time.sleep(0.1)
+    pytest.fail("the server does not start")
+
+
+def ask(url: str, body: bytes) -> tuple[int, Any]:
+    request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
+    try:
+        with urllib.request.urlopen(request, timeout=SECONDS) as answer:
+            return answer.status, json.loads(answer.read())
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, json.loads(error.read())
+
+
+def test_a_server_takes_every_form_of_json_and_survives_what_is_hostile(served: str) -> None:
+    forms: list[dict[str, Any]] = [
+        {"dataframe_records": [{"image": PACKED}]},
+        {"dataframe_split": {"columns": ["image"], "data": [[PACKED]]}},
+        {"inputs": {"image": [PACKED]}},
+        {"inputs": [PACKED]},
+        {"instances": [{"image": PACKED}]},
+    ]
+    said = [ask(served, json.dumps(form).encode()) for form in forms]
+    assert [status for status, _ in said] == [200] * len(forms)
+    (first,) = said[0][1]["predictions"]
+    assert first["label"] in {"plain", "striped"}
+    assert all(answer["predictions"] == [first] for _, answer in said)
+    for body in (
+        b"",
+        b"{",
+        b"[]",
+        b"\xff",
+        b'{"inputs": 5}',
+        b'{"dataframe_records": [{"x": 1}]}',
+        b'{"dataframe_records": [{"image": 5}]}',
+    ):
+        status, answer = ask(served, body)
+        assert 400 <= status < 500, (body, status)
+        assert answer["message"]
+    mixed = {"dataframe_records": [{"image": text} for text in ("", "aGVsbG8=", "%%%", PACKED)]}
+    status, answer = ask(served, json.dumps(mixed).encode())
+    *problems, last = [row["problem"] for row in answer["predictions"]]
+    assert (status, last) == (200, None)
+    assert set(problems) == {"empty", "not_an_image"}
+
+
+def test_mlflow_predicts_from_a_file(logged: str, world: Path) -> None:
+    (world / "asked.json").write_text(json.dumps({"dataframe_records": [{"image": PACKED}]}))
+    said = subprocess.run(
+        command("predict", "-m", logged, "-i", str(world / "asked.json"), "-t", "json"),
+        env=environment(world),
+        cwd="/",
+        capture_output=True,
+        check=True,
+        text=True,
+    )
+    (row,) = json.loads(said.stdout.splitlines()[-1])["predictions"]
+    assert row["label"] in {"plain", "striped"}
+    assert row["problem"] is None

@@ -1,0 +1,92 @@
+"""Where a model comes from, in git repositories made for it."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from pipeline.tracking import provenance
+
+
+def git(*arguments: str) -> str:
+    names = ["-c", "user.name=t", "-c", "user.email=t@example.com"]
+    done = subprocess.run(["git", *names, *arguments], check=True, capture_output=True, text=True)
+    return done.stdout
+
+
+@pytest.fixture
+def repository(world: Path) -> Path:
+    (world / "pipeline").mkdir()
+    (world / "pipeline/code.py").write_text("x = 1\n")
+    (world / "params.yaml").write_text("a: 1\n")
+    (world / "dvc.lock").write_text(
+        "stages:\n  split:\n    outs:\n    - path: data/split.csv\n      md5: abc\n"
+        "  train:\n    outs:\n    - path: models\n      md5: def\n"
+    )
+    git("init", "-q", "-b", "main")
+    git("add", "-A")
+    git("commit", "-q", "-m", "start")
+    return world
+
+
+def test_data_digests_are_those_of_dvc_lock(repository: Path) -> None:
+    tags = provenance.provenance()
+    assert tags["data.split"] == "abc"
+    assert "result.models" not in tags
+    assert tags[provenance.COMMIT] == git("rev-parse", "HEAD").strip()
+    assert tags[provenance.EXPERIMENT] == tags[provenance.BASELINE] == ""
+
+
+def test_an_experiment_is_of_its_baseline(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DVC_EXP_NAME", "tame-otter")
+    monkeypatch.setenv("DVC_EXP_BASELINE_REV", "c0ffee")
+    tags = provenance.provenance()
+    assert (tags[provenance.EXPERIMENT], tags[provenance.COMMIT]) == ("tame-otter", "c0ffee")
+
+
+def test_what_no_commit_has_is_a_patch_that_brings_it_back(repository: Path) -> None:
+    assert provenance.changes(provenance.provenance()[provenance.COMMIT]) == ""
+    changed = "x = 'h\u00e4\u00df'\n"
+    Path("pipeline/code.py").write_text(changed)
+    Path("pipeline/new.py").write_text("y = 2\n")
+    Path("README.md").write_text("nothing depends on this\n")
+    commit = provenance.provenance()[provenance.COMMIT]
+    told = provenance.surroundings(commit)
+    assert told["git.changed"] == "yes"
+    assert told["git.untracked"] == "pipeline/new.py"
+    files = provenance.files(commit)
+    assert set(files) == {"params.yaml", "dvc.lock", "changes.patch"}
+    git("checkout", "-q", "pipeline/code.py")
+    Path("pipeline/new.py").unlink()
+    subprocess.run(["git", "apply", "-"], input=files["changes.patch"], text=True, check=True)
+    assert Path("pipeline/code.py").read_text() == changed
+    assert Path("pipeline/new.py").read_text() == "y = 2\n"
+
+
+def test_more_changes_than_are_kept_are_told(repository: Path) -> None:
+    Path("pipeline/large.py").write_text("x = 1\n" * 200_000)
+    commit = provenance.provenance()[provenance.COMMIT]
+    assert provenance.surroundings(commit)["git.changed"] == provenance.TOO_MUCH
+    assert provenance.CHANGES not in provenance.files(commit)
+
+
+def test_without_a_repository_there_is_no_commit(world: Path) -> None:
+    (world / ".git").write_text("gitdir: nowhere\n")
+    assert provenance.provenance()[provenance.COMMIT] == ""
+    assert provenance.files("") == {}
+
+
+@pytest.mark.parametrize(
+    ("path", "tag"),
+    [
+        ("data/raw", "data.raw"),
+        ("data/split.csv", "data.split"),
+        ("models", "result.models"),
+        ("reports/test", "result.test"),
+        ("reports/metrics.json", "result.metrics"),
+    ],
+)
+def test_an_output_has_a_tag(path: str, tag: str) -> None:
+    assert provenance.tag(path) == tag
