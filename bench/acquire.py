@@ -29,7 +29,7 @@ from pipeline.core import shards
 from pipeline.stages.acquire.raw_image import RawImage
 from pipeline.stages.acquire.sources import addresses
 from pipeline.stages.acquire.web.client import Client
-from pipeline.stages.acquire.web.content_store import Store
+from pipeline.stages.acquire.web.content_store import ContentStore
 
 THREADS = 64
 ROOT = Path(__file__).resolve().parent.parent
@@ -53,10 +53,10 @@ def threads(host: str, count: int) -> None:
 
 def acquire(_host: str, count: int) -> None:
     """The stage's own work, per-host limit off."""
-    limits = params.load(ROOT / "params.yaml").acquire.model_copy(
+    limits = params.load_params(ROOT / "params.yaml").acquire.model_copy(
         update={"allow_private": True, "per_host_per_second": 0, "workers": THREADS}
     )
-    with Client(limits) as client, Store() as store:
+    with Client(limits) as client, ContentStore() as store:
         found = addresses.from_list(Path("list.csv"), None, client, store, limits)
         rows = (image.row() for image in found if isinstance(image, RawImage))
         assert shards.write(Path("raw"), shards.RAW, rows) == count

@@ -146,7 +146,7 @@ def rates(originals: list[bytes], count: int, repeats: int) -> None:
 
 def added(originals: list[bytes], count: int) -> None:
     """CPU seconds of the workers, which stand ready, for all images and for 1 % new ones."""
-    limits = params.load(ROOT / "params.yaml").filter
+    limits = params.load_params(ROOT / "params.yaml").filter
     with tempfile.TemporaryDirectory() as folder:
         os.environ["DVC_ROOT"] = folder
         raw, hundredth = Path(folder) / "raw", count // 100

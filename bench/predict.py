@@ -31,10 +31,10 @@ from bench.train import show, show_ratio
 from pipeline.images import decoding
 from pipeline.inference.classifier import Classifier
 from pipeline.inference.decoder_pool import Decoders
-from pipeline.inference.inputs import Inputs
+from pipeline.inference.inputs import ImageInputs
 from pipeline.inference.predict import predict
 from pipeline.network import device, feature_store
-from pipeline.network.parallel_forward import PART
+from pipeline.network.parallel_forward import SUB_BATCH
 
 
 def packed(photos: Path, number: int, folder: Path) -> Path:
@@ -52,7 +52,7 @@ def packed(photos: Path, number: int, folder: Path) -> Path:
 
 def work(classifier: Classifier, archive: Path) -> float:
     """Seconds."""
-    with Inputs(BytesIO()) as inputs, Decoders() as decoders:
+    with ImageInputs(BytesIO()) as inputs, Decoders() as decoders:
         decoders.start()
         decoders.wait()
         start = time.perf_counter()
@@ -64,7 +64,7 @@ def work(classifier: Classifier, archive: Path) -> float:
 def floor(classifier: Classifier, encoded: Sequence[bytes]) -> float:
     """Seconds of decoding all, and then of all forward passes."""
     cores = torch.get_num_threads()
-    parts = feature_store.chunks(range(len(encoded)), PART, 1)
+    parts = feature_store.chunks(range(len(encoded)), SUB_BATCH, 1)
 
     def decode(part: Sequence[int]) -> torch.Tensor:
         return torch.stack([classifier.view(decoding.decode(encoded[place])) for place in part])

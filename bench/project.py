@@ -29,7 +29,7 @@ from pipeline.core.history import Record
 from pipeline.network import device, feature_store, views
 from pipeline.network import examples as batches
 from pipeline.network.examples import Examples
-from pipeline.network.parallel_forward import PART
+from pipeline.network.parallel_forward import SUB_BATCH
 from pipeline.params import Params
 from pipeline.stages.acquire import __main__ as acquire
 from pipeline.stages.evaluate import test_set
@@ -112,7 +112,7 @@ class Project:
 
 def data() -> Figures:
     """Acquire, filter, split and export; images per split."""
-    chosen = params.load().dataset
+    chosen = params.load_params().dataset
     dataset, raw, verdicts = ROOT / "datasets" / chosen.name, Path("data/raw"), Path("verdicts.csv")
     acquire.main(dataset, chosen.source, raw, Path("skipped.csv"))
     filtering.main(dataset, raw, CLEAN, verdicts)
@@ -135,9 +135,9 @@ def work() -> Figures:
 
 
 def _accuracy() -> float:
-    settings, examples = params.load(), batches.read_examples(SPLIT)
-    opened = test_set.open_model(MODELS, FEATURES, CLEAN, examples, settings.device)
-    found = test_set.judge(opened, examples)
+    settings, examples = params.load_params(), batches.read_examples(SPLIT)
+    opened = test_set.load_model(MODELS, FEATURES, CLEAN, examples, settings.device)
+    found = test_set.run_on_test_set(opened, examples)
     return float((found.answers == found.labels).mean())
 
 
@@ -152,20 +152,20 @@ def stage() -> Figures:
 
 def stored() -> Figures:
     """What features does once its network is built."""
-    settings, examples = params.load(), batches.read_examples(SPLIT)
+    settings, examples = params.load_params(), batches.read_examples(SPLIT)
     part = compute.frozen_part(settings)
     index = compute.describe(settings, part, examples)
     assert index.stored, index.why
     FEATURES.mkdir()
     start = time.perf_counter()
-    maker = compute.Maker(part, settings.images, index)
+    maker = compute.FeatureSettings(part, settings.images, index)
     compute.store(FEATURES, CLEAN, maker, examples)
     return {"seconds": time.perf_counter() - start, "features": _count()}
 
 
 def floor() -> Figures:
     """The frozen part over views that lie decoded in memory, in batches and threads as there."""
-    settings, examples = params.load(), batches.read_examples(SPLIT)
+    settings, examples = params.load_params(), batches.read_examples(SPLIT)
     part = compute.frozen_part(settings)
     size = part.preprocess.size
     part(torch.zeros(1, 3, size, size).byte())  # it is made ready when it is first used
@@ -188,14 +188,14 @@ def _pixels(
         ids = [examples.ids[row] for row in rows]
         encoded, seed = views.Stored(CLEAN, ids), settings.features.seed
         seen = views.Views(ids, encoded, preprocess, settings.images, [view], seed)
-        for part in feature_store.chunks(range(len(ids)), PART, 1):
+        for part in feature_store.chunks(range(len(ids)), SUB_BATCH, 1):
             yield torch.stack([seen[index] for index in part])
 
 
 def _count() -> int:
     """Features that the stage computes: of all images, and of further views of those that train."""
     examples = batches.read_examples(SPLIT)
-    return len(examples.ids) + params.load().features.views * len(examples.rows("train"))
+    return len(examples.ids) + params.load_params().features.views * len(examples.rows("train"))
 
 
 def training() -> Figures:

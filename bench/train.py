@@ -166,7 +166,7 @@ def prepared(folder: Path, photos: Path | None, views: int, changed: Sequence[st
     for assignment in changed:
         name, _, value = assignment.partition("=")
         overrides[name] = YAML(typ="safe", pure=True).load(value)
-    base = params.with_overrides(params.load(ROOT / "params.yaml"), overrides)
+    base = params.with_overrides(params.load_params(ROOT / "params.yaml"), overrides)
     project = Project(folder, base)
     splits = project.measure("data")
     print(", ".join(f"{count} {name}" for name, count in splits.items()), "images")

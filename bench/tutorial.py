@@ -98,7 +98,7 @@ def run(folder: Path, settings: Params) -> float:
 
 
 def main() -> None:
-    settings = params.load()
+    settings = params.load_params()
     keep_freed_memory()
     gc.freeze()
     start = time.perf_counter()

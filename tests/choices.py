@@ -3,11 +3,11 @@
 import hashlib
 from typing import Any
 
-from pipeline.params import Filter, Split
+from pipeline.params import FilterParams, SplitParams
 from pipeline.stages.split.previous_split import DEALERS
 from tests.imports import ROOT
 
-LIMITS = Filter(
+LIMITS = FilterParams(
     min_side=32,
     max_megapixels=1,
     store_side=64,
@@ -17,7 +17,7 @@ LIMITS = Filter(
 )
 
 
-def chosen(**changes: Any) -> Split:
+def split_params(**changes: Any) -> SplitParams:
     values = {
         "seed": 1,
         "val": 0.2,
@@ -28,7 +28,7 @@ def chosen(**changes: Any) -> Split:
         "fold": 0,
         "leaks": "drop",
     }
-    return Split.model_validate(values | changes)
+    return SplitParams.model_validate(values | changes)
 
 
 def locked_code() -> list[dict[str, str]]:

@@ -89,7 +89,7 @@ def settings() -> Params:
 
     What is frozen computes in full precision, so that it equals the whole network's numbers.
     """
-    return small(params.load(ROOT / "params.yaml"))
+    return small(params.load_params(ROOT / "params.yaml"))
 
 
 def small(shipped: Params, **overrides: Any) -> Params:

@@ -12,10 +12,10 @@ from typer.testing import CliRunner
 from pipeline import params
 from pipeline.__main__ import app
 from pipeline.images.header import MEANING, Warn
-from pipeline.images.header import Reason as Rejected
+from pipeline.images.header import RejectReason as Rejected
 from pipeline.stages.acquire import dataset_toml
 from pipeline.stages.acquire.photo_list import COLUMNS as LISTED
-from pipeline.stages.acquire.raw_image import Reason
+from pipeline.stages.acquire.raw_image import SkipReason
 from tests.imports import ROOT
 
 README = (ROOT / "README.md").read_text()
@@ -41,7 +41,7 @@ def test_every_make_target_in_readme_exists(command: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(set(re.findall(r"-S '?([\w.]+)=", README))))
 def test_every_param_in_readme_exists(name: str) -> None:
-    assert name in params.load(ROOT / "params.yaml").flat()
+    assert name in params.load_params(ROOT / "params.yaml").flat()
 
 
 @pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("pipeline ")])
@@ -100,8 +100,8 @@ KINDS: dict[str, set[type[BaseModel]]] = {
     "folder": {dataset_toml.Folder},
     "archive": {dataset_toml.Archive},
     "urls": {dataset_toml.Urls},
-    "flickr": {dataset_toml.Flickr, dataset_toml.Wanted},
-    "sample": {dataset_toml.Sample, dataset_toml.Digits},
+    "flickr": {dataset_toml.Flickr, dataset_toml.SearchTerms},
+    "sample": {dataset_toml.SampleDataset, dataset_toml.Digits},
 }
 
 
@@ -130,11 +130,11 @@ def test_every_reason_to_reject_is_in_its_table_in_order_and_every_warning_below
 
 @pytest.mark.parametrize("name", sorted(set(re.findall(r"\b(?:filter|split)\.(?!csv)\w+", FILTER))))
 def test_every_param_of_filter_and_split_md_exists(name: str) -> None:
-    assert name in params.load(ROOT / "params.yaml").flat()
+    assert name in params.load_params(ROOT / "params.yaml").flat()
 
 
 def test_training_md_has_every_param_of_what_it_is_about_and_no_other() -> None:
-    known = set(params.load(ROOT / "params.yaml").flat())
+    known = set(params.load_params(ROOT / "params.yaml").flat())
     said = set(re.findall(r"`(?:-S )?((?:images|model|features|head|train|device)\.\w+)", TRAINING))
     assert said <= known
     wanted = {key for key in known if key.split(".")[0] in {"images", "model", "head", "train"}}
@@ -148,7 +148,7 @@ def test_every_recipe_is_in_training_md() -> None:
 
 def test_every_reason_to_leave_something_out_is_in_datasets_md() -> None:
     rows = re.findall(r"^\| ((?:`\w+`,? ?)+)\|", DATASETS.split("| reason |")[1], re.M)
-    assert set(re.findall(r"`(\w+)`", " ".join(rows))) == set(Reason)
+    assert set(re.findall(r"`(\w+)`", " ".join(rows))) == set(SkipReason)
 
 
 def test_every_column_of_a_list_is_in_datasets_md() -> None:

@@ -30,12 +30,12 @@ def runs(
 
     project.check()
 
-    found = paired_runs.pairs(every)
+    found = paired_runs.paired_runs(every)
     shown = [pair for pair in found if pair.missing or not gaps]
     if not shown:
         print("nothing is missing" if found else "there are no results yet: `dvc repro` makes one")
         return
-    here = params.load().flat()
+    here = params.load_params().flat()
     show(paired_runs.HEADER, [pair.row(here) for pair in shown])
     told = {pair.missing for pair in shown} | {paired_runs.DIRTY for pair in shown if pair.dirty}
     for what, advice in paired_runs.ADVICE.items():

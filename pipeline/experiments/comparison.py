@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipeline.core.errors import PipelineError
-from pipeline.experiments.predictions import Said
+from pipeline.experiments.predictions import Prediction
 from pipeline.stages.evaluate import intervals
 from pipeline.stages.evaluate.intervals import Interval
 
@@ -74,7 +74,7 @@ class Comparison:
         return f"{better} is better than {worse}: {found}."
 
 
-def compare(one: Mapping[str, Said], other: Mapping[str, Said]) -> Comparison:
+def compare(one: Mapping[str, Prediction], other: Mapping[str, Prediction]) -> Comparison:
     """What the models say of the images that both were tested on.
 
     Raises:

@@ -46,7 +46,7 @@ def run(
 
 
 @contextmanager
-def answering(what: str, advice: str) -> Iterator[None]:
+def errors_as_sentences(what: str, advice: str) -> Iterator[None]:
     """Around calls of DVC's Python, and nothing else: turn what it fails with into a sentence.
 
     Each kind of remote fails with errors of its own, which have no ancestor but Exception.

@@ -24,7 +24,7 @@ EXPERIMENT = re.compile(r"refs/exps/([0-9a-f]{2})/([0-9a-f]{38})/(.+)")
 
 
 @dataclass(frozen=True)
-class Held:
+class DvcResult:
     """One result: a trained and tested model, and what it was made with."""
 
     label: str
@@ -49,7 +49,7 @@ class Held:
     def test(self) -> str:
         return dvc_lock.outs(self.lock, "evaluate")[TEST]
 
-    def like(self, other: "Held") -> bool:
+    def like(self, other: "DvcResult") -> bool:
         """Whether it is the same result, whoever holds it."""
         mine, theirs = (self.models, self.test), (other.models, other.test)
         return mine == theirs and self.values == other.values
@@ -76,13 +76,13 @@ class Held:
             return None
 
 
-def results(everything: bool = False) -> list[Held]:
+def dvc_results(everything: bool = False) -> list[DvcResult]:
     """All of them, the newest first; the same result of one commit is told once.
 
     Args:
         everything: Whether to look at all commits, and not only at branches and tags.
     """
-    found: list[Held] = []
+    found: list[DvcResult] = []
     for held in _listed(everything):
         alike = [other for other in found if held.like(other)]
         # What the workspace holds has no name of its own.
@@ -91,12 +91,12 @@ def results(everything: bool = False) -> list[Held]:
     return sorted(found, key=lambda held: -held.when)
 
 
-def workspace() -> Held | None:
+def workspace() -> DvcResult | None:
     """What the working directory holds, if it is a whole result."""
     return _held(WORKSPACE, "", git("rev-parse", "HEAD").strip(), "")
 
 
-def pinned(models: str) -> Iterator[Held]:
+def pinned(models: str) -> Iterator[DvcResult]:
     """What commits hold that brought in a model, the first of them first.
 
     Args:
@@ -111,7 +111,7 @@ def pinned(models: str) -> Iterator[Held]:
             yield held
 
 
-def _listed(everything: bool) -> Iterator[Held]:
+def _listed(everything: bool) -> Iterator[DvcResult]:
     """Branches before tags before the rest: the first to hold a result gives it its name."""
     head = git("rev-parse", "HEAD").strip()
     places = [*_references(), ("HEAD", "", head, head), (WORKSPACE, "", head, "")]
@@ -141,7 +141,7 @@ def _references() -> Iterator[tuple[str, str, str, str]]:
             yield reference.split("/", 2)[2], "", revision, revision
 
 
-def _held(label: str, experiment: str, commit: str, revision: str) -> Held | None:
+def _held(label: str, experiment: str, commit: str, revision: str) -> DvcResult | None:
     """The result of a revision, if it has a whole one."""
     text = text_at(revision, "dvc.lock") if revision else _text("dvc.lock")
     try:
@@ -153,13 +153,13 @@ def _held(label: str, experiment: str, commit: str, revision: str) -> Held | Non
     if not whole or not values.keys() >= NEEDED:
         return None
     when = int(git("show", "-s", "--format=%ct", revision or "HEAD")) * 1000
-    return Held(label, experiment, commit, revision, when, lock, values)
+    return DvcResult(label, experiment, commit, revision, when, lock, values)
 
 
 def _values(read: Mapping[str, Any]) -> dict[str, object]:
     """Params by dotted name, as runs have them; those of another version as they were written."""
     try:
-        return params.parse(read).flat()
+        return params.parse_params(read).flat()
     except PipelineError:
         return {
             f"{section}.{key}": value

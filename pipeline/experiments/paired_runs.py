@@ -7,21 +7,21 @@ from datetime import UTC, datetime
 from functools import cached_property
 
 from pipeline.experiments import dvc_results
-from pipeline.experiments.dvc_results import Held
+from pipeline.experiments.dvc_results import DvcResult
 from pipeline.tracking import find_run, provenance, store
-from pipeline.tracking.store import Known
+from pipeline.tracking.store import MlflowRun
 
 LIVE = "RUNNING"
 DIRTY = "-dirty"  # as git describes it
-MOST_VALUES = 4  # that a row has room for
+MAX_VALUES = 4  # that a row has room for
 
 
 @dataclass(frozen=True)
-class Pair:
+class PairedRun:
     """A result of DVC's, and the run of it; one of them may be missing."""
 
-    held: Held | None
-    run: Known | None
+    held: DvcResult | None
+    run: MlflowRun | None
 
     @property
     def whole(self) -> bool:
@@ -94,7 +94,7 @@ class Pair:
         accuracy = "" if self.accuracy is None else f"{self.accuracy:.4f}"
         run_id = self.run.info.run_id[:8] if self.run else ""
         others = self.others(values)
-        more = [f"and {len(others) - MOST_VALUES} more"] if len(others) > MOST_VALUES else []
+        more = [f"and {len(others) - MAX_VALUES} more"] if len(others) > MAX_VALUES else []
         return [
             self.name,
             self.commit[:7] + (DIRTY if self.dirty else ""),
@@ -103,7 +103,7 @@ class Pair:
             _day(self.when),
             accuracy,
             self.missing,
-            " ".join([*others[:MOST_VALUES], *more]),
+            " ".join([*others[:MAX_VALUES], *more]),
         ]
 
 
@@ -132,7 +132,7 @@ def _day(when: int) -> str:
     return "?"
 
 
-def pairs(everything: bool = False) -> list[Pair]:
+def paired_runs(everything: bool = False) -> list[PairedRun]:
     """What either side holds, the newest first.
 
     Args:
@@ -142,8 +142,8 @@ def pairs(everything: bool = False) -> list[Pair]:
         PipelineError: MLflow's store does not answer.
     """
     runs = _runs()
-    results = dvc_results.results(everything)
-    paired = [Pair(each, best(each, runs)) for each in results]
+    results = dvc_results.dvc_results(everything)
+    paired = [PairedRun(each, best(each, runs)) for each in results]
     taken = {pair.run.info.run_id for pair in paired if pair.run}
     # A run is left over only where no result of DVC's is of the same model and name.
     left = [
@@ -151,10 +151,10 @@ def pairs(everything: bool = False) -> list[Pair]:
         for run in runs
         if run.info.run_id not in taken and not any(of(each, run) for each in results)
     ]
-    return sorted([*paired, *(Pair(None, run) for run in left)], key=lambda pair: -pair.when)
+    return sorted([*paired, *(PairedRun(None, run) for run in left)], key=lambda pair: -pair.when)
 
 
-def _runs() -> list[Known]:
+def _runs() -> list[MlflowRun]:
     """Of trainings, the newest first."""
     if not store.exists():
         return []
@@ -163,14 +163,14 @@ def _runs() -> list[Known]:
         return store.runs(f"tags.`{provenance.FINGERPRINT}` != ''")
 
 
-def best(result: Held, runs: Sequence[Known]) -> Known | None:
+def best(result: DvcResult, runs: Sequence[MlflowRun]) -> MlflowRun | None:
     """The run of a result that has most of it, and of these the newest."""
     own = [run for run in runs if of(result, run)]
     whole = [run for run in own if run.data.tags.get(provenance.TEST) == result.test]
     return next(iter(whole + own), None)
 
 
-def of(result: Held, run: Known) -> bool:
+def of(result: DvcResult, run: MlflowRun) -> bool:
     """Whether a run is of a result: the same model, params, and, if it is one, experiment.
 
     A commit that holds the result of an experiment, or of a `dvc repro` before the commit, needs no

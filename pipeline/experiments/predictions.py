@@ -19,7 +19,7 @@ CLEAN, SPLIT = Path("data/clean"), Path("data/split.csv")
 
 
 @dataclass(frozen=True)
-class Said:
+class Prediction:
     """One test image, and what a model says of it."""
 
     label: str
@@ -30,7 +30,7 @@ class Said:
     """Of images that belong together, "" where it stands alone."""
 
 
-def find(name: str) -> dict[str, Said]:
+def find(name: str) -> dict[str, Prediction]:
     """The predictions of an experiment, a revision, an MLflow run, or a folder, by image.
 
     Args:
@@ -55,7 +55,7 @@ def find(name: str) -> dict[str, Said]:
 def _of_revision(name: str) -> str:
     from dvc import api
 
-    with dvc.answering(
+    with dvc.errors_as_sentences(
         f"no predictions of {name}",
         "name a folder, an MLflow run, a commit or an experiment (`dvc exp show` lists them) whose "
         "evaluation is in DVC's cache",
@@ -63,7 +63,7 @@ def _of_revision(name: str) -> str:
         return str(api.read(str(TRACKED), rev=name))
 
 
-def parse(text: str, source: str) -> dict[str, Said]:
+def parse(text: str, source: str) -> dict[str, Prediction]:
     """By image.
 
     Raises:
@@ -72,7 +72,7 @@ def parse(text: str, source: str) -> dict[str, Said]:
     try:
         rows = list(csv.DictReader(io.StringIO(text)))
         return {
-            row["id"]: Said(
+            row["id"]: Prediction(
                 row["label"],
                 row["predicted"],
                 _chance(row[f"p.{row['label']}"]),
@@ -91,7 +91,7 @@ def _chance(cell: str) -> float:
     return found
 
 
-def _of_model(folder: Path) -> Iterator[tuple[str, Said]]:
+def _of_model(folder: Path) -> Iterator[tuple[str, Prediction]]:
     classifier = Classifier(folder)
     names = classifier.card.classes
     rows = [row for row in atomic.read_csv(SPLIT) if row["split"] == "test"]
@@ -102,4 +102,4 @@ def _of_model(folder: Path) -> Iterator[tuple[str, Said]]:
             raise PipelineError(f"the model in {folder} does not know the class {row['label']}")
         chance = float(found[names.index(row["label"])])
         answer = names[int(found.argmax())]
-        yield row["id"], Said(row["label"], answer, chance, row["group"])
+        yield row["id"], Prediction(row["label"], answer, chance, row["group"])

@@ -14,12 +14,12 @@ from pipeline.core import project
 from pipeline.core.errors import PipelineError
 from pipeline.core.git import text_at
 from pipeline.experiments import dvc
-from pipeline.experiments.dvc_results import METRICS, MODELS, TEST, Held
+from pipeline.experiments.dvc_results import METRICS, MODELS, TEST, DvcResult
 from pipeline.network import model_folder
 from pipeline.network.cut import cut
 from pipeline.network.memory_format import channels_last
 from pipeline.tracking import provenance, record
-from pipeline.tracking.record import Outcome
+from pipeline.tracking.record import TrainedResult
 
 HISTORY, AUGMENTED = "reports/history.csv", "reports/augmented.png"
 TOLD = ("accuracy", "correct", "n")  # by a run's description
@@ -27,7 +27,7 @@ SPLIT, REPORT = "data/split.csv", "reports/report.html"
 
 
 @contextmanager
-def outcome(held: Held) -> Iterator[Outcome]:
+def outcome(held: DvcResult) -> Iterator[TrainedResult]:
     """A result with its files, from DVC's cache or its remote, for as long as the block takes.
 
     Raises:
@@ -44,7 +44,7 @@ def outcome(held: Held) -> Iterator[Outcome]:
             page = (folder / REPORT).read_text("utf-8", "replace")
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise PipelineError(f"the files of {held.label} in DVC's cache are damaged") from error
-        yield Outcome(
+        yield TrainedResult(
             held.values,
             tags(held) | {provenance.FINGERPRINT: card.fingerprint},
             files(held),
@@ -60,12 +60,12 @@ def outcome(held: Held) -> Iterator[Outcome]:
         )
 
 
-def _fetch(held: Held, folder: Path) -> None:
+def _fetch(held: DvcResult, folder: Path) -> None:
     from dvc.api import DVCFileSystem
 
     for path in (HISTORY, SPLIT):
         (folder / path).parent.mkdir()
-    with dvc.answering(
+    with dvc.errors_as_sentences(
         f"DVC did not hand over all files of {held.label}",
         "see `dvc pull` and `dvc exp pull`, or run it again",
     ):
@@ -92,7 +92,7 @@ def _figures(path: Path) -> dict[str, float | None]:
     return {name: value for name, value in found.items() if isinstance(value, int | float | None)}
 
 
-def tags(held: Held) -> dict[str, str]:
+def tags(held: DvcResult) -> dict[str, str]:
     """What is known of where a result comes from, without the machine."""
     return provenance.outs(held.lock, provenance.DATA) | {
         provenance.EXPERIMENT: held.experiment,
@@ -105,7 +105,7 @@ def tags(held: Held) -> dict[str, str]:
     }
 
 
-def files(held: Held) -> dict[str, str]:
+def files(held: DvcResult) -> dict[str, str]:
     """As `origin.files` has them."""
     if not held.revision:
         return provenance.files(held.commit)
@@ -113,9 +113,7 @@ def files(held: Held) -> dict[str, str]:
         name: text_at(held.revision, name) or "" for name in (provenance.PARAMS, provenance.LOCK)
     }
     patch = held.changes
-    return found | (
-        {provenance.CHANGES: patch} if 0 < len(patch) <= provenance.MOST_CHANGES else {}
-    )
+    return found | ({provenance.CHANGES: patch} if 0 < len(patch) <= provenance.MAX_CHANGES else {})
 
 
 def _trained(models: Path) -> Any:

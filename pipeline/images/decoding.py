@@ -20,7 +20,7 @@ from pipeline.images.header import (
     JPEGS,
     OPENED,
     Header,
-    Reason,
+    RejectReason,
     Unreadable,
     Warn,
     read_header,
@@ -64,15 +64,15 @@ def load(data: bytes, max_megapixels: float, side: int) -> tuple[Header, Pixels]
     except cv2.error as error:
         if error.code == OUT_OF_MEMORY:
             raise MemoryError(str(error)) from error
-        raise Unreadable(Reason.DAMAGED, header.format) from error
+        raise Unreadable(RejectReason.DAMAGED, header.format) from error
 
 
 def _affordable(data: bytes, max_megapixels: float) -> Header:
     if not data:
-        raise Unreadable(Reason.EMPTY)
+        raise Unreadable(RejectReason.EMPTY)
     header = read_header(data)
     if header.width * header.height > max_megapixels * 1e6:
-        raise Unreadable(Reason.TOO_MANY_PIXELS, header.format)
+        raise Unreadable(RejectReason.TOO_MANY_PIXELS, header.format)
     return header
 
 
@@ -137,7 +137,7 @@ def _strict(header: Header, data: bytes, colours: str, side: int) -> npt.NDArray
         )
     except ValueError as error:
         if UNJUDGED not in str(error):
-            raise Unreadable(Reason.DAMAGED, header.format) from error
+            raise Unreadable(RejectReason.DAMAGED, header.format) from error
         found = _pillow(header, data, "L" if colours == "GRAY" else "RGB")
     return found[:, :, 0] if colours == "GRAY" and found.ndim == 3 else found
 
@@ -148,7 +148,7 @@ def _strictly_decoded(header: Header, data: bytes) -> Pixels:
         found: Pixels = simplejpeg.decode_jpeg(data, colorspace="RGB", strict=True)
     except ValueError as error:
         if UNJUDGED not in str(error):
-            raise Unreadable(Reason.DAMAGED, header.format) from error
+            raise Unreadable(RejectReason.DAMAGED, header.format) from error
         _pillow(header, data, "RGB")
         return _decode(header, data)
     return _upright(header, found)
@@ -165,7 +165,7 @@ def _pillow(header: Header, data: bytes, mode: str) -> npt.NDArray[np.uint8]:
                 return _upright(header, _deep_grey(image))
             return _upright(header, np.array(image.convert(mode)))
     except HEADER_ERRORS as error:
-        raise Unreadable(Reason.DAMAGED, header.format) from error
+        raise Unreadable(RejectReason.DAMAGED, header.format) from error
 
 
 def _deep_grey(image: Image.Image) -> npt.NDArray[np.uint8]:
@@ -178,12 +178,12 @@ def _deep_grey(image: Image.Image) -> npt.NDArray[np.uint8]:
 def _decode(header: Header, data: bytes) -> Pixels:
     """Upright RGB through OpenCV."""
     if header.format == "PNG" and not _has_its_chunks(data):
-        raise Unreadable(Reason.DAMAGED, header.format)
+        raise Unreadable(RejectReason.DAMAGED, header.format)
     pixels = _opencv(data)
     if pixels is None:
         # OpenCV does not say whether it was the image, or memory that other images hold.
         np.empty(DECODER_BYTES * header.width * header.height, np.uint8)
-        raise Unreadable(Reason.DAMAGED, header.format)
+        raise Unreadable(RejectReason.DAMAGED, header.format)
     return _upright(header, pixels)
 
 

@@ -8,7 +8,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 
 @dataclass(frozen=True)
-class Shown:
+class GalleryImage:
     """An image on a page."""
 
     id: str

@@ -64,7 +64,7 @@ HEADER_ERRORS = (
 )
 
 
-class Reason(StrEnum):
+class RejectReason(StrEnum):
     """Why an image is rejected; a closed list, in the order in which they are looked for."""
 
     EMPTY = "empty"
@@ -93,18 +93,20 @@ class Warn(StrEnum):
 
 
 MEANING = {
-    Reason.EMPTY: "a file of no bytes",
-    Reason.NOT_AN_IMAGE: "something else, whatever its name says",
-    Reason.UNSUPPORTED: "an image of a kind that is not read here, such as HEIC, AVIF or ICO",
-    Reason.TOO_MANY_PIXELS: "past filter.max_megapixels by its header; never decoded",
-    Reason.DAMAGED: "cut short, or broken inside",
-    Reason.TOO_SMALL: "its shorter side is below filter.min_side",
-    Reason.BLANK: "a single colour",
-    Reason.BREAKS_DECODER: "the decoder died of it, or it wanted too much time or memory",
-    Reason.BY_HAND: "named in reject.csv",
-    Reason.CONFLICTING_LABELS: "the same bytes stand under two labels: nobody knows which is right",
-    Reason.DUPLICATE: "the same bytes stand elsewhere under the same label",
-    Reason.NEAR_DUPLICATE: "looks like another that is kept (filter.near_duplicates is keep_one)",
+    RejectReason.EMPTY: "a file of no bytes",
+    RejectReason.NOT_AN_IMAGE: "something else, whatever its name says",
+    RejectReason.UNSUPPORTED: "an image of a kind that is not read here, such as HEIC, AVIF or ICO",
+    RejectReason.TOO_MANY_PIXELS: "past filter.max_megapixels by its header; never decoded",
+    RejectReason.DAMAGED: "cut short, or broken inside",
+    RejectReason.TOO_SMALL: "its shorter side is below filter.min_side",
+    RejectReason.BLANK: "a single colour",
+    RejectReason.BREAKS_DECODER: "the decoder died of it, or it wanted too much time or memory",
+    RejectReason.BY_HAND: "named in reject.csv",
+    RejectReason.CONFLICTING_LABELS: "the same bytes stand under two labels: nobody knows which is "
+    "right",
+    RejectReason.DUPLICATE: "the same bytes stand elsewhere under the same label",
+    RejectReason.NEAR_DUPLICATE: "looks like another that is kept (filter.near_duplicates is "
+    "keep_one)",
     Warn.WRONG_EXTENSION: "its name promises another format than its bytes have",
     Warn.ROTATED: "turned upright, as its EXIF orientation says",
     Warn.TRANSPARENCY_FLATTENED: "laid on white",
@@ -133,7 +135,7 @@ class Header:
 class Unreadable(Exception):
     """The bytes cannot become pixels, and why."""
 
-    def __init__(self, reason: Reason, format: str = "") -> None:
+    def __init__(self, reason: RejectReason, format: str = "") -> None:
         super().__init__(reason.value)
         self.reason = reason
         self.format = format
@@ -159,7 +161,7 @@ def read_header(data: bytes) -> Header:
     except HEADER_ERRORS as error:
         raise _unreadable(data) from error
     if measured:
-        raise Unreadable(Reason.UNSUPPORTED, form)
+        raise Unreadable(RejectReason.UNSUPPORTED, form)
     noticed = {
         Warn.ROTATED: orientation in range(2, 9),
         Warn.TRANSPARENCY_FLATTENED: transparent,
@@ -175,12 +177,12 @@ def read_header(data: bytes) -> Header:
 def _unreadable(data: bytes) -> Unreadable:
     """Why Pillow cannot read a header."""
     if OTHERS.match(data):
-        return Unreadable(Reason.UNSUPPORTED)
+        return Unreadable(RejectReason.UNSUPPORTED)
     for start, form in READ.items():
         if re.match(start, data, re.DOTALL):
             deep = form == "JPEG" and DEEP_JPEG.search(data)
-            return Unreadable(Reason.UNSUPPORTED if deep else Reason.DAMAGED, form)
-    return Unreadable(Reason.NOT_AN_IMAGE)
+            return Unreadable(RejectReason.UNSUPPORTED if deep else RejectReason.DAMAGED, form)
+    return Unreadable(RejectReason.NOT_AN_IMAGE)
 
 
 def looks_like_image(start: bytes) -> bool:

@@ -15,7 +15,7 @@ from joblib import Parallel, delayed, effective_n_jobs
 
 from pipeline.core import shards
 from pipeline.core.progress import bar
-from pipeline.images.memo import Memo, Remembers
+from pipeline.images.memo import Memo, ResultStore
 from pipeline.images.sandbox import Isolation, confined
 
 CHUNK = 256  # images a worker takes at a time, and the most that a kill makes it forget
@@ -71,7 +71,7 @@ def map_images(
 def remember(
     function: Function,
     directory: Path,
-    memo: Remembers,
+    memo: ResultStore,
     *,
     title: str,
     only: Container[str],
@@ -104,7 +104,7 @@ def _todo(tasks: Sequence[_Task]) -> list["Chunk"]:
 
 
 def _remembered(
-    tasks: Sequence[_Task], results: Iterator[pa.RecordBatch], memo: Remembers, title: str
+    tasks: Sequence[_Task], results: Iterator[pa.RecordBatch], memo: ResultStore, title: str
 ) -> Iterator[_Task]:
     """Each shard once its results are in the memo."""
     with bar(title, total=sum(len(chunk) for _, chunk in _todo(tasks))) as shown:
@@ -118,7 +118,9 @@ def _remembered(
             yield task
 
 
-def _plan(directory: Path, only: Container[str] | None, memo: Remembers, chunk: int) -> list[_Task]:
+def _plan(
+    directory: Path, only: Container[str] | None, memo: ResultStore, chunk: int
+) -> list[_Task]:
     tasks = []
     planned: set[str] = set()
     # Absolute: a worker may have been started for another map, in another working directory.

@@ -42,7 +42,7 @@ def fingerprint(
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:20]
 
 
-class Remembers(Protocol):
+class ResultStore(Protocol):
     """What computing for a memo asks of it."""
 
     def __contains__(self, key: str) -> bool: ...

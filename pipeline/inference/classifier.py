@@ -10,16 +10,16 @@ from torch import Tensor
 from pipeline.images.decoding import Pixels
 from pipeline.network import device, model_folder, parallel_forward
 from pipeline.network.cut import cut
-from pipeline.network.frozen_prefix import Frozen
+from pipeline.network.frozen_prefix import FrozenPrefix
 from pipeline.network.memory_format import channels_last
 from pipeline.network.views import Views
-from pipeline.params import Device
+from pipeline.params import DeviceParams
 
-ANY = Device(accelerator="auto", devices=1, precision="32-true", compile=False)
+ANY = DeviceParams(accelerator="auto", devices=1, precision="32-true", compile=False)
 
 
 @dataclass(frozen=True)
-class Prediction:
+class Classification:
     """What the model says of one image, or why it cannot."""
 
     top: tuple[tuple[str, float], ...] = ()
@@ -46,7 +46,7 @@ class Classifier:
         preprocess = self.card.preprocess
         parts = cut(self.network, self.card.trained_from, preprocess.size)
         fabric = device.start(ANY)
-        self._frozen = Frozen(parts, preprocess, fabric, self.card.precision, torch.float32)
+        self._frozen = FrozenPrefix(parts, preprocess, fabric, self.card.precision, torch.float32)
         self._frozen.prepare()  # now, and not in several threads
         self._trained = channels_last(parts.suffix.to(fabric.device)).eval()
         self._view = preprocess.evaluation()
@@ -59,7 +59,7 @@ class Classifier:
     @torch.inference_mode()
     def probabilities(self, views: Tensor) -> Tensor:
         """Of at most `feed.PART` views, uint8 (B, 3, S, S): calibrated, (B, C), on the CPU."""
-        with device.memory("use a machine that has more, or a smaller backbone"):
+        with device.explain_out_of_memory("use a machine that has more, or a smaller backbone"):
             scores = self._trained(*self._frozen(views, padded=False))
             chances: Tensor = (scores.float().cpu() / self.card.temperature).softmax(dim=1)
         return chances
@@ -68,11 +68,11 @@ class Classifier:
         """Of each view, (C,), in order."""
         order = [range(start, start + 1) for start in range(len(views))]
         work = lambda pixels: (self.probabilities(pixels),)  # noqa: E731
-        for (chances,) in parallel_forward.run(views, order, work, self._frozen.device):
+        for (chances,) in parallel_forward.overlapped(views, order, work, self._frozen.device):
             yield chances[0]
 
-    def answer(self, chances: Tensor, top_k: int) -> Prediction:
+    def answer(self, chances: Tensor, top_k: int) -> Classification:
         """The likeliest `top_k` classes of one image's probabilities (C,)."""
         values, places = chances.topk(min(top_k, len(chances)))
         names = [self.card.classes[place] for place in places]
-        return Prediction(tuple(zip(names, values.tolist(), strict=True)))
+        return Classification(tuple(zip(names, values.tolist(), strict=True)))

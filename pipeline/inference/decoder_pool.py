@@ -14,10 +14,10 @@ from loky import ProcessPoolExecutor
 
 from pipeline.images import decoding, sandbox
 from pipeline.images.decoding import Pixels
-from pipeline.images.header import Reason, Unreadable
+from pipeline.images.header import RejectReason, Unreadable
 from pipeline.network.malloc import keep_freed_memory
 
-Decoded = list[Pixels | Reason]
+Decoded = list[Pixels | RejectReason]
 PAD = 16 * 2**20  # bytes; what an image may take is limited too
 TICK = 1  # second, between two looks after the parent
 AHEAD = 2  # chunks that wait for each process, beside the one that it works on
@@ -105,7 +105,7 @@ class Decoders:
             waiting.extend(again)
             return found
 
-    def _alone(self, data: bytes) -> Pixels | Reason:
+    def _alone(self, data: bytes) -> Pixels | RejectReason:
         """One image, which is to blame if a process dies of it twice: once may be bad luck."""
         for _ in range(2):
             try:
@@ -114,7 +114,7 @@ class Decoders:
                 self.close()
             else:
                 return found
-        return Reason.BREAKS_DECODER
+        return RejectReason.BREAKS_DECODER
 
 
 def begin(home: int) -> None:
@@ -136,7 +136,7 @@ def decode_all(data: Sequence[bytes], max_megapixels: float, side: int, home: in
         return [_decode(each, max_megapixels, side) for each in data]
 
 
-def _decode(data: bytes, max_megapixels: float, side: int) -> Pixels | Reason:
+def _decode(data: bytes, max_megapixels: float, side: int) -> Pixels | RejectReason:
     with sandbox.deadline(sandbox.SECONDS):
         try:
             return decoding.load(data, max_megapixels, side)[1]

@@ -14,12 +14,12 @@ from typing import IO, BinaryIO, Self
 
 from pipeline.core.errors import PipelineError
 from pipeline.images.header import looks_like_image
-from pipeline.inference.predict import Named
-from pipeline.params import Acquire
-from pipeline.stages.acquire.raw_image import Reason
+from pipeline.inference.predict import NamedImage
+from pipeline.params import AcquireParams
+from pipeline.stages.acquire.raw_image import SkipReason
 from pipeline.stages.acquire.sources import class_folders, files
 from pipeline.stages.acquire.web.client import Client
-from pipeline.stages.acquire.web.fetch_error import Failure
+from pipeline.stages.acquire.web.fetch_error import FetchError
 
 STDIN = "-"
 URL = re.compile(r"https?://", re.IGNORECASE)
@@ -30,9 +30,9 @@ ARCHIVE = re.compile(
 )
 CONTROL = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f]")  # what no list of names, one a line, has
 START = 512  # bytes, which tell what something is
-LONGEST = 2**16  # bytes of a name
+MAX_LINE_BYTES = 2**16  # bytes of a name
 BLOCK = 2**20  # bytes
-LIMITS = Acquire(
+LIMITS = AcquireParams(
     workers=1,
     per_host_per_second=None,
     max_missing_fraction=0,
@@ -43,13 +43,13 @@ LIMITS = Acquire(
 )
 
 
-class Inputs:
+class ImageInputs:
     """What people name, as images, one at a time; what cannot be read is one with the reason."""
 
     def __init__(
         self,
         stdin: BinaryIO,
-        limits: Acquire = LIMITS,
+        limits: AcquireParams = LIMITS,
         expect: Callable[[int], object] = lambda _: None,
     ) -> None:
         """`expect` is told how many more images will come, as soon as that is known."""
@@ -70,12 +70,12 @@ class Inputs:
     ) -> None:
         self._stack.close()
 
-    def images(self, names: Iterable[str]) -> Iterator[Named]:
+    def images(self, names: Iterable[str]) -> Iterator[NamedImage]:
         """The images of `names`, of which `-` is standard input."""
         for name in names:
             yield from self._from_stdin() if name == STDIN else self._of(name)
 
-    def _of(self, name: str) -> Iterator[Named]:
+    def _of(self, name: str) -> Iterator[NamedImage]:
         """The images of one name, be it on the command line or in a list."""
         shown = files.text(name)
         if URL.match(name):
@@ -90,11 +90,11 @@ class Inputs:
         else:
             yield self._alone(shown, "nothing fits this pattern")
 
-    def _alone(self, name: str, content: bytes | str) -> Named:
+    def _alone(self, name: str, content: bytes | str) -> NamedImage:
         self._expect(1)
-        return Named(name, content)
+        return NamedImage(name, content)
 
-    def _from_file(self, path: Path, name: str) -> Iterator[Named]:
+    def _from_file(self, path: Path, name: str) -> Iterator[NamedImage]:
         try:
             if os.path.isfile(path) and _is_archive(path):  # noqa: PTH113 # as above
                 yield from self._inside(path, name)
@@ -109,9 +109,9 @@ class Inputs:
         """What a file holds, if that is not too much: its end may never come."""
         most = int(self._limits.max_file_megabytes * 1e6)
         content = start + file.read(most + 1 - len(start))
-        return content if len(content) <= most else Reason.TOO_LARGE.value
+        return content if len(content) <= most else SkipReason.TOO_LARGE.value
 
-    def _inside(self, path: Path, name: str) -> Iterator[Named]:
+    def _inside(self, path: Path, name: str) -> Iterator[NamedImage]:
         """The files of a folder or archive, but for those that systems hide."""
         limits = self._limits
         if path.is_dir():  # of which nothing is unpacked, so there may be any amount
@@ -129,23 +129,23 @@ class Inputs:
             refused = [
                 one
                 for one in skipped
-                if one.reason is Reason.UNSAFE_NAME or not class_folders.is_hidden(one.name)
+                if one.reason is SkipReason.UNSAFE_NAME or not class_folders.is_hidden(one.name)
             ]
             if not seen and not refused:
                 yield self._alone(name, "no files in it")
             self._expect(len(seen) + len(refused))
             for one in refused:
-                yield Named(f"{name.rstrip('/')}/{one.name}", one.reason.value)
+                yield NamedImage(f"{name.rstrip('/')}/{one.name}", one.reason.value)
             for file in seen:
-                yield Named(f"{name.rstrip('/')}/{file.name}", _content(path, file))
+                yield NamedImage(f"{name.rstrip('/')}/{file.name}", _content(path, file))
 
-    def _from_url(self, url: str) -> Iterator[Named]:
+    def _from_url(self, url: str) -> Iterator[NamedImage]:
         if self._client is None:
             self._client = self._stack.enter_context(Client(self._limits))
         with tempfile.NamedTemporaryFile() as file:
             try:
                 self._client.persist(partial(self._download, self._client, url, file))
-            except Failure as failure:
+            except FetchError as failure:
                 yield self._alone(url, failure.reason.value)
             else:
                 yield from self._from_file(Path(file.name), url)
@@ -168,10 +168,10 @@ class Inputs:
                 else self._limits.max_file_megabytes * 1e6
             )
             if file.tell() > limit:
-                raise Failure(Reason.TOO_LARGE, f"{name} is larger than {limit:.0f} bytes")
+                raise FetchError(SkipReason.TOO_LARGE, f"{name} is larger than {limit:.0f} bytes")
         file.flush()
 
-    def _from_stdin(self) -> Iterator[Named]:
+    def _from_stdin(self) -> Iterator[NamedImage]:
         """An image, an archive, or names: one a line, or each ended by a zero byte."""
         start = self._stdin.read(START)
         binary = not start or CONTROL.search(start)
@@ -179,7 +179,7 @@ class Inputs:
             with tempfile.NamedTemporaryFile() as file:
                 try:
                     self._copy(STDIN, _blocks(start, self._stdin), file)
-                except Failure as failure:
+                except FetchError as failure:
                     yield self._alone(STDIN, failure.reason.value)
                 else:
                     yield from self._from_file(Path(file.name), STDIN)
@@ -221,7 +221,7 @@ def _lines(start: bytes, file: BinaryIO) -> Iterator[bytes]:
     separator, rest = (b"\0" if b"\0" in start else b"\n"), b""
     for block in _blocks(start, file):
         *whole, rest = (rest + block).split(separator)
-        yield from (line.rstrip(b"\r")[:LONGEST] for line in whole if line.strip())
-        rest = rest[:LONGEST]  # longer than any name, which will be said
+        yield from (line.rstrip(b"\r")[:MAX_LINE_BYTES] for line in whole if line.strip())
+        rest = rest[:MAX_LINE_BYTES]  # longer than any name, which will be said
     if rest.strip():
         yield rest.rstrip(b"\r")

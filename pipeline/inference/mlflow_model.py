@@ -7,10 +7,10 @@ from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
-from pipeline.images.header import Reason, looks_like_image
+from pipeline.images.header import RejectReason, looks_like_image
 from pipeline.inference.classifier import Classifier
 from pipeline.inference.decoder_pool import Decoders
-from pipeline.inference.predict import Named, predict
+from pipeline.inference.predict import NamedImage, predict
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -19,7 +19,7 @@ COLUMN = "image"
 OUTPUTS = ("label", "probability", "problem")
 
 
-class Served:
+class MlflowModel:
     """A table with a column `image`, of bytes or of base64, of any length -> a table of answers."""
 
     def __init__(self, classifier: Classifier) -> None:
@@ -38,15 +38,15 @@ class Served:
         return pd.DataFrame(rows, columns=list(OUTPUTS), dtype=object)
 
 
-def _named(column: Any) -> Iterator[Named]:
+def _named(column: Any) -> Iterator[NamedImage]:
     for value in column:
-        yield Named("", _bytes(value))
+        yield NamedImage("", _bytes(value))
 
 
 def _bytes(value: object) -> bytes | str:
     """Bytes of an image, or base64: also as bytes, for so MLflow passes on some forms of JSON."""
     if not isinstance(value, str | bytes | bytearray):
-        return Reason.NOT_AN_IMAGE.value
+        return RejectReason.NOT_AN_IMAGE.value
     given = value.encode(errors="replace") if isinstance(value, str) else bytes(value)
     if looks_like_image(given):
         return given
@@ -56,6 +56,6 @@ def _bytes(value: object) -> bytes | str:
         return given
 
 
-def _load_pyfunc(path: str) -> Served:
+def _load_pyfunc(path: str) -> MlflowModel:
     """How `mlflow.pyfunc.load_model` opens the logged model: no pickle anywhere."""
-    return Served(Classifier(Path(path)))
+    return MlflowModel(Classifier(Path(path)))

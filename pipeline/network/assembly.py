@@ -9,7 +9,7 @@ from pipeline.network import backbones, heads
 from pipeline.network.backbones import Backbone
 from pipeline.network.cut import Cut, check_size, cut
 from pipeline.network.views import Preprocess
-from pipeline.params import Head, Images, Model
+from pipeline.params import HeadParams, ImagesParams, ModelParams
 
 MODULE = "module:"  # before a module's name that has another meaning
 WORDS = ("head", "all")
@@ -36,12 +36,14 @@ class Assembly:
 class NewHead:
     """What to end the network with."""
 
-    head: Head
+    head: HeadParams
     classes: int
     seed: int
 
 
-def assemble(model: Model, images: Images, seed: int, end: NewHead | None = None) -> Assembly:
+def assemble(
+    model: ModelParams, images: ImagesParams, seed: int, end: NewHead | None = None
+) -> Assembly:
     """Build the network of `model`, end it with a fresh head (or as it came), and cut it.
 
     Args:
@@ -78,7 +80,7 @@ def trainable(module: str) -> str:
     return MODULE + module if module in WORDS else module
 
 
-def prepared(images: Images, usual: Preprocess) -> Preprocess:
+def prepared(images: ImagesParams, usual: Preprocess) -> Preprocess:
     """The weights' own preparation, with what `images` says otherwise."""
     changed: dict[str, object] = {
         "size": images.size,

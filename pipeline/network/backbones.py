@@ -16,7 +16,7 @@ from pipeline.core.errors import PipelineError
 from pipeline.network import weights
 from pipeline.network.small_networks import CifarCnn, ResNet9
 from pipeline.network.views import Preprocess
-from pipeline.params import Model
+from pipeline.params import ModelParams
 
 TIMM = "timm/"
 SMALL: dict[str, Callable[[int], nn.Module]] = {
@@ -52,7 +52,7 @@ class Backbone:
     """Whether it came with weights."""
 
 
-def build(model: Model, size: int, seed: int) -> Backbone:
+def build(model: ModelParams, size: int, seed: int) -> Backbone:
     """The network of `model.backbone` with its weights; random ones are drawn from `seed`.
 
     Args:
@@ -187,7 +187,7 @@ def last_layer(network: nn.Module, name: str) -> str:
     return str(layers[-1])
 
 
-def _fill(found: Backbone, state: dict[str, Tensor], model: Model) -> None:
+def _fill(found: Backbone, state: dict[str, Tensor], model: ModelParams) -> None:
     """Load a state dict; its last layer may have other classes, since it is replaced anyway."""
     network, last = found.network, f"{found.last}."
     own = network.state_dict()
@@ -206,5 +206,5 @@ def _fill(found: Backbone, state: dict[str, Tensor], model: Model) -> None:
         raise PipelineError(_misfit(model, f"{len(wrong)} names differ, the first {wrong[0]}"))
 
 
-def _misfit(model: Model, why: str) -> str:
+def _misfit(model: ModelParams, why: str) -> str:
     return f"model.weights={model.weights} does not fit model.backbone={model.backbone}: {why}"

@@ -12,7 +12,7 @@ from lightning_fabric.utilities.exceptions import MisconfigurationException
 
 from pipeline.core.errors import PipelineError
 from pipeline.network.malloc import keep_freed_memory
-from pipeline.params import Device
+from pipeline.params import DeviceParams
 
 # What torch says of it where it has no error of its own: on a CPU, in cuBLAS, on a Mac.
 SHORT = (
@@ -23,7 +23,7 @@ SHORT = (
 )
 
 
-def start(device: Device, alone: bool = False) -> Fabric:
+def start(device: DeviceParams, alone: bool = False) -> Fabric:
     """The device, or with `device.devices` several, ready to compute the same bytes every time.
 
     Args:
@@ -79,7 +79,7 @@ def fastest(precision: str, device: torch.device) -> str:
 
 
 @contextmanager
-def memory(remedy: str) -> Iterator[None]:
+def explain_out_of_memory(remedy: str) -> Iterator[None]:
     """Turn a lack of memory into a sentence that says what to do about it.
 
     Raises:

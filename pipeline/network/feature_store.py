@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from pipeline.core.errors import PipelineError
 from pipeline.network import views
 from pipeline.network.examples import Examples
-from pipeline.network.frozen_prefix import Frozen
+from pipeline.network.frozen_prefix import FrozenPrefix
 from pipeline.network.parallel_forward import Tensors
 from pipeline.network.views import EVALUATION
-from pipeline.params import Images
+from pipeline.params import ImagesParams
 
 INDEX = "features.json"
 
@@ -77,7 +77,9 @@ class Source(Protocol):
 class Cached:
     """Memory-mapped features."""
 
-    def __init__(self, directory: Path, index: Index, examples: Examples, frozen: Frozen) -> None:
+    def __init__(
+        self, directory: Path, index: Index, examples: Examples, frozen: FrozenPrefix
+    ) -> None:
         self._directory = directory
         self._tensors = range(len(index.shapes))
         self._device = frozen.device
@@ -103,7 +105,12 @@ class Streamed:
     """Features computed on the way: when nothing is frozen, or the cache would be too big."""
 
     def __init__(
-        self, clean: Path, chosen: Images | None, index: Index, examples: Examples, frozen: Frozen
+        self,
+        clean: Path,
+        chosen: ImagesParams | None,
+        index: Index,
+        examples: Examples,
+        frozen: FrozenPrefix,
     ) -> None:
         self._ids = examples.ids
         self._encoded = views.Stored(clean, examples.ids)
@@ -119,7 +126,11 @@ class Streamed:
 
 
 def open_source(
-    features: Path, clean: Path, chosen: Images | None, examples: Examples, frozen: Frozen
+    features: Path,
+    clean: Path,
+    chosen: ImagesParams | None,
+    examples: Examples,
+    frozen: FrozenPrefix,
 ) -> Source:
     """The cache where `features` holds one, else the images of `clean` through the frozen part.
 

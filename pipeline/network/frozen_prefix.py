@@ -15,14 +15,14 @@ from torch.nn import functional
 from pipeline.network import device, parallel_forward, weights
 from pipeline.network.cut import Cut
 from pipeline.network.memory_format import channels_last
-from pipeline.network.parallel_forward import PART, Tensors
+from pipeline.network.parallel_forward import SUB_BATCH, Tensors
 from pipeline.network.views import Preprocess, Views
 
 WINDOW_BYTES = 2**28  # of activations that are computed before they are used
 AUTOCAST = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 
 
-class Frozen:
+class FrozenPrefix:
     """uint8 (B, 3, S, S) -> float32 tensors (B, ...), the suffix's inputs, without gradients.
 
     An image's values depend on neither its company nor the number of threads: it always goes
@@ -52,8 +52,8 @@ class Frozen:
         """For each list of indices, tensors (B, ...) on the device."""
         self.prepare()
         image = 4 * sum(map(prod, self.shapes()))  # bytes of what crosses
-        window = max(1, min(parallel_forward.WINDOW, WINDOW_BYTES // image))
-        return parallel_forward.run(seen, order, self.__call__, self.device, window)
+        window = max(1, min(parallel_forward.LOOKAHEAD, WINDOW_BYTES // image))
+        return parallel_forward.overlapped(seen, order, self.__call__, self.device, window)
 
     def __call__(self, pixels: Tensor, padded: bool = True) -> Tensors:
         """`padded=False` is for a few images that are in a hurry: their values may then differ in
@@ -68,7 +68,7 @@ class Frozen:
         assert self._fast is not None
         count = len(images)
         if padded:
-            images = functional.pad(images, (0, 0, 0, 0, 0, 0, 0, PART - count))
+            images = functional.pad(images, (0, 0, 0, 0, 0, 0, 0, SUB_BATCH - count))
         with self._autocast():
             values = self._fast(images.contiguous(memory_format=torch.channels_last))
         return tuple(value[:count].to(self.dtype).float() for value in values)

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torchvision.ops import Permute
 
 from pipeline.core.errors import PipelineError
-from pipeline.params import Head
+from pipeline.params import HeadParams
 
 
 class OneLogit(nn.Module):
@@ -37,7 +37,9 @@ def module_replaced(network: nn.Module, replace: str, last: str) -> str:
 
 
 @torch.no_grad()
-def replace(network: nn.Module, name: str, head: Head, classes: int, size: int, seed: int) -> None:
+def replace(
+    network: nn.Module, name: str, head: HeadParams, classes: int, size: int, seed: int
+) -> None:
     """Put a fresh head in the place of the module `name`, its weights drawn from `seed`.
 
     Args:
@@ -120,7 +122,7 @@ def _shapes(network: nn.Module, name: str, size: int) -> tuple[torch.Size, torch
 
 
 def _head(
-    old: nn.Module, taken: torch.Size, given: torch.Size, head: Head, classes: int, name: str
+    old: nn.Module, taken: torch.Size, given: torch.Size, head: HeadParams, classes: int, name: str
 ) -> nn.Module:
     """A head for inputs of the shape `taken`, which gives as many dimensions as `given` has."""
     outputs = 1 if head.one_logit else classes

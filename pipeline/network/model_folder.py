@@ -15,7 +15,7 @@ from pipeline.core import atomic
 from pipeline.core.errors import PipelineError
 from pipeline.network import backbones, heads, tensors
 from pipeline.network.views import Preprocess
-from pipeline.params import Head
+from pipeline.params import HeadParams
 
 MACRO = "macro"
 
@@ -29,7 +29,7 @@ class Card(BaseModel):
     backbone: str
     options: dict[str, bool]
     """Keyword arguments of torchvision's builder."""
-    head: Head
+    head: HeadParams
     replaced: str
     """The module that the head took the place of."""
     trained_from: str

@@ -14,17 +14,17 @@ from pipeline.network.views import Views
 Tensors = tuple[Tensor, ...]
 Work = Callable[[Tensor], Tensors]
 
-PART = 16  # images that are computed at a time
-WINDOW = 512  # images that are computed before the first of them is handed out
-MOST_WORKERS = 8
+SUB_BATCH = 16  # images that are computed at a time
+LOOKAHEAD = 512  # images that are computed before the first of them is handed out
+MAX_WORKERS = 8
 
 
-def run(
+def overlapped(
     views: Views,
     order: Sequence[Sequence[int]],
     work: Work,
     where: torch.device,
-    window: int = WINDOW,
+    window: int = LOOKAHEAD,
 ) -> Iterator[Tensors]:
     """Yield `work` of the views, uint8 (b, 3, size, size), for each list of indices in `order`.
 
@@ -36,7 +36,7 @@ def run(
     accelerator, processes decode ahead into pinned memory while it computes.
     """
     flat = [index for indices in order for index in indices]
-    parts = [flat[start : start + PART] for start in range(0, len(flat), PART)]
+    parts = [flat[start : start + SUB_BATCH] for start in range(0, len(flat), SUB_BATCH)]
     if where.type == "cpu":
         results = _on_cores(views, parts, work, window)
     else:
@@ -62,7 +62,7 @@ def _on_cores(
         return work(torch.stack([views[index] for index in part]))
 
     cores = torch.get_num_threads()
-    at_once = max(window // PART, cores)
+    at_once = max(window // SUB_BATCH, cores)
     with ThreadPoolExecutor(cores) as pool:
         for start in range(0, len(parts), at_once):
             with device.one_thread_each():
@@ -74,7 +74,7 @@ def _on_accelerator(views: Views, parts: Sequence[list[int]], work: Work) -> Ite
     loader: DataLoader[Tensor] = DataLoader(
         views,
         batch_sampler=parts,
-        num_workers=min(os.cpu_count() or 1, MOST_WORKERS),
+        num_workers=min(os.cpu_count() or 1, MAX_WORKERS),
         pin_memory=True,
         prefetch_factor=4,
         generator=torch.Generator(),  # or it would draw from the global one, and dropout differ

@@ -20,9 +20,9 @@ from torchvision.transforms.v2.functional import center_crop
 from pipeline.core import shards
 from pipeline.core.errors import PipelineError
 from pipeline.images import decoding
-from pipeline.params import Images
+from pipeline.params import ImagesParams
 
-LONGEST = 8  # times the shorter side: what is resized whole
+MAX_ASPECT = 8  # times the shorter side: what is resized whole
 EVALUATION = 0  # the number of the view that nothing random touches; others count from 1
 LAST = local()  # the image that a thread decoded last
 CHANCE = Lock()  # the transforms draw from torch's one global generator
@@ -35,7 +35,7 @@ class Strip(nn.Module):
     def forward(self, pixels: Tensor) -> Tensor:
         """uint8 (3, H, W), whose longer side then is at most `LONGEST` times the shorter one."""
         height, width = pixels.shape[-2:]
-        longest = LONGEST * min(height, width)
+        longest = MAX_ASPECT * min(height, width)
         if max(height, width) <= longest:
             return pixels
         middle: Tensor = center_crop(pixels, [min(height, longest), min(width, longest)])
@@ -62,7 +62,7 @@ class Preprocess(BaseModel):
         mode = InterpolationMode(self.interpolation)
         return v2.Compose([Strip(), v2.Resize(self.resize, mode), v2.CenterCrop(self.size)])
 
-    def augmented(self, chosen: Images) -> list[v2.Transform]:
+    def augmented(self, chosen: ImagesParams) -> list[v2.Transform]:
         """The parts of `images.augment` in order; together uint8 (3, H, W) -> (3, size, size)."""
         mode = InterpolationMode(self.interpolation)
         crop = v2.RandomResizedCrop(
@@ -134,7 +134,7 @@ class Views(Dataset[Tensor]):
         ids: Sequence[str],
         encoded: Sequence[bytes],
         preprocess: Preprocess,
-        chosen: Images | None = None,
+        chosen: ImagesParams | None = None,
         numbers: Sequence[int] = (EVALUATION,),
         seed: int = 0,
     ) -> None:

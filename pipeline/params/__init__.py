@@ -14,42 +14,56 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from pipeline.core.errors import PipelineError
-from pipeline.params.data import AS_DESCRIBED, Acquire, Dataset, Filter, Split
+from pipeline.params.data import (
+    AS_DESCRIBED,
+    AcquireParams,
+    DatasetParams,
+    FilterParams,
+    SplitParams,
+)
 from pipeline.params.section import Section
-from pipeline.params.training import Device, Evaluate, Features, Head, Images, Model, Train
+from pipeline.params.training import (
+    DeviceParams,
+    EvaluateParams,
+    FeaturesParams,
+    HeadParams,
+    ImagesParams,
+    ModelParams,
+    TrainParams,
+)
 
 __all__ = [
     "AS_DESCRIBED",
-    "Acquire",
-    "Dataset",
-    "Device",
-    "Evaluate",
-    "Features",
-    "Filter",
-    "Head",
-    "Images",
-    "Model",
+    "AcquireParams",
+    "DatasetParams",
+    "DeviceParams",
+    "EvaluateParams",
+    "FeaturesParams",
+    "FilterParams",
+    "HeadParams",
+    "ImagesParams",
+    "ModelParams",
     "Params",
-    "Split",
-    "Train",
-    "load",
-    "parse",
+    "SplitParams",
+    "TrainParams",
+    "load_params",
+    "parse_params",
     "with_overrides",
 ]
 
 
 class Params(Section):
-    dataset: Dataset
-    acquire: Acquire
-    filter: Filter
-    split: Split
-    images: Images
-    model: Model
-    features: Features
-    head: Head
-    train: Train
-    evaluate: Evaluate
-    device: Device
+    dataset: DatasetParams
+    acquire: AcquireParams
+    filter: FilterParams
+    split: SplitParams
+    images: ImagesParams
+    model: ModelParams
+    features: FeaturesParams
+    head: HeadParams
+    train: TrainParams
+    evaluate: EvaluateParams
+    device: DeviceParams
 
     @model_validator(mode="after")
     def _views_need_augmentation(self) -> Self:
@@ -69,7 +83,7 @@ class Params(Section):
         }
 
 
-def load(path: Path = Path("params.yaml")) -> Params:
+def load_params(path: Path = Path("params.yaml")) -> Params:
     """Read and check a whole params file.
 
     Raises:
@@ -82,10 +96,10 @@ def load(path: Path = Path("params.yaml")) -> Params:
         raise PipelineError(f"{path} is missing: run this in the project's folder") from error
     except (YAMLError, UnicodeDecodeError) as error:
         raise PipelineError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
-    return parse(values, str(path))
+    return parse_params(values, str(path))
 
 
-def parse(values: object, source: str = "params") -> Params:
+def parse_params(values: object, source: str = "params") -> Params:
     """Check plain values, as `load` does for a file called `source`."""
     try:
         return Params.model_validate(values)
@@ -126,4 +140,4 @@ def with_overrides(params: Params, overrides: Mapping[str, Any]) -> Params:
     for name, value in overrides.items():
         section, key = name.split(".")
         values[section][key] = value
-    return parse(values)
+    return parse_params(values)

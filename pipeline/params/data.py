@@ -9,7 +9,7 @@ from pipeline.params.section import Positive, Section, Seed
 AS_DESCRIBED = "datasets"  # of dataset.source: DVC cannot follow a path that is null
 
 
-class Dataset(Section):
+class DatasetParams(Section):
     """Which images. Read by acquire."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
@@ -20,7 +20,7 @@ class Dataset(Section):
     It has no single quote, for dvc.yaml puts it between two, in a command for a shell."""
 
 
-class Acquire(Section):
+class AcquireParams(Section):
     """How bytes are fetched. Read by acquire."""
 
     workers: Annotated[int, Field(ge=1, le=256)]
@@ -40,7 +40,7 @@ class Acquire(Section):
     """Files larger than this, in 10^6 bytes, are left out and counted: they are not photographs."""
 
 
-class Filter(Section):
+class FilterParams(Section):
     """What is kept, and how it is stored. Read by filter."""
 
     min_side: Positive
@@ -67,7 +67,7 @@ class Filter(Section):
         return self
 
 
-class Split(Section):
+class SplitParams(Section):
     """Who trains, validates and tests. Read by split."""
 
     seed: Seed

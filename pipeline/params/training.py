@@ -11,7 +11,7 @@ PARTS = ("crop", "shift", "rotate", "flip", "trivial")  # of images.augment
 Pair = Annotated[list[float], Field(min_length=2, max_length=2)]
 
 
-class Images(Section):
+class ImagesParams(Section):
     """What the network sees. Read by features and train."""
 
     size: Annotated[int, Field(ge=16, le=2048)]
@@ -80,7 +80,7 @@ class Images(Section):
         return self
 
 
-class Model(Section):
+class ModelParams(Section):
     """The network and where it is cut. Read by features and train."""
 
     backbone: Annotated[str, Field(min_length=1)]
@@ -97,7 +97,7 @@ class Model(Section):
     is itself called head is `module:head`."""
 
 
-class Features(Section):
+class FeaturesParams(Section):
     """The cache of what the frozen part computes. Read by features and train."""
 
     seed: Seed
@@ -112,7 +112,7 @@ class Features(Section):
     """Size, in 10^9 bytes, past which activations are computed inside the loop instead."""
 
 
-class Head(Section):
+class HeadParams(Section):
     """What takes the place of the network's end (`model.replace`). Read by train."""
 
     kind: Literal["linear", "mlp"]
@@ -125,7 +125,7 @@ class Head(Section):
     """Two classes alone: one output, the second class's logit, with binary cross entropy."""
 
 
-class Train(Section):
+class TrainParams(Section):
     """The loop. Read by train."""
 
     seed: Seed
@@ -181,14 +181,14 @@ class Train(Section):
         return self
 
 
-class Evaluate(Section):
+class EvaluateParams(Section):
     """What the report shows. Read by evaluate."""
 
     samples: Annotated[int, Field(ge=1, le=100)]
     """Test images in the picture of sample predictions."""
 
 
-class Device(Section):
+class DeviceParams(Section):
     """What computes. Read by features, train and evaluate."""
 
     accelerator: Literal["auto", "cpu", "cuda", "mps"]

@@ -7,12 +7,12 @@ from mlflow import MlflowClient, get_tracking_uri
 
 from pipeline.core import project
 from pipeline.tracking import process_lock, provenance, store
-from pipeline.tracking.store import UNREACHABLE, Known
+from pipeline.tracking.store import UNREACHABLE, MlflowRun
 
 PARENT = "mlflow.parentRunId"
 
 
-def same_params(run: Known, values: Mapping[str, object]) -> bool:
+def same_params(run: MlflowRun, values: Mapping[str, object]) -> bool:
     """Whether a run has no other value than `values` (a killed one may lack some)."""
     mine = {key: spelled(value) for key, value in values.items()}
     return all(mine.get(key) == spelled(value) for key, value in run.data.params.items())
@@ -27,7 +27,7 @@ def spelled(value: object) -> str:
         return str(value)
 
 
-def find(values: Mapping[str, object], tags: Mapping[str, str], models: str) -> Known | None:
+def find(values: Mapping[str, object], tags: Mapping[str, str], models: str) -> MlflowRun | None:
     """The newest run of this model, experiment, commit and params, be it whole or not.
 
     Args:
@@ -47,9 +47,9 @@ def find(values: Mapping[str, object], tags: Mapping[str, str], models: str) -> 
     return next(iter(sorted(alike, key=lambda run: provenance.MODELS not in run.data.tags)), None)
 
 
-def live(run: Known) -> bool:
+def live(run: MlflowRun) -> bool:
     """Whether another process works on it, here or, as far as anybody knows, elsewhere."""
-    return run.info.status == "RUNNING" or process_lock.works(
+    return run.info.status == "RUNNING" or process_lock.is_alive(
         run.data.tags.get(process_lock.PROCESS, "")
     )
 
@@ -63,7 +63,7 @@ def stopped(values: Mapping[str, object], fingerprint: str) -> str | None:
     return None
 
 
-def _of_fingerprint(values: Mapping[str, object], fingerprint: str) -> list[Known]:
+def _of_fingerprint(values: Mapping[str, object], fingerprint: str) -> list[MlflowRun]:
     place = store.experiment(str(values[provenance.DATASET]))
     return store.runs(f"tags.`{provenance.FINGERPRINT}` = '{fingerprint}'", [place])
 
@@ -103,7 +103,7 @@ def parent(dataset: str, tags: Mapping[str, str]) -> dict[str, str]:
         return {}
     commit = tags[provenance.COMMIT]
     place = store.experiment(dataset)
-    with store.alone():
+    with store.exclusive():
         found = store.runs(f"tags.`queue.commit` = '{commit}'", [place])
         return {PARENT: found[0].info.run_id if found else _open_parent(place, commit)}
 
@@ -113,7 +113,7 @@ def _open_parent(place: str, commit: str) -> str:
         f"Experiments that DVC ran aside (`dvc queue start`, `dvc exp run --temp`) on commit "
         f"`{commit[:7]}`: they are nested below."
     )
-    mark = process_lock.Mark(get_tracking_uri())
+    mark = process_lock.ProcessLock(get_tracking_uri())
     tags = {"queue.commit": commit, "mlflow.note.content": note, **mark.tags}
     made = MlflowClient().create_run(place, tags=tags, run_name=f"queue-{commit[:7]}")
     MlflowClient().set_terminated(made.info.run_id)

@@ -23,7 +23,7 @@ OLD = 30 * 24 * 3600  # seconds
 PROCESS = "env.process"  # the tag that has a mark's name
 
 
-class Mark:
+class ProcessLock:
     """The mark of a process that has runs open, until it is removed or the process ends."""
 
     def __init__(self, address: str) -> None:
@@ -76,7 +76,7 @@ def abandoned() -> Iterator[Abandoned]:
                 yield Abandoned(path.name, str(json.loads(file.read())), old)
 
 
-def works(name: str) -> bool:
+def is_alive(name: str) -> bool:
     """Whether the process of a mark lives, on this machine."""
     # What a server says is not trusted to be a file's name.
     if not re.fullmatch("[0-9a-f]{32}", name):

@@ -19,7 +19,7 @@ PARAMS, LOCK, CHANGES = "params.yaml", "dvc.lock", "changes.patch"
 FOLDER = "origin"  # of the files, among a run's artifacts
 DATA = ("acquire", "filter", "split", "features")  # stages
 SOURCES = ("pipeline", "datasets", "dvc.yaml")  # what stages depend on, and git has
-MOST_CHANGES = 2**20  # characters of a patch
+MAX_CHANGES = 2**20  # characters of a patch
 CHANGED = "git.changed"
 TOO_MUCH = "too much to keep"
 
@@ -87,12 +87,12 @@ def files(commit: str) -> dict[str, str]:
     """Params, DVC's lock as the run found it, and what differs from `commit`; text by name."""
     found = {name: Path(name).read_text("utf-8") for name in (PARAMS, LOCK) if Path(name).exists()}
     patch = changes(commit)
-    return found | ({CHANGES: patch} if 0 < len(patch) <= MOST_CHANGES else {})
+    return found | ({CHANGES: patch} if 0 < len(patch) <= MAX_CHANGES else {})
 
 
 def changed(patch: str) -> str:
     """Whether there is one, as a run tells it."""
-    if len(patch) > MOST_CHANGES:
+    if len(patch) > MAX_CHANGES:
         return TOO_MUCH
     return "yes" if patch else "no"
 
@@ -114,8 +114,8 @@ def changes(commit: str, revision: str = "") -> str:
 def _new_files(plainly: Sequence[str]) -> str:
     """What git does not know, as a patch that adds it."""
     paths = _untracked()
-    if sum(_size(path) for path in paths) > MOST_CHANGES:
-        return " " * (MOST_CHANGES + 1)  # it is told as too much, and not read
+    if sum(_size(path) for path in paths) > MAX_CHANGES:
+        return " " * (MAX_CHANGES + 1)  # it is told as too much, and not read
     # git says with 1 that two files differ, as any does from none.
     alone = [*plainly, "--no-index", "--", os.devnull]
     return "".join(asked("diff", *alone, path, usual=1) or "" for path in paths)

@@ -16,14 +16,14 @@ from pipeline.core.shards import SPLITS
 from pipeline.params import Params
 from pipeline.tracking import find_run, provenance, store
 from pipeline.tracking.run import Run
-from pipeline.tracking.store import UNREACHABLE, Known
+from pipeline.tracking.store import UNREACHABLE, MlflowRun
 
 HEADLINES = ("accuracy", "loss", "f1.macro", "roc_auc.macro", "ece")
 CONTEXTS = dict(zip(SPLITS, ("training", "validation", "test"), strict=True))
 
 
 @dataclass(frozen=True)
-class Outcome:
+class TrainedResult:
     """Everything that a run tells of a trained and tested model, wherever it is from."""
 
     values: Mapping[str, object]
@@ -84,7 +84,7 @@ def _open(run: Run, values: Mapping[str, object], tags: Mapping[str, str]) -> No
     try:
         find_run.close_abandoned()
         placed = dict(tags) | find_run.parent(str(values[provenance.DATASET]), tags)
-        with store.alone("opening"):  # or two would go on in one
+        with store.exclusive("opening"):  # or two would go on in one
             begun = find_run.stopped(values, tags[provenance.FINGERPRINT])
             if begun is None:
                 run.start(values, name_of(tags), placed)
@@ -122,7 +122,7 @@ def trained(
     run.tags({"model.sha256": sha256, provenance.MODELS: dvc_lock.digest(models)})
 
 
-def evaluation(outcome: Outcome) -> None:
+def evaluation(outcome: TrainedResult) -> None:
     """Add a test result to the run that trained the model; make that run where it is missing."""
     try:
         find_run.close_abandoned()
@@ -134,7 +134,7 @@ def evaluation(outcome: Outcome) -> None:
     complete(replace(outcome, tags=placed), earlier)
 
 
-def complete(outcome: Outcome, earlier: Known | None) -> bool:
+def complete(outcome: TrainedResult, earlier: MlflowRun | None) -> bool:
     """Give `earlier`, or a new run, all of `outcome` that it lacks; return whether it has it."""
     run, known = Run(), earlier.data.tags if earlier else {}
     results = outcome.results
@@ -155,7 +155,7 @@ def complete(outcome: Outcome, earlier: Known | None) -> bool:
     return run.id is not None
 
 
-def _train_again(run: Run, outcome: Outcome) -> None:
+def _train_again(run: Run, outcome: TrainedResult) -> None:
     """Log what the training would have."""
     for record in outcome.history:
         run.validation(record)
@@ -166,7 +166,7 @@ def _train_again(run: Run, outcome: Outcome) -> None:
     trained(run, outcome.models, outcome.history, suffix)
 
 
-def _tested(run: Run, outcome: Outcome) -> None:
+def _tested(run: Run, outcome: TrainedResult) -> None:
     """Log the test result: headlines, and by class and slice in sections of their own."""
     for name, value in outcome.figures.items():
         run.metrics({_section(name, outcome.figures) + name: value})
@@ -186,7 +186,7 @@ def _section(name: str, figures: Mapping[str, float | None]) -> str:
     return "test_classes/" if by_class else "test_details/"
 
 
-def _description(outcome: Outcome) -> str:
+def _description(outcome: TrainedResult) -> str:
     """Markdown: how good it is, its report, and how to get it back."""
     figures, tags = outcome.figures, outcome.tags
     experiment, commit = tags[provenance.EXPERIMENT], tags[provenance.COMMIT][:7]

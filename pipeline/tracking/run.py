@@ -28,11 +28,11 @@ from torch import nn
 
 from pipeline.network import tensors
 from pipeline.tracking import logged_model, provenance, store
-from pipeline.tracking.process_lock import Mark
+from pipeline.tracking.process_lock import ProcessLock
 
-LONGEST = 200  # characters of a metric's name; MLflow takes 250
+MAX_NAME_LENGTH = 200  # characters of a metric's name; MLflow takes 250
 FLUSH = 1.0  # seconds that metrics wait for others to go with
-MOST_METRICS = 500  # MLflow takes 1,000 at a time
+MAX_METRICS = 500  # MLflow takes 1,000 at a time
 SAMPLING = 5.0  # seconds between system metrics
 NOTE = "mlflow.note.content"  # the run's description
 KEPT = ("epoch", "val_loss", "val_accuracy")  # of the best validation
@@ -44,7 +44,7 @@ CURVE, OF_KEPT = "curves/", "kept/"
 def metric_name(name: str) -> str:
     """As MLflow takes it; what had to be changed keeps apart what was different before."""
     section, slash, rest = name.rpartition("/") if name.count("/") < 2 else name.partition("/")
-    plainly = re.sub(r"[^\w\-. ]", "_", rest)[:LONGEST]
+    plainly = re.sub(r"[^\w\-. ]", "_", rest)[:MAX_NAME_LENGTH]
     if plainly == rest:
         return name
     return f"{section}{slash}{plainly}.{hashlib.sha256(rest.encode()).hexdigest()[:6]}"
@@ -60,7 +60,7 @@ class Run:
         """When metrics were sent last, by the monotonic clock."""
         self._known: Counter[str] = Counter()
         """Values of each curve that a run which goes on has already."""
-        self._mark: Mark | None = None
+        self._mark: ProcessLock | None = None
         self._monitor: Any = None
 
     def start(
@@ -74,7 +74,7 @@ class Run:
 
         def opened() -> None:
             experiment = store.experiment(str(values[provenance.DATASET]))
-            self._mark = Mark(get_tracking_uri())
+            self._mark = ProcessLock(get_tracking_uri())
             made = MlflowClient().create_run(experiment, began, {**tags, **self._mark.tags}, name)
             self.id = made.info.run_id
             params = [Param(key, str(value)) for key, value in values.items()]
@@ -86,7 +86,7 @@ class Run:
         """Open a run again, to add to it; what it has of its curves is not logged twice."""
 
         def opened() -> None:
-            client, self._mark = MlflowClient(), Mark(get_tracking_uri())
+            client, self._mark = MlflowClient(), ProcessLock(get_tracking_uri())
             told = {**(tags or {}), **self._mark.tags}
             client.log_batch(run_id, tags=[RunTag(*pair) for pair in told.items()])
             client.update_run(run_id, "RUNNING", name or None)
@@ -148,13 +148,13 @@ class Run:
             for name, value in values.items()
             if value is not None
         ]
-        if time.monotonic() - self._sent > FLUSH or len(self._waiting) > MOST_METRICS:
+        if time.monotonic() - self._sent > FLUSH or len(self._waiting) > MAX_METRICS:
             self._flush()
 
     def _flush(self) -> None:
         waiting, self._waiting, self._sent = self._waiting, [], time.monotonic()
-        for start in range(0, len(waiting), MOST_METRICS):
-            self._try(partial(self._send, waiting[start : start + MOST_METRICS]))
+        for start in range(0, len(waiting), MAX_METRICS):
+            self._try(partial(self._send, waiting[start : start + MAX_METRICS]))
 
     def _send(self, some: list[Metric]) -> None:
         MlflowClient().log_batch(str(self.id), metrics=some)

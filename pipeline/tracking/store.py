@@ -25,7 +25,7 @@ from pipeline.core.terminal import one_line, plain, without_password
 # The errors of requests are OSErrors; those of a database that does not open are SQLAlchemy's, and
 # one whose driver is not installed is an import that fails.
 UNREACHABLE = (MlflowException, SQLAlchemyError, OSError, ImportError)
-Known = entities.Run  # a run as MLflow knows it
+MlflowRun = entities.Run  # a run as MLflow knows it
 KIND = "mlflow.experimentKind"  # or its pages are those of language models
 PAGE = 1000  # runs that are asked for at a time
 SQLITE = "sqlite:///"
@@ -76,7 +76,7 @@ def failure(action: Callable[[], object]) -> Exception | None:
 
 
 @contextmanager
-def alone(what: str = "mlflow") -> Iterator[None]:
+def exclusive(what: str = "mlflow") -> Iterator[None]:
     """Let one process of this project at a time do `what`."""
     project.cache().mkdir(exist_ok=True)
     with (project.cache() / f"{what}.lock").open("w") as lock:
@@ -90,7 +90,7 @@ def experiment(name: str) -> str:
     A fresh database is created by one process at a time: two would race over its tables.
     """
     own = connect()
-    with alone():
+    with exclusive():
         if own:
             _create_database(project.root() / "mlflow.db")
         client = MlflowClient()
@@ -119,7 +119,7 @@ def _create_database(path: Path) -> None:
 
 def runs(
     query: str, experiments: list[str] | None = None, client: MlflowClient | None = None
-) -> list[Known]:
+) -> list[MlflowRun]:
     """All runs that fit a query, the newest first; of all experiments where none are given.
 
     Args:
@@ -130,7 +130,7 @@ def runs(
     client = client or MlflowClient()
     if experiments is None:
         experiments = [each.experiment_id for each in client.search_experiments()]
-    found: list[Known] = []
+    found: list[MlflowRun] = []
     token = None
     while experiments:
         page = client.search_runs(

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.core.stable_hash import position
+from pipeline.core.stable_hash import unit_interval
 
 EXAMPLES = settings(deadline=None, derandomize=True, max_examples=50)
 
@@ -17,20 +17,20 @@ EXAMPLES = settings(deadline=None, derandomize=True, max_examples=50)
     ],
 )
 def test_a_position_is_the_same_on_every_machine(key: str, seed: int, place: float) -> None:
-    assert position(key, seed) == place
+    assert unit_interval(key, seed) == place
 
 
 @EXAMPLES
 @given(st.text(), st.integers(0, 2**31 - 1))
 def test_a_position_lies_in_the_unit_interval(key: str, seed: int) -> None:
-    assert 0 <= position(key, seed) < 1
+    assert 0 <= unit_interval(key, seed) < 1
 
 
 def test_positions_are_spread_evenly() -> None:
-    tenths = [int(10 * position(str(number), 1)) for number in range(10_000)]
+    tenths = [int(10 * unit_interval(str(number), 1)) for number in range(10_000)]
     assert all(900 < tenths.count(tenth) < 1100 for tenth in range(10))
 
 
 def test_another_seed_gives_other_positions() -> None:
-    places = {position("owner 7", seed) for seed in range(1000)}
+    places = {unit_interval("owner 7", seed) for seed in range(1000)}
     assert len(places) == 1000

@@ -12,15 +12,15 @@ from typer.testing import CliRunner
 from pipeline.__main__ import app
 from pipeline.core.errors import PipelineError
 from pipeline.experiments.comparison import compare
-from pipeline.experiments.predictions import Said, parse
+from pipeline.experiments.predictions import Prediction, parse
 
 HEADER = "id,label,predicted,group,p.bee,p.ant\n"
 
 
-def said(right: np.ndarray, groups: int = 0) -> dict[str, Said]:
+def said(right: np.ndarray, groups: int = 0) -> dict[str, Prediction]:
     """Of a model that says `bee` where it is right; images come in `groups`, if any."""
     return {
-        f"{number:064x}": Said(
+        f"{number:064x}": Prediction(
             "bee",
             "bee" if fine else "ant",
             0.9 if fine else 0.2,
@@ -76,8 +76,8 @@ def test_only_images_of_both_count() -> None:
 def test_other_images_and_other_labels_are_refused() -> None:
     one = said(np.ones(3, bool))
     with pytest.raises(PipelineError, match="different images: evaluate both"):
-        compare(one, {"0": Said("bee", "bee", 1.0, "")})
-    renamed = {key: Said("ant", "ant", 1.0, "") for key in one}
+        compare(one, {"0": Prediction("bee", "bee", 1.0, "")})
+    renamed = {key: Prediction("ant", "ant", 1.0, "") for key in one}
     with pytest.raises(PipelineError, match="3 of the images have another label"):
         compare(one, renamed)
 

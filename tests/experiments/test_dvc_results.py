@@ -27,7 +27,7 @@ def test_branches_tags_and_experiments_each_hold_a_result(commit: Commit, settin
     experiment("bold-aunt", second, third)
     git("update-ref", "refs/exps/exec/EXEC_HEAD", third)
     git("checkout", "-q", "main")
-    found = {each.label: each for each in dvc_results.results()}
+    found = {each.label: each for each in dvc_results.dvc_results()}
     assert set(found) == {"v1", "main", "bold-aunt"}
     assert (found["v1"].commit, found["v1"].models, found["v1"].accuracy) == (first, "one", 0.9)
     aunt = found["bold-aunt"]
@@ -41,16 +41,16 @@ def test_the_workspace_holds_what_is_not_committed(
     commit: Commit, settings: Params, world: Path
 ) -> None:
     commit("one")
-    assert [each.label for each in dvc_results.results()] == ["main"]
+    assert [each.label for each in dvc_results.dvc_results()] == ["main"]
     (world / "dvc.lock").write_text(json.dumps(lock_of(settings, "two")))
-    assert {each.label for each in dvc_results.results()} == {"main", "workspace"}
+    assert {each.label for each in dvc_results.dvc_results()} == {"main", "workspace"}
 
 
 def test_all_commits_are_asked_on_demand(commit: Commit) -> None:
     first = commit("one")
     commit("two")
-    assert [each.label for each in dvc_results.results()] == ["main"]
-    assert {each.label for each in dvc_results.results(everything=True)} == {"main", first[:7]}
+    assert [each.label for each in dvc_results.dvc_results()] == ["main"]
+    assert {each.label for each in dvc_results.dvc_results(everything=True)} == {"main", first[:7]}
 
 
 def test_a_model_is_found_in_the_first_commit_that_has_it(commit: Commit) -> None:
@@ -72,7 +72,7 @@ def test_what_is_no_whole_result_is_left_out(
     text = "stages: [" if what == "not YAML" else json.dumps(lock)
     (world / "dvc.lock").write_text(text)
     git("commit", "-q", "-a", "-m", "odd")
-    assert dvc_results.results() == []
+    assert dvc_results.dvc_results() == []
 
 
 def test_a_result_of_another_versions_params_is_one(
@@ -85,7 +85,7 @@ def test_a_result_of_another_versions_params_is_one(
     lock["stages"]["evaluate"]["params"] = lock["stages"]["train"]["params"]
     (world / "dvc.lock").write_text(json.dumps(lock))
     git("commit", "-q", "-a", "-m", "old")
-    (found,) = dvc_results.results()
+    (found,) = dvc_results.dvc_results()
     expected = {key: value for key, value in settings.flat().items() if key != "train.lr"}
     assert found.values == expected | {"train.of_old": 1}
 
@@ -104,7 +104,7 @@ def test_a_lock_of_a_stranger_is_no_result(commit: Commit, world: Path, text: st
     commit("one")
     (world / "dvc.lock").write_text(text)
     git("commit", "-q", "-a", "-m", "odd")
-    assert dvc_results.results() == []
+    assert dvc_results.dvc_results() == []
 
 
 def test_what_a_server_calls_a_model_is_not_asked_of_git(commit: Commit) -> None:
@@ -133,11 +133,11 @@ def test_a_lock_of_which_a_part_ran_again_holds_no_result(
     lock["stages"]["train"]["deps"] = [{"path": "data/split.csv", "md5": "6" * 32}]
     (world / "dvc.lock").write_text(json.dumps(lock))
     git("commit", "-q", "-a", "-m", "split again")
-    assert dvc_results.results() == []
+    assert dvc_results.dvc_results() == []
 
 
 def test_results_of_other_params_are_told_apart(commit: Commit, settings: Params) -> None:
     commit("one")
     git("checkout", "-q", "-b", "side")
     commit("one", chosen=with_(settings, evaluate__samples=7))
-    assert {each.label for each in dvc_results.results()} == {"main", "side"}
+    assert {each.label for each in dvc_results.dvc_results()} == {"main", "side"}

@@ -40,7 +40,7 @@ def logged(
 
 
 def gaps() -> dict[str, str]:
-    return {pair.name: pair.missing for pair in paired_runs.pairs()}
+    return {pair.name: pair.missing for pair in paired_runs.paired_runs()}
 
 
 def test_a_commit_needs_a_run_and_any_run_of_its_result_will_do(
@@ -49,7 +49,7 @@ def test_a_commit_needs_a_run_and_any_run_of_its_result_will_do(
     commit("one")
     assert gaps() == {"main": "run"}
     run = logged(settings, "one", "an-experiment")
-    (pair,) = paired_runs.pairs()
+    (pair,) = paired_runs.paired_runs()
     assert pair.missing == ""
     assert pair.whole
     assert pair.run is not None
@@ -81,7 +81,7 @@ def test_a_row_tells_what_is_not_as_in_params_yaml(
     git("reset", "-q", "--hard", base)
     lost = logged(with_(here, train__lr=0.25), "two", git__changed="yes")
     MlflowClient().update_run(lost, name="lost")
-    rows = {pair.name: pair.row(here.flat()) for pair in paired_runs.pairs()}
+    rows = {pair.name: pair.row(here.flat()) for pair in paired_runs.paired_runs()}
     assert rows["lost"][1::6] == ["c0ffee-dirty", "train.lr=0.25"]
     assert rows["main"][1::6] == [base[:7], "train.lr=0.5 train.patience=null"]
     assert rows["changed"][1] == f"{base[:7]}-dirty"  # which DVC has kept, though no run says so
@@ -100,7 +100,7 @@ def test_the_run_of_another_versions_params_is_known_again(
     git("commit", "-q", "-a", "-m", "old")
     run = logged(with_(settings, train__lr=1.0), "one")
     MlflowClient().log_param(run, "train.of_old", True)
-    (pair,) = paired_runs.pairs()
+    (pair,) = paired_runs.paired_runs()
     assert pair.run is not None
     assert pair.missing == ""
     assert pair.others(with_(settings, train__lr=1.0).flat()) == ["train.of_old=True"]
@@ -110,12 +110,12 @@ def test_a_time_that_is_none_is_no_failure(commit: Commit, settings: Params) -> 
     commit("one")
     place = store.experiment(settings.dataset.name)
     MlflowClient().create_run(place, 10**17, {provenance.FINGERPRINT: "f"})
-    assert "?" in [pair.row({})[4] for pair in paired_runs.pairs()]
+    assert "?" in [pair.row({})[4] for pair in paired_runs.paired_runs()]
 
 
 def test_of_many_values_the_rest_is_counted(commit: Commit, settings: Params) -> None:
     commit("one")
-    (pair,) = paired_runs.pairs()
+    (pair,) = paired_runs.paired_runs()
     assert pair.row({})[-1].endswith(f" and {len(settings.flat()) - 4} more")
 
 
@@ -145,7 +145,7 @@ def test_what_mlflow_alone_has(
     commit("one")
     logged(settings, "one")
     run = logged(settings, "lost", "gone", status, **tags)
-    found = {pair.run.info.run_id: pair.missing for pair in paired_runs.pairs() if pair.run}
+    found = {pair.run.info.run_id: pair.missing for pair in paired_runs.paired_runs() if pair.run}
     assert found[run] == gap
 
 
@@ -172,4 +172,4 @@ def test_a_store_that_does_not_answer_is_told(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with pytest.raises(PipelineError, match=r"MLflow at http://127.0.0.1:9 fails \("):
-        paired_runs.pairs()
+        paired_runs.paired_runs()

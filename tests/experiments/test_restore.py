@@ -52,11 +52,14 @@ def test_what_a_remote_fails_with_is_one_sentence_without_its_password() -> None
     class OfStorage(Exception):
         pass
 
-    with pytest.raises(PipelineError) as caught, dvc.answering("nothing came", "try again"):
+    with (
+        pytest.raises(PipelineError) as caught,
+        dvc.errors_as_sentences("nothing came", "try again"),
+    ):
         raise OfStorage("s3://me:se@cret@h/x?key=cret\n\x1b[2J refuses")
     assert str(caught.value) == "nothing came (s3://h/x  [2J refuses): try again"
     told = pytest.raises(PipelineError, match=r"^nothing came \(OfStorage\): try again$")
-    with told, dvc.answering("nothing came", "try again"):
+    with told, dvc.errors_as_sentences("nothing came", "try again"):
         raise OfStorage
-    with pytest.raises(KeyboardInterrupt), dvc.answering("nothing came", "try again"):
+    with pytest.raises(KeyboardInterrupt), dvc.errors_as_sentences("nothing came", "try again"):
         raise KeyboardInterrupt

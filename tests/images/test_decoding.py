@@ -17,7 +17,7 @@ from PIL.PngImagePlugin import PngInfo
 from pipeline.core.errors import PipelineError
 from pipeline.images import decoding
 from pipeline.images.decoding import Pixels
-from pipeline.images.header import Reason, Unreadable, Warn, read_header
+from pipeline.images.header import RejectReason, Unreadable, Warn, read_header
 from pipeline.stages.filter import judgement
 from pipeline.stages.filter.judgement import Judgement
 from pipeline.stages.filter.phash import perceptual_hash
@@ -92,27 +92,31 @@ def assert_colours(pixels: Pixels, *expected: tuple[int, ...]) -> None:
 @pytest.mark.parametrize(
     ("data", "reason", "form"),
     [
-        (b"", Reason.EMPTY, ""),
-        (b"<html>404</html>", Reason.NOT_AN_IMAGE, ""),
-        (b"\xff\xd8\xff", Reason.DAMAGED, "JPEG"),
-        (b"%PDF-1.4", Reason.NOT_AN_IMAGE, ""),
-        (saved(corners(), "PPM"), Reason.UNSUPPORTED, ""),
-        (cv2.imencode(".hdr", corners().astype(np.float32))[1].tobytes(), Reason.UNSUPPORTED, ""),
-        (saved(Image.fromarray(corners()).convert("F"), "TIFF"), Reason.UNSUPPORTED, "TIFF"),
-        (saved(Image.fromarray(corners()).convert("I"), "TIFF"), Reason.UNSUPPORTED, "TIFF"),
-        (saved(corners(), "BMP")[:20], Reason.DAMAGED, "BMP"),
-        (saved(corners(), "TIFF", big_tiff=True)[:12], Reason.DAMAGED, "TIFF"),
-        (saved(corners(), "ICO"), Reason.UNSUPPORTED, ""),
-        (saved(corners(), "AVIF"), Reason.UNSUPPORTED, ""),
-        (promise(1001, 1000), Reason.TOO_MANY_PIXELS, "PNG"),
-        (promise(1000, 1000), Reason.DAMAGED, "PNG"),
-        (saved(corners(31, 200), "PNG"), Reason.TOO_SMALL, "PNG"),
-        (saved(corners(200, 31), "JPEG"), Reason.TOO_SMALL, "JPEG"),
-        (saved(np.full((48, 64, 3), 7, np.uint8), "PNG"), Reason.BLANK, "PNG"),
-        (saved(np.full((48, 64, 3), 7, np.uint8), "JPEG"), Reason.BLANK, "JPEG"),
+        (b"", RejectReason.EMPTY, ""),
+        (b"<html>404</html>", RejectReason.NOT_AN_IMAGE, ""),
+        (b"\xff\xd8\xff", RejectReason.DAMAGED, "JPEG"),
+        (b"%PDF-1.4", RejectReason.NOT_AN_IMAGE, ""),
+        (saved(corners(), "PPM"), RejectReason.UNSUPPORTED, ""),
+        (
+            cv2.imencode(".hdr", corners().astype(np.float32))[1].tobytes(),
+            RejectReason.UNSUPPORTED,
+            "",
+        ),
+        (saved(Image.fromarray(corners()).convert("F"), "TIFF"), RejectReason.UNSUPPORTED, "TIFF"),
+        (saved(Image.fromarray(corners()).convert("I"), "TIFF"), RejectReason.UNSUPPORTED, "TIFF"),
+        (saved(corners(), "BMP")[:20], RejectReason.DAMAGED, "BMP"),
+        (saved(corners(), "TIFF", big_tiff=True)[:12], RejectReason.DAMAGED, "TIFF"),
+        (saved(corners(), "ICO"), RejectReason.UNSUPPORTED, ""),
+        (saved(corners(), "AVIF"), RejectReason.UNSUPPORTED, ""),
+        (promise(1001, 1000), RejectReason.TOO_MANY_PIXELS, "PNG"),
+        (promise(1000, 1000), RejectReason.DAMAGED, "PNG"),
+        (saved(corners(31, 200), "PNG"), RejectReason.TOO_SMALL, "PNG"),
+        (saved(corners(200, 31), "JPEG"), RejectReason.TOO_SMALL, "JPEG"),
+        (saved(np.full((48, 64, 3), 7, np.uint8), "PNG"), RejectReason.BLANK, "PNG"),
+        (saved(np.full((48, 64, 3), 7, np.uint8), "JPEG"), RejectReason.BLANK, "JPEG"),
     ],
 )
-def test_a_bad_image_is_rejected_by_reason(data: bytes, reason: Reason, form: str) -> None:
+def test_a_bad_image_is_rejected_by_reason(data: bytes, reason: RejectReason, form: str) -> None:
     judged = judge(data)
     assert (judged.reason, judged.format, judged.stored) == (reason, form, None)
 
@@ -121,7 +125,10 @@ def test_a_bad_image_is_rejected_by_reason(data: bytes, reason: Reason, form: st
 @pytest.mark.parametrize("kept", [0.5, 0.95])
 def test_an_image_that_is_cut_short_is_rejected(form: str, kept: float) -> None:
     data = saved(noise(), form)
-    assert judge(data[: int(len(data) * kept)]).reason in {Reason.DAMAGED, Reason.NOT_AN_IMAGE}
+    assert judge(data[: int(len(data) * kept)]).reason in {
+        RejectReason.DAMAGED,
+        RejectReason.NOT_AN_IMAGE,
+    }
 
 
 def noise() -> Pixels:
@@ -131,13 +138,13 @@ def noise() -> Pixels:
 def test_a_hole_in_a_jpeg_is_damage() -> None:
     data = saved(noise(), "JPEG")
     half = len(data) // 2
-    assert judge(data[:half] + bytes(200) + data[half + 200 :]).reason is Reason.DAMAGED
+    assert judge(data[:half] + bytes(200) + data[half + 200 :]).reason is RejectReason.DAMAGED
 
 
 def test_a_flipped_bit_in_a_png_is_damage() -> None:
     data = bytearray(saved(noise(), "PNG"))
     data[len(data) // 2] ^= 1
-    assert judge(bytes(data)).reason is Reason.DAMAGED
+    assert judge(bytes(data)).reason is RejectReason.DAMAGED
 
 
 def test_a_side_of_the_least_length_is_enough() -> None:
@@ -159,7 +166,7 @@ def test_a_side_of_the_least_length_is_enough() -> None:
 )
 def test_a_vast_image_is_never_decoded(data: bytes) -> None:
     start = time.perf_counter()
-    assert judge(data).reason is Reason.TOO_MANY_PIXELS
+    assert judge(data).reason is RejectReason.TOO_MANY_PIXELS
     assert time.perf_counter() - start < 0.5  # decoding would take gigabytes, and seconds
 
 
@@ -504,8 +511,8 @@ def test_a_jpeg_that_stays_is_looked_at_to_its_end(length: int, side: int) -> No
     picture = np.random.default_rng(0).integers(0, 256, (side, side, 3), dtype=np.uint8)
     data = saved(picture, "JPEG")
     assert judgement.judge(data, LARGE).reason is None
-    assert judgement.judge(data[: -2 - length], LARGE).reason is Reason.DAMAGED
-    assert judgement.judge(data[: -2 - length] + b"\xff\xd9", LARGE).reason is Reason.DAMAGED
+    assert judgement.judge(data[: -2 - length], LARGE).reason is RejectReason.DAMAGED
+    assert judgement.judge(data[: -2 - length] + b"\xff\xd9", LARGE).reason is RejectReason.DAMAGED
 
 
 def test_a_jpeg_with_something_behind_its_end_is_kept() -> None:
@@ -534,7 +541,7 @@ def test_a_fine_pattern_is_not_blank() -> None:
 def test_one_colour_is_blank_at_any_size(side: int, colour: tuple[int, ...]) -> None:
     flat = np.full((side, side, 3), colour, np.uint8)
     for form in ("JPEG", "PNG"):
-        assert judgement.judge(saved(flat, form), LARGE).reason is Reason.BLANK
+        assert judgement.judge(saved(flat, form), LARGE).reason is RejectReason.BLANK
 
 
 def sampled(*factors: int, mcus: int = 4) -> bytes:
@@ -597,7 +604,7 @@ def test_damage_is_found_whatever_the_subsampling(factors: tuple[int, ...]) -> N
     data = sampled(*factors)
     assert judge(data).reason is None
     for broken in (data[: len(data) * 2 // 3], data[:-20]):
-        assert judge(broken).reason is Reason.DAMAGED
+        assert judge(broken).reason is RejectReason.DAMAGED
 
 
 def with_exif(data: bytes, exif: bytes) -> bytes:
@@ -756,7 +763,9 @@ def assert_judged(data: bytes) -> None:
     """Rejected for what its bytes can be to blame for, or stored as what it is said to be."""
     judged = judge(data)
     if judged.reason is not None:
-        assert list(Reason).index(judged.reason) <= list(Reason).index(Reason.BLANK)
+        assert list(RejectReason).index(judged.reason) <= list(RejectReason).index(
+            RejectReason.BLANK
+        )
         assert judged.stored is None
         return
     kept = data if judged.stored is None else judged.stored
@@ -900,7 +909,7 @@ def test_what_pillow_forgives_and_opencv_does_not_is_damage(
 ) -> None:
     monkeypatch.setattr(cv2, "imdecode", lambda *_: None)
     for data in CLEAR.values():
-        assert judge(data).reason is Reason.DAMAGED
+        assert judge(data).reason is RejectReason.DAMAGED
 
 
 @pytest.mark.parametrize("form", ["PNG", "GIF"])
@@ -915,7 +924,7 @@ def test_an_error_of_opencv_that_is_not_of_memory_is_damage(
     monkeypatch.setattr(cv2, "cvtColor", fails)
     data = saved(corners(), form)
     code = -215  # an assertion
-    assert judge(data) == Judgement(Reason.DAMAGED)
+    assert judge(data) == Judgement(RejectReason.DAMAGED)
     code = decoding.OUT_OF_MEMORY
     with pytest.raises(MemoryError):
         judge(data)
@@ -1021,13 +1030,15 @@ def test_what_the_filter_finds_damaged_is_not_loaded(draw: st.DataObject) -> Non
     for _ in range(draw.draw(st.integers(1, 3))):
         data[draw.draw(st.integers(2, len(data) - 1))] = draw.draw(st.integers(0, 255))
     broken = bytes(data[: draw.draw(st.integers(len(data) // 2, len(data)))])
-    found: Reason | None = None
+    found: RejectReason | None = None
     try:
         decoding.load(broken, LIMITS.max_megapixels, LIMITS.store_side)
     except Unreadable as error:
         found = error.reason
     judged = judge(broken).reason
-    assert judged is found or (found is None and judged in {Reason.BLANK, Reason.TOO_SMALL})
+    assert judged is found or (
+        found is None and judged in {RejectReason.BLANK, RejectReason.TOO_SMALL}
+    )
 
 
 @pytest.mark.parametrize(

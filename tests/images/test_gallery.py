@@ -4,7 +4,7 @@ import pytest
 from jinja2 import UndefinedError
 
 from pipeline.images import gallery
-from pipeline.images.gallery import Shown, data_uri
+from pipeline.images.gallery import GalleryImage, data_uri
 from tests.html_page import Page
 
 HOSTILE = [
@@ -23,18 +23,20 @@ HOSTILE = [
 ]
 
 
-def render(*shown: Shown, name: str = "cats", lines: str = "id,why\n") -> str:
+def render(*shown: GalleryImage, name: str = "cats", lines: str = "id,why\n") -> str:
     return gallery.render("suspects.html", {"name": name, "suspects": list(shown), "lines": lines})
 
 
 def test_a_picture_is_inside_the_page() -> None:
-    (figure,) = Page(render(Shown("1f" * 32, "a/b.jpg", "cat", data_uri(b"jpeg"), "odd"))).figures
+    (figure,) = Page(
+        render(GalleryImage("1f" * 32, "a/b.jpg", "cat", data_uri(b"jpeg"), "odd"))
+    ).figures
     assert figure.picture == b"jpeg"
     assert figure.caption == "cat · oddb.jpg1f1f1f1f1f1f"
 
 
 def test_what_has_no_picture_has_a_caption() -> None:
-    (figure,) = Page(render(Shown("1f" * 32, "a/b.jpg", "cat", data_uri(None)))).figures
+    (figure,) = Page(render(GalleryImage("1f" * 32, "a/b.jpg", "cat", data_uri(None)))).figures
     assert (figure.picture, figure.caption) == (b"", "catb.jpg1f1f1f1f1f1f")
 
 
@@ -50,7 +52,7 @@ def test_a_uri_holds_the_bytes() -> None:
 
 @pytest.mark.parametrize("hostile", HOSTILE)
 def test_what_strangers_wrote_is_text(hostile: str) -> None:
-    shown = Shown("1f" * 32, hostile, hostile, data_uri(b"jpeg"), hostile)
+    shown = GalleryImage("1f" * 32, hostile, hostile, data_uri(b"jpeg"), hostile)
     html = render(shown, name=hostile, lines=hostile)
     found = Page(html)
     (figure,) = found.figures
@@ -61,7 +63,7 @@ def test_what_strangers_wrote_is_text(hostile: str) -> None:
 
 
 def test_a_page_asks_for_nothing() -> None:
-    html = render(Shown("1f" * 32, "a", "b", data_uri(b"jpeg")))
+    html = render(GalleryImage("1f" * 32, "a", "b", data_uri(b"jpeg")))
     assert "http://" not in html
     assert "https://" not in html
     assert "default-src 'none'" in html
@@ -70,7 +72,7 @@ def test_a_page_asks_for_nothing() -> None:
 
 
 def test_the_same_facts_give_the_same_page() -> None:
-    shown = Shown("1f" * 32, "a", "b", data_uri(b"jpeg"))
+    shown = GalleryImage("1f" * 32, "a", "b", data_uri(b"jpeg"))
     assert render(shown) == render(shown)
 
 

@@ -11,7 +11,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from pipeline.images.header import (
     EXTENSIONS,
-    Reason,
+    RejectReason,
     Unreadable,
     Warn,
     has_wrong_extension,
@@ -77,7 +77,7 @@ def insert_chunk(data: bytes, kind: bytes, body: bytes, place: int) -> bytes:
     return data[:place] + chunk + struct.pack(">I", zlib.crc32(kind + body)) + data[place:]
 
 
-def refusal(data: bytes) -> tuple[Reason, str]:
+def refusal(data: bytes) -> tuple[RejectReason, str]:
     with pytest.raises(Unreadable) as caught:
         read_header(data)
     return caught.value.reason, caught.value.format
@@ -139,7 +139,7 @@ def test_a_png_may_carry_16_mebibytes_of_profile_or_text(
         header = read_header(data)
         assert (header.width, header.height, header.plain) == (64, 48, True)
     else:
-        assert refusal(data) == (Reason.DAMAGED, "PNG")
+        assert refusal(data) == (RejectReason.DAMAGED, "PNG")
 
 
 def test_a_file_whose_metadata_pillow_warns_of_is_not_plain() -> None:
@@ -198,7 +198,7 @@ def test_what_is_odd_is_noticed(data: bytes, expected: set[Warn]) -> None:
     ],
 )
 def test_what_is_no_image_by_its_content_is_not_an_image(data: bytes) -> None:
-    assert refusal(data) == (Reason.NOT_AN_IMAGE, "")
+    assert refusal(data) == (RejectReason.NOT_AN_IMAGE, "")
 
 
 @pytest.mark.parametrize(
@@ -229,17 +229,17 @@ def test_what_is_no_image_by_its_content_is_not_an_image(data: bytes) -> None:
     ],
 )
 def test_an_image_of_a_kind_that_is_not_read_is_unsupported(data: bytes) -> None:
-    assert refusal(data) == (Reason.UNSUPPORTED, "")
+    assert refusal(data) == (RejectReason.UNSUPPORTED, "")
 
 
 @pytest.mark.parametrize("kind", [np.float32, np.uint32, np.int32])
 def test_a_tiff_of_floats_or_of_more_than_16_bits_is_unsupported(kind: type) -> None:
-    assert refusal(tiff(kind)) == (Reason.UNSUPPORTED, "TIFF")
+    assert refusal(tiff(kind)) == (RejectReason.UNSUPPORTED, "TIFF")
 
 
 @pytest.mark.parametrize("mode", ["I", "F"])
 def test_a_tiff_whose_pixels_pillow_calls_numbers_is_unsupported(mode: str) -> None:
-    assert refusal(saved("TIFF", mode)) == (Reason.UNSUPPORTED, "TIFF")
+    assert refusal(saved("TIFF", mode)) == (RejectReason.UNSUPPORTED, "TIFF")
 
 
 @pytest.mark.parametrize("kind", [np.uint8, np.uint16])
@@ -248,7 +248,7 @@ def test_a_tiff_of_up_to_16_bits_is_read(kind: type) -> None:
 
 
 def test_an_avif_is_unsupported_though_a_library_reads_it() -> None:
-    assert refusal(saved("AVIF")) == (Reason.UNSUPPORTED, "")
+    assert refusal(saved("AVIF")) == (RejectReason.UNSUPPORTED, "")
 
 
 @pytest.mark.parametrize("marker", [b"\xff\xc0", b"\xff\xc1", b"\xff\xc2"])
@@ -256,7 +256,7 @@ def test_a_jpeg_of_12_bits_is_unsupported(marker: bytes) -> None:
     data = saved("JPEG")
     place = data.index(b"\xff\xc0")
     deep = data[:place] + marker + data[place + 2 : place + 4] + b"\x0c" + data[place + 5 :]
-    assert refusal(deep) == (Reason.UNSUPPORTED, "JPEG")
+    assert refusal(deep) == (RejectReason.UNSUPPORTED, "JPEG")
 
 
 @pytest.mark.parametrize(
@@ -281,19 +281,19 @@ def test_a_jpeg_of_12_bits_is_unsupported(marker: bytes) -> None:
     ],
 )
 def test_a_signature_with_a_broken_header_behind_it_is_damaged(data: bytes, form: str) -> None:
-    assert refusal(data) == (Reason.DAMAGED, form)
+    assert refusal(data) == (RejectReason.DAMAGED, form)
 
 
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP"])
 def test_however_short_it_is_cut_a_header_is_read_or_refused(form: str) -> None:
     data = saved(form)
     said = [told(data[:length]) for length in range(min(len(data), 1000))]
-    assert set(said) <= {Reason.NOT_AN_IMAGE, Reason.DAMAGED, (form, 64, 48)}
-    assert said[0] is Reason.NOT_AN_IMAGE
+    assert set(said) <= {RejectReason.NOT_AN_IMAGE, RejectReason.DAMAGED, (form, 64, 48)}
+    assert said[0] is RejectReason.NOT_AN_IMAGE
     assert told(data) == (form, 64, 48)
 
 
-def told(data: bytes) -> Reason | tuple[str, int, int]:
+def told(data: bytes) -> RejectReason | tuple[str, int, int]:
     try:
         header = read_header(data)
     except Unreadable as error:

@@ -8,7 +8,7 @@ import torch
 from pipeline.core import shards
 from pipeline.core.errors import PipelineError
 from pipeline.images import decoding
-from pipeline.inference.classifier import Classifier, Prediction
+from pipeline.inference.classifier import Classification, Classifier
 
 
 def png(level: int) -> bytes:
@@ -31,9 +31,9 @@ def test_predictions_are_right_and_do_not_depend_on_the_batch(models: Path, data
 def test_the_likeliest_come_first_and_are_no_more_than_there_are(models: Path) -> None:
     classifier = Classifier(models)
     found = classifier.answer(torch.tensor([0.25, 0.75]), 5)
-    assert found == Prediction((("striped", 0.75), ("plain", 0.25)))
+    assert found == Classification((("striped", 0.75), ("plain", 0.25)))
     assert (found.label, found.probability) == ("striped", 0.75)
-    assert (Prediction(problem="empty").label, Prediction().probability) == (None, None)
+    assert (Classification(problem="empty").label, Classification().probability) == (None, None)
 
 
 def test_no_model_is_a_sentence(tmp_path: Path) -> None:

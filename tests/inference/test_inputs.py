@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.inference.inputs import LIMITS, Inputs
-from pipeline.inference.predict import Named
+from pipeline.inference.inputs import LIMITS, ImageInputs
+from pipeline.inference.predict import NamedImage
 from tests.fakes.wire import Wire, reply
 
 JPEG = b"\xff\xd8\xff\xe0\0\x10 as good as an image, for what is read here"
@@ -26,8 +26,8 @@ def named(*names: str, stdin: bytes = b"", limits: object = OPEN) -> list[tuple[
         announced += more
 
     assert isinstance(limits, type(OPEN))
-    with Inputs(io.BytesIO(stdin), limits, expect) as inputs:
-        found: list[Named] = list(inputs.images(names))
+    with ImageInputs(io.BytesIO(stdin), limits, expect) as inputs:
+        found: list[NamedImage] = list(inputs.images(names))
     assert announced == len(found)
     return [(one.name, one.content) for one in found]
 

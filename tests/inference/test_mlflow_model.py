@@ -4,16 +4,16 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from pipeline.inference.mlflow_model import Served, _load_pyfunc
+from pipeline.inference.mlflow_model import MlflowModel, _load_pyfunc
 from tests.inference.test_classifier import png
 
 
 @pytest.fixture
-def served(models: Path) -> Served:
+def served(models: Path) -> MlflowModel:
     return _load_pyfunc(str(models))
 
 
-def test_bytes_and_base64_are_the_same(served: Served) -> None:
+def test_bytes_and_base64_are_the_same(served: MlflowModel) -> None:
     data = png(200)
     packed = base64.b64encode(data)
     found = served.predict(pd.DataFrame({"image": [data, packed.decode(), packed]}))
@@ -23,14 +23,14 @@ def test_bytes_and_base64_are_the_same(served: Served) -> None:
 
 
 @pytest.mark.parametrize("hostile", ["no base64!", "", b"", None, 7, 1.5, ["a"], "aGVsbG8="])
-def test_hostile_values_are_problems_in_their_rows(served: Served, hostile: object) -> None:
+def test_hostile_values_are_problems_in_their_rows(served: MlflowModel, hostile: object) -> None:
     found = served.predict(pd.DataFrame({"image": [png(30), hostile, png(200)]}, dtype=object))
     assert found["problem"][1] in {"not_an_image", "empty"}
     assert found["label"][1] is None
     assert list(found["problem"][[0, 2]]) == [None, None]
 
 
-def test_a_very_long_image_does_not_fill_the_memory(served: Served) -> None:
+def test_a_very_long_image_does_not_fill_the_memory(served: MlflowModel) -> None:
     import cv2
     import numpy as np
 
@@ -38,5 +38,5 @@ def test_a_very_long_image_does_not_fill_the_memory(served: Served) -> None:
     assert served.predict(pd.DataFrame({"image": [line]}))["problem"][0] is None
 
 
-def test_no_rows(served: Served) -> None:
+def test_no_rows(served: MlflowModel) -> None:
     assert len(served.predict(pd.DataFrame({"image": []}))) == 0

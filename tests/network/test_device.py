@@ -5,13 +5,13 @@ import torch
 
 from pipeline.core.errors import PipelineError
 from pipeline.network import device
-from pipeline.params import Device
+from pipeline.params import DeviceParams
 
 
 def on(
     accelerator: Literal["cpu", "cuda"], precision: Literal["32-true", "bf16-mixed", "16-mixed"]
-) -> Device:
-    return Device(accelerator=accelerator, precision=precision, devices=1, compile=False)
+) -> DeviceParams:
+    return DeviceParams(accelerator=accelerator, precision=precision, devices=1, compile=False)
 
 
 def test_the_precision_is_what_was_asked_for_or_refused() -> None:
@@ -46,18 +46,24 @@ def test_alone_is_one_device_whatever_is_asked_for() -> None:
 def test_a_lack_of_memory_is_told_with_its_remedy(error: Exception) -> None:
     with (
         pytest.raises(PipelineError, match=r"^out of memory: lower images\.size$"),
-        device.memory("lower images.size"),
+        device.explain_out_of_memory("lower images.size"),
     ):
         raise error
 
 
 def test_memory_that_torch_really_lacks_is_told() -> None:
-    with pytest.raises(PipelineError, match="out of memory: less"), device.memory("less"):
+    with (
+        pytest.raises(PipelineError, match="out of memory: less"),
+        device.explain_out_of_memory("less"),
+    ):
         torch.empty(2**60, dtype=torch.uint8)
 
 
 def test_other_errors_stay_what_they_are() -> None:
-    with pytest.raises(RuntimeError, match="shapes"), device.memory("lower images.size"):
+    with (
+        pytest.raises(RuntimeError, match="shapes"),
+        device.explain_out_of_memory("lower images.size"),
+    ):
         raise RuntimeError("shapes differ")
 
 

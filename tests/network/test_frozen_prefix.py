@@ -6,11 +6,11 @@ from torch import Tensor, nn
 
 from pipeline import params
 from pipeline.network import assembly, device
-from pipeline.network.frozen_prefix import Frozen
-from pipeline.network.parallel_forward import PART
-from pipeline.params import Device, Params
+from pipeline.network.frozen_prefix import FrozenPrefix
+from pipeline.network.parallel_forward import SUB_BATCH
+from pipeline.params import DeviceParams, Params
 
-CPU = Device(accelerator="cpu", precision="32-true", devices=1, compile=False)
+CPU = DeviceParams(accelerator="cpu", precision="32-true", devices=1, compile=False)
 
 
 def frozen(
@@ -18,12 +18,12 @@ def frozen(
     precision: str = "32-true",
     dtype: torch.dtype = torch.float32,
     **overrides: str,
-) -> Frozen:
+) -> FrozenPrefix:
     small = {"model.backbone": "resnet9_narrow", "model.weights": "none"}
     named = {f"model.{name}": value for name, value in overrides.items()}
     chosen = params.with_overrides(settings, small | named)
     made = assembly.assemble(chosen.model, chosen.images, chosen.features.seed)
-    return Frozen(made.parts, made.preprocess, device.start(CPU), precision, dtype)
+    return FrozenPrefix(made.parts, made.preprocess, device.start(CPU), precision, dtype)
 
 
 def pictures(count: int = 3) -> Tensor:
@@ -41,9 +41,9 @@ def threads() -> Iterator[None]:
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
 def test_an_images_features_do_not_depend_on_its_company(settings: Params, precision: str) -> None:
     part = frozen(settings, precision)
-    pixels = pictures(PART)
+    pixels = pictures(SUB_BATCH)
     (together,) = part(pixels)
-    for number in (0, 7, PART - 1):
+    for number in (0, 7, SUB_BATCH - 1):
         (alone,) = part(pixels[number : number + 1])
         assert torch.equal(alone[0], together[number])
 

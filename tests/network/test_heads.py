@@ -8,9 +8,9 @@ from torch.nn import functional
 from pipeline.core.errors import PipelineError
 from pipeline.network import backbones, heads
 from pipeline.network.cut import cut
-from pipeline.params import Head
+from pipeline.params import HeadParams
 
-LINEAR = Head(kind="linear", hidden=8, dropout=0.5, one_logit=False)
+LINEAR = HeadParams(kind="linear", hidden=8, dropout=0.5, one_logit=False)
 MLP = LINEAR.model_copy(update={"kind": "mlp"})
 ENDS = [  # what comes to the head is a vector, a map, a map with the channels last
     ("resnet18", 32, "last"),
@@ -70,7 +70,7 @@ def test_every_kind_of_head_fits(name: str, size: int, place: str) -> None:
 def test_vggs_classifier_is_replaced_as_a_whole() -> None:
     built, last = network("vgg16", 32)
     assert heads.module_replaced(built, "last", last) == "classifier.6"
-    chosen = Head(kind="mlp", hidden=256, dropout=0.5, one_logit=True)
+    chosen = HeadParams(kind="mlp", hidden=256, dropout=0.5, one_logit=True)
     heads.replace(built, "classifier", chosen, 2, 32, seed=1)
     shapes = [tuple(value.shape) for value in built.get_submodule("classifier").parameters()]
     assert shapes == [(256, 25088), (256,), (1, 256), (1,)]

@@ -7,9 +7,9 @@ from torch import nn
 
 from pipeline.core.errors import PipelineError
 from pipeline.network import backbones, heads, model_folder
-from pipeline.params import Head
+from pipeline.params import HeadParams
 
-HEAD = Head(kind="mlp", hidden=8, dropout=0.5, one_logit=False)
+HEAD = HeadParams(kind="mlp", hidden=8, dropout=0.5, one_logit=False)
 
 
 def card(**changes: object) -> model_folder.Card:

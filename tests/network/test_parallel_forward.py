@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from pipeline.network import parallel_forward
-from pipeline.network.parallel_forward import PART, WINDOW, Tensors
+from pipeline.network.parallel_forward import LOOKAHEAD, SUB_BATCH, Tensors
 from pipeline.network.views import EVALUATION, Preprocess, Views
 
 PREPARED = Preprocess(size=16, resize=16, interpolation="bilinear", mean=[0.0] * 3, std=[1.0] * 3)
@@ -21,7 +21,7 @@ CPU = torch.device("cpu")
 @pytest.fixture
 def seen() -> Views:
     """As many pictures as fill more than one window, each of its own colour."""
-    count = WINDOW + 2 * PART + 5
+    count = LOOKAHEAD + 2 * SUB_BATCH + 5
     colours = [(number % 251, number // 251, 7) for number in range(count)]
     encoded = [
         cv2.imencode(".png", np.full((16, 16, 3), colour, np.uint8))[1].tobytes()
@@ -49,16 +49,16 @@ def expected(seen: Views, indices: list[int]) -> Tensor:
     "order",
     [
         [[2, 0], [3], [1, 0, 3]],
-        [list(range(PART)), [5]],
-        [list(range(PART + 1))],
-        [list(range(3 * PART, 0, -1)), [7], list(range(PART, 2 * PART + 3))],
-        [list(range(WINDOW + 2 * PART + 5))],
+        [list(range(SUB_BATCH)), [5]],
+        [list(range(SUB_BATCH + 1))],
+        [list(range(3 * SUB_BATCH, 0, -1)), [7], list(range(SUB_BATCH, 2 * SUB_BATCH + 3))],
+        [list(range(LOOKAHEAD + 2 * SUB_BATCH + 5))],
         [],
     ],
     ids=["small", "a part", "a part and one", "mixed", "more than a window", "none"],
 )
 def test_lists_come_whole_and_in_the_order_asked_for(seen: Views, order: list[list[int]]) -> None:
-    found = list(parallel_forward.run(seen, order, mean, CPU))
+    found = list(parallel_forward.overlapped(seen, order, mean, CPU))
     assert len(found) == len(order)
     for (values, corner), indices in zip(found, order, strict=True):
         assert torch.equal(values, expected(seen, indices))
@@ -72,8 +72,8 @@ def test_work_is_given_parts_of_a_fixed_size_at_most(seen: Views) -> None:
         sizes.append(len(pixels))
         return mean(pixels)
 
-    list(parallel_forward.run(seen, [list(range(2 * PART + 5)), [1, 2]], noted, CPU))
-    assert sorted(sizes) == [7, PART, PART]  # whichever lists they are of
+    list(parallel_forward.overlapped(seen, [list(range(2 * SUB_BATCH + 5)), [1, 2]], noted, CPU))
+    assert sorted(sizes) == [7, SUB_BATCH, SUB_BATCH]  # whichever lists they are of
 
 
 @pytest.mark.parametrize("count", [1, 2])
@@ -86,7 +86,7 @@ def test_each_part_has_one_thread_and_who_consumes_has_all(seen: Views, count: i
         inside.append((torch.get_num_threads(), threading.get_ident()))
         return mean(pixels)
 
-    for _ in parallel_forward.run(seen, [[number] for number in range(12)], noted, CPU):
+    for _ in parallel_forward.overlapped(seen, [[number] for number in range(12)], noted, CPU):
         assert torch.get_num_threads() == count
     assert {threads for threads, _ in inside} == {1}
     assert len({thread for _, thread in inside}) <= count
@@ -98,7 +98,7 @@ def test_what_goes_wrong_in_work_is_raised(seen: Views) -> None:
 
     before = torch.get_num_threads()
     with pytest.raises(ValueError, match="wrong"):
-        list(parallel_forward.run(seen, [[1], [2]], wrong, CPU))
+        list(parallel_forward.overlapped(seen, [[1], [2]], wrong, CPU))
     assert torch.get_num_threads() == before
 
 
@@ -107,15 +107,15 @@ def test_processes_that_decode_ahead_give_the_same_and_leave_chance_alone(
     seen: Views, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("os.cpu_count", lambda: 1)
-    order = [list(range(PART + 3)), [9, 4]]
-    parts = [[*range(PART)], [PART, PART + 1, PART + 2], [9, 4]]
+    order = [list(range(SUB_BATCH + 3)), [9, 4]]
+    parts = [[*range(SUB_BATCH)], [SUB_BATCH, SUB_BATCH + 1, SUB_BATCH + 2], [9, 4]]
     torch.manual_seed(5)
     chance = torch.get_rng_state()
     ahead = list(parallel_forward._on_accelerator(seen, parts, mean))
     assert torch.equal(torch.get_rng_state(), chance)
     joined: Any = [torch.cat([ahead[0][0], ahead[1][0]]), ahead[2][0]]
     for (values, _), other in zip(
-        parallel_forward.run(seen, order, mean, CPU), joined, strict=True
+        parallel_forward.overlapped(seen, order, mean, CPU), joined, strict=True
     ):
         assert torch.equal(values, other)
 
@@ -137,6 +137,6 @@ def test_no_more_than_a_window_is_computed_ahead(seen: Views) -> None:
         done.append(len(pixels))
         return (pixels[:, 0, 0, 0],)
 
-    order = [[number] for number in range(20 * PART)]
-    next(parallel_forward.run(seen, order, noted, torch.device("cpu"), window=2 * PART))
-    assert sum(done) <= max(2, torch.get_num_threads()) * PART
+    order = [[number] for number in range(20 * SUB_BATCH)]
+    next(parallel_forward.overlapped(seen, order, noted, torch.device("cpu"), window=2 * SUB_BATCH))
+    assert sum(done) <= max(2, torch.get_num_threads()) * SUB_BATCH

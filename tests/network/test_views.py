@@ -14,7 +14,7 @@ from pipeline.images import decoding
 from pipeline.images.decoding import Pixels
 from pipeline.network import views
 from pipeline.network.views import EVALUATION, Preprocess, Views
-from pipeline.params import Images
+from pipeline.params import ImagesParams
 from tests.imports import ROOT
 
 PREPARED = Preprocess(
@@ -24,7 +24,7 @@ PREPARED = Preprocess(
     mean=[0.485, 0.456, 0.406],
     std=[0.229, 0.224, 0.225],
 )
-SHIPPED = params.load(ROOT / "params.yaml")
+SHIPPED = params.load_params(ROOT / "params.yaml")
 AUGMENTS = [
     "crop",
     "flip",
@@ -39,7 +39,7 @@ AUGMENTS = [
 ]
 
 
-def chosen(augment: str = "crop-flip", **overrides: object) -> Images:
+def chosen(augment: str = "crop-flip", **overrides: object) -> ImagesParams:
     named = {f"images.{name}": value for name, value in overrides.items()}
     small = {"images.size": 32, "images.augment": augment}
     return params.with_overrides(SHIPPED, small | named).images
@@ -51,12 +51,12 @@ def encoded(count: int) -> list[bytes]:
     return [cv2.imencode(".png", picture)[1].tobytes() for picture in pictures]
 
 
-def made(view: int, seed: int = 1, images: Images | None = None) -> Views:
+def made(view: int, seed: int = 1, images: ImagesParams | None = None) -> Views:
     ids = [str(number) for number in range(4)]
     return Views(ids, encoded(4), PREPARED, images or chosen(), [view], seed)
 
 
-def seen(data: bytes, images: Images, view: int = 1, key: str = "one") -> Tensor:
+def seen(data: bytes, images: ImagesParams, view: int = 1, key: str = "one") -> Tensor:
     return Views([key], [data], PREPARED, images, [view], 1)[0]
 
 

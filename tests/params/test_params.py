@@ -12,7 +12,7 @@ from pipeline import params
 from pipeline.core.errors import PipelineError
 from tests.imports import ROOT
 
-VALID = params.load(ROOT / "params.yaml")
+VALID = params.load_params(ROOT / "params.yaml")
 SHARE = "a share between 0 and 1, or a whole number of images per class"
 
 
@@ -29,7 +29,7 @@ def changed(name: str, value: object) -> dict[str, Any]:
 
 def refusal(values: object) -> str:
     with pytest.raises(PipelineError) as caught:
-        params.parse(values, "params.yaml")
+        params.parse_params(values, "params.yaml")
     return str(caught.value)
 
 
@@ -290,14 +290,14 @@ def test_what_is_not_yaml_is_said_in_one_line(tmp_path: Path, content: bytes) ->
     path = tmp_path / "params.yaml"
     path.write_bytes(content)
     with pytest.raises(PipelineError) as caught:
-        params.load(path)
+        params.load_params(path)
     assert str(caught.value).startswith(f"{path} is not YAML: ")
     assert "\n" not in str(caught.value)
 
 
 def test_a_missing_file_says_where_to_run(tmp_path: Path) -> None:
     with pytest.raises(PipelineError, match=r"params\.yaml is missing: run this in the project's"):
-        params.load(tmp_path / "params.yaml")
+        params.load_params(tmp_path / "params.yaml")
 
 
 @pytest.mark.parametrize(
@@ -320,7 +320,7 @@ def test_a_file_is_read_as_yaml_1_2(tmp_path: Path, name: str, text: str, value:
     marker = 0.123456 if name == "train.lr" else "MARKER"
     path = tmp_path / "params.yaml"
     path.write_text(json.dumps(changed(name, marker)).replace(json.dumps(marker), text))
-    read = params.load(path).flat()[name]
+    read = params.load_params(path).flat()[name]
     assert read == value
     assert type(read) is type(value)
 
@@ -330,7 +330,7 @@ def test_a_whole_number_in_a_file_stays_one(tmp_path: Path) -> None:
     values["split"]["test"] = 200
     path = tmp_path / "params.yaml"
     path.write_text(json.dumps(values))
-    chosen = params.load(path).split
+    chosen = params.load_params(path).split
     assert (chosen.val, chosen.test) == (300, 200)
     assert type(chosen.val) is type(chosen.test) is int
 

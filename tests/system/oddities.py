@@ -6,45 +6,45 @@ Where a verdict differs from what the archive's MANIFEST.csv says that a decoder
 
 from dataclasses import dataclass
 
-from pipeline.images.header import Reason, Warn
+from pipeline.images.header import RejectReason, Warn
 
 
 @dataclass(frozen=True)
 class Expected:
-    reason: Reason | None = None
+    reason: RejectReason | None = None
     warnings: tuple[Warn, ...] = ()
     why: str = ""
 
 
-SMALL = Expected(Reason.TOO_SMALL, why="sound, but its shorter side is below 32 pixels")
-DAMAGED = Expected(Reason.DAMAGED)
-FUZZED = Expected(Reason.DAMAGED, why="Pillow or OpenCV forgive it; its data make no sense")
+SMALL = Expected(RejectReason.TOO_SMALL, why="sound, but its shorter side is below 32 pixels")
+DAMAGED = Expected(RejectReason.DAMAGED)
+FUZZED = Expected(RejectReason.DAMAGED, why="Pillow or OpenCV forgive it; its data make no sense")
 HARMLESS = Expected(why="its pixels are whole: what is odd stands around them")
 ROTATED = Expected(None, (Warn.ROTATED,))
 CLEAR = Expected(None, (Warn.TRANSPARENCY_FLATTENED,))
 CMYK = Expected(None, (Warn.CMYK_CONVERTED,))
 DEEP = Expected(None, (Warn.REDUCED_TO_8_BIT,))
 KEPT = Expected()
-UNSUPPORTED = Expected(Reason.UNSUPPORTED)
+UNSUPPORTED = Expected(RejectReason.UNSUPPORTED)
 
 EXPECTED: dict[str, Expected] = {
-    "zero_byte/empty.jpg": Expected(Reason.EMPTY),
+    "zero_byte/empty.jpg": Expected(RejectReason.EMPTY),
     "truncated/vips_truncated.jpg": DAMAGED,
     "truncated/truncated_end_chunk.png": DAMAGED,
     "truncated/truncated_app14.jpg": Expected(
-        Reason.DAMAGED, why="both decode it, but with the marker its colour transform is lost"
+        RejectReason.DAMAGED, why="both decode it, but with the marker its colour transform is lost"
     ),
     "truncated/x_unexpected_eof.png": DAMAGED,
     "corrupt_png/broken.png": DAMAGED,
     "corrupt_png/unknown_compression_method.png": Expected(
-        Reason.DAMAGED, why="OpenCV makes something of it; Pillow and the standard do not"
+        RejectReason.DAMAGED, why="OpenCV makes something of it; Pillow and the standard do not"
     ),
     "corrupt_png/hopper_idat_after_image_end.png": HARMLESS,
     "corrupt_png/xcsn0g01.png": Expected(
-        Reason.DAMAGED, why="a checksum is wrong; Pillow loads it without looking"
+        RejectReason.DAMAGED, why="a checksum is wrong; Pillow loads it without looking"
     ),
     "corrupt_png/xcrn0g04.png": Expected(
-        Reason.NOT_AN_IMAGE, why="its signature is broken, so it is no PNG by content"
+        RejectReason.NOT_AN_IMAGE, why="its signature is broken, so it is no PNG by content"
     ),
     "corrupt_png/x_consecutive_idat.png": DAMAGED,
     "corrupt_jpeg/missing-sos.jpg": DAMAGED,
@@ -52,7 +52,7 @@ EXPECTED: dict[str, Expected] = {
     "corrupt_jpeg/derive-huffman-codes-overflow.jpg": DAMAGED,
     "corrupt_jpeg/multiple-0xff-before-eoi.jpg": HARMLESS,
     "corrupt_jpeg/jpeg_ff00_header.jpg": Expected(
-        Reason.DAMAGED, why="both forgive bytes between its markers that belong to nothing"
+        RejectReason.DAMAGED, why="both forgive bytes between its markers that belong to nothing"
     ),
     "corrupt_jpeg/invalid-exif.jpg": HARMLESS,
     "fuzzed_jpeg/194531363df5b73f59c4c0517422f917.jpg": FUZZED,
@@ -69,12 +69,12 @@ EXPECTED: dict[str, Expected] = {
     "fuzzed_jpeg/b5369bcbddca7135a5708c5237ad64e4.jpg": DAMAGED,
     "fuzzed_jpeg/d15b71b8cebe35a57cc6e996cc09218b.jpg": DAMAGED,
     "fuzzed_jpeg/f012a4321f00f12af6b1eee7580ffb9c.jpg": Expected(
-        Reason.NOT_AN_IMAGE, why="not even its first bytes are left"
+        RejectReason.NOT_AN_IMAGE, why="not even its first bytes are left"
     ),
     "fuzzed_jpeg/f6d3f522dcb693d9e731d5a0fb4e1393.jpg": DAMAGED,
-    "bomb/decompression_bomb.gif": Expected(Reason.TOO_MANY_PIXELS),
+    "bomb/decompression_bomb.gif": Expected(RejectReason.TOO_MANY_PIXELS),
     "bomb/decompression_bomb.ico": UNSUPPORTED,
-    "bomb/max_size.jpg": Expected(Reason.TOO_MANY_PIXELS),
+    "bomb/max_size.jpg": Expected(RejectReason.TOO_MANY_PIXELS),
     "cmyk_ycck/pil_sample_cmyk.jpg": CMYK,
     "cmyk_ycck/jpg-cmyk-2.jpg": CMYK,
     "cmyk_ycck/tiff_strip_cmyk_jpeg.tif": CMYK,
@@ -101,13 +101,15 @@ EXPECTED: dict[str, Expected] = {
     "exif_orientation/vips_rotation_6.jpg": ROTATED,
     "exif_orientation/vips_rotation_8.jpg": ROTATED,
     "exif_orientation/xmp_tags_orientation_exiftool.png": Expected(
-        Reason.TOO_SMALL, (Warn.TRANSPARENCY_FLATTENED,), SMALL.why
+        RejectReason.TOO_SMALL, (Warn.TRANSPARENCY_FLATTENED,), SMALL.why
     ),
     "animated/animated_gif_named.jpg": Expected(
         None, (Warn.WRONG_EXTENSION, Warn.FIRST_FRAME_ONLY)
     ),
     "animated/anim.webp": Expected(None, (Warn.TRANSPARENCY_FLATTENED, Warn.FIRST_FRAME_ONLY)),
-    "animated/multipage.tiff": Expected(Reason.TOO_SMALL, (Warn.FIRST_FRAME_ONLY,), SMALL.why),
+    "animated/multipage.tiff": Expected(
+        RejectReason.TOO_SMALL, (Warn.FIRST_FRAME_ONLY,), SMALL.why
+    ),
     "formats/hopper.bmp": KEPT,
     "formats/hopper.tif": KEPT,
     "formats/hopper.Lab.tif": KEPT,
@@ -116,13 +118,14 @@ EXPECTED: dict[str, Expected] = {
     "crash_tiff/crash-0c7e0e8e11ce787078f00b5b0ca409a167f070e0.tif": DAMAGED,
     "crash_tiff/crash-2020-10-test.tif": DAMAGED,
     "crash_tiff/ycbcr_lzw_broken.tif": Expected(
-        Reason.DAMAGED, why="Pillow loads it; OpenCV, which decodes all others, does not"
+        RejectReason.DAMAGED, why="Pillow loads it; OpenCV, which decodes all others, does not"
     ),
     "invalid_exif/image01088.jpg": HARMLESS,
     "invalid_exif/image01551.jpg": HARMLESS,
     "invalid_exif/image01980.jpg": SMALL,
     "icc/icc_missing_chunk.jpeg": Expected(
-        Reason.DAMAGED, why="both decode its one pixel; a part of its colour profile is missing"
+        RejectReason.DAMAGED,
+        why="both decode its one pixel; a part of its colour profile is missing",
     ),
-    "lfs_pointer/100080576_f52e8ee070_n.jpg": Expected(Reason.NOT_AN_IMAGE),
+    "lfs_pointer/100080576_f52e8ee070_n.jpg": Expected(RejectReason.NOT_AN_IMAGE),
 }

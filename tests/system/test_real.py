@@ -229,7 +229,7 @@ def test_each_oddity_has_the_expected_verdict_in_little_memory(world: Path) -> N
 
 
 def test_what_the_strict_pass_keeps_decodes_with_opencv_too(world: Path) -> None:
-    limits = params.load(ROOT / "params.yaml").filter
+    limits = params.load_params(ROOT / "params.yaml").filter
     with zipfile.ZipFile(archive("hymenoptera_data.zip")) as opened:
         photographs = [opened.read(n) for n in opened.namelist() if n.endswith(".jpg")]
     as_is = 0

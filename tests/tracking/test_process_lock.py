@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.tracking import process_lock
-from pipeline.tracking.process_lock import Mark
+from pipeline.tracking.process_lock import ProcessLock
 
 
 def marks() -> list[tuple[str, str]]:
@@ -16,17 +16,17 @@ def marks() -> list[tuple[str, str]]:
 
 
 def test_an_open_run_is_not_abandoned(world: Path) -> None:
-    mark = Mark("sqlite:///here.db")
+    mark = ProcessLock("sqlite:///here.db")
     assert marks() == []
-    assert process_lock.works(mark.name)
+    assert process_lock.is_alive(mark.name)
     mark.remove()
     assert marks() == []
-    assert not process_lock.works(mark.name)
+    assert not process_lock.is_alive(mark.name)
     assert list((world / ".cache/runs").iterdir()) == []
 
 
 def test_a_run_that_could_not_be_closed_is_left_to_the_next_start(world: Path) -> None:
-    mark = Mark("http://127.0.0.1:9")
+    mark = ProcessLock("http://127.0.0.1:9")
     mark.let_go()
     assert marks() == [(mark.name, "http://127.0.0.1:9")]
     (left,) = process_lock.abandoned()
@@ -47,7 +47,7 @@ def test_a_killed_process_has_abandoned_its_run(world: Path, number: signal.Sign
         assert other.stdout is not None
         name = other.stdout.readline().decode().strip()
         assert marks() == []
-        assert process_lock.works(name)
+        assert process_lock.is_alive(name)
         other.send_signal(number)
         other.wait()
         assert marks() == [(name, "sqlite:///there.db")]
@@ -59,4 +59,4 @@ def test_without_any_runs_there_are_none(world: Path) -> None:
 
 def test_what_a_server_says_is_no_path(world: Path) -> None:
     for name in ("", "..", "../../etc/passwd", "a" * 31):
-        assert not process_lock.works(name)
+        assert not process_lock.is_alive(name)

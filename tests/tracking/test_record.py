@@ -28,7 +28,7 @@ from pipeline.stages.train import __main__ as train
 from pipeline.stages.train.state import Job
 from pipeline.tracking import find_run, logged_model, process_lock, provenance, record, store
 from pipeline.tracking import run as tracking_run
-from pipeline.tracking.record import Outcome
+from pipeline.tracking.record import TrainedResult
 from tests.imports import ROOT, closure
 from tests.stages.features.test_compute import run as run_features
 from tests.stages.features.test_compute import with_
@@ -65,7 +65,7 @@ def logged(settings: Params, job: Job, history: list[dict[str, Any]]) -> None:
         record.trained(run, Path("models"), history, job.suffix)
 
 
-def outcome(settings: Params, job: Job, history: list[dict[str, Any]]) -> Outcome:
+def outcome(settings: Params, job: Job, history: list[dict[str, Any]]) -> TrainedResult:
     Path("test").mkdir(exist_ok=True)
     Path("test/samples.png").write_bytes(png(1))
     figures = {
@@ -77,7 +77,7 @@ def outcome(settings: Params, job: Job, history: list[dict[str, Any]]) -> Outcom
         "n": 3,
         "correct": 2,
     }
-    return Outcome(
+    return TrainedResult(
         settings.flat(),
         provenance.everything(FINGERPRINT),
         provenance.files(""),
@@ -519,8 +519,8 @@ def test_the_mark_of_a_run_that_is_gone_is_forgotten(world: Path, settings: Para
     with training(settings):
         pass
     for place in (mlflow.get_tracking_uri(), f"sqlite:///{world / 'none.db'}"):
-        process_lock.Mark(place).let_go()
-    silent = process_lock.Mark("http://127.0.0.1:9")
+        process_lock.ProcessLock(place).let_go()
+    silent = process_lock.ProcessLock("http://127.0.0.1:9")
     silent.let_go()
     find_run.close_abandoned()
     assert [left.name for left in process_lock.abandoned()] == [silent.name]

@@ -60,10 +60,10 @@ def ci(
 
         pipeline ci --summary summary.md --fail-if-worse
     """
-    from pipeline.commands.ci.overrides import asked
-    from pipeline.commands.ci.steps import Telling, run
+    from pipeline.commands.ci.overrides import parse_overrides
+    from pipeline.commands.ci.steps import SummaryOptions, run
     from pipeline.core import project
 
     project.check()
-    telling = Telling(against, summary, artifact, fail_if_worse)
-    run(asked(dataset, backbone, changes or ()), telling)
+    telling = SummaryOptions(against, summary, artifact, fail_if_worse)
+    run(parse_overrides(dataset, backbone, changes or ()), telling)

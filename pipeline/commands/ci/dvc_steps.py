@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.commands.ci import revisions
-from pipeline.commands.ci.overrides import Asked
+from pipeline.commands.ci.overrides import Overrides
 from pipeline.commands.ci.revisions import PARAMS
 from pipeline.core.errors import PipelineError
 from pipeline.experiments import dvc
@@ -66,14 +66,14 @@ def push() -> bool:
     if _run("push", "--run-cache")[0] != 0:
         return False
     try:
-        with dvc.answering("DVC does not push what git keeps", "see `dvc doctor`"):
+        with dvc.errors_as_sentences("DVC does not push what git keeps", "see `dvc doctor`"):
             return _push_uncached()
     except PipelineError as error:
         print(f"warning: {error}")
         return False
 
 
-def reproduce(asked: Asked, pulling: bool) -> Stages:
+def reproduce(asked: Overrides, pulling: bool) -> Stages:
     """Run what has changed: in the workspace, as it stands in the commit but for what is asked.
 
     Args:

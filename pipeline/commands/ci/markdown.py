@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from pipeline.core.terminal import plain
 
-MOST = 48  # characters in a cell of a table
+MAX_CELL_LENGTH = 48  # characters in a cell of a table
 # Entities, since a backslash does not keep @name from being a person or #1 from being an issue. The
 # colon and the dot are those of http://, of :smile: and of www., which become links and pictures.
 OBEYED = re.compile(r"[\\`*_\[\]<>|~&#@$]|:(?=\S)|(?<=www)\.", re.IGNORECASE)
@@ -52,7 +52,7 @@ def _row(cells: Sequence[Cell]) -> str:
 
 
 def _cut(text: str) -> str:
-    return text if len(text) <= MOST else f"{text[: MOST - 1]}…"
+    return text if len(text) <= MAX_CELL_LENGTH else f"{text[: MAX_CELL_LENGTH - 1]}…"
 
 
 def _line(cells: Sequence[str]) -> str:

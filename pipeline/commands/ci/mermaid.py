@@ -5,19 +5,19 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 from pipeline.commands.ci import markdown
-from pipeline.experiments.predictions import Said
+from pipeline.experiments.predictions import Prediction
 
 BLUE, ORANGE = "#1f77b4", "#ff7f0e"
-MOST_CLASSES = 10  # that a table shows
-MOST_MISTAKES = 10  # kinds of them, that are listed where there are more classes
-MOST_POINTS = 200  # of a line
+MAX_CLASSES = 10  # that a table shows
+MAX_MISTAKES = 10  # kinds of them, that are listed where there are more classes
+MAX_POINTS = 200  # of a line
 
 
 def curves(history: Sequence[Mapping[str, float]]) -> list[str]:
     """Loss and accuracy by epoch, as lines of Markdown; none of fewer than two validations."""
     if len(history) < 2:
         return []
-    shown = history[:: math.ceil(len(history) / MOST_POINTS)]
+    shown = history[:: math.ceil(len(history) / MAX_POINTS)]
     return [
         "Blue: training; orange: validation.",
         "",
@@ -47,11 +47,11 @@ def _chart(title: str, history: Sequence[Mapping[str, float]], what: str) -> lis
     ]
 
 
-def confusion(said: Iterable[Said]) -> list[str]:
+def confusion(said: Iterable[Prediction]) -> list[str]:
     """Who is taken for whom, as lines of Markdown."""
     counts = Counter((one.label, one.answer) for one in said)
     names = sorted({name for pair in counts for name in pair})
-    if len(names) > MOST_CLASSES:
+    if len(names) > MAX_CLASSES:
         return _most_frequent(counts)
     rows = [
         [name, *(_cell(counts[name, other], name == other) for other in names)] for name in names
@@ -69,7 +69,7 @@ def _cell(count: int, right: bool) -> markdown.Cell:
 
 def _most_frequent(counts: Counter[tuple[str, str]]) -> list[str]:
     wrong = Counter({pair: count for pair, count in counts.items() if pair[0] != pair[1]})
-    rows = [[*pair, str(count)] for pair, count in wrong.most_common(MOST_MISTAKES)]
+    rows = [[*pair, str(count)] for pair, count in wrong.most_common(MAX_MISTAKES)]
     if not rows:
         return ["No image is taken for another."]
     return [

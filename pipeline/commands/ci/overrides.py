@@ -14,11 +14,11 @@ from pipeline import params
 from pipeline.core.errors import PipelineError
 
 CHANGE = re.compile(r"(?:\+{0,2}[A-Za-z_][\w.]*=.*|~[A-Za-z_][\w.]*)", re.DOTALL)
-MOST_OF_NAME = 40  # characters
+MAX_OF_NAME = 40  # characters
 
 
 @dataclass(frozen=True)
-class Asked:
+class Overrides:
     changes: tuple[str, ...]
     """As `dvc exp run -S` takes them: train.lr=0.003."""
 
@@ -26,7 +26,7 @@ class Asked:
     def experiment(self) -> str:
         """A name that says what was asked, and is the same whenever the same is asked."""
         words = " ".join(re.sub(r"^\W*\w+\.", "", change) for change in self.changes)
-        shown = re.sub(r"[^A-Za-z0-9]+", "-", words)[:MOST_OF_NAME].strip("-")
+        shown = re.sub(r"[^A-Za-z0-9]+", "-", words)[:MAX_OF_NAME].strip("-")
         digest = hashlib.sha256("\0".join(self.changes).encode()).hexdigest()
         return f"ci-{shown}-{digest[:6]}"
 
@@ -65,10 +65,10 @@ class Asked:
                 cause = error.__cause__ or error  # which has the reason
                 first = " ".join(str(cause).split())[:200]
                 raise PipelineError(f"-S {' '.join(self.changes)}: {first}") from error
-            params.parse(YAML(typ="safe", pure=True).load(copy), file.name)
+            params.parse_params(YAML(typ="safe", pure=True).load(copy), file.name)
 
 
-def asked(dataset: str | None, backbone: str | None, changes: Sequence[str]) -> Asked:
+def parse_overrides(dataset: str | None, backbone: str | None, changes: Sequence[str]) -> Overrides:
     """Checked, since it may come from a form on the web.
 
     Raises:
@@ -80,7 +80,7 @@ def asked(dataset: str | None, backbone: str | None, changes: Sequence[str]) -> 
     both = [*(f"{key}={value}" for key, value in named.items() if value), *changes]
     for change in both:
         _check(change)
-    return Asked(tuple(both))
+    return Overrides(tuple(both))
 
 
 def _known(dataset: str) -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.commands.ci import dvc_steps, revisions, summary
-from pipeline.commands.ci.overrides import Asked
+from pipeline.commands.ci.overrides import Overrides
 from pipeline.commands.ci.revisions import METRICS, PARAMS, Revision
 from pipeline.commands.ci.summary import Facts, Verdict
 from pipeline.core.errors import PipelineError
@@ -16,7 +16,7 @@ TEST = Path("reports/test")
 
 
 @dataclass(frozen=True)
-class Telling:
+class SummaryOptions:
     """How the result is told."""
 
     against: str
@@ -26,7 +26,7 @@ class Telling:
     fail_if_worse: bool
 
 
-def run(asked: Asked, telling: Telling) -> None:
+def run(asked: Overrides, telling: SummaryOptions) -> None:
     """Pull, run, push, tell.
 
     Raises:
@@ -76,7 +76,7 @@ def run(asked: Asked, telling: Telling) -> None:
         raise PipelineError("; ".join(problems))
 
 
-def _problems(silent: str | None, verdict: Verdict, telling: Telling) -> list[str]:
+def _problems(silent: str | None, verdict: Verdict, telling: SummaryOptions) -> list[str]:
     """What is to make it fail; `silent` is a remote that did not take the result."""
     problems = []
     if silent is not None:
@@ -98,7 +98,7 @@ def _record() -> None:
         print(f"warning: {error}; `pipeline sync` records the result later")
 
 
-def check(asked: Asked, head: Revision) -> None:
+def check(asked: Overrides, head: Revision) -> None:
     """A result is the commit's with what was asked: nothing else may be set.
 
     Raises:
@@ -125,7 +125,7 @@ def tell(facts: Facts, file: Path | None) -> Verdict:
     return verdict
 
 
-def _against(telling: Telling) -> tuple[Revision | None, str]:
+def _against(telling: SummaryOptions) -> tuple[Revision | None, str]:
     """The revision, or why there is none, which is told before the work."""
     try:
         return revisions.revision(telling.against), ""

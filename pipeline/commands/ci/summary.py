@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.commands.ci import dvc_steps, markdown, mermaid, revisions
-from pipeline.commands.ci.overrides import Asked
+from pipeline.commands.ci.overrides import Overrides
 from pipeline.commands.ci.revisions import PARAMS, Revision
 from pipeline.core import atomic, terminal
 from pipeline.core.errors import PipelineError
 from pipeline.experiments import predictions
 from pipeline.experiments.comparison import Comparison, compare
-from pipeline.experiments.predictions import Said
+from pipeline.experiments.predictions import Prediction
 
 HEADLINES = {
     "accuracy": "accuracy",
@@ -26,7 +26,7 @@ HEADLINES = {
     "n": "test images",
 }
 HISTORY = Path("reports/history.csv")
-MOST_PARAMS = 40  # that are listed
+MAX_PARAMS = 40  # that are listed
 THIS = "this run"
 
 
@@ -34,7 +34,7 @@ THIS = "this run"
 class Facts:
     """What the page is made of."""
 
-    asked: Asked
+    asked: Overrides
     head: Revision
     changed: list[str]
     """Files that are not as in the commit."""
@@ -70,7 +70,7 @@ def judged(against: Revision | None, problem: str, test: Path) -> Verdict:
     return Verdict(found.verdict(against.name, THIS) + apart, found)
 
 
-def page(facts: Facts, verdict: Verdict, said: Mapping[str, Said]) -> str:
+def page(facts: Facts, verdict: Verdict, said: Mapping[str, Prediction]) -> str:
     """The whole page."""
     values = facts.params
     title = markdown.escape(f"{values['dataset.name']}, {values['model.backbone']}")
@@ -181,8 +181,8 @@ def _params(facts: Facts) -> list[str]:
     keys = [key for key in sorted(before.keys() | now.keys()) if before.get(key) != now.get(key)]
     if not keys:
         return [f"All are those of {markdown.escape(facts.against.shown)}."]
-    rows = [[key, _shown(before, key), _shown(now, key)] for key in keys[:MOST_PARAMS]]
-    more = [f"and {len(keys) - MOST_PARAMS} more"] if len(keys) > MOST_PARAMS else []
+    rows = [[key, _shown(before, key), _shown(now, key)] for key in keys[:MAX_PARAMS]]
+    more = [f"and {len(keys) - MAX_PARAMS} more"] if len(keys) > MAX_PARAMS else []
     return [*markdown.table(["", facts.against.shown, THIS], rows), *more]
 
 

@@ -28,7 +28,7 @@ def layers(
     from pipeline.network.assembly import trainable
     from pipeline.network.backbones import build
 
-    settings = params.load()
+    settings = params.load_params()
     side = size or settings.images.size
     chosen = {"weights": "none"} | ({"backbone": backbone} if backbone else {})
     network = build(settings.model.model_copy(update=chosen), side, seed=0).network

@@ -7,7 +7,7 @@ from pipeline.core import atomic, dvc_lock, shards
 from pipeline.core.errors import PipelineError
 from pipeline.stages.acquire import dataset_toml
 from pipeline.stages.acquire.photo_list import COLUMNS
-from pipeline.stages.acquire.web.content_store import Store
+from pipeline.stages.acquire.web.content_store import ContentStore
 
 FACTS = ["id", "label", "name", "split", "group", "owner", "licence", "title", "url", "page_url"]
 
@@ -57,7 +57,7 @@ def _acquired(lock: Path) -> str | None:
 
 
 def _archive(folder: Path, url: str) -> str:
-    with Store() as store:
+    with ContentStore() as store:
         sha256 = store.recorded(url)
     what = f'sha256 = "{sha256}"' if sha256 else "a sha256, which acquire prints,"
     return (

@@ -60,7 +60,7 @@ def predict(
     with Decoders() as decoders:
         decoders.start()  # while torch is imported
         from pipeline.inference.classifier import Classifier
-        from pipeline.inference.inputs import LIMITS, Inputs
+        from pipeline.inference.inputs import LIMITS, ImageInputs
         from pipeline.inference.predict import predict as run
 
         classifier, writer = Classifier(models), Writer(output, top_k)
@@ -69,7 +69,7 @@ def predict(
         limits = LIMITS.model_copy(update={"allow_private": allow_private})
         with (
             bar("predict", 0) as shown,
-            Inputs(sys.stdin.buffer, limits, partial(expect, shown)) as inputs,
+            ImageInputs(sys.stdin.buffer, limits, partial(expect, shown)) as inputs,
         ):
             for answer in run(classifier, decoders, inputs.images(paths), top_k):
                 failed += answer.prediction.problem is not None

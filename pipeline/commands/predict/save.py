@@ -7,7 +7,9 @@ from pathlib import Path, PurePosixPath
 from pipeline.core import atomic
 from pipeline.core.terminal import file_name
 
-LONGEST = 180  # bytes of a name: systems take 255, and a name has company while it is written
+MAX_NAME_BYTES = (
+    180  # bytes of a name: systems take 255, and a name has company while it is written
+)
 DIGEST = 8  # characters of it in a name, if that is enough to tell it from others
 
 
@@ -21,7 +23,7 @@ def keep(folder: Path, name: str, content: bytes, suffix: str | None = None) -> 
         suffix: As in `.jpg`, instead of that of `name`.
     """
     last = PurePosixPath(name)
-    stem = file_name(last.stem).encode()[:LONGEST].decode(errors="ignore") or "image"
+    stem = file_name(last.stem).encode()[:MAX_NAME_BYTES].decode(errors="ignore") or "image"
     end = file_name(last.suffix[1:])[:DIGEST]
     ending = suffix or (f".{end}" if end else "")
     digest = hashlib.sha256(content).hexdigest()

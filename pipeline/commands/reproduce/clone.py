@@ -30,7 +30,7 @@ def place(keep: bool) -> Iterator[Path]:
     parent.mkdir(mode=0o700, parents=True, exist_ok=True)  # a clone has what opens its remotes
     lock = parent / f"{secrets.token_hex(4)}.lock"
     with ExitStack() as stack:
-        with store.alone("reproduce"):
+        with store.exclusive("reproduce"):
             for old in parent.glob("*.lock"):
                 _remove_abandoned(old)
             fcntl.flock(stack.enter_context(lock.open("w")), fcntl.LOCK_EX)
@@ -39,7 +39,7 @@ def place(keep: bool) -> Iterator[Path]:
         try:
             yield folder
         finally:
-            with store.alone("reproduce"):  # or another would take it for a dead one's
+            with store.exclusive("reproduce"):  # or another would take it for a dead one's
                 if not keep:
                     shutil.rmtree(folder, ignore_errors=True)
                 lock.unlink()
@@ -70,7 +70,7 @@ def _configure(folder: Path) -> None:
     from dvc.repo import Repo
 
     with (
-        dvc.answering("DVC does not open the project", "see `dvc doctor`"),
+        dvc.errors_as_sentences("DVC does not open the project", "see `dvc doctor`"),
         Repo(str(project.root())) as own,
         Repo(str(folder)) as other,
     ):

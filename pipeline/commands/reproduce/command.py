@@ -41,7 +41,7 @@ def reproduce(
 
     known = making.find(run)
     with clone.place(keep) as folder:
-        found = making.reproduce(known, folder, making.Wanted(again, tolerance, changes))
+        found = making.reproduce(known, folder, making.ReproduceRequest(again, tolerance, changes))
     show(["stage", "", "same bytes", "other bytes"], [stage.row() for stage in found.stages])
     if not any(stage.ran for stage in found.stages):
         print("nothing was computed, all was known: --again train trains anew")

@@ -18,13 +18,13 @@ from pipeline.core.errors import PipelineError
 from pipeline.core.git import commit_of
 from pipeline.core.terminal import plain
 from pipeline.experiments import dvc_results, paired_runs
-from pipeline.experiments.dvc_results import METRICS, MODELS, TEST, Held
-from pipeline.params import Dataset
+from pipeline.experiments.dvc_results import METRICS, MODELS, TEST, DvcResult
+from pipeline.params import DatasetParams
 from pipeline.tracking import provenance, store
-from pipeline.tracking.store import Known
+from pipeline.tracking.store import MlflowRun
 
 FIGURES = ("accuracy", "loss")
-SHORTEST = 4  # characters of a run's id
+MIN_ID_LENGTH = 4  # characters of a run's id
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Stage:
 
 
 @dataclass(frozen=True)
-class Reproduced:
+class Reproduction:
     """What came of it."""
 
     run_id: str
@@ -87,7 +87,7 @@ class Reproduced:
         return f"; of {', '.join(self.unknown)} it has no digest" if self.unknown else ""
 
 
-def find(name: str) -> Known:
+def find(name: str) -> MlflowRun:
     """A run by its id, the beginning of it, or its name (then the newest).
 
     Raises:
@@ -98,8 +98,10 @@ def find(name: str) -> Known:
     named = [run for run in runs if run.info.run_name == name]
     if named:
         return named[0]
-    if len(name) < SHORTEST:
-        raise PipelineError(f"{name!r} is too short for a run's id: give {SHORTEST} characters")
+    if len(name) < MIN_ID_LENGTH:
+        raise PipelineError(
+            f"{name!r} is too short for a run's id: give {MIN_ID_LENGTH} characters"
+        )
     found = [run for run in runs if run.info.run_id.startswith(name.lower())]
     if len(found) == 1:
         return found[0]
@@ -109,7 +111,7 @@ def find(name: str) -> Known:
 
 
 @dataclass(frozen=True)
-class Wanted:
+class ReproduceRequest:
     """How a run is to be made again."""
 
     again: str = ""
@@ -120,7 +122,7 @@ class Wanted:
     """Whether code that only the run's own artifacts have may run here."""
 
 
-def reproduce(run: Known, folder: Path, wanted: Wanted) -> Reproduced:
+def reproduce(run: MlflowRun, folder: Path, wanted: ReproduceRequest) -> Reproduction:
     """Make a run again in `folder`, which is replaced.
 
     Raises:
@@ -142,7 +144,7 @@ def reproduce(run: Known, folder: Path, wanted: Wanted) -> Reproduced:
     return compared(run, digests, folder, ran, wanted.tolerance)
 
 
-def _prepare(run: Known, folder: Path, trusted: bool) -> dict[str, str]:
+def _prepare(run: MlflowRun, folder: Path, trusted: bool) -> dict[str, str]:
     """Lay out the commit, params and code of a run; return the digests that it had, by tag."""
     tags, short = run.data.tags, run.info.run_id[:8]
     if provenance.MODELS not in tags:
@@ -177,10 +179,10 @@ def _prepare(run: Known, folder: Path, trusted: bool) -> dict[str, str]:
     return dict(tags)
 
 
-def _pinned(run: Known) -> Held | None:
+def _pinned(run: MlflowRun) -> DvcResult | None:
     """The experiment or commit that holds what the run came to, params and all."""
     tags = run.data.tags
-    for each in chain(dvc_results.results(), dvc_results.pinned(tags[provenance.MODELS])):
+    for each in chain(dvc_results.dvc_results(), dvc_results.pinned(tags[provenance.MODELS])):
         same = each.test == tags.get(provenance.TEST, each.test)
         if each.revision and same and paired_runs.of(each, run):
             return each
@@ -195,7 +197,7 @@ def _source(folder: Path) -> str:
     """
     try:
         dataset = YAML(typ="safe", pure=True).load(folder / provenance.PARAMS)["dataset"]
-        return str(Dataset.model_validate(dataset).source)
+        return str(DatasetParams.model_validate(dataset).source)
     except (OSError, YAMLError, KeyError, TypeError, ValidationError) as error:
         raise PipelineError(f"{provenance.PARAMS} of the run names no data set") from error
 
@@ -209,13 +211,13 @@ def _check(folder: Path) -> None:
         )
 
 
-def _text(run: Known, name: str) -> str:
+def _text(run: MlflowRun, name: str) -> str:
     return store.fetch(run.info.run_id, f"{provenance.FOLDER}/{name}")
 
 
 def compared(
-    run: Known, digests: Mapping[str, str], folder: Path, ran: Sequence[str], tolerance: float
-) -> Reproduced:
+    run: MlflowRun, digests: Mapping[str, str], folder: Path, ran: Sequence[str], tolerance: float
+) -> Reproduction:
     """Hold what stands in `folder` to what `run` had: its figures, and `digests` by tag."""
     lock = dvc_lock.read(folder / "dvc.lock")
     stages, unknown = list[Stage](), list[str]()
@@ -234,10 +236,10 @@ def compared(
         for name in FIGURES
         if f"test/{name}" in run.data.metrics and isinstance(now.get(name), int | float)
     }
-    return Reproduced(run.info.run_id, stages, figures, tolerance, unknown)
+    return Reproduction(run.info.run_id, stages, figures, tolerance, unknown)
 
 
-def note(found: Reproduced) -> None:
+def note(found: Reproduction) -> None:
     """Tell the run that it was made again."""
     day = datetime.now(UTC).strftime("%Y-%m-%d")
     computed = [stage.name for stage in found.stages if stage.ran]

@@ -25,7 +25,7 @@ def suspects(
     from pipeline.commands.suspects.suspects import find, write_page
     from pipeline.core.terminal import show
 
-    name = params.load().dataset.name
+    name = params.load_params().dataset.name
     found = find(clean, split, features)
     write_page(page, found[:most], clean, name)
     rows = [

@@ -19,7 +19,7 @@ from pipeline.core import atomic, shards
 from pipeline.core.errors import PipelineError
 from pipeline.core.progress import bar
 from pipeline.images import gallery, reject_list
-from pipeline.images.gallery import Shown, data_uri
+from pipeline.images.gallery import GalleryImage, data_uri
 from pipeline.network import examples as batches
 from pipeline.network import feature_store
 from pipeline.network.examples import Examples
@@ -142,7 +142,7 @@ def write_page(path: Path, found: Sequence[Suspect], clean: Path, dataset: str) 
     """A gallery of `found`, with the lines that would put them into reject.csv."""
     pictures = thumbnails.of(clean, {one.id for one in found})
     shown = [
-        Shown(
+        GalleryImage(
             one.id,
             one.name,
             one.label,

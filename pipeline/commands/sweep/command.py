@@ -52,9 +52,9 @@ def sweep(
     # beside other work on the machine, an epoch took ten times as long.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     from pipeline import params
-    from pipeline.commands.sweep.sweep import Wanted
+    from pipeline.commands.sweep.sweep import SweepRequest
     from pipeline.commands.sweep.sweep import sweep as run
-    from pipeline.commands.sweep.trainer import Inputs
+    from pipeline.commands.sweep.trainer import StagePaths
 
-    wanted = Wanted(overrides or [], trials, goal, seed, name, plots)
-    run(params.load(), wanted, Inputs(clean, split, features))
+    wanted = SweepRequest(overrides or [], trials, goal, seed, name, plots)
+    run(params.load_params(), wanted, StagePaths(clean, split, features))

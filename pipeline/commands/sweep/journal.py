@@ -14,7 +14,7 @@ from pipeline.core.errors import PipelineError
 from pipeline.core.history import Record
 
 
-class State(StrEnum):
+class TrialState(StrEnum):
     """How a trial ended."""
 
     COMPLETE = "complete"
@@ -24,12 +24,12 @@ class State(StrEnum):
 
 
 @dataclass(frozen=True)
-class Ended:
+class EndedTrial:
     """A trial that has ended."""
 
     number: int
     """From 0."""
-    state: State
+    state: TrialState
     drawn: Mapping[str, Value]
     """What the sampler drew."""
     values: Mapping[str, Value]
@@ -45,7 +45,7 @@ class Ended:
     def of(cls, line: Mapping[str, Any]) -> Self:
         """What `asdict` gave."""
         history = [Record(**record) for record in line["history"]]
-        return cls(**{**line, "state": State(line["state"]), "history": history})
+        return cls(**{**line, "state": TrialState(line["state"]), "history": history})
 
 
 class Journal:
@@ -74,14 +74,14 @@ class Journal:
     def __exit__(self, *_: object) -> None:
         self._file.close()
 
-    def _read(self) -> list[Ended]:
+    def _read(self) -> list[EndedTrial]:
         """All whole lines; what follows them is removed."""
         self._file.seek(0)
-        found: list[Ended] = []
+        found: list[EndedTrial] = []
         good = 0
         for line in self._file:
             try:
-                each = Ended.of(json.loads(line))
+                each = EndedTrial.of(json.loads(line))
             except (ValueError, TypeError, KeyError):
                 break
             if not line.endswith(b"\n") or each.number != len(found):
@@ -91,7 +91,7 @@ class Journal:
         self._file.truncate(good)
         return found
 
-    def add(self, one: Ended) -> None:
+    def add(self, one: EndedTrial) -> None:
         """Remember `one`, on disk before this returns."""
         self._file.write(json.dumps(asdict(one)).encode() + b"\n")
         self._file.flush()

@@ -16,18 +16,18 @@ from mlflow import MlflowClient, get_tracking_uri
 from mlflow.entities import Metric, Param, RunTag
 
 from pipeline.commands.sweep.goal import Goal
-from pipeline.commands.sweep.journal import Ended, State
+from pipeline.commands.sweep.journal import EndedTrial, TrialState
 from pipeline.commands.sweep.search_space import Space
 from pipeline.core import history
 from pipeline.params import Params
 from pipeline.tracking import find_run, provenance, store
 from pipeline.tracking.find_run import PARENT
-from pipeline.tracking.process_lock import Mark
+from pipeline.tracking.process_lock import ProcessLock
 from pipeline.tracking.run import CURVE, CURVES, KEPT, NOTE, OF_KEPT
 
 KEY, NUMBER, STATE, REASON = "sweep.key", "sweep.trial", "sweep.state", "sweep.reason"
 WHOLE = ("FINISHED", "FAILED")  # how a recorded trial has ended; others were cut off
-MOST_METRICS = 500  # MLflow takes 1,000 at a time
+MAX_METRICS = 500  # MLflow takes 1,000 at a time
 
 
 class Sweep:
@@ -40,7 +40,7 @@ class Sweep:
         self._client: MlflowClient
         self._experiment = ""
         self._parent: str | None = None
-        self._mark: Mark | None = None
+        self._mark: ProcessLock | None = None
         self._tags: dict[str, str] = {}
         """By which a killed sweep's runs are known."""
         self._there: set[int] = set()
@@ -53,7 +53,7 @@ class Sweep:
             self._experiment = store.experiment(self._settings.dataset.name)
             self._client = MlflowClient()
             find_run.close_abandoned()
-            self._mark = Mark(get_tracking_uri())
+            self._mark = ProcessLock(get_tracking_uri())
             self._tags = self._mark.tags
             found = self._search(f"tags.`{KEY}` = '{self._key}'")
             # One that still runs is of a colleague, on the same server.
@@ -87,16 +87,16 @@ class Sweep:
             elif run.info.status != "RUNNING":
                 self._client.delete_run(run.info.run_id)
 
-    def _search(self, query: str) -> list[store.Known]:
+    def _search(self, query: str) -> list[store.MlflowRun]:
         return store.runs(query, [self._experiment])
 
-    def trial(self, one: Ended) -> None:
+    def trial(self, one: EndedTrial) -> None:
         """Record a trial, unless it is."""
         if one.number not in self._there:
             self._try(lambda: self._write(one))
             self._there.add(one.number)
 
-    def _write(self, one: Ended) -> None:
+    def _write(self, one: EndedTrial) -> None:
         tags = {
             PARENT: str(self._parent),
             NUMBER: str(one.number),
@@ -110,10 +110,10 @@ class Sweep:
         flat = {**self._settings.flat(), **one.values}
         listed = [Param(name, str(value)) for name, value in flat.items()]
         metrics = _metrics(one)
-        self._client.log_batch(run_id, metrics[:MOST_METRICS], listed)
-        for start in range(MOST_METRICS, len(metrics), MOST_METRICS):
-            self._client.log_batch(run_id, metrics[start : start + MOST_METRICS])
-        status = "FAILED" if one.state is State.FAILED else "FINISHED"
+        self._client.log_batch(run_id, metrics[:MAX_METRICS], listed)
+        for start in range(MAX_METRICS, len(metrics), MAX_METRICS):
+            self._client.log_batch(run_id, metrics[start : start + MAX_METRICS])
+        status = "FAILED" if one.state is TrialState.FAILED else "FINISHED"
         self._client.set_terminated(run_id, status, one.ended)
 
     def summary(self, note: str, figures: Mapping[str, float], files: Sequence[Path]) -> None:
@@ -149,7 +149,7 @@ class Sweep:
             )
 
 
-def _metrics(one: Ended) -> list[Metric]:
+def _metrics(one: EndedTrial) -> list[Metric]:
     """As stage train's run names them, by epoch."""
     found = [
         Metric(CURVE + name, asdict(record)[name], one.ended, math.ceil(record.epoch))

@@ -10,16 +10,16 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-from pipeline.commands.sweep.journal import Ended, State
-from pipeline.commands.sweep.summary import Outcome
+from pipeline.commands.sweep.journal import EndedTrial, TrialState
+from pipeline.commands.sweep.summary import SweepResult
 from pipeline.stages.evaluate import charts
 
 COLUMNS = 3
-COLOURS = {State.COMPLETE: "C0", State.PRUNED: "C7"}
+COLOURS = {TrialState.COMPLETE: "C0", TrialState.PRUNED: "C7"}
 JITTER = 0.12  # of a category's width
 
 
-def write(folder: Path, found: Outcome, shares: Mapping[str, float]) -> list[Path]:
+def write(folder: Path, found: SweepResult, shares: Mapping[str, float]) -> list[Path]:
     """PNGs in `folder`: history.png, slices.png, and importance.png where there are `shares`."""
     folder.mkdir(parents=True, exist_ok=True)
     drawn = {"history.png": history(found), "slices.png": slices(found)}
@@ -43,12 +43,12 @@ def importance(shares: Mapping[str, float]) -> Figure:
     return figure
 
 
-def history(found: Outcome) -> Figure:
+def history(found: SweepResult) -> Figure:
     """The value of each trial in turn, and the best so far."""
     figure = Figure(figsize=(8, 4), layout="constrained")
     axes = figure.subplots()
     _dots(axes, found, lambda one: one.number)
-    complete = [one for one in found.ended if one.state is State.COMPLETE]
+    complete = [one for one in found.ended if one.state is TrialState.COMPLETE]
     values = [found.value(one) for one in complete]
     best = np.minimum.accumulate(values) if _falls(found) else np.maximum.accumulate(values)
     axes.step([one.number for one in complete], best, where="post", color="C1", label="best so far")
@@ -59,7 +59,7 @@ def history(found: Outcome) -> Figure:
     return figure
 
 
-def slices(found: Outcome) -> Figure:
+def slices(found: SweepResult) -> Figure:
     """The value of each trial by each param."""
     names = list(found.space.drawn)
     across = min(COLUMNS, len(names))
@@ -77,7 +77,7 @@ def slices(found: Outcome) -> Figure:
     return figure
 
 
-def _slice(axes: Axes, found: Outcome, name: str) -> None:
+def _slice(axes: Axes, found: SweepResult, name: str) -> None:
     distribution = found.space.drawn[name]
     axes.set(xlabel=name)
     if isinstance(distribution, CategoricalDistribution):
@@ -102,10 +102,10 @@ def _slice(axes: Axes, found: Outcome, name: str) -> None:
         axes.set_xscale("log")
 
 
-def _dots(axes: Axes, found: Outcome, place: Callable[[Ended], Any]) -> None:
+def _dots(axes: Axes, found: SweepResult, place: Callable[[EndedTrial], Any]) -> None:
     for state, colour in COLOURS.items():
         chosen = [one for one in found.ended if one.state is state]
-        alpha = 0.8 if state is State.COMPLETE else 0.4
+        alpha = 0.8 if state is TrialState.COMPLETE else 0.4
         axes.scatter(
             [place(one) for one in chosen],
             [found.value(one) for one in chosen],
@@ -122,11 +122,11 @@ def _dots(axes: Axes, found: Outcome, place: Callable[[Ended], Any]) -> None:
     axes.grid(alpha=0.3)
 
 
-def _falls(found: Outcome) -> bool:
+def _falls(found: SweepResult) -> bool:
     return found.goal.direction == "minimize"
 
 
-def _scale(axes: Axes, found: Outcome) -> None:
+def _scale(axes: Axes, found: SweepResult) -> None:
     """Losses by their logarithm: the best may be a hundredth of the usual."""
     values = [found.value(one) for one in found.ended if one.history]
     if _falls(found) and min(values) > 0:

@@ -32,7 +32,7 @@ from pipeline.params import Params
 SHARING = ("head", "train")  # sections whose values leave the features as they are
 DIGITS = 4  # of a number that is drawn: more would make no better model, and a longer command
 EDGE = 0.05  # of an interval, from its ends
-MOST_TRIED = 4096  # combinations, to see whether a value has a place in any
+MAX_TRIED = 4096  # combinations, to see whether a value has a place in any
 LOG = "log"
 
 Value = str | int | float | bool | None
@@ -270,7 +270,7 @@ def _check_values(space: Space, settings: Params) -> None:
     for name, probes in tried.items():
         for value in probes:
             refused = None
-            for others in itertools.islice(_beside(name, tried), MOST_TRIED):
+            for others in itertools.islice(_beside(name, tried), MAX_TRIED):
                 try:
                     params.with_overrides(settings, {**space.fixed, **others, name: value})
                 except PipelineError as error:

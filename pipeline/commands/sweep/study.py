@@ -14,11 +14,12 @@ from optuna.distributions import BaseDistribution
 from optuna.pruners import BasePruner, PercentilePruner
 from optuna.samplers import BaseSampler, TPESampler
 from optuna.study import Study
-from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
+from optuna.trial import FrozenTrial, Trial, create_trial
+from optuna.trial import TrialState as OptunaState
 
 from pipeline import params
 from pipeline.commands.sweep.goal import Goal
-from pipeline.commands.sweep.journal import Ended, Journal, State
+from pipeline.commands.sweep.journal import EndedTrial, Journal, TrialState
 from pipeline.commands.sweep.search_space import Space
 from pipeline.commands.sweep.trainer import Trainer
 from pipeline.core.errors import PipelineError
@@ -29,9 +30,9 @@ RANDOM = 10  # trials before the sampler learns from others, and before one is p
 BETTER = 25.0  # per cent of the complete trials that one has to be among, epoch by epoch
 UNTOUCHED = 0.2  # share of the epochs before which no trial is pruned
 OF_OPTUNA = {
-    State.COMPLETE: TrialState.COMPLETE,
-    State.PRUNED: TrialState.PRUNED,
-    State.FAILED: TrialState.FAIL,
+    TrialState.COMPLETE: OptunaState.COMPLETE,
+    TrialState.PRUNED: OptunaState.PRUNED,
+    TrialState.FAILED: OptunaState.FAIL,
 }
 
 
@@ -42,7 +43,7 @@ def run(
     seed: int,
     total: int,
     journal: Journal,
-    told: Callable[[Ended], None],
+    told: Callable[[EndedTrial], None],
 ) -> None:
     """Add trials to `journal` until there are `total`, and tell of each."""
     study = resumed(space, goal, trainer.settings.train.epochs, journal.ended)
@@ -53,7 +54,7 @@ def run(
         told(one)
 
 
-def resumed(space: Space, goal: Goal, epochs: int, ended: list[Ended]) -> Study:
+def resumed(space: Space, goal: Goal, epochs: int, ended: list[EndedTrial]) -> Study:
     """A study that knows of `ended`."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(direction=goal.direction, pruner=_pruner(epochs))
@@ -72,7 +73,7 @@ def _pruner(epochs: int) -> BasePruner:
     )
 
 
-def _trial(trainer: Trainer, space: Space, goal: Goal, study: Study) -> Ended:
+def _trial(trainer: Trainer, space: Space, goal: Goal, study: Study) -> EndedTrial:
     """The next trial, from its first step to its last."""
     start = space.start(trainer.settings)
     if not study.trials and start is not None:
@@ -84,15 +85,15 @@ def _trial(trainer: Trainer, space: Space, goal: Goal, study: Study) -> Ended:
         settings = params.with_overrides(trainer.settings, values)
         state = _watched(trainer.fit(settings), settings, goal, trial, history)
     except PipelineError as error:
-        state, reason = State.FAILED, str(error)
+        state, reason = TrialState.FAILED, str(error)
     # Of one that was pruned, Optuna takes what was reported last.
-    study.tell(trial, goal.of(history) if state is State.COMPLETE else None, OF_OPTUNA[state])
-    return Ended(trial.number, state, trial.params, values, history, began, _now(), reason)
+    study.tell(trial, goal.of(history) if state is TrialState.COMPLETE else None, OF_OPTUNA[state])
+    return EndedTrial(trial.number, state, trial.params, values, history, began, _now(), reason)
 
 
 def _watched(
     records: Iterator[Record], settings: Params, goal: Goal, trial: Trial, history: list[Record]
-) -> State:
+) -> TrialState:
     """Add a training's records to `history`, until it ends or is pruned."""
     for record in records:
         history.append(record)
@@ -100,18 +101,18 @@ def _watched(
         if record.epoch == epoch:
             trial.report(goal.of(history), epoch)
             if epoch < settings.train.epochs and trial.should_prune():
-                return State.PRUNED
-    return State.COMPLETE
+                return TrialState.PRUNED
+    return TrialState.COMPLETE
 
 
-def _frozen(one: Ended, drawn: Mapping[str, BaseDistribution], goal: Goal) -> FrozenTrial:
+def _frozen(one: EndedTrial, drawn: Mapping[str, BaseDistribution], goal: Goal) -> FrozenTrial:
     """As the study knew it when it ended."""
     reported: dict[int, float] = {}
     for place, record in enumerate(one.history, start=1):
         epoch = round(record.epoch)
         if record.epoch == epoch:
             reported[epoch] = goal.of(one.history[:place])
-    value: Any = None if one.state is State.FAILED else goal.of(one.history)
+    value: Any = None if one.state is TrialState.FAILED else goal.of(one.history)
     return create_trial(
         state=OF_OPTUNA[one.state],
         value=value,

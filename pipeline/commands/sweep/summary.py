@@ -10,7 +10,7 @@ from optuna.study import Study
 
 from pipeline.commands.sweep import search_space, study
 from pipeline.commands.sweep.goal import Goal
-from pipeline.commands.sweep.journal import Ended, State
+from pipeline.commands.sweep.journal import EndedTrial, TrialState
 from pipeline.commands.sweep.search_space import Space, Values
 from pipeline.core import history
 from pipeline.core.errors import PipelineError, counted
@@ -21,23 +21,23 @@ HEADER = ["number", "state", "value", "epochs", "best_epoch", "val_loss", "val_a
 
 
 @dataclass(frozen=True)
-class Outcome:
+class SweepResult:
     """All trials that have ended so far, and what they are about."""
 
     space: Space
     goal: Goal
     epochs: int
     """Of a whole trial, where they are not swept."""
-    ended: Sequence[Ended]
+    ended: Sequence[EndedTrial]
 
     @property
-    def ranked(self) -> list[Ended]:
+    def ranked(self) -> list[EndedTrial]:
         """The complete trials, the best first; of those as good, the earlier one."""
-        complete = [one for one in self.ended if one.state is State.COMPLETE]
+        complete = [one for one in self.ended if one.state is TrialState.COMPLETE]
         return sorted(complete, key=lambda one: (*self.goal.place(one.history), one.number))
 
     @property
-    def winner(self) -> Ended:
+    def winner(self) -> EndedTrial:
         """
         Raises:
             PipelineError: no trial has trained to its end.
@@ -49,13 +49,13 @@ class Outcome:
             raise PipelineError("no trial has ended: run the same command again to go on")
         raise PipelineError(f"no trial trained to its end: {counted(reasons)}")
 
-    def value(self, one: Ended) -> float:
+    def value(self, one: EndedTrial) -> float:
         return self.goal.of(one.history) if one.history else math.nan
 
     def counts(self) -> dict[str, int]:
         """How many trials ended how."""
         found = Counter(one.state for one in self.ended)
-        return {state.value: found[state] for state in State}
+        return {state.value: found[state] for state in TrialState}
 
     def command(self) -> str:
         """The line that trains the winner."""
@@ -76,7 +76,7 @@ class Outcome:
         return study.resumed(self.space, self.goal, self.epochs, list(self.ended))
 
 
-def table(found: Outcome) -> list[list[str]]:
+def table(found: SweepResult) -> list[list[str]]:
     """The best trials: number, loss, accuracy, epoch and what they set."""
     rows = []
     for one in found.ranked[:SHOWN]:
@@ -98,7 +98,7 @@ def said(values: Values) -> str:
     return " ".join(f"{name.partition('.')[2]}={value}" for name, value in values.items())
 
 
-def weighed(found: Outcome, shares: Mapping[str, float]) -> str:
+def weighed(found: SweepResult, shares: Mapping[str, float]) -> str:
     """The importances in words."""
     if not shares:
         return (
@@ -109,7 +109,7 @@ def weighed(found: Outcome, shares: Mapping[str, float]) -> str:
     return f"what mattered (share of the variance between complete trials): {listed}"
 
 
-def alike(found: Outcome) -> str:
+def alike(found: SweepResult) -> str:
     """How far the validation set can tell the trials apart."""
     right = [history.best(one.history).val_accuracy for one in found.ranked]
     count = sum(share >= right[0] for share in right)
@@ -122,7 +122,7 @@ def alike(found: Outcome) -> str:
     )
 
 
-def edges(found: Outcome) -> str:
+def edges(found: SweepResult) -> str:
     """Which params of the winner lie at an end of what was tried."""
     values = found.winner.values
     named = [
@@ -132,7 +132,7 @@ def edges(found: Outcome) -> str:
     return told if named else ""
 
 
-def rows(found: Outcome) -> list[list[object]]:
+def rows(found: SweepResult) -> list[list[object]]:
     """A line of trials.csv for each trial, under `HEADER` and the params' names."""
     names = [*found.space.fixed, *found.space.drawn]
     lines: list[list[object]] = []

@@ -8,11 +8,11 @@ from pathlib import Path
 from pipeline.commands.sweep import mlflow_runs, search_space, study, summary
 from pipeline.commands.sweep import plots as pictures
 from pipeline.commands.sweep.goal import Goal
-from pipeline.commands.sweep.journal import Ended, Journal
+from pipeline.commands.sweep.journal import EndedTrial, Journal
 from pipeline.commands.sweep.mlflow_runs import Sweep
 from pipeline.commands.sweep.search_space import Space
-from pipeline.commands.sweep.summary import Outcome
-from pipeline.commands.sweep.trainer import Inputs, Trainer
+from pipeline.commands.sweep.summary import SweepResult
+from pipeline.commands.sweep.trainer import StagePaths, Trainer
 from pipeline.core import atomic
 from pipeline.core.progress import bar
 from pipeline.core.terminal import show
@@ -24,7 +24,7 @@ LIBRARIES = [*setup.LIBRARIES, "numpy", "optuna"]
 
 
 @dataclass(frozen=True)
-class Wanted:
+class SweepRequest:
     """What somebody asked for."""
 
     overrides: Sequence[str]
@@ -39,7 +39,7 @@ class Wanted:
     """A folder for the pictures and trials.csv."""
 
 
-def sweep(settings: Params, wanted: Wanted, inputs: Inputs) -> Outcome:
+def sweep(settings: Params, wanted: SweepRequest, inputs: StagePaths) -> SweepResult:
     """Train until there are as many trials as wanted; on Ctrl-C say what came of those there are.
 
     Raises:
@@ -52,7 +52,7 @@ def sweep(settings: Params, wanted: Wanted, inputs: Inputs) -> Outcome:
         Journal(key) as journal,
         mlflow_runs.recording(settings, key, wanted.name, spanned, wanted.goal, wanted.seed) as run,
     ):
-        found = Outcome(spanned, wanted.goal, settings.train.epochs, journal.ended)
+        found = SweepResult(spanned, wanted.goal, settings.train.epochs, journal.ended)
         try:
             _train(trainer, found, wanted, journal, run)
         except KeyboardInterrupt:
@@ -63,7 +63,7 @@ def sweep(settings: Params, wanted: Wanted, inputs: Inputs) -> Outcome:
     return found
 
 
-def fingerprint(trainer: Trainer, spanned: Space, wanted: Wanted) -> str:
+def fingerprint(trainer: Trainer, spanned: Space, wanted: SweepRequest) -> str:
     """Digest of all that decides what trials come to; of their number, nothing."""
     values = {
         "training": trainer.fingerprint,
@@ -74,10 +74,12 @@ def fingerprint(trainer: Trainer, spanned: Space, wanted: Wanted) -> str:
     return memo.fingerprint(values, [__name__], LIBRARIES)
 
 
-def _train(trainer: Trainer, found: Outcome, wanted: Wanted, journal: Journal, run: Sweep) -> None:
+def _train(
+    trainer: Trainer, found: SweepResult, wanted: SweepRequest, journal: Journal, run: Sweep
+) -> None:
     with bar("sweep", max(wanted.trials, len(journal.ended)), "trial") as shown:
 
-        def told(one: Ended) -> None:
+        def told(one: EndedTrial) -> None:
             run.trial(one)
             if found.ranked:
                 shown.set_postfix_str(f"best {found.value(found.winner):.4g}", refresh=False)
@@ -88,7 +90,7 @@ def _train(trainer: Trainer, found: Outcome, wanted: Wanted, journal: Journal, r
         study.run(trainer, found.space, wanted.goal, wanted.seed, wanted.trials, journal, told)
 
 
-def report(found: Outcome, wanted: Wanted, run: Sweep) -> None:
+def report(found: SweepResult, wanted: SweepRequest, run: Sweep) -> None:
     """Print what came of it, draw it, and record both; the last line trains the winner.
 
     Raises:
@@ -113,7 +115,7 @@ def report(found: Outcome, wanted: Wanted, run: Sweep) -> None:
     print(found.command())
 
 
-def _write(folder: Path, found: Outcome, shares: dict[str, float]) -> list[Path]:
+def _write(folder: Path, found: SweepResult, shares: dict[str, float]) -> list[Path]:
     table = folder / "trials.csv"
     names = [*found.space.fixed, *found.space.drawn]
     drawn = pictures.write(folder, found, shares)

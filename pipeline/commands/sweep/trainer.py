@@ -17,11 +17,11 @@ from pipeline.stages.train import loop, setup
 from pipeline.stages.train.state import Job, weights_of
 
 BEFORE = ("acquire", "filter", "split", "features")  # stages whose results trials start from
-MOST_HEADS = 16  # that are kept ready
+MAX_HEADS = 16  # that are kept ready
 
 
 @dataclass(frozen=True)
-class Inputs:
+class StagePaths:
     """Where the results of the stages before are."""
 
     clean: Path
@@ -42,7 +42,7 @@ class _Ready:
 class Trainer:
     """Trains again and again on the same features, with one network in memory."""
 
-    def __init__(self, settings: Params, inputs: Inputs) -> None:
+    def __init__(self, settings: Params, inputs: StagePaths) -> None:
         """
         Raises:
             PipelineError: there are no features to share, or they are not those of `settings`.
@@ -69,14 +69,14 @@ class Trainer:
         ready.job.suffix.load_state_dict(ready.fresh)
         for layer in ready.dropouts:
             layer.p = settings.head.dropout
-        with device.memory(f"lower train.batch_size ({settings.train.batch_size})"):
+        with device.explain_out_of_memory(f"lower train.batch_size ({settings.train.batch_size})"):
             yield from loop.fit(ready.job, self.examples, settings.train)
 
     def _made_ready(self, settings: Params) -> _Ready:
         """Networks are built once for each head; of dropout, a layer's value is enough."""
         key = _head(settings)
         if key not in self._ready:
-            if len(self._ready) == MOST_HEADS:
+            if len(self._ready) == MAX_HEADS:
                 del self._ready[next(iter(self._ready))]
             made = setup.assemble(settings, len(self.examples.classes))
             self._ready[key] = _ready(made, self._prepare(settings, made))
@@ -108,7 +108,7 @@ def _ready(made: Assembly, job: Job) -> _Ready:
     )
 
 
-def check(settings: Params, inputs: Inputs) -> None:
+def check(settings: Params, inputs: StagePaths) -> None:
     """Refuse what trials cannot share, or what is not of these params.
 
     Raises:

@@ -28,7 +28,7 @@ def main(
     skipped: list[Skipped] = []
 
     def rows() -> Iterator[dict[str, object]]:
-        for found in acquire(folder, source, params.load().acquire):
+        for found in acquire(folder, source, params.load_params().acquire):
             if isinstance(found, Skipped):
                 skipped.append(found)
             else:

@@ -61,7 +61,7 @@ class _Described(BaseModel):
     """Under which all images of the set may be used, where one licence covers them."""
 
 
-class Sample(_Described):
+class SampleDataset(_Described):
     """Pictures rendered on the spot: runs anywhere."""
 
     kind: Literal["sample"]
@@ -128,7 +128,7 @@ class Urls(_ClassFolders):
     """Relative to the data set's own folder."""
 
 
-class Wanted(BaseModel):
+class SearchTerms(BaseModel):
     """What to search for one class."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
@@ -149,7 +149,7 @@ class Flickr(_ClassFolders):
     """A search of Flickr. What it found is fixed by `pipeline pin`."""
 
     kind: Literal["flickr"]
-    classes: Annotated[dict[str, Wanted], Field(min_length=1)]
+    classes: Annotated[dict[str, SearchTerms], Field(min_length=1)]
     """Searches by label. A photograph that answers two is used for neither."""
     wanted: Annotated[dict[SplitName, Annotated[int, Field(ge=0)]], Field(min_length=1)]
     """Photographs of each class in each split. All those of one owner go to one split."""
@@ -170,7 +170,7 @@ class Flickr(_ClassFolders):
 
 
 Elsewhere = Folder | Archive | Urls | Flickr
-Dataset = Sample | Digits | Elsewhere
+Dataset = SampleDataset | Digits | Elsewhere
 _ADAPTER: TypeAdapter[Dataset] = TypeAdapter(Annotated[Dataset, Field(discriminator="kind")])
 
 

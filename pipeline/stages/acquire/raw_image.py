@@ -31,7 +31,7 @@ class RawImage:
         return {"id": known or hashlib.sha256(data).hexdigest()} | row | {"bytes": data}
 
 
-class Reason(StrEnum):
+class SkipReason(StrEnum):
     """Why something that a source lists was left out; a closed list."""
 
     # Of an address.
@@ -61,7 +61,7 @@ class Skipped:
     """Something that the source lists and that is not among the raw images."""
 
     name: str
-    reason: Reason
+    reason: SkipReason
     label: str | None = None
     url: str | None = None
 

@@ -49,7 +49,7 @@ def main(
         atomic.read_csv(leaks_csv),
         reject_list.read(folder),
     )
-    source = params.load().dataset.source
+    source = params.load_params().dataset.source
     found = facts(data, folder.name, "" if source == AS_DESCRIBED else source, raw, clean)
     atomic.write_text(data_html, gallery.render("stages/describe/data.html", found))
     print_summary(data)

@@ -11,8 +11,8 @@ import pyarrow as pa
 
 from pipeline.core.shards import SPLITS
 from pipeline.images import reject_list
-from pipeline.images.gallery import Shown, data_uri
-from pipeline.images.header import MEANING, Reason
+from pipeline.images.gallery import GalleryImage, data_uri
+from pipeline.images.header import MEANING, RejectReason
 from pipeline.stages.describe import thumbnails
 
 LEFT_OUT, REJECTED, TOTAL = "left out", "rejected", "acquired"
@@ -25,11 +25,11 @@ GROUPS, OF_GROUP = 200, 12
 LEAKS = 200
 BINS = 12
 BLIND = {
-    Reason.EMPTY,
-    Reason.NOT_AN_IMAGE,
-    Reason.TOO_MANY_PIXELS,
-    Reason.UNSUPPORTED,
-    Reason.BREAKS_DECODER,
+    RejectReason.EMPTY,
+    RejectReason.NOT_AN_IMAGE,
+    RejectReason.TOO_MANY_PIXELS,
+    RejectReason.UNSUPPORTED,
+    RejectReason.BREAKS_DECODER,
 }
 
 
@@ -58,7 +58,7 @@ def count_classes(data: Data) -> dict[str, Counter[str]]:
 
 def rejected(data: Data) -> dict[str, list[dict[str, str]]]:
     """The verdicts to show, by reason, in the order in which reasons are looked for."""
-    by_reason: dict[str, list[dict[str, str]]] = {reason.value: [] for reason in Reason}
+    by_reason: dict[str, list[dict[str, str]]] = {reason.value: [] for reason in RejectReason}
     for row in data.verdicts:
         if row["reason"]:
             by_reason[row["reason"]].append(row)
@@ -173,27 +173,27 @@ class _Show:
     labels: Mapping[str, set[str]]
     """By id."""
 
-    def kept(self, rows: Sequence[Mapping[str, Any]]) -> list[Shown]:
+    def kept(self, rows: Sequence[Mapping[str, Any]]) -> list[GalleryImage]:
         return [self._one(row, self.data.split_of.get(row["id"], LEFT_OUT)) for row in rows]
 
-    def rejected(self, rows: Sequence[Mapping[str, Any]]) -> list[Shown]:
+    def rejected(self, rows: Sequence[Mapping[str, Any]]) -> list[GalleryImage]:
         return [self._one(row, self._why(row)) for row in rows]
 
     def _why(self, row: Mapping[str, Any]) -> str:
         match row["reason"]:
-            case Reason.BY_HAND:
+            case RejectReason.BY_HAND:
                 return self.data.why.get(row["id"], "")
-            case Reason.CONFLICTING_LABELS:
+            case RejectReason.CONFLICTING_LABELS:
                 return "also " + ", ".join(sorted(self.labels[row["id"]] - {row["label"]}))
-            case Reason.NEAR_DUPLICATE:
+            case RejectReason.NEAR_DUPLICATE:
                 return f"like {self.kept_names.get(row['near_group'], 'another')}"
-            case Reason.DUPLICATE:
+            case RejectReason.DUPLICATE:
                 return f"same as {self.kept_names.get(row['id'], 'another')}"
         return ""
 
-    def _one(self, row: Mapping[str, Any], note: str) -> Shown:
+    def _one(self, row: Mapping[str, Any], note: str) -> GalleryImage:
         picture = data_uri(self.pictures.get(row["id"]))
-        return Shown(row["id"], row["name"], row["label"], picture, note)
+        return GalleryImage(row["id"], row["name"], row["label"], picture, note)
 
 
 def _names(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
@@ -210,7 +210,7 @@ def _labels(data: Data) -> dict[str, set[str]]:
 
 def _reasons(data: Data) -> dict[str, int]:
     counts = Counter(row["reason"] for row in data.verdicts)
-    return {reason.value: counts[reason] for reason in Reason if counts[reason]}
+    return {reason.value: counts[reason] for reason in RejectReason if counts[reason]}
 
 
 def _warnings(data: Data) -> dict[str, int]:

@@ -11,7 +11,7 @@ from PIL import Image, ImageFile
 
 from pipeline.images import decoding, header, memo, sandbox
 from pipeline.images.decoding import Pixels
-from pipeline.images.header import Reason, Unreadable
+from pipeline.images.header import RejectReason, Unreadable
 from pipeline.images.mapping import map_images
 from pipeline.images.sandbox import Isolation
 
@@ -74,7 +74,7 @@ def _seen(data: bytes) -> Pixels | None:
     try:
         _, pixels = decoding.load(data, MEGAPIXELS, 2 * SIDE)
     except Unreadable as error:
-        return _forgiving(data) if error.reason is Reason.DAMAGED else None
+        return _forgiving(data) if error.reason is RejectReason.DAMAGED else None
     return pixels
 
 

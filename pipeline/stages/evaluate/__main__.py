@@ -12,12 +12,12 @@ from pipeline.stages.evaluate.report import Page
 from pipeline.stages.evaluate.slices import facts_of_test, slices
 from pipeline.stages.evaluate.test_set import (
     figures_of,
-    judge,
-    open_model,
+    load_model,
+    run_on_test_set,
     write_predictions,
 )
 from pipeline.tracking import provenance, record
-from pipeline.tracking.record import Outcome
+from pipeline.tracking.record import TrainedResult
 
 
 def main(
@@ -31,10 +31,10 @@ def main(
     report_html: Path,
 ) -> None:
     """Judge MODELS on the test set; write METRICS_JSON, REPORT_HTML, and the rest into TEST."""
-    settings, history = params.load(), records.read(history_csv)
+    settings, history = params.load_params(), records.read(history_csv)
     examples = batches.read_examples(split_csv)
-    opened = open_model(models, features, clean, examples, settings.device)
-    judged, card = judge(opened, examples), opened.card
+    opened = load_model(models, features, clean, examples, settings.device)
+    judged, card = run_on_test_set(opened, examples), opened.card
     facts = facts_of_test(clean, split_csv, judged.ids)
     groups = [str(fact["group"]) for fact in facts]
     figures = figures_of(judged, groups, slices(facts, card)) | {"temperature": card.temperature}
@@ -49,7 +49,7 @@ def main(
     tags = provenance.everything(card.fingerprint)
     atomic.write_text(report_html, page.html(provenance.of_data(tags)))
     record.evaluation(
-        Outcome(
+        TrainedResult(
             settings.flat(),
             tags,
             provenance.files(tags[provenance.COMMIT]),

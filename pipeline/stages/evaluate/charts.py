@@ -15,14 +15,14 @@ from pipeline.stages.evaluate.metrics import Curve
 RIGHT, WRONG = "#1a7f37", "#cf222e"
 COLUMNS = 5  # of the grid of samples
 DPI = 120
-LARGEST = 16.0  # inches, of the confusion matrix
-MOST_NAMES, MOST_COUNTS = 60, 25  # classes whose names, or counts, can still be read
-FEW_EPOCHS = 20
-MOST_LINES = 12  # classes that have a line of their own
+MAX_INCHES = 16.0  # inches, of the confusion matrix
+MAX_NAMES, MAX_COUNTS = 60, 25  # classes whose names, or counts, can still be read
+MAX_MARKED_EPOCHS = 20
+MAX_LINES = 12  # classes that have a line of their own
 
 
 @dataclass(frozen=True)
-class Sample:
+class PicturedSample:
     """One test image with what was said of it."""
 
     pixels: Pixels
@@ -42,7 +42,7 @@ def curves(history: Sequence[Mapping[str, float]]) -> Figure:
     figure = Figure(figsize=(10, 4), layout="constrained")
     epochs = [row["epoch"] for row in history]
     best = min(history, key=lambda row: row["val_loss"])["epoch"]
-    marker = "." if len(epochs) < FEW_EPOCHS else None  # one alone would not be seen
+    marker = "." if len(epochs) < MAX_MARKED_EPOCHS else None  # one alone would not be seen
     for axes, name in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
         axes.plot(epochs, [row[f"train_{name}"] for row in history], label="train", marker=marker)
         values = [row[f"val_{name}"] for row in history]
@@ -57,17 +57,17 @@ def curves(history: Sequence[Mapping[str, float]]) -> Figure:
 
 def confusion(matrix: npt.NDArray[np.int64], classes: Sequence[str]) -> Figure:
     """Counts, shaded by share of the true class; numbers only where there is room for them."""
-    side = min(2.5 + 0.6 * len(classes), LARGEST)
+    side = min(2.5 + 0.6 * len(classes), MAX_INCHES)
     figure = Figure(figsize=(side + 1, side), layout="constrained")
     axes = figure.subplots()
     share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
-    step = -(-len(classes) // MOST_NAMES)
+    step = -(-len(classes) // MAX_NAMES)
     ticks, names = range(0, len(classes), step), classes[::step]
     axes.set_xticks(ticks, names, rotation=45, ha="right", rotation_mode="anchor", parse_math=False)
     axes.set_yticks(ticks, names, parse_math=False)
     axes.set(xlabel="predicted", ylabel="true")
-    for row, column in np.ndindex(*matrix.shape) if len(classes) <= MOST_COUNTS else ():
+    for row, column in np.ndindex(*matrix.shape) if len(classes) <= MAX_COUNTS else ():
         colour = "white" if share[row, column] > 0.5 else "black"
         axes.text(column, row, str(matrix[row, column]), ha="center", va="center", color=colour)
     return figure
@@ -81,7 +81,7 @@ def by_threshold(roc: Mapping[str, Curve], precision_recall: Mapping[str, Curve]
         (precision_recall, "recall", "precision"),
     )
     for axes, (found, x, y) in zip(figure.subplots(1, 2), named, strict=True):
-        for name, curve in list(found.items())[:MOST_LINES]:
+        for name, curve in list(found.items())[:MAX_LINES]:
             axes.plot(curve.x, curve.y, drawstyle="steps-post", label=name)
         axes.set(xlabel=x, ylabel=y, xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
         axes.grid(alpha=0.3)
@@ -119,7 +119,7 @@ def embedding(
     wrong = labels != answers
     for number, name in enumerate(classes):
         own = places[labels == number]
-        named = name if number < MOST_LINES else None
+        named = name if number < MAX_LINES else None
         axes.scatter(own[:, 0], own[:, 1], s=14, color=f"C{number % 10}", alpha=0.7, label=named)
     axes.scatter(places[wrong, 0], places[wrong, 1], s=60, facecolors="none", edgecolors=WRONG)
     axes.set(xticks=[], yticks=[])
@@ -128,7 +128,7 @@ def embedding(
     return figure
 
 
-def samples(chosen: Sequence[Sample]) -> Figure:
+def samples(chosen: Sequence[PicturedSample]) -> Figure:
     """A grid of images titled "predicted (true)": green when right, red when wrong."""
     rows = max(1, -(-len(chosen) // COLUMNS))
     figure = Figure(figsize=(2.2 * COLUMNS, 2.5 * rows), layout="constrained")

@@ -11,15 +11,15 @@ from sklearn.manifold import TSNE
 from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
-MOST = 1000  # images on a map: t-SNE takes seconds for as many
-FEW = 10  # images, of which t-SNE makes no sense
+MAX_IMAGES = 1000  # images on a map: t-SNE takes seconds for as many
+MIN_IMAGES = 10  # images, of which t-SNE makes no sense
 COMPONENTS = 50
 PERPLEXITY = 30.0
 Floats = npt.NDArray[np.float64]
 
 
 @contextmanager
-def heard(head: nn.Module) -> Iterator[list[Tensor]]:
+def capture_inputs(head: nn.Module) -> Iterator[list[Tensor]]:
     """While open, gather what the last linear or convolution layer of `head` is given, (B, F)."""
     last = [each for each in head.modules() if isinstance(each, nn.Linear | nn.Conv2d)][-1]
     found: list[Tensor] = []
@@ -50,7 +50,7 @@ def mapped(values: Floats) -> Floats:
     with threadpool_limits(1):
         found: Floats = PCA(wanted, svd_solver="full").fit_transform(values)
         start[:, : min(2, wanted)] = found[:, :2]
-        if count < FEW:
+        if count < MIN_IMAGES:
             return start
         tsne = TSNE(
             perplexity=min(PERPLEXITY, (count - 1) / 3),

@@ -12,16 +12,16 @@ from pipeline.core.errors import PipelineError
 from pipeline.images import decoding
 from pipeline.network import calibration, views
 from pipeline.stages.evaluate import charts, embedding, metrics
-from pipeline.stages.evaluate.charts import Sample
+from pipeline.stages.evaluate.charts import PicturedSample
 from pipeline.stages.evaluate.gradcam import Explainer, overlay
-from pipeline.stages.evaluate.test_set import Judged, Opened
+from pipeline.stages.evaluate.test_set import LoadedModel, TestSetResult
 
 
-def pictured(clean: Path, judged: Judged, places: Sequence[int]) -> list[Sample]:
+def pictured(clean: Path, judged: TestSetResult, places: Sequence[int]) -> list[PicturedSample]:
     """Test images with what was said of them."""
     stored = views.Stored(clean, [judged.ids[place] for place in places])
     return [
-        Sample(
+        PicturedSample(
             decoding.decode(data),
             judged.classes[judged.answers[place]],
             judged.classes[judged.labels[place]],
@@ -34,8 +34,8 @@ def pictured(clean: Path, judged: Judged, places: Sequence[int]) -> list[Sample]
 def draw(
     directory: Path,
     history: list[dict[str, float]],
-    opened: Opened,
-    judged: Judged,
+    opened: LoadedModel,
+    judged: TestSetResult,
     clean: Path,
     count: int,
 ) -> None:
@@ -67,10 +67,10 @@ def draw(
     draw_explained(directory, opened, judged, clean)
 
 
-def draw_embedding(directory: Path, judged: Judged) -> None:
+def draw_embedding(directory: Path, judged: TestSetResult) -> None:
     """The map of (at most `embedding.MOST`) test images, as a picture and as points."""
-    places = embedding.mapped(judged.embedding[: embedding.MOST])
-    labels, answers = judged.labels[: embedding.MOST], judged.answers[: embedding.MOST]
+    places = embedding.mapped(judged.embedding[: embedding.MAX_IMAGES])
+    labels, answers = judged.labels[: embedding.MAX_IMAGES], judged.answers[: embedding.MAX_IMAGES]
     charts.save(
         charts.embedding(places, labels, answers, judged.classes), directory / "embedding.png"
     )
@@ -81,7 +81,9 @@ def draw_embedding(directory: Path, judged: Judged) -> None:
     atomic.write_csv(directory / "embedding.csv", ["id", "label", "predicted", "x", "y"], rows)
 
 
-def draw_explained(directory: Path, opened: Opened, judged: Judged, clean: Path) -> None:
+def draw_explained(
+    directory: Path, opened: LoadedModel, judged: TestSetResult, clean: Path
+) -> None:
     """Where the network looked, on its surest mistakes and on as many images it has right."""
     right = np.flatnonzero(judged.answers == judged.labels)[: charts.COLUMNS].tolist()
     places = judged.wrong()[: charts.COLUMNS] + right

@@ -32,7 +32,7 @@ PICTURES = (
     "embedding",
 )
 OF_PHOTOGRAPHS = ("samples", "mistakes", "gradcam")
-FEW = 30  # test images of a class, below which its figures say little
+MIN_TEST_IMAGES = 30  # test images of a class, below which its figures say little
 
 
 @dataclass(frozen=True)
@@ -75,8 +75,8 @@ class Page:
                 "params": self.sections,
                 "pictures": {name: _embedded(self.test / f"{name}.png") for name in PICTURES},
                 "provenance": provenance,
-                "few": [name for name in classes if figures[f"n.{name}"] < FEW],
-                "few_are": FEW,
+                "few": [name for name in classes if figures[f"n.{name}"] < MIN_TEST_IMAGES],
+                "few_are": MIN_TEST_IMAGES,
                 "confusions": self._confusions(),
             },
         )

@@ -11,7 +11,7 @@ from pipeline.core import atomic, shards
 from pipeline.network.model_folder import Card
 from pipeline.stages.evaluate.metrics import Selected
 
-MOST_SOURCES = 8  # folders, and licences, of which the accuracy is told
+MAX_SOURCES = 8  # folders, and licences, of which the accuracy is told
 
 
 def slices(facts: Sequence[dict[str, Any]], card: Card) -> dict[str, Selected]:
@@ -32,7 +32,7 @@ def slices(facts: Sequence[dict[str, Any]], card: Card) -> dict[str, Selected]:
     for what, source in (("folder", _folder), ("licence", itemgetter("licence"))):
         sources = np.array([source(fact) or "none" for fact in facts])
         names, counts = np.unique(sources, return_counts=True)
-        for place in np.argsort(-counts, kind="stable")[:MOST_SOURCES]:
+        for place in np.argsort(-counts, kind="stable")[:MAX_SOURCES]:
             pairs[f"{what} {names[place]}"] = sources == names[place]
     return {name: found for name, found in pairs.items() if 0 < found.sum() < len(facts)}
 

@@ -14,18 +14,18 @@ from pipeline.network.calibration import Floats
 from pipeline.network.cut import cut
 from pipeline.network.examples import Examples
 from pipeline.network.feature_store import Source
-from pipeline.network.frozen_prefix import Frozen
+from pipeline.network.frozen_prefix import FrozenPrefix
 from pipeline.network.memory_format import channels_last
 from pipeline.network.model_folder import Card
-from pipeline.network.parallel_forward import PART
-from pipeline.params import Device
+from pipeline.network.parallel_forward import SUB_BATCH
+from pipeline.params import DeviceParams
 from pipeline.stages.evaluate import metrics
-from pipeline.stages.evaluate.embedding import heard
+from pipeline.stages.evaluate.embedding import capture_inputs
 from pipeline.stages.evaluate.metrics import Figures, Labels, Probabilities, Selected
 
 
 @dataclass(frozen=True)
-class Judged:
+class TestSetResult:
     """The test set, in the order of split.csv, and what the model says of it."""
 
     ids: list[str]
@@ -51,7 +51,7 @@ class Judged:
 
 
 @dataclass(frozen=True)
-class Opened:
+class LoadedModel:
     """A model, and what to run of it."""
 
     network: nn.Module
@@ -66,15 +66,15 @@ class Opened:
         return self.network.get_submodule(self.card.replaced)
 
 
-def open_model(
-    models: Path, features: Path, clean: Path, examples: Examples, chosen: Device
-) -> Opened:
+def load_model(
+    models: Path, features: Path, clean: Path, examples: Examples, chosen: DeviceParams
+) -> LoadedModel:
     """The model of `models`, ready for the test set."""
     network, card = model_folder.load(models)
     parts = cut(network, card.trained_from, card.preprocess.size)
     fabric = device.start(chosen, alone=True)
     index = feature_store.read_index(features)
-    part = Frozen(
+    part = FrozenPrefix(
         parts,
         card.preprocess,
         fabric,
@@ -84,15 +84,17 @@ def open_model(
     )
     source = feature_store.open_source(features, clean, None, examples, part)
     trained = fabric.setup_module(channels_last(parts.suffix))
-    return Opened(network, card, trained, source)
+    return LoadedModel(network, card, trained, source)
 
 
-def judge(opened: Opened, examples: Examples) -> Judged:
+def run_on_test_set(opened: LoadedModel, examples: Examples) -> TestSetResult:
     """Run the model over the test set."""
     rows = examples.rows("test")
-    with device.memory("lower images.size"), heard(opened.head) as values:
-        logits = feature_store.logits(opened.trained, opened.source, rows, PART).double().numpy()
-    return Judged(
+    with device.explain_out_of_memory("lower images.size"), capture_inputs(opened.head) as values:
+        logits = (
+            feature_store.logits(opened.trained, opened.source, rows, SUB_BATCH).double().numpy()
+        )
+    return TestSetResult(
         [examples.ids[row] for row in rows],
         np.asarray(examples.labels[rows]),
         examples.classes,
@@ -102,7 +104,7 @@ def judge(opened: Opened, examples: Examples) -> Judged:
     )
 
 
-def figures_of(judged: Judged, groups: Sequence[str], parts: dict[str, Selected]) -> Figures:
+def figures_of(judged: TestSetResult, groups: Sequence[str], parts: dict[str, Selected]) -> Figures:
     """What metrics.json holds, its temperature aside."""
     found = metrics.summary(judged.labels, judged.calibrated, judged.classes, groups, parts)
     found["loss.as_trained"] = metrics.log_loss(judged.labels, judged.as_trained)
@@ -110,7 +112,7 @@ def figures_of(judged: Judged, groups: Sequence[str], parts: dict[str, Selected]
     return found
 
 
-def write_predictions(path: Path, judged: Judged, groups: Sequence[str]) -> None:
+def write_predictions(path: Path, judged: TestSetResult, groups: Sequence[str]) -> None:
     """One row per test image: what it is, what was said, its group, each class's probability."""
     names = judged.classes
     header = ["id", "label", "predicted", "group", *(f"p.{name}" for name in names)]

@@ -23,21 +23,21 @@ from pipeline.network import (
 )
 from pipeline.network.examples import Examples
 from pipeline.network.feature_store import Index
-from pipeline.network.frozen_prefix import Frozen
-from pipeline.network.parallel_forward import PART
+from pipeline.network.frozen_prefix import FrozenPrefix
+from pipeline.network.parallel_forward import SUB_BATCH
 from pipeline.network.views import EVALUATION
-from pipeline.params import Images, Params
+from pipeline.params import ImagesParams, Params
 
 CHUNK_BYTES = 2**26  # of activations that are computed before they are remembered
 LIBRARIES = ["torch", "torchvision", "opencv-python-headless", "numpy", "lightning-fabric", "timm"]
 
 
-def frozen_part(settings: Params) -> Frozen:
+def frozen_part(settings: Params) -> FrozenPrefix:
     """The prefix of the configured network."""
     made = assembly.assemble(settings.model, settings.images, settings.features.seed)
     fabric = device.start(settings.device, alone=True)
     dtype = getattr(torch, settings.features.dtype)
-    return Frozen(
+    return FrozenPrefix(
         made.parts,
         made.preprocess,
         fabric,
@@ -47,7 +47,7 @@ def frozen_part(settings: Params) -> Frozen:
     )
 
 
-def describe(settings: Params, part: Frozen, examples: Examples) -> Index:
+def describe(settings: Params, part: FrozenPrefix, examples: Examples) -> Index:
     """What will be stored, or why nothing will be."""
     index = Index(
         stored=True,
@@ -72,15 +72,17 @@ def describe(settings: Params, part: Frozen, examples: Examples) -> Index:
 
 
 @dataclass(frozen=True)
-class Maker:
+class FeatureSettings:
     """All that decides what the activations of an image and a view are."""
 
-    part: Frozen
-    chosen: Images
+    part: FrozenPrefix
+    chosen: ImagesParams
     index: Index
 
 
-def compute(batch: pa.RecordBatch, maker: Maker, numbers: Sequence[int]) -> pa.RecordBatch:
+def compute(
+    batch: pa.RecordBatch, maker: FeatureSettings, numbers: Sequence[int]
+) -> pa.RecordBatch:
     """Activations of some views, by number, for rows of a clean shard: id, and `_columns` of each.
 
     All views of an image are made of one decoding.
@@ -127,7 +129,7 @@ class _Column(Sequence[bytes]):
         return self.column[index].as_py()
 
 
-class Together:
+class JoinedMemos:
     """The memos of some views, each of which may know more than the others, as one."""
 
     def __init__(self, index: Index, memos: Mapping[int, Memo]) -> None:
@@ -143,12 +145,14 @@ class Together:
             each.add(part.rename_columns(_schema(self._index).names))
 
 
-def fill(maker: Maker, clean: Path, memos: Mapping[int, Memo], ids: Container[str]) -> None:
+def fill(
+    maker: FeatureSettings, clean: Path, memos: Mapping[int, Memo], ids: Container[str]
+) -> None:
     """Compute what `memos`, by number of the view, lack of some images."""
     mapping.remember(
         partial(compute, maker=maker, numbers=list(memos)),
         clean,
-        Together(maker.index, memos),
+        JoinedMemos(maker.index, memos),
         title="features",
         only=ids,
         most=_rows(maker.index, len(memos)),
@@ -158,7 +162,7 @@ def fill(maker: Maker, clean: Path, memos: Mapping[int, Memo], ids: Container[st
 def _rows(index: Index, views: int) -> int:
     """Images that are held at a time; so many, if need be, that their views fill a batch."""
     image = views * sum(map(prod, index.shapes)) * np.dtype(np.float32).itemsize
-    return max(-(-PART // views), min(mapping.CHUNK, CHUNK_BYTES // image))
+    return max(-(-SUB_BATCH // views), min(mapping.CHUNK, CHUNK_BYTES // image))
 
 
 def write(directory: Path, index: Index, remembered: Memo, ids: Sequence[str], number: int) -> None:
@@ -186,7 +190,7 @@ def write(directory: Path, index: Index, remembered: Memo, ids: Sequence[str], n
                 file.write(np.from_dlpack(found.column(f"tensor_{tensor}").flatten()).tobytes())
 
 
-def store(directory: Path, clean: Path, maker: Maker, examples: Examples) -> None:
+def store(directory: Path, clean: Path, maker: FeatureSettings, examples: Examples) -> None:
     """The evaluation view of all images, and the augmented views of those that train."""
     training = [examples.ids[row] for row in examples.rows("train")]
     others = set(examples.ids) - set(training)
@@ -212,7 +216,7 @@ def _schema(index: Index) -> pa.Schema:
     return pa.schema([("id", pa.string()), *tensors])
 
 
-def _memo(maker: Maker, number: int) -> Memo:
+def _memo(maker: FeatureSettings, number: int) -> Memo:
     """The evaluation view's does not depend on how the others are augmented."""
     part, index = maker.part, maker.index
     augmentation = maker.chosen.augmentation() | {"seed": index.seed}

@@ -39,7 +39,7 @@ def main(
 
     What DATASET/reject.csv names is rejected too.
     """
-    limits = params.load().filter
+    limits = params.load_params().filter
     by_hand = reject_list.read(folder)
     table: list[tuple[str, ...]] = []
 

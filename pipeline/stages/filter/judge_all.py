@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from pipeline import params
 from pipeline.images import memo, sandbox
-from pipeline.images.header import Reason
+from pipeline.images.header import RejectReason
 from pipeline.images.mapping import map_images
 from pipeline.images.sandbox import Isolation
 from pipeline.stages.filter import judgement
@@ -32,7 +32,7 @@ LIBRARIES = ["opencv-python-headless", "pillow", "simplejpeg", "numpy"]
 Judged = Iterator[tuple[pa.RecordBatch, pa.RecordBatch]]
 
 
-def judge_batch(batch: pa.RecordBatch, limits: params.Filter) -> pa.RecordBatch:
+def judge_batch(batch: pa.RecordBatch, limits: params.FilterParams) -> pa.RecordBatch:
     """Judgements on a batch of raw rows, by their bytes alone."""
     rows = []
     for key, data in zip(batch.column("id"), batch.column("bytes"), strict=True):
@@ -43,10 +43,10 @@ def judge_batch(batch: pa.RecordBatch, limits: params.Filter) -> pa.RecordBatch:
 
 
 def _killed_its_worker(key: str) -> dict[str, Any]:
-    return {"id": key} | vars(Judgement(Reason.BREAKS_DECODER))
+    return {"id": key} | vars(Judgement(RejectReason.BREAKS_DECODER))
 
 
-def judge_all(raw: Path, limits: params.Filter) -> Judged:
+def judge_all(raw: Path, limits: params.FilterParams) -> Judged:
     """Raw rows with what is said of them, some at a time; remembered: asking again costs little."""
     values = limits.model_dump(include={"min_side", "max_megapixels", "store_side"})
     memory = sandbox.memory_for(limits.max_megapixels)

@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING
 
 import cv2
 
-from pipeline.images.header import Header, Reason, Unreadable, Warn
+from pipeline.images.header import Header, RejectReason, Unreadable, Warn
 from pipeline.stages.filter.phash import perceptual_hash
 
 if TYPE_CHECKING:  # which takes longer than all else here
-    from pipeline.params import Filter
+    from pipeline.params import FilterParams
 from pipeline.images.decoding import (
     OUT_OF_MEMORY,
     Grey,
@@ -30,7 +30,7 @@ HASHED = 64  # pixels of the shorter side that a reduced decoding leaves: twice 
 class Judgement:
     """What the filter says about one image, judged by its bytes alone."""
 
-    reason: Reason | None
+    reason: RejectReason | None
     """Why it is rejected, or None."""
     format: str = ""
     warnings: tuple[Warn, ...] = ()
@@ -42,7 +42,7 @@ class Judgement:
     """The uniform encoding, or None where the original bytes already are one."""
 
 
-def judge(data: bytes, limits: "Filter") -> Judgement:
+def judge(data: bytes, limits: "FilterParams") -> Judgement:
     """Decode `data` once and say whether to keep it, and what to store.
 
     Raises:
@@ -53,10 +53,10 @@ def judge(data: bytes, limits: "Filter") -> Judgement:
     except cv2.error as error:
         if error.code == OUT_OF_MEMORY:
             raise MemoryError(str(error)) from error
-        return Judgement(Reason.DAMAGED)
+        return Judgement(RejectReason.DAMAGED)
 
 
-def _judge(data: bytes, limits: "Filter") -> Judgement:
+def _judge(data: bytes, limits: "FilterParams") -> Judgement:
     try:
         header = _affordable(data, limits.max_megapixels)
         as_is = header.plain and _fits(header.height, header.width, limits.store_side)
@@ -80,14 +80,14 @@ def _judge(data: bytes, limits: "Filter") -> Judgement:
     )
 
 
-def _judge_as_is(header: Header, data: bytes, limits: "Filter") -> Judgement:
+def _judge_as_is(header: Header, data: bytes, limits: "FilterParams") -> Judgement:
     """A JPEG whose bytes can stay. The strict pass decodes what OpenCV does, with less patience.
 
     Its entropy decoding, where damage shows and most of the time goes, is whole at any scale.
     """
     grey = _strict(header, data, "GRAY", HASHED)
     rejected = _look(header, grey, None, limits.min_side)
-    if rejected is Reason.BLANK:  # in grey, at this scale: a fine pattern is not
+    if rejected is RejectReason.BLANK:  # in grey, at this scale: a fine pattern is not
         rejected = _look(header, grey, _decode(header, data), limits.min_side)
     if rejected:
         return Judgement(rejected, header.format)
@@ -95,9 +95,9 @@ def _judge_as_is(header: Header, data: bytes, limits: "Filter") -> Judgement:
     return Judgement(None, header.format, (), header.width, header.height, phash)
 
 
-def _look(header: Header, grey: Grey, pixels: Pixels | None, min_side: int) -> Reason | None:
+def _look(header: Header, grey: Grey, pixels: Pixels | None, min_side: int) -> RejectReason | None:
     if min(header.width, header.height) < min_side:
-        return Reason.TOO_SMALL
+        return RejectReason.TOO_SMALL
     if grey.min() == grey.max() and (pixels is None or (pixels == pixels[0, 0]).all()):
-        return Reason.BLANK
+        return RejectReason.BLANK
     return None

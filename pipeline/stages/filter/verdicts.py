@@ -11,7 +11,7 @@ from pipeline import params
 from pipeline.core import shards
 from pipeline.core.errors import PipelineError, counted
 from pipeline.core.shards import lateness
-from pipeline.images.header import Reason, Warn, has_wrong_extension
+from pipeline.images.header import RejectReason, Warn, has_wrong_extension
 from pipeline.stages.filter import near_duplicates
 from pipeline.stages.filter.judge_all import judge_all
 
@@ -20,7 +20,7 @@ VERDICTS = ("id", "name", "label", "split", "verdict", "reason", "warnings", "ne
 
 
 def compare(
-    facts: pa.Table, by_hand: Mapping[str, str], limits: params.Filter
+    facts: pa.Table, by_hand: Mapping[str, str], limits: params.FilterParams
 ) -> tuple[list[str | None], list[str | None]]:
     """The reason to reject each image, once all of them are known, and its near-duplicates.
 
@@ -37,7 +37,9 @@ def compare(
     )
     repeats = repeated(facts)
     for row, key in enumerate(ids):
-        reasons[row] = reasons[row] or (Reason.BY_HAND if key in by_hand else repeats.get(row))
+        reasons[row] = reasons[row] or (
+            RejectReason.BY_HAND if key in by_hand else repeats.get(row)
+        )
     kept = [row for row, reason in enumerate(reasons) if reason is None]
     near_group: list[str | None] = [None] * len(ids)
     seen: set[tuple[str, str]] = set()
@@ -46,7 +48,7 @@ def compare(
         for row in sorted(rows, key=lambda row: (-lateness(splits[row]), ids[row])):
             near_group[row] = name
             if limits.near_duplicates == "keep_one" and (name, labels[row]) in seen:
-                reasons[row] = Reason.NEAR_DUPLICATE
+                reasons[row] = RejectReason.NEAR_DUPLICATE
             seen.add((name, labels[row]))
     return reasons, near_group
 
@@ -61,7 +63,7 @@ def _near(hashes: near_duplicates.Hashes, kept: list[int], bits: int | None) -> 
     yield from (rows for rows in rows_of.values() if len(rows) > 1)
 
 
-def repeated(raw: pa.Table) -> dict[int, Reason]:
+def repeated(raw: pa.Table) -> dict[int, RejectReason]:
     """The rows to reject because the same bytes stand elsewhere, and why.
 
     Of equal images under one label one stays: the one that the source puts in test, else in val,
@@ -71,18 +73,18 @@ def repeated(raw: pa.Table) -> dict[int, Reason]:
     rows_of: dict[str, list[int]] = {}
     for row, key in enumerate(ids):
         rows_of.setdefault(key, []).append(row)
-    rejected: dict[int, Reason] = {}
+    rejected: dict[int, RejectReason] = {}
     for rows in rows_of.values():
         if len({labels[row] for row in rows}) > 1:
-            rejected |= dict.fromkeys(rows, Reason.CONFLICTING_LABELS)
+            rejected |= dict.fromkeys(rows, RejectReason.CONFLICTING_LABELS)
         else:
             rows.sort(key=lambda row: -lateness(splits[row]))
-            rejected |= dict.fromkeys(rows[1:], Reason.DUPLICATE)
+            rejected |= dict.fromkeys(rows[1:], RejectReason.DUPLICATE)
     return rejected
 
 
 def verdicts(
-    raw: Path, by_hand: Mapping[str, str], limits: params.Filter
+    raw: Path, by_hand: Mapping[str, str], limits: params.FilterParams
 ) -> Iterator[pa.RecordBatch]:
     """Judge every raw image; yield batches of `VERDICT`, in order.
 
@@ -129,7 +131,9 @@ def _warnings(batch: pa.RecordBatch, results: pa.RecordBatch) -> pa.Array:
     return pa.array(noticed, pa.list_(pa.string()))
 
 
-def check(table: Sequence[tuple[str, ...]], limits: params.Filter, verdicts_csv: Path) -> None:
+def check(
+    table: Sequence[tuple[str, ...]], limits: params.FilterParams, verdicts_csv: Path
+) -> None:
     """Refuse a data set of which too much is bad.
 
     Args:

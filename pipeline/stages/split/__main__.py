@@ -30,7 +30,7 @@ def main(
 
     What the source puts in several splits, by VERDICTS and by likeness, is written to LEAKS.
     """
-    chosen = params.load().split
+    chosen = params.load_params().split
     images, found = read_images(clean)
     verdicts = atomic.read_csv(verdicts_csv)
     leaking = leaks.find(found, images, verdicts) if chosen.prescribed else []

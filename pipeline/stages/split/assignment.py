@@ -10,14 +10,14 @@ from typing import Any
 
 from pipeline.core.errors import PipelineError
 from pipeline.core.shards import SPLITS, lateness
-from pipeline.core.stable_hash import position
-from pipeline.params import Split
+from pipeline.core.stable_hash import unit_interval
+from pipeline.params import SplitParams
 from pipeline.stages.split.groups import Group
 from pipeline.stages.split.images import Image
 
 
 def assign(
-    found: Sequence[Group], images: Sequence[Image], chosen: Split, before: Mapping[int, str]
+    found: Sequence[Group], images: Sequence[Image], chosen: SplitParams, before: Mapping[int, str]
 ) -> list[str | None]:
     """The split of each image, None for those that are left out.
 
@@ -100,10 +100,12 @@ ATTEMPTS = 20  # at exact numbers, each beginning with another group of several 
 
 def leader(keys: Sequence[str], seed: int) -> str:
     """The key that speaks for its group: by chance, so that large groups test no more often."""
-    return min(keys, key=lambda key: position(f"leader {key}", seed))
+    return min(keys, key=lambda key: unit_interval(f"leader {key}", seed))
 
 
-def by_share(group: Group, names: Sequence[str], chosen: Split, before: Mapping[int, str]) -> str:
+def by_share(
+    group: Group, names: Sequence[str], chosen: SplitParams, before: Mapping[int, str]
+) -> str:
     """The split of one group, where `names` are those that get shares and train the rest.
 
     It stays where most of it was before; a new one goes with its leader.
@@ -111,7 +113,7 @@ def by_share(group: Group, names: Sequence[str], chosen: Split, before: Mapping[
     Args:
         before: The split of rows that were dealt before, by the same shares.
     """
-    own = {key: _share(position(key, chosen.seed), names, chosen) for key in group.keys}
+    own = {key: _share(unit_interval(key, chosen.seed), names, chosen) for key in group.keys}
     was = Counter(before[row] for row in group.rows if before.get(row) in {*names, "train"})
     most = max(was.values(), default=0)
     foremost = [name for name in SPLITS if was[name] == most]
@@ -119,7 +121,7 @@ def by_share(group: Group, names: Sequence[str], chosen: Split, before: Mapping[
     return own[leader(led, chosen.seed)] if led and len(foremost) > 1 else foremost[0]
 
 
-def _share(place: float, names: Sequence[str], chosen: Split) -> str:
+def _share(place: float, names: Sequence[str], chosen: SplitParams) -> str:
     # From both ends, also where one is not dealt: so neither depends on the other.
     if place < chosen.val:
         name = "val"
@@ -130,17 +132,17 @@ def _share(place: float, names: Sequence[str], chosen: Split) -> str:
     return name if name in names else "train"
 
 
-def by_fold(group: Group, chosen: Split) -> str:
+def by_fold(group: Group, chosen: SplitParams) -> str:
     """The split of one group: fold `chosen.fold` tests, and a share of the others validates."""
     assert chosen.folds is not None
     key = leader(group.keys, chosen.seed)
-    if int(position(key, chosen.seed) * chosen.folds) == chosen.fold:
+    if int(unit_interval(key, chosen.seed) * chosen.folds) == chosen.fold:
         return "test"
-    return "val" if position(f"val {key}", chosen.seed) < chosen.val else "train"
+    return "val" if unit_interval(f"val {key}", chosen.seed) < chosen.val else "train"
 
 
 def by_number(
-    groups: Sequence[Group], labels: Sequence[str], names: Sequence[str], chosen: Split
+    groups: Sequence[Group], labels: Sequence[str], names: Sequence[str], chosen: SplitParams
 ) -> list[str | None]:
     """The split of each group, so that `names` (and train, if it has a number) are exact per class.
 
@@ -151,7 +153,7 @@ def by_number(
         PipelineError: a split cannot have its number of a class.
     """
     keys = [leader(group.keys, chosen.seed) for group in groups]
-    left = sorted(range(len(groups)), key=lambda n: position(keys[n], chosen.seed))
+    left = sorted(range(len(groups)), key=lambda n: unit_interval(keys[n], chosen.seed))
     sizes = [Counter(labels[row] for row in group.rows) for group in groups]
     dealt: list[str | None] = [None] * len(groups)
     for name in (*names, "train"):

@@ -9,7 +9,7 @@ from pipeline.core import atomic
 from pipeline.core.errors import PipelineError
 from pipeline.core.shards import lateness
 from pipeline.core.terminal import plain
-from pipeline.params import Split
+from pipeline.params import SplitParams
 from pipeline.stages.split.groups import Group
 from pipeline.stages.split.images import Image
 
@@ -94,7 +94,7 @@ def find(
     return copies + [leak for group in found for leak in of_group(group, images)]
 
 
-def gate(found: Sequence[Leak], chosen: Split, leaks_csv: Path) -> None:
+def gate(found: Sequence[Leak], chosen: SplitParams, leaks_csv: Path) -> None:
     """Write down and tell what leaks.
 
     Raises:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pipeline.core import atomic, dvc_lock, project, source_code
 from pipeline.core.shards import SPLITS
-from pipeline.params import Split
+from pipeline.params import SplitParams
 from pipeline.stages.split.images import Image
 
 # The code that decides where a group goes; dvc.yaml lists each file, so dvc.lock has its digest.
@@ -29,7 +29,7 @@ def read_before(split_csv: Path) -> dict[str, str]:
         return {}
 
 
-def dealt_alike(chosen: Split) -> bool:
+def dealt_alike(chosen: SplitParams) -> bool:
     """Whether the last run dealt by the same params and the same code, as dvc.lock has them.
 
     Otherwise a group that stays where it was would, with a new seed, go on testing too often.

@@ -50,7 +50,10 @@ def train(
     )
     if saved.exists and job.fabric.is_global_zero:
         print("train: goes on where a run of the same params was killed")
-    with bar("train", settings.train.epochs, "epoch") as shown, device.memory(remedy):
+    with (
+        bar("train", settings.train.epochs, "epoch") as shown,
+        device.explain_out_of_memory(remedy),
+    ):
         shown.disable = shown.disable or not job.fabric.is_global_zero
         for found in loop.fit(job, examples, settings.train, saved, ended):
             history.append(found)
@@ -84,7 +87,7 @@ def main(
     clean: Path, split_csv: Path, features: Path, models: Path, history_csv: Path, augmented: Path
 ) -> None:
     """Train on FEATURES (or CLEAN, where nothing is stored) into MODELS; draw AUGMENTED."""
-    settings = params.load()
+    settings = params.load_params()
     fabric = device.start(settings.device)
     fabric.launch()
     examples = batches.read_examples(split_csv)

@@ -12,14 +12,14 @@ from pipeline.network import views
 from pipeline.network.examples import Examples
 from pipeline.network.feature_store import Index
 from pipeline.network.views import Preprocess, Views
-from pipeline.params import Images
+from pipeline.params import ImagesParams
 
 ROWS = 8  # images
 COLUMNS = 8  # epochs
 
 
 def augmented(
-    clean: Path, examples: Examples, preprocess: Preprocess, chosen: Images, index: Index
+    clean: Path, examples: Examples, preprocess: Preprocess, chosen: ImagesParams, index: Index
 ) -> Tensor:
     """uint8 (3, height, width): a row per training image, as its first epochs show it."""
     ids = [examples.ids[row] for row in examples.rows("train")[:ROWS]]

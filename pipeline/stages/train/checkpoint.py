@@ -24,7 +24,7 @@ FILE = "state.safetensors"
 
 
 @dataclass(frozen=True)
-class State:
+class CheckpointState:
     """A training at the end of an epoch."""
 
     tensors: Mapping[str, Tensor]
@@ -39,7 +39,7 @@ class Checkpoint:
     def __init__(self, fingerprint: str) -> None:
         self._folder = project.cache() / "train" / fingerprint
 
-    def save(self, state: State) -> None:
+    def save(self, state: CheckpointState) -> None:
         """Replace what was saved, whole or not at all."""
         with atomic.replacing(self._folder / FILE) as staged:
             tensors.write(staged, state.tensors, json.dumps(dict(state.facts)))
@@ -50,7 +50,7 @@ class Checkpoint:
         """Whether a run was killed after an epoch."""
         return (self._folder / FILE).exists()
 
-    def load(self) -> State | None:
+    def load(self) -> CheckpointState | None:
         """What was saved last, or None. A file that is damaged is removed."""
         path = self._folder / FILE
         if not self.exists:
@@ -62,7 +62,7 @@ class Checkpoint:
         except (SafetensorError, KeyError, ValueError, OSError):
             self.remove()
             return None
-        return State(found, facts)
+        return CheckpointState(found, facts)
 
     def remove(self) -> None:
         shutil.rmtree(self._folder, ignore_errors=True)

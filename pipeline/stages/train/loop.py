@@ -16,7 +16,7 @@ from pipeline.network import feature_store
 from pipeline.network.examples import Examples
 from pipeline.network.parallel_forward import Tensors
 from pipeline.network.views import EVALUATION
-from pipeline.params import Train
+from pipeline.params import TrainParams
 from pipeline.stages.train import resume
 from pipeline.stages.train.checkpoint import Checkpoint
 from pipeline.stages.train.state import Job, Training, start, weights_of
@@ -47,7 +47,7 @@ class _Sums:
 def fit(
     job: Job,
     examples: Examples,
-    chosen: Train,
+    chosen: TrainParams,
     saved: Checkpoint | None = None,
     ended: Callable[[int], None] = lambda _: None,
 ) -> Iterator[Record]:
@@ -94,7 +94,7 @@ def _check_images(job: Job, examples: Examples) -> None:
         )
 
 
-def _check_batches(job: Job, chosen: Train) -> None:
+def _check_batches(job: Job, chosen: TrainParams) -> None:
     norms = any(isinstance(layer, _BatchNorm) for layer in job.suffix.modules())
     each, devices = 2 if norms else 1, job.fabric.world_size
     if chosen.batch_size < each * devices:
@@ -106,7 +106,7 @@ def _check_batches(job: Job, chosen: Train) -> None:
 
 
 def _steps(
-    job: Job, examples: Examples, chosen: Train, order: torch.Generator
+    job: Job, examples: Examples, chosen: TrainParams, order: torch.Generator
 ) -> list[list[list[int]]]:
     """An epoch's steps, each of one or more batches of rows, in an order drawn anew."""
     train = examples.rows("train")
@@ -177,7 +177,7 @@ def _step(
     run.step += 1
 
 
-def _class_weights(chosen: Train, examples: Examples) -> Tensor:
+def _class_weights(chosen: TrainParams, examples: Examples) -> Tensor:
     """(C,) What an image of each class counts; one on average over the training images."""
     count = torch.bincount(
         examples.labels[examples.rows("train")], minlength=len(examples.classes)

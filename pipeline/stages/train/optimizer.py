@@ -7,11 +7,11 @@ from typing import Any
 from torch import nn, optim
 from torch.optim import lr_scheduler
 
-from pipeline.params import Train
+from pipeline.params import TrainParams
 
 
 def make_optimizer(
-    suffix: nn.Module, chosen: Train, pretrained: frozenset[nn.Parameter]
+    suffix: nn.Module, chosen: TrainParams, pretrained: frozenset[nn.Parameter]
 ) -> optim.Optimizer:
     """What `train.optimizer` names, over everything in the suffix.
 
@@ -46,7 +46,9 @@ def _decays(name: str, parameter: nn.Parameter) -> bool:
 class Schedule:
     """The learning rate of every group, changed after each step and each validation."""
 
-    def __init__(self, optimizer: optim.Optimizer, chosen: Train, steps_per_epoch: int) -> None:
+    def __init__(
+        self, optimizer: optim.Optimizer, chosen: TrainParams, steps_per_epoch: int
+    ) -> None:
         total = steps_per_epoch * chosen.epochs
         warmup = round(chosen.warmup_epochs * steps_per_epoch)
         self._by_step: lr_scheduler.LRScheduler

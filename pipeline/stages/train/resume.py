@@ -8,7 +8,7 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from pipeline.core.history import Record
-from pipeline.stages.train.checkpoint import Checkpoint, State
+from pipeline.stages.train.checkpoint import Checkpoint, CheckpointState
 from pipeline.stages.train.state import Training
 
 
@@ -39,7 +39,7 @@ def save(run: Training, saved: Checkpoint) -> None:
         "history": [asdict(record) for record in run.history],
     }
     if fabric.is_global_zero:
-        saved.save(State(tensors, facts))
+        saved.save(CheckpointState(tensors, facts))
 
 
 def _of_all(fabric: Fabric, state: Tensor) -> Tensor:
@@ -51,7 +51,7 @@ def _of_all(fabric: Fabric, state: Tensor) -> Tensor:
     return gathered
 
 
-def restore(run: Training, state: State | None) -> None:
+def restore(run: Training, state: CheckpointState | None) -> None:
     """Put `run`, which has just been started, where `state` was; None leaves it there."""
     if state is None:
         return
@@ -78,7 +78,7 @@ def restore(run: Training, state: State | None) -> None:
     run.history = [Record(**record) for record in facts["history"]]
 
 
-def _below(state: State, prefix: str) -> dict[str, Tensor]:
+def _below(state: CheckpointState, prefix: str) -> dict[str, Tensor]:
     return {
         name.removeprefix(prefix): value
         for name, value in state.tensors.items()

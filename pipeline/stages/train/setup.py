@@ -17,9 +17,9 @@ from pipeline.network import (
 )
 from pipeline.network.assembly import Assembly, NewHead
 from pipeline.network.examples import Examples
-from pipeline.network.frozen_prefix import Frozen
+from pipeline.network.frozen_prefix import FrozenPrefix
 from pipeline.network.memory_format import channels_last
-from pipeline.network.parallel_forward import PART
+from pipeline.network.parallel_forward import SUB_BATCH
 from pipeline.params import Params
 from pipeline.stages.train.state import Job
 
@@ -42,7 +42,7 @@ def prepare(
 ) -> Job:
     """Open what the suffix runs over, and move it to its device."""
     index = feature_store.read_index(features)
-    part = Frozen(
+    part = FrozenPrefix(
         made.parts,
         made.preprocess,
         fabric,
@@ -69,7 +69,7 @@ def calibrate(job: Job, examples: Examples) -> float:
     """The temperature at which the validation set's probabilities fit it best."""
     rows = examples.rows("val")
     with job.fabric.autocast():
-        scores = feature_store.logits(job.suffix, job.source, rows, PART)
+        scores = feature_store.logits(job.suffix, job.source, rows, SUB_BATCH)
     return calibration.temperature(scores.double().numpy(), examples.labels[rows].numpy())
 
 

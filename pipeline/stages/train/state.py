@@ -10,7 +10,7 @@ from torch import Tensor, nn, optim
 
 from pipeline.core.history import Record
 from pipeline.network.feature_store import Index, Source
-from pipeline.params import Train
+from pipeline.params import TrainParams
 from pipeline.stages.train.optimizer import Schedule, make_optimizer
 
 
@@ -33,7 +33,7 @@ class Training:
     """A training as it stands; everything in it but `job` and `chosen` is saved and restored."""
 
     job: Job
-    chosen: Train
+    chosen: TrainParams
     module: Any
     """The suffix as fabric wraps it."""
     optimizer: Any
@@ -54,7 +54,7 @@ class Training:
         return min((record.val_loss for record in self.history), default=math.inf)
 
 
-def start(job: Job, chosen: Train, steps_per_epoch: int) -> Training:
+def start(job: Job, chosen: TrainParams, steps_per_epoch: int) -> Training:
     """A training before its first step."""
     torch.manual_seed(chosen.seed + job.fabric.global_rank)  # dropout differs between devices
     optimizer = make_optimizer(job.suffix, chosen, job.pretrained)

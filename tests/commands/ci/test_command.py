@@ -5,10 +5,10 @@ from typer.testing import CliRunner
 
 from pipeline.__main__ import app
 from pipeline.commands.ci import steps
-from pipeline.commands.ci.overrides import Asked
-from pipeline.commands.ci.steps import Telling
+from pipeline.commands.ci.overrides import Overrides
+from pipeline.commands.ci.steps import SummaryOptions
 
-Called = list[tuple[Asked, Telling]]
+Called = list[tuple[Overrides, SummaryOptions]]
 
 
 @pytest.fixture
@@ -27,8 +27,8 @@ def test_a_form_on_the_web_comes_as_variables(called: Called) -> None:
     assert CliRunner().invoke(app, ["ci"], env=variables).exit_code == 0
     assert called == [
         (
-            Asked(("model.backbone=resnet18", "train.lr=0.003", "train.epochs=$(id)")),
-            Telling("main", None, None, False),
+            Overrides(("model.backbone=resnet18", "train.lr=0.003", "train.epochs=$(id)")),
+            SummaryOptions("main", None, None, False),
         ),
     ]
 

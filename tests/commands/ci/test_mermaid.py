@@ -2,7 +2,7 @@ import math
 import re
 
 from pipeline.commands.ci import mermaid
-from pipeline.experiments.predictions import Said
+from pipeline.experiments.predictions import Prediction
 
 
 def history(count: int, loss: float = 0.5) -> list[dict[str, float]]:
@@ -18,8 +18,8 @@ def history(count: int, loss: float = 0.5) -> list[dict[str, float]]:
     ]
 
 
-def said(*pairs: tuple[str, str]) -> list[Said]:
-    return [Said(label, answer, 0.5, "") for label, answer in pairs]
+def said(*pairs: tuple[str, str]) -> list[Prediction]:
+    return [Prediction(label, answer, 0.5, "") for label, answer in pairs]
 
 
 def test_two_charts_with_a_point_per_validation_and_a_line_of_each_kind() -> None:

@@ -2,7 +2,7 @@ import re
 
 import pytest
 
-from pipeline.commands.ci.overrides import Asked, asked
+from pipeline.commands.ci.overrides import Overrides, parse_overrides
 from pipeline.core.errors import PipelineError
 from tests.imports import ROOT
 
@@ -16,7 +16,7 @@ def folder(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[n
 
 @pytest.mark.usefixtures("folder")
 def test_what_is_asked_goes_to_dvc_and_into_a_name_that_stays() -> None:
-    one = asked("ants", "timm/resnet18.a1_in1k", ["train.lr=0.003"])
+    one = parse_overrides("ants", "timm/resnet18.a1_in1k", ["train.lr=0.003"])
     assert one.options() == [
         "-S",
         "dataset.name=ants",
@@ -26,9 +26,15 @@ def test_what_is_asked_goes_to_dvc_and_into_a_name_that_stays() -> None:
         "train.lr=0.003",
     ]
     assert re.fullmatch(r"ci-name-ants-backbone-[\w-]*-[0-9a-f]{6}", one.experiment)
-    assert one.experiment == asked("ants", "timm/resnet18.a1_in1k", ["train.lr=0.003"]).experiment
-    assert one.experiment != asked("ants", "timm/resnet18.a1_in1k", ["train.lr=0.03"]).experiment
-    assert asked(None, "", []).changes == ()
+    assert (
+        one.experiment
+        == parse_overrides("ants", "timm/resnet18.a1_in1k", ["train.lr=0.003"]).experiment
+    )
+    assert (
+        one.experiment
+        != parse_overrides("ants", "timm/resnet18.a1_in1k", ["train.lr=0.03"]).experiment
+    )
+    assert parse_overrides(None, "", []).changes == ()
 
 
 @pytest.mark.usefixtures("folder")
@@ -50,15 +56,15 @@ def test_what_is_no_param_is_refused(
     dataset: str | None, changes: list[str], sentence: str
 ) -> None:
     with pytest.raises(PipelineError, match=re.escape(sentence)):
-        asked(dataset, None, changes)
+        parse_overrides(dataset, None, changes)
 
 
 def test_values_that_nobody_asked_for_are_foreign() -> None:
     committed = {"train.lr": 0.1, "train.epochs": 3, "split.seed": 1}
     now: dict[str, object] = {"train.lr": 0.2, "train.epochs": 3, "split.seed": 2, "train.new": 1}
-    assert Asked(()).foreign(committed, committed) == []
-    assert Asked(("train.lr=0.2",)).foreign(committed, now) == ["split.seed=2", "train.new=1"]
-    assert Asked(("train={lr: 1}", "~split.seed")).foreign(committed, now) == []
+    assert Overrides(()).foreign(committed, committed) == []
+    assert Overrides(("train.lr=0.2",)).foreign(committed, now) == ["split.seed=2", "train.new=1"]
+    assert Overrides(("train={lr: 1}", "~split.seed")).foreign(committed, now) == []
 
 
 @pytest.mark.parametrize(
@@ -78,9 +84,11 @@ def test_values_that_nobody_asked_for_are_foreign() -> None:
 )
 def test_what_every_stage_would_refuse_is_refused_first(change: str, sentence: str) -> None:
     with pytest.raises(PipelineError) as caught:
-        Asked((change,)).check(ROOT / "params.yaml")
+        Overrides((change,)).check(ROOT / "params.yaml")
     assert str(caught.value).startswith(sentence)
 
 
 def test_a_value_that_params_take_passes() -> None:
-    Asked(("train.lr=0.5", "++train.epochs=3", "train.patience=null")).check(ROOT / "params.yaml")
+    Overrides(("train.lr=0.5", "++train.epochs=3", "train.patience=null")).check(
+        ROOT / "params.yaml"
+    )

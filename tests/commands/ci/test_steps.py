@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.commands.ci.overrides import Asked
-from pipeline.commands.ci.steps import Telling, run
+from pipeline.commands.ci.overrides import Overrides
+from pipeline.commands.ci.steps import SummaryOptions, run
 from pipeline.core.errors import PipelineError
 from tests.imports import ROOT
 
@@ -91,7 +91,7 @@ def clone(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def ci(*changes: str, against: str = "main", fail: bool = False) -> str:
     """Run it; return the summary."""
-    run(Asked(changes), Telling(against, Path("summary.md"), None, fail))
+    run(Overrides(changes), SummaryOptions(against, Path("summary.md"), None, fail))
     return Path("summary.md").read_text()
 
 
@@ -183,7 +183,7 @@ def test_on_github_it_is_added_to_the_jobs_summary_and_other_machines_know_only_
     Path("train.py").write_text(TRAIN + "# another\n")
     (tmp_path / "job.md").write_text("before\n")
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "job.md"))
-    run(Asked(()), Telling("main", None, "reports", False))
+    run(Overrides(()), SummaryOptions("main", None, "reports", False))
     found = (tmp_path / "job.md").read_text()
     assert found.startswith("before\n## Pipeline: sample, ")
     assert re.search(r"\| main \([0-9a-f]{7}\) \| this run \|", found)

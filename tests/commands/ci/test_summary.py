@@ -7,15 +7,15 @@ import pytest
 from pipeline import params
 from pipeline.commands.ci import summary
 from pipeline.commands.ci.dvc_steps import Stages
-from pipeline.commands.ci.overrides import Asked
+from pipeline.commands.ci.overrides import Overrides
 from pipeline.commands.ci.revisions import Revision
 from pipeline.commands.ci.summary import Facts, Verdict
 from pipeline.core.errors import PipelineError
-from pipeline.experiments.predictions import Said
+from pipeline.experiments.predictions import Prediction
 from tests.imports import ROOT
 
-NOW = params.load(ROOT / "params.yaml").flat()
-SAID = {"1": Said("<b>", "a|b", 0.5, "")}
+NOW = params.load_params(ROOT / "params.yaml").flat()
+SAID = {"1": Prediction("<b>", "a|b", 0.5, "")}
 
 
 class Before(Revision):
@@ -35,7 +35,7 @@ class Bare(Before):
 
 def facts(against: Revision | None, values: dict[str, object] | None = None) -> Facts:
     return Facts(
-        Asked(()),
+        Overrides(()),
         Revision("HEAD", "c" * 40),
         [],
         Stages((), (), ("train",)),
@@ -81,7 +81,7 @@ def test_params_that_differ_are_listed_and_many_are_counted() -> None:
     assert "| dataset.name | sample | a&#124;&#60;b&#62; |" in lines
     others: dict[str, object] = {key: f"{value}!" for key, value in NOW.items()}
     lines = page(Before("main", "a" * 40), others)
-    assert f"and {len(NOW) - summary.MOST_PARAMS} more" in lines
+    assert f"and {len(NOW) - summary.MAX_PARAMS} more" in lines
 
 
 def test_names_of_classes_are_escaped() -> None:

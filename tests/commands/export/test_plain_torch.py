@@ -16,9 +16,9 @@ from pipeline.commands.export import plain_torch
 from pipeline.core.errors import PipelineError
 from pipeline.network import backbones, heads, model_folder
 from pipeline.network.model_folder import Card
-from pipeline.params import Head
+from pipeline.params import HeadParams
 
-LINEAR = Head(kind="linear", hidden=8, dropout=0.5, one_logit=False)
+LINEAR = HeadParams(kind="linear", hidden=8, dropout=0.5, one_logit=False)
 MLP = LINEAR.model_copy(update={"kind": "mlp", "one_logit": True})
 # Name, head, what it replaces (None: the last layer), and the side of the images.
 NETWORKS = [
@@ -35,7 +35,7 @@ NETWORKS = [
 ]
 
 
-def saved(folder: Path, name: str, head: Head, replaced: str | None, size: int) -> Card:
+def saved(folder: Path, name: str, head: HeadParams, replaced: str | None, size: int) -> Card:
     """A model with weights by chance."""
     options = {"aux_logits": False, "transform_input": True} if name == "googlenet" else {}
     found = backbones.blank(name, options, size, seed=3)
@@ -78,7 +78,7 @@ def wanted(models: Path, photo: Path, card: Card) -> torch.Tensor:
 @pytest.mark.filterwarnings("ignore:.*GoogLeNet:FutureWarning")
 def test_the_example_says_what_the_network_says(
     name: str,
-    head: Head,
+    head: HeadParams,
     replaced: str | None,
     size: int,
     tmp_path: Path,

@@ -10,25 +10,25 @@ from pipeline import params
 from pipeline.commands.pin import pin as pinning
 from pipeline.core import atomic, shards
 from pipeline.core.errors import PipelineError
-from pipeline.stages.acquire.dataset_toml import Flickr, Wanted, pinned
+from pipeline.stages.acquire.dataset_toml import Flickr, SearchTerms, pinned
 from pipeline.stages.acquire.photo_list import COLUMNS
 from pipeline.stages.acquire.photo_list import read as read_photos
 from pipeline.stages.acquire.raw_image import RawImage, Skipped
 from pipeline.stages.acquire.sources import addresses
 from pipeline.stages.acquire.web.client import Client
-from pipeline.stages.acquire.web.content_store import Store
+from pipeline.stages.acquire.web.content_store import ContentStore
 from pipeline.stages.acquire.web.rate_limit import Policy
 from tests.fakes.flickr import KEY, SECRET, FakeFlickr
 from tests.fakes.photos import photos
 from tests.imports import ROOT
 
-LIMITS = params.load(ROOT / "params.yaml").acquire.model_copy(
+LIMITS = params.load_params(ROOT / "params.yaml").acquire.model_copy(
     update={"allow_private": True, "workers": 4, "per_host_per_second": 0}
 )
 CARS, BICYCLES = photos("car", 60), photos("bicycle", 60)
 URLS = 'kind = "urls"\ndescription = "d"\nlicence = "of the set"\n'
 ARCHIVE = 'kind = "archive"\ndescription = "d"\nurl = "https://example.org/a.zip"\n'
-Acquire = Callable[[Client, Store], Iterator[RawImage | Skipped]]
+Acquire = Callable[[Client, ContentStore], Iterator[RawImage | Skipped]]
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ def locked(world: Path, name: str = "mine") -> Path:
 
 def acquired(acquire: Acquire, raw: Path) -> list[bytes]:
     """The bytes of the shards."""
-    with Client(LIMITS, Policy(pause=0.01, read=0.5)) as client, Store() as store:
+    with Client(LIMITS, Policy(pause=0.01, read=0.5)) as client, ContentStore() as store:
         found = (one.row() for one in acquire(client, store) if isinstance(one, RawImage))
         shards.write(raw, shards.RAW, found)
     return [path.read_bytes() for path in shards.paths(raw)]
@@ -88,7 +88,7 @@ def test_what_a_search_found_is_fetched_from_its_pin_to_the_same_bytes(
         description="d",
         seed=1,
         wanted={"train": 9, "test": 3},
-        classes={"car": Wanted(text="car"), "bicycle": Wanted(text="bicycle")},
+        classes={"car": SearchTerms(text="car"), "bicycle": SearchTerms(text="bicycle")},
     )
     fake.removed.update(photo.id for photo in CARS[::5])
     first = acquired(
@@ -224,7 +224,7 @@ def test_the_digest_of_an_archive_that_was_fetched_is_told(world: Path) -> None:
     described(world, ARCHIVE)
     raw(world, {})
     (world / "a.zip").write_bytes(b"archive")
-    with Store() as store:
+    with ContentStore() as store:
         store.keep(world / "a.zip", "https://example.org/a.zip", "ab" * 32)
     assert f'sha256 = "{"ab" * 32}" in its dataset.toml pins it' in refusal(world)
 

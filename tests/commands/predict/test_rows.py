@@ -6,16 +6,18 @@ from dataclasses import replace
 import pytest
 
 from pipeline.commands.predict.rows import Format, Writer
-from pipeline.inference.classifier import Prediction
-from pipeline.inference.predict import Answer, Named
+from pipeline.inference.classifier import Classification
+from pipeline.inference.predict import Answer, NamedImage
 
-GOOD = Answer(Named("a,b\x1b[31m.jpg", b""), Prediction((("cat", 0.75), ("dog", 0.25))), None)
-BAD = Answer(Named("text.jpg", b""), Prediction(problem="not_an_image"), None)
+GOOD = Answer(
+    NamedImage("a,b\x1b[31m.jpg", b""), Classification((("cat", 0.75), ("dog", 0.25))), None
+)
+BAD = Answer(NamedImage("text.jpg", b""), Classification(problem="not_an_image"), None)
 
 
 def said(capsys: pytest.CaptureFixture[str], form: Format, top_k: int = 1) -> str:
     writer = Writer(form, top_k)
-    writer.write(replace(GOOD, prediction=Prediction(GOOD.prediction.top[:top_k])))
+    writer.write(replace(GOOD, prediction=Classification(GOOD.prediction.top[:top_k])))
     writer.write(BAD)
     return capsys.readouterr().out
 

@@ -34,7 +34,7 @@ def laid_over(name: str) -> Params:
         section, _, leaf = key.partition(".")
         assert leaf in values[section], key
         values[section][leaf] = YAML(typ="safe", pure=True).load(value)
-    return params.parse(values)
+    return params.parse_params(values)
 
 
 def test_each_tutorial_has_a_faithful_recipe_and_a_better_one() -> None:

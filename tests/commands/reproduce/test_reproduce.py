@@ -6,7 +6,7 @@ import pytest
 from mlflow import MlflowClient
 
 from pipeline.commands.reproduce import clone, reproduce
-from pipeline.commands.reproduce.reproduce import Reproduced, Stage, Wanted
+from pipeline.commands.reproduce.reproduce import ReproduceRequest, Reproduction, Stage
 from pipeline.core import project
 from pipeline.core.errors import PipelineError
 from pipeline.params import Params
@@ -36,14 +36,14 @@ OTHER = Stage("train", True, [], ["models"])
 def test_the_verdict_names_the_first_stage_that_differs(
     stages: list[Stage], now: float, start: str
 ) -> None:
-    found = Reproduced("a" * 32, stages, {"accuracy": (0.9, now)}, 0.01)
+    found = Reproduction("a" * 32, stages, {"accuracy": (0.9, now)}, 0.01)
     assert found.verdict().startswith(start)
     if OTHER in stages:
         assert found.verdict().endswith("the first stage that differs is train (models)")
 
 
 def test_other_bytes_without_figures_are_different() -> None:
-    found = Reproduced("a" * 32, [OTHER], {}, 0.01)
+    found = Reproduction("a" * 32, [OTHER], {}, 0.01)
     assert not found.equal
     assert found.verdict().startswith("different: it has no figures")
 
@@ -69,7 +69,7 @@ def test_a_commit_that_is_not_here_is_told(commit: Commit, settings: Params, wor
     commit("one")
     run = reproduce.find(logged(settings, "gone", env__host="far-away"))
     with pytest.raises(PipelineError, match=r"commit c0ffee .* is not here: .*far-away"):
-        reproduce.reproduce(run, world / ".cache/again", Wanted())
+        reproduce.reproduce(run, world / ".cache/again", ReproduceRequest())
 
 
 def test_what_differs_is_told_by_output(commit: Commit, settings: Params, tmp_path: Path) -> None:
@@ -97,7 +97,7 @@ def test_what_differs_is_told_by_output(commit: Commit, settings: Params, tmp_pa
 
 
 def test_what_the_run_has_no_digest_of_is_told() -> None:
-    found = Reproduced("r", [SAME], {"loss": (1, 1)}, 0.01, ["reports/test"])
+    found = Reproduction("r", [SAME], {"loss": (1, 1)}, 0.01, ["reports/test"])
     assert found.verdict().endswith("; of reports/test it has no digest")
 
 
@@ -135,7 +135,7 @@ def test_a_run_without_a_model_has_nothing_to_compare(
     commit("one")
     run = reproduce.find(logged(settings, "", status="KILLED"))
     with pytest.raises(PipelineError, match="ended before it had a model"):
-        reproduce.reproduce(run, world / ".cache/again", Wanted())
+        reproduce.reproduce(run, world / ".cache/again", ReproduceRequest())
 
 
 def test_code_of_the_server_runs_only_if_somebody_allows_it(
@@ -146,7 +146,7 @@ def test_code_of_the_server_runs_only_if_somebody_allows_it(
     texts = {provenance.PARAMS: "{}", provenance.LOCK: "{}", provenance.CHANGES: "one\ntwo\n"}
     monkeypatch.setattr(reproduce, "_text", lambda _, name: texts[name])
     with pytest.raises(PipelineError, match=r"2 lines of changes .*--with-changes"):
-        reproduce.reproduce(run, world / ".cache/again", Wanted())
+        reproduce.reproduce(run, world / ".cache/again", ReproduceRequest())
     assert not (world / ".cache/again").exists()
 
 

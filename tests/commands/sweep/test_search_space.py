@@ -18,7 +18,7 @@ from pipeline.commands.sweep import search_space
 from pipeline.core.errors import PipelineError
 from tests.imports import ROOT
 
-SHIPPED = params.load(ROOT / "params.yaml")
+SHIPPED = params.load_params(ROOT / "params.yaml")
 
 
 @pytest.mark.parametrize(
@@ -173,4 +173,4 @@ def test_dvc_reads_from_the_command_what_was_trained_with(
     path = tmp_path_factory.mktemp("project") / "params.yaml"
     path.write_text((ROOT / "params.yaml").read_text())
     apply_overrides(path, words[4::2])
-    assert params.load(path) == params.with_overrides(SHIPPED, values)
+    assert params.load_params(path) == params.with_overrides(SHIPPED, values)

@@ -20,11 +20,11 @@ from ruamel.yaml import YAML
 from pipeline import params
 from pipeline.commands.sweep import search_space, study, sweep
 from pipeline.commands.sweep.goal import Goal
-from pipeline.commands.sweep.journal import Ended, Journal, State
+from pipeline.commands.sweep.journal import EndedTrial, Journal, TrialState
 from pipeline.commands.sweep.mlflow_runs import Sweep
-from pipeline.commands.sweep.summary import Outcome
-from pipeline.commands.sweep.sweep import Wanted
-from pipeline.commands.sweep.trainer import Inputs
+from pipeline.commands.sweep.summary import SweepResult
+from pipeline.commands.sweep.sweep import SweepRequest
+from pipeline.commands.sweep.trainer import StagePaths
 from pipeline.core import atomic
 from pipeline.core import history as records
 from pipeline.core.errors import PipelineError
@@ -35,7 +35,7 @@ from tests.stages.features.test_compute import run as make_features
 from tests.stages.features.test_compute import with_
 
 CHEAP = {"model__backbone": "resnet9_narrow", "model__weights": "none"}
-INPUTS = Inputs(Path("data/clean"), Path("data/split.csv"), Path("data/features"))
+INPUTS = StagePaths(Path("data/clean"), Path("data/split.csv"), Path("data/features"))
 SPACE = [
     "train.lr=tag(log,interval(0.0001,0.1))",
     "head.kind=linear,mlp",
@@ -53,16 +53,16 @@ def cheap(dataset: Path, settings: Params) -> Params:
     return chosen
 
 
-def wanted(trials: int, *overrides: str, **changed: Any) -> Wanted:
+def wanted(trials: int, *overrides: str, **changed: Any) -> SweepRequest:
     usual: dict[str, Any] = {"goal": Goal.VAL_LOSS, "seed": 1, "name": "", "plots": None}
-    return Wanted(overrides or SPACE, trials, **usual | changed)
+    return SweepRequest(overrides or SPACE, trials, **usual | changed)
 
 
-def swept(settings: Params, trials: int, *overrides: str, **changed: Any) -> Outcome:
+def swept(settings: Params, trials: int, *overrides: str, **changed: Any) -> SweepResult:
     return sweep.sweep(settings, wanted(trials, *overrides, **changed), INPUTS)
 
 
-def without_times(found: Outcome) -> list[tuple[object, ...]]:
+def without_times(found: SweepResult) -> list[tuple[object, ...]]:
     return [(one.number, one.state, one.drawn, one.values, one.history) for one in found.ended]
 
 
@@ -200,7 +200,7 @@ def test_a_sweep_that_a_colleague_runs_on_the_same_server_is_left_alone(cheap: P
 
 def test_what_is_refused_fails_its_trial_alone(cheap: Params) -> None:
     found = swept(cheap, 9, "train.warmup_epochs=0,1", "train.schedule=cosine,one-cycle")
-    failed = [one for one in found.ended if one.state is State.FAILED]
+    failed = [one for one in found.ended if one.state is TrialState.FAILED]
     assert 0 < len(failed) < 9
     assert all("one-cycle warms up by itself" in one.reason for one in failed)
     states = [each.data.tags["sweep.state"] for each in runs()[1]]
@@ -216,9 +216,9 @@ def test_a_sweep_without_a_whole_trial_says_why(cheap: Params) -> None:
 def test_interrupted_it_tells_of_the_best_so_far(
     cheap: Params, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    real, ended = study._trial, list[Ended]()
+    real, ended = study._trial, list[EndedTrial]()
 
-    def interrupted(*arguments: Any) -> Ended:
+    def interrupted(*arguments: Any) -> EndedTrial:
         if len(ended) == 2:
             raise KeyboardInterrupt
         ended.append(real(*arguments))

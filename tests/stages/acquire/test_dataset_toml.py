@@ -29,7 +29,7 @@ def refusal(folder: Path, text: str) -> str:
     [
         (
             'kind = "sample"\ndescription = "d"\nimages_per_class = 10\nseed = 0',
-            dataset_toml.Sample(kind="sample", description="d", images_per_class=10, seed=0),
+            dataset_toml.SampleDataset(kind="sample", description="d", images_per_class=10, seed=0),
         ),
         (
             'kind = "digits"\ndescription = "d"\nlicence = "CC0-1.0"',
@@ -78,8 +78,8 @@ def refusal(folder: Path, text: str) -> str:
                 uploaded_before=date(2020, 12, 1),
                 wanted={"train": 10, "val": 0, "test": 5},
                 classes={
-                    "car": dataset_toml.Wanted(text="car"),
-                    "bicycle": dataset_toml.Wanted(tags=("bicycle", "bike"), tag_mode="any"),
+                    "car": dataset_toml.SearchTerms(text="car"),
+                    "bicycle": dataset_toml.SearchTerms(tags=("bicycle", "bike"), tag_mode="any"),
                 },
             ),
         ),

@@ -10,15 +10,15 @@ import pytest
 from pipeline import params
 from pipeline.core import atomic, shards
 from pipeline.core.errors import PipelineError
-from pipeline.params import Acquire
+from pipeline.params import AcquireParams
 from pipeline.stages.acquire import __main__ as stage
-from pipeline.stages.acquire.raw_image import SKIPPED_COLUMNS, RawImage, Reason, Skipped
+from pipeline.stages.acquire.raw_image import SKIPPED_COLUMNS, RawImage, Skipped, SkipReason
 from pipeline.stages.acquire.sources import choose
 from tests.fakes.flickr import KEY, SECRET, FakeFlickr
 from tests.fakes.photos import photos as fake_photos
 from tests.imports import ROOT
 
-SHIPPED = params.load(ROOT / "params.yaml")
+SHIPPED = params.load_params(ROOT / "params.yaml")
 LIMITS = SHIPPED.acquire.model_copy(
     update={"max_gigabytes": 1, "max_file_megabytes": 1, "per_host_per_second": 0}
 )
@@ -48,7 +48,7 @@ def fake(project: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeFlickr]
         yield fake
 
 
-def limited(project: Path, limits: Acquire) -> None:
+def limited(project: Path, limits: AcquireParams) -> None:
     overrides = {f"acquire.{key}": value for key, value in limits.model_dump().items()}
     chosen = params.with_overrides(SHIPPED, overrides)
     (project / "params.yaml").write_text(json.dumps(chosen.model_dump()))
@@ -75,13 +75,15 @@ def zipped(path: Path) -> Path:
     return path
 
 
-def images(folder: Path, source: str = AS_DESCRIBED, limits: Acquire = LIMITS) -> list[RawImage]:
+def images(
+    folder: Path, source: str = AS_DESCRIBED, limits: AcquireParams = LIMITS
+) -> list[RawImage]:
     found = choose.acquire(folder, source, limits)
     return [each for each in found if isinstance(each, RawImage)]
 
 
 def acquired(
-    folder: Path, source: str = AS_DESCRIBED, limits: Acquire = LIMITS
+    folder: Path, source: str = AS_DESCRIBED, limits: AcquireParams = LIMITS
 ) -> dict[str, bytes]:
     return {image.name: image.data for image in images(folder, source, limits)}
 
@@ -268,7 +270,7 @@ def test_a_pin_is_held_to_the_rules_for_addresses(project: Path, fake: FakeFlick
     listing(folder / "photos.csv", {"url": address(fake, 0), "label": "car"})
     found = next(iter(choose.acquire(folder, AS_DESCRIBED, LIMITS)))
     assert isinstance(found, Skipped)
-    assert found.reason is Reason.PRIVATE_ADDRESS
+    assert found.reason is SkipReason.PRIVATE_ADDRESS
 
 
 def test_a_described_url_is_downloaded_and_held_to_its_digest(

@@ -19,7 +19,7 @@ from pipeline import params
 from pipeline.core import atomic, shards
 from pipeline.core.errors import PipelineError
 from pipeline.images import gallery
-from pipeline.images.header import Reason
+from pipeline.images.header import RejectReason
 from pipeline.stages.acquire.raw_image import RawImage
 from pipeline.stages.describe import __main__ as describe
 from pipeline.stages.describe import facts as describe_describe
@@ -56,7 +56,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         "filter.near_duplicate_bits": 4,
         "filter.max_reject_fraction": 0.99,
     }
-    chosen = params.with_overrides(params.load(ROOT / "params.yaml"), overrides)
+    chosen = params.with_overrides(params.load_params(ROOT / "params.yaml"), overrides)
     (tmp_path / "params.yaml").write_text(json.dumps(chosen.model_dump()))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
@@ -199,7 +199,7 @@ def test_a_class_of_which_nothing_is_kept_is_refused_by_the_filter(project: Path
 
 VERDICT = st.tuples(
     st.sampled_from("ab<"),
-    st.sampled_from([*SPLITS, LEFT_OUT, *(reason.value for reason in Reason)]),
+    st.sampled_from([*SPLITS, LEFT_OUT, *(reason.value for reason in RejectReason)]),
 )
 
 
@@ -230,7 +230,7 @@ def test_whatever_became_of_images_they_add_up(drawn: list[tuple[str, str]]) -> 
             assert count[column] == drawn.count((label, column))
     rejected = describe_describe.rejected(data)
     assert sum(map(len, rejected.values())) == sum(count[REJECTED] for count in found.values())
-    assert list(rejected) == [reason for reason in Reason if reason in rejected]
+    assert list(rejected) == [reason for reason in RejectReason if reason in rejected]
 
 
 def test_every_rejected_image_is_shown_or_named(project: Path) -> None:

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 
 from pipeline.stages.evaluate import charts
-from pipeline.stages.evaluate.charts import Sample
+from pipeline.stages.evaluate.charts import PicturedSample
 
 HISTORY = [
     {"epoch": 1, "train_loss": 0.9, "train_accuracy": 0.5, "val_loss": 0.8, "val_accuracy": 0.6},
@@ -20,7 +20,9 @@ def test_pictures_have_the_same_bytes_twice(tmp_path: Path) -> None:
 
 def test_samples_are_green_when_right_and_red_when_wrong(tmp_path: Path) -> None:
     white = np.full((8, 8, 3), 255, np.uint8)
-    grid = charts.samples([Sample(white, "car", "car", 0.9), Sample(white, "car", "bike", 0.6)])
+    grid = charts.samples(
+        [PicturedSample(white, "car", "car", 0.9), PicturedSample(white, "car", "bike", 0.6)]
+    )
     titles = [axes.title for axes in grid.axes[:2]]
     assert [title.get_color() for title in titles] == [charts.RIGHT, charts.WRONG]
     assert titles[1].get_text() == "car (bike)\n60%"
@@ -41,5 +43,5 @@ def test_the_curves_mark_the_epoch_that_was_kept() -> None:
 
 def test_many_classes_make_no_larger_picture_and_names_are_not_formulas(tmp_path: Path) -> None:
     figure = charts.confusion(np.eye(300, dtype=np.int64), [f"a$_$b{n}" for n in range(300)])
-    assert max(figure.get_size_inches()) <= charts.LARGEST + 1
+    assert max(figure.get_size_inches()) <= charts.MAX_INCHES + 1
     charts.save(figure, tmp_path / "confusion.png")

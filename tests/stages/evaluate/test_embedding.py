@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.stages.evaluate.embedding import heard, mapped
+from pipeline.stages.evaluate.embedding import capture_inputs, mapped
 
 
 def test_what_is_apart_stays_apart_and_twice_is_the_same() -> None:
@@ -39,7 +39,7 @@ def test_images_that_are_all_alike() -> None:
 )
 def test_it_hears_what_the_last_layer_is_given(head: nn.Module, shape: tuple[int, int]) -> None:
     given = torch.rand(3, 6, 5, 5) if isinstance(head, nn.Conv2d) else torch.rand(3, 6)
-    with heard(head) as values:
+    with capture_inputs(head) as values:
         head(given)
     head(given)
     (found,) = values

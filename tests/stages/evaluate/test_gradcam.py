@@ -9,7 +9,7 @@ from pipeline.network import backbones
 from pipeline.network.model_folder import Card
 from pipeline.network.small_networks import CifarCnn
 from pipeline.network.views import Preprocess
-from pipeline.params import Head
+from pipeline.params import HeadParams
 from pipeline.stages.evaluate.gradcam import Explainer, last_map, overlay
 
 SIZE = 32
@@ -19,7 +19,7 @@ CARD = Card(
     replaced="classifier",
     trained_from="",
     classes=["a", "b"],
-    head=Head(kind="linear", hidden=8, dropout=0.5, one_logit=False),
+    head=HeadParams(kind="linear", hidden=8, dropout=0.5, one_logit=False),
     max_megapixels=1,
     store_side=32,
     fingerprint="f",

@@ -15,7 +15,7 @@ from sklearn import metrics as reference
 from pipeline.core import shards
 from pipeline.inference.classifier import Classifier
 from pipeline.inference.decoder_pool import Decoders
-from pipeline.inference.predict import Named, predict
+from pipeline.inference.predict import NamedImage, predict
 from pipeline.network import calibration, feature_store, model_folder
 from pipeline.network import examples as batches
 from pipeline.params import Params
@@ -89,7 +89,7 @@ def test_predict_says_the_probabilities_that_were_judged(figures: Figures) -> No
     encoded = {row["id"]: row["bytes"] for row in stored}
     rows = predictions()
     classifier = Classifier(MODELS)
-    images = [Named(row["id"], encoded[row["id"]]) for row in rows]
+    images = [NamedImage(row["id"], encoded[row["id"]]) for row in rows]
     with Decoders(1) as decoders:
         said = [each.prediction for each in predict(classifier, decoders, images)]
     for row, found in zip(rows, said, strict=True):
@@ -103,7 +103,7 @@ def test_the_temperature_of_the_card_is_the_validation_sets(
     _, card = model_folder.load(MODELS)
     assert figures["temperature"] == card.temperature != 1.0
     examples = batches.read_examples(SPLIT)
-    opened = test_set.open_model(MODELS, Path("data/features"), CLEAN, examples, settings.device)
+    opened = test_set.load_model(MODELS, Path("data/features"), CLEAN, examples, settings.device)
     rows = examples.rows("val")
     logits = feature_store.logits(opened.trained, opened.source, rows, 16).double().numpy()
     found = calibration.temperature(logits, examples.labels[rows].numpy())

@@ -16,7 +16,7 @@ from pipeline.network import feature_store, views
 from pipeline.network.parallel_forward import Tensors
 from pipeline.params import Params
 from pipeline.stages.features import compute as features
-from pipeline.stages.features.compute import Maker
+from pipeline.stages.features.compute import FeatureSettings
 
 
 def run(dataset: Path, settings: Params, name: str = "features") -> Path:
@@ -29,7 +29,7 @@ def run(dataset: Path, settings: Params, name: str = "features") -> Path:
         feature_store.write_index(staged, index)
         if index.stored:
             clean = dataset / "clean"
-            features.store(staged, clean, Maker(part, settings.images, index), examples)
+            features.store(staged, clean, FeatureSettings(part, settings.images, index), examples)
     return dataset / name
 
 
@@ -113,7 +113,7 @@ def test_how_views_are_augmented_leaves_the_evaluation_view_remembered(
     cropped = with_(settings, images__crop_area=[0.3, 1.0]).images
     turned = with_(settings, images__rotate=20.0).images  # which crop-flip does not do
     places = [
-        [features._memo(Maker(part, chosen, index), view).directory for view in (0, 1)]
+        [features._memo(FeatureSettings(part, chosen, index), view).directory for view in (0, 1)]
         for chosen in (settings.images, cropped, turned)
     ]
     assert places[0][0] == places[1][0]
@@ -149,7 +149,7 @@ def test_a_memo_serves_a_data_set_that_grew(dataset: Path, settings: Params) -> 
     examples = batches.read_examples(dataset / "split.csv")
     part = features.frozen_part(settings)
     index = features.describe(settings, part, examples)
-    remembered = features._memo(Maker(part, settings.images, index), 0)
+    remembered = features._memo(FeatureSettings(part, settings.images, index), 0)
     known = shards.columns(dataset / "clean", ["id"]).column("id").to_pylist()
     assert all(key in remembered for key in known)
     assert "new" not in remembered
@@ -171,7 +171,9 @@ def test_more_views_leave_those_that_are_known_alone(
     computed: list[tuple[int, ...]] = []
     compute = features.compute
 
-    def noted(batch: pa.RecordBatch, maker: Maker, numbers: Sequence[int]) -> pa.RecordBatch:
+    def noted(
+        batch: pa.RecordBatch, maker: FeatureSettings, numbers: Sequence[int]
+    ) -> pa.RecordBatch:
         computed.append(tuple(numbers))
         return compute(batch, maker, numbers)
 

@@ -11,11 +11,11 @@ from PIL import Image
 
 from pipeline.images import decoding
 from pipeline.images.decoding import Grey, Pixels
-from pipeline.params import Filter
+from pipeline.params import FilterParams
 from pipeline.stages.filter import judgement
 from pipeline.stages.filter.phash import perceptual_hash
 
-LIMITS = Filter(
+LIMITS = FilterParams(
     min_side=32,
     max_megapixels=4,
     store_side=400,

@@ -21,8 +21,8 @@ from pipeline import params
 from pipeline.core import atomic, shards
 from pipeline.core.errors import PipelineError
 from pipeline.images import decoding, sandbox
-from pipeline.images.header import Reason, Warn, read_header
-from pipeline.params import Filter
+from pipeline.images.header import RejectReason, Warn, read_header
+from pipeline.params import FilterParams
 from pipeline.stages.acquire.raw_image import RawImage
 from pipeline.stages.filter import __main__ as filtering
 from pipeline.stages.filter import judge_all, judgement, verdicts
@@ -33,7 +33,7 @@ from tests.imports import ROOT
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working directory with a params.yaml."""
-    shipped = params.load(ROOT / "params.yaml")
+    shipped = params.load_params(ROOT / "params.yaml")
     overrides = {f"filter.{key}": value for key, value in LIMITS.model_dump().items()}
     chosen = params.with_overrides(shipped, overrides)
     (tmp_path / "params.yaml").write_text(json.dumps(chosen.model_dump()))
@@ -121,8 +121,8 @@ def test_of_equal_images_under_one_label_the_first_stays(project: Path) -> None:
     rows = judged(project, [image(f"cat/{name}.png", png(1)) for name in "bac"])
     assert reasons(rows) == {
         "cat/b.png": None,
-        "cat/a.png": Reason.DUPLICATE,
-        "cat/c.png": Reason.DUPLICATE,
+        "cat/a.png": RejectReason.DUPLICATE,
+        "cat/c.png": RejectReason.DUPLICATE,
     }
 
 
@@ -142,13 +142,13 @@ def test_of_equal_images_the_one_in_test_stays_else_in_val(
 ) -> None:
     rows = judged(project, [image(f"cat/{n}.png", png(1), s) for n, s in enumerate(splits)])
     assert [n for n, row in enumerate(rows) if row["reason"] is None] == [stays]
-    assert Counter(row["reason"] for row in rows)[Reason.DUPLICATE] == len(splits) - 1
+    assert Counter(row["reason"] for row in rows)[RejectReason.DUPLICATE] == len(splits) - 1
 
 
 def test_of_equal_images_under_two_labels_none_stays(project: Path) -> None:
     names = ["cat/1.png", "dog/1.png", "cat/2.png"]
     rows = judged(project, [*(image(name, png(50)) for name in names), *GOOD])
-    assert [row["reason"] for row in rows[:3]] == [Reason.CONFLICTING_LABELS] * 3
+    assert [row["reason"] for row in rows[:3]] == [RejectReason.CONFLICTING_LABELS] * 3
     assert {row["reason"] for row in rows[3:]} == {None}
 
 
@@ -156,13 +156,13 @@ def test_duplicates_are_found_across_shards(project: Path, monkeypatch: pytest.M
     monkeypatch.setattr(shards, "ROWS", 2)
     rows = judged(project, [*GOOD, image("cat/late.png", GOOD[1].data)])
     assert reasons(rows) == dict.fromkeys((picture.name for picture in GOOD), None) | {
-        "cat/late.png": Reason.DUPLICATE
+        "cat/late.png": RejectReason.DUPLICATE
     }
 
 
 def test_what_is_wrong_with_the_bytes_counts_before_their_copies(project: Path) -> None:
     rows = judged(project, [image("cat/1.png", b""), image("dog/1.png", b""), *GOOD])
-    assert [row["reason"] for row in rows[:2]] == [Reason.EMPTY] * 2
+    assert [row["reason"] for row in rows[:2]] == [RejectReason.EMPTY] * 2
 
 
 @pytest.mark.parametrize(
@@ -291,7 +291,7 @@ def judged_ids(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     seen: list[str] = []
     judge_batch = judge_all.judge_batch
 
-    def spy(batch: pa.RecordBatch, limits: Filter) -> pa.RecordBatch:
+    def spy(batch: pa.RecordBatch, limits: FilterParams) -> pa.RecordBatch:
         seen.extend(batch.column("id").to_pylist())
         return judge_batch(batch, limits)
 
@@ -396,7 +396,8 @@ def test_of_near_duplicates_one_is_kept_where_asked_in_test_else_in_val(
     for ordered in (album, album[::-1]):
         rows = judged(project, [*ordered, *GOOD], near_duplicates="keep_one")
         assert reasons(rows) == {
-            picture.name: None if picture is stays else Reason.NEAR_DUPLICATE for picture in album
+            picture.name: None if picture is stays else RejectReason.NEAR_DUPLICATE
+            for picture in album
         } | {picture.name: None for picture in GOOD}
 
 
@@ -451,7 +452,7 @@ def test_of_near_duplicates_one_of_each_label_is_kept(project: Path) -> None:
     cats, dogs = alike("train", "test"), alike("test", "train", label="dog")
     dogs = [image(dog.name, scene(1, 1.3 + n), dog.split) for n, dog in enumerate(dogs)]
     rows = judged(project, [*cats, *dogs], near_duplicates="keep_one")
-    near = Reason.NEAR_DUPLICATE
+    near = RejectReason.NEAR_DUPLICATE
     assert [row["reason"] for row in rows] == [near, None, None, near]
     assert set(near_groups(rows)) == {min(map(picture_id, [*cats, *dogs]))}
 
@@ -526,20 +527,20 @@ def test_a_group_of_which_one_stays_is_told_in_the_clean_shards(
 
 def test_what_somebody_does_not_want_is_rejected(project: Path) -> None:
     rows = judged(project, GOOD, by_hand=[GOOD[2]])
-    assert [row["reason"] for row in rows] == [None, None, Reason.BY_HAND, None]
+    assert [row["reason"] for row in rows] == [None, None, RejectReason.BY_HAND, None]
 
 
 def test_every_copy_of_what_somebody_does_not_want_is_rejected(project: Path) -> None:
     copies = [image(f"{label}/copy.png", GOOD[0].data) for label in ("cat", "dog")]
     rows = judged(project, [*GOOD, *copies], by_hand=[GOOD[0]])
-    by_hand = Reason.BY_HAND
+    by_hand = RejectReason.BY_HAND
     assert [row["reason"] for row in rows] == [by_hand, None, None, None, by_hand, by_hand]
 
 
 def test_what_is_wrong_with_the_bytes_is_told_before_what_somebody_said(project: Path) -> None:
     broken = [image("cat/cut.png", GOOD[0].data[:200]), image("cat/empty.png", b"")]
     rows = judged(project, [*broken, *GOOD], by_hand=broken)
-    assert [row["reason"] for row in rows[:2]] == [Reason.DAMAGED, Reason.EMPTY]
+    assert [row["reason"] for row in rows[:2]] == [RejectReason.DAMAGED, RejectReason.EMPTY]
 
 
 def test_ids_that_do_not_occur_reject_nothing(project: Path) -> None:
@@ -554,7 +555,7 @@ def test_what_somebody_does_not_want_is_nobodys_near_duplicate(
     pictures = alike("test", "train", None)
     rows = judged(project, pictures[:2], by_hand=pictures[:1], near_duplicates=near_duplicates)
     assert [(row["reason"], row["near_group"]) for row in rows] == [
-        (Reason.BY_HAND, None),
+        (RejectReason.BY_HAND, None),
         (None, None),
     ]
     rows = judged(project, pictures, by_hand=pictures[:1])
@@ -595,7 +596,7 @@ def test_a_list_that_is_none_stops_the_stage_before_anything_is_judged(
 # ---- what breaks a decoder ----
 
 
-def judge_greedily(batch: pa.RecordBatch, limits: Filter) -> pa.RecordBatch:
+def judge_greedily(batch: pa.RecordBatch, limits: FilterParams) -> pa.RecordBatch:
     """In a worker, which finds this module by its name."""
     if GOOD[1].data in batch.column("bytes").to_pylist():
         raise MemoryError
@@ -609,12 +610,12 @@ def test_too_much_memory_costs_an_image_itself_alone(
     monkeypatch.setattr(judge_all, "judge_batch", judge_greedily)
     with joblib.parallel_config(backend):
         rows = judged(project, GOOD)
-    assert [row["reason"] for row in rows] == [None, Reason.BREAKS_DECODER, None, None]
+    assert [row["reason"] for row in rows] == [None, RejectReason.BREAKS_DECODER, None, None]
     assert rows[1]["warnings"] == []
 
 
 def test_running_out_of_memory_is_no_verdict_of_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
-    def greedy(data: bytes, limits: Filter) -> judgement.Judgement:
+    def greedy(data: bytes, limits: FilterParams) -> judgement.Judgement:
         raise MemoryError
 
     monkeypatch.setattr(judgement, "judge", greedy)
@@ -649,8 +650,8 @@ def test_bombs_that_exceed_the_memory_together_cost_nobody_a_verdict(
     pictures = [*innocent[:2], *bombs, *innocent[2:]]
     rows = rows_of(verdicts.verdicts(write(project, pictures), {}, LARGE))
     assert reasons(rows) == {picture.name: None for picture in pictures} | {
-        "dog/empty.png": Reason.EMPTY,
-        "dog/text.png": Reason.NOT_AN_IMAGE,
+        "dog/empty.png": RejectReason.EMPTY,
+        "dog/text.png": RejectReason.NOT_AN_IMAGE,
     }
 
 
@@ -666,7 +667,7 @@ def test_bombs_that_exceed_the_memory_each_cost_nobody_else_a_verdict(
     found = [row["reason"] for row in rows]
     assert found[:2] + found[3:5] == [None] * 4
     # OpenCV does not say why it has no pixels.
-    assert {found[2], found[5]} <= {Reason.BREAKS_DECODER, Reason.DAMAGED}
+    assert {found[2], found[5]} <= {RejectReason.BREAKS_DECODER, RejectReason.DAMAGED}
 
 
 LARGE = LIMITS.model_copy(update={"store_side": 1000, "near_duplicate_bits": None})
@@ -688,7 +689,7 @@ def vast(height: int, width: int) -> bytes:
     return cv2.imencode(".png", pixels)[1].tobytes()
 
 
-def judge_or_die(batch: pa.RecordBatch, limits: Filter) -> pa.RecordBatch:
+def judge_or_die(batch: pa.RecordBatch, limits: FilterParams) -> pa.RecordBatch:
     """In a worker, which finds this module by its name."""
     if b"kill" in batch.column("bytes").to_pylist():
         os.kill(os.getpid(), signal.SIGKILL)

@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 
 from pipeline.core.errors import PipelineError
 from pipeline.core.shards import SPLITS
-from pipeline.core.stable_hash import position
-from pipeline.params import Split
+from pipeline.core.stable_hash import unit_interval
+from pipeline.params import SplitParams
 from pipeline.stages.split import assignment
 from pipeline.stages.split.assignment import DEALT
 from pipeline.stages.split.groups import Group
-from tests.choices import chosen
+from tests.choices import split_params
 
 EXAMPLES = settings(deadline=None, derandomize=True, max_examples=100)
 SIZES = st.lists(  # of groups: how many cats, how many dogs
@@ -26,10 +26,10 @@ NUMBERS = st.integers(1, 4)
 SEEDS = st.integers(0, 99)
 
 
-SHARES = chosen()
+SHARES = split_params()
 
 
-def own(key: str, settings: Split = SHARES) -> str:
+def own(key: str, settings: SplitParams = SHARES) -> str:
     """Where a key goes alone."""
     return assignment.by_share(Group([key], [0]), DEALT, settings, {})
 
@@ -37,7 +37,7 @@ def own(key: str, settings: Split = SHARES) -> str:
 def keys_in(*splits: str) -> list[str]:
     """Keys that go to `splits` alone, the last of which leads them all."""
     candidates = [str(number) for number in range(200)]
-    candidates.sort(key=lambda key: position(f"leader {key}", SHARES.seed), reverse=True)
+    candidates.sort(key=lambda key: unit_interval(f"leader {key}", SHARES.seed), reverse=True)
     found: list[str] = []
     for name in splits:
         index = next(n for n, key in enumerate(candidates) if own(key) == name)
@@ -57,7 +57,7 @@ def test_the_leader_is_one_of_the_group_by_chance() -> None:
 def test_the_place_of_a_leader_is_any(size: int) -> None:
     """Were the leader whose place is the lowest, large groups would all test."""
     groups = [Group([f"{number} {key}" for key in range(size)]) for number in range(4000)]
-    mean = fmean(position(assignment.leader(group.keys, 1), 1) for group in groups)
+    mean = fmean(unit_interval(assignment.leader(group.keys, 1), 1) for group in groups)
     assert mean == pytest.approx(0.5, abs=0.02)
 
 
@@ -70,7 +70,7 @@ def test_another_seed_has_other_leaders() -> None:
 
 def test_low_places_validate_and_high_ones_test() -> None:
     for number in range(1000):
-        place = position(str(number), SHARES.seed)
+        place = unit_interval(str(number), SHARES.seed)
         expected = "val" if place < 0.2 else "test" if place >= 0.7 else "train"
         assert own(str(number)) == expected
 
@@ -90,7 +90,7 @@ def test_a_place_on_the_border_is_the_upper_split_s(
     place: float, expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(assignment, "position", lambda *_: place)
-    assert own("any", chosen(val=0.25, test=0.5)) == expected
+    assert own("any", split_params(val=0.25, test=0.5)) == expected
 
 
 @EXAMPLES
@@ -104,8 +104,8 @@ def test_a_place_on_the_border_is_the_upper_split_s(
 def test_a_changed_share_moves_a_key_between_it_and_train_alone(
     key: str, val: float, test: float, changed: float, name: str
 ) -> None:
-    before = own(key, chosen(val=val, test=test))
-    after = own(key, chosen(**{"val": val, "test": test, name: changed}))
+    before = own(key, split_params(val=val, test=test))
+    after = own(key, split_params(**{"val": val, "test": test, name: changed}))
     assert before == after or {before, after} == {"train", name}
 
 
@@ -267,7 +267,7 @@ def test_folds_are_of_one_size_and_val_a_share_of_the_rest(size: int) -> None:
     count, folds = 10_000, 4
     groups = [Group([f"{number} {key}" for key in range(size)], [0]) for number in range(count)]
     for fold in range(folds):
-        settings = chosen(folds=folds, fold=fold)
+        settings = split_params(folds=folds, fold=fold)
         dealt = Counter(assignment.by_fold(group, settings) for group in groups)
         assert dealt["test"] / count == pytest.approx(1 / folds, abs=0.02)
         assert dealt["val"] / (count - dealt["test"]) == pytest.approx(0.2, abs=0.02)
@@ -276,7 +276,7 @@ def test_folds_are_of_one_size_and_val_a_share_of_the_rest(size: int) -> None:
 def test_every_group_tests_in_exactly_one_fold() -> None:
     for number in range(500):
         group = Group([f"a{number}", f"b{number}"], [0])
-        dealt = [assignment.by_fold(group, chosen(folds=7, fold=fold)) for fold in range(7)]
+        dealt = [assignment.by_fold(group, split_params(folds=7, fold=fold)) for fold in range(7)]
         assert dealt.count("test") == 1
         assert len(set(dealt)) == 2  # whether it validates is the same in all other folds
 
@@ -324,7 +324,7 @@ def test_numbers_are_exact_for_each_class_or_the_class_that_lacks_is_named(
     sizes: list[tuple[int, int]], val: int, test: int, train: int | None, names: tuple[str, ...]
 ) -> None:
     groups, labels = build(sizes)
-    settings = chosen(val=val, test=test, train=train)
+    settings = split_params(val=val, test=test, train=train)
     wanted = {"val": val, "test": test, "train": train}
     try:
         dealt = assignment.by_number(groups, labels, names, settings)
@@ -348,7 +348,7 @@ def test_singles_are_refused_only_when_they_are_too_few(
     cats: int, dogs: int, val: int, test: int, train: int | None
 ) -> None:
     groups, labels = build([(1, 0)] * cats + [(0, 1)] * dogs)
-    settings = chosen(val=val, test=test, train=train)
+    settings = split_params(val=val, test=test, train=train)
     enough = min(number for number in (cats, dogs) if number) >= val + test + (train or 0)
     if enough:
         assignment.by_number(groups, labels, DEALT, settings)
@@ -367,7 +367,7 @@ def test_numbers_are_dealt_alike_in_any_order(
 
     def told(ordered: list[Group]) -> object:
         try:
-            dealt = assignment.by_number(ordered, labels, DEALT, chosen(val=val, test=test))
+            dealt = assignment.by_number(ordered, labels, DEALT, split_params(val=val, test=test))
         except PipelineError as error:
             return str(error)
         return {group.keys[0]: name for group, name in zip(ordered, dealt, strict=True)}
@@ -377,15 +377,15 @@ def test_numbers_are_dealt_alike_in_any_order(
 
 def test_a_group_too_large_for_one_split_goes_on_to_the_next() -> None:
     groups, labels = build([(4, 4)] + [(1, 0), (0, 1)] * 2)
-    dealt = assignment.by_number(groups, labels, DEALT, chosen(val=1, test=1))
+    dealt = assignment.by_number(groups, labels, DEALT, split_params(val=1, test=1))
     assert dealt[0] == "train"
-    dealt = assignment.by_number(groups, labels, DEALT, chosen(val=4, test=1))
+    dealt = assignment.by_number(groups, labels, DEALT, split_params(val=4, test=1))
     assert dealt[0] == "val"
 
 
 def test_what_the_numbers_do_not_want_is_left_out() -> None:
     groups, labels = build([(1, 0), (0, 1)] * 10)
-    dealt = assignment.by_number(groups, labels, DEALT, chosen(val=1, test=2, train=3))
+    dealt = assignment.by_number(groups, labels, DEALT, split_params(val=1, test=2, train=3))
     assert counts(groups, labels, dealt) == {
         (name, label): number
         for label in ("cat", "dog")
@@ -407,7 +407,7 @@ def test_the_split_and_class_that_lack_are_named_and_what_to_do(
 ) -> None:
     groups, labels = build([(1, 0)] * 10 + [(0, 1)] * 3)
     with pytest.raises(PipelineError) as caught:
-        assignment.by_number(groups, labels, DEALT, chosen(**numbers))
+        assignment.by_number(groups, labels, DEALT, split_params(**numbers))
     assert refused(caught.value) == said
 
 
@@ -417,13 +417,13 @@ def test_groups_that_cannot_make_a_number_are_told_from_images_that_are_too_few(
 ) -> None:
     groups, labels = build(sizes)
     with pytest.raises(PipelineError) as caught:
-        assignment.by_number(groups, labels, DEALT, chosen(val=3, test=1))
+        assignment.by_number(groups, labels, DEALT, split_params(val=3, test=1))
     assert str(caught.value) == (
         "split.val = 3, but no choice of whole groups has exactly that many of class 'cat' (10 "
         "images are left for it): add images, or change the number"
     )
     with pytest.raises(PipelineError) as caught:
-        assignment.by_number(groups, labels, DEALT, chosen(val=11, test=1))
+        assignment.by_number(groups, labels, DEALT, split_params(val=11, test=1))
     assert str(caught.value) == (
         "split.val = 11, but only 10 images of class 'cat' are left for it: add images, or lower it"
     )
@@ -434,17 +434,17 @@ def test_of_classes_that_lack_as_much_the_first_by_name_is_named() -> None:
     labels = sorted("abcdefghijklmnopqrstuvwxyz", reverse=True)
     groups = [Group([label], [row]) for row, label in enumerate(labels)]
     with pytest.raises(PipelineError) as caught:
-        assignment.by_number(groups, labels, DEALT, chosen(val=2, test=1))
+        assignment.by_number(groups, labels, DEALT, split_params(val=2, test=1))
     assert refused(caught.value) == ("val", 2, "a", 1)
 
 
 def in_order(groups: list[Group]) -> list[int]:
-    return sorted(range(len(groups)), key=lambda n: position(groups[n].keys[0], SHARES.seed))
+    return sorted(range(len(groups)), key=lambda n: unit_interval(groups[n].keys[0], SHARES.seed))
 
 
 def test_val_takes_the_lowest_places_and_test_the_highest() -> None:
     groups, labels = build([(1, 0)] * 30)
-    dealt = assignment.by_number(groups, labels, DEALT, chosen(val=5, test=7))
+    dealt = assignment.by_number(groups, labels, DEALT, split_params(val=5, test=7))
     assert [dealt[n] for n in in_order(groups)] == ["val"] * 5 + ["train"] * 18 + ["test"] * 7
 
 
@@ -456,7 +456,7 @@ def test_a_first_group_that_is_in_the_way_is_passed_over(name: str) -> None:
     sizes = [(2, 0)] * 3
     sizes[order[0]] = (3, 0)
     groups, labels = build(sizes)
-    dealt = assignment.by_number(groups, labels, [name], chosen(val=4, test=4))
+    dealt = assignment.by_number(groups, labels, [name], split_params(val=4, test=4))
     assert [dealt[n] for n in order] == ["train", name, name]
 
 
@@ -468,17 +468,17 @@ def test_a_group_of_several_classes_that_is_in_the_way_is_passed_over(
     sizes = [(2, 2)] * 3
     sizes[in_order(groups)[0]] = (1, 2)
     groups, labels = build(sizes)
-    dealt = assignment.by_number(groups, labels, ["val"], chosen(val=4, test=4))
+    dealt = assignment.by_number(groups, labels, ["val"], split_params(val=4, test=4))
     assert [dealt[n] for n in in_order(groups)] == ["train", "val", "val"]
     monkeypatch.setattr(assignment, "ATTEMPTS", 1)
     with pytest.raises(PipelineError) as caught:
-        assignment.by_number(groups, labels, ["val"], chosen(val=4, test=4))
+        assignment.by_number(groups, labels, ["val"], split_params(val=4, test=4))
     assert refused(caught.value) == ("val", 4, "cat", 5)
 
 
 def test_groups_of_several_classes_come_first_and_of_one_class_make_up_the_rest() -> None:
     groups, labels = build([(1, 0)] * 9 + [(0, 2)] * 9 + [(3, 1), (0, 1), (1, 1)])
-    dealt = assignment.by_number(groups, labels, ["val"], chosen(val=5, test=1))
+    dealt = assignment.by_number(groups, labels, ["val"], split_params(val=5, test=1))
     assert dealt[18] == dealt[20] == "val"
     assert dealt[:9].count("val") == 1
     found = counts(groups, labels, dealt)
@@ -504,8 +504,8 @@ def test_groups_of_one_class_fail_only_where_no_choice_is_exact_and_early_ones_a
     cats: list[int], dogs: list[int], number: int, seed: int, name: str
 ) -> None:
     groups, labels = build([(cat, 0) for cat in cats] + [(0, dog) for dog in dogs])
-    settings = chosen(seed=seed, val=number, test=number)
-    order = sorted(range(len(groups)), key=lambda n: position(groups[n].keys[0], seed))
+    settings = split_params(seed=seed, val=number, test=number)
+    order = sorted(range(len(groups)), key=lambda n: unit_interval(groups[n].keys[0], seed))
     if name == "test":
         order.reverse()
     expected: set[int] = set()
@@ -533,7 +533,7 @@ def test_numbers_of_fifty_owners_with_a_few_photos_each_are_always_to_be_had(see
     random = Random(seed)
     owners = [(random.randint(3, 5), 0) for _ in range(25)]
     groups, labels = build(owners + [(0, random.randint(3, 5)) for _ in range(25)])
-    dealt = assignment.by_number(groups, labels, DEALT, chosen(seed=seed, val=31, test=31))
+    dealt = assignment.by_number(groups, labels, DEALT, split_params(seed=seed, val=31, test=31))
     found = counts(groups, labels, dealt)
     assert {found[name, label] for name in DEALT for label in ("cat", "dog")} == {31}
     assert None not in dealt
@@ -545,7 +545,7 @@ def test_new_singles_push_out_of_a_number_at_most_as_many_as_they_are(
     old: int, new: int, val: int, test: int, seed: int
 ) -> None:
     groups, labels = build([(1, 0)] * (old + new))
-    settings = chosen(seed=seed, val=val, test=test)
+    settings = split_params(seed=seed, val=val, test=test)
     before = assignment.by_number(groups[:old], labels[:old], DEALT, settings)
     now = assignment.by_number(groups, labels, DEALT, settings)
     for name in DEALT:
@@ -557,5 +557,5 @@ def test_new_singles_push_out_of_a_number_at_most_as_many_as_they_are(
 @pytest.mark.parametrize("seed", range(3))
 def test_which_images_have_a_number_s_places_is_chance(seed: int) -> None:
     groups, labels = build([(1, 0)] * 200)
-    dealt = assignment.by_number(groups, labels, DEALT, chosen(seed=seed, val=50, test=50))
+    dealt = assignment.by_number(groups, labels, DEALT, split_params(seed=seed, val=50, test=50))
     assert 10 < dealt[:100].count("test") < 40

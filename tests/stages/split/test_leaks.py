@@ -12,7 +12,7 @@ from pipeline.stages.split import leaks
 from pipeline.stages.split.groups import Group
 from pipeline.stages.split.images import Image
 from pipeline.stages.split.leaks import Kind, Leak
-from tests.choices import chosen
+from tests.choices import split_params
 
 EXAMPLES = settings(deadline=None, derandomize=True, max_examples=100)
 MEMBERS = st.lists(
@@ -222,7 +222,7 @@ def test_the_gate_tells_the_first_and_writes_all(
     count: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     found, path = leaking(count), tmp_path / "data" / "leaks.csv"
-    leaks.gate(found, chosen(), path)
+    leaks.gate(found, split_params(), path)
     first, *named = capsys.readouterr().out.splitlines()
     assert first == (
         f"split: {count} of the source's images stand in a later one of its splits too, and are "
@@ -238,7 +238,7 @@ def test_the_gate_tells_the_first_and_writes_all(
 def test_the_strict_gate_refuses_and_writes_all(tmp_path: Path) -> None:
     path = tmp_path / "leaks.csv"
     with pytest.raises(PipelineError) as caught:
-        leaks.gate(leaking(7), chosen(leaks="fail"), path)
+        leaks.gate(leaking(7), split_params(leaks="fail"), path)
     assert str(caught.value) == (
         "7 of the source's images stand in a later one of its splits too "
         f"({path}): mend the source, or leave them out with split.leaks=drop"
@@ -252,6 +252,6 @@ def test_nothing_that_leaks_passes_in_silence_and_leaves_an_empty_table(
 ) -> None:
     path = tmp_path / "leaks.csv"
     path.write_text("of the last run")
-    leaks.gate([], chosen(leaks=way), path)
+    leaks.gate([], split_params(leaks=way), path)
     assert capsys.readouterr().out == ""
     assert path.read_text() == ",".join(leaks.COLUMNS) + "\n"

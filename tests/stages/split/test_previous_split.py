@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from pipeline.core import atomic
 from pipeline.core.errors import PipelineError
-from pipeline.params import Split
+from pipeline.params import SplitParams
 from pipeline.stages.split import previous_split
 from pipeline.stages.split.images import Image
 from tests.choices import locked_code
@@ -24,7 +24,7 @@ SPLIT = {
     "fold": 0,
     "leaks": "drop",
 }
-CHOSEN = Split.model_validate(SPLIT)
+CHOSEN = SplitParams.model_validate(SPLIT)
 NAMES = st.sampled_from(["train", "val", "test"])
 IDS = st.integers(0, 30).map("{:02d}".format)
 

@@ -14,12 +14,12 @@ from pipeline import params
 from pipeline.core import atomic, shards
 from pipeline.core.errors import PipelineError
 from pipeline.core.shards import SPLITS
-from pipeline.params import Split
+from pipeline.params import SplitParams
 from pipeline.stages.split import __main__ as split
 from pipeline.stages.split import assignment, leaks
 from pipeline.stages.split.groups import groups
 from pipeline.stages.split.images import Image
-from tests.choices import chosen, locked_code
+from tests.choices import locked_code, split_params
 from tests.imports import ROOT
 
 EXAMPLES = settings(deadline=None, derandomize=True, max_examples=100)
@@ -53,23 +53,23 @@ def photos(said: st.SearchStrategy[str | None], max_size: int = 25) -> Any:
     )
 
 
-CHOSEN = chosen()
+CHOSEN = split_params()
 SEEDS = st.integers(0, 99)
-SHARES = st.builds(chosen, seed=SEEDS, val=st.floats(0.05, 0.45), test=st.floats(0.05, 0.45))
+SHARES = st.builds(split_params, seed=SEEDS, val=st.floats(0.05, 0.45), test=st.floats(0.05, 0.45))
 NUMBERS = st.builds(
-    chosen,
+    split_params,
     seed=SEEDS,
     val=st.integers(1, 2),
     test=st.integers(1, 2),
     train=st.none() | st.integers(1, 2),
 )
-FOLDS = st.builds(chosen, seed=SEEDS, folds=st.just(3), fold=st.integers(0, 2))
+FOLDS = st.builds(split_params, seed=SEEDS, folds=st.just(3), fold=st.integers(0, 2))
 MODES = {
     "shares": (SHARES, SAID),
     "numbers": (NUMBERS, SAID),
     "folds": (FOLDS, st.none()),
     "folds of what was prescribed": (
-        st.builds(chosen, seed=SEEDS, folds=st.just(3), prescribed=st.just(False)),
+        st.builds(split_params, seed=SEEDS, folds=st.just(3), prescribed=st.just(False)),
         SAID,
     ),
 }
@@ -91,7 +91,9 @@ def read(album: Sequence[Photo]) -> tuple[list[Image], list[Any]]:
     return images, groups([photo.id for photo in album], [photo.owner for photo in album], near)
 
 
-def deal(album: Sequence[Photo], settings: Split, before: Mapping[str, str | None] = {}) -> Dealt:
+def deal(
+    album: Sequence[Photo], settings: SplitParams, before: Mapping[str, str | None] = {}
+) -> Dealt:
     images, found = read(album)
     was = {row: name for row, image in enumerate(images) if (name := before.get(image.id))}
     splits = assignment.assign(found, images, settings, was)
@@ -118,7 +120,7 @@ def test_no_owner_and_no_near_duplicates_straddle(mode: str) -> None:
 
     @EXAMPLES
     @given(photos(said), settings, st.dictionaries(st.integers(0, 999).map("{:03d}".format), SAID))
-    def holds(album: list[Photo], settings: Split, before: Dealt) -> None:
+    def holds(album: list[Photo], settings: SplitParams, before: Dealt) -> None:
         try:
             dealt = deal(album, settings, before)
         except PipelineError:
@@ -141,7 +143,7 @@ def test_the_order_of_the_images_does_not_matter(mode: str) -> None:
         st.randoms(use_true_random=False),
         st.dictionaries(st.integers(0, 999).map("{:03d}".format), SAID),
     )
-    def holds(album: list[Photo], settings: Split, random: Random, before: Dealt) -> None:
+    def holds(album: list[Photo], settings: SplitParams, random: Random, before: Dealt) -> None:
         def told(ordered: list[Photo]) -> object:
             try:
                 return deal(ordered, settings, before)
@@ -160,7 +162,7 @@ def hang_together(album: Sequence[Photo]) -> list[set[str]]:
 @settings(EXAMPLES, max_examples=400)
 @given(photos(st.none(), 40), SHARES, st.lists(st.integers(0, 40), max_size=3), st.randoms())
 def test_an_image_moves_only_when_a_new_one_joins_its_group_to_one_in_another_split(
-    album: list[Photo], settings: Split, arrivals: list[int], random: Random
+    album: list[Photo], settings: SplitParams, arrivals: list[int], random: Random
 ) -> None:
     """Over up to four runs, each of which sees what the one before it has dealt."""
     before: Dealt = {}
@@ -180,7 +182,7 @@ def test_an_image_moves_only_when_a_new_one_joins_its_group_to_one_in_another_sp
 @EXAMPLES
 @given(photos(st.none()), photos(st.none()), SHARES)
 def test_images_that_join_no_group_move_none(
-    old: list[Photo], new: list[Photo], settings: Split
+    old: list[Photo], new: list[Photo], settings: SplitParams
 ) -> None:
     def apart(photo: Photo) -> Photo:
         return photo._replace(
@@ -198,7 +200,7 @@ def test_images_that_join_no_group_move_none(
 @EXAMPLES
 @given(photos(st.none()), SHARES, st.dictionaries(st.integers(0, 999).map("{:03d}".format), SAID))
 def test_a_single_stays_where_it_was_or_goes_where_it_would_alone(
-    album: list[Photo], settings: Split, before: Dealt
+    album: list[Photo], settings: SplitParams, before: Dealt
 ) -> None:
     dealt = deal(album, settings, before)
     for photo in album:
@@ -210,7 +212,9 @@ def test_a_single_stays_where_it_was_or_goes_where_it_would_alone(
 
 @settings(EXAMPLES, max_examples=300)
 @given(photos(st.none()), SHARES, st.lists(st.integers(0, 24), max_size=8))
-def test_images_that_go_move_none(album: list[Photo], settings: Split, gone: list[int]) -> None:
+def test_images_that_go_move_none(
+    album: list[Photo], settings: SplitParams, gone: list[int]
+) -> None:
     """Though they led their group, or held it together."""
     before = deal(album, settings)
     left = [photo for number, photo in enumerate(album) if number not in gone]
@@ -231,7 +235,7 @@ def test_halves_of_a_group_stay_when_what_linked_them_is_gone() -> None:
 @EXAMPLES
 @given(photos(st.sampled_from([None, "train"])), SHARES)
 def test_the_same_images_stay_when_the_last_run_is_known(
-    album: list[Photo], settings: Split
+    album: list[Photo], settings: SplitParams
 ) -> None:
     before = deal(album, settings)
     assert deal(album, settings, before) == before
@@ -240,7 +244,7 @@ def test_the_same_images_stay_when_the_last_run_is_known(
 @EXAMPLES
 @given(photos(SAID), SHARES)
 def test_the_same_images_stay_whatever_the_source_prescribes(
-    album: list[Photo], settings: Split
+    album: list[Photo], settings: SplitParams
 ) -> None:
     before = deal(album, settings)
     assert deal(album, settings, before) == before
@@ -249,7 +253,7 @@ def test_the_same_images_stay_whatever_the_source_prescribes(
 @EXAMPLES
 @given(photos(SAID), SHARES | NUMBERS)
 def test_what_the_source_puts_in_val_or_test_stays_there_or_is_a_leak(
-    album: list[Photo], settings: Split
+    album: list[Photo], settings: SplitParams
 ) -> None:
     try:
         dealt = deal(album, settings)
@@ -268,7 +272,7 @@ def test_what_the_source_puts_in_val_or_test_stays_there_or_is_a_leak(
 @EXAMPLES
 @given(photos(SAID), SHARES | NUMBERS)
 def test_a_train_set_gives_nothing_to_splits_the_source_has(
-    album: list[Photo], settings: Split
+    album: list[Photo], settings: SplitParams
 ) -> None:
     try:
         dealt = deal(album, settings)
@@ -281,7 +285,7 @@ def test_a_train_set_gives_nothing_to_splits_the_source_has(
 @EXAMPLES
 @given(photos(SAID), SHARES | NUMBERS)
 def test_what_the_source_prescribes_is_forgotten_on_request(
-    album: list[Photo], settings: Split
+    album: list[Photo], settings: SplitParams
 ) -> None:
     def told(album: Sequence[Photo]) -> object:
         try:
@@ -320,14 +324,16 @@ def test_shares_hold_of_a_train_set(given: set[str], expected: dict[str, float])
 @pytest.mark.parametrize("seed", range(5))
 def test_shares_hold_for_each_class_of_images_that_nobody_assigned(seed: int) -> None:
     album = singles(20_000)
-    dealt = deal(album, chosen(seed=seed))
+    dealt = deal(album, split_params(seed=seed))
     for label in ("cat", "dog"):
         found = shares([dealt[photo.id] for photo in album if photo.label == label])
         assert found == pytest.approx({"train": 0.5, "val": 0.2, "test": 0.3}, abs=0.02)
 
 
-@pytest.mark.parametrize("settings", [CHOSEN, chosen(folds=4, test=0.1)], ids=["shares", "folds"])
-def test_shares_hold_for_large_groups_of_near_duplicates(settings: Split) -> None:
+@pytest.mark.parametrize(
+    "settings", [CHOSEN, split_params(folds=4, test=0.1)], ids=["shares", "folds"]
+)
+def test_shares_hold_for_large_groups_of_near_duplicates(settings: SplitParams) -> None:
     """Of eight images without owners, so that each group has eight keys."""
     album = [photo._replace(like=str(number // 8)) for number, photo in enumerate(singles(40_000))]
     expected = {"test": 0.25, "val": 0.15, "train": 0.6}
@@ -366,7 +372,7 @@ def test_a_changed_share_takes_from_train_alone_and_gives_to_it_alone(
     size: int, changes: dict[str, float], way: tuple[str, str]
 ) -> None:
     album = [photo._replace(like=str(n // size)) for n, photo in enumerate(singles(1000))]
-    before, after = deal(album, CHOSEN), deal(album, chosen(**changes))
+    before, after = deal(album, CHOSEN), deal(album, split_params(**changes))
     assert {(before[key], after[key]) for key in before if before[key] != after[key]} == {way}
 
 
@@ -378,7 +384,7 @@ def test_the_first_image_that_the_source_puts_in_a_split_does_not_reshuffle_the_
 
     @EXAMPLES
     @given(photos(st.sampled_from([None, "train"])), SHARES)
-    def holds(album: list[Photo], settings: Split) -> None:
+    def holds(album: list[Photo], settings: SplitParams) -> None:
         before = deal(album, settings)
         said = {photo.id: photo.said for photo in album}
         back = {
@@ -419,13 +425,13 @@ def test_an_image_that_one_of_the_train_set_joins_stays_in_val_where_that_is_car
 def test_another_seed_deals_anew() -> None:
     album = singles(1000)
     before = deal(album, CHOSEN)
-    assert deal(album, chosen(seed=2)) != before
-    assert deal(album, chosen(seed=2), before) == before, "which is why the stage forgets it"
+    assert deal(album, split_params(seed=2)) != before
+    assert deal(album, split_params(seed=2), before) == before, "which is why the stage forgets it"
 
 
 def test_the_tutorials_numbers_are_exact_per_class() -> None:
     album = singles(2600)
-    dealt = deal(album, chosen(val=150, test=300, train=850))
+    dealt = deal(album, split_params(val=150, test=300, train=850))
     label = {photo.id: photo.label for photo in album}
     assert Counter((label[key], name) for key, name in dealt.items()) == {
         (label, name): count
@@ -436,7 +442,7 @@ def test_the_tutorials_numbers_are_exact_per_class() -> None:
 
 def test_numbers_carve_val_out_of_a_train_set_and_leave_out_what_is_too_many() -> None:
     album = singles(100, "train") + singles(40, "test", 100)
-    dealt = deal(album, chosen(val=10, test=7, train=30))
+    dealt = deal(album, split_params(val=10, test=7, train=30))
     label = {photo.id: photo.label for photo in album}
     assert Counter((label[key], name) for key, name in dealt.items()) == {
         (label, name): count
@@ -451,7 +457,8 @@ def test_each_image_tests_in_exactly_one_fold(
     album: list[Photo], folds: int, seed: int, val: float
 ) -> None:
     dealt = [
-        deal(album, chosen(seed=seed, folds=folds, fold=fold, val=val)) for fold in range(folds)
+        deal(album, split_params(seed=seed, folds=folds, fold=fold, val=val))
+        for fold in range(folds)
     ]
     for photo in album:
         assert [one[photo.id] for one in dealt].count("test") == 1
@@ -462,12 +469,12 @@ def test_each_image_tests_in_exactly_one_fold(
 def test_folds_want_a_source_that_prescribes_nothing() -> None:
     album = singles(10, "train") + singles(10, "test", 10)
     with pytest.raises(PipelineError) as caught:
-        deal(album, chosen(folds=3))
+        deal(album, split_params(folds=3))
     assert str(caught.value) == (
         "the source prescribes test and train, and split.folds deals anew: set "
         "split.prescribed=false for that, or split.folds=null"
     )
-    assert set(deal(album, chosen(folds=3, prescribed=False)).values()) == set(SPLITS)
+    assert set(deal(album, split_params(folds=3, prescribed=False)).values()) == set(SPLITS)
 
 
 def leaks_of(album: Sequence[Photo]) -> list[leaks.Leak]:
@@ -483,7 +490,7 @@ def test_what_the_source_puts_in_one_split_does_not_leak(album: list[Photo]) -> 
 
 @EXAMPLES
 @given(photos(SAID), SHARES)
-def test_exactly_what_leaks_is_left_out(album: list[Photo], settings: Split) -> None:
+def test_exactly_what_leaks_is_left_out(album: list[Photo], settings: SplitParams) -> None:
     left_out = [key for key, name in deal(album, settings).items() if name is None]
     leaking = leaks_of(album)
     assert sorted(left_out) == sorted(leak.image.id for leak in leaking)
@@ -492,7 +499,7 @@ def test_exactly_what_leaks_is_left_out(album: list[Photo], settings: Split) -> 
 
 @EXAMPLES
 @given(photos(SAID), SHARES)
-def test_without_what_leaks_nothing_does(album: list[Photo], settings: Split) -> None:
+def test_without_what_leaks_nothing_does(album: list[Photo], settings: SplitParams) -> None:
     dealt = deal(album, settings)
     assert leaks_of([photo for photo in album if dealt[photo.id]]) == []
 
@@ -552,7 +559,7 @@ class Stage:
 
         Where it does not fail its params are locked, as DVC does.
         """
-        shipped = params.load(ROOT / "params.yaml")
+        shipped = params.load_params(ROOT / "params.yaml")
         wanted = CHOSEN.model_dump() | changes
         overrides = {f"split.{key}": value for key, value in wanted.items()}
         values = params.with_overrides(shipped, overrides).model_dump()
@@ -793,7 +800,9 @@ def test_nothing_leaks_where_the_source_is_not_heard(stage: Stage) -> None:
     table = stage.run(LEAKING, [COPY], leaks="fail", prescribed=False)
     assert atomic.read_csv(stage.leaks_csv) == []
     assert len(table) == len(LEAKING)
-    assert {row["id"]: row["split"] for row in table} == deal(LEAKING, chosen(prescribed=False))
+    assert {row["id"]: row["split"] for row in table} == deal(
+        LEAKING, split_params(prescribed=False)
+    )
 
 
 def test_a_source_without_leaks_passes_the_strict_gate(stage: Stage) -> None:
@@ -813,7 +822,7 @@ def test_moves_are_counted_and_listed(
     capsys.readouterr()
     stage.run(album, **changes)
     now = stage.where()
-    assert now == deal(album, chosen(**changes)), "what was before does not count"
+    assert now == deal(album, split_params(**changes)), "what was before does not count"
     moved = [
         {"id": photo.id, "label": photo.label, "before": before[photo.id], "now": now[photo.id]}
         for photo in album
@@ -913,7 +922,7 @@ def test_shares_hold_when_many_pairs_are_dealt_with_another_seed(stage: Stage) -
         found = shares([row["split"] for row in stage.table() if row["label"] == label])
         assert found == pytest.approx({"train": 0.5, "val": 0.2, "test": 0.3}, abs=0.012)
     now = stage.where()
-    assert now == deal(album, chosen(seed=2))
+    assert now == deal(album, split_params(seed=2))
     for name, share in (("train", 0.5), ("val", 0.2), ("test", 0.3)):
         were = [now[key] for key in before if before[key] == name]
         assert were.count(name) / len(were) == pytest.approx(share, abs=0.03), "no memory"

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from pipeline.network import tensors
 from pipeline.stages.train import checkpoint
-from pipeline.stages.train.checkpoint import Checkpoint, State
+from pipeline.stages.train.checkpoint import Checkpoint, CheckpointState
 
 TENSORS: dict[str, Tensor] = {
     "model.0.weight": torch.randn(2, 3, 4, 4).to(memory_format=torch.channels_last),
@@ -24,8 +24,8 @@ def place(root: Path, fingerprint: str = "run") -> Path:
 
 
 def test_what_was_saved_last_is_loaded_bit_by_bit(root: Path) -> None:
-    Checkpoint("run").save(State({}, {"epoch": 1}))
-    Checkpoint("run").save(State(TENSORS, FACTS))
+    Checkpoint("run").save(CheckpointState({}, {"epoch": 1}))
+    Checkpoint("run").save(CheckpointState(TENSORS, FACTS))
     found = Checkpoint("run").load()
     assert found is not None
     assert found.facts == FACTS
@@ -35,20 +35,22 @@ def test_what_was_saved_last_is_loaded_bit_by_bit(root: Path) -> None:
 
 def test_tensors_that_share_their_memory_are_saved_too(root: Path) -> None:
     shared = torch.arange(6.0)
-    Checkpoint("run").save(State({"model.a": shared, "best.a": shared, "part": shared[2:]}, {}))
+    Checkpoint("run").save(
+        CheckpointState({"model.a": shared, "best.a": shared, "part": shared[2:]}, {})
+    )
     found = Checkpoint("run").load()
     assert found is not None
     assert torch.equal(found.tensors["part"], shared[2:])
 
 
 def test_another_run_has_a_place_of_its_own(root: Path) -> None:
-    Checkpoint("run").save(State(TENSORS, FACTS))
+    Checkpoint("run").save(CheckpointState(TENSORS, FACTS))
     assert Checkpoint("other").load() is None
 
 
 def test_what_is_removed_is_gone(root: Path) -> None:
     saved = Checkpoint("run")
-    saved.save(State(TENSORS, FACTS))
+    saved.save(CheckpointState(TENSORS, FACTS))
     saved.remove()
     assert saved.load() is None
     assert not place(root).parent.exists()
@@ -63,7 +65,7 @@ class Bomb:
 
 
 def damaged(root: Path) -> dict[str, bytes]:
-    Checkpoint("whole").save(State(TENSORS, FACTS))
+    Checkpoint("whole").save(CheckpointState(TENSORS, FACTS))
     whole = place(root, "whole").read_bytes()
     foreign = {"weight": torch.ones(3)}
     save_file(foreign, root / "foreign")
@@ -98,7 +100,7 @@ def test_a_save_that_is_broken_off_leaves_the_one_before(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     saved = Checkpoint("run")
-    saved.save(State(TENSORS, {"epoch": 1}))
+    saved.save(CheckpointState(TENSORS, {"epoch": 1}))
 
     def half(tensors: object, path: Path, facts: object) -> None:
         path.write_bytes(b"half")
@@ -106,7 +108,7 @@ def test_a_save_that_is_broken_off_leaves_the_one_before(
 
     monkeypatch.setattr(tensors, "save_file", half)
     with pytest.raises(KeyboardInterrupt):
-        saved.save(State(TENSORS, {"epoch": 2}))
+        saved.save(CheckpointState(TENSORS, {"epoch": 2}))
     found = saved.load()
     assert found is not None
     assert found.facts == {"epoch": 1}
@@ -115,14 +117,14 @@ def test_a_save_that_is_broken_off_leaves_the_one_before(
 
 def test_runs_that_were_never_ended_are_pruned_oldest_first(root: Path) -> None:
     for number in range(checkpoint.KEPT + 2):
-        Checkpoint(str(number)).save(State({}, {}))
+        Checkpoint(str(number)).save(CheckpointState({}, {}))
         os.utime(place(root, str(number)).parent, (number, number))
-    Checkpoint("last").save(State({}, {}))
+    Checkpoint("last").save(CheckpointState({}, {}))
     left = {path.name for path in (root / ".cache/train").iterdir()}
     assert left == {"last", *(str(number) for number in range(3, checkpoint.KEPT + 2))}
 
 
 def test_what_was_written_within_the_hour_may_still_go_on_and_stays(root: Path) -> None:
     for number in range(checkpoint.KEPT + 3):
-        Checkpoint(str(number)).save(State({}, {}))
+        Checkpoint(str(number)).save(CheckpointState({}, {}))
     assert len(list((root / ".cache/train").iterdir())) == checkpoint.KEPT + 3

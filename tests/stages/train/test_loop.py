@@ -21,12 +21,12 @@ from pipeline.network.examples import Examples
 from pipeline.network.feature_store import Index
 from pipeline.network.parallel_forward import Tensors
 from pipeline.network.views import EVALUATION
-from pipeline.params import Device, Params, Train
+from pipeline.params import DeviceParams, Params, TrainParams
 from pipeline.stages.train import loop
 from pipeline.stages.train.checkpoint import Checkpoint
 from pipeline.stages.train.state import Job
 
-CPU = Device(accelerator="cpu", precision="32-true", devices=1, compile=False)
+CPU = DeviceParams(accelerator="cpu", precision="32-true", devices=1, compile=False)
 OPTIMIZERS = ("adam", "adamw", "rmsprop", "sgd")
 SCHEDULES = ("constant", "cosine", "one-cycle", "plateau")
 INDEX = Index(
@@ -91,7 +91,7 @@ def job_of(examples: Examples, network: Any = linear) -> Job:
     return Job(suffix, suffix, frozenset(), Numbers(examples), INDEX, device.start(CPU))
 
 
-def with_(settings: Params, **overrides: object) -> Train:
+def with_(settings: Params, **overrides: object) -> TrainParams:
     fast = {"train.epochs": 4, "train.batch_size": 8, "train.lr": 0.01}
     named = {f"train.{name}": value for name, value in overrides.items()}
     return params.with_overrides(settings, fast | named).train
@@ -110,13 +110,13 @@ def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
 
 
-def undisturbed(chosen: Train, network: Any) -> tuple[list[Record], dict[str, Tensor]]:
+def undisturbed(chosen: TrainParams, network: Any) -> tuple[list[Record], dict[str, Tensor]]:
     examples = made_examples()
     job = job_of(examples, network)
     return list(loop.fit(job, examples, chosen)), weights_of(job)
 
 
-def resumed(chosen: Train, network: Any, *stops: int) -> tuple[list[Record], Job]:
+def resumed(chosen: TrainParams, network: Any, *stops: int) -> tuple[list[Record], Job]:
     """Train, but stop at these records, at the point a kill would: each before its epoch's save."""
     examples, saved = made_examples(), Checkpoint("run")
     for stop in stops:

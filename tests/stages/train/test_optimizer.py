@@ -8,13 +8,13 @@ from torchvision.models.convnext import CNBlockConfig
 from torchvision.models.vision_transformer import VisionTransformer
 
 from pipeline import params
-from pipeline.params import Params, Train
+from pipeline.params import Params, TrainParams
 from pipeline.stages.train.optimizer import Schedule, make_optimizer
 
 STEPS = 10  # per epoch
 
 
-def with_(settings: Params, **overrides: object) -> Train:
+def with_(settings: Params, **overrides: object) -> TrainParams:
     named = {f"train.{name}": value for name, value in overrides.items()}
     return params.with_overrides(settings, {"train.epochs": 4, "train.lr": 0.1} | named).train
 

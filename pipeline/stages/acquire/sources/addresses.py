@@ -6,21 +6,21 @@ from functools import partial
 from pathlib import Path
 
 from pipeline.core.errors import PipelineError, counted
-from pipeline.params import Acquire
+from pipeline.params import AcquireParams
 from pipeline.stages.acquire import photo_list
 from pipeline.stages.acquire.dataset_toml import Flickr
 from pipeline.stages.acquire.photo_list import Photo
-from pipeline.stages.acquire.raw_image import RawImage, Reason, Skipped
+from pipeline.stages.acquire.raw_image import RawImage, Skipped, SkipReason
 from pipeline.stages.acquire.sources.flickr_quota import HOPELESS, Collection
 from pipeline.stages.acquire.web.client import Client
-from pipeline.stages.acquire.web.content_store import Kept, Store
+from pipeline.stages.acquire.web.content_store import ContentStore, StoredBody
 from pipeline.stages.acquire.web.fetch_photos import fetch_all
 
 EXACT = 1e-9  # 0.29 * 100 is less than 29
 
 
 def from_list(
-    path: Path, licence: str | None, client: Client, store: Store, limits: Acquire
+    path: Path, licence: str | None, client: Client, store: ContentStore, limits: AcquireParams
 ) -> Iterator[RawImage | Skipped]:
     """The photographs that a CSV file lists, in its order, however many there are.
 
@@ -32,9 +32,9 @@ def from_list(
     missing: Counter[str] = Counter()
     fetched = fetch_all(photo_list.read(path), client, store, limits, total)
     for seen, (photo, result) in enumerate(fetched, start=1):
-        if isinstance(result, Reason):
+        if isinstance(result, SkipReason):
             missing[result.value] += 1
-            if missing[Reason.UNREACHABLE] == seen == HOPELESS:
+            if missing[SkipReason.UNREACHABLE] == seen == HOPELESS:
                 raise PipelineError(
                     f"none of the first {HOPELESS} photographs of {path} is reachable: is there a "
                     "network?"
@@ -51,7 +51,7 @@ def from_list(
 
 
 def from_search(
-    dataset: Flickr, folder: Path, client: Client, store: Store, limits: Acquire
+    dataset: Flickr, folder: Path, client: Client, store: ContentStore, limits: AcquireParams
 ) -> Iterator[RawImage | Skipped]:
     """Exactly the photographs that dataset.toml wants, class by class, best results first.
 
@@ -74,25 +74,25 @@ def from_search(
 
 
 def _fetch_batch(
-    wanted: list[Photo], client: Client, store: Store, limits: Acquire
-) -> Iterator[tuple[Photo, Kept | Reason]]:
+    wanted: list[Photo], client: Client, store: ContentStore, limits: AcquireParams
+) -> Iterator[tuple[Photo, StoredBody | SkipReason]]:
     return fetch_all(wanted, client, store, limits, len(wanted))
 
 
 def _advice(path: Path, missing: Counter[str]) -> str:
-    if missing[Reason.PRIVATE_ADDRESS]:
+    if missing[SkipReason.PRIVATE_ADDRESS]:
         return "set acquire.allow_private=true if private addresses are meant"
-    if missing[Reason.UNREACHABLE]:
+    if missing[SkipReason.UNREACHABLE]:
         return "is there a network? Try again; what came is kept"
     return f"raise it, or take out of {path} what skipped.csv names"
 
 
 def _check_short(
-    chosen: list[tuple[Photo, Kept]],
-    refused: list[tuple[Photo, Reason]],
+    chosen: list[tuple[Photo, StoredBody]],
+    refused: list[tuple[Photo, SkipReason]],
     dataset: Flickr,
     folder: Path,
-    limits: Acquire,
+    limits: AcquireParams,
 ) -> None:
     """Say where a search finds fewer than wanted; refuse it where they are far too few."""
     have = Counter(photo.label for photo, _ in chosen)

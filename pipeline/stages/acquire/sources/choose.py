@@ -4,16 +4,16 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from pipeline.core.errors import PipelineError
-from pipeline.params import AS_DESCRIBED, Acquire
+from pipeline.params import AS_DESCRIBED, AcquireParams
 from pipeline.stages.acquire import dataset_toml
 from pipeline.stages.acquire.raw_image import RawImage, Skipped
 from pipeline.stages.acquire.sources import addresses, digits, files, sample
 from pipeline.stages.acquire.web.client import Client
-from pipeline.stages.acquire.web.content_store import Store
+from pipeline.stages.acquire.web.content_store import ContentStore
 from pipeline.stages.acquire.web.download import Expected, download
 
 
-def acquire(folder: Path, source: str, limits: Acquire) -> Iterator[RawImage | Skipped]:
+def acquire(folder: Path, source: str, limits: AcquireParams) -> Iterator[RawImage | Skipped]:
     """Every file of the data set described in `folder`, in the order of its source's listing.
 
     Args:
@@ -21,15 +21,15 @@ def acquire(folder: Path, source: str, limits: Acquire) -> Iterator[RawImage | S
             dataset.toml names, or `datasets`.
     """
     dataset = dataset_toml.load(folder)
-    if isinstance(dataset, dataset_toml.Sample | dataset_toml.Digits):
+    if isinstance(dataset, dataset_toml.SampleDataset | dataset_toml.Digits):
         _refuse_source(folder, source)
         match dataset:
-            case dataset_toml.Sample():
+            case dataset_toml.SampleDataset():
                 yield from sample.images(dataset)
             case dataset_toml.Digits():
                 yield from digits.images(dataset)
         return
-    with Client(limits) as client, Store() as store:
+    with Client(limits) as client, ContentStore() as store:
         if source != AS_DESCRIBED:
             yield from _instead(source, dataset, client, store, limits)
         elif dataset_toml.pinned(folder).exists():
@@ -50,7 +50,11 @@ def _refuse_source(folder: Path, source: str) -> None:
 
 
 def _instead(
-    source: str, dataset: dataset_toml.Elsewhere, client: Client, store: Store, limits: Acquire
+    source: str,
+    dataset: dataset_toml.Elsewhere,
+    client: Client,
+    store: ContentStore,
+    limits: AcquireParams,
 ) -> Iterator[RawImage | Skipped]:
     # Not what dataset.toml describes: its checksums are those of another file.
     print(f"acquire: from {source}")
@@ -65,7 +69,11 @@ def _instead(
 
 
 def _described(
-    folder: Path, dataset: dataset_toml.Elsewhere, client: Client, store: Store, limits: Acquire
+    folder: Path,
+    dataset: dataset_toml.Elsewhere,
+    client: Client,
+    store: ContentStore,
+    limits: AcquireParams,
 ) -> Iterator[RawImage | Skipped]:
     match dataset:
         case dataset_toml.Flickr():

@@ -17,9 +17,9 @@ from pathlib import Path, PurePosixPath
 
 from pipeline.core.errors import PipelineError, counted
 from pipeline.core.progress import bar
-from pipeline.params import Acquire
+from pipeline.params import AcquireParams
 from pipeline.stages.acquire.dataset_toml import Archive, Elsewhere
-from pipeline.stages.acquire.raw_image import RawImage, Reason, Skipped
+from pipeline.stages.acquire.raw_image import RawImage, Skipped, SkipReason
 from pipeline.stages.acquire.sources import cifar10, class_folders
 
 # A member that is cut off, or whose checksum or compression is wrong, or that is encrypted.
@@ -50,7 +50,7 @@ class File:
     read: Callable[[], bytes]
 
 
-def images(path: Path, dataset: Elsewhere, limits: Acquire) -> Iterator[RawImage | Skipped]:
+def images(path: Path, dataset: Elsewhere, limits: AcquireParams) -> Iterator[RawImage | Skipped]:
     """The files of all class folders below or inside `path`, in the listing's order.
 
     What is listed and cannot be an image of a class comes first, with the reason.
@@ -70,7 +70,7 @@ def images(path: Path, dataset: Elsewhere, limits: Acquire) -> Iterator[RawImage
 
 @contextmanager
 def listed(
-    path: Path, limits: Acquire, strict: bool = True
+    path: Path, limits: AcquireParams, strict: bool = True
 ) -> Iterator[tuple[list[File], list[Skipped]]]:
     """What can be read of a folder, zip or tar while it is open, and what cannot, and why.
 
@@ -109,7 +109,7 @@ def _chosen(
             raise PipelineError(f"{path}: {error}") from error
     wanted = {file.name for file in batches} if places is None else places.keys()
     rest = [file.name for file in listing if file.name not in wanted]
-    outside = [Skipped(name, Reason.OUTSIDE_CLASS_FOLDERS) for name in rest]
+    outside = [Skipped(name, SkipReason.OUTSIDE_CLASS_FOLDERS) for name in rest]
     return [file for file in listing if file.name in wanted], places, outside
 
 
@@ -133,7 +133,7 @@ def _records(path: Path, batches: list[File], dataset: Elsewhere) -> Iterator[Ra
 
 
 def _checked(
-    path: Path, members: Iterable[File | Skipped], limits: Acquire
+    path: Path, members: Iterable[File | Skipped], limits: AcquireParams
 ) -> tuple[list[File], list[Skipped]]:
     """The listing without what cannot be a photograph, and that."""
     listing: list[File] = []
@@ -155,9 +155,9 @@ def _checked(
                 f"unpacks to more than {RATIO} times its size: that is no archive of photographs"
             )
         if is_unsafe(member.name) or not member.name:
-            skipped.append(Skipped(member.name, Reason.UNSAFE_NAME))
+            skipped.append(Skipped(member.name, SkipReason.UNSAFE_NAME))
         elif member.size > limits.max_file_megabytes * 1e6:
-            skipped.append(Skipped(member.name, Reason.TOO_LARGE))
+            skipped.append(Skipped(member.name, SkipReason.TOO_LARGE))
         else:
             listing.append(member)
     if skipped and not listing:
@@ -246,14 +246,14 @@ def _folder_files(folder: Path, strict: bool) -> Iterator[File | Skipped]:
                 if error.errno not in {errno.ENOENT, errno.ELOOP}:
                     raise
                 # A link that leads nowhere.
-                yield Skipped(name, Reason.NOT_A_FILE)
+                yield Skipped(name, SkipReason.NOT_A_FILE)
                 continue
             if stat.S_ISREG(facts.st_mode):
                 yield File(name, facts.st_size, path.read_bytes)
             else:  # reading a pipe or a device might never end
-                yield Skipped(name, Reason.NOT_A_FILE)
+                yield Skipped(name, SkipReason.NOT_A_FILE)
     for refusal in refused:
-        yield Skipped(text(Path(refusal.filename).relative_to(folder)), Reason.UNREADABLE)
+        yield Skipped(text(Path(refusal.filename).relative_to(folder)), SkipReason.UNREADABLE)
 
 
 def _raise(error: OSError) -> None:
@@ -271,9 +271,9 @@ def _zip_files(archive: zipfile.ZipFile) -> Iterator[File | Skipped]:
         if name.endswith("/"):
             continue
         if stat.S_ISLNK(info.external_attr >> 16):
-            yield Skipped(name, Reason.NOT_A_FILE)
+            yield Skipped(name, SkipReason.NOT_A_FILE)
         elif info.flag_bits & ENCRYPTED:
-            yield Skipped(name, Reason.ENCRYPTED)
+            yield Skipped(name, SkipReason.ENCRYPTED)
         else:
             yield File(name, info.file_size, partial(_read_zipped, archive, info))
 
@@ -289,7 +289,7 @@ def _tar_files(archive: tarfile.TarFile) -> Iterator[File | Skipped]:
         if member.isreg():
             yield File(text(member.name), member.size, partial(_read_member, archive, member))
         elif not member.isdir():
-            yield Skipped(text(member.name), Reason.NOT_A_FILE)
+            yield Skipped(text(member.name), SkipReason.NOT_A_FILE)
     _check_end(archive)
 
 

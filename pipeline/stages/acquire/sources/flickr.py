@@ -15,12 +15,12 @@ import flickrapi
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pipeline.core.errors import PipelineError
-from pipeline.stages.acquire.dataset_toml import SIDES, Flickr, Wanted
+from pipeline.stages.acquire.dataset_toml import SIDES, Flickr, SearchTerms
 from pipeline.stages.acquire.licences import LICENCES, NAMES
 from pipeline.stages.acquire.photo_list import Photo
-from pipeline.stages.acquire.raw_image import Reason
+from pipeline.stages.acquire.raw_image import SkipReason
 from pipeline.stages.acquire.web.client import Client
-from pipeline.stages.acquire.web.fetch_error import Failure
+from pipeline.stages.acquire.web.fetch_error import FetchError
 
 PER_PAGE = 500  # the most that Flickr gives
 REACHABLE = 4000  # results of one query; further pages repeat earlier ones
@@ -135,7 +135,7 @@ class Search:
     def _page(self, query: Mapping[str, str], number: int) -> _Page:
         try:
             return self._client.persist(lambda: self._ask(query, number))
-        except Failure as failure:
+        except FetchError as failure:
             raise PipelineError(f"Flickr's search failed: {self._redacted(str(failure))}") from None
 
     def _ask(self, query: Mapping[str, str], number: int) -> _Page:
@@ -149,9 +149,11 @@ class Search:
             said = str(error)
             if error.code in REFUSED:
                 said += ": are FLICKR_API_KEY and FLICKR_API_SECRET right?"
-            raise Failure(Reason.REFUSED, said, transient=error.code in PASSING) from None
+            raise FetchError(SkipReason.REFUSED, said, transient=error.code in PASSING) from None
         except (ValidationError, ValueError, AttributeError, TypeError, KeyError, RecursionError):
-            raise Failure(Reason.UNREACHABLE, "it gives no sound answer", transient=True) from None
+            raise FetchError(
+                SkipReason.UNREACHABLE, "it gives no sound answer", transient=True
+            ) from None
 
     def _redacted(self, text: str) -> str:
         for secret in self._secrets:
@@ -159,7 +161,7 @@ class Search:
         return text
 
 
-def _query(dataset: Flickr, wanted: Wanted) -> dict[str, Any]:
+def _query(dataset: Flickr, wanted: SearchTerms) -> dict[str, Any]:
     query = {
         "text": wanted.text,
         "tags": ",".join(wanted.tags),
@@ -216,7 +218,7 @@ def _answers_another(found: _Found, dataset: Flickr, label: str) -> bool:
     )
 
 
-def _matches(wanted: Wanted, tags: set[str], words: set[str]) -> bool:
+def _matches(wanted: SearchTerms, tags: set[str], words: set[str]) -> bool:
     """Whether a photograph answers a search, as far as its tags and words tell."""
     asked = [_tag(tag) in tags for tag in wanted.tags]
     tagged = any(asked) if wanted.tag_mode == "any" and asked else all(asked)

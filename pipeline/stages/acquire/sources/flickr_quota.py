@@ -10,13 +10,13 @@ from itertools import islice
 
 from pipeline.core.errors import PipelineError
 from pipeline.core.progress import bar
-from pipeline.core.stable_hash import position
+from pipeline.core.stable_hash import unit_interval
 from pipeline.stages.acquire.dataset_toml import Flickr, SplitName
 from pipeline.stages.acquire.photo_list import Photo
-from pipeline.stages.acquire.raw_image import Reason
-from pipeline.stages.acquire.web.content_store import Kept
+from pipeline.stages.acquire.raw_image import SkipReason
+from pipeline.stages.acquire.web.content_store import StoredBody
 
-Fetch = Callable[[list[Photo]], Iterable[tuple[Photo, Kept | Reason]]]
+Fetch = Callable[[list[Photo]], Iterable[tuple[Photo, StoredBody | SkipReason]]]
 STEP = 500  # results that are taken from a search at a time
 HOPELESS = 64  # photographs in a row without an answer, after which nobody goes on
 
@@ -35,10 +35,12 @@ class Collection:
         self._searches = dict(searches)
         self._contested = contested
         self._found: dict[str, list[Photo]] = {label: [] for label in searches}
-        self._fetched: dict[str, Kept | Reason] = {}
+        self._fetched: dict[str, StoredBody | SkipReason] = {}
         """By url."""
 
-    def complete(self, fetch: Fetch) -> tuple[list[tuple[Photo, Kept]], list[tuple[Photo, Reason]]]:
+    def complete(
+        self, fetch: Fetch
+    ) -> tuple[list[tuple[Photo, StoredBody]], list[tuple[Photo, SkipReason]]]:
         """The photographs that have a place, with where they are, and those that were left out.
 
         Both depend on what the searches and the addresses answer, and not on when they do.
@@ -59,11 +61,11 @@ class Collection:
             if again := [photo for photo in todo if self._is_unreachable(photo)]:
                 self._take(fetch(again))
 
-    def _take(self, fetched: Iterable[tuple[Photo, Kept | Reason]]) -> None:
+    def _take(self, fetched: Iterable[tuple[Photo, StoredBody | SkipReason]]) -> None:
         in_a_row = 0
         for photo, result in fetched:
             self._fetched[photo.url] = result
-            in_a_row = in_a_row + 1 if result == Reason.UNREACHABLE else 0
+            in_a_row = in_a_row + 1 if result == SkipReason.UNREACHABLE else 0
             if in_a_row == HOPELESS:
                 raise PipelineError(
                     f"{HOPELESS} photographs in a row are unreachable: is there a network? Try "
@@ -71,11 +73,11 @@ class Collection:
                 )
 
     def _is_unreachable(self, photo: Photo) -> bool:
-        return self._fetched.get(photo.url) == Reason.UNREACHABLE
+        return self._fetched.get(photo.url) == SkipReason.UNREACHABLE
 
-    def _kept(self, photo: Photo) -> Kept:
+    def _kept(self, photo: Photo) -> StoredBody:
         kept = self._fetched[photo.url]
-        assert isinstance(kept, Kept)
+        assert isinstance(kept, StoredBody)
         return kept
 
     def _extend(self, label: str) -> int:
@@ -86,13 +88,13 @@ class Collection:
                 shown.update()
         return len(self._found[label]) - before
 
-    def _deal(self) -> tuple[list[Photo], list[tuple[Photo, Reason]]]:
+    def _deal(self) -> tuple[list[Photo], list[tuple[Photo, SkipReason]]]:
         """Who has a place, if all that was not fetched yet can be."""
         labels_of: Counter[str | None] = Counter()
         for photos in self._found.values():
             labels_of.update(photo.id for photo in photos)
         chosen: list[Photo] = []
-        refused: list[tuple[Photo, Reason]] = []
+        refused: list[tuple[Photo, SkipReason]] = []
         taken: set[str] = set()
         free = {label: dict(self._dataset.wanted) for label in self._found}
         for label, photos in self._found.items():
@@ -102,11 +104,11 @@ class Collection:
                     continue
                 result = self._fetched.get(photo.url)
                 if labels_of[photo.id] > 1 or photo.id in self._contested:
-                    refused.append((photo, Reason.TWO_CLASSES))
-                elif isinstance(result, Reason):
+                    refused.append((photo, SkipReason.TWO_CLASSES))
+                elif isinstance(result, SkipReason):
                     refused.append((photo, result))
                 elif result is not None and result.sha256 in taken:
-                    refused.append((photo, Reason.REPEATED))
+                    refused.append((photo, SkipReason.REPEATED))
                 else:
                     free[label][split] -= 1
                     chosen.append(photo.model_copy(update={"split": split}))
@@ -122,7 +124,7 @@ class Collection:
 def split_of(owner: str, dataset: Flickr) -> SplitName:
     """The split that all photographs of an owner go to, in proportion to what is wanted."""
     # Not the bare owner: the split stage deals by that, and chance must not be used twice.
-    place = position(f"flickr {owner}", dataset.seed) * sum(dataset.wanted.values())
+    place = unit_interval(f"flickr {owner}", dataset.seed) * sum(dataset.wanted.values())
     for split, number in dataset.wanted.items():
         place -= number
         if place < 0:

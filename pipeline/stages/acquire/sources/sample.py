@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from pipeline.stages.acquire.dataset_toml import Sample
+from pipeline.stages.acquire.dataset_toml import SampleDataset
 from pipeline.stages.acquire.raw_image import RawImage
 
 Canvas = npt.NDArray[np.uint8]  # (height, width, 3), RGB
@@ -21,7 +21,7 @@ SUBPIXEL = 4  # binary digits of OpenCV's fixed-point coordinates
 DARK: Colour = (35, 35, 40)
 
 
-def images(dataset: Sample) -> Iterator[RawImage]:
+def images(dataset: SampleDataset) -> Iterator[RawImage]:
     """The pictures of each class, then the defects; the same bytes for the same description."""
     for label, draw in (("bicycle", _bicycle), ("car", _car)):
         for number in range(dataset.images_per_class):
@@ -32,7 +32,7 @@ def images(dataset: Sample) -> Iterator[RawImage]:
     yield from _defects(dataset)
 
 
-def _defects(dataset: Sample) -> Iterator[RawImage]:
+def _defects(dataset: SampleDataset) -> Iterator[RawImage]:
     """One file for each reason to reject and each warning; docs/architecture.md lists them."""
     random = np.random.default_rng([dataset.seed, 0])
     car, bicycle = _picture(random, _car), _picture(random, _bicycle)

@@ -17,12 +17,12 @@ import requests
 from requests.adapters import HTTPAdapter
 
 from pipeline import __version__
-from pipeline.params import Acquire
-from pipeline.stages.acquire.raw_image import Reason
+from pipeline.params import AcquireParams
+from pipeline.stages.acquire.raw_image import SkipReason
 from pipeline.stages.acquire.web import connections as guard
-from pipeline.stages.acquire.web.fetch_error import Failure
-from pipeline.stages.acquire.web.rate_limit import Pace, Policy
-from pipeline.stages.acquire.web.response import BROKEN, Answer, is_unwanted, refusal, unreachable
+from pipeline.stages.acquire.web.fetch_error import FetchError
+from pipeline.stages.acquire.web.rate_limit import Policy, RateLimiter
+from pipeline.stages.acquire.web.response import BROKEN, Response, is_unwanted, refusal, unreachable
 from pipeline.stages.acquire.web.url_policy import host_of, private_address
 
 HEADERS = {
@@ -34,7 +34,7 @@ HEADERS = {
 REDIRECTS = 10
 POOLS = 8  # hosts whose connections are kept open; each may have as many as there are threads
 HOSTS = 1024  # whose proxies are remembered
-LONGEST = 32 * 2**20  # bytes that the answer of an interface may have
+MAX_BODY_BYTES = 32 * 2**20  # bytes that the answer of an interface may have
 T = TypeVar("T")
 
 
@@ -54,9 +54,9 @@ class _Adapter(HTTPAdapter):
         return manager
 
 
-def _private(asked: str, address: str) -> Failure:
-    return Failure(
-        Reason.PRIVATE_ADDRESS,
+def _private(asked: str, address: str) -> FetchError:
+    return FetchError(
+        SkipReason.PRIVATE_ADDRESS,
         f"{asked} leads to the private address {address}: set acquire.allow_private=true if that "
         "is meant",
     )
@@ -65,9 +65,9 @@ def _private(asked: str, address: str) -> Failure:
 class Client:
     """One pool of connections, shared by all threads."""
 
-    def __init__(self, limits: Acquire, policy: Policy | None = None) -> None:
+    def __init__(self, limits: AcquireParams, policy: Policy | None = None) -> None:
         self.policy = policy or Policy()
-        self.pace = Pace(limits.per_host_per_second, self.policy.longest_pause)
+        self.pace = RateLimiter(limits.per_host_per_second, self.policy.longest_pause)
         self._limits = limits
         self._proxies: dict[tuple[str, str], dict[str, str]] = {}
         self._session = _Session(_Adapter(limits.workers, limits.allow_private))
@@ -94,7 +94,7 @@ class Client:
         for attempt in range(1, self.policy.attempts + 1):
             try:
                 return operation()
-            except Failure as failure:
+            except FetchError as failure:
                 last = attempt == self.policy.attempts or self.pace.stopped.is_set()
                 too_long = (failure.after or 0) > self.policy.longest_pause
                 if last or too_long or not failure.transient:
@@ -117,7 +117,7 @@ class Client:
     @contextmanager
     def open(
         self, url: str, headers: Mapping[str, str] | None = None, as_sent: bool = False
-    ) -> "Iterator[Answer]":
+    ) -> "Iterator[Response]":
         """One answer of status 200 or 206, after redirects, each checked before it is followed.
 
         Args:
@@ -132,9 +132,9 @@ class Client:
                     url = _joined(url, response.headers["Location"])
                     continue
                 self.check(response, url, host_of(url), ranged="Range" in (headers or {}))
-                yield Answer(response, url, self.policy, as_sent)
+                yield Response(response, url, self.policy, as_sent)
                 return
-        raise Failure(Reason.REFUSED, f"{url} redirects more than {REDIRECTS} times")
+        raise FetchError(SkipReason.REFUSED, f"{url} redirects more than {REDIRECTS} times")
 
     def _ask(self, url: str, headers: Mapping[str, str]) -> requests.Response:
         proxies = self.prepare(url)
@@ -160,7 +160,7 @@ class Client:
         host = host_of(url)
         self.pace.wait(limited_as or host)
         if self.pace.stopped.is_set():
-            raise Failure(Reason.UNREACHABLE, f"{url} is not wanted any more")
+            raise FetchError(SkipReason.UNREACHABLE, f"{url} is not wanted any more")
         scheme = url.partition(":")[0].lower()
         found = self._proxies.get((scheme, host))
         if found is None:  # finding them costs as much as a request
@@ -182,8 +182,8 @@ class Client:
             raise failure
         unwanted = is_unwanted(response.headers.get("X-Robots-Tag", ""))
         if unwanted and self._limits.respect_robots:
-            raise Failure(
-                Reason.ROBOTS,
+            raise FetchError(
+                SkipReason.ROBOTS,
                 f"{url} asks not to be used for machine learning (X-Robots-Tag): leave it, or set "
                 "acquire.respect_robots=false",
             )
@@ -227,7 +227,7 @@ class _LibrarySession(_Session):
         with response:
             self._client.check(response, named, self._host or named)
             # What `content` gives from now on: read here, within bounds.
-            response._content = b"".join(Answer(response, named, policy).blocks(LONGEST))
+            response._content = b"".join(Response(response, named, policy).blocks(MAX_BODY_BYTES))
         return response
 
 
@@ -246,4 +246,4 @@ def _joined(url: str, location: str) -> str:
         # Headers arrive as if they were latin-1; many write UTF-8.
         return urljoin(url, location.encode("latin-1").decode())
     except ValueError as error:
-        raise Failure(Reason.BAD_ADDRESS, f"{url} redirects to no address") from error
+        raise FetchError(SkipReason.BAD_ADDRESS, f"{url} redirects to no address") from error

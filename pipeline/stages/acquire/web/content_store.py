@@ -36,7 +36,7 @@ ARCHIVE = ""  # in place of a pack: a file of its own
 
 
 @dataclass(frozen=True)
-class Kept:
+class StoredBody:
     """Where a photograph stands."""
 
     sha256: str
@@ -77,7 +77,7 @@ class Body:
         return self._digest.hexdigest()
 
 
-class Store:
+class ContentStore:
     """To be used in a `with` block. Its methods may be called from several threads."""
 
     def __init__(self) -> None:
@@ -122,13 +122,13 @@ class Store:
         found = self._kept("url = ?", url)
         return found.sha256 if found else None
 
-    def find(self, url: str, sha256: str | None = None) -> Kept | None:
+    def find(self, url: str, sha256: str | None = None) -> StoredBody | None:
         """A photograph that is here: the one with a digest, or the one that an address gave."""
         if sha256:
             return self._kept(f"sha256 = ? AND pack != '{ARCHIVE}'", sha256)
         return self._kept(f"url = ? AND pack != '{ARCHIVE}'", url)
 
-    def read(self, kept: Kept) -> bytes:
+    def read(self, kept: StoredBody) -> bytes:
         """The bytes of a photograph, proved unless this process wrote them.
 
         Raises:
@@ -159,7 +159,7 @@ class Store:
             )
         return data
 
-    def add(self, url: str, body: Body, unwanted: bool = False) -> Kept:
+    def add(self, url: str, body: Body, unwanted: bool = False) -> StoredBody:
         """Keep the photograph that an address gave."""
         with self._lock:
             if self._closed:
@@ -169,7 +169,7 @@ class Store:
             start = self._pack.tell()
             shutil.copyfileobj(body.rewound(), self._pack, BLOCK)
             self._pack.flush()
-            kept = Kept(body.sha256, self._own, start, self._pack.tell() - start, unwanted)
+            kept = StoredBody(body.sha256, self._own, start, self._pack.tell() - start, unwanted)
             self._record(url, kept)
         return kept
 
@@ -183,7 +183,7 @@ class Store:
         target.parent.mkdir(exist_ok=True)
         file.replace(target)
         with self._lock:
-            self._record(url, Kept(sha256, ARCHIVE, 0, target.stat().st_size))
+            self._record(url, StoredBody(sha256, ARCHIVE, 0, target.stat().st_size))
 
     def unfinished(self, url: str) -> Path:
         """Where an archive stands until it is whole; the same place each time."""
@@ -191,7 +191,7 @@ class Store:
         folder.mkdir(exist_ok=True)
         return folder / hashlib.sha256(url.encode()).hexdigest()
 
-    def _record(self, url: str, kept: Kept) -> None:
+    def _record(self, url: str, kept: StoredBody) -> None:
         self._run(
             "INSERT OR REPLACE INTO kept VALUES (?, ?, ?, ?, ?, ?)",
             url,
@@ -202,11 +202,11 @@ class Store:
             kept.unwanted,
         )
 
-    def _kept(self, where: str, value: str) -> Kept | None:
+    def _kept(self, where: str, value: str) -> StoredBody | None:
         with self._lock:
             query = f"SELECT {COLUMNS} FROM kept WHERE {where}"  # noqa: S608 - of our own making
             row = self._run(query, value).fetchone()
-        return Kept(*row) if row else None
+        return StoredBody(*row) if row else None
 
     def _run(self, query: str, *values: str | int | bool) -> sqlite3.Cursor:
         try:

@@ -12,10 +12,10 @@ from urllib.parse import urlsplit
 
 from pipeline.core.errors import PipelineError
 from pipeline.core.progress import bar
-from pipeline.stages.acquire.raw_image import Reason
+from pipeline.stages.acquire.raw_image import SkipReason
 from pipeline.stages.acquire.web.client import Client
-from pipeline.stages.acquire.web.content_store import Store
-from pipeline.stages.acquire.web.fetch_error import Failure
+from pipeline.stages.acquire.web.content_store import ContentStore
+from pipeline.stages.acquire.web.fetch_error import FetchError
 from pipeline.stages.acquire.web.response import is_page
 
 PREFIX = 4096  # bytes
@@ -31,7 +31,9 @@ class Expected:
     md5: str | None = None
 
 
-def download(url: str, expected: Expected, client: Client, store: Store, most: float) -> Path:
+def download(
+    url: str, expected: Expected, client: Client, store: ContentStore, most: float
+) -> Path:
     """Where the file behind `url` stands, fetched if it is not there.
 
     Without a checksum in `expected`, the digest of the first download is recorded, and every later
@@ -55,7 +57,7 @@ def download(url: str, expected: Expected, client: Client, store: Store, most: f
         print(f"acquire: downloading {url}", flush=True)
         try:
             _fetch(url, part, expected, client, most)
-        except Failure as failure:
+        except FetchError as failure:
             raise PipelineError(_told(failure, most)) from failure
         sha256 = _digest(part, "sha256")
         _sidecar(part).unlink(missing_ok=True)
@@ -89,10 +91,10 @@ def _problem(path: Path, sha256: str, expected: Expected, recorded: str | None) 
     return None
 
 
-def _told(failure: Failure, most: float) -> str:
-    if failure.reason is Reason.TOO_LARGE:
+def _told(failure: FetchError, most: float) -> str:
+    if failure.reason is SkipReason.TOO_LARGE:
         return f"{failure} (acquire.max_gigabytes={most / 1e9:g})"
-    if failure.reason in {Reason.PRIVATE_ADDRESS, Reason.ROBOTS}:
+    if failure.reason in {SkipReason.PRIVATE_ADDRESS, SkipReason.ROBOTS}:
         return str(failure)  # it says what to do
     return f"{failure}: try again, or give a copy with -S dataset.source=PATH"
 
@@ -103,8 +105,8 @@ def _fetch(url: str, part: Path, expected: Expected, client: Client, most: float
         try:
             client.persist(partial(_resume, url, part, expected, client, most))
             return
-        except Failure as failure:
-            if failure.reason is Reason.TOO_LARGE:
+        except FetchError as failure:
+            if failure.reason is SkipReason.TOO_LARGE:
                 part.unlink(missing_ok=True)
             least = max(1, client.policy.slowest * (time.monotonic() - start))
             if not failure.transient or _size(part) - before < least:
@@ -129,7 +131,9 @@ def _resume(url: str, part: Path, expected: Expected, client: Client, most: floa
     with _starting_over_at_416(part), client.open(url, headers, as_sent=True) as answer:
         if answer.starts_at != (size if answer.partial else 0):
             part.unlink()
-            raise Failure(Reason.UNREACHABLE, f"{url} sends another range than asked for", True)
+            raise FetchError(
+                SkipReason.UNREACHABLE, f"{url} sends another range than asked for", True
+            )
         size = answer.starts_at
         length = None if answer.length is None else size + answer.length
         with (
@@ -150,11 +154,11 @@ def _starting_over_at_416(part: Path) -> Iterator[None]:
     """A server that has no such range has another file now."""
     try:
         yield
-    except Failure as failure:
+    except FetchError as failure:
         if failure.status != 416:
             raise
         part.unlink(missing_ok=True)
-        raise Failure(failure.reason, str(failure), transient=True) from failure
+        raise FetchError(failure.reason, str(failure), transient=True) from failure
 
 
 def _sidecar(part: Path) -> Path:

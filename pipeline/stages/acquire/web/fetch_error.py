@@ -1,14 +1,14 @@
 """Why an address gave nothing."""
 
-from pipeline.stages.acquire.raw_image import Reason
+from pipeline.stages.acquire.raw_image import SkipReason
 
 
-class Failure(Exception):
+class FetchError(Exception):
     """An answer that is none, and why, in a sentence."""
 
     def __init__(
         self,
-        reason: Reason,
+        reason: SkipReason,
         said: str,
         transient: bool = False,
         status: int | None = None,

@@ -7,12 +7,12 @@ from threading import Lock
 from weakref import WeakValueDictionary
 
 from pipeline.core.progress import bar
-from pipeline.params import Acquire
+from pipeline.params import AcquireParams
 from pipeline.stages.acquire.photo_list import Photo
-from pipeline.stages.acquire.raw_image import Reason
+from pipeline.stages.acquire.raw_image import SkipReason
 from pipeline.stages.acquire.web.client import Client
-from pipeline.stages.acquire.web.content_store import Body, Kept, Store
-from pipeline.stages.acquire.web.fetch_error import Failure
+from pipeline.stages.acquire.web.content_store import Body, ContentStore, StoredBody
+from pipeline.stages.acquire.web.fetch_error import FetchError
 from pipeline.stages.acquire.web.ordered_threads import in_order
 from pipeline.stages.acquire.web.response import BLANK, is_page
 
@@ -21,15 +21,19 @@ PLACEHOLDER = "photo_unavailable"
 
 
 def fetch_all(
-    photos: Iterable[Photo], client: Client, store: Store, limits: Acquire, total: int | None
-) -> Iterator[tuple[Photo, Kept | Reason]]:
+    photos: Iterable[Photo],
+    client: Client,
+    store: ContentStore,
+    limits: AcquireParams,
+    total: int | None,
+) -> Iterator[tuple[Photo, StoredBody | SkipReason]]:
     """Yield every photo, in order, with where its bytes are or the reason why there is none."""
     fetch = partial(_fetch, client, store, limits, _Turns())
     fetched = in_order(fetch, photos, limits.workers)
     reasons: Counter[str] = Counter()
     with bar("acquire", total) as shown:
         for photo, result in fetched:
-            if isinstance(result, Reason):
+            if isinstance(result, SkipReason):
                 reasons[result.value] += 1
                 shown.set_postfix(reasons, refresh=False)
             shown.update()
@@ -49,34 +53,34 @@ class _Turns:
 
 
 def _fetch(
-    client: Client, store: Store, limits: Acquire, turns: _Turns, photo: Photo
-) -> tuple[Photo, Kept | Reason]:
+    client: Client, store: ContentStore, limits: AcquireParams, turns: _Turns, photo: Photo
+) -> tuple[Photo, StoredBody | SkipReason]:
     most = limits.max_file_megabytes * 1e6
     try:
         with turns.of(photo.url):
             known = store.find(photo.url, photo.sha256)
             if known is None:
                 known = client.persist(partial(_download, client, store, photo, most))
-    except Failure as failure:
+    except FetchError as failure:
         return photo, failure.reason
     # What came under other rules, in a run before.
     if known.size > most:
-        return photo, Reason.TOO_LARGE
+        return photo, SkipReason.TOO_LARGE
     if known.unwanted and limits.respect_robots:
-        return photo, Reason.ROBOTS
+        return photo, SkipReason.ROBOTS
     return photo, known
 
 
-def _download(client: Client, store: Store, photo: Photo, most: float) -> Kept:
+def _download(client: Client, store: ContentStore, photo: Photo, most: float) -> StoredBody:
     with client.open(photo.url) as answer, Body(store.folder) as body:
         if PLACEHOLDER in answer.url and answer.url != photo.url:
-            raise Failure(Reason.GONE, f"{photo.url} leads to a placeholder")
+            raise FetchError(SkipReason.GONE, f"{photo.url} leads to a placeholder")
         start = b""
         for block in answer.blocks(most):
             start = start or block.lstrip(BLANK)
             body.write(block)
         if not start or is_page(start):
-            raise Failure(Reason.NOT_AN_IMAGE, f"{photo.url} is a web page, or nothing")
+            raise FetchError(SkipReason.NOT_AN_IMAGE, f"{photo.url} is a web page, or nothing")
         if photo.sha256 and body.sha256 != photo.sha256:
-            raise Failure(Reason.CHANGED, f"{photo.url} has other bytes than were pinned")
+            raise FetchError(SkipReason.CHANGED, f"{photo.url} has other bytes than were pinned")
         return store.add(photo.url, body, answer.unwanted)

@@ -5,8 +5,8 @@ import time
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-from pipeline.stages.acquire.raw_image import Reason
-from pipeline.stages.acquire.web.fetch_error import Failure
+from pipeline.stages.acquire.raw_image import SkipReason
+from pipeline.stages.acquire.web.fetch_error import FetchError
 
 # What hosts are asked at most where acquire.per_host_per_second is null, in requests per second.
 # Flickr grants 3,600 calls an hour; for photographs it states no figure, and answers 429.
@@ -48,7 +48,7 @@ class _Host:
     """On the monotonic clock, in seconds."""
 
 
-class Pace:
+class RateLimiter:
     """Shared by all threads of a client."""
 
     def __init__(self, per_second: float | None = None, patience: float = 120) -> None:
@@ -79,7 +79,7 @@ class Pace:
         host = self._host(name)
         if (silence := host.free_at - time.monotonic()) > self._patience:
             said = f"{name} asks to be left alone for {silence:.0f} seconds"
-            raise Failure(Reason.UNREACHABLE, said)
+            raise FetchError(SkipReason.UNREACHABLE, said)
         with host.turn:
             while (pause := host.free_at - time.monotonic()) > 0 and not self.stopped.wait(pause):
                 pass

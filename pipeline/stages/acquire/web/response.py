@@ -8,19 +8,19 @@ from typing import Any
 import requests
 import urllib3
 
-from pipeline.stages.acquire.raw_image import Reason
+from pipeline.stages.acquire.raw_image import SkipReason
 from pipeline.stages.acquire.web import connections
-from pipeline.stages.acquire.web.fetch_error import Failure
+from pipeline.stages.acquire.web.fetch_error import FetchError
 from pipeline.stages.acquire.web.rate_limit import Policy
 
 BLOCK = 2**18  # bytes
 TRANSIENT = {408, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524}
 REASONS = {
-    404: Reason.GONE,
-    410: Reason.GONE,
-    401: Reason.FORBIDDEN,
-    403: Reason.FORBIDDEN,
-    451: Reason.FORBIDDEN,
+    404: SkipReason.GONE,
+    410: SkipReason.GONE,
+    401: SkipReason.FORBIDDEN,
+    403: SkipReason.FORBIDDEN,
+    451: SkipReason.FORBIDDEN,
 }
 BLANK = b"\xef\xbb\xbf \t\r\n"  # what may stand before markup
 UNWANTED = {"noai", "noimageai"}  # X-Robots-Tag: what the owner does not want done
@@ -28,7 +28,7 @@ UNWANTED = {"noai", "noimageai"}  # X-Robots-Tag: what the owner does not want d
 BROKEN = (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError)
 
 
-class Answer:
+class Response:
     """What a server says, as it comes in."""
 
     def __init__(
@@ -80,20 +80,24 @@ class Answer:
         received = 0
         start = time.monotonic()
         if (self.length or 0) > most:
-            raise Failure(Reason.TOO_LARGE, f"{self.url} is larger than {most:.0f} bytes")
+            raise FetchError(SkipReason.TOO_LARGE, f"{self.url} is larger than {most:.0f} bytes")
         while block := self._next():
             received += len(block)
             if received > most:
-                raise Failure(Reason.TOO_LARGE, f"{self.url} is larger than {most:.0f} bytes")
+                raise FetchError(
+                    SkipReason.TOO_LARGE, f"{self.url} is larger than {most:.0f} bytes"
+                )
             yield block
             late = time.monotonic() - start - self._policy.read
             if late > 0 and received < late * self._policy.slowest:
-                raise Failure(Reason.UNREACHABLE, f"{self.url} sends too slowly", transient=True)
+                raise FetchError(
+                    SkipReason.UNREACHABLE, f"{self.url} sends too slowly", transient=True
+                )
         # Headers that were cut off look whole: they state no length, and nothing follows.
         expected = max(received, 1) if self.length is None else self.length
         if received != expected:
             said = f"{self.url} sent {received} of {expected} bytes"
-            raise Failure(Reason.UNREACHABLE, said, transient=True)
+            raise FetchError(SkipReason.UNREACHABLE, said, transient=True)
 
     def _next(self) -> bytes:
         try:
@@ -105,12 +109,12 @@ class Answer:
             raise unreachable(self.url, error) from error
 
 
-def refusal(response: requests.Response, url: str) -> Failure:
+def refusal(response: requests.Response, url: str) -> FetchError:
     status = response.status_code
     transient = status in TRANSIENT
-    reason = REASONS.get(status, Reason.UNREACHABLE if transient else Reason.REFUSED)
+    reason = REASONS.get(status, SkipReason.UNREACHABLE if transient else SkipReason.REFUSED)
     said = f"{url} answers {status} {response.reason or ''}".rstrip()
-    return Failure(reason, said, transient, status, _retry_after(response.headers))
+    return FetchError(reason, said, transient, status, _retry_after(response.headers))
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:
@@ -125,21 +129,23 @@ def is_unwanted(tag: str) -> bool:
     return not UNWANTED.isdisjoint(part.strip().lower() for part in tag.split(","))
 
 
-def unreachable(url: str, error: Exception) -> Failure:
+def unreachable(url: str, error: Exception) -> FetchError:
     """What an exception of requests or urllib3 means."""
     late = (requests.Timeout, urllib3.exceptions.TimeoutError, TimeoutError)
     match error:
         case requests.exceptions.InvalidURL() | requests.exceptions.InvalidSchema():
-            return Failure(Reason.BAD_ADDRESS, f"{url} is no address that can be asked")
+            return FetchError(SkipReason.BAD_ADDRESS, f"{url} is no address that can be asked")
         case requests.exceptions.SSLError() if "CERTIFICATE_VERIFY_FAILED" in str(error):
-            return Failure(Reason.UNREACHABLE, f"{url} has no certificate that can be trusted")
+            return FetchError(
+                SkipReason.UNREACHABLE, f"{url} has no certificate that can be trusted"
+            )
         case _ if isinstance(error, late):
             said = "gives no answer in time"
         case requests.ConnectionError():
             said = "cannot be reached"
         case _:
             said = "breaks the connection"
-    return Failure(Reason.UNREACHABLE, f"{url} {said}", transient=True)
+    return FetchError(SkipReason.UNREACHABLE, f"{url} {said}", transient=True)
 
 
 def is_page(start: bytes) -> bool:

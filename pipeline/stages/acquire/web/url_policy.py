@@ -6,8 +6,8 @@ import socket
 from functools import lru_cache
 from urllib.parse import urlsplit
 
-from pipeline.stages.acquire.raw_image import Reason
-from pipeline.stages.acquire.web.fetch_error import Failure
+from pipeline.stages.acquire.raw_image import SkipReason
+from pipeline.stages.acquire.web.fetch_error import FetchError
 
 GLOBAL = ipaddress.ip_network("2000::/3")  # where all public IPv6 addresses are so far
 NAT64 = ipaddress.ip_network("64:ff9b::/96")  # RFC 6052: an IPv4 address in the last 32 bits
@@ -29,7 +29,7 @@ def host_of(url: str) -> str:
     except (ValueError, IndexError):  # brackets, ports or labels that are none
         sound = False
     if not sound:
-        raise Failure(Reason.BAD_ADDRESS, f"{url} is no http or https address")
+        raise FetchError(SkipReason.BAD_ADDRESS, f"{url} is no http or https address")
     return host
 
 

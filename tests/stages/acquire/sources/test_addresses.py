@@ -9,13 +9,13 @@ import pytest
 from pipeline import params
 from pipeline.core import atomic, shards
 from pipeline.core.errors import PipelineError
-from pipeline.params import Acquire
-from pipeline.stages.acquire.dataset_toml import Flickr, Wanted
+from pipeline.params import AcquireParams
+from pipeline.stages.acquire.dataset_toml import Flickr, SearchTerms
 from pipeline.stages.acquire.photo_list import COLUMNS
-from pipeline.stages.acquire.raw_image import RawImage, Reason, Skipped
+from pipeline.stages.acquire.raw_image import RawImage, Skipped, SkipReason
 from pipeline.stages.acquire.sources import addresses
 from pipeline.stages.acquire.web.client import Client
-from pipeline.stages.acquire.web.content_store import Store
+from pipeline.stages.acquire.web.content_store import ContentStore
 from pipeline.stages.acquire.web.rate_limit import Policy
 from tests.fakes.faults import (
     DROP,
@@ -34,7 +34,7 @@ from tests.fakes.flickr import KEY, SECRET, FakeFlickr
 from tests.fakes.photos import FakePhoto, photos
 from tests.imports import ROOT
 
-LIMITS = params.load(ROOT / "params.yaml").acquire.model_copy(
+LIMITS = params.load_params(ROOT / "params.yaml").acquire.model_copy(
     update={"workers": 4, "max_missing_fraction": 0.5}
     | {"allow_private": True, "per_host_per_second": 0}
 )
@@ -45,7 +45,7 @@ SEARCHED = Flickr(
     description="d",
     licence="of the set",
     seed=1,
-    classes={"car": Wanted(text="car"), "bicycle": Wanted(tags=("bicycle",))},
+    classes={"car": SearchTerms(text="car"), "bicycle": SearchTerms(tags=("bicycle",))},
     wanted={"train": 9, "test": 4},
 )
 
@@ -78,16 +78,19 @@ def simple(fake: FakeFlickr, found: list[FakePhoto] = CATS) -> list[dict[str, st
 
 
 def from_list(
-    path: Path, licence: str | None = None, limits: Acquire = LIMITS
+    path: Path, licence: str | None = None, limits: AcquireParams = LIMITS
 ) -> Iterator[RawImage | Skipped]:
-    with Client(limits, Policy(pause=0.01, read=0.5, attempts=3)) as client, Store() as store:
+    with (
+        Client(limits, Policy(pause=0.01, read=0.5, attempts=3)) as client,
+        ContentStore() as store,
+    ):
         yield from addresses.from_list(path, licence, client, store, limits)
 
 
 def from_search(
-    folder: Path, dataset: Flickr = SEARCHED, limits: Acquire = LIMITS
+    folder: Path, dataset: Flickr = SEARCHED, limits: AcquireParams = LIMITS
 ) -> Iterator[RawImage | Skipped]:
-    with Client(limits, Policy(pause=0.01, read=0.5)) as client, Store() as store:
+    with Client(limits, Policy(pause=0.01, read=0.5)) as client, ContentStore() as store:
         yield from addresses.from_search(dataset, folder, client, store, limits)
 
 
@@ -152,24 +155,24 @@ def test_what_is_gone_is_a_row_in_its_place(world: Path, fake: FakeFlickr) -> No
     found = list(from_list(listing(world, rows)))
     assert [isinstance(each, Skipped) for each in found] == [False, True, True] + [False] * 9
     assert found[1:3] == [
-        Skipped(f"cat/{CATS[1].path('c').split('/')[-1]}", Reason.GONE, "cat", rows[1]["url"]),
-        Skipped("cat/nothing.jpg", Reason.GONE, "cat", rows[2]["url"]),
+        Skipped(f"cat/{CATS[1].path('c').split('/')[-1]}", SkipReason.GONE, "cat", rows[1]["url"]),
+        Skipped("cat/nothing.jpg", SkipReason.GONE, "cat", rows[2]["url"]),
     ]
 
 
 @pytest.mark.parametrize(
     ("fault", "reason"),
     [
-        (status(403), Reason.FORBIDDEN),
-        (status(418), Reason.REFUSED),
-        (HTML, Reason.NOT_AN_IMAGE),
-        (EMPTY, Reason.NOT_AN_IMAGE),
-        (NO_AI, Reason.ROBOTS),
+        (status(403), SkipReason.FORBIDDEN),
+        (status(418), SkipReason.REFUSED),
+        (HTML, SkipReason.NOT_AN_IMAGE),
+        (EMPTY, SkipReason.NOT_AN_IMAGE),
+        (NO_AI, SkipReason.ROBOTS),
     ],
     ids=["403", "418", "html", "empty", "robots"],
 )
 def test_a_photograph_that_is_not_given_has_a_reason(
-    world: Path, fake: FakeFlickr, fault: Fault, reason: Reason
+    world: Path, fake: FakeFlickr, fault: Fault, reason: SkipReason
 ) -> None:
     rows = simple(fake)
     fake.plan = lambda _kind, _number, path: fault if rows[3]["url"].endswith(path) else None
@@ -188,7 +191,7 @@ def test_an_address_that_is_none_is_a_row_and_no_crash(
     rows[0]["url"] = url
     skipped, _ = from_list(listing(world, rows))
     assert isinstance(skipped, Skipped)
-    assert (skipped.reason, skipped.url) == (Reason.BAD_ADDRESS, url)
+    assert (skipped.reason, skipped.url) == (SkipReason.BAD_ADDRESS, url)
 
 
 def test_a_photograph_with_other_bytes_than_pinned_is_left_out(
@@ -198,7 +201,7 @@ def test_a_photograph_with_other_bytes_than_pinned_is_left_out(
     rows[1]["sha256"] = "0" * 64
     found = list(from_list(listing(world, rows)))
     assert isinstance(found[1], Skipped)
-    assert found[1].reason is Reason.CHANGED
+    assert found[1].reason is SkipReason.CHANGED
 
 
 def test_a_private_address_is_a_row_where_it_is_not_allowed(world: Path, fake: FakeFlickr) -> None:
@@ -206,7 +209,7 @@ def test_a_private_address_is_a_row_where_it_is_not_allowed(world: Path, fake: F
     found = from_list(listing(world, simple(fake)), limits=limits)
     assert next(found) == Skipped(
         f"cat/{CATS[0].path('c').split('/')[-1]}",
-        Reason.PRIVATE_ADDRESS,
+        SkipReason.PRIVATE_ADDRESS,
         "cat",
         fake.url(CATS[0].path("c")),
     )
@@ -226,7 +229,7 @@ def partly_gone(world: Path, fake: FakeFlickr, total: int, missing: int) -> Path
     return listing(world, bad + simple(fake)[:1] * (total - missing))
 
 
-def limited(fraction: float) -> Acquire:
+def limited(fraction: float) -> AcquireParams:
     return LIMITS.model_copy(update={"max_missing_fraction": fraction})
 
 
@@ -385,7 +388,7 @@ def test_a_search_fills_the_places_of_what_is_gone(world: Path, fake: FakeFlickr
     found = list(from_search(world))
     assert counts(taken(found)) == WANTED
     skipped = [each for each in found if isinstance(each, Skipped)]
-    assert {(each.reason, each.label) for each in skipped} == {(Reason.GONE, "car")}
+    assert {(each.reason, each.label) for each in skipped} == {(SkipReason.GONE, "car")}
     assert {each.name.removeprefix("car/") for each in skipped} <= fake.removed
 
 
@@ -408,7 +411,7 @@ def test_two_workers_or_twenty_give_the_same_photographs(world: Path, fake: Fake
 
 
 def test_a_search_that_finds_too_few_is_refused(world: Path, fake: FakeFlickr) -> None:
-    dataset = SEARCHED.model_copy(update={"classes": {"cat": Wanted(text="cat")}})
+    dataset = SEARCHED.model_copy(update={"classes": {"cat": SearchTerms(text="cat")}})
     dataset = dataset.model_copy(update={"wanted": {"train": 25}})
     with pytest.raises(PipelineError) as caught:
         list(from_search(world, dataset))
@@ -422,23 +425,23 @@ def test_a_search_that_finds_almost_enough_is_taken_and_said(
     world: Path, fake: FakeFlickr, capsys: pytest.CaptureFixture[str]
 ) -> None:
     dataset = SEARCHED.model_copy(
-        update={"classes": {"cat": Wanted(text="cat")}, "wanted": {"train": len(CATS) + 1}}
+        update={"classes": {"cat": SearchTerms(text="cat")}, "wanted": {"train": len(CATS) + 1}}
     )
     assert len(taken(from_search(world, dataset))) == len(CATS)
     assert "the search gives 12 of" in capsys.readouterr().out
 
 
 def test_a_search_that_finds_nothing_is_refused(world: Path, fake: FakeFlickr) -> None:
-    dataset = SEARCHED.model_copy(update={"classes": {"yeti": Wanted(text="yeti")}})
+    dataset = SEARCHED.model_copy(update={"classes": {"yeti": SearchTerms(text="yeti")}})
     with pytest.raises(PipelineError, match="the search gives 0 of 13 yeti"):
         list(from_search(world, dataset))
 
 
 def test_what_was_refused_is_told_before_the_refusal(world: Path, fake: FakeFlickr) -> None:
     fake.removed.update(photo.id for photo in CATS[:6])
-    dataset = SEARCHED.model_copy(update={"classes": {"cat": Wanted(text="cat")}})
+    dataset = SEARCHED.model_copy(update={"classes": {"cat": SearchTerms(text="cat")}})
     found = until_refused(from_search(world, dataset))
-    assert {each.reason for each in found if isinstance(each, Skipped)} == {Reason.GONE}
+    assert {each.reason for each in found if isinstance(each, Skipped)} == {SkipReason.GONE}
     assert taken(found) == []
 
 
@@ -462,8 +465,8 @@ def test_a_photograph_of_two_classes_is_told_and_in_neither(world: Path, fake: F
     assert counts(taken(found)) == WANTED
     skipped = [each for each in found if isinstance(each, Skipped)]
     assert {(each.name, each.reason) for each in skipped} <= {
-        ("car/1234567", Reason.TWO_CLASSES),
-        ("bicycle/1234567", Reason.TWO_CLASSES),
+        ("car/1234567", SkipReason.TWO_CLASSES),
+        ("bicycle/1234567", SkipReason.TWO_CLASSES),
     }
     assert "car/1234567" not in {image.name for image in taken(found)}
     assert skipped

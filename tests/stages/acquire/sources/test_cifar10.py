@@ -12,11 +12,11 @@ import pytest
 from pipeline import params
 from pipeline.core.errors import PipelineError
 from pipeline.stages.acquire.dataset_toml import Archive
-from pipeline.stages.acquire.raw_image import RawImage, Reason, Skipped
+from pipeline.stages.acquire.raw_image import RawImage, Skipped, SkipReason
 from pipeline.stages.acquire.sources import cifar10, files
 from tests.imports import ROOT
 
-LIMITS = params.load(ROOT / "params.yaml").acquire
+LIMITS = params.load_params(ROOT / "params.yaml").acquire
 DATASET = Archive(kind="archive", description="d", licence="L", path="x", records="cifar10")
 RANDOM = Random(1)
 Pack = Callable[[Path, dict[str, bytes]], Path]
@@ -152,7 +152,7 @@ def test_a_batch_that_cannot_be_read_is_told(tmp_path: Path) -> None:
         link.type, link.linkname = tarfile.SYMTYPE, "data_batch_1.bin"
         archive.addfile(link)
     found = [each for each in files.images(path, DATASET, LIMITS) if isinstance(each, Skipped)]
-    assert found == [Skipped("cifar/data_batch_2.bin", Reason.NOT_A_FILE)]
+    assert found == [Skipped("cifar/data_batch_2.bin", SkipReason.NOT_A_FILE)]
 
 
 @pytest.mark.parametrize(

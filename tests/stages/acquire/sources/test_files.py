@@ -21,13 +21,13 @@ import pytest
 
 from pipeline import params
 from pipeline.core.errors import PipelineError
-from pipeline.params import Acquire
+from pipeline.params import AcquireParams
 from pipeline.stages.acquire.dataset_toml import Archive, Folder
-from pipeline.stages.acquire.raw_image import RawImage, Reason, Skipped
+from pipeline.stages.acquire.raw_image import RawImage, Skipped, SkipReason
 from pipeline.stages.acquire.sources import files
 from tests.imports import ROOT
 
-LIMITS = params.load(ROOT / "params.yaml").acquire.model_copy(
+LIMITS = params.load_params(ROOT / "params.yaml").acquire.model_copy(
     update={"max_gigabytes": 1, "max_file_megabytes": 1}
 )
 DATASET = Folder(kind="folder", description="d", licence="CC0-1.0")
@@ -86,15 +86,15 @@ def member(name: str, size: int = 0, kind: bytes = tarfile.REGTYPE) -> tarfile.T
     return info
 
 
-def found(path: Path, limits: Acquire = LIMITS) -> list[RawImage | Skipped]:
+def found(path: Path, limits: AcquireParams = LIMITS) -> list[RawImage | Skipped]:
     return list(files.images(path, DATASET, limits))
 
 
-def images(path: Path, limits: Acquire = LIMITS) -> list[RawImage]:
+def images(path: Path, limits: AcquireParams = LIMITS) -> list[RawImage]:
     return [each for each in found(path, limits) if isinstance(each, RawImage)]
 
 
-def skipped(path: Path, limits: Acquire = LIMITS) -> list[tuple[str, Reason]]:
+def skipped(path: Path, limits: AcquireParams = LIMITS) -> list[tuple[str, SkipReason]]:
     every = found(path, limits)
     return [(each.name, each.reason) for each in every if isinstance(each, Skipped)]
 
@@ -103,7 +103,7 @@ def names(path: Path) -> list[str]:
     return [image.name for image in images(path)]
 
 
-def refusal(path: Path, limits: Acquire = LIMITS) -> str:
+def refusal(path: Path, limits: AcquireParams = LIMITS) -> str:
     with pytest.raises(PipelineError) as caught:
         images(path, limits)
     return str(caught.value)
@@ -127,7 +127,7 @@ ARCHIVES = {
     "bz2": tarred("bz2"),
     "xz": tarred("xz"),
 }
-README = Skipped("set/readme.txt", Reason.OUTSIDE_CLASS_FOLDERS)
+README = Skipped("set/readme.txt", SkipReason.OUTSIDE_CLASS_FOLDERS)
 EXPECTED = [
     RawImage(name, name.split("/")[2], data, name.split("/")[1], "CC0-1.0")
     for name, data in CONTENT.items()
@@ -169,8 +169,8 @@ def test_a_file_that_is_too_large_is_left_out_and_told(tmp_path: Path, pack: Pac
     content = {"cat/a.jpg": bytes(5000), "cat/b.jpg": bytes(5001), "dog/c.mov": bytes(9000)}
     limits = LIMITS.model_copy(update={"max_file_megabytes": 0.005})
     assert found(pack(tmp_path, content), limits) == [
-        Skipped("cat/b.jpg", Reason.TOO_LARGE),
-        Skipped("dog/c.mov", Reason.TOO_LARGE),
+        Skipped("cat/b.jpg", SkipReason.TOO_LARGE),
+        Skipped("dog/c.mov", SkipReason.TOO_LARGE),
         RawImage("cat/a.jpg", "cat", bytes(5000), licence="CC0-1.0"),
     ]
 
@@ -287,7 +287,7 @@ def encrypted(path: Path, *which: str) -> Path:
 def test_an_encrypted_member_is_left_out_and_told(tmp_path: Path) -> None:
     path = zipped()(tmp_path, {"cat/1.jpg": b"secret", "cat/2.jpg": b"two"})
     assert found(encrypted(path, "cat/1.jpg")) == [
-        Skipped("cat/1.jpg", Reason.ENCRYPTED),
+        Skipped("cat/1.jpg", SkipReason.ENCRYPTED),
         RawImage("cat/2.jpg", "cat", b"two", licence="CC0-1.0"),
     ]
 
@@ -309,7 +309,7 @@ def test_links_and_devices_in_a_tar_are_left_out_and_told(tmp_path: Path) -> Non
             info.linkname = "/etc/hostname" if kind == tarfile.SYMTYPE else "cat/1.jpg"
             archive.addfile(info)
     assert found(path) == [
-        *(Skipped(f"cat/link{number}.jpg", Reason.NOT_A_FILE) for number in range(len(kinds))),
+        *(Skipped(f"cat/link{number}.jpg", SkipReason.NOT_A_FILE) for number in range(len(kinds))),
         RawImage("cat/1.jpg", "cat", b"one", licence="CC0-1.0"),
     ]
 
@@ -324,7 +324,7 @@ def test_links_in_a_zip_are_left_out_and_told(tmp_path: Path) -> None:
         archive.writestr(link, "/etc/hostname")
         archive.writestr("cat/1.jpg", b"one")
     assert found(path) == [
-        Skipped("cat/link.jpg", Reason.NOT_A_FILE),
+        Skipped("cat/link.jpg", SkipReason.NOT_A_FILE),
         RawImage("cat/1.jpg", "cat", b"one", licence="CC0-1.0"),
     ]
 
@@ -332,20 +332,20 @@ def test_links_in_a_zip_are_left_out_and_told(tmp_path: Path) -> None:
 def test_a_pipe_in_a_folder_is_told_and_not_read(tmp_path: Path) -> None:
     path = folder(tmp_path, {"cat/1.jpg": b"one"})
     os.mkfifo(path / "cat" / "pipe.jpg")
-    assert skipped(path) == [("cat/pipe.jpg", Reason.NOT_A_FILE)]
+    assert skipped(path) == [("cat/pipe.jpg", SkipReason.NOT_A_FILE)]
 
 
 def test_a_link_to_a_device_in_a_folder_is_told_and_not_read(tmp_path: Path) -> None:
     path = folder(tmp_path, {"cat/1.jpg": b"one"})
     (path / "cat" / "zero.jpg").symlink_to("/dev/zero")
-    assert skipped(path) == [("cat/zero.jpg", Reason.NOT_A_FILE)]
+    assert skipped(path) == [("cat/zero.jpg", SkipReason.NOT_A_FILE)]
 
 
 @pytest.mark.parametrize("target", ["nowhere", "link.jpg"], ids=["dangling", "loop"])
 def test_a_link_to_nothing_in_a_folder_is_told_and_not_lost(tmp_path: Path, target: str) -> None:
     path = folder(tmp_path, {"cat/1.jpg": b"one"})
     (path / "cat" / "link.jpg").symlink_to(target)
-    assert skipped(path) == [("cat/link.jpg", Reason.NOT_A_FILE)]
+    assert skipped(path) == [("cat/link.jpg", SkipReason.NOT_A_FILE)]
 
 
 def test_links_in_a_folder_are_followed_but_not_in_circles(tmp_path: Path) -> None:
@@ -367,13 +367,13 @@ def test_a_name_that_leads_out_of_the_archive_is_left_out_and_told(
 ) -> None:
     path = pack(tmp_path, {name: b"out", "cat/2.jpg": b"in", "dog/2.jpg": b"in"})
     told = name.replace("\\", "/") if path.suffix == ".zip" else name
-    assert skipped(path) == [(told, Reason.UNSAFE_NAME)]
+    assert skipped(path) == [(told, SkipReason.UNSAFE_NAME)]
 
 
 @pytest.mark.parametrize("name", ["..\\..\\1.jpg", "\\cat\\1.jpg", "\\\\host\\cat\\1.jpg"])
 def test_a_backslash_in_a_zip_leads_out_like_a_slash(tmp_path: Path, name: str) -> None:
     path = zipped()(tmp_path, {name: b"out", "cat/2.jpg": b"in"})
-    assert skipped(path) == [(name.replace("\\", "/"), Reason.UNSAFE_NAME)]
+    assert skipped(path) == [(name.replace("\\", "/"), SkipReason.UNSAFE_NAME)]
 
 
 def test_an_archive_of_unsafe_names_alone_is_refused_in_a_sentence(tmp_path: Path) -> None:
@@ -435,7 +435,7 @@ def test_bookkeeping_of_a_mac_is_told_and_not_taken(tmp_path: Path, pack: Pack) 
     others = ["__MACOSX/set/cat/._1.jpg", "set/.DS_Store", "set/cat/.DS_Store"]
     path = pack(tmp_path, dict.fromkeys(others, b"mac") | kept)
     assert names(path) == list(kept)
-    assert skipped(path) == [(name, Reason.OUTSIDE_CLASS_FOLDERS) for name in others]
+    assert skipped(path) == [(name, SkipReason.OUTSIDE_CLASS_FOLDERS) for name in others]
 
 
 @pytest.mark.parametrize("pack", [folder, tarred()], ids=["folder", "tar"])
@@ -527,7 +527,7 @@ def test_a_folder_is_never_taken_for_a_bomb(tmp_path: Path) -> None:
     path = folder(tmp_path, {"cat/1.jpg": b"1"})
     with (path / "cat/2.jpg").open("wb") as file:
         file.truncate(200_000_000)  # a hole
-    assert skipped(path) == [("cat/2.jpg", Reason.TOO_LARGE)]
+    assert skipped(path) == [("cat/2.jpg", SkipReason.TOO_LARGE)]
 
 
 def test_a_zip_that_lies_about_a_size_is_not_unpacked_past_it(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from pipeline import params
 from pipeline.core.errors import PipelineError
-from pipeline.stages.acquire.dataset_toml import Flickr, Wanted
+from pipeline.stages.acquire.dataset_toml import Flickr, SearchTerms
 from pipeline.stages.acquire.licences import NAMES
 from pipeline.stages.acquire.photo_list import Photo
 from pipeline.stages.acquire.sources.flickr import Search
@@ -37,7 +37,9 @@ from tests.fakes.flickr import KEY, SECRET, FakeFlickr
 from tests.fakes.photos import photos
 from tests.imports import ROOT
 
-LIMITS = params.load(ROOT / "params.yaml").acquire.model_copy(update={"per_host_per_second": 0})
+LIMITS = params.load_params(ROOT / "params.yaml").acquire.model_copy(
+    update={"per_host_per_second": 0}
+)
 SEARCH = "flickr.photos.search"
 CARS = photos("car", 30)
 DESCRIBED = Flickr(
@@ -46,9 +48,9 @@ DESCRIBED = Flickr(
     seed=1,
     wanted={"train": 1},
     classes={
-        "car": Wanted(text="car"),
-        "tagged": Wanted(tags=("car", "red"), tag_mode="all"),
-        "either": Wanted(tags=("car", "red"), tag_mode="any"),
+        "car": SearchTerms(text="car"),
+        "tagged": SearchTerms(tags=("car", "red"), tag_mode="all"),
+        "either": SearchTerms(tags=("car", "red"), tag_mode="any"),
     },
 )
 
@@ -355,7 +357,7 @@ def test_a_total_may_be_a_text(fake: FakeFlickr) -> None:
     assert ids(search()) == ["1"]
 
 
-def contested(label: str, **classes: Wanted) -> set[str]:
+def contested(label: str, **classes: SearchTerms) -> set[str]:
     """Which photographs of a search answer another class too, as far as it knows."""
     described = DESCRIBED.model_copy(update={"classes": classes})
     with Client(LIMITS, Policy(pause=0.01, read=0.5)) as client:
@@ -364,7 +366,7 @@ def contested(label: str, **classes: Wanted) -> set[str]:
         return search.contested
 
 
-CAR, BIKE = Wanted(text="car"), Wanted(tags=("Mountain Bike", "red"))
+CAR, BIKE = SearchTerms(text="car"), SearchTerms(tags=("Mountain Bike", "red"))
 
 
 @pytest.mark.parametrize(
@@ -374,15 +376,15 @@ CAR, BIKE = Wanted(text="car"), Wanted(tags=("Mountain Bike", "red"))
         ("mountainbike car", BIKE, False),
         ("mountainbike car", BIKE.model_copy(update={"tag_mode": "any"}), True),
         ("mountain bike red", BIKE, False),
-        ("car", Wanted(text="car"), True),
-        ("car", Wanted(text="car boat"), False),
+        ("car", SearchTerms(text="car"), True),
+        ("car", SearchTerms(text="car boat"), False),
         ("", BIKE, False),
         (None, BIKE, False),
         (7, BIKE, False),
     ],
 )
 def test_a_photograph_that_has_the_tags_of_another_class_is_known(
-    fake: FakeFlickr, tags: object, other: Wanted, known: bool
+    fake: FakeFlickr, tags: object, other: SearchTerms, known: bool
 ) -> None:
     fake.plan = always("", answer(entry(tags=tags)))
     assert contested("car", car=CAR, bike=other) == ({"1"} if known else set())

@@ -10,19 +10,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.core.errors import PipelineError
-from pipeline.params import Split
-from pipeline.stages.acquire.dataset_toml import Flickr, SplitName, Wanted
+from pipeline.params import SplitParams
+from pipeline.stages.acquire.dataset_toml import Flickr, SearchTerms, SplitName
 from pipeline.stages.acquire.photo_list import Photo
-from pipeline.stages.acquire.raw_image import Reason
+from pipeline.stages.acquire.raw_image import SkipReason
 from pipeline.stages.acquire.sources.flickr_quota import HOPELESS, STEP, Collection, Fetch, split_of
-from pipeline.stages.acquire.web.content_store import Kept
+from pipeline.stages.acquire.web.content_store import StoredBody
 from pipeline.stages.split.assignment import assign
 from pipeline.stages.split.groups import groups
 from pipeline.stages.split.images import Image
 
 EXAMPLES = settings(deadline=None, derandomize=True, max_examples=100)
 LABELS = ("car", "bicycle")
-Result = tuple[list[tuple[Photo, Kept]], list[tuple[Photo, Reason]]]
+Result = tuple[list[tuple[Photo, StoredBody]], list[tuple[Photo, SkipReason]]]
 
 
 def dataset(seed: int = 1, **wanted: int) -> Flickr:
@@ -31,7 +31,7 @@ def dataset(seed: int = 1, **wanted: int) -> Flickr:
         kind="flickr",
         description="d",
         seed=seed,
-        classes={label: Wanted(text=label) for label in LABELS},
+        classes={label: SearchTerms(text=label) for label in LABELS},
         wanted={names[name]: number for name, number in wanted.items()},
     )
 
@@ -45,16 +45,16 @@ def fetching(
     gone: Some[str] = (),
     same: dict[str, str] | None = None,
     asked: list[str] | None = None,
-    reason: Reason = Reason.GONE,
+    reason: SkipReason = SkipReason.GONE,
 ) -> Fetch:
     """Photographs have their own bytes unless `same` says whose; those in `gone` have none."""
 
-    def fetch(wanted: list[Photo]) -> Iterator[tuple[Photo, Kept | Reason]]:
+    def fetch(wanted: list[Photo]) -> Iterator[tuple[Photo, StoredBody | SkipReason]]:
         for each in wanted:
             if asked is not None:
                 asked.append(each.url)
             digest = sha256((same or {}).get(each.url, each.url).encode()).hexdigest()
-            yield each, reason if each.url in gone else Kept(digest, "pack", 0, 1)
+            yield each, reason if each.url in gone else StoredBody(digest, "pack", 0, 1)
 
     return fetch
 
@@ -123,7 +123,7 @@ def test_a_place_of_what_is_gone_goes_to_the_next_of_its_split() -> None:
     first = collected(described, FOUND, fetching())
     (lost, _), *rest = first[0]
     chosen, refused = collected(described, FOUND, fetching({lost.url}))
-    assert [(photo.id, reason) for photo, reason in refused] == [(lost.id, Reason.GONE)]
+    assert [(photo.id, reason) for photo, reason in refused] == [(lost.id, SkipReason.GONE)]
     assert counts((chosen, [])) == counts(first)
     assert {photo.id for photo, _ in rest} <= {photo.id for photo, _ in chosen}
 
@@ -136,7 +136,7 @@ def test_a_photograph_of_two_classes_is_in_neither() -> None:
     chosen, refused = collected(dataset(train=20), found, fetching())
     assert "9007" not in {photo.id for photo, _ in chosen}
     assert [(photo.id, photo.label, reason) for photo, reason in refused] == [
-        ("9007", "car", Reason.TWO_CLASSES)
+        ("9007", "car", SkipReason.TWO_CLASSES)
     ]
     assert set(counts((chosen, [])).values()) == {20}
 
@@ -160,7 +160,7 @@ def test_a_photograph_that_is_known_to_answer_another_class_is_left_out() -> Non
     known = FOUND["car"][0].id or ""
     searches = {label: iter(photos) for label, photos in FOUND.items()}
     chosen, refused = Collection(dataset(train=20), searches, {known}).complete(fetching())
-    assert [(photo.id, reason) for photo, reason in refused] == [(known, Reason.TWO_CLASSES)]
+    assert [(photo.id, reason) for photo, reason in refused] == [(known, SkipReason.TWO_CLASSES)]
     assert known not in {photo.id for photo, _ in chosen}
 
 
@@ -182,7 +182,7 @@ def test_the_same_bytes_are_taken_once(other: tuple[str, int]) -> None:
     label, number = other
     first, copy = photo(0), photo(number, label)
     chosen, refused = collected(dataset(train=20), FOUND, fetching(same={copy.url: first.url}))
-    assert [(photo.id, reason) for photo, reason in refused] == [(copy.id, Reason.REPEATED)]
+    assert [(photo.id, reason) for photo, reason in refused] == [(copy.id, SkipReason.REPEATED)]
     assert len({kept.sha256 for _, kept in chosen}) == len(chosen) == 40
 
 
@@ -220,7 +220,7 @@ def test_no_more_results_are_taken_than_needed() -> None:
 def test_nothing_but_silence_is_hopeless(first: int) -> None:
     asked: list[str] = []
     silent = {each.url for each in FOUND["car"][first:]}
-    fetch = fetching(silent, asked=asked, reason=Reason.UNREACHABLE)
+    fetch = fetching(silent, asked=asked, reason=SkipReason.UNREACHABLE)
     with pytest.raises(PipelineError) as caught:
         collected(dataset(train=100), FOUND, fetch)
     assert str(caught.value).startswith("64 photographs in a row are unreachable: is there a")
@@ -230,8 +230,8 @@ def test_nothing_but_silence_is_hopeless(first: int) -> None:
 def test_who_does_not_answer_at_first_keeps_the_place() -> None:
     silent = {each.url for each in FOUND["car"][10:30]}
 
-    def fetch(wanted: list[Photo]) -> Iterator[tuple[Photo, Kept | Reason]]:
-        for each, result in fetching(silent, reason=Reason.UNREACHABLE)(wanted):
+    def fetch(wanted: list[Photo]) -> Iterator[tuple[Photo, StoredBody | SkipReason]]:
+        for each, result in fetching(silent, reason=SkipReason.UNREACHABLE)(wanted):
             yield each, result
             silent.discard(each.url)
 
@@ -321,7 +321,7 @@ def test_when_answers_come_does_not_matter(
     described = dataset(**wanted)
     whole = fetching(gone)
 
-    def piecemeal(todo: list[Photo]) -> Iterator[tuple[Photo, Kept | Reason]]:
+    def piecemeal(todo: list[Photo]) -> Iterator[tuple[Photo, StoredBody | SkipReason]]:
         some = random.sample(todo, random.randint(1, len(todo)))
         return iter(whole(some))
 
@@ -368,7 +368,7 @@ def test_the_split_stage_still_deals_those_who_train_by_another_chance(seed: int
     described = dataset(seed, train=1000, test=300)
     owners = [f"{number}@N00" for number in range(10_000)]
     splits = [split_of(owner, described) for owner in owners]
-    chosen = Split(
+    chosen = SplitParams(
         seed=seed, val=0.2, test=0.3, train=None, prescribed=True, folds=None, fold=0, leaks="drop"
     )
     images = [

@@ -7,15 +7,17 @@ import numpy as np
 import pytest
 
 from pipeline.core import shards
-from pipeline.images.header import Reason, Warn
-from pipeline.params import Filter
-from pipeline.stages.acquire.dataset_toml import Sample
+from pipeline.images.header import RejectReason, Warn
+from pipeline.params import FilterParams
+from pipeline.stages.acquire.dataset_toml import SampleDataset
 from pipeline.stages.acquire.raw_image import RawImage
 from pipeline.stages.acquire.sources import sample
 from pipeline.stages.filter import verdicts
 
-DESCRIBED = Sample(kind="sample", description="d", licence="CC0-1.0", images_per_class=10, seed=1)
-LIMITS = Filter(
+DESCRIBED = SampleDataset(
+    kind="sample", description="d", licence="CC0-1.0", images_per_class=10, seed=1
+)
+LIMITS = FilterParams(
     min_side=32,
     max_megapixels=50,
     store_side=320,
@@ -24,7 +26,7 @@ LIMITS = Filter(
     max_reject_fraction=1,
 )
 
-CANNOT_BE_PLANTED = {Reason.BREAKS_DECODER, Reason.BY_HAND}
+CANNOT_BE_PLANTED = {RejectReason.BREAKS_DECODER, RejectReason.BY_HAND}
 
 
 @pytest.fixture(scope="module")
@@ -80,11 +82,11 @@ def test_every_reason_and_every_warning_of_the_filter_occurs(
         judged = verdicts.verdicts(tmp_path / "raw", {}, LIMITS)
         rows = [row for batch in judged for row in batch.to_pylist()]
     reasons = Counter(row["reason"] for row in rows)
-    assert set(reasons) == {None, *Reason} - CANNOT_BE_PLANTED
+    assert set(reasons) == {None, *RejectReason} - CANNOT_BE_PLANTED
     assert {warning for row in rows for warning in row["warnings"]} == set(Warn)
     clean = [row["reason"] for row in rows if row["name"].split("/")[1].startswith(row["label"])]
     assert clean == [None] * 20
     reason_of = {row["name"]: row["reason"] for row in rows}
-    assert reason_of["car/icon.ico"] == Reason.UNSUPPORTED
+    assert reason_of["car/icon.ico"] == RejectReason.UNSUPPORTED
     pair = {reason_of["car/whole.jpg"], reason_of["car/whole (small).jpg"]}
-    assert pair == {None, Reason.NEAR_DUPLICATE}
+    assert pair == {None, RejectReason.NEAR_DUPLICATE}

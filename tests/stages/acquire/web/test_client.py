@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 
 from pipeline import __version__
-from pipeline.params import Acquire
-from pipeline.stages.acquire.raw_image import Reason
+from pipeline.params import AcquireParams
+from pipeline.stages.acquire.raw_image import SkipReason
 from pipeline.stages.acquire.web import client as http
 from pipeline.stages.acquire.web.client import Client
-from pipeline.stages.acquire.web.fetch_error import Failure
+from pipeline.stages.acquire.web.fetch_error import FetchError
 from pipeline.stages.acquire.web.rate_limit import Policy
 from tests.fakes import faults
 from tests.fakes.faults import always, cut, header, once, redirect, throttled
@@ -27,7 +27,7 @@ from tests.fakes.wire import Wire, chunked, reply
 
 CARS = photos("car", 4)
 BODY = bytes(range(256)) * 20
-LIMITS = Acquire(
+LIMITS = AcquireParams(
     workers=4,
     per_host_per_second=0,
     max_missing_fraction=0,
@@ -72,9 +72,9 @@ def get(client: Client, url: str, most: float = MOST) -> bytes:
     return client.persist(lambda: once_from(client, url, most))
 
 
-def failure(client: Client, url: str, most: float = MOST) -> Failure:
+def failure(client: Client, url: str, most: float = MOST) -> FetchError:
     """Of a single attempt."""
-    with pytest.raises(Failure) as caught:
+    with pytest.raises(FetchError) as caught:
         once_from(client, url, most)
     return caught.value
 
@@ -118,32 +118,32 @@ def test_an_answer_in_chunks_is_read_whole(client: Client) -> None:
 @pytest.mark.parametrize(
     ("status", "reason"),
     [
-        ("404 Not Found", Reason.GONE),
-        ("410 Gone", Reason.GONE),
-        ("401 Unauthorized", Reason.FORBIDDEN),
-        ("403 Forbidden", Reason.FORBIDDEN),
-        ("451 Unavailable For Legal Reasons", Reason.FORBIDDEN),
-        ("400 Bad Request", Reason.REFUSED),
-        ("402 Payment Required", Reason.REFUSED),
-        ("405 Method Not Allowed", Reason.REFUSED),
-        ("418 I'm a teapot", Reason.REFUSED),
-        ("431 Too Large", Reason.REFUSED),
-        ("501 Not Implemented", Reason.REFUSED),
-        ("505 Version", Reason.REFUSED),
-        ("999 Denied", Reason.REFUSED),
-        ("201 Created", Reason.REFUSED),
-        ("204 No Content", Reason.REFUSED),
-        ("206 Partial Content", Reason.REFUSED),
-        ("300 Choices", Reason.REFUSED),
-        ("302 Found", Reason.REFUSED),
-        ("304 Not Modified", Reason.REFUSED),
+        ("404 Not Found", SkipReason.GONE),
+        ("410 Gone", SkipReason.GONE),
+        ("401 Unauthorized", SkipReason.FORBIDDEN),
+        ("403 Forbidden", SkipReason.FORBIDDEN),
+        ("451 Unavailable For Legal Reasons", SkipReason.FORBIDDEN),
+        ("400 Bad Request", SkipReason.REFUSED),
+        ("402 Payment Required", SkipReason.REFUSED),
+        ("405 Method Not Allowed", SkipReason.REFUSED),
+        ("418 I'm a teapot", SkipReason.REFUSED),
+        ("431 Too Large", SkipReason.REFUSED),
+        ("501 Not Implemented", SkipReason.REFUSED),
+        ("505 Version", SkipReason.REFUSED),
+        ("999 Denied", SkipReason.REFUSED),
+        ("201 Created", SkipReason.REFUSED),
+        ("204 No Content", SkipReason.REFUSED),
+        ("206 Partial Content", SkipReason.REFUSED),
+        ("300 Choices", SkipReason.REFUSED),
+        ("302 Found", SkipReason.REFUSED),
+        ("304 Not Modified", SkipReason.REFUSED),
     ],
 )
 def test_an_answer_that_nothing_will_mend_is_asked_for_once(
-    client: Client, status: str, reason: Reason
+    client: Client, status: str, reason: SkipReason
 ) -> None:
     with Wire(reply(b"", status=status)) as wire:
-        with pytest.raises(Failure) as caught:
+        with pytest.raises(FetchError) as caught:
             get(client, wire.url())
         assert len(wire.heads) == 1
     assert (caught.value.reason, caught.value.transient) == (reason, False)
@@ -171,10 +171,10 @@ def test_a_refusal_without_words_says_its_number(client: Client) -> None:
 
 def test_all_attempts_may_fail(client: Client) -> None:
     with Wire(reply(b"", status="503 Busy")) as wire:
-        with pytest.raises(Failure) as caught:
+        with pytest.raises(FetchError) as caught:
             get(client, wire.url())
         assert len(wire.heads) == POLICY.attempts
-    assert (caught.value.reason, caught.value.status) == (Reason.UNREACHABLE, 503)
+    assert (caught.value.reason, caught.value.status) == (SkipReason.UNREACHABLE, 503)
 
 
 def test_the_last_attempt_may_succeed(client: Client) -> None:
@@ -186,7 +186,7 @@ def test_the_last_attempt_may_succeed(client: Client) -> None:
 def test_each_pause_is_longer_than_the_one_before(fake: FakeFlickr) -> None:
     fake.plan = always("", faults.status(503))
     policy = Policy(connect=0.3, read=0.3, attempts=4, pause=0.05, longest_pause=0.1)
-    with Client(LIMITS, policy) as client, pytest.raises(Failure):
+    with Client(LIMITS, policy) as client, pytest.raises(FetchError):
         get(client, address(fake))
     moments = [request.at for request in fake.requests]
     pauses = [after - before for before, after in pairwise(moments)]
@@ -202,7 +202,7 @@ def test_a_host_that_says_for_how_long_is_left_alone_by_all(
 ) -> None:
     fake.plan = once("", throttled(1))
     failed = failure(client, address(fake))
-    assert (failed.reason, failed.transient, failed.after) == (Reason.UNREACHABLE, True, 1)
+    assert (failed.reason, failed.transient, failed.after) == (SkipReason.UNREACHABLE, True, 1)
     assert once_from(client, address(fake, 1)) == fake.photo_bytes_of(CARS[1], "z")
     assert fake.requests[1].at - fake.requests[0].at >= 0.95
 
@@ -237,9 +237,9 @@ def test_too_long_a_pause_is_not_waited_for(fake: FakeFlickr) -> None:
     fake.plan = once("", throttled(31))
     start = time.monotonic()
     with Client(LIMITS, Policy(pause=0.01, longest_pause=30)) as client:
-        with pytest.raises(Failure):
+        with pytest.raises(FetchError):
             get(client, address(fake))
-        with pytest.raises(Failure, match="asks to be left alone for 3"):
+        with pytest.raises(FetchError, match="asks to be left alone for 3"):
             once_from(client, address(fake, 1))
     assert time.monotonic() - start < 5
     assert len(fake.requests) == 1, "who asks for silence is asked nothing more"
@@ -299,7 +299,7 @@ def test_an_answer_that_breaks_off_may_be_whole_the_next_time(
 ) -> None:
     fake.plan = once("", fault)
     failed = failure(hasty, address(fake))
-    assert (failed.reason, failed.transient) == (Reason.UNREACHABLE, True)
+    assert (failed.reason, failed.transient) == (SkipReason.UNREACHABLE, True)
     assert str(failed) == f"{address(fake)} {said}"
     assert get(client, address(fake)) == fake.photo_bytes_of(CARS[0], "z")
 
@@ -318,13 +318,13 @@ def test_nobody_listens(client: Client) -> None:
     with Wire() as wire:
         url = wire.url()
     failed = failure(client, url)
-    assert (failed.reason, failed.transient) == (Reason.UNREACHABLE, True)
+    assert (failed.reason, failed.transient) == (SkipReason.UNREACHABLE, True)
     assert str(failed) == f"{url} cannot be reached"
 
 
 def test_a_name_that_nobody_has(client: Client) -> None:
     failed = failure(client, "http://nowhere.invalid/")
-    assert (failed.reason, failed.transient) == (Reason.UNREACHABLE, True)
+    assert (failed.reason, failed.transient) == (SkipReason.UNREACHABLE, True)
 
 
 @pytest.mark.parametrize("fault", [faults.ENDLESS, faults.CHUNKS], ids=["endless", "chunks"])
@@ -333,7 +333,7 @@ def test_a_body_without_an_end_is_left_at_the_limit(
 ) -> None:
     fake.plan = always("", fault)
     failed = failure(client, address(fake))
-    assert (failed.reason, failed.transient) == (Reason.TOO_LARGE, False)
+    assert (failed.reason, failed.transient) == (SkipReason.TOO_LARGE, False)
     assert str(failed) == f"{address(fake)} is larger than {MOST} bytes"
 
 
@@ -347,12 +347,12 @@ def test_a_body_may_be_as_large_as_the_limit(
         if fits:
             assert once_from(client, wire.url(), most) == BODY
         else:
-            assert failure(client, wire.url(), most).reason is Reason.TOO_LARGE
+            assert failure(client, wire.url(), most).reason is SkipReason.TOO_LARGE
 
 
 def test_a_body_that_is_said_to_be_too_large_is_not_read(client: Client) -> None:
     with Wire(reply(b"", f"Content-Length: {MOST + 1}")) as wire:
-        assert failure(client, wire.url()).reason is Reason.TOO_LARGE
+        assert failure(client, wire.url()).reason is SkipReason.TOO_LARGE
 
 
 @pytest.mark.parametrize(
@@ -369,7 +369,7 @@ def test_a_length_that_is_no_number_is_passed_over(client: Client, length: str) 
 def test_a_length_that_promises_too_much_is_a_broken_answer(client: Client) -> None:
     with Wire(reply(BODY, f"Content-Length: {len(BODY) + 1}")) as wire:
         failed = failure(client, wire.url())
-    assert (failed.reason, failed.transient) == (Reason.UNREACHABLE, True)
+    assert (failed.reason, failed.transient) == (SkipReason.UNREACHABLE, True)
 
 
 def test_nothing_behind_the_length_is_read(client: Client) -> None:
@@ -406,7 +406,7 @@ def test_nothing_behind_the_length_is_read(client: Client) -> None:
 def test_what_is_no_answer_is_a_failure(client: Client, said: bytes) -> None:
     with Wire(said) as wire:
         failed = failure(client, wire.url())
-    assert (failed.reason, failed.transient) == (Reason.UNREACHABLE, True)
+    assert (failed.reason, failed.transient) == (SkipReason.UNREACHABLE, True)
 
 
 @pytest.mark.parametrize(
@@ -422,7 +422,7 @@ def test_what_is_no_answer_is_a_failure(client: Client, said: bytes) -> None:
 def test_too_many_or_too_long_headers_are_a_failure(client: Client, headers: list[str]) -> None:
     with Wire(reply(BODY, *headers)) as wire:
         failed = failure(client, wire.url())
-    assert (failed.reason, failed.transient) == (Reason.UNREACHABLE, True)
+    assert (failed.reason, failed.transient) == (SkipReason.UNREACHABLE, True)
 
 
 @pytest.mark.parametrize(
@@ -444,7 +444,7 @@ def test_too_many_or_too_long_headers_are_a_failure(client: Client, headers: lis
 def test_a_header_that_says_nonsense_is_an_answer_or_a_failure(
     client: Client, name: str, value: str
 ) -> None:
-    with Wire(reply(BODY, f"{name}: {value}")) as wire, suppress(Failure):
+    with Wire(reply(BODY, f"{name}: {value}")) as wire, suppress(FetchError):
         once_from(client, wire.url())
 
 
@@ -567,7 +567,7 @@ def test_a_packed_body_that_is_cut_off_is_a_broken_answer(client: Client) -> Non
     said = reply(data[:-20], "Content-Encoding: gzip", f"Content-Length: {len(data)}")
     with Wire(said) as wire:
         failed = failure(client, wire.url())
-    assert (failed.reason, failed.transient) == (Reason.UNREACHABLE, True)
+    assert (failed.reason, failed.transient) == (SkipReason.UNREACHABLE, True)
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "deflate"])
@@ -576,7 +576,7 @@ def test_a_body_that_is_said_to_be_packed_and_is_not_is_a_broken_answer(
 ) -> None:
     with Wire(packed(BODY, encoding)) as wire:
         failed = failure(client, wire.url())
-    assert (failed.reason, failed.transient) == (Reason.UNREACHABLE, True)
+    assert (failed.reason, failed.transient) == (SkipReason.UNREACHABLE, True)
 
 
 @pytest.mark.parametrize("layers", [1, 2])
@@ -594,13 +594,13 @@ def test_a_packed_bomb_is_left_at_the_limit_and_not_held_in_memory(
             peak = tracemalloc.get_traced_memory()[1]
         finally:
             tracemalloc.stop()
-    assert failed.reason is Reason.TOO_LARGE
+    assert failed.reason is SkipReason.TOO_LARGE
     assert peak < 10e6 + 2**23
 
 
 def test_many_layers_of_packing_are_refused(client: Client) -> None:
     with Wire(packed(BODY, ", ".join(["gzip"] * 50))) as wire:
-        assert failure(client, wire.url()).reason is Reason.UNREACHABLE
+        assert failure(client, wire.url()).reason is SkipReason.UNREACHABLE
 
 
 # What the owner does not want.
@@ -624,14 +624,14 @@ def test_a_photograph_that_wants_no_machine_learning_is_left(
 ) -> None:
     fake.plan = once("", header("X-Robots-Tag", tag))
     failed = failure(client, address(fake))
-    assert (failed.reason, failed.transient) == (Reason.ROBOTS, False)
+    assert (failed.reason, failed.transient) == (SkipReason.ROBOTS, False)
     assert str(failed).endswith("leave it, or set acquire.respect_robots=false")
 
 
 def test_it_may_say_so_in_the_second_of_two_headers(client: Client) -> None:
     tags = ("X-Robots-Tag: googlebot: noindex", "x-robots-tag: noai")
     with Wire(reply(BODY, *tags)) as wire:
-        assert failure(client, wire.url()).reason is Reason.ROBOTS
+        assert failure(client, wire.url()).reason is SkipReason.ROBOTS
 
 
 @pytest.mark.parametrize(
@@ -736,7 +736,7 @@ def test_so_many_redirects_are_followed(client: Client, hops: int, followed: boo
             assert once_from(client, wire.url()) == BODY
         else:
             failed = failure(client, wire.url())
-            assert (failed.reason, failed.transient) == (Reason.REFUSED, False)
+            assert (failed.reason, failed.transient) == (SkipReason.REFUSED, False)
             assert str(failed).endswith("redirects more than 10 times")
         assert len(wire.heads) == http.REDIRECTS + 1
 
@@ -759,13 +759,13 @@ def test_a_redirect_to_what_cannot_be_asked_is_refused(
 ) -> None:
     fake.plan = once("", redirect(location))
     failed = failure(client, address(fake))
-    assert (failed.reason, failed.transient) == (Reason.BAD_ADDRESS, False)
+    assert (failed.reason, failed.transient) == (SkipReason.BAD_ADDRESS, False)
 
 
 @pytest.mark.parametrize("location", ["\xff", "\x00", "http://\x00/", "h\x1bttp://a", "?", ""])
 def test_a_redirect_to_nonsense_is_an_answer_or_a_failure(client: Client, location: str) -> None:
     said = f"HTTP/1.1 302 Found\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n"
-    with Wire(said.encode("latin-1")) as wire, pytest.raises(Failure):
+    with Wire(said.encode("latin-1")) as wire, pytest.raises(FetchError):
         get(client, wire.url())
 
 
@@ -806,7 +806,7 @@ def test_nobody_is_asked_any_more_once_a_client_is_left(fake: FakeFlickr) -> Non
 )
 def test_no_connection_is_left_open(fake: FakeFlickr, fault: faults.Fault | None) -> None:
     fake.plan = always("", fault) if fault else None
-    with Client(LIMITS, POLICY) as client, suppress(Failure):
+    with Client(LIMITS, POLICY) as client, suppress(FetchError):
         once_from(client, address(fake))
     gc.collect()  # a socket that nobody closed warns here, and warnings are errors
 
@@ -814,8 +814,8 @@ def test_no_connection_is_left_open(fake: FakeFlickr, fault: faults.Fault | None
 # The session that a library asks with.
 
 
-def library_failure(client: Client, url: str) -> Failure:
-    with pytest.raises(Failure) as caught:
+def library_failure(client: Client, url: str) -> FetchError:
+    with pytest.raises(FetchError) as caught:
         client.library_session().post(url, data={"a": "b"})
     return caught.value
 
@@ -831,20 +831,20 @@ def test_a_library_asks_as_ever(client: Client) -> None:
 @pytest.mark.parametrize(
     ("fault", "reason", "transient"),
     [
-        (faults.status(429), Reason.UNREACHABLE, True),
-        (faults.status(500), Reason.UNREACHABLE, True),
-        (faults.status(403), Reason.FORBIDDEN, False),
-        (faults.status(404), Reason.GONE, False),
-        (redirect("http://127.0.0.1:1/"), Reason.REFUSED, False),
-        (faults.STALL, Reason.UNREACHABLE, True),
-        (faults.DROP, Reason.UNREACHABLE, True),
-        (faults.RESET, Reason.UNREACHABLE, True),
-        (faults.SHORT, Reason.UNREACHABLE, True),
-        (faults.DRIP, Reason.UNREACHABLE, True),
+        (faults.status(429), SkipReason.UNREACHABLE, True),
+        (faults.status(500), SkipReason.UNREACHABLE, True),
+        (faults.status(403), SkipReason.FORBIDDEN, False),
+        (faults.status(404), SkipReason.GONE, False),
+        (redirect("http://127.0.0.1:1/"), SkipReason.REFUSED, False),
+        (faults.STALL, SkipReason.UNREACHABLE, True),
+        (faults.DROP, SkipReason.UNREACHABLE, True),
+        (faults.RESET, SkipReason.UNREACHABLE, True),
+        (faults.SHORT, SkipReason.UNREACHABLE, True),
+        (faults.DRIP, SkipReason.UNREACHABLE, True),
     ],
 )
 def test_a_library_meets_the_same_failures(
-    fake: FakeFlickr, hasty: Client, fault: faults.Fault, reason: Reason, transient: bool
+    fake: FakeFlickr, hasty: Client, fault: faults.Fault, reason: SkipReason, transient: bool
 ) -> None:
     fake.plan = always("", fault)
     failed = library_failure(hasty, fake.serve("a", BODY))
@@ -852,8 +852,8 @@ def test_a_library_meets_the_same_failures(
 
 
 def test_a_library_is_not_given_a_bomb(client: Client) -> None:
-    with Wire(packed(gzip.compress(bytes(http.LONGEST + 1)))) as wire:
-        assert library_failure(client, wire.url()).reason is Reason.TOO_LARGE
+    with Wire(packed(gzip.compress(bytes(http.MAX_BODY_BYTES + 1)))) as wire:
+        assert library_failure(client, wire.url()).reason is SkipReason.TOO_LARGE
 
 
 def test_a_library_is_paced(fake: FakeFlickr) -> None:

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.params import Acquire
-from pipeline.stages.acquire.raw_image import Reason
+from pipeline.params import AcquireParams
+from pipeline.stages.acquire.raw_image import SkipReason
 from pipeline.stages.acquire.web.client import Client
-from pipeline.stages.acquire.web.fetch_error import Failure
+from pipeline.stages.acquire.web.fetch_error import FetchError
 from pipeline.stages.acquire.web.rate_limit import Policy
 from tests.fakes.wire import Wire, reply
 
-CLOSED = Acquire(
+CLOSED = AcquireParams(
     workers=4,
     per_host_per_second=0,
     max_missing_fraction=0,
@@ -37,7 +37,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def get(url: str, limits: Acquire = CLOSED) -> bytes:
+def get(url: str, limits: AcquireParams = CLOSED) -> bytes:
     def once() -> bytes:
         with client.open(url) as answer:
             return b"".join(answer.blocks(1e6))
@@ -46,8 +46,8 @@ def get(url: str, limits: Acquire = CLOSED) -> bytes:
         return client.persist(once)
 
 
-def failure(url: str) -> Failure:
-    with pytest.raises(Failure) as caught:
+def failure(url: str) -> FetchError:
+    with pytest.raises(FetchError) as caught:
         get(url)
     return caught.value
 
@@ -77,7 +77,7 @@ def test_a_private_address_hears_nothing(host: str, scheme: str) -> None:
     with Wire() as wire:
         url = f"{scheme}://{host}:{wire.port}/photo.jpg"
         failed = failure(url)
-    assert (failed.reason, wire.heard) == (Reason.PRIVATE_ADDRESS, b"")
+    assert (failed.reason, wire.heard) == (SkipReason.PRIVATE_ADDRESS, b"")
 
 
 def test_a_private_address_is_told_with_what_to_do() -> None:
@@ -99,7 +99,7 @@ def test_a_private_address_where_nobody_listens_is_called_private_too() -> None:
     """What is refused does not depend on what runs there; else a list could scan a network."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-    assert failure(f"http://127.0.0.1:{port}/").reason is Reason.PRIVATE_ADDRESS
+    assert failure(f"http://127.0.0.1:{port}/").reason is SkipReason.PRIVATE_ADDRESS
 
 
 def test_a_private_address_may_be_allowed() -> None:
@@ -123,7 +123,7 @@ def test_a_redirect_to_a_private_address_is_refused_before_it_hears_anything(
             through(proxy, monkeypatch, past="127.0.0.1,localhost")
             failed = failure(PUBLIC)
             assert proxy.paths == [PUBLIC]
-    assert (failed.reason, private.heard) == (Reason.PRIVATE_ADDRESS, b"")
+    assert (failed.reason, private.heard) == (SkipReason.PRIVATE_ADDRESS, b"")
 
 
 @pytest.mark.parametrize(
@@ -148,7 +148,7 @@ def test_a_proxy_is_not_asked_for_a_private_address(
     with Wire() as proxy:
         through(proxy, monkeypatch)
         failed = failure(f"{scheme}://{host}:1/")
-    assert (failed.reason, proxy.heard) == (Reason.PRIVATE_ADDRESS, b"")
+    assert (failed.reason, proxy.heard) == (SkipReason.PRIVATE_ADDRESS, b"")
 
 
 def test_a_proxy_is_not_asked_for_a_private_address_that_a_redirect_names(
@@ -156,7 +156,7 @@ def test_a_proxy_is_not_asked_for_a_private_address_that_a_redirect_names(
 ) -> None:
     with Wire(reply(b"", "Location: http://10.0.0.1/", status="302 Found")) as proxy:
         through(proxy, monkeypatch)
-        assert failure(PUBLIC).reason is Reason.PRIVATE_ADDRESS
+        assert failure(PUBLIC).reason is SkipReason.PRIVATE_ADDRESS
     assert proxy.paths == [PUBLIC]
 
 
@@ -165,7 +165,7 @@ def test_a_proxy_is_not_asked_for_an_address_that_is_read_in_two_ways(
 ) -> None:
     with Wire() as proxy:
         through(proxy, monkeypatch)
-        with pytest.raises(Failure):
+        with pytest.raises(FetchError):
             get("http://127.0.0.1\\@198.41.0.4/")
     assert proxy.heard == b""
 

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.core.errors import PipelineError
-from pipeline.stages.acquire.web.content_store import IN_MEMORY, Body, Kept, Store
+from pipeline.stages.acquire.web.content_store import IN_MEMORY, Body, ContentStore, StoredBody
 from tests.imports import ROOT
 
 URL = "https://example.org/a.jpg"
@@ -29,8 +29,8 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def store() -> Iterator[Store]:
-    with Store() as store:
+def store() -> Iterator[ContentStore]:
+    with ContentStore() as store:
         yield store
 
 
@@ -38,7 +38,7 @@ def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def add(store: Store, data: bytes, url: str = URL) -> Kept:
+def add(store: ContentStore, data: bytes, url: str = URL) -> StoredBody:
     with Body(store.folder) as body:
         body.write(data)
         return store.add(url, body)
@@ -48,10 +48,12 @@ def packs(root: Path) -> list[Path]:
     return sorted((root / ".cache/acquire/packs").iterdir())
 
 
-def entries(root: Path) -> list[Kept]:
+def entries(root: Path) -> list[StoredBody]:
     """All that the index says, past the class that is tested."""
     with closing(sqlite3.connect(root / ".cache/acquire/index.db")) as index:
-        return [Kept(*row) for row in index.execute("SELECT sha256, pack, start, size FROM kept")]
+        return [
+            StoredBody(*row) for row in index.execute("SELECT sha256, pack, start, size FROM kept")
+        ]
 
 
 def a_file(root: Path, data: bytes) -> Path:
@@ -66,12 +68,12 @@ def a_file(root: Path, data: bytes) -> Path:
 @pytest.mark.parametrize(
     "size", [0, 1, 1000, IN_MEMORY - 1, IN_MEMORY, IN_MEMORY + 1, 5 * IN_MEMORY]
 )
-def test_the_same_bytes_come_back(store: Store, size: int) -> None:
+def test_the_same_bytes_come_back(store: ContentStore, size: int) -> None:
     data = random.Random(size).randbytes(size)
     assert store.read(add(store, data)) == data
 
 
-def test_a_body_may_come_in_pieces(store: Store) -> None:
+def test_a_body_may_come_in_pieces(store: ContentStore) -> None:
     pieces = [random.Random(number).randbytes(70_000) for number in range(40)]
     with Body(store.folder) as body:
         for piece in pieces:
@@ -84,28 +86,30 @@ def test_a_body_may_come_in_pieces(store: Store) -> None:
 @settings(deadline=None, derandomize=True, max_examples=20)
 @given(st.lists(st.binary(max_size=3000), min_size=1, max_size=20))
 def test_many_photographs_stand_beside_each_other(photos: list[bytes]) -> None:
-    with Store() as store:
+    with ContentStore() as store:
         kept = [add(store, data, f"{URL}?{number}") for number, data in enumerate(photos)]
         assert [store.read(each) for each in kept] == photos
 
 
-def test_a_photograph_is_found_by_its_address(store: Store) -> None:
+def test_a_photograph_is_found_by_its_address(store: ContentStore) -> None:
     kept = add(store, b"photo")
     assert store.find(URL) == kept
     assert store.find(f"{URL}?other") is None
 
 
-def test_a_photograph_is_found_by_its_digest_whatever_its_address(store: Store) -> None:
+def test_a_photograph_is_found_by_its_digest_whatever_its_address(store: ContentStore) -> None:
     kept = add(store, b"photo")
     assert store.find("https://elsewhere.example/", sha256(b"photo")) == kept
 
 
-def test_the_photograph_of_an_address_with_another_digest_is_not_the_one(store: Store) -> None:
+def test_the_photograph_of_an_address_with_another_digest_is_not_the_one(
+    store: ContentStore,
+) -> None:
     add(store, b"photo")
     assert store.find(URL, sha256(b"other")) is None
 
 
-def test_what_an_address_gave_last_is_what_it_gives(store: Store) -> None:
+def test_what_an_address_gave_last_is_what_it_gives(store: ContentStore) -> None:
     add(store, b"old")
     add(store, b"new")
     found = store.find(URL)
@@ -115,22 +119,22 @@ def test_what_an_address_gave_last_is_what_it_gives(store: Store) -> None:
 
 
 @pytest.mark.parametrize("url", ["", "ü☃", "a'b\"c; DROP TABLE kept", "x" * 100_000, "nul\0"])
-def test_any_address_is_kept_as_it_is(store: Store, url: str) -> None:
+def test_any_address_is_kept_as_it_is(store: ContentStore, url: str) -> None:
     kept = add(store, b"photo", url)
     assert store.find(url) == kept
 
 
 def test_another_run_finds_what_this_one_kept() -> None:
-    with Store() as first:
+    with ContentStore() as first:
         add(first, b"photo")
-    with Store() as second:
+    with ContentStore() as second:
         found = second.find(URL)
         assert found is not None
         assert second.read(found) == b"photo"
 
 
 def test_two_stores_of_one_folder_see_what_the_other_keeps() -> None:
-    with Store() as first, Store() as second:
+    with ContentStore() as first, ContentStore() as second:
         for number, (one, other) in enumerate([(first, second), (second, first)] * 3):
             data = f"photo {number}".encode()
             add(one, data, f"{URL}?{number}")
@@ -139,7 +143,7 @@ def test_two_stores_of_one_folder_see_what_the_other_keeps() -> None:
             assert other.read(found) == data
 
 
-def test_threads_share_a_store(store: Store) -> None:
+def test_threads_share_a_store(store: ContentStore) -> None:
     results: list[bool] = []
 
     def work(number: int) -> None:
@@ -155,13 +159,13 @@ def test_threads_share_a_store(store: Store) -> None:
 def test_threads_may_read_the_same_packs_for_the_first_time_at_once() -> None:
     photos = [random.Random(number).randbytes(50) for number in range(60)]
     for number, data in enumerate(photos):
-        with Store() as writer:
+        with ContentStore() as writer:
             add(writer, data, f"{URL}?{number}")
     read: list[bool] = []
     before = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     try:
-        with Store() as store:
+        with ContentStore() as store:
             kept = [store.find(f"{URL}?{number}") for number in range(60)]
 
             def work(_: int) -> None:
@@ -213,12 +217,12 @@ def writer(seed: str, count: int) -> "Iterator[subprocess.Popen[str]]":
             process.kill()
 
 
-def wait_for(url: str, process: "subprocess.Popen[str]") -> Kept:
+def wait_for(url: str, process: "subprocess.Popen[str]") -> StoredBody:
     """What the process keeps of an address, as soon as it does."""
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
     deadline = time.monotonic() + 10
-    with Store() as store:
+    with ContentStore() as store:
         while (found := store.find(url)) is None:
             assert time.monotonic() < deadline
             time.sleep(0.002)
@@ -230,7 +234,7 @@ def written(seed: str, number: int) -> bytes:
     return numbers.randbytes(numbers.randrange(200_000))
 
 
-def test_processes_that_write_at_once_spoil_nothing(store: Store) -> None:
+def test_processes_that_write_at_once_spoil_nothing(store: ContentStore) -> None:
     with writer("a", 60) as one, writer("b", 60) as two, writer("c", 60) as three:
         assert [process.wait(30) for process in (one, two, three)] == [0, 0, 0]
     for seed in "abc":
@@ -240,7 +244,7 @@ def test_processes_that_write_at_once_spoil_nothing(store: Store) -> None:
             assert store.read(found) == written(seed, number)
 
 
-def test_what_another_process_keeps_is_seen_while_it_goes_on(store: Store) -> None:
+def test_what_another_process_keeps_is_seen_while_it_goes_on(store: ContentStore) -> None:
     with writer("a", 100_000) as process:
         assert store.read(wait_for("https://example.org/a/0", process)) == written("a", 0)
 
@@ -254,7 +258,7 @@ def test_a_process_that_is_killed_leaves_an_index_of_whole_photographs(
         time.sleep(delay)
         process.send_signal(signal.SIGKILL)
         process.wait(5)
-    with Store() as store:
+    with ContentStore() as store:
         for each in entries(root):
             assert sha256(store.read(each)) == each.sha256
         assert store.read(add(store, b"and on it goes")) == b"and on it goes"
@@ -265,7 +269,7 @@ def test_a_process_that_is_killed_leaves_an_index_of_whole_photographs(
 
 @pytest.mark.parametrize("how", ["changed", "shorter", "gone", "empty"])
 def test_a_photograph_that_the_disk_has_damaged_is_forgotten(root: Path, how: str) -> None:
-    with Store() as store:
+    with ContentStore() as store:
         add(store, b"another", f"{URL}?another")
         kept = add(store, b"photo")
     pack = packs(root)[0]
@@ -278,7 +282,7 @@ def test_a_photograph_that_the_disk_has_damaged_is_forgotten(root: Path, how: st
             pack.unlink()
         case _:
             pack.write_bytes(b"")
-    with Store() as store:
+    with ContentStore() as store:
         with pytest.raises(PipelineError) as caught:
             store.read(kept)
         assert str(caught.value) == (
@@ -290,11 +294,11 @@ def test_a_photograph_that_the_disk_has_damaged_is_forgotten(root: Path, how: st
 
 
 def test_the_damage_of_one_photograph_is_not_that_of_its_neighbours(root: Path) -> None:
-    with Store() as store:
+    with ContentStore() as store:
         whole = add(store, b"another", f"{URL}?another")
         damaged = add(store, b"photo")
     packs(root)[0].write_bytes(b"anotherPhoto")
-    with Store() as store:
+    with ContentStore() as store:
         with pytest.raises(PipelineError):
             store.read(damaged)
         assert store.read(whole) == b"another"
@@ -302,7 +306,7 @@ def test_the_damage_of_one_photograph_is_not_that_of_its_neighbours(root: Path) 
 
 @pytest.mark.parametrize("how", ["shorter", "gone"])
 def test_a_pack_that_vanishes_under_the_process_that_wrote_it_gives_no_wrong_bytes(
-    root: Path, store: Store, how: str
+    root: Path, store: ContentStore, how: str
 ) -> None:
     kept = add(store, b"photo")
     if how == "gone":
@@ -321,7 +325,7 @@ def test_an_index_that_is_no_database_is_said_in_one_sentence(root: Path, data: 
     folder.mkdir(parents=True)
     (folder / "index.db").write_bytes(data)
     with pytest.raises(PipelineError) as caught:
-        Store()
+        ContentStore()
     assert str(caught.value).startswith(f"{folder / 'index.db'} cannot be used (")
     assert str(caught.value).endswith(f"): delete {folder}, to fetch everything anew")
 
@@ -330,7 +334,7 @@ def test_an_index_that_is_no_database_is_said_in_one_sentence(root: Path, data: 
 def test_an_index_that_is_damaged_in_the_middle_is_said_in_one_sentence(
     root: Path, part: float
 ) -> None:
-    with Store() as store:
+    with ContentStore() as store:
         for number in range(300):
             add(store, b"photo", f"{URL}?{number}")
     index = root / ".cache/acquire/index.db"
@@ -343,7 +347,7 @@ def test_an_index_that_is_damaged_in_the_middle_is_said_in_one_sentence(
 
 
 def use_all(count: int) -> None:
-    with Store() as store:
+    with ContentStore() as store:
         for number in range(count):
             store.find(f"{URL}?{number}")
             store.find("", sha256(b"photo"))
@@ -354,52 +358,52 @@ def test_an_index_of_an_empty_file_is_a_new_one(root: Path) -> None:
     folder = root / ".cache/acquire"
     folder.mkdir(parents=True)
     (folder / "index.db").touch()
-    with Store() as store:
+    with ContentStore() as store:
         assert store.read(add(store, b"photo")) == b"photo"
 
 
 # Archives.
 
 
-def test_an_archive_is_moved_to_where_its_digest_says(root: Path, store: Store) -> None:
+def test_an_archive_is_moved_to_where_its_digest_says(root: Path, store: ContentStore) -> None:
     store.keep(a_file(root, b"archive"), URL, sha256(b"archive"))
     assert store.file(sha256(b"archive")).read_bytes() == b"archive"
     assert not (root / "file").exists()
 
 
 def test_an_archive_is_recorded_under_its_address(root: Path) -> None:
-    with Store() as store:
+    with ContentStore() as store:
         assert store.recorded(URL) is None
         store.keep(a_file(root, b"archive"), URL, sha256(b"archive"))
-    with Store() as store:
+    with ContentStore() as store:
         assert store.recorded(URL) == sha256(b"archive")
 
 
-def test_an_archive_that_is_kept_twice_is_there_once(root: Path, store: Store) -> None:
+def test_an_archive_that_is_kept_twice_is_there_once(root: Path, store: ContentStore) -> None:
     for url in (URL, f"{URL}?mirror"):
         store.keep(a_file(root, b"archive"), url, sha256(b"archive"))
     assert [path.name for path in (root / ".cache/acquire/files").iterdir()] == [sha256(b"archive")]
 
 
-def test_an_archive_that_is_not_there_has_a_place_all_the_same(store: Store) -> None:
+def test_an_archive_that_is_not_there_has_a_place_all_the_same(store: ContentStore) -> None:
     assert not store.file("0" * 64).exists()
 
 
-def test_an_archive_is_no_photograph(root: Path, store: Store) -> None:
+def test_an_archive_is_no_photograph(root: Path, store: ContentStore) -> None:
     store.keep(a_file(root, b"archive"), URL, sha256(b"archive"))
     assert store.find(URL) is None
     assert store.find(URL, sha256(b"archive")) is None
 
 
 def test_a_photograph_is_found_beside_an_archive_of_the_same_bytes(
-    root: Path, store: Store
+    root: Path, store: ContentStore
 ) -> None:
     store.keep(a_file(root, b"both"), "https://a.example/", sha256(b"both"))
     kept = add(store, b"both", "https://b.example/")
     assert store.find("https://b.example/", sha256(b"both")) == kept
 
 
-def test_an_archive_on_its_way_has_its_own_place_each_time(store: Store) -> None:
+def test_an_archive_on_its_way_has_its_own_place_each_time(store: ContentStore) -> None:
     part = store.unfinished(URL)
     assert part == store.unfinished(URL) != store.unfinished(f"{URL}?other")
     assert not part.exists()
@@ -407,12 +411,12 @@ def test_an_archive_on_its_way_has_its_own_place_each_time(store: Store) -> None
 
 
 def test_a_lost_pack_costs_one_run_however_many_photographs_it_had() -> None:
-    with Store() as store:
+    with ContentStore() as store:
         for number in range(20):
             kept = add(store, b"%d" % number, f"{URL}{number}")
     for pack in (store.folder / "packs").iterdir():
         pack.unlink()
-    with Store() as store:
+    with ContentStore() as store:
         with pytest.raises(PipelineError):
             store.read(kept)
         assert not any(store.find(f"{URL}{number}") for number in range(20))

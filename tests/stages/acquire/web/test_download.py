@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 
 from pipeline.core.errors import PipelineError
-from pipeline.params import Acquire
+from pipeline.params import AcquireParams
 from pipeline.stages.acquire.web.client import Client
-from pipeline.stages.acquire.web.content_store import Store
+from pipeline.stages.acquire.web.content_store import ContentStore
 from pipeline.stages.acquire.web.download import Expected, download
 from pipeline.stages.acquire.web.rate_limit import Policy
 from tests.fakes import faults
@@ -29,7 +29,7 @@ from tests.imports import ROOT
 DATA = random.Random(0).randbytes(50_000)
 OTHER = random.Random(1).randbytes(50_000)
 NAME = "photos.zip"
-LIMITS = Acquire(
+LIMITS = AcquireParams(
     workers=1,
     per_host_per_second=0,
     max_missing_fraction=0,
@@ -66,10 +66,10 @@ def get(
     url: str,
     expected: Expected = NOTHING,
     most: float = 1e9,
-    limits: Acquire = LIMITS,
+    limits: AcquireParams = LIMITS,
     policy: Policy = POLICY,
 ) -> Path:
-    with Client(limits, policy) as client, Store() as store:
+    with Client(limits, policy) as client, ContentStore() as store:
         return download(url, expected, client, store, most)
 
 
@@ -77,7 +77,7 @@ def refusal(
     url: str,
     expected: Expected = NOTHING,
     most: float = 1e9,
-    limits: Acquire = LIMITS,
+    limits: AcquireParams = LIMITS,
     policy: Policy = POLICY,
 ) -> str:
     with pytest.raises(PipelineError) as caught:
@@ -344,7 +344,7 @@ def test_a_part_that_nobody_asked_for_is_not_taken_for_the_whole(fake: FakeFlick
 def test_what_was_whole_already_is_not_asked_for_again(fake: FakeFlickr, root: Path) -> None:
     """The process was killed between the last byte and the store."""
     url = fake.serve(NAME, DATA)
-    with Store() as store:
+    with ContentStore() as store:
         part = store.unfinished(url)
     part.write_bytes(DATA)
     part.with_suffix(".about").write_text(f'{len(DATA)} "etag"')
@@ -356,7 +356,7 @@ def test_what_was_whole_already_is_not_asked_for_again(fake: FakeFlickr, root: P
 @pytest.mark.parametrize("about", ["", "nonsense", "-1", "99999999 ", "\0\0"])
 def test_what_is_not_known_of_a_part_is_no_reason_to_fail(fake: FakeFlickr, about: str) -> None:
     url = fake.serve(NAME, DATA)
-    with Store() as store:
+    with ContentStore() as store:
         part = store.unfinished(url)
     part.write_bytes(b"of something else")
     part.with_suffix(".about").write_text(about)
@@ -366,7 +366,7 @@ def test_what_is_not_known_of_a_part_is_no_reason_to_fail(fake: FakeFlickr, abou
 def test_an_end_between_two_files_does_not_mix_them(fake: FakeFlickr) -> None:
     """The server has a new file, and the process ends before it lets go of the old half."""
     url = interrupted(fake, cut(20_000))
-    with Store() as store:
+    with ContentStore() as store:
         part = store.unfinished(url)
     old = part.rename(part.with_suffix(".old"))
     part.mkdir()  # so that the part cannot be opened
@@ -420,7 +420,7 @@ def test_what_is_not_as_expected_is_refused_and_not_kept(
         f"{url} {said}the download is damaged, or the file behind the address was replaced"
     )
     assert left(root) == []
-    with Store() as store:
+    with ContentStore() as store:
         assert store.recorded(url) is None
 
 
@@ -612,7 +612,7 @@ def test_a_process_that_is_ended_in_the_middle_is_resumed_by_the_next(
 
     with Wire(slowly) as wire:
         url = wire.url(f"/files/{NAME}")
-        with Store() as store:
+        with ContentStore() as store:
             part = store.unfinished(url)
         with another_process(url) as process:
             deadline = time.monotonic() + 20

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.params import Acquire
+from pipeline.params import AcquireParams
 from pipeline.stages.acquire.photo_list import Photo
-from pipeline.stages.acquire.raw_image import Reason
+from pipeline.stages.acquire.raw_image import SkipReason
 from pipeline.stages.acquire.web.client import Client
-from pipeline.stages.acquire.web.content_store import Kept, Store
+from pipeline.stages.acquire.web.content_store import ContentStore, StoredBody
 from pipeline.stages.acquire.web.fetch_photos import fetch_all
 from pipeline.stages.acquire.web.ordered_threads import AHEAD
 from pipeline.stages.acquire.web.rate_limit import Policy
@@ -28,7 +28,7 @@ from tests.imports import ROOT
 
 CARS = photos("car", 60)
 JPEG = b"\xff\xd8\xff\xe0" + bytes(range(256))
-LIMITS = Acquire(
+LIMITS = AcquireParams(
     workers=8,
     per_host_per_second=0,
     max_missing_fraction=0,
@@ -63,17 +63,17 @@ def sha256(data: bytes) -> str:
 
 
 def fetch(
-    wanted: Iterable[Photo], limits: Acquire = LIMITS, policy: Policy = POLICY
-) -> list[bytes | Reason]:
+    wanted: Iterable[Photo], limits: AcquireParams = LIMITS, policy: Policy = POLICY
+) -> list[bytes | SkipReason]:
     """The bytes of each photo, or why there are none."""
-    with Client(limits, policy) as client, Store() as store:
+    with Client(limits, policy) as client, ContentStore() as store:
         results = [result for _, result in fetch_all(wanted, client, store, limits, None)]
-        return [each if isinstance(each, Reason) else store.read(each) for each in results]
+        return [each if isinstance(each, SkipReason) else store.read(each) for each in results]
 
 
 def fetch_one(
-    url: str, limits: Acquire = LIMITS, policy: Policy = POLICY, pinned: str | None = None
-) -> bytes | Reason:
+    url: str, limits: AcquireParams = LIMITS, policy: Policy = POLICY, pinned: str | None = None
+) -> bytes | SkipReason:
     (result,) = fetch([Photo(url=url, label="car", sha256=pinned)], limits, policy)
     return result
 
@@ -83,8 +83,8 @@ def close(results: Iterator[object]) -> None:
     results.close()
 
 
-def kept(url: str) -> Kept | None:
-    with Store() as store:
+def kept(url: str) -> StoredBody | None:
+    with ContentStore() as store:
         return store.find(url)
 
 
@@ -96,7 +96,7 @@ def test_every_photograph_comes_in_the_order_of_the_list(fake: FakeFlickr) -> No
 
 
 def test_the_photos_come_with_their_results(fake: FakeFlickr) -> None:
-    with Client(LIMITS, POLICY) as client, Store() as store:
+    with Client(LIMITS, POLICY) as client, ContentStore() as store:
         pairs = list(fetch_all(listed(fake), client, store, LIMITS, None))
     assert [photo for photo, _ in pairs] == listed(fake)
 
@@ -132,7 +132,7 @@ def test_what_is_there_is_had_without_a_network(fake: FakeFlickr) -> None:
 
 
 def test_what_was_fetched_before_an_interruption_is_not_asked_for_again(fake: FakeFlickr) -> None:
-    with Client(LIMITS, POLICY) as client, Store() as store:
+    with Client(LIMITS, POLICY) as client, ContentStore() as store:
         results = fetch_all(listed(fake), client, store, LIMITS, None)
         for _ in range(20):
             next(results)
@@ -169,7 +169,7 @@ def test_few_photos_are_taken_from_the_list_ahead_of_their_results(fake: FakeFli
             next(taken)
             yield listed(fake, 1)[0]
 
-    with Client(LIMITS, POLICY) as client, Store() as store:
+    with Client(LIMITS, POLICY) as client, ContentStore() as store:
         results = fetch_all(lazily(), client, store, LIMITS, None)
         next(results)
         assert next(taken) <= LIMITS.workers * AHEAD + 1
@@ -182,33 +182,33 @@ def test_few_photos_are_taken_from_the_list_ahead_of_their_results(fake: FakeFli
 @pytest.mark.parametrize(
     ("fault", "reason"),
     [
-        (status(404), Reason.GONE),
-        (status(410), Reason.GONE),
-        (status(401), Reason.FORBIDDEN),
-        (status(403), Reason.FORBIDDEN),
-        (status(451), Reason.FORBIDDEN),
-        (status(400), Reason.REFUSED),
-        (status(500), Reason.UNREACHABLE),
-        (throttled(), Reason.UNREACHABLE),
-        (throttled(100_000), Reason.UNREACHABLE),
-        (faults.STALL, Reason.UNREACHABLE),
-        (faults.DROP, Reason.UNREACHABLE),
-        (faults.RESET, Reason.UNREACHABLE),
-        (faults.SHORT, Reason.UNREACHABLE),
-        (faults.DRIP, Reason.UNREACHABLE),
-        (faults.ENDLESS, Reason.TOO_LARGE),
-        (faults.CHUNKS, Reason.TOO_LARGE),
-        (faults.EMPTY, Reason.NOT_AN_IMAGE),
-        (faults.HTML, Reason.NOT_AN_IMAGE),
-        (faults.HTML_AS_JPEG, Reason.NOT_AN_IMAGE),
-        (faults.NO_AI, Reason.ROBOTS),
-        (redirect("file:///etc/hostname"), Reason.BAD_ADDRESS),
-        (redirect("/pw/images/en-us/photo_unavailable.png"), Reason.GONE),
+        (status(404), SkipReason.GONE),
+        (status(410), SkipReason.GONE),
+        (status(401), SkipReason.FORBIDDEN),
+        (status(403), SkipReason.FORBIDDEN),
+        (status(451), SkipReason.FORBIDDEN),
+        (status(400), SkipReason.REFUSED),
+        (status(500), SkipReason.UNREACHABLE),
+        (throttled(), SkipReason.UNREACHABLE),
+        (throttled(100_000), SkipReason.UNREACHABLE),
+        (faults.STALL, SkipReason.UNREACHABLE),
+        (faults.DROP, SkipReason.UNREACHABLE),
+        (faults.RESET, SkipReason.UNREACHABLE),
+        (faults.SHORT, SkipReason.UNREACHABLE),
+        (faults.DRIP, SkipReason.UNREACHABLE),
+        (faults.ENDLESS, SkipReason.TOO_LARGE),
+        (faults.CHUNKS, SkipReason.TOO_LARGE),
+        (faults.EMPTY, SkipReason.NOT_AN_IMAGE),
+        (faults.HTML, SkipReason.NOT_AN_IMAGE),
+        (faults.HTML_AS_JPEG, SkipReason.NOT_AN_IMAGE),
+        (faults.NO_AI, SkipReason.ROBOTS),
+        (redirect("file:///etc/hostname"), SkipReason.BAD_ADDRESS),
+        (redirect("/pw/images/en-us/photo_unavailable.png"), SkipReason.GONE),
         (header("Location", "/elsewhere"), None),
     ],
 )
 def test_a_photograph_that_cannot_be_had_has_a_reason_and_is_not_kept(
-    fake: FakeFlickr, fault: faults.Fault, reason: Reason | None
+    fake: FakeFlickr, fault: faults.Fault, reason: SkipReason | None
 ) -> None:
     limits = LIMITS.model_copy(update={"max_file_megabytes": 0.1})
     fake.plan = always(CARS[0].path("z"), fault)
@@ -225,11 +225,11 @@ def test_the_others_are_had_all_the_same(fake: FakeFlickr) -> None:
         always(CARS[7].id, faults.RESET),
     )
     results = fetch(listed(fake, 9), policy=HASTY)
-    assert [each for each in results if isinstance(each, Reason)] == [
-        Reason.GONE,
-        Reason.UNREACHABLE,
-        Reason.NOT_AN_IMAGE,
-        Reason.UNREACHABLE,
+    assert [each for each in results if isinstance(each, SkipReason)] == [
+        SkipReason.GONE,
+        SkipReason.UNREACHABLE,
+        SkipReason.NOT_AN_IMAGE,
+        SkipReason.UNREACHABLE,
     ]
     assert results[::2] == [data_of(fake, number) for number in range(0, 9, 2)]
 
@@ -257,7 +257,7 @@ def test_the_others_are_had_all_the_same(fake: FakeFlickr) -> None:
 def test_a_bad_address_is_one_and_the_others_go_on(fake: FakeFlickr, url: str) -> None:
     good = listed(fake, 2)
     results = fetch([good[0], Photo(url=url, label="car"), good[1]])
-    assert results == [data_of(fake, 0), Reason.BAD_ADDRESS, data_of(fake, 1)]
+    assert results == [data_of(fake, 0), SkipReason.BAD_ADDRESS, data_of(fake, 1)]
 
 
 @pytest.mark.parametrize("url", ["http://[::1", "http://[x]/a.jpg", "photo.jpg", " ", "http://"])
@@ -267,14 +267,14 @@ def test_a_photo_of_a_bad_address_can_be_named_in_the_report(url: str) -> None:
 
 def test_a_private_address_is_one(fake: FakeFlickr) -> None:
     limits = LIMITS.model_copy(update={"allow_private": False})
-    assert fetch(listed(fake, 2), limits) == [Reason.PRIVATE_ADDRESS] * 2
+    assert fetch(listed(fake, 2), limits) == [SkipReason.PRIVATE_ADDRESS] * 2
     assert fake.requests == []
 
 
 def test_a_photograph_that_was_removed_is_gone(fake: FakeFlickr) -> None:
     fake.removed = {CARS[0].id}
     url = listed(fake, 1)[0].url
-    assert (fetch_one(url), kept(url)) == (Reason.GONE, None)
+    assert (fetch_one(url), kept(url)) == (SkipReason.GONE, None)
     assert [request.kind for request in fake.requests] == ["photo", "placeholder"]
 
 
@@ -288,7 +288,7 @@ def test_a_photograph_past_the_limit_is_left(fake: FakeFlickr, most: float) -> N
     fake.photo_bytes = 10_500
     limits = LIMITS.model_copy(update={"max_file_megabytes": most})
     result = fetch_one(listed(fake, 1)[0].url, limits)
-    assert result == (Reason.TOO_LARGE if most < 0.0105 else data_of(fake))
+    assert result == (SkipReason.TOO_LARGE if most < 0.0105 else data_of(fake))
 
 
 # What is no image.
@@ -313,7 +313,7 @@ def test_a_photograph_past_the_limit_is_left(fake: FakeFlickr, most: float) -> N
 )
 def test_a_web_page_is_no_image_whatever_it_is_called(body: bytes) -> None:
     with Wire(reply(body, "Content-Type: image/jpeg")) as wire:
-        assert fetch_one(wire.url()) is Reason.NOT_AN_IMAGE
+        assert fetch_one(wire.url()) is SkipReason.NOT_AN_IMAGE
         assert kept(wire.url()) is None
 
 
@@ -323,7 +323,7 @@ def test_a_web_page_that_comes_in_pieces_is_no_image(start: bytes) -> None:
     chunks = [page[:1], page[1:], b"<html>"] if page[1:] else [page, b"<html>"]
     said = reply(chunked(*chunks), "Transfer-Encoding: chunked")
     with Wire(said) as wire:
-        assert fetch_one(wire.url()) is Reason.NOT_AN_IMAGE
+        assert fetch_one(wire.url()) is SkipReason.NOT_AN_IMAGE
 
 
 @pytest.mark.parametrize("kind", ["text/html", "text/plain", "application/octet-stream", ""])
@@ -337,7 +337,7 @@ def test_an_image_is_one_whatever_it_is_called(kind: str) -> None:
 
 def test_other_bytes_than_were_pinned_are_left(fake: FakeFlickr) -> None:
     url = listed(fake, 1)[0].url
-    assert fetch_one(url, pinned="0" * 64) is Reason.CHANGED
+    assert fetch_one(url, pinned="0" * 64) is SkipReason.CHANGED
     assert kept(url) is None
 
 
@@ -349,7 +349,7 @@ def test_other_bytes_than_were_pinned_are_asked_for_once(fake: FakeFlickr) -> No
 def test_what_an_address_gave_before_is_not_taken_for_what_is_pinned(fake: FakeFlickr) -> None:
     url = listed(fake, 1)[0].url
     fetch_one(url)
-    assert fetch_one(url, pinned="0" * 64) is Reason.CHANGED
+    assert fetch_one(url, pinned="0" * 64) is SkipReason.CHANGED
     assert fetch_one(url) == data_of(fake)
 
 
@@ -386,7 +386,7 @@ def test_a_photograph_that_fails_at_first_is_not_asked_for_again_once_there(
 
 def test_what_failed_in_one_run_is_asked_for_in_the_next(fake: FakeFlickr) -> None:
     fake.plan = always(CARS[0].id, status(404))
-    assert fetch(listed(fake, 1)) == [Reason.GONE]
+    assert fetch(listed(fake, 1)) == [SkipReason.GONE]
     fake.plan = None
     assert fetch(listed(fake, 1)) == [data_of(fake)]
 
@@ -465,7 +465,7 @@ def test_what_is_kept_is_judged_by_the_rules_of_this_run(fake: FakeFlickr) -> No
     url = listed(fake, 1)[0].url
     careless = LIMITS.model_copy(update={"respect_robots": False})
     assert fetch_one(url, careless) == data_of(fake)
-    assert fetch_one(url, LIMITS) is Reason.ROBOTS
+    assert fetch_one(url, LIMITS) is SkipReason.ROBOTS
     small = careless.model_copy(update={"max_file_megabytes": 0.001})
-    assert fetch_one(url, small) is Reason.TOO_LARGE
+    assert fetch_one(url, small) is SkipReason.TOO_LARGE
     assert fetch_one(url, careless) == data_of(fake)

@@ -13,13 +13,13 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from pipeline.params import Acquire
-from pipeline.stages.acquire.raw_image import Reason
+from pipeline.params import AcquireParams
+from pipeline.stages.acquire.raw_image import SkipReason
 from pipeline.stages.acquire.web.client import Client
-from pipeline.stages.acquire.web.fetch_error import Failure
+from pipeline.stages.acquire.web.fetch_error import FetchError
 from pipeline.stages.acquire.web.rate_limit import Policy
 
-LIMITS = Acquire(
+LIMITS = AcquireParams(
     workers=2,
     per_host_per_second=0,
     max_missing_fraction=0,
@@ -88,7 +88,7 @@ def url(pem: Path) -> Iterator[str]:
         thread.join()
 
 
-def get(url: str, limits: Acquire = LIMITS) -> bytes:
+def get(url: str, limits: AcquireParams = LIMITS) -> bytes:
     with Client(limits, Policy(connect=5, read=5)) as client, client.open(url) as answer:
         return b"".join(answer.blocks(100))
 
@@ -99,12 +99,12 @@ def test_a_trusted_server_is_heard(url: str, pem: Path, monkeypatch: pytest.Monk
 
 
 def test_a_server_that_nobody_vouches_for_is_refused_for_good(url: str) -> None:
-    with pytest.raises(Failure, match="has no certificate that can be trusted") as caught:
+    with pytest.raises(FetchError, match="has no certificate that can be trusted") as caught:
         get(url)
-    assert (caught.value.reason, caught.value.transient) == (Reason.UNREACHABLE, False)
+    assert (caught.value.reason, caught.value.transient) == (SkipReason.UNREACHABLE, False)
 
 
 def test_a_private_address_is_refused_over_tls_too(url: str) -> None:
-    with pytest.raises(Failure) as caught:
+    with pytest.raises(FetchError) as caught:
         get(url, LIMITS.model_copy(update={"allow_private": False}))
-    assert caught.value.reason is Reason.PRIVATE_ADDRESS
+    assert caught.value.reason is SkipReason.PRIVATE_ADDRESS

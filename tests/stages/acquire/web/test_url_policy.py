@@ -4,8 +4,8 @@ import pytest
 from urllib3.exceptions import LocationParseError
 from urllib3.util import parse_url
 
-from pipeline.stages.acquire.raw_image import Reason
-from pipeline.stages.acquire.web.fetch_error import Failure
+from pipeline.stages.acquire.raw_image import SkipReason
+from pipeline.stages.acquire.web.fetch_error import FetchError
 from pipeline.stages.acquire.web.url_policy import host_of, is_public, private_address
 
 
@@ -46,7 +46,7 @@ def test_the_host_of_an_address(url: str, host: str) -> None:
     ],
 )
 def test_another_scheme_or_none_is_refused(url: str) -> None:
-    with pytest.raises(Failure) as caught:
+    with pytest.raises(FetchError) as caught:
         host_of(url)
     assert str(caught.value) == f"{url} is no http or https address"
 
@@ -71,9 +71,9 @@ def test_another_scheme_or_none_is_refused(url: str) -> None:
     ],
 )
 def test_an_address_that_is_none_is_refused(url: str) -> None:
-    with pytest.raises(Failure) as caught:
+    with pytest.raises(FetchError) as caught:
         host_of(url)
-    assert (caught.value.reason, caught.value.transient) == (Reason.BAD_ADDRESS, False)
+    assert (caught.value.reason, caught.value.transient) == (SkipReason.BAD_ADDRESS, False)
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_an_address_that_is_none_is_refused(url: str) -> None:
 )
 def test_the_host_that_is_checked_is_the_host_that_would_be_asked(url: str) -> None:
     """Parsers disagree on such addresses; urllib3 is the one that asks."""
-    with suppress(Failure, LocationParseError):  # neither is asked
+    with suppress(FetchError, LocationParseError):  # neither is asked
         assert host_of(url) == parse_url(url).host
 
 
