@@ -24,8 +24,8 @@ from requests.adapters import HTTPAdapter
 
 from bench import ratios
 from bench.server import serving
-from pipeline import params
 from pipeline.core import shards
+from pipeline.params import load_params
 from pipeline.stages.acquire.raw_image import RawImage
 from pipeline.stages.acquire.sources import addresses
 from pipeline.stages.acquire.web.client import Client
@@ -53,11 +53,11 @@ def threads(host: str, count: int) -> None:
 
 def acquire(_host: str, count: int) -> None:
     """The stage's own work, per-host limit off."""
-    limits = params.load_params(ROOT / "params.yaml").acquire.model_copy(
+    params = load_params(ROOT / "params.yaml").acquire.model_copy(
         update={"allow_private": True, "per_host_per_second": 0, "workers": THREADS}
     )
-    with Client(limits) as client, ContentStore() as store:
-        found = addresses.from_list(Path("list.csv"), None, client, store, limits)
+    with Client(params) as client, ContentStore() as store:
+        found = addresses.from_list(Path("list.csv"), None, client, store, params)
         rows = (image.row() for image in found if isinstance(image, RawImage))
         assert shards.write(Path("raw"), shards.RAW, rows) == count
 

@@ -33,8 +33,8 @@ from joblib import Parallel, delayed
 from PIL import Image
 
 from bench import ratios
-from pipeline import params
 from pipeline.core import shards
+from pipeline.params import load_params
 from pipeline.stages.acquire.raw_image import RawImage
 from pipeline.stages.filter import __main__ as filtering
 from pipeline.stages.filter import judge_all
@@ -146,7 +146,7 @@ def rates(originals: list[bytes], count: int, repeats: int) -> None:
 
 def added(originals: list[bytes], count: int) -> None:
     """CPU seconds of the workers, which stand ready, for all images and for 1 % new ones."""
-    limits = params.load_params(ROOT / "params.yaml").filter
+    params = load_params(ROOT / "params.yaml").filter
     with tempfile.TemporaryDirectory() as folder:
         os.environ["DVC_ROOT"] = folder
         raw, hundredth = Path(folder) / "raw", count // 100
@@ -158,7 +158,7 @@ def added(originals: list[bytes], count: int) -> None:
         ):
             write_raw(raw, list(copies(originals, size, first)))
             before, start = _workers_cpu(), time.perf_counter()
-            for _ in judge_all.judge_all(raw, limits):
+            for _ in judge_all.judge_all(raw, params):
                 pass
             wall = time.perf_counter() - start
             seconds[what] = _workers_cpu() - before

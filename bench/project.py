@@ -23,14 +23,13 @@ from unittest.mock import patch
 import torch
 from ruamel.yaml import YAML
 
-from pipeline import params
 from pipeline.commands.export.imagefolder import imagefolder
 from pipeline.core.history import Record
 from pipeline.network import device, feature_store, views
 from pipeline.network import examples as batches
 from pipeline.network.examples import Examples
 from pipeline.network.parallel_forward import SUB_BATCH
-from pipeline.params import Params
+from pipeline.params import Params, load_params, with_overrides
 from pipeline.stages.acquire import __main__ as acquire
 from pipeline.stages.evaluate import test_set
 from pipeline.stages.features import __main__ as features
@@ -65,7 +64,7 @@ class Project:
     def configure(self, **changed: object) -> Params:
         """Write params.yaml; names have `__` for their dot."""
         named = {name.replace("__", "."): value for name, value in changed.items()}
-        settings = params.with_overrides(self.base, named)
+        settings = with_overrides(self.base, named)
         YAML(typ="safe", pure=True).dump(settings.model_dump(), self.folder / "params.yaml")
         return settings
 
@@ -112,9 +111,9 @@ class Project:
 
 def data() -> Figures:
     """Acquire, filter, split and export; images per split."""
-    chosen = params.load_params().dataset
-    dataset, raw, verdicts = ROOT / "datasets" / chosen.name, Path("data/raw"), Path("verdicts.csv")
-    acquire.main(dataset, chosen.source, raw, Path("skipped.csv"))
+    params = load_params().dataset
+    dataset, raw, verdicts = ROOT / "datasets" / params.name, Path("data/raw"), Path("verdicts.csv")
+    acquire.main(dataset, params.source, raw, Path("skipped.csv"))
     filtering.main(dataset, raw, CLEAN, verdicts)
     split.main(CLEAN, verdicts, SPLIT, Path("leaks.csv"))
     imagefolder(CLEAN, SPLIT, LOOSE)
@@ -135,7 +134,7 @@ def work() -> Figures:
 
 
 def _accuracy() -> float:
-    settings, examples = params.load_params(), batches.read_examples(SPLIT)
+    settings, examples = load_params(), batches.read_examples(SPLIT)
     opened = test_set.load_model(MODELS, FEATURES, CLEAN, examples, settings.device)
     found = test_set.run_on_test_set(opened, examples)
     return float((found.answers == found.labels).mean())
@@ -152,7 +151,7 @@ def stage() -> Figures:
 
 def stored() -> Figures:
     """What features does once its network is built."""
-    settings, examples = params.load_params(), batches.read_examples(SPLIT)
+    settings, examples = load_params(), batches.read_examples(SPLIT)
     part = compute.frozen_part(settings)
     index = compute.describe(settings, part, examples)
     assert index.stored, index.why
@@ -165,7 +164,7 @@ def stored() -> Figures:
 
 def floor() -> Figures:
     """The frozen part over views that lie decoded in memory, in batches and threads as there."""
-    settings, examples = params.load_params(), batches.read_examples(SPLIT)
+    settings, examples = load_params(), batches.read_examples(SPLIT)
     part = compute.frozen_part(settings)
     size = part.preprocess.size
     part(torch.zeros(1, 3, size, size).byte())  # it is made ready when it is first used
@@ -180,14 +179,14 @@ def floor() -> Figures:
 
 
 def _pixels(
-    settings: Params, examples: Examples, preprocess: views.Preprocess
+    params: Params, examples: Examples, preprocess: views.Preprocess
 ) -> Iterator[torch.Tensor]:
     """Every view of every image that features computes, uint8 (B, 3, S, S)."""
-    for view in range(settings.features.views + 1):
+    for view in range(params.features.views + 1):
         rows = examples.rows("train") if view else range(len(examples.ids))
         ids = [examples.ids[row] for row in rows]
-        encoded, seed = views.Stored(CLEAN, ids), settings.features.seed
-        seen = views.Views(ids, encoded, preprocess, settings.images, [view], seed)
+        encoded, seed = views.Stored(CLEAN, ids), params.features.seed
+        seen = views.Views(ids, encoded, preprocess, params.images, [view], seed)
         for part in feature_store.chunks(range(len(ids)), SUB_BATCH, 1):
             yield torch.stack([seen[index] for index in part])
 
@@ -195,7 +194,7 @@ def _pixels(
 def _count() -> int:
     """Features that the stage computes: of all images, and of further views of those that train."""
     examples = batches.read_examples(SPLIT)
-    return len(examples.ids) + params.load_params().features.views * len(examples.rows("train"))
+    return len(examples.ids) + load_params().features.views * len(examples.rows("train"))
 
 
 def training() -> Figures:

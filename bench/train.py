@@ -31,8 +31,8 @@ from ruamel.yaml import YAML
 from torchvision.models import get_model_weights, list_models
 
 from bench.project import ROOT, Figures, Project
-from pipeline import params
 from pipeline.network import backbones
+from pipeline.params import load_params, with_overrides
 
 TRAINABLE = "head,features.18,features.14,all"
 EVALUATION_ALONE = {"images__augment": "none", "features__views": 0}
@@ -166,7 +166,7 @@ def prepared(folder: Path, photos: Path | None, views: int, changed: Sequence[st
     for assignment in changed:
         name, _, value = assignment.partition("=")
         overrides[name] = YAML(typ="safe", pure=True).load(value)
-    base = params.with_overrides(params.load_params(ROOT / "params.yaml"), overrides)
+    base = with_overrides(load_params(ROOT / "params.yaml"), overrides)
     project = Project(folder, base)
     splits = project.measure("data")
     print(", ".join(f"{count} {name}" for name, count in splits.items()), "images")

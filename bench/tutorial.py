@@ -23,10 +23,9 @@ from torch import Tensor, nn, optim
 from torch.utils.data import ConcatDataset, DataLoader
 from torchvision import datasets, models, transforms
 
-from pipeline import params
 from pipeline.network import weights
 from pipeline.network.malloc import keep_freed_memory
-from pipeline.params import Params
+from pipeline.params import Params, load_params
 from pipeline.stages.train.optimizer import make_optimizer
 
 Batches = DataLoader[tuple[Tensor, Tensor]]
@@ -34,20 +33,20 @@ NORMALIZE = transforms.Normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
 WORKERS = 2
 
 
-def batches(folder: Path, splits: Sequence[str], settings: Params) -> Batches:
+def batches(folder: Path, splits: Sequence[str], params: Params) -> Batches:
     """The loader of some splits, of which `test` is not augmented."""
-    size = settings.images.size
+    size = params.images.size
     crop = [transforms.RandomResizedCrop(size), transforms.RandomHorizontalFlip()]
     if "test" in splits:
         crop = [transforms.Resize(round(size * 256 / 224)), transforms.CenterCrop(size)]
     seen = transforms.Compose([*crop, transforms.ToTensor(), NORMALIZE])
     images: Any = ConcatDataset([datasets.ImageFolder(folder / split, seen) for split in splits])
-    return DataLoader(images, settings.train.batch_size, shuffle=True, num_workers=WORKERS)
+    return DataLoader(images, params.train.batch_size, shuffle=True, num_workers=WORKERS)
 
 
-def pretrained(settings: Params, classes: int) -> tuple[nn.Module, nn.Module]:
+def pretrained(params: Params, classes: int) -> tuple[nn.Module, nn.Module]:
     """The frozen network with a new last layer, and that layer."""
-    name = settings.model.backbone
+    name = params.model.backbone
     network = models.get_model(name, weights=weights.imagenet(name))
     for parameter in network.parameters():
         parameter.requires_grad = False
@@ -81,28 +80,28 @@ def accuracy(network: nn.Module, loader: Batches, where: torch.device) -> float:
     return right / seen
 
 
-def run(folder: Path, settings: Params) -> float:
+def run(folder: Path, params: Params) -> float:
     """All epochs; the test accuracy after the last."""
-    torch.manual_seed(settings.train.seed)
+    torch.manual_seed(params.train.seed)
     where = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    seen, unseen = (batches(folder, each, settings) for each in (["train", "val"], ["test"]))
+    seen, unseen = (batches(folder, each, params) for each in (["train", "val"], ["test"]))
     classes = {path.name for path in (folder / "train").iterdir()}
-    network, head = pretrained(settings, len(classes))
+    network, head = pretrained(params, len(classes))
     network.to(where)
-    optimizer = make_optimizer(head, settings.train, frozenset())
+    optimizer = make_optimizer(head, params.train, frozenset())
     reached = 0.0
-    for _ in range(settings.train.epochs):
+    for _ in range(params.train.epochs):
         train(network, seen, optimizer, where)
         reached = accuracy(network, unseen, where)
     return reached
 
 
 def main() -> None:
-    settings = params.load_params()
+    params = load_params()
     keep_freed_memory()
     gc.freeze()
     start = time.perf_counter()
-    found = run(Path(sys.argv[1]), settings)
+    found = run(Path(sys.argv[1]), params)
     print(json.dumps({"seconds": time.perf_counter() - start, "accuracy": found}))
 
 

@@ -12,10 +12,9 @@ import cv2
 import numpy as np
 import pytest
 
-from pipeline import params
 from pipeline.core import atomic, shards
 from pipeline.network import model_folder
-from pipeline.params import Params
+from pipeline.params import Params, load_params, with_overrides
 from pipeline.stages.acquire.raw_image import RawImage
 from pipeline.stages.filter import verdicts
 from pipeline.stages.split import __main__ as split_split
@@ -84,12 +83,12 @@ def _run_once(made: Project) -> None:
 
 
 @pytest.fixture
-def settings() -> Params:
+def params() -> Params:
     """The shipped params.yaml, made small: mobilenet_v2 sees 32 pixels, for three epochs.
 
     What is frozen computes in full precision, so that it equals the whole network's numbers.
     """
-    return small(params.load_params(ROOT / "params.yaml"))
+    return small(load_params(ROOT / "params.yaml"))
 
 
 def small(shipped: Params, **overrides: Any) -> Params:
@@ -104,11 +103,11 @@ def small(shipped: Params, **overrides: Any) -> Params:
         "split.val": 0.25,
         "split.test": 0.25,
     }
-    return params.with_overrides(shipped, fast | overrides)
+    return with_overrides(shipped, fast | overrides)
 
 
 @pytest.fixture
-def dataset(world: Path, settings: Params) -> Path:
+def dataset(world: Path, params: Params) -> Path:
     """data/clean and data/split.csv in the working directory: 24 plain and 24 striped pictures."""
     random = np.random.default_rng(0)
     pictures = []
@@ -120,23 +119,23 @@ def dataset(world: Path, settings: Params) -> Path:
         _, data = cv2.imencode(".png", pixels)
         pictures.append(RawImage(f"{label}/{number}.png", label, data.tobytes()).row())
     shards.write(world / "data/raw", shards.RAW, pictures)
-    judged = verdicts.verdicts(world / "data/raw", {}, settings.filter)
+    judged = verdicts.verdicts(world / "data/raw", {}, params.filter)
     kept = (batch.select(shards.CLEAN.names) for batch in judged)
     shards.write_batches(world / "data/clean", shards.CLEAN, kept)
     images, groups = split.read_images(world / "data/clean")
-    splits = assignment.assign(groups, images, settings.split, {})
+    splits = assignment.assign(groups, images, params.split, {})
     assignment.check([image.label for image in images], splits)
-    rows = assignment.lines(groups, images, splits, settings.split.seed)
+    rows = assignment.lines(groups, images, splits, params.split.seed)
     atomic.write_csv(world / "data/split.csv", split_split.COLUMNS, rows)
     return world / "data"
 
 
 @pytest.fixture
-def models(dataset: Path, settings: Params) -> Path:
+def models(dataset: Path, params: Params) -> Path:
     """The folder of a model that knows stripes."""
     from tests.stages.train.test_setup import fitted
 
-    training = settings.train.model_copy(update={"epochs": 30, "lr": 0.02})
-    job, card, _ = fitted(dataset, settings.model_copy(update={"train": training}))
+    training = params.train.model_copy(update={"epochs": 30, "lr": 0.02})
+    job, card, _ = fitted(dataset, params.model_copy(update={"train": training}))
     model_folder.save(Path("models"), job.network, card)
     return Path("models")

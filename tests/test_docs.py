@@ -9,10 +9,10 @@ import pytest
 from pydantic import BaseModel
 from typer.testing import CliRunner
 
-from pipeline import params
 from pipeline.__main__ import app
 from pipeline.images.header import MEANING, Warn
 from pipeline.images.header import RejectReason as Rejected
+from pipeline.params import Params, load_params
 from pipeline.stages.acquire import dataset_toml
 from pipeline.stages.acquire.photo_list import COLUMNS as LISTED
 from pipeline.stages.acquire.raw_image import SkipReason
@@ -41,7 +41,7 @@ def test_every_make_target_in_readme_exists(command: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(set(re.findall(r"-S '?([\w.]+)=", README))))
 def test_every_param_in_readme_exists(name: str) -> None:
-    assert name in params.load_params(ROOT / "params.yaml").flat()
+    assert name in load_params(ROOT / "params.yaml").flat()
 
 
 @pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("pipeline ")])
@@ -90,7 +90,7 @@ def test_every_dependency_has_its_reason_in_the_architecture() -> None:
 
 
 def test_every_value_in_params_yaml_is_typed_and_none_has_a_default_in_code() -> None:
-    for section in params.Params.model_fields.values():
+    for section in Params.model_fields.values():
         assert isinstance(section.annotation, type)
         for name, field in section.annotation.model_fields.items():
             assert field.is_required(), name
@@ -130,11 +130,11 @@ def test_every_reason_to_reject_is_in_its_table_in_order_and_every_warning_below
 
 @pytest.mark.parametrize("name", sorted(set(re.findall(r"\b(?:filter|split)\.(?!csv)\w+", FILTER))))
 def test_every_param_of_filter_and_split_md_exists(name: str) -> None:
-    assert name in params.load_params(ROOT / "params.yaml").flat()
+    assert name in load_params(ROOT / "params.yaml").flat()
 
 
 def test_training_md_has_every_param_of_what_it_is_about_and_no_other() -> None:
-    known = set(params.load_params(ROOT / "params.yaml").flat())
+    known = set(load_params(ROOT / "params.yaml").flat())
     said = set(re.findall(r"`(?:-S )?((?:images|model|features|head|train|device)\.\w+)", TRAINING))
     assert said <= known
     wanted = {key for key in known if key.split(".")[0] in {"images", "model", "head", "train"}}

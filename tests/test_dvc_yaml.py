@@ -95,18 +95,27 @@ def test_the_files_that_tell_whether_a_split_was_dealt_alike_are_deps_of_their_o
     assert set(DEALERS) <= set(imported_files("pipeline.stages.split.assignment"))
 
 
+def sections_read(tree: ast.AST) -> set[str]:
+    """The sections of params.yaml that are read from `params: Params` or `load_params()`."""
+    read: set[str] = set()
+    for function in (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)):
+        text = ast.unparse(function)
+        if "params: Params" not in text and "load_params()" not in text:
+            continue
+        for node in ast.walk(function):
+            if isinstance(node, ast.Attribute) and node.attr in Params.model_fields:
+                owner = ast.unparse(node.value)
+                read |= {node.attr} if owner in {"params", "load_params()"} else set()
+            if isinstance(node, ast.Assign) and ast.unparse(node).startswith("names = ("):
+                read |= set(ast.literal_eval(node.value))  # of a fingerprint, or of the report
+    return read
+
+
 @pytest.mark.parametrize("stage", STAGES)
 def test_the_params_of_a_stage_are_the_sections_it_reads(stage: str) -> None:
     read = set(re.findall(r"\$\{(\w+)\.", STAGES[stage]["cmd"]))  # what DVC itself fills in
-    folder = ROOT / f"pipeline/stages/{stage}"
-    for path in folder.rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Attribute) and node.attr in Params.model_fields:
-                owner = ast.unparse(node.value)
-                if owner in {"settings", "params.load()"}:
-                    read.add(node.attr)
-            if isinstance(node, ast.Assign) and ast.unparse(node).startswith("names = ('"):
-                read |= set(ast.literal_eval(node.value))  # sections that a fingerprint digests
+    for path in (ROOT / f"pipeline/stages/{stage}").rglob("*.py"):
+        read |= sections_read(ast.parse(path.read_text()))
     assert set(STAGES[stage]["params"]) == read
 
 

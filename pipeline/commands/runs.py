@@ -23,10 +23,10 @@ def runs(
 
         pipeline runs --missing --all-commits
     """
-    from pipeline import params
     from pipeline.core import project
     from pipeline.core.terminal import show
     from pipeline.experiments import paired_runs
+    from pipeline.params import load_params
 
     project.check()
 
@@ -35,7 +35,7 @@ def runs(
     if not shown:
         print("nothing is missing" if found else "there are no results yet: `dvc repro` makes one")
         return
-    here = params.load_params().flat()
+    here = load_params().flat()
     show(paired_runs.HEADER, [pair.row(here) for pair in shown])
     told = {pair.missing for pair in shown} | {paired_runs.DIRTY for pair in shown if pair.dirty}
     for what, advice in paired_runs.ADVICE.items():

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from pipeline import params
 from pipeline.core import dvc_lock, project
 from pipeline.core.dvc_lock import Lock
 from pipeline.core.errors import PipelineError
 from pipeline.core.git import git, text_at
+from pipeline.params import parse_params
 from pipeline.tracking import provenance
 
 MODELS, TEST, METRICS = "models", "reports/test", "reports/metrics.json"
@@ -159,7 +159,7 @@ def _held(label: str, experiment: str, commit: str, revision: str) -> DvcResult 
 def _values(read: Mapping[str, Any]) -> dict[str, object]:
     """Params by dotted name, as runs have them; those of another version as they were written."""
     try:
-        return params.parse_params(read).flat()
+        return parse_params(read).flat()
     except PipelineError:
         return {
             f"{section}.{key}": value

@@ -49,11 +49,11 @@ class ImageInputs:
     def __init__(
         self,
         stdin: BinaryIO,
-        limits: AcquireParams = LIMITS,
+        params: AcquireParams = LIMITS,
         expect: Callable[[int], object] = lambda _: None,
     ) -> None:
         """`expect` is told how many more images will come, as soon as that is known."""
-        self._limits = limits
+        self._limits = params
         self._stdin = stdin
         self._expect = expect
         self._client: Client | None = None

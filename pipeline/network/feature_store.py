@@ -107,14 +107,14 @@ class Streamed:
     def __init__(
         self,
         clean: Path,
-        chosen: ImagesParams | None,
+        params: ImagesParams | None,
         index: Index,
         examples: Examples,
         frozen: FrozenPrefix,
     ) -> None:
         self._ids = examples.ids
         self._encoded = views.Stored(clean, examples.ids)
-        self._chosen = chosen
+        self._chosen = params
         self._seed = index.seed
         self._frozen = frozen
 
@@ -128,14 +128,14 @@ class Streamed:
 def open_source(
     features: Path,
     clean: Path,
-    chosen: ImagesParams | None,
+    params: ImagesParams | None,
     examples: Examples,
     frozen: FrozenPrefix,
 ) -> Source:
     """The cache where `features` holds one, else the images of `clean` through the frozen part.
 
     Args:
-        chosen: How views are augmented, or None where the evaluation view is all that is wanted.
+        params: How views are augmented, or None where the evaluation view is all that is wanted.
 
     Raises:
         PipelineError: `features` was made with another frozen part.
@@ -148,7 +148,7 @@ def open_source(
             "model.weights has changed, so run `dvc repro --force features`, then `dvc repro`"
         )
     if not index.stored:
-        return Streamed(clean, chosen, index, examples, frozen)
+        return Streamed(clean, params, index, examples, frozen)
     return Cached(features, index, examples, frozen)
 
 

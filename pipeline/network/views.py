@@ -62,22 +62,22 @@ class Preprocess(BaseModel):
         mode = InterpolationMode(self.interpolation)
         return v2.Compose([Strip(), v2.Resize(self.resize, mode), v2.CenterCrop(self.size)])
 
-    def augmented(self, chosen: ImagesParams) -> list[v2.Transform]:
+    def augmented(self, params: ImagesParams) -> list[v2.Transform]:
         """The parts of `images.augment` in order; together uint8 (3, H, W) -> (3, size, size)."""
         mode = InterpolationMode(self.interpolation)
         crop = v2.RandomResizedCrop(
-            self.size, tuple(chosen.crop_area), tuple(chosen.crop_ratio), interpolation=mode
+            self.size, tuple(params.crop_area), tuple(params.crop_ratio), interpolation=mode
         )
-        margin = round(chosen.shift * self.size)
+        margin = round(params.shift * self.size)
         known: dict[str, v2.Transform] = {
             "crop": crop,
             "shift": v2.RandomCrop(self.size, padding=margin, padding_mode="reflect"),
-            "rotate": v2.RandomRotation([-chosen.rotate, chosen.rotate], _bilinear(mode)),
+            "rotate": v2.RandomRotation([-params.rotate, params.rotate], _bilinear(mode)),
             "flip": v2.RandomHorizontalFlip(),
             "trivial": v2.TrivialAugmentWide(interpolation=_bilinear(mode)),
         }
-        start = [] if "crop" in chosen.parts else [self.evaluation()]
-        return [*start, *(known[part] for part in chosen.parts)]
+        start = [] if "crop" in params.parts else [self.evaluation()]
+        return [*start, *(known[part] for part in params.parts)]
 
     @property
     def detail(self) -> int:
@@ -134,7 +134,7 @@ class Views(Dataset[Tensor]):
         ids: Sequence[str],
         encoded: Sequence[bytes],
         preprocess: Preprocess,
-        chosen: ImagesParams | None = None,
+        params: ImagesParams | None = None,
         numbers: Sequence[int] = (EVALUATION,),
         seed: int = 0,
     ) -> None:
@@ -146,7 +146,7 @@ class Views(Dataset[Tensor]):
         self.detail = preprocess.detail
         self.mark = object()  # tells these views from others
         self.plain = preprocess.evaluation()
-        self.augmented = preprocess.augmented(chosen) if chosen else None
+        self.augmented = preprocess.augmented(params) if params else None
 
     def __len__(self) -> int:
         return len(self.ids) * len(self.numbers)

@@ -65,16 +65,16 @@ class TrainedResult:
 
 
 @contextmanager
-def training(settings: Params, fingerprint: str, split_csv: Path) -> Iterator[Run]:
+def training(params: Params, fingerprint: str, split_csv: Path) -> Iterator[Run]:
     """The run of a training: FINISHED when the block ends well, else FAILED or KILLED.
 
     One that was stopped goes on in the run that it began.
     """
     run, tags = Run(), provenance.everything(fingerprint)
-    _open(run, settings.flat(), tags)
+    _open(run, params.flat(), tags)
     with _ending(run):
         run.texts(provenance.files(tags[provenance.COMMIT]), provenance.FOLDER)
-        run.datasets(settings.dataset.name, splits_of(split_csv))
+        run.datasets(params.dataset.name, splits_of(split_csv))
         run.watch()
         yield run
 

@@ -44,9 +44,9 @@ def committing(world: Path, settings: Params) -> Commit:
     git("init", "-q", "-b", "main")
     (world / ".gitignore").write_text("mlflow.db\nmlartifacts/\n.cache/\n")
 
-    def committed(models: str, accuracy: float = 0.5, chosen: Params = settings) -> str:
-        (world / "dvc.lock").write_text(json.dumps(lock_of(chosen, models)))
-        (world / "params.yaml").write_text(json.dumps(chosen.model_dump()))
+    def committed(models: str, accuracy: float = 0.5, params: Params = settings) -> str:
+        (world / "dvc.lock").write_text(json.dumps(lock_of(params, models)))
+        (world / "params.yaml").write_text(json.dumps(params.model_dump()))
         (world / "reports").mkdir(exist_ok=True)
         (world / "reports/metrics.json").write_text(json.dumps({"accuracy": accuracy}))
         git("add", "-A")

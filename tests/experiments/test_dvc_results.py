@@ -13,16 +13,16 @@ from tests.stages.features.test_compute import with_
 
 
 @pytest.fixture
-def commit(world: Path, settings: Params) -> Commit:
-    return committing(world, settings)
+def commit(world: Path, params: Params) -> Commit:
+    return committing(world, params)
 
 
-def test_branches_tags_and_experiments_each_hold_a_result(commit: Commit, settings: Params) -> None:
+def test_branches_tags_and_experiments_each_hold_a_result(commit: Commit, params: Params) -> None:
     first = commit("one", 0.9)
     git("tag", "v1")
     second = commit("two", 0.8)
     git("checkout", "-q", "--detach")
-    other = with_(settings, train__lr=0.5)
+    other = with_(params, train__lr=0.5)
     third = commit("three", 0.7, other)
     experiment("bold-aunt", second, third)
     git("update-ref", "refs/exps/exec/EXEC_HEAD", third)
@@ -38,11 +38,11 @@ def test_branches_tags_and_experiments_each_hold_a_result(commit: Commit, settin
 
 
 def test_the_workspace_holds_what_is_not_committed(
-    commit: Commit, settings: Params, world: Path
+    commit: Commit, params: Params, world: Path
 ) -> None:
     commit("one")
     assert [each.label for each in dvc_results.dvc_results()] == ["main"]
-    (world / "dvc.lock").write_text(json.dumps(lock_of(settings, "two")))
+    (world / "dvc.lock").write_text(json.dumps(lock_of(params, "two")))
     assert {each.label for each in dvc_results.dvc_results()} == {"main", "workspace"}
 
 
@@ -62,10 +62,10 @@ def test_a_model_is_found_in_the_first_commit_that_has_it(commit: Commit) -> Non
 
 @pytest.mark.parametrize("what", ["other model tested", "no params", "not YAML"])
 def test_what_is_no_whole_result_is_left_out(
-    commit: Commit, settings: Params, world: Path, what: str
+    commit: Commit, params: Params, world: Path, what: str
 ) -> None:
     commit("one")
-    lock = lock_of(settings, "two", "one" if what == "other model tested" else None)
+    lock = lock_of(params, "two", "one" if what == "other model tested" else None)
     for stage in lock["stages"].values():
         if what == "no params":
             stage.pop("params", None)
@@ -76,17 +76,17 @@ def test_what_is_no_whole_result_is_left_out(
 
 
 def test_a_result_of_another_versions_params_is_one(
-    commit: Commit, settings: Params, world: Path
+    commit: Commit, params: Params, world: Path
 ) -> None:
     commit("one")
-    lock = lock_of(settings, "two")
+    lock = lock_of(params, "two")
     del lock["stages"]["train"]["params"]["params.yaml"]["train"]["lr"]
     lock["stages"]["train"]["params"]["params.yaml"]["train"]["of_old"] = 1
     lock["stages"]["evaluate"]["params"] = lock["stages"]["train"]["params"]
     (world / "dvc.lock").write_text(json.dumps(lock))
     git("commit", "-q", "-a", "-m", "old")
     (found,) = dvc_results.dvc_results()
-    expected = {key: value for key, value in settings.flat().items() if key != "train.lr"}
+    expected = {key: value for key, value in params.flat().items() if key != "train.lr"}
     assert found.values == expected | {"train.of_old": 1}
 
 
@@ -113,7 +113,7 @@ def test_what_a_server_calls_a_model_is_not_asked_of_git(commit: Commit) -> None
         assert not any(dvc_results.pinned(models))
 
 
-def test_code_among_the_deps_is_skipped_and_nothing_else(settings: Params) -> None:
+def test_code_among_the_deps_is_skipped_and_nothing_else(params: Params) -> None:
     code = "    - path: pipeline/a.py\n      hash: md5\n      md5: abc\n      size: 1\n"
     data = "    - path: data/clean\n      hash: md5\n      md5: def\n"
     assert dvc_lock.without_code(f"    deps:\n{code}{data}{code}    outs:\n".encode()) == (
@@ -121,23 +121,23 @@ def test_code_among_the_deps_is_skipped_and_nothing_else(settings: Params) -> No
     )
 
 
-def test_the_params_of_all_stages_are_those_of_the_result(settings: Params) -> None:
-    assert dvc_results.sections(lock_of(settings, "one")["stages"]) == settings.model_dump()
+def test_the_params_of_all_stages_are_those_of_the_result(params: Params) -> None:
+    assert dvc_results.sections(lock_of(params, "one")["stages"]) == params.model_dump()
 
 
 def test_a_lock_of_which_a_part_ran_again_holds_no_result(
-    commit: Commit, settings: Params, world: Path
+    commit: Commit, params: Params, world: Path
 ) -> None:
     commit("one")
-    lock = lock_of(settings, "two")
+    lock = lock_of(params, "two")
     lock["stages"]["train"]["deps"] = [{"path": "data/split.csv", "md5": "6" * 32}]
     (world / "dvc.lock").write_text(json.dumps(lock))
     git("commit", "-q", "-a", "-m", "split again")
     assert dvc_results.dvc_results() == []
 
 
-def test_results_of_other_params_are_told_apart(commit: Commit, settings: Params) -> None:
+def test_results_of_other_params_are_told_apart(commit: Commit, params: Params) -> None:
     commit("one")
     git("checkout", "-q", "-b", "side")
-    commit("one", chosen=with_(settings, evaluate__samples=7))
+    commit("one", chosen=with_(params, evaluate__samples=7))
     assert {each.label for each in dvc_results.dvc_results()} == {"main", "side"}

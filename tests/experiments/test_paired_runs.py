@@ -15,15 +15,15 @@ from tests.stages.features.test_compute import with_
 
 
 @pytest.fixture
-def commit(world: Path, settings: Params) -> Commit:
-    return committing(world, settings)
+def commit(world: Path, params: Params) -> Commit:
+    return committing(world, params)
 
 
 def logged(
-    settings: Params, models: str, name: str = "", status: str = "FINISHED", **tags: str
+    params: Params, models: str, name: str = "", status: str = "FINISHED", **tags: str
 ) -> str:
     """A run with the tags of one; `tags` win, and "" leaves one out."""
-    place = store.experiment(settings.dataset.name)
+    place = store.experiment(params.dataset.name)
     client = MlflowClient()
     facts = {
         provenance.FINGERPRINT: "f",
@@ -33,7 +33,7 @@ def logged(
         provenance.COMMIT: "c0ffee",
     } | {key.replace("__", "."): value for key, value in tags.items()}
     run = client.create_run(place, tags={key: value for key, value in facts.items() if value})
-    for key, value in settings.flat().items():
+    for key, value in params.flat().items():
         client.log_param(run.info.run_id, key, value)
     client.set_terminated(run.info.run_id, status)
     return str(run.info.run_id)
@@ -44,11 +44,11 @@ def gaps() -> dict[str, str]:
 
 
 def test_a_commit_needs_a_run_and_any_run_of_its_result_will_do(
-    commit: Commit, settings: Params
+    commit: Commit, params: Params
 ) -> None:
     commit("one")
     assert gaps() == {"main": "run"}
-    run = logged(settings, "one", "an-experiment")
+    run = logged(params, "one", "an-experiment")
     (pair,) = paired_runs.paired_runs()
     assert pair.missing == ""
     assert pair.whole
@@ -57,23 +57,23 @@ def test_a_commit_needs_a_run_and_any_run_of_its_result_will_do(
     assert pair.row({})[:4] == ["main", git("rev-parse", "HEAD")[:7], run[:8], "finished"]
 
 
-def test_an_experiment_needs_a_run_of_its_name(commit: Commit, settings: Params) -> None:
+def test_an_experiment_needs_a_run_of_its_name(commit: Commit, params: Params) -> None:
     base = commit("one")
     experiment("bold-aunt", base, commit("two"))
     git("reset", "-q", "--hard", base)
-    logged(settings, "one")
-    logged(settings, "two", "somebody-else")
-    logged(settings, "two", "bold-aunt")  # on another commit
+    logged(params, "one")
+    logged(params, "two", "somebody-else")
+    logged(params, "two", "bold-aunt")  # on another commit
     assert gaps()["bold-aunt"] == "run"
-    logged(settings, "two", "bold-aunt", git__commit=base)
+    logged(params, "two", "bold-aunt", git__commit=base)
     assert gaps()["bold-aunt"] == ""
 
 
 def test_a_row_tells_what_is_not_as_in_params_yaml(
-    commit: Commit, settings: Params, world: Path
+    commit: Commit, params: Params, world: Path
 ) -> None:
-    here = with_(settings, train__patience=3)
-    other = with_(settings, train__lr=0.5)  # without patience
+    here = with_(params, train__patience=3)
+    other = with_(params, train__lr=0.5)  # without patience
     base = commit("one", chosen=other)
     (world / "pipeline").mkdir()
     (world / "pipeline/train.py").touch()
@@ -88,7 +88,7 @@ def test_a_row_tells_what_is_not_as_in_params_yaml(
 
 
 def test_the_run_of_another_versions_params_is_known_again(
-    commit: Commit, settings: Params, world: Path
+    commit: Commit, params: Params, world: Path
 ) -> None:
     """That version knew 1 for a number that runs write as 1.0, and a lock has as it was typed."""
     commit("one")
@@ -98,36 +98,36 @@ def test_the_run_of_another_versions_params_is_known_again(
     lock["stages"]["evaluate"]["params"]["params.yaml"] = own
     (world / "dvc.lock").write_text(json.dumps(lock))
     git("commit", "-q", "-a", "-m", "old")
-    run = logged(with_(settings, train__lr=1.0), "one")
+    run = logged(with_(params, train__lr=1.0), "one")
     MlflowClient().log_param(run, "train.of_old", True)
     (pair,) = paired_runs.paired_runs()
     assert pair.run is not None
     assert pair.missing == ""
-    assert pair.others(with_(settings, train__lr=1.0).flat()) == ["train.of_old=True"]
+    assert pair.others(with_(params, train__lr=1.0).flat()) == ["train.of_old=True"]
 
 
-def test_a_time_that_is_none_is_no_failure(commit: Commit, settings: Params) -> None:
+def test_a_time_that_is_none_is_no_failure(commit: Commit, params: Params) -> None:
     commit("one")
-    place = store.experiment(settings.dataset.name)
+    place = store.experiment(params.dataset.name)
     MlflowClient().create_run(place, 10**17, {provenance.FINGERPRINT: "f"})
     assert "?" in [pair.row({})[4] for pair in paired_runs.paired_runs()]
 
 
-def test_of_many_values_the_rest_is_counted(commit: Commit, settings: Params) -> None:
+def test_of_many_values_the_rest_is_counted(commit: Commit, params: Params) -> None:
     commit("one")
     (pair,) = paired_runs.paired_runs()
-    assert pair.row({})[-1].endswith(f" and {len(settings.flat()) - 4} more")
+    assert pair.row({})[-1].endswith(f" and {len(params.flat()) - 4} more")
 
 
-def test_other_params_are_another_result(commit: Commit, settings: Params) -> None:
+def test_other_params_are_another_result(commit: Commit, params: Params) -> None:
     commit("one")
-    logged(with_(settings, evaluate__samples=3), "one")
+    logged(with_(params, evaluate__samples=3), "one")
     assert gaps()["main"] == "run"
 
 
-def test_a_run_without_its_evaluation_is_not_whole(commit: Commit, settings: Params) -> None:
+def test_a_run_without_its_evaluation_is_not_whole(commit: Commit, params: Params) -> None:
     commit("one")
-    logged(settings, "one", result__test="")
+    logged(params, "one", result__test="")
     assert gaps() == {"main": "part of run"}
 
 
@@ -140,22 +140,20 @@ def test_a_run_without_its_evaluation_is_not_whole(commit: Commit, settings: Par
     ],
 )
 def test_what_mlflow_alone_has(
-    commit: Commit, settings: Params, status: str, tags: dict[str, str], gap: str
+    commit: Commit, params: Params, status: str, tags: dict[str, str], gap: str
 ) -> None:
     commit("one")
-    logged(settings, "one")
-    run = logged(settings, "lost", "gone", status, **tags)
+    logged(params, "one")
+    run = logged(params, "lost", "gone", status, **tags)
     found = {pair.run.info.run_id: pair.missing for pair in paired_runs.paired_runs() if pair.run}
     assert found[run] == gap
 
 
-def test_a_run_whose_commit_is_in_the_history_lacks_nothing(
-    commit: Commit, settings: Params
-) -> None:
+def test_a_run_whose_commit_is_in_the_history_lacks_nothing(commit: Commit, params: Params) -> None:
     commit("a" * 32)
     commit("b" * 32)
-    logged(settings, "a" * 32)
-    logged(settings, "b" * 32)
+    logged(params, "a" * 32)
+    logged(params, "b" * 32)
     assert set(gaps().values()) == {""}
 
 

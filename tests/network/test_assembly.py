@@ -1,18 +1,17 @@
 import pytest
 import torch
 
-from pipeline import params
 from pipeline.core.errors import PipelineError
 from pipeline.network import assembly
 from pipeline.network.assembly import Assembly, NewHead
 from pipeline.network.backbones import USUAL
-from pipeline.params import Params
+from pipeline.params import Params, with_overrides
 
 
-def assembled(settings: Params, **overrides: object) -> Assembly:
+def assembled(params: Params, **overrides: object) -> Assembly:
     chosen = {"backbone": "resnet18", "weights": "none", "replace": "last", "trainable": "head"}
     named = {f"model.{key}": value for key, value in (chosen | overrides).items()}
-    changed = params.with_overrides(settings, named)
+    changed = with_overrides(params, named)
     return assembly.assemble(changed.model, changed.images, 1, NewHead(changed.head, 2, 1))
 
 
@@ -21,9 +20,9 @@ def assembled(settings: Params, **overrides: object) -> Assembly:
     [("head", "fc", True), ("layer4", "layer4", True), ("all", "", False)],
 )
 def test_trainable_says_where_training_begins(
-    settings: Params, trainable: str, first: str, frozen: bool
+    params: Params, trainable: str, first: str, frozen: bool
 ) -> None:
-    made = assembled(settings, trainable=trainable)
+    made = assembled(params, trainable=trainable)
     assert (made.first, made.replaced) == (first, "fc")
     assert (made.parts.prefix is not None) == frozen
     trained = {key for key, value in made.network.named_parameters() if value.requires_grad}
@@ -32,30 +31,28 @@ def test_trainable_says_where_training_begins(
     assert made.network.eval()(torch.rand(3, 3, 32, 32)).shape == (3, 2)
 
 
-def test_inside_of_what_is_replaced_nothing_can_begin(settings: Params) -> None:
+def test_inside_of_what_is_replaced_nothing_can_begin(params: Params) -> None:
     with pytest.raises(PipelineError, match=r"classifier.3 is inside of what the head takes"):
-        assembled(
-            settings, backbone="squeezenet1_1", replace="classifier", trainable="classifier.3"
-        )
+        assembled(params, backbone="squeezenet1_1", replace="classifier", trainable="classifier.3")
 
 
-def test_a_size_that_the_network_does_not_take_is_one_sentence(settings: Params) -> None:
+def test_a_size_that_the_network_does_not_take_is_one_sentence(params: Params) -> None:
     with pytest.raises(PipelineError, match=r"cannot take images.size=32 \(") as error:
-        assembled(settings, backbone="vit_b_32")
+        assembled(params, backbone="vit_b_32")
     assert "\n" not in str(error.value)
 
 
-def test_a_module_that_is_called_head_can_be_named_too(settings: Params) -> None:
+def test_a_module_that_is_called_head_can_be_named_too(params: Params) -> None:
     name = "timm/convnext_atto"
-    last = assembled(settings, backbone=name, trainable="head")
-    whole = assembled(settings, backbone=name, trainable="module:head")
+    last = assembled(params, backbone=name, trainable="head")
+    whole = assembled(params, backbone=name, trainable="module:head")
     assert (last.first, whole.first) == ("head.fc", "head")
     assert assembly.trainable("head") == "module:head"
     assert assembly.trainable("stages.2") == "stages.2"
 
 
-def test_preparation_scales_with_the_size(settings: Params) -> None:
-    half = settings.images.model_copy(update={"size": 112})
+def test_preparation_scales_with_the_size(params: Params) -> None:
+    half = params.images.model_copy(update={"size": 112})
     assert assembly.prepared(half, USUAL).resize == 128
     assert assembly.prepared(half, USUAL).size == 112
     fixed = half.model_copy(update={"resize": 150})
@@ -71,13 +68,13 @@ def test_preparation_scales_with_the_size(settings: Params) -> None:
     ],
 )
 def test_normalise_says_mean_and_deviation(
-    settings: Params, normalise: str, mean: list[float], std: list[float]
+    params: Params, normalise: str, mean: list[float], std: list[float]
 ) -> None:
-    chosen = settings.images.model_copy(update={"normalise": normalise})
+    chosen = params.images.model_copy(update={"normalise": normalise})
     found = assembly.prepared(chosen, USUAL)
     assert (found.mean, found.std) == (mean, std)
 
 
-def test_after_the_head_nothing_can_begin(settings: Params) -> None:
+def test_after_the_head_nothing_can_begin(params: Params) -> None:
     with pytest.raises(PipelineError, match=r"trainable=classifier.2 runs after the head"):
-        assembled(settings, backbone="squeezenet1_1", trainable="classifier.2")
+        assembled(params, backbone="squeezenet1_1", trainable="classifier.2")

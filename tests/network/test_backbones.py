@@ -5,26 +5,25 @@ import torch
 from safetensors.torch import save_file
 from torchvision import models
 
-from pipeline import params
 from pipeline.core.errors import PipelineError
 from pipeline.network import backbones, weights
 from pipeline.network.backbones import Backbone
 from pipeline.network.cut import cut
-from pipeline.params import Params
+from pipeline.params import Params, with_overrides
 
 
-def built(settings: Params, seed: int = 1, size: int = 32, **overrides: object) -> Backbone:
+def built(params: Params, seed: int = 1, size: int = 32, **overrides: object) -> Backbone:
     """An untrained squeezenet, unless `overrides` say otherwise."""
     chosen = {"backbone": "squeezenet1_1", "weights": "none"} | overrides
-    changed = params.with_overrides(settings, {f"model.{k}": v for k, v in chosen.items()})
+    changed = with_overrides(params, {f"model.{k}": v for k, v in chosen.items()})
     return backbones.build(changed.model, size, seed)
 
 
 @pytest.mark.parametrize("name", ["squeezenet1_1", "resnet9_narrow", "timm/test_resnet"])
-def test_random_weights_are_a_function_of_the_seed(settings: Params, name: str) -> None:
+def test_random_weights_are_a_function_of_the_seed(params: Params, name: str) -> None:
     state = torch.random.get_rng_state()
     first, again, other = (
-        list(built(settings, seed, backbone=name).network.parameters()) for seed in (3, 3, 4)
+        list(built(params, seed, backbone=name).network.parameters()) for seed in (3, 3, 4)
     )
     assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
     assert not torch.equal(first[0], other[0])
@@ -32,9 +31,9 @@ def test_random_weights_are_a_function_of_the_seed(settings: Params, name: str) 
 
 
 def test_imagenet_weights_come_with_the_environment_and_know_their_preparation(
-    settings: Params,
+    params: Params,
 ) -> None:
-    found = built(settings, backbone="mobilenet_v2", weights="imagenet")
+    found = built(params, backbone="mobilenet_v2", weights="imagenet")
     assert found.pretrained
     assert (found.usual.size, found.usual.resize) == (224, 256)
     assert found.usual.mean == [0.485, 0.456, 0.406]
@@ -53,36 +52,36 @@ def test_imagenet_weights_come_with_the_environment_and_know_their_preparation(
     ],
 )
 def test_an_unknown_backbone_is_told_with_close_names(
-    settings: Params, name: str, sentence: str
+    params: Params, name: str, sentence: str
 ) -> None:
     with pytest.raises(PipelineError, match=sentence):
-        built(settings, backbone=name)
+        built(params, backbone=name)
 
 
-def test_ours_have_no_imagenet_weights(settings: Params) -> None:
+def test_ours_have_no_imagenet_weights(params: Params) -> None:
     with pytest.raises(PipelineError, match="resnet9 has no ImageNet weights: set"):
-        built(settings, backbone="resnet9", weights="imagenet")
+        built(params, backbone="resnet9", weights="imagenet")
 
 
 @pytest.mark.parametrize("suffix", ["safetensors", "pth"])
 def test_a_state_dict_may_have_other_classes_than_imagenet(
-    settings: Params, tmp_path: Path, suffix: str
+    params: Params, tmp_path: Path, suffix: str
 ) -> None:
     source = models.squeezenet1_1(num_classes=7)
     path = tmp_path / f"weights.{suffix}"
     (save_file if suffix == "safetensors" else torch.save)(source.state_dict(), path)
-    found = built(settings, weights=str(path))
+    found = built(params, weights=str(path))
     assert found.pretrained
     name = "features.3.squeeze.weight"
     assert torch.equal(found.network.get_parameter(name), source.get_parameter(name))
 
 
 def test_mnasnet_takes_weights_that_do_not_say_their_version(
-    settings: Params, tmp_path: Path
+    params: Params, tmp_path: Path
 ) -> None:
     source = models.mnasnet0_5()
     save_file(source.state_dict(), tmp_path / "weights.safetensors")
-    found = built(settings, backbone="mnasnet0_5", weights=str(tmp_path / "weights.safetensors"))
+    found = built(params, backbone="mnasnet0_5", weights=str(tmp_path / "weights.safetensors"))
     name = "layers.0.weight"
     assert torch.equal(found.network.get_parameter(name), source.get_parameter(name))
 
@@ -91,7 +90,7 @@ def test_mnasnet_takes_weights_that_do_not_say_their_version(
     ("name", "module"), [("googlenet", "inception4b"), ("inception_v3", "Mixed_7b")]
 )
 def test_weights_with_auxiliary_heads_fit_and_the_cut_is_exact(
-    settings: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, module: str
+    params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, module: str
 ) -> None:
     quick = {"init_weights": False}
     source = models.get_model(name, weights=None, aux_logits=True, transform_input=True, **quick)
@@ -102,7 +101,7 @@ def test_weights_with_auxiliary_heads_fit_and_the_cut_is_exact(
         models, "get_model", lambda *args, **options: make(*args, **options | quick)
     )
     path = str(tmp_path / "weights.safetensors")
-    found = built(settings, size=96, backbone=name, weights=path).network
+    found = built(params, size=96, backbone=name, weights=path).network
     images = torch.rand(2, 3, 96, 96)
     halves = cut(found, module, 96)
     assert halves.prefix is not None
@@ -110,20 +109,20 @@ def test_weights_with_auxiliary_heads_fit_and_the_cut_is_exact(
         assert torch.equal(halves.suffix(*halves.prefix(images)), source.eval()(images))
 
 
-def test_weights_of_another_network_are_refused(settings: Params, tmp_path: Path) -> None:
+def test_weights_of_another_network_are_refused(params: Params, tmp_path: Path) -> None:
     path = tmp_path / "weights.safetensors"
     save_file(models.resnet18().state_dict(), path)
     with pytest.raises(
         PipelineError, match=r"does not fit model.backbone=squeezenet1_1: \d+ names"
     ):
-        built(settings, weights=str(path))
+        built(params, weights=str(path))
     with pytest.raises(PipelineError, match=r"does not fit model.backbone=resnet34"):
-        built(settings, backbone="resnet34", weights=str(path))
+        built(params, backbone="resnet34", weights=str(path))
     save_file(models.squeezenet1_0().state_dict(), path)
     with pytest.raises(
         PipelineError, match=r"does not fit model.backbone=squeezenet1_1: "
     ) as error:
-        built(settings, weights=str(path))
+        built(params, weights=str(path))
     assert "\n" not in str(error.value)
 
 
@@ -144,14 +143,14 @@ def test_the_last_layer_is_found(name: str, layer: str) -> None:
 
 @pytest.mark.parametrize("name", ["inception_v3", "googlenet"])
 def test_imagenet_weights_of_networks_with_auxiliary_heads_leave_these_out(
-    settings: Params, name: str, monkeypatch: pytest.MonkeyPatch
+    params: Params, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     torch.manual_seed(0)
     whole = models.get_model(name, weights=None, init_weights=False, transform_input=True)
     enum = models.get_model_weights(name).IMAGENET1K_V1
     monkeypatch.setattr(type(enum), "get_state_dict", lambda *_, **__: whole.state_dict())
     monkeypatch.setattr(weights, "imagenet", lambda _: enum)
-    found = built(settings, backbone=name, weights="imagenet")
+    found = built(params, backbone=name, weights="imagenet")
     kept = found.network.state_dict()
     assert kept.keys() < whole.state_dict().keys()
     assert not any(key.startswith(backbones.AUXILIARY) for key in kept)
@@ -165,10 +164,10 @@ def test_imagenet_weights_of_networks_with_auxiliary_heads_leave_these_out(
 
 
 def test_weights_that_end_in_a_head_of_several_layers_load_without_it(
-    settings: Params, tmp_path: Path
+    params: Params, tmp_path: Path
 ) -> None:
     network = models.resnet18()
     network.fc = torch.nn.Sequential(torch.nn.Linear(512, 8), torch.nn.Linear(8, 2))
     save_file(network.state_dict(), tmp_path / "w.safetensors")
-    found = built(settings, backbone="resnet18", weights=str(tmp_path / "w.safetensors"))
+    found = built(params, backbone="resnet18", weights=str(tmp_path / "w.safetensors"))
     assert torch.equal(found.network.get_parameter("conv1.weight"), network.conv1.weight)

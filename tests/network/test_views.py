@@ -7,14 +7,13 @@ import torch
 from torch import Tensor
 from torchvision.transforms import v2
 
-from pipeline import params
 from pipeline.core import shards
 from pipeline.core.errors import PipelineError
 from pipeline.images import decoding
 from pipeline.images.decoding import Pixels
 from pipeline.network import views
 from pipeline.network.views import EVALUATION, Preprocess, Views
-from pipeline.params import ImagesParams
+from pipeline.params import ImagesParams, load_params, with_overrides
 from tests.imports import ROOT
 
 PREPARED = Preprocess(
@@ -24,7 +23,7 @@ PREPARED = Preprocess(
     mean=[0.485, 0.456, 0.406],
     std=[0.229, 0.224, 0.225],
 )
-SHIPPED = params.load_params(ROOT / "params.yaml")
+SHIPPED = load_params(ROOT / "params.yaml")
 AUGMENTS = [
     "crop",
     "flip",
@@ -42,7 +41,7 @@ AUGMENTS = [
 def chosen(augment: str = "crop-flip", **overrides: object) -> ImagesParams:
     named = {f"images.{name}": value for name, value in overrides.items()}
     small = {"images.size": 32, "images.augment": augment}
-    return params.with_overrides(SHIPPED, small | named).images
+    return with_overrides(SHIPPED, small | named).images
 
 
 def encoded(count: int) -> list[bytes]:

@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from pipeline import params
 from pipeline.core.errors import PipelineError
+from pipeline.params import load_params, parse_params, with_overrides
 from tests.imports import ROOT
 
-VALID = params.load_params(ROOT / "params.yaml")
+VALID = load_params(ROOT / "params.yaml")
 SHARE = "a share between 0 and 1, or a whole number of images per class"
 
 
@@ -29,7 +29,7 @@ def changed(name: str, value: object) -> dict[str, Any]:
 
 def refusal(values: object) -> str:
     with pytest.raises(PipelineError) as caught:
-        params.parse_params(values, "params.yaml")
+        parse_params(values, "params.yaml")
     return str(caught.value)
 
 
@@ -236,7 +236,7 @@ def test_values_that_exclude_each_other_are_refused(
     overrides: dict[str, object], said: str
 ) -> None:
     with pytest.raises(PipelineError) as caught:
-        params.with_overrides(VALID, overrides)
+        with_overrides(VALID, overrides)
     assert str(caught.value) == f"params: {said}"
 
 
@@ -252,7 +252,7 @@ def test_values_that_exclude_each_other_are_refused(
     ],
 )
 def test_every_way_to_split_can_be_asked_for(overrides: dict[str, object], exact: bool) -> None:
-    chosen = params.with_overrides(VALID, overrides)
+    chosen = with_overrides(VALID, overrides)
     assert chosen.split.exact is exact
     assert chosen.flat() == VALID.flat() | overrides
 
@@ -268,11 +268,11 @@ def test_every_way_to_split_can_be_asked_for(overrides: dict[str, object], exact
 )
 def test_augmentation_is_named_by_its_parts(augment: str, parts: list[str]) -> None:
     overrides = {"images.augment": augment, "features.views": 0}
-    assert params.with_overrides(VALID, overrides).images.parts == parts
+    assert with_overrides(VALID, overrides).images.parts == parts
 
 
 def test_no_augmentation_goes_with_no_views() -> None:
-    chosen = params.with_overrides(VALID, {"images.augment": "none", "features.views": 0})
+    chosen = with_overrides(VALID, {"images.augment": "none", "features.views": 0})
     assert chosen.features.views == 0
 
 
@@ -290,14 +290,14 @@ def test_what_is_not_yaml_is_said_in_one_line(tmp_path: Path, content: bytes) ->
     path = tmp_path / "params.yaml"
     path.write_bytes(content)
     with pytest.raises(PipelineError) as caught:
-        params.load_params(path)
+        load_params(path)
     assert str(caught.value).startswith(f"{path} is not YAML: ")
     assert "\n" not in str(caught.value)
 
 
 def test_a_missing_file_says_where_to_run(tmp_path: Path) -> None:
     with pytest.raises(PipelineError, match=r"params\.yaml is missing: run this in the project's"):
-        params.load_params(tmp_path / "params.yaml")
+        load_params(tmp_path / "params.yaml")
 
 
 @pytest.mark.parametrize(
@@ -320,7 +320,7 @@ def test_a_file_is_read_as_yaml_1_2(tmp_path: Path, name: str, text: str, value:
     marker = 0.123456 if name == "train.lr" else "MARKER"
     path = tmp_path / "params.yaml"
     path.write_text(json.dumps(changed(name, marker)).replace(json.dumps(marker), text))
-    read = params.load_params(path).flat()[name]
+    read = load_params(path).flat()[name]
     assert read == value
     assert type(read) is type(value)
 
@@ -330,9 +330,9 @@ def test_a_whole_number_in_a_file_stays_one(tmp_path: Path) -> None:
     values["split"]["test"] = 200
     path = tmp_path / "params.yaml"
     path.write_text(json.dumps(values))
-    chosen = params.load_params(path).split
-    assert (chosen.val, chosen.test) == (300, 200)
-    assert type(chosen.val) is type(chosen.test) is int
+    params = load_params(path).split
+    assert (params.val, params.test) == (300, 200)
+    assert type(params.val) is type(params.test) is int
 
 
 def test_values_cannot_be_changed_afterwards() -> None:
@@ -373,8 +373,8 @@ OVERRIDES = st.fixed_dictionaries(
 @settings(deadline=None, derandomize=True, max_examples=50)
 @given(OVERRIDES)
 def test_overrides_set_what_they_name_and_nothing_else(overrides: dict[str, object]) -> None:
-    base = params.with_overrides(VALID, {"images.augment": "crop-flip"})
-    assert params.with_overrides(base, overrides).flat() == base.flat() | overrides
+    base = with_overrides(VALID, {"images.augment": "crop-flip"})
+    assert with_overrides(base, overrides).flat() == base.flat() | overrides
 
 
 @settings(deadline=None, derandomize=True, max_examples=50)
@@ -382,10 +382,10 @@ def test_overrides_set_what_they_name_and_nothing_else(overrides: dict[str, obje
 def test_flat_values_laid_over_any_others_give_the_same_params(
     overrides: dict[str, object],
 ) -> None:
-    chosen = params.with_overrides(VALID, {"images.augment": "crop-flip"} | overrides)
-    assert params.with_overrides(VALID, chosen.flat()) == chosen
+    chosen = with_overrides(VALID, {"images.augment": "crop-flip"} | overrides)
+    assert with_overrides(VALID, chosen.flat()) == chosen
 
 
 def test_an_override_of_an_unknown_key_is_refused() -> None:
     with pytest.raises(PipelineError, match=r"train\.rate = 1 is not a known key"):
-        params.with_overrides(VALID, {"train.rate": 1})
+        with_overrides(VALID, {"train.rate": 1})

@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from pipeline import params
 from pipeline.commands.recipe import recipes
 from pipeline.core import atomic, shards
 from pipeline.images import decoding
+from pipeline.params import load_params
 from pipeline.stages.acquire import __main__ as acquire
 from pipeline.stages.acquire.raw_image import RawImage
 from pipeline.stages.evaluate import __main__ as evaluate
@@ -195,6 +195,7 @@ JUDGE = """
 import json, resource, sys
 from pathlib import Path
 from pipeline import atomic, filter as filtering, params
+from pipeline.params import load_params
 limits = params.load(Path("params.yaml")).filter
 found = filtering.verdicts(Path("raw"), {}, limits)
 rows = [(row["name"], row["reason"], row["warnings"]) for b in found for row in b.to_pylist()]
@@ -229,12 +230,12 @@ def test_each_oddity_has_the_expected_verdict_in_little_memory(world: Path) -> N
 
 
 def test_what_the_strict_pass_keeps_decodes_with_opencv_too(world: Path) -> None:
-    limits = params.load_params(ROOT / "params.yaml").filter
+    params = load_params(ROOT / "params.yaml").filter
     with zipfile.ZipFile(archive("hymenoptera_data.zip")) as opened:
         photographs = [opened.read(n) for n in opened.namelist() if n.endswith(".jpg")]
     as_is = 0
     for data in photographs:
-        judgement = images.judge(data, limits)
+        judgement = images.judge(data, params)
         if judgement.reason is None and judgement.stored is None:
             as_is += 1
             assert decoding.decode(data).shape[:2] == (judgement.height, judgement.width)

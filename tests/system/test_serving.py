@@ -26,15 +26,13 @@ SECONDS = 120
 
 
 @pytest.fixture
-def logged(models: Path, settings: Params) -> str:
+def logged(models: Path, params: Params) -> str:
     """The address of a logged model."""
-    with record.training(settings, "f" * 20, models.parent / "data/split.csv") as run:
+    with record.training(params, "f" * 20, models.parent / "data/split.csv") as run:
         run.model(models, 1)
     client = MlflowClient()
     (experiment,) = (
-        one.experiment_id
-        for one in client.search_experiments()
-        if one.name == settings.dataset.name
+        one.experiment_id for one in client.search_experiments() if one.name == params.dataset.name
     )
     (found,) = client.search_logged_models([experiment])
     return str(found.model_uri)

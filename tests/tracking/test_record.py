@@ -36,8 +36,8 @@ from tests.stages.train.test_setup import CHEAP, fitted
 
 
 @pytest.fixture
-def trained(dataset: Path, settings: Params) -> tuple[Job, list[dict[str, Any]]]:
-    job, card, history = fitted(dataset, settings)
+def trained(dataset: Path, params: Params) -> tuple[Job, list[dict[str, Any]]]:
+    job, card, history = fitted(dataset, params)
     model_folder.save(Path("models"), job.network, card)
     return job, [asdict(record) for record in history]
 
@@ -49,23 +49,23 @@ def png(level: int) -> bytes:
 FINGERPRINT = "f" * 20
 
 
-def training(settings: Params) -> AbstractContextManager[tracking_run.Run]:
+def training(params: Params) -> AbstractContextManager[tracking_run.Run]:
     """A training's run, in a world that may have no data."""
     split = Path("data/split.csv")
     if not split.exists():
         split.parent.mkdir(exist_ok=True)
         split.write_text("id,label,split,group\n")
-    return record.training(settings, FINGERPRINT, split)
+    return record.training(params, FINGERPRINT, split)
 
 
-def logged(settings: Params, job: Job, history: list[dict[str, Any]]) -> None:
-    with training(settings) as run:
+def logged(params: Params, job: Job, history: list[dict[str, Any]]) -> None:
+    with training(params) as run:
         for each in history:
             run.validation(each)
         record.trained(run, Path("models"), history, job.suffix)
 
 
-def outcome(settings: Params, job: Job, history: list[dict[str, Any]]) -> TrainedResult:
+def outcome(params: Params, job: Job, history: list[dict[str, Any]]) -> TrainedResult:
     Path("test").mkdir(exist_ok=True)
     Path("test/samples.png").write_bytes(png(1))
     figures = {
@@ -78,7 +78,7 @@ def outcome(settings: Params, job: Job, history: list[dict[str, Any]]) -> Traine
         "correct": 2,
     }
     return TrainedResult(
-        settings.flat(),
+        params.flat(),
         provenance.everything(FINGERPRINT),
         provenance.files(""),
         Path("models"),
@@ -92,8 +92,8 @@ def outcome(settings: Params, job: Job, history: list[dict[str, Any]]) -> Traine
     )
 
 
-def evaluated(settings: Params, job: Job, history: list[dict[str, Any]]) -> None:
-    record.evaluation(outcome(settings, job, history))
+def evaluated(params: Params, job: Job, history: list[dict[str, Any]]) -> None:
+    record.evaluation(outcome(params, job, history))
 
 
 def runs() -> list[Run]:
@@ -107,18 +107,18 @@ def models() -> list[LoggedModel]:
 
 def test_one_run_holds_the_training_and_the_evaluation(
     trained: tuple[Job, list[dict[str, Any]]],
-    settings: Params,
+    params: Params,
     world: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("DVC_EXP_NAME", "tame-otter")
     monkeypatch.setenv("DVC_EXP_BASELINE_REV", "c0ffee")
-    logged(settings, *trained)
-    evaluated(settings, *trained)
+    logged(params, *trained)
+    evaluated(params, *trained)
     (run,) = runs()
     assert run.info.run_name == "tame-otter"
     assert run.info.status == "FINISHED"
-    assert run.data.params == {key: str(value) for key, value in settings.flat().items()}
+    assert run.data.params == {key: str(value) for key, value in params.flat().items()}
     assert run.data.tags["git.commit"] == "c0ffee"
     assert run.data.tags[provenance.MODELS] == dvc_lock.digest(Path("models"))
     sha256 = hashlib.sha256(Path("models/model.safetensors").read_bytes()).hexdigest()
@@ -135,9 +135,9 @@ def test_one_run_holds_the_training_and_the_evaluation(
     ("which", "steps"), [("none", []), ("best", []), ("every", ["epoch_0001", "epoch_0002"])]
 )
 def test_mlflow_has_the_checkpoints_that_were_asked_for(
-    dataset: Path, settings: Params, which: str, steps: list[str]
+    dataset: Path, params: Params, which: str, steps: list[str]
 ) -> None:
-    chosen = with_(settings, **CHEAP, train__epochs=2, train__log_checkpoints=which)
+    chosen = with_(params, **CHEAP, train__epochs=2, train__log_checkpoints=which)
     Path("params.yaml").write_text(json.dumps(chosen.model_dump()))
     folder = run_features(dataset, chosen)
     train.main(
@@ -168,9 +168,9 @@ def test_mlflow_has_the_checkpoints_that_were_asked_for(
 
 
 def test_the_logged_model_predicts_batches_of_any_size(
-    trained: tuple[Job, list[dict[str, Any]]], settings: Params
+    trained: tuple[Job, list[dict[str, Any]]], params: Params
 ) -> None:
-    logged(settings, *trained)
+    logged(params, *trained)
     (found,) = models()
     loaded = mlflow.pyfunc.load_model(found.model_uri)
     for count in (1, 2, 35):
@@ -179,18 +179,18 @@ def test_the_logged_model_predicts_batches_of_any_size(
         assert len(said) == count
 
 
-def test_weights_in_any_memory_format_can_be_a_checkpoint(world: Path, settings: Params) -> None:
+def test_weights_in_any_memory_format_can_be_a_checkpoint(world: Path, params: Params) -> None:
     suffix = torch.nn.Conv2d(3, 4, 3).to(memory_format=torch.channels_last)
-    with training(settings) as run:
+    with training(params) as run:
         run.checkpoint(suffix, "trained")
     (found,) = MlflowClient().list_artifacts(runs()[0].info.run_id, "checkpoint")
     assert found.path == "checkpoint/trained.safetensors"
 
 
 def test_evaluation_makes_the_run_that_is_missing(
-    trained: tuple[Job, list[dict[str, Any]]], settings: Params
+    trained: tuple[Job, list[dict[str, Any]]], params: Params
 ) -> None:
-    evaluated(settings, *trained)
+    evaluated(params, *trained)
     (run,) = runs()
     assert run.data.metrics.keys() >= {"curves/val_loss", "test/accuracy"}
     assert len(models()) == 1
@@ -198,13 +198,13 @@ def test_evaluation_makes_the_run_that_is_missing(
 
 def test_another_experiments_run_of_the_same_model_is_left_alone(
     trained: tuple[Job, list[dict[str, Any]]],
-    settings: Params,
+    params: Params,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("DVC_EXP_NAME", "first")
-    logged(settings, *trained)
+    logged(params, *trained)
     monkeypatch.setenv("DVC_EXP_NAME", "second")
-    evaluated(settings, *trained)
+    evaluated(params, *trained)
     found = {run.info.run_name: "test/accuracy" in run.data.metrics for run in runs()}
     assert found == {"first": False, "second": True}
 
@@ -213,22 +213,22 @@ def test_another_experiments_run_of_the_same_model_is_left_alone(
     ("error", "status"), [(ValueError, "FAILED"), (KeyboardInterrupt, "KILLED")]
 )
 def test_a_training_that_ends_badly_says_so(
-    world: Path, settings: Params, error: type[BaseException], status: str
+    world: Path, params: Params, error: type[BaseException], status: str
 ) -> None:
-    with pytest.raises(error), training(settings):
+    with pytest.raises(error), training(params):
         raise error
     assert [run.info.status for run in runs()] == [status]
 
 
 def test_an_unreachable_server_costs_a_warning_and_nothing_else(
     trained: tuple[Job, list[dict[str, Any]]],
-    settings: Params,
+    params: Params,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")  # the discard port
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    logged(settings, *trained)
+    logged(params, *trained)
     said = capsys.readouterr().err
     assert said.count("warning: MLflow at http://127.0.0.1:9 fails") == 1
     assert "pipeline sync" in said
@@ -254,7 +254,7 @@ real, MlflowClient.create_run = MlflowClient.create_run, begun
 
 @pytest.mark.parametrize("killing", ["", EARLIEST])
 def test_a_killed_training_is_closed_by_the_next_start(
-    trained: tuple[Job, list[dict[str, Any]]], settings: Params, killing: str
+    trained: tuple[Job, list[dict[str, Any]]], params: Params, killing: str
 ) -> None:
     code = (
         "import os, signal, sys; sys.path += sys.argv[1:]\n"
@@ -269,12 +269,12 @@ def test_a_killed_training_is_closed_by_the_next_start(
         "    run.tags({})\n"
         "    os.kill(os.getpid(), signal.SIGKILL)"
     )
-    Path("params.yaml").write_text(json.dumps(settings.model_dump()))
+    Path("params.yaml").write_text(json.dumps(params.model_dump()))
     done = subprocess.run([sys.executable, "-c", code], check=False)
     assert done.returncode == -signal.SIGKILL
     store.connect()
     assert [run.info.status for run in runs()] == ["RUNNING"]
-    logged(settings, *trained)  # another training
+    logged(params, *trained)  # another training
     assert {run.data.tags[provenance.FINGERPRINT][0]: run.info.status for run in runs()} == {
         "e": "KILLED",
         "f": "FINISHED",
@@ -283,19 +283,19 @@ def test_a_killed_training_is_closed_by_the_next_start(
 
 def test_a_training_that_was_stopped_goes_on_in_its_run(
     trained: tuple[Job, list[dict[str, Any]]],
-    settings: Params,
+    params: Params,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     job, history = trained
     monkeypatch.setenv("DVC_EXP_NAME", "first")
-    with suppress(KeyboardInterrupt), training(settings) as begun:
+    with suppress(KeyboardInterrupt), training(params) as begun:
         for each in history[:2]:
             begun.validation(each)
         begun.checkpoint(job.suffix, "epoch_0001")
         raise KeyboardInterrupt
     monkeypatch.setenv("DVC_EXP_NAME", "second")
-    logged(settings, job, history)
-    evaluated(settings, job, history)
+    logged(params, job, history)
+    evaluated(params, job, history)
     (run,) = runs()
     assert (run.info.run_name, run.info.status) == ("second", "FINISHED")
     for name in ("val_loss", "lr"):
@@ -307,60 +307,60 @@ def test_a_training_that_was_stopped_goes_on_in_its_run(
 
 @pytest.mark.parametrize("what", ["params", "fingerprint", "running"])
 def test_only_a_stopped_run_of_the_same_training_goes_on(
-    world: Path, settings: Params, what: str
+    world: Path, params: Params, what: str
 ) -> None:
-    with pytest.raises(ZeroDivisionError), training(settings):
+    with pytest.raises(ZeroDivisionError), training(params):
         raise ZeroDivisionError
     (stopped,) = runs()
     if what == "params":
-        settings = with_(settings, evaluate__samples=3)
+        params = with_(params, evaluate__samples=3)
     if what == "running":
         MlflowClient().update_run(stopped.info.run_id, "RUNNING")
     digest = "0" * 20 if what == "fingerprint" else FINGERPRINT
-    with record.training(settings, digest, Path("data/split.csv")):
+    with record.training(params, digest, Path("data/split.csv")):
         pass
     assert len(runs()) == 2
 
 
 def test_a_run_that_lacks_its_end_is_completed_and_not_doubled(
-    trained: tuple[Job, list[dict[str, Any]]], settings: Params
+    trained: tuple[Job, list[dict[str, Any]]], params: Params
 ) -> None:
     job, history = trained
-    with training(settings) as run:
+    with training(params) as run:
         run.validation(history[0])
         run.tags({})
         run.id = None  # as after a failure to reach the server
     (begun,) = runs()
     assert begun.info.status == "RUNNING"
-    evaluated(settings, job, history)
+    evaluated(params, job, history)
     (whole,) = runs()
     assert whole.info.status == "FINISHED"
     losses = MlflowClient().get_metric_history(whole.info.run_id, "curves/val_loss")
     assert [metric.value for metric in losses] == [each["val_loss"] for each in history]
     assert len(models()) == 1
     before = whole.data.metrics
-    evaluated(settings, job, history)
+    evaluated(params, job, history)
     assert [run.data.metrics for run in runs()] == [before]
 
 
 def test_a_run_names_its_data_sets_by_what_each_split_shows(
-    trained: tuple[Job, list[dict[str, Any]]], settings: Params
+    trained: tuple[Job, list[dict[str, Any]]], params: Params
 ) -> None:
-    logged(settings, *trained)
+    logged(params, *trained)
     (run,) = runs()
     inputs = run.inputs.dataset_inputs if run.inputs else []
     shown = {each.tags[0].value: each.dataset for each in inputs}
     assert set(shown) == {"training", "validation", "test"}
-    assert {dataset.name for dataset in shown.values()} == {settings.dataset.name}
+    assert {dataset.name for dataset in shown.values()} == {params.dataset.name}
     assert len({dataset.digest for dataset in shown.values()}) == 3
     counts = [sum(json.loads(str(each.profile))["images"].values()) for each in shown.values()]
     assert sum(counts) == 48
 
 
 def test_figures_stand_in_sections(
-    trained: tuple[Job, list[dict[str, Any]]], settings: Params
+    trained: tuple[Job, list[dict[str, Any]]], params: Params
 ) -> None:
-    evaluated(settings, *trained)
+    evaluated(params, *trained)
     (run,) = runs()
     assert {name for name in run.data.metrics if name.startswith("test")} == {
         "test/accuracy",
@@ -376,14 +376,14 @@ def test_figures_stand_in_sections(
 
 
 def test_experiments_that_dvc_runs_aside_are_below_one_run(
-    world: Path, settings: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    world: Path, params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DVC_EXP_BASELINE_REV", "c0ffee")
     (world / "aside").mkdir()
     monkeypatch.chdir(world / "aside")
     for name in ("one", "two"):
         monkeypatch.setenv("DVC_EXP_NAME", name)
-        with record.training(settings, name * 5, _no_split()):
+        with record.training(params, name * 5, _no_split()):
             pass
     found = {run.info.run_name: run for run in runs()}
     assert set(found) == {"one", "two", "queue-c0ffee"}
@@ -399,15 +399,15 @@ def _no_split() -> Path:
     return path
 
 
-def test_the_machine_is_watched(world: Path, settings: Params) -> None:
-    with training(settings):
+def test_the_machine_is_watched(world: Path, params: Params) -> None:
+    with training(params):
         pass
     (run,) = runs()
     assert "system/cpu_utilization_percentage" in run.data.metrics
 
 
 def test_a_relative_database_is_the_project_s_wherever_stages_run(
-    world: Path, settings: Params, monkeypatch: pytest.MonkeyPatch
+    world: Path, params: Params, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///mine.db")
     (world / "aside").mkdir()
@@ -429,7 +429,7 @@ def test_the_store_is_named_without_its_password(
 
 def test_no_password_is_told(
     world: Path,
-    settings: Params,
+    params: Params,
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
@@ -437,7 +437,7 @@ def test_no_password_is_told(
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     store.connect()
     assert store.address() == "http://127.0.0.1:9/x"
-    with training(settings):
+    with training(params):
         pass
     said = "".join(capfd.readouterr())
     assert said.count("warning: MLflow at http://127.0.0.1:9/x fails") == 1
@@ -446,7 +446,7 @@ def test_no_password_is_told(
 
 def test_a_database_without_its_driver_costs_no_training(
     world: Path,
-    settings: Params,
+    params: Params,
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
@@ -454,7 +454,7 @@ def test_a_database_without_its_driver_costs_no_training(
         raise ModuleNotFoundError("No module named 'psycopg'")
 
     monkeypatch.setattr(store, "experiment", opened)
-    with training(settings) as run:
+    with training(params) as run:
         run.tags({"nobody": "hears"})
     assert "fails (No module named 'psycopg'); the work goes on" in capfd.readouterr().err
     refused = pytest.raises(PipelineError, match=r"fails \(No module named 'psycopg'\)")
@@ -471,7 +471,7 @@ def test_a_database_without_its_driver_costs_no_training(
 )
 def test_a_store_of_artifacts_that_fails_costs_no_training(
     trained: tuple[Job, list[dict[str, Any]]],
-    settings: Params,
+    params: Params,
     error: Exception,
     told: str,
     monkeypatch: pytest.MonkeyPatch,
@@ -482,19 +482,19 @@ def test_a_store_of_artifacts_that_fails_costs_no_training(
 
     with monkeypatch.context() as patch:
         patch.setattr(MlflowClient, "log_artifacts", broken)
-        logged(settings, *trained)
+        logged(params, *trained)
     assert f"fails ({told})" in capsys.readouterr().err
     assert [run.info.status for run in runs()] == ["FAILED"]
-    evaluated(settings, *trained)  # it is whole once the store is
+    evaluated(params, *trained)  # it is whole once the store is
     (run,) = runs()
     assert run.info.status == "FINISHED"
     assert run.data.tags[provenance.TEST]
 
 
 def test_a_run_that_another_process_works_on_is_left_alone(
-    trained: tuple[Job, list[dict[str, Any]]], settings: Params
+    trained: tuple[Job, list[dict[str, Any]]], params: Params
 ) -> None:
-    logged(settings, *trained)
+    logged(params, *trained)
     (mine,) = runs()
     tags = {
         key: mine.data.tags[key]
@@ -502,7 +502,7 @@ def test_a_run_that_another_process_works_on_is_left_alone(
         if key in mine.data.tags
     }
     other = MlflowClient().create_run(mine.info.experiment_id, tags=tags)
-    evaluated(settings, *trained)
+    evaluated(params, *trained)
     assert MlflowClient().get_run(other.info.run_id).info.status == "RUNNING"
     assert provenance.TEST in MlflowClient().get_run(mine.info.run_id).data.tags
 
@@ -515,8 +515,8 @@ def test_names_of_classes_become_names_of_metrics_that_differ() -> None:
     assert all(len(name) <= 250 and name.count("/") == 1 for name in names)
 
 
-def test_the_mark_of_a_run_that_is_gone_is_forgotten(world: Path, settings: Params) -> None:
-    with training(settings):
+def test_the_mark_of_a_run_that_is_gone_is_forgotten(world: Path, params: Params) -> None:
+    with training(params):
         pass
     for place in (mlflow.get_tracking_uri(), f"sqlite:///{world / 'none.db'}"):
         process_lock.ProcessLock(place).let_go()
@@ -528,7 +528,7 @@ def test_the_mark_of_a_run_that_is_gone_is_forgotten(world: Path, settings: Para
 
 
 def test_a_database_of_ones_own_has_its_artifacts_where_they_stay(
-    world: Path, settings: Params, monkeypatch: pytest.MonkeyPatch
+    world: Path, params: Params, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{world / 'mine.db'}")
     (world / "aside").mkdir()
@@ -557,7 +557,7 @@ def test_the_logged_model_asks_for_everything_that_it_imports() -> None:
 
 
 def test_a_store_half_made_by_a_killed_process_is_not_met(
-    world: Path, settings: Params, monkeypatch: pytest.MonkeyPatch
+    world: Path, params: Params, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def killed(*_: object) -> None:
         raise KeyboardInterrupt
@@ -567,6 +567,6 @@ def test_a_store_half_made_by_a_killed_process_is_not_met(
         with pytest.raises(KeyboardInterrupt):
             store._create_database(world / "mlflow.db")
     assert not (world / "mlflow.db").exists()
-    with training(settings):
+    with training(params):
         pass
     assert [run.info.status for run in runs()] == ["FINISHED"]

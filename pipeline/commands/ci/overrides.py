@@ -10,8 +10,8 @@ from pathlib import Path
 
 from ruamel.yaml import YAML
 
-from pipeline import params
 from pipeline.core.errors import PipelineError
+from pipeline.params import parse_params
 
 CHANGE = re.compile(r"(?:\+{0,2}[A-Za-z_][\w.]*=.*|~[A-Za-z_][\w.]*)", re.DOTALL)
 MAX_OF_NAME = 40  # characters
@@ -65,7 +65,7 @@ class Overrides:
                 cause = error.__cause__ or error  # which has the reason
                 first = " ".join(str(cause).split())[:200]
                 raise PipelineError(f"-S {' '.join(self.changes)}: {first}") from error
-            params.parse_params(YAML(typ="safe", pure=True).load(copy), file.name)
+            parse_params(YAML(typ="safe", pure=True).load(copy), file.name)
 
 
 def parse_overrides(dataset: str | None, backbone: str | None, changes: Sequence[str]) -> Overrides:

@@ -22,16 +22,16 @@ def layers(
 
         pipeline layers timm/convnext_tiny --depth 3
     """
-    from pipeline import params
     from pipeline.commands.layers.layers import layers as cuts
     from pipeline.core.terminal import show
     from pipeline.network.assembly import trainable
     from pipeline.network.backbones import build
+    from pipeline.params import load_params
 
-    settings = params.load_params()
-    side = size or settings.images.size
+    params = load_params()
+    side = size or params.images.size
     chosen = {"weights": "none"} | ({"backbone": backbone} if backbone else {})
-    network = build(settings.model.model_copy(update=chosen), side, seed=0).network
+    network = build(params.model.model_copy(update=chosen), side, seed=0).network
     rows = [
         [
             trainable(one.name),

@@ -21,11 +21,11 @@ def suspects(
 
         pipeline suspects --most 20
     """
-    from pipeline import params
     from pipeline.commands.suspects.suspects import find, write_page
     from pipeline.core.terminal import show
+    from pipeline.params import load_params
 
-    name = params.load_params().dataset.name
+    name = load_params().dataset.name
     found = find(clean, split, features)
     write_page(page, found[:most], clean, name)
     rows = [

@@ -51,10 +51,10 @@ def sweep(
     # Read when torch is loaded. Operations of microseconds otherwise wait for threads that spin:
     # beside other work on the machine, an epoch took ten times as long.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    from pipeline import params
     from pipeline.commands.sweep.sweep import SweepRequest
     from pipeline.commands.sweep.sweep import sweep as run
     from pipeline.commands.sweep.trainer import StagePaths
+    from pipeline.params import load_params
 
     wanted = SweepRequest(overrides or [], trials, goal, seed, name, plots)
-    run(params.load_params(), wanted, StagePaths(clean, split, features))
+    run(load_params(), wanted, StagePaths(clean, split, features))

@@ -33,8 +33,8 @@ MAX_METRICS = 500  # MLflow takes 1,000 at a time
 class Sweep:
     """The runs of a sweep; after a failure to reach the server, nothing but its silence."""
 
-    def __init__(self, settings: Params, key: str, name: str) -> None:
-        self._settings = settings
+    def __init__(self, params: Params, key: str, name: str) -> None:
+        self._settings = params
         self._key = key
         self._name = name or f"sweep-{key[:8]}"
         self._client: MlflowClient
@@ -164,10 +164,10 @@ def _metrics(one: EndedTrial) -> list[Metric]:
 
 @contextmanager
 def recording(
-    settings: Params, key: str, name: str, space: Space, goal: Goal, seed: int
+    params: Params, key: str, name: str, space: Space, goal: Goal, seed: int
 ) -> Iterator[Sweep]:
     """The run of a sweep: FINISHED when the block ends well, else FAILED or KILLED."""
-    sweep = Sweep(settings, key, name)
+    sweep = Sweep(params, key, name)
     sweep.open(space, goal, seed)
     try:
         yield sweep

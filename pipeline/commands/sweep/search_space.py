@@ -25,9 +25,8 @@ from optuna.distributions import (
     IntDistribution,
 )
 
-from pipeline import params
 from pipeline.core.errors import PipelineError
-from pipeline.params import Params
+from pipeline.params import Params, with_overrides
 
 SHARING = ("head", "train")  # sections whose values leave the features as they are
 DIGITS = 4  # of a number that is drawn: more would make no better model, and a longer command
@@ -52,17 +51,17 @@ class Space:
         """All that a trial sets, by dotted name, of what the sampler has drawn."""
         return {**self.fixed, **{name: _shorter(self.drawn[name], drawn[name]) for name in drawn}}
 
-    def start(self, settings: Params) -> dict[str, Value] | None:
+    def start(self, params: Params) -> dict[str, Value] | None:
         """The values of `settings`, where all of them may be drawn."""
-        flat: dict[str, Any] = settings.flat()
+        flat: dict[str, Any] = params.flat()
         found = {name: flat[name] for name in self.drawn}
         inside = all(_contains(self.drawn[name], value) for name, value in found.items())
         return found if inside else None
 
 
-def default(settings: Params) -> list[str]:
+def default(params: Params) -> list[str]:
     """What is worth trying with a head."""
-    schedules = "constant,cosine" + (",one-cycle" if not settings.train.warmup_epochs else "")
+    schedules = "constant,cosine" + (",one-cycle" if not params.train.warmup_epochs else "")
     return [
         "head.kind=linear,mlp",
         "train.lr=tag(log,interval(0.0001,0.01))",
@@ -78,7 +77,7 @@ def command(values: Values) -> str:
     return " ".join(["dvc exp run", *options])
 
 
-def parse(overrides: Sequence[str], settings: Params) -> Space:
+def parse(overrides: Sequence[str], params: Params) -> Space:
     """The space that `overrides` span; the last one of a name wins.
 
     Raises:
@@ -91,7 +90,7 @@ def parse(overrides: Sequence[str], settings: Params) -> Space:
     drawn: dict[str, BaseDistribution] = {}
     for each, text in zip(found, overrides, strict=True):
         name = str(each.key_or_group)
-        _check_name(name, settings)
+        _check_name(name, params)
         if texts[name] != text:
             continue
         if each.is_sweep_override():
@@ -100,12 +99,12 @@ def parse(overrides: Sequence[str], settings: Params) -> Space:
             fixed[name] = _plain(each.value(), text)
     space = Space({name: text.partition("=")[2] for name, text in texts.items()}, fixed, drawn)
     if not drawn:
-        params.with_overrides(settings, fixed)  # what is wrong there is told first
+        with_overrides(params, fixed)  # what is wrong there is told first
         raise PipelineError(
             "nothing varies, so there is nothing to sweep: give a param several values, such as "
             "-S 'train.lr=tag(log,interval(0.0001,0.1))'"
         )
-    _check_values(space, settings)
+    _check_values(space, params)
     return space
 
 
@@ -123,12 +122,12 @@ def _parsed(text: str) -> Override:
     return found
 
 
-def _check_name(name: str, settings: Params) -> None:
+def _check_name(name: str, params: Params) -> None:
     section = name.partition(".")[0]
-    known = [each for each in settings.flat() if each.split(".")[0] in SHARING]
+    known = [each for each in params.flat() if each.split(".")[0] in SHARING]
     if name in known and name != "train.log_checkpoints":
         return
-    if name in settings.flat():
+    if name in params.flat():
         reason = (
             "changes no model"
             if section in {"train", "evaluate"}
@@ -264,7 +263,7 @@ def _probes(distribution: BaseDistribution) -> list[Value]:
     return [distribution.low, distribution.high]
 
 
-def _check_values(space: Space, settings: Params) -> None:
+def _check_values(space: Space, params: Params) -> None:
     """Raise PipelineError for a value that params refuse beside all others that are tried."""
     tried = {name: _probes(each) for name, each in space.drawn.items()}
     for name, probes in tried.items():
@@ -272,7 +271,7 @@ def _check_values(space: Space, settings: Params) -> None:
             refused = None
             for others in itertools.islice(_beside(name, tried), MAX_TRIED):
                 try:
-                    params.with_overrides(settings, {**space.fixed, **others, name: value})
+                    with_overrides(params, {**space.fixed, **others, name: value})
                 except PipelineError as error:
                     refused = refused or error
                 else:

@@ -17,14 +17,13 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, create_trial
 from optuna.trial import TrialState as OptunaState
 
-from pipeline import params
 from pipeline.commands.sweep.goal import Goal
 from pipeline.commands.sweep.journal import EndedTrial, Journal, TrialState
 from pipeline.commands.sweep.search_space import Space
 from pipeline.commands.sweep.trainer import Trainer
 from pipeline.core.errors import PipelineError
 from pipeline.core.history import Record
-from pipeline.params import Params
+from pipeline.params import Params, with_overrides
 
 RANDOM = 10  # trials before the sampler learns from others, and before one is pruned
 BETTER = 25.0  # per cent of the complete trials that one has to be among, epoch by epoch
@@ -46,7 +45,7 @@ def run(
     told: Callable[[EndedTrial], None],
 ) -> None:
     """Add trials to `journal` until there are `total`, and tell of each."""
-    study = resumed(space, goal, trainer.settings.train.epochs, journal.ended)
+    study = resumed(space, goal, trainer.params.train.epochs, journal.ended)
     for number in range(len(journal.ended), total):
         study.sampler = _sampler(seed, number)
         one = _trial(trainer, space, goal, study)
@@ -75,15 +74,15 @@ def _pruner(epochs: int) -> BasePruner:
 
 def _trial(trainer: Trainer, space: Space, goal: Goal, study: Study) -> EndedTrial:
     """The next trial, from its first step to its last."""
-    start = space.start(trainer.settings)
+    start = space.start(trainer.params)
     if not study.trials and start is not None:
         study.enqueue_trial(start)  # what stands in params.yaml is to be beaten
     began, history = _now(), list[Record]()
     trial = study.ask(dict(space.drawn))
     values, reason = space.values(trial.params), ""
     try:
-        settings = params.with_overrides(trainer.settings, values)
-        state = _watched(trainer.fit(settings), settings, goal, trial, history)
+        params = with_overrides(trainer.params, values)
+        state = _watched(trainer.fit(params), params, goal, trial, history)
     except PipelineError as error:
         state, reason = TrialState.FAILED, str(error)
     # Of one that was pruned, Optuna takes what was reported last.
@@ -92,7 +91,7 @@ def _trial(trainer: Trainer, space: Space, goal: Goal, study: Study) -> EndedTri
 
 
 def _watched(
-    records: Iterator[Record], settings: Params, goal: Goal, trial: Trial, history: list[Record]
+    records: Iterator[Record], params: Params, goal: Goal, trial: Trial, history: list[Record]
 ) -> TrialState:
     """Add a training's records to `history`, until it ends or is pruned."""
     for record in records:
@@ -100,7 +99,7 @@ def _watched(
         epoch = round(record.epoch)
         if record.epoch == epoch:
             trial.report(goal.of(history), epoch)
-            if epoch < settings.train.epochs and trial.should_prune():
+            if epoch < params.train.epochs and trial.should_prune():
                 return TrialState.PRUNED
     return TrialState.COMPLETE
 

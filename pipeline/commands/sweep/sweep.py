@@ -39,20 +39,20 @@ class SweepRequest:
     """A folder for the pictures and trials.csv."""
 
 
-def sweep(settings: Params, wanted: SweepRequest, inputs: StagePaths) -> SweepResult:
+def sweep(params: Params, wanted: SweepRequest, inputs: StagePaths) -> SweepResult:
     """Train until there are as many trials as wanted; on Ctrl-C say what came of those there are.
 
     Raises:
         PipelineError: the space, or the features, are not for a sweep; or all trials failed.
     """
-    spanned = search_space.parse(wanted.overrides or search_space.default(settings), settings)
-    trainer = Trainer(settings, inputs)
+    spanned = search_space.parse(wanted.overrides or search_space.default(params), params)
+    trainer = Trainer(params, inputs)
     key = fingerprint(trainer, spanned, wanted)
     with (
         Journal(key) as journal,
-        mlflow_runs.recording(settings, key, wanted.name, spanned, wanted.goal, wanted.seed) as run,
+        mlflow_runs.recording(params, key, wanted.name, spanned, wanted.goal, wanted.seed) as run,
     ):
-        found = SweepResult(spanned, wanted.goal, settings.train.epochs, journal.ended)
+        found = SweepResult(spanned, wanted.goal, params.train.epochs, journal.ended)
         try:
             _train(trainer, found, wanted, journal, run)
         except KeyboardInterrupt:

@@ -42,59 +42,59 @@ class _Ready:
 class Trainer:
     """Trains again and again on the same features, with one network in memory."""
 
-    def __init__(self, settings: Params, inputs: StagePaths) -> None:
+    def __init__(self, params: Params, inputs: StagePaths) -> None:
         """
         Raises:
-            PipelineError: there are no features to share, or they are not those of `settings`.
+            PipelineError: there are no features to share, or they are not those of `params`.
         """
-        check(settings, inputs)
-        self.settings = settings
+        check(params, inputs)
+        self.params = params
         self.examples = examples.read_examples(inputs.split_csv)
         self._inputs = inputs
-        self._fabric: Fabric = device.start(settings.device)
+        self._fabric: Fabric = device.start(params.device)
         self._ready: dict[str, _Ready] = {}
-        made = setup.assemble(settings, len(self.examples.classes))
-        job = self._prepare(settings, made)
-        self.fingerprint = setup.fingerprint(settings, self.examples, inputs.clean, job)
+        made = setup.assemble(params, len(self.examples.classes))
+        job = self._prepare(params, made)
+        self.fingerprint = setup.fingerprint(params, self.examples, inputs.clean, job)
         """Of all that decides what a training with the params as they stand comes to."""
-        self._ready[_head(settings)] = _ready(made, job)
+        self._ready[_head(params)] = _ready(made, job)
 
-    def fit(self, settings: Params) -> Iterator[Record]:
+    def fit(self, params: Params) -> Iterator[Record]:
         """Train with `settings`, of which head and train alone may differ from those given first.
 
         Raises:
             PipelineError: the loop, or the network, refuses them.
         """
-        ready = self._made_ready(settings)
+        ready = self._made_ready(params)
         ready.job.suffix.load_state_dict(ready.fresh)
         for layer in ready.dropouts:
-            layer.p = settings.head.dropout
-        with device.explain_out_of_memory(f"lower train.batch_size ({settings.train.batch_size})"):
-            yield from loop.fit(ready.job, self.examples, settings.train)
+            layer.p = params.head.dropout
+        with device.explain_out_of_memory(f"lower train.batch_size ({params.train.batch_size})"):
+            yield from loop.fit(ready.job, self.examples, params.train)
 
-    def _made_ready(self, settings: Params) -> _Ready:
+    def _made_ready(self, params: Params) -> _Ready:
         """Networks are built once for each head; of dropout, a layer's value is enough."""
-        key = _head(settings)
+        key = _head(params)
         if key not in self._ready:
             if len(self._ready) == MAX_HEADS:
                 del self._ready[next(iter(self._ready))]
-            made = setup.assemble(settings, len(self.examples.classes))
-            self._ready[key] = _ready(made, self._prepare(settings, made))
+            made = setup.assemble(params, len(self.examples.classes))
+            self._ready[key] = _ready(made, self._prepare(params, made))
         return self._ready[key]
 
-    def _prepare(self, settings: Params, made: Assembly) -> Job:
+    def _prepare(self, params: Params, made: Assembly) -> Job:
         inputs = self._inputs
         return setup.prepare(
-            settings, made, self.examples, inputs.features, inputs.clean, self._fabric
+            params, made, self.examples, inputs.features, inputs.clean, self._fabric
         )
 
 
-def _head(settings: Params) -> str:
+def _head(params: Params) -> str:
     """What a network, and the weights it begins with, depend on between trials."""
-    values = settings.head.model_dump(exclude={"dropout"})
-    if settings.head.kind == "linear":
+    values = params.head.model_dump(exclude={"dropout"})
+    if params.head.kind == "linear":
         del values["hidden"]
-    return f"{values} {settings.train.seed}"
+    return f"{values} {params.train.seed}"
 
 
 def _ready(made: Assembly, job: Job) -> _Ready:
@@ -108,20 +108,20 @@ def _ready(made: Assembly, job: Job) -> _Ready:
     )
 
 
-def check(settings: Params, inputs: StagePaths) -> None:
+def check(params: Params, inputs: StagePaths) -> None:
     """Refuse what trials cannot share, or what is not of these params.
 
     Raises:
         PipelineError: saying what to do.
     """
-    if settings.device.devices > 1:
+    if params.device.devices > 1:
         raise PipelineError(
-            f"device.devices={settings.device.devices}, but trials run in one process: set it to 1"
+            f"device.devices={params.device.devices}, but trials run in one process: set it to 1"
         )
     for path in (inputs.split_csv, inputs.features / feature_store.INDEX):
         if not path.exists():
             raise PipelineError(f"{path} is missing: run `dvc repro features` first")
-    changed = _changed(settings)
+    changed = _changed(params)
     if changed:
         raise PipelineError(
             f"{inputs.features} was made with other params than stand in params.yaml now "
@@ -136,9 +136,9 @@ def check(settings: Params, inputs: StagePaths) -> None:
         )
 
 
-def _changed(settings: Params) -> list[str]:
+def _changed(params: Params) -> list[str]:
     """Names of params that the stages before last ran with other values of, as dvc.lock has it."""
-    now, lock = settings.model_dump(), dvc_lock.read()
+    now, lock = params.model_dump(), dvc_lock.read()
     return sorted(
         {
             f"{section}.{key}"

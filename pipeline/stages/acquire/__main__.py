@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from pipeline import params
 from pipeline.core import atomic, shards, stage
 from pipeline.core.errors import counted
+from pipeline.params import load_params
 from pipeline.stages.acquire.raw_image import SKIPPED_COLUMNS, Skipped
 from pipeline.stages.acquire.sources.choose import acquire
 
@@ -28,7 +28,7 @@ def main(
     skipped: list[Skipped] = []
 
     def rows() -> Iterator[dict[str, object]]:
-        for found in acquire(folder, source, params.load_params().acquire):
+        for found in acquire(folder, source, load_params().acquire):
             if isinstance(found, Skipped):
                 skipped.append(found)
             else:

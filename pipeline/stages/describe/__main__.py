@@ -6,11 +6,10 @@ from typing import Annotated
 
 import typer
 
-from pipeline import params
 from pipeline.core import atomic, shards, stage
 from pipeline.core.terminal import show
 from pipeline.images import gallery, reject_list
-from pipeline.params import AS_DESCRIBED
+from pipeline.params import AS_DESCRIBED, load_params
 from pipeline.stages.describe.facts import (
     COLUMNS,
     FACTS,
@@ -49,7 +48,7 @@ def main(
         atomic.read_csv(leaks_csv),
         reject_list.read(folder),
     )
-    source = params.load_params().dataset.source
+    source = load_params().dataset.source
     found = facts(data, folder.name, "" if source == AS_DESCRIBED else source, raw, clean)
     atomic.write_text(data_html, gallery.render("stages/describe/data.html", found))
     print_summary(data)

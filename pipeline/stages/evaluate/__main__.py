@@ -3,10 +3,10 @@
 import json
 from pathlib import Path
 
-from pipeline import params
 from pipeline.core import atomic, stage
 from pipeline.core import history as records
 from pipeline.network import examples as batches
+from pipeline.params import load_params
 from pipeline.stages.evaluate.pictures import draw
 from pipeline.stages.evaluate.report import Page
 from pipeline.stages.evaluate.slices import facts_of_test, slices
@@ -31,9 +31,9 @@ def main(
     report_html: Path,
 ) -> None:
     """Judge MODELS on the test set; write METRICS_JSON, REPORT_HTML, and the rest into TEST."""
-    settings, history = params.load_params(), records.read(history_csv)
+    params, history = load_params(), records.read(history_csv)
     examples = batches.read_examples(split_csv)
-    opened = load_model(models, features, clean, examples, settings.device)
+    opened = load_model(models, features, clean, examples, params.device)
     judged, card = run_on_test_set(opened, examples), opened.card
     facts = facts_of_test(clean, split_csv, judged.ids)
     groups = [str(fact["group"]) for fact in facts]
@@ -41,16 +41,16 @@ def main(
     with atomic.replacing(test) as staged:
         staged.mkdir()
         write_predictions(staged / "predictions.csv", judged, groups)
-        draw(staged, history, opened, judged, clean, settings.evaluate.samples)
+        draw(staged, history, opened, judged, clean, params.evaluate.samples)
     atomic.write_text(metrics_json, json.dumps(figures, indent=2) + "\n")
     names = ("images", "model", "features", "head", "train")
-    shown = {name: getattr(settings, name).model_dump() for name in names}
-    page = Page(settings.dataset.name, shown, card, figures, test, clean, split_csv, any(groups))
+    shown = {name: getattr(params, name).model_dump() for name in names}
+    page = Page(params.dataset.name, shown, card, figures, test, clean, split_csv, any(groups))
     tags = provenance.everything(card.fingerprint)
     atomic.write_text(report_html, page.html(provenance.of_data(tags)))
     record.evaluation(
         TrainedResult(
-            settings.flat(),
+            params.flat(),
             tags,
             provenance.files(tags[provenance.COMMIT]),
             models,

@@ -67,12 +67,12 @@ class LoadedModel:
 
 
 def load_model(
-    models: Path, features: Path, clean: Path, examples: Examples, chosen: DeviceParams
+    models: Path, features: Path, clean: Path, examples: Examples, params: DeviceParams
 ) -> LoadedModel:
     """The model of `models`, ready for the test set."""
     network, card = model_folder.load(models)
     parts = cut(network, card.trained_from, card.preprocess.size)
-    fabric = device.start(chosen, alone=True)
+    fabric = device.start(params, alone=True)
     index = feature_store.read_index(features)
     part = FrozenPrefix(
         parts,
@@ -80,7 +80,7 @@ def load_model(
         fabric,
         index.precision,
         getattr(torch, index.dtype),
-        chosen.compile,
+        params.compile,
     )
     source = feature_store.open_source(features, clean, None, examples, part)
     trained = fabric.setup_module(channels_last(parts.suffix))

@@ -2,24 +2,24 @@
 
 from pathlib import Path
 
-from pipeline import params
 from pipeline.core import atomic, stage
 from pipeline.network import device, feature_store
 from pipeline.network import examples as batches
+from pipeline.params import load_params
 from pipeline.stages.features.compute import FeatureSettings, describe, frozen_part, store
 
 
 def main(clean: Path, split_csv: Path, features: Path) -> None:
     """Run the frozen part over the images of CLEAN that SPLIT_CSV names, into FEATURES."""
-    settings = params.load_params()
+    params = load_params()
     examples = batches.read_examples(split_csv)
-    part = frozen_part(settings)
+    part = frozen_part(params)
     with device.explain_out_of_memory("lower images.size"), atomic.replacing(features) as staged:
-        index = describe(settings, part, examples)
+        index = describe(params, part, examples)
         staged.mkdir()
         feature_store.write_index(staged, index)
         if index.stored:
-            store(staged, clean, FeatureSettings(part, settings.images, index), examples)
+            store(staged, clean, FeatureSettings(part, params.images, index), examples)
     print(f"features: {'stored' if index.stored else 'nothing stored'}, {index.why}")
 
 

@@ -32,30 +32,30 @@ CHUNK_BYTES = 2**26  # of activations that are computed before they are remember
 LIBRARIES = ["torch", "torchvision", "opencv-python-headless", "numpy", "lightning-fabric", "timm"]
 
 
-def frozen_part(settings: Params) -> FrozenPrefix:
+def frozen_part(params: Params) -> FrozenPrefix:
     """The prefix of the configured network."""
-    made = assembly.assemble(settings.model, settings.images, settings.features.seed)
-    fabric = device.start(settings.device, alone=True)
-    dtype = getattr(torch, settings.features.dtype)
+    made = assembly.assemble(params.model, params.images, params.features.seed)
+    fabric = device.start(params.device, alone=True)
+    dtype = getattr(torch, params.features.dtype)
     return FrozenPrefix(
         made.parts,
         made.preprocess,
         fabric,
-        settings.features.precision,
+        params.features.precision,
         dtype,
-        settings.device.compile,
+        params.device.compile,
     )
 
 
-def describe(settings: Params, part: FrozenPrefix, examples: Examples) -> Index:
+def describe(params: Params, part: FrozenPrefix, examples: Examples) -> Index:
     """What will be stored, or why nothing will be."""
     index = Index(
         stored=True,
         why="",
-        seed=settings.features.seed,
-        augment=settings.images.augment,
-        views=settings.features.views,
-        dtype=settings.features.dtype,
+        seed=params.features.seed,
+        augment=params.images.augment,
+        views=params.features.views,
+        dtype=params.features.dtype,
         precision=part.precision,
         prefix=part.digest(),
         images=examples.digest(),
@@ -65,8 +65,8 @@ def describe(settings: Params, part: FrozenPrefix, examples: Examples) -> Index:
     why = f"{size:.3g} GB of activations"
     if part.cut.prefix is None:
         return index.model_copy(update={"stored": False, "why": "nothing is frozen"})
-    if size > settings.features.max_gigabytes:
-        why += f", past features.max_gigabytes={settings.features.max_gigabytes:g}"
+    if size > params.features.max_gigabytes:
+        why += f", past features.max_gigabytes={params.features.max_gigabytes:g}"
         return index.model_copy(update={"stored": False, "why": why})
     return index.model_copy(update={"why": why})
 
@@ -76,7 +76,7 @@ class FeatureSettings:
     """All that decides what the activations of an image and a view are."""
 
     part: FrozenPrefix
-    chosen: ImagesParams
+    params: ImagesParams
     index: Index
 
 
@@ -92,7 +92,7 @@ def compute(
         ids,
         _Column(batch.column("bytes")),
         part.preprocess,
-        maker.chosen,
+        maker.params,
         numbers,
         maker.index.seed,
     )
@@ -219,7 +219,7 @@ def _schema(index: Index) -> pa.Schema:
 def _memo(maker: FeatureSettings, number: int) -> Memo:
     """The evaluation view's does not depend on how the others are augmented."""
     part, index = maker.part, maker.index
-    augmentation = maker.chosen.augmentation() | {"seed": index.seed}
+    augmentation = maker.params.augmentation() | {"seed": index.seed}
     values = {
         "prefix": index.prefix,
         "preprocess": part.preprocess.model_dump(),

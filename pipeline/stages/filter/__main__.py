@@ -8,10 +8,10 @@ from typing import Annotated
 import pyarrow as pa
 import typer
 
-from pipeline import params
 from pipeline.core import atomic, shards, stage
 from pipeline.core.errors import counted
 from pipeline.images import reject_list
+from pipeline.params import load_params
 from pipeline.stages.filter.verdicts import VERDICTS, _lines, check, reasons_of, verdicts
 
 WRITERS = 2  # shards at a time: most of that is copying into the system's cache
@@ -39,17 +39,17 @@ def main(
 
     What DATASET/reject.csv names is rejected too.
     """
-    limits = params.load_params().filter
+    params = load_params().filter
     by_hand = reject_list.read(folder)
     table: list[tuple[str, ...]] = []
 
     def kept() -> Iterator[pa.RecordBatch]:
-        for batch in verdicts(raw, by_hand, limits):
+        for batch in verdicts(raw, by_hand, params):
             table.extend(_lines(batch))
             yield from _kept(batch)
         # First, so that it shows what to mend where the check fails.
         atomic.write_csv(verdicts_csv, VERDICTS, table)
-        check(table, limits, verdicts_csv)
+        check(table, params, verdicts_csv)
 
     count = shards.write_batches(clean, shards.CLEAN, kept(), WRITERS)
     rejected = counted(reasons_of(table))

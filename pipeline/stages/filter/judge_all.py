@@ -7,11 +7,11 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipeline import params
 from pipeline.images import memo, sandbox
 from pipeline.images.header import RejectReason
 from pipeline.images.mapping import map_images
 from pipeline.images.sandbox import Isolation
+from pipeline.params import FilterParams
 from pipeline.stages.filter import judgement
 from pipeline.stages.filter.judgement import Judgement
 
@@ -32,12 +32,12 @@ LIBRARIES = ["opencv-python-headless", "pillow", "simplejpeg", "numpy"]
 Judged = Iterator[tuple[pa.RecordBatch, pa.RecordBatch]]
 
 
-def judge_batch(batch: pa.RecordBatch, limits: params.FilterParams) -> pa.RecordBatch:
+def judge_batch(batch: pa.RecordBatch, params: FilterParams) -> pa.RecordBatch:
     """Judgements on a batch of raw rows, by their bytes alone."""
     rows = []
     for key, data in zip(batch.column("id"), batch.column("bytes"), strict=True):
         with sandbox.deadline(sandbox.SECONDS):
-            judged = judgement.judge(data.as_py(), limits)
+            judged = judgement.judge(data.as_py(), params)
         rows.append({"id": key.as_py()} | vars(judged))
     return pa.RecordBatch.from_pylist(rows, schema=SCHEMA)
 
@@ -46,12 +46,12 @@ def _killed_its_worker(key: str) -> dict[str, Any]:
     return {"id": key} | vars(Judgement(RejectReason.BREAKS_DECODER))
 
 
-def judge_all(raw: Path, limits: params.FilterParams) -> Judged:
+def judge_all(raw: Path, params: FilterParams) -> Judged:
     """Raw rows with what is said of them, some at a time; remembered: asking again costs little."""
-    values = limits.model_dump(include={"min_side", "max_megapixels", "store_side"})
-    memory = sandbox.memory_for(limits.max_megapixels)
+    values = params.model_dump(include={"min_side", "max_megapixels", "store_side"})
+    memory = sandbox.memory_for(params.max_megapixels)
     return map_images(
-        partial(judge_batch, limits=limits),
+        partial(judge_batch, params=params),
         raw,
         schema=SCHEMA,
         memo=memo.Memo("filter", memo.fingerprint(values, [__name__], LIBRARIES)),

@@ -42,31 +42,31 @@ class Judgement:
     """The uniform encoding, or None where the original bytes already are one."""
 
 
-def judge(data: bytes, limits: "FilterParams") -> Judgement:
+def judge(data: bytes, params: "FilterParams") -> Judgement:
     """Decode `data` once and say whether to keep it, and what to store.
 
     Raises:
         MemoryError: there is not enough of it, which says nothing of the image.
     """
     try:
-        return _judge(data, limits)
+        return _judge(data, params)
     except cv2.error as error:
         if error.code == OUT_OF_MEMORY:
             raise MemoryError(str(error)) from error
         return Judgement(RejectReason.DAMAGED)
 
 
-def _judge(data: bytes, limits: "FilterParams") -> Judgement:
+def _judge(data: bytes, params: "FilterParams") -> Judgement:
     try:
-        header = _affordable(data, limits.max_megapixels)
-        as_is = header.plain and _fits(header.height, header.width, limits.store_side)
+        header = _affordable(data, params.max_megapixels)
+        as_is = header.plain and _fits(header.height, header.width, params.store_side)
         if as_is and header.format == "JPEG":
-            return _judge_as_is(header, data, limits)
-        pixels = _pixels(header, data, limits.store_side)
+            return _judge_as_is(header, data, params)
+        pixels = _pixels(header, data, params.store_side)
     except Unreadable as error:
         return Judgement(error.reason, error.format)
     grey = _grey(pixels)
-    rejected = _look(header, grey, pixels, limits.min_side)
+    rejected = _look(header, grey, pixels, params.min_side)
     if rejected:
         return Judgement(rejected, header.format, header.warnings)
     return Judgement(
@@ -80,15 +80,15 @@ def _judge(data: bytes, limits: "FilterParams") -> Judgement:
     )
 
 
-def _judge_as_is(header: Header, data: bytes, limits: "FilterParams") -> Judgement:
+def _judge_as_is(header: Header, data: bytes, params: "FilterParams") -> Judgement:
     """A JPEG whose bytes can stay. The strict pass decodes what OpenCV does, with less patience.
 
     Its entropy decoding, where damage shows and most of the time goes, is whole at any scale.
     """
     grey = _strict(header, data, "GRAY", HASHED)
-    rejected = _look(header, grey, None, limits.min_side)
+    rejected = _look(header, grey, None, params.min_side)
     if rejected is RejectReason.BLANK:  # in grey, at this scale: a fine pattern is not
-        rejected = _look(header, grey, _decode(header, data), limits.min_side)
+        rejected = _look(header, grey, _decode(header, data), params.min_side)
     if rejected:
         return Judgement(rejected, header.format)
     phash = perceptual_hash(grey)

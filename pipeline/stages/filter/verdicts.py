@@ -7,11 +7,11 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline import params
 from pipeline.core import shards
 from pipeline.core.errors import PipelineError, counted
 from pipeline.core.shards import lateness
 from pipeline.images.header import RejectReason, Warn, has_wrong_extension
+from pipeline.params import FilterParams
 from pipeline.stages.filter import near_duplicates
 from pipeline.stages.filter.judge_all import judge_all
 
@@ -20,7 +20,7 @@ VERDICTS = ("id", "name", "label", "split", "verdict", "reason", "warnings", "ne
 
 
 def compare(
-    facts: pa.Table, by_hand: Mapping[str, str], limits: params.FilterParams
+    facts: pa.Table, by_hand: Mapping[str, str], params: FilterParams
 ) -> tuple[list[str | None], list[str | None]]:
     """The reason to reject each image, once all of them are known, and its near-duplicates.
 
@@ -43,11 +43,11 @@ def compare(
     kept = [row for row, reason in enumerate(reasons) if reason is None]
     near_group: list[str | None] = [None] * len(ids)
     seen: set[tuple[str, str]] = set()
-    for rows in _near(facts.column("phash").to_numpy(), kept, limits.near_duplicate_bits):
+    for rows in _near(facts.column("phash").to_numpy(), kept, params.near_duplicate_bits):
         name = min(ids[row] for row in rows)
         for row in sorted(rows, key=lambda row: (-lateness(splits[row]), ids[row])):
             near_group[row] = name
-            if limits.near_duplicates == "keep_one" and (name, labels[row]) in seen:
+            if params.near_duplicates == "keep_one" and (name, labels[row]) in seen:
                 reasons[row] = RejectReason.NEAR_DUPLICATE
             seen.add((name, labels[row]))
     return reasons, near_group
@@ -84,7 +84,7 @@ def repeated(raw: pa.Table) -> dict[int, RejectReason]:
 
 
 def verdicts(
-    raw: Path, by_hand: Mapping[str, str], limits: params.FilterParams
+    raw: Path, by_hand: Mapping[str, str], params: FilterParams
 ) -> Iterator[pa.RecordBatch]:
     """Judge every raw image; yield batches of `VERDICT`, in order.
 
@@ -94,11 +94,11 @@ def verdicts(
         pa.Table.from_batches([batch.select(["id", "label", "split"])])
         .append_column("reason", results.column("reason"))
         .append_column("phash", results.column("phash"))
-        for batch, results in judge_all(raw, limits)
+        for batch, results in judge_all(raw, params)
     ]
-    reasons, near_group = compare(pa.concat_tables(facts), by_hand, limits)
+    reasons, near_group = compare(pa.concat_tables(facts), by_hand, params)
     done = 0
-    for batch, results in judge_all(raw, limits):
+    for batch, results in judge_all(raw, params):
         now = slice(done, done + len(batch))
         done += len(batch)
         columns = {name: batch.column(name) for name in shards.FACTS} | {
@@ -131,9 +131,7 @@ def _warnings(batch: pa.RecordBatch, results: pa.RecordBatch) -> pa.Array:
     return pa.array(noticed, pa.list_(pa.string()))
 
 
-def check(
-    table: Sequence[tuple[str, ...]], limits: params.FilterParams, verdicts_csv: Path
-) -> None:
+def check(table: Sequence[tuple[str, ...]], params: FilterParams, verdicts_csv: Path) -> None:
     """Refuse a data set of which too much is bad.
 
     Args:
@@ -144,9 +142,9 @@ def check(
     """
     reasons = reasons_of(table)
     said = f"{reasons.total()} of {len(table)} images are rejected ({counted(reasons)})"
-    if reasons.total() > limits.max_reject_fraction * len(table):
+    if reasons.total() > params.max_reject_fraction * len(table):
         raise PipelineError(
-            f"{said}, past filter.max_reject_fraction={limits.max_reject_fraction}: see "
+            f"{said}, past filter.max_reject_fraction={params.max_reject_fraction}: see "
             f"{verdicts_csv}, and mend the source, or raise it"
         )
     label, verdict = VERDICTS.index("label"), VERDICTS.index("verdict")

@@ -10,9 +10,9 @@ from typing import Annotated
 
 import typer
 
-from pipeline import params
 from pipeline.core import atomic, stage
 from pipeline.core.shards import SPLITS
+from pipeline.params import load_params
 from pipeline.stages.split import leaks, previous_split
 from pipeline.stages.split.assignment import assign, check, lines
 from pipeline.stages.split.images import read_images
@@ -30,18 +30,18 @@ def main(
 
     What the source puts in several splits, by VERDICTS and by likeness, is written to LEAKS.
     """
-    chosen = params.load_params().split
+    params = load_params().split
     images, found = read_images(clean)
     verdicts = atomic.read_csv(verdicts_csv)
-    leaking = leaks.find(found, images, verdicts) if chosen.prescribed else []
-    leaks.gate(leaking, chosen, leaks_csv)
+    leaking = leaks.find(found, images, verdicts) if params.prescribed else []
+    leaks.gate(leaking, params, leaks_csv)
     before = previous_split.read_before(split_csv)
-    held = before if previous_split.dealt_alike(chosen) else {}
+    held = before if previous_split.dealt_alike(params) else {}
     rows = {row: held[image.id] for row, image in enumerate(images) if image.id in held}
-    splits = assign(found, images, chosen, rows)
+    splits = assign(found, images, params, rows)
     check([image.label for image in images], splits)
     previous_split.report(before, images, splits)
-    atomic.write_csv(split_csv, COLUMNS, lines(found, images, splits, chosen.seed))
+    atomic.write_csv(split_csv, COLUMNS, lines(found, images, splits, params.seed))
     counts = Counter(splits)
     print("split: " + ", ".join(f"{counts[name]} {name}" for name in SPLITS))
 

@@ -17,16 +17,16 @@ from pipeline.stages.split.images import Image
 
 
 def assign(
-    found: Sequence[Group], images: Sequence[Image], chosen: SplitParams, before: Mapping[int, str]
+    found: Sequence[Group], images: Sequence[Image], params: SplitParams, before: Mapping[int, str]
 ) -> list[str | None]:
     """The split of each image, None for those that are left out.
 
     Args:
         before: The split of the rows that an earlier run dealt: it decides where else chance would.
     """
-    said = [_prescribed(group, images) if chosen.prescribed else None for group in found]
-    given = {image.split for image in images if chosen.prescribed} - {None}
-    if given and chosen.folds:
+    said = [_prescribed(group, images) if params.prescribed else None for group in found]
+    given = {image.split for image in images if params.prescribed} - {None}
+    if given and params.folds:
         raise PipelineError(
             f"the source prescribes {' and '.join(sorted(map(str, given)))}, and split.folds deals "
             "anew: set split.prescribed=false for that, or split.folds=null"
@@ -34,21 +34,21 @@ def assign(
     names = [name for name in DEALT if name not in given]
     free = [n for n, name in enumerate(said) if name in {None, "train"}]
     dealt: dict[int, str | None] = dict(enumerate(said))
-    if chosen.exact:
+    if params.exact:
         labels = [image.label for image in images]
-        numbered = by_number([found[n] for n in free], labels, names, chosen)
+        numbered = by_number([found[n] for n in free], labels, names, params)
         dealt |= zip(free, numbered, strict=True)
-    elif chosen.folds:
-        dealt |= {n: by_fold(found[n], chosen) for n in free}
+    elif params.folds:
+        dealt |= {n: by_fold(found[n], params) for n in free}
     else:
         # An image that the source says nothing of may go anywhere; one of its train set not to a
         # split that the source has.
         open_to = {n: names if said[n] else DEALT for n in free}
-        dealt |= {n: by_share(found[n], open_to[n], chosen, before) for n in free}
+        dealt |= {n: by_share(found[n], open_to[n], params, before) for n in free}
     splits: list[str | None] = [None] * len(images)
     for n, group in enumerate(found):
         for row in group.rows:
-            own = images[row].split if chosen.prescribed else None
+            own = images[row].split if params.prescribed else None
             splits[row] = dealt[n] if own in {None, said[n]} else None
     return splits
 
@@ -104,7 +104,7 @@ def leader(keys: Sequence[str], seed: int) -> str:
 
 
 def by_share(
-    group: Group, names: Sequence[str], chosen: SplitParams, before: Mapping[int, str]
+    group: Group, names: Sequence[str], params: SplitParams, before: Mapping[int, str]
 ) -> str:
     """The split of one group, where `names` are those that get shares and train the rest.
 
@@ -113,36 +113,36 @@ def by_share(
     Args:
         before: The split of rows that were dealt before, by the same shares.
     """
-    own = {key: _share(unit_interval(key, chosen.seed), names, chosen) for key in group.keys}
+    own = {key: _share(unit_interval(key, params.seed), names, params) for key in group.keys}
     was = Counter(before[row] for row in group.rows if before.get(row) in {*names, "train"})
     most = max(was.values(), default=0)
     foremost = [name for name in SPLITS if was[name] == most]
     led = [key for key in group.keys if own[key] in foremost]
-    return own[leader(led, chosen.seed)] if led and len(foremost) > 1 else foremost[0]
+    return own[leader(led, params.seed)] if led and len(foremost) > 1 else foremost[0]
 
 
-def _share(place: float, names: Sequence[str], chosen: SplitParams) -> str:
+def _share(place: float, names: Sequence[str], params: SplitParams) -> str:
     # From both ends, also where one is not dealt: so neither depends on the other.
-    if place < chosen.val:
+    if place < params.val:
         name = "val"
-    elif place >= 1 - chosen.test:
+    elif place >= 1 - params.test:
         name = "test"
     else:
         name = "train"
     return name if name in names else "train"
 
 
-def by_fold(group: Group, chosen: SplitParams) -> str:
+def by_fold(group: Group, params: SplitParams) -> str:
     """The split of one group: fold `chosen.fold` tests, and a share of the others validates."""
-    assert chosen.folds is not None
-    key = leader(group.keys, chosen.seed)
-    if int(unit_interval(key, chosen.seed) * chosen.folds) == chosen.fold:
+    assert params.folds is not None
+    key = leader(group.keys, params.seed)
+    if int(unit_interval(key, params.seed) * params.folds) == params.fold:
         return "test"
-    return "val" if unit_interval(f"val {key}", chosen.seed) < chosen.val else "train"
+    return "val" if unit_interval(f"val {key}", params.seed) < params.val else "train"
 
 
 def by_number(
-    groups: Sequence[Group], labels: Sequence[str], names: Sequence[str], chosen: SplitParams
+    groups: Sequence[Group], labels: Sequence[str], names: Sequence[str], params: SplitParams
 ) -> list[str | None]:
     """The split of each group, so that `names` (and train, if it has a number) are exact per class.
 
@@ -152,12 +152,12 @@ def by_number(
     Raises:
         PipelineError: a split cannot have its number of a class.
     """
-    keys = [leader(group.keys, chosen.seed) for group in groups]
-    left = sorted(range(len(groups)), key=lambda n: unit_interval(keys[n], chosen.seed))
+    keys = [leader(group.keys, params.seed) for group in groups]
+    left = sorted(range(len(groups)), key=lambda n: unit_interval(keys[n], params.seed))
     sizes = [Counter(labels[row] for row in group.rows) for group in groups]
     dealt: list[str | None] = [None] * len(groups)
     for name in (*names, "train"):
-        number = getattr(chosen, name)
+        number = getattr(params, name)
         order = left[::-1] if name == "test" else left
         taken = left if number is None else _fill(order, sizes, set(labels), name, number)
         for n in taken:

@@ -94,7 +94,7 @@ def find(
     return copies + [leak for group in found for leak in of_group(group, images)]
 
 
-def gate(found: Sequence[Leak], chosen: SplitParams, leaks_csv: Path) -> None:
+def gate(found: Sequence[Leak], params: SplitParams, leaks_csv: Path) -> None:
     """Write down and tell what leaks.
 
     Raises:
@@ -104,7 +104,7 @@ def gate(found: Sequence[Leak], chosen: SplitParams, leaks_csv: Path) -> None:
     if not found:
         return
     said = f"{len(found)} of the source's images stand in a later one of its splits too"
-    if chosen.leaks == "fail":
+    if params.leaks == "fail":
         raise PipelineError(
             f"{said} ({leaks_csv}): mend the source, or leave them out with split.leaks=drop"
         )

@@ -29,7 +29,7 @@ def read_before(split_csv: Path) -> dict[str, str]:
         return {}
 
 
-def dealt_alike(chosen: SplitParams) -> bool:
+def dealt_alike(params: SplitParams) -> bool:
     """Whether the last run dealt by the same params and the same code, as dvc.lock has them.
 
     Otherwise a group that stays where it was would, with a new seed, go on testing too often.
@@ -42,7 +42,7 @@ def dealt_alike(chosen: SplitParams) -> bool:
     ignored = {"leaks"}
     return isinstance(last, dict) and {
         key: value for key, value in last.items() if key not in ignored
-    } == chosen.model_dump(exclude=ignored)
+    } == params.model_dump(exclude=ignored)
 
 
 def report(

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from lightning_fabric import Fabric
 
-from pipeline import params
 from pipeline.core import history as records
 from pipeline.core import stage
 from pipeline.core.history import Record
@@ -15,7 +14,7 @@ from pipeline.core.progress import bar
 from pipeline.network import device, model_folder
 from pipeline.network import examples as batches
 from pipeline.network.examples import Examples
-from pipeline.params import Params
+from pipeline.params import Params, load_params
 from pipeline.stages.train import augmented_png, loop
 from pipeline.stages.train.checkpoint import Checkpoint
 from pipeline.stages.train.setup import assemble, calibrate, card, fingerprint, prepare
@@ -25,37 +24,37 @@ from pipeline.tracking.run import Run
 
 
 @contextmanager
-def recorded(settings: Params, fabric: Fabric, digest: str, split_csv: Path) -> Iterator[Run]:
+def recorded(params: Params, fabric: Fabric, digest: str, split_csv: Path) -> Iterator[Run]:
     """The MLflow run of this training; of several processes, the first one's."""
     if not fabric.is_global_zero:
         yield Run()
         return
-    with record.training(settings, digest, split_csv) as run:
+    with record.training(params, digest, split_csv) as run:
         yield run
 
 
 def train(
-    settings: Params, job: Job, examples: Examples, saved: Checkpoint, run: Run
+    params: Params, job: Job, examples: Examples, saved: Checkpoint, run: Run
 ) -> list[Record]:
     """Run the loop, and tell `run` of each validation."""
     history: list[Record] = []
 
     def ended(epoch: int) -> None:
-        if settings.train.log_checkpoints == "every":
+        if params.train.log_checkpoints == "every":
             run.checkpoint(job.suffix, f"epoch_{epoch:04d}")
 
     remedy = (
-        f"lower train.batch_size ({settings.train.batch_size}; train.accumulate makes up for it) "
+        f"lower train.batch_size ({params.train.batch_size}; train.accumulate makes up for it) "
         "or images.size, or train less of the network (model.trainable)"
     )
     if saved.exists and job.fabric.is_global_zero:
         print("train: goes on where a run of the same params was killed")
     with (
-        bar("train", settings.train.epochs, "epoch") as shown,
+        bar("train", params.train.epochs, "epoch") as shown,
         device.explain_out_of_memory(remedy),
     ):
         shown.disable = shown.disable or not job.fabric.is_global_zero
-        for found in loop.fit(job, examples, settings.train, saved, ended):
+        for found in loop.fit(job, examples, params.train, saved, ended):
             history.append(found)
             run.validation(asdict(found))
             shown.update(round(found.epoch - shown.n, 6))
@@ -63,7 +62,7 @@ def train(
 
 
 def finish(
-    settings: Params,
+    params: Params,
     run: Run,
     history: list[Record],
     job: Job,
@@ -74,7 +73,7 @@ def finish(
     """Write the model, and tell `run` of it."""
     model_folder.save(models, job.network, described)
     run.artifact(augmented, "train")
-    suffix = job.suffix if settings.train.log_checkpoints != "none" else None
+    suffix = job.suffix if params.train.log_checkpoints != "none" else None
     record.trained(run, models, [asdict(each) for each in history], suffix)
     best = records.best(history)
     print(
@@ -87,25 +86,25 @@ def main(
     clean: Path, split_csv: Path, features: Path, models: Path, history_csv: Path, augmented: Path
 ) -> None:
     """Train on FEATURES (or CLEAN, where nothing is stored) into MODELS; draw AUGMENTED."""
-    settings = params.load_params()
-    fabric = device.start(settings.device)
+    params = load_params()
+    fabric = device.start(params.device)
     fabric.launch()
     examples = batches.read_examples(split_csv)
-    made = assemble(settings, len(examples.classes))
-    job = prepare(settings, made, examples, features, clean, fabric)
-    digest = fingerprint(settings, examples, clean, job)
+    made = assemble(params, len(examples.classes))
+    job = prepare(params, made, examples, features, clean, fabric)
+    digest = fingerprint(params, examples, clean, job)
     saved = Checkpoint(digest)
-    with recorded(settings, fabric, digest, split_csv) as run:
-        history = train(settings, job, examples, saved, run)
+    with recorded(params, fabric, digest, split_csv) as run:
+        history = train(params, job, examples, saved, run)
         if fabric.is_global_zero:
             shown = augmented_png.augmented(
-                clean, examples, made.preprocess, settings.images, job.index
+                clean, examples, made.preprocess, params.images, job.index
             )
             augmented_png.write(augmented, shown)
             records.write(history_csv, history)
             fitting = {"temperature": calibrate(job, examples)}
-            described = card(settings, made, examples, digest).model_copy(update=fitting)
-            finish(settings, run, history, job, described, models, augmented)
+            described = card(params, made, examples, digest).model_copy(update=fitting)
+            finish(params, run, history, job, described, models, augmented)
             saved.remove()
 
 

@@ -19,13 +19,13 @@ COLUMNS = 8  # epochs
 
 
 def augmented(
-    clean: Path, examples: Examples, preprocess: Preprocess, chosen: ImagesParams, index: Index
+    clean: Path, examples: Examples, preprocess: Preprocess, params: ImagesParams, index: Index
 ) -> Tensor:
     """uint8 (3, height, width): a row per training image, as its first epochs show it."""
     ids = [examples.ids[row] for row in examples.rows("train")[:ROWS]]
     encoded = views.Stored(clean, ids)
     shown = sorted({index.view_of(epoch) for epoch in range(COLUMNS)})
-    seen = Views(ids, encoded, preprocess, chosen, shown, index.seed)
+    seen = Views(ids, encoded, preprocess, params, shown, index.seed)
     tiles = torch.stack([seen[number] for number in range(len(seen))])
     grid: Tensor = make_grid(tiles, nrow=len(shown), padding=2, pad_value=255)
     return grid

@@ -47,7 +47,7 @@ class _Sums:
 def fit(
     job: Job,
     examples: Examples,
-    chosen: TrainParams,
+    params: TrainParams,
     saved: Checkpoint | None = None,
     ended: Callable[[int], None] = lambda _: None,
 ) -> Iterator[Record]:
@@ -62,10 +62,10 @@ def fit(
         PipelineError: the loss stopped being a number, or train has a single class.
     """
     _check_images(job, examples)
-    _check_batches(job, chosen)
-    steps = _steps(job, examples, chosen, torch.Generator())
-    run = start(job, chosen, len(steps))
-    weights = _class_weights(chosen, examples).to(job.fabric.device)
+    _check_batches(job, params)
+    steps = _steps(job, examples, params, torch.Generator())
+    run = start(job, params, len(steps))
+    weights = _class_weights(params, examples).to(job.fabric.device)
     if saved is not None:
         resume.restore(run, saved.load())
         job.fabric.barrier()  # or who is done already would remove what others are yet to load
@@ -94,33 +94,33 @@ def _check_images(job: Job, examples: Examples) -> None:
         )
 
 
-def _check_batches(job: Job, chosen: TrainParams) -> None:
+def _check_batches(job: Job, params: TrainParams) -> None:
     norms = any(isinstance(layer, _BatchNorm) for layer in job.suffix.modules())
     each, devices = 2 if norms else 1, job.fabric.world_size
-    if chosen.batch_size < each * devices:
+    if params.batch_size < each * devices:
         why = ", for the BatchNorms that train need two images each" if norms else ""
         raise PipelineError(
-            f"train.batch_size={chosen.batch_size} is too small{why} (device.devices={devices}): "
+            f"train.batch_size={params.batch_size} is too small{why} (device.devices={devices}): "
             f"use {each * devices} or more"
         )
 
 
 def _steps(
-    job: Job, examples: Examples, chosen: TrainParams, order: torch.Generator
+    job: Job, examples: Examples, params: TrainParams, order: torch.Generator
 ) -> list[list[list[int]]]:
     """An epoch's steps, each of one or more batches of rows, in an order drawn anew."""
     train = examples.rows("train")
     shuffled = torch.tensor(train)[torch.randperm(len(train), generator=order)].tolist()
     least = 2 * job.fabric.world_size  # BatchNorm needs two on each device, in the last batch too
-    cut = feature_store.chunks(shuffled, chosen.batch_size, least)
-    size = chosen.accumulate
+    cut = feature_store.chunks(shuffled, params.batch_size, least)
+    size = params.accumulate
     return [cut[start : start + size] for start in range(0, len(cut), size)]
 
 
 def _epoch(run: Training, examples: Examples, weights: Tensor) -> Iterator[Record]:
     """One pass over the training images, which ends with a validation."""
-    job, every = run.job, run.chosen.validate_every
-    steps = _steps(job, examples, run.chosen, run.order)
+    job, every = run.job, run.params.validate_every
+    steps = _steps(job, examples, run.params, run.order)
     inputs = job.source.batches(
         [_own(job, rows) for step in steps for rows in step], job.index.view_of(run.epoch)
     )
@@ -138,7 +138,7 @@ def _epoch(run: Training, examples: Examples, weights: Tensor) -> Iterator[Recor
                 return
             run.module.train()
     run.epoch += 1
-    run.ended = run.epoch == run.chosen.epochs
+    run.ended = run.epoch == run.params.epochs
 
 
 def _own(job: Job, rows: Sequence[int]) -> list[int]:
@@ -155,7 +155,7 @@ def _step(
     sums: _Sums,
 ) -> None:
     """One step of the optimizer, over one or more batches."""
-    fabric, chosen = run.job.fabric, run.chosen
+    fabric, params = run.job.fabric, run.params
     images = sum(map(len, step))
     run.optimizer.zero_grad()
     for number, rows in enumerate(step, start=1):
@@ -163,26 +163,26 @@ def _step(
         with fabric.no_backward_sync(run.module, enabled=number < len(step)):
             scores = run.module(*next(inputs))
             loss = functional.cross_entropy(
-                scores, labels, weights, reduction="sum", label_smoothing=chosen.label_smoothing
+                scores, labels, weights, reduction="sum", label_smoothing=params.label_smoothing
             )
             # Devices' gradients are averaged: so each is as many times the sum's share.
             fabric.backward(loss * (fabric.world_size / images))
         sums.add(loss.detach(), scores.detach(), labels)
-    if chosen.clip_norm is not None:
+    if params.clip_norm is not None:
         fabric.clip_gradients(
-            run.module, run.optimizer, max_norm=chosen.clip_norm, error_if_nonfinite=False
+            run.module, run.optimizer, max_norm=params.clip_norm, error_if_nonfinite=False
         )
     run.optimizer.step()
     run.schedule.after_step()
     run.step += 1
 
 
-def _class_weights(chosen: TrainParams, examples: Examples) -> Tensor:
+def _class_weights(params: TrainParams, examples: Examples) -> Tensor:
     """(C,) What an image of each class counts; one on average over the training images."""
     count = torch.bincount(
         examples.labels[examples.rows("train")], minlength=len(examples.classes)
     ).float()
-    if chosen.class_weights == "none":
+    if params.class_weights == "none":
         return torch.ones(len(count))
     return count.sum() / (len(count) * count.clamp(min=1))
 
@@ -191,7 +191,7 @@ def _class_weights(chosen: TrainParams, examples: Examples) -> Tensor:
 def _validate(run: Training, examples: Examples) -> tuple[float, float]:
     """Loss and accuracy on the validation set."""
     run.module.eval()
-    size = max(run.chosen.batch_size, run.job.fabric.world_size)
+    size = max(run.params.batch_size, run.job.fabric.world_size)
     parts = feature_store.chunks(examples.rows("val"), size, run.job.fabric.world_size)
     own = [_own(run.job, rows) for rows in parts]
     sums = _Sums(run.job.fabric)
@@ -215,7 +215,7 @@ def _note(run: Training, record: Record) -> None:
         run.stale += 1
     run.history.append(record)
     run.schedule.after_validation(record.val_loss)
-    target, patience = run.chosen.target_accuracy, run.chosen.patience
+    target, patience = run.params.target_accuracy, run.params.patience
     run.ended = (target is not None and record.val_accuracy >= target) or (
         patience is not None and run.stale >= patience
     )

@@ -11,7 +11,7 @@ from pipeline.params import TrainParams
 
 
 def make_optimizer(
-    suffix: nn.Module, chosen: TrainParams, pretrained: frozenset[nn.Parameter]
+    suffix: nn.Module, params: TrainParams, pretrained: frozenset[nn.Parameter]
 ) -> optim.Optimizer:
     """What `train.optimizer` names, over everything in the suffix.
 
@@ -20,22 +20,22 @@ def make_optimizer(
     """
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in suffix.named_parameters():
-        lr = chosen.lr * (chosen.pretrained_lr if parameter in pretrained else 1)
-        decay = chosen.weight_decay if _decays(name, parameter) else 0.0
+        lr = params.lr * (params.pretrained_lr if parameter in pretrained else 1)
+        decay = params.weight_decay if _decays(name, parameter) else 0.0
         groups.setdefault((lr, decay), []).append(parameter)
     listed = [
         {"params": each, "lr": lr, "weight_decay": decay} for (lr, decay), each in groups.items()
     ]
     # The head's first: its learning rate is the one that is reported.
-    listed.sort(key=lambda group: group["lr"] != chosen.lr)
+    listed.sort(key=lambda group: group["lr"] != params.lr)
     kinds: dict[str, Callable[..., optim.Optimizer]] = {
         "adam": optim.Adam,
         "adamw": optim.AdamW,
         "rmsprop": optim.RMSprop,
         "sgd": optim.SGD,
     }
-    options: dict[str, Any] = {"momentum": chosen.momentum} if chosen.optimizer == "sgd" else {}
-    return kinds[chosen.optimizer](listed, lr=chosen.lr, **options)
+    options: dict[str, Any] = {"momentum": params.momentum} if params.optimizer == "sgd" else {}
+    return kinds[params.optimizer](listed, lr=params.lr, **options)
 
 
 def _decays(name: str, parameter: nn.Parameter) -> bool:
@@ -47,21 +47,21 @@ class Schedule:
     """The learning rate of every group, changed after each step and each validation."""
 
     def __init__(
-        self, optimizer: optim.Optimizer, chosen: TrainParams, steps_per_epoch: int
+        self, optimizer: optim.Optimizer, params: TrainParams, steps_per_epoch: int
     ) -> None:
-        total = steps_per_epoch * chosen.epochs
-        warmup = round(chosen.warmup_epochs * steps_per_epoch)
+        total = steps_per_epoch * params.epochs
+        warmup = round(params.warmup_epochs * steps_per_epoch)
         self._by_step: lr_scheduler.LRScheduler
         self._by_loss: lr_scheduler.ReduceLROnPlateau | None = None
-        if chosen.schedule == "one-cycle":
+        if params.schedule == "one-cycle":
             highest = [float(group["lr"]) for group in optimizer.param_groups]
             self._by_step = lr_scheduler.OneCycleLR(
                 optimizer, highest, max(total, 2), cycle_momentum=False
             )
             return
-        if chosen.schedule == "plateau":
+        if params.schedule == "plateau":
             self._by_loss = lr_scheduler.ReduceLROnPlateau(
-                optimizer, patience=chosen.plateau_patience
+                optimizer, patience=params.plateau_patience
             )
             self._by_step = (
                 lr_scheduler.LinearLR(optimizer, 1 / (warmup + 1), total_iters=warmup)
@@ -69,7 +69,7 @@ class Schedule:
                 else lr_scheduler.ConstantLR(optimizer, 1.0, 0)
             )
             return
-        cosine = chosen.schedule == "cosine"
+        cosine = params.schedule == "cosine"
         self._by_step = lr_scheduler.LambdaLR(
             optimizer, lambda step: _factor(step, warmup, total, cosine)
         )

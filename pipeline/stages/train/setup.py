@@ -26,14 +26,14 @@ from pipeline.stages.train.state import Job
 LIBRARIES = ["torch", "torchvision", "lightning-fabric", "opencv-python-headless", "timm"]
 
 
-def assemble(settings: Params, classes: int) -> Assembly:
+def assemble(params: Params, classes: int) -> Assembly:
     """The network of `settings`, ended with a fresh head, and cut."""
-    end = NewHead(settings.head, classes, settings.train.seed)
-    return assembly.assemble(settings.model, settings.images, settings.features.seed, end)
+    end = NewHead(params.head, classes, params.train.seed)
+    return assembly.assemble(params.model, params.images, params.features.seed, end)
 
 
 def prepare(
-    settings: Params,
+    params: Params,
     made: Assembly,
     examples: Examples,
     features: Path,
@@ -48,9 +48,9 @@ def prepare(
         fabric,
         index.precision,
         getattr(torch, index.dtype),
-        settings.device.compile,
+        params.device.compile,
     )
-    source = feature_store.open_source(features, clean, settings.images, examples, part)
+    source = feature_store.open_source(features, clean, params.images, examples, part)
     fresh = set(made.network.get_submodule(made.replaced).parameters())
     pretrained = set(made.network.parameters()) - fresh if made.backbone.pretrained else set()
     suffix = channels_last(made.parts.suffix)  # as images are
@@ -61,7 +61,7 @@ def prepare(
         source,
         index,
         fabric,
-        settings.device.compile,
+        params.device.compile,
     )
 
 
@@ -73,32 +73,30 @@ def calibrate(job: Job, examples: Examples) -> float:
     return calibration.temperature(scores.double().numpy(), examples.labels[rows].numpy())
 
 
-def card(
-    settings: Params, made: Assembly, examples: Examples, fingerprint: str
-) -> model_folder.Card:
+def card(params: Params, made: Assembly, examples: Examples, fingerprint: str) -> model_folder.Card:
     """What predicting needs to know of the network, beside its weights."""
     return model_folder.Card(
         backbone=made.backbone.name,
         options=made.backbone.options,
-        head=settings.head,
+        head=params.head,
         replaced=made.replaced,
         trained_from=made.first,
         classes=examples.classes,
-        max_megapixels=settings.filter.max_megapixels,
-        store_side=settings.filter.store_side,
+        max_megapixels=params.filter.max_megapixels,
+        store_side=params.filter.store_side,
         preprocess=made.preprocess,
-        precision=settings.features.precision,
+        precision=params.features.precision,
         fingerprint=fingerprint,
     )
 
 
-def fingerprint(settings: Params, examples: Examples, clean: Path, job: Job) -> str:
+def fingerprint(params: Params, examples: Examples, clean: Path, job: Job) -> str:
     """Digest of everything that decides the bytes of the model; `job` has not begun yet."""
     names = ("filter", "images", "model", "head", "train", "device")
     split = "\n".join(map(str, zip(examples.ids, examples.labels, examples.splits, strict=True)))
     # With its perceptual hash and size an image is known again, and its bytes need not be read.
     seen = shards.columns(clean, ["id", "width", "height", "phash"]).to_pydict()
-    values = {name: getattr(settings, name).model_dump() for name in names} | {
+    values = {name: getattr(params, name).model_dump() for name in names} | {
         "split": _sha256(split),
         "seen": _sha256(str(seen)),
         "features": job.index.model_dump(),

@@ -33,7 +33,7 @@ class Training:
     """A training as it stands; everything in it but `job` and `chosen` is saved and restored."""
 
     job: Job
-    chosen: TrainParams
+    params: TrainParams
     module: Any
     """The suffix as fabric wraps it."""
     optimizer: Any
@@ -54,16 +54,16 @@ class Training:
         return min((record.val_loss for record in self.history), default=math.inf)
 
 
-def start(job: Job, chosen: TrainParams, steps_per_epoch: int) -> Training:
+def start(job: Job, params: TrainParams, steps_per_epoch: int) -> Training:
     """A training before its first step."""
-    torch.manual_seed(chosen.seed + job.fabric.global_rank)  # dropout differs between devices
-    optimizer = make_optimizer(job.suffix, chosen, job.pretrained)
-    schedule = Schedule(optimizer, chosen, steps_per_epoch)
+    torch.manual_seed(params.seed + job.fabric.global_rank)  # dropout differs between devices
+    optimizer = make_optimizer(job.suffix, params, job.pretrained)
+    schedule = Schedule(optimizer, params, steps_per_epoch)
     translated: Any = torch.compile(job.suffix) if job.compiled else job.suffix
     module, wrapped = job.fabric.setup(translated, optimizer)
-    order = torch.Generator().manual_seed(chosen.seed)
+    order = torch.Generator().manual_seed(params.seed)
     return Training(
-        job, chosen, module, wrapped, optimizer, schedule, order, weights_of(job.suffix)
+        job, params, module, wrapped, optimizer, schedule, order, weights_of(job.suffix)
     )
 
 

@@ -4,7 +4,6 @@ from typing import Any
 
 import pytest
 
-from pipeline import params
 from pipeline.commands.ci import summary
 from pipeline.commands.ci.dvc_steps import Stages
 from pipeline.commands.ci.overrides import Overrides
@@ -12,9 +11,10 @@ from pipeline.commands.ci.revisions import Revision
 from pipeline.commands.ci.summary import Facts, Verdict
 from pipeline.core.errors import PipelineError
 from pipeline.experiments.predictions import Prediction
+from pipeline.params import load_params
 from tests.imports import ROOT
 
-NOW = params.load_params(ROOT / "params.yaml").flat()
+NOW = load_params(ROOT / "params.yaml").flat()
 SAID = {"1": Prediction("<b>", "a|b", 0.5, "")}
 
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from pipeline import params
 from pipeline.commands.pin import pin as pinning
 from pipeline.core import atomic, shards
 from pipeline.core.errors import PipelineError
+from pipeline.params import load_params
 from pipeline.stages.acquire.dataset_toml import Flickr, SearchTerms, pinned
 from pipeline.stages.acquire.photo_list import COLUMNS
 from pipeline.stages.acquire.photo_list import read as read_photos
@@ -22,7 +22,7 @@ from tests.fakes.flickr import KEY, SECRET, FakeFlickr
 from tests.fakes.photos import photos
 from tests.imports import ROOT
 
-LIMITS = params.load_params(ROOT / "params.yaml").acquire.model_copy(
+LIMITS = load_params(ROOT / "params.yaml").acquire.model_copy(
     update={"allow_private": True, "workers": 4, "per_host_per_second": 0}
 )
 CARS, BICYCLES = photos("car", 60), photos("bicycle", 60)

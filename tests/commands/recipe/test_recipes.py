@@ -5,11 +5,10 @@ import pytest
 from ruamel.yaml import YAML
 from typer.testing import CliRunner
 
-from pipeline import params
 from pipeline.__main__ import app
 from pipeline.commands.recipe import recipes
 from pipeline.core.errors import PipelineError
-from pipeline.params import Params
+from pipeline.params import Params, parse_params
 from tests.imports import ROOT
 
 FAITHFUL = ["ants-bees", "cars-bicycles", "cats-dogs", "cifar10", "flowers"]
@@ -34,7 +33,7 @@ def laid_over(name: str) -> Params:
         section, _, leaf = key.partition(".")
         assert leaf in values[section], key
         values[section][leaf] = YAML(typ="safe", pure=True).load(value)
-    return params.parse_params(values)
+    return parse_params(values)
 
 
 def test_each_tutorial_has_a_faithful_recipe_and_a_better_one() -> None:

@@ -13,7 +13,6 @@ import torch
 from sklearn.model_selection import StratifiedGroupKFold
 from typer.testing import CliRunner
 
-from pipeline import params
 from pipeline.__main__ import app
 from pipeline.commands.suspects import suspects
 from pipeline.commands.suspects.suspects import Suspect
@@ -23,7 +22,7 @@ from pipeline.images import reject_list
 from pipeline.network import feature_store
 from pipeline.network.examples import Examples
 from pipeline.network.feature_store import Index
-from pipeline.params import Params
+from pipeline.params import Params, with_overrides
 from pipeline.stages.acquire.raw_image import RawImage
 from pipeline.stages.features import __main__ as features
 from tests.html_page import Page, size
@@ -295,9 +294,9 @@ def test_no_suspects_are_none(world: Path) -> None:
 
 
 @pytest.fixture
-def computed(dataset: Path, settings: Params) -> Path:
+def computed(dataset: Path, params: Params) -> Path:
     """Real features of the small data set; every eighth of its training images is mislabelled."""
-    chosen = params.with_overrides(settings, {"dataset.name": "stripes"})
+    chosen = with_overrides(params, {"dataset.name": "stripes"})
     Path("params.yaml").write_text(json.dumps(chosen.model_dump()))
     other = {"plain": "striped", "striped": "plain"}
     rows = atomic.read_csv(dataset / "split.csv")
@@ -357,8 +356,8 @@ def test_the_same_page_twice(computed: Path) -> None:
     assert b"http://" not in Path("one.html").read_bytes()
 
 
-def test_without_features_it_is_told(dataset: Path, settings: Params) -> None:
-    streamed = params.with_overrides(settings, {"features.max_gigabytes": 0.0})
+def test_without_features_it_is_told(dataset: Path, params: Params) -> None:
+    streamed = with_overrides(params, {"features.max_gigabytes": 0.0})
     Path("params.yaml").write_text(json.dumps(streamed.model_dump()))
     features.main(dataset / "clean", dataset / "split.csv", dataset / "features")
     said = CliRunner().invoke(app, ["suspects"])
@@ -377,10 +376,10 @@ HOSTILE = [
 
 @pytest.mark.parametrize("hostile", HOSTILE)
 def test_names_of_strangers_command_no_terminal(
-    hostile: str, world: Path, settings: Params, monkeypatch: pytest.MonkeyPatch
+    hostile: str, world: Path, params: Params, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "200")
-    Path("params.yaml").write_text(json.dumps(settings.model_dump()))
+    Path("params.yaml").write_text(json.dumps(params.model_dump()))
     one = RawImage(hostile, hostile, png(0)).row() | {"width": 1, "height": 1, "phash": 0}
     shards.write(
         world / "data/clean", shards.CLEAN, [{name: one.get(name) for name in shards.CLEAN.names}]

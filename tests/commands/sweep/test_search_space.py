@@ -13,12 +13,12 @@ from optuna.distributions import (
     IntDistribution,
 )
 
-from pipeline import params
 from pipeline.commands.sweep import search_space
 from pipeline.core.errors import PipelineError
+from pipeline.params import load_params, with_overrides
 from tests.imports import ROOT
 
-SHIPPED = params.load_params(ROOT / "params.yaml")
+SHIPPED = load_params(ROOT / "params.yaml")
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ def test_a_plain_value_is_fixed_and_the_last_of_a_name_wins() -> None:
 def test_the_default_space_has_the_shipped_params_in_it() -> None:
     found = search_space.parse(search_space.default(SHIPPED), SHIPPED)
     assert found.start(SHIPPED) == {name: SHIPPED.flat()[name] for name in found.drawn}
-    warm = params.with_overrides(SHIPPED, {"train.warmup_epochs": 2})
+    warm = with_overrides(SHIPPED, {"train.warmup_epochs": 2})
     search_space.parse(search_space.default(warm), warm)
 
 
@@ -173,4 +173,4 @@ def test_dvc_reads_from_the_command_what_was_trained_with(
     path = tmp_path_factory.mktemp("project") / "params.yaml"
     path.write_text((ROOT / "params.yaml").read_text())
     apply_overrides(path, words[4::2])
-    assert params.load_params(path) == params.with_overrides(SHIPPED, values)
+    assert load_params(path) == with_overrides(SHIPPED, values)

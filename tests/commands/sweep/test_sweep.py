@@ -17,7 +17,6 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from ruamel.yaml import YAML
 
-from pipeline import params
 from pipeline.commands.sweep import search_space, study, sweep
 from pipeline.commands.sweep.goal import Goal
 from pipeline.commands.sweep.journal import EndedTrial, Journal, TrialState
@@ -28,7 +27,7 @@ from pipeline.commands.sweep.trainer import StagePaths
 from pipeline.core import atomic
 from pipeline.core import history as records
 from pipeline.core.errors import PipelineError
-from pipeline.params import Params
+from pipeline.params import Params, with_overrides
 from pipeline.stages.train import __main__ as train
 from tests.imports import ROOT
 from tests.stages.features.test_compute import run as make_features
@@ -46,9 +45,9 @@ NOWHERE = {"MLFLOW_TRACKING_URI": "http://127.0.0.1:9", "MLFLOW_HTTP_REQUEST_MAX
 
 
 @pytest.fixture
-def cheap(dataset: Path, settings: Params) -> Params:
+def cheap(dataset: Path, params: Params) -> Params:
     """Params, and features of them."""
-    chosen = with_(settings, **CHEAP)
+    chosen = with_(params, **CHEAP)
     make_features(dataset, chosen)
     return chosen
 
@@ -58,8 +57,8 @@ def wanted(trials: int, *overrides: str, **changed: Any) -> SweepRequest:
     return SweepRequest(overrides or SPACE, trials, **usual | changed)
 
 
-def swept(settings: Params, trials: int, *overrides: str, **changed: Any) -> SweepResult:
-    return sweep.sweep(settings, wanted(trials, *overrides, **changed), INPUTS)
+def swept(params: Params, trials: int, *overrides: str, **changed: Any) -> SweepResult:
+    return sweep.sweep(params, wanted(trials, *overrides, **changed), INPUTS)
 
 
 def without_times(found: SweepResult) -> list[tuple[object, ...]]:
@@ -88,7 +87,7 @@ def test_the_command_trains_what_the_winner_was_to_the_last_bit(
     words = shlex.split(capsys.readouterr().out.splitlines()[-1])
     assert words[:3] == ["dvc", "exp", "run"]
     given = dict(option.split("=") for option in words[4::2])
-    chosen = params.with_overrides(
+    chosen = with_overrides(
         cheap, {name: YAML(typ="safe", pure=True).load(value) for name, value in given.items()}
     )
     Path("params.yaml").write_text(json.dumps(chosen.model_dump()))
@@ -261,7 +260,7 @@ def test_features_of_other_params_are_refused(
 
 
 def test_without_features_to_share_there_is_no_sweep(
-    dataset: Path, settings: Params, cheap: Params
+    dataset: Path, params: Params, cheap: Params
 ) -> None:
     chosen = with_(cheap, model__trainable="all")
     make_features(dataset, chosen)

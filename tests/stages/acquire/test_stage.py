@@ -7,10 +7,9 @@ from typing import Any
 
 import pytest
 
-from pipeline import params
 from pipeline.core import atomic, shards
 from pipeline.core.errors import PipelineError
-from pipeline.params import AcquireParams
+from pipeline.params import AcquireParams, load_params, with_overrides
 from pipeline.stages.acquire import __main__ as stage
 from pipeline.stages.acquire.raw_image import SKIPPED_COLUMNS, RawImage, Skipped, SkipReason
 from pipeline.stages.acquire.sources import choose
@@ -18,7 +17,7 @@ from tests.fakes.flickr import KEY, SECRET, FakeFlickr
 from tests.fakes.photos import photos as fake_photos
 from tests.imports import ROOT
 
-SHIPPED = params.load_params(ROOT / "params.yaml")
+SHIPPED = load_params(ROOT / "params.yaml")
 LIMITS = SHIPPED.acquire.model_copy(
     update={"max_gigabytes": 1, "max_file_megabytes": 1, "per_host_per_second": 0}
 )
@@ -48,9 +47,9 @@ def fake(project: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeFlickr]
         yield fake
 
 
-def limited(project: Path, limits: AcquireParams) -> None:
-    overrides = {f"acquire.{key}": value for key, value in limits.model_dump().items()}
-    chosen = params.with_overrides(SHIPPED, overrides)
+def limited(project: Path, params: AcquireParams) -> None:
+    overrides = {f"acquire.{key}": value for key, value in params.model_dump().items()}
+    chosen = with_overrides(SHIPPED, overrides)
     (project / "params.yaml").write_text(json.dumps(chosen.model_dump()))
 
 
@@ -76,16 +75,16 @@ def zipped(path: Path) -> Path:
 
 
 def images(
-    folder: Path, source: str = AS_DESCRIBED, limits: AcquireParams = LIMITS
+    folder: Path, source: str = AS_DESCRIBED, params: AcquireParams = LIMITS
 ) -> list[RawImage]:
-    found = choose.acquire(folder, source, limits)
+    found = choose.acquire(folder, source, params)
     return [each for each in found if isinstance(each, RawImage)]
 
 
 def acquired(
-    folder: Path, source: str = AS_DESCRIBED, limits: AcquireParams = LIMITS
+    folder: Path, source: str = AS_DESCRIBED, params: AcquireParams = LIMITS
 ) -> dict[str, bytes]:
-    return {image.name: image.data for image in images(folder, source, limits)}
+    return {image.name: image.data for image in images(folder, source, params)}
 
 
 def run(folder: Path, source: str = AS_DESCRIBED, raw: str = "raw") -> None:
@@ -208,7 +207,7 @@ def test_a_list_is_found_beside_its_description(project: Path, fake: FakeFlickr,
     folder = described(project, 'kind = "urls"', f'path = "{path}"', 'licence = "L"')
     (folder / path).parent.mkdir(exist_ok=True)
     listing(folder / path, {"url": address(fake, 0), "label": "car", "title": "T"})
-    (image,) = images(folder, limits=OPEN)
+    (image,) = images(folder, params=OPEN)
     assert image.data == fake.photo_bytes_of(CARS[0], "z")
     assert (image.label, image.title, image.licence) == ("car", "T", "L")
 
@@ -236,7 +235,7 @@ FLICKR = [
 
 
 def test_a_search_is_made_where_nothing_is_pinned(project: Path, fake: FakeFlickr) -> None:
-    found = images(described(project, *FLICKR), limits=OPEN)
+    found = images(described(project, *FLICKR), params=OPEN)
     assert [image.label for image in found] == ["car"] * 9 + ["bicycle"] * 9
 
 
@@ -255,7 +254,7 @@ def test_what_is_pinned_wins_over_what_is_described(
 ) -> None:
     folder = described(project, *lines)
     listing(folder / "photos.csv", {"id": "7", "url": address(fake, 0), "label": "car"})
-    assert acquired(folder, limits=OPEN) == {"car/7": fake.photo_bytes_of(CARS[0], "z")}
+    assert acquired(folder, params=OPEN) == {"car/7": fake.photo_bytes_of(CARS[0], "z")}
     assert {request.kind for request in fake.requests} == {"photo"}
 
 
@@ -282,14 +281,14 @@ def test_a_described_url_is_downloaded_and_held_to_its_digest(
     folder = described(
         project, 'kind = "archive"', f'url = "{url}"', f'sha256 = "{digest}"', f"size = {len(data)}"
     )
-    assert acquired(folder, limits=OPEN) == PHOTOS
+    assert acquired(folder, params=OPEN) == PHOTOS
 
 
 def test_an_archive_with_another_digest_is_refused(project: Path, fake: FakeFlickr) -> None:
     url = fake.serve("a.zip", zipped(project / "a.zip").read_bytes())
     folder = described(project, 'kind = "archive"', f'url = "{url}"', f'sha256 = "{"0" * 64}"')
     with pytest.raises(PipelineError, match=r"a\.zip has sha256 .* but dataset\.toml says 0000"):
-        acquired(folder, limits=OPEN)
+        acquired(folder, params=OPEN)
 
 
 def test_a_source_that_is_a_url_is_not_held_to_the_digest_of_another(

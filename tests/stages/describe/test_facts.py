@@ -15,11 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from pipeline import params
 from pipeline.core import atomic, shards
 from pipeline.core.errors import PipelineError
 from pipeline.images import gallery
 from pipeline.images.header import RejectReason
+from pipeline.params import Params, load_params, with_overrides
 from pipeline.stages.acquire.raw_image import RawImage
 from pipeline.stages.describe import __main__ as describe
 from pipeline.stages.describe import facts as describe_describe
@@ -56,8 +56,8 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         "filter.near_duplicate_bits": 4,
         "filter.max_reject_fraction": 0.99,
     }
-    chosen = params.with_overrides(params.load_params(ROOT / "params.yaml"), overrides)
-    (tmp_path / "params.yaml").write_text(json.dumps(chosen.model_dump()))
+    params = with_overrides(load_params(ROOT / "params.yaml"), overrides)
+    (tmp_path / "params.yaml").write_text(json.dumps(params.model_dump()))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
     monkeypatch.setenv("COLUMNS", "200")
@@ -520,10 +520,10 @@ def test_a_page_asks_for_nothing_and_is_the_same_twice(project: Path) -> None:
 
 
 def test_the_page_of_the_fixture_world_is_whole(
-    dataset: Path, settings: params.Params, monkeypatch: pytest.MonkeyPatch
+    dataset: Path, params: Params, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with joblib.parallel_config("threading"):
-        judged = filtering_filter.verdicts(dataset / "raw", {}, settings.filter)
+        judged = filtering_filter.verdicts(dataset / "raw", {}, params.filter)
         table = [line for batch in judged for line in filtering_filter._lines(batch)]
         atomic.write_csv(dataset / "verdicts.csv", filtering_filter.VERDICTS, table)
         data = Data(

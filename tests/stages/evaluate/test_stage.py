@@ -46,9 +46,9 @@ def evaluated() -> Figures:
 
 
 @pytest.fixture
-def figures(dataset: Path, settings: Params) -> Figures:
+def figures(dataset: Path, params: Params) -> Figures:
     """Of a model that was trained on plain and striped pictures."""
-    chosen = with_(settings, train__lr=0.003)
+    chosen = with_(params, train__lr=0.003)
     YAML(typ="safe", pure=True).dump(chosen.model_dump(), Path("params.yaml"))
     run(dataset, chosen)
     Path("reports").mkdir(exist_ok=True)
@@ -98,12 +98,12 @@ def test_predict_says_the_probabilities_that_were_judged(figures: Figures) -> No
 
 
 def test_the_temperature_of_the_card_is_the_validation_sets(
-    figures: Figures, settings: Params
+    figures: Figures, params: Params
 ) -> None:
     _, card = model_folder.load(MODELS)
     assert figures["temperature"] == card.temperature != 1.0
     examples = batches.read_examples(SPLIT)
-    opened = test_set.load_model(MODELS, Path("data/features"), CLEAN, examples, settings.device)
+    opened = test_set.load_model(MODELS, Path("data/features"), CLEAN, examples, params.device)
     rows = examples.rows("val")
     logits = feature_store.logits(opened.trained, opened.source, rows, 16).double().numpy()
     found = calibration.temperature(logits, examples.labels[rows].numpy())
@@ -213,7 +213,7 @@ def test_slices_by_source_are_folders_below_the_class_and_licences(figures: Figu
     }
 
 
-def test_owners_are_credited_on_the_page(figures: Figures, settings: Params) -> None:
+def test_owners_are_credited_on_the_page(figures: Figures, params: Params) -> None:
     rows = shards.columns(CLEAN, shards.CLEAN.names).to_pylist()
     named = [row | {"owner": "<Ann>" if place % 2 else None} for place, row in enumerate(rows)]
     shards.write(CLEAN, shards.CLEAN, named)

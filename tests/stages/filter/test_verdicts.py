@@ -17,12 +17,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from pipeline import params
 from pipeline.core import atomic, shards
 from pipeline.core.errors import PipelineError
 from pipeline.images import decoding, sandbox
 from pipeline.images.header import RejectReason, Warn, read_header
-from pipeline.params import FilterParams
+from pipeline.params import FilterParams, load_params, with_overrides
 from pipeline.stages.acquire.raw_image import RawImage
 from pipeline.stages.filter import __main__ as filtering
 from pipeline.stages.filter import judge_all, judgement, verdicts
@@ -33,9 +32,9 @@ from tests.imports import ROOT
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working directory with a params.yaml."""
-    shipped = params.load_params(ROOT / "params.yaml")
+    shipped = load_params(ROOT / "params.yaml")
     overrides = {f"filter.{key}": value for key, value in LIMITS.model_dump().items()}
-    chosen = params.with_overrides(shipped, overrides)
+    chosen = with_overrides(shipped, overrides)
     (tmp_path / "params.yaml").write_text(json.dumps(chosen.model_dump()))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
@@ -291,9 +290,9 @@ def judged_ids(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     seen: list[str] = []
     judge_batch = judge_all.judge_batch
 
-    def spy(batch: pa.RecordBatch, limits: FilterParams) -> pa.RecordBatch:
+    def spy(batch: pa.RecordBatch, params: FilterParams) -> pa.RecordBatch:
         seen.extend(batch.column("id").to_pylist())
-        return judge_batch(batch, limits)
+        return judge_batch(batch, params)
 
     monkeypatch.setattr(judge_all, "judge_batch", spy)
     return seen
@@ -596,11 +595,11 @@ def test_a_list_that_is_none_stops_the_stage_before_anything_is_judged(
 # ---- what breaks a decoder ----
 
 
-def judge_greedily(batch: pa.RecordBatch, limits: FilterParams) -> pa.RecordBatch:
+def judge_greedily(batch: pa.RecordBatch, params: FilterParams) -> pa.RecordBatch:
     """In a worker, which finds this module by its name."""
     if GOOD[1].data in batch.column("bytes").to_pylist():
         raise MemoryError
-    return real_judge_batch(batch, limits)
+    return real_judge_batch(batch, params)
 
 
 @pytest.mark.parametrize("backend", ["threading", "loky"])
@@ -615,7 +614,7 @@ def test_too_much_memory_costs_an_image_itself_alone(
 
 
 def test_running_out_of_memory_is_no_verdict_of_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
-    def greedy(data: bytes, limits: FilterParams) -> judgement.Judgement:
+    def greedy(data: bytes, params: FilterParams) -> judgement.Judgement:
         raise MemoryError
 
     monkeypatch.setattr(judgement, "judge", greedy)
@@ -689,11 +688,11 @@ def vast(height: int, width: int) -> bytes:
     return cv2.imencode(".png", pixels)[1].tobytes()
 
 
-def judge_or_die(batch: pa.RecordBatch, limits: FilterParams) -> pa.RecordBatch:
+def judge_or_die(batch: pa.RecordBatch, params: FilterParams) -> pa.RecordBatch:
     """In a worker, which finds this module by its name."""
     if b"kill" in batch.column("bytes").to_pylist():
         os.kill(os.getpid(), signal.SIGKILL)
-    return real_judge_batch(batch, limits)
+    return real_judge_batch(batch, params)
 
 
 real_judge_batch = judge_all.judge_batch

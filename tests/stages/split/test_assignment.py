@@ -29,9 +29,9 @@ SEEDS = st.integers(0, 99)
 SHARES = split_params()
 
 
-def own(key: str, settings: SplitParams = SHARES) -> str:
+def own(key: str, params: SplitParams = SHARES) -> str:
     """Where a key goes alone."""
-    return assignment.by_share(Group([key], [0]), DEALT, settings, {})
+    return assignment.by_share(Group([key], [0]), DEALT, params, {})
 
 
 def keys_in(*splits: str) -> list[str]:

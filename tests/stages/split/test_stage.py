@@ -10,11 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline import params
 from pipeline.core import atomic, shards
 from pipeline.core.errors import PipelineError
 from pipeline.core.shards import SPLITS
-from pipeline.params import SplitParams
+from pipeline.params import SplitParams, load_params, with_overrides
 from pipeline.stages.split import __main__ as split
 from pipeline.stages.split import assignment, leaks
 from pipeline.stages.split.groups import groups
@@ -92,11 +91,11 @@ def read(album: Sequence[Photo]) -> tuple[list[Image], list[Any]]:
 
 
 def deal(
-    album: Sequence[Photo], settings: SplitParams, before: Mapping[str, str | None] = {}
+    album: Sequence[Photo], params: SplitParams, before: Mapping[str, str | None] = {}
 ) -> Dealt:
     images, found = read(album)
     was = {row: name for row, image in enumerate(images) if (name := before.get(image.id))}
-    splits = assignment.assign(found, images, settings, was)
+    splits = assignment.assign(found, images, params, was)
     return {photo.id: name for photo, name in zip(album, splits, strict=True)}
 
 
@@ -120,11 +119,11 @@ def test_no_owner_and_no_near_duplicates_straddle(mode: str) -> None:
 
     @EXAMPLES
     @given(photos(said), settings, st.dictionaries(st.integers(0, 999).map("{:03d}".format), SAID))
-    def holds(album: list[Photo], settings: SplitParams, before: Dealt) -> None:
+    def holds(album: list[Photo], params: SplitParams, before: Dealt) -> None:
         try:
-            dealt = deal(album, settings, before)
+            dealt = deal(album, params, before)
         except PipelineError:
-            assert settings.exact
+            assert params.exact
         else:
             assert not straddling(album, dealt)
             assert set(dealt.values()) <= {*SPLITS, None}
@@ -143,10 +142,10 @@ def test_the_order_of_the_images_does_not_matter(mode: str) -> None:
         st.randoms(use_true_random=False),
         st.dictionaries(st.integers(0, 999).map("{:03d}".format), SAID),
     )
-    def holds(album: list[Photo], settings: SplitParams, random: Random, before: Dealt) -> None:
+    def holds(album: list[Photo], params: SplitParams, random: Random, before: Dealt) -> None:
         def told(ordered: list[Photo]) -> object:
             try:
-                return deal(ordered, settings, before)
+                return deal(ordered, params, before)
             except PipelineError as error:
                 return str(error)
 
@@ -162,14 +161,14 @@ def hang_together(album: Sequence[Photo]) -> list[set[str]]:
 @settings(EXAMPLES, max_examples=400)
 @given(photos(st.none(), 40), SHARES, st.lists(st.integers(0, 40), max_size=3), st.randoms())
 def test_an_image_moves_only_when_a_new_one_joins_its_group_to_one_in_another_split(
-    album: list[Photo], settings: SplitParams, arrivals: list[int], random: Random
+    album: list[Photo], params: SplitParams, arrivals: list[int], random: Random
 ) -> None:
     """Over up to four runs, each of which sees what the one before it has dealt."""
     before: Dealt = {}
     for end in [*sorted(arrivals), len(album)]:
         there = album[:end]
         random.shuffle(there)
-        now = deal(there, settings, before)
+        now = deal(there, params, before)
         for group in hang_together(there):
             was = Counter(before[key] for key in group if key in before)
             (stands,) = {now[key] for key in group}
@@ -182,7 +181,7 @@ def test_an_image_moves_only_when_a_new_one_joins_its_group_to_one_in_another_sp
 @EXAMPLES
 @given(photos(st.none()), photos(st.none()), SHARES)
 def test_images_that_join_no_group_move_none(
-    old: list[Photo], new: list[Photo], settings: SplitParams
+    old: list[Photo], new: list[Photo], params: SplitParams
 ) -> None:
     def apart(photo: Photo) -> Photo:
         return photo._replace(
@@ -191,34 +190,32 @@ def test_images_that_join_no_group_move_none(
             like=photo.like and f"new {photo.like}",
         )
 
-    before = deal(old, settings)
+    before = deal(old, params)
     for known in ({}, before):  # neither with the last run nor without
-        now = deal(old + [apart(photo) for photo in new], settings, known)
+        now = deal(old + [apart(photo) for photo in new], params, known)
         assert {key: now[key] for key in before} == before
 
 
 @EXAMPLES
 @given(photos(st.none()), SHARES, st.dictionaries(st.integers(0, 999).map("{:03d}".format), SAID))
 def test_a_single_stays_where_it_was_or_goes_where_it_would_alone(
-    album: list[Photo], settings: SplitParams, before: Dealt
+    album: list[Photo], params: SplitParams, before: Dealt
 ) -> None:
-    dealt = deal(album, settings, before)
+    dealt = deal(album, params, before)
     for photo in album:
         if photo.owner is None and photo.like is None:
             assert dealt[photo.id] == before.get(photo.id) or (
-                not before.get(photo.id) and deal([photo], settings) == {photo.id: dealt[photo.id]}
+                not before.get(photo.id) and deal([photo], params) == {photo.id: dealt[photo.id]}
             )
 
 
 @settings(EXAMPLES, max_examples=300)
 @given(photos(st.none()), SHARES, st.lists(st.integers(0, 24), max_size=8))
-def test_images_that_go_move_none(
-    album: list[Photo], settings: SplitParams, gone: list[int]
-) -> None:
+def test_images_that_go_move_none(album: list[Photo], params: SplitParams, gone: list[int]) -> None:
     """Though they led their group, or held it together."""
-    before = deal(album, settings)
+    before = deal(album, params)
     left = [photo for number, photo in enumerate(album) if number not in gone]
-    assert deal(left, settings, before) == {photo.id: before[photo.id] for photo in left}
+    assert deal(left, params, before) == {photo.id: before[photo.id] for photo in left}
 
 
 def test_halves_of_a_group_stay_when_what_linked_them_is_gone() -> None:
@@ -235,28 +232,28 @@ def test_halves_of_a_group_stay_when_what_linked_them_is_gone() -> None:
 @EXAMPLES
 @given(photos(st.sampled_from([None, "train"])), SHARES)
 def test_the_same_images_stay_when_the_last_run_is_known(
-    album: list[Photo], settings: SplitParams
+    album: list[Photo], params: SplitParams
 ) -> None:
-    before = deal(album, settings)
-    assert deal(album, settings, before) == before
+    before = deal(album, params)
+    assert deal(album, params, before) == before
 
 
 @EXAMPLES
 @given(photos(SAID), SHARES)
 def test_the_same_images_stay_whatever_the_source_prescribes(
-    album: list[Photo], settings: SplitParams
+    album: list[Photo], params: SplitParams
 ) -> None:
-    before = deal(album, settings)
-    assert deal(album, settings, before) == before
+    before = deal(album, params)
+    assert deal(album, params, before) == before
 
 
 @EXAMPLES
 @given(photos(SAID), SHARES | NUMBERS)
 def test_what_the_source_puts_in_val_or_test_stays_there_or_is_a_leak(
-    album: list[Photo], settings: SplitParams
+    album: list[Photo], params: SplitParams
 ) -> None:
     try:
-        dealt = deal(album, settings)
+        dealt = deal(album, params)
     except PipelineError:
         return
     leaking = {leak.image.id for leak in leaks_of(album)}
@@ -265,17 +262,17 @@ def test_what_the_source_puts_in_val_or_test_stays_there_or_is_a_leak(
             assert dealt[photo.id] is None
         elif photo.said in {"val", "test"}:
             assert dealt[photo.id] == photo.said
-        elif settings.train is None:
+        elif params.train is None:
             assert dealt[photo.id] is not None
 
 
 @EXAMPLES
 @given(photos(SAID), SHARES | NUMBERS)
 def test_a_train_set_gives_nothing_to_splits_the_source_has(
-    album: list[Photo], settings: SplitParams
+    album: list[Photo], params: SplitParams
 ) -> None:
     try:
-        dealt = deal(album, settings)
+        dealt = deal(album, params)
     except PipelineError:
         return
     given = {photo.said for photo in album} - {None, "train"}
@@ -285,11 +282,11 @@ def test_a_train_set_gives_nothing_to_splits_the_source_has(
 @EXAMPLES
 @given(photos(SAID), SHARES | NUMBERS)
 def test_what_the_source_prescribes_is_forgotten_on_request(
-    album: list[Photo], settings: SplitParams
+    album: list[Photo], params: SplitParams
 ) -> None:
     def told(album: Sequence[Photo]) -> object:
         try:
-            return deal(album, settings.model_copy(update={"prescribed": False}))
+            return deal(album, params.model_copy(update={"prescribed": False}))
         except PipelineError as error:
             return str(error)
 
@@ -333,13 +330,13 @@ def test_shares_hold_for_each_class_of_images_that_nobody_assigned(seed: int) ->
 @pytest.mark.parametrize(
     "settings", [CHOSEN, split_params(folds=4, test=0.1)], ids=["shares", "folds"]
 )
-def test_shares_hold_for_large_groups_of_near_duplicates(settings: SplitParams) -> None:
+def test_shares_hold_for_large_groups_of_near_duplicates(params: SplitParams) -> None:
     """Of eight images without owners, so that each group has eight keys."""
     album = [photo._replace(like=str(number // 8)) for number, photo in enumerate(singles(40_000))]
     expected = {"test": 0.25, "val": 0.15, "train": 0.6}
-    if not settings.folds:
+    if not params.folds:
         expected = {"train": 0.5, "val": 0.2, "test": 0.3}
-    found = shares(list(deal(album, settings).values()))
+    found = shares(list(deal(album, params).values()))
     assert found == pytest.approx(expected, abs=0.025)
 
 
@@ -384,8 +381,8 @@ def test_the_first_image_that_the_source_puts_in_a_split_does_not_reshuffle_the_
 
     @EXAMPLES
     @given(photos(st.sampled_from([None, "train"])), SHARES)
-    def holds(album: list[Photo], settings: SplitParams) -> None:
-        before = deal(album, settings)
+    def holds(album: list[Photo], params: SplitParams) -> None:
+        before = deal(album, params)
         said = {photo.id: photo.said for photo in album}
         back = {
             key
@@ -394,7 +391,7 @@ def test_the_first_image_that_the_source_puts_in_a_split_does_not_reshuffle_the_
             if before[key] == first and "train" in {said[one] for one in group}
         }
         for known in ({}, before):
-            now = deal([*album, Photo("new", said=first)], settings, known)
+            now = deal([*album, Photo("new", said=first)], params, known)
             assert now == before | dict.fromkeys(back, "train") | {"new": first}
 
     holds()
@@ -490,8 +487,8 @@ def test_what_the_source_puts_in_one_split_does_not_leak(album: list[Photo]) -> 
 
 @EXAMPLES
 @given(photos(SAID), SHARES)
-def test_exactly_what_leaks_is_left_out(album: list[Photo], settings: SplitParams) -> None:
-    left_out = [key for key, name in deal(album, settings).items() if name is None]
+def test_exactly_what_leaks_is_left_out(album: list[Photo], params: SplitParams) -> None:
+    left_out = [key for key, name in deal(album, params).items() if name is None]
     leaking = leaks_of(album)
     assert sorted(left_out) == sorted(leak.image.id for leak in leaking)
     assert not {leak.stays.id for leak in leaking} & set(left_out)
@@ -499,8 +496,8 @@ def test_exactly_what_leaks_is_left_out(album: list[Photo], settings: SplitParam
 
 @EXAMPLES
 @given(photos(SAID), SHARES)
-def test_without_what_leaks_nothing_does(album: list[Photo], settings: SplitParams) -> None:
-    dealt = deal(album, settings)
+def test_without_what_leaks_nothing_does(album: list[Photo], params: SplitParams) -> None:
+    dealt = deal(album, params)
     assert leaks_of([photo for photo in album if dealt[photo.id]]) == []
 
 
@@ -559,10 +556,10 @@ class Stage:
 
         Where it does not fail its params are locked, as DVC does.
         """
-        shipped = params.load_params(ROOT / "params.yaml")
+        shipped = load_params(ROOT / "params.yaml")
         wanted = CHOSEN.model_dump() | changes
         overrides = {f"split.{key}": value for key, value in wanted.items()}
-        values = params.with_overrides(shipped, overrides).model_dump()
+        values = with_overrides(shipped, overrides).model_dump()
         (self.folder / "params.yaml").write_text(json.dumps(values))
         images, _ = read(album)
         rows = [

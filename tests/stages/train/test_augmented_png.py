@@ -5,11 +5,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipeline import params
 from pipeline.network import examples as batches
 from pipeline.network.feature_store import Index
 from pipeline.network.views import Preprocess, Stored, Views
-from pipeline.params import Params
+from pipeline.params import Params, with_overrides
 from pipeline.stages.train import augmented_png
 
 PREPARED = Preprocess(size=32, resize=32, interpolation="bilinear", mean=[0.0] * 3, std=[1.0] * 3)
@@ -30,10 +29,10 @@ def index(augment: str, views: int, prefix: str = "frozen") -> Index:
     )
 
 
-def drawn(dataset: Path, settings: Params, chosen: Index) -> Tensor:
+def drawn(dataset: Path, params: Params, chosen: Index) -> Tensor:
     examples = batches.read_examples(dataset / "split.csv")
     augment = {"images.augment": chosen.augment, "features.views": chosen.views}
-    seen = params.with_overrides(settings, augment).images
+    seen = with_overrides(params, augment).images
     return augmented_png.augmented(dataset / "clean", examples, PREPARED, seen, chosen)
 
 
@@ -48,10 +47,10 @@ def drawn(dataset: Path, settings: Params, chosen: Index) -> Tensor:
     ids=["cached", "many cached", "streamed", "not augmented"],
 )
 def test_a_row_per_image_and_a_column_per_view_that_training_shows(
-    dataset: Path, settings: Params, chosen: Index, columns: int
+    dataset: Path, params: Params, chosen: Index, columns: int
 ) -> None:
     tile = 32 + 2
-    assert drawn(dataset, settings, chosen).shape == (
+    assert drawn(dataset, params, chosen).shape == (
         3,
         augmented_png.ROWS * tile + 2,
         columns * tile + 2,
@@ -59,12 +58,12 @@ def test_a_row_per_image_and_a_column_per_view_that_training_shows(
 
 
 def test_its_tiles_are_what_the_network_sees_of_training_images(
-    dataset: Path, settings: Params
+    dataset: Path, params: Params
 ) -> None:
-    found = drawn(dataset, settings, index("crop-flip", 2))
+    found = drawn(dataset, params, index("crop-flip", 2))
     examples = batches.read_examples(dataset / "split.csv")
     ids = [examples.ids[row] for row in examples.rows("train")]
-    seen = Views(ids, Stored(dataset / "clean", ids), PREPARED, settings.images, [1], 1)
+    seen = Views(ids, Stored(dataset / "clean", ids), PREPARED, params.images, [1], 1)
     assert torch.equal(found[:, 2:34, 36:68], seen[0])
     assert torch.equal(found[:, 36:68, 36:68], seen[1])
 

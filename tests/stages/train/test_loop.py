@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pipeline import params
 from pipeline.core import history as records
 from pipeline.core.errors import PipelineError
 from pipeline.core.history import Record
@@ -21,7 +20,7 @@ from pipeline.network.examples import Examples
 from pipeline.network.feature_store import Index
 from pipeline.network.parallel_forward import Tensors
 from pipeline.network.views import EVALUATION
-from pipeline.params import DeviceParams, Params, TrainParams
+from pipeline.params import DeviceParams, Params, TrainParams, with_overrides
 from pipeline.stages.train import loop
 from pipeline.stages.train.checkpoint import Checkpoint
 from pipeline.stages.train.state import Job
@@ -91,10 +90,10 @@ def job_of(examples: Examples, network: Any = linear) -> Job:
     return Job(suffix, suffix, frozenset(), Numbers(examples), INDEX, device.start(CPU))
 
 
-def with_(settings: Params, **overrides: object) -> TrainParams:
+def with_(params: Params, **overrides: object) -> TrainParams:
     fast = {"train.epochs": 4, "train.batch_size": 8, "train.lr": 0.01}
     named = {f"train.{name}": value for name, value in overrides.items()}
-    return params.with_overrides(settings, fast | named).train
+    return with_overrides(params, fast | named).train
 
 
 def asked(job: Job) -> Numbers:
@@ -110,22 +109,22 @@ def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
 
 
-def undisturbed(chosen: TrainParams, network: Any) -> tuple[list[Record], dict[str, Tensor]]:
+def undisturbed(params: TrainParams, network: Any) -> tuple[list[Record], dict[str, Tensor]]:
     examples = made_examples()
     job = job_of(examples, network)
-    return list(loop.fit(job, examples, chosen)), weights_of(job)
+    return list(loop.fit(job, examples, params)), weights_of(job)
 
 
-def resumed(chosen: TrainParams, network: Any, *stops: int) -> tuple[list[Record], Job]:
+def resumed(params: TrainParams, network: Any, *stops: int) -> tuple[list[Record], Job]:
     """Train, but stop at these records, at the point a kill would: each before its epoch's save."""
     examples, saved = made_examples(), Checkpoint("run")
     for stop in stops:
-        killed = loop.fit(job_of(examples, network), examples, chosen, saved)
+        killed = loop.fit(job_of(examples, network), examples, params, saved)
         assert len(list(islice(killed, stop))) == stop
         killed.close()  # type: ignore[attr-defined]
         torch.manual_seed(stop)  # the next process has another state by chance
     job = job_of(examples, network)
-    return list(loop.fit(job, examples, chosen, saved)), job
+    return list(loop.fit(job, examples, params, saved)), job
 
 
 # ---- going on after a kill ----
@@ -135,9 +134,9 @@ def resumed(chosen: TrainParams, network: Any, *stops: int) -> tuple[list[Record
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("network", [dropping, normed])
 def test_a_killed_training_ends_with_the_same_bytes(
-    root: Path, settings: Params, optimizer: str, schedule: str, network: Any
+    root: Path, params: Params, optimizer: str, schedule: str, network: Any
 ) -> None:
-    chosen = with_(settings, optimizer=optimizer, schedule=schedule, plateau_patience=0)
+    chosen = with_(params, optimizer=optimizer, schedule=schedule, plateau_patience=0)
     history, weights = undisturbed(chosen, network)
     again, job = resumed(chosen, network, 2, 4)
     assert again == history
@@ -157,17 +156,17 @@ def test_a_killed_training_ends_with_the_same_bytes(
     ids=lambda options: "-".join(options),
 )
 def test_so_it_does_with_every_other_option(
-    root: Path, settings: Params, options: dict[str, object]
+    root: Path, params: Params, options: dict[str, object]
 ) -> None:
-    chosen = with_(settings, **{"epochs": 5} | options)
+    chosen = with_(params, **{"epochs": 5} | options)
     history, weights = undisturbed(chosen, dropping)
     again, job = resumed(chosen, dropping, min(3, len(history)), min(5, len(history)))
     assert again == history
     assert same(weights_of(job), weights)
 
 
-def test_killed_after_its_last_epoch_it_runs_nothing_again(root: Path, settings: Params) -> None:
-    chosen = with_(settings)
+def test_killed_after_its_last_epoch_it_runs_nothing_again(root: Path, params: Params) -> None:
+    chosen = with_(params)
     examples, saved = made_examples(), Checkpoint("run")
     done = job_of(examples, dropping)
     history = list(loop.fit(done, examples, chosen, saved))
@@ -177,8 +176,8 @@ def test_killed_after_its_last_epoch_it_runs_nothing_again(root: Path, settings:
     assert same(weights_of(job), weights_of(done))
 
 
-def test_without_a_checkpoint_it_begins_anew(root: Path, settings: Params) -> None:
-    chosen = with_(settings)
+def test_without_a_checkpoint_it_begins_anew(root: Path, params: Params) -> None:
+    chosen = with_(params)
     examples = made_examples()
     list(loop.fit(job_of(examples), examples, chosen, Checkpoint("other")))
     job = job_of(examples)
@@ -192,13 +191,13 @@ def test_without_a_checkpoint_it_begins_anew(root: Path, settings: Params) -> No
 @pytest.mark.parametrize("train", [18, 21, 22, 24, 25])
 @pytest.mark.parametrize("weights", ["none", "balanced"])
 def test_batches_that_are_accumulated_equal_one_batch(
-    settings: Params, train: int, weights: str
+    params: Params, train: int, weights: str
 ) -> None:
     examples = made_examples(40, train)
     options = {"optimizer": "sgd", "lr": 0.1, "class_weights": weights, "label_smoothing": 0.1}
     many, one = job_of(examples), job_of(examples)
-    small = with_(settings, batch_size=4, accumulate=3, **options)
-    large = with_(settings, batch_size=12, **options)
+    small = with_(params, batch_size=4, accumulate=3, **options)
+    large = with_(params, batch_size=12, **options)
     history, whole = (list(loop.fit(many, examples, small)), list(loop.fit(one, examples, large)))
     assert [record.step for record in history] == [record.step for record in whole]
     for name, value in weights_of(one).items():
@@ -209,11 +208,11 @@ def test_batches_that_are_accumulated_equal_one_batch(
 
 
 def test_an_epoch_shows_every_training_image_once_in_an_order_of_its_own(
-    settings: Params,
+    params: Params,
 ) -> None:
     examples = made_examples()
     job = job_of(examples)
-    list(loop.fit(job, examples, with_(settings)))
+    list(loop.fit(job, examples, with_(params)))
     rows = [row for batch in asked(job).training() for row in batch]
     epochs = [rows[start : start + 21] for start in range(0, len(rows), 21)]
     assert [sorted(epoch) for epoch in epochs] == [list(range(21))] * 4
@@ -221,11 +220,11 @@ def test_an_epoch_shows_every_training_image_once_in_an_order_of_its_own(
 
 
 def test_views_take_turns_and_validation_sees_the_evaluation_view_of_its_own_images(
-    settings: Params,
+    params: Params,
 ) -> None:
     examples = made_examples()
     job = job_of(examples)
-    list(loop.fit(job, examples, with_(settings)))
+    list(loop.fit(job, examples, with_(params)))
     seen: dict[str, list[int]] = {"train": [], "val": []}
     for view, rows in asked(job).asked:
         (split,) = {examples.splits[row] for row in rows}
@@ -234,16 +233,16 @@ def test_views_take_turns_and_validation_sees_the_evaluation_view_of_its_own_ima
     assert seen == {"train": [1, 2, 0, 1], "val": [EVALUATION]}
 
 
-def test_the_seed_decides(settings: Params) -> None:
-    histories = [undisturbed(with_(settings, seed=seed), dropping)[0] for seed in (1, 1, 2)]
+def test_the_seed_decides(params: Params) -> None:
+    histories = [undisturbed(with_(params, seed=seed), dropping)[0] for seed in (1, 1, 2)]
     assert histories[0] == histories[1] != histories[2]
 
 
-def test_gradients_are_clipped_to_their_norm(settings: Params) -> None:
+def test_gradients_are_clipped_to_their_norm(params: Params) -> None:
     """One step of plain gradient descent goes as far as the norm allows, times the rate."""
     examples = made_examples()
     chosen = with_(
-        settings,
+        params,
         optimizer="sgd",
         momentum=0.0,
         weight_decay=0.0,
@@ -259,7 +258,7 @@ def test_gradients_are_clipped_to_their_norm(settings: Params) -> None:
     assert moved.norm().item() == pytest.approx(0.01, rel=1e-3)
 
 
-def test_smoothing_and_class_weights_are_in_the_training_loss_alone(settings: Params) -> None:
+def test_smoothing_and_class_weights_are_in_the_training_loss_alone(params: Params) -> None:
     """With a learning rate that moves nothing, both losses are those of the first weights."""
     examples = made_examples()
     rare = [row for row in examples.rows("train") if row % 3 == 0][2:]
@@ -267,7 +266,7 @@ def test_smoothing_and_class_weights_are_in_the_training_loss_alone(settings: Pa
         examples.splits[row] = "test"
     job = job_of(examples)
     chosen = with_(
-        settings,
+        params,
         lr=1e-30,
         weight_decay=0.0,
         epochs=1,
@@ -299,9 +298,9 @@ def linear_copy(suffix: nn.Module) -> nn.Module:
     return copied
 
 
-def test_a_batch_size_is_taken_as_it_is_or_refused(settings: Params) -> None:
+def test_a_batch_size_is_taken_as_it_is_or_refused(params: Params) -> None:
     examples = made_examples(train=6)
-    alone = with_(settings, batch_size=1, epochs=1)
+    alone = with_(params, batch_size=1, epochs=1)
     (record,) = loop.fit(job_of(examples), examples, alone)
     assert record.step == 5  # the last image joins the one before it
     with pytest.raises(PipelineError, match=r"train.batch_size=1 is too small, .* use 2 or more"):
@@ -312,39 +311,39 @@ def test_a_batch_size_is_taken_as_it_is_or_refused(settings: Params) -> None:
 
 
 def test_validations_come_every_so_many_steps_and_at_the_end_of_an_epoch(
-    settings: Params,
+    params: Params,
 ) -> None:
     examples = made_examples(train=20)
-    chosen = with_(settings, batch_size=4, validate_every=2, epochs=2)  # of five steps
+    chosen = with_(params, batch_size=4, validate_every=2, epochs=2)  # of five steps
     found = list(loop.fit(job_of(examples), examples, chosen))
     assert [record.step for record in found] == [2, 4, 5, 6, 8, 10]
     assert [record.epoch for record in found] == [0.4, 0.8, 1, 1.2, 1.6, 2]
 
 
-def test_it_stops_at_the_target_accuracy_in_the_middle_of_an_epoch_too(settings: Params) -> None:
+def test_it_stops_at_the_target_accuracy_in_the_middle_of_an_epoch_too(params: Params) -> None:
     examples = made_examples()
-    chosen = with_(settings, target_accuracy=0.01, validate_every=1)
+    chosen = with_(params, target_accuracy=0.01, validate_every=1)
     (record,) = loop.fit(job_of(examples), examples, chosen)
     assert record.step == 1
 
 
-def test_it_stops_when_patience_is_over(settings: Params) -> None:
+def test_it_stops_when_patience_is_over(params: Params) -> None:
     examples = made_examples()
-    still = with_(settings, lr=1e-30, weight_decay=0.0, patience=2, epochs=30)
+    still = with_(params, lr=1e-30, weight_decay=0.0, patience=2, epochs=30)
     assert len(list(loop.fit(job_of(examples), examples, still))) == 3
 
 
-def test_patience_counts_from_the_lowest_loss(settings: Params) -> None:
+def test_patience_counts_from_the_lowest_loss(params: Params) -> None:
     examples = made_examples()
-    wild = with_(settings, optimizer="sgd", lr=3.0, patience=3, epochs=60)
+    wild = with_(params, optimizer="sgd", lr=3.0, patience=3, epochs=60)
     history = list(loop.fit(job_of(examples), examples, wild))
     lowest = history.index(records.best(history))
     assert len(history) == lowest + 1 + 3 < 60
 
 
-def test_the_weights_of_the_best_validation_stand(settings: Params) -> None:
+def test_the_weights_of_the_best_validation_stand(params: Params) -> None:
     examples = made_examples()
-    wild = with_(settings, optimizer="sgd", lr=3.0, epochs=6)
+    wild = with_(params, optimizer="sgd", lr=3.0, epochs=6)
     job = job_of(examples, normed)
     history = list(loop.fit(job, examples, wild))
     best = records.best(history)
@@ -356,34 +355,34 @@ def test_the_weights_of_the_best_validation_stand(settings: Params) -> None:
     assert loss == pytest.approx(best.val_loss, rel=1e-5)
 
 
-def test_one_class_in_train_is_told(settings: Params) -> None:
+def test_one_class_in_train_is_told(params: Params) -> None:
     examples = made_examples()
     examples.labels[examples.rows("train")] = 1
     with pytest.raises(PipelineError, match=r"training images are all of one class \(b\)"):
-        list(loop.fit(job_of(examples), examples, with_(settings)))
+        list(loop.fit(job_of(examples), examples, with_(params)))
 
 
-def test_a_class_that_validates_alone_costs_nothing(settings: Params) -> None:
+def test_a_class_that_validates_alone_costs_nothing(params: Params) -> None:
     examples = made_examples()
     examples.labels[examples.rows("train")] %= 2
-    history = list(loop.fit(job_of(examples), examples, with_(settings, class_weights="balanced")))
+    history = list(loop.fit(job_of(examples), examples, with_(params, class_weights="balanced")))
     assert all(math.isfinite(record.val_loss) for record in history)
 
 
 @pytest.mark.parametrize("every", [None, 1])
-def test_a_loss_that_is_no_number_is_told(settings: Params, every: int | None) -> None:
+def test_a_loss_that_is_no_number_is_told(params: Params, every: int | None) -> None:
     examples = made_examples()
-    chosen = with_(settings, optimizer="sgd", lr=1e38, validate_every=every)
+    chosen = with_(params, optimizer="sgd", lr=1e38, validate_every=every)
     with pytest.raises(PipelineError, match=r"no longer a number in epoch \d: lower train.lr"):
         list(loop.fit(job_of(examples), examples, chosen))
 
 
-def test_the_same_steps_in_half_precision(settings: Params) -> None:
+def test_the_same_steps_in_half_precision(params: Params) -> None:
     examples = made_examples()
     job = job_of(examples, dropping)
     half = device.start(CPU.model_copy(update={"precision": "bf16-mixed"}))
     rounded = Job(job.suffix, job.suffix, frozenset(), job.source, INDEX, half)
-    history = list(loop.fit(rounded, examples, with_(settings)))
-    exact, _ = undisturbed(with_(settings), dropping)
+    history = list(loop.fit(rounded, examples, with_(params)))
+    exact, _ = undisturbed(with_(params), dropping)
     assert history[-1].val_loss == pytest.approx(exact[-1].val_loss, rel=0.05)
     assert history != exact

@@ -53,20 +53,20 @@ THREADS_DIFFER = {"head": 1e-3, "all": 1e-2}  # as docs/training.md says
 CHEAP = {"model__backbone": "resnet9_narrow", "model__weights": "none"}
 
 
-def prepared(dataset: Path, settings: Params) -> tuple[Job, model_folder.Card, batches.Examples]:
+def prepared(dataset: Path, params: Params) -> tuple[Job, model_folder.Card, batches.Examples]:
     """Features, and a job that runs over them."""
-    folder = run(dataset, settings)
+    folder = run(dataset, params)
     examples = batches.read_examples(dataset / "split.csv")
-    made = setup.assemble(settings, len(examples.classes))
-    fabric = device.start(settings.device)
-    job = setup.prepare(settings, made, examples, folder, dataset / "clean", fabric)
-    digest = setup.fingerprint(settings, examples, dataset / "clean", job)
-    return job, setup.card(settings, made, examples, digest), examples
+    made = setup.assemble(params, len(examples.classes))
+    fabric = device.start(params.device)
+    job = setup.prepare(params, made, examples, folder, dataset / "clean", fabric)
+    digest = setup.fingerprint(params, examples, dataset / "clean", job)
+    return job, setup.card(params, made, examples, digest), examples
 
 
-def fitted(dataset: Path, settings: Params) -> tuple[Job, model_folder.Card, list[Record]]:
-    job, card, examples = prepared(dataset, settings)
-    return job, card, list(loop.fit(job, examples, settings.train))
+def fitted(dataset: Path, params: Params) -> tuple[Job, model_folder.Card, list[Record]]:
+    job, card, examples = prepared(dataset, params)
+    return job, card, list(loop.fit(job, examples, params.train))
 
 
 def weights_of(job: Job) -> dict[str, torch.Tensor]:
@@ -82,9 +82,9 @@ def same(one: Job, other: Job) -> bool:
 
 @pytest.mark.parametrize(("trainable", "lr"), [("head", 0.1), ("layer3", 0.003), ("all", 0.003)])
 def test_it_learns_and_twice_gives_the_same_weights(
-    dataset: Path, settings: Params, trainable: str, lr: float
+    dataset: Path, params: Params, trainable: str, lr: float
 ) -> None:
-    chosen = with_(settings, **CHEAP, model__trainable=trainable, train__epochs=12, train__lr=lr)
+    chosen = with_(params, **CHEAP, model__trainable=trainable, train__epochs=12, train__lr=lr)
     job, _, history = fitted(dataset, chosen)
     again, _, repeated = fitted(dataset, chosen)
     assert history == repeated
@@ -92,10 +92,10 @@ def test_it_learns_and_twice_gives_the_same_weights(
     assert history[-1].train_loss < 0.6 * history[0].train_loss
 
 
-def test_only_the_trainable_part_changes(dataset: Path, settings: Params) -> None:
-    job, _, examples = prepared(dataset, settings)
+def test_only_the_trainable_part_changes(dataset: Path, params: Params) -> None:
+    job, _, examples = prepared(dataset, params)
     before = weights_of(job)
-    list(loop.fit(job, examples, settings.train))
+    list(loop.fit(job, examples, params.train))
     after = weights_of(job)
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     assert changed == {"classifier.1.weight", "classifier.1.bias"}
@@ -103,9 +103,9 @@ def test_only_the_trainable_part_changes(dataset: Path, settings: Params) -> Non
 
 @pytest.mark.parametrize("trainable", ["head", "features.18"])
 def test_training_inside_the_loop_equals_training_from_the_cache(
-    dataset: Path, settings: Params, trainable: str
+    dataset: Path, params: Params, trainable: str
 ) -> None:
-    cached = with_(settings, model__trainable=trainable)
+    cached = with_(params, model__trainable=trainable)
     inside = with_(cached, features__max_gigabytes=0.0)
     (one, _, history), (other, _, repeated) = fitted(dataset, cached), fitted(dataset, inside)
     assert history == repeated
@@ -114,9 +114,9 @@ def test_training_inside_the_loop_equals_training_from_the_cache(
 
 @pytest.mark.parametrize("weights", ["imagenet", "none"])
 def test_what_came_with_weights_learns_at_a_rate_of_its_own(
-    dataset: Path, settings: Params, weights: str
+    dataset: Path, params: Params, weights: str
 ) -> None:
-    chosen = with_(settings, model__weights=weights, model__trainable="features.18")
+    chosen = with_(params, model__weights=weights, model__trainable="features.18")
     job, _, _ = prepared(dataset, chosen)
     names = {name for name, value in job.network.named_parameters() if value in job.pretrained}
     assert ("features.18.0.weight" in names) is (weights == "imagenet")
@@ -124,10 +124,10 @@ def test_what_came_with_weights_learns_at_a_rate_of_its_own(
 
 
 def test_the_fingerprint_follows_what_the_training_depends_on(
-    dataset: Path, settings: Params
+    dataset: Path, params: Params
 ) -> None:
     cards = [
-        prepared(dataset, with_(settings, **CHEAP, **change))[1].fingerprint
+        prepared(dataset, with_(params, **CHEAP, **change))[1].fingerprint
         for change in (
             {},
             {},
@@ -143,9 +143,9 @@ def test_the_fingerprint_follows_what_the_training_depends_on(
 
 
 def test_a_killed_training_of_a_whole_network_ends_with_the_same_bytes(
-    dataset: Path, settings: Params
+    dataset: Path, params: Params
 ) -> None:
-    chosen = with_(settings, **CHEAP, model__trainable="all", train__epochs=4, head__kind="mlp")
+    chosen = with_(params, **CHEAP, model__trainable="all", train__epochs=4, head__kind="mlp")
     whole, card, history = fitted(dataset, chosen)
     saved = Checkpoint(card.fingerprint)
     killed, _, examples = prepared(dataset, chosen)
@@ -158,15 +158,15 @@ def test_a_killed_training_of_a_whole_network_ends_with_the_same_bytes(
 
 
 def test_a_lack_of_memory_names_what_to_lower(
-    dataset: Path, settings: Params, monkeypatch: pytest.MonkeyPatch
+    dataset: Path, params: Params, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    job, _, examples = prepared(dataset, settings)
+    job, _, examples = prepared(dataset, params)
     monkeypatch.setattr(loop, "_step", full)
     with pytest.raises(PipelineError, match=r"^out of memory: lower train\.batch_size \(8;"):
-        train.train(settings, job, examples, Checkpoint("run"), Run())
+        train.train(params, job, examples, Checkpoint("run"), Run())
 
 
 @pytest.mark.parametrize(
@@ -182,10 +182,10 @@ def test_a_lack_of_memory_names_what_to_lower(
     ids=["trainable", "replace", "size"],
 )
 def test_what_the_network_does_not_allow_is_told(
-    settings: Params, change: dict[str, object], sentence: str
+    params: Params, change: dict[str, object], sentence: str
 ) -> None:
     with pytest.raises(PipelineError) as caught:
-        setup.assemble(with_(settings, **change), 2)
+        setup.assemble(with_(params, **change), 2)
     assert str(caught.value).startswith(sentence)
 
 
@@ -196,8 +196,8 @@ def test_what_the_network_does_not_allow_is_told(
 def started(dataset: Path) -> Callable[..., "subprocess.Popen[str]"]:
     """Starts the stage in the working directory, with these params."""
 
-    def start(settings: Params, **environment: str) -> "subprocess.Popen[str]":
-        Path("params.yaml").write_text(json.dumps(settings.model_dump()))
+    def start(params: Params, **environment: str) -> "subprocess.Popen[str]":
+        Path("params.yaml").write_text(json.dumps(params.model_dump()))
         return subprocess.Popen(
             STAGE,
             env=os.environ | {"PYTHONPATH": str(ROOT)} | environment,
@@ -236,9 +236,9 @@ def epoch_saved(path: Path) -> int:
 
 
 def test_killed_at_any_moment_it_goes_on_and_ends_with_the_same_bytes(
-    dataset: Path, settings: Params, started: Callable[..., Any]
+    dataset: Path, params: Params, started: Callable[..., Any]
 ) -> None:
-    chosen = with_(settings, **CHEAP, head__kind="mlp", train__epochs=150, train__schedule="cosine")
+    chosen = with_(params, **CHEAP, head__kind="mlp", train__epochs=150, train__schedule="cosine")
     run(dataset, chosen)
     outcome(started(chosen, **NOWHERE))
     expected = written()
@@ -267,12 +267,12 @@ def test_killed_at_any_moment_it_goes_on_and_ends_with_the_same_bytes(
 
 
 def test_torch_compile_changes_no_figure(
-    dataset: Path, settings: Params, monkeypatch: pytest.MonkeyPatch
+    dataset: Path, params: Params, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With torch's backend that compiles nothing, but wraps all the same: another takes minutes."""
     translate = partial(torch.compile, backend="eager")
     monkeypatch.setattr(torch, "compile", translate)
-    chosen = with_(settings, **CHEAP, model__trainable="layer3")
+    chosen = with_(params, **CHEAP, model__trainable="layer3")
     job, _, history = fitted(dataset, chosen)
     again, _, repeated = fitted(dataset, with_(chosen, device__compile=True))
     for one, other in zip(history, repeated, strict=True):
@@ -283,9 +283,9 @@ def test_torch_compile_changes_no_figure(
 
 @pytest.mark.parametrize("trainable", ["head", "all"])
 def test_one_thread_and_two_differ_within_the_stated_tolerance(
-    dataset: Path, settings: Params, trainable: str
+    dataset: Path, params: Params, trainable: str
 ) -> None:
-    chosen = with_(settings, **CHEAP, model__trainable=trainable, train__epochs=6, train__lr=0.003)
+    chosen = with_(params, **CHEAP, model__trainable=trainable, train__epochs=6, train__lr=0.003)
     kept, found = torch.get_num_threads(), []
     try:
         for threads in (1, 2):
@@ -298,9 +298,9 @@ def test_one_thread_and_two_differ_within_the_stated_tolerance(
 
 
 def test_two_processes_train_as_one_does(
-    dataset: Path, settings: Params, started: Callable[..., Any]
+    dataset: Path, params: Params, started: Callable[..., Any]
 ) -> None:
-    one = with_(settings, **CHEAP, train__epochs=6, train__lr=0.02)
+    one = with_(params, **CHEAP, train__epochs=6, train__lr=0.02)
     two = with_(one, device__devices=2)
     run(dataset, one)
     outcome(started(one, **NOWHERE))

@@ -20,7 +20,7 @@ EXACT = 1e-9  # 0.29 * 100 is less than 29
 
 
 def from_list(
-    path: Path, licence: str | None, client: Client, store: ContentStore, limits: AcquireParams
+    path: Path, licence: str | None, client: Client, store: ContentStore, params: AcquireParams
 ) -> Iterator[RawImage | Skipped]:
     """The photographs that a CSV file lists, in its order, however many there are.
 
@@ -30,7 +30,7 @@ def from_list(
     """
     total = photo_list.count(path)
     missing: Counter[str] = Counter()
-    fetched = fetch_all(photo_list.read(path), client, store, limits, total)
+    fetched = fetch_all(photo_list.read(path), client, store, params, total)
     for seen, (photo, result) in enumerate(fetched, start=1):
         if isinstance(result, SkipReason):
             missing[result.value] += 1
@@ -40,18 +40,18 @@ def from_list(
                     "network?"
                 )
             yield Skipped(photo.name, result, photo.label, photo.url)
-            if missing.total() > limits.max_missing_fraction * total + EXACT:
+            if missing.total() > params.max_missing_fraction * total + EXACT:
                 raise PipelineError(
                     f"at least {missing.total()} of {total} photographs cannot be had "
                     f"({counted(missing)}), past acquire.max_missing_fraction="
-                    f"{limits.max_missing_fraction:g}: {_advice(path, missing)}"
+                    f"{params.max_missing_fraction:g}: {_advice(path, missing)}"
                 )
         else:
             yield photo.image(store.read(result), result.sha256, licence)
 
 
 def from_search(
-    dataset: Flickr, folder: Path, client: Client, store: ContentStore, limits: AcquireParams
+    dataset: Flickr, folder: Path, client: Client, store: ContentStore, params: AcquireParams
 ) -> Iterator[RawImage | Skipped]:
     """Exactly the photographs that dataset.toml wants, class by class, best results first.
 
@@ -64,19 +64,19 @@ def from_search(
 
     search = Search(client)
     searches = {label: search.photos(dataset, label) for label in dataset.classes}
-    fetch = partial(_fetch_batch, client=client, store=store, limits=limits)
+    fetch = partial(_fetch_batch, client=client, store=store, params=params)
     chosen, refused = Collection(dataset, searches, search.contested).complete(fetch)
     for photo, reason in refused:
         yield Skipped(photo.name, reason, photo.label, photo.url)
-    _check_short(chosen, refused, dataset, folder, limits)
+    _check_short(chosen, refused, dataset, folder, params)
     for photo, kept in chosen:
         yield photo.image(store.read(kept), kept.sha256, dataset.licence)
 
 
 def _fetch_batch(
-    wanted: list[Photo], client: Client, store: ContentStore, limits: AcquireParams
+    wanted: list[Photo], client: Client, store: ContentStore, params: AcquireParams
 ) -> Iterator[tuple[Photo, StoredBody | SkipReason]]:
-    return fetch_all(wanted, client, store, limits, len(wanted))
+    return fetch_all(wanted, client, store, params, len(wanted))
 
 
 def _advice(path: Path, missing: Counter[str]) -> str:
@@ -92,7 +92,7 @@ def _check_short(
     refused: list[tuple[Photo, SkipReason]],
     dataset: Flickr,
     folder: Path,
-    limits: AcquireParams,
+    params: AcquireParams,
 ) -> None:
     """Say where a search finds fewer than wanted; refuse it where they are far too few."""
     have = Counter(photo.label for photo, _ in chosen)
@@ -103,9 +103,9 @@ def _check_short(
         return
     reasons = Counter(reason.value for _, reason in refused)
     said = f"the search gives {', '.join(short)} (left out: {counted(reasons)})"
-    if total - len(chosen) > limits.max_missing_fraction * total + EXACT:
+    if total - len(chosen) > params.max_missing_fraction * total + EXACT:
         raise PipelineError(
-            f"{said}, past acquire.max_missing_fraction={limits.max_missing_fraction:g}: search "
+            f"{said}, past acquire.max_missing_fraction={params.max_missing_fraction:g}: search "
             f"for more or want fewer in {folder}/dataset.toml, or raise it"
         )
     print(f"acquire: {said}")

@@ -13,7 +13,7 @@ from pipeline.stages.acquire.web.content_store import ContentStore
 from pipeline.stages.acquire.web.download import Expected, download
 
 
-def acquire(folder: Path, source: str, limits: AcquireParams) -> Iterator[RawImage | Skipped]:
+def acquire(folder: Path, source: str, params: AcquireParams) -> Iterator[RawImage | Skipped]:
     """Every file of the data set described in `folder`, in the order of its source's listing.
 
     Args:
@@ -29,16 +29,16 @@ def acquire(folder: Path, source: str, limits: AcquireParams) -> Iterator[RawIma
             case dataset_toml.Digits():
                 yield from digits.images(dataset)
         return
-    with Client(limits) as client, ContentStore() as store:
+    with Client(params) as client, ContentStore() as store:
         if source != AS_DESCRIBED:
-            yield from _instead(source, dataset, client, store, limits)
+            yield from _instead(source, dataset, client, store, params)
         elif dataset_toml.pinned(folder).exists():
             print(f"acquire: as pinned in {dataset_toml.pinned(folder)}")
             yield from addresses.from_list(
-                dataset_toml.pinned(folder), dataset.licence, client, store, limits
+                dataset_toml.pinned(folder), dataset.licence, client, store, params
             )
         else:
-            yield from _described(folder, dataset, client, store, limits)
+            yield from _described(folder, dataset, client, store, params)
 
 
 def _refuse_source(folder: Path, source: str) -> None:
@@ -54,18 +54,18 @@ def _instead(
     dataset: dataset_toml.Elsewhere,
     client: Client,
     store: ContentStore,
-    limits: AcquireParams,
+    params: AcquireParams,
 ) -> Iterator[RawImage | Skipped]:
     # Not what dataset.toml describes: its checksums are those of another file.
     print(f"acquire: from {source}")
     suffix = PurePosixPath(source.partition("?")[0]).suffix.lower()
     if source.startswith(("http://", "https://")):
-        path = download(source, Expected(), client, store, limits.max_gigabytes * 1e9)
+        path = download(source, Expected(), client, store, params.max_gigabytes * 1e9)
     else:
         path = Path(source).expanduser()
     if suffix == ".csv":
-        return addresses.from_list(path, dataset.licence, client, store, limits)
-    return files.images(path, dataset, limits)
+        return addresses.from_list(path, dataset.licence, client, store, params)
+    return files.images(path, dataset, params)
 
 
 def _described(
@@ -73,21 +73,21 @@ def _described(
     dataset: dataset_toml.Elsewhere,
     client: Client,
     store: ContentStore,
-    limits: AcquireParams,
+    params: AcquireParams,
 ) -> Iterator[RawImage | Skipped]:
     match dataset:
         case dataset_toml.Flickr():
-            return addresses.from_search(dataset, folder, client, store, limits)
+            return addresses.from_search(dataset, folder, client, store, params)
         case dataset_toml.Urls():
             return addresses.from_list(
-                folder / dataset.path, dataset.licence, client, store, limits
+                folder / dataset.path, dataset.licence, client, store, params
             )
         case dataset_toml.Archive(url=str(url)):
             expected = Expected(dataset.size, dataset.sha256, dataset.md5)
-            path = download(url, expected, client, store, limits.max_gigabytes * 1e9)
-            return files.images(path, dataset, limits)
+            path = download(url, expected, client, store, params.max_gigabytes * 1e9)
+            return files.images(path, dataset, params)
         case dataset_toml.Folder(path=str(path)) | dataset_toml.Archive(path=str(path)):
-            return files.images(folder / path, dataset, limits)
+            return files.images(folder / path, dataset, params)
     raise PipelineError(
         f"{folder} needs to know where the photographs are: -S dataset.source=/absolute/path, a "
         "folder or archive with one folder per class, or a CSV file with the columns url,label"

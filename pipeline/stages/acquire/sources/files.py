@@ -50,7 +50,7 @@ class File:
     read: Callable[[], bytes]
 
 
-def images(path: Path, dataset: Elsewhere, limits: AcquireParams) -> Iterator[RawImage | Skipped]:
+def images(path: Path, dataset: Elsewhere, params: AcquireParams) -> Iterator[RawImage | Skipped]:
     """The files of all class folders below or inside `path`, in the listing's order.
 
     What is listed and cannot be an image of a class comes first, with the reason.
@@ -59,7 +59,7 @@ def images(path: Path, dataset: Elsewhere, limits: AcquireParams) -> Iterator[Ra
         PipelineError: the path does not exist, is no folder or archive, is too large unpacked, is
             damaged, or has no class folders.
     """
-    with listed(path, limits) as (listing, skipped):
+    with listed(path, params) as (listing, skipped):
         chosen, places, outside = _chosen(path, listing, dataset)
         yield from (*skipped, *outside)
         if places is None:
@@ -70,7 +70,7 @@ def images(path: Path, dataset: Elsewhere, limits: AcquireParams) -> Iterator[Ra
 
 @contextmanager
 def listed(
-    path: Path, limits: AcquireParams, strict: bool = True
+    path: Path, params: AcquireParams, strict: bool = True
 ) -> Iterator[tuple[list[File], list[Skipped]]]:
     """What can be read of a folder, zip or tar while it is open, and what cannot, and why.
 
@@ -83,7 +83,7 @@ def listed(
     """
     with opened(path, strict) as members:
         try:
-            found = _checked(path, members, limits)
+            found = _checked(path, members, params)
         except PipelineError as error:
             raise PipelineError(f"{path}: {error}") from error
         except BROKEN as error:
@@ -133,13 +133,13 @@ def _records(path: Path, batches: list[File], dataset: Elsewhere) -> Iterator[Ra
 
 
 def _checked(
-    path: Path, members: Iterable[File | Skipped], limits: AcquireParams
+    path: Path, members: Iterable[File | Skipped], params: AcquireParams
 ) -> tuple[list[File], list[Skipped]]:
     """The listing without what cannot be a photograph, and that."""
     listing: list[File] = []
     skipped: list[Skipped] = []
     total = 0
-    most = limits.max_gigabytes * 1e9
+    most = params.max_gigabytes * 1e9
     bomb = SLACK + RATIO * path.stat().st_size if path.is_file() else most
     for member in members:
         if isinstance(member, Skipped):
@@ -148,7 +148,7 @@ def _checked(
         total += member.size
         if total > most:
             raise PipelineError(
-                f"holds more than acquire.max_gigabytes={limits.max_gigabytes:g} unpacked"
+                f"holds more than acquire.max_gigabytes={params.max_gigabytes:g} unpacked"
             )
         if total > bomb:
             raise PipelineError(
@@ -156,7 +156,7 @@ def _checked(
             )
         if is_unsafe(member.name) or not member.name:
             skipped.append(Skipped(member.name, SkipReason.UNSAFE_NAME))
-        elif member.size > limits.max_file_megabytes * 1e6:
+        elif member.size > params.max_file_megabytes * 1e6:
             skipped.append(Skipped(member.name, SkipReason.TOO_LARGE))
         else:
             listing.append(member)

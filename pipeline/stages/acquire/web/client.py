@@ -65,12 +65,12 @@ def _private(asked: str, address: str) -> FetchError:
 class Client:
     """One pool of connections, shared by all threads."""
 
-    def __init__(self, limits: AcquireParams, policy: Policy | None = None) -> None:
+    def __init__(self, params: AcquireParams, policy: Policy | None = None) -> None:
         self.policy = policy or Policy()
-        self.pace = RateLimiter(limits.per_host_per_second, self.policy.longest_pause)
-        self._limits = limits
+        self.pace = RateLimiter(params.per_host_per_second, self.policy.longest_pause)
+        self._limits = params
         self._proxies: dict[tuple[str, str], dict[str, str]] = {}
-        self._session = _Session(_Adapter(limits.workers, limits.allow_private))
+        self._session = _Session(_Adapter(params.workers, params.allow_private))
 
     def __enter__(self) -> Self:
         return self

@@ -24,12 +24,12 @@ def fetch_all(
     photos: Iterable[Photo],
     client: Client,
     store: ContentStore,
-    limits: AcquireParams,
+    params: AcquireParams,
     total: int | None,
 ) -> Iterator[tuple[Photo, StoredBody | SkipReason]]:
     """Yield every photo, in order, with where its bytes are or the reason why there is none."""
-    fetch = partial(_fetch, client, store, limits, _Turns())
-    fetched = in_order(fetch, photos, limits.workers)
+    fetch = partial(_fetch, client, store, params, _Turns())
+    fetched = in_order(fetch, photos, params.workers)
     reasons: Counter[str] = Counter()
     with bar("acquire", total) as shown:
         for photo, result in fetched:
@@ -53,9 +53,9 @@ class _Turns:
 
 
 def _fetch(
-    client: Client, store: ContentStore, limits: AcquireParams, turns: _Turns, photo: Photo
+    client: Client, store: ContentStore, params: AcquireParams, turns: _Turns, photo: Photo
 ) -> tuple[Photo, StoredBody | SkipReason]:
-    most = limits.max_file_megabytes * 1e6
+    most = params.max_file_megabytes * 1e6
     try:
         with turns.of(photo.url):
             known = store.find(photo.url, photo.sha256)
@@ -66,7 +66,7 @@ def _fetch(
     # What came under other rules, in a run before.
     if known.size > most:
         return photo, SkipReason.TOO_LARGE
-    if known.unwanted and limits.respect_robots:
+    if known.unwanted and params.respect_robots:
         return photo, SkipReason.ROBOTS
     return photo, known
 

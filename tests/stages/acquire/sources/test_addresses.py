@@ -6,10 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import params
 from pipeline.core import atomic, shards
 from pipeline.core.errors import PipelineError
-from pipeline.params import AcquireParams
+from pipeline.params import AcquireParams, load_params
 from pipeline.stages.acquire.dataset_toml import Flickr, SearchTerms
 from pipeline.stages.acquire.photo_list import COLUMNS
 from pipeline.stages.acquire.raw_image import RawImage, Skipped, SkipReason
@@ -34,7 +33,7 @@ from tests.fakes.flickr import KEY, SECRET, FakeFlickr
 from tests.fakes.photos import FakePhoto, photos
 from tests.imports import ROOT
 
-LIMITS = params.load_params(ROOT / "params.yaml").acquire.model_copy(
+LIMITS = load_params(ROOT / "params.yaml").acquire.model_copy(
     update={"workers": 4, "max_missing_fraction": 0.5}
     | {"allow_private": True, "per_host_per_second": 0}
 )
@@ -78,20 +77,20 @@ def simple(fake: FakeFlickr, found: list[FakePhoto] = CATS) -> list[dict[str, st
 
 
 def from_list(
-    path: Path, licence: str | None = None, limits: AcquireParams = LIMITS
+    path: Path, licence: str | None = None, params: AcquireParams = LIMITS
 ) -> Iterator[RawImage | Skipped]:
     with (
-        Client(limits, Policy(pause=0.01, read=0.5, attempts=3)) as client,
+        Client(params, Policy(pause=0.01, read=0.5, attempts=3)) as client,
         ContentStore() as store,
     ):
-        yield from addresses.from_list(path, licence, client, store, limits)
+        yield from addresses.from_list(path, licence, client, store, params)
 
 
 def from_search(
-    folder: Path, dataset: Flickr = SEARCHED, limits: AcquireParams = LIMITS
+    folder: Path, dataset: Flickr = SEARCHED, params: AcquireParams = LIMITS
 ) -> Iterator[RawImage | Skipped]:
-    with Client(limits, Policy(pause=0.01, read=0.5)) as client, ContentStore() as store:
-        yield from addresses.from_search(dataset, folder, client, store, limits)
+    with Client(params, Policy(pause=0.01, read=0.5)) as client, ContentStore() as store:
+        yield from addresses.from_search(dataset, folder, client, store, params)
 
 
 def taken(found: Iterable[RawImage | Skipped]) -> list[RawImage]:
@@ -206,7 +205,7 @@ def test_a_photograph_with_other_bytes_than_pinned_is_left_out(
 
 def test_a_private_address_is_a_row_where_it_is_not_allowed(world: Path, fake: FakeFlickr) -> None:
     limits = limited(0.99).model_copy(update={"allow_private": False})
-    found = from_list(listing(world, simple(fake)), limits=limits)
+    found = from_list(listing(world, simple(fake)), params=limits)
     assert next(found) == Skipped(
         f"cat/{CATS[0].path('c').split('/')[-1]}",
         SkipReason.PRIVATE_ADDRESS,
@@ -250,7 +249,7 @@ def until_refused(found: Iterable[RawImage | Skipped]) -> list[RawImage | Skippe
 def test_exactly_the_allowed_share_may_be_gone(
     world: Path, fake: FakeFlickr, fraction: float, total: int, missing: int
 ) -> None:
-    found = list(from_list(partly_gone(world, fake, total, missing), limits=limited(fraction)))
+    found = list(from_list(partly_gone(world, fake, total, missing), params=limited(fraction)))
     assert len(taken(found)) == total - missing
 
 
@@ -262,7 +261,7 @@ def test_one_more_than_the_allowed_share_may_not_be_gone(
 ) -> None:
     path = partly_gone(world, fake, total, missing)
     with pytest.raises(PipelineError, match=f"at least {missing} of {total} photographs cannot"):
-        list(from_list(path, limits=limited(fraction)))
+        list(from_list(path, params=limited(fraction)))
 
 
 def test_what_is_missing_is_counted_in_the_sentence(world: Path, fake: FakeFlickr) -> None:
@@ -271,7 +270,7 @@ def test_what_is_missing_is_counted_in_the_sentence(world: Path, fake: FakeFlick
     rows[2]["url"] = "ftp://a/1.jpg"
     path = listing(world, rows)
     with pytest.raises(PipelineError) as caught:
-        list(from_list(path, limits=limited(0.2)))
+        list(from_list(path, params=limited(0.2)))
     assert str(caught.value) == (
         "at least 3 of 12 photographs cannot be had (2 gone, 1 bad_address), past "
         f"acquire.max_missing_fraction=0.2: raise it, or take out of {path} what skipped.csv names"
@@ -282,13 +281,13 @@ def test_all_that_is_missing_so_far_is_told_before_the_refusal(
     world: Path, fake: FakeFlickr
 ) -> None:
     path = partly_gone(world, fake, 12, 6)
-    assert len(until_refused(from_list(path, limits=limited(0.25)))) == 4
+    assert len(until_refused(from_list(path, params=limited(0.25)))) == 4
 
 
 def test_after_a_refusal_nobody_writes_into_the_store(world: Path, fake: FakeFlickr) -> None:
     """Threads that still wait for an answer when the stage fails."""
     fake.plan = always("", stall(0.1))
-    until_refused(from_list(partly_gone(world, fake, 12, 6), limits=limited(0.25)))
+    until_refused(from_list(partly_gone(world, fake, 12, 6), params=limited(0.25)))
     time.sleep(0.3)
     gc.collect()
     assert list((world / ".cache/acquire/packs").iterdir()) == []
@@ -319,7 +318,7 @@ def test_a_list_is_fetched_little_by_little(world: Path) -> None:
     """The first image is there long before the last is asked for."""
     with FakeFlickr(photos("bird", 300), photo_bytes=500) as fake:
         rows = simple(fake, photos("bird", 300))
-        found = from_list(listing(world, rows), limits=LIMITS.model_copy(update={"workers": 1}))
+        found = from_list(listing(world, rows), params=LIMITS.model_copy(update={"workers": 1}))
         next(found)
         assert len(fake.requests) < 50
         found.close()  # type: ignore[attr-defined]
@@ -404,7 +403,7 @@ def test_two_workers_or_twenty_give_the_same_photographs(world: Path, fake: Fake
     found = []
     for workers in (1, 20):
         found.append(
-            list(from_search(world, limits=LIMITS.model_copy(update={"workers": workers})))
+            list(from_search(world, params=LIMITS.model_copy(update={"workers": workers})))
         )
         (world / ".cache").rename(world / str(workers))
     assert found[0] == found[1]

@@ -9,14 +9,14 @@ import cv2
 import numpy as np
 import pytest
 
-from pipeline import params
 from pipeline.core.errors import PipelineError
+from pipeline.params import load_params
 from pipeline.stages.acquire.dataset_toml import Archive
 from pipeline.stages.acquire.raw_image import RawImage, Skipped, SkipReason
 from pipeline.stages.acquire.sources import cifar10, files
 from tests.imports import ROOT
 
-LIMITS = params.load_params(ROOT / "params.yaml").acquire
+LIMITS = load_params(ROOT / "params.yaml").acquire
 DATASET = Archive(kind="archive", description="d", licence="L", path="x", records="cifar10")
 RANDOM = Random(1)
 Pack = Callable[[Path, dict[str, bytes]], Path]

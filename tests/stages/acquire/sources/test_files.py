@@ -19,15 +19,14 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import params
 from pipeline.core.errors import PipelineError
-from pipeline.params import AcquireParams
+from pipeline.params import AcquireParams, load_params
 from pipeline.stages.acquire.dataset_toml import Archive, Folder
 from pipeline.stages.acquire.raw_image import RawImage, Skipped, SkipReason
 from pipeline.stages.acquire.sources import files
 from tests.imports import ROOT
 
-LIMITS = params.load_params(ROOT / "params.yaml").acquire.model_copy(
+LIMITS = load_params(ROOT / "params.yaml").acquire.model_copy(
     update={"max_gigabytes": 1, "max_file_megabytes": 1}
 )
 DATASET = Folder(kind="folder", description="d", licence="CC0-1.0")
@@ -86,16 +85,16 @@ def member(name: str, size: int = 0, kind: bytes = tarfile.REGTYPE) -> tarfile.T
     return info
 
 
-def found(path: Path, limits: AcquireParams = LIMITS) -> list[RawImage | Skipped]:
-    return list(files.images(path, DATASET, limits))
+def found(path: Path, params: AcquireParams = LIMITS) -> list[RawImage | Skipped]:
+    return list(files.images(path, DATASET, params))
 
 
-def images(path: Path, limits: AcquireParams = LIMITS) -> list[RawImage]:
-    return [each for each in found(path, limits) if isinstance(each, RawImage)]
+def images(path: Path, params: AcquireParams = LIMITS) -> list[RawImage]:
+    return [each for each in found(path, params) if isinstance(each, RawImage)]
 
 
-def skipped(path: Path, limits: AcquireParams = LIMITS) -> list[tuple[str, SkipReason]]:
-    every = found(path, limits)
+def skipped(path: Path, params: AcquireParams = LIMITS) -> list[tuple[str, SkipReason]]:
+    every = found(path, params)
     return [(each.name, each.reason) for each in every if isinstance(each, Skipped)]
 
 
@@ -103,9 +102,9 @@ def names(path: Path) -> list[str]:
     return [image.name for image in images(path)]
 
 
-def refusal(path: Path, limits: AcquireParams = LIMITS) -> str:
+def refusal(path: Path, params: AcquireParams = LIMITS) -> str:
     with pytest.raises(PipelineError) as caught:
-        images(path, limits)
+        images(path, params)
     return str(caught.value)
 
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from pipeline import params
 from pipeline.core.errors import PipelineError
+from pipeline.params import load_params
 from pipeline.stages.acquire.dataset_toml import Flickr, SearchTerms
 from pipeline.stages.acquire.licences import NAMES
 from pipeline.stages.acquire.photo_list import Photo
@@ -37,9 +37,7 @@ from tests.fakes.flickr import KEY, SECRET, FakeFlickr
 from tests.fakes.photos import photos
 from tests.imports import ROOT
 
-LIMITS = params.load_params(ROOT / "params.yaml").acquire.model_copy(
-    update={"per_host_per_second": 0}
-)
+LIMITS = load_params(ROOT / "params.yaml").acquire.model_copy(update={"per_host_per_second": 0})
 SEARCH = "flickr.photos.search"
 CARS = photos("car", 30)
 DESCRIBED = Flickr(

@@ -37,12 +37,12 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def get(url: str, limits: AcquireParams = CLOSED) -> bytes:
+def get(url: str, params: AcquireParams = CLOSED) -> bytes:
     def once() -> bytes:
         with client.open(url) as answer:
             return b"".join(answer.blocks(1e6))
 
-    with Client(limits, POLICY) as client:
+    with Client(params, POLICY) as client:
         return client.persist(once)
 
 

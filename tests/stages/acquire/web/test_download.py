@@ -66,10 +66,10 @@ def get(
     url: str,
     expected: Expected = NOTHING,
     most: float = 1e9,
-    limits: AcquireParams = LIMITS,
+    params: AcquireParams = LIMITS,
     policy: Policy = POLICY,
 ) -> Path:
-    with Client(limits, policy) as client, ContentStore() as store:
+    with Client(params, policy) as client, ContentStore() as store:
         return download(url, expected, client, store, most)
 
 
@@ -77,11 +77,11 @@ def refusal(
     url: str,
     expected: Expected = NOTHING,
     most: float = 1e9,
-    limits: AcquireParams = LIMITS,
+    params: AcquireParams = LIMITS,
     policy: Policy = POLICY,
 ) -> str:
     with pytest.raises(PipelineError) as caught:
-        get(url, expected, most, limits, policy)
+        get(url, expected, most, params, policy)
     return str(caught.value)
 
 
@@ -547,7 +547,7 @@ def test_what_does_not_come_is_told_with_what_to_do(
 
 def test_a_private_address_is_told_with_what_to_do(fake: FakeFlickr) -> None:
     closed = LIMITS.model_copy(update={"allow_private": False})
-    said = refusal(fake.serve(NAME, DATA), limits=closed)
+    said = refusal(fake.serve(NAME, DATA), params=closed)
     assert said.endswith(": set acquire.allow_private=true if that is meant")
     assert fake.requests == []
 

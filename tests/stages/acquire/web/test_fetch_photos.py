@@ -63,18 +63,18 @@ def sha256(data: bytes) -> str:
 
 
 def fetch(
-    wanted: Iterable[Photo], limits: AcquireParams = LIMITS, policy: Policy = POLICY
+    wanted: Iterable[Photo], params: AcquireParams = LIMITS, policy: Policy = POLICY
 ) -> list[bytes | SkipReason]:
     """The bytes of each photo, or why there are none."""
-    with Client(limits, policy) as client, ContentStore() as store:
-        results = [result for _, result in fetch_all(wanted, client, store, limits, None)]
+    with Client(params, policy) as client, ContentStore() as store:
+        results = [result for _, result in fetch_all(wanted, client, store, params, None)]
         return [each if isinstance(each, SkipReason) else store.read(each) for each in results]
 
 
 def fetch_one(
-    url: str, limits: AcquireParams = LIMITS, policy: Policy = POLICY, pinned: str | None = None
+    url: str, params: AcquireParams = LIMITS, policy: Policy = POLICY, pinned: str | None = None
 ) -> bytes | SkipReason:
-    (result,) = fetch([Photo(url=url, label="car", sha256=pinned)], limits, policy)
+    (result,) = fetch([Photo(url=url, label="car", sha256=pinned)], params, policy)
     return result
 
 

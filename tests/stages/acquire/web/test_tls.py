@@ -88,8 +88,8 @@ def url(pem: Path) -> Iterator[str]:
         thread.join()
 
 
-def get(url: str, limits: AcquireParams = LIMITS) -> bytes:
-    with Client(limits, Policy(connect=5, read=5)) as client, client.open(url) as answer:
+def get(url: str, params: AcquireParams = LIMITS) -> bytes:
+    with Client(params, Policy(connect=5, read=5)) as client, client.open(url) as answer:
         return b"".join(answer.blocks(100))
 
 
