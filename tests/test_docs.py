@@ -67,15 +67,23 @@ def test_every_data_set_is_in_readmes_table() -> None:
     assert set(re.findall(r"^\| `(\w+)`", table, re.MULTILINE)) == shipped
 
 
-def test_every_module_is_in_the_table_of_the_architecture_and_none_besides() -> None:
-    table = ARCHITECTURE.split("## The modules")[1].split("\n## ")[0]
-    named = set(re.findall(r"`([\w.]+)`", table)) - {"pyproject.toml"}
-    modules = {
-        ".".join(path.relative_to(ROOT / "pipeline").with_suffix("").parts)
-        for path in ROOT.glob("pipeline/**/*.py")
-        if path.name != "__init__.py"
-    }
-    assert named == modules
+def test_every_package_is_in_the_architecture_and_none_besides() -> None:
+    section = ARCHITECTURE.split("## Packages")[1].split("\n## ")[0]
+    named = set(re.findall(r"^\| `([\w/]+)`", section, re.M))
+    packages = {path.parent for path in ROOT.glob("pipeline/**/__init__.py")}
+    packages |= {path.parent for path in ROOT.glob("pipeline/**/*.html")}
+    assert named == {path.relative_to(ROOT).as_posix() for path in packages} - {"pipeline"}
+
+
+def test_every_path_in_the_architecture_exists() -> None:
+    for name in re.findall(r"`((?:pipeline|tests|docs)/[\w./]+)`", ARCHITECTURE):
+        assert (ROOT / name).exists(), name
+
+
+def test_the_architecture_is_a_page_of_ten_minutes() -> None:
+    lines = ARCHITECTURE.splitlines()
+    assert len(lines) <= 200
+    assert max(map(len, lines)) < 120
 
 
 def test_every_dependency_has_its_reason_in_the_architecture() -> None:
