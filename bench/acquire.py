@@ -1,10 +1,10 @@
-"""Images per second of acquire, beside loops that only fetch; and its memory as lists grow.
+"""Images per second of acquire, against loops that only download; and its memory by list length.
 
     python -m bench.acquire            # rates at 50 ms latency
     python -m bench.acquire --memory   # peak memory with 10,000 and 100,000 addresses
 
-Each figure is of a process of its own, all against one server in the same run, in turn. `acquire`
-is everything from the list to the shards: fetching, hashing, storing, writing.
+Each loop runs in its own process, in turn, against one server. `acquire` is everything from the list
+to the shards: downloading, hashing, storing, writing.
 """
 
 import argparse
@@ -36,14 +36,14 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def sequential(host: str, count: int) -> None:
-    """What a tutorial does, with a session kept open."""
+    """The loop of a tutorial, with one session."""
     with requests.Session() as session:
         for number in range(count):
             assert session.get(f"{host}/{number}.jpg", timeout=30).content
 
 
 def threads(host: str, count: int) -> None:
-    """The fastest bare loop of requests that we know: 64 threads on one pool, bodies dropped."""
+    """The fastest bare loop of requests: 64 threads on one pool, bodies dropped."""
     with requests.Session() as session, ThreadPoolExecutor(THREADS) as pool:
         session.mount("http://", HTTPAdapter(pool_maxsize=THREADS))
         urls = (f"{host}/{number}.jpg" for number in range(count))
@@ -52,13 +52,13 @@ def threads(host: str, count: int) -> None:
 
 
 def acquire(_host: str, count: int) -> None:
-    """The stage's own work, per-host limit off."""
+    """The work of the stage, without the limit per host."""
     params = load_params(ROOT / "params.yaml").acquire.model_copy(
         update={"allow_private": True, "per_host_per_second": 0, "workers": THREADS}
     )
     with Client(params) as client, ContentStore() as store:
-        found = addresses.from_list(Path("list.csv"), None, client, store, params)
-        rows = (image.row() for image in found if isinstance(image, RawImage))
+        images = addresses.from_list(Path("list.csv"), None, client, store, params)
+        rows = (image.row() for image in images if isinstance(image, RawImage))
         assert shards.write(Path("raw"), shards.RAW, rows) == count
 
 
@@ -83,7 +83,7 @@ def measure(name: str, host: str, count: int) -> dict[str, float]:
 
 
 def run(name: str, host: str, count: int) -> None:
-    """What such a process does."""
+    """Measure one loop in this process."""
     start = time.perf_counter()
     LOOPS[name](host, count)
     seconds = time.perf_counter() - start
@@ -91,14 +91,14 @@ def run(name: str, host: str, count: int) -> None:
     print(json.dumps({"rate": count / seconds, "mebibytes": peak}))
 
 
-def rates(host: str, count: int, repeats: int) -> None:
-    found: dict[str, list[float]] = {name: [] for name in LOOPS}
+def compare_rates(host: str, count: int, repeats: int) -> None:
+    rates: dict[str, list[float]] = {name: [] for name in LOOPS}
     for _ in range(repeats):
-        for name, values in found.items():
+        for name, values in rates.items():
             values.append(
                 measure(name, host, count // 20 if name == "sequential" else count)["rate"]
             )
-    ratios.show(found, "acquire", ("sequential", "threads"))
+    ratios.show(rates, "acquire", ("sequential", "threads"))
 
 
 def memory(host: str) -> None:
@@ -115,18 +115,18 @@ def main() -> None:
     parser.add_argument("--latency", type=float, default=0.05, help="seconds")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--run", nargs=3, metavar=("LOOP", "HOST", "COUNT"), help="internal")
-    chosen = parser.parse_args()
-    if chosen.run:
-        run(chosen.run[0], chosen.run[1], int(chosen.run[2]))
+    options = parser.parse_args()
+    if options.run:
+        run(options.run[0], options.run[1], int(options.run[2]))
         return
     python, library = platform.python_version(), requests.__version__
     print(f"{os.cpu_count()} cores, Python {python}, requests {library}")
-    if chosen.memory:
+    if options.memory:
         with serving(0, 2_000) as host:
             memory(host)
     else:
-        with serving(chosen.latency, chosen.bytes) as host:
-            rates(host, chosen.images, chosen.repeats)
+        with serving(options.latency, options.bytes) as host:
+            compare_rates(host, options.images, options.repeats)
 
 
 if __name__ == "__main__":

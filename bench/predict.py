@@ -1,12 +1,12 @@
-"""Images per second of `pipeline predict`, beside the floor of decoding and forward passes.
+"""Images per second of `pipeline predict`, against the floor of decoding and forward passes.
 
     python -m bench.predict --model models --photos petimages_sample.zip --images 2000
 
-`work` is what predict does from its first image to its last, once its imports, its model and its
-decoders are there, with the archive in the page cache; `command` is the whole command. The floor is
-OpenCV's decoding and the resizing of every photograph, and then the forward passes over the views,
-each with all cores and nothing else: no reading, processes or checks. Memory is the most that is
-resident of the command and its decoders together, on some images and on all.
+`work` is the time from the first image to the last, after imports and with model and decoders ready
+and the archive in the page cache; `command` is the whole command. The floor is OpenCV's decoding and
+resizing of every photograph, and then the forward passes over the views, each on all cores, without
+reading, processes or checks. Memory is the peak resident size of the command and its decoders
+together, for some images and for all.
 """
 
 import argparse
@@ -37,8 +37,8 @@ from pipeline.network import device, feature_store
 from pipeline.network.parallel_forward import SUB_BATCH
 
 
-def packed(photos: Path, number: int, folder: Path) -> Path:
-    """An archive of so many photographs of `photos`, over and over if need be."""
+def pack(photos: Path, number: int, folder: Path) -> Path:
+    """An archive of `number` photographs from `photos`, repeated if there are fewer."""
     with zipfile.ZipFile(photos) as source:
         names = sorted(
             name for name in source.namelist() if name.lower().endswith((".jpg", ".jpeg"))
@@ -51,7 +51,7 @@ def packed(photos: Path, number: int, folder: Path) -> Path:
 
 
 def work(classifier: Classifier, archive: Path) -> float:
-    """Seconds."""
+    """Seconds from the first image to the last."""
     with ImageInputs(BytesIO()) as inputs, Decoders() as decoders:
         decoders.start()
         decoders.wait()
@@ -62,7 +62,7 @@ def work(classifier: Classifier, archive: Path) -> float:
 
 
 def floor(classifier: Classifier, encoded: Sequence[bytes]) -> float:
-    """Seconds of decoding all, and then of all forward passes."""
+    """Seconds to decode all images and then run all forward passes."""
     cores = torch.get_num_threads()
     parts = feature_store.chunks(range(len(encoded)), SUB_BATCH, 1)
 
@@ -71,31 +71,31 @@ def floor(classifier: Classifier, encoded: Sequence[bytes]) -> float:
 
     start = time.perf_counter()
     with device.one_thread_each(), ThreadPoolExecutor(cores) as pool:
-        shown = list(pool.map(decode, parts))
-        assert len(list(pool.map(classifier.probabilities, shown))) == len(parts)
+        views = list(pool.map(decode, parts))
+        assert len(list(pool.map(classifier.probabilities, views))) == len(parts)
     return time.perf_counter() - start
 
 
 def command(model: Path, archive: Path) -> tuple[float, float]:
-    """Seconds, and MiB that the process and its children take at most."""
-    start, most = time.perf_counter(), 0.0
+    """Seconds, and peak MiB of the process and its children."""
+    start, peak = time.perf_counter(), 0.0
     arguments = ["-m", "pipeline", "predict", str(archive), "--model", str(model)]
     with subprocess.Popen(
         [sys.executable, *arguments],
         stdout=subprocess.DEVNULL,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
     ) as process:
-        seen = psutil.Process(process.pid)
+        monitored = psutil.Process(process.pid)
         while process.poll() is None:
-            most = max(most, _resident(seen))
+            peak = max(peak, _resident_bytes(monitored))
             time.sleep(0.05)
-    return time.perf_counter() - start, most / 2**20
+    return time.perf_counter() - start, peak / 2**20
 
 
-def _resident(process: psutil.Process) -> float:
+def _resident_bytes(process: psutil.Process) -> float:
     try:
-        every = [process, *process.children(recursive=True)]
-        return float(sum(one.memory_info().rss for one in every))
+        processes = [process, *process.children(recursive=True)]
+        return float(sum(member.memory_info().rss for member in processes))
     except psutil.NoSuchProcess:
         return 0.0
 
@@ -108,19 +108,19 @@ def main() -> None:
     parser.add_argument("--photos", type=Path, required=True, help="an archive of photographs")
     parser.add_argument("--images", type=int, default=2000)
     parser.add_argument("--repeats", type=int, default=5)
-    chosen = parser.parse_args()
+    options = parser.parse_args()
     print(f"{os.cpu_count()} cores, Python {platform.python_version()}, torch {torch.__version__}")
     with tempfile.TemporaryDirectory() as folder:
-        compare(chosen.model, chosen.photos, chosen.images, chosen.repeats, Path(folder))
+        compare(options.model, options.photos, options.images, options.repeats, Path(folder))
 
 
 def compare(model: Path, photos: Path, number: int, repeats: int, folder: Path) -> None:
     """Print rates and memory."""
-    whole, part = packed(photos, number, folder), packed(photos, number // 8, folder)
+    whole, part = pack(photos, number, folder), pack(photos, number // 8, folder)
     with zipfile.ZipFile(whole) as archive:
         encoded = [archive.read(name) for name in archive.namelist()]
     classifier = Classifier(model)
-    for _ in range(2):  # nothing is warm yet
+    for _ in range(2):  # warm up
         work(classifier, part)
         floor(classifier, encoded[: number // 8])
     rates: dict[str, list[float]] = {"work": [], "floor": [], "command": []}

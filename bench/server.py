@@ -1,4 +1,4 @@
-"""A photo host on 127.0.0.1 with a latency, cheap enough not to be what is measured."""
+"""A photo host on 127.0.0.1 with a latency, fast enough not to limit what is measured."""
 
 import asyncio
 import hashlib
@@ -12,7 +12,7 @@ HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r
 
 
 class _Host(asyncio.Protocol):
-    """Keep-alive, one request at a time; every path is an image of its own bytes."""
+    """Keep-alive, one request at a time; the bytes of an image depend on its path."""
 
     def __init__(self, latency: float, filler: bytes) -> None:
         self.latency = latency
@@ -49,7 +49,7 @@ def _serve(latency: float, size: int, port: Connection) -> None:
 
 @contextmanager
 def serving(latency: float, size: int) -> Iterator[str]:
-    """Yield the address of a host whose images have `size` bytes and take `latency` seconds."""
+    """Yield the address of a host that sends images of `size` bytes after `latency` seconds."""
     ours, theirs = multiprocessing.Pipe()
     process = multiprocessing.Process(target=_serve, args=(latency, size, theirs), daemon=True)
     process.start()

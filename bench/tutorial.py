@@ -1,13 +1,13 @@
-"""The transfer-learning loop of the PyTorch tutorial for ants and bees (2017), to compare with.
+"""The transfer-learning loop of the PyTorch tutorial for ants and bees (2017), for comparison.
 
     python -m bench.tutorial FOLDER  # with train, val and test in it, and params.yaml beside you
 
-As there: ImageFolder and PIL, random crops and flips, two loading processes, everything frozen but
-a new last layer, the whole network run over every image in every epoch (in training mode, so that
-batch norms go on moving), and after each epoch over the test set: it knew two sets, so what ours
-holds back to validate trains here. Backbone, epochs, batch size, optimizer and its constant
-learning rate are params.yaml's, and the allocator and Python's collector of garbage are set as the
-stages set them: the originals took resnet18 with SGD, or Inception v3 with RMSprop at 0.001.
+As in the tutorial: ImageFolder and PIL, random crops and flips, two loader processes, a new last
+layer on a frozen network, the whole network run over every image in every epoch (in training mode,
+so batch norms keep moving) and over the test set after each epoch. The tutorial has two sets, so
+our validation images train here. Backbone, epochs, batch size, optimizer and its constant learning
+rate come from params.yaml, and allocator and garbage collection are set as in our stages. The
+originals used resnet18 with SGD, or Inception v3 with RMSprop at 0.001.
 """
 
 import gc
@@ -34,13 +34,13 @@ WORKERS = 2
 
 
 def batches(folder: Path, splits: Sequence[str], params: Params) -> Batches:
-    """The loader of some splits, of which `test` is not augmented."""
+    """The loader of some splits; `test` is not augmented."""
     size = params.images.size
     crop = [transforms.RandomResizedCrop(size), transforms.RandomHorizontalFlip()]
     if "test" in splits:
         crop = [transforms.Resize(round(size * 256 / 224)), transforms.CenterCrop(size)]
-    seen = transforms.Compose([*crop, transforms.ToTensor(), NORMALIZE])
-    images: Any = ConcatDataset([datasets.ImageFolder(folder / split, seen) for split in splits])
+    view = transforms.Compose([*crop, transforms.ToTensor(), NORMALIZE])
+    images: Any = ConcatDataset([datasets.ImageFolder(folder / split, view) for split in splits])
     return DataLoader(images, params.train.batch_size, shuffle=True, num_workers=WORKERS)
 
 
@@ -50,50 +50,52 @@ def pretrained(params: Params, classes: int) -> tuple[nn.Module, nn.Module]:
     network = models.get_model(name, weights=weights.imagenet(name))
     for parameter in network.parameters():
         parameter.requires_grad = False
-    place, last = [each for each in network.named_modules() if isinstance(each[1], nn.Linear)][-1]
-    parent, _, leaf = place.rpartition(".")
+    linears = [item for item in network.named_modules() if isinstance(item[1], nn.Linear)]
+    name, last = linears[-1]
+    parent, _, leaf = name.rpartition(".")
     head = nn.Linear(last.in_features, classes)
     setattr(network.get_submodule(parent), leaf, head)
     return network, head
 
 
 def train(
-    network: nn.Module, loader: Batches, optimizer: optim.Optimizer, where: torch.device
+    network: nn.Module, loader: Batches, optimizer: optim.Optimizer, device: torch.device
 ) -> None:
     """One epoch."""
     network.train()
     criterion = nn.CrossEntropyLoss()
     for images, labels in loader:
         optimizer.zero_grad()
-        loss: Any = criterion(network(images.to(where)), labels.to(where))
+        loss: Any = criterion(network(images.to(device)), labels.to(device))
         loss.backward()
         optimizer.step()
 
 
 @torch.no_grad()
-def accuracy(network: nn.Module, loader: Batches, where: torch.device) -> float:
+def accuracy(network: nn.Module, loader: Batches, device: torch.device) -> float:
     network.eval()
-    right = seen = 0
+    correct = total = 0
     for images, labels in loader:
-        right += int((network(images.to(where)).argmax(dim=1) == labels.to(where)).sum())
-        seen += len(labels)
-    return right / seen
+        correct += int((network(images.to(device)).argmax(dim=1) == labels.to(device)).sum())
+        total += len(labels)
+    return correct / total
 
 
 def run(folder: Path, params: Params) -> float:
-    """All epochs; the test accuracy after the last."""
+    """Train for all epochs; the test accuracy after the last."""
     torch.manual_seed(params.train.seed)
-    where = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    seen, unseen = (batches(folder, each, params) for each in (["train", "val"], ["test"]))
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    train_batches = batches(folder, ["train", "val"], params)
+    test_batches = batches(folder, ["test"], params)
     classes = {path.name for path in (folder / "train").iterdir()}
     network, head = pretrained(params, len(classes))
-    network.to(where)
+    network.to(device)
     optimizer = make_optimizer(head, params.train, frozenset())
-    reached = 0.0
+    test_accuracy = 0.0
     for _ in range(params.train.epochs):
-        train(network, seen, optimizer, where)
-        reached = accuracy(network, unseen, where)
-    return reached
+        train(network, train_batches, optimizer, device)
+        test_accuracy = accuracy(network, test_batches, device)
+    return test_accuracy
 
 
 def main() -> None:
@@ -101,8 +103,8 @@ def main() -> None:
     keep_freed_memory()
     gc.freeze()
     start = time.perf_counter()
-    found = run(Path(sys.argv[1]), params)
-    print(json.dumps({"seconds": time.perf_counter() - start, "accuracy": found}))
+    test_accuracy = run(Path(sys.argv[1]), params)
+    print(json.dumps({"seconds": time.perf_counter() - start, "accuracy": test_accuracy}))
 
 
 if __name__ == "__main__":
