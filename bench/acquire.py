@@ -3,8 +3,8 @@
     python -m bench.acquire            # rates at 50 ms latency
     python -m bench.acquire --memory   # peak memory with 10,000 and 100,000 addresses
 
-Each loop runs in its own process, in turn, against one server. `acquire` is everything from the list
-to the shards: downloading, hashing, storing, writing.
+Each loop runs in its own process, in turn, against one server. `acquire` is everything from the
+list to the shards: downloading, hashing, storing, writing.
 """
 
 import argparse

@@ -3,10 +3,10 @@
     python -m bench.predict --model models --photos petimages_sample.zip --images 2000
 
 `work` is the time from the first image to the last, after imports and with model and decoders ready
-and the archive in the page cache; `command` is the whole command. The floor is OpenCV's decoding and
-resizing of every photograph, and then the forward passes over the views, each on all cores, without
-reading, processes or checks. Memory is the peak resident size of the command and its decoders
-together, for some images and for all.
+and the archive in the page cache; `command` is the whole command. The floor is OpenCV's decoding
+and resizing of every photograph, and then the forward passes over the views, each on all cores,
+without reading, processes or checks. Memory is the peak resident size of the command and its
+decoders together, for some images and for all.
 """
 
 import argparse
