@@ -27,7 +27,7 @@ from bench.server import serving
 from pipeline.core import shards
 from pipeline.params import load_params
 from pipeline.stages.acquire.raw_image import RawImage
-from pipeline.stages.acquire.sources import addresses
+from pipeline.stages.acquire.sources import web_photos
 from pipeline.stages.acquire.web.client import Client
 from pipeline.stages.acquire.web.content_store import ContentStore
 
@@ -57,7 +57,7 @@ def acquire(_host: str, count: int) -> None:
         update={"allow_private": True, "per_host_per_second": 0, "workers": THREADS}
     )
     with Client(params) as client, ContentStore() as store:
-        images = addresses.from_list(Path("list.csv"), None, client, store, params)
+        images = web_photos.from_list(Path("list.csv"), None, client, store, params)
         rows = (image.row() for image in images if isinstance(image, RawImage))
         assert shards.write(Path("raw"), shards.RAW, rows) == count
 

@@ -105,11 +105,11 @@ def test_every_value_in_params_yaml_is_typed_and_none_has_a_default_in_code() ->
 
 
 KINDS: dict[str, set[type[BaseModel]]] = {
-    "folder": {dataset_toml.Folder},
-    "archive": {dataset_toml.Archive},
-    "urls": {dataset_toml.Urls},
-    "flickr": {dataset_toml.Flickr, dataset_toml.SearchTerms},
-    "sample": {dataset_toml.SampleDataset, dataset_toml.Digits},
+    "folder": {dataset_toml.FolderDataset},
+    "archive": {dataset_toml.ArchiveDataset},
+    "urls": {dataset_toml.UrlsDataset},
+    "flickr": {dataset_toml.FlickrDataset, dataset_toml.SearchTerms},
+    "sample": {dataset_toml.SampleDataset, dataset_toml.DigitsDataset},
 }
 
 

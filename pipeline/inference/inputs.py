@@ -77,7 +77,7 @@ class ImageInputs:
 
     def _of(self, name: str) -> Iterator[NamedImage]:
         """The images of one name, be it on the command line or in a list."""
-        shown = files.text(name)
+        shown = files.to_text(name)
         if URL.match(name):
             yield from self._from_url(shown)
         elif os.path.isdir(name):  # noqa: PTH112 # it may be no path at all, and too long for one
@@ -118,7 +118,9 @@ class ImageInputs:
             limits = limits.model_copy(update={"max_gigabytes": math.inf})
         with ExitStack() as stack:
             try:
-                listing, skipped = stack.enter_context(files.listed(path, limits, strict=False))
+                listing, skipped = stack.enter_context(
+                    files.open_listing(path, limits, strict=False)
+                )
             except PipelineError as error:
                 yield self._alone(name, str(error).removeprefix(str(path)).strip(": "))
                 return
@@ -144,7 +146,7 @@ class ImageInputs:
             self._client = self._stack.enter_context(Client(self._limits))
         with tempfile.NamedTemporaryFile() as file:
             try:
-                self._client.persist(partial(self._download, self._client, url, file))
+                self._client.retry(partial(self._download, self._client, url, file))
             except FetchError as failure:
                 yield self._alone(url, failure.reason.value)
             else:
@@ -202,7 +204,7 @@ def _told(error: OSError | ValueError) -> str:
 
 def _content(path: Path, file: files.File) -> bytes | str:
     try:
-        return files.read(path, file)
+        return files.read_file(path, file)
     except PipelineError:
         return "damaged"
     except OSError as error:

@@ -7,7 +7,7 @@ from typing import Any
 
 from pipeline.core import shards
 from pipeline.core.terminal import plain
-from pipeline.stages.acquire.licences import text_of
+from pipeline.stages.acquire.licences import licence_url
 
 FACTS = ["owner", "licence", "title", "page_url", "url"]
 # A licence wants changes told; which were changed depends on filter.store_side.
@@ -38,5 +38,5 @@ def _credit(row: dict[str, Any]) -> str:
 def _licensed(licence: str | None) -> str:
     if not licence:
         return "whose licence is not stated"
-    text = text_of(licence)
+    text = licence_url(licence)
     return f"under {licence}" + (f" ({text})" if text else "")

@@ -23,7 +23,7 @@ def pin(folder: Path, raw: Path, lock: Path) -> Path:
         PipelineError: `raw` is of another data set, or its photographs have no addresses.
     """
     described = dataset_toml.load(folder)
-    if isinstance(described, dataset_toml.Archive) and described.url:
+    if isinstance(described, dataset_toml.ArchiveDataset) and described.url:
         raise PipelineError(_archive(folder, described.url))
     if (name := _acquired(lock)) != folder.name:
         raise PipelineError(
@@ -36,7 +36,7 @@ def pin(folder: Path, raw: Path, lock: Path) -> Path:
             f"{len(without)} images of {raw} have no address to fetch them from, the first "
             f"{without[0]}: keep the files that they came from"
         )
-    target = dataset_toml.pinned(folder)
+    target = dataset_toml.pin_path(folder)
     atomic.write_csv(target, COLUMNS, [_row(row) for row in rows])
     return target
 
@@ -58,7 +58,7 @@ def _acquired(lock: Path) -> str | None:
 
 def _archive(folder: Path, url: str) -> str:
     with ContentStore() as store:
-        sha256 = store.recorded(url)
+        sha256 = store.find_sha256(url)
     what = f'sha256 = "{sha256}"' if sha256 else "a sha256, which acquire prints,"
     return (
         f"{folder} is an archive, whose photographs have no addresses: {what} in its dataset.toml "

@@ -10,8 +10,8 @@ import typer
 from pipeline.core import atomic, shards, stage
 from pipeline.core.errors import counted
 from pipeline.params import load_params
-from pipeline.stages.acquire.raw_image import SKIPPED_COLUMNS, Skipped
-from pipeline.stages.acquire.sources.choose import acquire
+from pipeline.stages.acquire.raw_image import SKIPPED_COLUMNS, SkippedItem
+from pipeline.stages.acquire.sources.dispatch import acquire_images
 
 
 def main(
@@ -25,11 +25,11 @@ def main(
     What the source lists and RAW does not have is named in SKIPPED, with a reason.
     """
     labels: Counter[str] = Counter()
-    skipped: list[Skipped] = []
+    skipped: list[SkippedItem] = []
 
     def rows() -> Iterator[dict[str, object]]:
-        for found in acquire(folder, source, load_params().acquire):
-            if isinstance(found, Skipped):
+        for found in acquire_images(folder, source, load_params().acquire):
+            if isinstance(found, SkippedItem):
                 skipped.append(found)
             else:
                 labels[found.label] += 1

@@ -23,7 +23,7 @@ SplitName = Literal["train", "val", "test"]
 
 
 # Flickr's sizes by letter: the longer side in pixels. The original's is not known beforehand.
-SIDES = {
+FLICKR_SIDES = {
     "sq": 75,
     "t": 100,
     "q": 150,
@@ -50,7 +50,7 @@ def _one_of(known: Collection[str]) -> AfterValidator:
 
 
 LicenceName = Annotated[str, _one_of(LICENCES)]
-Size = Annotated[str, _one_of(SIDES)]
+Size = Annotated[str, _one_of(FLICKR_SIDES)]
 
 
 class _Described(BaseModel):
@@ -69,7 +69,7 @@ class SampleDataset(_Described):
     seed: Annotated[int, Field(ge=0)]
 
 
-class Digits(_Described):
+class DigitsDataset(_Described):
     """scikit-learn's handwritten digits: runs anywhere."""
 
     kind: Literal["digits"]
@@ -90,7 +90,7 @@ class _ClassFolders(_Described):
     """Which folder of the source, above the class folders, is which split."""
 
 
-class Folder(_ClassFolders):
+class FolderDataset(_ClassFolders):
     """Class folders on disk."""
 
     kind: Literal["folder"]
@@ -98,7 +98,7 @@ class Folder(_ClassFolders):
     """Relative to the data set's own folder; none where `dataset.source` must say."""
 
 
-class Archive(_ClassFolders):
+class ArchiveDataset(_ClassFolders):
     """Class folders in a zip or tar, at a path or a URL."""
 
     kind: Literal["archive"]
@@ -120,7 +120,7 @@ class Archive(_ClassFolders):
         return self
 
 
-class Urls(_ClassFolders):
+class UrlsDataset(_ClassFolders):
     """Photographs that have addresses, listed in a CSV file (photos.Photo says its columns)."""
 
     kind: Literal["urls"]
@@ -145,7 +145,7 @@ class SearchTerms(BaseModel):
         return self
 
 
-class Flickr(_ClassFolders):
+class FlickrDataset(_ClassFolders):
     """A search of Flickr. What it found is fixed by `pipeline pin`."""
 
     kind: Literal["flickr"]
@@ -169,8 +169,8 @@ class Flickr(_ClassFolders):
         return self
 
 
-Elsewhere = Folder | Archive | Urls | Flickr
-Dataset = SampleDataset | Digits | Elsewhere
+ExternalDataset = FolderDataset | ArchiveDataset | UrlsDataset | FlickrDataset
+Dataset = SampleDataset | DigitsDataset | ExternalDataset
 _ADAPTER: TypeAdapter[Dataset] = TypeAdapter(Annotated[Dataset, Field(discriminator="kind")])
 
 
@@ -194,7 +194,7 @@ def load(folder: Path) -> Dataset:
         raise PipelineError(f"{path}: {key + ': ' if key else ''}{message}") from error
 
 
-def pinned(folder: Path) -> Path:
+def pin_path(folder: Path) -> Path:
     """Where `pipeline pin` writes down which photographs the data set has."""
     return folder / "photos.csv"
 

@@ -22,9 +22,9 @@ LICENCES = {
     "CC BY-NC-SA 4.0": (15, f"{_CC}/licenses/by-nc-sa/4.0/"),
     "CC BY-NC-ND 4.0": (16, f"{_CC}/licenses/by-nc-nd/4.0/"),
 }
-NAMES = {number: name for name, (number, _) in LICENCES.items()}
+LICENCE_NAMES = {number: name for name, (number, _) in LICENCES.items()}
 
 
-def text_of(licence: str) -> str | None:
+def licence_url(licence: str) -> str | None:
     """Where a licence can be read, if it is a known one."""
     return LICENCES.get(licence, (None, None))[1]

@@ -63,7 +63,7 @@ class Photo(BaseModel):
 COLUMNS = tuple(Photo.model_fields)
 
 
-def read(path: Path) -> Iterator[Photo]:
+def read_photos(path: Path) -> Iterator[Photo]:
     """The photographs of a CSV file, one at a time, however many there are.
 
     Raises:
@@ -81,9 +81,9 @@ def read(path: Path) -> Iterator[Photo]:
         raise PipelineError(f"{path} is no CSV file in UTF-8 ({error})") from error
 
 
-def count(path: Path) -> int:
+def count_photos(path: Path) -> int:
     """How many photographs the file lists, each checked."""
-    total = sum(1 for _ in read(path))
+    total = sum(1 for _ in read_photos(path))
     if not total:
         raise PipelineError(f"{path} lists no photographs")
     return total

@@ -57,7 +57,7 @@ class SkipReason(StrEnum):
 
 
 @dataclass(frozen=True)
-class Skipped:
+class SkippedItem:
     """Something that the source lists and that is not among the raw images."""
 
     name: str

@@ -10,11 +10,10 @@ from pipeline.commands.pin import pin as pinning
 from pipeline.core import atomic, shards
 from pipeline.core.errors import PipelineError
 from pipeline.params import load_params
-from pipeline.stages.acquire.dataset_toml import Flickr, SearchTerms, pinned
-from pipeline.stages.acquire.photo_list import COLUMNS
-from pipeline.stages.acquire.photo_list import read as read_photos
-from pipeline.stages.acquire.raw_image import RawImage, Skipped
-from pipeline.stages.acquire.sources import addresses
+from pipeline.stages.acquire.dataset_toml import FlickrDataset, SearchTerms, pin_path
+from pipeline.stages.acquire.photo_list import COLUMNS, read_photos
+from pipeline.stages.acquire.raw_image import RawImage, SkippedItem
+from pipeline.stages.acquire.sources import web_photos
 from pipeline.stages.acquire.web.client import Client
 from pipeline.stages.acquire.web.content_store import ContentStore
 from pipeline.stages.acquire.web.rate_limit import Policy
@@ -22,13 +21,13 @@ from tests.fakes.flickr import KEY, SECRET, FakeFlickr
 from tests.fakes.photos import photos
 from tests.imports import ROOT
 
-LIMITS = load_params(ROOT / "params.yaml").acquire.model_copy(
+PARAMS = load_params(ROOT / "params.yaml").acquire.model_copy(
     update={"allow_private": True, "workers": 4, "per_host_per_second": 0}
 )
 CARS, BICYCLES = photos("car", 60), photos("bicycle", 60)
 URLS = 'kind = "urls"\ndescription = "d"\nlicence = "of the set"\n'
 ARCHIVE = 'kind = "archive"\ndescription = "d"\nurl = "https://example.org/a.zip"\n'
-Acquire = Callable[[Client, ContentStore], Iterator[RawImage | Skipped]]
+Acquire = Callable[[Client, ContentStore], Iterator[RawImage | SkippedItem]]
 
 
 @pytest.fixture
@@ -57,14 +56,14 @@ def locked(world: Path, name: str = "mine") -> Path:
 
 def acquired(acquire: Acquire, raw: Path) -> list[bytes]:
     """The bytes of the shards."""
-    with Client(LIMITS, Policy(pause=0.01, read=0.5)) as client, ContentStore() as store:
+    with Client(PARAMS, Policy(pause=0.01, read_timeout=0.5)) as client, ContentStore() as store:
         found = (one.row() for one in acquire(client, store) if isinstance(one, RawImage))
         shards.write(raw, shards.RAW, found)
     return [path.read_bytes() for path in shards.paths(raw)]
 
 
 def listing(path: Path) -> Acquire:
-    return lambda client, store: addresses.from_list(path, "of the set", client, store, LIMITS)
+    return lambda client, store: web_photos.from_list(path, "of the set", client, store, PARAMS)
 
 
 def raw(world: Path, *rows: dict[str, Any]) -> Path:
@@ -76,14 +75,14 @@ def raw(world: Path, *rows: dict[str, Any]) -> Path:
 def refusal(world: Path, lock: Path | None = None) -> str:
     with pytest.raises(PipelineError) as caught:
         pinning.pin(world / "datasets/mine", world / "raw", lock or locked(world))
-    assert not pinned(world / "datasets/mine").exists()
+    assert not pin_path(world / "datasets/mine").exists()
     return str(caught.value)
 
 
 def test_what_a_search_found_is_fetched_from_its_pin_to_the_same_bytes(
     world: Path, fake: FakeFlickr
 ) -> None:
-    searched = Flickr(
+    searched = FlickrDataset(
         kind="flickr",
         description="d",
         seed=1,
@@ -92,7 +91,7 @@ def test_what_a_search_found_is_fetched_from_its_pin_to_the_same_bytes(
     )
     fake.removed.update(photo.id for photo in CARS[::5])
     first = acquired(
-        lambda client, store: addresses.from_search(searched, world, client, store, LIMITS),
+        lambda client, store: web_photos.from_search(searched, world, client, store, PARAMS),
         world / "raw",
     )
     path = pinning.pin(described(world), world / "raw", locked(world))
@@ -225,7 +224,7 @@ def test_the_digest_of_an_archive_that_was_fetched_is_told(world: Path) -> None:
     raw(world, {})
     (world / "a.zip").write_bytes(b"archive")
     with ContentStore() as store:
-        store.keep(world / "a.zip", "https://example.org/a.zip", "ab" * 32)
+        store.add_archive(world / "a.zip", "https://example.org/a.zip", "ab" * 32)
     assert f'sha256 = "{"ab" * 32}" in its dataset.toml pins it' in refusal(world)
 
 

@@ -33,28 +33,33 @@ def refusal(folder: Path, text: str) -> str:
         ),
         (
             'kind = "digits"\ndescription = "d"\nlicence = "CC0-1.0"',
-            dataset_toml.Digits(kind="digits", description="d", licence="CC0-1.0"),
+            dataset_toml.DigitsDataset(kind="digits", description="d", licence="CC0-1.0"),
         ),
         (
             'kind = "folder"\ndescription = "d"\npath = "photos"',
-            dataset_toml.Folder(kind="folder", description="d", path="photos"),
+            dataset_toml.FolderDataset(kind="folder", description="d", path="photos"),
         ),
         (
             'kind = "archive"\ndescription = "d"\nurl = "https://a/b.zip"\nmd5 = "'
             + "0" * 32
             + '"',
-            dataset_toml.Archive(
+            dataset_toml.ArchiveDataset(
                 kind="archive", description="d", url="https://a/b.zip", md5="0" * 32
             ),
         ),
         (
             'kind = "archive"\ndescription = "d"\npath = "a.tgz"\nrecords = "cifar10"',
-            dataset_toml.Archive(kind="archive", description="d", path="a.tgz", records="cifar10"),
+            dataset_toml.ArchiveDataset(
+                kind="archive", description="d", path="a.tgz", records="cifar10"
+            ),
         ),
-        ('kind = "urls"\ndescription = "d"', dataset_toml.Urls(kind="urls", description="d")),
+        (
+            'kind = "urls"\ndescription = "d"',
+            dataset_toml.UrlsDataset(kind="urls", description="d"),
+        ),
         (
             'kind = "urls"\ndescription = "d"\npath = "list.csv"',
-            dataset_toml.Urls(kind="urls", description="d", path="list.csv"),
+            dataset_toml.UrlsDataset(kind="urls", description="d", path="list.csv"),
         ),
         (
             """kind = "flickr"
@@ -68,7 +73,7 @@ def refusal(folder: Path, text: str) -> str:
             classes.car = { text = "car" }
             classes.bicycle = { tags = ["bicycle", "bike"], tag_mode = "any" }
             """,
-            dataset_toml.Flickr(
+            dataset_toml.FlickrDataset(
                 kind="flickr",
                 description="d",
                 seed=7,
@@ -102,7 +107,7 @@ def test_splits_are_the_usual_ones_unless_they_are_said(
     tmp_path: Path, lines: str, expected: set[str]
 ) -> None:
     found = dataset_toml.load(described(tmp_path, f'kind = "folder"\ndescription = "d"\n{lines}'))
-    assert isinstance(found, dataset_toml.Folder)
+    assert isinstance(found, dataset_toml.FolderDataset)
     assert set(found.splits.values()) == expected
 
 
@@ -187,13 +192,13 @@ def test_a_missing_description_names_the_known_ones_and_git(tmp_path: Path) -> N
 
 
 def test_a_description_cannot_be_changed_afterwards() -> None:
-    described = dataset_toml.Digits(kind="digits", description="d")
+    described = dataset_toml.DigitsDataset(kind="digits", description="d")
     with pytest.raises(ValidationError, match="frozen"):
         described.licence = "mine"
 
 
 def test_the_pin_stands_beside_the_description() -> None:
-    assert dataset_toml.pinned(Path("datasets/mine")) == Path("datasets/mine/photos.csv")
+    assert dataset_toml.pin_path(Path("datasets/mine")) == Path("datasets/mine/photos.csv")
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=[path.parent.name for path in SHIPPED])

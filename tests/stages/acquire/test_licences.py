@@ -1,18 +1,22 @@
-from pipeline.stages.acquire.licences import LICENCES, NAMES, text_of
+from pipeline.stages.acquire.licences import LICENCE_NAMES, LICENCES, licence_url
 
 
 def test_every_id_of_flickr_has_one_name() -> None:
-    assert sorted(NAMES) == list(range(17))
-    assert len(LICENCES) == len(NAMES)
+    assert sorted(LICENCE_NAMES) == list(range(17))
+    assert len(LICENCES) == len(LICENCE_NAMES)
 
 
 def test_the_ids_are_those_of_flickr() -> None:
     """https://www.flickr.com/services/api/flickr.photos.licenses.getInfo.html"""
-    assert (NAMES[0], NAMES[4], NAMES[9]) == ("All rights reserved", "CC BY 2.0", "CC0 1.0")
+    assert (LICENCE_NAMES[0], LICENCE_NAMES[4], LICENCE_NAMES[9]) == (
+        "All rights reserved",
+        "CC BY 2.0",
+        "CC0 1.0",
+    )
 
 
 def test_every_licence_but_that_of_the_law_can_be_read() -> None:
-    unread = {name for name in LICENCES if not (text_of(name) or "").startswith("https://")}
+    unread = {name for name in LICENCES if not (licence_url(name) or "").startswith("https://")}
     assert unread == {"All rights reserved"}
 
 
@@ -20,13 +24,13 @@ def test_a_licence_of_creative_commons_is_linked_by_its_own_name() -> None:
     for name in LICENCES:
         if name.startswith("CC BY"):
             rights, version = name.removeprefix("CC ").lower().split()
-            assert text_of(name) == f"https://creativecommons.org/licenses/{rights}/{version}/"
+            assert licence_url(name) == f"https://creativecommons.org/licenses/{rights}/{version}/"
 
 
 def test_no_two_licences_share_a_text() -> None:
-    texts = [text_of(name) for name in LICENCES]
+    texts = [licence_url(name) for name in LICENCES]
     assert len(set(texts)) == len(texts)
 
 
 def test_an_unknown_licence_has_no_text() -> None:
-    assert text_of("Mine") is None
+    assert licence_url("Mine") is None

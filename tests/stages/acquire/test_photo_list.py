@@ -35,13 +35,13 @@ def written(folder: Path, text: str | bytes) -> Path:
 
 
 def read(folder: Path, text: str | bytes) -> list[Photo]:
-    return list(photo_list.read(written(folder, text)))
+    return list(photo_list.read_photos(written(folder, text)))
 
 
 def refusal(folder: Path, text: str | bytes) -> str:
     path = written(folder, text)
     with pytest.raises(PipelineError) as caught:
-        list(photo_list.read(path))
+        list(photo_list.read_photos(path))
     said = str(caught.value)
     assert "\n" not in said
     assert said.startswith(str(path))
@@ -62,7 +62,7 @@ def test_all_columns_are_read_in_any_order(tmp_path: Path) -> None:
     order = sorted(COLUMNS)
     path = tmp_path / "urls.csv"
     atomic.write_csv(path, order, [[FULL.model_dump()[column] for column in order]])
-    assert list(photo_list.read(path)) == [FULL]
+    assert list(photo_list.read_photos(path)) == [FULL]
 
 
 def test_the_columns_of_a_pin_are_these() -> None:
@@ -140,14 +140,14 @@ def test_a_header_alone_lists_nothing(tmp_path: Path) -> None:
 def test_a_list_of_nothing_is_refused_where_photographs_are_counted(tmp_path: Path) -> None:
     path = written(tmp_path, "url,label\n")
     with pytest.raises(PipelineError) as caught:
-        photo_list.count(path)
+        photo_list.count_photos(path)
     assert str(caught.value) == f"{path} lists no photographs"
 
 
 @pytest.mark.parametrize("number", [1, 2, 50])
 def test_photographs_are_counted(tmp_path: Path, number: int) -> None:
     path = written(tmp_path, "url,label,title\n" + f'{URL},cat,"a\nb"\n' * number)
-    assert photo_list.count(path) == number
+    assert photo_list.count_photos(path) == number
 
 
 @pytest.mark.parametrize(
@@ -198,13 +198,13 @@ def test_what_is_no_csv_in_utf8_is_refused_in_a_sentence(tmp_path: Path, data: b
 
 def test_a_missing_file_is_told(tmp_path: Path) -> None:
     with pytest.raises(PipelineError) as caught:
-        next(photo_list.read(tmp_path / "urls.csv"))
+        next(photo_list.read_photos(tmp_path / "urls.csv"))
     assert str(caught.value) == f"{tmp_path}/urls.csv does not exist"
 
 
 def test_rows_are_read_one_at_a_time(tmp_path: Path) -> None:
     text = "url,label\n" + f"{URL},cat\n" * 3000 + "broken\n"
-    assert len(list(islice(photo_list.read(written(tmp_path, text)), 2000))) == 2000
+    assert len(list(islice(photo_list.read_photos(written(tmp_path, text)), 2000))) == 2000
 
 
 @pytest.mark.parametrize(
@@ -279,4 +279,4 @@ def test_what_a_pin_writes_is_read_as_it_was(listed: list[Photo]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "photos.csv")
         atomic.write_csv(path, COLUMNS, [cells(photo) for photo in listed])
-        assert list(photo_list.read(path)) == listed
+        assert list(photo_list.read_photos(path)) == listed

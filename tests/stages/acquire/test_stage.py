@@ -11,17 +11,17 @@ from pipeline.core import atomic, shards
 from pipeline.core.errors import PipelineError
 from pipeline.params import AcquireParams, load_params, with_overrides
 from pipeline.stages.acquire import __main__ as stage
-from pipeline.stages.acquire.raw_image import SKIPPED_COLUMNS, RawImage, Skipped, SkipReason
-from pipeline.stages.acquire.sources import choose
+from pipeline.stages.acquire.raw_image import SKIPPED_COLUMNS, RawImage, SkippedItem, SkipReason
+from pipeline.stages.acquire.sources import dispatch
 from tests.fakes.flickr import KEY, SECRET, FakeFlickr
 from tests.fakes.photos import photos as fake_photos
 from tests.imports import ROOT
 
 SHIPPED = load_params(ROOT / "params.yaml")
-LIMITS = SHIPPED.acquire.model_copy(
+PARAMS = SHIPPED.acquire.model_copy(
     update={"max_gigabytes": 1, "max_file_megabytes": 1, "per_host_per_second": 0}
 )
-OPEN = LIMITS.model_copy(update={"allow_private": True, "workers": 4, "max_missing_fraction": 0.5})
+OPEN = PARAMS.model_copy(update={"allow_private": True, "workers": 4, "max_missing_fraction": 0.5})
 AS_DESCRIBED = "datasets"
 CARS = fake_photos("car", 60)
 PHOTOS = {"cat/1.jpg": b"one", "cat/2.jpg": b"two", "dog/1.jpg": b"three"}
@@ -30,7 +30,7 @@ PHOTOS = {"cat/1.jpg": b"one", "cat/2.jpg": b"two", "dog/1.jpg": b"three"}
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working directory with a params.yaml."""
-    limited(tmp_path, LIMITS)
+    limited(tmp_path, PARAMS)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
     monkeypatch.setenv("NO_PROXY", "*")
@@ -75,14 +75,14 @@ def zipped(path: Path) -> Path:
 
 
 def images(
-    folder: Path, source: str = AS_DESCRIBED, params: AcquireParams = LIMITS
+    folder: Path, source: str = AS_DESCRIBED, params: AcquireParams = PARAMS
 ) -> list[RawImage]:
-    found = choose.acquire(folder, source, params)
+    found = dispatch.acquire_images(folder, source, params)
     return [each for each in found if isinstance(each, RawImage)]
 
 
 def acquired(
-    folder: Path, source: str = AS_DESCRIBED, params: AcquireParams = LIMITS
+    folder: Path, source: str = AS_DESCRIBED, params: AcquireParams = PARAMS
 ) -> dict[str, bytes]:
     return {image.name: image.data for image in images(folder, source, params)}
 
@@ -198,7 +198,7 @@ def test_a_described_url_is_downloaded_under_the_rules(project: Path, fake: Fake
 
 def test_the_sample_needs_nothing_else(project: Path) -> None:
     folder = described(project, 'kind = "sample"', "images_per_class = 10", "seed = 1")
-    first = next(iter(choose.acquire(folder, AS_DESCRIBED, LIMITS)))
+    first = next(iter(dispatch.acquire_images(folder, AS_DESCRIBED, PARAMS)))
     assert first.name == "bicycle/bicycle_0000.jpg"
 
 
@@ -267,8 +267,8 @@ def test_a_source_wins_over_what_is_pinned(project: Path) -> None:
 def test_a_pin_is_held_to_the_rules_for_addresses(project: Path, fake: FakeFlickr) -> None:
     folder = described(project, 'kind = "urls"')
     listing(folder / "photos.csv", {"url": address(fake, 0), "label": "car"})
-    found = next(iter(choose.acquire(folder, AS_DESCRIBED, LIMITS)))
-    assert isinstance(found, Skipped)
+    found = next(iter(dispatch.acquire_images(folder, AS_DESCRIBED, PARAMS)))
+    assert isinstance(found, SkippedItem)
     assert found.reason is SkipReason.PRIVATE_ADDRESS
 
 

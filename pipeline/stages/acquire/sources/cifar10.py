@@ -23,7 +23,7 @@ def is_batch(name: str) -> bool:
     return last.endswith(".bin") and last.startswith(("data_batch", "test_batch"))
 
 
-def images(name: str, data: bytes, licence: str | None) -> Iterator[RawImage]:
+def read_records(name: str, data: bytes, licence: str | None) -> Iterator[RawImage]:
     """The records of one batch, as PNGs.
 
     Raises:

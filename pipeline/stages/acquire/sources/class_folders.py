@@ -12,12 +12,12 @@ from pipeline.core.errors import PipelineError
 
 
 @dataclass(frozen=True)
-class Place:
+class FolderLabel:
     label: str
     split: str | None
 
 
-def places(names: Iterable[str], splits: Mapping[str, str]) -> dict[str, Place]:
+def label_paths(names: Iterable[str], splits: Mapping[str, str]) -> dict[str, FolderLabel]:
     """Label and split of every name that lies in a class folder; other names are left out.
 
     Args:
@@ -37,7 +37,7 @@ def places(names: Iterable[str], splits: Mapping[str, str]) -> dict[str, Place]:
         split = splits[path[0].lower()] if prescribed and len(path) > 1 else None
         inside = path[1:] if prescribed else path
         if len(inside) > 1:
-            found[name] = Place(inside[0], split)
+            found[name] = FolderLabel(inside[0], split)
     if not found:
         raise PipelineError(
             "no class folders: expected <class>/<image>, or train/<class>/<image> and "

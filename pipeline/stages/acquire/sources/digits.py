@@ -5,14 +5,14 @@ from collections.abc import Iterator
 import cv2
 import numpy as np
 
-from pipeline.stages.acquire.dataset_toml import Digits
+from pipeline.stages.acquire.dataset_toml import DigitsDataset
 from pipeline.stages.acquire.raw_image import RawImage
 
 ENLARGED = 4  # 8x8 pixels become 32x32: enough for filter.min_side, and nothing is invented
 WHITE = 16  # the largest value in the data set
 
 
-def images(dataset: Digits) -> Iterator[RawImage]:
+def read_images(dataset: DigitsDataset) -> Iterator[RawImage]:
     """1,797 digits, in the data set's order.
 
     Source: https://archive.ics.uci.edu/dataset/80 (the test part), as scikit-learn ships it.

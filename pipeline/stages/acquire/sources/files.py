@@ -18,8 +18,8 @@ from pathlib import Path, PurePosixPath
 from pipeline.core.errors import PipelineError, counted
 from pipeline.core.progress import bar
 from pipeline.params import AcquireParams
-from pipeline.stages.acquire.dataset_toml import Archive, Elsewhere
-from pipeline.stages.acquire.raw_image import RawImage, Skipped, SkipReason
+from pipeline.stages.acquire.dataset_toml import ArchiveDataset, ExternalDataset
+from pipeline.stages.acquire.raw_image import RawImage, SkippedItem, SkipReason
 from pipeline.stages.acquire.sources import cifar10, class_folders
 
 # A member that is cut off, or whose checksum or compression is wrong, or that is encrypted.
@@ -50,7 +50,9 @@ class File:
     read: Callable[[], bytes]
 
 
-def images(path: Path, dataset: Elsewhere, params: AcquireParams) -> Iterator[RawImage | Skipped]:
+def read_images(
+    path: Path, dataset: ExternalDataset, params: AcquireParams
+) -> Iterator[RawImage | SkippedItem]:
     """The files of all class folders below or inside `path`, in the listing's order.
 
     What is listed and cannot be an image of a class comes first, with the reason.
@@ -59,7 +61,7 @@ def images(path: Path, dataset: Elsewhere, params: AcquireParams) -> Iterator[Ra
         PipelineError: the path does not exist, is no folder or archive, is too large unpacked, is
             damaged, or has no class folders.
     """
-    with listed(path, params) as (listing, skipped):
+    with open_listing(path, params) as (listing, skipped):
         chosen, places, outside = _chosen(path, listing, dataset)
         yield from (*skipped, *outside)
         if places is None:
@@ -69,9 +71,9 @@ def images(path: Path, dataset: Elsewhere, params: AcquireParams) -> Iterator[Ra
 
 
 @contextmanager
-def listed(
+def open_listing(
     path: Path, params: AcquireParams, strict: bool = True
-) -> Iterator[tuple[list[File], list[Skipped]]]:
+) -> Iterator[tuple[list[File], list[SkippedItem]]]:
     """What can be read of a folder, zip or tar while it is open, and what cannot, and why.
 
     Args:
@@ -81,7 +83,7 @@ def listed(
         PipelineError: the path does not exist, is none of the three, is too large unpacked, or is
             damaged.
     """
-    with opened(path, strict) as members:
+    with open_source(path, strict) as members:
         try:
             found = _checked(path, members, params)
         except PipelineError as error:
@@ -96,53 +98,56 @@ def listed(
 
 
 def _chosen(
-    path: Path, listing: Sequence[File], dataset: Elsewhere
-) -> tuple[list[File], dict[str, class_folders.Place] | None, list[Skipped]]:
+    path: Path, listing: Sequence[File], dataset: ExternalDataset
+) -> tuple[list[File], dict[str, class_folders.FolderLabel] | None, list[SkippedItem]]:
     """The files of class folders and their places, or batches of records without any; the rest."""
     places = None
-    records = isinstance(dataset, Archive) and dataset.records is not None
+    records = isinstance(dataset, ArchiveDataset) and dataset.records is not None
     batches = [file for file in listing if records and cifar10.is_batch(file.name)]
     if not batches:  # a copy with class folders, where records are described
         try:
-            places = class_folders.places([file.name for file in listing], dataset.splits)
+            places = class_folders.label_paths([file.name for file in listing], dataset.splits)
         except PipelineError as error:
             raise PipelineError(f"{path}: {error}") from error
     wanted = {file.name for file in batches} if places is None else places.keys()
     rest = [file.name for file in listing if file.name not in wanted]
-    outside = [Skipped(name, SkipReason.OUTSIDE_CLASS_FOLDERS) for name in rest]
+    outside = [SkippedItem(name, SkipReason.OUTSIDE_CLASS_FOLDERS) for name in rest]
     return [file for file in listing if file.name in wanted], places, outside
 
 
 def _photographs(
-    path: Path, files: list[File], places: dict[str, class_folders.Place], dataset: Elsewhere
+    path: Path,
+    files: list[File],
+    places: dict[str, class_folders.FolderLabel],
+    dataset: ExternalDataset,
 ) -> Iterator[RawImage]:
     with bar(f"acquire {path.name}", total=len(files)) as shown:
         for file in files:
             place = places[file.name]
-            data = read(path, file)
+            data = read_file(path, file)
             yield RawImage(file.name, place.label, data, place.split, dataset.licence)
             shown.update()
 
 
-def _records(path: Path, batches: list[File], dataset: Elsewhere) -> Iterator[RawImage]:
+def _records(path: Path, batches: list[File], dataset: ExternalDataset) -> Iterator[RawImage]:
     with bar(f"acquire {path.name}", total=None) as shown:
         for file in batches:
-            for image in cifar10.images(file.name, read(path, file), dataset.licence):
+            for image in cifar10.read_records(file.name, read_file(path, file), dataset.licence):
                 yield image
                 shown.update()
 
 
 def _checked(
-    path: Path, members: Iterable[File | Skipped], params: AcquireParams
-) -> tuple[list[File], list[Skipped]]:
+    path: Path, members: Iterable[File | SkippedItem], params: AcquireParams
+) -> tuple[list[File], list[SkippedItem]]:
     """The listing without what cannot be a photograph, and that."""
     listing: list[File] = []
-    skipped: list[Skipped] = []
+    skipped: list[SkippedItem] = []
     total = 0
     most = params.max_gigabytes * 1e9
     bomb = SLACK + RATIO * path.stat().st_size if path.is_file() else most
     for member in members:
-        if isinstance(member, Skipped):
+        if isinstance(member, SkippedItem):
             skipped.append(member)
             continue
         total += member.size
@@ -155,9 +160,9 @@ def _checked(
                 f"unpacks to more than {RATIO} times its size: that is no archive of photographs"
             )
         if is_unsafe(member.name) or not member.name:
-            skipped.append(Skipped(member.name, SkipReason.UNSAFE_NAME))
+            skipped.append(SkippedItem(member.name, SkipReason.UNSAFE_NAME))
         elif member.size > params.max_file_megabytes * 1e6:
-            skipped.append(Skipped(member.name, SkipReason.TOO_LARGE))
+            skipped.append(SkippedItem(member.name, SkipReason.TOO_LARGE))
         else:
             listing.append(member)
     if skipped and not listing:
@@ -172,8 +177,8 @@ def is_unsafe(name: str) -> bool:
     return ".." in parts or name.startswith("/") or (name[1:2] == ":" and name[:1].isalpha())
 
 
-def read(path: Path, file: File) -> bytes:
-    """The bytes of a file that `listed` has of `path`.
+def read_file(path: Path, file: File) -> bytes:
+    """The bytes of a file that `open_listing` has of `path`.
 
     Raises:
         PipelineError: it is damaged.
@@ -198,7 +203,7 @@ def _damaged(path: Path, file: File, error: Exception) -> PipelineError:
 
 
 @contextmanager
-def opened(path: Path, strict: bool = True) -> Iterator[Iterator[File | Skipped]]:
+def open_source(path: Path, strict: bool = True) -> Iterator[Iterator[File | SkippedItem]]:
     """The regular files of a folder, zip or tar, and what stands beside them there.
 
     Raises:
@@ -225,7 +230,7 @@ def _archive(path: Path) -> zipfile.ZipFile | tarfile.TarFile:
         raise PipelineError(f"{path} is neither a folder nor a sound zip or tar") from error
 
 
-def _folder_files(folder: Path, strict: bool) -> Iterator[File | Skipped]:
+def _folder_files(folder: Path, strict: bool) -> Iterator[File | SkippedItem]:
     """Links are followed, for many keep their images so, but never into a folder twice."""
     seen: set[tuple[int, int]] = set()
     refused: list[OSError] = []
@@ -239,57 +244,61 @@ def _folder_files(folder: Path, strict: bool) -> Iterator[File | Skipped]:
         subfolders.sort()
         for each in sorted(names):
             path = Path(directory, each)
-            name = text(path.relative_to(folder))
+            name = to_text(path.relative_to(folder))
             try:
                 facts = path.stat()
             except OSError as error:
                 if error.errno not in {errno.ENOENT, errno.ELOOP}:
                     raise
                 # A link that leads nowhere.
-                yield Skipped(name, SkipReason.NOT_A_FILE)
+                yield SkippedItem(name, SkipReason.NOT_A_FILE)
                 continue
             if stat.S_ISREG(facts.st_mode):
                 yield File(name, facts.st_size, path.read_bytes)
             else:  # reading a pipe or a device might never end
-                yield Skipped(name, SkipReason.NOT_A_FILE)
+                yield SkippedItem(name, SkipReason.NOT_A_FILE)
     for refusal in refused:
-        yield Skipped(text(Path(refusal.filename).relative_to(folder)), SkipReason.UNREADABLE)
+        yield SkippedItem(
+            to_text(Path(refusal.filename).relative_to(folder)), SkipReason.UNREADABLE
+        )
 
 
 def _raise(error: OSError) -> None:
     raise error
 
 
-def text(path: os.PathLike[str] | str) -> str:
+def to_text(path: os.PathLike[str] | str) -> str:
     """A path as text with forward slashes; bytes that are no UTF-8 are shown as such."""
     return os.fsencode(path).decode("utf-8", "replace").replace(os.sep, "/")
 
 
-def _zip_files(archive: zipfile.ZipFile) -> Iterator[File | Skipped]:
+def _zip_files(archive: zipfile.ZipFile) -> Iterator[File | SkippedItem]:
     for info in sorted(archive.infolist(), key=lambda info: info.filename):
         name = info.filename.replace("\\", "/")  # as some Windows programs write it
         if name.endswith("/"):
             continue
         if stat.S_ISLNK(info.external_attr >> 16):
-            yield Skipped(name, SkipReason.NOT_A_FILE)
+            yield SkippedItem(name, SkipReason.NOT_A_FILE)
         elif info.flag_bits & ENCRYPTED:
-            yield Skipped(name, SkipReason.ENCRYPTED)
+            yield SkippedItem(name, SkipReason.ENCRYPTED)
         else:
             yield File(name, info.file_size, partial(_read_zipped, archive, info))
 
 
 def _read_zipped(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
     with archive.open(info) as file:
-        return file.read(info.file_size)  # read() alone would unpack all, whatever the size says
+        return file.read(
+            info.file_size
+        )  # read_file() alone would unpack all, whatever the size says
 
 
-def _tar_files(archive: tarfile.TarFile) -> Iterator[File | Skipped]:
+def _tar_files(archive: tarfile.TarFile) -> Iterator[File | SkippedItem]:
     # In the archive's own order: going back in a compressed tar means starting over.
     for member in archive:
         if member.isreg():
-            yield File(text(member.name), member.size, partial(_read_member, archive, member))
+            yield File(to_text(member.name), member.size, partial(_read_member, archive, member))
         elif not member.isdir():
-            yield Skipped(text(member.name), SkipReason.NOT_A_FILE)
+            yield SkippedItem(to_text(member.name), SkipReason.NOT_A_FILE)
     _check_end(archive)
 
 

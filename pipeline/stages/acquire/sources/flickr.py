@@ -15,8 +15,8 @@ import flickrapi
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pipeline.core.errors import PipelineError
-from pipeline.stages.acquire.dataset_toml import SIDES, Flickr, SearchTerms
-from pipeline.stages.acquire.licences import LICENCES, NAMES
+from pipeline.stages.acquire.dataset_toml import FLICKR_SIDES, FlickrDataset, SearchTerms
+from pipeline.stages.acquire.licences import LICENCE_NAMES, LICENCES
 from pipeline.stages.acquire.photo_list import Photo
 from pipeline.stages.acquire.raw_image import SkipReason
 from pipeline.stages.acquire.web.client import Client
@@ -29,7 +29,7 @@ DAY = 86_400
 REFUSED = {96, 97, 98, 99, 100}  # codes of a key or a signature that is wrong
 PASSING = {0, 10, 105}  # codes of a search, or a service, that is not available just now
 EXTRAS = ",".join(
-    ["license", "owner_name", "tags", "description", *(f"url_{size}" for size in SIDES)]
+    ["license", "owner_name", "tags", "description", *(f"url_{size}" for size in FLICKR_SIDES)]
 )
 
 # They log bodies of failed answers, which may echo what was asked, and what is signed.
@@ -66,7 +66,7 @@ class _Answer(BaseModel):
     photos: _Page
 
 
-class Search:
+class FlickrSearch:
     """flickr.photos.search with this machine's key."""
 
     def __init__(self, client: Client) -> None:
@@ -77,7 +77,7 @@ class Search:
                 "a Flickr search needs FLICKR_API_KEY and FLICKR_API_SECRET in the environment: "
                 "https://www.flickr.com/services/apps/create/ gives them"
             )
-        self.contested: set[str] = set()
+        self.ambiguous_ids: set[str] = set()
         """The ids of photographs that answer a second class by their tags, as far as is known."""
         self._secrets = (key, secret)
         self._client = client
@@ -85,7 +85,7 @@ class Search:
         self._api.REST_URL = os.environ.get("FLICKR_API_URL") or flickrapi.FlickrAPI.REST_URL
         self._api.flickr_oauth.session = client.library_session("api.flickr.com")
 
-    def photos(self, dataset: Flickr, label: str) -> Iterator[Photo]:
+    def find_photos(self, dataset: FlickrDataset, label: str) -> Iterator[Photo]:
         """What Flickr finds for a class, each photograph once, best first, in lazy pages.
 
         Past the results that one query reaches, windows of upload dates reach the others, newest
@@ -98,7 +98,7 @@ class Search:
         self,
         query: dict[str, str],
         period: tuple[int, int],
-        dataset: Flickr,
+        dataset: FlickrDataset,
         label: str,
         seen: set[str],
     ) -> Iterator[Photo]:
@@ -110,7 +110,7 @@ class Search:
                 yield from self._window(query, part, dataset, label, seen)
 
     def _pages(
-        self, query: dict[str, str], dataset: Flickr, label: str, seen: set[str]
+        self, query: dict[str, str], dataset: FlickrDataset, label: str, seen: set[str]
     ) -> Generator[Photo, None, bool]:
         """Yield what one query reaches; return whether there are results beyond."""
         number = 1
@@ -123,7 +123,7 @@ class Search:
                     seen.add(found.id)
                     if (photo := _photo(found, dataset, label)) is not None:
                         if _answers_another(found, dataset, label):
-                            self.contested.add(found.id)
+                            self.ambiguous_ids.add(found.id)
                         yield photo
             # `pages` and `total` may grow with every answer; what can be reached does not.
             if not page.photo or page.total <= PER_PAGE * number:
@@ -134,7 +134,7 @@ class Search:
 
     def _page(self, query: Mapping[str, str], number: int) -> _Page:
         try:
-            return self._client.persist(lambda: self._ask(query, number))
+            return self._client.retry(lambda: self._ask(query, number))
         except FetchError as failure:
             raise PipelineError(f"Flickr's search failed: {self._redacted(str(failure))}") from None
 
@@ -161,7 +161,7 @@ class Search:
         return text
 
 
-def _query(dataset: Flickr, wanted: SearchTerms) -> dict[str, Any]:
+def _query(dataset: FlickrDataset, wanted: SearchTerms) -> dict[str, Any]:
     query = {
         "text": wanted.text,
         "tags": ",".join(wanted.tags),
@@ -176,7 +176,7 @@ def _query(dataset: Flickr, wanted: SearchTerms) -> dict[str, Any]:
     return {key: value for key, value in query.items() if value}
 
 
-def _period(dataset: Flickr) -> tuple[int, int]:
+def _period(dataset: FlickrDataset) -> tuple[int, int]:
     start, end = dataset.uploaded_after, dataset.uploaded_before
     return (_seconds(start) if start else FIRST, _seconds(end) - 1 if end else LAST)
 
@@ -189,9 +189,9 @@ def _window(start: int, end: int) -> dict[str, str]:
     return {"min_upload_date": str(start), "max_upload_date": str(end)}
 
 
-def _photo(found: _Found, dataset: Flickr, label: str) -> Photo | None:
+def _photo(found: _Found, dataset: FlickrDataset, label: str) -> Photo | None:
     """A photograph as the pin has it; None if it has no size to fetch, or another licence."""
-    licence = NAMES.get(found.license)
+    licence = LICENCE_NAMES.get(found.license)
     url = _address(found, dataset.sizes)
     if url is None or licence is None or (dataset.licences and licence not in dataset.licences):
         return None
@@ -208,7 +208,7 @@ def _photo(found: _Found, dataset: Flickr, label: str) -> Photo | None:
     )
 
 
-def _answers_another(found: _Found, dataset: Flickr, label: str) -> bool:
+def _answers_another(found: _Found, dataset: FlickrDataset, label: str) -> bool:
     """By what is written of it: the search of the other class may list it where nobody looks."""
     tags = set(found.tags.split()) if isinstance(found.tags, str) else set()
     told = found.description.get("_content") if isinstance(found.description, dict) else None
@@ -246,8 +246,8 @@ def _text(written: object) -> str | None:
 def _address(found: _Found, preferred: tuple[str, ...]) -> str | None:
     """The address of the first preferred size that exists, else of the one nearest to it."""
     given = found.model_extra or {}
-    goal = math.log(SIDES[preferred[0]])
-    nearest = sorted(SIDES, key=lambda size: abs(math.log(SIDES[size]) - goal))
+    goal = math.log(FLICKR_SIDES[preferred[0]])
+    nearest = sorted(FLICKR_SIDES, key=lambda size: abs(math.log(FLICKR_SIDES[size]) - goal))
     for size in (*preferred, *nearest):
         url = given.get(f"url_{size}")
         if isinstance(url, str) and url and url.isascii():

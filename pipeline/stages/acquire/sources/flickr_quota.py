@@ -11,7 +11,7 @@ from itertools import islice
 from pipeline.core.errors import PipelineError
 from pipeline.core.progress import bar
 from pipeline.core.stable_hash import unit_interval
-from pipeline.stages.acquire.dataset_toml import Flickr, SplitName
+from pipeline.stages.acquire.dataset_toml import FlickrDataset, SplitName
 from pipeline.stages.acquire.photo_list import Photo
 from pipeline.stages.acquire.raw_image import SkipReason
 from pipeline.stages.acquire.web.content_store import StoredBody
@@ -21,12 +21,12 @@ STEP = 500  # results that are taken from a search at a time
 HOPELESS = 64  # photographs in a row without an answer, after which nobody goes on
 
 
-class Collection:
+class QuotaFiller:
     """The state of a search: what was found, what was fetched, and who has which place."""
 
     def __init__(
         self,
-        dataset: Flickr,
+        dataset: FlickrDataset,
         searches: Mapping[str, Iterator[Photo]],
         contested: Set[str] = frozenset(),
     ) -> None:
@@ -38,7 +38,7 @@ class Collection:
         self._fetched: dict[str, StoredBody | SkipReason] = {}
         """By url."""
 
-    def complete(
+    def fill(
         self, fetch: Fetch
     ) -> tuple[list[tuple[Photo, StoredBody]], list[tuple[Photo, SkipReason]]]:
         """The photographs that have a place, with where they are, and those that were left out.
@@ -121,7 +121,7 @@ class Collection:
         return {label: total - counts[label] for label in self._found}
 
 
-def split_of(owner: str, dataset: Flickr) -> SplitName:
+def split_of(owner: str, dataset: FlickrDataset) -> SplitName:
     """The split that all photographs of an owner go to, in proportion to what is wanted."""
     # Not the bare owner: the split stage deals by that, and chance must not be used twice.
     place = unit_interval(f"flickr {owner}", dataset.seed) * sum(dataset.wanted.values())

@@ -21,7 +21,7 @@ SUBPIXEL = 4  # binary digits of OpenCV's fixed-point coordinates
 DARK: Colour = (35, 35, 40)
 
 
-def images(dataset: SampleDataset) -> Iterator[RawImage]:
+def draw_images(dataset: SampleDataset) -> Iterator[RawImage]:
     """The pictures of each class, then the defects; the same bytes for the same description."""
     for label, draw in (("bicycle", _bicycle), ("car", _car)):
         for number in range(dataset.images_per_class):

@@ -19,11 +19,11 @@ from requests.adapters import HTTPAdapter
 from pipeline import __version__
 from pipeline.params import AcquireParams
 from pipeline.stages.acquire.raw_image import SkipReason
-from pipeline.stages.acquire.web import connections as guard
+from pipeline.stages.acquire.web import connections
 from pipeline.stages.acquire.web.fetch_error import FetchError
 from pipeline.stages.acquire.web.rate_limit import Policy, RateLimiter
-from pipeline.stages.acquire.web.response import BROKEN, Response, is_unwanted, refusal, unreachable
-from pipeline.stages.acquire.web.url_policy import host_of, private_address
+from pipeline.stages.acquire.web.response import BROKEN, Response, opts_out, refusal, unreachable
+from pipeline.stages.acquire.web.url_policy import find_private_address, parse_host
 
 HEADERS = {
     "User-Agent": f"image-pipeline/{__version__} (python-requests/{requests.__version__})",
@@ -39,9 +39,9 @@ T = TypeVar("T")
 
 
 class _Adapter(HTTPAdapter):
-    def __init__(self, connections: int, allow_private: bool) -> None:
-        self._pools = guard.pools(allow_private)
-        super().__init__(pool_connections=POOLS, pool_maxsize=connections)
+    def __init__(self, pool_size: int, allow_private: bool) -> None:
+        self._pools = connections.pools(allow_private)
+        super().__init__(pool_connections=POOLS, pool_maxsize=pool_size)
 
     def init_poolmanager(self, *arguments: Any, **options: Any) -> None:
         super().init_poolmanager(*arguments, **options)
@@ -50,7 +50,7 @@ class _Adapter(HTTPAdapter):
     def proxy_manager_for(self, *arguments: Any, **options: Any) -> Any:
         manager = super().proxy_manager_for(*arguments, **options)
         # A proxy is the user's own word, so it may be private.
-        manager.pool_classes_by_scheme = guard.pools(allow_private=True)
+        manager.pool_classes_by_scheme = connections.pools(allow_private=True)
         return manager
 
 
@@ -67,7 +67,7 @@ class Client:
 
     def __init__(self, params: AcquireParams, policy: Policy | None = None) -> None:
         self.policy = policy or Policy()
-        self.pace = RateLimiter(params.per_host_per_second, self.policy.longest_pause)
+        self.limiter = RateLimiter(params.per_host_per_second, self.policy.max_pause)
         self._limits = params
         self._proxies: dict[tuple[str, str], dict[str, str]] = {}
         self._session = _Session(_Adapter(params.workers, params.allow_private))
@@ -81,10 +81,10 @@ class Client:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.pace.stopped.set()
+        self.limiter.stopped.set()
         self._session.close()
 
-    def persist(self, operation: Callable[[], T]) -> T:
+    def retry(self, operation: Callable[[], T]) -> T:
         """The result of `operation`, tried again while it fails in ways that may pass.
 
         Raises:
@@ -95,12 +95,12 @@ class Client:
             try:
                 return operation()
             except FetchError as failure:
-                last = attempt == self.policy.attempts or self.pace.stopped.is_set()
-                too_long = (failure.after or 0) > self.policy.longest_pause
+                last = attempt == self.policy.attempts or self.limiter.stopped.is_set()
+                too_long = (failure.after or 0) > self.policy.max_pause
                 if last or too_long or not failure.transient:
                     raise
-            self.pace.stopped.wait(pause * random.uniform(0.5, 1.5))
-            pause = min(2 * pause, self.policy.longest_pause)
+            self.limiter.stopped.wait(pause * random.uniform(0.5, 1.5))
+            pause = min(2 * pause, self.policy.max_pause)
         raise AssertionError("an attempt returns or raises")
 
     def library_session(self, host: str | None = None) -> requests.Session:
@@ -131,16 +131,18 @@ class Client:
                 if response.is_redirect:
                     url = _joined(url, response.headers["Location"])
                     continue
-                self.check(response, url, host_of(url), ranged="Range" in (headers or {}))
+                self.check_response(
+                    response, url, parse_host(url), ranged="Range" in (headers or {})
+                )
                 yield Response(response, url, self.policy, as_sent)
                 return
         raise FetchError(SkipReason.REFUSED, f"{url} redirects more than {REDIRECTS} times")
 
     def _ask(self, url: str, headers: Mapping[str, str]) -> requests.Response:
-        proxies = self.prepare(url)
+        proxies = self.wait_for_turn(url)
         # A proxy connects in our place, so the name is all there is to look at.
         looked_up = proxies and not self._limits.allow_private
-        if looked_up and (private := private_address(host_of(url))):
+        if looked_up and (private := find_private_address(parse_host(url))):
             raise _private(url, private)
         try:
             return self._session.send(
@@ -148,18 +150,18 @@ class Client:
                 stream=True,
                 allow_redirects=False,
                 proxies=proxies,
-                timeout=(self.policy.connect, self.policy.read),
+                timeout=(self.policy.connect_timeout, self.policy.read_timeout),
             )
-        except guard.PrivateAddress as error:
+        except connections.PrivateAddress as error:
             raise _private(url, str(error)) from error
         except BROKEN as error:
             raise unreachable(url, error) from error
 
-    def prepare(self, url: str, limited_as: str | None = None) -> dict[str, str]:
+    def wait_for_turn(self, url: str, limited_as: str | None = None) -> dict[str, str]:
         """Wait until the host may be asked; return the proxies that lead to it."""
-        host = host_of(url)
-        self.pace.wait(limited_as or host)
-        if self.pace.stopped.is_set():
+        host = parse_host(url)
+        self.limiter.wait(limited_as or host)
+        if self.limiter.stopped.is_set():
             raise FetchError(SkipReason.UNREACHABLE, f"{url} is not wanted any more")
         scheme = url.partition(":")[0].lower()
         found = self._proxies.get((scheme, host))
@@ -171,16 +173,18 @@ class Client:
             self._proxies[scheme, host] = found
         return found
 
-    def check(self, response: requests.Response, url: str, host: str, ranged: bool = False) -> None:
+    def check_response(
+        self, response: requests.Response, url: str, host: str, ranged: bool = False
+    ) -> None:
         """Raise Failure unless an answer is what was asked for; let the host rest if it says so."""
         status = response.status_code
         partial = ranged and status == requests.codes.partial_content
         if status != requests.codes.ok and not partial:
             failure = refusal(response, url)
             if failure.after is not None:
-                self.pace.hush(host, failure.after)
+                self.limiter.pause(host, failure.after)
             raise failure
-        unwanted = is_unwanted(response.headers.get("X-Robots-Tag", ""))
+        unwanted = opts_out(response.headers.get("X-Robots-Tag", ""))
         if unwanted and self._limits.respect_robots:
             raise FetchError(
                 SkipReason.ROBOTS,
@@ -214,18 +218,18 @@ class _LibrarySession(_Session):
     def request(self, method: str, url: str, **options: Any) -> requests.Response:  # type: ignore[override]
         policy = self._client.policy
         options |= {
-            "timeout": (policy.connect, policy.read),
+            "timeout": (policy.connect_timeout, policy.read_timeout),
             "stream": True,
             "allow_redirects": False,
-            "proxies": self._client.prepare(url, self._host),
+            "proxies": self._client.wait_for_turn(url, self._host),
         }
-        named = host_of(url)  # the address itself may hold a password
+        named = parse_host(url)  # the address itself may hold a password
         try:
             response = super().request(method, url, **options)
         except BROKEN as error:
             raise unreachable(named, error) from error
         with response:
-            self._client.check(response, named, self._host or named)
+            self._client.check_response(response, named, self._host or named)
             # What `content` gives from now on: read here, within bounds.
             response._content = b"".join(Response(response, named, policy).blocks(MAX_BODY_BYTES))
         return response

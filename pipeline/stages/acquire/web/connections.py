@@ -10,7 +10,7 @@ from typing import Any
 import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
-from pipeline.stages.acquire.web.url_policy import is_public, private_address
+from pipeline.stages.acquire.web.url_policy import find_private_address, is_public
 
 TICK = 0.1  # seconds between two looks of the watch
 
@@ -110,7 +110,7 @@ class _Guarded(_Timed):
     """
 
     def _new_conn(self) -> Any:
-        if private := private_address(self._dns_host):
+        if private := find_private_address(self._dns_host):
             raise PrivateAddress(private)
         connected = super()._new_conn()
         address = str(connected.getpeername()[0])

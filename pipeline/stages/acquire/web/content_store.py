@@ -44,11 +44,11 @@ class StoredBody:
     start: int
     size: int
     """Both in bytes."""
-    unwanted: bool = False
+    opted_out: bool = False
     """Whether its owner wanted no machine learning with it when it was fetched."""
 
 
-class Body:
+class BodyBuffer:
     """Bytes on their way into the store, and their digest so far; in a `with` block."""
 
     def __init__(self, folder: Path) -> None:
@@ -117,18 +117,18 @@ class ContentStore:
                 if pack is not None:
                     pack.close()
 
-    def recorded(self, url: str) -> str | None:
+    def find_sha256(self, url: str) -> str | None:
         """The sha256 of what an address gave when it was last asked."""
         found = self._kept("url = ?", url)
         return found.sha256 if found else None
 
-    def find(self, url: str, sha256: str | None = None) -> StoredBody | None:
+    def find_photo(self, url: str, sha256: str | None = None) -> StoredBody | None:
         """A photograph that is here: the one with a digest, or the one that an address gave."""
         if sha256:
             return self._kept(f"sha256 = ? AND pack != '{ARCHIVE}'", sha256)
         return self._kept(f"url = ? AND pack != '{ARCHIVE}'", url)
 
-    def read(self, kept: StoredBody) -> bytes:
+    def read_photo(self, kept: StoredBody) -> bytes:
         """The bytes of a photograph, proved unless this process wrote them.
 
         Raises:
@@ -159,7 +159,7 @@ class ContentStore:
             )
         return data
 
-    def add(self, url: str, body: Body, unwanted: bool = False) -> StoredBody:
+    def add_photo(self, url: str, body: BodyBuffer, opted_out: bool = False) -> StoredBody:
         """Keep the photograph that an address gave."""
         with self._lock:
             if self._closed:
@@ -169,23 +169,23 @@ class ContentStore:
             start = self._pack.tell()
             shutil.copyfileobj(body.rewound(), self._pack, BLOCK)
             self._pack.flush()
-            kept = StoredBody(body.sha256, self._own, start, self._pack.tell() - start, unwanted)
+            kept = StoredBody(body.sha256, self._own, start, self._pack.tell() - start, opted_out)
             self._record(url, kept)
         return kept
 
-    def file(self, sha256: str) -> Path:
+    def archive_path(self, sha256: str) -> Path:
         """Where an archive stands, if it does."""
         return self.folder / "files" / sha256
 
-    def keep(self, file: Path, url: str, sha256: str) -> None:
+    def add_archive(self, file: Path, url: str, sha256: str) -> None:
         """Move an archive that an address gave into the store."""
-        target = self.file(sha256)
+        target = self.archive_path(sha256)
         target.parent.mkdir(exist_ok=True)
         file.replace(target)
         with self._lock:
             self._record(url, StoredBody(sha256, ARCHIVE, 0, target.stat().st_size))
 
-    def unfinished(self, url: str) -> Path:
+    def partial_path(self, url: str) -> Path:
         """Where an archive stands until it is whole; the same place each time."""
         folder = self.folder / "unfinished"
         folder.mkdir(exist_ok=True)
@@ -199,7 +199,7 @@ class ContentStore:
             kept.pack,
             kept.start,
             kept.size,
-            kept.unwanted,
+            kept.opted_out,
         )
 
     def _kept(self, where: str, value: str) -> StoredBody | None:

@@ -22,7 +22,7 @@ PREFIX = 4096  # bytes
 
 
 @dataclass(frozen=True)
-class Expected:
+class ExpectedFile:
     """What is known of a file before it is fetched."""
 
     size: int | None = None
@@ -32,7 +32,7 @@ class Expected:
 
 
 def download(
-    url: str, expected: Expected, client: Client, store: ContentStore, most: float
+    url: str, expected: ExpectedFile, client: Client, store: ContentStore, most: float
 ) -> Path:
     """Where the file behind `url` stands, fetched if it is not there.
 
@@ -46,12 +46,12 @@ def download(
         PipelineError: the address is refused or does not answer, the file is too large, or not
             what is expected. What has come is kept, and the next try goes on from there.
     """
-    part = store.unfinished(url)
+    part = store.partial_path(url)
     with _locked(part):
-        recorded = store.recorded(url)
+        recorded = store.find_sha256(url)
         known = expected.sha256 or recorded
-        if known and store.file(known).exists():
-            here = store.file(known)
+        if known and store.archive_path(known).exists():
+            here = store.archive_path(known)
             if not _problem(here, _digest(here, "sha256"), expected, known):
                 return here
         print(f"acquire: downloading {url}", flush=True)
@@ -68,13 +68,13 @@ def download(
         if problem:
             part.unlink()
             raise PipelineError(f"{url} {problem}")
-        store.keep(part, url, sha256)
+        store.add_archive(part, url, sha256)
     if recorded is None and not (expected.sha256 or expected.md5):
         print(f"acquire: {url} has sha256 {sha256}, and is held to it from now on")
-    return store.file(sha256)
+    return store.archive_path(sha256)
 
 
-def _problem(path: Path, sha256: str, expected: Expected, recorded: str | None) -> str | None:
+def _problem(path: Path, sha256: str, expected: ExpectedFile, recorded: str | None) -> str | None:
     """What is wrong with a file, if anything is."""
     damaged = "the download is damaged, or the file behind the address was replaced"
     size = path.stat().st_size
@@ -99,16 +99,16 @@ def _told(failure: FetchError, most: float) -> str:
     return f"{failure}: try again, or give a copy with -S dataset.source=PATH"
 
 
-def _fetch(url: str, part: Path, expected: Expected, client: Client, most: float) -> None:
+def _fetch(url: str, part: Path, expected: ExpectedFile, client: Client, most: float) -> None:
     while True:
         before, start = _size(part), time.monotonic()
         try:
-            client.persist(partial(_resume, url, part, expected, client, most))
+            client.retry(partial(_resume, url, part, expected, client, most))
             return
         except FetchError as failure:
             if failure.reason is SkipReason.TOO_LARGE:
                 part.unlink(missing_ok=True)
-            least = max(1, client.policy.slowest * (time.monotonic() - start))
+            least = max(1, client.policy.min_rate * (time.monotonic() - start))
             if not failure.transient or _size(part) - before < least:
                 raise  # else it breaks often, but gets on
 
@@ -117,7 +117,7 @@ def _size(part: Path) -> int:
     return part.stat().st_size if part.exists() else 0
 
 
-def _resume(url: str, part: Path, expected: Expected, client: Client, most: float) -> None:
+def _resume(url: str, part: Path, expected: ExpectedFile, client: Client, most: float) -> None:
     """Append what is missing, or start again where the server cannot go on."""
     total, validator = _remembered(part)
     size = _size(part)

@@ -11,9 +11,9 @@ from pipeline.params import AcquireParams
 from pipeline.stages.acquire.photo_list import Photo
 from pipeline.stages.acquire.raw_image import SkipReason
 from pipeline.stages.acquire.web.client import Client
-from pipeline.stages.acquire.web.content_store import Body, ContentStore, StoredBody
+from pipeline.stages.acquire.web.content_store import BodyBuffer, ContentStore, StoredBody
 from pipeline.stages.acquire.web.fetch_error import FetchError
-from pipeline.stages.acquire.web.ordered_threads import in_order
+from pipeline.stages.acquire.web.ordered_threads import map_in_order
 from pipeline.stages.acquire.web.response import BLANK, is_page
 
 # Flickr redirects a photograph that was removed to a picture of this name.
@@ -29,7 +29,7 @@ def fetch_all(
 ) -> Iterator[tuple[Photo, StoredBody | SkipReason]]:
     """Yield every photo, in order, with where its bytes are or the reason why there is none."""
     fetch = partial(_fetch, client, store, params, _Turns())
-    fetched = in_order(fetch, photos, params.workers)
+    fetched = map_in_order(fetch, photos, params.workers)
     reasons: Counter[str] = Counter()
     with bar("acquire", total) as shown:
         for photo, result in fetched:
@@ -58,21 +58,21 @@ def _fetch(
     most = params.max_file_megabytes * 1e6
     try:
         with turns.of(photo.url):
-            known = store.find(photo.url, photo.sha256)
+            known = store.find_photo(photo.url, photo.sha256)
             if known is None:
-                known = client.persist(partial(_download, client, store, photo, most))
+                known = client.retry(partial(_download, client, store, photo, most))
     except FetchError as failure:
         return photo, failure.reason
     # What came under other rules, in a run before.
     if known.size > most:
         return photo, SkipReason.TOO_LARGE
-    if known.unwanted and params.respect_robots:
+    if known.opted_out and params.respect_robots:
         return photo, SkipReason.ROBOTS
     return photo, known
 
 
 def _download(client: Client, store: ContentStore, photo: Photo, most: float) -> StoredBody:
-    with client.open(photo.url) as answer, Body(store.folder) as body:
+    with client.open(photo.url) as answer, BodyBuffer(store.folder) as body:
         if PLACEHOLDER in answer.url and answer.url != photo.url:
             raise FetchError(SkipReason.GONE, f"{photo.url} leads to a placeholder")
         start = b""
@@ -83,4 +83,4 @@ def _download(client: Client, store: ContentStore, photo: Photo, most: float) ->
             raise FetchError(SkipReason.NOT_AN_IMAGE, f"{photo.url} is a web page, or nothing")
         if photo.sha256 and body.sha256 != photo.sha256:
             raise FetchError(SkipReason.CHANGED, f"{photo.url} has other bytes than were pinned")
-        return store.add(photo.url, body, answer.unwanted)
+        return store.add_photo(photo.url, body, answer.opted_out)

@@ -10,13 +10,13 @@ from typing import TypeVar
 
 T = TypeVar("T")
 R = TypeVar("R")
-AHEAD = 16  # items per thread that are taken before the first result is wanted
+LOOKAHEAD = 16  # items per thread that are taken before the first result is wanted
 # The reader wakes up for so many results, or after so many seconds: waking up for each by itself
 # costs the threads a tenth of their speed.
 GROUP, MOMENT = 16, 0.05
 
 
-def in_order(function: Callable[[T], R], items: Iterable[T], threads: int) -> Iterator[R]:
+def map_in_order(function: Callable[[T], R], items: Iterable[T], threads: int) -> Iterator[R]:
     """Yield `function(item)` for each item, in order.
 
     The threads are daemons: when the reader is interrupted, nobody waits for an answer that a
@@ -32,11 +32,11 @@ def in_order(function: Callable[[T], R], items: Iterable[T], threads: int) -> It
             future: Future[R] = Future()
             pending.append(future)
             todo.put((future, item))
-            if len(pending) >= threads * AHEAD:
+            if len(pending) >= threads * LOOKAHEAD:
                 with suppress(TimeoutError):
                     pending[GROUP - 1].exception(MOMENT)  # waits, and raises no error of the item
                 yield pending.popleft().result()
-                while len(pending) > threads * AHEAD - GROUP and pending[0].done():
+                while len(pending) > threads * LOOKAHEAD - GROUP and pending[0].done():
                     yield pending.popleft().result()
         while pending:
             yield pending.popleft().result()

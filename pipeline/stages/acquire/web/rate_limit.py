@@ -10,34 +10,36 @@ from pipeline.stages.acquire.web.fetch_error import FetchError
 
 # What hosts are asked at most where acquire.per_host_per_second is null, in requests per second.
 # Flickr grants 3,600 calls an hour; for photographs it states no figure, and answers 429.
-USUAL = {"api.flickr.com": 1.0, "staticflickr.com": 10.0}
+DEFAULT_LIMITS = {"api.flickr.com": 1.0, "staticflickr.com": 10.0}
 
 
 @lru_cache(maxsize=1024)
-def domain(host: str) -> str:
+def limited_domain(host: str) -> str:
     """What a limit is for: the host, or the domain of many that has a usual limit."""
-    return next((name for name in USUAL if host == name or host.endswith(f".{name}")), host)
+    return next(
+        (name for name in DEFAULT_LIMITS if host == name or host.endswith(f".{name}")), host
+    )
 
 
-def usual(host: str) -> float | None:
+def default_limit(host: str) -> float | None:
     """The usual limit of a host, in requests per second, or None."""
-    return USUAL.get(domain(host))
+    return DEFAULT_LIMITS.get(limited_domain(host))
 
 
 @dataclass(frozen=True)
 class Policy:
     """How patient a client is, in seconds where nothing else is said."""
 
-    connect: float = 10
-    read: float = 30
+    connect_timeout: float = 10
+    read_timeout: float = 30
     """Longest silence within a body, and longest time until all headers are there."""
     attempts: int = 6
     pause: float = 0.5
     """Before the second attempt; twice as long before each further one, give or take a half."""
-    longest_pause: float = 120
+    max_pause: float = 120
     """Also of what a Retry-After may ask for."""
-    slowest: float = 500
-    """Bytes per second of a body, once `read` has passed: below that it never ends."""
+    min_rate: float = 500
+    """Bytes per second of a body, once `read_timeout` has passed: below that it never ends."""
 
 
 @dataclass
@@ -71,8 +73,8 @@ class RateLimiter:
         Raises:
             Failure: it wants to be left alone for longer than anybody waits.
         """
-        name = domain(name)
-        limit = usual(name) if self._per_second is None else self._per_second
+        name = limited_domain(name)
+        limit = default_limit(name) if self._per_second is None else self._per_second
         known = self._hosts.get(name)
         if not limit and (known is None or known.free_at <= time.monotonic()):
             return
@@ -86,9 +88,9 @@ class RateLimiter:
             if limit:
                 self._free_at(host, time.monotonic() + 1 / limit)
 
-    def hush(self, name: str, seconds: float) -> None:
+    def pause(self, name: str, seconds: float) -> None:
         """Ask the host nothing for some seconds."""
-        self._free_at(self._host(domain(name)), time.monotonic() + seconds)
+        self._free_at(self._host(limited_domain(name)), time.monotonic() + seconds)
 
     def _host(self, name: str) -> _Host:
         with self._lock:

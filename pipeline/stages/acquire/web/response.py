@@ -23,7 +23,7 @@ REASONS = {
     451: SkipReason.FORBIDDEN,
 }
 BLANK = b"\xef\xbb\xbf \t\r\n"  # what may stand before markup
-UNWANTED = {"noai", "noimageai"}  # X-Robots-Tag: what the owner does not want done
+OPT_OUT_DIRECTIVES = {"noai", "noimageai"}  # X-Robots-Tag: what the owner does not want done
 # What requests and urllib3 raise for an answer that never came whole. ValueError: a hostile header.
 BROKEN = (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError)
 
@@ -52,9 +52,9 @@ class Response:
         return int(stated) if sound else None
 
     @property
-    def unwanted(self) -> bool:
+    def opted_out(self) -> bool:
         """Whether its owner wants no machine learning with it."""
-        return is_unwanted(self.headers.get("X-Robots-Tag", ""))
+        return opts_out(self.headers.get("X-Robots-Tag", ""))
 
     @property
     def starts_at(self) -> int:
@@ -88,8 +88,8 @@ class Response:
                     SkipReason.TOO_LARGE, f"{self.url} is larger than {most:.0f} bytes"
                 )
             yield block
-            late = time.monotonic() - start - self._policy.read
-            if late > 0 and received < late * self._policy.slowest:
+            late = time.monotonic() - start - self._policy.read_timeout
+            if late > 0 and received < late * self._policy.min_rate:
                 raise FetchError(
                     SkipReason.UNREACHABLE, f"{self.url} sends too slowly", transient=True
                 )
@@ -102,7 +102,7 @@ class Response:
     def _next(self) -> bytes:
         try:
             # read1 returns what there is; read would wait for a whole block, for ever if it drips.
-            with connections.watched(self._raw.connected, self._policy.read):
+            with connections.watched(self._raw.connected, self._policy.read_timeout):
                 block: bytes = self._raw.read1(BLOCK, decode_content=self._packed)
                 return block
         except BROKEN as error:
@@ -124,9 +124,9 @@ def _retry_after(headers: Mapping[str, str]) -> float | None:
         return None
 
 
-def is_unwanted(tag: str) -> bool:
+def opts_out(tag: str) -> bool:
     """Directives are separated by commas; one after `name:` is meant for that robot alone."""
-    return not UNWANTED.isdisjoint(part.strip().lower() for part in tag.split(","))
+    return not OPT_OUT_DIRECTIVES.isdisjoint(part.strip().lower() for part in tag.split(","))
 
 
 def unreachable(url: str, error: Exception) -> FetchError:

@@ -13,7 +13,7 @@ GLOBAL = ipaddress.ip_network("2000::/3")  # where all public IPv6 addresses are
 NAT64 = ipaddress.ip_network("64:ff9b::/96")  # RFC 6052: an IPv4 address in the last 32 bits
 
 
-def host_of(url: str) -> str:
+def parse_host(url: str) -> str:
     """The host of an address that can be asked.
 
     Raises:
@@ -47,7 +47,7 @@ def is_public(address: str) -> bool:
 
 
 @lru_cache(maxsize=1024)
-def private_address(host: str) -> str | None:
+def find_private_address(host: str) -> str | None:
     """An address of `host` that is not public, or None. An unknown host has none."""
     try:
         found = socket.getaddrinfo(host, None)

@@ -11,13 +11,13 @@ import pytest
 
 from pipeline.core.errors import PipelineError
 from pipeline.params import load_params
-from pipeline.stages.acquire.dataset_toml import Archive
-from pipeline.stages.acquire.raw_image import RawImage, Skipped, SkipReason
+from pipeline.stages.acquire.dataset_toml import ArchiveDataset
+from pipeline.stages.acquire.raw_image import RawImage, SkippedItem, SkipReason
 from pipeline.stages.acquire.sources import cifar10, files
 from tests.imports import ROOT
 
-LIMITS = load_params(ROOT / "params.yaml").acquire
-DATASET = Archive(kind="archive", description="d", licence="L", path="x", records="cifar10")
+PARAMS = load_params(ROOT / "params.yaml").acquire
+DATASET = ArchiveDataset(kind="archive", description="d", licence="L", path="x", records="cifar10")
 RANDOM = Random(1)
 Pack = Callable[[Path, dict[str, bytes]], Path]
 
@@ -60,14 +60,14 @@ def pixels(image: RawImage) -> bytes:
     return decoded[:, :, ::-1].transpose(2, 0, 1).tobytes()
 
 
-def images(path: Path, dataset: Archive = DATASET) -> list[RawImage]:
-    every = files.images(path, dataset, LIMITS)
+def images(path: Path, dataset: ArchiveDataset = DATASET) -> list[RawImage]:
+    every = files.read_images(path, dataset, PARAMS)
     return [each for each in every if isinstance(each, RawImage)]
 
 
 def refusal(data: bytes) -> str:
     with pytest.raises(PipelineError) as caught:
-        list(cifar10.images("data_batch_1.bin", data, None))
+        list(cifar10.read_records("data_batch_1.bin", data, None))
     return str(caught.value)
 
 
@@ -75,7 +75,7 @@ def refusal(data: bytes) -> str:
     ("data", "label"), list(zip([record(n) for n in range(10)], cifar10.CLASSES, strict=True))
 )
 def test_a_record_becomes_a_png_of_the_same_pixels(data: bytes, label: str) -> None:
-    (image,) = cifar10.images("data_batch_1.bin", data, None)
+    (image,) = cifar10.read_records("data_batch_1.bin", data, None)
     assert (image.label, pixels(image)) == (label, data[1:])
     assert image.data.startswith(b"\x89PNG")
 
@@ -83,7 +83,7 @@ def test_a_record_becomes_a_png_of_the_same_pixels(data: bytes, label: str) -> N
 def test_a_record_has_red_before_green_before_blue_and_rows_from_the_top() -> None:
     planes = np.zeros((3, 32, 32), np.uint8)
     planes[0, 0, 31] = 200  # red, in the corner at the top right
-    (image,) = cifar10.images("test_batch.bin", record(0, planes.tobytes()), None)
+    (image,) = cifar10.read_records("test_batch.bin", record(0, planes.tobytes()), None)
     decoded = cv2.imdecode(np.frombuffer(image.data, np.uint8), cv2.IMREAD_COLOR)
     assert decoded is not None
     assert decoded[0, 31].tolist() == [0, 0, 200]
@@ -108,7 +108,7 @@ def test_batches_become_images_with_labels_and_splits_in_order(tmp_path: Path, p
 
 
 def test_the_same_records_give_the_same_bytes() -> None:
-    first, second = (list(cifar10.images("data_batch_1.bin", TRAIN, None)) for _ in range(2))
+    first, second = (list(cifar10.read_records("data_batch_1.bin", TRAIN, None)) for _ in range(2))
     assert first == second
 
 
@@ -137,7 +137,7 @@ def test_a_copy_with_class_folders_is_read_as_class_folders(tmp_path: Path) -> N
 
 
 def test_batches_are_no_records_unless_the_description_says_so(tmp_path: Path) -> None:
-    dataset = Archive(kind="archive", description="d", path="x")
+    dataset = ArchiveDataset(kind="archive", description="d", path="x")
     found = images(zipped(tmp_path / "c.zip", CONTENT), dataset)
     assert {image.label for image in found} == {"cifar"}
 
@@ -151,8 +151,10 @@ def test_a_batch_that_cannot_be_read_is_told(tmp_path: Path) -> None:
         link = tarfile.TarInfo("cifar/data_batch_2.bin")
         link.type, link.linkname = tarfile.SYMTYPE, "data_batch_1.bin"
         archive.addfile(link)
-    found = [each for each in files.images(path, DATASET, LIMITS) if isinstance(each, Skipped)]
-    assert found == [Skipped("cifar/data_batch_2.bin", SkipReason.NOT_A_FILE)]
+    found = [
+        each for each in files.read_images(path, DATASET, PARAMS) if isinstance(each, SkippedItem)
+    ]
+    assert found == [SkippedItem("cifar/data_batch_2.bin", SkipReason.NOT_A_FILE)]
 
 
 @pytest.mark.parametrize(

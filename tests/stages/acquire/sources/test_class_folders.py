@@ -5,13 +5,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.core.errors import PipelineError
-from pipeline.stages.acquire.sources.class_folders import Place, is_hidden, places
+from pipeline.stages.acquire.sources.class_folders import FolderLabel, is_hidden, label_paths
 
 SPLITS = {"train": "train", "val": "val", "valid": "val", "test": "test"}
 
 
 def labels(names: list[str]) -> dict[str, tuple[str, str | None]]:
-    found = places(names, SPLITS)
+    found = label_paths(names, SPLITS)
     return {name: (place.label, place.split) for name, place in found.items()}
 
 
@@ -74,32 +74,35 @@ def test_files_outside_a_class_folder_and_bookkeeping_are_left_out() -> None:
         "set/.thumbs/1.jpg",
         "../cat/1.jpg",
     ]
-    assert list(places(left_out + kept, SPLITS)) == kept
+    assert list(label_paths(left_out + kept, SPLITS)) == kept
 
 
 def test_files_beside_the_class_folders_of_a_split_are_left_out() -> None:
     names = ["train/cat/1.jpg", "train/index.csv", "test/cat/1.jpg", "notes.txt"]
-    assert set(places(names, SPLITS)) == {"train/cat/1.jpg", "test/cat/1.jpg"}
+    assert set(label_paths(names, SPLITS)) == {"train/cat/1.jpg", "test/cat/1.jpg"}
 
 
 def test_which_folder_is_which_split_can_be_said() -> None:
-    found = places(["val/ant/1.jpg", "train/bee/1.jpg"], {"val": "test", "train": "train"})
+    found = label_paths(["val/ant/1.jpg", "train/bee/1.jpg"], {"val": "test", "train": "train"})
     assert found == {
-        "val/ant/1.jpg": Place("ant", "test"),
-        "train/bee/1.jpg": Place("bee", "train"),
+        "val/ant/1.jpg": FolderLabel("ant", "test"),
+        "train/bee/1.jpg": FolderLabel("bee", "train"),
     }
 
 
 def test_without_splits_every_folder_is_a_class() -> None:
-    found = places(["train/1.jpg", "boat/1.jpg"], {})
-    assert found == {"train/1.jpg": Place("train", None), "boat/1.jpg": Place("boat", None)}
+    found = label_paths(["train/1.jpg", "boat/1.jpg"], {})
+    assert found == {
+        "train/1.jpg": FolderLabel("train", None),
+        "boat/1.jpg": FolderLabel("boat", None),
+    }
 
 
 @pytest.mark.parametrize("wrapping", ["", "set/"])
 def test_splits_beside_other_folders_are_refused(wrapping: str) -> None:
     names = ["train/cat/1.jpg", "test/cat/1.jpg", "holdout/cat/1.jpg"]
     with pytest.raises(PipelineError) as caught:
-        places([wrapping + name for name in names], SPLITS)
+        label_paths([wrapping + name for name in names], SPLITS)
     assert str(caught.value).startswith(
         "the folders test, train look like splits but stand beside 'holdout': say under [splits]"
     )
@@ -117,7 +120,7 @@ def test_splits_beside_other_folders_are_refused(wrapping: str) -> None:
 )
 def test_no_class_folders_is_refused_with_what_there_is(names: list[str], found: str) -> None:
     with pytest.raises(PipelineError) as caught:
-        places(names, SPLITS)
+        label_paths(names, SPLITS)
     assert str(caught.value).startswith("no class folders: expected <class>/<image>, or train/")
     assert str(caught.value).endswith(found)
 
@@ -142,19 +145,19 @@ LISTING = st.lists(PATH, max_size=12, unique=True) | st.builds(
 @given(LISTING, st.sampled_from(["set", "cat", "a/b", "x y"]))
 def test_a_wrapping_folder_changes_nothing(names: list[str], wrapping: str) -> None:
     try:
-        bare = places(names, SPLITS)
+        bare = label_paths(names, SPLITS)
     except PipelineError:
         return
-    wrapped = places([f"{wrapping}/{name}" for name in names], SPLITS)
+    wrapped = label_paths([f"{wrapping}/{name}" for name in names], SPLITS)
     assert wrapped == {f"{wrapping}/{name}": place for name, place in bare.items()}
 
 
 @settings(deadline=None, derandomize=True, max_examples=100)
 @given(LISTING, st.randoms(use_true_random=False))
 def test_the_order_of_the_names_does_not_matter(names: list[str], random: Random) -> None:
-    def found(listing: list[str]) -> dict[str, Place] | str:
+    def found(listing: list[str]) -> dict[str, FolderLabel] | str:
         try:
-            return places(listing, SPLITS)
+            return label_paths(listing, SPLITS)
         except PipelineError as error:
             return str(error)
 

@@ -5,16 +5,16 @@ import pytest
 
 from pipeline.images import decoding
 from pipeline.images.header import read_header
-from pipeline.stages.acquire.dataset_toml import Digits
+from pipeline.stages.acquire.dataset_toml import DigitsDataset
 from pipeline.stages.acquire.raw_image import RawImage
 from pipeline.stages.acquire.sources import digits
 
-DESCRIBED = Digits(kind="digits", description="d", licence="CC BY 4.0")
+DESCRIBED = DigitsDataset(kind="digits", description="d", licence="CC BY 4.0")
 
 
 @pytest.fixture(scope="module")
 def found() -> list[RawImage]:
-    return list(digits.images(DESCRIBED))
+    return list(digits.read_images(DESCRIBED))
 
 
 def test_all_digits_come_with_their_labels(found: list[RawImage]) -> None:
@@ -54,4 +54,4 @@ def test_a_digit_is_stored_as_it_is(found: list[RawImage]) -> None:
 
 
 def test_the_same_bytes_come_twice(found: list[RawImage]) -> None:
-    assert list(digits.images(DESCRIBED)) == found
+    assert list(digits.read_images(DESCRIBED)) == found

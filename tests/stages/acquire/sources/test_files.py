@@ -21,15 +21,15 @@ import pytest
 
 from pipeline.core.errors import PipelineError
 from pipeline.params import AcquireParams, load_params
-from pipeline.stages.acquire.dataset_toml import Archive, Folder
-from pipeline.stages.acquire.raw_image import RawImage, Skipped, SkipReason
+from pipeline.stages.acquire.dataset_toml import ArchiveDataset, FolderDataset
+from pipeline.stages.acquire.raw_image import RawImage, SkippedItem, SkipReason
 from pipeline.stages.acquire.sources import files
 from tests.imports import ROOT
 
-LIMITS = load_params(ROOT / "params.yaml").acquire.model_copy(
+PARAMS = load_params(ROOT / "params.yaml").acquire.model_copy(
     update={"max_gigabytes": 1, "max_file_megabytes": 1}
 )
-DATASET = Folder(kind="folder", description="d", licence="CC0-1.0")
+DATASET = FolderDataset(kind="folder", description="d", licence="CC0-1.0")
 RANDOM = random.Random(1)
 CONTENT = {
     "set/readme.txt": b"not in a class",
@@ -85,24 +85,24 @@ def member(name: str, size: int = 0, kind: bytes = tarfile.REGTYPE) -> tarfile.T
     return info
 
 
-def found(path: Path, params: AcquireParams = LIMITS) -> list[RawImage | Skipped]:
-    return list(files.images(path, DATASET, params))
+def found(path: Path, params: AcquireParams = PARAMS) -> list[RawImage | SkippedItem]:
+    return list(files.read_images(path, DATASET, params))
 
 
-def images(path: Path, params: AcquireParams = LIMITS) -> list[RawImage]:
+def images(path: Path, params: AcquireParams = PARAMS) -> list[RawImage]:
     return [each for each in found(path, params) if isinstance(each, RawImage)]
 
 
-def skipped(path: Path, params: AcquireParams = LIMITS) -> list[tuple[str, SkipReason]]:
+def skipped(path: Path, params: AcquireParams = PARAMS) -> list[tuple[str, SkipReason]]:
     every = found(path, params)
-    return [(each.name, each.reason) for each in every if isinstance(each, Skipped)]
+    return [(each.name, each.reason) for each in every if isinstance(each, SkippedItem)]
 
 
 def names(path: Path) -> list[str]:
     return [image.name for image in images(path)]
 
 
-def refusal(path: Path, params: AcquireParams = LIMITS) -> str:
+def refusal(path: Path, params: AcquireParams = PARAMS) -> str:
     with pytest.raises(PipelineError) as caught:
         images(path, params)
     return str(caught.value)
@@ -126,7 +126,7 @@ ARCHIVES = {
     "bz2": tarred("bz2"),
     "xz": tarred("xz"),
 }
-README = Skipped("set/readme.txt", SkipReason.OUTSIDE_CLASS_FOLDERS)
+README = SkippedItem("set/readme.txt", SkipReason.OUTSIDE_CLASS_FOLDERS)
 EXPECTED = [
     RawImage(name, name.split("/")[2], data, name.split("/")[1], "CC0-1.0")
     for name, data in CONTENT.items()
@@ -147,8 +147,8 @@ def test_a_folder_and_a_zip_are_listed_by_name(tmp_path: Path) -> None:
 
 def test_an_archive_is_known_by_its_content_and_not_its_name(tmp_path: Path) -> None:
     path = zipped()(tmp_path, CONTENT).rename(tmp_path / "download")
-    dataset = Archive(kind="archive", description="d", licence="CC0-1.0", path="x")
-    assert list(files.images(path, dataset, LIMITS)) == [README, *EXPECTED]
+    dataset = ArchiveDataset(kind="archive", description="d", licence="CC0-1.0", path="x")
+    assert list(files.read_images(path, dataset, PARAMS)) == [README, *EXPECTED]
 
 
 def test_an_id_is_the_digest_of_the_bytes(tmp_path: Path) -> None:
@@ -166,10 +166,10 @@ def test_an_id_is_the_digest_of_the_bytes(tmp_path: Path) -> None:
 @pytest.mark.parametrize("pack", PACKS.values(), ids=PACKS)
 def test_a_file_that_is_too_large_is_left_out_and_told(tmp_path: Path, pack: Pack) -> None:
     content = {"cat/a.jpg": bytes(5000), "cat/b.jpg": bytes(5001), "dog/c.mov": bytes(9000)}
-    limits = LIMITS.model_copy(update={"max_file_megabytes": 0.005})
+    limits = PARAMS.model_copy(update={"max_file_megabytes": 0.005})
     assert found(pack(tmp_path, content), limits) == [
-        Skipped("cat/b.jpg", SkipReason.TOO_LARGE),
-        Skipped("dog/c.mov", SkipReason.TOO_LARGE),
+        SkippedItem("cat/b.jpg", SkipReason.TOO_LARGE),
+        SkippedItem("dog/c.mov", SkipReason.TOO_LARGE),
         RawImage("cat/a.jpg", "cat", bytes(5000), licence="CC0-1.0"),
     ]
 
@@ -177,7 +177,7 @@ def test_a_file_that_is_too_large_is_left_out_and_told(tmp_path: Path, pack: Pac
 @pytest.mark.parametrize("pack", PACKS.values(), ids=PACKS)
 def test_too_much_in_all_is_refused(tmp_path: Path, pack: Pack) -> None:
     content = {"cat/a.jpg": bytes(50_000), "dog/a.jpg": bytes(50_001)}
-    limits = LIMITS.model_copy(update={"max_gigabytes": 1e-4})
+    limits = PARAMS.model_copy(update={"max_gigabytes": 1e-4})
     path = pack(tmp_path, content)
     expected = f"{path}: holds more than acquire.max_gigabytes=0.0001 unpacked"
     assert refusal(path, limits) == expected
@@ -286,7 +286,7 @@ def encrypted(path: Path, *which: str) -> Path:
 def test_an_encrypted_member_is_left_out_and_told(tmp_path: Path) -> None:
     path = zipped()(tmp_path, {"cat/1.jpg": b"secret", "cat/2.jpg": b"two"})
     assert found(encrypted(path, "cat/1.jpg")) == [
-        Skipped("cat/1.jpg", SkipReason.ENCRYPTED),
+        SkippedItem("cat/1.jpg", SkipReason.ENCRYPTED),
         RawImage("cat/2.jpg", "cat", b"two", licence="CC0-1.0"),
     ]
 
@@ -308,7 +308,10 @@ def test_links_and_devices_in_a_tar_are_left_out_and_told(tmp_path: Path) -> Non
             info.linkname = "/etc/hostname" if kind == tarfile.SYMTYPE else "cat/1.jpg"
             archive.addfile(info)
     assert found(path) == [
-        *(Skipped(f"cat/link{number}.jpg", SkipReason.NOT_A_FILE) for number in range(len(kinds))),
+        *(
+            SkippedItem(f"cat/link{number}.jpg", SkipReason.NOT_A_FILE)
+            for number in range(len(kinds))
+        ),
         RawImage("cat/1.jpg", "cat", b"one", licence="CC0-1.0"),
     ]
 
@@ -323,7 +326,7 @@ def test_links_in_a_zip_are_left_out_and_told(tmp_path: Path) -> None:
         archive.writestr(link, "/etc/hostname")
         archive.writestr("cat/1.jpg", b"one")
     assert found(path) == [
-        Skipped("cat/link.jpg", SkipReason.NOT_A_FILE),
+        SkippedItem("cat/link.jpg", SkipReason.NOT_A_FILE),
         RawImage("cat/1.jpg", "cat", b"one", licence="CC0-1.0"),
     ]
 
@@ -610,14 +613,14 @@ def many(path: Path, count: int) -> Path:
 
 
 def test_a_hundred_thousand_files_are_listed_before_the_first_is_read(tmp_path: Path) -> None:
-    reader = files.images(many(tmp_path / "set.zip", 100_000), DATASET, LIMITS)
+    reader = files.read_images(many(tmp_path / "set.zip", 100_000), DATASET, PARAMS)
     first = [each.name for each in islice(reader, 3)]
     assert first == ["cat/000000.jpg", "cat/000002.jpg", "cat/000004.jpg"]
     reader.close()  # type: ignore[attr-defined]
 
 
 def test_an_archive_is_closed_also_when_the_reader_stops_early(tmp_path: Path) -> None:
-    reader = files.images(zipped()(tmp_path, CONTENT), DATASET, LIMITS)
+    reader = files.read_images(zipped()(tmp_path, CONTENT), DATASET, PARAMS)
     next(reader)
     with warnings.catch_warnings():
         warnings.simplefilter("error", ResourceWarning)

@@ -11,10 +11,10 @@ import pytest
 
 from pipeline.core.errors import PipelineError
 from pipeline.params import load_params
-from pipeline.stages.acquire.dataset_toml import Flickr, SearchTerms
-from pipeline.stages.acquire.licences import NAMES
+from pipeline.stages.acquire.dataset_toml import FlickrDataset, SearchTerms
+from pipeline.stages.acquire.licences import LICENCE_NAMES
 from pipeline.stages.acquire.photo_list import Photo
-from pipeline.stages.acquire.sources.flickr import Search
+from pipeline.stages.acquire.sources.flickr import FlickrSearch
 from pipeline.stages.acquire.web.client import Client
 from pipeline.stages.acquire.web.rate_limit import Policy
 from tests.fakes.faults import (
@@ -37,10 +37,10 @@ from tests.fakes.flickr import KEY, SECRET, FakeFlickr
 from tests.fakes.photos import photos
 from tests.imports import ROOT
 
-LIMITS = load_params(ROOT / "params.yaml").acquire.model_copy(update={"per_host_per_second": 0})
+PARAMS = load_params(ROOT / "params.yaml").acquire.model_copy(update={"per_host_per_second": 0})
 SEARCH = "flickr.photos.search"
 CARS = photos("car", 30)
-DESCRIBED = Flickr(
+DESCRIBED = FlickrDataset(
     kind="flickr",
     description="d",
     seed=1,
@@ -68,8 +68,8 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeFlickr]:
 
 
 def search(label: str = "car", **overrides: Any) -> Iterator[Photo]:
-    with Client(LIMITS, Policy(pause=0.01, read=0.5, attempts=4)) as client:
-        yield from Search(client).photos(DESCRIBED.model_copy(update=overrides), label)
+    with Client(PARAMS, Policy(pause=0.01, read_timeout=0.5, attempts=4)) as client:
+        yield from FlickrSearch(client).find_photos(DESCRIBED.model_copy(update=overrides), label)
 
 
 def ids(found: Iterator[Photo]) -> list[str | None]:
@@ -251,12 +251,14 @@ def test_only_the_licences_of_the_description_are_found(fake: FakeFlickr) -> Non
     found = list(search(licences=("CC BY 2.0", "CC0 1.0")))
     expected = [photo for photo in CARS if photo.licence in {4, 9}]
     assert ids(iter(found)) == [photo.id for photo in expected]
-    assert [photo.licence for photo in found] == [NAMES[photo.licence] for photo in expected]
+    assert [photo.licence for photo in found] == [
+        LICENCE_NAMES[photo.licence] for photo in expected
+    ]
 
 
 def test_no_licences_in_the_description_mean_any(fake: FakeFlickr) -> None:
     fake.add(CARS)
-    assert {photo.licence for photo in search()} == set(NAMES.values())
+    assert {photo.licence for photo in search()} == set(LICENCE_NAMES.values())
 
 
 def test_a_licence_that_was_not_asked_for_is_left_out(fake: FakeFlickr) -> None:
@@ -358,10 +360,10 @@ def test_a_total_may_be_a_text(fake: FakeFlickr) -> None:
 def contested(label: str, **classes: SearchTerms) -> set[str]:
     """Which photographs of a search answer another class too, as far as it knows."""
     described = DESCRIBED.model_copy(update={"classes": classes})
-    with Client(LIMITS, Policy(pause=0.01, read=0.5)) as client:
-        search = Search(client)
-        list(search.photos(described, label))
-        return search.contested
+    with Client(PARAMS, Policy(pause=0.01, read_timeout=0.5)) as client:
+        search = FlickrSearch(client)
+        list(search.find_photos(described, label))
+        return search.ambiguous_ids
 
 
 CAR, BIKE = SearchTerms(text="car"), SearchTerms(tags=("Mountain Bike", "red"))

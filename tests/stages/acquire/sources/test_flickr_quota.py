@@ -1,6 +1,5 @@
 from collections import Counter
-from collections.abc import Collection as Some
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from hashlib import sha256
 from itertools import islice
 from random import Random
@@ -11,10 +10,16 @@ from hypothesis import strategies as st
 
 from pipeline.core.errors import PipelineError
 from pipeline.params import SplitParams
-from pipeline.stages.acquire.dataset_toml import Flickr, SearchTerms, SplitName
+from pipeline.stages.acquire.dataset_toml import FlickrDataset, SearchTerms, SplitName
 from pipeline.stages.acquire.photo_list import Photo
 from pipeline.stages.acquire.raw_image import SkipReason
-from pipeline.stages.acquire.sources.flickr_quota import HOPELESS, STEP, Collection, Fetch, split_of
+from pipeline.stages.acquire.sources.flickr_quota import (
+    HOPELESS,
+    STEP,
+    Fetch,
+    QuotaFiller,
+    split_of,
+)
 from pipeline.stages.acquire.web.content_store import StoredBody
 from pipeline.stages.split.assignment import assign
 from pipeline.stages.split.groups import groups
@@ -25,9 +30,9 @@ LABELS = ("car", "bicycle")
 Result = tuple[list[tuple[Photo, StoredBody]], list[tuple[Photo, SkipReason]]]
 
 
-def dataset(seed: int = 1, **wanted: int) -> Flickr:
+def dataset(seed: int = 1, **wanted: int) -> FlickrDataset:
     names: dict[str, SplitName] = {"train": "train", "val": "val", "test": "test"}
-    return Flickr(
+    return FlickrDataset(
         kind="flickr",
         description="d",
         seed=seed,
@@ -42,7 +47,7 @@ def photo(number: int, label: str = "car", owner: str | None = None) -> Photo:
 
 
 def fetching(
-    gone: Some[str] = (),
+    gone: Collection[str] = (),
     same: dict[str, str] | None = None,
     asked: list[str] | None = None,
     reason: SkipReason = SkipReason.GONE,
@@ -59,9 +64,9 @@ def fetching(
     return fetch
 
 
-def collected(described: Flickr, found: dict[str, list[Photo]], fetch: Fetch) -> Result:
+def collected(described: FlickrDataset, found: dict[str, list[Photo]], fetch: Fetch) -> Result:
     searches = {label: iter(photos) for label, photos in found.items()}
-    return Collection(described, searches).complete(fetch)
+    return QuotaFiller(described, searches).fill(fetch)
 
 
 def counts(result: Result) -> dict[tuple[str, str | None], int]:
@@ -159,7 +164,7 @@ def test_a_photograph_of_two_classes_is_never_asked_for() -> None:
 def test_a_photograph_that_is_known_to_answer_another_class_is_left_out() -> None:
     known = FOUND["car"][0].id or ""
     searches = {label: iter(photos) for label, photos in FOUND.items()}
-    chosen, refused = Collection(dataset(train=20), searches, {known}).complete(fetching())
+    chosen, refused = QuotaFiller(dataset(train=20), searches, {known}).fill(fetching())
     assert [(photo.id, reason) for photo, reason in refused] == [(known, SkipReason.TWO_CLASSES)]
     assert known not in {photo.id for photo, _ in chosen}
 
@@ -173,7 +178,7 @@ def test_that_may_become_known_while_searches_run() -> None:
             yield each
 
     searches = {"car": search(), "bicycle": iter(FOUND["bicycle"])}
-    chosen, _ = Collection(dataset(train=20), searches, known).complete(fetching())
+    chosen, _ = QuotaFiller(dataset(train=20), searches, known).fill(fetching())
     assert not {photo.id for photo, _ in chosen} & known
 
 
@@ -212,7 +217,7 @@ def test_no_more_results_are_taken_than_needed() -> None:
             yield each
 
     searches = {"car": search("car", 0), "bicycle": search("bicycle", 100_000)}
-    Collection(dataset(train=100, test=30), searches).complete(fetching())
+    QuotaFiller(dataset(train=100, test=30), searches).fill(fetching())
     assert taken == {"car": STEP, "bicycle": STEP}
 
 

@@ -17,7 +17,7 @@ from pipeline.stages.filter import verdicts
 DESCRIBED = SampleDataset(
     kind="sample", description="d", licence="CC0-1.0", images_per_class=10, seed=1
 )
-LIMITS = FilterParams(
+PARAMS = FilterParams(
     min_side=32,
     max_megapixels=50,
     store_side=320,
@@ -31,15 +31,15 @@ CANNOT_BE_PLANTED = {RejectReason.BREAKS_DECODER, RejectReason.BY_HAND}
 
 @pytest.fixture(scope="module")
 def found() -> list[RawImage]:
-    return list(sample.images(DESCRIBED))
+    return list(sample.draw_images(DESCRIBED))
 
 
 def test_the_same_description_gives_the_same_bytes(found: list[RawImage]) -> None:
-    assert list(sample.images(DESCRIBED)) == found
+    assert list(sample.draw_images(DESCRIBED)) == found
 
 
 def test_another_seed_gives_other_pictures(found: list[RawImage]) -> None:
-    other = sample.images(DESCRIBED.model_copy(update={"seed": 2}))
+    other = sample.draw_images(DESCRIBED.model_copy(update={"seed": 2}))
     pairs = list(zip(found[:5], other, strict=False))
     assert all(one.name == two.name for one, two in pairs)
     assert all(one.data != two.data for one, two in pairs)
@@ -47,7 +47,7 @@ def test_another_seed_gives_other_pictures(found: list[RawImage]) -> None:
 
 def test_more_pictures_leave_the_first_as_they_were(found: list[RawImage]) -> None:
     more = DESCRIBED.model_copy(update={"images_per_class": 12})
-    assert set(found) < set(sample.images(more))
+    assert set(found) < set(sample.draw_images(more))
 
 
 def test_each_class_has_as_many_pictures_as_asked_beside_the_defects(
@@ -79,7 +79,7 @@ def test_every_reason_and_every_warning_of_the_filter_occurs(
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
     shards.write(tmp_path / "raw", shards.RAW, (image.row() for image in found))
     with joblib.parallel_config("threading"):  # processes would take a second to start
-        judged = verdicts.verdicts(tmp_path / "raw", {}, LIMITS)
+        judged = verdicts.verdicts(tmp_path / "raw", {}, PARAMS)
         rows = [row for batch in judged for row in batch.to_pylist()]
     reasons = Counter(row["reason"] for row in rows)
     assert set(reasons) == {None, *RejectReason} - CANNOT_BE_PLANTED

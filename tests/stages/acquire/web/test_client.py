@@ -27,7 +27,7 @@ from tests.fakes.wire import Wire, chunked, reply
 
 CARS = photos("car", 4)
 BODY = bytes(range(256)) * 20
-LIMITS = AcquireParams(
+PARAMS = AcquireParams(
     workers=4,
     per_host_per_second=0,
     max_missing_fraction=0,
@@ -36,8 +36,8 @@ LIMITS = AcquireParams(
     max_gigabytes=1,
     max_file_megabytes=1,
 )
-POLICY = Policy(connect=5, read=5, attempts=3, pause=0.01)
-HASTY = Policy(connect=0.3, read=0.3, attempts=3, pause=0.01)
+POLICY = Policy(connect_timeout=5, read_timeout=5, attempts=3, pause=0.01)
+HASTY = Policy(connect_timeout=0.3, read_timeout=0.3, attempts=3, pause=0.01)
 """For servers that are slow on purpose; the others may be so because the machine is."""
 MOST = 100_000  # bytes
 
@@ -53,13 +53,13 @@ def fake() -> Iterator[FakeFlickr]:
 
 @pytest.fixture
 def client() -> Iterator[Client]:
-    with Client(LIMITS, POLICY) as client:
+    with Client(PARAMS, POLICY) as client:
         yield client
 
 
 @pytest.fixture
 def hasty() -> Iterator[Client]:
-    with Client(LIMITS, HASTY) as client:
+    with Client(PARAMS, HASTY) as client:
         yield client
 
 
@@ -69,7 +69,7 @@ def once_from(client: Client, url: str, most: float = MOST) -> bytes:
 
 
 def get(client: Client, url: str, most: float = MOST) -> bytes:
-    return client.persist(lambda: once_from(client, url, most))
+    return client.retry(lambda: once_from(client, url, most))
 
 
 def failure(client: Client, url: str, most: float = MOST) -> FetchError:
@@ -185,8 +185,8 @@ def test_the_last_attempt_may_succeed(client: Client) -> None:
 
 def test_each_pause_is_longer_than_the_one_before(fake: FakeFlickr) -> None:
     fake.plan = always("", faults.status(503))
-    policy = Policy(connect=0.3, read=0.3, attempts=4, pause=0.05, longest_pause=0.1)
-    with Client(LIMITS, policy) as client, pytest.raises(FetchError):
+    policy = Policy(connect_timeout=0.3, read_timeout=0.3, attempts=4, pause=0.05, max_pause=0.1)
+    with Client(PARAMS, policy) as client, pytest.raises(FetchError):
         get(client, address(fake))
     moments = [request.at for request in fake.requests]
     pauses = [after - before for before, after in pairwise(moments)]
@@ -236,7 +236,7 @@ def test_the_pause_that_a_server_asks_for_is_kept_between_attempts(
 def test_too_long_a_pause_is_not_waited_for(fake: FakeFlickr) -> None:
     fake.plan = once("", throttled(31))
     start = time.monotonic()
-    with Client(LIMITS, Policy(pause=0.01, longest_pause=30)) as client:
+    with Client(PARAMS, Policy(pause=0.01, max_pause=30)) as client:
         with pytest.raises(FetchError):
             get(client, address(fake))
         with pytest.raises(FetchError, match="asks to be left alone for 3"):
@@ -267,7 +267,7 @@ def test_a_pause_that_is_none_is_passed_over(client: Client, said: str) -> None:
 
 
 def test_so_many_requests_a_second_are_made_and_no_more(fake: FakeFlickr) -> None:
-    limits = LIMITS.model_copy(update={"per_host_per_second": 20})
+    limits = PARAMS.model_copy(update={"per_host_per_second": 20})
     with Client(limits, POLICY) as client:
         threads = [
             threading.Thread(target=once_from, args=(client, address(fake))) for _ in range(10)
@@ -452,8 +452,8 @@ class TestAnswersWithoutAnEnd:
     """In each, every byte comes in time, so that no silence ever ends the waiting."""
 
     def ends(self, said: Callable[[Wire], Iterator[bytes]]) -> bool:
-        policy = Policy(connect=0.2, read=0.2)
-        with Client(LIMITS, policy) as client, Wire() as wire:
+        policy = Policy(connect_timeout=0.2, read_timeout=0.2)
+        with Client(PARAMS, policy) as client, Wire() as wire:
             wire.answers = (lambda: said(wire),)
             return in_time(2.5, lambda: once_from(client, wire.url()))
 
@@ -479,7 +479,10 @@ class TestAnswersWithoutAnEnd:
             while not wire.ended.wait(0.02):
                 yield b"X-Header: y\r\n"
 
-        with Client(LIMITS, Policy(connect=0.2, read=0.2)) as client, Wire() as wire:
+        with (
+            Client(PARAMS, Policy(connect_timeout=0.2, read_timeout=0.2)) as client,
+            Wire() as wire,
+        ):
             wire.answers = (said,)
             assert str(failure(client, wire.url())) == f"{wire.url()} gives no answer in time"
         gc.collect()  # a socket that nobody closed warns here, and warnings are errors
@@ -646,7 +649,7 @@ def test_a_photograph_that_wants_something_else_is_read(
 
 def test_what_the_owner_wants_may_be_passed_over(fake: FakeFlickr) -> None:
     fake.plan = always("", faults.NO_AI)
-    with Client(LIMITS.model_copy(update={"respect_robots": False}), POLICY) as client:
+    with Client(PARAMS.model_copy(update={"respect_robots": False}), POLICY) as client:
         assert once_from(client, address(fake)) == fake.photo_bytes_of(CARS[0], "z")
 
 
@@ -771,7 +774,7 @@ def test_a_redirect_to_nonsense_is_an_answer_or_a_failure(client: Client, locati
 
 def test_each_host_of_a_redirect_is_paced(fake: FakeFlickr) -> None:
     fake.plan = once("", redirect(CARS[1].path("z")))
-    with Client(LIMITS.model_copy(update={"per_host_per_second": 5}), POLICY) as client:
+    with Client(PARAMS.model_copy(update={"per_host_per_second": 5}), POLICY) as client:
         once_from(client, address(fake))
     assert fake.requests[1].at - fake.requests[0].at >= 0.19
 
@@ -780,8 +783,8 @@ def test_each_host_of_a_redirect_is_paced(fake: FakeFlickr) -> None:
 
 
 def test_leaving_a_client_frees_those_who_wait_in_it(fake: FakeFlickr) -> None:
-    with Client(LIMITS, POLICY) as client:
-        client.pace.hush("127.0.0.1", 60)
+    with Client(PARAMS, POLICY) as client:
+        client.limiter.pause("127.0.0.1", 60)
         freed = threading.Thread(target=_quietly, args=(lambda: get(client, address(fake)),))
         freed.start()
     freed.join(5)
@@ -790,8 +793,8 @@ def test_leaving_a_client_frees_those_who_wait_in_it(fake: FakeFlickr) -> None:
 
 def test_nobody_is_asked_any_more_once_a_client_is_left(fake: FakeFlickr) -> None:
     """Those who are freed must not all ask at once, least of all the host that wanted silence."""
-    with Client(LIMITS, POLICY) as client:
-        client.pace.hush("127.0.0.1", 60)
+    with Client(PARAMS, POLICY) as client:
+        client.limiter.pause("127.0.0.1", 60)
         work = threading.Thread(target=_quietly, args=(lambda: get(client, address(fake)),))
         work.start()
         time.sleep(0.05)  # until it waits
@@ -806,7 +809,7 @@ def test_nobody_is_asked_any_more_once_a_client_is_left(fake: FakeFlickr) -> Non
 )
 def test_no_connection_is_left_open(fake: FakeFlickr, fault: faults.Fault | None) -> None:
     fake.plan = always("", fault) if fault else None
-    with Client(LIMITS, POLICY) as client, suppress(FetchError):
+    with Client(PARAMS, POLICY) as client, suppress(FetchError):
         once_from(client, address(fake))
     gc.collect()  # a socket that nobody closed warns here, and warnings are errors
 
@@ -858,7 +861,7 @@ def test_a_library_is_not_given_a_bomb(client: Client) -> None:
 
 def test_a_library_is_paced(fake: FakeFlickr) -> None:
     url = fake.serve("a", BODY)
-    with Client(LIMITS.model_copy(update={"per_host_per_second": 5}), POLICY) as client:
+    with Client(PARAMS.model_copy(update={"per_host_per_second": 5}), POLICY) as client:
         session = client.library_session()
         session.get(url)
         session.get(url)
@@ -867,5 +870,5 @@ def test_a_library_is_paced(fake: FakeFlickr) -> None:
 
 def test_a_library_may_ask_a_private_address(fake: FakeFlickr) -> None:
     url = fake.serve("a", BODY)
-    with Client(LIMITS.model_copy(update={"allow_private": False}), POLICY) as client:
+    with Client(PARAMS.model_copy(update={"allow_private": False}), POLICY) as client:
         assert client.library_session().get(url).content == BODY

@@ -23,7 +23,7 @@ CLOSED = AcquireParams(
     max_file_megabytes=1,
 )
 OPEN = CLOSED.model_copy(update={"allow_private": True})
-POLICY = Policy(connect=2, read=5, attempts=2, pause=0.01)
+POLICY = Policy(connect_timeout=2, read_timeout=5, attempts=2, pause=0.01)
 PUBLIC = "http://198.41.0.4/photo.jpg"  # only ever asked of a proxy of ours
 
 
@@ -43,7 +43,7 @@ def get(url: str, params: AcquireParams = CLOSED) -> bytes:
             return b"".join(answer.blocks(1e6))
 
     with Client(params, POLICY) as client:
-        return client.persist(once)
+        return client.retry(once)
 
 
 def failure(url: str) -> FetchError:

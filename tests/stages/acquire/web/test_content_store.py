@@ -16,7 +16,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.core.errors import PipelineError
-from pipeline.stages.acquire.web.content_store import IN_MEMORY, Body, ContentStore, StoredBody
+from pipeline.stages.acquire.web.content_store import (
+    IN_MEMORY,
+    BodyBuffer,
+    ContentStore,
+    StoredBody,
+)
 from tests.imports import ROOT
 
 URL = "https://example.org/a.jpg"
@@ -39,9 +44,9 @@ def sha256(data: bytes) -> str:
 
 
 def add(store: ContentStore, data: bytes, url: str = URL) -> StoredBody:
-    with Body(store.folder) as body:
+    with BodyBuffer(store.folder) as body:
         body.write(data)
-        return store.add(url, body)
+        return store.add_photo(url, body)
 
 
 def packs(root: Path) -> list[Path]:
@@ -70,16 +75,16 @@ def a_file(root: Path, data: bytes) -> Path:
 )
 def test_the_same_bytes_come_back(store: ContentStore, size: int) -> None:
     data = random.Random(size).randbytes(size)
-    assert store.read(add(store, data)) == data
+    assert store.read_photo(add(store, data)) == data
 
 
 def test_a_body_may_come_in_pieces(store: ContentStore) -> None:
     pieces = [random.Random(number).randbytes(70_000) for number in range(40)]
-    with Body(store.folder) as body:
+    with BodyBuffer(store.folder) as body:
         for piece in pieces:
             body.write(piece)
-        kept = store.add(URL, body)
-    assert store.read(kept) == b"".join(pieces)
+        kept = store.add_photo(URL, body)
+    assert store.read_photo(kept) == b"".join(pieces)
     assert kept.sha256 == sha256(b"".join(pieces))
 
 
@@ -88,49 +93,49 @@ def test_a_body_may_come_in_pieces(store: ContentStore) -> None:
 def test_many_photographs_stand_beside_each_other(photos: list[bytes]) -> None:
     with ContentStore() as store:
         kept = [add(store, data, f"{URL}?{number}") for number, data in enumerate(photos)]
-        assert [store.read(each) for each in kept] == photos
+        assert [store.read_photo(each) for each in kept] == photos
 
 
 def test_a_photograph_is_found_by_its_address(store: ContentStore) -> None:
     kept = add(store, b"photo")
-    assert store.find(URL) == kept
-    assert store.find(f"{URL}?other") is None
+    assert store.find_photo(URL) == kept
+    assert store.find_photo(f"{URL}?other") is None
 
 
 def test_a_photograph_is_found_by_its_digest_whatever_its_address(store: ContentStore) -> None:
     kept = add(store, b"photo")
-    assert store.find("https://elsewhere.example/", sha256(b"photo")) == kept
+    assert store.find_photo("https://elsewhere.example/", sha256(b"photo")) == kept
 
 
 def test_the_photograph_of_an_address_with_another_digest_is_not_the_one(
     store: ContentStore,
 ) -> None:
     add(store, b"photo")
-    assert store.find(URL, sha256(b"other")) is None
+    assert store.find_photo(URL, sha256(b"other")) is None
 
 
 def test_what_an_address_gave_last_is_what_it_gives(store: ContentStore) -> None:
     add(store, b"old")
     add(store, b"new")
-    found = store.find(URL)
+    found = store.find_photo(URL)
     assert found is not None
-    assert store.read(found) == b"new"
-    assert store.recorded(URL) == sha256(b"new")
+    assert store.read_photo(found) == b"new"
+    assert store.find_sha256(URL) == sha256(b"new")
 
 
 @pytest.mark.parametrize("url", ["", "ü☃", "a'b\"c; DROP TABLE kept", "x" * 100_000, "nul\0"])
 def test_any_address_is_kept_as_it_is(store: ContentStore, url: str) -> None:
     kept = add(store, b"photo", url)
-    assert store.find(url) == kept
+    assert store.find_photo(url) == kept
 
 
 def test_another_run_finds_what_this_one_kept() -> None:
     with ContentStore() as first:
         add(first, b"photo")
     with ContentStore() as second:
-        found = second.find(URL)
+        found = second.find_photo(URL)
         assert found is not None
-        assert second.read(found) == b"photo"
+        assert second.read_photo(found) == b"photo"
 
 
 def test_two_stores_of_one_folder_see_what_the_other_keeps() -> None:
@@ -138,9 +143,9 @@ def test_two_stores_of_one_folder_see_what_the_other_keeps() -> None:
         for number, (one, other) in enumerate([(first, second), (second, first)] * 3):
             data = f"photo {number}".encode()
             add(one, data, f"{URL}?{number}")
-            found = other.find(f"{URL}?{number}")
+            found = other.find_photo(f"{URL}?{number}")
             assert found is not None
-            assert other.read(found) == data
+            assert other.read_photo(found) == data
 
 
 def test_threads_share_a_store(store: ContentStore) -> None:
@@ -150,7 +155,7 @@ def test_threads_share_a_store(store: ContentStore) -> None:
         for each in range(20):
             data = random.Random(f"{number} {each}").randbytes(5000)
             kept = add(store, data, f"{URL}?{number}-{each}")
-            results.append(store.read(kept) == data)
+            results.append(store.read_photo(kept) == data)
 
     run_at_once(work, 8)
     assert results == [True] * 160
@@ -166,12 +171,12 @@ def test_threads_may_read_the_same_packs_for_the_first_time_at_once() -> None:
     sys.setswitchinterval(1e-6)
     try:
         with ContentStore() as store:
-            kept = [store.find(f"{URL}?{number}") for number in range(60)]
+            kept = [store.find_photo(f"{URL}?{number}") for number in range(60)]
 
             def work(_: int) -> None:
                 for each, data in zip(kept, photos, strict=True):
                     assert each is not None
-                    read.append(store.read(each) == data)
+                    read.append(store.read_photo(each) == data)
 
             run_at_once(work, 8)
     finally:
@@ -192,15 +197,15 @@ def run_at_once(work: object, count: int) -> None:
 
 WRITER = """
 import random, sys
-from pipeline.acquire.web.store import Body, Store
+from pipeline.stages.acquire.web.content_store import BodyBuffer, ContentStore
 seed, count = sys.argv[1], int(sys.argv[2])
-with Store() as store:
+with ContentStore() as store:
     print("ready", flush=True)
     for number in range(count):
-        with Body(store.folder) as body:
+        with BodyBuffer(store.folder) as body:
             numbers = random.Random(f"{seed} {number}")
             body.write(numbers.randbytes(numbers.randrange(200_000)))
-            store.add(f"https://example.org/{seed}/{number}", body)
+            store.add_photo(f"https://example.org/{seed}/{number}", body)
 """
 
 
@@ -223,7 +228,7 @@ def wait_for(url: str, process: "subprocess.Popen[str]") -> StoredBody:
     assert process.stdout.readline() == "ready\n"
     deadline = time.monotonic() + 10
     with ContentStore() as store:
-        while (found := store.find(url)) is None:
+        while (found := store.find_photo(url)) is None:
             assert time.monotonic() < deadline
             time.sleep(0.002)
     return found
@@ -239,14 +244,14 @@ def test_processes_that_write_at_once_spoil_nothing(store: ContentStore) -> None
         assert [process.wait(30) for process in (one, two, three)] == [0, 0, 0]
     for seed in "abc":
         for number in range(60):
-            found = store.find(f"https://example.org/{seed}/{number}")
+            found = store.find_photo(f"https://example.org/{seed}/{number}")
             assert found is not None
-            assert store.read(found) == written(seed, number)
+            assert store.read_photo(found) == written(seed, number)
 
 
 def test_what_another_process_keeps_is_seen_while_it_goes_on(store: ContentStore) -> None:
     with writer("a", 100_000) as process:
-        assert store.read(wait_for("https://example.org/a/0", process)) == written("a", 0)
+        assert store.read_photo(wait_for("https://example.org/a/0", process)) == written("a", 0)
 
 
 @pytest.mark.parametrize("delay", [0.0, 0.013, 0.037, 0.071, 0.11])
@@ -260,8 +265,8 @@ def test_a_process_that_is_killed_leaves_an_index_of_whole_photographs(
         process.wait(5)
     with ContentStore() as store:
         for each in entries(root):
-            assert sha256(store.read(each)) == each.sha256
-        assert store.read(add(store, b"and on it goes")) == b"and on it goes"
+            assert sha256(store.read_photo(each)) == each.sha256
+        assert store.read_photo(add(store, b"and on it goes")) == b"and on it goes"
 
 
 # Damage.
@@ -284,13 +289,13 @@ def test_a_photograph_that_the_disk_has_damaged_is_forgotten(root: Path, how: st
             pack.write_bytes(b"")
     with ContentStore() as store:
         with pytest.raises(PipelineError) as caught:
-            store.read(kept)
+            store.read_photo(kept)
         assert str(caught.value) == (
             f"{pack} was damaged on disk: run it again, and what is lost is fetched anew"
         )
-        assert store.find(URL) is None
-        assert store.find(URL, kept.sha256) is None
-        assert store.read(add(store, b"photo")) == b"photo"
+        assert store.find_photo(URL) is None
+        assert store.find_photo(URL, kept.sha256) is None
+        assert store.read_photo(add(store, b"photo")) == b"photo"
 
 
 def test_the_damage_of_one_photograph_is_not_that_of_its_neighbours(root: Path) -> None:
@@ -300,8 +305,8 @@ def test_the_damage_of_one_photograph_is_not_that_of_its_neighbours(root: Path) 
     packs(root)[0].write_bytes(b"anotherPhoto")
     with ContentStore() as store:
         with pytest.raises(PipelineError):
-            store.read(damaged)
-        assert store.read(whole) == b"another"
+            store.read_photo(damaged)
+        assert store.read_photo(whole) == b"another"
 
 
 @pytest.mark.parametrize("how", ["shorter", "gone"])
@@ -314,7 +319,7 @@ def test_a_pack_that_vanishes_under_the_process_that_wrote_it_gives_no_wrong_byt
     else:
         os.truncate(packs(root)[0], 3)
     with pytest.raises(PipelineError):
-        store.read(kept)
+        store.read_photo(kept)
 
 
 @pytest.mark.parametrize(
@@ -349,8 +354,8 @@ def test_an_index_that_is_damaged_in_the_middle_is_said_in_one_sentence(
 def use_all(count: int) -> None:
     with ContentStore() as store:
         for number in range(count):
-            store.find(f"{URL}?{number}")
-            store.find("", sha256(b"photo"))
+            store.find_photo(f"{URL}?{number}")
+            store.find_photo("", sha256(b"photo"))
             add(store, b"new", f"{URL}?{number}")
 
 
@@ -359,53 +364,53 @@ def test_an_index_of_an_empty_file_is_a_new_one(root: Path) -> None:
     folder.mkdir(parents=True)
     (folder / "index.db").touch()
     with ContentStore() as store:
-        assert store.read(add(store, b"photo")) == b"photo"
+        assert store.read_photo(add(store, b"photo")) == b"photo"
 
 
 # Archives.
 
 
 def test_an_archive_is_moved_to_where_its_digest_says(root: Path, store: ContentStore) -> None:
-    store.keep(a_file(root, b"archive"), URL, sha256(b"archive"))
-    assert store.file(sha256(b"archive")).read_bytes() == b"archive"
+    store.add_archive(a_file(root, b"archive"), URL, sha256(b"archive"))
+    assert store.archive_path(sha256(b"archive")).read_bytes() == b"archive"
     assert not (root / "file").exists()
 
 
 def test_an_archive_is_recorded_under_its_address(root: Path) -> None:
     with ContentStore() as store:
-        assert store.recorded(URL) is None
-        store.keep(a_file(root, b"archive"), URL, sha256(b"archive"))
+        assert store.find_sha256(URL) is None
+        store.add_archive(a_file(root, b"archive"), URL, sha256(b"archive"))
     with ContentStore() as store:
-        assert store.recorded(URL) == sha256(b"archive")
+        assert store.find_sha256(URL) == sha256(b"archive")
 
 
 def test_an_archive_that_is_kept_twice_is_there_once(root: Path, store: ContentStore) -> None:
     for url in (URL, f"{URL}?mirror"):
-        store.keep(a_file(root, b"archive"), url, sha256(b"archive"))
+        store.add_archive(a_file(root, b"archive"), url, sha256(b"archive"))
     assert [path.name for path in (root / ".cache/acquire/files").iterdir()] == [sha256(b"archive")]
 
 
 def test_an_archive_that_is_not_there_has_a_place_all_the_same(store: ContentStore) -> None:
-    assert not store.file("0" * 64).exists()
+    assert not store.archive_path("0" * 64).exists()
 
 
 def test_an_archive_is_no_photograph(root: Path, store: ContentStore) -> None:
-    store.keep(a_file(root, b"archive"), URL, sha256(b"archive"))
-    assert store.find(URL) is None
-    assert store.find(URL, sha256(b"archive")) is None
+    store.add_archive(a_file(root, b"archive"), URL, sha256(b"archive"))
+    assert store.find_photo(URL) is None
+    assert store.find_photo(URL, sha256(b"archive")) is None
 
 
 def test_a_photograph_is_found_beside_an_archive_of_the_same_bytes(
     root: Path, store: ContentStore
 ) -> None:
-    store.keep(a_file(root, b"both"), "https://a.example/", sha256(b"both"))
+    store.add_archive(a_file(root, b"both"), "https://a.example/", sha256(b"both"))
     kept = add(store, b"both", "https://b.example/")
-    assert store.find("https://b.example/", sha256(b"both")) == kept
+    assert store.find_photo("https://b.example/", sha256(b"both")) == kept
 
 
 def test_an_archive_on_its_way_has_its_own_place_each_time(store: ContentStore) -> None:
-    part = store.unfinished(URL)
-    assert part == store.unfinished(URL) != store.unfinished(f"{URL}?other")
+    part = store.partial_path(URL)
+    assert part == store.partial_path(URL) != store.partial_path(f"{URL}?other")
     assert not part.exists()
     assert part.parent.is_dir()
 
@@ -418,5 +423,5 @@ def test_a_lost_pack_costs_one_run_however_many_photographs_it_had() -> None:
         pack.unlink()
     with ContentStore() as store:
         with pytest.raises(PipelineError):
-            store.read(kept)
-        assert not any(store.find(f"{URL}{number}") for number in range(20))
+            store.read_photo(kept)
+        assert not any(store.find_photo(f"{URL}{number}") for number in range(20))

@@ -18,7 +18,7 @@ from pipeline.core.errors import PipelineError
 from pipeline.params import AcquireParams
 from pipeline.stages.acquire.web.client import Client
 from pipeline.stages.acquire.web.content_store import ContentStore
-from pipeline.stages.acquire.web.download import Expected, download
+from pipeline.stages.acquire.web.download import ExpectedFile, download
 from pipeline.stages.acquire.web.rate_limit import Policy
 from tests.fakes import faults
 from tests.fakes.faults import DROP, Fault, always, cut, first_of, header, once, redirect, status
@@ -29,7 +29,7 @@ from tests.imports import ROOT
 DATA = random.Random(0).randbytes(50_000)
 OTHER = random.Random(1).randbytes(50_000)
 NAME = "photos.zip"
-LIMITS = AcquireParams(
+PARAMS = AcquireParams(
     workers=1,
     per_host_per_second=0,
     max_missing_fraction=0,
@@ -38,11 +38,11 @@ LIMITS = AcquireParams(
     max_gigabytes=1,
     max_file_megabytes=1,
 )
-POLICY = Policy(connect=5, read=5, attempts=2, pause=0.01)
-HASTY = Policy(connect=1, read=0.3, attempts=2, pause=0.01)
+POLICY = Policy(connect_timeout=5, read_timeout=5, attempts=2, pause=0.01)
+HASTY = Policy(connect_timeout=1, read_timeout=0.3, attempts=2, pause=0.01)
 """For servers that are slow on purpose; the others may be so because the machine is."""
 
-NOTHING = Expected()
+NOTHING = ExpectedFile()
 
 
 pytestmark = pytest.mark.usefixtures("root")
@@ -58,15 +58,15 @@ def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-EXPECTED = Expected(sha256=sha256(DATA))
-ZEROS = Expected(sha256="0" * 64)
+EXPECTED = ExpectedFile(sha256=sha256(DATA))
+ZEROS = ExpectedFile(sha256="0" * 64)
 
 
 def get(
     url: str,
-    expected: Expected = NOTHING,
+    expected: ExpectedFile = NOTHING,
     most: float = 1e9,
-    params: AcquireParams = LIMITS,
+    params: AcquireParams = PARAMS,
     policy: Policy = POLICY,
 ) -> Path:
     with Client(params, policy) as client, ContentStore() as store:
@@ -75,9 +75,9 @@ def get(
 
 def refusal(
     url: str,
-    expected: Expected = NOTHING,
+    expected: ExpectedFile = NOTHING,
     most: float = 1e9,
-    params: AcquireParams = LIMITS,
+    params: AcquireParams = PARAMS,
     policy: Policy = POLICY,
 ) -> str:
     with pytest.raises(PipelineError) as caught:
@@ -107,7 +107,7 @@ def forget_the_file(root: Path) -> None:
     shutil.rmtree(root / ".cache/acquire/files")
 
 
-def interrupted(fake: FakeFlickr, fault: Fault, expected: Expected = NOTHING) -> str:
+def interrupted(fake: FakeFlickr, fault: Fault, expected: ExpectedFile = NOTHING) -> str:
     """The address of a file of which a run that failed got a part."""
     url = fake.serve(NAME, DATA)
     fake.plan = once(NAME, fault, DROP, DROP, DROP, DROP)
@@ -132,7 +132,7 @@ def test_a_file_is_fetched_into_the_store(fake: FakeFlickr, root: Path) -> None:
 
 
 @pytest.mark.parametrize("expected", [NOTHING, EXPECTED])
-def test_what_is_there_is_not_asked_for_again(fake: FakeFlickr, expected: Expected) -> None:
+def test_what_is_there_is_not_asked_for_again(fake: FakeFlickr, expected: ExpectedFile) -> None:
     url = fake.serve(NAME, DATA)
     first = get(url, expected)
     fake.plan = always("", DROP)
@@ -229,7 +229,7 @@ def test_a_file_that_drips_is_given_up(fake: FakeFlickr) -> None:
     fake.plan = always(NAME, faults.DRIP)
     thread = threading.Thread(target=refusal, args=(url,), kwargs={"policy": HASTY})
     thread.start()
-    thread.join(10 * HASTY.attempts * HASTY.read)
+    thread.join(10 * HASTY.attempts * HASTY.read_timeout)
     given_up = not thread.is_alive()
     fake.plan = always(NAME, status(404))  # so that it ends
     thread.join()
@@ -294,7 +294,7 @@ def test_what_has_a_checksum_is_resumed_though_it_cannot_be_known_again(fake: Fa
 def test_two_halves_of_two_files_are_refused_by_the_checksum_and_started_over(
     fake: FakeFlickr,
 ) -> None:
-    expected = Expected(sha256=sha256(OTHER))
+    expected = ExpectedFile(sha256=sha256(OTHER))
     url = interrupted(fake, Fault(keep=20_000, headers=UNMARKED), expected)
     fake.serve(NAME, OTHER)
     assert "the download is damaged" in refusal(url, expected)
@@ -345,7 +345,7 @@ def test_what_was_whole_already_is_not_asked_for_again(fake: FakeFlickr, root: P
     """The process was killed between the last byte and the store."""
     url = fake.serve(NAME, DATA)
     with ContentStore() as store:
-        part = store.unfinished(url)
+        part = store.partial_path(url)
     part.write_bytes(DATA)
     part.with_suffix(".about").write_text(f'{len(DATA)} "etag"')
     assert get(url).read_bytes() == DATA
@@ -357,7 +357,7 @@ def test_what_was_whole_already_is_not_asked_for_again(fake: FakeFlickr, root: P
 def test_what_is_not_known_of_a_part_is_no_reason_to_fail(fake: FakeFlickr, about: str) -> None:
     url = fake.serve(NAME, DATA)
     with ContentStore() as store:
-        part = store.unfinished(url)
+        part = store.partial_path(url)
     part.write_bytes(b"of something else")
     part.with_suffix(".about").write_text(about)
     assert get(url).read_bytes() == DATA
@@ -367,7 +367,7 @@ def test_an_end_between_two_files_does_not_mix_them(fake: FakeFlickr) -> None:
     """The server has a new file, and the process ends before it lets go of the old half."""
     url = interrupted(fake, cut(20_000))
     with ContentStore() as store:
-        part = store.unfinished(url)
+        part = store.partial_path(url)
     old = part.rename(part.with_suffix(".old"))
     part.mkdir()  # so that the part cannot be opened
     fake.serve(NAME, OTHER)
@@ -383,7 +383,7 @@ def test_an_archive_that_is_called_packed_is_kept_as_it_is_sent(encoding: str) -
     """So do servers with .tar.gz; published checksums are of these bytes, as curl and wget do."""
     data = gzip.compress(DATA)
     with Wire(reply(data, f"Content-Encoding: {encoding}")) as wire:
-        found = get(wire.url("/a.tar.gz"), Expected(sha256=sha256(data)))
+        found = get(wire.url("/a.tar.gz"), ExpectedFile(sha256=sha256(data)))
         assert found.read_bytes() == data
 
 
@@ -394,7 +394,7 @@ def test_an_archive_that_is_called_packed_is_resumed(fake: FakeFlickr) -> None:
     fake.plan = first_of(
         once(NAME, Fault(keep=20_000, headers=(packed,))), always(NAME, Fault(headers=(packed,)))
     )
-    assert get(url, Expected(sha256=sha256(data))).read_bytes() == data
+    assert get(url, ExpectedFile(sha256=sha256(data))).read_bytes() == data
 
 
 # Refused.
@@ -403,17 +403,17 @@ def test_an_archive_that_is_called_packed_is_resumed(fake: FakeFlickr) -> None:
 @pytest.mark.parametrize(
     ("expected", "said"),
     [
-        (Expected(size=7), "has 50000 bytes, but dataset.toml says 7: "),
+        (ExpectedFile(size=7), "has 50000 bytes, but dataset.toml says 7: "),
         (ZEROS, f"has sha256 {sha256(DATA)}, but dataset.toml says {'0' * 64}: "),
         (
-            Expected(md5="0" * 32),
+            ExpectedFile(md5="0" * 32),
             f"has md5 {hashlib.md5(DATA).hexdigest()}, but dataset.toml says {'0' * 32}: ",
         ),
     ],
     ids=["size", "sha256", "md5"],
 )
 def test_what_is_not_as_expected_is_refused_and_not_kept(
-    fake: FakeFlickr, root: Path, expected: Expected, said: str
+    fake: FakeFlickr, root: Path, expected: ExpectedFile, said: str
 ) -> None:
     url = fake.serve(NAME, DATA)
     assert refusal(url, expected) == (
@@ -421,20 +421,20 @@ def test_what_is_not_as_expected_is_refused_and_not_kept(
     )
     assert left(root) == []
     with ContentStore() as store:
-        assert store.recorded(url) is None
+        assert store.find_sha256(url) is None
 
 
 @pytest.mark.parametrize(
     "expected",
     [
-        Expected(size=len(DATA)),
+        ExpectedFile(size=len(DATA)),
         EXPECTED,
-        Expected(md5=hashlib.md5(DATA).hexdigest()),
-        Expected(len(DATA), sha256(DATA), hashlib.md5(DATA).hexdigest()),
+        ExpectedFile(md5=hashlib.md5(DATA).hexdigest()),
+        ExpectedFile(len(DATA), sha256(DATA), hashlib.md5(DATA).hexdigest()),
     ],
     ids=["size", "sha256", "md5", "all"],
 )
-def test_what_is_as_expected_is_kept(fake: FakeFlickr, expected: Expected) -> None:
+def test_what_is_as_expected_is_kept(fake: FakeFlickr, expected: ExpectedFile) -> None:
     url = fake.serve(NAME, DATA)
     assert get(url, expected).read_bytes() == DATA
     assert get(url, expected).read_bytes() == DATA
@@ -444,7 +444,7 @@ def test_what_is_as_expected_is_kept(fake: FakeFlickr, expected: Expected) -> No
 def test_what_is_there_is_held_to_what_dataset_toml_says_by_now(fake: FakeFlickr) -> None:
     url = fake.serve(NAME, DATA)
     get(url)
-    assert "but dataset.toml says 7" in refusal(url, Expected(size=7))
+    assert "but dataset.toml says 7" in refusal(url, ExpectedFile(size=7))
     assert get(url).read_bytes() == DATA
 
 
@@ -475,7 +475,7 @@ def test_a_file_that_changed_is_taken_once_dataset_toml_says_so(
     url = fake.serve(NAME, DATA)
     get(url)
     fake.serve(NAME, OTHER)
-    assert get(url, Expected(sha256=sha256(OTHER))).read_bytes() == OTHER
+    assert get(url, ExpectedFile(sha256=sha256(OTHER))).read_bytes() == OTHER
 
 
 def test_a_file_that_is_as_it_was_is_fetched_again_where_it_is_lost(
@@ -489,7 +489,7 @@ def test_a_file_that_is_as_it_was_is_fetched_again_where_it_is_lost(
 
 @pytest.mark.parametrize("expected", [NOTHING, EXPECTED])
 def test_a_file_that_the_disk_has_cut_off_is_fetched_again(
-    fake: FakeFlickr, expected: Expected
+    fake: FakeFlickr, expected: ExpectedFile
 ) -> None:
     url = fake.serve(NAME, DATA)
     os.truncate(get(url, expected), 1000)
@@ -546,7 +546,7 @@ def test_what_does_not_come_is_told_with_what_to_do(
 
 
 def test_a_private_address_is_told_with_what_to_do(fake: FakeFlickr) -> None:
-    closed = LIMITS.model_copy(update={"allow_private": False})
+    closed = PARAMS.model_copy(update={"allow_private": False})
     said = refusal(fake.serve(NAME, DATA), params=closed)
     assert said.endswith(": set acquire.allow_private=true if that is meant")
     assert fake.requests == []
@@ -567,14 +567,16 @@ def test_a_bad_address_is_refused(url: str) -> None:
 
 DOWNLOAD = """
 import sys
-from pipeline.acquire.web.download import Expected, download
-from pipeline.acquire.web.http import Client
-from pipeline.acquire.web.store import Store
-from pipeline.params import Acquire
-limits = Acquire(workers=1, per_host_per_second=0, max_missing_fraction=0, respect_robots=True,
-                 allow_private=True, max_gigabytes=1, max_file_megabytes=1)
-with Client(limits) as client, Store() as store:
-    print(download(sys.argv[1], Expected(), client, store, 1e9))
+from pipeline.stages.acquire.web.download import ExpectedFile, download
+from pipeline.stages.acquire.web.client import Client
+from pipeline.stages.acquire.web.content_store import ContentStore
+from pipeline.params import AcquireParams
+params = AcquireParams(
+    workers=1, per_host_per_second=0, max_missing_fraction=0, respect_robots=True,
+    allow_private=True, max_gigabytes=1, max_file_megabytes=1,
+)
+with Client(params) as client, ContentStore() as store:
+    print(download(sys.argv[1], ExpectedFile(), client, store, 1e9))
 """
 
 
@@ -613,7 +615,7 @@ def test_a_process_that_is_ended_in_the_middle_is_resumed_by_the_next(
     with Wire(slowly) as wire:
         url = wire.url(f"/files/{NAME}")
         with ContentStore() as store:
-            part = store.unfinished(url)
+            part = store.partial_path(url)
         with another_process(url) as process:
             deadline = time.monotonic() + 20
             while not (part.exists() and part.stat().st_size > 300_000):

@@ -17,7 +17,7 @@ from pipeline.stages.acquire.raw_image import SkipReason
 from pipeline.stages.acquire.web.client import Client
 from pipeline.stages.acquire.web.content_store import ContentStore, StoredBody
 from pipeline.stages.acquire.web.fetch_photos import fetch_all
-from pipeline.stages.acquire.web.ordered_threads import AHEAD
+from pipeline.stages.acquire.web.ordered_threads import LOOKAHEAD
 from pipeline.stages.acquire.web.rate_limit import Policy
 from tests.fakes import faults
 from tests.fakes.faults import always, every, first_of, header, once, redirect, status, throttled
@@ -28,7 +28,7 @@ from tests.imports import ROOT
 
 CARS = photos("car", 60)
 JPEG = b"\xff\xd8\xff\xe0" + bytes(range(256))
-LIMITS = AcquireParams(
+PARAMS = AcquireParams(
     workers=8,
     per_host_per_second=0,
     max_missing_fraction=0,
@@ -37,8 +37,8 @@ LIMITS = AcquireParams(
     max_gigabytes=1,
     max_file_megabytes=1,
 )
-POLICY = Policy(connect=5, read=5, attempts=3, pause=0.01)
-HASTY = Policy(connect=1, read=0.3, attempts=3, pause=0.01)
+POLICY = Policy(connect_timeout=5, read_timeout=5, attempts=3, pause=0.01)
+HASTY = Policy(connect_timeout=1, read_timeout=0.3, attempts=3, pause=0.01)
 """For servers that are slow on purpose; the others may be so because the machine is."""
 
 pytestmark = pytest.mark.usefixtures("root")
@@ -63,16 +63,18 @@ def sha256(data: bytes) -> str:
 
 
 def fetch(
-    wanted: Iterable[Photo], params: AcquireParams = LIMITS, policy: Policy = POLICY
+    wanted: Iterable[Photo], params: AcquireParams = PARAMS, policy: Policy = POLICY
 ) -> list[bytes | SkipReason]:
     """The bytes of each photo, or why there are none."""
     with Client(params, policy) as client, ContentStore() as store:
         results = [result for _, result in fetch_all(wanted, client, store, params, None)]
-        return [each if isinstance(each, SkipReason) else store.read(each) for each in results]
+        return [
+            each if isinstance(each, SkipReason) else store.read_photo(each) for each in results
+        ]
 
 
 def fetch_one(
-    url: str, params: AcquireParams = LIMITS, policy: Policy = POLICY, pinned: str | None = None
+    url: str, params: AcquireParams = PARAMS, policy: Policy = POLICY, pinned: str | None = None
 ) -> bytes | SkipReason:
     (result,) = fetch([Photo(url=url, label="car", sha256=pinned)], params, policy)
     return result
@@ -85,7 +87,7 @@ def close(results: Iterator[object]) -> None:
 
 def kept(url: str) -> StoredBody | None:
     with ContentStore() as store:
-        return store.find(url)
+        return store.find_photo(url)
 
 
 # All goes well.
@@ -96,8 +98,8 @@ def test_every_photograph_comes_in_the_order_of_the_list(fake: FakeFlickr) -> No
 
 
 def test_the_photos_come_with_their_results(fake: FakeFlickr) -> None:
-    with Client(LIMITS, POLICY) as client, ContentStore() as store:
-        pairs = list(fetch_all(listed(fake), client, store, LIMITS, None))
+    with Client(PARAMS, POLICY) as client, ContentStore() as store:
+        pairs = list(fetch_all(listed(fake), client, store, PARAMS, None))
     assert [photo for photo, _ in pairs] == listed(fake)
 
 
@@ -132,13 +134,13 @@ def test_what_is_there_is_had_without_a_network(fake: FakeFlickr) -> None:
 
 
 def test_what_was_fetched_before_an_interruption_is_not_asked_for_again(fake: FakeFlickr) -> None:
-    with Client(LIMITS, POLICY) as client, ContentStore() as store:
-        results = fetch_all(listed(fake), client, store, LIMITS, None)
+    with Client(PARAMS, POLICY) as client, ContentStore() as store:
+        results = fetch_all(listed(fake), client, store, PARAMS, None)
         for _ in range(20):
             next(results)
         close(results)
     fetch(listed(fake))
-    on_their_way = LIMITS.workers  # when nobody wanted them any more
+    on_their_way = PARAMS.workers  # when nobody wanted them any more
     assert fake.completed.total() <= len(CARS) + on_their_way
 
 
@@ -169,10 +171,10 @@ def test_few_photos_are_taken_from_the_list_ahead_of_their_results(fake: FakeFli
             next(taken)
             yield listed(fake, 1)[0]
 
-    with Client(LIMITS, POLICY) as client, ContentStore() as store:
-        results = fetch_all(lazily(), client, store, LIMITS, None)
+    with Client(PARAMS, POLICY) as client, ContentStore() as store:
+        results = fetch_all(lazily(), client, store, PARAMS, None)
         next(results)
-        assert next(taken) <= LIMITS.workers * AHEAD + 1
+        assert next(taken) <= PARAMS.workers * LOOKAHEAD + 1
         close(results)
 
 
@@ -210,7 +212,7 @@ def test_few_photos_are_taken_from_the_list_ahead_of_their_results(fake: FakeFli
 def test_a_photograph_that_cannot_be_had_has_a_reason_and_is_not_kept(
     fake: FakeFlickr, fault: faults.Fault, reason: SkipReason | None
 ) -> None:
-    limits = LIMITS.model_copy(update={"max_file_megabytes": 0.1})
+    limits = PARAMS.model_copy(update={"max_file_megabytes": 0.1})
     fake.plan = always(CARS[0].path("z"), fault)
     url = listed(fake, 1)[0].url
     assert fetch_one(url, limits, HASTY) == (reason or data_of(fake))
@@ -266,7 +268,7 @@ def test_a_photo_of_a_bad_address_can_be_named_in_the_report(url: str) -> None:
 
 
 def test_a_private_address_is_one(fake: FakeFlickr) -> None:
-    limits = LIMITS.model_copy(update={"allow_private": False})
+    limits = PARAMS.model_copy(update={"allow_private": False})
     assert fetch(listed(fake, 2), limits) == [SkipReason.PRIVATE_ADDRESS] * 2
     assert fake.requests == []
 
@@ -286,7 +288,7 @@ def test_a_photograph_that_only_has_the_name_of_the_placeholder_is_had() -> None
 @pytest.mark.parametrize("most", [0.010, 0.011])
 def test_a_photograph_past_the_limit_is_left(fake: FakeFlickr, most: float) -> None:
     fake.photo_bytes = 10_500
-    limits = LIMITS.model_copy(update={"max_file_megabytes": most})
+    limits = PARAMS.model_copy(update={"max_file_megabytes": most})
     result = fetch_one(listed(fake, 1)[0].url, limits)
     assert result == (SkipReason.TOO_LARGE if most < 0.0105 else data_of(fake))
 
@@ -403,22 +405,24 @@ def test_a_damaged_photograph_is_fetched_anew_by_the_next_run(fake: FakeFlickr, 
 
 def test_no_connection_is_left_open(fake: FakeFlickr) -> None:
     fake.plan = every(2, faults.RESET, status(404), faults.ENDLESS)
-    fetch(listed(fake, 12), LIMITS.model_copy(update={"max_file_megabytes": 0.1}))
+    fetch(listed(fake, 12), PARAMS.model_copy(update={"max_file_megabytes": 0.1}))
     gc.collect()  # a socket that nobody closed warns here, and warnings are errors
 
 
 FETCH = """
 import sys
-from pipeline.acquire.photos import Photo
-from pipeline.acquire.web.fetch import fetch_all
-from pipeline.acquire.web.http import Client
-from pipeline.acquire.web.store import Store
-from pipeline.params import Acquire
-limits = Acquire(workers=4, per_host_per_second=0, max_missing_fraction=0, respect_robots=True,
-                 allow_private=True, max_gigabytes=1, max_file_megabytes=1)
+from pipeline.stages.acquire.photo_list import Photo
+from pipeline.stages.acquire.web.fetch_photos import fetch_all
+from pipeline.stages.acquire.web.client import Client
+from pipeline.stages.acquire.web.content_store import ContentStore
+from pipeline.params import AcquireParams
+params = AcquireParams(
+    workers=4, per_host_per_second=0, max_missing_fraction=0, respect_robots=True,
+    allow_private=True, max_gigabytes=1, max_file_megabytes=1,
+)
 wanted = [Photo(url=url, label="car") for url in sys.argv[1:]]
-with Client(limits) as client, Store() as store:
-    for _, result in fetch_all(wanted, client, store, limits, None):
+with Client(params) as client, ContentStore() as store:
+    for _, result in fetch_all(wanted, client, store, params, None):
         print("one", flush=True)
 """
 
@@ -463,9 +467,9 @@ def test_two_sizes_of_a_photograph_are_two_photographs(fake: FakeFlickr) -> None
 def test_what_is_kept_is_judged_by_the_rules_of_this_run(fake: FakeFlickr) -> None:
     fake.plan = always("", faults.NO_AI)
     url = listed(fake, 1)[0].url
-    careless = LIMITS.model_copy(update={"respect_robots": False})
+    careless = PARAMS.model_copy(update={"respect_robots": False})
     assert fetch_one(url, careless) == data_of(fake)
-    assert fetch_one(url, LIMITS) is SkipReason.ROBOTS
+    assert fetch_one(url, PARAMS) is SkipReason.ROBOTS
     small = careless.model_copy(update={"max_file_megabytes": 0.001})
     assert fetch_one(url, small) is SkipReason.TOO_LARGE
     assert fetch_one(url, careless) == data_of(fake)

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.stages.acquire.web.ordered_threads import AHEAD, in_order
+from pipeline.stages.acquire.web.ordered_threads import LOOKAHEAD, map_in_order
 from tests.imports import ROOT
 
 EXAMPLES = settings(deadline=None, derandomize=True, max_examples=50)
@@ -42,7 +42,7 @@ def wait_for_the_end_of(threads: set[threading.Thread]) -> None:
 @EXAMPLES
 @given(st.lists(st.integers(), max_size=200), st.integers(1, 20))
 def test_every_result_comes_in_the_order_of_the_items(items: list[int], threads: int) -> None:
-    assert list(in_order(doubled, items, threads)) == [2 * item for item in items]
+    assert list(map_in_order(doubled, items, threads)) == [2 * item for item in items]
 
 
 @EXAMPLES
@@ -56,12 +56,12 @@ def test_the_order_does_not_depend_on_who_is_ready_first(
         time.sleep(pauses[number])
         return number
 
-    assert list(in_order(slowly, range(length), threads)) == list(range(length))
+    assert list(map_in_order(slowly, range(length), threads)) == list(range(length))
 
 
 def test_items_are_worked_on_at_the_same_time() -> None:
     together = threading.Barrier(4)
-    assert len(list(in_order(lambda _: together.wait(5), range(4), 4))) == 4
+    assert len(list(map_in_order(lambda _: together.wait(5), range(4), 4))) == 4
 
 
 def test_no_more_threads_than_asked_for_work_at_the_same_time() -> None:
@@ -76,7 +76,7 @@ def test_no_more_threads_than_asked_for_work_at_the_same_time() -> None:
         with lock:
             now -= 1
 
-    list(in_order(work, range(100), 3))
+    list(map_in_order(work, range(100), 3))
     assert most <= 3
 
 
@@ -91,10 +91,10 @@ def test_few_items_are_taken_before_their_results_are_wanted(threads: int, wante
             taken += 1
             yield number
 
-    results = in_order(doubled, items(), threads)
+    results = map_in_order(doubled, items(), threads)
     for read in range(1, wanted + 1):
         next(results)
-        assert taken <= threads * AHEAD + read
+        assert taken <= threads * LOOKAHEAD + read
     close(results)
 
 
@@ -106,7 +106,7 @@ def test_nothing_is_taken_before_the_first_result_is_wanted() -> None:
         yield 0
 
     before = workers()
-    results = in_order(doubled, items(), 2)
+    results = map_in_order(doubled, items(), 2)
     assert (taken, workers()) == ([], before)
     close(results)
 
@@ -115,7 +115,7 @@ def test_a_result_that_was_read_is_let_go() -> None:
     class Large:
         pass
 
-    results = in_order(lambda _: Large(), range(100), 2)
+    results = map_in_order(lambda _: Large(), range(100), 2)
     first = weakref.ref(next(results))
     next(results)
     gc.collect()
@@ -129,7 +129,7 @@ def test_an_item_is_let_go_once_its_result_is_read() -> None:
 
     items = [Item() for _ in range(64)]
     known = [weakref.ref(item) for item in items]
-    results = in_order(id, (items.pop(0) for _ in range(64)), 1)
+    results = map_in_order(id, (items.pop(0) for _ in range(64)), 1)
     list(islice(results, 40))
     gc.collect()
     assert sum(each() is not None for each in known) <= 64 - 40 + 1
@@ -142,7 +142,7 @@ def test_an_error_is_raised_where_the_result_of_its_item_is_read() -> None:
             raise ValueError("five")
         return number
 
-    results = in_order(work, range(100), 4)
+    results = map_in_order(work, range(100), 4)
     assert list(islice(results, 5)) == [0, 1, 2, 3, 4]
     with pytest.raises(ValueError, match="five"):
         next(results)
@@ -153,7 +153,7 @@ def test_an_error_that_ends_programs_is_raised_in_the_reader() -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        list(in_order(work, [1], 1))
+        list(map_in_order(work, [1], 1))
 
 
 def test_an_error_of_the_items_is_raised_in_the_reader() -> None:
@@ -162,7 +162,7 @@ def test_an_error_of_the_items_is_raised_in_the_reader() -> None:
         raise ValueError("no more")
 
     with pytest.raises(ValueError, match="no more"):
-        list(in_order(doubled, items(), 2))
+        list(map_in_order(doubled, items(), 2))
 
 
 @pytest.mark.parametrize("how", ["read to the end", "closed early", "failed"])
@@ -173,7 +173,7 @@ def test_the_threads_end(how: str) -> None:
         return number
 
     before = workers()
-    results = in_order(work, range(200), 5)
+    results = map_in_order(work, range(200), 5)
     next(results)
     started = workers() - before
     assert len(started) == 5
@@ -199,7 +199,7 @@ def test_what_has_not_started_when_the_reader_leaves_never_does() -> None:
         return number
 
     before = workers()
-    results = in_order(work, range(100), 1)
+    results = map_in_order(work, range(100), 1)
     assert next(results) == 0
     running.wait(5)
     mine = workers() - before
@@ -211,7 +211,7 @@ def test_what_has_not_started_when_the_reader_leaves_never_does() -> None:
 
 def test_a_reader_that_leaves_does_not_wait_for_those_who_work() -> None:
     go = threading.Event()
-    results = in_order(lambda number: number and go.wait(10), range(100), 2)
+    results = map_in_order(lambda number: number and go.wait(10), range(100), 2)
     next(results)
     start = time.monotonic()
     close(results)
@@ -221,9 +221,9 @@ def test_a_reader_that_leaves_does_not_wait_for_those_who_work() -> None:
 
 HANGING = """
 import threading
-from pipeline.acquire.web.ordered import in_order
+from pipeline.stages.acquire.web.ordered_threads import map_in_order
 print("ready", flush=True)
-for result in in_order(lambda number: number and threading.Event().wait(), range(100), 4):
+for result in map_in_order(lambda number: number and threading.Event().wait(), range(100), 4):
     print(result, flush=True)
 """
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from pipeline.stages.acquire.web.rate_limit import RateLimiter, usual
+from pipeline.stages.acquire.web.rate_limit import RateLimiter, default_limit
 
 SLACK = 2.0  # seconds that a busy machine may add
 
@@ -26,22 +26,22 @@ def at_once(count: int, work: Callable[[], object]) -> list[float]:
     return sorted(done)
 
 
-def waited(pace: RateLimiter, *hosts: str) -> float:
+def waited(limiter: RateLimiter, *hosts: str) -> float:
     """Seconds until each of the hosts may be asked, one after the other."""
     start = time.monotonic()
     for host in hosts:
-        pace.wait(host)
+        limiter.wait(host)
     return time.monotonic() - start
 
 
 @pytest.mark.parametrize("threads", [1, 8, 64])
 def test_a_limit_holds_however_many_threads_ask(threads: int) -> None:
-    pace = RateLimiter(100)
+    limiter = RateLimiter(100)
     moments: list[float] = []
 
     def ask() -> None:
         for _ in range(64 // threads):
-            pace.wait("a.example")
+            limiter.wait("a.example")
             moments.append(time.monotonic())
 
     assert at_once(threads, ask)[-1] >= 63 / 100
@@ -51,9 +51,9 @@ def test_a_limit_holds_however_many_threads_ask(threads: int) -> None:
 
 
 def test_a_limit_below_one_a_second_is_one() -> None:
-    pace = RateLimiter(1 / 0.3)
-    pace.wait("a.example")
-    assert 0.29 <= waited(pace, "a.example") < 0.3 + SLACK
+    limiter = RateLimiter(1 / 0.3)
+    limiter.wait("a.example")
+    assert 0.29 <= waited(limiter, "a.example") < 0.3 + SLACK
 
 
 def test_the_first_request_does_not_wait() -> None:
@@ -61,13 +61,13 @@ def test_the_first_request_does_not_wait() -> None:
 
 
 def test_hosts_are_paced_each_by_itself() -> None:
-    pace = RateLimiter(0.01)
-    assert waited(pace, "a.example", "b.example", "c.example") < SLACK
+    limiter = RateLimiter(0.01)
+    assert waited(limiter, "a.example", "b.example", "c.example") < SLACK
 
 
 def test_zero_is_no_limit() -> None:
-    pace = RateLimiter(0)
-    assert waited(pace, *["live.staticflickr.com"] * 1000) < SLACK
+    limiter = RateLimiter(0)
+    assert waited(limiter, *["live.staticflickr.com"] * 1000) < SLACK
 
 
 @pytest.mark.parametrize(
@@ -85,69 +85,69 @@ def test_zero_is_no_limit() -> None:
     ],
 )
 def test_the_usual_limit_of_a_host(host: str, limit: float | None) -> None:
-    assert usual(host) == limit
+    assert default_limit(host) == limit
 
 
 def test_without_a_limit_the_usual_one_holds() -> None:
-    pace = RateLimiter(None)
-    assert waited(pace, *["live.staticflickr.com"] * 4) >= 0.3
-    assert waited(pace, *["example.org"] * 1000) < SLACK
+    limiter = RateLimiter(None)
+    assert waited(limiter, *["live.staticflickr.com"] * 4) >= 0.3
+    assert waited(limiter, *["example.org"] * 1000) < SLACK
 
 
 def test_a_limit_that_is_set_takes_the_place_of_the_usual_one() -> None:
-    pace = RateLimiter(1000)
-    assert waited(pace, *["api.flickr.com"] * 10) < SLACK
+    limiter = RateLimiter(1000)
+    assert waited(limiter, *["api.flickr.com"] * 10) < SLACK
 
 
 @pytest.mark.parametrize("limit", [0, 1000])
 def test_a_silence_holds_for_all_threads_of_a_host(limit: float) -> None:
-    pace = RateLimiter(limit)
-    pace.hush("a.example", 0.3)
-    done = at_once(16, lambda: pace.wait("a.example"))
+    limiter = RateLimiter(limit)
+    limiter.pause("a.example", 0.3)
+    done = at_once(16, lambda: limiter.wait("a.example"))
     assert done[0] >= 0.29
     assert done[-1] < 0.3 + SLACK
 
 
 def test_a_silence_is_for_one_host_alone() -> None:
-    pace = RateLimiter(0)
-    pace.hush("a.example", 60)
-    assert waited(pace, "b.example") < SLACK
+    limiter = RateLimiter(0)
+    limiter.pause("a.example", 60)
+    assert waited(limiter, "b.example") < SLACK
 
 
 def test_a_silence_passes() -> None:
-    pace = RateLimiter(0)
-    pace.hush("a.example", 0.1)
-    pace.wait("a.example")
-    assert waited(pace, *["a.example"] * 1000) < SLACK
+    limiter = RateLimiter(0)
+    limiter.pause("a.example", 0.1)
+    limiter.wait("a.example")
+    assert waited(limiter, *["a.example"] * 1000) < SLACK
 
 
 def test_a_shorter_silence_does_not_end_a_longer_one() -> None:
-    pace = RateLimiter(0)
-    pace.hush("a.example", 0.3)
-    pace.hush("a.example", 0.01)
-    assert waited(pace, "a.example") >= 0.29
+    limiter = RateLimiter(0)
+    limiter.pause("a.example", 0.3)
+    limiter.pause("a.example", 0.01)
+    assert waited(limiter, "a.example") >= 0.29
 
 
 def test_a_silence_that_comes_while_a_thread_waits_is_kept_by_it() -> None:
-    pace = RateLimiter(0)
-    pace.hush("a.example", 0.1)
-    later = threading.Timer(0.05, pace.hush, ("a.example", 0.3))
+    limiter = RateLimiter(0)
+    limiter.pause("a.example", 0.1)
+    later = threading.Timer(0.05, limiter.pause, ("a.example", 0.3))
     later.start()
-    assert waited(pace, "a.example") >= 0.34
+    assert waited(limiter, "a.example") >= 0.34
     later.join()
 
 
 @pytest.mark.parametrize("limit", [0, 0.01])
 def test_stopping_frees_all_who_wait(limit: float) -> None:
-    pace = RateLimiter(limit)
-    pace.hush("a.example", 60)
-    threading.Timer(0.05, pace.stopped.set).start()
-    assert at_once(64, lambda: pace.wait("a.example"))[-1] < SLACK
+    limiter = RateLimiter(limit)
+    limiter.pause("a.example", 60)
+    threading.Timer(0.05, limiter.stopped.set).start()
+    assert at_once(64, lambda: limiter.wait("a.example"))[-1] < SLACK
 
 
 @pytest.mark.parametrize("limit", [0, 0.01])
 def test_nobody_waits_any_more_once_all_is_stopped(limit: float) -> None:
-    pace = RateLimiter(limit)
-    pace.stopped.set()
-    pace.hush("a.example", 60)
-    assert waited(pace, *["a.example"] * 100) < SLACK
+    limiter = RateLimiter(limit)
+    limiter.stopped.set()
+    limiter.pause("a.example", 60)
+    assert waited(limiter, *["a.example"] * 100) < SLACK

@@ -19,7 +19,7 @@ from pipeline.stages.acquire.web.client import Client
 from pipeline.stages.acquire.web.fetch_error import FetchError
 from pipeline.stages.acquire.web.rate_limit import Policy
 
-LIMITS = AcquireParams(
+PARAMS = AcquireParams(
     workers=2,
     per_host_per_second=0,
     max_missing_fraction=0,
@@ -88,8 +88,11 @@ def url(pem: Path) -> Iterator[str]:
         thread.join()
 
 
-def get(url: str, params: AcquireParams = LIMITS) -> bytes:
-    with Client(params, Policy(connect=5, read=5)) as client, client.open(url) as answer:
+def get(url: str, params: AcquireParams = PARAMS) -> bytes:
+    with (
+        Client(params, Policy(connect_timeout=5, read_timeout=5)) as client,
+        client.open(url) as answer,
+    ):
         return b"".join(answer.blocks(100))
 
 
@@ -106,5 +109,5 @@ def test_a_server_that_nobody_vouches_for_is_refused_for_good(url: str) -> None:
 
 def test_a_private_address_is_refused_over_tls_too(url: str) -> None:
     with pytest.raises(FetchError) as caught:
-        get(url, LIMITS.model_copy(update={"allow_private": False}))
+        get(url, PARAMS.model_copy(update={"allow_private": False}))
     assert caught.value.reason is SkipReason.PRIVATE_ADDRESS

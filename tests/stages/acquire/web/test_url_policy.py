@@ -6,7 +6,7 @@ from urllib3.util import parse_url
 
 from pipeline.stages.acquire.raw_image import SkipReason
 from pipeline.stages.acquire.web.fetch_error import FetchError
-from pipeline.stages.acquire.web.url_policy import host_of, is_public, private_address
+from pipeline.stages.acquire.web.url_policy import find_private_address, is_public, parse_host
 
 
 @pytest.mark.parametrize(
@@ -21,7 +21,7 @@ from pipeline.stages.acquire.web.url_policy import host_of, is_public, private_a
     ],
 )
 def test_the_host_of_an_address(url: str, host: str) -> None:
-    assert host_of(url) == host
+    assert parse_host(url) == host
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ def test_the_host_of_an_address(url: str, host: str) -> None:
 )
 def test_another_scheme_or_none_is_refused(url: str) -> None:
     with pytest.raises(FetchError) as caught:
-        host_of(url)
+        parse_host(url)
     assert str(caught.value) == f"{url} is no http or https address"
 
 
@@ -72,7 +72,7 @@ def test_another_scheme_or_none_is_refused(url: str) -> None:
 )
 def test_an_address_that_is_none_is_refused(url: str) -> None:
     with pytest.raises(FetchError) as caught:
-        host_of(url)
+        parse_host(url)
     assert (caught.value.reason, caught.value.transient) == (SkipReason.BAD_ADDRESS, False)
 
 
@@ -92,7 +92,7 @@ def test_an_address_that_is_none_is_refused(url: str) -> None:
 def test_the_host_that_is_checked_is_the_host_that_would_be_asked(url: str) -> None:
     """Parsers disagree on such addresses; urllib3 is the one that asks."""
     with suppress(FetchError, LocationParseError):  # neither is asked
-        assert host_of(url) == parse_url(url).host
+        assert parse_host(url) == parse_url(url).host
 
 
 @pytest.mark.parametrize(
@@ -207,15 +207,15 @@ def test_an_address_of_the_internet_is_public(address: str) -> None:
 def test_the_private_address_of_a_name_is_found_however_it_is_written(
     host: str, address: str
 ) -> None:
-    found = private_address(host)
+    found = find_private_address(host)
     assert found in {address, "::1"}  # localhost may have both
 
 
 @pytest.mark.parametrize("host", ["8.8.8.8", "2001:4860:4860::8888", "134744072"])
 def test_a_public_host_has_no_private_address(host: str) -> None:
-    assert private_address(host) is None
+    assert find_private_address(host) is None
 
 
 @pytest.mark.parametrize("host", ["nowhere.invalid", "a" * 64, "a..b"])
 def test_an_unknown_host_has_no_private_address(host: str) -> None:
-    assert private_address(host) is None
+    assert find_private_address(host) is None

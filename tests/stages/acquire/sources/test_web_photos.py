@@ -9,10 +9,10 @@ import pytest
 from pipeline.core import atomic, shards
 from pipeline.core.errors import PipelineError
 from pipeline.params import AcquireParams, load_params
-from pipeline.stages.acquire.dataset_toml import Flickr, SearchTerms
+from pipeline.stages.acquire.dataset_toml import FlickrDataset, SearchTerms
 from pipeline.stages.acquire.photo_list import COLUMNS
-from pipeline.stages.acquire.raw_image import RawImage, Skipped, SkipReason
-from pipeline.stages.acquire.sources import addresses
+from pipeline.stages.acquire.raw_image import RawImage, SkippedItem, SkipReason
+from pipeline.stages.acquire.sources import web_photos
 from pipeline.stages.acquire.web.client import Client
 from pipeline.stages.acquire.web.content_store import ContentStore
 from pipeline.stages.acquire.web.rate_limit import Policy
@@ -33,13 +33,13 @@ from tests.fakes.flickr import KEY, SECRET, FakeFlickr
 from tests.fakes.photos import FakePhoto, photos
 from tests.imports import ROOT
 
-LIMITS = load_params(ROOT / "params.yaml").acquire.model_copy(
+PARAMS = load_params(ROOT / "params.yaml").acquire.model_copy(
     update={"workers": 4, "max_missing_fraction": 0.5}
     | {"allow_private": True, "per_host_per_second": 0}
 )
 CATS = photos("cat", 12)
 CARS, BICYCLES = photos("car", 120), photos("bicycle", 120)
-SEARCHED = Flickr(
+SEARCHED = FlickrDataset(
     kind="flickr",
     description="d",
     licence="of the set",
@@ -77,23 +77,23 @@ def simple(fake: FakeFlickr, found: list[FakePhoto] = CATS) -> list[dict[str, st
 
 
 def from_list(
-    path: Path, licence: str | None = None, params: AcquireParams = LIMITS
-) -> Iterator[RawImage | Skipped]:
+    path: Path, licence: str | None = None, params: AcquireParams = PARAMS
+) -> Iterator[RawImage | SkippedItem]:
     with (
-        Client(params, Policy(pause=0.01, read=0.5, attempts=3)) as client,
+        Client(params, Policy(pause=0.01, read_timeout=0.5, attempts=3)) as client,
         ContentStore() as store,
     ):
-        yield from addresses.from_list(path, licence, client, store, params)
+        yield from web_photos.from_list(path, licence, client, store, params)
 
 
 def from_search(
-    folder: Path, dataset: Flickr = SEARCHED, params: AcquireParams = LIMITS
-) -> Iterator[RawImage | Skipped]:
-    with Client(params, Policy(pause=0.01, read=0.5)) as client, ContentStore() as store:
-        yield from addresses.from_search(dataset, folder, client, store, params)
+    folder: Path, dataset: FlickrDataset = SEARCHED, params: AcquireParams = PARAMS
+) -> Iterator[RawImage | SkippedItem]:
+    with Client(params, Policy(pause=0.01, read_timeout=0.5)) as client, ContentStore() as store:
+        yield from web_photos.from_search(dataset, folder, client, store, params)
 
 
-def taken(found: Iterable[RawImage | Skipped]) -> list[RawImage]:
+def taken(found: Iterable[RawImage | SkippedItem]) -> list[RawImage]:
     return [each for each in found if isinstance(each, RawImage)]
 
 
@@ -152,10 +152,12 @@ def test_what_is_gone_is_a_row_in_its_place(world: Path, fake: FakeFlickr) -> No
     rows = simple(fake)
     rows[2]["url"] = fake.url("/65535/nothing.jpg")
     found = list(from_list(listing(world, rows)))
-    assert [isinstance(each, Skipped) for each in found] == [False, True, True] + [False] * 9
+    assert [isinstance(each, SkippedItem) for each in found] == [False, True, True] + [False] * 9
     assert found[1:3] == [
-        Skipped(f"cat/{CATS[1].path('c').split('/')[-1]}", SkipReason.GONE, "cat", rows[1]["url"]),
-        Skipped("cat/nothing.jpg", SkipReason.GONE, "cat", rows[2]["url"]),
+        SkippedItem(
+            f"cat/{CATS[1].path('c').split('/')[-1]}", SkipReason.GONE, "cat", rows[1]["url"]
+        ),
+        SkippedItem("cat/nothing.jpg", SkipReason.GONE, "cat", rows[2]["url"]),
     ]
 
 
@@ -176,7 +178,7 @@ def test_a_photograph_that_is_not_given_has_a_reason(
     rows = simple(fake)
     fake.plan = lambda _kind, _number, path: fault if rows[3]["url"].endswith(path) else None
     found = list(from_list(listing(world, rows)))
-    assert [each.reason for each in found if isinstance(each, Skipped)] == [reason]
+    assert [each.reason for each in found if isinstance(each, SkippedItem)] == [reason]
 
 
 @pytest.mark.parametrize(
@@ -189,7 +191,7 @@ def test_an_address_that_is_none_is_a_row_and_no_crash(
     rows = simple(fake)[:2]
     rows[0]["url"] = url
     skipped, _ = from_list(listing(world, rows))
-    assert isinstance(skipped, Skipped)
+    assert isinstance(skipped, SkippedItem)
     assert (skipped.reason, skipped.url) == (SkipReason.BAD_ADDRESS, url)
 
 
@@ -199,14 +201,14 @@ def test_a_photograph_with_other_bytes_than_pinned_is_left_out(
     rows = simple(fake)[:3]
     rows[1]["sha256"] = "0" * 64
     found = list(from_list(listing(world, rows)))
-    assert isinstance(found[1], Skipped)
+    assert isinstance(found[1], SkippedItem)
     assert found[1].reason is SkipReason.CHANGED
 
 
 def test_a_private_address_is_a_row_where_it_is_not_allowed(world: Path, fake: FakeFlickr) -> None:
     limits = limited(0.99).model_copy(update={"allow_private": False})
     found = from_list(listing(world, simple(fake)), params=limits)
-    assert next(found) == Skipped(
+    assert next(found) == SkippedItem(
         f"cat/{CATS[0].path('c').split('/')[-1]}",
         SkipReason.PRIVATE_ADDRESS,
         "cat",
@@ -229,10 +231,10 @@ def partly_gone(world: Path, fake: FakeFlickr, total: int, missing: int) -> Path
 
 
 def limited(fraction: float) -> AcquireParams:
-    return LIMITS.model_copy(update={"max_missing_fraction": fraction})
+    return PARAMS.model_copy(update={"max_missing_fraction": fraction})
 
 
-def until_refused(found: Iterable[RawImage | Skipped]) -> list[RawImage | Skipped]:
+def until_refused(found: Iterable[RawImage | SkippedItem]) -> list[RawImage | SkippedItem]:
     seen = []
     try:
         for each in found:
@@ -318,7 +320,7 @@ def test_a_list_is_fetched_little_by_little(world: Path) -> None:
     """The first image is there long before the last is asked for."""
     with FakeFlickr(photos("bird", 300), photo_bytes=500) as fake:
         rows = simple(fake, photos("bird", 300))
-        found = from_list(listing(world, rows), params=LIMITS.model_copy(update={"workers": 1}))
+        found = from_list(listing(world, rows), params=PARAMS.model_copy(update={"workers": 1}))
         next(found)
         assert len(fake.requests) < 50
         found.close()  # type: ignore[attr-defined]
@@ -386,7 +388,7 @@ def test_a_search_fills_the_places_of_what_is_gone(world: Path, fake: FakeFlickr
     fake.removed.update(photo.id for photo in CARS[::3])
     found = list(from_search(world))
     assert counts(taken(found)) == WANTED
-    skipped = [each for each in found if isinstance(each, Skipped)]
+    skipped = [each for each in found if isinstance(each, SkippedItem)]
     assert {(each.reason, each.label) for each in skipped} == {(SkipReason.GONE, "car")}
     assert {each.name.removeprefix("car/") for each in skipped} <= fake.removed
 
@@ -403,7 +405,7 @@ def test_two_workers_or_twenty_give_the_same_photographs(world: Path, fake: Fake
     found = []
     for workers in (1, 20):
         found.append(
-            list(from_search(world, params=LIMITS.model_copy(update={"workers": workers})))
+            list(from_search(world, params=PARAMS.model_copy(update={"workers": workers})))
         )
         (world / ".cache").rename(world / str(workers))
     assert found[0] == found[1]
@@ -440,7 +442,7 @@ def test_what_was_refused_is_told_before_the_refusal(world: Path, fake: FakeFlic
     fake.removed.update(photo.id for photo in CATS[:6])
     dataset = SEARCHED.model_copy(update={"classes": {"cat": SearchTerms(text="cat")}})
     found = until_refused(from_search(world, dataset))
-    assert {each.reason for each in found if isinstance(each, Skipped)} == {SkipReason.GONE}
+    assert {each.reason for each in found if isinstance(each, SkippedItem)} == {SkipReason.GONE}
     assert taken(found) == []
 
 
@@ -462,7 +464,7 @@ def test_a_photograph_of_two_classes_is_told_and_in_neither(world: Path, fake: F
     fake.search.photos.insert(0, both)
     found = list(from_search(world))
     assert counts(taken(found)) == WANTED
-    skipped = [each for each in found if isinstance(each, Skipped)]
+    skipped = [each for each in found if isinstance(each, SkippedItem)]
     assert {(each.name, each.reason) for each in skipped} <= {
         ("car/1234567", SkipReason.TWO_CLASSES),
         ("bicycle/1234567", SkipReason.TWO_CLASSES),

@@ -8,10 +8,10 @@ from pathlib import Path
 from pipeline.core.errors import PipelineError, counted
 from pipeline.params import AcquireParams
 from pipeline.stages.acquire import photo_list
-from pipeline.stages.acquire.dataset_toml import Flickr
+from pipeline.stages.acquire.dataset_toml import FlickrDataset
 from pipeline.stages.acquire.photo_list import Photo
-from pipeline.stages.acquire.raw_image import RawImage, Skipped, SkipReason
-from pipeline.stages.acquire.sources.flickr_quota import HOPELESS, Collection
+from pipeline.stages.acquire.raw_image import RawImage, SkippedItem, SkipReason
+from pipeline.stages.acquire.sources.flickr_quota import HOPELESS, QuotaFiller
 from pipeline.stages.acquire.web.client import Client
 from pipeline.stages.acquire.web.content_store import ContentStore, StoredBody
 from pipeline.stages.acquire.web.fetch_photos import fetch_all
@@ -21,16 +21,16 @@ EXACT = 1e-9  # 0.29 * 100 is less than 29
 
 def from_list(
     path: Path, licence: str | None, client: Client, store: ContentStore, params: AcquireParams
-) -> Iterator[RawImage | Skipped]:
+) -> Iterator[RawImage | SkippedItem]:
     """The photographs that a CSV file lists, in its order, however many there are.
 
     Raises:
         PipelineError: the file is not such a list, or more than `acquire.max_missing_fraction` of
             its photographs are gone.
     """
-    total = photo_list.count(path)
+    total = photo_list.count_photos(path)
     missing: Counter[str] = Counter()
-    fetched = fetch_all(photo_list.read(path), client, store, params, total)
+    fetched = fetch_all(photo_list.read_photos(path), client, store, params, total)
     for seen, (photo, result) in enumerate(fetched, start=1):
         if isinstance(result, SkipReason):
             missing[result.value] += 1
@@ -39,7 +39,7 @@ def from_list(
                     f"none of the first {HOPELESS} photographs of {path} is reachable: is there a "
                     "network?"
                 )
-            yield Skipped(photo.name, result, photo.label, photo.url)
+            yield SkippedItem(photo.name, result, photo.label, photo.url)
             if missing.total() > params.max_missing_fraction * total + EXACT:
                 raise PipelineError(
                     f"at least {missing.total()} of {total} photographs cannot be had "
@@ -47,30 +47,30 @@ def from_list(
                     f"{params.max_missing_fraction:g}: {_advice(path, missing)}"
                 )
         else:
-            yield photo.image(store.read(result), result.sha256, licence)
+            yield photo.image(store.read_photo(result), result.sha256, licence)
 
 
 def from_search(
-    dataset: Flickr, folder: Path, client: Client, store: ContentStore, params: AcquireParams
-) -> Iterator[RawImage | Skipped]:
+    dataset: FlickrDataset, folder: Path, client: Client, store: ContentStore, params: AcquireParams
+) -> Iterator[RawImage | SkippedItem]:
     """Exactly the photographs that dataset.toml wants, class by class, best results first.
 
     Raises:
         PipelineError: there is no key, the search fails, or finds too few.
     """
     from pipeline.stages.acquire.sources.flickr import (
-        Search,  # its imports are for those who search
+        FlickrSearch,  # its imports are for those who search
     )
 
-    search = Search(client)
-    searches = {label: search.photos(dataset, label) for label in dataset.classes}
+    search = FlickrSearch(client)
+    searches = {label: search.find_photos(dataset, label) for label in dataset.classes}
     fetch = partial(_fetch_batch, client=client, store=store, params=params)
-    chosen, refused = Collection(dataset, searches, search.contested).complete(fetch)
+    chosen, refused = QuotaFiller(dataset, searches, search.ambiguous_ids).fill(fetch)
     for photo, reason in refused:
-        yield Skipped(photo.name, reason, photo.label, photo.url)
+        yield SkippedItem(photo.name, reason, photo.label, photo.url)
     _check_short(chosen, refused, dataset, folder, params)
     for photo, kept in chosen:
-        yield photo.image(store.read(kept), kept.sha256, dataset.licence)
+        yield photo.image(store.read_photo(kept), kept.sha256, dataset.licence)
 
 
 def _fetch_batch(
@@ -90,7 +90,7 @@ def _advice(path: Path, missing: Counter[str]) -> str:
 def _check_short(
     chosen: list[tuple[Photo, StoredBody]],
     refused: list[tuple[Photo, SkipReason]],
-    dataset: Flickr,
+    dataset: FlickrDataset,
     folder: Path,
     params: AcquireParams,
 ) -> None:
