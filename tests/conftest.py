@@ -1,6 +1,5 @@
 """Worlds that several tests start from."""
 
-import fcntl
 import os
 import shutil
 import signal
@@ -11,6 +10,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from filelock import FileLock
 
 from pipeline.core import atomic, shards
 from pipeline.network import model_folder
@@ -64,8 +64,7 @@ def first_run(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """
     mine = tmp_path_factory.getbasetemp()
     shared = mine.parent if "PYTEST_XDIST_WORKER" in os.environ else mine
-    with (shared / "first-run.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with FileLock(shared / "first-run.lock"):
         if not (shared / "first-run.made").exists():
             shutil.rmtree(shared / "first-run", ignore_errors=True)  # another's that failed
             _run_once(Project(shared / "first-run"))

@@ -6,7 +6,6 @@ that nobody dies but a process that can be replaced.
 
 import errno
 import os
-import resource
 import signal
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -44,13 +43,9 @@ def confined(home: int, memory: int) -> Iterator[None]:
     if os.getpid() == home:
         yield
         return
-    soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    if taken := _taken():
-        least = min(limit for limit in (soft, taken + memory) if limit != resource.RLIM_INFINITY)
-        resource.setrlimit(resource.RLIMIT_DATA, (least, hard))
     token = _confined.set(True)
     try:
-        with _silenced():
+        with _bounded(memory), _silenced():
             yield
     except OSError as error:
         if error.errno == errno.ENOMEM:  # as from a library that could not be loaded
@@ -58,6 +53,23 @@ def confined(home: int, memory: int) -> Iterator[None]:
         raise
     finally:
         _confined.reset(token)
+
+
+@contextmanager
+def _bounded(memory: int) -> Iterator[None]:
+    """Let this process take at most `memory` bytes more than it has, where the system is Linux."""
+    if not STATUS.exists():
+        yield
+        return
+    import resource  # Windows has none
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    limits = (soft, _taken() + memory)
+    least = min(limit for limit in limits if limit != resource.RLIM_INFINITY)
+    resource.setrlimit(resource.RLIMIT_DATA, (least, hard))
+    try:
+        yield
+    finally:
         resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
 
 
@@ -75,9 +87,7 @@ def _silenced() -> Iterator[None]:
 
 
 def _taken() -> int:
-    """Bytes of private memory that this process has, or 0 where nobody can say."""
-    if not STATUS.exists():
-        return 0
+    """Bytes of private memory that this process has."""
     (kibibytes,) = (
         line.split()[1] for line in STATUS.read_text().splitlines() if line.startswith("VmData:")
     )
@@ -87,7 +97,7 @@ def _taken() -> int:
 @contextmanager
 def deadline(seconds: float) -> Iterator[None]:
     """Kill this process, where it is confined, if the block takes longer: also in foreign code."""
-    if not _confined.get():
+    if not _confined.get() or not hasattr(signal, "setitimer"):  # Windows has no such timer
         yield
         return
     signal.signal(signal.SIGALRM, signal.SIG_DFL)  # to die; a Python handler would wait its turn

@@ -71,25 +71,26 @@ def _of_fingerprint(values: Mapping[str, object], fingerprint: str) -> list[Mlfl
 def close_abandoned() -> None:
     """Close the runs that this machine's killed processes left open."""
     store.connect()
-    silent = set()
-    for left in process_lock.abandoned():
-        if left.address in silent:
+    unreachable = set()
+    for lock in process_lock.abandoned_locks():
+        if lock.address in unreachable:
             continue
         try:
-            _close(left)
+            _close_runs(lock)
         except UNREACHABLE:
-            silent.add(left.address)  # another time, if it is to come
-            if not left.old:
+            unreachable.add(lock.address)
+            if not lock.is_old:  # the next start tries again
                 continue
-        left.forget()
+        lock.remove()
 
 
-def _close(left: process_lock.Abandoned) -> None:
-    file = Path(left.address.removeprefix(store.SQLITE))
-    if left.address.startswith(store.SQLITE) and not file.exists():
-        return  # asking for it would make an empty one
-    client = MlflowClient(left.address)
-    query = f"tags.`{process_lock.PROCESS}` = '{left.name}' and attributes.status = 'RUNNING'"
+def _close_runs(lock: process_lock.AbandonedLock) -> None:
+    """Close the runs of a killed process as KILLED."""
+    file = Path(lock.address.removeprefix(store.SQLITE))
+    if lock.address.startswith(store.SQLITE) and not file.exists():
+        return  # a client would create an empty database
+    client = MlflowClient(lock.address)
+    query = f"tags.`{process_lock.PROCESS}` = '{lock.name}' and attributes.status = 'RUNNING'"
     for run in store.runs(query, client=client):
         client.set_terminated(run.info.run_id, "KILLED")
 
@@ -113,9 +114,9 @@ def _open_parent(place: str, commit: str) -> str:
         f"Experiments that DVC ran aside (`dvc queue start`, `dvc exp run --temp`) on commit "
         f"`{commit[:7]}`: they are nested below."
     )
-    mark = process_lock.ProcessLock(get_tracking_uri())
-    tags = {"queue.commit": commit, "mlflow.note.content": note, **mark.tags}
+    lock = process_lock.ProcessLock(get_tracking_uri())
+    tags = {"queue.commit": commit, "mlflow.note.content": note, **lock.tags}
     made = MlflowClient().create_run(place, tags=tags, run_name=f"queue-{commit[:7]}")
     MlflowClient().set_terminated(made.info.run_id)
-    mark.remove()
+    lock.remove()
     return str(made.info.run_id)

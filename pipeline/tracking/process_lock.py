@@ -1,97 +1,95 @@
-"""Which processes of this machine have runs open: each holds a locked file while it lives.
+"""Which processes of this machine have runs open: each locks a file of its own while it lives.
 
-A process that is killed cannot say so. The system unlocks its file, and the next start sees that.
-The file is there before the run is, and both have the same name, so no run is ever without.
+A killed process cannot close its runs, but the system releases its lock, and the next start closes
+the runs that have the file's name as a tag. The file exists before the run, so every open run has
+one.
 """
 
-import fcntl
 import json
 import os
 import re
 import secrets
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+
+from filelock import FileLock, lock_descriptor
 
 from pipeline.core import project
 
-OLD = 30 * 24 * 3600  # seconds
-PROCESS = "env.process"  # the tag that has a mark's name
+MAX_AGE = 30 * 24 * 3600  # seconds that a store which does not answer is tried again
+PROCESS = "env.process"  # the tag that has a lock's name
 
 
 class ProcessLock:
-    """The mark of a process that has runs open, until it is removed or the process ends."""
+    """The lock of a process that has runs open, until it is released or the process ends."""
 
     def __init__(self, address: str) -> None:
         """`address` is the store's."""
-        folder = _folder()
-        folder.mkdir(parents=True, exist_ok=True)
         self.name = secrets.token_hex(16)
-        descriptor, staged = tempfile.mkstemp(dir=folder, prefix=".")
-        self._file = os.fdopen(descriptor, "w")
-        fcntl.flock(self._file, fcntl.LOCK_EX)  # before it has its name: nobody sees it unlocked
-        self._file.write(json.dumps(address))
-        self._file.flush()
-        Path(staged).replace(folder / self.name)
+        self._path = _folder() / self.name
+        content = json.dumps(address).encode()
+        self._lock = FileLock(
+            self._path,
+            thread_local=False,
+            preserve_lock_file=True,
+            # Under the lock: `abandoned_locks` skips a file that is locked or still empty.
+            on_acquired=lambda descriptor: _write(descriptor, content),
+        )
+        self._lock.acquire()
 
     @property
     def tags(self) -> dict[str, str]:
-        """What the runs of this process have."""
+        """The tags that connect a run to this lock."""
         return {PROCESS: self.name}
 
     def remove(self) -> None:
-        """The runs have ended well, or were closed."""
-        (_folder() / self.name).unlink(missing_ok=True)
-        self._file.close()
+        """Release the lock and delete its file: the runs are closed."""
+        self._lock.release()
+        self._path.unlink(missing_ok=True)
 
-    def let_go(self) -> None:
-        """The runs could not be closed: the next start may."""
-        self._file.close()
+    def release(self) -> None:
+        """Release the lock and leave its file: the next start closes the runs."""
+        self._lock.release()
+
+
+def _write(descriptor: int, content: bytes) -> None:
+    os.write(descriptor, content)
 
 
 @dataclass(frozen=True)
-class Abandoned:
-    """The mark of a process that is gone."""
+class AbandonedLock:
+    """The file of a process that ended without closing its runs."""
 
     name: str
     address: str
-    """Of the store that it had runs in."""
-    old: bool
-    """Whether that store will hardly answer any more."""
+    """Of the store that has the runs."""
+    is_old: bool
+    """Whether the store has had long enough to answer."""
 
-    def forget(self) -> None:
+    def remove(self) -> None:
         (_folder() / self.name).unlink(missing_ok=True)
 
 
-def abandoned() -> Iterator[Abandoned]:
-    """The marks of this machine's processes that ended without closing their runs."""
+def abandoned_locks() -> Iterator[AbandonedLock]:
+    """The lock files of this machine's processes that ended without closing their runs."""
     for path in sorted(_folder().glob("[!.]*")):
         with suppress(FileNotFoundError, ValueError), path.open("r+") as file:
-            if _free(file):
-                old = time.time() - path.stat().st_mtime > OLD
-                yield Abandoned(path.name, str(json.loads(file.read())), old)
+            if lock_descriptor(file.fileno(), blocking=False):
+                is_old = time.time() - path.stat().st_mtime > MAX_AGE
+                yield AbandonedLock(path.name, str(json.loads(file.read())), is_old)
 
 
 def is_alive(name: str) -> bool:
-    """Whether the process of a mark lives, on this machine."""
-    # What a server says is not trusted to be a file's name.
+    """Whether the process whose lock has this name is alive, on this machine."""
+    # The name comes from a server: check that it is no path.
     if not re.fullmatch("[0-9a-f]{32}", name):
         return False
     with suppress(FileNotFoundError), (_folder() / name).open("r+") as file:
-        return not _free(file)
+        return not lock_descriptor(file.fileno(), blocking=False)
     return False
-
-
-def _free(file: IO[str]) -> bool:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _folder() -> Path:

@@ -60,7 +60,7 @@ class Run:
         """When metrics were sent last, by the monotonic clock."""
         self._known: Counter[str] = Counter()
         """Values of each curve that a run which goes on has already."""
-        self._mark: ProcessLock | None = None
+        self._lock: ProcessLock | None = None
         self._monitor: Any = None
 
     def start(
@@ -74,8 +74,8 @@ class Run:
 
         def opened() -> None:
             experiment = store.experiment(str(values[provenance.DATASET]))
-            self._mark = ProcessLock(get_tracking_uri())
-            made = MlflowClient().create_run(experiment, began, {**tags, **self._mark.tags}, name)
+            self._lock = ProcessLock(get_tracking_uri())
+            made = MlflowClient().create_run(experiment, began, {**tags, **self._lock.tags}, name)
             self.id = made.info.run_id
             params = [Param(key, str(value)) for key, value in values.items()]
             MlflowClient().log_batch(made.info.run_id, params=params)
@@ -86,8 +86,8 @@ class Run:
         """Open a run again, to add to it; what it has of its curves is not logged twice."""
 
         def opened() -> None:
-            client, self._mark = MlflowClient(), ProcessLock(get_tracking_uri())
-            told = {**(tags or {}), **self._mark.tags}
+            client, self._lock = MlflowClient(), ProcessLock(get_tracking_uri())
+            told = {**(tags or {}), **self._lock.tags}
             client.log_batch(run_id, tags=[RunTag(*pair) for pair in told.items()])
             client.update_run(run_id, "RUNNING", name or None)
             self.id = run_id
@@ -114,9 +114,9 @@ class Run:
         self._flush()
         self._stop_watching()
         self._try(lambda: MlflowClient().set_terminated(str(self.id), status, ended))
-        if self._mark is not None:
-            # What could not be closed keeps its mark, and the next start closes it.
-            (self._mark.remove if self.id else self._mark.let_go)()
+        if self._lock is not None:
+            # A run that could not be closed keeps its lock file: the next start closes it.
+            (self._lock.remove if self.id else self._lock.release)()
 
     def _stop_watching(self) -> None:
         watching, self._monitor = self._monitor, None

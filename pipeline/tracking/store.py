@@ -1,6 +1,5 @@
 """MLflow's store: the project's own, or what MLFLOW_TRACKING_URI names."""
 
-import fcntl
 import logging
 import os
 from collections.abc import Callable, Iterator
@@ -14,6 +13,7 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # the default wai
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")  # seconds
 
 import mlflow
+from filelock import FileLock
 from mlflow import MlflowClient, entities
 from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
@@ -76,11 +76,9 @@ def failure(action: Callable[[], object]) -> Exception | None:
 
 
 @contextmanager
-def exclusive(what: str = "mlflow") -> Iterator[None]:
-    """Let one process of this project at a time do `what`."""
-    project.cache().mkdir(exist_ok=True)
-    with (project.cache() / f"{what}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+def exclusive(name: str = "mlflow") -> Iterator[None]:
+    """Hold the project's lock of this name; other processes wait for it."""
+    with FileLock(project.cache() / f"{name}.lock"):
         yield
 
 

@@ -1,5 +1,6 @@
-"""A process that dies leaves its mark, unlocked."""
+"""The lock of a process ends with the process; its file stays for the next start."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -10,53 +11,72 @@ import pytest
 from pipeline.tracking import process_lock
 from pipeline.tracking.process_lock import ProcessLock
 
+LOCK = (
+    "import os, sys, time; from pipeline.tracking.process_lock import ProcessLock\n"
+    "lock = ProcessLock('sqlite:///there.db'); print(lock.name, flush=True)\n"
+)
 
-def marks() -> list[tuple[str, str]]:
-    return [(each.name, each.address) for each in process_lock.abandoned()]
+
+def abandoned() -> list[tuple[str, str]]:
+    return [(lock.name, lock.address) for lock in process_lock.abandoned_locks()]
 
 
 def test_an_open_run_is_not_abandoned(world: Path) -> None:
-    mark = ProcessLock("sqlite:///here.db")
-    assert marks() == []
-    assert process_lock.is_alive(mark.name)
-    mark.remove()
-    assert marks() == []
-    assert not process_lock.is_alive(mark.name)
+    lock = ProcessLock("sqlite:///here.db")
+    assert abandoned() == []
+    assert process_lock.is_alive(lock.name)
+    lock.remove()
+    assert abandoned() == []
+    assert not process_lock.is_alive(lock.name)
     assert list((world / ".cache/runs").iterdir()) == []
 
 
-def test_a_run_that_could_not_be_closed_is_left_to_the_next_start(world: Path) -> None:
-    mark = ProcessLock("http://127.0.0.1:9")
-    mark.let_go()
-    assert marks() == [(mark.name, "http://127.0.0.1:9")]
-    (left,) = process_lock.abandoned()
-    left.forget()
-    assert marks() == []
+def test_a_released_lock_is_abandoned_until_it_is_removed(world: Path) -> None:
+    lock = ProcessLock("http://127.0.0.1:9")
+    lock.release()
+    assert not process_lock.is_alive(lock.name)
+    assert abandoned() == [(lock.name, "http://127.0.0.1:9")]
+    (abandoned_lock,) = process_lock.abandoned_locks()
+    abandoned_lock.remove()
+    assert abandoned() == []
+
+
+def test_an_empty_file_is_no_abandoned_lock(world: Path) -> None:
+    """A process was killed before it wrote the store's address, so before it made a run."""
+    lock = ProcessLock("sqlite:///here.db")
+    (world / ".cache/runs" / ("0" * 32)).touch()
+    assert abandoned() == []
+    lock.remove()
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_a_killed_process_has_abandoned_its_run(world: Path, number: signal.Signals) -> None:
-    code = (
-        "import sys; from pipeline.tracking.alive import Mark\n"
-        "mark = Mark('sqlite:///there.db'); print(mark.name, flush=True)\n"
-        "sys.stdin.read()"
-    )
+@pytest.mark.parametrize("fork", ["", "if os.fork() == 0: time.sleep(60); sys.exit()\n"])
+def test_a_killed_process_abandons_its_lock(world: Path, number: signal.Signals, fork: str) -> None:
+    """Also where it has forked a child that outlives it."""
     with subprocess.Popen(
-        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    ) as other:
-        assert other.stdout is not None
-        name = other.stdout.readline().decode().strip()
-        assert marks() == []
-        assert process_lock.is_alive(name)
-        other.send_signal(number)
-        other.wait()
-        assert marks() == [(name, "sqlite:///there.db")]
+        [sys.executable, "-c", f"{LOCK}{fork}print(flush=True); sys.stdin.read()"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+    ) as process:
+        assert process.stdout is not None
+        name = process.stdout.readline().decode().strip()
+        process.stdout.readline()
+        try:
+            assert abandoned() == []
+            assert process_lock.is_alive(name)
+            process.send_signal(number)
+            process.wait()
+            assert abandoned() == [(name, "sqlite:///there.db")]
+        finally:
+            if fork:
+                os.killpg(process.pid, signal.SIGKILL)
 
 
-def test_without_any_runs_there_are_none(world: Path) -> None:
-    assert marks() == []
+def test_without_a_folder_no_lock_is_abandoned(world: Path) -> None:
+    assert abandoned() == []
 
 
-def test_what_a_server_says_is_no_path(world: Path) -> None:
-    for name in ("", "..", "../../etc/passwd", "a" * 31):
-        assert not process_lock.is_alive(name)
+@pytest.mark.parametrize("name", ["", "..", "../../etc/passwd", "a" * 31])
+def test_a_name_that_is_no_lock_is_not_alive(world: Path, name: str) -> None:
+    assert not process_lock.is_alive(name)

@@ -519,11 +519,11 @@ def test_the_mark_of_a_run_that_is_gone_is_forgotten(world: Path, params: Params
     with training(params):
         pass
     for place in (mlflow.get_tracking_uri(), f"sqlite:///{world / 'none.db'}"):
-        process_lock.ProcessLock(place).let_go()
+        process_lock.ProcessLock(place).release()
     silent = process_lock.ProcessLock("http://127.0.0.1:9")
-    silent.let_go()
+    silent.release()
     find_run.close_abandoned()
-    assert [left.name for left in process_lock.abandoned()] == [silent.name]
+    assert [lock.name for lock in process_lock.abandoned_locks()] == [silent.name]
     assert not (world / "none.db").exists()
 
 

@@ -1,14 +1,15 @@
 """A commit checked out aside, with the project's cache and remotes, for DVC to work in."""
 
-import fcntl
 import os
 import secrets
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from pipeline.core import project
 from pipeline.core.errors import PipelineError
@@ -28,28 +29,34 @@ def place(keep: bool) -> Iterator[Path]:
     """
     parent = project.cache() / "reproduce"
     parent.mkdir(mode=0o700, parents=True, exist_ok=True)  # a clone has what opens its remotes
-    lock = parent / f"{secrets.token_hex(4)}.lock"
-    with ExitStack() as stack:
-        with store.exclusive("reproduce"):
-            for old in parent.glob("*.lock"):
-                _remove_abandoned(old)
-            fcntl.flock(stack.enter_context(lock.open("w")), fcntl.LOCK_EX)
-        folder = lock.with_suffix("")
+    folder = parent / secrets.token_hex(4)
+    lock = FileLock(folder.with_suffix(".lock"), thread_local=False)
+    with store.exclusive("reproduce"):
+        for path in parent.glob("*.lock"):
+            _remove_abandoned(path)
+        lock.acquire()
+    try:
         folder.mkdir()
-        try:
-            yield folder
-        finally:
-            with store.exclusive("reproduce"):  # or another would take it for a dead one's
-                if not keep:
-                    shutil.rmtree(folder, ignore_errors=True)
-                lock.unlink()
+        yield folder
+    finally:
+        with store.exclusive("reproduce"):  # otherwise another process removes a kept folder
+            if not keep:
+                shutil.rmtree(folder, ignore_errors=True)
+            _remove(lock)
 
 
-def _remove_abandoned(lock: Path) -> None:
-    with suppress(BlockingIOError), lock.open() as file:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        shutil.rmtree(lock.with_suffix(""), ignore_errors=True)
-        lock.unlink()
+def _remove_abandoned(path: Path) -> None:
+    """Remove the folder that belongs to a lock file, unless a living process holds the lock."""
+    lock = FileLock(path, blocking=False)
+    with suppress(Timeout):
+        lock.acquire()
+        shutil.rmtree(path.with_suffix(""), ignore_errors=True)
+        _remove(lock)
+
+
+def _remove(lock: FileLock) -> None:
+    lock.release()
+    Path(lock.lock_file).unlink(missing_ok=True)  # on Windows the release has removed it
 
 
 def check_out(folder: Path, revision: str) -> None:

@@ -1,12 +1,13 @@
 """The trials that have ended, a line of JSON each, so that a killed sweep goes on."""
 
-import fcntl
 import json
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any, Self
+
+from filelock import FileLock, Timeout
 
 from pipeline.commands.sweep.search_space import Value
 from pipeline.core import project
@@ -57,15 +58,15 @@ class Journal:
     def __init__(self, key: str) -> None:
         self.path = project.cache() / "sweep" / key / "trials.jsonl"
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = self.path.open("a+b")
+        self._lock = FileLock(self.path.with_suffix(".lock"), blocking=False, thread_local=False)
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            self._file.close()
+            self._lock.acquire()
+        except Timeout as error:
             raise PipelineError(
                 f"the same sweep is running already (it holds {self.path}): wait for it, or give "
                 "another --seed"
             ) from error
+        self._file = self.path.open("a+b")
         self.ended = self._read()
 
     def __enter__(self) -> Self:
@@ -73,6 +74,7 @@ class Journal:
 
     def __exit__(self, *_: object) -> None:
         self._file.close()
+        self._lock.release()
 
     def _read(self) -> list[EndedTrial]:
         """All whole lines; what follows them is removed."""

@@ -40,7 +40,7 @@ class Sweep:
         self._client: MlflowClient
         self._experiment = ""
         self._parent: str | None = None
-        self._mark: ProcessLock | None = None
+        self._lock: ProcessLock | None = None
         self._tags: dict[str, str] = {}
         """By which a killed sweep's runs are known."""
         self._there: set[int] = set()
@@ -53,8 +53,8 @@ class Sweep:
             self._experiment = store.experiment(self._settings.dataset.name)
             self._client = MlflowClient()
             find_run.close_abandoned()
-            self._mark = ProcessLock(get_tracking_uri())
-            self._tags = self._mark.tags
+            self._lock = ProcessLock(get_tracking_uri())
+            self._tags = self._lock.tags
             found = self._search(f"tags.`{KEY}` = '{self._key}'")
             # One that still runs is of a colleague, on the same server.
             ended = [run for run in found if run.info.status != "RUNNING"]
@@ -134,8 +134,8 @@ class Sweep:
 
     def end(self, status: str) -> None:
         self._try(lambda: self._client.set_terminated(str(self._parent), status))
-        if self._mark is not None:
-            (self._mark.remove if self._parent else self._mark.let_go)()
+        if self._lock is not None:
+            (self._lock.remove if self._parent else self._lock.release)()
 
     def _try(self, action: Callable[[], object], first: bool = False) -> None:
         if self._parent is None and not first:

@@ -7,7 +7,6 @@ bytes; and bytes are proved by their digest when they are read. Archives are fil
 Several processes and data sets share one store.
 """
 
-import fcntl
 import hashlib
 import os
 import shutil
@@ -18,6 +17,8 @@ import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Self
+
+from filelock import FileLock
 
 from pipeline.core import project
 from pipeline.core.errors import PipelineError
@@ -94,8 +95,7 @@ class ContentStore:
 
     def _opened(self) -> sqlite3.Connection:
         try:
-            with (self.folder / "lock").open("w") as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX)  # two processes would race for a new database
+            with FileLock(self.folder / "lock"):  # two processes would race for a new database
                 index = sqlite3.connect(
                     self._path, timeout=60, isolation_level=None, check_same_thread=False
                 )

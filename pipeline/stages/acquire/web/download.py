@@ -1,6 +1,5 @@
 """One large file: resumed by Range where it was interrupted, checked whole, kept in the store."""
 
-import fcntl
 import hashlib
 import time
 from collections.abc import Iterator
@@ -9,6 +8,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
+
+from filelock import FileLock
 
 from pipeline.core.errors import PipelineError
 from pipeline.core.progress import bar
@@ -47,7 +48,7 @@ def download(
             what is expected. What has come is kept, and the next try goes on from there.
     """
     part = store.partial_path(url)
-    with _locked(part):
+    with FileLock(part.with_suffix(".lock")):  # experiments that start together download it once
         recorded = store.find_sha256(url)
         known = expected.sha256 or recorded
         if known and store.archive_path(known).exists():
@@ -172,14 +173,6 @@ def _remembered(part: Path) -> tuple[int, str]:
     except FileNotFoundError:
         return 0, ""
     return int(length) if length.isdecimal() else 0, validator
-
-
-@contextmanager
-def _locked(part: Path) -> Iterator[None]:
-    """Two experiments that start together fetch an archive once."""
-    with part.with_suffix(".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 def _digest(path: Path, algorithm: str) -> str:
