@@ -1,26 +1,33 @@
-"""Worlds that several tests start from."""
+"""What several tests start from; what takes long is made once per session and copied."""
 
+import json
 import os
 import shutil
 import signal
 import threading
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import cv2
 import numpy as np
 import pytest
 from filelock import FileLock
 
 from pipeline.core import atomic, shards
 from pipeline.network import model_folder
-from pipeline.params import Params, load_params, with_overrides
+from pipeline.params import Params, load_params
 from pipeline.stages.acquire.raw_image import RawImage
+from pipeline.stages.evaluate.metrics import Figures
 from pipeline.stages.filter import verdicts
 from pipeline.stages.split import __main__ as split_split
 from pipeline.stages.split import assignment
 from pipeline.stages.split import images as split
-from tests.imports import ROOT
+from tests import ROOT
+from tests.builders.images import encode_png
+from tests.builders.models import compute_features, train_job
+from tests.builders.params import override, small_params
+from tests.builders.repositories import CommitResult, start_repository
+from tests.builders.stages import evaluate_stage, train_stage, write_params
+from tests.builders.stores import copy_store, make_store
 from tests.project import Project, ran
 
 
@@ -56,85 +63,151 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+def build_once(factory: pytest.TempPathFactory, name: str, build: Callable[[Path], None]) -> Path:
+    """A folder that one of the test processes makes, and all share. It is to be copied."""
+    base = factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    with FileLock(shared / f"{name}.lock"):
+        if not (shared / f"{name}.ready").exists():
+            shutil.rmtree(shared / name, ignore_errors=True)  # another's that failed
+            (shared / name).mkdir()
+            build(shared / name)
+            (shared / f"{name}.ready").touch()
+    return shared / name
+
+
 @pytest.fixture(scope="session")
 def first_run(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """A project whose pipeline has run once, and whose result is committed. It is to be copied.
-
-    It takes most of a minute, so the processes that tests run in share it.
-    """
-    mine = tmp_path_factory.getbasetemp()
-    shared = mine.parent if "PYTEST_XDIST_WORKER" in os.environ else mine
-    with FileLock(shared / "first-run.lock"):
-        if not (shared / "first-run.made").exists():
-            shutil.rmtree(shared / "first-run", ignore_errors=True)  # another's that failed
-            _run_once(Project(shared / "first-run"))
-            (shared / "first-run.made").touch()
-    return Project.at(shared / "first-run")
+    """A project whose pipeline has run once, and whose result is committed. It is to be copied."""
+    return Project.at(build_once(tmp_path_factory, "first-run", _run_once))
 
 
-def _run_once(made: Project) -> None:
-    done = made.dvc("repro")
-    assert done.returncode == 0, done.stdout
+def _run_once(folder: Path) -> None:
+    project = Project(folder)
+    result = project.dvc("repro")
+    assert result.returncode == 0, result.stdout
     stages = {"acquire", "filter", "split", "describe", "features", "train", "evaluate"}
-    assert set(ran(done.stdout)) == stages
-    made.git("add", "-A")
-    made.git("commit", "-q", "-m", "first run")
+    assert set(ran(result.stdout)) == stages
+    project.git("add", "-A")
+    project.git("commit", "-q", "-m", "first run")
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def params() -> Params:
     """The shipped params.yaml, made small: mobilenet_v2 sees 32 pixels, for three epochs.
 
     What is frozen computes in full precision, so that it equals the whole network's numbers.
     """
-    return small(load_params(ROOT / "params.yaml"))
+    return small_params(load_params(ROOT / "params.yaml"))
 
 
-def small(shipped: Params, **overrides: Any) -> Params:
-    """`shipped` with what makes it fast; `overrides` by dotted name win."""
-    fast = {
-        "images.size": 32,
-        "features.views": 1,
-        "features.precision": "32-true",
-        "train.epochs": 3,
-        "train.batch_size": 8,
-        "device.accelerator": "cpu",
-        "split.val": 0.25,
-        "split.test": 0.25,
-    }
-    return with_overrides(shipped, fast | overrides)
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with an mlflow.db that has no runs."""
+    return build_once(tmp_path_factory, "empty-store", make_store)
 
 
 @pytest.fixture
-def dataset(world: Path, params: Params) -> Path:
-    """data/clean and data/split.csv in the working directory: 24 plain and 24 striped pictures."""
+def mlflow_db(world: Path, empty_store: Path) -> None:
+    """An mlflow.db without runs in the working directory."""
+    copy_store(empty_store, world)
+
+
+@pytest.fixture(scope="session")
+def striped_data(tmp_path_factory: pytest.TempPathFactory, params: Params) -> Path:
+    """A folder with data/raw, data/clean and data/split.csv of 24 plain and 24 striped images."""
+
+    def build(folder: Path) -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(folder)
+            patch.setenv("DVC_ROOT", str(folder))
+            _write_data(folder / "data", params)
+
+    return build_once(tmp_path_factory, "striped-data", build)
+
+
+def _write_data(data: Path, params: Params) -> None:
     random = np.random.default_rng(0)
-    pictures = []
+    images = []
     for number in range(48):
         label, period = ("striped", 4) if number % 2 else ("plain", 1000)
         stripes = 127 + 100 * (np.arange(48) // period % 2)
         noisy = stripes[None, :, None] + random.normal(0, 20, (40, 48, 3))
-        pixels = np.clip(noisy, 0, 255).astype(np.uint8)
-        _, data = cv2.imencode(".png", pixels)
-        pictures.append(RawImage(f"{label}/{number}.png", label, data.tobytes()).row())
-    shards.write(world / "data/raw", shards.RAW, pictures)
-    judged = verdicts.verdicts(world / "data/raw", {}, params.filter)
+        png = encode_png(np.clip(noisy, 0, 255).astype(np.uint8))
+        images.append(RawImage(f"{label}/{number}.png", label, png).row())
+    shards.write(data / "raw", shards.RAW, images)
+    judged = verdicts.verdicts(data / "raw", {}, params.filter)
     kept = (batch.select(shards.CLEAN.names) for batch in judged)
-    shards.write_batches(world / "data/clean", shards.CLEAN, kept)
-    images, groups = split.read_images(world / "data/clean")
-    splits = assignment.assign(groups, images, params.split, {})
-    assignment.check([image.label for image in images], splits)
-    rows = assignment.lines(groups, images, splits, params.split.seed)
-    atomic.write_csv(world / "data/split.csv", split_split.COLUMNS, rows)
-    return world / "data"
+    shards.write_batches(data / "clean", shards.CLEAN, kept)
+    clean_images, groups = split.read_images(data / "clean")
+    splits = assignment.assign(groups, clean_images, params.split, {})
+    assignment.check([image.label for image in clean_images], splits)
+    rows = assignment.lines(groups, clean_images, splits, params.split.seed)
+    atomic.write_csv(data / "split.csv", split_split.COLUMNS, rows)
 
 
 @pytest.fixture
-def models(dataset: Path, params: Params) -> Path:
-    """The folder of a model that knows stripes."""
-    from tests.stages.train.test_setup import fitted
+def dataset(world: Path, striped_data: Path, mlflow_db: None) -> Path:
+    """data/ in the working directory: 24 plain and 24 striped images, split; no runs in MLflow."""
+    shutil.copytree(striped_data / "data", world / "data")
+    return world / "data"
 
-    training = params.train.model_copy(update={"epochs": 30, "lr": 0.02})
-    job, card, _ = fitted(dataset, params.model_copy(update={"train": training}))
-    model_folder.save(Path("models"), job.network, card)
+
+@pytest.fixture(scope="session")
+def striped_model(
+    tmp_path_factory: pytest.TempPathFactory, striped_data: Path, params: Params
+) -> Path:
+    """A folder with models/ that knows stripes."""
+
+    def build(folder: Path) -> None:
+        shutil.copytree(striped_data / "data", folder / "data")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(folder)
+            patch.setenv("DVC_ROOT", str(folder))
+            long = override(params, train__epochs=30, train__lr=0.02)
+            job, card, _ = train_job(folder / "data", long)
+            model_folder.save(folder / "models", job.network, card)
+
+    return build_once(tmp_path_factory, "striped-model", build)
+
+
+@pytest.fixture
+def models(dataset: Path, striped_model: Path) -> Path:
+    """The folder of a model that knows stripes."""
+    shutil.copytree(striped_model / "models", "models")
     return Path("models")
+
+
+@pytest.fixture(scope="session")
+def evaluated_model(
+    tmp_path_factory: pytest.TempPathFactory, striped_data: Path, empty_store: Path, params: Params
+) -> Path:
+    """A folder in which train and evaluate have run over plain and striped images."""
+
+    def build(folder: Path) -> None:
+        shutil.copytree(striped_data / "data", folder / "data")
+        copy_store(empty_store, folder)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(folder)
+            patch.setenv("DVC_ROOT", str(folder))
+            write_params(override(params, train__lr=0.003))
+            compute_features(folder / "data", override(params, train__lr=0.003))
+            train_stage()
+            evaluate_stage()
+
+    return build_once(tmp_path_factory, "evaluated-model", build)
+
+
+@pytest.fixture
+def figures(world: Path, evaluated_model: Path) -> Figures:
+    """Of a model of stripes; its data, reports and run are in the working directory."""
+    shutil.copytree(evaluated_model, world, dirs_exist_ok=True)
+    copy_store(evaluated_model, world)
+    figures: Figures = json.loads(Path("reports/metrics.json").read_text())
+    return figures
+
+
+@pytest.fixture
+def commit(world: Path, params: Params, mlflow_db: None) -> CommitResult:
+    """Commits results to a repository in the working directory."""
+    return start_repository(world, params)

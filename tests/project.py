@@ -3,24 +3,16 @@
 import json
 import os
 import shutil
-import sqlite3
 import subprocess
 import sys
-from contextlib import closing
 from pathlib import Path
 from typing import Self
 
 import mlflow
 from mlflow.entities import Run
 
-from tests.imports import ROOT
-
-# Where MLflow has files, by absolute address.
-LOCATIONS = (
-    ("experiments", "artifact_location"),
-    ("runs", "artifact_uri"),
-    ("logged_models", "artifact_location"),
-)
+from tests import ROOT
+from tests.builders.stores import copy_store
 
 
 class Project:
@@ -66,12 +58,7 @@ class Project:
     def copied(self, folder: Path) -> "Project":
         """The same with all that git does not have, elsewhere: data, caches, runs."""
         shutil.copytree(self.folder, folder, symlinks=True)
-        with closing(sqlite3.connect(folder / "mlflow.db")) as database, database:
-            for table, column in LOCATIONS:
-                database.execute(
-                    f"UPDATE {table} SET {column} = replace({column}, ?, ?)",
-                    (f"{self.folder}/", f"{folder}/"),
-                )
+        copy_store(self.folder, folder)
         return Project.at(folder)
 
     def _shrink(self) -> None:

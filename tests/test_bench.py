@@ -9,7 +9,7 @@ import pytest
 
 from bench import train as bench_train
 from bench.project import LOOPS, Project
-from tests.imports import ROOT
+from tests import ROOT
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from pipeline.params import Params, load_params
 from pipeline.stages.acquire import dataset_toml
 from pipeline.stages.acquire.photo_list import COLUMNS as LISTED
 from pipeline.stages.acquire.raw_image import SkipReason
-from tests.imports import ROOT
+from tests import ROOT
 
 README = (ROOT / "README.md").read_text()
 ARCHITECTURE = (ROOT / "docs/architecture.md").read_text()

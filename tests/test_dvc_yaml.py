@@ -12,7 +12,7 @@ from ruamel.yaml import YAML
 from pipeline.core.source_code import imported_files
 from pipeline.params import Params
 from pipeline.stages.split.previous_split import DEALERS
-from tests.imports import ROOT
+from tests import ROOT
 
 STAGES: dict[str, Any] = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
 # No byte of what train writes comes from there, and a comment there must not retrain a network.

@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-from tests.imports import ROOT
+from tests import ROOT
 
 IMPORT_WITHOUT_UNIX_MODULES = """
 import importlib, sys, warnings

@@ -8,23 +8,20 @@ import pytest
 from pipeline.core import dvc_lock
 from pipeline.experiments import dvc_results
 from pipeline.params import Params
-from tests.experiments.committed import Commit, committing, experiment, git, lock_of
-from tests.stages.features.test_compute import with_
+from tests.builders.params import override
+from tests.builders.repositories import CommitResult, add_experiment, git, result_lock
 
 
-@pytest.fixture
-def commit(world: Path, params: Params) -> Commit:
-    return committing(world, params)
-
-
-def test_branches_tags_and_experiments_each_hold_a_result(commit: Commit, params: Params) -> None:
+def test_branches_tags_and_experiments_each_hold_a_result(
+    commit: CommitResult, params: Params
+) -> None:
     first = commit("one", 0.9)
     git("tag", "v1")
     second = commit("two", 0.8)
     git("checkout", "-q", "--detach")
-    other = with_(params, train__lr=0.5)
+    other = override(params, train__lr=0.5)
     third = commit("three", 0.7, other)
-    experiment("bold-aunt", second, third)
+    add_experiment("bold-aunt", second, third)
     git("update-ref", "refs/exps/exec/EXEC_HEAD", third)
     git("checkout", "-q", "main")
     found = {each.label: each for each in dvc_results.dvc_results()}
@@ -38,22 +35,22 @@ def test_branches_tags_and_experiments_each_hold_a_result(commit: Commit, params
 
 
 def test_the_workspace_holds_what_is_not_committed(
-    commit: Commit, params: Params, world: Path
+    commit: CommitResult, params: Params, world: Path
 ) -> None:
     commit("one")
     assert [each.label for each in dvc_results.dvc_results()] == ["main"]
-    (world / "dvc.lock").write_text(json.dumps(lock_of(params, "two")))
+    (world / "dvc.lock").write_text(json.dumps(result_lock(params, "two")))
     assert {each.label for each in dvc_results.dvc_results()} == {"main", "workspace"}
 
 
-def test_all_commits_are_asked_on_demand(commit: Commit) -> None:
+def test_all_commits_are_asked_on_demand(commit: CommitResult) -> None:
     first = commit("one")
     commit("two")
     assert [each.label for each in dvc_results.dvc_results()] == ["main"]
     assert {each.label for each in dvc_results.dvc_results(everything=True)} == {"main", first[:7]}
 
 
-def test_a_model_is_found_in_the_first_commit_that_has_it(commit: Commit) -> None:
+def test_a_model_is_found_in_the_first_commit_that_has_it(commit: CommitResult) -> None:
     first = commit("a" * 32)
     commit("b" * 32)
     assert [found.revision for found in dvc_results.pinned("a" * 32)] == [first]
@@ -62,10 +59,10 @@ def test_a_model_is_found_in_the_first_commit_that_has_it(commit: Commit) -> Non
 
 @pytest.mark.parametrize("what", ["other model tested", "no params", "not YAML"])
 def test_what_is_no_whole_result_is_left_out(
-    commit: Commit, params: Params, world: Path, what: str
+    commit: CommitResult, params: Params, world: Path, what: str
 ) -> None:
     commit("one")
-    lock = lock_of(params, "two", "one" if what == "other model tested" else None)
+    lock = result_lock(params, "two", "one" if what == "other model tested" else None)
     for stage in lock["stages"].values():
         if what == "no params":
             stage.pop("params", None)
@@ -76,10 +73,10 @@ def test_what_is_no_whole_result_is_left_out(
 
 
 def test_a_result_of_another_versions_params_is_one(
-    commit: Commit, params: Params, world: Path
+    commit: CommitResult, params: Params, world: Path
 ) -> None:
     commit("one")
-    lock = lock_of(params, "two")
+    lock = result_lock(params, "two")
     del lock["stages"]["train"]["params"]["params.yaml"]["train"]["lr"]
     lock["stages"]["train"]["params"]["params.yaml"]["train"]["of_old"] = 1
     lock["stages"]["evaluate"]["params"] = lock["stages"]["train"]["params"]
@@ -100,14 +97,14 @@ def test_a_result_of_another_versions_params_is_one(
         "\0",
     ],
 )
-def test_a_lock_of_a_stranger_is_no_result(commit: Commit, world: Path, text: str) -> None:
+def test_a_lock_of_a_stranger_is_no_result(commit: CommitResult, world: Path, text: str) -> None:
     commit("one")
     (world / "dvc.lock").write_text(text)
     git("commit", "-q", "-a", "-m", "odd")
     assert dvc_results.dvc_results() == []
 
 
-def test_what_a_server_calls_a_model_is_not_asked_of_git(commit: Commit) -> None:
+def test_what_a_server_calls_a_model_is_not_asked_of_git(commit: CommitResult) -> None:
     commit("one")
     for models in ("", "\0", "--all", "one"):
         assert not any(dvc_results.pinned(models))
@@ -122,22 +119,22 @@ def test_code_among_the_deps_is_skipped_and_nothing_else(params: Params) -> None
 
 
 def test_the_params_of_all_stages_are_those_of_the_result(params: Params) -> None:
-    assert dvc_results.sections(lock_of(params, "one")["stages"]) == params.model_dump()
+    assert dvc_results.sections(result_lock(params, "one")["stages"]) == params.model_dump()
 
 
 def test_a_lock_of_which_a_part_ran_again_holds_no_result(
-    commit: Commit, params: Params, world: Path
+    commit: CommitResult, params: Params, world: Path
 ) -> None:
     commit("one")
-    lock = lock_of(params, "two")
+    lock = result_lock(params, "two")
     lock["stages"]["train"]["deps"] = [{"path": "data/split.csv", "md5": "6" * 32}]
     (world / "dvc.lock").write_text(json.dumps(lock))
     git("commit", "-q", "-a", "-m", "split again")
     assert dvc_results.dvc_results() == []
 
 
-def test_results_of_other_params_are_told_apart(commit: Commit, params: Params) -> None:
+def test_results_of_other_params_are_told_apart(commit: CommitResult, params: Params) -> None:
     commit("one")
     git("checkout", "-q", "-b", "side")
-    commit("one", chosen=with_(params, evaluate__samples=7))
+    commit("one", params=override(params, evaluate__samples=7))
     assert {each.label for each in dvc_results.dvc_results()} == {"main", "side"}

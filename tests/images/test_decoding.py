@@ -21,7 +21,7 @@ from pipeline.images.header import RejectReason, Unreadable, Warn, read_header
 from pipeline.stages.filter import judgement
 from pipeline.stages.filter.judgement import Judgement
 from pipeline.stages.filter.phash import perceptual_hash
-from tests.choices import LIMITS
+from tests.builders.params import FILTER_PARAMS
 
 RED, BLUE, GREY, WHITE = (200, 30, 30), (20, 40, 200), (230, 230, 230), (255, 255, 255)
 ORIENTATION = 0x0112
@@ -65,7 +65,7 @@ def promise(width: int, height: int) -> bytes:
 
 
 def judge(data: bytes) -> Judgement:
-    return judgement.judge(data, LIMITS)
+    return judgement.judge(data, FILTER_PARAMS)
 
 
 def stored(data: bytes) -> bytes:
@@ -317,7 +317,7 @@ def test_16_bit_grey_of_which_one_value_is_transparent_keeps_its_tones() -> None
 @pytest.mark.parametrize("height", [32, 255, 256, 257, 600])
 def test_every_strip_of_a_transparent_image_is_laid_on_white(height: int) -> None:
     picture = np.random.default_rng(0).integers(0, 256, (height, 40, 4), dtype=np.uint8)
-    limits = LIMITS.model_copy(update={"store_side": 700})
+    limits = FILTER_PARAMS.model_copy(update={"store_side": 700})
     found = judgement.judge(saved(Image.fromarray(picture), "PNG"), limits).stored
     assert found is not None
     colour, alpha = picture[:, :, :3].astype(float), picture[:, :, 3:] / 255
@@ -486,7 +486,7 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return calls
 
 
-LARGE = LIMITS.model_copy(update={"store_side": 600})
+LARGE = FILTER_PARAMS.model_copy(update={"store_side": 600})
 
 
 @pytest.mark.parametrize(
@@ -591,7 +591,7 @@ def test_odd_chroma_subsampling_that_simplejpeg_cannot_judge_is_no_damage(
     data = sampled(*factors)
     with pytest.raises(ValueError, match=decoding.UNJUDGED):
         simplejpeg.decode_jpeg(data, strict=True)
-    for limits in (LIMITS, LIMITS.model_copy(update={"store_side": 32})):
+    for limits in (FILTER_PARAMS, FILTER_PARAMS.model_copy(update={"store_side": 32})):
         judged = judgement.judge(data, limits)
         assert (judged.reason, judged.format, judged.warnings) == (None, "JPEG", ())
         kept = data if judged.stored is None else judged.stored
@@ -677,7 +677,7 @@ def test_exif_that_the_header_does_not_believe_turns_nothing(
     data = with_exif(saved(corners(side, 2 * side), form), exif)
     assert read_header(data).orientation == 1
     judged = judge(data)
-    kept = min(side, LIMITS.store_side)
+    kept = min(side, FILTER_PARAMS.store_side)
     assert (judged.reason, judged.warnings) == (None, ())
     assert (judged.height, judged.width) == (kept, 2 * kept)
     pixels = decoding.decode(stored(data))
@@ -1032,7 +1032,7 @@ def test_what_the_filter_finds_damaged_is_not_loaded(draw: st.DataObject) -> Non
     broken = bytes(data[: draw.draw(st.integers(len(data) // 2, len(data)))])
     found: RejectReason | None = None
     try:
-        decoding.load(broken, LIMITS.max_megapixels, LIMITS.store_side)
+        decoding.load(broken, FILTER_PARAMS.max_megapixels, FILTER_PARAMS.store_side)
     except Unreadable as error:
         found = error.reason
     judged = judge(broken).reason

@@ -1,6 +1,5 @@
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 import torch
@@ -9,10 +8,6 @@ from pipeline.core import shards
 from pipeline.core.errors import PipelineError
 from pipeline.images import decoding
 from pipeline.inference.classifier import Classification, Classifier
-
-
-def png(level: int) -> bytes:
-    return cv2.imencode(".png", np.full((40, 40, 3), level, np.uint8))[1].tobytes()
 
 
 def test_predictions_are_right_and_do_not_depend_on_the_batch(models: Path, dataset: Path) -> None:

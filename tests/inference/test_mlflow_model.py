@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from pipeline.inference.mlflow_model import MlflowModel, _load_pyfunc
-from tests.inference.test_classifier import png
+from tests.builders.images import grey_png
 
 
 @pytest.fixture
@@ -14,7 +14,7 @@ def served(models: Path) -> MlflowModel:
 
 
 def test_bytes_and_base64_are_the_same(served: MlflowModel) -> None:
-    data = png(200)
+    data = grey_png(200)
     packed = base64.b64encode(data)
     found = served.predict(pd.DataFrame({"image": [data, packed.decode(), packed]}))
     assert list(found.columns) == ["label", "probability", "problem"]
@@ -24,7 +24,9 @@ def test_bytes_and_base64_are_the_same(served: MlflowModel) -> None:
 
 @pytest.mark.parametrize("hostile", ["no base64!", "", b"", None, 7, 1.5, ["a"], "aGVsbG8="])
 def test_hostile_values_are_problems_in_their_rows(served: MlflowModel, hostile: object) -> None:
-    found = served.predict(pd.DataFrame({"image": [png(30), hostile, png(200)]}, dtype=object))
+    found = served.predict(
+        pd.DataFrame({"image": [grey_png(30), hostile, grey_png(200)]}, dtype=object)
+    )
     assert found["problem"][1] in {"not_an_image", "empty"}
     assert found["label"][1] is None
     assert list(found["problem"][[0, 2]]) == [None, None]

@@ -14,7 +14,7 @@ from pipeline.images.decoding import Pixels
 from pipeline.network import views
 from pipeline.network.views import EVALUATION, Preprocess, Views
 from pipeline.params import ImagesParams, load_params, with_overrides
-from tests.imports import ROOT
+from tests import ROOT
 
 PREPARED = Preprocess(
     size=32,

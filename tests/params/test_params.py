@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from pipeline.core.errors import PipelineError
 from pipeline.params import load_params, parse_params, with_overrides
-from tests.imports import ROOT
+from tests import ROOT
 
 VALID = load_params(ROOT / "params.yaml")
 SHARE = "a share between 0 and 1, or a whole number of images per class"

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from tests.stages.evaluate.test_stage import PAGE, figures  # noqa: F401
+from tests.builders.stages import REPORT
 
 BROWSER = (
     shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -26,7 +26,7 @@ def browse(*options: str) -> str:
         "--hide-scrollbars",
         f"--user-data-dir={Path('profile').resolve()}",
         *options,
-        PAGE.resolve().as_uri(),
+        REPORT.resolve().as_uri(),
     ]
     return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
 
@@ -50,4 +50,4 @@ def test_it_is_drawn_whole(width: int) -> None:
 def test_what_is_read_is_what_was_written() -> None:
     text = browse("--dump-dom")
     assert '<h2 id="limits">Limits</h2>' in text
-    assert text.count("<img") == PAGE.read_text().count("<img")
+    assert text.count("<img") == REPORT.read_text().count("<img")

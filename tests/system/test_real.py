@@ -26,8 +26,8 @@ from pipeline.stages.filter import __main__ as filtering
 from pipeline.stages.filter import judgement as images
 from pipeline.stages.split import __main__ as split
 from pipeline.stages.train import __main__ as train
-from tests.commands.recipe.test_recipes import laid_over
-from tests.imports import ROOT
+from tests import ROOT
+from tests.builders.params import recipe_params
 from tests.project import Project
 from tests.system.oddities import EXPECTED
 
@@ -70,7 +70,7 @@ def test_a_better_recipe_beats_its_tutorial(
     world: Path, recipe: str, file: str, least: float
 ) -> None:
     source = archive(file)
-    settings = laid_over(recipe)
+    settings = recipe_params(recipe)
     YAML().dump(settings.model_dump(), world / "params.yaml")
     described = ROOT / "datasets" / settings.dataset.name
     raw, clean, table, split_csv = (Path(name) for name in ("raw", "clean", "v.csv", "split.csv"))

@@ -19,9 +19,9 @@ from mlflow import MlflowClient
 
 from pipeline.params import Params
 from pipeline.tracking import record
-from tests.inference.test_classifier import png
+from tests.builders.images import grey_png
 
-PACKED = base64.b64encode(png(200)).decode()
+PACKED = base64.b64encode(grey_png(200)).decode()
 SECONDS = 120
 
 

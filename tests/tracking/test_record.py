@@ -10,9 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import cv2
 import mlflow
-import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -29,21 +27,18 @@ from pipeline.stages.train.state import Job
 from pipeline.tracking import find_run, logged_model, process_lock, provenance, record, store
 from pipeline.tracking import run as tracking_run
 from pipeline.tracking.record import TrainedResult
-from tests.imports import ROOT, closure
-from tests.stages.features.test_compute import run as run_features
-from tests.stages.features.test_compute import with_
-from tests.stages.train.test_setup import CHEAP, fitted
+from tests import ROOT
+from tests.builders.images import grey_png
+from tests.builders.models import compute_features, train_job
+from tests.builders.params import NARROW_RESNET, override
+from tests.imports import closure
 
 
 @pytest.fixture
 def trained(dataset: Path, params: Params) -> tuple[Job, list[dict[str, Any]]]:
-    job, card, history = fitted(dataset, params)
+    job, card, history = train_job(dataset, params)
     model_folder.save(Path("models"), job.network, card)
     return job, [asdict(record) for record in history]
-
-
-def png(level: int) -> bytes:
-    return cv2.imencode(".png", np.full((40, 40, 3), level, np.uint8))[1].tobytes()
 
 
 FINGERPRINT = "f" * 20
@@ -67,7 +62,7 @@ def logged(params: Params, job: Job, history: list[dict[str, Any]]) -> None:
 
 def outcome(params: Params, job: Job, history: list[dict[str, Any]]) -> TrainedResult:
     Path("test").mkdir(exist_ok=True)
-    Path("test/samples.png").write_bytes(png(1))
+    Path("test/samples.png").write_bytes(grey_png(1))
     figures = {
         "accuracy": 0.9,
         "recall.a class: (odd)": 0.5,
@@ -137,9 +132,9 @@ def test_one_run_holds_the_training_and_the_evaluation(
 def test_mlflow_has_the_checkpoints_that_were_asked_for(
     dataset: Path, params: Params, which: str, steps: list[str]
 ) -> None:
-    chosen = with_(params, **CHEAP, train__epochs=2, train__log_checkpoints=which)
+    chosen = override(params, **NARROW_RESNET, train__epochs=2, train__log_checkpoints=which)
     Path("params.yaml").write_text(json.dumps(chosen.model_dump()))
-    folder = run_features(dataset, chosen)
+    folder = compute_features(dataset, chosen)
     train.main(
         dataset / "clean",
         dataset / "split.csv",
@@ -174,7 +169,9 @@ def test_the_logged_model_predicts_batches_of_any_size(
     (found,) = models()
     loaded = mlflow.pyfunc.load_model(found.model_uri)
     for count in (1, 2, 35):
-        said = loaded.predict(pd.DataFrame({"image": [png(200)] * (count - 1) + [b"no image"]}))
+        said = loaded.predict(
+            pd.DataFrame({"image": [grey_png(200)] * (count - 1) + [b"no image"]})
+        )
         assert list(said["problem"])[-1] == "not_an_image"
         assert len(said) == count
 
@@ -313,7 +310,7 @@ def test_only_a_stopped_run_of_the_same_training_goes_on(
         raise ZeroDivisionError
     (stopped,) = runs()
     if what == "params":
-        params = with_(params, evaluate__samples=3)
+        params = override(params, evaluate__samples=3)
     if what == "running":
         MlflowClient().update_run(stopped.info.run_id, "RUNNING")
     digest = "0" * 20 if what == "fingerprint" else FINGERPRINT

@@ -4,7 +4,7 @@ import pytest
 
 from pipeline.commands.ci.overrides import Overrides, parse_overrides
 from pipeline.core.errors import PipelineError
-from tests.imports import ROOT
+from tests import ROOT
 
 
 @pytest.fixture

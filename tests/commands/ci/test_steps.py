@@ -10,7 +10,7 @@ import pytest
 from pipeline.commands.ci.overrides import Overrides
 from pipeline.commands.ci.steps import SummaryOptions, run
 from pipeline.core.errors import PipelineError
-from tests.imports import ROOT
+from tests import ROOT
 
 STAGES = """
 stages:

@@ -12,7 +12,7 @@ from pipeline.commands.ci.summary import Facts, Verdict
 from pipeline.core.errors import PipelineError
 from pipeline.experiments.predictions import Prediction
 from pipeline.params import load_params
-from tests.imports import ROOT
+from tests import ROOT
 
 NOW = load_params(ROOT / "params.yaml").flat()
 SAID = {"1": Prediction("<b>", "a|b", 0.5, "")}

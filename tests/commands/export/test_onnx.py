@@ -10,12 +10,12 @@ import torch
 from pipeline.commands.export import onnx as exporting
 from pipeline.core.errors import PipelineError
 from pipeline.network import model_folder
-from tests.commands.export.test_plain_torch import LINEAR, saved
+from tests.builders.models import LINEAR_HEAD, save_untrained
 
 
 @pytest.mark.parametrize("name", ["mobilenet_v2", "cifar_cnn"])
 def test_onnxruntime_says_what_torch_says_for_any_batch_size(name: str, tmp_path: Path) -> None:
-    card = saved(tmp_path / "models", name, LINEAR, None, 32)
+    card = save_untrained(tmp_path / "models", name, LINEAR_HEAD, None, 32)
     worst = exporting.export(tmp_path / "models", tmp_path / "model.onnx", None)
     assert worst < exporting.TOLERANCE
     network, _ = model_folder.load(tmp_path / "models")
@@ -35,7 +35,7 @@ def test_onnxruntime_says_what_torch_says_for_any_batch_size(name: str, tmp_path
 def test_a_file_that_says_something_else_is_not_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    saved(tmp_path / "models", "cifar_cnn", LINEAR, None, 32)
+    save_untrained(tmp_path / "models", "cifar_cnn", LINEAR_HEAD, None, 32)
     (tmp_path / "model.onnx").write_text("what stood there before")
     write = exporting._write
 

@@ -14,48 +14,25 @@ import torch
 
 from pipeline.commands.export import plain_torch
 from pipeline.core.errors import PipelineError
-from pipeline.network import backbones, heads, model_folder
+from pipeline.network import backbones, model_folder
 from pipeline.network.model_folder import Card
 from pipeline.params import HeadParams
+from tests.builders.models import LINEAR_HEAD, save_untrained
 
-LINEAR = HeadParams(kind="linear", hidden=8, dropout=0.5, one_logit=False)
-MLP = LINEAR.model_copy(update={"kind": "mlp", "one_logit": True})
+MLP = LINEAR_HEAD.model_copy(update={"kind": "mlp", "one_logit": True})
 # Name, head, what it replaces (None: the last layer), and the side of the images.
 NETWORKS = [
-    ("mobilenet_v2", LINEAR, None, 64),
+    ("mobilenet_v2", LINEAR_HEAD, None, 64),
     ("resnet18", MLP, None, 64),
-    ("squeezenet1_1", LINEAR, None, 64),
-    ("mnasnet0_5", LINEAR, None, 64),
-    ("googlenet", LINEAR, None, 64),
-    ("swin_t", LINEAR, None, 64),
-    ("timm/swin_tiny_patch4_window7_224", LINEAR, "head", 224),
-    ("cifar_cnn", LINEAR, None, 32),
+    ("squeezenet1_1", LINEAR_HEAD, None, 64),
+    ("mnasnet0_5", LINEAR_HEAD, None, 64),
+    ("googlenet", LINEAR_HEAD, None, 64),
+    ("swin_t", LINEAR_HEAD, None, 64),
+    ("timm/swin_tiny_patch4_window7_224", LINEAR_HEAD, "head", 224),
+    ("cifar_cnn", LINEAR_HEAD, None, 32),
     ("resnet9_narrow", MLP, None, 32),
-    ("timm/resnet10t", LINEAR, None, 64),
+    ("timm/resnet10t", LINEAR_HEAD, None, 64),
 ]
-
-
-def saved(folder: Path, name: str, head: HeadParams, replaced: str | None, size: int) -> Card:
-    """A model with weights by chance."""
-    options = {"aux_logits": False, "transform_input": True} if name == "googlenet" else {}
-    found = backbones.blank(name, options, size, seed=3)
-    end = replaced or found.last
-    heads.replace(found.network, end, head, 2, size, seed=4)
-    card = Card(
-        backbone=name,
-        options=options,
-        head=head,
-        replaced=end,
-        trained_from=end,
-        classes=["ant", "bee"],
-        max_megapixels=50,
-        store_side=400,
-        temperature=1.7,
-        preprocess=found.usual.model_copy(update={"size": size, "resize": size + 8}),
-        fingerprint="f",
-    )
-    model_folder.save(folder, found.network, card)
-    return card
 
 
 def picture(path: Path) -> None:
@@ -85,7 +62,7 @@ def test_the_example_says_what_the_network_says(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    card = saved(tmp_path / "models", name, head, replaced, size)
+    card = save_untrained(tmp_path / "models", name, head, replaced, size)
     picture(tmp_path / "photo.png")
     names = plain_torch.export(tmp_path / "models", tmp_path / "plain")
     example = tmp_path / "plain/example.py"
@@ -101,7 +78,7 @@ def test_the_example_says_what_the_network_says(
 
 
 def test_the_example_is_short_and_imports_nothing_of_ours(tmp_path: Path) -> None:
-    saved(tmp_path / "models", "mobilenet_v2", LINEAR, None, 32)
+    save_untrained(tmp_path / "models", "mobilenet_v2", LINEAR_HEAD, None, 32)
     plain_torch.export(tmp_path / "models", tmp_path / "plain")
     text = (tmp_path / "plain/example.py").read_text()
     imported: set[str] = set()
@@ -118,7 +95,7 @@ def test_the_example_is_short_and_imports_nothing_of_ours(tmp_path: Path) -> Non
 
 
 def test_a_folder_that_is_not_empty_stays(tmp_path: Path) -> None:
-    saved(tmp_path / "models", "mobilenet_v2", LINEAR, None, 32)
+    save_untrained(tmp_path / "models", "mobilenet_v2", LINEAR_HEAD, None, 32)
     (tmp_path / "full").mkdir()
     (tmp_path / "full/mine.txt").write_text("mine")
     with pytest.raises(PipelineError, match="not empty"):

@@ -17,9 +17,9 @@ from pipeline.stages.acquire.sources import web_photos
 from pipeline.stages.acquire.web.client import Client
 from pipeline.stages.acquire.web.content_store import ContentStore
 from pipeline.stages.acquire.web.rate_limit import Policy
+from tests import ROOT
 from tests.fakes.flickr import KEY, SECRET, FakeFlickr
 from tests.fakes.photos import photos
-from tests.imports import ROOT
 
 PARAMS = load_params(ROOT / "params.yaml").acquire.model_copy(
     update={"allow_private": True, "workers": 4, "per_host_per_second": 0}

@@ -2,14 +2,13 @@ import shlex
 from pathlib import Path
 
 import pytest
-from ruamel.yaml import YAML
 from typer.testing import CliRunner
 
 from pipeline.__main__ import app
 from pipeline.commands.recipe import recipes
 from pipeline.core.errors import PipelineError
-from pipeline.params import Params, parse_params
-from tests.imports import ROOT
+from tests import ROOT
+from tests.builders.params import recipe_params
 
 FAITHFUL = ["ants-bees", "cars-bicycles", "cats-dogs", "cifar10", "flowers"]
 # A recipe says all of these, whatever an experiment left in params.yaml: seeds apart, and what only
@@ -23,26 +22,13 @@ def _here(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
 
 
-def laid_over(name: str) -> Params:
-    """What DVC makes of params.yaml and the recipe's options."""
-    values = YAML(typ="safe", pure=True).load(ROOT / "params.yaml")
-    words = shlex.split(" ".join(recipes.read(name).options()))
-    for flag, option in zip(words[::2], words[1::2], strict=True):
-        assert flag == "-S"
-        key, _, value = option.partition("=")
-        section, _, leaf = key.partition(".")
-        assert leaf in values[section], key
-        values[section][leaf] = YAML(typ="safe", pure=True).load(value)
-    return parse_params(values)
-
-
 def test_each_tutorial_has_a_faithful_recipe_and_a_better_one() -> None:
     assert set(recipes.names()) == {*FAITHFUL, *(f"better-{name}" for name in FAITHFUL)}
 
 
 @pytest.mark.parametrize("name", [path.stem for path in ROOT.glob("recipes/*.yaml")])
 def test_a_recipe_is_valid_and_leaves_nothing_to_what_stands_in_params_yaml(name: str) -> None:
-    settings = laid_over(name)
+    settings = recipe_params(name)
     given = recipes.read(name).params
     said = {f"{section}.{key}" for section, keys in given.items() for key in keys}
     wanted = {key for key in settings.flat() if key.split(".")[0] in SECTIONS} - FREE
@@ -57,7 +43,7 @@ def test_a_faithful_recipe_says_where_it_deviates(name: str) -> None:
 
 def test_the_tutorials_own_numbers() -> None:
     flowers, ants, cats, cifar, cars = map(
-        laid_over, ("flowers", "ants-bees", "cats-dogs", "cifar10", "cars-bicycles")
+        recipe_params, ("flowers", "ants-bees", "cats-dogs", "cifar10", "cars-bicycles")
     )
     assert (flowers.model.backbone, flowers.model.trainable) == ("vgg16", "classifier")
     assert (flowers.train.optimizer, flowers.train.lr, flowers.train.epochs) == ("sgd", 0.001, 2)

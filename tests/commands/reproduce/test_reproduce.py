@@ -11,14 +11,7 @@ from pipeline.core import project
 from pipeline.core.errors import PipelineError
 from pipeline.params import Params
 from pipeline.tracking import provenance
-from tests.experiments.committed import Commit, committing, git
-from tests.experiments.test_paired_runs import logged
-
-
-@pytest.fixture
-def commit(world: Path, params: Params) -> Commit:
-    return committing(world, params)
-
+from tests.builders.repositories import CommitResult, git, log_run
 
 SAME = Stage("features", True, ["data/features"], [])
 OTHER = Stage("train", True, [], ["models"])
@@ -48,11 +41,11 @@ def test_other_bytes_without_figures_are_different() -> None:
     assert found.verdict().startswith("different: it has no figures")
 
 
-def test_a_run_is_found_by_the_beginning_of_its_id(commit: Commit, params: Params) -> None:
+def test_a_run_is_found_by_the_beginning_of_its_id(commit: CommitResult, params: Params) -> None:
     commit("one")
-    run = logged(params, "one")
+    run = log_run(params, "one")
     assert reproduce.find(run[:6]).info.run_id == run
-    named = logged(params, "one")
+    named = log_run(params, "one")
     MlflowClient().update_run(named, name="bold-aunt")
     assert reproduce.find("bold-aunt").info.run_id == named
     assert reproduce.find(run[:6].upper()).info.run_id == run
@@ -65,16 +58,20 @@ def test_a_run_is_found_by_the_beginning_of_its_id(commit: Commit, params: Param
             reproduce.find(name)
 
 
-def test_a_commit_that_is_not_here_is_told(commit: Commit, params: Params, world: Path) -> None:
+def test_a_commit_that_is_not_here_is_told(
+    commit: CommitResult, params: Params, world: Path
+) -> None:
     commit("one")
-    run = reproduce.find(logged(params, "gone", env__host="far-away"))
+    run = reproduce.find(log_run(params, "gone", env__host="far-away"))
     with pytest.raises(PipelineError, match=r"commit c0ffee .* is not here: .*far-away"):
         reproduce.reproduce(run, world / ".cache/again", ReproduceRequest())
 
 
-def test_what_differs_is_told_by_output(commit: Commit, params: Params, tmp_path: Path) -> None:
+def test_what_differs_is_told_by_output(
+    commit: CommitResult, params: Params, tmp_path: Path
+) -> None:
     commit("one")
-    run = reproduce.find(logged(params, "one", data__split="5" * 32))
+    run = reproduce.find(log_run(params, "one", data__split="5" * 32))
     folder = tmp_path / "again"
     (folder / "data").mkdir(parents=True)
     (folder / "reports/test").mkdir(parents=True)
@@ -101,7 +98,7 @@ def test_what_the_run_has_no_digest_of_is_told() -> None:
     assert found.verdict().endswith("; of reports/test it has no digest")
 
 
-def test_a_source_that_git_does_not_know_is_lent(commit: Commit, world: Path) -> None:
+def test_a_source_that_git_does_not_know_is_lent(commit: CommitResult, world: Path) -> None:
     revision = commit("one")
     (world / "photos").mkdir()
     folder = world / ".cache/clone"
@@ -130,19 +127,19 @@ def test_a_place_lasts_as_long_as_its_process(world: Path) -> None:
 
 
 def test_a_run_without_a_model_has_nothing_to_compare(
-    commit: Commit, params: Params, world: Path
+    commit: CommitResult, params: Params, world: Path
 ) -> None:
     commit("one")
-    run = reproduce.find(logged(params, "", status="KILLED"))
+    run = reproduce.find(log_run(params, "", status="KILLED"))
     with pytest.raises(PipelineError, match="ended before it had a model"):
         reproduce.reproduce(run, world / ".cache/again", ReproduceRequest())
 
 
 def test_code_of_the_server_runs_only_if_somebody_allows_it(
-    commit: Commit, params: Params, world: Path, monkeypatch: pytest.MonkeyPatch
+    commit: CommitResult, params: Params, world: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     revision = commit("one")
-    run = reproduce.find(logged(params, "lost", git__commit=revision, git__changed="yes"))
+    run = reproduce.find(log_run(params, "lost", git__commit=revision, git__changed="yes"))
     texts = {provenance.PARAMS: "{}", provenance.LOCK: "{}", provenance.CHANGES: "one\ntwo\n"}
     monkeypatch.setattr(reproduce, "_text", lambda _, name: texts[name])
     with pytest.raises(PipelineError, match=r"2 lines of changes .*--with-changes"):

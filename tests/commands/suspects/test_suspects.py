@@ -4,7 +4,6 @@ import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import cv2
 import joblib
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +24,7 @@ from pipeline.network.feature_store import Index
 from pipeline.params import Params, with_overrides
 from pipeline.stages.acquire.raw_image import RawImage
 from pipeline.stages.features import __main__ as features
+from tests.builders.images import noise_png
 from tests.html_page import Page, size
 
 Floats = npt.NDArray[np.float32]
@@ -246,18 +246,13 @@ def draw(folder: Path, found: Sequence[Suspect], datas: Sequence[bytes]) -> Page
     return Page((folder / "suspects.html").read_text(encoding="utf-8"))
 
 
-def png(seed: int) -> bytes:
-    pixels = np.random.default_rng(seed).integers(0, 256, (40, 48, 3), dtype=np.uint8)
-    return cv2.imencode(".png", pixels)[1].tobytes()
-
-
 @pytest.mark.parametrize("strange", STRANGE)
 def test_the_lines_of_the_page_are_a_reject_csv(world: Path, strange: str) -> None:
     found = [
         Suspect(f"{n:064x}", f"{n}.png", label, looks, 0.1, 0.9)
         for n, (label, looks) in enumerate([(strange, "cat"), ("cat", strange)])
     ]
-    page = draw(world, found, [png(0), png(1)])
+    page = draw(world, found, [noise_png(0), noise_png(1)])
     (world / "reject.csv").write_bytes(page.pre.encode())
     assert reject_list.read(world) == {
         f"{0:064x}": "looks like cat",
@@ -271,7 +266,7 @@ def test_the_lines_of_the_page_are_a_reject_csv(world: Path, strange: str) -> No
 
 def test_each_suspect_is_drawn_with_what_it_looks_like(world: Path) -> None:
     found = [Suspect(f"{n:064x}", f"x/{n}.png", "cat", "dog", 0.02, 0.93) for n in range(3)]
-    page = draw(world, found, [png(n) for n in range(3)])
+    page = draw(world, found, [noise_png(n) for n in range(3)])
     assert [size(figure.picture) for figure in page.figures] == [(40, 48)] * 3
     for number, figure in enumerate(page.figures):
         assert figure.caption.startswith("cat · looks like dog (93%")
@@ -380,7 +375,7 @@ def test_names_of_strangers_command_no_terminal(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "200")
     Path("params.yaml").write_text(json.dumps(params.model_dump()))
-    one = RawImage(hostile, hostile, png(0)).row() | {"width": 1, "height": 1, "phash": 0}
+    one = RawImage(hostile, hostile, noise_png(0)).row() | {"width": 1, "height": 1, "phash": 0}
     shards.write(
         world / "data/clean", shards.CLEAN, [{name: one.get(name) for name in shards.CLEAN.names}]
     )

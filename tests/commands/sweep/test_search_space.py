@@ -16,7 +16,7 @@ from optuna.distributions import (
 from pipeline.commands.sweep import search_space
 from pipeline.core.errors import PipelineError
 from pipeline.params import load_params, with_overrides
-from tests.imports import ROOT
+from tests import ROOT
 
 SHIPPED = load_params(ROOT / "params.yaml")
 

@@ -29,11 +29,10 @@ from pipeline.core import history as records
 from pipeline.core.errors import PipelineError
 from pipeline.params import Params, with_overrides
 from pipeline.stages.train import __main__ as train
-from tests.imports import ROOT
-from tests.stages.features.test_compute import run as make_features
-from tests.stages.features.test_compute import with_
+from tests import ROOT
+from tests.builders.models import compute_features
+from tests.builders.params import NARROW_RESNET, override
 
-CHEAP = {"model__backbone": "resnet9_narrow", "model__weights": "none"}
 INPUTS = StagePaths(Path("data/clean"), Path("data/split.csv"), Path("data/features"))
 SPACE = [
     "train.lr=tag(log,interval(0.0001,0.1))",
@@ -47,8 +46,8 @@ NOWHERE = {"MLFLOW_TRACKING_URI": "http://127.0.0.1:9", "MLFLOW_HTTP_REQUEST_MAX
 @pytest.fixture
 def cheap(dataset: Path, params: Params) -> Params:
     """Params, and features of them."""
-    chosen = with_(params, **CHEAP)
-    make_features(dataset, chosen)
+    chosen = override(params, **NARROW_RESNET)
+    compute_features(dataset, chosen)
     return chosen
 
 
@@ -255,15 +254,15 @@ def test_features_of_other_params_are_refused(
     }
     Path("dvc.lock").write_text(json.dumps({"stages": stages}))
     with pytest.raises(PipelineError) as caught:
-        swept(with_(cheap, **change), 1)
+        swept(override(cheap, **change), 1)
     assert str(caught.value).startswith(sentence)
 
 
 def test_without_features_to_share_there_is_no_sweep(
     dataset: Path, params: Params, cheap: Params
 ) -> None:
-    chosen = with_(cheap, model__trainable="all")
-    make_features(dataset, chosen)
+    chosen = override(cheap, model__trainable="all")
+    compute_features(dataset, chosen)
     with pytest.raises(PipelineError, match=r"no features for trials to share \(nothing is froz"):
         swept(chosen, 1)
     (dataset / "features/features.json").unlink()
@@ -288,7 +287,7 @@ def test_one_sweep_runs_once_at_a_time(cheap: Params) -> None:
 def test_some_are_pruned_and_what_mattered_is_told(
     cheap: Params, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    longer = with_(cheap, train__epochs=8)
+    longer = override(cheap, train__epochs=8)
     found = swept(longer, 30)
     assert found.counts()["pruned"] > 3
     assert {one.number for one in found.ranked} == {
@@ -307,7 +306,7 @@ def test_some_are_pruned_and_what_mattered_is_told(
 @pytest.fixture
 def started(cheap: Params) -> Callable[..., "subprocess.Popen[str]"]:
     """Starts the command in the working directory."""
-    Path("params.yaml").write_text(json.dumps(with_(cheap, train__epochs=20).model_dump()))
+    Path("params.yaml").write_text(json.dumps(override(cheap, train__epochs=20).model_dump()))
 
     def start(trials: int) -> "subprocess.Popen[str]":
         options = [word for text in SPACE for word in ("-S", text)]

@@ -6,7 +6,7 @@ from pydantic import ValidationError
 
 from pipeline.core.errors import PipelineError
 from pipeline.stages.acquire import dataset_toml
-from tests.imports import ROOT
+from tests import ROOT
 
 
 def described(folder: Path, text: str, name: str = "mine") -> Path:

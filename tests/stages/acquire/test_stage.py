@@ -13,9 +13,9 @@ from pipeline.params import AcquireParams, load_params, with_overrides
 from pipeline.stages.acquire import __main__ as stage
 from pipeline.stages.acquire.raw_image import SKIPPED_COLUMNS, RawImage, SkippedItem, SkipReason
 from pipeline.stages.acquire.sources import dispatch
+from tests import ROOT
 from tests.fakes.flickr import KEY, SECRET, FakeFlickr
 from tests.fakes.photos import photos as fake_photos
-from tests.imports import ROOT
 
 SHIPPED = load_params(ROOT / "params.yaml")
 PARAMS = SHIPPED.acquire.model_copy(

@@ -26,8 +26,8 @@ from pipeline.stages.describe import facts as describe_describe
 from pipeline.stages.describe.facts import COLUMNS, LEFT_OUT, REJECTED, TOTAL, Data
 from pipeline.stages.filter import __main__ as filtering
 from pipeline.stages.filter import verdicts as filtering_filter
+from tests import ROOT
 from tests.html_page import Figure, Page, size
-from tests.imports import ROOT
 
 SPLITS = ("train", "val", "test")
 LEAKS = ("id", "name", "label", "split", "kind", "stays_id", "stays_name", "stays_split")

@@ -3,13 +3,11 @@
 import base64
 import csv
 import io
-import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
-from ruamel.yaml import YAML
 from sklearn import metrics as reference
 
 from pipeline.core import shards
@@ -19,48 +17,10 @@ from pipeline.inference.predict import NamedImage, predict
 from pipeline.network import calibration, feature_store, model_folder
 from pipeline.network import examples as batches
 from pipeline.params import Params
-from pipeline.stages.evaluate import __main__ as evaluate
 from pipeline.stages.evaluate import report, slices, test_set
 from pipeline.stages.evaluate.metrics import Figures
-from pipeline.stages.train import __main__ as train
+from tests.builders.stages import CLEAN, MODELS, REPORT, SPLIT, evaluate_stage
 from tests.html_page import Page
-from tests.stages.features.test_compute import run, with_
-
-PAGE = Path("reports/report.html")
-MODELS, CLEAN, SPLIT = Path("models"), Path("data/clean"), Path("data/split.csv")
-
-
-def evaluated() -> Figures:
-    evaluate.main(
-        MODELS,
-        Path("data/features"),
-        CLEAN,
-        SPLIT,
-        Path("reports/history.csv"),
-        Path("reports/metrics.json"),
-        Path("reports/test"),
-        PAGE,
-    )
-    found: Figures = json.loads(Path("reports/metrics.json").read_text())
-    return found
-
-
-@pytest.fixture
-def figures(dataset: Path, params: Params) -> Figures:
-    """Of a model that was trained on plain and striped pictures."""
-    chosen = with_(params, train__lr=0.003)
-    YAML(typ="safe", pure=True).dump(chosen.model_dump(), Path("params.yaml"))
-    run(dataset, chosen)
-    Path("reports").mkdir(exist_ok=True)
-    train.main(
-        CLEAN,
-        SPLIT,
-        Path("data/features"),
-        MODELS,
-        Path("reports/history.csv"),
-        Path("reports/augmented.png"),
-    )
-    return evaluated()
 
 
 def predictions() -> list[dict[str, str]]:
@@ -113,16 +73,16 @@ def test_the_temperature_of_the_card_is_the_validation_sets(
 
 def test_twice_the_same_bytes(figures: Figures) -> None:
     def outputs() -> dict[str, bytes]:
-        files = [PAGE, Path("reports/metrics.json"), *Path("reports/test").iterdir()]
+        files = [REPORT, Path("reports/metrics.json"), *Path("reports/test").iterdir()]
         return {str(path): path.read_bytes() for path in sorted(files)}
 
     first = outputs()
-    assert evaluated() == figures
+    assert evaluate_stage() == figures
     assert outputs() == first
 
 
 def test_the_page_says_what_the_figures_say(figures: Figures) -> None:
-    html = PAGE.read_text()
+    html = REPORT.read_text()
     seen = Page(html)
     text = " ".join(" ".join(seen.text_of.values()).split())
     assert f"{100 * figures['accuracy']:.1f} %" in text

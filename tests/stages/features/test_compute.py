@@ -7,29 +7,17 @@ import pyarrow as pa
 import pytest
 import torch
 
-from pipeline.core import atomic, shards
+from pipeline.core import shards
 from pipeline.core.errors import PipelineError
 from pipeline.images import memo
 from pipeline.network import examples as batches
 from pipeline.network import feature_store, views
 from pipeline.network.parallel_forward import Tensors
-from pipeline.params import Params, with_overrides
+from pipeline.params import Params
 from pipeline.stages.features import compute as features
 from pipeline.stages.features.compute import FeatureSettings
-
-
-def run(dataset: Path, params: Params, name: str = "features") -> Path:
-    """The stage's core, on the working directory's data."""
-    examples = batches.read_examples(dataset / "split.csv")
-    part = features.frozen_part(params)
-    index = features.describe(params, part, examples)
-    with atomic.replacing(dataset / name) as staged:
-        staged.mkdir()
-        feature_store.write_index(staged, index)
-        if index.stored:
-            clean = dataset / "clean"
-            features.store(staged, clean, FeatureSettings(part, params.images, index), examples)
-    return dataset / name
+from tests.builders.models import compute_features
+from tests.builders.params import override
 
 
 def source(dataset: Path, params: Params, folder: Path) -> feature_store.Source:
@@ -43,11 +31,6 @@ def all_of(found: feature_store.Source, rows: list[int], view: int) -> Tensors:
     return tuple(torch.cat(values) for values in zip(*parts, strict=True))
 
 
-def with_(params: Params, **overrides: object) -> Params:
-    named = {name.replace("__", "."): value for name, value in overrides.items()}
-    return with_overrides(params, named)
-
-
 def bytes_of(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 
@@ -56,9 +39,12 @@ def bytes_of(folder: Path) -> dict[str, bytes]:
 def test_features_computed_in_the_loop_equal_the_cached_ones(
     dataset: Path, params: Params, dtype: str
 ) -> None:
-    cached = with_(params, features__dtype=dtype)
-    inside = with_(cached, features__max_gigabytes=0.0)
-    stored, streamed = run(dataset, cached, "stored"), run(dataset, inside, "streamed")
+    cached = override(params, features__dtype=dtype)
+    inside = override(cached, features__max_gigabytes=0.0)
+    stored, streamed = (
+        compute_features(dataset, cached, "stored"),
+        compute_features(dataset, inside, "streamed"),
+    )
     assert [path.name for path in streamed.iterdir()] == ["features.json"]
     rows = batches.read_examples(dataset / "split.csv").rows("train")[::-1]
     for view in (0, 1):
@@ -70,34 +56,34 @@ def test_features_computed_in_the_loop_equal_the_cached_ones(
 def test_twice_gives_the_same_bytes_and_the_second_time_nothing_is_computed(
     dataset: Path, params: Params, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = bytes_of(run(dataset, params, "first"))
+    first = bytes_of(compute_features(dataset, params, "first"))
 
     def never(*_: object, **__: object) -> None:
         raise AssertionError("a remembered image was computed again")
 
     monkeypatch.setattr(views.Views, "__getitem__", never)
-    assert bytes_of(run(dataset, params, "second")) == first
+    assert bytes_of(compute_features(dataset, params, "second")) == first
 
 
 def test_from_nothing_gives_the_same_bytes(
     dataset: Path, params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = bytes_of(run(dataset, params, "first"))
+    first = bytes_of(compute_features(dataset, params, "first"))
     monkeypatch.setenv("DVC_ROOT", str(tmp_path / "elsewhere"))  # an empty memo
-    assert bytes_of(run(dataset, params, "second")) == first
+    assert bytes_of(compute_features(dataset, params, "second")) == first
 
 
 @pytest.mark.parametrize("precision", ["32-true", "auto"])
 def test_one_thread_and_two_give_the_same_bytes(
     dataset: Path, params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: str
 ) -> None:
-    chosen, found = with_(params, features__precision=precision), []
+    chosen, found = override(params, features__precision=precision), []
     before = torch.get_num_threads()
     for count in (1, 2):
         monkeypatch.setenv("DVC_ROOT", str(tmp_path / f"empty memo {count}"))
         torch.set_num_threads(count)
         try:
-            found.append(bytes_of(run(dataset, chosen, f"on {count}")))
+            found.append(bytes_of(compute_features(dataset, chosen, f"on {count}")))
         finally:
             torch.set_num_threads(before)
     assert found[0] == found[1]
@@ -109,8 +95,8 @@ def test_how_views_are_augmented_leaves_the_evaluation_view_remembered(
     part = features.frozen_part(params)
     examples = batches.read_examples(dataset / "split.csv")
     index = features.describe(params, part, examples)
-    cropped = with_(params, images__crop_area=[0.3, 1.0]).images
-    turned = with_(params, images__rotate=20.0).images  # which crop-flip does not do
+    cropped = override(params, images__crop_area=[0.3, 1.0]).images
+    turned = override(params, images__rotate=20.0).images  # which crop-flip does not do
     places = [
         [features._memo(FeatureSettings(part, chosen, index), view).directory for view in (0, 1)]
         for chosen in (params.images, cropped, turned)
@@ -123,28 +109,28 @@ def test_how_views_are_augmented_leaves_the_evaluation_view_remembered(
 def test_views_of_training_images_alone_are_stored_beside_the_evaluation_view(
     dataset: Path, params: Params
 ) -> None:
-    folder = run(dataset, params)
+    folder = compute_features(dataset, params)
     examples = batches.read_examples(dataset / "split.csv")
     shapes = [np.load(feature_store.array_path(folder, view, 0)).shape for view in (0, 1)]
     assert [shape[0] for shape in shapes] == [len(examples.ids), len(examples.rows("train"))]
 
 
 def test_nothing_is_stored_when_nothing_is_frozen(dataset: Path, params: Params) -> None:
-    folder = run(dataset, with_(params, model__trainable="all"))
+    folder = compute_features(dataset, override(params, model__trainable="all"))
     said = json.loads((folder / "features.json").read_text())
     assert said["stored"] is False
     assert said["why"] == "nothing is frozen"
 
 
 def test_weights_changed_behind_the_cache_are_noticed(dataset: Path, params: Params) -> None:
-    folder = run(dataset, params)
-    other = with_(params, model__weights="none")
+    folder = compute_features(dataset, params)
+    other = override(params, model__weights="none")
     with pytest.raises(PipelineError, match="made with other weights"):
         source(dataset, other, folder)
 
 
 def test_a_memo_serves_a_data_set_that_grew(dataset: Path, params: Params) -> None:
-    run(dataset, params)
+    compute_features(dataset, params)
     examples = batches.read_examples(dataset / "split.csv")
     part = features.frozen_part(params)
     index = features.describe(params, part, examples)
@@ -157,16 +143,16 @@ def test_a_memo_serves_a_data_set_that_grew(dataset: Path, params: Params) -> No
 def test_more_views_than_kept_keys_are_all_remembered(
     dataset: Path, params: Params, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    many = with_(params, features__views=memo.KEPT_KEYS + 1)
-    run(dataset, many, "first")
+    many = override(params, features__views=memo.KEPT_KEYS + 1)
+    compute_features(dataset, many, "first")
     monkeypatch.setattr(views.Views, "__getitem__", None)  # computing anything would fail
-    run(dataset, many, "second")
+    compute_features(dataset, many, "second")
 
 
 def test_more_views_leave_those_that_are_known_alone(
     dataset: Path, params: Params, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fewer = bytes_of(run(dataset, params, "first"))
+    fewer = bytes_of(compute_features(dataset, params, "first"))
     computed: list[tuple[int, ...]] = []
     compute = features.compute
 
@@ -178,7 +164,7 @@ def test_more_views_leave_those_that_are_known_alone(
 
     noted.__module__ = compute.__module__  # whose source the memo's key digests
     monkeypatch.setattr(features, "compute", noted)
-    more = bytes_of(run(dataset, with_(params, features__views=3), "second"))
+    more = bytes_of(compute_features(dataset, override(params, features__views=3), "second"))
     assert set(computed) == {(2, 3)}
     assert more.keys() > fewer.keys()
     assert all(more[name] == fewer[name] for name in fewer if name != "features.json")

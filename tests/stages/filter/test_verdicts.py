@@ -25,15 +25,16 @@ from pipeline.params import FilterParams, load_params, with_overrides
 from pipeline.stages.acquire.raw_image import RawImage
 from pipeline.stages.filter import __main__ as filtering
 from pipeline.stages.filter import judge_all, judgement, verdicts
-from tests.choices import LIMITS
-from tests.imports import ROOT
+from tests import ROOT
+from tests.builders.images import noise_png
+from tests.builders.params import FILTER_PARAMS
 
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working directory with a params.yaml."""
     shipped = load_params(ROOT / "params.yaml")
-    overrides = {f"filter.{key}": value for key, value in LIMITS.model_dump().items()}
+    overrides = {f"filter.{key}": value for key, value in FILTER_PARAMS.model_dump().items()}
     chosen = with_overrides(shipped, overrides)
     (tmp_path / "params.yaml").write_text(json.dumps(chosen.model_dump()))
     monkeypatch.chdir(tmp_path)
@@ -47,11 +48,6 @@ def threads() -> Iterator[None]:
     """Processes would take a second to start."""
     with joblib.parallel_config("threading"):
         yield
-
-
-def png(seed: int, height: int = 40, width: int = 48) -> bytes:
-    pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
-    return cv2.imencode(".png", pixels)[1].tobytes()
 
 
 def image(name: str, data: bytes, split: str | None = None) -> RawImage:
@@ -71,7 +67,7 @@ def judged(
     folder: Path, pictures: Sequence[RawImage], by_hand: Sequence[RawImage] = (), **changed: Any
 ) -> list[dict[str, Any]]:
     unwanted = {picture_id(picture): "ugly" for picture in by_hand}
-    limits = LIMITS.model_copy(update=changed)
+    limits = FILTER_PARAMS.model_copy(update=changed)
     return rows_of(verdicts.verdicts(write(folder, pictures), unwanted, limits))
 
 
@@ -83,11 +79,11 @@ def reasons(rows: list[dict[str, Any]]) -> dict[str, str | None]:
     return {row["name"]: row["reason"] for row in rows}
 
 
-GOOD = [image(f"{'cat' if n % 2 else 'dog'}/{n}.png", png(n)) for n in range(4)]
+GOOD = [image(f"{'cat' if n % 2 else 'dog'}/{n}.png", noise_png(n)) for n in range(4)]
 
 
 def test_good_images_are_kept_with_all_their_facts(project: Path) -> None:
-    large = image("cat/large.png", png(9, 100, 128), "val")
+    large = image("cat/large.png", noise_png(9, 100, 128), "val")
     (small_row, large_row) = judged(project, [GOOD[1], large])
     facts = ("id", "label", "name", "split", "licence", "reason", "warnings", "width", "height")
     assert [small_row[key] for key in facts] == [
@@ -117,7 +113,7 @@ def test_good_images_are_kept_with_all_their_facts(project: Path) -> None:
 
 
 def test_of_equal_images_under_one_label_the_first_stays(project: Path) -> None:
-    rows = judged(project, [image(f"cat/{name}.png", png(1)) for name in "bac"])
+    rows = judged(project, [image(f"cat/{name}.png", noise_png(1)) for name in "bac"])
     assert reasons(rows) == {
         "cat/b.png": None,
         "cat/a.png": RejectReason.DUPLICATE,
@@ -139,14 +135,14 @@ def test_of_equal_images_under_one_label_the_first_stays(project: Path) -> None:
 def test_of_equal_images_the_one_in_test_stays_else_in_val(
     project: Path, splits: list[str | None], stays: int
 ) -> None:
-    rows = judged(project, [image(f"cat/{n}.png", png(1), s) for n, s in enumerate(splits)])
+    rows = judged(project, [image(f"cat/{n}.png", noise_png(1), s) for n, s in enumerate(splits)])
     assert [n for n, row in enumerate(rows) if row["reason"] is None] == [stays]
     assert Counter(row["reason"] for row in rows)[RejectReason.DUPLICATE] == len(splits) - 1
 
 
 def test_of_equal_images_under_two_labels_none_stays(project: Path) -> None:
     names = ["cat/1.png", "dog/1.png", "cat/2.png"]
-    rows = judged(project, [*(image(name, png(50)) for name in names), *GOOD])
+    rows = judged(project, [*(image(name, noise_png(50)) for name in names), *GOOD])
     assert [row["reason"] for row in rows[:3]] == [RejectReason.CONFLICTING_LABELS] * 3
     assert {row["reason"] for row in rows[3:]} == {None}
 
@@ -168,7 +164,7 @@ def test_what_is_wrong_with_the_bytes_counts_before_their_copies(project: Path) 
     ("name", "expected"), [("cat/1.png", []), ("cat/1.jpg", [Warn.WRONG_EXTENSION])]
 )
 def test_a_wrong_extension_is_told_per_name(project: Path, name: str, expected: list[Warn]) -> None:
-    (row,) = judged(project, [image(name, png(1))])
+    (row,) = judged(project, [image(name, noise_png(1))])
     assert row["reason"] is None
     assert row["warnings"] == expected
 
@@ -186,10 +182,10 @@ def test_a_share_of_rejects_past_the_limit_is_refused(bad: int, total: int, refu
     reasons = ["empty"] * (bad - bad // 3) + ["blank"] * (bad // 3) + [""] * (total - bad)
     table = [line(number, "cat", reason) for number, reason in enumerate(reasons)]
     if not refused:
-        verdicts.check(table, LIMITS, Path("data/verdicts.csv"))
+        verdicts.check(table, FILTER_PARAMS, Path("data/verdicts.csv"))
         return
     with pytest.raises(PipelineError) as caught:
-        verdicts.check(table, LIMITS, Path("data/verdicts.csv"))
+        verdicts.check(table, FILTER_PARAMS, Path("data/verdicts.csv"))
     assert str(caught.value) == (
         f"{bad} of {total} images are rejected ({bad - bad // 3} empty, {bad // 3} blank), past "
         "filter.max_reject_fraction=0.5: see data/verdicts.csv, and mend the source, or raise it"
@@ -200,7 +196,7 @@ def test_a_share_of_rejects_past_the_limit_is_refused(bad: int, total: int, refu
 def test_a_class_of_which_nothing_is_kept_is_refused_whatever_the_limit_without_blaming_it(
     others: int,
 ) -> None:
-    limits = LIMITS.model_copy(update={"max_reject_fraction": 1.0})
+    limits = FILTER_PARAMS.model_copy(update={"max_reject_fraction": 1.0})
     table = [line(number, "cat", "blank") for number in range(10, 13)]
     table += [line(13, "cat", "empty"), *(line(number, "dog") for number in range(others))]
     with pytest.raises(PipelineError) as caught:
@@ -311,7 +307,7 @@ def test_a_new_image_is_computed_alone(project: Path, judged_ids: list[str]) -> 
     write(project, GOOD)
     run(project)
     judged_ids.clear()
-    new = image("cat/new.png", png(77))
+    new = image("cat/new.png", noise_png(77))
     write(project, [new, *GOOD])
     run(project)
     assert judged_ids == [new.row()["id"]]
@@ -332,9 +328,9 @@ def test_only_params_that_change_a_judgement_forget_it(
     project: Path, judged_ids: list[str], changed: dict[str, Any], again: int
 ) -> None:
     raw = write(project, GOOD)
-    list(verdicts.verdicts(raw, {}, LIMITS))
+    list(verdicts.verdicts(raw, {}, FILTER_PARAMS))
     judged_ids.clear()
-    list(verdicts.verdicts(raw, {}, LIMITS.model_copy(update=changed)))
+    list(verdicts.verdicts(raw, {}, FILTER_PARAMS.model_copy(update=changed)))
     assert len(judged_ids) == again
 
 
@@ -417,7 +413,7 @@ def test_of_near_duplicates_one_is_kept_where_asked_in_test_else_in_val(
 def test_what_images_are_compared_to_does_not_depend_on_their_order(
     album: list[tuple[str, str | None, int]], near_duplicates: str, random: Random
 ) -> None:
-    limits = LIMITS.model_copy(update={"near_duplicates": near_duplicates})
+    limits = FILTER_PARAMS.model_copy(update={"near_duplicates": near_duplicates})
     shuffled = [(f"{number:02d}", *facts) for number, facts in enumerate(album)]
     random.shuffle(shuffled)
 
@@ -487,7 +483,7 @@ def test_no_bits_group_equal_hashes_alone(project: Path) -> None:
             "phash": hashes,
         }
     )
-    none, one = (LIMITS.model_copy(update={"near_duplicate_bits": bits}) for bits in (0, 1))
+    none, one = (FILTER_PARAMS.model_copy(update={"near_duplicate_bits": bits}) for bits in (0, 1))
     assert verdicts.compare(facts, {}, none) == ([None] * 3, ["a", None, "a"])
     assert verdicts.compare(facts, {}, one) == ([None] * 3, ["a"] * 3)
 
@@ -543,7 +539,7 @@ def test_what_is_wrong_with_the_bytes_is_told_before_what_somebody_said(project:
 
 
 def test_ids_that_do_not_occur_reject_nothing(project: Path) -> None:
-    rows = judged(project, GOOD, by_hand=[image("cat/elsewhere.png", png(99))])
+    rows = judged(project, GOOD, by_hand=[image("cat/elsewhere.png", noise_png(99))])
     assert {row["reason"] for row in rows} == {None}
 
 
@@ -620,7 +616,7 @@ def test_running_out_of_memory_is_no_verdict_of_a_batch(monkeypatch: pytest.Monk
     monkeypatch.setattr(judgement, "judge", greedy)
     batch = pa.RecordBatch.from_pylist([GOOD[0].row()], schema=shards.RAW)
     with pytest.raises(MemoryError):
-        judge_all.judge_batch(batch, LIMITS)
+        judge_all.judge_batch(batch, FILTER_PARAMS)
 
 
 needs_status = pytest.mark.skipif(
@@ -669,7 +665,7 @@ def test_bombs_that_exceed_the_memory_each_cost_nobody_else_a_verdict(
     assert {found[2], found[5]} <= {RejectReason.BREAKS_DECODER, RejectReason.DAMAGED}
 
 
-LARGE = LIMITS.model_copy(update={"store_side": 1000, "near_duplicate_bits": None})
+LARGE = FILTER_PARAMS.model_copy(update={"store_side": 1000, "near_duplicate_bits": None})
 
 
 def tiled(seed: int) -> bytes:

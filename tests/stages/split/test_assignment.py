@@ -16,7 +16,7 @@ from pipeline.params import SplitParams
 from pipeline.stages.split import assignment
 from pipeline.stages.split.assignment import DEALT
 from pipeline.stages.split.groups import Group
-from tests.choices import split_params
+from tests.builders.params import split_params
 
 EXAMPLES = settings(deadline=None, derandomize=True, max_examples=100)
 SIZES = st.lists(  # of groups: how many cats, how many dogs

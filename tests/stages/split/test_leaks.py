@@ -12,7 +12,7 @@ from pipeline.stages.split import leaks
 from pipeline.stages.split.groups import Group
 from pipeline.stages.split.images import Image
 from pipeline.stages.split.leaks import Kind, Leak
-from tests.choices import split_params
+from tests.builders.params import split_params
 
 EXAMPLES = settings(deadline=None, derandomize=True, max_examples=100)
 MEMBERS = st.lists(

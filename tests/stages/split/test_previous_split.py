@@ -11,7 +11,7 @@ from pipeline.core.errors import PipelineError
 from pipeline.params import SplitParams
 from pipeline.stages.split import previous_split
 from pipeline.stages.split.images import Image
-from tests.choices import locked_code
+from tests.builders.params import locked_code
 
 EXAMPLES = settings(deadline=None, derandomize=True, max_examples=100)
 SPLIT = {

@@ -18,8 +18,8 @@ from pipeline.stages.split import __main__ as split
 from pipeline.stages.split import assignment, leaks
 from pipeline.stages.split.groups import groups
 from pipeline.stages.split.images import Image
-from tests.choices import locked_code, split_params
-from tests.imports import ROOT
+from tests import ROOT
+from tests.builders.params import locked_code, split_params
 
 EXAMPLES = settings(deadline=None, derandomize=True, max_examples=100)
 SAID = st.sampled_from([None, "train", "val", "test"])

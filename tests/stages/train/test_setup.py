@@ -21,17 +21,16 @@ from safetensors import safe_open
 
 from pipeline.core import atomic
 from pipeline.core.errors import PipelineError
-from pipeline.core.history import Record
-from pipeline.network import device, model_folder, tensors
-from pipeline.network import examples as batches
+from pipeline.network import tensors
 from pipeline.params import Params
 from pipeline.stages.train import __main__ as train
 from pipeline.stages.train import loop, setup
 from pipeline.stages.train.checkpoint import Checkpoint
 from pipeline.stages.train.state import Job
 from pipeline.tracking.run import Run
-from tests.imports import ROOT
-from tests.stages.features.test_compute import run, with_
+from tests import ROOT
+from tests.builders.models import compute_features, prepare_job, train_job
+from tests.builders.params import NARROW_RESNET, override
 
 STAGE = [
     sys.executable,
@@ -50,23 +49,6 @@ THREADS_DIFFER = {"head": 1e-3, "all": 1e-2}  # as docs/training.md says
 
 
 # To be trained from scratch, in a fraction of the time that the shipped network takes.
-CHEAP = {"model__backbone": "resnet9_narrow", "model__weights": "none"}
-
-
-def prepared(dataset: Path, params: Params) -> tuple[Job, model_folder.Card, batches.Examples]:
-    """Features, and a job that runs over them."""
-    folder = run(dataset, params)
-    examples = batches.read_examples(dataset / "split.csv")
-    made = setup.assemble(params, len(examples.classes))
-    fabric = device.start(params.device)
-    job = setup.prepare(params, made, examples, folder, dataset / "clean", fabric)
-    digest = setup.fingerprint(params, examples, dataset / "clean", job)
-    return job, setup.card(params, made, examples, digest), examples
-
-
-def fitted(dataset: Path, params: Params) -> tuple[Job, model_folder.Card, list[Record]]:
-    job, card, examples = prepared(dataset, params)
-    return job, card, list(loop.fit(job, examples, params.train))
 
 
 def weights_of(job: Job) -> dict[str, torch.Tensor]:
@@ -84,16 +66,18 @@ def same(one: Job, other: Job) -> bool:
 def test_it_learns_and_twice_gives_the_same_weights(
     dataset: Path, params: Params, trainable: str, lr: float
 ) -> None:
-    chosen = with_(params, **CHEAP, model__trainable=trainable, train__epochs=12, train__lr=lr)
-    job, _, history = fitted(dataset, chosen)
-    again, _, repeated = fitted(dataset, chosen)
+    chosen = override(
+        params, **NARROW_RESNET, model__trainable=trainable, train__epochs=12, train__lr=lr
+    )
+    job, _, history = train_job(dataset, chosen)
+    again, _, repeated = train_job(dataset, chosen)
     assert history == repeated
     assert same(job, again)
     assert history[-1].train_loss < 0.6 * history[0].train_loss
 
 
 def test_only_the_trainable_part_changes(dataset: Path, params: Params) -> None:
-    job, _, examples = prepared(dataset, params)
+    job, _, examples = prepare_job(dataset, params)
     before = weights_of(job)
     list(loop.fit(job, examples, params.train))
     after = weights_of(job)
@@ -105,9 +89,9 @@ def test_only_the_trainable_part_changes(dataset: Path, params: Params) -> None:
 def test_training_inside_the_loop_equals_training_from_the_cache(
     dataset: Path, params: Params, trainable: str
 ) -> None:
-    cached = with_(params, model__trainable=trainable)
-    inside = with_(cached, features__max_gigabytes=0.0)
-    (one, _, history), (other, _, repeated) = fitted(dataset, cached), fitted(dataset, inside)
+    cached = override(params, model__trainable=trainable)
+    inside = override(cached, features__max_gigabytes=0.0)
+    (one, _, history), (other, _, repeated) = train_job(dataset, cached), train_job(dataset, inside)
     assert history == repeated
     assert same(one, other)
 
@@ -116,8 +100,8 @@ def test_training_inside_the_loop_equals_training_from_the_cache(
 def test_what_came_with_weights_learns_at_a_rate_of_its_own(
     dataset: Path, params: Params, weights: str
 ) -> None:
-    chosen = with_(params, model__weights=weights, model__trainable="features.18")
-    job, _, _ = prepared(dataset, chosen)
+    chosen = override(params, model__weights=weights, model__trainable="features.18")
+    job, _, _ = prepare_job(dataset, chosen)
     names = {name for name, value in job.network.named_parameters() if value in job.pretrained}
     assert ("features.18.0.weight" in names) is (weights == "imagenet")
     assert not any(name.startswith("classifier.1.") for name in names)
@@ -127,7 +111,7 @@ def test_the_fingerprint_follows_what_the_training_depends_on(
     dataset: Path, params: Params
 ) -> None:
     cards = [
-        prepared(dataset, with_(params, **CHEAP, **change))[1].fingerprint
+        prepare_job(dataset, override(params, **NARROW_RESNET, **change))[1].fingerprint
         for change in (
             {},
             {},
@@ -145,14 +129,16 @@ def test_the_fingerprint_follows_what_the_training_depends_on(
 def test_a_killed_training_of_a_whole_network_ends_with_the_same_bytes(
     dataset: Path, params: Params
 ) -> None:
-    chosen = with_(params, **CHEAP, model__trainable="all", train__epochs=4, head__kind="mlp")
-    whole, card, history = fitted(dataset, chosen)
+    chosen = override(
+        params, **NARROW_RESNET, model__trainable="all", train__epochs=4, head__kind="mlp"
+    )
+    whole, card, history = train_job(dataset, chosen)
     saved = Checkpoint(card.fingerprint)
-    killed, _, examples = prepared(dataset, chosen)
+    killed, _, examples = prepare_job(dataset, chosen)
     for record in loop.fit(killed, examples, chosen.train, saved):
         if record.epoch == 3:
             break
-    job, _, _ = prepared(dataset, chosen)
+    job, _, _ = prepare_job(dataset, chosen)
     assert list(loop.fit(job, examples, chosen.train, saved)) == history
     assert same(job, whole)
 
@@ -163,7 +149,7 @@ def test_a_lack_of_memory_names_what_to_lower(
     def full(*_: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    job, _, examples = prepared(dataset, params)
+    job, _, examples = prepare_job(dataset, params)
     monkeypatch.setattr(loop, "_step", full)
     with pytest.raises(PipelineError, match=r"^out of memory: lower train\.batch_size \(8;"):
         train.train(params, job, examples, Checkpoint("run"), Run())
@@ -185,7 +171,7 @@ def test_what_the_network_does_not_allow_is_told(
     params: Params, change: dict[str, object], sentence: str
 ) -> None:
     with pytest.raises(PipelineError) as caught:
-        setup.assemble(with_(params, **change), 2)
+        setup.assemble(override(params, **change), 2)
     assert str(caught.value).startswith(sentence)
 
 
@@ -238,8 +224,10 @@ def epoch_saved(path: Path) -> int:
 def test_killed_at_any_moment_it_goes_on_and_ends_with_the_same_bytes(
     dataset: Path, params: Params, started: Callable[..., Any]
 ) -> None:
-    chosen = with_(params, **CHEAP, head__kind="mlp", train__epochs=150, train__schedule="cosine")
-    run(dataset, chosen)
+    chosen = override(
+        params, **NARROW_RESNET, head__kind="mlp", train__epochs=150, train__schedule="cosine"
+    )
+    compute_features(dataset, chosen)
     outcome(started(chosen, **NOWHERE))
     expected = written()
     for name in expected:
@@ -272,9 +260,9 @@ def test_torch_compile_changes_no_figure(
     """With torch's backend that compiles nothing, but wraps all the same: another takes minutes."""
     translate = partial(torch.compile, backend="eager")
     monkeypatch.setattr(torch, "compile", translate)
-    chosen = with_(params, **CHEAP, model__trainable="layer3")
-    job, _, history = fitted(dataset, chosen)
-    again, _, repeated = fitted(dataset, with_(chosen, device__compile=True))
+    chosen = override(params, **NARROW_RESNET, model__trainable="layer3")
+    job, _, history = train_job(dataset, chosen)
+    again, _, repeated = train_job(dataset, override(chosen, device__compile=True))
     for one, other in zip(history, repeated, strict=True):
         assert astuple(other) == pytest.approx(astuple(one), abs=1e-5)
     assert job.network.state_dict().keys() == again.network.state_dict().keys()
@@ -285,12 +273,14 @@ def test_torch_compile_changes_no_figure(
 def test_one_thread_and_two_differ_within_the_stated_tolerance(
     dataset: Path, params: Params, trainable: str
 ) -> None:
-    chosen = with_(params, **CHEAP, model__trainable=trainable, train__epochs=6, train__lr=0.003)
+    chosen = override(
+        params, **NARROW_RESNET, model__trainable=trainable, train__epochs=6, train__lr=0.003
+    )
     kept, found = torch.get_num_threads(), []
     try:
         for threads in (1, 2):
             torch.set_num_threads(threads)
-            found.append(fitted(dataset, chosen)[2])
+            found.append(train_job(dataset, chosen)[2])
     finally:
         torch.set_num_threads(kept)
     for one, two in zip(*found, strict=True):
@@ -300,9 +290,9 @@ def test_one_thread_and_two_differ_within_the_stated_tolerance(
 def test_two_processes_train_as_one_does(
     dataset: Path, params: Params, started: Callable[..., Any]
 ) -> None:
-    one = with_(params, **CHEAP, train__epochs=6, train__lr=0.02)
-    two = with_(one, device__devices=2)
-    run(dataset, one)
+    one = override(params, **NARROW_RESNET, train__epochs=6, train__lr=0.02)
+    two = override(one, device__devices=2)
+    compute_features(dataset, one)
     outcome(started(one, **NOWHERE))
     alone = [dict(row) for row in atomic.read_csv(Path("reports/history.csv"))]
     for name in written():

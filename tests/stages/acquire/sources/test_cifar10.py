@@ -14,7 +14,7 @@ from pipeline.params import load_params
 from pipeline.stages.acquire.dataset_toml import ArchiveDataset
 from pipeline.stages.acquire.raw_image import RawImage, SkippedItem, SkipReason
 from pipeline.stages.acquire.sources import cifar10, files
-from tests.imports import ROOT
+from tests import ROOT
 
 PARAMS = load_params(ROOT / "params.yaml").acquire
 DATASET = ArchiveDataset(kind="archive", description="d", licence="L", path="x", records="cifar10")

@@ -24,7 +24,7 @@ from pipeline.params import AcquireParams, load_params
 from pipeline.stages.acquire.dataset_toml import ArchiveDataset, FolderDataset
 from pipeline.stages.acquire.raw_image import RawImage, SkippedItem, SkipReason
 from pipeline.stages.acquire.sources import files
-from tests.imports import ROOT
+from tests import ROOT
 
 PARAMS = load_params(ROOT / "params.yaml").acquire.model_copy(
     update={"max_gigabytes": 1, "max_file_megabytes": 1}

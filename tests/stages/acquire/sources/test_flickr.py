@@ -17,6 +17,7 @@ from pipeline.stages.acquire.photo_list import Photo
 from pipeline.stages.acquire.sources.flickr import FlickrSearch
 from pipeline.stages.acquire.web.client import Client
 from pipeline.stages.acquire.web.rate_limit import Policy
+from tests import ROOT
 from tests.fakes.faults import (
     DROP,
     EMPTY,
@@ -35,7 +36,6 @@ from tests.fakes.faults import (
 )
 from tests.fakes.flickr import KEY, SECRET, FakeFlickr
 from tests.fakes.photos import photos
-from tests.imports import ROOT
 
 PARAMS = load_params(ROOT / "params.yaml").acquire.model_copy(update={"per_host_per_second": 0})
 SEARCH = "flickr.photos.search"

@@ -16,6 +16,7 @@ from pipeline.stages.acquire.sources import web_photos
 from pipeline.stages.acquire.web.client import Client
 from pipeline.stages.acquire.web.content_store import ContentStore
 from pipeline.stages.acquire.web.rate_limit import Policy
+from tests import ROOT
 from tests.fakes.faults import (
     DROP,
     EMPTY,
@@ -31,7 +32,6 @@ from tests.fakes.faults import (
 )
 from tests.fakes.flickr import KEY, SECRET, FakeFlickr
 from tests.fakes.photos import FakePhoto, photos
-from tests.imports import ROOT
 
 PARAMS = load_params(ROOT / "params.yaml").acquire.model_copy(
     update={"workers": 4, "max_missing_fraction": 0.5}

@@ -22,7 +22,7 @@ from pipeline.stages.acquire.web.content_store import (
     ContentStore,
     StoredBody,
 )
-from tests.imports import ROOT
+from tests import ROOT
 
 URL = "https://example.org/a.jpg"
 

@@ -20,11 +20,11 @@ from pipeline.stages.acquire.web.client import Client
 from pipeline.stages.acquire.web.content_store import ContentStore
 from pipeline.stages.acquire.web.download import ExpectedFile, download
 from pipeline.stages.acquire.web.rate_limit import Policy
+from tests import ROOT
 from tests.fakes import faults
 from tests.fakes.faults import DROP, Fault, always, cut, first_of, header, once, redirect, status
 from tests.fakes.flickr import FakeFlickr
 from tests.fakes.wire import Wire, chunked, reply
-from tests.imports import ROOT
 
 DATA = random.Random(0).randbytes(50_000)
 OTHER = random.Random(1).randbytes(50_000)

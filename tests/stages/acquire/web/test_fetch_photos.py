@@ -19,12 +19,12 @@ from pipeline.stages.acquire.web.content_store import ContentStore, StoredBody
 from pipeline.stages.acquire.web.fetch_photos import fetch_all
 from pipeline.stages.acquire.web.ordered_threads import LOOKAHEAD
 from pipeline.stages.acquire.web.rate_limit import Policy
+from tests import ROOT
 from tests.fakes import faults
 from tests.fakes.faults import always, every, first_of, header, once, redirect, status, throttled
 from tests.fakes.flickr import FakeFlickr
 from tests.fakes.photos import photos
 from tests.fakes.wire import Wire, chunked, reply
-from tests.imports import ROOT
 
 CARS = photos("car", 60)
 JPEG = b"\xff\xd8\xff\xe0" + bytes(range(256))

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.stages.acquire.web.ordered_threads import LOOKAHEAD, map_in_order
-from tests.imports import ROOT
+from tests import ROOT
 
 EXAMPLES = settings(deadline=None, derandomize=True, max_examples=50)
 

@@ -1,0 +1,73 @@
+"""Features, trainings and models, made in this process."""
+
+from pathlib import Path
+
+from pipeline.core import atomic
+from pipeline.core.history import Record
+from pipeline.network import backbones, device, feature_store, heads, model_folder
+from pipeline.network import examples as batches
+from pipeline.network.examples import Examples
+from pipeline.network.model_folder import Card
+from pipeline.params import HeadParams, Params
+from pipeline.stages.features import compute
+from pipeline.stages.features.compute import FeatureSettings
+from pipeline.stages.train import loop, setup
+from pipeline.stages.train.state import Job
+
+LINEAR_HEAD = HeadParams(kind="linear", hidden=8, dropout=0.5, one_logit=False)
+
+
+def compute_features(dataset: Path, params: Params, name: str = "features") -> Path:
+    """What the stage computes, on the working directory's data."""
+    examples = batches.read_examples(dataset / "split.csv")
+    part = compute.frozen_part(params)
+    index = compute.describe(params, part, examples)
+    with atomic.replacing(dataset / name) as staged:
+        staged.mkdir()
+        feature_store.write_index(staged, index)
+        if index.stored:
+            settings = FeatureSettings(part, params.images, index)
+            compute.store(staged, dataset / "clean", settings, examples)
+    return dataset / name
+
+
+def prepare_job(dataset: Path, params: Params) -> tuple[Job, Card, Examples]:
+    """Features, and a training over them that has not begun."""
+    folder = compute_features(dataset, params)
+    examples = batches.read_examples(dataset / "split.csv")
+    assembled = setup.assemble(params, len(examples.classes))
+    fabric = device.start(params.device)
+    job = setup.prepare(params, assembled, examples, folder, dataset / "clean", fabric)
+    digest = setup.fingerprint(params, examples, dataset / "clean", job)
+    return job, setup.card(params, assembled, examples, digest), examples
+
+
+def train_job(dataset: Path, params: Params) -> tuple[Job, Card, list[Record]]:
+    """The same, trained."""
+    job, card, examples = prepare_job(dataset, params)
+    return job, card, list(loop.fit(job, examples, params.train))
+
+
+def save_untrained(
+    folder: Path, name: str, head: HeadParams, replaced: str | None, size: int
+) -> Card:
+    """A model folder with random weights for two classes; the head replaces a layer or the last."""
+    options = {"aux_logits": False, "transform_input": True} if name == "googlenet" else {}
+    backbone = backbones.blank(name, options, size, seed=3)
+    end = replaced or backbone.last
+    heads.replace(backbone.network, end, head, 2, size, seed=4)
+    card = Card(
+        backbone=name,
+        options=options,
+        head=head,
+        replaced=end,
+        trained_from=end,
+        classes=["ant", "bee"],
+        max_megapixels=50,
+        store_side=400,
+        temperature=1.7,
+        preprocess=backbone.usual.model_copy(update={"size": size, "resize": size + 8}),
+        fingerprint="f",
+    )
+    model_folder.save(folder, backbone.network, card)
+    return card

@@ -1,0 +1,97 @@
+"""Git repositories with a dvc.lock of results that nobody computed, and their MLflow runs."""
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from mlflow import MlflowClient
+
+from pipeline.params import Params
+from pipeline.tracking import provenance, store
+
+CommitResult = Callable[..., str]
+"""Commits a result (models, accuracy, params); returns the commit."""
+
+
+def git(*words: str, folder: Path | None = None) -> str:
+    """In `folder` or the working directory, as a user with a name."""
+    user = ["-c", "user.name=t", "-c", "user.email=t@example.com"]
+    command = ["git", *user, *words]
+    result = subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True)
+    return result.stdout.strip()
+
+
+def commit_all(message: str, folder: Path | None = None) -> None:
+    """Into a repository, which is made where there is none."""
+    git("init", "-q", "-b", "main", folder=folder)
+    git("add", "-A", folder=folder)
+    git("commit", "-q", "-m", message, folder=folder)
+
+
+def result_lock(params: Params, models: str, evaluated: str | None = None) -> dict[str, Any]:
+    """dvc.lock after a whole run; `evaluated`: the digest of the model that evaluate had."""
+
+    def outs(**digests: str) -> list[dict[str, str]]:
+        return [{"path": path, "hash": "md5", "md5": md5} for path, md5 in digests.items()]
+
+    locked_params = {"params.yaml": params.model_dump()}
+    return {
+        "schema": "2.0",
+        "stages": {
+            "split": {"cmd": "x", "outs": outs(**{"data/split.csv": "5" * 32})},
+            "train": {"cmd": "x", "params": locked_params, "outs": outs(models=models)},
+            "evaluate": {
+                "cmd": "x",
+                "params": locked_params,
+                "deps": outs(models=evaluated or models),
+                "outs": outs(**{"reports/test": f"test-of-{models}"}),
+            },
+        },
+    }
+
+
+def start_repository(folder: Path, default: Params) -> CommitResult:
+    """Make a repository; return what commits results to it."""
+    git("init", "-q", "-b", "main")
+    (folder / ".gitignore").write_text("mlflow.db\nmlartifacts/\n.cache/\n")
+
+    def commit(models: str, accuracy: float = 0.5, params: Params = default) -> str:
+        (folder / "dvc.lock").write_text(json.dumps(result_lock(params, models)))
+        (folder / "params.yaml").write_text(json.dumps(params.model_dump()))
+        (folder / "reports").mkdir(exist_ok=True)
+        (folder / "reports/metrics.json").write_text(json.dumps({"accuracy": accuracy}))
+        git("add", "-A")
+        git("commit", "-q", "-m", models)
+        return git("rev-parse", "HEAD")
+
+    return commit
+
+
+def add_experiment(name: str, baseline: str, revision: str) -> None:
+    """Keep a commit as DVC keeps an experiment."""
+    git("update-ref", f"refs/exps/{baseline[:2]}/{baseline[2:]}/{name}", revision)
+
+
+def log_run(
+    params: Params, models: str, name: str = "", status: str = "FINISHED", **tags: str
+) -> str:
+    """A run with a training's tags; `tags` win, and "" leaves one out."""
+    client = MlflowClient()
+    defaults = {
+        provenance.FINGERPRINT: "f",
+        provenance.MODELS: models,
+        provenance.TEST: f"test-of-{models}",
+        provenance.EXPERIMENT: name,
+        provenance.COMMIT: "c0ffee",
+    }
+    merged = defaults | {key.replace("__", "."): value for key, value in tags.items()}
+    run = client.create_run(
+        store.experiment(params.dataset.name),
+        tags={key: value for key, value in merged.items() if value},
+    )
+    for key, value in params.flat().items():
+        client.log_param(run.info.run_id, key, value)
+    client.set_terminated(run.info.run_id, status)
+    return str(run.info.run_id)

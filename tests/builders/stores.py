@@ -1,0 +1,35 @@
+"""MLflow's own database of a project, made once and copied: its tables take seconds to make."""
+
+import shutil
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from pipeline.tracking import store
+
+# Where MLflow writes absolute addresses of files.
+ADDRESSES = (
+    ("experiments", "artifact_location"),
+    ("runs", "artifact_uri"),
+    ("logged_models", "artifact_location"),
+)
+
+
+def make_store(folder: Path) -> None:
+    """An empty mlflow.db in `folder`, as the first training of a project makes it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DVC_ROOT", str(folder))
+        store._create_database(folder / "mlflow.db")
+
+
+def copy_store(source: Path, target: Path) -> None:
+    """The mlflow.db of a folder for another folder, which has or will have its artifacts."""
+    shutil.copy(source / "mlflow.db", target / "mlflow.db")
+    with closing(sqlite3.connect(target / "mlflow.db")) as database, database:
+        for table, column in ADDRESSES:
+            database.execute(
+                f"UPDATE {table} SET {column} = replace({column}, ?, ?)",
+                (f"{source}/", f"{target}/"),
+            )
