@@ -78,6 +78,7 @@ def log_run(
     params: Params, models: str, name: str = "", status: str = "FINISHED", **tags: str
 ) -> str:
     """A run with a training's tags; `tags` win, and "" leaves one out."""
+    experiment = store.experiment(params.dataset.name)  # which connects
     client = MlflowClient()
     defaults = {
         provenance.FINGERPRINT: "f",
@@ -88,7 +89,7 @@ def log_run(
     }
     merged = defaults | {key.replace("__", "."): value for key, value in tags.items()}
     run = client.create_run(
-        store.experiment(params.dataset.name),
+        experiment,
         tags={key: value for key, value in merged.items() if value},
     )
     for key, value in params.flat().items():

