@@ -18,6 +18,7 @@ from pipeline.inference.predict import NamedImage
 from pipeline.params import AcquireParams
 from pipeline.stages.acquire.raw_image import SkipReason
 from pipeline.stages.acquire.sources import class_folders, files
+from pipeline.stages.acquire.sources.listing import SourceFile, to_text
 from pipeline.stages.acquire.web.client import Client
 from pipeline.stages.acquire.web.fetch_error import FetchError
 
@@ -77,7 +78,7 @@ class ImageInputs:
 
     def _of(self, name: str) -> Iterator[NamedImage]:
         """The images of one name, be it on the command line or in a list."""
-        shown = files.to_text(name)
+        shown = to_text(name)
         if URL.match(name):
             yield from self._from_url(shown)
         elif os.path.isdir(name):  # noqa: PTH112 # it may be no path at all, and too long for one
@@ -118,19 +119,17 @@ class ImageInputs:
             limits = limits.model_copy(update={"max_gigabytes": math.inf})
         with ExitStack() as stack:
             try:
-                listing, skipped = stack.enter_context(
-                    files.open_listing(path, limits, strict=False)
-                )
+                listing = stack.enter_context(files.open_listing(path, limits, strict=False))
             except PipelineError as error:
                 yield self._alone(name, str(error).removeprefix(str(path)).strip(": "))
                 return
             except OSError as error:
                 yield self._alone(name, _told(error))
                 return
-            seen = [file for file in listing if not class_folders.is_hidden(file.name)]
+            seen = [file for file in listing.files if not class_folders.is_hidden(file.name)]
             refused = [
                 one
-                for one in skipped
+                for one in listing.skipped
                 if one.reason is SkipReason.UNSAFE_NAME or not class_folders.is_hidden(one.name)
             ]
             if not seen and not refused:
@@ -202,7 +201,7 @@ def _told(error: OSError | ValueError) -> str:
     return said or type(error).__name__
 
 
-def _content(path: Path, file: files.File) -> bytes | str:
+def _content(path: Path, file: SourceFile) -> bytes | str:
     try:
         return files.read_file(path, file)
     except PipelineError:

@@ -7,15 +7,15 @@ import typer
 
 
 def credit(
-    raw: Annotated[Path, typer.Option(help="What was acquired.")] = Path("data/raw"),
+    raw: Annotated[Path, typer.Option(help="The output of stage acquire.")] = Path("data/raw"),
 ) -> None:
-    """Print whose photographs these are, as Creative Commons asks for it.
+    """Print the attribution of the photographs that Creative Commons licences require.
 
     Example:
 
         pipeline credits > CREDITS.txt
     """
-    from pipeline.commands.credits.credits import lines
+    from pipeline.commands.credits.credits import credit_lines
 
-    for line in lines(raw):
+    for line in credit_lines(raw):
         print(line)

@@ -1,1 +1,1 @@
-"""`pipeline pin`: fix which photographs a search gave."""
+"""`pipeline pin`: save which photographs a search returned."""

@@ -1,4 +1,4 @@
-"""Commands about photographs."""
+"""`pipeline pin`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -8,17 +8,17 @@ import typer
 
 def pin(
     name: Annotated[str, typer.Argument(help="A folder under datasets/.")],
-    raw: Annotated[Path, typer.Option(help="What was acquired.")] = Path("data/raw"),
+    raw: Annotated[Path, typer.Option(help="The output of stage acquire.")] = Path("data/raw"),
 ) -> None:
-    """Write down which photographs were acquired, so that anybody gets the same ones.
+    """Save the list of acquired photographs, so that everybody gets the same ones.
 
-    A search is not repeatable, a list is: `dvc repro` then fetches the photographs of
-    datasets/NAME/photos.csv, and holds each to its sha256.
+    A search may return other photographs tomorrow. With datasets/NAME/photos.csv, `dvc repro`
+    fetches the photographs of that list and checks the sha256 of each.
 
     Example:
 
         pipeline pin cars_bicycles && git add datasets/cars_bicycles
     """
-    from pipeline.commands.pin.pin import pin as write
+    from pipeline.commands.pin.pin import write_pin
 
-    print(f"{write(Path('datasets', name), raw, Path('dvc.lock'))}: `git add` it")
+    print(f"{write_pin(Path('datasets', name), raw, Path('dvc.lock'))}: `git add` it")

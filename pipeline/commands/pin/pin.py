@@ -1,4 +1,4 @@
-"""From what was acquired to a list that anybody can fetch again: datasets/<name>/photos.csv."""
+"""Write datasets/<name>/photos.csv: the list of acquired photographs."""
 
 from pathlib import Path
 from typing import Any
@@ -9,58 +9,69 @@ from pipeline.stages.acquire import dataset_toml
 from pipeline.stages.acquire.photo_list import COLUMNS
 from pipeline.stages.acquire.web.content_store import ContentStore
 
-FACTS = ["id", "label", "name", "split", "group", "owner", "licence", "title", "url", "page_url"]
+RAW_COLUMNS = [
+    "id",
+    "label",
+    "name",
+    "split",
+    "group",
+    "owner",
+    "licence",
+    "title",
+    "url",
+    "page_url",
+]
 
 
-def pin(folder: Path, raw: Path, lock: Path) -> Path:
-    """Write down the photographs of `raw`, in their order, with the sha256 of each.
+def write_pin(folder: Path, raw: Path, lock: Path) -> Path:
+    """Write the photographs of `raw`, in their order, each with its sha256.
 
     Args:
         folder: datasets/<name>.
-        lock: dvc.lock, which knows what `raw` was acquired for.
+        lock: dvc.lock, which records the data set that `raw` was acquired for.
 
     Raises:
-        PipelineError: `raw` is of another data set, or its photographs have no addresses.
+        PipelineError: `raw` is of another data set, or has images without URLs.
     """
-    described = dataset_toml.load(folder)
-    if isinstance(described, dataset_toml.ArchiveDataset) and described.url:
-        raise PipelineError(_archive(folder, described.url))
-    if (name := _acquired(lock)) != folder.name:
+    dataset = dataset_toml.load(folder)
+    if isinstance(dataset, dataset_toml.ArchiveDataset) and dataset.url:
+        raise PipelineError(_archive_message(folder, dataset.url))
+    if (name := _acquired_name(lock)) != folder.name:
         raise PipelineError(
-            f"{raw} holds {name or 'nothing that dvc.lock knows'}, not {folder.name}: first "
+            f"{raw} is of {name or 'a data set not in dvc.lock'}, not of {folder.name}: first "
             f"`dvc exp run -S dataset.name={folder.name}`"
         )
-    rows = shards.columns(raw, FACTS).to_pylist()
-    if without := [row["name"] for row in rows if row["url"] is None]:
+    rows = shards.columns(raw, RAW_COLUMNS).to_pylist()
+    if names := [row["name"] for row in rows if row["url"] is None]:
         raise PipelineError(
-            f"{len(without)} images of {raw} have no address to fetch them from, the first "
-            f"{without[0]}: keep the files that they came from"
+            f"{len(names)} images of {raw} have no URL, the first {names[0]}: only photographs "
+            "with URLs can be pinned; keep the files that they came from"
         )
-    target = dataset_toml.pin_path(folder)
-    atomic.write_csv(target, COLUMNS, [_row(row) for row in rows])
-    return target
+    pin = dataset_toml.pin_path(folder)
+    atomic.write_csv(pin, COLUMNS, [_to_row(row) for row in rows])
+    return pin
 
 
-def _row(facts: dict[str, Any]) -> list[str]:
-    renamed = facts | {
-        "id": facts["name"].removeprefix(f"{facts['label']}/"),
-        "sha256": facts["id"],
-        "page": facts["page_url"],
+def _to_row(image: dict[str, Any]) -> list[str]:
+    photo = image | {
+        "id": image["name"].removeprefix(f"{image['label']}/"),
+        "sha256": image["id"],
+        "page": image["page_url"],
     }
-    return [renamed[column] or "" for column in COLUMNS]
+    return [photo[column] or "" for column in COLUMNS]
 
 
-def _acquired(lock: Path) -> str | None:
-    """The data set that acquire last ran for."""
-    dataset = dvc_lock.params(dvc_lock.read(lock), "acquire").get("dataset") or {}
-    return dataset.get("name") if isinstance(dataset, dict) else None
+def _acquired_name(lock: Path) -> str | None:
+    """The data set of the last run of acquire."""
+    params = dvc_lock.params(dvc_lock.read(lock), "acquire").get("dataset") or {}
+    return params.get("name") if isinstance(params, dict) else None
 
 
-def _archive(folder: Path, url: str) -> str:
+def _archive_message(folder: Path, url: str) -> str:
     with ContentStore() as store:
         sha256 = store.find_sha256(url)
-    what = f'sha256 = "{sha256}"' if sha256 else "a sha256, which acquire prints,"
+    line = f'sha256 = "{sha256}"' if sha256 else "the sha256 that acquire prints"
     return (
-        f"{folder} is an archive, whose photographs have no addresses: {what} in its dataset.toml "
-        "pins it"
+        f"{folder} is an archive, and its photographs have no URLs: pin it with {line} in its "
+        "dataset.toml"
     )

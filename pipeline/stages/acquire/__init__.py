@@ -1,1 +1,1 @@
-"""Stage acquire: bytes from anywhere become raw shards."""
+"""Stage acquire: fetch the images of a data set and write them to raw shards."""

@@ -1,4 +1,4 @@
-"""Stage acquire: bytes from anywhere become raw shards."""
+"""Stage acquire: fetch the images of a data set and write them to raw shards."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -22,27 +22,27 @@ def main(
 ) -> None:
     """Fetch the images that DATASET/dataset.toml describes, or those at SOURCE, into RAW.
 
-    What the source lists and RAW does not have is named in SKIPPED, with a reason.
+    SKIPPED lists what the source has and RAW has not, with a reason.
     """
     labels: Counter[str] = Counter()
     skipped: list[SkippedItem] = []
 
     def rows() -> Iterator[dict[str, object]]:
-        for found in acquire_images(folder, source, load_params().acquire):
-            if isinstance(found, SkippedItem):
-                skipped.append(found)
+        for item in acquire_images(folder, source, load_params().acquire):
+            if isinstance(item, SkippedItem):
+                skipped.append(item)
             else:
-                labels[found.label] += 1
-                yield found.row()
+                labels[item.label] += 1
+                yield item.row()
 
     try:
         count = shards.write(raw, shards.RAW, rows())
     finally:
-        # Also on failure: it shows what is missing.
-        atomic.write_csv(skipped_csv, SKIPPED_COLUMNS, [one.row() for one in skipped])
+        # Also on failure: it lists what is missing.
+        atomic.write_csv(skipped_csv, SKIPPED_COLUMNS, [item.row() for item in skipped])
     counts = ", ".join(f"{number} {label}" for label, number in sorted(labels.items()))
-    left_out = counted(Counter(one.reason.value for one in skipped))
-    print(f"acquire: {count} files ({counts}); left out: {left_out}")
+    reasons = counted(Counter(item.reason.value for item in skipped))
+    print(f"acquire: {count} files ({counts}); left out: {reasons}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""datasets/<name>/dataset.toml: what a data set is and where its bytes are."""
+"""The schema of datasets/<name>/dataset.toml, one model per kind of data set."""
 
 import tomllib
 from collections.abc import Collection
@@ -22,7 +22,7 @@ from pipeline.stages.acquire.licences import LICENCES
 SplitName = Literal["train", "val", "test"]
 
 
-# Flickr's sizes by letter: the longer side in pixels. The original's is not known beforehand.
+# Flickr's sizes by letter -> longer side in pixels. For the original, "o", it is a guess.
 FLICKR_SIDES = {
     "sq": 75,
     "t": 100,
@@ -40,10 +40,10 @@ FLICKR_SIDES = {
 }
 
 
-def _one_of(known: Collection[str]) -> AfterValidator:
+def _one_of(allowed: Collection[str]) -> AfterValidator:
     def check(value: str) -> str:
-        if value not in known:
-            raise ValueError(f"{value!r} is none of {', '.join(known)}")
+        if value not in allowed:
+            raise ValueError(f"{value!r} is none of {', '.join(allowed)}")
         return value
 
     return AfterValidator(check)
@@ -53,30 +53,30 @@ LicenceName = Annotated[str, _one_of(LICENCES)]
 Size = Annotated[str, _one_of(FLICKR_SIDES)]
 
 
-class _Described(BaseModel):
+class _BaseDataset(BaseModel):
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
 
     description: str
     licence: str | None = None
-    """Under which all images of the set may be used, where one licence covers them."""
+    """The licence of all images, if they share one."""
 
 
-class SampleDataset(_Described):
-    """Pictures rendered on the spot: runs anywhere."""
+class SampleDataset(_BaseDataset):
+    """Generated pictures; needs no download."""
 
     kind: Literal["sample"]
     images_per_class: Annotated[int, Field(ge=10, le=100_000)]
     seed: Annotated[int, Field(ge=0)]
 
 
-class DigitsDataset(_Described):
-    """scikit-learn's handwritten digits: runs anywhere."""
+class DigitsDataset(_BaseDataset):
+    """scikit-learn's handwritten digits; needs no download."""
 
     kind: Literal["digits"]
 
 
-class _ClassFolders(_Described):
-    """Images that are elsewhere. `dataset.source` may give a folder or archive instead."""
+class _ClassFolders(_BaseDataset):
+    """A data set with its images elsewhere; `dataset.source` may override where."""
 
     splits: dict[str, SplitName] = {
         "train": "train",
@@ -87,7 +87,7 @@ class _ClassFolders(_Described):
         "test": "test",
         "testing": "test",
     }
-    """Which folder of the source, above the class folders, is which split."""
+    """Folder above the class folders -> split."""
 
 
 class FolderDataset(_ClassFolders):
@@ -95,7 +95,7 @@ class FolderDataset(_ClassFolders):
 
     kind: Literal["folder"]
     path: str | None = None
-    """Relative to the data set's own folder; none where `dataset.source` must say."""
+    """Relative to the data set's folder; without it, `dataset.source` is required."""
 
 
 class ArchiveDataset(_ClassFolders):
@@ -103,69 +103,69 @@ class ArchiveDataset(_ClassFolders):
 
     kind: Literal["archive"]
     path: str | None = None
-    """Relative to the data set's own folder."""
+    """Relative to the data set's folder."""
     url: str | None = None
     size: Annotated[int, Field(gt=0)] | None = None
-    """Bytes of what `url` gives."""
+    """Of the file behind `url`, in bytes."""
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
     md5: Annotated[str, Field(pattern="^[0-9a-f]{32}$")] | None = None
-    """Without a checksum, that of the first download is recorded, and held to from then on."""
+    """Without a checksum, the sha256 of the first download is recorded and checked afterwards."""
     records: Literal["cifar10"] | None = None
-    """Images in binary records instead of files: CIFAR-10's batches. They become PNGs."""
+    """Format of binary records that are converted to PNGs; None: the members are image files."""
 
     @model_validator(mode="after")
-    def _one_place(self) -> Self:
+    def _check_one_location(self) -> Self:
         if (self.path is None) == (self.url is None):
             raise ValueError("an archive has either a path or a url")
         return self
 
 
 class UrlsDataset(_ClassFolders):
-    """Photographs that have addresses, listed in a CSV file (photos.Photo says its columns)."""
+    """Photographs listed by URL in a CSV file; `photo_list.Photo` defines its columns."""
 
     kind: Literal["urls"]
     path: str = "urls.csv"
-    """Relative to the data set's own folder."""
+    """Relative to the data set's folder."""
 
 
 class SearchTerms(BaseModel):
-    """What to search for one class."""
+    """The search for one class."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
 
     text: str = ""
-    """Looked for in titles, descriptions and tags."""
+    """Words to find in titles, descriptions and tags."""
     tags: Annotated[tuple[str, ...], Field(strict=False)] = ()
     tag_mode: Literal["all", "any"] = "all"
 
     @model_validator(mode="after")
-    def _something(self) -> Self:
+    def _check_not_empty(self) -> Self:
         if not self.text and not self.tags:
             raise ValueError("a class needs a text or tags to search for")
         return self
 
 
 class FlickrDataset(_ClassFolders):
-    """A search of Flickr. What it found is fixed by `pipeline pin`."""
+    """A search of Flickr; `pipeline pin` saves its results as a list."""
 
     kind: Literal["flickr"]
     classes: Annotated[dict[str, SearchTerms], Field(min_length=1)]
-    """Searches by label. A photograph that answers two is used for neither."""
+    """Label -> search. A photograph that matches two searches is used for neither."""
     wanted: Annotated[dict[SplitName, Annotated[int, Field(ge=0)]], Field(min_length=1)]
-    """Photographs of each class in each split. All those of one owner go to one split."""
+    """Split -> photographs per class. All photographs of one owner go to one split."""
     seed: Annotated[int, Field(ge=0)]
-    """Deals owners to splits."""
+    """For assigning owners to splits."""
     licences: Annotated[tuple[LicenceName, ...], Field(strict=False)] = ()
-    """By name; none means any."""
+    """By name; empty: any."""
     sizes: Annotated[tuple[Size, ...], Field(strict=False, min_length=1)] = ("c",)
-    """Flickr's size letters in order of preference; then the nearest to the first is taken."""
+    """Flickr's size letters in order of preference; without any, the size nearest to the first."""
     uploaded_after: date | None = None
     uploaded_before: date | None = None
 
     @model_validator(mode="after")
-    def _some_wanted(self) -> Self:
+    def _check_wanted(self) -> Self:
         if not sum(self.wanted.values()):
-            raise ValueError("wanted has no photographs at all")
+            raise ValueError("wanted is 0 for every split")
         return self
 
 
@@ -175,33 +175,33 @@ _ADAPTER: TypeAdapter[Dataset] = TypeAdapter(Annotated[Dataset, Field(discrimina
 
 
 def load(folder: Path) -> Dataset:
-    """Read and check a data set's description.
+    """Read and validate the dataset.toml of a folder.
 
     Raises:
-        PipelineError: there is none, or it says something it cannot.
+        PipelineError: it is missing, not TOML, or does not fit the schema.
     """
     path = folder / "dataset.toml"
     try:
         return _ADAPTER.validate_python(tomllib.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError as error:
-        raise PipelineError(_missing(folder)) from error
+        raise PipelineError(_missing_message(folder)) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise PipelineError(f"{path} is not TOML: {error}") from error
     except ValidationError as error:
         first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"][1:])  # after the kind
+        key = ".".join(map(str, first["loc"][1:]))  # without the kind
         message = first["msg"].removeprefix("Value error, ")
         raise PipelineError(f"{path}: {key + ': ' if key else ''}{message}") from error
 
 
 def pin_path(folder: Path) -> Path:
-    """Where `pipeline pin` writes down which photographs the data set has."""
+    """Return the path of photos.csv, the list that `pipeline pin` writes."""
     return folder / "photos.csv"
 
 
-def _missing(folder: Path) -> str:
-    known = sorted(path.parent.name for path in folder.parent.glob("*/dataset.toml"))
+def _missing_message(folder: Path) -> str:
+    names = sorted(path.parent.name for path in folder.parent.glob("*/dataset.toml"))
     return (
-        f"{folder}/dataset.toml is missing (known: {', '.join(known)}): create it, and "
-        "`git add` it, since temporary and queued runs see only what git knows"
+        f"{folder}/dataset.toml is missing (there are: {', '.join(names)}): create it and "
+        "`git add` it, because temporary and queued runs see only files tracked by git"
     )

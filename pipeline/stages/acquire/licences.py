@@ -1,8 +1,8 @@
-"""Flickr's licences: https://www.flickr.com/services/api/flickr.photos.licenses.getInfo.html"""
+"""Flickr's licences by name: https://www.flickr.com/services/api/flickr.photos.licenses.getInfo.html"""
 
 _CC = "https://creativecommons.org"
 
-# Name -> Flickr's id, and where the licence can be read.
+# Name -> (Flickr's id, URL of the text).
 LICENCES = {
     "All rights reserved": (0, None),
     "CC BY-NC-SA 2.0": (1, f"{_CC}/licenses/by-nc-sa/2.0/"),
@@ -26,5 +26,5 @@ LICENCE_NAMES = {number: name for name, (number, _) in LICENCES.items()}
 
 
 def licence_url(licence: str) -> str | None:
-    """Where a licence can be read, if it is a known one."""
+    """Return the URL of the text of a licence, or None if it is unknown."""
     return LICENCES.get(licence, (None, None))[1]

@@ -1,4 +1,4 @@
-"""A list of photographs that have addresses: what a pin holds, a search finds, people write."""
+"""CSV lists of photographs with their URLs: photos.csv, written by `pipeline pin`, and urls.csv."""
 
 import csv
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,35 +16,35 @@ Text = Annotated[str, Field(min_length=1)]
 
 
 class Photo(BaseModel):
-    """A row of such a list; only url and label are needed."""
+    """A row of a list; only url and label are required."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     id: Text | None = None
-    """Its name at its source; where there is none, the last part of the address."""
+    """Its name at its source; without one, the last part of the URL is used."""
     url: Text
     label: Text
     split: SplitName | None = None
     page: Text | None = None
-    """Where people see it, with its licence."""
+    """URL of the web page that shows it with its licence."""
     title: Text | None = None
     owner: Text | None = None
     group: Text | None = None
-    """What must not straddle splits: the owner's own id, where two owners may share a name."""
+    """Photographs of one group go to one split: the owner's id, since names may repeat."""
     licence: Text | None = None
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
 
     @property
     def name(self) -> str:
-        """As the raw shards and the reports call it."""
+        """Its name in raw shards and reports."""
         try:
             last = PurePosixPath(urlsplit(self.url).path).name
-        except ValueError:  # brackets that are no address
+        except ValueError:  # an invalid IPv6 host in brackets
             last = ""
         return f"{self.label}/{self.id or last or 'unnamed'}"
 
-    def image(self, data: bytes, sha256: str, licence: str | None = None) -> RawImage:
-        """As a raw image; `licence` is that of the whole set, where the photo states none."""
+    def to_raw_image(self, data: bytes, sha256: str, licence: str | None = None) -> RawImage:
+        """As a raw image; `licence` is that of the data set, for photos that state none."""
         return RawImage(
             name=self.name,
             label=self.label,
@@ -64,47 +64,54 @@ COLUMNS = tuple(Photo.model_fields)
 
 
 def read_photos(path: Path) -> Iterator[Photo]:
-    """The photographs of a CSV file, one at a time, however many there are.
+    """Yield the photographs of a CSV file one at a time, in constant memory.
 
     Raises:
-        PipelineError: naming the first line that is wrong, and how.
+        PipelineError: names the first invalid line and its error.
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             rows = csv.DictReader(file, strict=True)
             _check_columns(path, rows.fieldnames or [])
             for row in rows:
-                yield _photo(path, rows.line_num, row)
+                yield _parse_photo(path, rows.line_num, row)
     except FileNotFoundError as error:
         raise PipelineError(f"{path} does not exist") from error
     except (csv.Error, UnicodeDecodeError) as error:
-        raise PipelineError(f"{path} is no CSV file in UTF-8 ({error})") from error
+        raise PipelineError(f"{path} is not a CSV file in UTF-8 ({error})") from error
 
 
 def count_photos(path: Path) -> int:
-    """How many photographs the file lists, each checked."""
+    """Check every row of the file and return how many there are.
+
+    Raises:
+        PipelineError: there are none, or a line is invalid.
+    """
     total = sum(1 for _ in read_photos(path))
     if not total:
         raise PipelineError(f"{path} lists no photographs")
     return total
 
 
-def _check_columns(path: Path, given: Sequence[str]) -> None:
-    wrong = [
-        *(f"does not know the column {name!r}" for name in sorted(set(given) - set(COLUMNS))),
-        *(f"lacks {name!r}" for name in sorted({"url", "label"} - set(given))),
-        *(f"has the column {name!r} twice" for name in COLUMNS if given.count(name) > 1),
+def _check_columns(path: Path, columns: Sequence[str]) -> None:
+    errors = [
+        *(f"has an unknown column {name!r}" for name in sorted(set(columns) - set(COLUMNS))),
+        *(f"lacks the column {name!r}" for name in sorted({"url", "label"} - set(columns))),
+        *(f"has the column {name!r} twice" for name in COLUMNS if columns.count(name) > 1),
     ]
-    if wrong:
-        raise PipelineError(f"{path} {wrong[0]}: its first line names some of {', '.join(COLUMNS)}")
+    if errors:
+        raise PipelineError(
+            f"{path} {errors[0]}: its first line may name {', '.join(COLUMNS)}; url and label are "
+            "required"
+        )
 
 
-def _photo(path: Path, line: int, row: Mapping[str | None, str]) -> Photo:
-    if None in row:  # where csv puts what is beyond the columns
+def _parse_photo(path: Path, line: int, row: Mapping[str | None, str]) -> Photo:
+    if None in row:  # where csv puts surplus cells
         raise PipelineError(f"{path}, line {line}: the row has more cells than the first line")
     try:
         return Photo.model_validate({key: cell for key, cell in row.items() if cell})
     except ValidationError as error:
         first = error.errors()[0]
-        said = " is missing" if first["type"] == "missing" else f": {first['msg']}"
-        raise PipelineError(f"{path}, line {line}: {first['loc'][0]}{said}") from error
+        problem = " is missing" if first["type"] == "missing" else f": {first['msg']}"
+        raise PipelineError(f"{path}, line {line}: {first['loc'][0]}{problem}") from error

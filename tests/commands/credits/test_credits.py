@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from pipeline.commands.credits.credits import lines as credit
+from pipeline.commands.credits.credits import credit_lines
 from pipeline.core import shards
 from pipeline.core.errors import PipelineError
 from pipeline.stages.acquire.licences import LICENCES
@@ -22,9 +22,10 @@ def row(**facts: Any) -> dict[str, Any]:
 
 def lines(folder: Path, *rows: dict[str, Any]) -> list[str]:
     shards.write(folder / "raw", shards.RAW, rows)
-    found = list(credit(folder / "raw"))
+    found = list(credit_lines(folder / "raw"))
     assert (
-        found.pop() == "Large ones were scaled down, and all but plain JPEGs and PNGs stored anew."
+        found.pop()
+        == "Large ones were scaled down, and all but plain JPEGs and PNGs were converted."
     )
     return found
 
@@ -58,7 +59,7 @@ def lines(folder: Path, *rows: dict[str, Any]) -> list[str]:
         ),
         (
             {"title": "T", "owner": "Jo", "url": URL},
-            f'"T" by Jo, {URL}, whose licence is not stated',
+            f'"T" by Jo, {URL}, without a stated licence',
         ),
     ],
     ids=["all", "untitled", "no owner", "no page", "unknown licence", "no text", "no licence"],
@@ -93,7 +94,7 @@ def test_images_of_nobody_are_counted_by_licence_behind_the_others(tmp_path: Pat
     assert found[1:] == [
         f"2 images under {BY} ({BY_TEXT})",
         "1 images under Mine",
-        "1 images whose licence is not stated",
+        "1 images without a stated licence",
     ]
     assert found[0].startswith("Untitled by Jo, ")
 
@@ -119,7 +120,7 @@ def test_the_licence_of_images_of_nobody_commands_no_terminal(tmp_path: Path) ->
 
 def test_without_shards_the_way_to_make_them_is_told(tmp_path: Path) -> None:
     with pytest.raises(PipelineError, match="holds no shards"):
-        list(credit(tmp_path / "raw"))
+        list(credit_lines(tmp_path / "raw"))
 
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12)

@@ -74,7 +74,7 @@ def raw(world: Path, *rows: dict[str, Any]) -> Path:
 
 def refusal(world: Path, lock: Path | None = None) -> str:
     with pytest.raises(PipelineError) as caught:
-        pinning.pin(world / "datasets/mine", world / "raw", lock or locked(world))
+        pinning.write_pin(world / "datasets/mine", world / "raw", lock or locked(world))
     assert not pin_path(world / "datasets/mine").exists()
     return str(caught.value)
 
@@ -94,7 +94,7 @@ def test_what_a_search_found_is_fetched_from_its_pin_to_the_same_bytes(
         lambda client, store: web_photos.from_search(searched, world, client, store, PARAMS),
         world / "raw",
     )
-    path = pinning.pin(described(world), world / "raw", locked(world))
+    path = pinning.write_pin(described(world), world / "raw", locked(world))
     (world / ".cache").rename(world / "other")
     assert acquired(listing(path), world / "again") == first
 
@@ -123,7 +123,7 @@ def test_a_list_is_fetched_from_its_pin_to_the_same_bytes(
         writer.writeheader()
         writer.writerows(rows)
     first = acquired(listing(path), world / "raw")
-    pin = pinning.pin(described(world), world / "raw", locked(world))
+    pin = pinning.write_pin(described(world), world / "raw", locked(world))
     assert acquired(listing(pin), world / "again") == first
 
 
@@ -131,16 +131,16 @@ def test_a_pin_of_a_pin_is_the_same(world: Path, fake: FakeFlickr) -> None:
     rows = [[fake.url(photo.path("z")), "car", photo.title] for photo in CARS[:5]]
     atomic.write_csv(world / "urls.csv", ("url", "label", "title"), rows)
     acquired(listing(world / "urls.csv"), world / "raw")
-    path = pinning.pin(described(world), world / "raw", locked(world))
+    path = pinning.write_pin(described(world), world / "raw", locked(world))
     before = path.read_bytes()
     acquired(listing(path), world / "raw")
-    assert pinning.pin(described(world), world / "raw", locked(world)).read_bytes() == before
+    assert pinning.write_pin(described(world), world / "raw", locked(world)).read_bytes() == before
 
 
 def test_a_pin_has_the_columns_of_a_list_and_the_digest_of_each(world: Path) -> None:
     folder = described(world)
     rows = raw(world, {"name": "cat/7", "title": "T", "page_url": "http://p", "split": "test"}, {})
-    path = pinning.pin(folder, rows, locked(world))
+    path = pinning.write_pin(folder, rows, locked(world))
     assert path == folder / "photos.csv"
     assert path.read_text() == (
         "id,url,label,split,page,title,owner,group,licence,sha256\n"
@@ -151,8 +151,8 @@ def test_a_pin_has_the_columns_of_a_list_and_the_digest_of_each(world: Path) -> 
 
 def test_a_pin_is_replaced(world: Path) -> None:
     folder = described(world)
-    pinning.pin(folder, raw(world, {}, {}), locked(world))
-    path = pinning.pin(folder, raw(world, {}), locked(world))
+    pinning.write_pin(folder, raw(world, {}, {}), locked(world))
+    path = pinning.write_pin(folder, raw(world, {}), locked(world))
     assert len(list(read_photos(path))) == 1
 
 
@@ -160,7 +160,7 @@ def test_images_of_another_data_set_are_refused(world: Path) -> None:
     described(world)
     raw(world, {})
     assert refusal(world, locked(world, "other")) == (
-        f"{world / 'raw'} holds other, not mine: first `dvc exp run -S dataset.name=mine`"
+        f"{world / 'raw'} is of other, not of mine: first `dvc exp run -S dataset.name=mine`"
     )
 
 
@@ -198,7 +198,7 @@ def test_a_lock_that_knows_of_no_data_set_is_told(world: Path, text: str | None)
     if text is not None:
         (world / "dvc.lock").write_text(text)
     assert refusal(world, world / "dvc.lock") == (
-        f"{world / 'raw'} holds nothing that dvc.lock knows, not mine: first "
+        f"{world / 'raw'} is of a data set not in dvc.lock, not of mine: first "
         "`dvc exp run -S dataset.name=mine`"
     )
 
@@ -214,8 +214,8 @@ def test_an_archive_is_pinned_by_its_digest(world: Path) -> None:
     folder = described(world, ARCHIVE)
     raw(world, {})
     assert refusal(world) == (
-        f"{folder} is an archive, whose photographs have no addresses: a sha256, which acquire "
-        "prints, in its dataset.toml pins it"
+        f"{folder} is an archive, and its photographs have no URLs: pin it with the sha256 that "
+        "acquire prints in its dataset.toml"
     )
 
 
@@ -225,7 +225,7 @@ def test_the_digest_of_an_archive_that_was_fetched_is_told(world: Path) -> None:
     (world / "a.zip").write_bytes(b"archive")
     with ContentStore() as store:
         store.add_archive(world / "a.zip", "https://example.org/a.zip", "ab" * 32)
-    assert f'sha256 = "{"ab" * 32}" in its dataset.toml pins it' in refusal(world)
+    assert f'sha256 = "{"ab" * 32}" in its dataset.toml' in refusal(world)
 
 
 @pytest.mark.parametrize(
@@ -241,8 +241,8 @@ def test_images_without_an_address_are_refused(world: Path, text: str) -> None:
     described(world, text)
     raw(world, {"name": "cat/1.jpg", "url": None}, {}, {"name": "cat/2.jpg", "url": None})
     assert refusal(world) == (
-        f"2 images of {world / 'raw'} have no address to fetch them from, the first cat/1.jpg: "
-        "keep the files that they came from"
+        f"2 images of {world / 'raw'} have no URL, the first cat/1.jpg: only photographs "
+        "with URLs can be pinned; keep the files that they came from"
     )
 
 

@@ -187,7 +187,9 @@ def test_a_missing_description_names_the_known_ones_and_git(tmp_path: Path) -> N
     with pytest.raises(PipelineError) as caught:
         dataset_toml.load(tmp_path / "empty")
     said = str(caught.value)
-    assert said.startswith(f"{tmp_path}/empty/dataset.toml is missing (known: birds, zoo): create")
+    assert said.startswith(
+        f"{tmp_path}/empty/dataset.toml is missing (there are: birds, zoo): create"
+    )
     assert "`git add` it" in said
 
 

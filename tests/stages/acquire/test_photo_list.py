@@ -105,18 +105,18 @@ def test_quotes_may_hold_lines_commas_and_quotes(tmp_path: Path) -> None:
     assert [photo.title for photo in read(tmp_path, text)] == ['a, "b"\nc', "d"]
 
 
-KNOWN = f": its first line names some of {', '.join(COLUMNS)}"
+KNOWN = f": its first line may name {', '.join(COLUMNS)}; url and label are required"
 
 
 @pytest.mark.parametrize(
     ("first", "said"),
     [
-        ("url,label,author", " does not know the column 'author'"),
-        ("url,label,", " does not know the column ''"),
-        ("url;label", " does not know the column 'url;label'"),
-        (URL, f" does not know the column '{URL}'"),
-        ("label", " lacks 'url'"),
-        ("url,title", " lacks 'label'"),
+        ("url,label,author", " has an unknown column 'author'"),
+        ("url,label,", " has an unknown column ''"),
+        ("url;label", " has an unknown column 'url;label'"),
+        (URL, f" has an unknown column '{URL}'"),
+        ("label", " lacks the column 'url'"),
+        ("url,title", " lacks the column 'label'"),
     ],
 )
 def test_columns_that_are_unknown_or_missing_are_named(
@@ -130,7 +130,7 @@ def test_a_column_twice_is_refused(tmp_path: Path) -> None:
 
 
 def test_an_empty_file_lacks_columns(tmp_path: Path) -> None:
-    assert refusal(tmp_path, "") == " lacks 'label'" + KNOWN
+    assert refusal(tmp_path, "") == " lacks the column 'label'" + KNOWN
 
 
 def test_a_header_alone_lists_nothing(tmp_path: Path) -> None:
@@ -193,7 +193,7 @@ def test_a_line_is_counted_in_the_file_and_not_in_rows(tmp_path: Path) -> None:
     ids=["latin-1", "open quote", "behind a quote", "utf-16", "zip"],
 )
 def test_what_is_no_csv_in_utf8_is_refused_in_a_sentence(tmp_path: Path, data: bytes) -> None:
-    assert refusal(tmp_path, data).startswith(" is no CSV file in UTF-8 (")
+    assert refusal(tmp_path, data).startswith(" is not a CSV file in UTF-8 (")
 
 
 def test_a_missing_file_is_told(tmp_path: Path) -> None:
@@ -228,7 +228,7 @@ def test_an_address_that_is_none_still_has_a_name() -> None:
 
 
 def test_an_image_has_all_that_the_list_says() -> None:
-    assert FULL.image(b"x", "cd" * 32, "mine") == RawImage(
+    assert FULL.to_raw_image(b"x", "cd" * 32, "mine") == RawImage(
         name="cat/7",
         label="cat",
         data=b"x",
@@ -244,7 +244,7 @@ def test_an_image_has_all_that_the_list_says() -> None:
 
 
 def test_an_image_without_a_licence_has_that_of_the_set() -> None:
-    assert Photo(url=URL, label="cat").image(b"x", "cd" * 32, "mine").licence == "mine"
+    assert Photo(url=URL, label="cat").to_raw_image(b"x", "cd" * 32, "mine").licence == "mine"
 
 
 def test_a_photo_cannot_be_changed_afterwards() -> None:

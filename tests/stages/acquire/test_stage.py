@@ -161,7 +161,7 @@ def test_splits_are_those_of_the_description(project: Path) -> None:
 def test_a_description_without_a_place_asks_for_a_source(project: Path) -> None:
     folder = described(project, 'kind = "folder"')
     assert refusal(folder, AS_DESCRIBED).startswith(
-        f"{folder} needs to know where the photographs are: -S dataset.source=/absolute/path"
+        f"{folder} does not name a source: set -S dataset.source=/absolute/path"
     )
 
 

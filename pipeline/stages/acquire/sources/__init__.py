@@ -1,1 +1,1 @@
-"""The kinds of sources that images can come from, a module each."""
+"""Sources of images, one module each."""

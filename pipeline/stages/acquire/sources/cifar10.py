@@ -18,20 +18,20 @@ CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "hors
 
 
 def is_batch(name: str) -> bool:
-    """Whether a member of the archive holds records."""
+    """Whether a member of the archive is a file of records, by its name."""
     last = PurePosixPath(name).name
     return last.endswith(".bin") and last.startswith(("data_batch", "test_batch"))
 
 
 def read_records(name: str, data: bytes, licence: str | None) -> Iterator[RawImage]:
-    """The records of one batch, as PNGs.
+    """Yield the records of one batch as PNGs.
 
     Raises:
-        PipelineError: these are no such records.
+        PipelineError: `data` is not a sequence of such records.
     """
     records = np.frombuffer(data, np.uint8)
     if not data or len(data) % RECORD or records[::RECORD].max() >= len(CLASSES):
-        raise PipelineError(f"{name} holds no CIFAR-10 records of {RECORD} bytes")
+        raise PipelineError(f"{name} is not a file of CIFAR-10 records of {RECORD} bytes")
     batch = PurePosixPath(name).stem
     split = "test" if batch.startswith("test") else "train"
     for number, record in enumerate(records.reshape(-1, RECORD)):

@@ -1,4 +1,4 @@
-"""The source of a data set: what dataset.toml names, or `dataset.source` in its place."""
+"""Choose the source of a data set: dataset.toml, its pin, or `dataset.source`."""
 
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
@@ -16,34 +16,33 @@ from pipeline.stages.acquire.web.download import ExpectedFile, download
 def acquire_images(
     folder: Path, source: str, params: AcquireParams
 ) -> Iterator[RawImage | SkippedItem]:
-    """Every file of the data set described in `folder`, in the order of its source's listing.
+    """Yield every image of the data set described in `folder`, in the order of its source.
 
     Args:
-        source: A folder, an archive or its URL, or a CSV list, to take instead of what
-            dataset.toml names, or `datasets`.
+        source: `dataset.source`: a folder, an archive or its URL, or a CSV list, which overrides
+            dataset.toml; or `datasets` for what dataset.toml describes.
     """
     dataset = dataset_toml.load(folder)
     if isinstance(dataset, dataset_toml.SampleDataset | dataset_toml.DigitsDataset):
-        _refuse_source(folder, source)
+        _check_no_source(folder, source)
         match dataset:
             case dataset_toml.SampleDataset():
                 yield from sample.draw_images(dataset)
             case dataset_toml.DigitsDataset():
                 yield from digits.read_images(dataset)
         return
+    pin = dataset_toml.pin_path(folder)
     with Client(params) as client, ContentStore() as store:
         if source != AS_DESCRIBED:
-            yield from _instead(source, dataset, client, store, params)
-        elif dataset_toml.pin_path(folder).exists():
-            print(f"acquire: as pinned in {dataset_toml.pin_path(folder)}")
-            yield from web_photos.from_list(
-                dataset_toml.pin_path(folder), dataset.licence, client, store, params
-            )
+            yield from _read_override(source, dataset, client, store, params)
+        elif pin.exists():
+            print(f"acquire: the photographs of {pin}")
+            yield from web_photos.from_list(pin, dataset.licence, client, store, params)
         else:
-            yield from _described(folder, dataset, client, store, params)
+            yield from _read_described(folder, dataset, client, store, params)
 
 
-def _refuse_source(folder: Path, source: str) -> None:
+def _check_no_source(folder: Path, source: str) -> None:
     if source != AS_DESCRIBED:
         raise PipelineError(
             f"dataset.source={source} has no meaning for {folder}, which makes its own images: use "
@@ -51,17 +50,17 @@ def _refuse_source(folder: Path, source: str) -> None:
         )
 
 
-def _instead(
+def _read_override(
     source: str,
     dataset: dataset_toml.ExternalDataset,
     client: Client,
     store: ContentStore,
     params: AcquireParams,
 ) -> Iterator[RawImage | SkippedItem]:
-    # Not what dataset.toml describes: its checksums are those of another file.
     print(f"acquire: from {source}")
     suffix = PurePosixPath(source.partition("?")[0]).suffix.lower()
     if source.startswith(("http://", "https://")):
+        # Without the checksums of dataset.toml: they are of another file.
         path = download(source, ExpectedFile(), client, store, params.max_gigabytes * 1e9)
     else:
         path = Path(source).expanduser()
@@ -70,7 +69,7 @@ def _instead(
     return files.read_images(path, dataset, params)
 
 
-def _described(
+def _read_described(
     folder: Path,
     dataset: dataset_toml.ExternalDataset,
     client: Client,
@@ -81,9 +80,8 @@ def _described(
         case dataset_toml.FlickrDataset():
             return web_photos.from_search(dataset, folder, client, store, params)
         case dataset_toml.UrlsDataset():
-            return web_photos.from_list(
-                folder / dataset.path, dataset.licence, client, store, params
-            )
+            path = folder / dataset.path
+            return web_photos.from_list(path, dataset.licence, client, store, params)
         case dataset_toml.ArchiveDataset(url=str(url)):
             expected = ExpectedFile(dataset.size, dataset.sha256, dataset.md5)
             path = download(url, expected, client, store, params.max_gigabytes * 1e9)
@@ -93,6 +91,6 @@ def _described(
         ):
             return files.read_images(folder / path, dataset, params)
     raise PipelineError(
-        f"{folder} needs to know where the photographs are: -S dataset.source=/absolute/path, a "
-        "folder or archive with one folder per class, or a CSV file with the columns url,label"
+        f"{folder} does not name a source: set -S dataset.source=/absolute/path, a folder or "
+        "archive with one folder per class, or a CSV file with the columns url,label"
     )

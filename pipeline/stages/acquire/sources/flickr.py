@@ -1,6 +1,6 @@
-"""Flickr's search, page by page; the only importer of flickrapi.
+"""Flickr's search API, page by page; the only importer of flickrapi.
 
-The key and the secret come from the environment and go into signed requests, nowhere else.
+The key and the secret come from the environment and are used to sign requests, nowhere else.
 """
 
 import logging
@@ -22,29 +22,27 @@ from pipeline.stages.acquire.raw_image import SkipReason
 from pipeline.stages.acquire.web.client import Client
 from pipeline.stages.acquire.web.fetch_error import FetchError
 
-PER_PAGE = 500  # the most that Flickr gives
-REACHABLE = 4000  # results of one query; further pages repeat earlier ones
+PER_PAGE = 500  # Flickr's maximum
+MAX_RESULTS = 4000  # of one query; further pages repeat earlier ones
 FIRST, LAST = 1_072_915_200, 2**31 - 1  # Unix seconds: 2004, the year Flickr opened, and 2038
-DAY = 86_400
-REFUSED = {96, 97, 98, 99, 100}  # codes of a key or a signature that is wrong
-PASSING = {0, 10, 105}  # codes of a search, or a service, that is not available just now
+DAY = 86_400  # seconds
+KEY_ERRORS = {96, 97, 98, 99, 100}  # codes for a wrong key or signature
+TRANSIENT_ERRORS = {0, 10, 105}  # codes for a search or service that is down
 EXTRAS = ",".join(
     ["license", "owner_name", "tags", "description", *(f"url_{size}" for size in FLICKR_SIDES)]
 )
-
-# They log bodies of failed answers, which may echo what was asked, and what is signed.
-logging.getLogger("flickrapi").disabled = True
-for _name in (
+# They log signed requests, and bodies of failed responses, which may repeat the request.
+LOGGERS = (
+    "flickrapi",
     "flickrapi.core",
     "flickrapi.auth",
     "requests_oauthlib.oauth1_auth",
     "oauthlib.oauth1.rfc5849",
     "oauthlib.oauth1.rfc5849.signature",
-):
-    logging.getLogger(_name).disabled = True
+)
 
 
-class _Found(BaseModel):
+class _Result(BaseModel):
     model_config = ConfigDict(extra="allow")
 
     id: Annotated[str, Field(pattern=r"^\d{1,20}$")]
@@ -52,7 +50,7 @@ class _Found(BaseModel):
     ownername: Any = None
     title: Any = None
     tags: Any = None
-    """Separated by spaces, each in lower case and without spaces of its own."""
+    """Separated by spaces, in lower case, each without spaces."""
     description: Any = None
     license: Annotated[int, Field(ge=0)]
 
@@ -62,23 +60,25 @@ class _Page(BaseModel):
     photo: list[Any]
 
 
-class _Answer(BaseModel):
+class _SearchResponse(BaseModel):
     photos: _Page
 
 
 class FlickrSearch:
-    """flickr.photos.search with this machine's key."""
+    """flickr.photos.search with the API key of the environment."""
 
     def __init__(self, client: Client) -> None:
-        """Raises PipelineError where the environment has no key."""
+        """Raises PipelineError if the environment has no key."""
         key, secret = (os.environ.get(name, "") for name in ("FLICKR_API_KEY", "FLICKR_API_SECRET"))
         if not key or not secret:
             raise PipelineError(
                 "a Flickr search needs FLICKR_API_KEY and FLICKR_API_SECRET in the environment: "
-                "https://www.flickr.com/services/apps/create/ gives them"
+                "get them at https://www.flickr.com/services/apps/create/"
             )
+        for name in LOGGERS:
+            logging.getLogger(name).disabled = True
         self.ambiguous_ids: set[str] = set()
-        """The ids of photographs that answer a second class by their tags, as far as is known."""
+        """Ids of results that match a second class by their title, tags or description."""
         self._secrets = (key, secret)
         self._client = client
         self._api = flickrapi.FlickrAPI(key, secret, format="parsed-json", store_token=False)
@@ -86,86 +86,87 @@ class FlickrSearch:
         self._api.flickr_oauth.session = client.library_session("api.flickr.com")
 
     def find_photos(self, dataset: FlickrDataset, label: str) -> Iterator[Photo]:
-        """What Flickr finds for a class, each photograph once, best first, in lazy pages.
+        """Yield the results for a class, best first, without repeats; pages are read lazily.
 
-        Past the results that one query reaches, windows of upload dates reach the others, newest
-        first. The windows are cut at fixed dates, so the same results come in the same order.
+        Results beyond the reach of one query are searched by windows of upload dates, newest
+        first. The windows have fixed bounds, so that the order is reproducible.
         """
         query = _query(dataset, dataset.classes[label])
-        yield from self._window(query, _period(dataset), dataset, label, set())
+        yield from self._search_period(query, _period(dataset), dataset, label, set())
 
-    def _window(
+    def _search_period(
         self,
         query: dict[str, str],
         period: tuple[int, int],
         dataset: FlickrDataset,
         label: str,
-        seen: set[str],
+        known_ids: set[str],
     ) -> Iterator[Photo]:
         start, end = period
-        more = yield from self._pages(query | _window(start, end), dataset, label, seen)
-        if more and end - start > DAY:
+        bounds = {"min_upload_date": str(start), "max_upload_date": str(end)}
+        has_more = yield from self._read_pages(query | bounds, dataset, label, known_ids)
+        if has_more and end - start > DAY:
             middle = (start + end) // 2
-            for part in ((middle + 1, end), (start, middle)):
-                yield from self._window(query, part, dataset, label, seen)
+            for half in ((middle + 1, end), (start, middle)):
+                yield from self._search_period(query, half, dataset, label, known_ids)
 
-    def _pages(
-        self, query: dict[str, str], dataset: FlickrDataset, label: str, seen: set[str]
+    def _read_pages(
+        self, query: dict[str, str], dataset: FlickrDataset, label: str, known_ids: set[str]
     ) -> Generator[Photo, None, bool]:
-        """Yield what one query reaches; return whether there are results beyond."""
+        """Yield the results that one query reaches; return whether there are more."""
         number = 1
         while True:
-            page = self._page(query, number)
+            page = self._read_page(query, number)
             if not page.photo and page.total > PER_PAGE * (number - 1):
-                page = self._page(query, number)  # an empty page in the middle: asked once more
-            for found in map(_found, page.photo):
-                if found is not None and found.id not in seen:
-                    seen.add(found.id)
-                    if (photo := _photo(found, dataset, label)) is not None:
-                        if _answers_another(found, dataset, label):
-                            self.ambiguous_ids.add(found.id)
+                page = self._read_page(query, number)  # an empty page in the middle: try again
+            for result in map(_parse_result, page.photo):
+                if result is not None and result.id not in known_ids:
+                    known_ids.add(result.id)
+                    if (photo := _to_photo(result, dataset, label)) is not None:
+                        if _matches_other_class(result, dataset, label):
+                            self.ambiguous_ids.add(result.id)
                         yield photo
-            # `pages` and `total` may grow with every answer; what can be reached does not.
+            # `pages` and `total` may grow with every response, but not past MAX_RESULTS.
             if not page.photo or page.total <= PER_PAGE * number:
                 return False
-            if number == REACHABLE // PER_PAGE:
+            if number == MAX_RESULTS // PER_PAGE:
                 return True
             number += 1
 
-    def _page(self, query: Mapping[str, str], number: int) -> _Page:
+    def _read_page(self, query: Mapping[str, str], number: int) -> _Page:
         try:
-            return self._client.retry(lambda: self._ask(query, number))
-        except FetchError as failure:
-            raise PipelineError(f"Flickr's search failed: {self._redacted(str(failure))}") from None
+            return self._client.retry(lambda: self._request_page(query, number))
+        except FetchError as error:
+            raise PipelineError(f"Flickr's search failed: {self._redact(str(error))}") from None
 
-    def _ask(self, query: Mapping[str, str], number: int) -> _Page:
+    def _request_page(self, query: Mapping[str, str], number: int) -> _Page:
         try:
-            said = self._api.photos.search(**query, page=number)
-            page = _Answer.model_validate(said).photos
-            if page.photo and all(_found(entry) is None for entry in page.photo):
-                raise ValueError("a page of nothing that could be a photograph")
+            response = self._api.photos.search(**query, page=number)
+            page = _SearchResponse.model_validate(response).photos
+            if page.photo and all(_parse_result(entry) is None for entry in page.photo):
+                raise ValueError("no entry of the page is a valid photograph")
             return page
         except flickrapi.FlickrError as error:
-            said = str(error)
-            if error.code in REFUSED:
-                said += ": are FLICKR_API_KEY and FLICKR_API_SECRET right?"
-            raise FetchError(SkipReason.REFUSED, said, transient=error.code in PASSING) from None
+            message = str(error)
+            if error.code in KEY_ERRORS:
+                message += ": are FLICKR_API_KEY and FLICKR_API_SECRET right?"
+            transient = error.code in TRANSIENT_ERRORS
+            raise FetchError(SkipReason.REFUSED, message, transient=transient) from None
+        # flickrapi raises any of these for malformed JSON.
         except (ValidationError, ValueError, AttributeError, TypeError, KeyError, RecursionError):
-            raise FetchError(
-                SkipReason.UNREACHABLE, "it gives no sound answer", transient=True
-            ) from None
+            raise FetchError(SkipReason.UNREACHABLE, "its response is invalid", True) from None
 
-    def _redacted(self, text: str) -> str:
+    def _redact(self, text: str) -> str:
         for secret in self._secrets:
             text = text.replace(secret, "...") if len(secret) > 7 else text  # a real one has 16
         return text
 
 
-def _query(dataset: FlickrDataset, wanted: SearchTerms) -> dict[str, Any]:
+def _query(dataset: FlickrDataset, terms: SearchTerms) -> dict[str, Any]:
     query = {
-        "text": wanted.text,
-        "tags": ",".join(wanted.tags),
-        "tag_mode": wanted.tag_mode,
+        "text": terms.text,
+        "tags": ",".join(terms.tags),
+        "tag_mode": terms.tag_mode,
         "license": ",".join(str(LICENCES[name][0]) for name in dataset.licences),
         "sort": "relevance",
         "media": "photos",
@@ -177,79 +178,82 @@ def _query(dataset: FlickrDataset, wanted: SearchTerms) -> dict[str, Any]:
 
 
 def _period(dataset: FlickrDataset) -> tuple[int, int]:
+    """First and last second of upload, both included."""
     start, end = dataset.uploaded_after, dataset.uploaded_before
-    return (_seconds(start) if start else FIRST, _seconds(end) - 1 if end else LAST)
+    return (_to_seconds(start) if start else FIRST, _to_seconds(end) - 1 if end else LAST)
 
 
-def _seconds(day: date) -> int:
+def _to_seconds(day: date) -> int:
     return int(datetime.combine(day, time(), UTC).timestamp())
 
 
-def _window(start: int, end: int) -> dict[str, str]:
-    return {"min_upload_date": str(start), "max_upload_date": str(end)}
-
-
-def _photo(found: _Found, dataset: FlickrDataset, label: str) -> Photo | None:
-    """A photograph as the pin has it; None if it has no size to fetch, or another licence."""
-    licence = LICENCE_NAMES.get(found.license)
-    url = _address(found, dataset.sizes)
-    if url is None or licence is None or (dataset.licences and licence not in dataset.licences):
-        return None
-    owner = _text(found.ownername) or found.owner
-    return Photo(
-        id=found.id,
-        url=url,
-        label=label,
-        page=f"https://www.flickr.com/photos/{quote(found.owner, safe='@')}/{found.id}/",
-        title=_text(found.title),
-        owner=owner,
-        group=found.owner,
-        licence=licence,
-    )
-
-
-def _answers_another(found: _Found, dataset: FlickrDataset, label: str) -> bool:
-    """By what is written of it: the search of the other class may list it where nobody looks."""
-    tags = set(found.tags.split()) if isinstance(found.tags, str) else set()
-    told = found.description.get("_content") if isinstance(found.description, dict) else None
-    words = tags | {_tag(word) for text in (found.title, told) for word in str(text or "").split()}
-    return any(
-        _matches(wanted, tags, words) for other, wanted in dataset.classes.items() if other != label
-    )
-
-
-def _matches(wanted: SearchTerms, tags: set[str], words: set[str]) -> bool:
-    """Whether a photograph answers a search, as far as its tags and words tell."""
-    asked = [_tag(tag) in tags for tag in wanted.tags]
-    tagged = any(asked) if wanted.tag_mode == "any" and asked else all(asked)
-    return tagged and all(_tag(word) in words for word in wanted.text.split())
-
-
-def _tag(written: str) -> str:
-    return "".join(character for character in written.lower() if character.isalnum())
-
-
-def _found(entry: object) -> _Found | None:
-    """A result; None for one that makes no sense, which is no reason to lose the others."""
+def _parse_result(entry: object) -> _Result | None:
+    """Return None for an invalid entry, to keep the others of its page."""
     try:
-        return _Found.model_validate(entry)
+        return _Result.model_validate(entry)
     except ValidationError:
         return None
 
 
-def _text(written: object) -> str | None:
-    """What somebody wrote, on one line; None if it is nothing, or no text."""
-    said = written.encode("utf-8", "replace").decode() if isinstance(written, str) else ""
-    return " ".join(said.split()) or None
+def _to_photo(result: _Result, dataset: FlickrDataset, label: str) -> Photo | None:
+    """Return None for a result without a URL, or with another licence than requested."""
+    licence = LICENCE_NAMES.get(result.license)
+    url = _image_url(result, dataset.sizes)
+    if url is None or licence is None or (dataset.licences and licence not in dataset.licences):
+        return None
+    return Photo(
+        id=result.id,
+        url=url,
+        label=label,
+        page=f"https://www.flickr.com/photos/{quote(result.owner, safe='@')}/{result.id}/",
+        title=_clean_text(result.title),
+        owner=_clean_text(result.ownername) or result.owner,
+        group=result.owner,
+        licence=licence,
+    )
 
 
-def _address(found: _Found, preferred: tuple[str, ...]) -> str | None:
-    """The address of the first preferred size that exists, else of the one nearest to it."""
-    given = found.model_extra or {}
-    goal = math.log(FLICKR_SIDES[preferred[0]])
-    nearest = sorted(FLICKR_SIDES, key=lambda size: abs(math.log(FLICKR_SIDES[size]) - goal))
+def _image_url(result: _Result, preferred: tuple[str, ...]) -> str | None:
+    """Return the URL of the first preferred size that exists, else of the nearest size to it."""
+    fields = result.model_extra or {}
+    target = math.log(FLICKR_SIDES[preferred[0]])
+    nearest = sorted(FLICKR_SIDES, key=lambda size: abs(math.log(FLICKR_SIDES[size]) - target))
     for size in (*preferred, *nearest):
-        url = given.get(f"url_{size}")
+        url = fields.get(f"url_{size}")
         if isinstance(url, str) and url and url.isascii():
             return url
     return None
+
+
+def _matches_other_class(result: _Result, dataset: FlickrDataset, label: str) -> bool:
+    """Whether title, tags and description match the search of another class.
+
+    The other search may list the result on a page that is never read.
+    """
+    tags = set(result.tags.split()) if isinstance(result.tags, str) else set()
+    description = (
+        result.description.get("_content") if isinstance(result.description, dict) else None
+    )
+    texts = (str(text or "") for text in (result.title, description))
+    words = tags | {_normalize(word) for text in texts for word in text.split()}
+    return any(
+        _matches(terms, tags, words) for other, terms in dataset.classes.items() if other != label
+    )
+
+
+def _matches(terms: SearchTerms, tags: set[str], words: set[str]) -> bool:
+    """Whether a photograph with these tags and words matches a search."""
+    has_tag = [_normalize(tag) in tags for tag in terms.tags]
+    has_tags = any(has_tag) if terms.tag_mode == "any" and has_tag else all(has_tag)
+    return has_tags and all(_normalize(word) in words for word in terms.text.split())
+
+
+def _normalize(word: str) -> str:
+    """As Flickr writes a tag."""
+    return "".join(character for character in word.lower() if character.isalnum())
+
+
+def _clean_text(value: object) -> str | None:
+    """Return a text on one line; None if it is empty or not a string."""
+    text = value.encode("utf-8", "replace").decode() if isinstance(value, str) else ""
+    return " ".join(text.split()) or None

@@ -1,4 +1,4 @@
-"""Cars and bicycles rendered with OpenCV, with planted defects of every kind the filter knows."""
+"""Draw cars and bicycles with OpenCV, and defects for every reason and warning of the filter."""
 
 import io
 import struct
@@ -22,7 +22,7 @@ DARK: Colour = (35, 35, 40)
 
 
 def draw_images(dataset: SampleDataset) -> Iterator[RawImage]:
-    """The pictures of each class, then the defects; the same bytes for the same description."""
+    """Yield the pictures of each class, then the defects; reproducible to the byte."""
     for label, draw in (("bicycle", _bicycle), ("car", _car)):
         for number in range(dataset.images_per_class):
             random = np.random.default_rng([dataset.seed, len(label), number])
@@ -33,26 +33,26 @@ def draw_images(dataset: SampleDataset) -> Iterator[RawImage]:
 
 
 def _defects(dataset: SampleDataset) -> Iterator[RawImage]:
-    """One file for each reason to reject and each warning; docs/architecture.md lists them."""
+    """One file for each reason to reject and each warning; docs/filter_and_split.md lists them."""
     random = np.random.default_rng([dataset.seed, 0])
     car, bicycle = _picture(random, _car), _picture(random, _bicycle)
     whole = _jpeg(car)
     hole = len(whole) // 2
-    planted = {
+    defects = {
         "car/empty.jpg": b"",
         "car/text.jpg": b"<html><body>404 Not Found</body></html>",
         "car/truncated.jpg": whole[: len(whole) * 2 // 3],
         "car/hole.jpg": whole[:hole] + bytes(400) + whole[hole + 400 :],
-        "car/vast.png": _promise(60_000, 60_000),
+        "car/vast.png": _png_header(60_000, 60_000),
         "bicycle/tiny.png": _png(bicycle[:20, :20]),
         "bicycle/blank.png": _png(np.full((120, 160, 3), 200, np.uint8)),
-        "bicycle/copy.jpg": (copied := _jpeg(bicycle)),
-        "bicycle/copy (1).jpg": copied,
-        "bicycle/both.jpg": (contested := _jpeg(_picture(random, _bicycle))),
-        "car/both.jpg": contested,
+        "bicycle/copy.jpg": (copy := _jpeg(bicycle)),
+        "bicycle/copy (1).jpg": copy,
+        "bicycle/both.jpg": (both := _jpeg(_picture(random, _bicycle))),
+        "car/both.jpg": both,
         "car/whole.jpg": whole,
         "car/whole (small).jpg": _jpeg(_smaller(car)),
-        "car/icon.ico": _saved(Image.fromarray(_picture(random, _car)), "ICO"),
+        "car/icon.ico": _encode(Image.fromarray(_picture(random, _car)), "ICO"),
         "car/png_inside.jpg": _png(_picture(random, _car)),
         "car/rotated.jpg": _rotated(_picture(random, _car)),
         "bicycle/transparent.png": _transparent(_picture(random, _bicycle)),
@@ -60,15 +60,15 @@ def _defects(dataset: SampleDataset) -> Iterator[RawImage]:
         "car/cmyk.jpg": _cmyk(_picture(random, _car)),
         "car/deep.png": _png(_picture(random, _car).astype(np.uint16) * 257),
     }
-    for name, data in planted.items():
+    for name, data in defects.items():
         yield RawImage(name, name.split("/")[0], data, licence=dataset.licence)
 
 
-# ---- the pictures, in units of the drawing's own width ----
+# Pictures: coordinates in units of the width of a vehicle.
 
 
 class _Pen:
-    """Draws in a frame of its own: x to the right, y up, (0, 0) on the ground, about 1 wide."""
+    """Draws with x to the right, y up, (0, 0) on the ground, and a vehicle about 1 wide."""
 
     def __init__(self, canvas: Canvas, random: np.random.Generator) -> None:
         height, width = canvas.shape[:2]
@@ -191,7 +191,7 @@ def _picture(random: np.random.Generator, draw: Draw) -> Canvas:
 
 
 def _background(random: np.random.Generator, width: int, height: int) -> Canvas:
-    """Sky over ground, with a few blocks behind."""
+    """Sky over ground, with a few houses between them."""
     top, bottom = _colour(random, 120, 255), _colour(random, 150, 255)
     fade = np.linspace(0, 1, height)[:, None, None]
     sky = np.array(top) * (1 - fade) + np.array(bottom) * fade
@@ -217,7 +217,7 @@ def _colour(random: np.random.Generator, low: int, high: int) -> Colour:
     return tuple(int(value) for value in random.integers(low, high, 3))
 
 
-# ---- the encodings ----
+# Encodings.
 
 
 def _jpeg(picture: Canvas, quality: int = 90) -> bytes:
@@ -230,8 +230,8 @@ def _png(picture: npt.NDArray[np.uint8] | npt.NDArray[np.uint16]) -> bytes:
     return data.tobytes()
 
 
-def _promise(width: int, height: int) -> bytes:
-    """A PNG that promises many pixels and holds none."""
+def _png_header(width: int, height: int) -> bytes:
+    """A PNG whose header states a size, and which has no pixels."""
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(b"")), (b"IEND", b""))
     return b"\x89PNG\r\n\x1a\n" + b"".join(
@@ -241,14 +241,14 @@ def _promise(width: int, height: int) -> bytes:
 
 
 def _rotated(picture: Canvas) -> bytes:
-    """As a phone held upright stores it: turned, with the way back in EXIF."""
+    """As a phone held upright stores it: rotated, with an EXIF orientation."""
     exif = Image.Exif()
-    exif[0x0112] = 6  # to be shown turned by 90 degrees clockwise
-    return _saved(Image.fromarray(np.rot90(picture)), "JPEG", exif=exif)
+    exif[0x0112] = 6  # orientation: rotate by 90 degrees clockwise to display
+    return _encode(Image.fromarray(np.rot90(picture)), "JPEG", exif=exif)
 
 
 def _smaller(picture: Canvas) -> Canvas:
-    """As a web page shows it: a near-duplicate."""
+    """Scaled down: a near-duplicate."""
     height, width = picture.shape[:2]
     size = (width * 3 // 4, height * 3 // 4)
     return cv2.resize(picture, size, interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
@@ -257,19 +257,19 @@ def _smaller(picture: Canvas) -> Canvas:
 def _transparent(picture: Canvas) -> bytes:
     alpha = np.full(picture.shape[:2], 255, np.uint8)
     alpha[:, : picture.shape[1] // 10] = 0
-    return _saved(Image.fromarray(np.dstack([picture, alpha])), "PNG")
+    return _encode(Image.fromarray(np.dstack([picture, alpha])), "PNG")
 
 
 def _two_frames(picture: Canvas) -> bytes:
     first, second = Image.fromarray(picture), Image.fromarray(picture[:, ::-1])
-    return _saved(first, "GIF", save_all=True, append_images=[second])
+    return _encode(first, "GIF", save_all=True, append_images=[second])
 
 
 def _cmyk(picture: Canvas) -> bytes:
-    return _saved(Image.fromarray(picture).convert("CMYK"), "JPEG")
+    return _encode(Image.fromarray(picture).convert("CMYK"), "JPEG")
 
 
-def _saved(image: Image.Image, form: str, **options: object) -> bytes:
+def _encode(image: Image.Image, form: str, **options: object) -> bytes:
     file = io.BytesIO()
     image.save(file, form, **options)
     return file.getvalue()

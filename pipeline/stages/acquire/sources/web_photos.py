@@ -1,4 +1,4 @@
-"""Photographs that have addresses: a list of them, or what a search finds, become raw images."""
+"""Photographs from the web: fetch those of a CSV list, or those that a Flickr search returns."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -11,101 +11,116 @@ from pipeline.stages.acquire import photo_list
 from pipeline.stages.acquire.dataset_toml import FlickrDataset
 from pipeline.stages.acquire.photo_list import Photo
 from pipeline.stages.acquire.raw_image import RawImage, SkippedItem, SkipReason
-from pipeline.stages.acquire.sources.flickr_quota import HOPELESS, QuotaFiller
+from pipeline.stages.acquire.sources.flickr_quota import MAX_FAILURES_IN_A_ROW, QuotaFiller
 from pipeline.stages.acquire.web.client import Client
 from pipeline.stages.acquire.web.content_store import ContentStore, StoredBody
 from pipeline.stages.acquire.web.fetch_photos import fetch_all
 
-EXACT = 1e-9  # 0.29 * 100 is less than 29
+ROUNDING = 1e-9  # 0.29 * 100 is less than 29
 
 
 def from_list(
     path: Path, licence: str | None, client: Client, store: ContentStore, params: AcquireParams
 ) -> Iterator[RawImage | SkippedItem]:
-    """The photographs that a CSV file lists, in its order, however many there are.
+    """Yield the photographs of a CSV list, in its order, in constant memory.
 
     Raises:
         PipelineError: the file is not such a list, or more than `acquire.max_missing_fraction` of
-            its photographs are gone.
+            its photographs cannot be fetched.
     """
     total = photo_list.count_photos(path)
     missing: Counter[str] = Counter()
-    fetched = fetch_all(photo_list.read_photos(path), client, store, params, total)
-    for seen, (photo, result) in enumerate(fetched, start=1):
+    results = fetch_all(photo_list.read_photos(path), client, store, params, total)
+    for number, (photo, result) in enumerate(results, start=1):
         if isinstance(result, SkipReason):
             missing[result.value] += 1
-            if missing[SkipReason.UNREACHABLE] == seen == HOPELESS:
+            if missing[SkipReason.UNREACHABLE] == number == MAX_FAILURES_IN_A_ROW:
                 raise PipelineError(
-                    f"none of the first {HOPELESS} photographs of {path} is reachable: is there a "
+                    f"none of the first {number} photographs of {path} is reachable: is there a "
                     "network?"
                 )
             yield SkippedItem(photo.name, result, photo.label, photo.url)
-            if missing.total() > params.max_missing_fraction * total + EXACT:
+            if missing.total() > params.max_missing_fraction * total + ROUNDING:
                 raise PipelineError(
-                    f"at least {missing.total()} of {total} photographs cannot be had "
+                    f"at least {missing.total()} of {total} photographs cannot be fetched "
                     f"({counted(missing)}), past acquire.max_missing_fraction="
                     f"{params.max_missing_fraction:g}: {_advice(path, missing)}"
                 )
         else:
-            yield photo.image(store.read_photo(result), result.sha256, licence)
+            yield photo.to_raw_image(store.read_photo(result), result.sha256, licence)
 
 
 def from_search(
-    dataset: FlickrDataset, folder: Path, client: Client, store: ContentStore, params: AcquireParams
+    dataset: FlickrDataset,
+    folder: Path,
+    client: Client,
+    store: ContentStore,
+    params: AcquireParams,
 ) -> Iterator[RawImage | SkippedItem]:
-    """Exactly the photographs that dataset.toml wants, class by class, best results first.
+    """Yield as many photographs as dataset.toml wants, class by class, best results first.
 
     Raises:
-        PipelineError: there is no key, the search fails, or finds too few.
+        PipelineError: there is no API key, the search fails, or it returns too few.
     """
-    from pipeline.stages.acquire.sources.flickr import (
-        FlickrSearch,  # its imports are for those who search
-    )
+    from pipeline.stages.acquire.sources.flickr import FlickrSearch  # flickrapi: for searches only
 
     search = FlickrSearch(client)
-    searches = {label: search.find_photos(dataset, label) for label in dataset.classes}
+    results = {label: search.find_photos(dataset, label) for label in dataset.classes}
     fetch = partial(_fetch_batch, client=client, store=store, params=params)
-    chosen, refused = QuotaFiller(dataset, searches, search.ambiguous_ids).fill(fetch)
-    for photo, reason in refused:
+    selection = QuotaFiller(dataset, results, search.ambiguous_ids).fill(fetch)
+    for photo, reason in selection.rejected:
         yield SkippedItem(photo.name, reason, photo.label, photo.url)
-    _check_short(chosen, refused, dataset, folder, params)
-    for photo, kept in chosen:
-        yield photo.image(store.read_photo(kept), kept.sha256, dataset.licence)
+    _check_counts(
+        Counter(photo.label for photo, _ in selection.accepted),
+        Counter(reason.value for _, reason in selection.rejected),
+        dataset,
+        folder,
+        params,
+    )
+    for photo, body in selection.accepted:
+        yield photo.to_raw_image(store.read_photo(body), body.sha256, dataset.licence)
 
 
 def _fetch_batch(
-    wanted: list[Photo], client: Client, store: ContentStore, params: AcquireParams
+    photos: list[Photo], client: Client, store: ContentStore, params: AcquireParams
 ) -> Iterator[tuple[Photo, StoredBody | SkipReason]]:
-    return fetch_all(wanted, client, store, params, len(wanted))
+    return fetch_all(photos, client, store, params, len(photos))
 
 
 def _advice(path: Path, missing: Counter[str]) -> str:
     if missing[SkipReason.PRIVATE_ADDRESS]:
         return "set acquire.allow_private=true if private addresses are meant"
     if missing[SkipReason.UNREACHABLE]:
-        return "is there a network? Try again; what came is kept"
-    return f"raise it, or take out of {path} what skipped.csv names"
+        return "is there a network? Try again; downloaded photographs are not fetched again"
+    return f"raise it, or remove from {path} what skipped.csv lists"
 
 
-def _check_short(
-    chosen: list[tuple[Photo, StoredBody]],
-    refused: list[tuple[Photo, SkipReason]],
+def _check_counts(
+    counts: Counter[str],
+    reasons: Counter[str],
     dataset: FlickrDataset,
     folder: Path,
     params: AcquireParams,
 ) -> None:
-    """Say where a search finds fewer than wanted; refuse it where they are far too few."""
-    have = Counter(photo.label for photo, _ in chosen)
-    wanted = sum(dataset.wanted.values())
-    total = wanted * len(dataset.classes)
-    short = [f"{have[name]} of {wanted} {name}" for name in dataset.classes if have[name] < wanted]
+    """Print where a search returns fewer photographs than wanted; raise if far too few.
+
+    Args:
+        counts: Accepted photographs by label.
+        reasons: Rejected photographs by reason.
+    """
+    per_class = sum(dataset.wanted.values())
+    total = per_class * len(dataset.classes)
+    short = [
+        f"{counts[label]} of {per_class} {label}"
+        for label in dataset.classes
+        if counts[label] < per_class
+    ]
     if not short:
         return
-    reasons = Counter(reason.value for _, reason in refused)
-    said = f"the search gives {', '.join(short)} (left out: {counted(reasons)})"
-    if total - len(chosen) > params.max_missing_fraction * total + EXACT:
+    message = f"the search gives {', '.join(short)} (left out: {counted(reasons)})"
+    if total - counts.total() > params.max_missing_fraction * total + ROUNDING:
         raise PipelineError(
-            f"{said}, past acquire.max_missing_fraction={params.max_missing_fraction:g}: search "
+            f"{message}, past acquire.max_missing_fraction={params.max_missing_fraction:g}: search "
             f"for more or want fewer in {folder}/dataset.toml, or raise it"
         )
-    print(f"acquire: {said}")
+    print(f"acquire: {message}")

@@ -1,1 +1,1 @@
-"""Downloads: concurrent, rate-limited, retried, checked, and never fetched twice."""
+"""HTTP: rate limits, retries, checks of URLs and bodies, and the store of downloads."""

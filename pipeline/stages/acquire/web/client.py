@@ -1,7 +1,7 @@
-"""Asking servers, as a polite and suspicious stranger.
+"""HTTP client for servers that are not trusted.
 
-A `Client` paces itself per host, tries again what may succeed, checks every address before it is
-asked, and turns whatever goes wrong into a `Failure` with a reason.
+A `Client` limits its rate per host, retries what may succeed, checks every URL before it requests
+it, and turns every failure into a `FetchError` with a reason.
 """
 
 import os
@@ -22,44 +22,26 @@ from pipeline.stages.acquire.raw_image import SkipReason
 from pipeline.stages.acquire.web import connections
 from pipeline.stages.acquire.web.fetch_error import FetchError
 from pipeline.stages.acquire.web.rate_limit import Policy, RateLimiter
-from pipeline.stages.acquire.web.response import BROKEN, Response, opts_out, refusal, unreachable
+from pipeline.stages.acquire.web.response import (
+    BROKEN,
+    Response,
+    opts_out,
+    status_error,
+    unreachable_error,
+)
 from pipeline.stages.acquire.web.url_policy import find_private_address, parse_host
 
 HEADERS = {
     "User-Agent": f"image-pipeline/{__version__} (python-requests/{requests.__version__})",
     "Accept": "*/*",
-    "Accept-Encoding": "identity",  # photographs and archives are packed already
+    "Accept-Encoding": "identity",  # photographs and archives are compressed already
     "Connection": "keep-alive",
 }
-REDIRECTS = 10
-POOLS = 8  # hosts whose connections are kept open; each may have as many as there are threads
-HOSTS = 1024  # whose proxies are remembered
-MAX_BODY_BYTES = 32 * 2**20  # bytes that the answer of an interface may have
+MAX_REDIRECTS = 10
+POOLS = 8  # hosts with open connections; each may have as many as there are threads
+MAX_PROXY_HOSTS = 1024  # hosts whose proxies are cached
+MAX_API_BYTES = 32 * 2**20  # of a response to a library
 T = TypeVar("T")
-
-
-class _Adapter(HTTPAdapter):
-    def __init__(self, pool_size: int, allow_private: bool) -> None:
-        self._pools = connections.pools(allow_private)
-        super().__init__(pool_connections=POOLS, pool_maxsize=pool_size)
-
-    def init_poolmanager(self, *arguments: Any, **options: Any) -> None:
-        super().init_poolmanager(*arguments, **options)
-        self.poolmanager.pool_classes_by_scheme = self._pools
-
-    def proxy_manager_for(self, *arguments: Any, **options: Any) -> Any:
-        manager = super().proxy_manager_for(*arguments, **options)
-        # A proxy is the user's own word, so it may be private.
-        manager.pool_classes_by_scheme = connections.pools(allow_private=True)
-        return manager
-
-
-def _private(asked: str, address: str) -> FetchError:
-    return FetchError(
-        SkipReason.PRIVATE_ADDRESS,
-        f"{asked} leads to the private address {address}: set acquire.allow_private=true if that "
-        "is meant",
-    )
 
 
 class Client:
@@ -68,7 +50,7 @@ class Client:
     def __init__(self, params: AcquireParams, policy: Policy | None = None) -> None:
         self.policy = policy or Policy()
         self.limiter = RateLimiter(params.per_host_per_second, self.policy.max_pause)
-        self._limits = params
+        self._params = params
         self._proxies: dict[tuple[str, str], dict[str, str]] = {}
         self._session = _Session(_Adapter(params.workers, params.allow_private))
 
@@ -85,32 +67,32 @@ class Client:
         self._session.close()
 
     def retry(self, operation: Callable[[], T]) -> T:
-        """The result of `operation`, tried again while it fails in ways that may pass.
+        """Return the result of `operation`, retried after transient errors.
 
         Raises:
-            Failure: the last one, or the first that no further attempt would mend.
+            FetchError: of the last attempt, or the first one that is not transient.
         """
         pause = self.policy.pause
         for attempt in range(1, self.policy.attempts + 1):
             try:
                 return operation()
-            except FetchError as failure:
-                last = attempt == self.policy.attempts or self.limiter.stopped.is_set()
-                too_long = (failure.after or 0) > self.policy.max_pause
-                if last or too_long or not failure.transient:
+            except FetchError as error:
+                is_last = attempt == self.policy.attempts or self.limiter.stopped.is_set()
+                is_too_long = (error.retry_after or 0) > self.policy.max_pause
+                if is_last or is_too_long or not error.transient:
                     raise
             self.limiter.stopped.wait(pause * random.uniform(0.5, 1.5))
             pause = min(2 * pause, self.policy.max_pause)
         raise AssertionError("an attempt returns or raises")
 
     def library_session(self, host: str | None = None) -> requests.Session:
-        """A session for a library that asks by itself: one attempt, a `Failure` if it fails.
+        """Return a session for a library: one attempt per request, FetchError on failure.
 
-        `persist` around the library's call tries again. The address of an interface is the user's
-        own word, so it may be private.
+        To retry, wrap the library's call in `retry`. Private addresses are allowed: the URL of an
+        API comes from the user.
 
         Args:
-            host: Whose limits hold, where the interface may be a proxy of it.
+            host: The host whose rate limit applies, if the URL may be a proxy of it.
         """
         return _LibrarySession(self, host)
 
@@ -118,83 +100,97 @@ class Client:
     def open(
         self, url: str, headers: Mapping[str, str] | None = None, as_sent: bool = False
     ) -> "Iterator[Response]":
-        """One answer of status 200 or 206, after redirects, each checked before it is followed.
+        """Request a URL once and yield the response after redirects, each checked like the URL.
 
         Args:
-            as_sent: Whether a body that is packed for the way (Content-Encoding) stays so.
+            as_sent: Do not decompress a body with a Content-Encoding.
 
         Raises:
-            Failure: the address is refused, does not answer, or answers anything else.
+            FetchError: the URL is not allowed, or the status is not 200 or 206.
         """
-        for _ in range(REDIRECTS + 1):
-            with self._ask(url, headers or {}) as response:
+        for _ in range(MAX_REDIRECTS + 1):
+            with self._request(url, headers or {}) as response:
                 if response.is_redirect:
-                    url = _joined(url, response.headers["Location"])
+                    url = _join_url(url, response.headers["Location"])
                     continue
-                self.check_response(
-                    response, url, parse_host(url), ranged="Range" in (headers or {})
-                )
+                is_ranged = "Range" in (headers or {})
+                self.check_response(response, url, parse_host(url), is_ranged)
                 yield Response(response, url, self.policy, as_sent)
                 return
-        raise FetchError(SkipReason.REFUSED, f"{url} redirects more than {REDIRECTS} times")
+        raise FetchError(SkipReason.REFUSED, f"{url} redirects more than {MAX_REDIRECTS} times")
 
-    def _ask(self, url: str, headers: Mapping[str, str]) -> requests.Response:
+    def _request(self, url: str, headers: Mapping[str, str]) -> requests.Response:
         proxies = self.wait_for_turn(url)
-        # A proxy connects in our place, so the name is all there is to look at.
-        looked_up = proxies and not self._limits.allow_private
-        if looked_up and (private := find_private_address(parse_host(url))):
-            raise _private(url, private)
+        # With a proxy only the name can be checked, not the connection.
+        is_checked_by_name = proxies and not self._params.allow_private
+        if is_checked_by_name and (private := find_private_address(parse_host(url))):
+            raise _private_error(url, private)
         try:
             return self._session.send(
-                _prepared(url, HEADERS | dict(headers)),
+                _prepare(url, HEADERS | dict(headers)),
                 stream=True,
                 allow_redirects=False,
                 proxies=proxies,
                 timeout=(self.policy.connect_timeout, self.policy.read_timeout),
             )
         except connections.PrivateAddress as error:
-            raise _private(url, str(error)) from error
+            raise _private_error(url, str(error)) from error
         except BROKEN as error:
-            raise unreachable(url, error) from error
+            raise unreachable_error(url, error) from error
 
     def wait_for_turn(self, url: str, limited_as: str | None = None) -> dict[str, str]:
-        """Wait until the host may be asked; return the proxies that lead to it."""
+        """Wait for the rate limit of the host; return its proxies."""
         host = parse_host(url)
         self.limiter.wait(limited_as or host)
         if self.limiter.stopped.is_set():
-            raise FetchError(SkipReason.UNREACHABLE, f"{url} is not wanted any more")
+            raise FetchError(SkipReason.UNREACHABLE, f"{url} is no longer needed")
         scheme = url.partition(":")[0].lower()
-        found = self._proxies.get((scheme, host))
-        if found is None:  # finding them costs as much as a request
+        proxies = self._proxies.get((scheme, host))
+        if proxies is None:  # finding them takes as long as a request
             name = f"[{host}]" if ":" in host else host
-            found = dict(requests.utils.get_environ_proxies(f"{scheme}://{name}/"))
-            if len(self._proxies) >= HOSTS:
+            proxies = dict(requests.utils.get_environ_proxies(f"{scheme}://{name}/"))
+            if len(self._proxies) >= MAX_PROXY_HOSTS:
                 self._proxies.clear()
-            self._proxies[scheme, host] = found
-        return found
+            self._proxies[scheme, host] = proxies
+        return proxies
 
     def check_response(
-        self, response: requests.Response, url: str, host: str, ranged: bool = False
+        self, response: requests.Response, url: str, host: str, is_ranged: bool = False
     ) -> None:
-        """Raise Failure unless an answer is what was asked for; let the host rest if it says so."""
+        """Raise FetchError for a bad status or an opt-out; pause the host if it requests that."""
         status = response.status_code
-        partial = ranged and status == requests.codes.partial_content
-        if status != requests.codes.ok and not partial:
-            failure = refusal(response, url)
-            if failure.after is not None:
-                self.limiter.pause(host, failure.after)
-            raise failure
-        unwanted = opts_out(response.headers.get("X-Robots-Tag", ""))
-        if unwanted and self._limits.respect_robots:
+        is_partial = is_ranged and status == requests.codes.partial_content
+        if status != requests.codes.ok and not is_partial:
+            error = status_error(response, url)
+            if error.retry_after is not None:
+                self.limiter.pause(host, error.retry_after)
+            raise error
+        if self._params.respect_robots and opts_out(response.headers.get("X-Robots-Tag", "")):
             raise FetchError(
                 SkipReason.ROBOTS,
-                f"{url} asks not to be used for machine learning (X-Robots-Tag): leave it, or set "
+                f"{url} must not be used for machine learning (X-Robots-Tag): leave it out, or set "
                 "acquire.respect_robots=false",
             )
 
 
+class _Adapter(HTTPAdapter):
+    def __init__(self, pool_size: int, allow_private: bool) -> None:
+        self._pool_classes = connections.pool_classes(allow_private)
+        super().__init__(pool_connections=POOLS, pool_maxsize=pool_size)
+
+    def init_poolmanager(self, *arguments: Any, **options: Any) -> None:
+        super().init_poolmanager(*arguments, **options)
+        self.poolmanager.pool_classes_by_scheme = self._pool_classes
+
+    def proxy_manager_for(self, *arguments: Any, **options: Any) -> Any:
+        manager = super().proxy_manager_for(*arguments, **options)
+        # The user configures proxies, so they may be private.
+        manager.pool_classes_by_scheme = connections.pool_classes(allow_private=True)
+        return manager
+
+
 class _Session(requests.Session):
-    """Says who it is, and takes nothing from ~/.netrc."""
+    """Sends our User-Agent and ignores ~/.netrc and cookies."""
 
     def __init__(self, adapter: HTTPAdapter) -> None:
         super().__init__()
@@ -203,7 +199,7 @@ class _Session(requests.Session):
         self.trust_env = False
         self.verify = os.environ.get("REQUESTS_CA_BUNDLE") or True
         self.headers.update(HEADERS)
-        self.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))  # none is kept
+        self.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
 
     def get_redirect_target(self, _: requests.Response) -> None:
         """None: requests would read the body of a redirect, however long."""
@@ -223,20 +219,20 @@ class _LibrarySession(_Session):
             "allow_redirects": False,
             "proxies": self._client.wait_for_turn(url, self._host),
         }
-        named = parse_host(url)  # the address itself may hold a password
+        host = parse_host(url)  # for messages, because the URL may contain a password
         try:
             response = super().request(method, url, **options)
         except BROKEN as error:
-            raise unreachable(named, error) from error
+            raise unreachable_error(host, error) from error
         with response:
-            self._client.check_response(response, named, self._host or named)
-            # What `content` gives from now on: read here, within bounds.
-            response._content = b"".join(Response(response, named, policy).blocks(MAX_BODY_BYTES))
+            self._client.check_response(response, host, self._host or host)
+            # What `response.content` returns: read here, within limits.
+            response._content = b"".join(Response(response, host, policy).blocks(MAX_API_BYTES))
         return response
 
 
-def _prepared(url: str, headers: Mapping[str, str]) -> requests.PreparedRequest:
-    """A GET without cookies or authorisation: merging what we never have costs a tenth of it."""
+def _prepare(url: str, headers: Mapping[str, str]) -> requests.PreparedRequest:
+    """Prepare a GET without cookies and authorisation; merging those costs a tenth of it."""
     request = requests.PreparedRequest()
     request.prepare_method("GET")
     request.prepare_url(url, None)
@@ -245,9 +241,17 @@ def _prepared(url: str, headers: Mapping[str, str]) -> requests.PreparedRequest:
     return request
 
 
-def _joined(url: str, location: str) -> str:
+def _join_url(url: str, location: str) -> str:
     try:
-        # Headers arrive as if they were latin-1; many write UTF-8.
+        # requests decodes headers as latin-1; many servers send UTF-8.
         return urljoin(url, location.encode("latin-1").decode())
     except ValueError as error:
         raise FetchError(SkipReason.BAD_ADDRESS, f"{url} redirects to no address") from error
+
+
+def _private_error(url: str, address: str) -> FetchError:
+    return FetchError(
+        SkipReason.PRIVATE_ADDRESS,
+        f"{url} leads to the private address {address}: set acquire.allow_private=true if that "
+        "is meant",
+    )

@@ -1,4 +1,4 @@
-"""Connections for strangers: their headers come in time, and they lead to the public Internet."""
+"""Connections to untrusted servers: deadlines for headers and bodies, public addresses only."""
 
 import socket
 import threading
@@ -12,40 +12,39 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 
 from pipeline.stages.acquire.web.url_policy import find_private_address, is_public
 
-TICK = 0.1  # seconds between two looks of the watch
+CHECK_SECONDS = 0.1  # between two checks of the deadlines
 
 
-class Watch:
-    """Ends connections that are late.
+class Watchdog:
+    """Ends connections that miss their deadline, in one thread for all of them.
 
-    A socket's timeout is for one piece: a server that sends a header letter by letter never meets
-    it. One thread looks after all connections of the process.
+    A socket's timeout is not enough: it restarts with every byte that arrives.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        # By token, not by socket: once a body ends, another thread may already wait on the same.
+        # By token, not by socket: once a body ends, another thread may use the same socket.
         self._deadlines: dict[object, tuple[socket.socket, float]] = {}
         self._thread: threading.Thread | None = None
 
-    def add(self, connected: socket.socket, seconds: float) -> object:
-        """A token for `remove`."""
+    def add(self, connection: socket.socket, seconds: float) -> object:
+        """Return a token for `remove`."""
         token = object()
         with self._lock:
-            self._deadlines[token] = connected, time.monotonic() + seconds
+            self._deadlines[token] = connection, time.monotonic() + seconds
             if self._thread is None:
-                self._thread = threading.Thread(target=self._look, daemon=True)
+                self._thread = threading.Thread(target=self._watch, daemon=True)
                 self._thread.start()
         return token
 
     def remove(self, token: object) -> bool:
-        """Whether it was in time."""
+        """Return whether the deadline was met."""
         with self._lock:
             return self._deadlines.pop(token, None) is not None
 
-    def _look(self) -> None:
+    def _watch(self) -> None:
         while True:
-            time.sleep(TICK)
+            time.sleep(CHECK_SECONDS)
             with self._lock:
                 if not self._deadlines:
                     self._thread = None
@@ -53,80 +52,85 @@ class Watch:
                 now = time.monotonic()
                 late = [token for token, (_, end) in self._deadlines.items() if end < now]
                 for token in late:
-                    _end(self._deadlines.pop(token)[0])
+                    _shut_down(self._deadlines.pop(token)[0])
 
 
-def _end(connected: socket.socket) -> None:
-    """Whoever reads gets the end of the stream. (TLS's own shutdown would pull the rug.)"""
-    with suppress(OSError):  # where it has ended by itself
-        socket.socket.shutdown(connected, socket.SHUT_RDWR)
+def _shut_down(connection: socket.socket) -> None:
+    """End the stream for its reader. (SSLSocket.shutdown would drop TLS under that thread.)"""
+    with suppress(OSError):  # closed already
+        socket.socket.shutdown(connection, socket.SHUT_RDWR)
 
 
-_watch = Watch()
+_watchdog = Watchdog()
 
 
 class PrivateAddress(Exception):
-    pass
+    """The host has an address inside a private network."""
 
 
 @contextmanager
-def watched(connected: socket.socket, seconds: float) -> Iterator[None]:
-    """Raise TimeoutError unless the block ends within `seconds`, whatever comes meanwhile."""
-    token = _watch.add(connected, seconds)
+def deadline(connection: socket.socket, seconds: float) -> Iterator[None]:
+    """Raise TimeoutError if the block takes longer than `seconds`, even while bytes arrive."""
+    token = _watchdog.add(connection, seconds)
     try:
         yield
     finally:
-        if not _watch.remove(token):
-            raise TimeoutError("it does not go on")
+        if not _watchdog.remove(token):
+            raise TimeoutError("deadline missed")
 
 
-class _Timed(HTTPConnection):
+class _DeadlineConnection(HTTPConnection):
+    """Applies the timeout to all headers together."""
+
     def getresponse(self) -> Any:
-        connected, seconds = self.sock, self.timeout
-        assert connected is not None
+        connection, seconds = self.sock, self.timeout
+        assert connection is not None
         assert isinstance(seconds, int | float)
-        response = None
+        response: Any = None
         try:
-            with watched(connected, seconds):
+            with deadline(connection, seconds):
                 response = super().getresponse()
         except TimeoutError:
-            # The end of the stream ends the headers too, as if they were whole.
+            # The end of the stream ends the headers as if they were complete.
             if response is not None:
                 response.close()
             raise
-        found: Any = response
-        found.connected = connected  # for whoever reads the body
-        return found
+        response.connected = connection  # for the deadlines of the body
+        return response
 
 
-class _TimedTLS(_Timed, HTTPSConnection):
+class _DeadlineTLSConnection(_DeadlineConnection, HTTPSConnection):
     pass
 
 
-class _Guarded(_Timed):
-    """Refuses a private address before it is connected, and once more before anything is said.
+class _PublicConnection(_DeadlineConnection):
+    """Refuses private addresses before it connects, and again before it sends anything.
 
-    A name that was looked up before could lead elsewhere by now; a connection cannot.
+    The name may resolve to another address the second time; the connection has only one.
     """
 
     def _new_conn(self) -> Any:
         if private := find_private_address(self._dns_host):
             raise PrivateAddress(private)
-        connected = super()._new_conn()
-        address = str(connected.getpeername()[0])
+        connection = super()._new_conn()
+        address = str(connection.getpeername()[0])
         if not is_public(address):
-            connected.close()
+            connection.close()
             raise PrivateAddress(address)
-        return connected
+        return connection
 
 
-class _GuardedTLS(_Guarded, HTTPSConnection):
+class _PublicTLSConnection(_PublicConnection, HTTPSConnection):
     pass
 
 
-def pools(allow_private: bool) -> dict[str, Any]:
+def pool_classes(allow_private: bool) -> dict[str, Any]:
     """Classes for urllib3's pool manager, by scheme."""
-    plain, tls = (_Timed, _TimedTLS) if allow_private else (_Guarded, _GuardedTLS)
+    plain, tls = (
+        (_DeadlineConnection, _DeadlineTLSConnection)
+        if allow_private
+        else (_PublicConnection, _PublicTLSConnection)
+    )
     return {
         "http": type("Pool", (urllib3.HTTPConnectionPool,), {"ConnectionCls": plain}),
         "https": type("TLSPool", (urllib3.HTTPSConnectionPool,), {"ConnectionCls": tls}),

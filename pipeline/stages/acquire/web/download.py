@@ -1,4 +1,4 @@
-"""One large file: resumed by Range where it was interrupted, checked whole, kept in the store."""
+"""Download one large file: resumed with Range, checked, and moved into the store."""
 
 import hashlib
 import time
@@ -17,157 +17,156 @@ from pipeline.stages.acquire.raw_image import SkipReason
 from pipeline.stages.acquire.web.client import Client
 from pipeline.stages.acquire.web.content_store import ContentStore
 from pipeline.stages.acquire.web.fetch_error import FetchError
-from pipeline.stages.acquire.web.response import is_page
+from pipeline.stages.acquire.web.response import is_markup
 
 PREFIX = 4096  # bytes
 
 
 @dataclass(frozen=True)
 class ExpectedFile:
-    """What is known of a file before it is fetched."""
+    """What dataset.toml states about a file."""
 
     size: int | None = None
-    """Bytes."""
+    """In bytes."""
     sha256: str | None = None
     md5: str | None = None
 
 
 def download(
-    url: str, expected: ExpectedFile, client: Client, store: ContentStore, most: float
+    url: str, expected: ExpectedFile, client: Client, store: ContentStore, max_bytes: float
 ) -> Path:
-    """Where the file behind `url` stands, fetched if it is not there.
+    """Return the path of the file behind `url`, downloaded unless the store has it.
 
-    Without a checksum in `expected`, the digest of the first download is recorded, and every later
-    one must have it.
-
-    Args:
-        most: Bytes past which it is refused.
+    Without a checksum in `expected`, the sha256 of the first download is recorded, and later
+    downloads must match it.
 
     Raises:
-        PipelineError: the address is refused or does not answer, the file is too large, or not
-            what is expected. What has come is kept, and the next try goes on from there.
+        PipelineError: the URL is not allowed or not reachable, the file is larger than
+            `max_bytes`, or is not as expected. The next call resumes what has arrived.
     """
     part = store.partial_path(url)
-    with FileLock(part.with_suffix(".lock")):  # experiments that start together download it once
+    with FileLock(part.with_suffix(".lock")):  # against other processes
         recorded = store.find_sha256(url)
         known = expected.sha256 or recorded
         if known and store.archive_path(known).exists():
-            here = store.archive_path(known)
-            if not _problem(here, _digest(here, "sha256"), expected, known):
-                return here
+            path = store.archive_path(known)
+            if not _find_problem(path, _digest(path, "sha256"), expected, known):
+                return path
         print(f"acquire: downloading {url}", flush=True)
         try:
-            _fetch(url, part, expected, client, most)
-        except FetchError as failure:
-            raise PipelineError(_told(failure, most)) from failure
+            _fetch(url, part, expected, client, max_bytes)
+        except FetchError as error:
+            raise PipelineError(_message(error, max_bytes)) from error
         sha256 = _digest(part, "sha256")
         _sidecar(part).unlink(missing_ok=True)
-        problem = _problem(part, sha256, expected, recorded)
+        problem = _find_problem(part, sha256, expected, recorded)
         with part.open("rb") as file:
-            if is_page(file.read(PREFIX)):
-                problem = "is a web page, and no archive: look at it in a browser"
+            if is_markup(file.read(PREFIX)):
+                problem = "is a web page, not an archive: open it in a browser"
         if problem:
             part.unlink()
             raise PipelineError(f"{url} {problem}")
         store.add_archive(part, url, sha256)
     if recorded is None and not (expected.sha256 or expected.md5):
-        print(f"acquire: {url} has sha256 {sha256}, and is held to it from now on")
+        print(f"acquire: {url} has sha256 {sha256}; later downloads must match it")
     return store.archive_path(sha256)
 
 
-def _problem(path: Path, sha256: str, expected: ExpectedFile, recorded: str | None) -> str | None:
-    """What is wrong with a file, if anything is."""
+def _find_problem(
+    path: Path, sha256: str, expected: ExpectedFile, recorded: str | None
+) -> str | None:
+    """Compare a file with what is expected; return the end of a sentence, or None."""
     damaged = "the download is damaged, or the file behind the address was replaced"
     size = path.stat().st_size
     if expected.size not in {None, size}:
         return f"has {size} bytes, but dataset.toml says {expected.size}: {damaged}"
-    for name, wanted in (("sha256", expected.sha256), ("md5", expected.md5)):
-        if wanted and (found := sha256 if name == "sha256" else _digest(path, name)) != wanted:
-            return f"has {name} {found}, but dataset.toml says {wanted}: {damaged}"
+    for name, stated in (("sha256", expected.sha256), ("md5", expected.md5)):
+        if stated and (actual := sha256 if name == "sha256" else _digest(path, name)) != stated:
+            return f"has {name} {actual}, but dataset.toml says {stated}: {damaged}"
     if not (expected.sha256 or expected.md5) and recorded not in {None, sha256}:
         return (
-            f"has sha256 {sha256}, but had {recorded} when it was first fetched: if the change is "
-            f'meant, write sha256 = "{sha256}" in dataset.toml'
+            f"has sha256 {sha256}, but the first download had {recorded}: if the change is "
+            f'intended, write sha256 = "{sha256}" in dataset.toml'
         )
     return None
 
 
-def _told(failure: FetchError, most: float) -> str:
-    if failure.reason is SkipReason.TOO_LARGE:
-        return f"{failure} (acquire.max_gigabytes={most / 1e9:g})"
-    if failure.reason in {SkipReason.PRIVATE_ADDRESS, SkipReason.ROBOTS}:
-        return str(failure)  # it says what to do
-    return f"{failure}: try again, or give a copy with -S dataset.source=PATH"
+def _message(error: FetchError, max_bytes: float) -> str:
+    if error.reason is SkipReason.TOO_LARGE:
+        return f"{error} (acquire.max_gigabytes={max_bytes / 1e9:g})"
+    if error.reason in {SkipReason.PRIVATE_ADDRESS, SkipReason.ROBOTS}:
+        return str(error)  # has advice already
+    return f"{error}: try again, or use a copy with -S dataset.source=PATH"
 
 
-def _fetch(url: str, part: Path, expected: ExpectedFile, client: Client, most: float) -> None:
+def _fetch(url: str, part: Path, expected: ExpectedFile, client: Client, max_bytes: float) -> None:
+    """Resume until the file is complete, as long as rounds of attempts make progress."""
     while True:
         before, start = _size(part), time.monotonic()
         try:
-            client.retry(partial(_resume, url, part, expected, client, most))
+            client.retry(partial(_resume, url, part, expected, client, max_bytes))
             return
-        except FetchError as failure:
-            if failure.reason is SkipReason.TOO_LARGE:
+        except FetchError as error:
+            if error.reason is SkipReason.TOO_LARGE:
                 part.unlink(missing_ok=True)
-            least = max(1, client.policy.min_rate * (time.monotonic() - start))
-            if not failure.transient or _size(part) - before < least:
-                raise  # else it breaks often, but gets on
+            min_progress = max(1, client.policy.min_rate * (time.monotonic() - start))  # bytes
+            if not error.transient or _size(part) - before < min_progress:
+                raise
 
 
 def _size(part: Path) -> int:
     return part.stat().st_size if part.exists() else 0
 
 
-def _resume(url: str, part: Path, expected: ExpectedFile, client: Client, most: float) -> None:
-    """Append what is missing, or start again where the server cannot go on."""
-    total, validator = _remembered(part)
+def _resume(url: str, part: Path, expected: ExpectedFile, client: Client, max_bytes: float) -> None:
+    """Append the rest of the file, or start over if the server does not send the range."""
+    total, validator = _read_sidecar(part)
     size = _size(part)
-    # Without a validator, only a checksum tells whether both halves are of one file.
-    resumable = size > 0 and bool(validator or expected.sha256 or expected.md5)
-    if resumable and size == total:
+    # Without a validator, only a checksum can prove that both halves are of the same file.
+    is_resumable = size > 0 and bool(validator or expected.sha256 or expected.md5)
+    if is_resumable and size == total:
         return
-    headers = {"Range": f"bytes={size}-"} if resumable else {}
-    if resumable and validator:
+    headers = {"Range": f"bytes={size}-"} if is_resumable else {}
+    if is_resumable and validator:
         headers["If-Range"] = validator
-    with _starting_over_at_416(part), client.open(url, headers, as_sent=True) as answer:
-        if answer.starts_at != (size if answer.partial else 0):
+    with _starting_over_at_416(part), client.open(url, headers, as_sent=True) as response:
+        if response.starts_at != (size if response.partial else 0):
             part.unlink()
-            raise FetchError(
-                SkipReason.UNREACHABLE, f"{url} sends another range than asked for", True
-            )
-        size = answer.starts_at
-        length = None if answer.length is None else size + answer.length
+            message = f"{url} sends another range than requested"
+            raise FetchError(SkipReason.UNREACHABLE, message, transient=True)
+        size = response.starts_at
+        length = None if response.length is None else size + response.length
         with (
             part.open("ab") as file,
-            bar(f"download {urlsplit(url).hostname}", length, "B", scale=True) as shown,
+            bar(f"download {urlsplit(url).hostname}", length, "B", scale=True) as progress,
         ):
             file.truncate(size)
-            # Not before: what is said of the new file must not stand beside half of the old one.
-            _sidecar(part).write_text(f"{length or 0} {answer.validator}", encoding="utf-8")
-            shown.update(size)
-            for block in answer.blocks(most - size):
+            # After the truncation: the sidecar must not describe the old half of another file.
+            _sidecar(part).write_text(f"{length or 0} {response.validator}", encoding="utf-8")
+            progress.update(size)
+            for block in response.blocks(max_bytes - size):
                 file.write(block)
-                shown.update(len(block))
+                progress.update(len(block))
 
 
 @contextmanager
 def _starting_over_at_416(part: Path) -> Iterator[None]:
-    """A server that has no such range has another file now."""
+    """Turn 416 (no such range: the file was replaced) into a transient error."""
     try:
         yield
-    except FetchError as failure:
-        if failure.status != 416:
+    except FetchError as error:
+        if error.status != 416:
             raise
         part.unlink(missing_ok=True)
-        raise FetchError(failure.reason, str(failure), transient=True) from failure
+        raise FetchError(error.reason, str(error), transient=True) from error
 
 
 def _sidecar(part: Path) -> Path:
-    """What the server said of the file: its length, and how to know it again."""
+    """The file beside `part` with its total length and its validator for If-Range."""
     return part.with_suffix(".about")
 
 
-def _remembered(part: Path) -> tuple[int, str]:
+def _read_sidecar(part: Path) -> tuple[int, str]:
     try:
         length, _, validator = _sidecar(part).read_text(encoding="utf-8").partition(" ")
     except FileNotFoundError:

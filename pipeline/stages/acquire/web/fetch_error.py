@@ -1,23 +1,23 @@
-"""Why an address gave nothing."""
+"""FetchError: a URL gave no usable response."""
 
 from pipeline.stages.acquire.raw_image import SkipReason
 
 
 class FetchError(Exception):
-    """An answer that is none, and why, in a sentence."""
+    """A request failed; the message is a sentence that names the URL."""
 
     def __init__(
         self,
         reason: SkipReason,
-        said: str,
+        message: str,
         transient: bool = False,
         status: int | None = None,
-        after: float | None = None,
+        retry_after: float | None = None,
     ) -> None:
-        super().__init__(said)
+        super().__init__(message)
         self.reason = reason
         self.transient = transient
-        """Whether it is worth another try."""
+        """Whether another attempt may succeed."""
         self.status = status
-        self.after = after
-        """Seconds that the server wants to be left alone (Retry-After)."""
+        self.retry_after = retry_after
+        """Seconds to wait before the next request (Retry-After)."""

@@ -1,4 +1,4 @@
-"""Many photographs at once: from the store where they are known, else from their addresses."""
+"""Fetch many photographs concurrently: from the store if possible, else from their URLs."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -14,9 +14,9 @@ from pipeline.stages.acquire.web.client import Client
 from pipeline.stages.acquire.web.content_store import BodyBuffer, ContentStore, StoredBody
 from pipeline.stages.acquire.web.fetch_error import FetchError
 from pipeline.stages.acquire.web.ordered_threads import map_in_order
-from pipeline.stages.acquire.web.response import BLANK, is_page
+from pipeline.stages.acquire.web.response import BLANK, is_markup
 
-# Flickr redirects a photograph that was removed to a picture of this name.
+# Flickr redirects a removed photograph to an image of this name.
 PLACEHOLDER = "photo_unavailable"
 
 
@@ -27,60 +27,60 @@ def fetch_all(
     params: AcquireParams,
     total: int | None,
 ) -> Iterator[tuple[Photo, StoredBody | SkipReason]]:
-    """Yield every photo, in order, with where its bytes are or the reason why there is none."""
-    fetch = partial(_fetch, client, store, params, _Turns())
-    fetched = map_in_order(fetch, photos, params.workers)
+    """Yield every photo, in order, with its bytes in the store or the reason why it failed."""
+    fetch = partial(_fetch, client, store, params, _UrlLocks())
+    results = map_in_order(fetch, photos, params.workers)
     reasons: Counter[str] = Counter()
-    with bar("acquire", total) as shown:
-        for photo, result in fetched:
+    with bar("acquire", total) as progress:
+        for photo, result in results:
             if isinstance(result, SkipReason):
                 reasons[result.value] += 1
-                shown.set_postfix(reasons, refresh=False)
-            shown.update()
+                progress.set_postfix(reasons, refresh=False)
+            progress.update()
             yield photo, result
 
 
-class _Turns:
-    """One lock for each address that somebody asks just now: a list may have it twice."""
+class _UrlLocks:
+    """One lock per URL being fetched, so that a URL listed twice is requested once."""
 
     def __init__(self) -> None:
         self._lock = Lock()
-        self._of: WeakValueDictionary[str, Lock] = WeakValueDictionary()
+        self._locks: WeakValueDictionary[str, Lock] = WeakValueDictionary()
 
-    def of(self, url: str) -> Lock:
+    def lock_of(self, url: str) -> Lock:
         with self._lock:
-            return self._of.setdefault(url, Lock())
+            return self._locks.setdefault(url, Lock())
 
 
 def _fetch(
-    client: Client, store: ContentStore, params: AcquireParams, turns: _Turns, photo: Photo
+    client: Client, store: ContentStore, params: AcquireParams, locks: _UrlLocks, photo: Photo
 ) -> tuple[Photo, StoredBody | SkipReason]:
-    most = params.max_file_megabytes * 1e6
+    max_bytes = params.max_file_megabytes * 1e6
     try:
-        with turns.of(photo.url):
-            known = store.find_photo(photo.url, photo.sha256)
-            if known is None:
-                known = client.retry(partial(_download, client, store, photo, most))
-    except FetchError as failure:
-        return photo, failure.reason
-    # What came under other rules, in a run before.
-    if known.size > most:
+        with locks.lock_of(photo.url):
+            body = store.find_photo(photo.url, photo.sha256)
+            if body is None:
+                body = client.retry(partial(_download, client, store, photo, max_bytes))
+    except FetchError as error:
+        return photo, error.reason
+    # Checked here as well: an earlier run may have stored it under other params.
+    if body.size > max_bytes:
         return photo, SkipReason.TOO_LARGE
-    if known.opted_out and params.respect_robots:
+    if body.opted_out and params.respect_robots:
         return photo, SkipReason.ROBOTS
-    return photo, known
+    return photo, body
 
 
-def _download(client: Client, store: ContentStore, photo: Photo, most: float) -> StoredBody:
-    with client.open(photo.url) as answer, BodyBuffer(store.folder) as body:
-        if PLACEHOLDER in answer.url and answer.url != photo.url:
-            raise FetchError(SkipReason.GONE, f"{photo.url} leads to a placeholder")
+def _download(client: Client, store: ContentStore, photo: Photo, max_bytes: float) -> StoredBody:
+    with client.open(photo.url) as response, BodyBuffer(store.folder) as body:
+        if PLACEHOLDER in response.url and response.url != photo.url:
+            raise FetchError(SkipReason.GONE, f"{photo.url} redirects to a placeholder")
         start = b""
-        for block in answer.blocks(most):
+        for block in response.blocks(max_bytes):
             start = start or block.lstrip(BLANK)
             body.write(block)
-        if not start or is_page(start):
-            raise FetchError(SkipReason.NOT_AN_IMAGE, f"{photo.url} is a web page, or nothing")
+        if not start or is_markup(start):
+            raise FetchError(SkipReason.NOT_AN_IMAGE, f"{photo.url} is a web page, or empty")
         if photo.sha256 and body.sha256 != photo.sha256:
-            raise FetchError(SkipReason.CHANGED, f"{photo.url} has other bytes than were pinned")
-        return store.add_photo(photo.url, body, answer.opted_out)
+            raise FetchError(SkipReason.CHANGED, f"{photo.url} has changed since it was pinned")
+        return store.add_photo(photo.url, body, response.opted_out)

@@ -1,4 +1,4 @@
-"""A function over many items in threads: results in the items' order, little held in memory."""
+"""Map a function over items in threads: results in order, in constant memory."""
 
 import queue
 import threading
@@ -10,33 +10,33 @@ from typing import TypeVar
 
 T = TypeVar("T")
 R = TypeVar("R")
-LOOKAHEAD = 16  # items per thread that are taken before the first result is wanted
-# The reader wakes up for so many results, or after so many seconds: waking up for each by itself
-# costs the threads a tenth of their speed.
-GROUP, MOMENT = 16, 0.05
+LOOKAHEAD = 16  # items per thread that are submitted before the first result is read
+# The reader wakes up for this many results, or after this many seconds: waking up for every
+# result costs a tenth of the throughput.
+BATCH, BATCH_SECONDS = 16, 0.05
 
 
 def map_in_order(function: Callable[[T], R], items: Iterable[T], threads: int) -> Iterator[R]:
     """Yield `function(item)` for each item, in order.
 
-    The threads are daemons: when the reader is interrupted, nobody waits for an answer that a
-    server still owes (concurrent.futures would, at Python's exit).
+    The threads are daemons, so that an interrupted program ends without waiting for a server
+    (the threads of concurrent.futures are joined at exit).
     """
-    todo: queue.SimpleQueue[tuple[Future[R], T] | None] = queue.SimpleQueue()
+    tasks: queue.SimpleQueue[tuple[Future[R], T] | None] = queue.SimpleQueue()
     pending: deque[Future[R]] = deque()
 
     for _ in range(threads):
-        threading.Thread(target=_work, args=(function, todo), daemon=True).start()
+        threading.Thread(target=_work, args=(function, tasks), daemon=True).start()
     try:
         for item in items:
             future: Future[R] = Future()
             pending.append(future)
-            todo.put((future, item))
+            tasks.put((future, item))
             if len(pending) >= threads * LOOKAHEAD:
                 with suppress(TimeoutError):
-                    pending[GROUP - 1].exception(MOMENT)  # waits, and raises no error of the item
+                    pending[BATCH - 1].exception(BATCH_SECONDS)  # waits without raising
                 yield pending.popleft().result()
-                while len(pending) > threads * LOOKAHEAD - GROUP and pending[0].done():
+                while len(pending) > threads * LOOKAHEAD - BATCH and pending[0].done():
                     yield pending.popleft().result()
         while pending:
             yield pending.popleft().result()
@@ -44,13 +44,13 @@ def map_in_order(function: Callable[[T], R], items: Iterable[T], threads: int) -
         for future in pending:
             future.cancel()
         for _ in range(threads):
-            todo.put(None)
+            tasks.put(None)
 
 
 def _work(
-    function: Callable[[T], R], todo: "queue.SimpleQueue[tuple[Future[R], T] | None]"
+    function: Callable[[T], R], tasks: "queue.SimpleQueue[tuple[Future[R], T] | None]"
 ) -> None:
-    while (task := todo.get()) is not None:
+    while (task := tasks.get()) is not None:
         future, item = task
         if future.set_running_or_notify_cancel():
             try:

@@ -1,4 +1,4 @@
-"""What a server says: a body within bounds, or a reason."""
+"""Response: a body read within limits of size and time, and why other responses fail."""
 
 import re
 import time
@@ -14,7 +14,7 @@ from pipeline.stages.acquire.web.fetch_error import FetchError
 from pipeline.stages.acquire.web.rate_limit import Policy
 
 BLOCK = 2**18  # bytes
-TRANSIENT = {408, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524}
+TRANSIENT_STATUSES = {408, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524}
 REASONS = {
     404: SkipReason.GONE,
     410: SkipReason.GONE,
@@ -22,102 +22,121 @@ REASONS = {
     403: SkipReason.FORBIDDEN,
     451: SkipReason.FORBIDDEN,
 }
-BLANK = b"\xef\xbb\xbf \t\r\n"  # what may stand before markup
-OPT_OUT_DIRECTIVES = {"noai", "noimageai"}  # X-Robots-Tag: what the owner does not want done
-# What requests and urllib3 raise for an answer that never came whole. ValueError: a hostile header.
+BLANK = b"\xef\xbb\xbf \t\r\n"  # may precede markup
+OPT_OUT_DIRECTIVES = {"noai", "noimageai"}  # of X-Robots-Tag
+# Raised by requests and urllib3 for an incomplete response. ValueError: a malformed header.
 BROKEN = (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError)
 
 
 class Response:
-    """What a server says, as it comes in."""
+    """A response with status 200 or 206, with its body still to be read."""
 
     def __init__(
         self, response: requests.Response, url: str, policy: Policy, as_sent: bool = False
     ) -> None:
-        """`as_sent`: a body that is packed for the way stays so."""
+        """`as_sent`: do not decompress a body with a Content-Encoding."""
         self.url = url
-        """Where it came from, after redirects."""
+        """After redirects."""
         self.headers = response.headers
         self.partial = response.status_code == requests.codes.partial_content
-        """Whether it is the range that was asked for, and not the whole."""
-        self._packed = "Content-Encoding" in self.headers and not as_sent
-        self._raw: Any = response.raw  # of urllib3, with the socket that guard puts there
+        """Whether the body is the requested range, and not the whole file."""
+        self._decompress = "Content-Encoding" in self.headers and not as_sent
+        self._raw: Any = response.raw  # urllib3's, with the socket that `connections` adds
         self._policy = policy
 
     @property
     def length(self) -> int | None:
-        """Bytes of the body as the server states them; None where it does not, or packs them."""
-        stated = self.headers.get("Content-Length", "")
-        sound = re.fullmatch("[0-9]{1,18}", stated) and not self._packed
-        return int(stated) if sound else None
+        """Bytes of the body by Content-Length; None if it is missing, invalid, or compressed."""
+        length = self.headers.get("Content-Length", "")
+        is_valid = re.fullmatch("[0-9]{1,18}", length) and not self._decompress
+        return int(length) if is_valid else None
 
     @property
     def opted_out(self) -> bool:
-        """Whether its owner wants no machine learning with it."""
+        """Whether the owner forbids machine learning with it."""
         return opts_out(self.headers.get("X-Robots-Tag", ""))
 
     @property
     def starts_at(self) -> int:
-        """Offset of the body in the file, in bytes; -1 where the server does not say."""
+        """Offset of the body in the file, in bytes; -1 if Content-Range is invalid."""
         if not self.partial:
             return 0
-        found = re.match(r"bytes (\d{1,18})-", self.headers.get("Content-Range", ""))
-        return int(found[1]) if found else -1
+        match = re.match(r"bytes (\d{1,18})-", self.headers.get("Content-Range", ""))
+        return int(match[1]) if match else -1
 
     @property
     def validator(self) -> str:
-        """What If-Range takes: a strong ETag, or a date; empty where there is neither."""
+        """A value for If-Range: a strong ETag, or a date; empty if there is neither."""
         etag = self.headers.get("ETag", "")
-        strong = etag.startswith('"') and not self._packed
-        return etag if strong else self.headers.get("Last-Modified", "")
+        is_strong = etag.startswith('"') and not self._decompress
+        return etag if is_strong else self.headers.get("Last-Modified", "")
 
-    def blocks(self, most: float) -> Iterator[bytes]:
-        """The body, whole or not at all.
+    def blocks(self, max_bytes: float) -> Iterator[bytes]:
+        """Yield the body.
 
         Raises:
-            Failure: it has more than `most` bytes, fewer than stated, or comes too slowly.
+            FetchError: it is too large, incomplete, or too slow.
         """
         received = 0
         start = time.monotonic()
-        if (self.length or 0) > most:
-            raise FetchError(SkipReason.TOO_LARGE, f"{self.url} is larger than {most:.0f} bytes")
-        while block := self._next():
+        if (self.length or 0) > max_bytes:
+            raise self._too_large(max_bytes)
+        while block := self._read_block():
             received += len(block)
-            if received > most:
-                raise FetchError(
-                    SkipReason.TOO_LARGE, f"{self.url} is larger than {most:.0f} bytes"
-                )
+            if received > max_bytes:
+                raise self._too_large(max_bytes)
             yield block
             late = time.monotonic() - start - self._policy.read_timeout
             if late > 0 and received < late * self._policy.min_rate:
-                raise FetchError(
-                    SkipReason.UNREACHABLE, f"{self.url} sends too slowly", transient=True
-                )
-        # Headers that were cut off look whole: they state no length, and nothing follows.
+                raise FetchError(SkipReason.UNREACHABLE, f"{self.url} sends too slowly", True)
+        # An empty body without a length is an error: truncated headers look like that.
         expected = max(received, 1) if self.length is None else self.length
         if received != expected:
-            said = f"{self.url} sent {received} of {expected} bytes"
-            raise FetchError(SkipReason.UNREACHABLE, said, transient=True)
+            message = f"{self.url} sent {received} of {expected} bytes"
+            raise FetchError(SkipReason.UNREACHABLE, message, transient=True)
 
-    def _next(self) -> bytes:
+    def _too_large(self, max_bytes: float) -> FetchError:
+        return FetchError(SkipReason.TOO_LARGE, f"{self.url} is larger than {max_bytes:.0f} bytes")
+
+    def _read_block(self) -> bytes:
         try:
-            # read1 returns what there is; read would wait for a whole block, for ever if it drips.
-            with connections.watched(self._raw.connected, self._policy.read_timeout):
-                block: bytes = self._raw.read1(BLOCK, decode_content=self._packed)
+            # read1 returns what has arrived; read would wait for a full block.
+            with connections.deadline(self._raw.connected, self._policy.read_timeout):
+                block: bytes = self._raw.read1(BLOCK, decode_content=self._decompress)
                 return block
         except BROKEN as error:
-            raise unreachable(self.url, error) from error
+            raise unreachable_error(self.url, error) from error
 
 
-def refusal(response: requests.Response, url: str) -> FetchError:
+def status_error(response: requests.Response, url: str) -> FetchError:
+    """The error for a status other than 200 and 206."""
     status = response.status_code
-    transient = status in TRANSIENT
-    reason = REASONS.get(status, SkipReason.UNREACHABLE if transient else SkipReason.REFUSED)
-    said = f"{url} answers {status} {response.reason or ''}".rstrip()
-    return FetchError(reason, said, transient, status, _retry_after(response.headers))
+    transient = status in TRANSIENT_STATUSES
+    default = SkipReason.UNREACHABLE if transient else SkipReason.REFUSED
+    message = f"{url} answers {status} {response.reason or ''}".rstrip()
+    retry_after = _parse_retry_after(response.headers)
+    return FetchError(REASONS.get(status, default), message, transient, status, retry_after)
 
 
-def _retry_after(headers: Mapping[str, str]) -> float | None:
+def unreachable_error(url: str, error: Exception) -> FetchError:
+    """The error for an exception of requests or urllib3."""
+    timeouts = (requests.Timeout, urllib3.exceptions.TimeoutError, TimeoutError)
+    match error:
+        case requests.exceptions.InvalidURL() | requests.exceptions.InvalidSchema():
+            return FetchError(SkipReason.BAD_ADDRESS, f"{url} is not a valid address")
+        case requests.exceptions.SSLError() if "CERTIFICATE_VERIFY_FAILED" in str(error):
+            return FetchError(SkipReason.UNREACHABLE, f"{url} has no trusted certificate")
+        case _ if isinstance(error, timeouts):
+            problem = "does not answer in time"
+        case requests.ConnectionError():
+            problem = "cannot be reached"
+        case _:
+            problem = "breaks the connection"
+    return FetchError(SkipReason.UNREACHABLE, f"{url} {problem}", transient=True)
+
+
+def _parse_retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds; None if the header is missing or invalid."""
     try:
         return float(urllib3.Retry().parse_retry_after(headers.get("Retry-After", "")))
     except (urllib3.exceptions.InvalidHeader, OverflowError, ValueError):
@@ -125,29 +144,10 @@ def _retry_after(headers: Mapping[str, str]) -> float | None:
 
 
 def opts_out(tag: str) -> bool:
-    """Directives are separated by commas; one after `name:` is meant for that robot alone."""
+    """Whether an X-Robots-Tag forbids machine learning; `name: directive` is for one robot."""
     return not OPT_OUT_DIRECTIVES.isdisjoint(part.strip().lower() for part in tag.split(","))
 
 
-def unreachable(url: str, error: Exception) -> FetchError:
-    """What an exception of requests or urllib3 means."""
-    late = (requests.Timeout, urllib3.exceptions.TimeoutError, TimeoutError)
-    match error:
-        case requests.exceptions.InvalidURL() | requests.exceptions.InvalidSchema():
-            return FetchError(SkipReason.BAD_ADDRESS, f"{url} is no address that can be asked")
-        case requests.exceptions.SSLError() if "CERTIFICATE_VERIFY_FAILED" in str(error):
-            return FetchError(
-                SkipReason.UNREACHABLE, f"{url} has no certificate that can be trusted"
-            )
-        case _ if isinstance(error, late):
-            said = "gives no answer in time"
-        case requests.ConnectionError():
-            said = "cannot be reached"
-        case _:
-            said = "breaks the connection"
-    return FetchError(SkipReason.UNREACHABLE, f"{url} {said}", transient=True)
-
-
-def is_page(start: bytes) -> bool:
-    """Whether a body that begins so is markup: no image that the filter reads does, nor archive."""
+def is_markup(start: bytes) -> bool:
+    """Whether a body that begins like this is HTML or XML, and so no image and no archive."""
     return start.lstrip(BLANK)[:1] == b"<"

@@ -118,12 +118,12 @@ def test_the_same_records_give_the_same_bytes() -> None:
     ids=["empty", "short", "long", "label", "second label"],
 )
 def test_other_bytes_than_records_are_refused_in_a_sentence(data: bytes) -> None:
-    assert refusal(data) == "data_batch_1.bin holds no CIFAR-10 records of 3073 bytes"
+    assert refusal(data) == "data_batch_1.bin is not a file of CIFAR-10 records of 3073 bytes"
 
 
 def test_a_batch_of_another_kind_inside_an_archive_is_refused(tmp_path: Path) -> None:
     path = zipped(tmp_path / "c.zip", CONTENT | {"cifar/data_batch_2.bin": b"not records"})
-    with pytest.raises(PipelineError, match=r"data_batch_2\.bin holds no CIFAR-10 records"):
+    with pytest.raises(PipelineError, match=r"data_batch_2\.bin is not a file of CIFAR-10 records"):
         images(path)
 
 

@@ -104,18 +104,18 @@ def test_splits_beside_other_folders_are_refused(wrapping: str) -> None:
     with pytest.raises(PipelineError) as caught:
         label_paths([wrapping + name for name in names], SPLITS)
     assert str(caught.value).startswith(
-        "the folders test, train look like splits but stand beside 'holdout': say under [splits]"
+        "the folders test, train look like splits but are beside 'holdout': set [splits]"
     )
 
 
 @pytest.mark.parametrize(
     ("names", "found"),
     [
-        ([], "found no files"),
-        (["1.jpg", "2.jpg"], "found 1.jpg, 2.jpg"),
-        ([f"{n}.jpg" for n in range(9)], "found 0.jpg, 1.jpg, 2.jpg"),
-        (["train/1.jpg", "test/1.jpg"], "found test/1.jpg, train/1.jpg"),
-        ([".git/config/x"], "found no files"),
+        ([], "there are no files"),
+        (["1.jpg", "2.jpg"], "there are 1.jpg, 2.jpg"),
+        ([f"{n}.jpg" for n in range(9)], "there are 0.jpg, 1.jpg, 2.jpg"),
+        (["train/1.jpg", "test/1.jpg"], "there are test/1.jpg, train/1.jpg"),
+        ([".git/config/x"], "there are no files"),
     ],
 )
 def test_no_class_folders_is_refused_with_what_there_is(names: list[str], found: str) -> None:

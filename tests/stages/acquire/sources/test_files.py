@@ -23,7 +23,7 @@ from pipeline.core.errors import PipelineError
 from pipeline.params import AcquireParams, load_params
 from pipeline.stages.acquire.dataset_toml import ArchiveDataset, FolderDataset
 from pipeline.stages.acquire.raw_image import RawImage, SkippedItem, SkipReason
-from pipeline.stages.acquire.sources import files
+from pipeline.stages.acquire.sources import archive, files
 from tests import ROOT
 
 PARAMS = load_params(ROOT / "params.yaml").acquire.model_copy(
@@ -179,7 +179,7 @@ def test_too_much_in_all_is_refused(tmp_path: Path, pack: Pack) -> None:
     content = {"cat/a.jpg": bytes(50_000), "dog/a.jpg": bytes(50_001)}
     limits = PARAMS.model_copy(update={"max_gigabytes": 1e-4})
     path = pack(tmp_path, content)
-    expected = f"{path}: holds more than acquire.max_gigabytes=0.0001 unpacked"
+    expected = f"{path}: larger than acquire.max_gigabytes=0.0001 unpacked"
     assert refusal(path, limits) == expected
 
 
@@ -191,7 +191,7 @@ def test_a_missing_path_says_what_to_give(tmp_path: Path) -> None:
 @pytest.mark.parametrize("data", [b"", b"text", b"PK\x03\x04 no more", b"\x1f\x8b", b"x" * 2000])
 def test_a_file_of_another_kind_is_refused(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "file").write_bytes(data)
-    said = f"{tmp_path / 'file'} is neither a folder nor a sound zip or tar"
+    said = f"{tmp_path / 'file'} is neither a folder nor an intact zip or tar"
     assert refusal(tmp_path / "file") == said
 
 
@@ -294,7 +294,7 @@ def test_an_encrypted_member_is_left_out_and_told(tmp_path: Path) -> None:
 def test_an_archive_that_is_encrypted_as_a_whole_is_refused_in_a_sentence(tmp_path: Path) -> None:
     path = zipped()(tmp_path, {"cat/1.jpg": b"secret", "dog/2.jpg": b"secret"})
     said = refusal(encrypted(path, "cat/1.jpg", "dog/2.jpg"))
-    assert said == f"{path}: holds nothing that can be read (2 encrypted)"
+    assert said == f"{path}: no file in it can be read (2 encrypted)"
 
 
 def test_links_and_devices_in_a_tar_are_left_out_and_told(tmp_path: Path) -> None:
@@ -380,7 +380,7 @@ def test_a_backslash_in_a_zip_leads_out_like_a_slash(tmp_path: Path, name: str) 
 
 def test_an_archive_of_unsafe_names_alone_is_refused_in_a_sentence(tmp_path: Path) -> None:
     path = zipped()(tmp_path, {"../cat/1.jpg": b"1", "/dog/1.jpg": b"1"})
-    assert refusal(path) == f"{path}: holds nothing that can be read (2 unsafe_name)"
+    assert refusal(path) == f"{path}: no file in it can be read (2 unsafe_name)"
 
 
 @pytest.mark.parametrize("pack", [zipped(), tarred("gz")], ids=["zip", "tgz"])
@@ -486,7 +486,7 @@ def sparse(path: Path, *sizes: int) -> Path:
     return path
 
 
-BOMB = "unpacks to more than 200 times its size: that is no archive of photographs"
+BOMB = "unpacks to more than 200 times its size, which no archive of photographs does"
 
 
 def test_a_zip_bomb_is_refused_before_it_is_read(tmp_path: Path) -> None:
@@ -506,14 +506,14 @@ def test_a_zip_bomb_of_overlapping_members_is_refused(tmp_path: Path) -> None:
 
 def test_a_sparse_tar_counts_what_it_unpacks_to(tmp_path: Path) -> None:
     path = sparse(tmp_path / "set.tar", *[8 * 10**9 - 1] * 2)
-    assert refusal(path) == f"{path}: holds more than acquire.max_gigabytes=1 unpacked"
+    assert refusal(path) == f"{path}: larger than acquire.max_gigabytes=1 unpacked"
 
 
 def test_a_sparse_file_that_is_small_is_read(tmp_path: Path) -> None:
     assert [image.data for image in images(sparse(tmp_path / "set.tar", 5000))] == [bytes(5000)]
 
 
-@pytest.mark.parametrize(("more", "said"), [(0, "holds nothing that can be read"), (1, BOMB)])
+@pytest.mark.parametrize(("more", "said"), [(0, "no file in it can be read"), (1, BOMB)])
 def test_how_much_an_archive_may_unpack_to_is_exact(tmp_path: Path, more: int, said: str) -> None:
     most = 64_000_000 + 200 * 10_240
     path = sparse(tmp_path / "set.tar", most + more)
@@ -627,10 +627,10 @@ def test_an_archive_is_closed_also_when_the_reader_stops_early(tmp_path: Path) -
         reader.close()  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("behind", [bytes(files.PADDING + files.BLOCK), b"more"])
+@pytest.mark.parametrize("behind", [bytes(archive.MAX_PADDING_BYTES + archive.BLOCK), b"more"])
 def test_a_tar_with_more_than_padding_behind_its_end_is_refused(
     tmp_path: Path, behind: bytes
 ) -> None:
     path = tarred("bz2")(tmp_path, CONTENT)
     path.write_bytes(path.read_bytes() + bz2.compress(behind))
-    assert "more than padding behind its end" in refusal(path)
+    assert "more than padding after its end" in refusal(path)

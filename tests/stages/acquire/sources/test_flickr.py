@@ -405,7 +405,7 @@ def test_without_a_key_it_is_said_where_to_get_one(
     monkeypatch.setenv(lacking, "") if empty else monkeypatch.delenv(lacking)
     assert refusal() == (
         "a Flickr search needs FLICKR_API_KEY and FLICKR_API_SECRET in the environment: "
-        "https://www.flickr.com/services/apps/create/ gives them"
+        "get them at https://www.flickr.com/services/apps/create/"
     )
 
 
@@ -505,7 +505,7 @@ def test_many_faults_change_nothing(fake: FakeFlickr) -> None:
     [
         (stat_fail(105, "Unavailable"), "Error: 105: Unavailable"),
         (status(503), "answers 503 Service Unavailable"),
-        (MALFORMED, "it gives no sound answer"),
+        (MALFORMED, "its response is invalid"),
         (DROP, "cannot be reached"),
         (throttled(), "answers 429 Too Many Requests"),
     ],
@@ -565,7 +565,7 @@ def test_a_photograph_that_makes_no_sense_is_no_sound_answer(
     fake: FakeFlickr, odd: dict[str, Any]
 ) -> None:
     fake.plan = always("", answer(entry(**odd)))
-    assert refusal() == "Flickr's search failed: it gives no sound answer"
+    assert refusal() == "Flickr's search failed: its response is invalid"
 
 
 def test_a_search_leaves_no_file_behind(fake: FakeFlickr, world: Path) -> None:

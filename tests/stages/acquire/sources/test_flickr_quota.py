@@ -14,10 +14,11 @@ from pipeline.stages.acquire.dataset_toml import FlickrDataset, SearchTerms, Spl
 from pipeline.stages.acquire.photo_list import Photo
 from pipeline.stages.acquire.raw_image import SkipReason
 from pipeline.stages.acquire.sources.flickr_quota import (
-    HOPELESS,
+    MAX_FAILURES_IN_A_ROW,
     STEP,
     Fetch,
     QuotaFiller,
+    Selection,
     split_of,
 )
 from pipeline.stages.acquire.web.content_store import StoredBody
@@ -27,10 +28,9 @@ from pipeline.stages.split.images import Image
 
 EXAMPLES = settings(deadline=None, derandomize=True, max_examples=100)
 LABELS = ("car", "bicycle")
-Result = tuple[list[tuple[Photo, StoredBody]], list[tuple[Photo, SkipReason]]]
 
 
-def dataset(seed: int = 1, **wanted: int) -> FlickrDataset:
+def make_dataset(seed: int = 1, **wanted: int) -> FlickrDataset:
     names: dict[str, SplitName] = {"train": "train", "val": "val", "test": "test"}
     return FlickrDataset(
         kind="flickr",
@@ -41,226 +41,239 @@ def dataset(seed: int = 1, **wanted: int) -> FlickrDataset:
     )
 
 
-def photo(number: int, label: str = "car", owner: str | None = None) -> Photo:
+def make_photo(number: int, label: str = "car", owner: str | None = None) -> Photo:
     url = f"http://h/{number}.jpg"
     return Photo(id=str(number), url=url, label=label, group=owner or f"owner {number}")
 
 
-def fetching(
-    gone: Collection[str] = (),
-    same: dict[str, str] | None = None,
-    asked: list[str] | None = None,
+def make_photos(label: str, count: int, first: int = 0) -> list[Photo]:
+    return [make_photo(number, label) for number in range(first, first + count)]
+
+
+def fake_fetch(
+    failing: Collection[str] = (),
+    same_bytes: dict[str, str] | None = None,
+    requested: list[str] | None = None,
     reason: SkipReason = SkipReason.GONE,
 ) -> Fetch:
-    """Photographs have their own bytes unless `same` says whose; those in `gone` have none."""
+    """Every url has its own bytes, except in `same_bytes`; those in `failing` have none."""
 
-    def fetch(wanted: list[Photo]) -> Iterator[tuple[Photo, StoredBody | SkipReason]]:
-        for each in wanted:
-            if asked is not None:
-                asked.append(each.url)
-            digest = sha256((same or {}).get(each.url, each.url).encode()).hexdigest()
-            yield each, reason if each.url in gone else StoredBody(digest, "pack", 0, 1)
+    def fetch(photos: list[Photo]) -> Iterator[tuple[Photo, StoredBody | SkipReason]]:
+        for photo in photos:
+            if requested is not None:
+                requested.append(photo.url)
+            content = (same_bytes or {}).get(photo.url, photo.url)
+            digest = sha256(content.encode()).hexdigest()
+            yield photo, reason if photo.url in failing else StoredBody(digest, "pack", 0, 1)
 
     return fetch
 
 
-def collected(described: FlickrDataset, found: dict[str, list[Photo]], fetch: Fetch) -> Result:
-    searches = {label: iter(photos) for label, photos in found.items()}
-    return QuotaFiller(described, searches).fill(fetch)
+def select(dataset: FlickrDataset, results: dict[str, list[Photo]], fetch: Fetch) -> Selection:
+    searches = {label: iter(photos) for label, photos in results.items()}
+    return QuotaFiller(dataset, searches).fill(fetch)
 
 
-def counts(result: Result) -> dict[tuple[str, str | None], int]:
-    return Counter((photo.label, photo.split) for photo, _ in result[0])
+def counts(selection: Selection) -> dict[tuple[str, str | None], int]:
+    return Counter((photo.label, photo.split) for photo, _ in selection.accepted)
 
 
-def many(label: str, count: int, first: int = 0) -> list[Photo]:
-    return [photo(number, label) for number in range(first, first + count)]
+def accepted_ids(selection: Selection) -> list[str | None]:
+    return [photo.id for photo, _ in selection.accepted]
 
 
-FOUND = {"car": many("car", 300), "bicycle": many("bicycle", 300, 1000)}
+def rejections(selection: Selection) -> list[tuple[str | None, SkipReason]]:
+    return [(photo.id, reason) for photo, reason in selection.rejected]
 
 
-def test_exactly_what_is_wanted_is_chosen() -> None:
-    result = collected(dataset(train=20, val=5, test=10), FOUND, fetching())
-    assert counts(result) == {
+RESULTS = {"car": make_photos("car", 300), "bicycle": make_photos("bicycle", 300, 1000)}
+
+
+def test_every_quota_is_filled_exactly() -> None:
+    selection = select(make_dataset(train=20, val=5, test=10), RESULTS, fake_fetch())
+    assert counts(selection) == {
         (label, split): number
         for label in LABELS
         for split, number in (("train", 20), ("val", 5), ("test", 10))
     }
-    assert result[1] == []
+    assert selection.rejected == []
 
 
-def test_the_first_results_of_each_split_are_chosen_in_their_order() -> None:
-    described = dataset(train=20, test=10)
-    chosen, _ = collected(described, FOUND, fetching())
+def test_the_first_results_of_each_split_are_accepted_in_order() -> None:
+    dataset = make_dataset(train=20, test=10)
+    selection = select(dataset, RESULTS, fake_fetch())
     expected = []
     for label in LABELS:
-        left = Counter(train=20, test=10)
-        for each in FOUND[label]:
-            split = split_of(each.group or "", described)
-            if left[split]:
-                left[split] -= 1
-                expected.append((each.id, split))
-    assert [(photo.id, photo.split) for photo, _ in chosen] == expected
+        free = Counter(train=20, test=10)
+        for photo in RESULTS[label]:
+            split = split_of(photo.group or "", dataset)
+            if free[split]:
+                free[split] -= 1
+                expected.append((photo.id, split))
+    assert [(photo.id, photo.split) for photo, _ in selection.accepted] == expected
 
 
-def test_each_chosen_photograph_comes_with_its_own_bytes() -> None:
-    chosen, _ = collected(dataset(train=5, test=5), FOUND, fetching())
-    for each, kept in chosen:
-        assert kept.sha256 == sha256(each.url.encode()).hexdigest()
+def test_each_photograph_comes_with_its_own_bytes() -> None:
+    selection = select(make_dataset(train=5, test=5), RESULTS, fake_fetch())
+    for photo, body in selection.accepted:
+        assert body.sha256 == sha256(photo.url.encode()).hexdigest()
 
 
-def test_no_more_is_asked_for_than_has_a_place() -> None:
-    asked: list[str] = []
-    chosen, _ = collected(dataset(train=20, test=10), FOUND, fetching(asked=asked))
-    assert sorted(asked) == sorted(photo.url for photo, _ in chosen)
+def test_only_accepted_photographs_are_requested() -> None:
+    requested: list[str] = []
+    selection = select(make_dataset(train=20, test=10), RESULTS, fake_fetch(requested=requested))
+    assert sorted(requested) == sorted(photo.url for photo, _ in selection.accepted)
 
 
-def test_nothing_is_asked_for_twice() -> None:
-    asked: list[str] = []
-    gone = {each.url for each in FOUND["car"][::2]}
-    collected(dataset(train=40, test=20), FOUND, fetching(gone, asked=asked))
-    assert len(set(asked)) == len(asked)
+def test_no_photograph_is_requested_twice() -> None:
+    requested: list[str] = []
+    failing = {photo.url for photo in RESULTS["car"][::2]}
+    select(make_dataset(train=40, test=20), RESULTS, fake_fetch(failing, requested=requested))
+    assert len(set(requested)) == len(requested)
 
 
-def test_a_place_of_what_is_gone_goes_to_the_next_of_its_split() -> None:
-    described = dataset(train=20, test=10)
-    first = collected(described, FOUND, fetching())
-    (lost, _), *rest = first[0]
-    chosen, refused = collected(described, FOUND, fetching({lost.url}))
-    assert [(photo.id, reason) for photo, reason in refused] == [(lost.id, SkipReason.GONE)]
-    assert counts((chosen, [])) == counts(first)
-    assert {photo.id for photo, _ in rest} <= {photo.id for photo, _ in chosen}
+def test_a_failed_photograph_is_replaced_by_the_next_of_its_split() -> None:
+    dataset = make_dataset(train=20, test=10)
+    before = select(dataset, RESULTS, fake_fetch())
+    lost = before.accepted[0][0]
+    after = select(dataset, RESULTS, fake_fetch({lost.url}))
+    assert rejections(after) == [(lost.id, SkipReason.GONE)]
+    assert counts(after) == counts(before)
+    assert set(accepted_ids(before)[1:]) <= set(accepted_ids(after))
 
 
 def test_a_photograph_of_two_classes_is_in_neither() -> None:
-    found = {
-        "car": [photo(9007), *FOUND["car"]],
-        "bicycle": [*FOUND["bicycle"], photo(9007, "bicycle")],
+    results = {
+        "car": [make_photo(9007), *RESULTS["car"]],
+        "bicycle": [*RESULTS["bicycle"], make_photo(9007, "bicycle")],
     }
-    chosen, refused = collected(dataset(train=20), found, fetching())
-    assert "9007" not in {photo.id for photo, _ in chosen}
-    assert [(photo.id, photo.label, reason) for photo, reason in refused] == [
+    selection = select(make_dataset(train=20), results, fake_fetch())
+    assert "9007" not in accepted_ids(selection)
+    assert [(photo.id, photo.label, reason) for photo, reason in selection.rejected] == [
         ("9007", "car", SkipReason.TWO_CLASSES)
     ]
-    assert set(counts((chosen, [])).values()) == {20}
+    assert set(counts(selection).values()) == {20}
 
 
-def test_that_a_photograph_answers_two_classes_may_show_late() -> None:
-    found = {"car": [photo(9007), *FOUND["car"]], "bicycle": many("bicycle", STEP, 1000)}
-    gone = {each.url for each in found["bicycle"][1::2]}
-    found["bicycle"] += [photo(9007, "bicycle"), *many("bicycle", 100, 5000)]
-    chosen, _ = collected(dataset(train=300), found, fetching(gone))
-    assert "9007" not in {photo.id for photo, _ in chosen}
+def test_a_second_class_may_show_up_in_later_results() -> None:
+    results = {"car": [make_photo(9007), *RESULTS["car"]]}
+    results["bicycle"] = make_photos("bicycle", STEP, 1000)
+    failing = {photo.url for photo in results["bicycle"][1::2]}
+    results["bicycle"] += [make_photo(9007, "bicycle"), *make_photos("bicycle", 100, 5000)]
+    selection = select(make_dataset(train=300), results, fake_fetch(failing))
+    assert "9007" not in accepted_ids(selection)
 
 
-def test_a_photograph_of_two_classes_is_never_asked_for() -> None:
-    asked: list[str] = []
-    found = {"car": [photo(9007)], "bicycle": [photo(9007, "bicycle")]}
-    assert collected(dataset(train=1), found, fetching(asked=asked))[0] == []
-    assert asked == []
+def test_a_photograph_of_two_classes_is_not_requested() -> None:
+    requested: list[str] = []
+    results = {"car": [make_photo(9007)], "bicycle": [make_photo(9007, "bicycle")]}
+    fetch = fake_fetch(requested=requested)
+    assert select(make_dataset(train=1), results, fetch).accepted == []
+    assert requested == []
 
 
-def test_a_photograph_that_is_known_to_answer_another_class_is_left_out() -> None:
-    known = FOUND["car"][0].id or ""
-    searches = {label: iter(photos) for label, photos in FOUND.items()}
-    chosen, refused = QuotaFiller(dataset(train=20), searches, {known}).fill(fetching())
-    assert [(photo.id, reason) for photo, reason in refused] == [(known, SkipReason.TWO_CLASSES)]
-    assert known not in {photo.id for photo, _ in chosen}
-
-
-def test_that_may_become_known_while_searches_run() -> None:
-    known: set[str] = set()
+def test_ambiguous_ids_may_be_added_while_searches_run() -> None:
+    ambiguous_ids: set[str] = set()
 
     def search() -> Iterator[Photo]:
-        for each in FOUND["car"]:
-            known.add(FOUND["car"][0].id or "")
-            yield each
+        for photo in RESULTS["car"]:
+            ambiguous_ids.add(RESULTS["car"][0].id or "")
+            yield photo
 
-    searches = {"car": search(), "bicycle": iter(FOUND["bicycle"])}
-    chosen, _ = QuotaFiller(dataset(train=20), searches, known).fill(fetching())
-    assert not {photo.id for photo, _ in chosen} & known
+    searches = {"car": search(), "bicycle": iter(RESULTS["bicycle"])}
+    selection = QuotaFiller(make_dataset(train=20), searches, ambiguous_ids).fill(fake_fetch())
+    assert rejections(selection) == [(RESULTS["car"][0].id, SkipReason.TWO_CLASSES)]
+    assert not set(accepted_ids(selection)) & ambiguous_ids
 
 
-@pytest.mark.parametrize("other", [("car", 1), ("bicycle", 1000)], ids=["own class", "other class"])
-def test_the_same_bytes_are_taken_once(other: tuple[str, int]) -> None:
-    label, number = other
-    first, copy = photo(0), photo(number, label)
-    chosen, refused = collected(dataset(train=20), FOUND, fetching(same={copy.url: first.url}))
-    assert [(photo.id, reason) for photo, reason in refused] == [(copy.id, SkipReason.REPEATED)]
-    assert len({kept.sha256 for _, kept in chosen}) == len(chosen) == 40
+@pytest.mark.parametrize("copy", [make_photo(1), make_photo(1000, "bicycle")], ids=LABELS)
+def test_the_same_bytes_are_accepted_once(copy: Photo) -> None:
+    fetch = fake_fetch(same_bytes={copy.url: RESULTS["car"][0].url})
+    selection = select(make_dataset(train=20), RESULTS, fetch)
+    assert rejections(selection) == [(copy.id, SkipReason.REPEATED)]
+    digests = {body.sha256 for _, body in selection.accepted}
+    assert len(digests) == len(selection.accepted) == 40
 
 
 def test_too_few_results_give_fewer_photographs() -> None:
-    found = {"car": many("car", 3), "bicycle": many("bicycle", 300, 1000)}
-    result = collected(dataset(train=10), found, fetching())
-    assert counts(result) == {("car", "train"): 3, ("bicycle", "train"): 10}
+    results = {"car": make_photos("car", 3), "bicycle": make_photos("bicycle", 300, 1000)}
+    selection = select(make_dataset(train=10), results, fake_fetch())
+    assert counts(selection) == {("car", "train"): 3, ("bicycle", "train"): 10}
 
 
 def test_no_results_give_no_photographs() -> None:
-    assert collected(dataset(train=10), {"car": [], "bicycle": []}, fetching()) == ([], [])
+    results: dict[str, list[Photo]] = {"car": [], "bicycle": []}
+    assert select(make_dataset(train=10), results, fake_fetch()) == Selection([], [])
 
 
-def test_further_results_are_taken_where_the_first_do_not_do() -> None:
-    found = {"car": many("car", 3 * STEP), "bicycle": many("bicycle", STEP, 10_000)}
-    gone = {each.url for each in found["car"] if int(each.id or "") % 3}
-    result = collected(dataset(train=STEP - 100), found, fetching(gone))
-    assert set(counts(result).values()) == {STEP - 100}
+def test_further_results_are_read_if_the_first_are_too_few() -> None:
+    results = {
+        "car": make_photos("car", 3 * STEP),
+        "bicycle": make_photos("bicycle", STEP, 10_000),
+    }
+    failing = {photo.url for photo in results["car"] if int(photo.id or "") % 3}
+    selection = select(make_dataset(train=STEP - 100), results, fake_fetch(failing))
+    assert set(counts(selection).values()) == {STEP - 100}
 
 
-def test_no_more_results_are_taken_than_needed() -> None:
-    taken = Counter[str]()
+def test_no_more_results_are_read_than_needed() -> None:
+    read = Counter[str]()
 
     def search(label: str, first: int) -> Iterator[Photo]:
-        for each in many(label, 10 * STEP, first):
-            taken[label] += 1
-            yield each
+        for photo in make_photos(label, 10 * STEP, first):
+            read[label] += 1
+            yield photo
 
     searches = {"car": search("car", 0), "bicycle": search("bicycle", 100_000)}
-    QuotaFiller(dataset(train=100, test=30), searches).fill(fetching())
-    assert taken == {"car": STEP, "bicycle": STEP}
+    QuotaFiller(make_dataset(train=100, test=30), searches).fill(fake_fetch())
+    assert read == {"car": STEP, "bicycle": STEP}
 
 
 @pytest.mark.parametrize("first", [0, 20])
-def test_nothing_but_silence_is_hopeless(first: int) -> None:
-    asked: list[str] = []
-    silent = {each.url for each in FOUND["car"][first:]}
-    fetch = fetching(silent, asked=asked, reason=SkipReason.UNREACHABLE)
-    with pytest.raises(PipelineError) as caught:
-        collected(dataset(train=100), FOUND, fetch)
-    assert str(caught.value).startswith("64 photographs in a row are unreachable: is there a")
-    assert len(asked) == first + HOPELESS
+def test_too_many_unreachable_photographs_in_a_row_are_an_error(first: int) -> None:
+    requested: list[str] = []
+    unreachable = {photo.url for photo in RESULTS["car"][first:]}
+    fetch = fake_fetch(unreachable, requested=requested, reason=SkipReason.UNREACHABLE)
+    with pytest.raises(PipelineError, match="64 photographs in a row are unreachable"):
+        select(make_dataset(train=100), RESULTS, fetch)
+    assert len(requested) == first + MAX_FAILURES_IN_A_ROW
 
 
-def test_who_does_not_answer_at_first_keeps_the_place() -> None:
-    silent = {each.url for each in FOUND["car"][10:30]}
+def test_a_photograph_that_is_unreachable_once_is_still_accepted() -> None:
+    unreachable = {photo.url for photo in RESULTS["car"][10:30]}
 
-    def fetch(wanted: list[Photo]) -> Iterator[tuple[Photo, StoredBody | SkipReason]]:
-        for each, result in fetching(silent, reason=SkipReason.UNREACHABLE)(wanted):
-            yield each, result
-            silent.discard(each.url)
+    def fetch(photos: list[Photo]) -> Iterator[tuple[Photo, StoredBody | SkipReason]]:
+        failing_fetch = fake_fetch(unreachable, reason=SkipReason.UNREACHABLE)
+        for photo, result in failing_fetch(photos):
+            yield photo, result
+            unreachable.discard(photo.url)
 
-    assert collected(dataset(train=100), FOUND, fetch) == collected(
-        dataset(train=100), FOUND, fetching()
-    )
-
-
-@pytest.mark.parametrize("place", [0, 40, 63])
-def test_one_success_among_the_first_is_hope(place: int) -> None:
-    gone = {each.url for number, each in enumerate(FOUND["car"][:100]) if number != place}
-    result = collected(dataset(train=120), FOUND, fetching(gone))
-    assert set(counts(result).values()) == {120}
+    dataset = make_dataset(train=100)
+    assert select(dataset, RESULTS, fetch) == select(dataset, RESULTS, fake_fetch())
 
 
-def test_fewer_failures_than_that_are_told_one_by_one() -> None:
-    found = {"car": many("car", 63), "bicycle": []}
-    chosen, refused = collected(dataset(train=100), found, fetching({p.url for p in found["car"]}))
-    assert (len(chosen), len(refused)) == (0, 63)
+@pytest.mark.parametrize("reachable", [0, 63])
+def test_one_success_in_between_restarts_the_count(reachable: int) -> None:
+    failing = {
+        photo.url for number, photo in enumerate(RESULTS["car"][:100]) if number != reachable
+    }
+    fetch = fake_fetch(failing, reason=SkipReason.GONE)
+    selection = select(make_dataset(train=120), RESULTS, fetch)
+    assert set(counts(selection).values()) == {120}
+
+
+def test_fewer_failures_than_the_limit_are_listed() -> None:
+    results = {"car": make_photos("car", 63), "bicycle": []}
+    fetch = fake_fetch({photo.url for photo in results["car"]})
+    selection = select(make_dataset(train=100), results, fetch)
+    assert (len(selection.accepted), len(selection.rejected)) == (0, 63)
 
 
 OWNERS = st.integers(0, 12).map(lambda number: f"owner {number}")
-SHAPES = st.lists(
-    st.tuples(st.integers(0, 60), OWNERS, st.booleans()), max_size=60, unique_by=lambda one: one[0]
+ENTRIES = st.lists(
+    st.tuples(st.integers(0, 60), OWNERS, st.booleans()),
+    max_size=60,
+    unique_by=lambda entry: entry[0],
 )
 WANTED = st.fixed_dictionaries(
     {"train": st.integers(0, 8)}, optional={"val": st.integers(0, 4), "test": st.integers(0, 4)}
@@ -270,122 +283,103 @@ World = tuple[dict[str, list[Photo]], set[str]]
 
 @st.composite
 def worlds(draw: st.DrawFn) -> World:
-    """What two searches find, some of it the same, and which addresses fail (below 64)."""
-    found: dict[str, list[Photo]] = {}
+    """Results of two searches, some in both, and the urls that fail (fewer than 64)."""
+    results: dict[str, list[Photo]] = {}
     owners: dict[int, str] = {}
-    gone: set[str] = set()
-    for place, label in enumerate(LABELS):
-        found[label] = []
-        for number, owner, fails in draw(SHAPES):
-            number += 50 * place  # the last ten of the first may be the first ten of the second
+    failing: set[str] = set()
+    for position, label in enumerate(LABELS):
+        results[label] = []
+        for number, owner, fails in draw(ENTRIES):
+            number += 50 * position  # numbers 50 to 60 may be in both searches
             owner = owners.setdefault(number, owner)
-            found[label].append(photo(number, label, owner))
-            if fails and len(gone) < HOPELESS - 1:
-                gone.add(found[label][-1].url)
-    return found, gone
+            results[label].append(make_photo(number, label, owner))
+            if fails and len(failing) < MAX_FAILURES_IN_A_ROW - 1:
+                failing.add(results[label][-1].url)
+    return results, failing
 
 
 @EXAMPLES
 @given(worlds(), WANTED, st.integers(0, 9))
-def test_counts_are_exact_wherever_there_are_enough(
+def test_quotas_are_filled_with_what_is_usable(
     world: World, wanted: dict[str, int], seed: int
 ) -> None:
-    found, gone = world
-    described = dataset(seed, **wanted)
-    result = collected(described, found, fetching(gone))
-    both = {p.id for p in found["car"]} & {p.id for p in found["bicycle"]}
-    for label, photos in found.items():
-        for split, number in described.wanted.items():
+    results, failing = world
+    dataset = make_dataset(seed, **wanted)
+    selection = select(dataset, results, fake_fetch(failing))
+    in_both = {photo.id for photo in results["car"]} & {photo.id for photo in results["bicycle"]}
+    for label, photos in results.items():
+        for split, number in dataset.wanted.items():
             usable = [
-                p
-                for p in photos
-                if p.id not in both
-                and p.url not in gone
-                and split_of(p.group or "", described) == split
+                photo
+                for photo in photos
+                if photo.id not in in_both
+                and photo.url not in failing
+                and split_of(photo.group or "", dataset) == split
             ]
-            assert counts(result).get((label, split), 0) == min(number, len(usable))
-
-
-@EXAMPLES
-@given(worlds(), WANTED, st.integers(0, 9))
-def test_an_owner_is_in_one_split_whatever_the_class(
-    world: World, wanted: dict[str, int], seed: int
-) -> None:
-    found, gone = world
-    chosen, _ = collected(dataset(seed, **wanted), found, fetching(gone))
-    pairs = {(photo.group, photo.split) for photo, _ in chosen}
+            assert counts(selection).get((label, split), 0) == min(number, len(usable))
+    # An owner is in one split, whatever the class.
+    pairs = {(photo.group, photo.split) for photo, _ in selection.accepted}
     assert len(pairs) == len({group for group, _ in pairs})
+    # Nothing is both accepted and rejected, and nothing that fails is accepted.
+    assert not {photo.url for photo, _ in selection.accepted} & failing
+    entries = [photo for photo, _ in [*selection.accepted, *selection.rejected]]
+    assert len({(photo.label, photo.id) for photo in entries}) == len(entries)
 
 
 @EXAMPLES
 @given(worlds(), WANTED, st.randoms(use_true_random=False))
-def test_when_answers_come_does_not_matter(
+def test_the_order_of_responses_does_not_matter(
     world: World, wanted: dict[str, int], random: Random
 ) -> None:
-    found, gone = world
-    described = dataset(**wanted)
-    whole = fetching(gone)
+    results, failing = world
+    dataset = make_dataset(**wanted)
+    fetch = fake_fetch(failing)
 
-    def piecemeal(todo: list[Photo]) -> Iterator[tuple[Photo, StoredBody | SkipReason]]:
-        some = random.sample(todo, random.randint(1, len(todo)))
-        return iter(whole(some))
+    def fetch_some(photos: list[Photo]) -> Iterator[tuple[Photo, StoredBody | SkipReason]]:
+        return iter(fetch(random.sample(photos, random.randint(1, len(photos)))))
 
-    assert collected(described, found, piecemeal) == collected(described, found, whole)
-
-
-@EXAMPLES
-@given(worlds(), WANTED)
-def test_everything_chosen_can_be_fetched_and_nothing_refused_is_chosen(
-    world: World, wanted: dict[str, int]
-) -> None:
-    found, gone = world
-    chosen, refused = collected(dataset(**wanted), found, fetching(gone))
-    assert not {photo.url for photo, _ in chosen} & gone
-    keys = [(p.label, p.id) for p, _ in chosen] + [(p.label, p.id) for p, _ in refused]
-    assert len(set(keys)) == len(keys)
+    assert select(dataset, results, fetch_some) == select(dataset, results, fetch)
 
 
 @pytest.mark.parametrize(
     "wanted",
     [{"train": 1000, "test": 300}, {"train": 8, "val": 1, "test": 1}, {"val": 0, "test": 3}],
 )
-@pytest.mark.parametrize("seed", [0, 1, 2])
-def test_owners_are_dealt_in_proportion_to_what_is_wanted(
-    wanted: dict[str, int], seed: int
-) -> None:
-    described = dataset(seed, **wanted)
-    dealt = Counter(split_of(f"{number}@N00", described) for number in range(10_000))
-    for split, number in described.wanted.items():
-        assert dealt[split] / 10_000 == pytest.approx(number / sum(wanted.values()), abs=0.015)
+def test_owners_are_assigned_in_proportion_to_what_is_wanted(wanted: dict[str, int]) -> None:
+    dataset = make_dataset(1, **wanted)
+    splits = Counter(split_of(f"{number}@N00", dataset) for number in range(10_000))
+    for split, number in dataset.wanted.items():
+        assert splits[split] / 10_000 == pytest.approx(number / sum(wanted.values()), abs=0.015)
 
 
-def test_another_seed_deals_owners_anew() -> None:
+def test_another_seed_assigns_owners_differently() -> None:
     owners = [f"{number}@N00" for number in range(100)]
     first, second = (
-        [split_of(owner, dataset(seed, train=1, test=1)) for owner in owners] for seed in (1, 2)
+        [split_of(owner, make_dataset(seed, train=1, test=1)) for owner in owners]
+        for seed in (1, 2)
     )
     assert first != second
 
 
-@pytest.mark.parametrize("seed", [0, 1, 2])
-def test_the_split_stage_still_deals_those_who_train_by_another_chance(seed: int) -> None:
-    """Else all who train would have small positions, or all large ones."""
-    described = dataset(seed, train=1000, test=300)
+def test_the_split_stage_splits_the_training_images_independently() -> None:
+    """With the same hash, all owners in train would have small positions, or all large ones."""
+    dataset = make_dataset(1, train=1000, test=300)
     owners = [f"{number}@N00" for number in range(10_000)]
-    splits = [split_of(owner, described) for owner in owners]
-    chosen = SplitParams(
-        seed=seed, val=0.2, test=0.3, train=None, prescribed=True, folds=None, fold=0, leaks="drop"
+    splits = [split_of(owner, dataset) for owner in owners]
+    params = SplitParams(
+        seed=1, val=0.2, test=0.3, train=None, prescribed=True, folds=None, fold=0, leaks="drop"
     )
     images = [
         Image(owner, owner, "car", split, None) for owner, split in zip(owners, splits, strict=True)
     ]
-    dealt = assign(groups(owners, owners, [None] * len(owners)), images, chosen, {})
-    after = [new for new, old in zip(dealt, splits, strict=True) if old == "train"]
+    assigned = assign(groups(owners, owners, [None] * len(owners)), images, params, {})
+    after = [new for new, old in zip(assigned, splits, strict=True) if old == "train"]
     assert after.count("val") / len(after) == pytest.approx(0.2, abs=0.015)
     assert set(after) == {"train", "val"}
 
 
-def test_the_same_search_twice_gives_the_same_photographs() -> None:
-    gone = {each.url for each in islice(FOUND["car"], 0, None, 5)}
-    first, second = (collected(dataset(train=90, test=9), FOUND, fetching(gone)) for _ in range(2))
+def test_the_same_search_gives_the_same_selection() -> None:
+    failing = {photo.url for photo in islice(RESULTS["car"], 0, None, 5)}
+    dataset = make_dataset(train=90, test=9)
+    first, second = (select(dataset, RESULTS, fake_fetch(failing)) for _ in range(2))
     assert first == second

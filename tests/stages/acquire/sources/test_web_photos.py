@@ -262,7 +262,7 @@ def test_one_more_than_the_allowed_share_may_not_be_gone(
     world: Path, fake: FakeFlickr, fraction: float, total: int, missing: int
 ) -> None:
     path = partly_gone(world, fake, total, missing)
-    with pytest.raises(PipelineError, match=f"at least {missing} of {total} photographs cannot"):
+    with pytest.raises(PipelineError, match=f"at least {missing} of {total} photographs"):
         list(from_list(path, params=limited(fraction)))
 
 
@@ -274,8 +274,8 @@ def test_what_is_missing_is_counted_in_the_sentence(world: Path, fake: FakeFlick
     with pytest.raises(PipelineError) as caught:
         list(from_list(path, params=limited(0.2)))
     assert str(caught.value) == (
-        "at least 3 of 12 photographs cannot be had (2 gone, 1 bad_address), past "
-        f"acquire.max_missing_fraction=0.2: raise it, or take out of {path} what skipped.csv names"
+        "at least 3 of 12 photographs cannot be fetched (2 gone, 1 bad_address), past "
+        f"acquire.max_missing_fraction=0.2: raise it, or remove from {path} what skipped.csv lists"
     )
 
 

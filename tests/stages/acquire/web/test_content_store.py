@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from pipeline.core.errors import PipelineError
 from pipeline.stages.acquire.web.content_store import (
-    IN_MEMORY,
+    MAX_MEMORY_BYTES,
     BodyBuffer,
     ContentStore,
     StoredBody,
@@ -71,7 +71,16 @@ def a_file(root: Path, data: bytes) -> Path:
 
 
 @pytest.mark.parametrize(
-    "size", [0, 1, 1000, IN_MEMORY - 1, IN_MEMORY, IN_MEMORY + 1, 5 * IN_MEMORY]
+    "size",
+    [
+        0,
+        1,
+        1000,
+        MAX_MEMORY_BYTES - 1,
+        MAX_MEMORY_BYTES,
+        MAX_MEMORY_BYTES + 1,
+        5 * MAX_MEMORY_BYTES,
+    ],
 )
 def test_the_same_bytes_come_back(store: ContentStore, size: int) -> None:
     data = random.Random(size).randbytes(size)
@@ -291,7 +300,7 @@ def test_a_photograph_that_the_disk_has_damaged_is_forgotten(root: Path, how: st
         with pytest.raises(PipelineError) as caught:
             store.read_photo(kept)
         assert str(caught.value) == (
-            f"{pack} was damaged on disk: run it again, and what is lost is fetched anew"
+            f"{pack} is damaged: run again to fetch the lost photographs again"
         )
         assert store.find_photo(URL) is None
         assert store.find_photo(URL, kept.sha256) is None
@@ -332,7 +341,7 @@ def test_an_index_that_is_no_database_is_said_in_one_sentence(root: Path, data: 
     with pytest.raises(PipelineError) as caught:
         ContentStore()
     assert str(caught.value).startswith(f"{folder / 'index.db'} cannot be used (")
-    assert str(caught.value).endswith(f"): delete {folder}, to fetch everything anew")
+    assert str(caught.value).endswith(f"): delete {folder} to fetch everything again")
 
 
 @pytest.mark.parametrize("part", [0.3, 0.6, 0.9])

@@ -168,18 +168,18 @@ def test_it_is_said_to_what_a_file_is_held_from_now_on(
     fake: FakeFlickr, capsys: pytest.CaptureFixture[str]
 ) -> None:
     url = fake.serve(NAME, DATA)
-    said = f"acquire: {url} has sha256 {sha256(DATA)}, and is held to it from now on\n"
+    said = f"acquire: {url} has sha256 {sha256(DATA)}; later downloads must match it\n"
     get(url)
     assert capsys.readouterr().out.endswith(said)
     get(url)
-    assert "held to it" not in capsys.readouterr().out
+    assert "must match it" not in capsys.readouterr().out
 
 
 def test_nothing_is_said_of_what_dataset_toml_knows(
     fake: FakeFlickr, capsys: pytest.CaptureFixture[str]
 ) -> None:
     get(fake.serve(NAME, DATA), EXPECTED)
-    assert "held to it" not in capsys.readouterr().out
+    assert "must match it" not in capsys.readouterr().out
 
 
 # Resumed.
@@ -219,7 +219,7 @@ def test_a_file_that_does_not_get_on_is_given_up(fake: FakeFlickr) -> None:
     url = fake.serve(NAME, DATA)
     fake.plan = first_of(once(NAME, cut(2_000)), always(NAME, cut(0)))
     said = refusal(url)
-    assert said.startswith(f"{url} breaks the connection: try again, or give a copy")
+    assert said.startswith(f"{url} breaks the connection: try again, or use a copy")
     assert len(fake.requests) == 1 + 2 * POLICY.attempts - 1
 
 
@@ -463,8 +463,8 @@ def test_a_file_that_changed_since_it_was_first_fetched_is_refused(
     forget_the_file(root)
     fake.serve(NAME, OTHER)
     assert refusal(url) == (
-        f"{url} has sha256 {sha256(OTHER)}, but had {sha256(DATA)} when it was first fetched: if "
-        f'the change is meant, write sha256 = "{sha256(OTHER)}" in dataset.toml'
+        f"{url} has sha256 {sha256(OTHER)}, but the first download had {sha256(DATA)}: if "
+        f'the change is intended, write sha256 = "{sha256(OTHER)}" in dataset.toml'
     )
     assert left(root) == []
 
@@ -531,7 +531,7 @@ def test_a_file_without_an_end_is_left_at_the_limit(fake: FakeFlickr, root: Path
         (status(403), "answers 403 Forbidden"),
         (status(503), "answers 503 Service Unavailable"),
         (DROP, "cannot be reached"),
-        (faults.STALL, "gives no answer in time"),
+        (faults.STALL, "does not answer in time"),
         (cut(0), "breaks the connection"),
     ],
 )
@@ -541,7 +541,7 @@ def test_what_does_not_come_is_told_with_what_to_do(
     url = fake.serve(NAME, DATA)
     fake.plan = always(NAME, fault)
     told = refusal(url, policy=HASTY)
-    assert told == f"{url} {said}: try again, or give a copy with -S dataset.source=PATH"
+    assert told == f"{url} {said}: try again, or use a copy with -S dataset.source=PATH"
     assert not (root / ".cache/acquire/files").exists()
 
 
@@ -555,12 +555,12 @@ def test_a_private_address_is_told_with_what_to_do(fake: FakeFlickr) -> None:
 def test_an_unwanted_file_is_told_with_what_to_do(fake: FakeFlickr) -> None:
     url = fake.serve(NAME, DATA)
     fake.plan = always(NAME, faults.NO_AI)
-    assert refusal(url).endswith("leave it, or set acquire.respect_robots=false")
+    assert refusal(url).endswith("leave it out, or set acquire.respect_robots=false")
 
 
 @pytest.mark.parametrize("url", ["file:///etc/hostname", "photos.zip", "", "http://[::1"])
 def test_a_bad_address_is_refused(url: str) -> None:
-    assert refusal(url).startswith(f"{url} is no http or https address")
+    assert refusal(url).startswith(f"{url} is not an http or https address")
 
 
 # Other processes.
@@ -635,6 +635,6 @@ def test_a_web_page_is_not_taken_for_the_archive_and_not_remembered(
     fake: FakeFlickr, root: Path
 ) -> None:
     url = fake.serve("a.zip", b"  <!doctype html><p>Sorry")
-    assert refusal(url).startswith(f"{url} is a web page, and no archive")
+    assert refusal(url).startswith(f"{url} is a web page, not an archive")
     fake.serve("a.zip", b"PK the archive")
     assert get(url).read_bytes() == b"PK the archive"

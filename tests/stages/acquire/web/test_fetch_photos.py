@@ -398,7 +398,7 @@ def test_a_damaged_photograph_is_fetched_anew_by_the_next_run(fake: FakeFlickr, 
     (pack,) = (root / ".cache/acquire/packs").iterdir()
     pack.write_bytes(bytes(pack.stat().st_size))
     for number in range(2):
-        with pytest.raises(Exception, match="fetched anew"):
+        with pytest.raises(Exception, match="fetch the lost"):
             fetch(listed(fake, 2)[number:][:1])
     assert fetch(listed(fake, 2)) == [data_of(fake, 0), data_of(fake, 1)]
 

@@ -48,7 +48,7 @@ def test_the_host_of_an_address(url: str, host: str) -> None:
 def test_another_scheme_or_none_is_refused(url: str) -> None:
     with pytest.raises(FetchError) as caught:
         parse_host(url)
-    assert str(caught.value) == f"{url} is no http or https address"
+    assert str(caught.value) == f"{url} is not an http or https address"
 
 
 @pytest.mark.parametrize(
