@@ -252,13 +252,9 @@ def test_a_photograph_that_is_unreachable_once_is_still_accepted() -> None:
     assert select(dataset, RESULTS, fetch) == select(dataset, RESULTS, fake_fetch())
 
 
-@pytest.mark.parametrize("reachable", [0, 63])
-def test_one_success_in_between_restarts_the_count(reachable: int) -> None:
-    failing = {
-        photo.url for number, photo in enumerate(RESULTS["car"][:100]) if number != reachable
-    }
-    fetch = fake_fetch(failing, reason=SkipReason.GONE)
-    selection = select(make_dataset(train=120), RESULTS, fetch)
+def test_photographs_that_are_gone_do_not_count_as_unreachable() -> None:
+    failing = {photo.url for photo in RESULTS["car"][:100]}
+    selection = select(make_dataset(train=120), RESULTS, fake_fetch(failing))
     assert set(counts(selection).values()) == {120}
 
 
