@@ -1,4 +1,4 @@
-"""What the API says: who may ask, and which photos a search finds."""
+"""The API of the fake Flickr: OAuth signatures and flickr.photos.search."""
 
 import importlib
 from collections.abc import Iterable, Mapping
@@ -9,7 +9,7 @@ from typing import Any
 
 from tests.fakes.photos import SERVER, SUFFIXES, FakePhoto
 
-# Neither has types, and whether the project's settings allow that is not this file's to know.
+# Without types, hence imported by name.
 signing = importlib.import_module("oauthlib.oauth1.rfc5849.signature")
 utils = importlib.import_module("oauthlib.oauth1.rfc5849.utils")
 
@@ -18,19 +18,19 @@ PAGE = 100
 LARGEST_PAGE = 500
 
 
-class Refused(Exception):
-    """An answer of `stat: fail`."""
+class ApiError(Exception):
+    """A response of `stat: fail`."""
 
     def __init__(self, code: int, message: str) -> None:
         super().__init__(message)
-        self.answer = {"stat": "fail", "code": code, "message": message}
+        self.response = {"stat": "fail", "code": code, "message": message}
 
 
-class Replayed(Exception):
+class ReplayError(Exception):
     """A nonce was used before."""
 
 
-class Gate:
+class SignatureChecker:
     """Checks the OAuth 1 signature of every call."""
 
     def __init__(self, key: str, secret: str) -> None:
@@ -38,7 +38,7 @@ class Gate:
         self.nonces: set[str] = set()
 
     def check(self, url: str, authorization: str, body: str) -> None:
-        """Raise Refused or Replayed unless this POST is signed, and for the first time."""
+        """Raise ApiError or ReplayError unless this POST is signed, with a new nonce."""
         try:
             oauth = dict(utils.parse_authorization_header(authorization))
             headers = {"Authorization": authorization}
@@ -46,14 +46,14 @@ class Gate:
         except ValueError:
             oauth, params = {}, []
         if oauth.get("oauth_consumer_key") != self.key:
-            raise Refused(100, "Invalid API Key (Key has invalid format)")
+            raise ApiError(100, "Invalid API Key (Key has invalid format)")
         signature = utils.unescape(oauth.get("oauth_signature", ""))
-        asked = SimpleNamespace(uri=url, http_method="POST", params=params, signature=signature)
-        if not signing.verify_hmac_sha1(asked, self.secret, ""):
-            raise Refused(96, "Invalid signature")
+        request = SimpleNamespace(uri=url, http_method="POST", params=params, signature=signature)
+        if not signing.verify_hmac_sha1(request, self.secret, ""):
+            raise ApiError(96, "Invalid signature")
         nonce = oauth["oauth_nonce"]
         if nonce in self.nonces:
-            raise Replayed
+            raise ReplayError
         self.nonces.add(nonce)
 
 
@@ -63,69 +63,69 @@ class Search:
 
     photos: list[FakePhoto]
     growing: bool = False
-    """Every answer tells of one page more than the answer before."""
+    """Every response states one page more than the one before."""
     repeats: int = 0
-    """How many photos of the page before each page has too."""
-    answers: int = 0
+    """How many photos of the page before are on each page again."""
+    responses: int = 0
 
-    def answer(self, form: Mapping[str, str], host: str) -> dict[str, Any]:
-        """The JSON answer; addresses of photos start with `host`."""
+    def respond(self, form: Mapping[str, str], host: str) -> dict[str, Any]:
+        """Return the JSON response; URLs of photos start with `host`."""
         if not any(form.get(name) for name in ("text", "tags", "min_upload_date", "user_id")):
-            raise Refused(3, "Parameterless searches have been disabled.")
-        found = _ordered(filter(_Asked(form).finds, self.photos), form.get("sort", ""))
+            raise ApiError(3, "Parameterless searches have been disabled.")
+        results = _sort(filter(_Query(form).matches, self.photos), form.get("sort", ""))
         per_page = min(_number(form, "per_page", PAGE), LARGEST_PAGE)
         page = _number(form, "page", 1)
-        total = len(found) + (per_page * self.answers if self.growing else 0)
-        self.answers += 1
-        extras = {each.strip() for each in form.get("extras", "").split(",")}
+        total = len(results) + (per_page * self.responses if self.growing else 0)
+        self.responses += 1
+        extras = {extra.strip() for extra in form.get("extras", "").split(",")}
         photos = {
             "page": page,
             "pages": -(-total // per_page),
             "perpage": per_page,
             "total": total,
-            "photo": [_entry(each, extras, host) for each in self._page(found, page, per_page)],
+            "photo": [_entry(photo, extras, host) for photo in self._page(results, page, per_page)],
         }
         return {"photos": photos, "stat": "ok"}
 
-    def _page(self, found: list[FakePhoto], page: int, per_page: int) -> list[FakePhoto]:
+    def _page(self, results: list[FakePhoto], page: int, per_page: int) -> list[FakePhoto]:
         start = (page - 1) * per_page
-        if len(found) > REACHABLE:
-            start %= REACHABLE  # past the last one that can be reached, all begins again
-        before = found[max(start - self.repeats, 0) : start]
-        return before + found[start : min(start + per_page, REACHABLE)]
+        if len(results) > REACHABLE:
+            start %= REACHABLE  # further pages repeat earlier ones
+        before = results[max(start - self.repeats, 0) : start]
+        return before + results[start : min(start + per_page, REACHABLE)]
 
 
-class _Asked:
-    """Which photos a search is for."""
+class _Query:
+    """The parameters of a search."""
 
     def __init__(self, form: Mapping[str, str]) -> None:
         self.text = form.get("text", "").lower()
-        tags = [_tag(each) for each in form.get("tags", "").split(",")]
-        self.tags = [each for each in tags if each]
+        tags = [_tag(tag) for tag in form.get("tags", "").split(",")]
+        self.tags = [tag for tag in tags if tag]
         self.join = all if form.get("tag_mode") == "all" else any
-        self.licences = {int(each) for each in form.get("license", "").split(",") if each}
+        self.licences = {int(number) for number in form.get("license", "").split(",") if number}
         self.earliest = float(form.get("min_upload_date") or 0)
         self.latest = float(form.get("max_upload_date") or "inf")
 
-    def finds(self, photo: FakePhoto) -> bool:
-        """Both ends of the dates are inside."""
+    def matches(self, photo: FakePhoto) -> bool:
+        """Both dates are inclusive."""
         return (
             self.earliest <= photo.uploaded <= self.latest
             and (not self.licences or photo.licence in self.licences)
-            and self._answers(photo)
+            and self._matches_keywords(photo)
         )
 
-    def _answers(self, photo: FakePhoto) -> bool:
-        answers, tags = _said(photo.answers)
-        if self.text and self.text not in answers and not answers.issuperset(self.text.split()):
+    def _matches_keywords(self, photo: FakePhoto) -> bool:
+        keywords, tags = _normalize(photo.keywords)
+        if self.text and self.text not in keywords and not keywords.issuperset(self.text.split()):
             return False
-        return not self.tags or self.join(each in tags for each in self.tags)
+        return not self.tags or self.join(tag in tags for tag in self.tags)
 
 
 @lru_cache
-def _said(keywords: frozenset[str]) -> tuple[frozenset[str], frozenset[str]]:
-    """The keywords as a text search and as a tag search compare them."""
-    lower = frozenset(each.lower() for each in keywords)
+def _normalize(keywords: frozenset[str]) -> tuple[frozenset[str], frozenset[str]]:
+    """The keywords as words of a text search and as tags."""
+    lower = frozenset(keyword.lower() for keyword in keywords)
     return lower, frozenset(map(_tag, lower))
 
 
@@ -134,12 +134,12 @@ def _tag(keyword: str) -> str:
 
 
 def _number(form: Mapping[str, str], name: str, default: int) -> int:
-    said = form.get(name, "")
-    return max(int(said), 1) if said.isdigit() else default
+    value = form.get(name, "")
+    return max(int(value), 1) if value.isdigit() else default
 
 
-def _ordered(photos: Iterable[FakePhoto], sort: str) -> list[FakePhoto]:
-    """Without a known order, the newest come first, as with Flickr."""
+def _sort(photos: Iterable[FakePhoto], sort: str) -> list[FakePhoto]:
+    """By default, the newest come first, as with Flickr."""
     if sort == "relevance" or sort.startswith("interestingness"):
         return list(photos)
     newest = not sort.endswith("-asc")
@@ -152,7 +152,7 @@ def _entry(photo: FakePhoto, extras: set[str], host: str) -> dict[str, Any]:
         "owner_name": {"ownername": photo.ownername},
         "date_upload": {"dateupload": str(photo.uploaded)},
         "path_alias": {"pathalias": photo.path_alias},
-        "tags": {"tags": " ".join(sorted(_tag(each) for each in photo.answers))},
+        "tags": {"tags": " ".join(sorted(_tag(keyword) for keyword in photo.keywords))},
         "media": {"media": "photo", "media_status": "ready"},
     }
     entry: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""How an answer can go wrong, and the plans that say which answer does."""
+"""Faults of a response, and plans of which response has which fault."""
 
 import json
 from collections import Counter
@@ -10,40 +10,40 @@ from email.utils import format_datetime
 
 @dataclass(frozen=True)
 class Fault:
-    """One way of answering. What is left unset stays as the true answer has it."""
+    """Changes to a response; what is not set stays as it is."""
 
     status: int | None = None
     headers: tuple[tuple[str, str], ...] = ()
     body: bytes | None = None
     stall: float = 0.0
-    """Seconds of silence before the answer; infinite: silence until the client closes."""
+    """Seconds of silence before the response; infinite: until the client closes."""
     drop: bool = False
-    """Close before the first byte of the answer."""
+    """Close before the first byte of the response."""
     keep: int | float | None = None
-    """How much of the body is sent before the end: bytes, or a share when it is a float."""
+    """How much of the body is sent: bytes, or a fraction if it is a float."""
     reset: bool = False
-    """End with a reset (RST) and not in the orderly way."""
+    """End with a reset (RST)."""
     step: int = 0
-    """Bytes a time of a body without an end; 0: the body is an ordinary one."""
+    """Bytes per step of an endless body; 0: an ordinary body."""
     pause: float = 0.001
     """Seconds between the steps of an endless body."""
     chunked: bool = False
-    """An endless body comes in chunks; else it has no length at all."""
+    """Whether an endless body is chunked; otherwise it has no length."""
 
-    def keeps(self, length: int) -> int:
+    def sent_bytes(self, length: int) -> int:
         """How many bytes of a body of `length` are sent."""
         if self.keep is None:
             return length
         return int(self.keep * length) if isinstance(self.keep, float) else self.keep
 
     @property
-    def harmless(self) -> bool:
-        """Whether the client still gets the whole of what it asked for."""
+    def is_harmless(self) -> bool:
+        """Whether the client still gets the whole file."""
         return (self.status, self.body, self.keep, self.step) == (None, None, None, 0)
 
 
 Plan = Callable[[str, int, str], Fault | None]
-"""Given kind ("api", "photo" or "file"), number of that kind from 1, and path: the fault, if any.
+"""(kind, number, path) -> fault or None; kind is "api", "photo" or "file", number counts it from 1.
 
 The path of an API call has its parameters behind it: "/services/rest/?method=...&page=2&text=car".
 """
@@ -67,26 +67,26 @@ NO_AI = Fault(headers=(("X-Robots-Tag", "noai, noimageai"),))
 
 
 def status(code: int) -> Fault:
-    """Answer with this status code and a page."""
+    """Respond with this status code and a page."""
     return Fault(status=code, headers=(HTML_TYPE,), body=PAGE)
 
 
 def throttled(after: int | datetime | None = None) -> Fault:
-    """Answer 429; Retry-After is in seconds, or a date in UTC, or missing."""
+    """Respond with 429; Retry-After is in seconds, or a date in UTC, or missing."""
     if after is None:
         return status(429)
-    said = str(after) if isinstance(after, int) else format_datetime(after, usegmt=True)
-    return Fault(status=429, headers=(HTML_TYPE, ("Retry-After", said)), body=PAGE)
+    value = str(after) if isinstance(after, int) else format_datetime(after, usegmt=True)
+    return Fault(status=429, headers=(HTML_TYPE, ("Retry-After", value)), body=PAGE)
 
 
 def stat_fail(code: int, message: str) -> Fault:
-    """Answer 200 with an error of the API."""
-    said = {"stat": "fail", "code": code, "message": message}
-    return Fault(body=json.dumps(said).encode())
+    """Respond with 200 and an error of the API."""
+    error = {"stat": "fail", "code": code, "message": message}
+    return Fault(body=json.dumps(error).encode())
 
 
 def stall(seconds: float) -> Fault:
-    """Be silent for a while, then answer as ever."""
+    """Be silent for a while, then respond as usual."""
     return Fault(stall=seconds)
 
 
@@ -96,12 +96,12 @@ def cut(count: int, *, reset: bool = False) -> Fault:
 
 
 def redirect(location: str, code: int = 302) -> Fault:
-    """Send the client elsewhere, whatever the scheme."""
+    """Redirect, whatever the scheme."""
     return Fault(status=code, headers=(("Location", location),), body=b"")
 
 
 def header(name: str, value: str) -> Fault:
-    """Answer as ever, with one header more, or another one."""
+    """Respond as usual, with this header set."""
     return Fault(headers=((name, value),))
 
 
@@ -122,44 +122,44 @@ NAMED = {
     "429": throttled(1),
     **{str(code): status(code) for code in (403, 404, 410, 500, 502, 503)},
 }
-"""The faults that a command line can name."""
+"""Faults by name, for the command line."""
 
 
 def every(count: int, *faults: Fault, kind: str | None = None) -> Plan:
-    """Each `count`-th answer of a kind fails, with each fault in turn; no path fails twice."""
+    """Every `count`-th response of a kind fails, with the faults in turn; no path fails twice."""
     due: Counter[str] = Counter()
     failed: set[tuple[str, str]] = set()
 
-    def plan(asked: str, number: int, path: str) -> Fault | None:
-        if kind not in (None, asked):
+    def plan(request_kind: str, number: int, path: str) -> Fault | None:
+        if kind not in (None, request_kind):
             return None
-        due[asked] += number % count == 0
-        # With many connections a retry may come `count` requests later: the next path fails then.
-        if not due[asked] or (asked, path) in failed:
+        due[request_kind] += number % count == 0
+        # A retry of a failed path passes; the next path fails in its place.
+        if not due[request_kind] or (request_kind, path) in failed:
             return None
-        due[asked] -= 1
-        failed.add((asked, path))
+        due[request_kind] -= 1
+        failed.add((request_kind, path))
         return faults[(len(failed) - 1) % len(faults)]
 
     return plan
 
 
-def once(part: str, *faults: Fault) -> Plan:
-    """The first requests whose path has `part` meet the faults, one each; then all is well."""
-    left = list(faults)
-    return lambda _kind, _number, path: left.pop(0) if left and part in path else None
+def once(pattern: str, *faults: Fault) -> Plan:
+    """The first requests with `pattern` in their path get a fault each, in order."""
+    remaining = list(faults)
+    return lambda _kind, _number, path: remaining.pop(0) if remaining and pattern in path else None
 
 
-def always(part: str, fault: Fault) -> Plan:
-    """Every request whose path has `part` fails; "" is every request."""
-    return lambda _kind, _number, path: fault if part in path else None
+def always(pattern: str, fault: Fault) -> Plan:
+    """Every request with `pattern` in its path fails."""
+    return lambda _kind, _number, path: fault if pattern in path else None
 
 
 def first_of(*plans: Plan) -> Plan:
-    """The first plan that has a fault decides; those behind it do not see that request."""
+    """The first plan with a fault decides; the later plans do not count that request."""
 
     def plan(kind: str, number: int, path: str) -> Fault | None:
-        answers = (each(kind, number, path) for each in plans)
-        return next((fault for fault in answers if fault), None)
+        faults = (member(kind, number, path) for member in plans)
+        return next((fault for fault in faults if fault), None)
 
     return plan

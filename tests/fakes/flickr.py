@@ -1,6 +1,6 @@
-"""A Flickr for tests: the API and the photo host on one port of this machine.
+"""A fake Flickr: the API and the photo host on one port of this machine.
 
-As a process of its own: PYTHONPATH=tests python -m fakes.flickr --photos car=1600 --port 0
+As a process: python -m tests.fakes.flickr --photos car=1600 --port 0
 """
 
 import argparse
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from email.utils import formatdate
 from urllib.parse import parse_qsl, quote, unquote
 
-from tests.fakes.api import Gate, Refused, Replayed, Search
+from tests.fakes.api import ApiError, ReplayError, Search, SignatureChecker
 from tests.fakes.faults import NAMED, Plan, every, first_of
 from tests.fakes.photos import SUFFIXES, FakePhoto, jpeg, photos, placeholder
 from tests.fakes.serving import Raw, Reply, Server
@@ -31,7 +31,7 @@ GONE = Reply(404, b"Not found", {"Content-Type": "text/plain"})
 
 @dataclass(frozen=True)
 class File:
-    """What `serve` was given."""
+    """A file that `serve` added."""
 
     data: bytes
     etag: str
@@ -40,7 +40,7 @@ class File:
 
 
 class FakeFlickr(Server):
-    """Serves while the context lasts. Its options may be changed in the middle."""
+    """Serves while the context lasts; its options may be changed meanwhile."""
 
     def __init__(
         self,
@@ -62,14 +62,14 @@ class FakeFlickr(Server):
         self.removed = set(removed)
         self.photo_bytes, self.side = photo_bytes, side
         self.search = Search([], growing, repeats)
-        self._gate = Gate(key, secret)
+        self._signatures = SignatureChecker(key, secret)
         self._photos: dict[str, FakePhoto] = {}
         self._files: dict[str, File] = {}
         self._placeholder = placeholder()
         self.add(photos)
 
     def add(self, photos: Iterable[FakePhoto]) -> None:
-        """More photos; a search finds them from now on."""
+        """Add photos to what a search finds."""
         for photo in photos:
             assert photo.id not in self._photos, f"two photos are called {photo.id}"
             self._photos[photo.id] = photo
@@ -84,7 +84,7 @@ class FakeFlickr(Server):
         modified: float = 1_500_000_000,
         ranges: bool = True,
     ) -> str:
-        """Serve a file under /files/, or change it, and tell its address. No ETag if it is ""."""
+        """Serve a file under /files/ and return its URL; `etag=""` sends no ETag."""
         if etag is None:
             etag = f'"{hashlib.sha256(data).hexdigest()[:16]}"'
         self._files[path] = File(data, etag, formatdate(modified, usegmt=True), ranges)
@@ -92,11 +92,11 @@ class FakeFlickr(Server):
 
     @property
     def api_url(self) -> str:
-        """What a client sets REST_URL to."""
+        """The REST_URL for clients."""
         return self.url(API)
 
     def photo_bytes_of(self, photo: FakePhoto, size: str) -> bytes:
-        """What the host sends for a photo."""
+        """The bytes that the host sends for a photo."""
         return jpeg(photo, size, self.photo_bytes, self.side)
 
     def route(self, raw: Raw) -> tuple[str, Mapping[str, str], Reply]:
@@ -116,23 +116,23 @@ class FakeFlickr(Server):
 
     def _api(self, raw: Raw, form: Mapping[str, str]) -> Reply:
         if raw.method != "POST":
-            return Reply(405, b"This fake wants POST")
+            return Reply(405, b"POST only")
         url = f"http://{raw.headers['host']}{raw.target}"
         try:
-            self._gate.check(url, raw.headers.get("authorization", ""), raw.body.decode())
+            self._signatures.check(url, raw.headers.get("authorization", ""), raw.body.decode())
             return _json(self._call(form), callback="nojsoncallback" not in form)
-        except Refused as refused:
-            return _json(refused.answer)
-        except Replayed:
+        except ApiError as error:
+            return _json(error.response)
+        except ReplayError:
             return Reply(401, b"oauth_problem=nonce_used", {"Content-Type": "text/plain"})
 
     def _call(self, form: Mapping[str, str]) -> dict[str, object]:
         method = form.get("method", "")
         if method != "flickr.photos.search":
-            raise Refused(112, f'Method "{method}" not found')
+            raise ApiError(112, f'Method "{method}" not found')
         if form.get("format") != "json":
-            raise Refused(111, f'Format "{form.get("format")}" not found')
-        return self.search.answer(form, self.url())
+            raise ApiError(111, f'Format "{form.get("format")}" not found')
+        return self.search.respond(form, self.url())
 
     def _photo(self, path: str) -> Reply:
         match = PHOTO.fullmatch(path)
@@ -152,23 +152,24 @@ class FakeFlickr(Server):
         return Reply(200, self.photo_bytes_of(photo, size), headers)
 
 
-def _json(said: dict[str, object], *, callback: bool = False) -> Reply:
-    body = json.dumps(said, separators=(",", ":"))
+def _json(content: dict[str, object], *, callback: bool = False) -> Reply:
+    body = json.dumps(content, separators=(",", ":"))
     body = f"jsonFlickrApi({body})" if callback else body
     return Reply(200, body.encode(), {"Content-Type": "application/json; charset=utf-8"})
 
 
-def _file(file: File, asked: Mapping[str, str]) -> Reply:
+def _file(file: File, request_headers: Mapping[str, str]) -> Reply:
     headers = {"Content-Type": "application/octet-stream", "Last-Modified": file.modified}
     if file.etag:
         headers["ETag"] = file.etag
     if not file.ranges:
         return Reply(200, file.data, headers)
     headers["Accept-Ranges"] = "bytes"
-    span = _span(asked.get("range", ""), len(file.data))
-    # A weak ETag never matches: two bodies that only mean the same cannot be joined.
-    same = asked.get("if-range") in (None, file.modified, file.etag)
-    if span is None or not same or asked.get("if-range", "").startswith("W/"):
+    span = _span(request_headers.get("range", ""), len(file.data))
+    validator = request_headers.get("if-range")
+    # A weak ETag never matches: the bytes may differ.
+    is_same = validator in (None, file.modified, file.etag)
+    if span is None or not is_same or (validator or "").startswith("W/"):
         return Reply(200, file.data, headers)
     if not span:
         return Reply(416, b"", headers | {"Content-Range": f"bytes */{len(file.data)}"})
@@ -176,9 +177,9 @@ def _file(file: File, asked: Mapping[str, str]) -> Reply:
     return Reply(206, file.data[span.start : span.stop], headers)
 
 
-def _span(said: str, length: int) -> range | None:
-    """The bytes asked for: none of them when they are outside, None when it is no range."""
-    match = RANGE.fullmatch(said)
+def _span(header: str, length: int) -> range | None:
+    """The requested bytes: empty if they are outside, None if the header is not a range."""
+    match = RANGE.fullmatch(header)
     if match is None or match[0] == "bytes=-":
         return None
     first, last = match.groups()
@@ -204,45 +205,46 @@ def _arguments() -> argparse.Namespace:
         action="append",
         default=[],
         metavar="KIND=N:NAME,NAME",
-        help="every N-th answer of a kind (api, photo) fails: " + ", ".join(NAMED),
+        help="every N-th response of a kind (api, photo) fails: " + ", ".join(NAMED),
     )
     return parser.parse_args()
 
 
-def _asked_photos(said: str) -> list[FakePhoto]:
-    words, _, count = said.rpartition("=")
+def _parse_photos(option: str) -> list[FakePhoto]:
+    words, _, count = option.rpartition("=")
     keyword, *also = words.split("+")
     return photos(keyword, int(count), also=also)
 
 
-def _asked_fault(said: str) -> Plan:
-    kind, _, rest = said.partition("=")
+def _parse_fault(option: str) -> Plan:
+    kind, _, rest = option.partition("=")
     count, _, names = rest.partition(":")
     return every(int(count), *(NAMED[name] for name in names.split(",")), kind=kind)
 
 
 def main() -> None:
     """Serve until SIGTERM or SIGINT; the first line printed is the port."""
-    said = _arguments()
-    there = [photo for each in said.photos for photo in _asked_photos(each)]
-    removed = [photo.id for photo in there[:: said.remove_every]] if said.remove_every else []
-    ends = {signal.SIGTERM, signal.SIGINT}
-    signal.pthread_sigmask(signal.SIG_BLOCK, ends)  # before the thread: it inherits this
+    options = _arguments()
+    all_photos = [photo for option in options.photos for photo in _parse_photos(option)]
+    step = options.remove_every
+    removed = [photo.id for photo in all_photos[::step]] if step else []
+    signals = {signal.SIGTERM, signal.SIGINT}
+    signal.pthread_sigmask(signal.SIG_BLOCK, signals)  # inherited by the thread
     with FakeFlickr(
-        there,
-        port=said.port,
-        key=said.key,
-        secret=said.secret,
-        latency=said.latency,
-        plan=first_of(*map(_asked_fault, said.fault)),
-        growing=said.growing,
-        repeats=said.repeats,
+        all_photos,
+        port=options.port,
+        key=options.key,
+        secret=options.secret,
+        latency=options.latency,
+        plan=first_of(*map(_parse_fault, options.fault)),
+        growing=options.growing,
+        repeats=options.repeats,
         removed=removed,
-        photo_bytes=said.photo_bytes,
-        side=said.side,
+        photo_bytes=options.photo_bytes,
+        side=options.side,
     ) as fake:
         print(fake.port, flush=True)
-        signal.sigwait(ends)
+        signal.sigwait(signals)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Photos that nobody took: what the API says of them, and their bytes."""
+"""Fake photos: their metadata in the API, and their bytes."""
 
 import hashlib
 import zlib
@@ -26,8 +26,8 @@ SUFFIXES = {
     "k": "_k",
     "o": "_o",
 }
-"""What a size, as in url_c, is called in an address."""
-LONGEST = {
+"""Size, as in url_c -> suffix of the file name."""
+LONGER_SIDES = {
     "sq": 75,
     "t": 100,
     "q": 150,
@@ -50,7 +50,7 @@ FIRST, LAST = 1_104_537_600, 1_577_836_800  # the years 2005 to 2019
 
 @dataclass(frozen=True)
 class FakePhoto:
-    """One photo; `dataclasses.replace` makes the odd one."""
+    """A photo; use `dataclasses.replace` for variants."""
 
     id: str
     owner: str
@@ -59,11 +59,11 @@ class FakePhoto:
     licence: int
     uploaded: int
     """Seconds since 1970."""
-    answers: frozenset[str]
-    """The keywords that find it, as text and as tags."""
+    keywords: frozenset[str]
+    """Text and tags that find it."""
     sizes: frozenset[str] = frozenset(SIZES)
     subject: str = ""
-    """What the picture shows: another subject has other colours."""
+    """Determines the colours of the picture."""
     path_alias: str | None = None
 
     @property
@@ -74,8 +74,8 @@ class FakePhoto:
         return f"/{SERVER}/{self.id}_{self.secret}{SUFFIXES[size]}.jpg"
 
     def shape(self, size: str) -> tuple[int, int]:
-        """Height and width as the API says them; the picture that is sent is small."""
-        longest = LONGEST[size]
+        """Height and width by the API; the actual picture is small."""
+        longest = LONGER_SIDES[size]
         pair = (longest * 3 // 4, longest)
         return pair if int(self.id) % 3 else pair[::-1]
 
@@ -88,44 +88,44 @@ def photos(
     first: int = 0,
     sizes: Collection[str] = SIZES,
 ) -> list[FakePhoto]:
-    """`count` photos that answer `keyword`, and every word of `also`; always the same ones.
+    """Return `count` photos with `keyword` and the words of `also`; always the same ones.
 
-    More of the same keywords: `first` is how many there are already.
+    `first` is the number of the first one.
     """
-    answers = frozenset({keyword, *also})
-    start = zlib.crc32("+".join(sorted(answers)).encode()) % 80_000 + 10_000
+    keywords = frozenset({keyword, *also})
+    start = zlib.crc32("+".join(sorted(keywords)).encode()) % 80_000 + 10_000
     return [
-        _photo(keyword, start, number, answers, sizes) for number in range(first, first + count)
+        _photo(keyword, start, number, keywords, sizes) for number in range(first, first + count)
     ]
 
 
 def _photo(
-    keyword: str, start: int, number: int, answers: frozenset[str], sizes: Collection[str]
+    keyword: str, start: int, number: int, keywords: frozenset[str], sizes: Collection[str]
 ) -> FakePhoto:
-    block, place = divmod(number, len(OWNERS))
-    letter = OWNERS[place]
+    block, position = divmod(number, len(OWNERS))
+    letter = OWNERS[position]
     share = number * 0.618034 % 1  # the golden ratio spreads any count evenly
     return FakePhoto(
         id=f"{start}{number:06}",
-        owner=f"{start}{block:04}{ord(letter)}@N0{place % 2}",
+        owner=f"{start}{block:04}{ord(letter)}@N0{position % 2}",
         ownername=f"{keyword} lover {block}{letter}",
         title=f"Ein schöner “{keyword}”, no. {number}",
         licence=number % 17,
         uploaded=FIRST + int(share * (LAST - FIRST)),
-        answers=answers,
+        keywords=keywords,
         sizes=frozenset(sizes) - ({"c"} if number % 7 == 6 else set()),
         subject=keyword,
-        path_alias=f"alias-{block}{letter}" if place % 3 == 0 else None,
+        path_alias=f"alias-{block}{letter}" if position % 3 == 0 else None,
     )
 
 
 def jpeg(photo: FakePhoto, size: str, length: int | None = None, side: int = 64) -> bytes:
-    """A true JPEG of `length` bytes, 10 to 40 KB unless told; each photo and size has its own."""
+    """Return a valid JPEG of `length` bytes (default: 10 to 40 KB), unique to photo and size."""
     name = f"{photo.id}{SUFFIXES[size]} ".encode()
     if length is None:
         length = 10_000 + zlib.crc32(name) % 30_000
     picture = _picture(photo.subject, int(photo.id), side)
-    behind = 4 + int.from_bytes(picture[4:6], "big")  # the JFIF header stays in front
+    behind = 4 + int.from_bytes(picture[4:6], "big")  # after the JFIF header
     filler = _comments(name, length - len(picture))
     return picture[:behind] + filler + picture[behind:]
 
@@ -143,7 +143,7 @@ def _comments(name: bytes, length: int) -> bytes:
 
 @lru_cache(maxsize=8192)
 def _picture(subject: str, number: int, side: int) -> bytes:
-    """Coarse noise in the subject's colour: a model can learn it, and no two look alike."""
+    """Coarse noise in the subject's colour: no two are near-duplicates."""
     colour = np.frombuffer(hashlib.sha256(subject.encode()).digest()[:3], np.uint8) // 2
     noise = np.frombuffer(hashlib.shake_128(str(number).encode()).digest(192), np.uint8)
     pixels = colour + noise.reshape(8, 8, 3) // 2
@@ -152,5 +152,5 @@ def _picture(subject: str, number: int, side: int) -> bytes:
 
 
 def placeholder() -> bytes:
-    """What a removed photo's address leads to."""
+    """The image that a removed photo redirects to."""
     return cv2.imencode(".png", np.full((375, 500, 3), 238, np.uint8))[1].tobytes()

@@ -1,4 +1,4 @@
-"""The fake Flickr as a process of its own, for tests that kill their client."""
+"""The fake Flickr in a separate process, for tests that run stages as processes."""
 
 import json
 import os
@@ -18,30 +18,30 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @dataclass(frozen=True)
 class Running:
-    """A fake that another process is."""
+    """A fake in another process."""
 
     port: int
 
     def url(self, path: str = "") -> str:
-        """The address of a path, which starts with a slash."""
+        """The URL of a path, which starts with a slash."""
         return f"http://127.0.0.1:{self.port}{path}"
 
     @property
     def api_url(self) -> str:
-        """What a client sets REST_URL to."""
+        """The REST_URL for clients."""
         return self.url(API)
 
     def record(self) -> dict[str, Any]:
         """`requests` (a list of mappings) and `completed` (counts by path)."""
         direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        with direct.open(self.url(RECORD), timeout=10) as answer:
-            said: dict[str, Any] = json.load(answer)
-        return said
+        with direct.open(self.url(RECORD), timeout=10) as response:
+            record: dict[str, Any] = json.load(response)
+        return record
 
 
 @contextmanager
 def running(*arguments: str) -> Iterator[Running]:
-    """Start `python -m tests.fakes.flickr ARGUMENTS`; it ends with the context."""
+    """Run `python -m tests.fakes.flickr ARGUMENTS` while the context lasts."""
     command = [sys.executable, "-m", "tests.fakes.flickr", *arguments]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:

@@ -1,4 +1,4 @@
-"""A small HTTP/1.1 server in a thread, which can fail on purpose."""
+"""A small HTTP/1.1 server in a thread that fails on purpose."""
 
 import asyncio
 import math
@@ -17,14 +17,14 @@ from typing import Any, Self
 
 from tests.fakes.faults import NONE, Fault, Plan
 
-FAULTY = ("api", "photo", "file")  # what a plan is asked about
-COUNTED = ("photo", "file")  # whose whole answers are in `completed`
+FAULTY = ("api", "photo", "file")  # kinds that plans apply to
+COUNTED = ("photo", "file")  # kinds that are counted in `completed`
 ABORT = struct.pack("ii", 1, 0)  # linger for no time: closing sends RST
 
 
 @dataclass(frozen=True)
 class Raw:
-    """A request as it came; the names of headers are lower case."""
+    """A request; header names are in lower case."""
 
     method: str
     target: str
@@ -34,24 +34,24 @@ class Raw:
 
 @dataclass(frozen=True)
 class Request:
-    """What the record tells of a request."""
+    """A request in the record."""
 
     kind: str
-    """api, photo, file, or placeholder: what a removed photo leads to."""
+    """api, photo, file, or placeholder (of a removed photo)."""
     method: str
     path: str
-    """With the query, as it was asked."""
+    """With the query."""
     form: Mapping[str, str]
     """The parameters of an API call."""
     headers: Mapping[str, str]
-    """Names as in If-Range. Of Authorization only the scheme is kept."""
+    """Names as in If-Range; of Authorization only the scheme."""
     at: float
     """The server's time.monotonic()."""
 
 
 @dataclass(frozen=True)
 class Reply:
-    """A true answer, before any fault."""
+    """A response before any fault."""
 
     status: int
     body: bytes = b""
@@ -59,7 +59,7 @@ class Reply:
 
 
 class Server(ABC):
-    """Serves while the context lasts; `route` says what."""
+    """Serves the replies of `route` while the context lasts."""
 
     def __init__(self, port: int = 0, latency: float = 0.0, plan: Plan | None = None) -> None:
         self.port = port
@@ -73,23 +73,23 @@ class Server(ABC):
 
     @abstractmethod
     def route(self, raw: Raw) -> tuple[str, Mapping[str, str], Reply]:
-        """The kind of a request, its form, and the answer."""
+        """Return the kind of a request, its form, and the reply."""
 
     def url(self, path: str = "") -> str:
-        """The address of a path, which starts with a slash."""
+        """The URL of a path, which starts with a slash."""
         return f"http://127.0.0.1:{self.port}{path}"
 
     @property
     def completed(self) -> Counter[str]:
-        """How often each photo or file was sent to its last byte."""
+        """How often each photo or file was sent completely."""
         if self._thread.is_alive():
             # A client may have read the last byte before the server has counted it.
             asyncio.run_coroutine_threadsafe(_turn(), self._loop).result(10)
         return self._completed.copy()
 
     def record(self) -> dict[str, Any]:
-        """`requests` and `completed` as JSON can say them."""
-        requests = [asdict(each) for each in list(self.requests)]
+        """`requests` and `completed`, ready for JSON."""
+        requests = [asdict(request) for request in list(self.requests)]
         return {"requests": requests, "completed": dict(self._completed)}
 
     def __enter__(self) -> Self:
@@ -126,10 +126,10 @@ class Server(ABC):
         await asyncio.gather(*talks, return_exceptions=True)
         await _turn()
         for connection in talks.values():
-            connection.close()  # that of a task which was cancelled before its first step
+            connection.close()  # of a task that was cancelled before its first step
 
     def _accept(self) -> None:
-        # asyncio.start_server leaks connections that are being accepted while it is closed.
+        # Not asyncio.start_server: it leaks connections that are accepted while it closes.
         with suppress(BlockingIOError):
             while True:
                 connection, _ = self._socket.accept()
@@ -146,17 +146,17 @@ class Server(ABC):
 
     async def _talk(self, connection: socket.socket) -> None:
         reader, writer = await asyncio.open_connection(sock=connection)
-        writer.transport.set_write_buffer_limits(0)  # drain() then means that all is sent
+        writer.transport.set_write_buffer_limits(0)  # drain() waits until everything is sent
         try:
             while await self._exchange(reader, writer):
                 pass
         except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
             pass  # clients come and go
         finally:
-            writer.transport.abort()  # nothing waits to be sent, or nobody waits for it
+            writer.transport.abort()  # everything is sent, or the client is gone
 
     async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
-        """One request and its answer; whether the connection can have another."""
+        """Handle one request; return whether the connection stays open."""
         raw = await _read(reader)
         kind, form, reply = self.route(raw)
         headers = {name.title(): value for name, value in raw.headers.items()}
@@ -171,7 +171,7 @@ class Server(ABC):
             return False
         if fault.drop or not await _send(writer, _changed(reply, fault), fault, raw.method):
             return False
-        if kind in COUNTED and raw.method == "GET" and reply.status < 300 and fault.harmless:
+        if kind in COUNTED and raw.method == "GET" and reply.status < 300 and fault.is_harmless:
             self._completed[raw.target] += 1
         return raw.headers.get("connection", "").lower() != "close"
 
@@ -186,7 +186,7 @@ class Server(ABC):
 
 
 async def _turn() -> None:
-    """Let everything that is due in the loop run."""
+    """Let the loop run everything that is due."""
     for _ in range(3):
         await asyncio.sleep(0)
 
@@ -202,7 +202,7 @@ async def _read(reader: asyncio.StreamReader) -> Raw:
 
 
 async def _silence(reader: asyncio.StreamReader, seconds: float) -> bool:
-    """Wait; whether the client is still there at the end."""
+    """Wait; return whether the client is still connected."""
     try:
         await asyncio.wait_for(reader.read(1), None if math.isinf(seconds) else seconds)
     except TimeoutError:
@@ -226,11 +226,11 @@ def _head(reply: Reply, framing: Mapping[str, str]) -> bytes:
 
 
 async def _send(writer: asyncio.StreamWriter, reply: Reply, fault: Fault, method: str) -> bool:
-    """Send an answer; whether it was a whole one."""
+    """Send a reply; return whether it was complete."""
     if fault.step:
         await _send_without_end(writer, reply, fault)
-    kept = fault.keeps(len(reply.body)) if method != "HEAD" else 0
-    writer.write(_head(reply, {"Content-Length": str(len(reply.body))}) + reply.body[:kept])
+    count = fault.sent_bytes(len(reply.body)) if method != "HEAD" else 0
+    writer.write(_head(reply, {"Content-Length": str(len(reply.body))}) + reply.body[:count])
     await writer.drain()
     if fault.reset:
         connection = writer.get_extra_info("socket")
@@ -240,7 +240,7 @@ async def _send(writer: asyncio.StreamWriter, reply: Reply, fault: Fault, method
 
 
 async def _send_without_end(writer: asyncio.StreamWriter, reply: Reply, fault: Fault) -> None:
-    """The true body, then zeros, until the client closes and drain() raises."""
+    """Send the body, then zeros, until the client closes and drain() raises."""
     framing = {"Transfer-Encoding": "chunked"} if fault.chunked else {"Connection": "close"}
     writer.write(_head(reply, framing))
     start = 0

@@ -1,4 +1,4 @@
-"""A server that says the very bytes it is told, for answers that no sound server would give."""
+"""A server that sends given bytes, for malformed responses."""
 
 import socket
 import threading
@@ -7,12 +7,12 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
-Said = bytes | Callable[[], Iterator[bytes]]
-"""All at once, or piece by piece; a piece may be long in coming."""
+Content = bytes | Callable[[], Iterator[bytes]]
+"""All at once, or in pieces with pauses between them."""
 
 
 def reply(body: bytes = b"", *headers: str, status: str = "200 OK") -> bytes:
-    """A sound answer; a Content-Length among `headers` takes the place of the true one."""
+    """A valid response; a Content-Length among `headers` replaces the true one."""
     lines = [f"HTTP/1.1 {status}", "Connection: close", *headers]
     if not any(line.lower().startswith(("content-length", "transfer-")) for line in headers):
         lines.append(f"Content-Length: {len(body)}")
@@ -25,17 +25,17 @@ def chunked(*chunks: bytes) -> bytes:
 
 
 class Wire:
-    """Serves while the context lasts. Each connection has one answer and is closed then.
+    """Serves while the context lasts, one response per connection.
 
-    The first request has the first of `answers`, and so on; the last one is for all that follow.
+    The first request gets the first of `responses`, and so on; all further ones get the last.
     """
 
-    def __init__(self, *answers: Said) -> None:
-        self.answers: tuple[Said, ...] = answers or (reply(),)
+    def __init__(self, *responses: Content) -> None:
+        self.responses: tuple[Content, ...] = responses or (reply(),)
         self.heads: list[str] = []
-        """Of the requests: first line and headers."""
-        self.heard = b""
-        """All that anybody sent; complete once the context has ended."""
+        """First line and headers of each request."""
+        self.received = b""
+        """All bytes received; complete once the context has ended."""
         self.connected = 0
         self.ended = threading.Event()
         self._lock = threading.Lock()
@@ -43,12 +43,12 @@ class Wire:
         self._threads: list[threading.Thread] = []
 
     def url(self, path: str = "/", host: str = "127.0.0.1") -> str:
-        """The address of a path."""
+        """The URL of a path."""
         return f"http://{host}:{self.port}{path}"
 
     @property
     def paths(self) -> list[str]:
-        """What was asked for."""
+        """The requested paths."""
         return [head.split(" ")[1] for head in self.heads]
 
     def __enter__(self) -> Self:
@@ -88,16 +88,17 @@ class Wire:
         with connection, suppress(OSError):
             head = b""
             while b"\r\n\r\n" not in head:
-                said = connection.recv(2**16)
-                if not said:
+                data = connection.recv(2**16)
+                if not data:
                     return
-                head += said
+                head += data
                 with self._lock:
-                    self.heard += said
+                    self.received += data
             with self._lock:
                 self.heads.append(head.decode("latin-1"))
-                answer = self.answers[min(len(self.heads), len(self.answers)) - 1]
-            for piece in [answer] if isinstance(answer, bytes) else answer():
+                response = self.responses[min(len(self.heads), len(self.responses)) - 1]
+            pieces = [response] if isinstance(response, bytes) else response()
+            for piece in pieces:
                 connection.sendall(piece)
                 if self.ended.is_set():
                     break

@@ -460,7 +460,7 @@ def test_a_search_without_a_key_says_where_to_get_one(
 
 
 def test_a_photograph_of_two_classes_is_told_and_in_neither(world: Path, fake: FakeFlickr) -> None:
-    both = replace(CARS[0], id="1234567", answers=frozenset({"car", "bicycle"}))
+    both = replace(CARS[0], id="1234567", keywords=frozenset({"car", "bicycle"}))
     fake.search.photos.insert(0, both)
     found = list(from_search(world))
     assert counts(taken(found)) == WANTED

@@ -314,7 +314,7 @@ def test_silence_in_the_middle_of_a_body_is_not_waited_out(hasty: Client) -> Non
         wire.ended.wait(10)
 
     with Wire() as wire:
-        wire.answers = (halting,)
+        wire.responses = (halting,)
         assert str(failure(hasty, wire.url())) == f"{wire.url()} does not answer in time"
 
 
@@ -458,7 +458,7 @@ class TestAnswersWithoutAnEnd:
     def ends(self, said: Callable[[Wire], Iterator[bytes]]) -> bool:
         policy = Policy(connect_timeout=0.2, read_timeout=0.2)
         with Client(PARAMS, policy) as client, Wire() as wire:
-            wire.answers = (lambda: said(wire),)
+            wire.responses = (lambda: said(wire),)
             return in_time(2.5, lambda: once_from(client, wire.url()))
 
     def test_a_first_line_that_drips(self) -> None:
@@ -487,7 +487,7 @@ class TestAnswersWithoutAnEnd:
             Client(PARAMS, Policy(connect_timeout=0.2, read_timeout=0.2)) as client,
             Wire() as wire,
         ):
-            wire.answers = (said,)
+            wire.responses = (said,)
             assert str(failure(client, wire.url())) == f"{wire.url()} does not answer in time"
         gc.collect()  # a socket that nobody closed warns here, and warnings are errors
 
@@ -714,7 +714,7 @@ def test_a_redirect_is_followed(fake: FakeFlickr, client: Client, code: int) -> 
 def test_a_redirect_may_be_relative(client: Client, location: str) -> None:
     with Wire() as wire:
         location = location.format(host=f"127.0.0.1:{wire.port}")
-        wire.answers = (reply(b"", f"Location: {location}", status="302 Found"), reply(BODY))
+        wire.responses = (reply(b"", f"Location: {location}", status="302 Found"), reply(BODY))
         assert once_from(client, wire.url("/b/a.jpg")) == BODY
         assert wire.paths == ["/b/a.jpg", "/b/c.jpg"]
 

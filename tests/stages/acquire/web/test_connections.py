@@ -77,7 +77,7 @@ def test_a_private_address_hears_nothing(host: str, scheme: str) -> None:
     with Wire() as wire:
         url = f"{scheme}://{host}:{wire.port}/photo.jpg"
         failed = failure(url)
-    assert (failed.reason, wire.heard) == (SkipReason.PRIVATE_ADDRESS, b"")
+    assert (failed.reason, wire.received) == (SkipReason.PRIVATE_ADDRESS, b"")
 
 
 def test_a_private_address_is_told_with_what_to_do() -> None:
@@ -123,7 +123,7 @@ def test_a_redirect_to_a_private_address_is_refused_before_it_hears_anything(
             through(proxy, monkeypatch, past="127.0.0.1,localhost")
             failed = failure(PUBLIC)
             assert proxy.paths == [PUBLIC]
-    assert (failed.reason, private.heard) == (SkipReason.PRIVATE_ADDRESS, b"")
+    assert (failed.reason, private.received) == (SkipReason.PRIVATE_ADDRESS, b"")
 
 
 @pytest.mark.parametrize(
@@ -148,7 +148,7 @@ def test_a_proxy_is_not_asked_for_a_private_address(
     with Wire() as proxy:
         through(proxy, monkeypatch)
         failed = failure(f"{scheme}://{host}:1/")
-    assert (failed.reason, proxy.heard) == (SkipReason.PRIVATE_ADDRESS, b"")
+    assert (failed.reason, proxy.received) == (SkipReason.PRIVATE_ADDRESS, b"")
 
 
 def test_a_proxy_is_not_asked_for_a_private_address_that_a_redirect_names(
@@ -167,7 +167,7 @@ def test_a_proxy_is_not_asked_for_an_address_that_is_read_in_two_ways(
         through(proxy, monkeypatch)
         with pytest.raises(FetchError):
             get("http://127.0.0.1\\@198.41.0.4/")
-    assert proxy.heard == b""
+    assert proxy.received == b""
 
 
 @pytest.mark.parametrize("url", [PUBLIC, "http://[2001:503:ba3e::2:30]/photo.jpg"])
