@@ -1,8 +1,7 @@
-"""dvc.lock: what each stage last ran with, and what it made."""
+"""dvc.lock: the deps, params and outs of each stage's last run."""
 
 import hashlib
 import json
-import re
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +11,13 @@ from ruamel.yaml.error import YAMLError
 from pipeline.core.errors import PipelineError
 
 LOCK = Path("dvc.lock")
-# Nine tenths of a lock are the code that stages depend on, as files with a digest.
-CODE = re.compile(rb"^    - path: pipeline/.*\n(?:      .*\n)*", re.MULTILINE)
 
 Lock = dict[str, dict[str, Any]]
-"""What is known of each stage, in the file's order."""
+"""The entry of each stage, in the file's order."""
 
 
 def read(lock: Path = LOCK) -> Lock:
-    """What a lock file knows; nothing where it is missing.
+    """Read a lock file; empty where it is missing.
 
     Raises:
         PipelineError: the file is not YAML.
@@ -29,12 +26,12 @@ def read(lock: Path = LOCK) -> Lock:
 
 
 def parse(text: bytes, source: str = "dvc.lock") -> Lock:
-    """As `read`, of a text; `source` is what people call it."""
+    """Parse the text of a lock file; error messages name `source`."""
     try:
-        found = YAML(typ="safe", pure=True).load(text)
-    except (YAMLError, ValueError, RecursionError) as error:  # a date that is none, a deep nest
+        content = YAML(typ="safe", pure=True).load(text)
+    except (YAMLError, ValueError, RecursionError) as error:  # bad dates, deep nesting
         raise PipelineError(f"{source} is not YAML: {error}".splitlines()[0]) from error
-    stages = found.get("stages") if isinstance(found, dict) else None
+    stages = content.get("stages") if isinstance(content, dict) else None
     return {
         name: stage
         for name, stage in (stages if isinstance(stages, dict) else {}).items()
@@ -42,51 +39,46 @@ def parse(text: bytes, source: str = "dvc.lock") -> Lock:
     }
 
 
-def without_code(text: bytes) -> bytes:
-    """A lock that is read ten times as fast, and knows nothing of code."""
-    return CODE.sub(b"", text)
-
-
 def outs(lock: Lock, stage: str) -> dict[str, str]:
-    """DVC's digests of what a stage made, by path."""
+    """DVC's digests of a stage's outs, by path."""
     return _digests(lock.get(stage, {}).get("outs"))
 
 
 def deps(lock: Lock, stage: str) -> dict[str, str]:
-    """DVC's digests of what a stage depended on, by path."""
+    """DVC's digests of a stage's deps, by path."""
     return _digests(lock.get(stage, {}).get("deps"))
 
 
-def _digests(listed: object) -> dict[str, str]:
+def _digests(entries: object) -> dict[str, str]:
     return {
-        str(each["path"]): str(each["md5"])
-        for each in (listed if isinstance(listed, list) else ())
-        if isinstance(each, dict) and {"path", "md5"} <= each.keys()
+        str(entry["path"]): str(entry["md5"])
+        for entry in (entries if isinstance(entries, list) else ())
+        if isinstance(entry, dict) and {"path", "md5"} <= entry.keys()
     }
 
 
 def params(lock: Lock, stage: str) -> dict[str, Any]:
-    """The sections of params.yaml that a stage last ran with; none where it never did."""
-    found = lock.get(stage, {}).get("params")
-    sections = found.get("params.yaml") if isinstance(found, dict) else None
+    """The sections of params.yaml that a stage last ran with; empty where it never ran."""
+    files = lock.get(stage, {}).get("params")
+    sections = files.get("params.yaml") if isinstance(files, dict) else None
     return sections if isinstance(sections, dict) else {}
 
 
 def ran_with(lock: Lock, stage: str, dep: str, file: Path) -> bool:
-    """Whether `dep` of a stage was, when it last ran, what `file` is now."""
+    """Whether `file` has the content that `dep` had when the stage last ran."""
     return deps(lock, stage).get(dep) == digest(file)
 
 
 def digest(path: Path) -> str:
-    """What DVC calls a file or a folder by: an md5, of a folder that of its listing."""
+    """DVC's digest of a file (its md5) or a folder (the md5 of its listing)."""
     if not path.is_dir():
         with path.open("rb") as file:
             return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
-    listed = [
-        {"md5": digest(each), "relpath": each.relative_to(path).as_posix()}
-        for each in path.rglob("*")
-        if not each.is_dir()
+    listing = [
+        {"md5": digest(file), "relpath": file.relative_to(path).as_posix()}
+        for file in path.rglob("*")
+        if not file.is_dir()
     ]
-    listed.sort(key=lambda each: each["relpath"])
-    text = json.dumps(listed, sort_keys=True)
+    listing.sort(key=lambda entry: entry["relpath"])
+    text = json.dumps(listing, sort_keys=True)
     return f"{hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()}.dir"

@@ -145,7 +145,7 @@ def _held(label: str, experiment: str, commit: str, revision: str) -> DvcResult 
     """The result of a revision, if it has a whole one."""
     text = text_at(revision, "dvc.lock") if revision else _text("dvc.lock")
     try:
-        lock = dvc_lock.parse(dvc_lock.without_code((text or "").encode("utf-8", "replace")))
+        lock = dvc_lock.parse((text or "").encode("utf-8", "replace"))
     except PipelineError:
         return None
     values = _values(sections(lock))

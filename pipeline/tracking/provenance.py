@@ -27,12 +27,11 @@ TOO_MUCH = "too much to keep"
 def provenance() -> dict[str, str]:
     """DVC's experiment, the commit, and DVC's digests of the data."""
     baseline = os.environ.get("DVC_EXP_BASELINE_REV", "")
-    lock = dvc_lock.without_code(dvc_lock.LOCK.read_bytes()) if dvc_lock.LOCK.exists() else b""
     return {
         EXPERIMENT: os.environ.get("DVC_EXP_NAME", ""),
         BASELINE: baseline,
         COMMIT: baseline or (asked("rev-parse", "HEAD") or "").strip(),
-    } | outs(dvc_lock.parse(lock), DATA)
+    } | outs(dvc_lock.read(), DATA)
 
 
 def of_data(tags: Mapping[str, str]) -> dict[str, str]:

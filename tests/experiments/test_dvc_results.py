@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.core import dvc_lock
 from pipeline.experiments import dvc_results
 from pipeline.params import Params
 from tests.builders.params import override
@@ -108,14 +107,6 @@ def test_what_a_server_calls_a_model_is_not_asked_of_git(commit: CommitResult) -
     commit("one")
     for models in ("", "\0", "--all", "one"):
         assert not any(dvc_results.pinned(models))
-
-
-def test_code_among_the_deps_is_skipped_and_nothing_else(params: Params) -> None:
-    code = "    - path: pipeline/a.py\n      hash: md5\n      md5: abc\n      size: 1\n"
-    data = "    - path: data/clean\n      hash: md5\n      md5: def\n"
-    assert dvc_lock.without_code(f"    deps:\n{code}{data}{code}    outs:\n".encode()) == (
-        f"    deps:\n{data}    outs:\n".encode()
-    )
 
 
 def test_the_params_of_all_stages_are_those_of_the_result(params: Params) -> None:
