@@ -1,7 +1,7 @@
 """The project's own source files that a module runs, and their digest.
 
-A remembered result is valid only for the code that computed it. DVC does not see imports
-(treeverse/dvc#9195), and neither does a memo, so both are told by the same function.
+A remembered result is valid only for the code that computed it. Neither DVC (treeverse/dvc#9195)
+nor the memo sees imports, so both use this function.
 """
 
 import ast
@@ -15,27 +15,30 @@ PACKAGE = Path(__file__).resolve().parent.parent
 
 @functools.cache
 def imported_files(*modules: str) -> tuple[str, ...]:
-    """The files that importing `modules` and calling their functions may run.
+    """The files that may run when `modules` are imported and their functions called.
 
-    Imports are followed through functions too, but not below `if TYPE_CHECKING`.
+    Imports inside functions are followed, those below `if TYPE_CHECKING` are not.
 
     Returns:
         Paths relative to the repository, such as "pipeline/core/shards.py", sorted.
     """
-    files: dict[str, None] = {}
+    files: set[str] = set()
+    visited: set[str] = set()
     pending = list(modules)
     while pending:
         module = pending.pop()
-        path = _path(module)
-        if path is None or (name := path.relative_to(PACKAGE.parent).as_posix()) in files:
+        if module in visited or module.partition(".")[0] != PACKAGE.name:
             continue
-        files[name] = None
-        pending += [module.rpartition(".")[0], *_imports(ast.parse(path.read_bytes()))]
+        visited.add(module)
+        pending.append(module.rpartition(".")[0])
+        if path := _path(module):
+            files.add(path.relative_to(PACKAGE.parent).as_posix())
+            pending += _imports(ast.parse(path.read_bytes()))
     return tuple(sorted(files))
 
 
 def digest(*modules: str) -> str:
-    """Digest of `imported_files(*modules)`, their paths and their bytes, in hex."""
+    """Digest of the paths and bytes of `imported_files(*modules)`, in hex."""
     digest = hashlib.sha256()
     for name in imported_files(*modules):
         content = (PACKAGE.parent / name).read_bytes()
@@ -44,17 +47,14 @@ def digest(*modules: str) -> str:
 
 
 def _path(module: str) -> Path | None:
-    """The file of a module of this package; None for others, and for names inside a module."""
-    root, *parts = module.split(".")
-    if root != PACKAGE.name:
-        return None
-    base = PACKAGE.joinpath(*parts)
+    """The file of a module; None for folders without __init__.py and for names in a module."""
+    base = PACKAGE.joinpath(*module.split(".")[1:])
     files = (base / "__init__.py", base.with_suffix(".py"))
     return next((file for file in files if file.is_file()), None)
 
 
 def _imports(node: ast.AST) -> Iterator[str]:
-    """Names that are imported below `node`: of modules, or of what is in them."""
+    """The names that statements below `node` import: of modules, or of what modules define."""
     if isinstance(node, ast.Import):
         yield from (alias.name for alias in node.names)
     elif isinstance(node, ast.ImportFrom) and node.module:

@@ -20,6 +20,7 @@ from safetensors.torch import load_file
 
 from pipeline.core import dvc_lock
 from pipeline.core.errors import PipelineError
+from pipeline.core.source_code import imported_files
 from pipeline.network import model_folder, weights
 from pipeline.params import Params
 from pipeline.stages.train import __main__ as train
@@ -31,7 +32,6 @@ from tests import ROOT
 from tests.builders.images import grey_png
 from tests.builders.models import compute_features, train_job
 from tests.builders.params import NARROW_RESNET, override
-from tests.imports import closure
 
 
 @pytest.fixture
@@ -538,7 +538,7 @@ def test_a_database_of_ones_own_has_its_artifacts_where_they_stay(
 def test_the_logged_model_asks_for_everything_that_it_imports() -> None:
     packages = importlib.metadata.packages_distributions()
     imported = set()
-    for path in closure("pipeline.inference.mlflow_model"):
+    for path in imported_files("pipeline.inference.mlflow_model"):
         for node in ast.walk(ast.parse((ROOT / path).read_text())):
             if isinstance(node, ast.Import):
                 imported |= {alias.name.split(".")[0] for alias in node.names}
