@@ -30,7 +30,7 @@ from bench.project import ROOT
 from bench.train import show, show_ratio
 from pipeline.images import decoding
 from pipeline.inference.classifier import Classifier
-from pipeline.inference.decoder_pool import Decoders
+from pipeline.inference.decoder_pool import DecoderPool
 from pipeline.inference.inputs import ImageInputs
 from pipeline.inference.predict import predict
 from pipeline.network import device, feature_store
@@ -52,7 +52,7 @@ def pack(photos: Path, number: int, folder: Path) -> Path:
 
 def work(classifier: Classifier, archive: Path) -> float:
     """Seconds from the first image to the last."""
-    with ImageInputs(BytesIO()) as inputs, Decoders() as decoders:
+    with ImageInputs(BytesIO()) as inputs, DecoderPool() as decoders:
         decoders.start()
         decoders.wait()
         start = time.perf_counter()

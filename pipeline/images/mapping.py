@@ -1,33 +1,43 @@
-"""The one place that runs a function over images: shard by shard, in parallel, remembered."""
+"""Run a function over the images of shards, in parallel, and remember the results per image."""
 
-import os
 import time
-from collections.abc import Callable, Container, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from multiprocessing import get_context
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from joblib import Parallel, delayed, effective_n_jobs
+from joblib.parallel import BACKENDS, get_active_backend
 
 from pipeline.core import shards
 from pipeline.core.progress import bar
+from pipeline.images.isolated_pool import IsolatedFunction, isolated_map, shared_pool
 from pipeline.images.memo import Memo, ResultStore
-from pipeline.images.sandbox import Isolation, confined
 
-CHUNK = 256  # images a worker takes at a time, and the most that a kill makes it forget
-FIRST = 16  # images that are taken together before it is known how long they take
-SECONDS = 4  # that images taken together in one process should take
+CHUNK = 256  # images per task of a worker; a killed run loses the chunks in progress
+FIRST_CHUNK = 16  # images in the first chunk in one process, before its speed is measured
+SECONDS_PER_CHUNK = 4  # that a chunk in one process should take
 
 Function = Callable[[pa.RecordBatch], pa.RecordBatch]
+Chunk = tuple[Path, list[int]]  # a shard and rows of it
 
 
 @dataclass(frozen=True)
-class _Task:
-    """One shard: the rows that are wanted, and those among them that the memo lacks."""
+class Isolation:
+    """What a map does with images that break their worker."""
+
+    stand_in: Callable[[str], Mapping[str, Any]]
+    """The result for an image that does, by its id."""
+    memory: int
+    """Bytes that a worker may allocate for a chunk."""
+
+
+@dataclass(frozen=True)
+class _ShardPlan:
+    """Rows of one shard to yield, and in chunks those without a remembered result."""
 
     path: Path
     rows: list[int]
@@ -45,26 +55,26 @@ def map_images(
     jobs: int = -1,
     isolation: Isolation | None = None,
 ) -> Iterator[tuple[pa.RecordBatch, pa.RecordBatch]]:
-    """Yield the rows of `directory`, some at a time and in order, with `function`'s results.
+    """Yield batches of rows of `directory`, in order, with the results of `function` for them.
 
     Args:
-        function: Pure per image: takes rows of a shard (any number of them), returns as many
-            rows of `schema`, whose first column is `id`. With several jobs it must be picklable.
-        only: The ids to compute; the rows of others are left out of what is yielded.
-        jobs: Parallel workers as joblib counts them; -1 means all cores. The backend can be
-            replaced from outside by `joblib.parallel_config`.
-        isolation: What to do when an image kills its worker. Without it, the run fails.
+        function: Pure per image: takes any number of rows of a shard, returns as many rows of
+            `schema`, whose first column is `id`. With several jobs it must be picklable.
+        only: The ids to compute; rows with other ids are not yielded.
+        jobs: Parallel workers as joblib counts them; -1 means all cores.
+            `joblib.parallel_config` can replace the backend, for example by that of a cluster.
+        isolation: What to do with images that break their worker. Without it, the run fails.
     """
-    tasks = _plan(directory, only, memo, CHUNK)
-    todo = _todo(tasks)
-    results = (
-        _in_parallel(function, todo, jobs)
-        if isolation is None
-        else (_isolated(function, todo, jobs, schema, isolation))
-    )
-    for task in _remembered(tasks, results, memo, title):
-        for rows in _chunks(task.rows, CHUNK):
-            batch = _take(task.path, rows)
+    plans = _plan(directory, only, memo, CHUNK)
+    chunks = _missing_chunks(plans)
+    if isolation is not None:
+        results = _isolated(function, chunks, jobs, schema, isolation)
+    else:
+        # For a single chunk, starting a worker would take longer than it saves.
+        results = _parallel(partial(_apply, function), chunks, jobs if len(chunks) > 1 else 1)
+    for plan in _completed(plans, results, memo, title):
+        for rows in _chunks(plan.rows, CHUNK):
+            batch = _take(plan.path, rows)
             yield batch, memo.get(batch.column("id").to_pylist(), schema)
 
 
@@ -77,53 +87,57 @@ def remember(
     only: Container[str],
     most: int,
 ) -> None:
-    """Compute, in this process, what `memo` lacks of the ids in `only`; at most `most` images at a
-    time, and fewer where they take long: a kill forgets but seconds.
+    """Compute, in this process, results that `memo` lacks for the ids in `only`.
 
-    Nothing but the images that are computed is read.
+    Chunks have at most `most` images, and fewer if they are slow, so that a kill loses seconds of
+    work. Only images to compute are read.
     """
-    tasks = _plan(directory, only, memo, most)
-    size = min(FIRST, most)
-    with bar(title, total=sum(len(chunk) for _, chunk in _todo(tasks))) as shown:
-        for path, chunk in _todo(tasks):
+    plans = _plan(directory, only, memo, most)
+    size = min(FIRST_CHUNK, most)
+    with bar(title, total=_count_missing(plans)) as progress:
+        for path, chunk in _missing_chunks(plans):
             while chunk:
                 rows, chunk = chunk[:size], chunk[size:]  # noqa: PLW2901
                 start = time.monotonic()
                 memo.add(function(_take(path, rows)))
-                shown.update(len(rows))
-                size = _resized(size, time.monotonic() - start, most)
+                progress.update(len(rows))
+                size = _adjusted_size(size, time.monotonic() - start, most)
 
 
-def _resized(size: int, seconds: float, most: int) -> int:
-    """As many images as take about `SECONDS`, going by `size` of them."""
-    return max(1, min(most, int(size * SECONDS / max(seconds, 1e-3))))
+def _adjusted_size(size: int, seconds: float, most: int) -> int:
+    """The number of images that take about `SECONDS_PER_CHUNK`, if `size` took `seconds`."""
+    return max(1, min(most, int(size * SECONDS_PER_CHUNK / max(seconds, 1e-3))))
 
 
-def _todo(tasks: Sequence[_Task]) -> list["Chunk"]:
-    return [(task.path, chunk) for task in tasks for chunk in task.chunks]
+def _missing_chunks(plans: Sequence[_ShardPlan]) -> list[Chunk]:
+    return [(plan.path, chunk) for plan in plans for chunk in plan.chunks]
 
 
-def _remembered(
-    tasks: Sequence[_Task], results: Iterator[pa.RecordBatch], memo: ResultStore, title: str
-) -> Iterator[_Task]:
-    """Each shard once its results are in the memo."""
-    with bar(title, total=sum(len(chunk) for _, chunk in _todo(tasks))) as shown:
-        for task in tasks:
-            missing = sum(map(len, task.chunks))
+def _count_missing(plans: Sequence[_ShardPlan]) -> int:
+    return sum(len(chunk) for plan in plans for chunk in plan.chunks)
+
+
+def _completed(
+    plans: Sequence[_ShardPlan], results: Iterator[pa.RecordBatch], memo: ResultStore, title: str
+) -> Iterator[_ShardPlan]:
+    """Yield each shard as soon as the memo has all its results."""
+    with bar(title, total=_count_missing(plans)) as progress:
+        for plan in plans:
+            missing = _count_missing([plan])
             while missing:
                 result = next(results)
                 memo.add(result)
                 missing -= result.num_rows
-                shown.update(result.num_rows)
-            yield task
+                progress.update(result.num_rows)
+            yield plan
 
 
 def _plan(
-    directory: Path, only: Container[str] | None, memo: ResultStore, chunk: int
-) -> list[_Task]:
-    tasks = []
+    directory: Path, only: Container[str] | None, memo: ResultStore, size: int
+) -> list[_ShardPlan]:
+    plans = []
     planned: set[str] = set()
-    # Absolute: a worker may have been started for another map, in another working directory.
+    # Absolute: workers may have been started in another working directory, for an earlier map.
     for path in shards.paths(directory.absolute()):
         ids = shards.read(path).column("id").to_pylist()
         rows = [row for row, key in enumerate(ids) if only is None or key in only]
@@ -132,8 +146,8 @@ def _plan(
             if ids[row] not in memo and ids[row] not in planned:
                 planned.add(ids[row])
                 missing.append(row)
-        tasks.append(_Task(path, rows, _chunks(missing, chunk)))
-    return tasks
+        plans.append(_ShardPlan(path, rows, _chunks(missing, size)))
+    return plans
 
 
 def _chunks(rows: list[int], size: int) -> list[list[int]]:
@@ -147,66 +161,53 @@ def _take(path: Path, rows: list[int]) -> pa.RecordBatch:
     return batch.take(shards.array(np.array(rows)))
 
 
-Chunk = tuple[Path, list[int]]  # a shard and rows of it
-
-
-def _in_parallel(
-    function: Function, todo: Sequence[Chunk], jobs: int, memory: int | None = None
+def _parallel(
+    function: Callable[[Chunk], pa.RecordBatch], chunks: Iterable[Chunk], jobs: int
 ) -> Iterator[pa.RecordBatch]:
-    """The result of each chunk, in order.
+    """Yield the result of each chunk, in order; joblib's backend runs them.
 
     Raises:
-        BrokenProcessPool: a worker died. The chunk whose turn it is may not be to blame.
+        BrokenProcessPool: a worker died. The next chunk in order need not be the cause.
     """
-    if memory is not None:
-        jobs = max(2, effective_n_jobs(jobs))  # with one, joblib would work in this process
-    elif len(todo) <= 1:
-        jobs = 1  # a worker's start would cost more than it saves
     results: Iterator[pa.RecordBatch] = Parallel(n_jobs=jobs, return_as="generator")(
-        delayed(_apply)(function, *chunk, memory, os.getpid()) for chunk in todo
+        delayed(function)(chunk) for chunk in list(chunks)
     )
     return results
 
 
 def _isolated(
-    function: Function, todo: Sequence[Chunk], jobs: int, schema: pa.Schema, isolation: Isolation
+    function: Function, chunks: Sequence[Chunk], jobs: int, schema: pa.Schema, isolation: Isolation
 ) -> Iterator[pa.RecordBatch]:
-    """The results of the chunks, in order, whatever becomes of the workers."""
-    done = 0
-    while done < len(todo):
-        try:
-            for result in _in_parallel(function, todo[done:], jobs, isolation.memory):
-                yield result
-                done += 1
-        except (BrokenProcessPool, MemoryError):
-            # If another chunk was to blame, it is next in turn soon, and breaks the pool again.
-            path, rows = todo[done]
-            yield from _one_by_one(function, path, rows, schema, isolation)
-            done += 1
+    """Yield the results of the chunks, in order, one for each image of a chunk that failed."""
+    isolated_function = IsolatedFunction(
+        partial(_apply, function), isolation.memory, _split, partial(_stand_in, schema, isolation)
+    )
+    processes = effective_n_jobs(jobs)
+    if _is_backend_loky():
+        run = shared_pool(processes).run
+    else:
+        run = partial(_parallel, jobs=max(2, processes))
+    for results in isolated_map(isolated_function, chunks, run):
+        yield from results
 
 
-def _one_by_one(
-    function: Function, path: Path, rows: Sequence[int], schema: pa.Schema, isolation: Isolation
-) -> Iterator[pa.RecordBatch]:
-    """The results of a chunk that may have killed a worker; who kills another is known by it."""
-    left = list(rows)
-    while left:
-        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-            try:
-                while left:
-                    task = (function, path, left[:1], isolation.memory, os.getpid())
-                    yield pool.submit(_apply, *task).result()
-                    del left[0]
-            except (BrokenProcessPool, MemoryError):
-                key = shards.read(path).column("id")[left.pop(0)].as_py()
-                yield pa.RecordBatch.from_pylist([isolation.stand_in(key)], schema=schema)
+def _is_backend_loky() -> bool:
+    """Whether `joblib.parallel_config` leaves the work to processes of this machine."""
+    backend, _ = get_active_backend()
+    return type(backend) is BACKENDS["loky"]
 
 
-def _apply(
-    function: Function, path: Path, rows: list[int], memory: int | None, home: int
-) -> pa.RecordBatch:
-    """What a worker does: it maps the shard itself, so no image crosses a process on its way in."""
-    if memory is None:
-        return function(_take(path, rows))
-    with confined(home, memory):
-        return function(_take(path, rows))
+def _apply(function: Function, chunk: Chunk) -> pa.RecordBatch:
+    """The worker maps the shard into memory itself, so no image is sent to it."""
+    return function(_take(*chunk))
+
+
+def _split(chunk: Chunk) -> list[Chunk]:
+    path, rows = chunk
+    return [(path, [row]) for row in rows]
+
+
+def _stand_in(schema: pa.Schema, isolation: Isolation, chunk: Chunk) -> pa.RecordBatch:
+    path, (row,) = chunk
+    key = shards.read(path).column("id")[row].as_py()
+    return pa.RecordBatch.from_pylist([isolation.stand_in(key)], schema=schema)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.images.header import RejectReason, looks_like_image
 from pipeline.inference.classifier import Classifier
-from pipeline.inference.decoder_pool import Decoders
+from pipeline.inference.decoder_pool import DecoderPool
 from pipeline.inference.predict import NamedImage, predict
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ class MlflowModel:
 
     def __init__(self, classifier: Classifier) -> None:
         self._classifier = classifier
-        self._decoders = Decoders(processes=1)
+        self._decoders = DecoderPool(processes=1)
         self._lock = Lock()  # a server may ask from several threads
 
     def predict(self, table: "pd.DataFrame") -> "pd.DataFrame":

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pipeline.images.decoding import Pixels
 from pipeline.inference.classifier import Classification, Classifier
-from pipeline.inference.decoder_pool import Decoders
+from pipeline.inference.decoder_pool import DecoderPool
 from pipeline.network import device
 from pipeline.network.parallel_forward import SUB_BATCH
 
@@ -37,7 +37,7 @@ class Answer:
 
 
 def predict(
-    classifier: Classifier, decoders: Decoders, images: Iterable[NamedImage], top_k: int = 1
+    classifier: Classifier, decoders: DecoderPool, images: Iterable[NamedImage], top_k: int = 1
 ) -> Iterator[Answer]:
     """One answer per image, in order; a few parts of `feed.PART` images are held at a time."""
     cores = torch.get_num_threads()

@@ -12,9 +12,9 @@ import pytest
 
 from pipeline.core import shards
 from pipeline.images import mapping
-from pipeline.images.mapping import map_images
+from pipeline.images.mapping import Isolation, map_images
 from pipeline.images.memo import Memo
-from pipeline.images.sandbox import STATUS, Isolation, deadline
+from pipeline.images.sandbox import PROCESS_STATUS, deadline
 
 SCHEMA = pa.schema({"id": pa.string(), "length": pa.int64()})
 
@@ -200,7 +200,7 @@ def test_a_caller_who_stops_early_keeps_what_was_finished(tmp_path: Path) -> Non
 
 MEGABYTES = 500
 needs_status = pytest.mark.skipif(
-    not STATUS.exists(), reason="only Linux says how much memory a process has"
+    not PROCESS_STATUS.exists(), reason="only Linux says how much memory a process has"
 )
 ISOLATION = Isolation(lambda key: {"id": key, "length": -1}, MEGABYTES * 10**6)
 

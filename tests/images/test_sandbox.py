@@ -19,7 +19,7 @@ NOBODY = 0  # no process has this id
 MEGABYTE = 10**6
 
 needs_status = pytest.mark.skipif(
-    not sandbox.STATUS.exists(), reason="only Linux says how much memory a process has"
+    not sandbox.PROCESS_STATUS.exists(), reason="only Linux says how much memory a process has"
 )
 
 
@@ -143,7 +143,7 @@ def test_memory_counts_from_what_the_process_has_already() -> None:
 def test_a_lower_limit_that_was_there_before_stays(which: str) -> None:
     def work() -> tuple[int, int]:
         _, hard = resource.getrlimit(resource.RLIMIT_DATA)
-        lower = sandbox._taken() + 100 * MEGABYTE
+        lower = (sandbox._allocated_bytes() or 0) + 100 * MEGABYTE
         resource.setrlimit(resource.RLIMIT_DATA, (lower, hard if which == "soft" else lower))
         with confined(NOBODY, 1000 * MEGABYTE):
             within, _ = resource.getrlimit(resource.RLIMIT_DATA)
@@ -161,7 +161,7 @@ def test_a_system_that_does_not_say_what_is_taken_has_no_limit(
         with confined(NOBODY, 1):
             return resource.getrlimit(resource.RLIMIT_DATA) == before
 
-    monkeypatch.setattr(sandbox, "STATUS", sandbox.STATUS / "missing")
+    monkeypatch.setattr(sandbox, "PROCESS_STATUS", sandbox.PROCESS_STATUS / "missing")
     assert forked(work) == (0, True)
 
 

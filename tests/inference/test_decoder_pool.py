@@ -1,17 +1,16 @@
 import os
 import signal
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
-from pathlib import Path
+from functools import partial
 
 import cv2
 import numpy as np
 import pytest
 
 from pipeline.images import decoding
-from pipeline.images.decoding import Pixels
 from pipeline.images.header import RejectReason
-from pipeline.inference.decoder_pool import Decoders
+from pipeline.inference import decoder_pool
+from pipeline.inference.decoder_pool import Decoded, DecoderPool
 
 KILLS, HUNGRY = b"kills", b"hungry"
 
@@ -21,30 +20,30 @@ def png(level: int) -> bytes:
 
 
 @pytest.fixture
-def decoders() -> Iterator[Decoders]:
-    with Decoders(processes=2) as decoders:
+def decoders() -> Iterator[DecoderPool]:
+    with DecoderPool(processes=2) as decoders:
         yield decoders
 
 
-def hostile(data: Sequence[bytes], *_: object) -> list[Pixels | RejectReason]:
-    """Stands for decoders that some images break."""
-    if KILLS in data:
+def decode_or_die(chunk: Sequence[bytes], **_: object) -> Decoded:
+    """Decodes; but some images break the decoder."""
+    if KILLS in chunk:
         os.kill(os.getpid(), signal.SIGKILL)
-    if HUNGRY in data:
+    if HUNGRY in chunk:
         raise MemoryError
-    return [decoding.load(each, 50, 400)[1] for each in data]
+    return [decoding.load(data, 50, 400)[1] for data in chunk]
 
 
-def test_pixels_are_those_of_the_filter_and_come_in_order(decoders: Decoders) -> None:
+def test_pixels_are_those_of_the_filter_and_come_in_order(decoders: DecoderPool) -> None:
     chunks = [[png(10 * number), b"text", b"", png(1)] for number in range(20)]
-    found = list(decoders.decode(chunks, 50, 400))
-    assert len(found) == len(chunks)
-    for number, (first, text, empty, _) in enumerate(found):
+    decoded = list(decoders.decode(chunks, 50, 400))
+    assert len(decoded) == len(chunks)
+    for number, (first, text, empty, _) in enumerate(decoded):
         assert np.array_equal(first, decoding.load(png(10 * number), 50, 400)[1])
         assert (text, empty) == (RejectReason.NOT_AN_IMAGE, RejectReason.EMPTY)
 
 
-def test_few_chunks_are_held_however_many_there_are(decoders: Decoders) -> None:
+def test_few_chunks_are_in_memory_however_many_there_are(decoders: DecoderPool) -> None:
     taken = 0
 
     def chunks() -> Iterator[list[bytes]]:
@@ -53,42 +52,50 @@ def test_few_chunks_are_held_however_many_there_are(decoders: Decoders) -> None:
             taken += 1
             yield [png(9)]
 
-    for given, _ in enumerate(decoders.decode(chunks(), 50, 400), 1):
-        assert taken - given <= 6
+    for yielded, _ in enumerate(decoders.decode(chunks(), 50, 400), 1):
+        assert taken - yielded <= 6
 
 
 @pytest.mark.parametrize("bad", [KILLS, HUNGRY])
-def test_an_image_that_breaks_its_process_is_named_and_no_other(
-    decoders: Decoders, monkeypatch: pytest.MonkeyPatch, bad: bytes
+def test_only_the_image_that_breaks_its_process_is_rejected(
+    decoders: DecoderPool, monkeypatch: pytest.MonkeyPatch, bad: bytes
 ) -> None:
-    monkeypatch.setattr(decoders, "_function", hostile)
-    chunks = [[png(1), png(2)], [png(3), bad, png(4)], [png(5)], [bad], [png(6)], [png(7)]]
-    found = list(decoders.decode(chunks, 50, 400))
-    said = [
-        [one if isinstance(one, RejectReason) else int(one[0, 0, 0]) for one in row]
-        for row in found
+    monkeypatch.setattr(decoder_pool, "decode_chunk", decode_or_die)
+    chunks = [[png(1), png(2)], [png(3), bad, png(4)], [], [png(5)], [bad], [png(6)], [png(7)]]
+    levels = [
+        [image if isinstance(image, RejectReason) else int(image[0, 0, 0]) for image in images]
+        for images in decoders.decode(chunks, 50, 400)
     ]
     broken = RejectReason.BREAKS_DECODER
-    assert said == [[1, 2], [3, broken, 4], [5], [broken], [6], [7]]
+    assert levels == [[1, 2], [3, broken, 4], [], [5], [broken], [6], [7]]
 
 
-def unlucky(data: Sequence[bytes], marker: str, *_: object) -> list[Pixels | RejectReason]:
-    """Dies the first time, of something else."""
-    with suppress(FileExistsError):
-        os.close(os.open(marker, os.O_CREAT | os.O_EXCL))
+def die_first(marker: str, times: int, chunk: Sequence[bytes], **_: object) -> Decoded:
+    """Dies for the first `times` calls, which are counted in the file `marker`."""
+    with open(marker, "a+b", buffering=0) as file:  # noqa: PTH123
+        file.write(b".")
+        calls = file.tell()
+    if calls <= times:
         os.kill(os.getpid(), signal.SIGKILL)
-    return [decoding.load(each, 50, 400)[1] for each in data]
+    return [decoding.load(data, 50, 400)[1] for data in chunk]
 
 
-def test_bad_luck_is_no_images_fault(
-    decoders: Decoders, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+@pytest.mark.parametrize(("deaths", "is_rejected"), [(1, False), (2, False), (3, True)])
+def test_an_image_is_rejected_if_it_fails_twice_alone(
+    decoders: DecoderPool,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: os.PathLike[str],
+    deaths: int,
+    is_rejected: bool,
 ) -> None:
-    monkeypatch.setattr(decoders, "_function", unlucky)
-    (found,) = decoders.decode([[png(1)]], str(tmp_path / "died"), 400)  # type: ignore[arg-type]
-    assert not isinstance(found[0], RejectReason)
+    function = partial(die_first, os.path.join(tmp_path, "calls"), deaths)  # noqa: PTH118
+    monkeypatch.setattr(decoder_pool, "decode_chunk", function)
+    ((image,),) = decoders.decode([[png(1)]], 50, 400)
+    assert isinstance(image, RejectReason) is is_rejected
 
 
-def test_too_many_pixels_are_refused_unseen() -> None:
-    with Decoders(processes=1) as strict:
-        strict.start()
-        assert list(strict.decode([[png(1)]], 0.001, 400)) == [[RejectReason.TOO_MANY_PIXELS]]
+def test_an_image_with_too_many_pixels_is_rejected() -> None:
+    with DecoderPool(processes=1) as decoders:
+        decoders.start()
+        decoders.wait()
+        assert list(decoders.decode([[png(1)]], 0.001, 400)) == [[RejectReason.TOO_MANY_PIXELS]]

@@ -54,10 +54,10 @@ def predict(
 
         find / -name "*.jpg" | pipeline predict - --sort-into sorted/
     """
-    from pipeline.inference.decoder_pool import Decoders
+    from pipeline.inference.decoder_pool import DecoderPool
 
     failed = 0
-    with Decoders() as decoders:
+    with DecoderPool() as decoders:
         decoders.start()  # while torch is imported
         from pipeline.inference.classifier import Classifier
         from pipeline.inference.inputs import LIMITS, ImageInputs

@@ -12,8 +12,7 @@ from PIL import Image, ImageFile
 from pipeline.images import decoding, header, memo, sandbox
 from pipeline.images.decoding import Pixels
 from pipeline.images.header import RejectReason, Unreadable
-from pipeline.images.mapping import map_images
-from pipeline.images.sandbox import Isolation
+from pipeline.images.mapping import Isolation, map_images
 
 SIDE = 144  # pixels, of the longer side
 QUALITY = 70

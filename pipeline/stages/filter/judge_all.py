@@ -9,8 +9,7 @@ import pyarrow as pa
 
 from pipeline.images import memo, sandbox
 from pipeline.images.header import RejectReason
-from pipeline.images.mapping import map_images
-from pipeline.images.sandbox import Isolation
+from pipeline.images.mapping import Isolation, map_images
 from pipeline.params import FilterParams
 from pipeline.stages.filter import judgement
 from pipeline.stages.filter.judgement import Judgement
@@ -36,7 +35,7 @@ def judge_batch(batch: pa.RecordBatch, params: FilterParams) -> pa.RecordBatch:
     """Judgements on a batch of raw rows, by their bytes alone."""
     rows = []
     for key, data in zip(batch.column("id"), batch.column("bytes"), strict=True):
-        with sandbox.deadline(sandbox.SECONDS):
+        with sandbox.deadline(sandbox.MAX_SECONDS):
             judged = judgement.judge(data.as_py(), params)
         rows.append({"id": key.as_py()} | vars(judged))
     return pa.RecordBatch.from_pylist(rows, schema=SCHEMA)

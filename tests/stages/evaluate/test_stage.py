@@ -12,7 +12,7 @@ from sklearn import metrics as reference
 
 from pipeline.core import shards
 from pipeline.inference.classifier import Classifier
-from pipeline.inference.decoder_pool import Decoders
+from pipeline.inference.decoder_pool import DecoderPool
 from pipeline.inference.predict import NamedImage, predict
 from pipeline.network import calibration, feature_store, model_folder
 from pipeline.network import examples as batches
@@ -50,7 +50,7 @@ def test_predict_says_the_probabilities_that_were_judged(figures: Figures) -> No
     rows = predictions()
     classifier = Classifier(MODELS)
     images = [NamedImage(row["id"], encoded[row["id"]]) for row in rows]
-    with Decoders(1) as decoders:
+    with DecoderPool(1) as decoders:
         said = [each.prediction for each in predict(classifier, decoders, images)]
     for row, found in zip(rows, said, strict=True):
         assert found.label == row["predicted"]

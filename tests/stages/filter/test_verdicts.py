@@ -620,14 +620,14 @@ def test_running_out_of_memory_is_no_verdict_of_a_batch(monkeypatch: pytest.Monk
 
 
 needs_status = pytest.mark.skipif(
-    not sandbox.STATUS.exists(), reason="only Linux says how much memory a process has"
+    not sandbox.PROCESS_STATUS.exists(), reason="only Linux says how much memory a process has"
 )
 
 
 @pytest.fixture
 def memory(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
     """Bytes that a worker may take."""
-    monkeypatch.setattr(sandbox, "MEGABYTES", 120)
+    monkeypatch.setattr(sandbox, "BASE_MEGABYTES", 120)
     monkeypatch.setattr(sandbox, "BYTES_PER_PIXEL", 0)
     with joblib.parallel_config("loky"):
         yield 120 * 10**6
