@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 from filelock import FileLock
 
-from pipeline.core import atomic, shards
+from pipeline.core import shards
+from pipeline.core.split_csv import write_split
 from pipeline.network import model_folder
 from pipeline.params import Params, load_params
 from pipeline.stages.acquire.raw_image import RawImage
 from pipeline.stages.evaluate.metrics import Figures
 from pipeline.stages.filter import verdicts
-from pipeline.stages.split import __main__ as split_split
 from pipeline.stages.split import assignment
 from pipeline.stages.split import images as split
 from tests import ROOT
@@ -142,8 +142,8 @@ def _write_data(data: Path, params: Params) -> None:
     clean_images, groups = split.read_images(data / "clean")
     splits = assignment.assign(groups, clean_images, params.split, {})
     assignment.check([image.label for image in clean_images], splits)
-    rows = assignment.lines(groups, clean_images, splits, params.split.seed)
-    atomic.write_csv(data / "split.csv", split_split.COLUMNS, rows)
+    rows = assignment.split_rows(groups, clean_images, splits, params.split.seed)
+    write_split(data / "split.csv", rows)
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.core import atomic
 from pipeline.core.errors import PipelineError
+from pipeline.core.split_csv import read_split
 from pipeline.experiments import dvc
 from pipeline.inference.classifier import Classifier
 from pipeline.network import views
@@ -94,12 +94,12 @@ def _chance(cell: str) -> float:
 def _of_model(folder: Path) -> Iterator[tuple[str, Prediction]]:
     classifier = Classifier(folder)
     names = classifier.card.classes
-    rows = [row for row in atomic.read_csv(SPLIT) if row["split"] == "test"]
-    ids = [row["id"] for row in rows]
+    rows = [row for row in read_split(SPLIT) if row.split == "test"]
+    ids = [row.id for row in rows]
     seen = views.Views(ids, views.Stored(CLEAN, ids), classifier.card.preprocess)
     for row, found in zip(rows, classifier.all_probabilities(seen), strict=True):
-        if row["label"] not in names:
-            raise PipelineError(f"the model in {folder} does not know the class {row['label']}")
-        chance = float(found[names.index(row["label"])])
+        if row.label not in names:
+            raise PipelineError(f"the model in {folder} does not know the class {row.label}")
+        chance = float(found[names.index(row.label)])
         answer = names[int(found.argmax())]
-        yield row["id"], Prediction(row["label"], answer, chance, row["group"])
+        yield row.id, Prediction(row.label, answer, chance, row.group)

@@ -42,7 +42,7 @@ def outcome(held: DvcResult) -> Iterator[TrainedResult]:
             figures = _figures(folder / METRICS)
             record.splits_of(folder / SPLIT)
             page = (folder / REPORT).read_text("utf-8", "replace")
-        except (OSError, ValueError, TypeError, KeyError) as error:
+        except (PipelineError, OSError, ValueError, TypeError, KeyError) as error:
             raise PipelineError(f"the files of {held.label} in DVC's cache are damaged") from error
         yield TrainedResult(
             held.values,

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from pipeline.core import atomic
+from pipeline.core.split_csv import read_split
 from pipeline.network import model_folder
 
 
@@ -32,8 +32,8 @@ class Examples:
 
 def read_examples(split_csv: Path) -> Examples:
     """Who is in which split, and which class is which output."""
-    rows = atomic.read_csv(split_csv)
-    classes = model_folder.classes_of([row["label"] for row in rows])
+    rows = read_split(split_csv)
+    classes = model_folder.classes_of([row.label for row in rows])
     number = {label: position for position, label in enumerate(classes)}
-    labels = torch.tensor([number[row["label"]] for row in rows])
-    return Examples([row["id"] for row in rows], labels, [row["split"] for row in rows], classes)
+    labels = torch.tensor([number[row.label] for row in rows])
+    return Examples([row.id for row in rows], labels, [row.split for row in rows], classes)

@@ -11,8 +11,9 @@ from typing import Any
 
 from torch import nn
 
-from pipeline.core import atomic, dvc_lock
+from pipeline.core import dvc_lock
 from pipeline.core.shards import SPLITS
+from pipeline.core.split_csv import read_split
 from pipeline.params import Params
 from pipeline.tracking import find_run, provenance, store
 from pipeline.tracking.run import Run
@@ -208,13 +209,13 @@ def name_of(tags: Mapping[str, str]) -> str:
 
 def splits_of(split_csv: Path) -> dict[str, dict[str, Any]]:
     """What MLflow keeps of each split; a digest of the ids tells whether two saw the same."""
-    rows = atomic.read_csv(split_csv)
+    rows = read_split(split_csv)
     shown = {}
     for split, context in CONTEXTS.items():
-        own = [row for row in rows if row["split"] == split]
-        ids = "\n".join(row["id"] for row in own)
+        own = [row for row in rows if row.split == split]
+        ids = "\n".join(row.id for row in own)
         shown[context] = {
             "digest": hashlib.sha256(f"{split}\n{ids}".encode()).hexdigest()[:16],
-            "images": dict(sorted(Counter(row["label"] for row in own).items())),
+            "images": dict(sorted(Counter(row.label for row in own).items())),
         }
     return shown

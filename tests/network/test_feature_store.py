@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.core import atomic
 from pipeline.core.errors import PipelineError
+from pipeline.core.split_csv import SplitRow, write_split
 from pipeline.network import examples as batches
 from pipeline.network import feature_store
 from pipeline.network.examples import Examples
@@ -28,8 +28,12 @@ INDEX = Index(
 
 
 def test_examples_are_read_in_their_order(tmp_path: Path) -> None:
-    rows = [("a", "dog", "val", "a"), ("b", "cat", "train", "a"), ("c", "dog", "train", "c")]
-    atomic.write_csv(tmp_path / "split.csv", ("id", "label", "split", "group"), rows)
+    rows = [
+        SplitRow("a", "dog", "val", "a"),
+        SplitRow("b", "cat", "train", "a"),
+        SplitRow("c", "dog", "train", "c"),
+    ]
+    write_split(tmp_path / "split.csv", rows)
     found = batches.read_examples(tmp_path / "split.csv")
     assert (found.ids, found.classes) == (["a", "b", "c"], ["cat", "dog"])
     assert found.labels.tolist() == [1, 0, 1]

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from pipeline.core import atomic
+from pipeline.core.split_csv import read_split
+from pipeline.core.verdicts_csv import read_verdicts
 from tests.project import Project, ran
 
 SOURCES = 24  # pictures of each class
@@ -51,22 +53,19 @@ def repro(project: Project) -> str:
 
 def splits(project: Project) -> dict[str, str]:
     """By name."""
-    names = {
-        row["id"]: row["name"] for row in atomic.read_csv(project.folder / "data/verdicts.csv")
-    }
-    dealt = atomic.read_csv(project.folder / "data/split.csv")
-    return {names[row["id"]]: row["split"] for row in dealt}
+    names = {row.id: row.name for row in read_verdicts(project.folder / "data/verdicts.csv")}
+    return {names[row.id]: row.split for row in read_split(project.folder / "data/split.csv")}
 
 
 def test_an_image_rejected_by_hand_is_gone_and_shown_with_its_reason(project: Project) -> None:
     repro(project)
-    verdicts = atomic.read_csv(project.folder / "data/verdicts.csv")
-    assert {row["verdict"] for row in verdicts} == {"keep"}
+    verdicts = read_verdicts(project.folder / "data/verdicts.csv")
+    assert all(row.is_kept for row in verdicts)
     reject = project.folder / "datasets/images/reject.csv"
-    reject.write_text(f"id,why\n{verdicts[5]['id']},<out of focus>\n")
+    reject.write_text(f"id,why\n{verdicts[5].id},<out of focus>\n")
     printed = repro(project)
     assert "rejected: 1 by_hand" in printed
-    assert verdicts[5]["name"] not in splits(project)
+    assert verdicts[5].name not in splits(project)
     assert len(splits(project)) == 2 * SOURCES - 1
     assert "&lt;out of focus&gt;" in (project.folder / "reports/data.html").read_text()
     reject.unlink()

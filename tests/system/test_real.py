@@ -15,7 +15,10 @@ import pytest
 from ruamel.yaml import YAML
 
 from pipeline.commands.recipe import recipes
-from pipeline.core import atomic, shards
+from pipeline.core import shards
+from pipeline.core.leaks_csv import read_leaks
+from pipeline.core.split_csv import read_split
+from pipeline.core.verdicts_csv import VerdictRow, read_verdicts
 from pipeline.images import decoding
 from pipeline.params import load_params
 from pipeline.stages.acquire import __main__ as acquire
@@ -117,18 +120,18 @@ def test_an_archive_gives_every_file_of_its_class_folders(
     assert len(files) - labels.total() == outside
 
 
-def judged(world: Path, name: str, file: str) -> dict[str, dict[str, str]]:
+def judged(world: Path, name: str, file: str) -> dict[str, VerdictRow]:
     """The verdicts on a real archive, by file name without the folders above the class."""
     source = archive(file)
     shutil.copy(ROOT / "params.yaml", world)
     acquire.main(ROOT / "datasets" / name, str(source), Path("raw"), Path("skipped.csv"))
     filtering.main(ROOT / "datasets" / name, Path("raw"), Path("clean"), Path("verdicts.csv"))
-    rows = atomic.read_csv(Path("verdicts.csv"))
-    return {"/".join(Path(row["name"]).parts[-2:]): row for row in rows}
+    rows = read_verdicts(Path("verdicts.csv"))
+    return {"/".join(Path(row.name).parts[-2:]): row for row in rows}
 
 
-def rejected(verdicts: dict[str, dict[str, str]]) -> dict[str, str]:
-    return {name: row["reason"] for name, row in verdicts.items() if row["reason"]}
+def rejected(verdicts: dict[str, VerdictRow]) -> dict[str, str]:
+    return {name: row.reason for name, row in verdicts.items() if row.reason}
 
 
 def test_what_is_planted_in_petimages_is_rejected_and_no_clean_photograph(world: Path) -> None:
@@ -153,7 +156,7 @@ def test_what_is_planted_in_petimages_is_rejected_and_no_clean_photograph(world:
     # Not planted, and no clean photographs either: an all-white one, and two that stand twice.
     found = {"Cat/835.jpg": "blank", "Dog/74.jpg": "duplicate", "Dog/980.jpg": "duplicate"}
     assert rejected(verdicts) == fuzzed | planted | found
-    assert verdicts["Dog/11233.jpg"]["warnings"] == "wrong_extension first_frame_only"
+    assert verdicts["Dog/11233.jpg"].warnings == "wrong_extension first_frame_only"
     assert len(verdicts) == 3010
 
 
@@ -170,8 +173,8 @@ def test_cars_and_bikes_are_all_in_but_for_copies(world: Path) -> None:
             png, jpeg = data[:4] == b"\x89PNG", data[:2] == b"\xff\xd8"
             named = Path(name).suffix.lower()
             right = {True: {".png"}}.get(png, {".jpg", ".jpeg"} if jpeg else {".webp"})
-            assert ("wrong_extension" in verdicts[name]["warnings"]) == (named not in right), name
-    clear = {row["id"] for row in verdicts.values() if "transparency" in row["warnings"]}
+            assert ("wrong_extension" in verdicts[name].warnings) == (named not in right), name
+    clear = {row.id for row in verdicts.values() if "transparency" in row.warnings}
     assert clear
     for path in shards.paths(Path("clean")):
         for row in shards.read(path).select(["id", "bytes"]).to_pylist():
@@ -182,13 +185,13 @@ def test_cars_and_bikes_are_all_in_but_for_copies(world: Path) -> None:
 def test_both_leaks_of_the_flowers_are_found_and_left_out(world: Path) -> None:
     judged(world, "flowers", "flowers_224.zip")
     split.main(Path("clean"), Path("verdicts.csv"), Path("split.csv"), Path("leaks.csv"))
-    leaks = atomic.read_csv(Path("leaks.csv"))
-    assert [(row["split"], row["stays_split"], row["kind"]) for row in leaks] == [
+    leaks = read_leaks(Path("leaks.csv"))
+    assert [(row.split, row.stays_split, row.kind) for row in leaks] == [
         ("train", "test", "duplicate"),
         ("train", "test", "duplicate"),
     ]
-    dealt = {row["id"]: row["split"] for row in atomic.read_csv(Path("split.csv"))}
-    assert {dealt[row["stays_id"]] for row in leaks} == {"test"}
+    split_of = {row.id: row.split for row in read_split(Path("split.csv"))}
+    assert {split_of[row.stays_id] for row in leaks} == {"test"}
 
 
 JUDGE = """

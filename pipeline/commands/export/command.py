@@ -56,12 +56,12 @@ def export(
 
 def _onnx(models: Path, destination: Path, clean: Path, split: Path) -> None:
     from pipeline.commands.export.onnx import export as write
-    from pipeline.core.atomic import read_csv
+    from pipeline.core.split_csv import read_split
     from pipeline.network import model_folder, views
 
     seen, what = None, "noise, for there are no test images here"
     if split.exists() and clean.exists():
-        ids = [row["id"] for row in read_csv(split) if row["split"] == "test"]
+        ids = [row.id for row in read_split(split) if row.split == "test"]
         if ids:
             seen = views.Views(
                 ids, views.Stored(clean, ids), model_folder.read_card(models).preprocess

@@ -6,6 +6,7 @@ from pathlib import Path
 from pipeline.core import atomic, shards
 from pipeline.core.errors import PipelineError
 from pipeline.core.progress import bar
+from pipeline.core.split_csv import SplitRow, read_split
 from pipeline.core.terminal import file_name
 
 PNG = b"\x89PNG"
@@ -23,7 +24,7 @@ def imagefolder(clean: Path, split_csv: Path, destination: Path) -> int:
         raise PipelineError(f"{destination} is not empty: name a new folder")
     if not split_csv.exists():
         raise PipelineError(f"{split_csv} is missing: run `dvc repro` first")
-    names = _names(atomic.read_csv(split_csv))
+    names = _names(read_split(split_csv))
     with atomic.replacing(destination) as staged, bar("export", len(names)) as shown:
         for path in shards.paths(clean):
             batch = shards.read(path)
@@ -39,13 +40,13 @@ def imagefolder(clean: Path, split_csv: Path, destination: Path) -> int:
     return len(names)
 
 
-def _names(rows: list[dict[str, str]]) -> dict[str, str]:
+def _names(rows: list[SplitRow]) -> dict[str, str]:
     """id -> train/car/car_0000, from names that any file system takes."""
     numbers: Counter[tuple[str, str]] = Counter()
     names = {}
     for row in rows:
-        label = file_name(row["label"])  # from somebody's archive
-        place = (row["split"], label)
-        names[row["id"]] = f"{row['split']}/{label}/{label}_{numbers[place]:04d}"
+        label = file_name(row.label)  # from somebody's archive
+        place = (row.split, label)
+        names[row.id] = f"{row.split}/{label}/{label}_{numbers[place]:04d}"
         numbers[place] += 1
     return names

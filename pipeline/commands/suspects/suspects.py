@@ -18,6 +18,7 @@ from sklearn.preprocessing import StandardScaler
 from pipeline.core import atomic, shards
 from pipeline.core.errors import PipelineError
 from pipeline.core.progress import bar
+from pipeline.core.split_csv import read_split
 from pipeline.images import gallery, reject_list
 from pipeline.images.gallery import GalleryImage, data_uri
 from pipeline.network import examples as batches
@@ -58,7 +59,7 @@ def find(clean: Path, split_csv: Path, features: Path) -> list[Suspect]:
     rows = examples.rows("train")
     values = read_features(features, examples, rows)
     labels = examples.labels[rows].numpy()
-    chosen = {row["id"]: row["group"] for row in atomic.read_csv(split_csv)}
+    chosen = {row.id: row.group for row in read_split(split_csv)}
     groups = [chosen[examples.ids[row]] or examples.ids[row] for row in rows]
     probabilities = out_of_fold(values, labels, groups, examples.classes)
     names = _names(clean)

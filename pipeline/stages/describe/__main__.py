@@ -7,7 +7,10 @@ from typing import Annotated
 import typer
 
 from pipeline.core import atomic, shards, stage
+from pipeline.core.leaks_csv import read_leaks
+from pipeline.core.split_csv import read_split
 from pipeline.core.terminal import show
+from pipeline.core.verdicts_csv import read_verdicts
 from pipeline.images import gallery, reject_list
 from pipeline.params import AS_DESCRIBED, load_params
 from pipeline.stages.describe.facts import (
@@ -42,10 +45,10 @@ def main(
 ) -> None:
     """Show what RAW became in CLEAN and in its splits, on PAGE; print the same in short."""
     data = Data(
-        atomic.read_csv(verdicts_csv),
+        read_verdicts(verdicts_csv),
         shards.columns(clean, FACTS),
-        {row["id"]: row["split"] for row in atomic.read_csv(split_csv)},
-        atomic.read_csv(leaks_csv),
+        {row.id: row.split for row in read_split(split_csv)},
+        read_leaks(leaks_csv),
         reject_list.read(folder),
     )
     source = load_params().dataset.source

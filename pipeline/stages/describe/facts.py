@@ -3,13 +3,16 @@
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from pipeline.core.leaks_csv import LeakRow
 from pipeline.core.shards import SPLITS
+from pipeline.core.verdicts_csv import VerdictRow
 from pipeline.images import reject_list
 from pipeline.images.gallery import GalleryImage, data_uri
 from pipeline.images.header import MEANING, RejectReason
@@ -37,11 +40,11 @@ BLIND = {
 class Data:
     """What the stages before left."""
 
-    verdicts: list[dict[str, str]]
+    verdicts: list[VerdictRow]
     clean: pa.Table
     """`FACTS` of the clean shards."""
     split_of: dict[str, str]
-    leaks: list[dict[str, str]]
+    leaks: list[LeakRow]
     why: dict[str, str]
     """Of what somebody rejected, by id."""
 
@@ -49,19 +52,18 @@ class Data:
 def count_classes(data: Data) -> dict[str, Counter[str]]:
     """For each class how many images are where, by `COLUMNS`."""
     counts: dict[str, Counter[str]] = defaultdict(Counter)
-    for row in sorted(data.verdicts, key=lambda row: row["label"]):
-        kept = row["verdict"] == "keep"
-        where = data.split_of.get(row["id"], LEFT_OUT) if kept else REJECTED
-        counts[row["label"]] += Counter([where, TOTAL])
+    for row in sorted(data.verdicts, key=attrgetter("label")):
+        where = data.split_of.get(row.id, LEFT_OUT) if row.is_kept else REJECTED
+        counts[row.label] += Counter([where, TOTAL])
     return counts
 
 
-def rejected(data: Data) -> dict[str, list[dict[str, str]]]:
+def rejected(data: Data) -> dict[str, list[VerdictRow]]:
     """The verdicts to show, by reason, in the order in which reasons are looked for."""
-    by_reason: dict[str, list[dict[str, str]]] = {reason.value: [] for reason in RejectReason}
+    by_reason: dict[str, list[VerdictRow]] = {reason.value: [] for reason in RejectReason}
     for row in data.verdicts:
-        if row["reason"]:
-            by_reason[row["reason"]].append(row)
+        if row.reason:
+            by_reason[row.reason].append(row)
     return {reason: rows[:REJECTED_SHOWN] for reason, rows in by_reason.items() if rows}
 
 
@@ -121,7 +123,7 @@ def facts(data: Data, name: str, source: str, raw: Path, clean: Path) -> dict[st
     bad, groups, chosen = rejected(data), near_groups(rows), samples(rows)
     seen = [row["id"] for some in chosen.values() for row in some]
     seen += [row["id"] for some in groups[:GROUPS] for row in some[:OF_GROUP]]
-    drawable = [row["id"] for reason, some in bad.items() if reason not in BLIND for row in some]
+    drawable = [row.id for reason, some in bad.items() if reason not in BLIND for row in some]
     pictures = thumbnails.of(clean, set(seen)) | thumbnails.of(raw, set(drawable))
     counts = count_classes(data)
     total = sum(counts.values(), Counter())
@@ -174,26 +176,29 @@ class _Show:
     """By id."""
 
     def kept(self, rows: Sequence[Mapping[str, Any]]) -> list[GalleryImage]:
-        return [self._one(row, self.data.split_of.get(row["id"], LEFT_OUT)) for row in rows]
+        split_of = self.data.split_of
+        return [
+            self._image(row["id"], row["name"], row["label"], split_of.get(row["id"], LEFT_OUT))
+            for row in rows
+        ]
 
-    def rejected(self, rows: Sequence[Mapping[str, Any]]) -> list[GalleryImage]:
-        return [self._one(row, self._why(row)) for row in rows]
+    def rejected(self, rows: Sequence[VerdictRow]) -> list[GalleryImage]:
+        return [self._image(row.id, row.name, row.label, self._why(row)) for row in rows]
 
-    def _why(self, row: Mapping[str, Any]) -> str:
-        match row["reason"]:
+    def _why(self, row: VerdictRow) -> str:
+        match row.reason:
             case RejectReason.BY_HAND:
-                return self.data.why.get(row["id"], "")
+                return self.data.why.get(row.id, "")
             case RejectReason.CONFLICTING_LABELS:
-                return "also " + ", ".join(sorted(self.labels[row["id"]] - {row["label"]}))
+                return "also " + ", ".join(sorted(self.labels[row.id] - {row.label}))
             case RejectReason.NEAR_DUPLICATE:
-                return f"like {self.kept_names.get(row['near_group'], 'another')}"
+                return f"like {self.kept_names.get(row.near_group, 'another')}"
             case RejectReason.DUPLICATE:
-                return f"same as {self.kept_names.get(row['id'], 'another')}"
+                return f"same as {self.kept_names.get(row.id, 'another')}"
         return ""
 
-    def _one(self, row: Mapping[str, Any], note: str) -> GalleryImage:
-        picture = data_uri(self.pictures.get(row["id"]))
-        return GalleryImage(row["id"], row["name"], row["label"], picture, note)
+    def _image(self, key: str, name: str, label: str, note: str) -> GalleryImage:
+        return GalleryImage(key, name, label, data_uri(self.pictures.get(key)), note)
 
 
 def _names(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
@@ -204,18 +209,18 @@ def _names(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
 def _labels(data: Data) -> dict[str, set[str]]:
     found: dict[str, set[str]] = defaultdict(set)
     for row in data.verdicts:
-        found[row["id"]].add(row["label"])
+        found[row.id].add(row.label)
     return found
 
 
 def _reasons(data: Data) -> dict[str, int]:
-    counts = Counter(row["reason"] for row in data.verdicts)
+    counts = Counter(row.reason for row in data.verdicts)
     return {reason.value: counts[reason] for reason in RejectReason if counts[reason]}
 
 
 def _warnings(data: Data) -> dict[str, int]:
-    kept = (row for row in data.verdicts if row["verdict"] == "keep")
-    return dict(Counter(sorted(warning for row in kept for warning in row["warnings"].split())))
+    kept = (row for row in data.verdicts if row.is_kept)
+    return dict(Counter(sorted(warning for row in kept for warning in row.warnings.split())))
 
 
 def _licences(rows: Sequence[Mapping[str, Any]]) -> dict[str, int]:

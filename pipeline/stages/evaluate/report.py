@@ -16,6 +16,7 @@ from PIL import Image
 
 from pipeline.core import atomic, shards
 from pipeline.core.shards import SPLITS
+from pipeline.core.split_csv import read_split
 from pipeline.images import gallery
 from pipeline.network.model_folder import Card
 from pipeline.stages.evaluate.metrics import Figures
@@ -96,8 +97,8 @@ class Page:
     def _counts(self) -> dict[str, Counter[str]]:
         """Images by split, of each class."""
         counts = {name: Counter[str]() for name in self.card.classes}
-        for row in atomic.read_csv(self.split_csv):
-            counts[row["label"]][row["split"]] += 1
+        for row in read_split(self.split_csv):
+            counts[row.label][row.split] += 1
         return counts
 
     def _licences(self) -> dict[str, int]:

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.core import atomic, shards
+from pipeline.core import shards
+from pipeline.core.split_csv import read_split
 from pipeline.network.model_folder import Card
 from pipeline.stages.evaluate.metrics import Selected
 
@@ -47,5 +48,5 @@ def facts_of_test(clean: Path, split_csv: Path, ids: Sequence[str]) -> list[dict
     """What the clean shards say of the images `ids`, and their group of split.csv."""
     columns = ["id", "near_group", "width", "height", "label", "name", "licence"]
     known = {row["id"]: row for row in shards.columns(clean, columns).to_pylist()}
-    groups = {row["id"]: row["group"] for row in atomic.read_csv(split_csv)}
+    groups = {row.id: row.group for row in read_split(split_csv)}
     return [known[key] | {"group": groups[key]} for key in ids]

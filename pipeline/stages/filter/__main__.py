@@ -8,11 +8,12 @@ from typing import Annotated
 import pyarrow as pa
 import typer
 
-from pipeline.core import atomic, shards, stage
+from pipeline.core import shards, stage
 from pipeline.core.errors import counted
+from pipeline.core.verdicts_csv import VerdictRow, write_verdicts
 from pipeline.images import reject_list
 from pipeline.params import load_params
-from pipeline.stages.filter.verdicts import VERDICTS, _lines, check, reasons_of, verdicts
+from pipeline.stages.filter.verdicts import check, reasons_of, verdict_rows, verdicts
 
 WRITERS = 2  # shards at a time: most of that is copying into the system's cache
 
@@ -41,19 +42,19 @@ def main(
     """
     params = load_params().filter
     by_hand = reject_list.read(folder)
-    table: list[tuple[str, ...]] = []
+    table: list[VerdictRow] = []
 
     def kept() -> Iterator[pa.RecordBatch]:
         for batch in verdicts(raw, by_hand, params):
-            table.extend(_lines(batch))
+            table.extend(verdict_rows(batch))
             yield from _kept(batch)
         # First, so that it shows what to mend where the check fails.
-        atomic.write_csv(verdicts_csv, VERDICTS, table)
+        write_verdicts(verdicts_csv, table)
         check(table, params, verdicts_csv)
 
     count = shards.write_batches(clean, shards.CLEAN, kept(), WRITERS)
     rejected = counted(reasons_of(table))
-    if unknown := by_hand.keys() - {line[0] for line in table}:
+    if unknown := by_hand.keys() - {row.id for row in table}:
         print(f"filter: {len(unknown)} ids of {folder / reject_list.NAME} are of no image here")
     print(f"filter: kept {count} of {len(table)} images; rejected: {rejected}")
 

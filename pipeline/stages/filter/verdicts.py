@@ -10,13 +10,13 @@ import pyarrow.compute as pc
 from pipeline.core import shards
 from pipeline.core.errors import PipelineError, counted
 from pipeline.core.shards import lateness
+from pipeline.core.verdicts_csv import KEEP, REJECT, VerdictRow
 from pipeline.images.header import RejectReason, Warn, has_wrong_extension
 from pipeline.params import FilterParams
 from pipeline.stages.filter import near_duplicates
 from pipeline.stages.filter.judge_all import judge_all
 
 VERDICT = pa.schema([*shards.CLEAN, ("reason", pa.string()), ("warnings", pa.list_(pa.string()))])
-VERDICTS = ("id", "name", "label", "split", "verdict", "reason", "warnings", "near_group")
 
 
 def compare(
@@ -131,11 +131,11 @@ def _warnings(batch: pa.RecordBatch, results: pa.RecordBatch) -> pa.Array:
     return pa.array(noticed, pa.list_(pa.string()))
 
 
-def check(table: Sequence[tuple[str, ...]], params: FilterParams, verdicts_csv: Path) -> None:
+def check(table: Sequence[VerdictRow], params: FilterParams, verdicts_csv: Path) -> None:
     """Refuse a data set of which too much is bad.
 
     Args:
-        table: The lines of verdicts.csv.
+        table: The rows of verdicts.csv.
 
     Raises:
         PipelineError: nothing of a class is left, or too little of all, with the reasons.
@@ -147,32 +147,30 @@ def check(table: Sequence[tuple[str, ...]], params: FilterParams, verdicts_csv: 
             f"{said}, past filter.max_reject_fraction={params.max_reject_fraction}: see "
             f"{verdicts_csv}, and mend the source, or raise it"
         )
-    label, verdict = VERDICTS.index("label"), VERDICTS.index("verdict")
-    kept = {line[label] for line in table if line[verdict] == "keep"}
-    for lost in sorted({line[label] for line in table} - kept):
-        lines = [line for line in table if line[label] == lost]
+    kept = {row.label for row in table if row.is_kept}
+    for lost in sorted({row.label for row in table} - kept):
+        rows = [row for row in table if row.label == lost]
         raise PipelineError(
-            f"all {len(lines)} images of class {lost!r} are rejected "
-            f"({counted(reasons_of(lines))}): see {verdicts_csv}, and mend or leave out the class"
+            f"all {len(rows)} images of class {lost!r} are rejected "
+            f"({counted(reasons_of(rows))}): see {verdicts_csv}, and mend or leave out the class"
         )
 
 
-def reasons_of(table: Iterable[tuple[str, ...]]) -> Counter[str]:
-    """How many lines of verdicts.csv have each reason."""
-    place = VERDICTS.index("reason")
-    return Counter(line[place] for line in table if line[place])
+def reasons_of(table: Iterable[VerdictRow]) -> Counter[str]:
+    """How many rows of verdicts.csv have each reason."""
+    return Counter(row.reason for row in table if row.reason)
 
 
-def _lines(batch: pa.RecordBatch) -> Iterator[tuple[str, ...]]:
-    """Of verdicts.csv."""
+def verdict_rows(batch: pa.RecordBatch) -> Iterator[VerdictRow]:
+    """The rows of verdicts.csv for a batch of `VERDICT`."""
     for row in batch.drop_columns(["bytes"]).to_pylist():
         reason = row["reason"] or ""
-        yield (
+        yield VerdictRow(
             row["id"],
             row["name"],
             row["label"],
             row["split"] or "",
-            "reject" if reason else "keep",
+            REJECT if reason else KEEP,
             reason,
             " ".join(row["warnings"]),
             row["near_group"] or "",

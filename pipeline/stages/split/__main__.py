@@ -10,14 +10,14 @@ from typing import Annotated
 
 import typer
 
-from pipeline.core import atomic, stage
+from pipeline.core import stage
 from pipeline.core.shards import SPLITS
+from pipeline.core.split_csv import write_split
+from pipeline.core.verdicts_csv import read_verdicts
 from pipeline.params import load_params
 from pipeline.stages.split import leaks, previous_split
-from pipeline.stages.split.assignment import assign, check, lines
+from pipeline.stages.split.assignment import assign, check, split_rows
 from pipeline.stages.split.images import read_images
-
-COLUMNS = ("id", "label", "split", "group")
 
 
 def main(
@@ -32,7 +32,7 @@ def main(
     """
     params = load_params().split
     images, found = read_images(clean)
-    verdicts = atomic.read_csv(verdicts_csv)
+    verdicts = read_verdicts(verdicts_csv)
     leaking = leaks.find(found, images, verdicts) if params.prescribed else []
     leaks.gate(leaking, params, leaks_csv)
     before = previous_split.read_before(split_csv)
@@ -41,7 +41,7 @@ def main(
     splits = assign(found, images, params, rows)
     check([image.label for image in images], splits)
     previous_split.report(before, images, splits)
-    atomic.write_csv(split_csv, COLUMNS, lines(found, images, splits, params.seed))
+    write_split(split_csv, split_rows(found, images, splits, params.seed))
     counts = Counter(splits)
     print("split: " + ", ".join(f"{counts[name]} {name}" for name in SPLITS))
 

@@ -5,11 +5,11 @@ there is.
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
 
 from pipeline.core.errors import PipelineError
 from pipeline.core.shards import SPLITS, lateness
+from pipeline.core.split_csv import SplitRow
 from pipeline.core.stable_hash import unit_interval
 from pipeline.params import SplitParams
 from pipeline.stages.split.groups import Group
@@ -82,16 +82,16 @@ def check(labels: Sequence[str], splits: Sequence[str | None]) -> None:
                 )
 
 
-def lines(
+def split_rows(
     found: Sequence[Group], images: Sequence[Image], splits: Sequence[str | None], seed: int
-) -> list[tuple[Any, ...]]:
-    """Of split.csv, sorted by id. A group of one image has no name."""
-    rows = []
+) -> Iterator[SplitRow]:
+    """The rows of split.csv, by group. A group of one image has no name."""
     for group in found:
         alone = group.keys == [images[group.rows[0]].id]
         name = "" if alone else leader(group.keys, seed)
-        rows += [(images[row].id, images[row].label, splits[row], name) for row in group.rows]
-    return sorted(row for row in rows if row[2])
+        for row in group.rows:
+            if split := splits[row]:
+                yield SplitRow(images[row].id, images[row].label, split, name)
 
 
 DEALT = ("val", "test")  # whose shares are dealt; train gets the rest

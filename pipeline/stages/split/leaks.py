@@ -1,19 +1,18 @@
 """The gate for splits that a source prescribes: no image of one may be known from another."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from pipeline.core import atomic
 from pipeline.core.errors import PipelineError
+from pipeline.core.leaks_csv import LeakRow, write_leaks
 from pipeline.core.shards import lateness
 from pipeline.core.terminal import plain
+from pipeline.core.verdicts_csv import VerdictRow
 from pipeline.params import SplitParams
 from pipeline.stages.split.groups import Group
 from pipeline.stages.split.images import Image
-
-COLUMNS = ("id", "name", "label", "split", "kind", "stays_id", "stays_name", "stays_split")
 
 
 class Kind(StrEnum):
@@ -36,10 +35,10 @@ class Leak:
     kind: Kind
     stays: Image
 
-    def line(self) -> tuple[str, ...]:
-        """Of leaks.csv."""
+    def row(self) -> LeakRow:
+        """As a row of leaks.csv."""
         image, stays = self.image, self.stays
-        return (
+        return LeakRow(
             image.id,
             image.name,
             image.label,
@@ -65,7 +64,7 @@ def _nearest(image: Image, staying: Sequence[Image]) -> tuple[Kind, Image]:
 
 
 def find(
-    found: Sequence[Group], images: Sequence[Image], verdicts: Sequence[Mapping[str, str]]
+    found: Sequence[Group], images: Sequence[Image], verdicts: Sequence[VerdictRow]
 ) -> list[Leak]:
     """What stands in several of the splits that the source prescribes.
 
@@ -78,18 +77,18 @@ def find(
             if key[1] is not None and image.split is not None:
                 latest = max(stays_of.get(key, image), image, key=lambda one: lateness(one.split))
                 stays_of[key] = latest
-    left_out = [row for row in verdicts if row["reason"] in LEFT_OUT]
+    left_out = [row for row in verdicts if row.reason in LEFT_OUT]
     # A copy may be that of an image which was left out as a near-duplicate itself.
-    near = {row["id"]: row["near_group"] for row in left_out if row["near_group"]}
+    near = {row.id: row.near_group for row in left_out if row.near_group}
     copies = []
     for row in left_out:
         kind = Kind.DUPLICATE
-        stays = stays_of.get((kind, row["id"]))
+        stays = stays_of.get((kind, row.id))
         if stays is None:
             kind = Kind.NEAR_DUPLICATE
-            stays = stays_of.get((kind, near.get(row["id"])))
-        if stays and row["split"] and stays.split != row["split"]:
-            image = Image(row["id"], row["name"], row["label"], row["split"], None)
+            stays = stays_of.get((kind, near.get(row.id)))
+        if stays and row.split and stays.split != row.split:
+            image = Image(row.id, row.name, row.label, row.split, None)
             copies.append(Leak(image, kind, stays))
     return copies + [leak for group in found for leak in of_group(group, images)]
 
@@ -100,7 +99,7 @@ def gate(found: Sequence[Leak], params: SplitParams, leaks_csv: Path) -> None:
     Raises:
         PipelineError: something does, and `split.leaks` is fail.
     """
-    atomic.write_csv(leaks_csv, COLUMNS, [leak.line() for leak in found])
+    write_leaks(leaks_csv, (leak.row() for leak in found))
     if not found:
         return
     said = f"{len(found)} of the source's images stand in a later one of its splits too"

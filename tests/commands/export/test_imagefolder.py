@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from pipeline.commands.export.imagefolder import imagefolder
-from pipeline.core import atomic, shards
+from pipeline.core import shards
 from pipeline.core.errors import PipelineError
-from pipeline.stages.split import __main__ as split
+from pipeline.core.split_csv import SplitRow, write_split
 
 
 def encoded(extension: str, level: int) -> bytes:
@@ -34,8 +34,8 @@ def world(folder: Path, rows: list[tuple[str, str, str, bytes]]) -> tuple[Path, 
             for key, label, _, data in rows
         ],
     )
-    table = sorted((key, label, name, "") for key, label, name, _ in rows)
-    atomic.write_csv(folder / "split.csv", split.COLUMNS, table)
+    table = [SplitRow(key, label, name, "") for key, label, name, _ in rows]
+    write_split(folder / "split.csv", table)
     return folder / "clean", folder / "split.csv"
 
 
@@ -81,7 +81,7 @@ def test_a_missing_split_says_what_to_run(tmp_path: Path) -> None:
 
 def test_a_split_of_other_images_says_what_to_run(tmp_path: Path) -> None:
     clean, split_csv = world(tmp_path, ROWS)
-    atomic.write_csv(split_csv, split.COLUMNS, [("other", "car", "train", "")])
+    write_split(split_csv, [SplitRow("other", "car", "train", "")])
     with pytest.raises(PipelineError, match="dvc repro"):
         imagefolder(clean, split_csv, tmp_path / "photos")
     assert not (tmp_path / "photos").exists()

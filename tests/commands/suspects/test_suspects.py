@@ -2,6 +2,7 @@ import json
 import re
 import warnings
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import joblib
@@ -15,8 +16,9 @@ from typer.testing import CliRunner
 from pipeline.__main__ import app
 from pipeline.commands.suspects import suspects
 from pipeline.commands.suspects.suspects import Suspect
-from pipeline.core import atomic, shards
+from pipeline.core import shards
 from pipeline.core.errors import PipelineError
+from pipeline.core.split_csv import read_split, write_split
 from pipeline.images import reject_list
 from pipeline.network import feature_store
 from pipeline.network.examples import Examples
@@ -294,12 +296,10 @@ def computed(dataset: Path, params: Params) -> Path:
     chosen = with_overrides(params, {"dataset.name": "stripes"})
     Path("params.yaml").write_text(json.dumps(chosen.model_dump()))
     other = {"plain": "striped", "striped": "plain"}
-    rows = atomic.read_csv(dataset / "split.csv")
-    training = [row for row in rows if row["split"] == "train"]
-    for row in training[::8]:
-        row["label"] = other[row["label"]]
-    lines = [tuple(row.values()) for row in rows]
-    atomic.write_csv(dataset / "split.csv", ("id", "label", "split", "group"), lines)
+    rows = read_split(dataset / "split.csv")
+    mislabelled = [row for row in rows if row.split == "train"][::8]
+    rows = [replace(row, label=other[row.label]) if row in mislabelled else row for row in rows]
+    write_split(dataset / "split.csv", rows)
     features.main(dataset / "clean", dataset / "split.csv", dataset / "features")
     return dataset
 
@@ -308,8 +308,8 @@ def planted(dataset: Path) -> set[str]:
     named = dict(
         zip(*shards.columns(dataset / "clean", ["id", "name"]).to_pydict().values(), strict=True)
     )
-    rows = atomic.read_csv(dataset / "split.csv")
-    return {row["id"] for row in rows if named[row["id"]].split("/")[0] != row["label"]}
+    rows = read_split(dataset / "split.csv")
+    return {row.id for row in rows if named[row.id].split("/")[0] != row.label}
 
 
 def test_wrong_labels_are_found_by_real_features(computed: Path) -> None:

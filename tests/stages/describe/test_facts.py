@@ -15,8 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from pipeline.core import atomic, shards
+from pipeline.core import shards
 from pipeline.core.errors import PipelineError
+from pipeline.core.leaks_csv import LeakRow, write_leaks
+from pipeline.core.split_csv import SplitRow, read_split, write_split
+from pipeline.core.verdicts_csv import VerdictRow, read_verdicts
 from pipeline.images import gallery
 from pipeline.images.header import RejectReason
 from pipeline.params import Params, load_params, with_overrides
@@ -30,7 +33,6 @@ from tests import ROOT
 from tests.html_page import Figure, Page, size
 
 SPLITS = ("train", "val", "test")
-LEAKS = ("id", "name", "label", "split", "kind", "stays_id", "stays_name", "stays_split")
 HOSTILE = [
     "<script>alert(1)</script>",
     '"><img src=x onerror=alert(1)>',
@@ -103,7 +105,7 @@ def run(
     project: Path,
     pictures: Sequence[RawImage],
     left_out: Sequence[RawImage] = (),
-    leaks: Sequence[Sequence[str]] = (),
+    leaks: Sequence[LeakRow] = (),
 ) -> Page:
     """The page of these images, of which what is kept is dealt by turns."""
     shards.write(project / "raw", shards.RAW, [picture.row() for picture in pictures])
@@ -111,12 +113,12 @@ def run(
     filtering.main(*paths)
     clean = shards.columns(project / "clean", ["id", "label"]).to_pylist()
     without = {key(picture) for picture in left_out}
-    dealt = [
-        (row["id"], row["label"], SPLITS[n % 3], "")
-        for n, row in enumerate(row for row in clean if row["id"] not in without)
-    ]
-    atomic.write_csv(project / "split.csv", ("id", "label", "split", "group"), sorted(dealt))
-    atomic.write_csv(project / "leaks.csv", LEAKS, leaks)
+    used = [row for row in clean if row["id"] not in without]
+    write_split(
+        project / "split.csv",
+        (SplitRow(row["id"], row["label"], SPLITS[n % 3], "") for n, row in enumerate(used)),
+    )
+    write_leaks(project / "leaks.csv", leaks)
     return describe_again(project)
 
 
@@ -128,12 +130,11 @@ def describe_again(project: Path) -> Page:
 
 def counts(project: Path) -> dict[str, Counter[str]]:
     """What the page should say, from the tables under data/."""
-    split_of = {row["id"]: row["split"] for row in atomic.read_csv(project / "split.csv")}
+    split_of = {row.id: row.split for row in read_split(project / "split.csv")}
     found: dict[str, Counter[str]] = {}
-    for row in atomic.read_csv(project / "verdicts.csv"):
-        rejected = row["verdict"] == "reject"
-        where = REJECTED if rejected else split_of.get(row["id"], LEFT_OUT)
-        found.setdefault(row["label"], Counter()).update([where, TOTAL])
+    for row in read_verdicts(project / "verdicts.csv"):
+        where = split_of.get(row.id, LEFT_OUT) if row.is_kept else REJECTED
+        found.setdefault(row.label, Counter()).update([where, TOTAL])
     return found
 
 
@@ -149,9 +150,9 @@ def told(found: Page, project: Path) -> None:
     for _, *numbers in rows:
         *parts, total = map(int, numbers)
         assert sum(parts) == total
-    everyone = atomic.read_csv(project / "verdicts.csv")
-    assert sum(int(row[-1]) for row in rows) == len(everyone)
-    reasons = Counter(row["reason"] for row in everyone if row["reason"])
+    verdicts = read_verdicts(project / "verdicts.csv")
+    assert sum(int(row[-1]) for row in rows) == len(verdicts)
+    reasons = Counter(row.reason for row in verdicts if row.reason)
     table = found.tables.get("Rejected", [["reason", "images", "what it means"]])
     assert {reason: int(count) for reason, count, _ in table[1:]} == dict(reasons)
     assert all(meaning for _, _, meaning in table)
@@ -197,6 +198,10 @@ def test_a_class_of_which_nothing_is_kept_is_refused_by_the_filter(project: Path
         run(project, [*good(), image("weed/1.png", b""), image("weed/2.png", b"text")])
 
 
+def verdict(key: str, label: str, reason: str = "") -> VerdictRow:
+    return VerdictRow(key, key, label, "", "reject" if reason else "keep", reason, "", "")
+
+
 VERDICT = st.tuples(
     st.sampled_from("ab<"),
     st.sampled_from([*SPLITS, LEFT_OUT, *(reason.value for reason in RejectReason)]),
@@ -211,16 +216,7 @@ def test_whatever_became_of_images_they_add_up(drawn: list[tuple[str, str]]) -> 
         kept = where in (*SPLITS, LEFT_OUT)
         if where in SPLITS:
             split_of[str(number)] = where
-        verdicts.append(
-            {
-                "id": str(number),
-                "name": str(number),
-                "label": label,
-                "warnings": "",
-                "verdict": "keep" if kept else "reject",
-                "reason": "" if kept else where,
-            }
-        )
+        verdicts.append(verdict(str(number), label, "" if kept else where))
     data = Data(verdicts, pa.table({}), split_of, [], {})
     found = describe_describe.count_classes(data)
     assert sum(found.values(), Counter()).total() == 2 * len(drawn)
@@ -328,7 +324,7 @@ def test_where_nothing_is_alike_it_is_said(project: Path) -> None:
 
 def test_leaks_are_listed(project: Path) -> None:
     gone, stays = good()[:2]
-    line = (
+    leak = LeakRow(
         key(gone),
         gone.name,
         gone.label,
@@ -338,7 +334,7 @@ def test_leaks_are_listed(project: Path) -> None:
         stays.name,
         "test",
     )
-    found = run(project, good(), left_out=[gone], leaks=[line])
+    found = run(project, good(), left_out=[gone], leaks=[leak])
     assert found.tables["Leaks"][1:] == [[gone.name, "train", "near_duplicate", stays.name, "test"]]
 
 
@@ -364,8 +360,11 @@ def test_what_is_left_out_of_the_page_is_counted_there(
     monkeypatch.setattr(describe_describe, "LEAKS", 3)
     small = [image(f"rose/s{n}.png", saved(pixels(80 + n, 20, 20))) for n in range(5)]
     groups = [*alike(1, *["rose"] * 4), *alike(2, *["rose"] * 2), *alike(3, *["rose"] * 2)]
-    leak = [(str(n), f"l{n}", "rose", "train", "duplicate", "s", "stays", "test") for n in range(4)]
-    found = run(project, [*good(), *small, *groups], leaks=leak)
+    leaks = [
+        LeakRow(str(n), f"l{n}", "rose", "train", "duplicate", "s", "stays", "test")
+        for n in range(4)
+    ]
+    found = run(project, [*good(), *small, *groups], leaks=leaks)
     told(found, project)
     assert len(found.below("too_small")) == 2
     assert "And 3 more" in found.text_of["too_small"]
@@ -448,7 +447,7 @@ def test_names_and_labels_of_strangers_are_text(project: Path, hostile: str) -> 
         RawImage(f"{label}/{n}{hostile}.png", label, data, licence=hostile)
         for n, data in enumerate(datas)
     ]
-    leak = (key(strange[0]), hostile, label, "train", "duplicate", "s", hostile, "test")
+    leak = LeakRow(key(strange[0]), hostile, label, "train", "duplicate", "s", hostile, "test")
     found = run(project, [*good(), *strange], leaks=[leak])
     told(found, project)
     html = (project / "data.html").read_text(encoding="utf-8")
@@ -465,10 +464,7 @@ def test_labels_of_strangers_neither_break_the_table_nor_command_a_terminal(
     hostile: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "100")
-    verdicts = [
-        {"id": str(n), "label": label, "verdict": "keep", "reason": ""}
-        for n, label in enumerate(sorted(["plain", hostile]))
-    ]
+    verdicts = [verdict(str(n), label) for n, label in enumerate(sorted(["plain", hostile]))]
     describe.print_summary(Data(verdicts, pa.table({}), {"0": "train", "1": "val"}, [], {}))
     out = capsys.readouterr().out
     assert out.replace("\n", "").isprintable()
@@ -493,11 +489,11 @@ def test_the_same_in_short_is_printed(project: Path, capsys: pytest.CaptureFixtu
 
 
 def test_without_rejects_there_is_no_table_of_reasons(capsys: pytest.CaptureFixture[str]) -> None:
-    verdicts = [{"id": "1", "label": "a", "verdict": "keep", "reason": ""}]
+    verdicts = [verdict("1", "a")]
     data = Data(verdicts, pa.table({}), {}, [], {})
     describe.print_summary(data)
     assert "rejected for" not in capsys.readouterr().out
-    verdicts.append({"id": "2", "label": "a", "verdict": "reject", "reason": "empty"})
+    verdicts.append(verdict("2", "a", "empty"))
     describe.print_summary(replace(data, verdicts=verdicts))
     assert "rejected for" in capsys.readouterr().out
 
@@ -524,12 +520,10 @@ def test_the_page_of_the_fixture_world_is_whole(
 ) -> None:
     with joblib.parallel_config("threading"):
         judged = filtering_filter.verdicts(dataset / "raw", {}, params.filter)
-        table = [line for batch in judged for line in filtering_filter._lines(batch)]
-        atomic.write_csv(dataset / "verdicts.csv", filtering_filter.VERDICTS, table)
         data = Data(
-            atomic.read_csv(dataset / "verdicts.csv"),
+            [row for batch in judged for row in filtering_filter.verdict_rows(batch)],
             shards.columns(dataset / "clean", describe_describe.FACTS),
-            {row["id"]: row["split"] for row in atomic.read_csv(dataset / "split.csv")},
+            {row.id: row.split for row in read_split(dataset / "split.csv")},
             [],
             {},
         )

@@ -17,8 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from pipeline.core import atomic, shards
+from pipeline.core import shards
 from pipeline.core.errors import PipelineError
+from pipeline.core.verdicts_csv import VerdictRow, read_verdicts
 from pipeline.images import decoding, sandbox
 from pipeline.images.header import RejectReason, Warn, read_header
 from pipeline.params import FilterParams, load_params, with_overrides
@@ -169,10 +170,10 @@ def test_a_wrong_extension_is_told_per_name(project: Path, name: str, expected: 
     assert row["warnings"] == expected
 
 
-def line(number: int, label: str, reason: str = "") -> tuple[str, ...]:
-    """Of verdicts.csv."""
+def verdict_row(number: int, label: str, reason: str = "") -> VerdictRow:
     name = f"{label}/{number}.png"
-    return (f"{number:03d}", name, label, "", "reject" if reason else "keep", reason, "", "")
+    verdict = "reject" if reason else "keep"
+    return VerdictRow(f"{number:03d}", name, label, "", verdict, reason, "", "")
 
 
 @pytest.mark.parametrize(
@@ -180,7 +181,7 @@ def line(number: int, label: str, reason: str = "") -> tuple[str, ...]:
 )
 def test_a_share_of_rejects_past_the_limit_is_refused(bad: int, total: int, refused: bool) -> None:
     reasons = ["empty"] * (bad - bad // 3) + ["blank"] * (bad // 3) + [""] * (total - bad)
-    table = [line(number, "cat", reason) for number, reason in enumerate(reasons)]
+    table = [verdict_row(number, "cat", reason) for number, reason in enumerate(reasons)]
     if not refused:
         verdicts.check(table, FILTER_PARAMS, Path("data/verdicts.csv"))
         return
@@ -197,21 +198,24 @@ def test_a_class_of_which_nothing_is_kept_is_refused_whatever_the_limit_without_
     others: int,
 ) -> None:
     limits = FILTER_PARAMS.model_copy(update={"max_reject_fraction": 1.0})
-    table = [line(number, "cat", "blank") for number in range(10, 13)]
-    table += [line(13, "cat", "empty"), *(line(number, "dog") for number in range(others))]
+    table = [verdict_row(number, "cat", "blank") for number in range(10, 13)]
+    table += [
+        verdict_row(13, "cat", "empty"),
+        *(verdict_row(number, "dog") for number in range(others)),
+    ]
     with pytest.raises(PipelineError) as caught:
         verdicts.check(table, limits, Path("verdicts.csv"))
     assert str(caught.value) == (
         "all 4 images of class 'cat' are rejected (3 blank, 1 empty): see verdicts.csv, and mend "
         "or leave out the class"
     )
-    verdicts.check([*table, line(14, "cat")], limits, Path("verdicts.csv"))
+    verdicts.check([*table, verdict_row(14, "cat")], limits, Path("verdicts.csv"))
 
 
-def run(project: Path) -> list[dict[str, str]]:
+def run(project: Path) -> list[VerdictRow]:
     names = ("dataset", "raw", "clean", "verdicts.csv")
     filtering.main(*(project / name for name in names))
-    return atomic.read_csv(project / "verdicts.csv")
+    return read_verdicts(project / "verdicts.csv")
 
 
 def mixed() -> list[RawImage]:
@@ -233,15 +237,15 @@ def test_the_stage_writes_a_verdict_for_every_raw_image(
 ) -> None:
     write(project, mixed())
     table = run(project)
-    told = [tuple(row[key] for key in ("name", "verdict", "reason", "warnings")) for row in table]
+    told = [(row.name, row.verdict, row.reason, row.warnings) for row in table]
     assert told == [
         *((picture.name, "keep", "", "") for picture in GOOD),
         ("cat/rotated.png", "keep", "", "wrong_extension rotated"),
         ("cat/copy.png", "reject", "duplicate", ""),
         ("dog/empty.png", "reject", "empty", ""),
     ]
-    assert [row["id"] for row in table] == [picture.row()["id"] for picture in mixed()]
-    assert [row["label"] for row in table] == [picture.label for picture in mixed()]
+    assert [row.id for row in table] == [picture.row()["id"] for picture in mixed()]
+    assert [row.label for row in table] == [picture.label for picture in mixed()]
     assert capsys.readouterr().out == (
         "filter: kept 5 of 7 images; rejected: 1 duplicate, 1 empty\n"
     )
@@ -275,8 +279,8 @@ def test_too_many_rejects_leave_the_old_images_and_say_which_they_were(project: 
     write(project, [image(f"cat/{n}.png", b"") for n in range(3)])
     with pytest.raises(PipelineError, match="3 of 3 images are rejected"):
         run(project)
-    found = atomic.read_csv(project / "verdicts.csv")
-    assert [row["reason"] for row in found] == ["empty"] * 3
+    table = read_verdicts(project / "verdicts.csv")
+    assert [row.reason for row in table] == ["empty"] * 3
     assert len(shards.columns(project / "clean", ["id"])) == len(GOOD)
 
 
@@ -297,7 +301,7 @@ def judged_ids(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def test_a_second_run_computes_nothing(project: Path, judged_ids: list[str]) -> None:
     write(project, mixed())
     first = run(project)
-    assert sorted(judged_ids) == sorted({row["id"] for row in first})
+    assert sorted(judged_ids) == sorted({row.id for row in first})
     judged_ids.clear()
     assert run(project) == first
     assert judged_ids == []
@@ -509,7 +513,7 @@ def test_a_group_of_which_one_stays_is_told_in_the_clean_shards(
     pictures = [*alike(None, None), *GOOD]
     write(project, pictures)
     group = min(map(picture_id, pictures[:2]))
-    assert [row["near_group"] for row in run(project)] == [group, group, "", "", "", ""]
+    assert [row.near_group for row in run(project)] == [group, group, "", "", "", ""]
     clean = shards.columns(project / "clean", ["id", "near_group"]).to_pylist()
     assert clean == [
         {"id": picture_id(picture), "near_group": group if number < 2 else None}
@@ -563,7 +567,7 @@ def test_the_stage_reads_what_somebody_does_not_want_from_the_data_set(
 ) -> None:
     write(project, GOOD)
     (project / "dataset/reject.csv").write_text(f"id,why\n{picture_id(GOOD[1])},blurred\n")
-    assert [row["reason"] for row in run(project)] == ["", "by_hand", "", ""]
+    assert [row.reason for row in run(project)] == ["", "by_hand", "", ""]
     assert capsys.readouterr().out == "filter: kept 3 of 4 images; rejected: 1 by_hand\n"
     clean = shards.columns(project / "clean", ["name"]).column("name").to_pylist()
     assert clean == [picture.name for picture in (GOOD[0], *GOOD[2:])]
@@ -574,7 +578,7 @@ def test_a_change_of_mind_computes_nothing(project: Path, judged_ids: list[str])
     run(project)
     judged_ids.clear()
     (project / "dataset/reject.csv").write_text(f"id,why\n{picture_id(GOOD[1])},blurred\n")
-    assert [row["verdict"] for row in run(project)] == ["keep", "reject", "keep", "keep"]
+    assert [row.verdict for row in run(project)] == ["keep", "reject", "keep", "keep"]
     assert judged_ids == []
 
 
@@ -701,7 +705,7 @@ def test_what_kills_its_worker_is_a_verdict_like_others(
     write(project, [*GOOD[:2], image("cat/bad.jpg", b"kill"), *GOOD[2:]])
     with joblib.parallel_config("loky"):
         table = run(project)
-    assert [row["reason"] for row in table] == ["", "", "breaks_decoder", "", ""]
-    assert table[2]["warnings"] == ""
+    assert [row.reason for row in table] == ["", "", "breaks_decoder", "", ""]
+    assert table[2].warnings == ""
     clean = shards.columns(project / "clean", ["name"]).column("name").to_pylist()
     assert clean == [picture.name for picture in GOOD]

@@ -89,7 +89,7 @@ def test_low_places_validate_and_high_ones_test() -> None:
 def test_a_place_on_the_border_is_the_upper_split_s(
     place: float, expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(assignment, "position", lambda *_: place)
+    monkeypatch.setattr(assignment, "unit_interval", lambda *_: place)
     assert own("any", split_params(val=0.25, test=0.5)) == expected
 
 

@@ -1,3 +1,4 @@
+from dataclasses import asdict, astuple
 from pathlib import Path
 from random import Random
 
@@ -5,9 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.core import atomic
 from pipeline.core.errors import PipelineError
+from pipeline.core.leaks_csv import read_leaks
 from pipeline.core.shards import lateness
+from pipeline.core.verdicts_csv import VerdictRow
 from pipeline.stages.split import leaks
 from pipeline.stages.split.groups import Group
 from pipeline.stages.split.images import Image
@@ -121,7 +123,8 @@ def test_what_leaks_does_not_depend_on_the_order(
 
 def test_a_leak_is_a_line_of_the_table() -> None:
     leak = Leak(image("a", "train"), Kind.NEAR_DUPLICATE, image("b", "test"))
-    assert dict(zip(leaks.COLUMNS, leak.line(), strict=True)) == {
+    row = leak.row()
+    assert asdict(row) == {
         "id": "a",
         "name": "cat/a.png",
         "label": "cat",
@@ -131,24 +134,16 @@ def test_a_leak_is_a_line_of_the_table() -> None:
         "stays_name": "cat/b.png",
         "stays_split": "test",
     }
-    assert {type(value) for value in leak.line()} == {str}
+    assert {type(value) for value in astuple(row)} == {str}
 
 
 def verdict(
     key: str, said: str, reason: str = "duplicate", name: str = "copy.png", near: str = ""
-) -> dict[str, str]:
-    """Of a row of verdicts.csv what counts."""
-    return {
-        "id": key,
-        "name": name,
-        "label": "cat",
-        "split": said,
-        "reason": reason,
-        "near_group": near,
-    }
+) -> VerdictRow:
+    return VerdictRow(key, name, "cat", said, "reject" if reason else "keep", reason, "", near)
 
 
-def find(images: list[Image], *verdicts: dict[str, str]) -> list[Leak]:
+def find(images: list[Image], *verdicts: VerdictRow) -> list[Leak]:
     """Where each image is a group of its own."""
     return leaks.find([Group([one.id], [n]) for n, one in enumerate(images)], images, verdicts)
 
@@ -190,7 +185,7 @@ def test_of_several_that_are_like_it_the_one_in_the_last_split_is_told() -> None
         verdict("d", "train", "near_duplicate", near="z"),
     ],
 )
-def test_other_verdicts_are_no_leaks(rejected: dict[str, str]) -> None:
+def test_other_verdicts_are_no_leaks(rejected: VerdictRow) -> None:
     assert find([image("a", "test", "x"), image("c", None, "z")], rejected) == []
 
 
@@ -232,7 +227,7 @@ def test_the_gate_tells_the_first_and_writes_all(
         f"  cat/a{number}.png (same_group of cat/b{number}.png)"
         for number in range(min(count, leaks.NAMED))
     ]
-    assert [tuple(row.values()) for row in atomic.read_csv(path)] == [leak.line() for leak in found]
+    assert read_leaks(path) == [leak.row() for leak in found]
 
 
 def test_the_strict_gate_refuses_and_writes_all(tmp_path: Path) -> None:
@@ -243,7 +238,7 @@ def test_the_strict_gate_refuses_and_writes_all(tmp_path: Path) -> None:
         "7 of the source's images stand in a later one of its splits too "
         f"({path}): mend the source, or leave them out with split.leaks=drop"
     )
-    assert len(atomic.read_csv(path)) == 7
+    assert len(read_leaks(path)) == 7
 
 
 @pytest.mark.parametrize("way", ["drop", "fail"])
@@ -254,4 +249,4 @@ def test_nothing_that_leaks_passes_in_silence_and_leaves_an_empty_table(
     path.write_text("of the last run")
     leaks.gate([], split_params(leaks=way), path)
     assert capsys.readouterr().out == ""
-    assert path.read_text() == ",".join(leaks.COLUMNS) + "\n"
+    assert path.read_text() == "id,name,label,split,kind,stays_id,stays_name,stays_split\n"

@@ -12,7 +12,10 @@ from hypothesis import strategies as st
 
 from pipeline.core import atomic, shards
 from pipeline.core.errors import PipelineError
+from pipeline.core.leaks_csv import read_leaks
 from pipeline.core.shards import SPLITS
+from pipeline.core.split_csv import SplitRow, read_split
+from pipeline.core.verdicts_csv import VerdictRow, write_verdicts
 from pipeline.params import SplitParams, load_params, with_overrides
 from pipeline.stages.split import __main__ as split
 from pipeline.stages.split import assignment, leaks
@@ -23,7 +26,6 @@ from tests.builders.params import locked_code, split_params
 
 EXAMPLES = settings(deadline=None, derandomize=True, max_examples=100)
 SAID = st.sampled_from([None, "train", "val", "test"])
-HEADER = ("id", "name", "label", "split", "verdict", "reason", "warnings", "near_group")
 
 
 class Photo(NamedTuple):
@@ -328,7 +330,7 @@ def test_shares_hold_for_each_class_of_images_that_nobody_assigned(seed: int) ->
 
 
 @pytest.mark.parametrize(
-    "settings", [CHOSEN, split_params(folds=4, test=0.1)], ids=["shares", "folds"]
+    "params", [CHOSEN, split_params(folds=4, test=0.1)], ids=["shares", "folds"]
 )
 def test_shares_hold_for_large_groups_of_near_duplicates(params: SplitParams) -> None:
     """Of eight images without owners, so that each group has eight keys."""
@@ -503,17 +505,8 @@ def test_without_what_leaks_nothing_does(album: list[Photo], params: SplitParams
 
 def verdict(
     key: str, said: str, reason: str = "duplicate", name: str = "copy.png", near: str = ""
-) -> dict[str, str]:
-    return {
-        "id": key,
-        "name": name,
-        "label": "cat",
-        "split": said,
-        "verdict": "reject" if reason else "keep",
-        "reason": reason,
-        "warnings": "",
-        "near_group": near,
-    }
+) -> VerdictRow:
+    return VerdictRow(key, name, "cat", said, "reject" if reason else "keep", reason, "", near)
 
 
 def test_one_class_alone_is_refused() -> None:
@@ -550,8 +543,8 @@ class Stage:
         self.lock = folder / "dvc.lock"
 
     def run(
-        self, album: Sequence[Photo], verdicts: Sequence[Mapping[str, str]] = (), **changes: Any
-    ) -> list[dict[str, str]]:
+        self, album: Sequence[Photo], verdicts: Sequence[VerdictRow] = (), **changes: Any
+    ) -> list[SplitRow]:
         """The rows of split.csv, with `changes` to the section of params.yaml.
 
         Where it does not fail its params are locked, as DVC does.
@@ -582,8 +575,7 @@ class Stage:
             verdict(image.id, image.split or "", "", image.name, image.near or "")
             for image in images
         ]
-        lines = [[row[key] for key in HEADER] for row in (*kept, *verdicts)]
-        atomic.write_csv(self.folder / "verdicts.csv", HEADER, lines)
+        write_verdicts(self.folder / "verdicts.csv", [*kept, *verdicts])
         split.main(
             self.folder / "clean", self.folder / "verdicts.csv", self.split_csv, self.leaks_csv
         )
@@ -595,11 +587,11 @@ class Stage:
         stages = {"split": {"cmd": "x", "deps": locked_code(), "params": params}}
         self.lock.write_text(json.dumps({"schema": "2.0", "stages": stages}))
 
-    def table(self) -> list[dict[str, str]]:
-        return atomic.read_csv(self.split_csv)
+    def table(self) -> list[SplitRow]:
+        return read_split(self.split_csv)
 
     def where(self) -> dict[str, str]:
-        return {row["id"]: row["split"] for row in self.table()}
+        return {row.id: row.split for row in self.table()}
 
     def moves(self) -> list[dict[str, str]]:
         return atomic.read_csv(self.folder / ".cache" / "split" / "moves.csv")
@@ -617,16 +609,16 @@ def test_the_stage_writes_every_image_in_the_order_of_ids(stage: Stage) -> None:
         photo._replace(owner=f"owner {number % 20}") for number, photo in enumerate(singles(100))
     ]
     table = stage.run(album[::-1])
-    assert list(table[0]) == ["id", "label", "split", "group"]
-    assert [(row["id"], row["label"], row["group"]) for row in table] == [
+    assert stage.split_csv.read_text().startswith("id,label,split,group\n")
+    assert [(row.id, row.label, row.group) for row in table] == [
         (photo.id, photo.label, photo.owner) for photo in album
     ]
-    assert len({(row["group"], row["split"]) for row in table}) == 20
+    assert len({(row.group, row.split) for row in table}) == 20
 
 
 def test_the_stage_writes_that_nothing_leaks_and_nothing_moved(stage: Stage) -> None:
     stage.run(singles(100))
-    assert stage.leaks_csv.read_text() == ",".join(leaks.COLUMNS) + "\n"
+    assert stage.leaks_csv.read_text() == f"{LEAKS_HEADER}\n"
     moves = stage.folder / ".cache" / "split" / "moves.csv"
     assert moves.read_text() == "id,label,before,now\n"
 
@@ -636,10 +628,10 @@ def test_the_stage_deals_by_id_where_there_is_no_group(
 ) -> None:
     album = singles(60) + singles(10, "test", 60)
     table = stage.run(album)
-    assert {row["id"]: row["split"] for row in table} == deal(album, CHOSEN)
-    assert {row["split"] for row in table[60:]} == {"test"}
-    assert {row["group"] for row in table} == {""}
-    counts = Counter(row["split"] for row in table)
+    assert {row.id: row.split for row in table} == deal(album, CHOSEN)
+    assert {row.split for row in table[60:]} == {"test"}
+    assert {row.group for row in table} == {""}
+    counts = Counter(row.split for row in table)
     assert capsys.readouterr().out == (
         f"split: {counts['train']} train, {counts['val']} val, {counts['test']} test\n"
     )
@@ -647,10 +639,10 @@ def test_the_stage_deals_by_id_where_there_is_no_group(
 
 def test_a_group_without_owners_is_named_after_an_image_of_it(stage: Stage) -> None:
     album = [*singles(100), Photo("x", like="a"), Photo("y", like="a"), Photo("z", owner="ann")]
-    rows = {row["id"]: row for row in stage.run(album)}
-    assert rows["x"]["group"] == rows["y"]["group"] in {"x", "y"}
-    assert rows["x"]["split"] == rows["y"]["split"]
-    assert rows["z"]["group"] == "ann"
+    rows = {row.id: row for row in stage.run(album)}
+    assert rows["x"].group == rows["y"].group in {"x", "y"}
+    assert rows["x"].split == rows["y"].split
+    assert rows["z"].group == "ann"
 
 
 def test_the_stage_run_again_gives_the_same_bytes(
@@ -701,6 +693,7 @@ def test_what_cannot_be_dealt_is_said_and_the_last_split_stays(
     assert stage.split_csv.read_bytes() == before
 
 
+LEAKS_HEADER = "id,name,label,split,kind,stays_id,stays_name,stays_split"
 LEAKING = [
     *singles(60, "train"),
     *singles(20, "val", 100),
@@ -716,16 +709,16 @@ LIKE = verdict("rejected", "val", "near_duplicate", "like.png", "near test")
 
 def test_what_leaks_is_told_and_left_out(stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
     table = stage.run(LEAKING, [COPY, LIKE])
-    assert {photo.id for photo in LEAKING} - {row["id"] for row in table} == {
+    assert {photo.id for photo in LEAKING} - {row.id for row in table} == {
         "near train",
         "ann train",
     }
-    assert {row["id"]: row["split"] for row in table} == {
+    assert {row.id: row.split for row in table} == {
         photo.id: photo.said for photo in LEAKING if photo.id not in {"near train", "ann train"}
     }
     with stage.leaks_csv.open(newline="") as file:
         assert [tuple(line) for line in csv.reader(file)] == [
-            leaks.COLUMNS,
+            tuple(LEAKS_HEADER.split(",")),
             ("00200", "copy.png", "cat", "train", "duplicate", "00200", "00200.png", "test"),
             (
                 "rejected",
@@ -774,12 +767,12 @@ def test_many_leaks_are_told_in_part_and_written_in_full(
 ) -> None:
     stage.run(LEAKING, [COPY] * 20)
     assert capsys.readouterr().out.count("duplicate of") == leaks.NAMED
-    assert len(atomic.read_csv(stage.leaks_csv)) == 22
+    assert len(read_leaks(stage.leaks_csv)) == 22
 
 
 @pytest.mark.parametrize("copies", [[], [COPY]], ids=["likeness", "bytes"])
 def test_leaks_may_stop_the_stage_which_writes_them_all_the_same(
-    stage: Stage, copies: list[dict[str, str]]
+    stage: Stage, copies: list[VerdictRow]
 ) -> None:
     album = [photo for photo in LEAKING if not copies or photo.id[0] in "0123456789"]
     with pytest.raises(PipelineError) as caught:
@@ -789,22 +782,20 @@ def test_leaks_may_stop_the_stage_which_writes_them_all_the_same(
         f"{count} of the source's images stand in a later one of its splits too "
         f"({stage.leaks_csv}): mend the source, or leave them out with split.leaks=drop"
     )
-    assert len(atomic.read_csv(stage.leaks_csv)) == count
+    assert len(read_leaks(stage.leaks_csv)) == count
     assert not stage.split_csv.exists()
 
 
 def test_nothing_leaks_where_the_source_is_not_heard(stage: Stage) -> None:
     table = stage.run(LEAKING, [COPY], leaks="fail", prescribed=False)
-    assert atomic.read_csv(stage.leaks_csv) == []
+    assert read_leaks(stage.leaks_csv) == []
     assert len(table) == len(LEAKING)
-    assert {row["id"]: row["split"] for row in table} == deal(
-        LEAKING, split_params(prescribed=False)
-    )
+    assert {row.id: row.split for row in table} == deal(LEAKING, split_params(prescribed=False))
 
 
 def test_a_source_without_leaks_passes_the_strict_gate(stage: Stage) -> None:
     stage.run(singles(60, "train") + singles(20, "test", 100), leaks="fail")
-    assert atomic.read_csv(stage.leaks_csv) == []
+    assert read_leaks(stage.leaks_csv) == []
 
 
 @pytest.mark.parametrize(
@@ -836,8 +827,8 @@ def test_moves_are_counted_and_listed(
 
 def test_images_that_are_left_out_now_have_moved(stage: Stage) -> None:
     album = singles(100)
-    before = {row["id"]: row["split"] for row in stage.run(album)}
-    now = {row["id"]: row["split"] for row in stage.run(album, val=10, test=10, train=20)}
+    before = {row.id: row.split for row in stage.run(album)}
+    now = {row.id: row.split for row in stage.run(album, val=10, test=10, train=20)}
     left_out = [move["id"] for move in stage.moves() if move["now"] == "left out"]
     assert left_out == sorted(set(before) - set(now))
     assert len(left_out) == 20
@@ -916,7 +907,7 @@ def test_shares_hold_when_many_pairs_are_dealt_with_another_seed(stage: Stage) -
     before = stage.where()
     stage.run(album, seed=2)
     for label in ("cat", "dog"):
-        found = shares([row["split"] for row in stage.table() if row["label"] == label])
+        found = shares([row.split for row in stage.table() if row.label == label])
         assert found == pytest.approx({"train": 0.5, "val": 0.2, "test": 0.3}, abs=0.012)
     now = stage.where()
     assert now == deal(album, split_params(seed=2))
@@ -1001,6 +992,6 @@ def test_a_torn_split_of_the_last_run_counts_as_far_as_it_goes(stage: Stage) -> 
 
 def test_the_leader_names_a_group_of_several_owners(stage: Stage) -> None:
     album = [*singles(100), Photo("x", "cat", "ann", "p"), Photo("y", "cat", "bob", "p")]
-    rows = {row["id"]: row for row in stage.run(album)}
+    rows = {row.id: row for row in stage.run(album)}
     (group,) = [one for one in read(album)[1] if one.keys == ["ann", "bob"]]
-    assert rows["x"]["group"] == rows["y"]["group"] == assignment.leader(group.keys, CHOSEN.seed)
+    assert rows["x"].group == rows["y"].group == assignment.leader(group.keys, CHOSEN.seed)
