@@ -85,24 +85,24 @@ def member(name: str, size: int = 0, kind: bytes = tarfile.REGTYPE) -> tarfile.T
     return info
 
 
-def found(path: Path, params: AcquireParams = PARAMS) -> list[RawImage | SkippedItem]:
+def read(path: Path, params: AcquireParams = PARAMS) -> list[RawImage | SkippedItem]:
     return list(files.read_images(path, DATASET, params))
 
 
 def images(path: Path, params: AcquireParams = PARAMS) -> list[RawImage]:
-    return [each for each in found(path, params) if isinstance(each, RawImage)]
+    return [item for item in read(path, params) if isinstance(item, RawImage)]
 
 
 def skipped(path: Path, params: AcquireParams = PARAMS) -> list[tuple[str, SkipReason]]:
-    every = found(path, params)
-    return [(each.name, each.reason) for each in every if isinstance(each, SkippedItem)]
+    items = read(path, params)
+    return [(item.name, item.reason) for item in items if isinstance(item, SkippedItem)]
 
 
 def names(path: Path) -> list[str]:
     return [image.name for image in images(path)]
 
 
-def refusal(path: Path, params: AcquireParams = PARAMS) -> str:
+def error_of(path: Path, params: AcquireParams = PARAMS) -> str:
     with pytest.raises(PipelineError) as caught:
         images(path, params)
     return str(caught.value)
@@ -126,6 +126,7 @@ ARCHIVES = {
     "bz2": tarred("bz2"),
     "xz": tarred("xz"),
 }
+CHECKED = [name for name in ARCHIVES if name != "tar"]  # those with checksums
 README = SkippedItem("set/readme.txt", SkipReason.OUTSIDE_CLASS_FOLDERS)
 EXPECTED = [
     RawImage(name, name.split("/")[2], data, name.split("/")[1], "CC0-1.0")
@@ -136,7 +137,7 @@ EXPECTED = [
 
 @pytest.mark.parametrize("pack", PACKS.values(), ids=PACKS)
 def test_folder_zip_and_tar_give_the_same_images(tmp_path: Path, pack: Pack) -> None:
-    assert found(pack(tmp_path, CONTENT)) == [README, *EXPECTED]
+    assert read(pack(tmp_path, CONTENT)) == [README, *EXPECTED]
 
 
 def test_a_folder_and_a_zip_are_listed_by_name(tmp_path: Path) -> None:
@@ -145,7 +146,7 @@ def test_a_folder_and_a_zip_are_listed_by_name(tmp_path: Path) -> None:
     assert images(zipped()(tmp_path, shuffled)) == EXPECTED
 
 
-def test_an_archive_is_known_by_its_content_and_not_its_name(tmp_path: Path) -> None:
+def test_an_archive_is_recognized_by_its_content(tmp_path: Path) -> None:
     path = zipped()(tmp_path, CONTENT).rename(tmp_path / "download")
     dataset = ArchiveDataset(kind="archive", description="d", licence="CC0-1.0", path="x")
     assert list(files.read_images(path, dataset, PARAMS)) == [README, *EXPECTED]
@@ -164,10 +165,10 @@ def test_an_id_is_the_digest_of_the_bytes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("pack", PACKS.values(), ids=PACKS)
-def test_a_file_that_is_too_large_is_left_out_and_told(tmp_path: Path, pack: Pack) -> None:
+def test_a_file_that_is_too_large_is_skipped(tmp_path: Path, pack: Pack) -> None:
     content = {"cat/a.jpg": bytes(5000), "cat/b.jpg": bytes(5001), "dog/c.mov": bytes(9000)}
     limits = PARAMS.model_copy(update={"max_file_megabytes": 0.005})
-    assert found(pack(tmp_path, content), limits) == [
+    assert read(pack(tmp_path, content), limits) == [
         SkippedItem("cat/b.jpg", SkipReason.TOO_LARGE),
         SkippedItem("dog/c.mov", SkipReason.TOO_LARGE),
         RawImage("cat/a.jpg", "cat", bytes(5000), licence="CC0-1.0"),
@@ -175,80 +176,74 @@ def test_a_file_that_is_too_large_is_left_out_and_told(tmp_path: Path, pack: Pac
 
 
 @pytest.mark.parametrize("pack", PACKS.values(), ids=PACKS)
-def test_too_much_in_all_is_refused(tmp_path: Path, pack: Pack) -> None:
+def test_files_that_are_too_large_together_are_refused(tmp_path: Path, pack: Pack) -> None:
     content = {"cat/a.jpg": bytes(50_000), "dog/a.jpg": bytes(50_001)}
     limits = PARAMS.model_copy(update={"max_gigabytes": 1e-4})
     path = pack(tmp_path, content)
     expected = f"{path}: larger than acquire.max_gigabytes=0.0001 unpacked"
-    assert refusal(path, limits) == expected
+    assert error_of(path, limits) == expected
 
 
 def test_a_missing_path_says_what_to_give(tmp_path: Path) -> None:
     path = tmp_path / "nowhere"
-    assert refusal(path) == f"{path} does not exist: give a folder or archive as dataset.source"
+    assert error_of(path) == f"{path} does not exist: give a folder or archive as dataset.source"
 
 
-@pytest.mark.parametrize("data", [b"", b"text", b"PK\x03\x04 no more", b"\x1f\x8b", b"x" * 2000])
+@pytest.mark.parametrize("data", [b"", b"text", b"PK\x03\x04 no more", b"\x1f\x8b"])
 def test_a_file_of_another_kind_is_refused(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "file").write_bytes(data)
-    said = f"{tmp_path / 'file'} is neither a folder nor an intact zip or tar"
-    assert refusal(tmp_path / "file") == said
+    message = f"{tmp_path / 'file'} is neither a folder nor an intact zip or tar"
+    assert error_of(tmp_path / "file") == message
 
 
 @pytest.mark.parametrize("pack", PACKS.values(), ids=PACKS)
-def test_no_class_folders_is_told_with_the_path(tmp_path: Path, pack: Pack) -> None:
+def test_missing_class_folders_are_reported_with_the_path(tmp_path: Path, pack: Pack) -> None:
     path = pack(tmp_path, {"1.jpg": b"x"})
-    assert refusal(path).startswith(f"{path}: no class folders: expected <class>/<image>")
+    assert error_of(path).startswith(f"{path}: no class folders: expected <class>/<image>")
 
 
 @pytest.mark.parametrize("pack", ARCHIVES.values(), ids=ARCHIVES)
-@pytest.mark.parametrize("kept", [0.3, 0.5, 0.7])
-def test_a_truncated_archive_is_refused(tmp_path: Path, pack: Pack, kept: float) -> None:
+def test_a_truncated_archive_is_refused(tmp_path: Path, pack: Pack) -> None:
     path = pack(tmp_path, CONTENT)
     data = path.read_bytes()
-    path.write_bytes(data[: int(len(data) * kept)])
-    assert refusal(path).startswith(str(path))
+    path.write_bytes(data[: len(data) // 2])
+    assert error_of(path).startswith(str(path))
 
 
-@pytest.mark.parametrize("kept", [0, 100], ids=["before a header", "inside a header"])
-def test_a_tar_that_ends_between_two_files_is_refused(tmp_path: Path, kept: int) -> None:
+@pytest.mark.parametrize("offset", [0, 100], ids=["before a header", "inside a header"])
+def test_a_tar_that_ends_between_two_files_is_refused(tmp_path: Path, offset: int) -> None:
     path = tarred()(tmp_path, CONTENT)
     data = path.read_bytes()
-    path.write_bytes(data[: data.index(b"set/train/cat/1.jpg") + kept])
-    assert str(path) in refusal(path)
+    path.write_bytes(data[: data.index(b"set/train/cat/1.jpg") + offset])
+    assert str(path) in error_of(path)
 
 
 def test_a_tar_with_a_damaged_header_is_refused(tmp_path: Path) -> None:
     path = tarred()(tmp_path, CONTENT)
     path.write_bytes(path.read_bytes().replace(b"set/train/cat/1.jpg", b"set/train/bat/1.jpg"))
-    assert str(path) in refusal(path)
+    assert str(path) in error_of(path)
 
 
-@pytest.mark.parametrize(
-    "pack", [a for n, a in ARCHIVES.items() if n != "tar"], ids=[n for n in ARCHIVES if n != "tar"]
-)
-@pytest.mark.parametrize("place", [0.2, 0.4, 0.6])
-def test_damage_inside_an_archive_is_refused(tmp_path: Path, pack: Pack, place: float) -> None:
+@pytest.mark.parametrize("pack", [ARCHIVES[name] for name in CHECKED], ids=CHECKED)
+@pytest.mark.parametrize("position", [0.2, 0.6])
+def test_damage_inside_an_archive_is_refused(tmp_path: Path, pack: Pack, position: float) -> None:
     path = pack(tmp_path, CONTENT)
     data = bytearray(path.read_bytes())
-    start = int(len(data) * place)
+    start = int(len(data) * position)
     data[start : start + 60] = bytes(60)
     path.write_bytes(data)
-    assert refusal(path).startswith(str(path))
+    assert error_of(path).startswith(str(path))
 
 
 @pytest.mark.parametrize("compression", ["gz", "bz2", "xz"])
-@pytest.mark.parametrize("place", [0.6, 0.95])
-def test_damage_behind_the_first_files_of_a_tar_is_refused(
-    tmp_path: Path, compression: str, place: float
-) -> None:
-    content = {f"cat/{number}.jpg": RANDOM.randbytes(500_000) for number in range(4)}
+def test_damage_after_the_first_files_of_a_tar_is_refused(tmp_path: Path, compression: str) -> None:
+    content = {f"cat/{number}.jpg": RANDOM.randbytes(300_000) for number in range(4)}
     path = tarred(compression)(tmp_path, content)
     data = bytearray(path.read_bytes())
-    start = int(len(data) * place)
+    start = int(len(data) * 0.95)
     data[start : start + 60] = bytes(60)
     path.write_bytes(data)
-    assert refusal(path).startswith(str(path))
+    assert error_of(path).startswith(str(path))
 
 
 def test_a_zip_whose_directory_points_before_its_start_is_refused(tmp_path: Path) -> None:
@@ -258,7 +253,7 @@ def test_a_zip_whose_directory_points_before_its_start_is_refused(tmp_path: Path
     (start,) = struct.unpack_from("<L", data, end + 16)
     struct.pack_into("<L", data, end + 16, start + 100)
     path.write_bytes(data)
-    assert refusal(path).startswith(str(path))
+    assert error_of(path).startswith(str(path))
 
 
 def test_a_damaged_member_is_named(tmp_path: Path) -> None:
@@ -266,14 +261,14 @@ def test_a_damaged_member_is_named(tmp_path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[data.index(CONTENT["set/train/dog/1.jpg"]) + 5] ^= 1
     path.write_bytes(data)
-    assert refusal(path).startswith(f"{path}: set/train/dog/1.jpg is damaged (")
-    assert refusal(path).endswith("): get it again")
+    assert error_of(path).startswith(f"{path}: set/train/dog/1.jpg is damaged (")
+    assert error_of(path).endswith("): get it again")
 
 
-def encrypted(path: Path, *which: str) -> Path:
-    """Say of some members that they are encrypted."""
+def set_encrypted(path: Path, *members: str) -> Path:
+    """Set the encryption flag of some members."""
     data = bytearray(path.read_bytes())
-    for name in which:
+    for name in members:
         for signature, flags, length in ((b"PK\x03\x04", 6, 30), (b"PK\x01\x02", 8, 46)):
             start = -1
             while (start := data.find(signature, start + 1)) >= 0:
@@ -283,21 +278,21 @@ def encrypted(path: Path, *which: str) -> Path:
     return path
 
 
-def test_an_encrypted_member_is_left_out_and_told(tmp_path: Path) -> None:
+def test_an_encrypted_member_is_skipped(tmp_path: Path) -> None:
     path = zipped()(tmp_path, {"cat/1.jpg": b"secret", "cat/2.jpg": b"two"})
-    assert found(encrypted(path, "cat/1.jpg")) == [
+    assert read(set_encrypted(path, "cat/1.jpg")) == [
         SkippedItem("cat/1.jpg", SkipReason.ENCRYPTED),
         RawImage("cat/2.jpg", "cat", b"two", licence="CC0-1.0"),
     ]
 
 
-def test_an_archive_that_is_encrypted_as_a_whole_is_refused_in_a_sentence(tmp_path: Path) -> None:
+def test_an_encrypted_archive_is_refused(tmp_path: Path) -> None:
     path = zipped()(tmp_path, {"cat/1.jpg": b"secret", "dog/2.jpg": b"secret"})
-    said = refusal(encrypted(path, "cat/1.jpg", "dog/2.jpg"))
-    assert said == f"{path}: no file in it can be read (2 encrypted)"
+    message = error_of(set_encrypted(path, "cat/1.jpg", "dog/2.jpg"))
+    assert message == f"{path}: no file in it can be read (2 encrypted)"
 
 
-def test_links_and_devices_in_a_tar_are_left_out_and_told(tmp_path: Path) -> None:
+def test_links_and_devices_in_a_tar_are_skipped(tmp_path: Path) -> None:
     path = tmp_path / "set.tar"
     kinds = (tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE)
     with tarfile.open(path, "w") as archive:
@@ -307,7 +302,7 @@ def test_links_and_devices_in_a_tar_are_left_out_and_told(tmp_path: Path) -> Non
             info = member(f"cat/link{number}.jpg", kind=kind)
             info.linkname = "/etc/hostname" if kind == tarfile.SYMTYPE else "cat/1.jpg"
             archive.addfile(info)
-    assert found(path) == [
+    assert read(path) == [
         *(
             SkippedItem(f"cat/link{number}.jpg", SkipReason.NOT_A_FILE)
             for number in range(len(kinds))
@@ -316,7 +311,7 @@ def test_links_and_devices_in_a_tar_are_left_out_and_told(tmp_path: Path) -> Non
     ]
 
 
-def test_links_in_a_zip_are_left_out_and_told(tmp_path: Path) -> None:
+def test_links_in_a_zip_are_skipped(tmp_path: Path) -> None:
     path = tmp_path / "set.zip"
     link = zipfile.ZipInfo("cat/link.jpg")
     link.create_system = 3  # Unix
@@ -325,26 +320,26 @@ def test_links_in_a_zip_are_left_out_and_told(tmp_path: Path) -> None:
         archive.mkdir("cat")
         archive.writestr(link, "/etc/hostname")
         archive.writestr("cat/1.jpg", b"one")
-    assert found(path) == [
+    assert read(path) == [
         SkippedItem("cat/link.jpg", SkipReason.NOT_A_FILE),
         RawImage("cat/1.jpg", "cat", b"one", licence="CC0-1.0"),
     ]
 
 
-def test_a_pipe_in_a_folder_is_told_and_not_read(tmp_path: Path) -> None:
+def test_a_pipe_in_a_folder_is_skipped(tmp_path: Path) -> None:
     path = folder(tmp_path, {"cat/1.jpg": b"one"})
     os.mkfifo(path / "cat" / "pipe.jpg")
     assert skipped(path) == [("cat/pipe.jpg", SkipReason.NOT_A_FILE)]
 
 
-def test_a_link_to_a_device_in_a_folder_is_told_and_not_read(tmp_path: Path) -> None:
+def test_a_link_to_a_device_in_a_folder_is_skipped(tmp_path: Path) -> None:
     path = folder(tmp_path, {"cat/1.jpg": b"one"})
     (path / "cat" / "zero.jpg").symlink_to("/dev/zero")
     assert skipped(path) == [("cat/zero.jpg", SkipReason.NOT_A_FILE)]
 
 
 @pytest.mark.parametrize("target", ["nowhere", "link.jpg"], ids=["dangling", "loop"])
-def test_a_link_to_nothing_in_a_folder_is_told_and_not_lost(tmp_path: Path, target: str) -> None:
+def test_a_dangling_link_in_a_folder_is_skipped(tmp_path: Path, target: str) -> None:
     path = folder(tmp_path, {"cat/1.jpg": b"one"})
     (path / "cat" / "link.jpg").symlink_to(target)
     assert skipped(path) == [("cat/link.jpg", SkipReason.NOT_A_FILE)]
@@ -359,28 +354,26 @@ def test_links_in_a_folder_are_followed_but_not_in_circles(tmp_path: Path) -> No
     assert names(path) == ["cat/2.jpg", "cat/3.jpg", "dog/1.jpg"]
 
 
-LEADS_OUT = ["../cat/1.jpg", "cat/../../1.jpg", "/cat/1.jpg", "//host/cat/1.jpg", "C:/cat/1.jpg"]
+UNSAFE_NAMES = ["../cat/1.jpg", "cat/../../1.jpg", "/cat/1.jpg", "//host/cat/1.jpg", "C:/cat/1.jpg"]
 
 
-@pytest.mark.parametrize("name", [*LEADS_OUT, "C:\\cat\\1.jpg"])
-@pytest.mark.parametrize("pack", [zipped(), tarred(), tarred("gz")], ids=["zip", "tar", "tgz"])
-def test_a_name_that_leads_out_of_the_archive_is_left_out_and_told(
-    tmp_path: Path, pack: Pack, name: str
-) -> None:
+@pytest.mark.parametrize("name", [*UNSAFE_NAMES, "C:\\cat\\1.jpg"])
+@pytest.mark.parametrize("pack", [zipped(), tarred()], ids=["zip", "tar"])
+def test_a_name_that_leaves_the_archive_is_skipped(tmp_path: Path, pack: Pack, name: str) -> None:
     path = pack(tmp_path, {name: b"out", "cat/2.jpg": b"in", "dog/2.jpg": b"in"})
-    told = name.replace("\\", "/") if path.suffix == ".zip" else name
-    assert skipped(path) == [(told, SkipReason.UNSAFE_NAME)]
+    listed_name = name.replace("\\", "/") if path.suffix == ".zip" else name
+    assert skipped(path) == [(listed_name, SkipReason.UNSAFE_NAME)]
 
 
 @pytest.mark.parametrize("name", ["..\\..\\1.jpg", "\\cat\\1.jpg", "\\\\host\\cat\\1.jpg"])
-def test_a_backslash_in_a_zip_leads_out_like_a_slash(tmp_path: Path, name: str) -> None:
+def test_a_name_with_backslashes_that_leaves_a_zip_is_skipped(tmp_path: Path, name: str) -> None:
     path = zipped()(tmp_path, {name: b"out", "cat/2.jpg": b"in"})
     assert skipped(path) == [(name.replace("\\", "/"), SkipReason.UNSAFE_NAME)]
 
 
-def test_an_archive_of_unsafe_names_alone_is_refused_in_a_sentence(tmp_path: Path) -> None:
+def test_an_archive_of_unsafe_names_is_refused(tmp_path: Path) -> None:
     path = zipped()(tmp_path, {"../cat/1.jpg": b"1", "/dog/1.jpg": b"1"})
-    assert refusal(path) == f"{path}: no file in it can be read (2 unsafe_name)"
+    assert error_of(path) == f"{path}: no file in it can be read (2 unsafe_name)"
 
 
 @pytest.mark.parametrize("pack", [zipped(), tarred("gz")], ids=["zip", "tgz"])
@@ -396,7 +389,7 @@ def test_nothing_is_unpacked_anywhere(
     assert set(tmp_path.rglob("*")) == before
 
 
-def test_backslashes_in_a_zip_make_folders(tmp_path: Path) -> None:
+def test_backslashes_in_a_zip_separate_folders(tmp_path: Path) -> None:
     path = zipped()(tmp_path, {"set\\cat\\1.jpg": b"1", "set\\dog\\1.jpg": b"2"})
     assert [(image.name, image.label) for image in images(path)] == [
         ("set/cat/1.jpg", "cat"),
@@ -404,9 +397,9 @@ def test_backslashes_in_a_zip_make_folders(tmp_path: Path) -> None:
     ]
 
 
-def test_a_folder_that_a_zip_ends_with_a_backslash_is_no_file(tmp_path: Path) -> None:
-    kept = {"cat\\sub\\1.jpg": b"1", "dog\\1.jpg": b"2"}
-    path = zipped()(tmp_path, {"cat\\": b"", "cat\\sub\\": b""} | kept)
+def test_a_folder_entry_with_a_backslash_in_a_zip_is_ignored(tmp_path: Path) -> None:
+    files = {"cat\\sub\\1.jpg": b"1", "dog\\1.jpg": b"2"}
+    path = zipped()(tmp_path, {"cat\\": b"", "cat\\sub\\": b""} | files)
     assert names(path) == ["cat/sub/1.jpg", "dog/1.jpg"]
 
 
@@ -416,7 +409,7 @@ def test_a_zip_member_without_a_name_is_left_out(tmp_path: Path) -> None:
     assert names(path) == ["cat/1.jpg", "dog/1.jpg"]
 
 
-def test_two_members_of_one_name_are_both_read(tmp_path: Path) -> None:
+def test_two_members_of_a_zip_with_the_same_name_are_both_read(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "set.zip", "w") as archive:
         archive.writestr("cat/1.jpg", b"one")
         with pytest.warns(UserWarning, match="Duplicate name"):
@@ -424,7 +417,7 @@ def test_two_members_of_one_name_are_both_read(tmp_path: Path) -> None:
     assert [image.data for image in images(tmp_path / "set.zip")] == [b"one", b"two"]
 
 
-def test_two_members_of_one_name_in_a_tar_are_both_read(tmp_path: Path) -> None:
+def test_two_members_of_a_tar_with_the_same_name_are_both_read(tmp_path: Path) -> None:
     with tarfile.open(tmp_path / "set.tar", "w") as archive:
         for data in (b"one", b"two"):
             archive.addfile(member("cat/1.jpg", 3), io.BytesIO(data))
@@ -432,23 +425,23 @@ def test_two_members_of_one_name_in_a_tar_are_both_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("pack", PACKS.values(), ids=PACKS)
-def test_bookkeeping_of_a_mac_is_told_and_not_taken(tmp_path: Path, pack: Pack) -> None:
-    kept = {"set/cat/1.jpg": b"1", "set/dog/1.jpg": b"2"}
+def test_hidden_files_of_macos_are_skipped(tmp_path: Path, pack: Pack) -> None:
+    photos = {"set/cat/1.jpg": b"1", "set/dog/1.jpg": b"2"}
     others = ["__MACOSX/set/cat/._1.jpg", "set/.DS_Store", "set/cat/.DS_Store"]
-    path = pack(tmp_path, dict.fromkeys(others, b"mac") | kept)
-    assert names(path) == list(kept)
+    path = pack(tmp_path, dict.fromkeys(others, b"mac") | photos)
+    assert names(path) == list(photos)
     assert skipped(path) == [(name, SkipReason.OUTSIDE_CLASS_FOLDERS) for name in others]
 
 
 @pytest.mark.parametrize("pack", [folder, tarred()], ids=["folder", "tar"])
-def test_a_name_that_is_no_unicode_can_still_be_stored(tmp_path: Path, pack: Pack) -> None:
+def test_a_name_that_is_not_utf8_gets_replacement_characters(tmp_path: Path, pack: Pack) -> None:
     name = os.fsdecode(b"cat/caf\xe9.jpg")  # Latin-1
     (image,) = images(pack(tmp_path, {name: b"one"}))
     assert (image.name, image.data) == ("cat/caf\N{REPLACEMENT CHARACTER}.jpg", b"one")
 
 
 @pytest.mark.parametrize("pack", [folder, zipped(), tarred()], ids=["folder", "zip", "tar"])
-def test_a_name_in_utf8_is_kept(tmp_path: Path, pack: Pack) -> None:
+def test_a_name_in_utf8_stays_as_it_is(tmp_path: Path, pack: Pack) -> None:
     assert names(pack(tmp_path, {"Kätzchen/猫 1.jpg": b"one"})) == ["Kätzchen/猫 1.jpg"]
 
 
@@ -489,50 +482,47 @@ def sparse(path: Path, *sizes: int) -> Path:
 BOMB = "unpacks to more than 200 times its size, which no archive of photographs does"
 
 
-def test_a_zip_bomb_is_refused_before_it_is_read(tmp_path: Path) -> None:
-    path = zipped()(tmp_path, {f"cat/{number}.jpg": bytes(900_000) for number in range(150)})
-    assert refusal(path) == f"{path}: {BOMB}"
-
-
-def test_a_tar_bomb_is_refused_before_it_is_read(tmp_path: Path) -> None:
-    path = tarred("gz")(tmp_path, {f"cat/{number}.jpg": bytes(900_000) for number in range(95)})
-    assert refusal(path) == f"{path}: {BOMB}"
+@pytest.mark.parametrize("pack", [zipped(), tarred("gz")], ids=["zip", "tgz"])
+def test_a_bomb_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pack: Pack) -> None:
+    monkeypatch.setattr(files, "SLACK_BYTES", 1e6)
+    path = pack(tmp_path, {f"cat/{number}.jpg": bytes(900_000) for number in range(5)})
+    assert error_of(path) == f"{path}: {BOMB}"
 
 
 def test_a_zip_bomb_of_overlapping_members_is_refused(tmp_path: Path) -> None:
     path = overlapping(tmp_path / "set.zip", bytes(900_000), 150)
-    assert refusal(path).startswith(f"{path}: ")
+    assert error_of(path).startswith(f"{path}: ")
 
 
-def test_a_sparse_tar_counts_what_it_unpacks_to(tmp_path: Path) -> None:
+def test_the_unpacked_size_of_a_sparse_tar_counts(tmp_path: Path) -> None:
     path = sparse(tmp_path / "set.tar", *[8 * 10**9 - 1] * 2)
-    assert refusal(path) == f"{path}: larger than acquire.max_gigabytes=1 unpacked"
+    assert error_of(path) == f"{path}: larger than acquire.max_gigabytes=1 unpacked"
 
 
 def test_a_sparse_file_that_is_small_is_read(tmp_path: Path) -> None:
     assert [image.data for image in images(sparse(tmp_path / "set.tar", 5000))] == [bytes(5000)]
 
 
-@pytest.mark.parametrize(("more", "said"), [(0, "no file in it can be read"), (1, BOMB)])
-def test_how_much_an_archive_may_unpack_to_is_exact(tmp_path: Path, more: int, said: str) -> None:
-    most = 64_000_000 + 200 * 10_240
-    path = sparse(tmp_path / "set.tar", most + more)
-    assert refusal(path).startswith(f"{path}: {said}")
+@pytest.mark.parametrize(("more", "message"), [(0, "no file in it can be read"), (1, BOMB)])
+def test_the_limit_for_bombs_is_exact(tmp_path: Path, more: int, message: str) -> None:
+    limit = 64_000_000 + 200 * 10_240
+    path = sparse(tmp_path / "set.tar", limit + more)
+    assert error_of(path).startswith(f"{path}: {message}")
 
 
-def test_a_small_archive_of_drawings_may_pack_well(tmp_path: Path) -> None:
-    path = zipped()(tmp_path, {f"cat/{number}.jpg": bytes(500_000) for number in range(60)})
-    assert len(images(path)) == 60
+def test_a_small_archive_may_compress_well(tmp_path: Path) -> None:
+    path = zipped()(tmp_path, {f"cat/{number}.jpg": bytes(500_000) for number in range(20)})
+    assert len(images(path)) == 20
 
 
-def test_a_folder_is_never_taken_for_a_bomb(tmp_path: Path) -> None:
+def test_a_folder_with_a_sparse_file_is_not_a_bomb(tmp_path: Path) -> None:
     path = folder(tmp_path, {"cat/1.jpg": b"1"})
     with (path / "cat/2.jpg").open("wb") as file:
         file.truncate(200_000_000)  # a hole
     assert skipped(path) == [("cat/2.jpg", SkipReason.TOO_LARGE)]
 
 
-def test_a_zip_that_lies_about_a_size_is_not_unpacked_past_it(tmp_path: Path) -> None:
+def test_a_zip_member_is_not_unpacked_beyond_its_stated_size(tmp_path: Path) -> None:
     path = zipped()(tmp_path, {"cat/1.jpg": bytes(30_000_000), "dog/1.jpg": b"1"})
     data = path.read_bytes()
     path.write_bytes(data.replace(struct.pack("<L", 30_000_000), struct.pack("<L", 10)))
@@ -550,17 +540,15 @@ def test_a_zip_that_lies_about_a_size_is_not_unpacked_past_it(tmp_path: Path) ->
     [tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK],
     ids=["pax", "global pax", "long name", "long link"],
 )
-def test_a_tar_with_an_enormous_header_is_refused_before_it_is_read(
-    tmp_path: Path, kind: bytes
-) -> None:
-    """Headers are held in memory: tarfile reads them whole."""
+def test_a_tar_with_a_huge_header_is_refused(tmp_path: Path, kind: bytes) -> None:
+    """tarfile reads headers into memory."""
     path = tmp_path / "set.tgz"
     with gzip.open(path, "wb", 1) as file:
         file.write(member("header", 30_000_000, kind).tobuf(tarfile.GNU_FORMAT) + bytes(30_000_256))
         file.write(tar_bytes("", {"cat/1.jpg": b"1", "dog/1.jpg": b"2"}))
     tracemalloc.start()
     try:
-        assert refusal(path).startswith(str(path))
+        assert error_of(path).startswith(str(path))
         assert tracemalloc.get_traced_memory()[1] < 10e6
     finally:
         tracemalloc.stop()
@@ -568,7 +556,7 @@ def test_a_tar_with_an_enormous_header_is_refused_before_it_is_read(
 
 @contextmanager
 def within(seconds: float) -> Iterator[None]:
-    """Fail where something would never end."""
+    """Fail if the block takes longer."""
 
     def late(*_: object) -> None:
         raise AssertionError(f"no end after {seconds} seconds")
@@ -582,7 +570,7 @@ def within(seconds: float) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
-def test_a_tar_that_leads_in_circles_is_refused(tmp_path: Path) -> None:
+def test_a_tar_with_a_negative_size_is_refused(tmp_path: Path) -> None:
     """CVE-2025-8194: the size of a member leads tarfile back to its own header."""
     good, block = (bytearray(member("cat/1.jpg").tobuf(tarfile.GNU_FORMAT)) for _ in range(2))
     block[124:136] = b"\xff" + (256**11 - 512).to_bytes(11, "big")
@@ -591,11 +579,11 @@ def test_a_tar_that_leads_in_circles_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "set.tar"
     path.write_bytes(bytes(good + block).ljust(10_240, b"\0"))
     with within(1):
-        assert refusal(path).startswith(str(path))
+        assert error_of(path).startswith(str(path))
 
 
-def many(path: Path, count: int) -> Path:
-    """A zip of many members of one byte, faster than zipfile makes it."""
+def zip64(path: Path, count: int) -> Path:
+    """A zip64 of `count` members of one byte."""
     checksum, local, central = zlib.crc32(b"x"), bytearray(), bytearray()
     for number in range(count):
         name = b"%s/%06d.jpg" % ((b"cat", b"dog")[number % 2], number)
@@ -612,14 +600,14 @@ def many(path: Path, count: int) -> Path:
     return path
 
 
-def test_a_hundred_thousand_files_are_listed_before_the_first_is_read(tmp_path: Path) -> None:
-    reader = files.read_images(many(tmp_path / "set.zip", 100_000), DATASET, PARAMS)
-    first = [each.name for each in islice(reader, 3)]
+def test_a_zip64_is_listed_before_its_first_file_is_read(tmp_path: Path) -> None:
+    reader = files.read_images(zip64(tmp_path / "set.zip", 5_000), DATASET, PARAMS)
+    first = [item.name for item in islice(reader, 3)]
     assert first == ["cat/000000.jpg", "cat/000002.jpg", "cat/000004.jpg"]
     reader.close()  # type: ignore[attr-defined]
 
 
-def test_an_archive_is_closed_also_when_the_reader_stops_early(tmp_path: Path) -> None:
+def test_an_archive_is_closed_if_the_reader_stops_early(tmp_path: Path) -> None:
     reader = files.read_images(zipped()(tmp_path, CONTENT), DATASET, PARAMS)
     next(reader)
     with warnings.catch_warnings():
@@ -627,10 +615,10 @@ def test_an_archive_is_closed_also_when_the_reader_stops_early(tmp_path: Path) -
         reader.close()  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("behind", [bytes(archive.MAX_PADDING_BYTES + archive.BLOCK), b"more"])
-def test_a_tar_with_more_than_padding_behind_its_end_is_refused(
-    tmp_path: Path, behind: bytes
+@pytest.mark.parametrize("padding", [bytes(archive.MAX_PADDING_BYTES + archive.BLOCK), b"more"])
+def test_a_tar_with_more_than_padding_after_its_end_is_refused(
+    tmp_path: Path, padding: bytes
 ) -> None:
     path = tarred("bz2")(tmp_path, CONTENT)
-    path.write_bytes(path.read_bytes() + bz2.compress(behind))
-    assert "more than padding after its end" in refusal(path)
+    path.write_bytes(path.read_bytes() + bz2.compress(padding))
+    assert "more than padding after its end" in error_of(path)
