@@ -15,8 +15,7 @@ import pytest
 from pipeline import __version__
 from pipeline.params import AcquireParams
 from pipeline.stages.acquire.raw_image import SkipReason
-from pipeline.stages.acquire.web import client as http
-from pipeline.stages.acquire.web.client import Client
+from pipeline.stages.acquire.web.client import HEADERS, MAX_API_BYTES, MAX_REDIRECTS, Client
 from pipeline.stages.acquire.web.fetch_error import FetchError
 from pipeline.stages.acquire.web.rate_limit import Policy
 from tests.fakes import faults
@@ -38,8 +37,8 @@ PARAMS = AcquireParams(
 )
 POLICY = Policy(connect_timeout=5, read_timeout=5, attempts=3, pause=0.01)
 HASTY = Policy(connect_timeout=0.3, read_timeout=0.3, attempts=3, pause=0.01)
-"""For servers that are slow on purpose; the others may be so because the machine is."""
-MOST = 100_000  # bytes
+"""For servers that are slow on purpose; POLICY tolerates a busy machine."""
+MAX_BYTES = 100_000
 
 
 pytestmark = pytest.mark.usefixtures("root")
@@ -63,24 +62,24 @@ def hasty() -> Iterator[Client]:
         yield client
 
 
-def once_from(client: Client, url: str, most: float = MOST) -> bytes:
-    with client.open(url) as answer:
-        return b"".join(answer.blocks(most))
+def get_once(client: Client, url: str, max_bytes: float = MAX_BYTES) -> bytes:
+    with client.open(url) as response:
+        return b"".join(response.blocks(max_bytes))
 
 
-def get(client: Client, url: str, most: float = MOST) -> bytes:
-    return client.retry(lambda: once_from(client, url, most))
+def get(client: Client, url: str, max_bytes: float = MAX_BYTES) -> bytes:
+    return client.retry(lambda: get_once(client, url, max_bytes))
 
 
-def failure(client: Client, url: str, most: float = MOST) -> FetchError:
-    """Of a single attempt."""
+def fetch_error(client: Client, url: str, max_bytes: float = MAX_BYTES) -> FetchError:
+    """The error of a single attempt."""
     with pytest.raises(FetchError) as caught:
-        once_from(client, url, most)
+        get_once(client, url, max_bytes)
     return caught.value
 
 
-def in_time(seconds: float, work: Callable[[], object]) -> bool:
-    """Whether some work ends in time, whatever its end; it goes on in a thread if not."""
+def ends_within(seconds: float, work: Callable[[], object]) -> bool:
+    """Whether some work returns or raises in time; if not, it continues in a thread."""
     thread = threading.Thread(target=lambda: _quietly(work), daemon=True)
     thread.start()
     thread.join(seconds)
@@ -92,26 +91,26 @@ def _quietly(work: Callable[[], object]) -> None:
         work()
 
 
-def address(fake: FakeFlickr, number: int = 0) -> str:
+def url_of(fake: FakeFlickr, number: int = 0) -> str:
     return fake.url(CARS[number].path("z"))
 
 
-# What servers answer.
+# Responses and statuses.
 
 
-def test_an_answer_is_read_whole(fake: FakeFlickr, client: Client) -> None:
-    assert get(client, address(fake)) == fake.photo_bytes_of(CARS[0], "z")
+def test_a_body_is_read(fake: FakeFlickr, client: Client) -> None:
+    assert get(client, url_of(fake)) == fake.photo_bytes_of(CARS[0], "z")
 
 
-def test_an_answer_without_a_length_is_read_to_its_end(client: Client) -> None:
-    said = b"HTTP/1.1 200 OK\r\n\r\n" + BODY
-    with Wire(said) as wire:
+def test_a_body_without_a_length_is_read_to_its_end(client: Client) -> None:
+    data = b"HTTP/1.1 200 OK\r\n\r\n" + BODY
+    with Wire(data) as wire:
         assert get(client, wire.url()) == BODY
 
 
-def test_an_answer_in_chunks_is_read_whole(client: Client) -> None:
-    said = reply(chunked(BODY[:7], BODY[7:]), "Transfer-Encoding: chunked")
-    with Wire(said) as wire:
+def test_a_chunked_body_is_read(client: Client) -> None:
+    data = reply(chunked(BODY[:7], BODY[7:]), "Transfer-Encoding: chunked")
+    with Wire(data) as wire:
         assert get(client, wire.url()) == BODY
 
 
@@ -124,24 +123,16 @@ def test_an_answer_in_chunks_is_read_whole(client: Client) -> None:
         ("403 Forbidden", SkipReason.FORBIDDEN),
         ("451 Unavailable For Legal Reasons", SkipReason.FORBIDDEN),
         ("400 Bad Request", SkipReason.REFUSED),
-        ("402 Payment Required", SkipReason.REFUSED),
-        ("405 Method Not Allowed", SkipReason.REFUSED),
-        ("418 I'm a teapot", SkipReason.REFUSED),
-        ("431 Too Large", SkipReason.REFUSED),
         ("501 Not Implemented", SkipReason.REFUSED),
-        ("505 Version", SkipReason.REFUSED),
         ("999 Denied", SkipReason.REFUSED),
         ("201 Created", SkipReason.REFUSED),
         ("204 No Content", SkipReason.REFUSED),
         ("206 Partial Content", SkipReason.REFUSED),
-        ("300 Choices", SkipReason.REFUSED),
         ("302 Found", SkipReason.REFUSED),
         ("304 Not Modified", SkipReason.REFUSED),
     ],
 )
-def test_an_answer_that_nothing_will_mend_is_asked_for_once(
-    client: Client, status: str, reason: SkipReason
-) -> None:
+def test_a_permanent_status_is_not_retried(client: Client, status: str, reason: SkipReason) -> None:
     with Wire(reply(b"", status=status)) as wire:
         with pytest.raises(FetchError) as caught:
             get(client, wire.url())
@@ -150,23 +141,24 @@ def test_an_answer_that_nothing_will_mend_is_asked_for_once(
     assert caught.value.status == int(status[:3])
 
 
-@pytest.mark.parametrize("code", [408, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524])
-def test_an_answer_that_may_pass_is_asked_for_again(client: Client, code: int) -> None:
+@pytest.mark.parametrize("code", [408, 429, 500, 503, 524])
+def test_a_transient_status_is_retried(client: Client, code: int) -> None:
     with Wire(reply(b"no", status=f"{code} Some Words"), reply(BODY)) as wire:
         assert get(client, wire.url()) == BODY
         assert len(wire.heads) == 2
 
 
-def test_a_refusal_says_the_address_and_the_answer(client: Client) -> None:
+def test_an_error_names_url_and_status(client: Client) -> None:
     with Wire(reply(b"", status="404 Not Here")) as wire:
         assert (
-            str(failure(client, wire.url("/a.jpg"))) == f"{wire.url('/a.jpg')} answers 404 Not Here"
+            str(fetch_error(client, wire.url("/a.jpg")))
+            == f"{wire.url('/a.jpg')} answers 404 Not Here"
         )
 
 
-def test_a_refusal_without_words_says_its_number(client: Client) -> None:
+def test_a_status_without_a_phrase_is_a_number(client: Client) -> None:
     with Wire(b"HTTP/1.1 404\r\n\r\n") as wire:
-        assert str(failure(client, wire.url())) == f"{wire.url()} answers 404"
+        assert str(fetch_error(client, wire.url())) == f"{wire.url()} answers 404"
 
 
 def test_all_attempts_may_fail(client: Client) -> None:
@@ -183,98 +175,83 @@ def test_the_last_attempt_may_succeed(client: Client) -> None:
         assert get(client, wire.url()) == BODY
 
 
-def test_each_pause_is_longer_than_the_one_before(fake: FakeFlickr) -> None:
+def test_pauses_between_attempts_grow(fake: FakeFlickr) -> None:
     fake.plan = always("", faults.status(503))
     policy = Policy(connect_timeout=0.3, read_timeout=0.3, attempts=4, pause=0.05, max_pause=0.1)
     with Client(PARAMS, policy) as client, pytest.raises(FetchError):
-        get(client, address(fake))
+        get(client, url_of(fake))
     moments = [request.at for request in fake.requests]
     pauses = [after - before for before, after in pairwise(moments)]
-    lower = [0.025, 0.05, 0.05]  # half of what is doubled each time, up to the longest
-    assert all(pause >= least for pause, least in zip(pauses, lower, strict=True))
+    minima = [0.025, 0.05, 0.05]  # half of 0.05 doubled each time, up to max_pause
+    assert all(pause >= minimum for pause, minimum in zip(pauses, minima, strict=True))
 
 
-# How long they want to be left alone.
+# Retry-After.
 
 
-def test_a_host_that_says_for_how_long_is_left_alone_by_all(
-    fake: FakeFlickr, client: Client
-) -> None:
+def test_retry_after_pauses_all_requests_to_the_host(fake: FakeFlickr, client: Client) -> None:
     fake.plan = once("", throttled(1))
-    failed = failure(client, address(fake))
-    assert (failed.reason, failed.transient, failed.retry_after) == (
+    error = fetch_error(client, url_of(fake))
+    assert (error.reason, error.transient, error.retry_after) == (
         SkipReason.UNREACHABLE,
         True,
         1,
     )
-    assert once_from(client, address(fake, 1)) == fake.photo_bytes_of(CARS[1], "z")
+    assert get_once(client, url_of(fake, 1)) == fake.photo_bytes_of(CARS[1], "z")
     assert fake.requests[1].at - fake.requests[0].at >= 0.95
 
 
-def test_another_host_is_not_left_alone(fake: FakeFlickr, client: Client) -> None:
+def test_retry_after_does_not_pause_other_hosts(fake: FakeFlickr, client: Client) -> None:
     fake.plan = once("", throttled(60))
-    failure(client, address(fake))
+    fetch_error(client, url_of(fake))
     start = time.monotonic()
-    once_from(client, address(fake).replace("127.0.0.1", "localhost"))
+    get_once(client, url_of(fake).replace("127.0.0.1", "localhost"))
     assert time.monotonic() - start < 5
 
 
-def test_how_long_may_be_said_as_a_date(fake: FakeFlickr, client: Client) -> None:
+def test_retry_after_may_be_a_date(fake: FakeFlickr, client: Client) -> None:
     fake.plan = once("", throttled(datetime.now(UTC) + timedelta(seconds=60)))
-    assert 55 < (failure(client, address(fake)).retry_after or 0) <= 60
+    assert 55 < (fetch_error(client, url_of(fake)).retry_after or 0) <= 60
 
 
-def test_a_date_that_has_passed_is_no_pause(fake: FakeFlickr, client: Client) -> None:
+def test_a_retry_after_in_the_past_is_no_pause(fake: FakeFlickr, client: Client) -> None:
     fake.plan = once("", throttled(datetime.now(UTC) - timedelta(days=1)))
-    assert get(client, address(fake)) == fake.photo_bytes_of(CARS[0], "z")
+    assert get(client, url_of(fake)) == fake.photo_bytes_of(CARS[0], "z")
 
 
-def test_the_pause_that_a_server_asks_for_is_kept_between_attempts(
-    fake: FakeFlickr, client: Client
-) -> None:
+def test_retry_after_applies_between_attempts(fake: FakeFlickr, client: Client) -> None:
     fake.plan = once("", throttled(datetime.now(UTC) + timedelta(seconds=2)))
-    get(client, address(fake))
+    get(client, url_of(fake))
     assert fake.requests[1].at - fake.requests[0].at >= 0.9
 
 
-def test_too_long_a_pause_is_not_waited_for(fake: FakeFlickr) -> None:
+def test_a_host_with_a_too_long_retry_after_is_given_up(fake: FakeFlickr) -> None:
     fake.plan = once("", throttled(31))
     start = time.monotonic()
     with Client(PARAMS, Policy(pause=0.01, max_pause=30)) as client:
         with pytest.raises(FetchError):
-            get(client, address(fake))
+            get(client, url_of(fake))
         with pytest.raises(FetchError, match="allows no request for 3"):
-            once_from(client, address(fake, 1))
+            get_once(client, url_of(fake, 1))
     assert time.monotonic() - start < 5
-    assert len(fake.requests) == 1, "who asks for silence is asked nothing more"
+    assert len(fake.requests) == 1
 
 
 @pytest.mark.parametrize(
-    "said",
-    [
-        "",
-        "soon",
-        "-1",
-        "1.5",
-        "1, 2",
-        "9" * 5000,
-        "Fri, 31 Dec 99999 23:59:59 GMT",
-        "Fri, 99 Foo 2030 99:99:99 GMT",
-        "Fri, 31 Dec 1999",
-        "\xff",
-    ],
-    ids=lambda said: said[:12],
+    "value",
+    ["", "soon", "-1", "9" * 5000, "Fri, 31 Dec 99999 23:59:59 GMT", "Fri, 31 Dec 1999", "\xff"],
+    ids=lambda value: value[:12],
 )
-def test_a_pause_that_is_none_is_passed_over(client: Client, said: str) -> None:
-    with Wire(reply(b"", f"Retry-After: {said}", status="429 Slowly"), reply(BODY)) as wire:
+def test_an_invalid_retry_after_is_ignored(client: Client, value: str) -> None:
+    with Wire(reply(b"", f"Retry-After: {value}", status="429 Slowly"), reply(BODY)) as wire:
         assert get(client, wire.url()) == BODY
 
 
-def test_so_many_requests_a_second_are_made_and_no_more(fake: FakeFlickr) -> None:
+def test_the_rate_limit_holds_for_all_threads(fake: FakeFlickr) -> None:
     limits = PARAMS.model_copy(update={"per_host_per_second": 20})
     with Client(limits, POLICY) as client:
         threads = [
-            threading.Thread(target=once_from, args=(client, address(fake))) for _ in range(10)
+            threading.Thread(target=get_once, args=(client, url_of(fake))) for _ in range(10)
         ]
         for thread in threads:
             thread.start()
@@ -283,11 +260,11 @@ def test_so_many_requests_a_second_are_made_and_no_more(fake: FakeFlickr) -> Non
     assert fake.requests[-1].at - fake.requests[0].at >= 9 / 20 - 0.05
 
 
-# What goes wrong on the way.
+# Broken responses.
 
 
 @pytest.mark.parametrize(
-    ("fault", "said"),
+    ("fault", "message"),
     [
         (faults.STALL, "does not answer in time"),
         (faults.DROP, "cannot be reached"),
@@ -298,107 +275,100 @@ def test_so_many_requests_a_second_are_made_and_no_more(fake: FakeFlickr) -> Non
     ],
     ids=["stall", "drop", "reset", "short", "nothing", "drip"],
 )
-def test_an_answer_that_breaks_off_may_be_whole_the_next_time(
-    fake: FakeFlickr, client: Client, hasty: Client, fault: faults.Fault, said: str
+def test_a_broken_response_is_a_transient_error(
+    fake: FakeFlickr, client: Client, hasty: Client, fault: faults.Fault, message: str
 ) -> None:
     fake.plan = once("", fault)
-    failed = failure(hasty, address(fake))
-    assert (failed.reason, failed.transient) == (SkipReason.UNREACHABLE, True)
-    assert str(failed) == f"{address(fake)} {said}"
-    assert get(client, address(fake)) == fake.photo_bytes_of(CARS[0], "z")
+    error = fetch_error(hasty, url_of(fake))
+    assert (error.reason, error.transient) == (SkipReason.UNREACHABLE, True)
+    assert str(error) == f"{url_of(fake)} {message}"
+    assert get(client, url_of(fake)) == fake.photo_bytes_of(CARS[0], "z")
 
 
-def test_silence_in_the_middle_of_a_body_is_not_waited_out(hasty: Client) -> None:
+def test_silence_in_the_middle_of_a_body_is_a_timeout(hasty: Client) -> None:
     def halting() -> Iterator[bytes]:
         yield reply(BODY)[:-100]
         wire.ended.wait(10)
 
     with Wire() as wire:
         wire.responses = (halting,)
-        assert str(failure(hasty, wire.url())) == f"{wire.url()} does not answer in time"
+        assert str(fetch_error(hasty, wire.url())) == f"{wire.url()} does not answer in time"
 
 
-def test_nobody_listens(client: Client) -> None:
+def test_a_refused_connection_is_a_transient_error(client: Client) -> None:
     with Wire() as wire:
         url = wire.url()
-    failed = failure(client, url)
-    assert (failed.reason, failed.transient) == (SkipReason.UNREACHABLE, True)
-    assert str(failed) == f"{url} cannot be reached"
+    error = fetch_error(client, url)
+    assert (error.reason, error.transient) == (SkipReason.UNREACHABLE, True)
+    assert str(error) == f"{url} cannot be reached"
 
 
-def test_a_name_that_nobody_has(client: Client) -> None:
-    failed = failure(client, "http://nowhere.invalid/")
-    assert (failed.reason, failed.transient) == (SkipReason.UNREACHABLE, True)
+def test_an_unknown_host_is_a_transient_error(client: Client) -> None:
+    error = fetch_error(client, "http://nowhere.invalid/")
+    assert (error.reason, error.transient) == (SkipReason.UNREACHABLE, True)
 
 
 @pytest.mark.parametrize("fault", [faults.ENDLESS, faults.CHUNKS], ids=["endless", "chunks"])
-def test_a_body_without_an_end_is_left_at_the_limit(
+def test_an_endless_body_is_too_large(
     fake: FakeFlickr, client: Client, fault: faults.Fault
 ) -> None:
     fake.plan = always("", fault)
-    failed = failure(client, address(fake))
-    assert (failed.reason, failed.transient) == (SkipReason.TOO_LARGE, False)
-    assert str(failed) == f"{address(fake)} is larger than {MOST} bytes"
+    error = fetch_error(client, url_of(fake))
+    assert (error.reason, error.transient) == (SkipReason.TOO_LARGE, False)
+    assert str(error) == f"{url_of(fake)} is larger than {MAX_BYTES} bytes"
 
 
-@pytest.mark.parametrize(("most", "fits"), [(len(BODY), True), (len(BODY) - 1, False)])
+@pytest.mark.parametrize(("max_bytes", "fits"), [(len(BODY), True), (len(BODY) - 1, False)])
 @pytest.mark.parametrize("length", [f"Content-Length: {len(BODY)}", "Connection: close"])
 def test_a_body_may_be_as_large_as_the_limit(
-    client: Client, length: str, most: int, fits: bool
+    client: Client, length: str, max_bytes: int, fits: bool
 ) -> None:
-    said = f"HTTP/1.1 200 OK\r\n{length}\r\n\r\n".encode() + BODY
-    with Wire(said) as wire:
+    data = f"HTTP/1.1 200 OK\r\n{length}\r\n\r\n".encode() + BODY
+    with Wire(data) as wire:
         if fits:
-            assert once_from(client, wire.url(), most) == BODY
+            assert get_once(client, wire.url(), max_bytes) == BODY
         else:
-            assert failure(client, wire.url(), most).reason is SkipReason.TOO_LARGE
+            assert fetch_error(client, wire.url(), max_bytes).reason is SkipReason.TOO_LARGE
 
 
-def test_a_body_that_is_said_to_be_too_large_is_not_read(client: Client) -> None:
-    with Wire(reply(b"", f"Content-Length: {MOST + 1}")) as wire:
-        assert failure(client, wire.url()).reason is SkipReason.TOO_LARGE
+def test_a_body_with_a_too_large_length_is_not_read(client: Client) -> None:
+    with Wire(reply(b"", f"Content-Length: {MAX_BYTES + 1}")) as wire:
+        assert fetch_error(client, wire.url()).reason is SkipReason.TOO_LARGE
 
 
 @pytest.mark.parametrize(
     "length",
-    ["five", "-5", "5.0", "0x5", "", "+", "9" * 5000, "²", "1e3"],
+    ["five", "-5", "5.0", "", "9" * 5000, "²"],
     ids=lambda length: length[:8] or "empty",
 )
-def test_a_length_that_is_no_number_is_passed_over(client: Client, length: str) -> None:
-    said = f"HTTP/1.1 200 OK\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n"
-    with Wire(said.encode("latin-1") + BODY) as wire:
-        assert once_from(client, wire.url()) == BODY
+def test_an_invalid_length_is_ignored(client: Client, length: str) -> None:
+    data = f"HTTP/1.1 200 OK\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n"
+    with Wire(data.encode("latin-1") + BODY) as wire:
+        assert get_once(client, wire.url()) == BODY
 
 
-def test_a_length_that_promises_too_much_is_a_broken_answer(client: Client) -> None:
+def test_a_body_shorter_than_its_length_is_an_error(client: Client) -> None:
     with Wire(reply(BODY, f"Content-Length: {len(BODY) + 1}")) as wire:
-        failed = failure(client, wire.url())
-    assert (failed.reason, failed.transient) == (SkipReason.UNREACHABLE, True)
+        error = fetch_error(client, wire.url())
+    assert (error.reason, error.transient) == (SkipReason.UNREACHABLE, True)
 
 
-def test_nothing_behind_the_length_is_read(client: Client) -> None:
+def test_nothing_after_the_length_is_read(client: Client) -> None:
     with Wire(reply(BODY + b"more", f"Content-Length: {len(BODY)}")) as wire:
-        assert once_from(client, wire.url()) == BODY
+        assert get_once(client, wire.url()) == BODY
 
 
 @pytest.mark.parametrize(
-    "said",
+    "data",
     [
         b"",
         b"\r\n\r\n",
-        b"photo",
         b"\xff\xd8\xff\xe0\x00\x10JFIF",
-        b"<html>hello</html>",
         b"HTTP/1.1",
         b"HTTP/1.1 OK\r\n\r\n",
         b"HTTP/1.1 20 OK\r\n\r\n",
-        b"HTTP/1.1 -200 OK\r\n\r\n",
-        b"HTTP/1.1 99999 OK\r\n\r\n",
         b"HTTP/9.9 200 OK\r\n\r\n",
         b"SSH-2.0-OpenSSH_9.6\r\n",
-        b"220 ftp ready\r\n",
-        b"ICY 200 OK\r\n\r\n",
-        b"\0" * 1000,
         b"A" * 100_000,
         b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello",
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nphoto",
@@ -407,10 +377,10 @@ def test_nothing_behind_the_length_is_read(client: Client) -> None:
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nphoto\r\n",
     ],
 )
-def test_what_is_no_answer_is_a_failure(client: Client, said: bytes) -> None:
-    with Wire(said) as wire:
-        failed = failure(client, wire.url())
-    assert (failed.reason, failed.transient) == (SkipReason.UNREACHABLE, True)
+def test_a_malformed_response_is_a_transient_error(client: Client, data: bytes) -> None:
+    with Wire(data) as wire:
+        error = fetch_error(client, wire.url())
+    assert (error.reason, error.transient) == (SkipReason.UNREACHABLE, True)
 
 
 @pytest.mark.parametrize(
@@ -423,10 +393,10 @@ def test_what_is_no_answer_is_a_failure(client: Client, said: bytes) -> None:
     ],
     ids=["many", "long", "huge", "flood"],
 )
-def test_too_many_or_too_long_headers_are_a_failure(client: Client, headers: list[str]) -> None:
+def test_too_many_or_too_long_headers_are_an_error(client: Client, headers: list[str]) -> None:
     with Wire(reply(BODY, *headers)) as wire:
-        failed = failure(client, wire.url())
-    assert (failed.reason, failed.transient) == (SkipReason.UNREACHABLE, True)
+        error = fetch_error(client, wire.url())
+    assert (error.reason, error.transient) == (SkipReason.UNREACHABLE, True)
 
 
 @pytest.mark.parametrize(
@@ -444,41 +414,39 @@ def test_too_many_or_too_long_headers_are_a_failure(client: Client, headers: lis
         "Connection",
     ],
 )
-@pytest.mark.parametrize("value", ["\xff\xfe", "", '"', "a=b; c, d;;;=", "\x1b[2J", "%", "☃"])
-def test_a_header_that_says_nonsense_is_an_answer_or_a_failure(
-    client: Client, name: str, value: str
-) -> None:
-    with Wire(reply(BODY, f"{name}: {value}")) as wire, suppress(FetchError):
-        once_from(client, wire.url())
+def test_a_malformed_header_is_ignored_or_a_fetch_error(client: Client, name: str) -> None:
+    for value in ("\xff\xfe", "", '"', "a=b; c, d;;;=", "\x1b[2J", "%", "☃"):
+        with Wire(reply(BODY, f"{name}: {value}")) as wire, suppress(FetchError):
+            get_once(client, wire.url())
 
 
-class TestAnswersWithoutAnEnd:
-    """In each, every byte comes in time, so that no silence ever ends the waiting."""
+class TestEndlessResponses:
+    """Every byte arrives before the timeout of the socket."""
 
-    def ends(self, said: Callable[[Wire], Iterator[bytes]]) -> bool:
+    def ends(self, respond: Callable[[Wire], Iterator[bytes]]) -> bool:
         policy = Policy(connect_timeout=0.2, read_timeout=0.2)
         with Client(PARAMS, policy) as client, Wire() as wire:
-            wire.responses = (lambda: said(wire),)
-            return in_time(2.5, lambda: once_from(client, wire.url()))
+            wire.responses = (lambda: respond(wire),)
+            return ends_within(2.5, lambda: get_once(client, wire.url()))
 
     def test_a_first_line_that_drips(self) -> None:
-        def said(wire: Wire) -> Iterator[bytes]:
+        def respond(wire: Wire) -> Iterator[bytes]:
             yield b"HTTP/1.1 200 O"
             while not wire.ended.wait(0.02):
                 yield b"K"
 
-        assert self.ends(said)
+        assert self.ends(respond)
 
     def test_headers_that_drip(self) -> None:
-        def said(wire: Wire) -> Iterator[bytes]:
+        def respond(wire: Wire) -> Iterator[bytes]:
             yield b"HTTP/1.1 200 OK\r\nX-Header: "
             while not wire.ended.wait(0.02):
                 yield b"y"
 
-        assert self.ends(said)
+        assert self.ends(respond)
 
     def test_headers_that_drip_leave_no_connection_open(self) -> None:
-        def said() -> Iterator[bytes]:
+        def respond() -> Iterator[bytes]:
             yield b"HTTP/1.1 200 OK\r\n"
             while not wire.ended.wait(0.02):
                 yield b"X-Header: y\r\n"
@@ -487,130 +455,126 @@ class TestAnswersWithoutAnEnd:
             Client(PARAMS, Policy(connect_timeout=0.2, read_timeout=0.2)) as client,
             Wire() as wire,
         ):
-            wire.responses = (said,)
-            assert str(failure(client, wire.url())) == f"{wire.url()} does not answer in time"
-        gc.collect()  # a socket that nobody closed warns here, and warnings are errors
+            wire.responses = (respond,)
+            assert str(fetch_error(client, wire.url())) == f"{wire.url()} does not answer in time"
+        gc.collect()  # an unclosed socket warns here, and warnings are errors
 
-    def test_one_more_moment_again_and_again(self) -> None:
-        def said(wire: Wire) -> Iterator[bytes]:
+    def test_repeated_100_continue(self) -> None:
+        def respond(wire: Wire) -> Iterator[bytes]:
             while not wire.ended.wait(0.001):
                 yield b"HTTP/1.1 100 Continue\r\n\r\n"
 
-        assert self.ends(said)
+        assert self.ends(respond)
 
     def test_trailers_after_the_last_chunk(self) -> None:
-        def said(wire: Wire) -> Iterator[bytes]:
+        def respond(wire: Wire) -> Iterator[bytes]:
             yield reply(chunked(BODY)[:-2], "Transfer-Encoding: chunked")
             while not wire.ended.wait(0.001):
                 yield b"X-Trailer: y\r\n"
 
-        assert self.ends(said)
+        assert self.ends(respond)
 
-    def test_the_length_of_a_chunk_that_drips(self) -> None:
-        def said(wire: Wire) -> Iterator[bytes]:
+    def test_a_chunk_length_that_drips(self) -> None:
+        def respond(wire: Wire) -> Iterator[bytes]:
             yield reply(b"", "Transfer-Encoding: chunked")
             while not wire.ended.wait(0.02):
                 yield b"0"
 
-        assert self.ends(said)
+        assert self.ends(respond)
 
     def test_the_body_of_a_redirect(self) -> None:
-        def said(wire: Wire) -> Iterator[bytes]:
+        def respond(wire: Wire) -> Iterator[bytes]:
             yield b"HTTP/1.1 302 Found\r\nLocation: file:///etc/hostname\r\n\r\n"
             while not wire.ended.wait(0.001):
                 yield bytes(1000)
 
-        assert self.ends(said)
+        assert self.ends(respond)
 
     def test_the_body_of_a_refusal(self) -> None:
-        def said(wire: Wire) -> Iterator[bytes]:
+        def respond(wire: Wire) -> Iterator[bytes]:
             yield b"HTTP/1.1 404 Not Found\r\n\r\n"
             while not wire.ended.wait(0.001):
                 yield bytes(1000)
 
-        assert self.ends(said)
+        assert self.ends(respond)
 
-    def test_a_packed_body_that_never_unpacks_to_anything(self) -> None:
-        def said(wire: Wire) -> Iterator[bytes]:
+    def test_a_compressed_body_of_empty_blocks(self) -> None:
+        def respond(wire: Wire) -> Iterator[bytes]:
             yield reply(b"", "Content-Encoding: gzip", "Transfer-Encoding: chunked")
             yield b"a\r\n" + gzip.compress(b"")[:10] + b"\r\n"
             while not wire.ended.wait(0.001):
-                yield b"5\r\n\x00\x00\x00\xff\xff\r\n"  # an empty block, of which there may be more
+                yield b"5\r\n\x00\x00\x00\xff\xff\r\n"  # an empty block
 
-        assert self.ends(said)
-
-
-# Bodies that are packed, though nobody asked for that.
+        assert self.ends(respond)
 
 
-def packed(data: bytes, encoding: str = "gzip") -> bytes:
+# Compressed bodies, though none was requested.
+
+
+def compressed(data: bytes, encoding: str = "gzip") -> bytes:
     return reply(data, f"Content-Encoding: {encoding}")
 
 
 @pytest.mark.parametrize(
-    ("encoding", "pack"), [("gzip", gzip.compress), ("deflate", zlib.compress)]
+    ("encoding", "compress"), [("gzip", gzip.compress), ("deflate", zlib.compress)]
 )
-def test_a_body_that_was_packed_for_the_way_is_whole(
-    client: Client, encoding: str, pack: Callable[[bytes], bytes]
+def test_a_compressed_body_is_decompressed(
+    client: Client, encoding: str, compress: Callable[[bytes], bytes]
 ) -> None:
-    with Wire(packed(pack(BODY), encoding)) as wire:
-        assert once_from(client, wire.url()) == BODY
+    with Wire(compressed(compress(BODY), encoding)) as wire:
+        assert get_once(client, wire.url()) == BODY
 
 
-def test_a_packed_body_that_comes_byte_by_byte_is_whole(client: Client) -> None:
+def test_a_compressed_body_may_arrive_byte_by_byte(client: Client) -> None:
     def slowly() -> Iterator[bytes]:
-        said = packed(gzip.compress(b"photograph"))
-        yield said[:-30]
-        for byte in said[-30:]:
+        data = compressed(gzip.compress(b"photograph"))
+        yield data[:-30]
+        for byte in data[-30:]:
             yield bytes([byte])
             time.sleep(0.002)
 
     with Wire(slowly) as wire:
-        assert once_from(client, wire.url()) == b"photograph"
+        assert get_once(client, wire.url()) == b"photograph"
 
 
-def test_a_packed_body_that_is_cut_off_is_a_broken_answer(client: Client) -> None:
+def test_a_truncated_compressed_body_is_an_error(client: Client) -> None:
     data = gzip.compress(BODY)
-    said = reply(data[:-20], "Content-Encoding: gzip", f"Content-Length: {len(data)}")
-    with Wire(said) as wire:
-        failed = failure(client, wire.url())
-    assert (failed.reason, failed.transient) == (SkipReason.UNREACHABLE, True)
+    data = reply(data[:-20], "Content-Encoding: gzip", f"Content-Length: {len(data)}")
+    with Wire(data) as wire:
+        error = fetch_error(client, wire.url())
+    assert (error.reason, error.transient) == (SkipReason.UNREACHABLE, True)
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "deflate"])
-def test_a_body_that_is_said_to_be_packed_and_is_not_is_a_broken_answer(
-    client: Client, encoding: str
-) -> None:
-    with Wire(packed(BODY, encoding)) as wire:
-        failed = failure(client, wire.url())
-    assert (failed.reason, failed.transient) == (SkipReason.UNREACHABLE, True)
+def test_a_body_with_a_wrong_content_encoding_is_an_error(client: Client, encoding: str) -> None:
+    with Wire(compressed(BODY, encoding)) as wire:
+        error = fetch_error(client, wire.url())
+    assert (error.reason, error.transient) == (SkipReason.UNREACHABLE, True)
 
 
 @pytest.mark.parametrize("layers", [1, 2])
-def test_a_packed_bomb_is_left_at_the_limit_and_not_held_in_memory(
-    client: Client, layers: int
-) -> None:
+def test_a_compressed_bomb_is_too_large_and_uses_little_memory(client: Client, layers: int) -> None:
     bomb = gzip.compress(bytes(2**26))
     for _ in range(layers - 1):
         bomb = gzip.compress(bomb)
     encoding = ", ".join(["gzip"] * layers)
-    with Wire(packed(bomb, encoding)) as wire:
+    with Wire(compressed(bomb, encoding)) as wire:
         tracemalloc.start()
         try:
-            failed = failure(client, wire.url(), 10e6)
+            error = fetch_error(client, wire.url(), 10e6)
             peak = tracemalloc.get_traced_memory()[1]
         finally:
             tracemalloc.stop()
-    assert failed.reason is SkipReason.TOO_LARGE
+    assert error.reason is SkipReason.TOO_LARGE
     assert peak < 10e6 + 2**23
 
 
-def test_many_layers_of_packing_are_refused(client: Client) -> None:
-    with Wire(packed(BODY, ", ".join(["gzip"] * 50))) as wire:
-        assert failure(client, wire.url()).reason is SkipReason.UNREACHABLE
+def test_many_layers_of_compression_are_an_error(client: Client) -> None:
+    with Wire(compressed(BODY, ", ".join(["gzip"] * 50))) as wire:
+        assert fetch_error(client, wire.url()).reason is SkipReason.UNREACHABLE
 
 
-# What the owner does not want.
+# X-Robots-Tag.
 
 
 @pytest.mark.parametrize(
@@ -619,58 +583,49 @@ def test_many_layers_of_packing_are_refused(client: Client) -> None:
         "noai",
         "noimageai",
         "NoAI",
-        " noai ",
         "noindex, noai",
-        "noai,noimageai",
-        "noarchive,noimageai,nofollow",
         "unavailable_after: 25 Jun 2030 15:00:00 PST, noai",
     ],
 )
-def test_a_photograph_that_wants_no_machine_learning_is_left(
-    fake: FakeFlickr, client: Client, tag: str
-) -> None:
+def test_an_opt_out_is_respected(fake: FakeFlickr, client: Client, tag: str) -> None:
     fake.plan = once("", header("X-Robots-Tag", tag))
-    failed = failure(client, address(fake))
-    assert (failed.reason, failed.transient) == (SkipReason.ROBOTS, False)
-    assert str(failed).endswith("leave it out, or set acquire.respect_robots=false")
+    error = fetch_error(client, url_of(fake))
+    assert (error.reason, error.transient) == (SkipReason.ROBOTS, False)
+    assert str(error).endswith("leave it out, or set acquire.respect_robots=false")
 
 
-def test_it_may_say_so_in_the_second_of_two_headers(client: Client) -> None:
+def test_an_opt_out_may_be_in_the_second_of_two_headers(client: Client) -> None:
     tags = ("X-Robots-Tag: googlebot: noindex", "x-robots-tag: noai")
     with Wire(reply(BODY, *tags)) as wire:
-        assert failure(client, wire.url()).reason is SkipReason.ROBOTS
+        assert fetch_error(client, wire.url()).reason is SkipReason.ROBOTS
 
 
-@pytest.mark.parametrize(
-    "tag", ["", "all", "noindex", "noindex, nofollow", "googlebot: noai", "noaix", "no ai"]
-)
-def test_a_photograph_that_wants_something_else_is_read(
-    fake: FakeFlickr, client: Client, tag: str
-) -> None:
+@pytest.mark.parametrize("tag", ["", "noindex, nofollow", "googlebot: noai", "noaix"])
+def test_other_directives_are_ignored(fake: FakeFlickr, client: Client, tag: str) -> None:
     fake.plan = always("", header("X-Robots-Tag", tag))
-    assert once_from(client, address(fake)) == fake.photo_bytes_of(CARS[0], "z")
+    assert get_once(client, url_of(fake)) == fake.photo_bytes_of(CARS[0], "z")
 
 
-def test_what_the_owner_wants_may_be_passed_over(fake: FakeFlickr) -> None:
+def test_an_opt_out_is_ignored_without_respect_robots(fake: FakeFlickr) -> None:
     fake.plan = always("", faults.NO_AI)
     with Client(PARAMS.model_copy(update={"respect_robots": False}), POLICY) as client:
-        assert once_from(client, address(fake)) == fake.photo_bytes_of(CARS[0], "z")
+        assert get_once(client, url_of(fake)) == fake.photo_bytes_of(CARS[0], "z")
 
 
-# What is said of ourselves.
+# Request headers.
 
 
-def test_the_server_is_told_who_asks(fake: FakeFlickr, client: Client) -> None:
-    once_from(client, address(fake))
+def test_the_user_agent_names_the_pipeline(fake: FakeFlickr, client: Client) -> None:
+    get_once(client, url_of(fake))
     assert fake.requests[0].headers["User-Agent"].startswith(f"image-pipeline/{__version__} ")
 
 
-def test_nothing_is_asked_to_be_packed(fake: FakeFlickr, client: Client) -> None:
-    once_from(client, address(fake))
+def test_no_compression_is_requested(fake: FakeFlickr, client: Client) -> None:
+    get_once(client, url_of(fake))
     assert fake.requests[0].headers["Accept-Encoding"] == "identity"
 
 
-def test_the_passwords_of_this_user_stay_here(
+def test_passwords_of_netrc_are_not_sent(
     fake: FakeFlickr, client: Client, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     netrc = root / ".netrc"
@@ -678,35 +633,33 @@ def test_the_passwords_of_this_user_stay_here(
     netrc.chmod(0o600)
     monkeypatch.setenv("NETRC", str(netrc))
     monkeypatch.setenv("HOME", str(root))
-    once_from(client, address(fake))
-    client.library_session().get(address(fake))
+    get_once(client, url_of(fake))
+    client.library_session().get(url_of(fake))
     assert ["Authorization" in request.headers for request in fake.requests] == [False, False]
 
 
-def test_no_answer_leaves_a_cookie_for_the_next_request(fake: FakeFlickr, client: Client) -> None:
-    """Else what one server says changes what the next request is, thread by thread."""
+def test_cookies_are_not_sent_back(fake: FakeFlickr, client: Client) -> None:
+    """Otherwise requests would depend on earlier responses."""
     fake.plan = once("", header("Set-Cookie", "seen=1; Path=/"))
-    once_from(client, address(fake))
-    once_from(client, address(fake))
+    get_once(client, url_of(fake))
+    get_once(client, url_of(fake))
     assert "Cookie" not in fake.requests[1].headers
 
 
-# Where an answer sends us.
+# Redirects.
 
 
 @pytest.mark.parametrize("code", [301, 302, 303, 307, 308])
 def test_a_redirect_is_followed(fake: FakeFlickr, client: Client, code: int) -> None:
-    fake.plan = once("", redirect(address(fake, 1), code))
-    assert once_from(client, address(fake)) == fake.photo_bytes_of(CARS[1], "z")
+    fake.plan = once("", redirect(url_of(fake, 1), code))
+    assert get_once(client, url_of(fake)) == fake.photo_bytes_of(CARS[1], "z")
 
 
 @pytest.mark.parametrize(
     "location",
     [
-        "/b/c.jpg",
         "c.jpg",
         "../b/c.jpg",
-        "./c.jpg",
         "//{host}/b/c.jpg",
         "http://{host}/b/c.jpg#part",
     ],
@@ -715,155 +668,147 @@ def test_a_redirect_may_be_relative(client: Client, location: str) -> None:
     with Wire() as wire:
         location = location.format(host=f"127.0.0.1:{wire.port}")
         wire.responses = (reply(b"", f"Location: {location}", status="302 Found"), reply(BODY))
-        assert once_from(client, wire.url("/b/a.jpg")) == BODY
+        assert get_once(client, wire.url("/b/a.jpg")) == BODY
         assert wire.paths == ["/b/a.jpg", "/b/c.jpg"]
 
 
-def test_an_answer_tells_where_it_came_from(fake: FakeFlickr, client: Client) -> None:
+def test_a_response_has_the_url_after_redirects(fake: FakeFlickr, client: Client) -> None:
     fake.plan = once("", redirect(CARS[1].path("z")))
-    with client.open(address(fake)) as answer:
-        assert answer.url == address(fake, 1)
+    with client.open(url_of(fake)) as response:
+        assert response.url == url_of(fake, 1)
 
 
-def test_a_redirect_may_be_written_in_utf_8(client: Client) -> None:
-    """As servers send it, and as browsers, curl and requests itself understand it."""
-    onward = reply(b"", "Location: /straße.jpg", status="302 Found")
-    with Wire(onward, reply(BODY)) as wire:
-        once_from(client, wire.url())
+def test_a_redirect_may_be_in_utf_8(client: Client) -> None:
+    """As browsers, curl and requests do."""
+    redirection = reply(b"", "Location: /straße.jpg", status="302 Found")
+    with Wire(redirection, reply(BODY)) as wire:
+        get_once(client, wire.url())
         assert wire.paths[1] == "/stra%C3%9Fe.jpg"
 
 
 @pytest.mark.parametrize(
-    ("hops", "followed"), [(http.MAX_REDIRECTS, True), (http.MAX_REDIRECTS + 1, False)]
+    ("hops", "followed"),
+    [(MAX_REDIRECTS, True), (MAX_REDIRECTS + 1, False)],
 )
-def test_so_many_redirects_are_followed(client: Client, hops: int, followed: bool) -> None:
-    onward = [reply(b"", f"Location: /{number}", status="302 Found") for number in range(hops)]
-    with Wire(*onward, reply(BODY)) as wire:
+def test_the_number_of_redirects_is_limited(client: Client, hops: int, followed: bool) -> None:
+    redirections = [
+        reply(b"", f"Location: /{number}", status="302 Found") for number in range(hops)
+    ]
+    with Wire(*redirections, reply(BODY)) as wire:
         if followed:
-            assert once_from(client, wire.url()) == BODY
+            assert get_once(client, wire.url()) == BODY
         else:
-            failed = failure(client, wire.url())
-            assert (failed.reason, failed.transient) == (SkipReason.REFUSED, False)
-            assert str(failed).endswith("redirects more than 10 times")
-        assert len(wire.heads) == http.MAX_REDIRECTS + 1
+            error = fetch_error(client, wire.url())
+            assert (error.reason, error.transient) == (SkipReason.REFUSED, False)
+            assert str(error).endswith("redirects more than 10 times")
+        assert len(wire.heads) == MAX_REDIRECTS + 1
 
 
 @pytest.mark.parametrize(
     "location",
     [
         "file:///etc/hostname",
-        "ftp://127.0.0.1/a",
         "data:image/png;base64,AAAA",
-        "mailto:a@b.c",
         "http://[::1",
         "http://h:x/",
-        "http://h:0/",
-        "http://a..b/",
     ],
 )
-def test_a_redirect_to_what_cannot_be_asked_is_refused(
+def test_a_redirect_to_an_invalid_url_is_refused(
     fake: FakeFlickr, client: Client, location: str
 ) -> None:
     fake.plan = once("", redirect(location))
-    failed = failure(client, address(fake))
-    assert (failed.reason, failed.transient) == (SkipReason.BAD_ADDRESS, False)
+    error = fetch_error(client, url_of(fake))
+    assert (error.reason, error.transient) == (SkipReason.BAD_ADDRESS, False)
 
 
-@pytest.mark.parametrize("location", ["\xff", "\x00", "http://\x00/", "h\x1bttp://a", "?", ""])
-def test_a_redirect_to_nonsense_is_an_answer_or_a_failure(client: Client, location: str) -> None:
-    said = f"HTTP/1.1 302 Found\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n"
-    with Wire(said.encode("latin-1")) as wire, pytest.raises(FetchError):
+@pytest.mark.parametrize("location", ["\xff", "\x00", "http://\x00/", "?", ""])
+def test_a_malformed_redirect_is_a_fetch_error(client: Client, location: str) -> None:
+    data = f"HTTP/1.1 302 Found\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n"
+    with Wire(data.encode("latin-1")) as wire, pytest.raises(FetchError):
         get(client, wire.url())
 
 
-def test_each_host_of_a_redirect_is_paced(fake: FakeFlickr) -> None:
+def test_a_redirect_counts_for_the_rate_limit(fake: FakeFlickr) -> None:
     fake.plan = once("", redirect(CARS[1].path("z")))
     with Client(PARAMS.model_copy(update={"per_host_per_second": 5}), POLICY) as client:
-        once_from(client, address(fake))
+        get_once(client, url_of(fake))
     assert fake.requests[1].at - fake.requests[0].at >= 0.19
 
 
-# The end of a client.
+# Closing a client.
 
 
-def test_leaving_a_client_frees_those_who_wait_in_it(fake: FakeFlickr) -> None:
+def test_closing_a_client_ends_waits(fake: FakeFlickr) -> None:
     with Client(PARAMS, POLICY) as client:
         client.limiter.pause("127.0.0.1", 60)
-        freed = threading.Thread(target=_quietly, args=(lambda: get(client, address(fake)),))
+        freed = threading.Thread(target=_quietly, args=(lambda: get(client, url_of(fake)),))
         freed.start()
     freed.join(5)
     assert not freed.is_alive()
 
 
-def test_nobody_is_asked_any_more_once_a_client_is_left(fake: FakeFlickr) -> None:
-    """Those who are freed must not all ask at once, least of all the host that wanted silence."""
+def test_a_closed_client_sends_no_requests(fake: FakeFlickr) -> None:
+    """Threads that stop waiting must not send their requests, against the Retry-After."""
     with Client(PARAMS, POLICY) as client:
         client.limiter.pause("127.0.0.1", 60)
-        work = threading.Thread(target=_quietly, args=(lambda: get(client, address(fake)),))
+        work = threading.Thread(target=_quietly, args=(lambda: get(client, url_of(fake)),))
         work.start()
         time.sleep(0.05)  # until it waits
     work.join(5)
     assert len(fake.requests) == 0
 
 
-@pytest.mark.parametrize(
-    "fault",
-    [None, faults.status(404), faults.ENDLESS, faults.SHORT, redirect("file:///etc")],
-    ids=["whole", "refused", "endless", "short", "redirect"],
-)
-def test_no_connection_is_left_open(fake: FakeFlickr, fault: faults.Fault | None) -> None:
-    fake.plan = always("", fault) if fault else None
-    with Client(PARAMS, POLICY) as client, suppress(FetchError):
-        once_from(client, address(fake))
-    gc.collect()  # a socket that nobody closed warns here, and warnings are errors
+def test_no_connection_is_left_open(fake: FakeFlickr) -> None:
+    redirection = redirect("file:///etc")
+    for fault in (None, faults.status(404), faults.ENDLESS, faults.SHORT, redirection):
+        fake.plan = always("", fault) if fault else None
+        with Client(PARAMS, POLICY) as client, suppress(FetchError):
+            get_once(client, url_of(fake))
+    gc.collect()  # an unclosed socket warns here, and warnings are errors
 
 
-# The session that a library asks with.
+# Sessions for libraries.
 
 
-def library_failure(client: Client, url: str) -> FetchError:
+def library_error(client: Client, url: str) -> FetchError:
     with pytest.raises(FetchError) as caught:
         client.library_session().post(url, data={"a": "b"})
     return caught.value
 
 
-def test_a_library_asks_as_ever(client: Client) -> None:
+def test_a_library_gets_its_response(client: Client) -> None:
     with Wire(reply(b'{"stat": "ok"}', "Content-Type: application/json")) as wire:
         response = client.library_session().post(wire.url("/rest/"), data={"a": "b"})
         assert response.json() == {"stat": "ok"}
         assert wire.heads[0].startswith("POST /rest/ ")
-    assert f"User-Agent: {http.HEADERS['User-Agent']}" in wire.heads[0]
+    assert f"User-Agent: {HEADERS['User-Agent']}" in wire.heads[0]
 
 
 @pytest.mark.parametrize(
     ("fault", "reason", "transient"),
     [
         (faults.status(429), SkipReason.UNREACHABLE, True),
-        (faults.status(500), SkipReason.UNREACHABLE, True),
         (faults.status(403), SkipReason.FORBIDDEN, False),
-        (faults.status(404), SkipReason.GONE, False),
         (redirect("http://127.0.0.1:1/"), SkipReason.REFUSED, False),
         (faults.STALL, SkipReason.UNREACHABLE, True),
         (faults.DROP, SkipReason.UNREACHABLE, True),
-        (faults.RESET, SkipReason.UNREACHABLE, True),
         (faults.SHORT, SkipReason.UNREACHABLE, True),
-        (faults.DRIP, SkipReason.UNREACHABLE, True),
     ],
 )
-def test_a_library_meets_the_same_failures(
+def test_a_library_gets_the_same_errors(
     fake: FakeFlickr, hasty: Client, fault: faults.Fault, reason: SkipReason, transient: bool
 ) -> None:
     fake.plan = always("", fault)
-    failed = library_failure(hasty, fake.serve("a", BODY))
-    assert (failed.reason, failed.transient) == (reason, transient)
+    error = library_error(hasty, fake.serve("a", BODY))
+    assert (error.reason, error.transient) == (reason, transient)
 
 
-def test_a_library_is_not_given_a_bomb(client: Client) -> None:
-    with Wire(packed(gzip.compress(bytes(http.MAX_API_BYTES + 1)))) as wire:
-        assert library_failure(client, wire.url()).reason is SkipReason.TOO_LARGE
+def test_a_bomb_is_too_large_for_a_library(client: Client) -> None:
+    with Wire(compressed(gzip.compress(bytes(MAX_API_BYTES + 1)))) as wire:
+        assert library_error(client, wire.url()).reason is SkipReason.TOO_LARGE
 
 
-def test_a_library_is_paced(fake: FakeFlickr) -> None:
+def test_the_rate_limit_holds_for_a_library(fake: FakeFlickr) -> None:
     url = fake.serve("a", BODY)
     with Client(PARAMS.model_copy(update={"per_host_per_second": 5}), POLICY) as client:
         session = client.library_session()
@@ -872,7 +817,7 @@ def test_a_library_is_paced(fake: FakeFlickr) -> None:
     assert fake.requests[1].at - fake.requests[0].at >= 0.19
 
 
-def test_a_library_may_ask_a_private_address(fake: FakeFlickr) -> None:
+def test_a_library_may_request_a_private_address(fake: FakeFlickr) -> None:
     url = fake.serve("a", BODY)
     with Client(PARAMS.model_copy(update={"allow_private": False}), POLICY) as client:
         assert client.library_session().get(url).content == BODY

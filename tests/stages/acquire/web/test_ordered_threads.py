@@ -1,4 +1,5 @@
 import gc
+import itertools
 import os
 import random
 import signal
@@ -8,7 +9,7 @@ import threading
 import time
 import weakref
 from collections.abc import Generator, Iterator
-from itertools import count, islice
+from itertools import islice
 
 import pytest
 from hypothesis import given, settings
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 from pipeline.stages.acquire.web.ordered_threads import LOOKAHEAD, map_in_order
 from tests import ROOT
 
-EXAMPLES = settings(deadline=None, derandomize=True, max_examples=50)
+EXAMPLES = settings(deadline=None, derandomize=True, max_examples=25)
 
 
 def doubled(number: int) -> int:
@@ -47,9 +48,7 @@ def test_every_result_comes_in_the_order_of_the_items(items: list[int], threads:
 
 @EXAMPLES
 @given(st.integers(1, 60), st.integers(1, 8), st.integers(0, 2**31))
-def test_the_order_does_not_depend_on_who_is_ready_first(
-    length: int, threads: int, seed: int
-) -> None:
+def test_the_order_does_not_depend_on_timing(length: int, threads: int, seed: int) -> None:
     pauses = [random.Random(seed + number).uniform(0, 0.002) for number in range(length)]
 
     def slowly(number: int) -> int:
@@ -59,12 +58,12 @@ def test_the_order_does_not_depend_on_who_is_ready_first(
     assert list(map_in_order(slowly, range(length), threads)) == list(range(length))
 
 
-def test_items_are_worked_on_at_the_same_time() -> None:
-    together = threading.Barrier(4)
-    assert len(list(map_in_order(lambda _: together.wait(5), range(4), 4))) == 4
+def test_items_are_processed_concurrently() -> None:
+    barrier = threading.Barrier(4)
+    assert len(list(map_in_order(lambda _: barrier.wait(5), range(4), 4))) == 4
 
 
-def test_no_more_threads_than_asked_for_work_at_the_same_time() -> None:
+def test_no_more_items_than_threads_are_processed_at_a_time() -> None:
     lock, now, most = threading.Lock(), 0, 0
 
     def work(_: int) -> None:
@@ -82,23 +81,23 @@ def test_no_more_threads_than_asked_for_work_at_the_same_time() -> None:
 
 @EXAMPLES
 @given(st.integers(1, 6), st.integers(1, 300))
-def test_few_items_are_taken_before_their_results_are_wanted(threads: int, wanted: int) -> None:
+def test_only_lookahead_items_are_read_in_advance(threads: int, count: int) -> None:
     taken = 0
 
     def items() -> Iterator[int]:
         nonlocal taken
-        for number in count():
+        for number in itertools.count():
             taken += 1
             yield number
 
     results = map_in_order(doubled, items(), threads)
-    for read in range(1, wanted + 1):
+    for read in range(1, count + 1):
         next(results)
         assert taken <= threads * LOOKAHEAD + read
     close(results)
 
 
-def test_nothing_is_taken_before_the_first_result_is_wanted() -> None:
+def test_nothing_starts_before_the_first_result_is_read() -> None:
     taken: list[int] = []
 
     def items() -> Iterator[int]:
@@ -111,7 +110,7 @@ def test_nothing_is_taken_before_the_first_result_is_wanted() -> None:
     close(results)
 
 
-def test_a_result_that_was_read_is_let_go() -> None:
+def test_a_result_is_released_once_read() -> None:
     class Large:
         pass
 
@@ -123,20 +122,20 @@ def test_a_result_that_was_read_is_let_go() -> None:
     close(results)
 
 
-def test_an_item_is_let_go_once_its_result_is_read() -> None:
+def test_an_item_is_released_once_its_result_is_read() -> None:
     class Item:
         pass
 
     items = [Item() for _ in range(64)]
-    known = [weakref.ref(item) for item in items]
+    references = [weakref.ref(item) for item in items]
     results = map_in_order(id, (items.pop(0) for _ in range(64)), 1)
     list(islice(results, 40))
     gc.collect()
-    assert sum(each() is not None for each in known) <= 64 - 40 + 1
+    assert sum(reference() is not None for reference in references) <= 64 - 40 + 1
     close(results)
 
 
-def test_an_error_is_raised_where_the_result_of_its_item_is_read() -> None:
+def test_an_error_is_raised_in_place_of_its_result() -> None:
     def work(number: int) -> int:
         if number == 5:
             raise ValueError("five")
@@ -148,7 +147,7 @@ def test_an_error_is_raised_where_the_result_of_its_item_is_read() -> None:
         next(results)
 
 
-def test_an_error_that_ends_programs_is_raised_in_the_reader() -> None:
+def test_a_keyboard_interrupt_is_raised_in_the_reader() -> None:
     def work(_: int) -> int:
         raise KeyboardInterrupt
 
@@ -165,10 +164,10 @@ def test_an_error_of_the_items_is_raised_in_the_reader() -> None:
         list(map_in_order(doubled, items(), 2))
 
 
-@pytest.mark.parametrize("how", ["read to the end", "closed early", "failed"])
-def test_the_threads_end(how: str) -> None:
+@pytest.mark.parametrize("end", ["read to the end", "closed early", "failed"])
+def test_the_threads_end(end: str) -> None:
     def work(number: int) -> int:
-        if how == "failed" and number == 3:
+        if end == "failed" and number == 3:
             raise ValueError("three")
         return number
 
@@ -177,9 +176,9 @@ def test_the_threads_end(how: str) -> None:
     next(results)
     started = workers() - before
     assert len(started) == 5
-    if how == "closed early":
+    if end == "closed early":
         close(results)
-    elif how == "failed":
+    elif end == "failed":
         with pytest.raises(ValueError, match="three"):
             list(results)
     else:
@@ -187,7 +186,7 @@ def test_the_threads_end(how: str) -> None:
     wait_for_the_end_of(started)
 
 
-def test_what_has_not_started_when_the_reader_leaves_never_does() -> None:
+def test_pending_items_are_cancelled_when_the_reader_closes() -> None:
     started: list[int] = []
     go, running = threading.Event(), threading.Event()
 
@@ -209,7 +208,7 @@ def test_what_has_not_started_when_the_reader_leaves_never_does() -> None:
     assert started == [0, 1]
 
 
-def test_a_reader_that_leaves_does_not_wait_for_those_who_work() -> None:
+def test_closing_does_not_wait_for_running_items() -> None:
     go = threading.Event()
     results = map_in_order(lambda number: number and go.wait(10), range(100), 2)
     next(results)
@@ -228,7 +227,7 @@ for result in map_in_order(lambda number: number and threading.Event().wait(), r
 """
 
 
-def test_an_interrupted_reader_ends_though_answers_are_owed() -> None:
+def test_an_interrupted_program_ends_despite_running_items() -> None:
     with subprocess.Popen(
         [sys.executable, "-c", HANGING],
         cwd=ROOT,

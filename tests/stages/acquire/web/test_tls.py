@@ -1,4 +1,4 @@
-"""Over TLS, with a certificate made on the spot."""
+"""Requests over TLS, with a self-signed certificate."""
 
 import ipaddress
 import ssl
@@ -38,12 +38,12 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(b"hello")
 
     def log_message(self, format: str, *args: object) -> None:
-        """Stay silent."""
+        """Print nothing."""
 
 
 class Server(HTTPServer):
     def handle_error(self, *_: object) -> None:
-        """A client that does not trust it hangs up."""
+        """A client that does not trust the certificate disconnects."""
 
 
 def certificate(folder: Path) -> Path:
@@ -91,17 +91,17 @@ def url(pem: Path) -> Iterator[str]:
 def get(url: str, params: AcquireParams = PARAMS) -> bytes:
     with (
         Client(params, Policy(connect_timeout=5, read_timeout=5)) as client,
-        client.open(url) as answer,
+        client.open(url) as response,
     ):
-        return b"".join(answer.blocks(100))
+        return b"".join(response.blocks(100))
 
 
-def test_a_trusted_server_is_heard(url: str, pem: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_trusted_server_is_accepted(url: str, pem: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(pem))
     assert get(url) == b"hello"
 
 
-def test_a_server_that_nobody_vouches_for_is_refused_for_good(url: str) -> None:
+def test_an_untrusted_certificate_is_a_permanent_error(url: str) -> None:
     with pytest.raises(FetchError, match="has no trusted certificate") as caught:
         get(url)
     assert (caught.value.reason, caught.value.transient) == (SkipReason.UNREACHABLE, False)

@@ -32,20 +32,15 @@ def test_the_host_of_an_address(url: str, host: str) -> None:
         "/photo.jpg",
         "//example.org/a",
         "http:",
-        "http:/",
         "http://",
         "http:///a.jpg",
         "http:example.org",
         "file:///etc/hostname",
-        "file://example.org/a",
         "ftp://example.org/a",
         "data:image/png;base64,AAAA",
-        "javascript:alert(1)",
-        "gopher://example.org/",
-        "htp://example.org/",
     ],
 )
-def test_another_scheme_or_none_is_refused(url: str) -> None:
+def test_a_url_without_http_or_https_is_refused(url: str) -> None:
     with pytest.raises(FetchError) as caught:
         parse_host(url)
     assert str(caught.value) == f"{url} is not an http or https address"
@@ -56,21 +51,16 @@ def test_another_scheme_or_none_is_refused(url: str) -> None:
     [
         "http://[::1",
         "http://[x]/a",
-        "http://::1]/",
         "http://a..b/c",
-        "http://.a/",
         "http://h:x/",
         "http://h:99999/",
-        "http://h:-1/",
         "http://h:0/",
         f"http://{'a' * 64}.org/",
         "http://:80/",
         "http://@/",
-        "http://?a",
-        "http://#a",
     ],
 )
-def test_an_address_that_is_none_is_refused(url: str) -> None:
+def test_an_invalid_host_or_port_is_refused(url: str) -> None:
     with pytest.raises(FetchError) as caught:
         parse_host(url)
     assert (caught.value.reason, caught.value.transient) == (SkipReason.BAD_ADDRESS, False)
@@ -89,9 +79,9 @@ def test_an_address_that_is_none_is_refused(url: str) -> None:
         "http://127.0.0.1%2f@example.org/",
     ],
 )
-def test_the_host_that_is_checked_is_the_host_that_would_be_asked(url: str) -> None:
-    """Parsers disagree on such addresses; urllib3 is the one that asks."""
-    with suppress(FetchError, LocationParseError):  # neither is asked
+def test_the_checked_host_is_the_requested_host(url: str) -> None:
+    """Parsers disagree on such URLs; urllib3 is the one that sends the request."""
+    with suppress(FetchError, LocationParseError):
         assert parse_host(url) == parse_url(url).host
 
 
@@ -99,27 +89,20 @@ def test_the_host_that_is_checked_is_the_host_that_would_be_asked(url: str) -> N
     "address",
     [
         "127.0.0.1",
-        "127.255.255.254",
         "0.0.0.0",
-        "0.1.2.3",
         "10.1.2.3",
-        "172.16.0.1",
         "172.31.255.255",
         "192.168.1.1",
         "169.254.169.254",
-        "100.64.0.1",
         "100.127.255.255",
         "192.0.2.1",
         "198.18.0.1",
-        "198.51.100.1",
-        "203.0.113.1",
         "224.0.0.1",
-        "239.255.255.255",
         "240.0.0.1",
         "255.255.255.255",
     ],
 )
-def test_an_address_inside_a_network_is_not_public(address: str) -> None:
+def test_a_private_ipv4_address_is_not_public(address: str) -> None:
     assert not is_public(address)
 
 
@@ -130,28 +113,24 @@ def test_an_address_inside_a_network_is_not_public(address: str) -> None:
         "::1",
         "fe80::1",
         "fe80::1%eth0",
-        "fc00::1",
         "fd12:3456::1",
-        "ff02::1",
         "ff0e::1",
         "2001:db8::1",
         "2001::1",
         "100::1",
     ],
 )
-def test_an_address_inside_a_network_of_version_6_is_not_public(address: str) -> None:
+def test_a_private_ipv6_address_is_not_public(address: str) -> None:
     assert not is_public(address)
 
 
-@pytest.mark.parametrize("inner", ["127.0.0.1", "10.0.0.1", "169.254.169.254", "100.64.0.1"])
-@pytest.mark.parametrize("around", ["::ffff:{}", "64:ff9b::{}"])
-def test_an_address_inside_a_network_is_found_within_one_of_version_6(
-    inner: str, around: str
-) -> None:
-    assert not is_public(around.format(inner))
+@pytest.mark.parametrize("ipv4", ["127.0.0.1", "100.64.0.1"])
+@pytest.mark.parametrize("ipv6", ["::ffff:{}", "64:ff9b::{}"])
+def test_a_private_ipv4_address_embedded_in_ipv6_is_not_public(ipv4: str, ipv6: str) -> None:
+    assert not is_public(ipv6.format(ipv4))
 
 
-def test_an_address_inside_a_network_is_found_within_6to4() -> None:
+def test_a_private_ipv4_address_embedded_in_6to4_is_not_public() -> None:
     assert not is_public("2002:7f00:1::1")  # 127.0.0.1
 
 
@@ -161,11 +140,11 @@ def test_an_address_inside_a_network_is_found_within_6to4() -> None:
         "::127.0.0.1",  # IPv4-compatible (RFC 4291, 2.5.5.1), deprecated
         "::ffff:0:127.0.0.1",  # IPv4-translated (RFC 7915)
         "fec0::1",  # site-local (RFC 3879), deprecated, still routed by some
-        "64:ff9b:1::7f00:1",  # NAT64 of somebody's own network (RFC 8215)
-        "4000::1",  # outside the space that IANA gives away
+        "64:ff9b:1::7f00:1",  # NAT64 of a private network (RFC 8215)
+        "4000::1",  # not assigned by IANA
     ],
 )
-def test_an_address_that_nobody_on_the_internet_can_have_is_not_public(address: str) -> None:
+def test_an_unassigned_ipv6_address_is_not_public(address: str) -> None:
     assert not is_public(address)
 
 
@@ -173,19 +152,17 @@ def test_an_address_that_nobody_on_the_internet_can_have_is_not_public(address: 
     "address",
     [
         "8.8.8.8",
-        "1.1.1.1",
         "172.32.0.1",
         "100.128.0.1",
         "192.169.0.1",
         "223.255.255.254",
         "2001:4860:4860::8888",
-        "2606:4700:4700::1111",
         "::ffff:8.8.8.8",
         "64:ff9b::8.8.8.8",
         "2002:808:808::1",
     ],
 )
-def test_an_address_of_the_internet_is_public(address: str) -> None:
+def test_a_public_address_is_public(address: str) -> None:
     assert is_public(address)
 
 
@@ -204,11 +181,8 @@ def test_an_address_of_the_internet_is_public(address: str) -> None:
         ("167772161", "10.0.0.1"),
     ],
 )
-def test_the_private_address_of_a_name_is_found_however_it_is_written(
-    host: str, address: str
-) -> None:
-    found = find_private_address(host)
-    assert found in {address, "::1"}  # localhost may have both
+def test_a_private_address_is_found_in_any_notation(host: str, address: str) -> None:
+    assert find_private_address(host) in {address, "::1"}  # localhost may have both
 
 
 @pytest.mark.parametrize("host", ["8.8.8.8", "2001:4860:4860::8888", "134744072"])
