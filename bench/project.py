@@ -135,9 +135,9 @@ def work() -> Figures:
 
 def _accuracy() -> float:
     settings, examples = load_params(), batches.read_examples(SPLIT)
-    opened = test_set.load_model(MODELS, FEATURES, CLEAN, examples, settings.device)
-    found = test_set.run_on_test_set(opened, examples)
-    return float((found.answers == found.labels).mean())
+    model = test_set.load_model(MODELS, FEATURES, CLEAN, examples, settings.device)
+    result = test_set.run_on_test_set(model, examples)
+    return float((result.predicted == result.labels).mean())
 
 
 def stage() -> Figures:

@@ -130,4 +130,4 @@ def test_main_of_a_stage_is_short_and_stands_last() -> None:
     for stage in STAGES:
         functions = [n for n in ast.parse(source_of(stage)).body if isinstance(n, ast.FunctionDef)]
         assert functions[-1].name == "main", stage
-        assert (functions[-1].end_lineno or 0) - functions[-1].lineno < 40, stage
+        assert (functions[-1].end_lineno or 0) - functions[-1].lineno < 35, stage

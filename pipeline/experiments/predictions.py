@@ -1,7 +1,6 @@
 """What a model said of its test images: predictions.csv, wherever it is kept."""
 
 import csv
-import io
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,8 +11,9 @@ from pipeline.core.split_csv import read_split
 from pipeline.experiments import dvc
 from pipeline.inference.classifier import Classifier
 from pipeline.network import views
+from pipeline.stages.evaluate import predictions_csv
+from pipeline.stages.evaluate.predictions_csv import NAME, PredictionRow
 
-NAME = "predictions.csv"
 TRACKED = Path("reports/test", NAME)
 CLEAN, SPLIT = Path("data/clean"), Path("data/split.csv")
 
@@ -70,25 +70,16 @@ def parse(text: str, source: str) -> dict[str, Prediction]:
         PipelineError: it is not what evaluate writes.
     """
     try:
-        rows = list(csv.DictReader(io.StringIO(text)))
-        return {
-            row["id"]: Prediction(
-                row["label"],
-                row["predicted"],
-                _chance(row[f"p.{row['label']}"]),
-                row.get("group") or "",
-            )
-            for row in rows
-        }
-    except (KeyError, ValueError, TypeError, csv.Error) as error:
+        return {row.id: _prediction(row) for row in predictions_csv.parse_predictions(text)}
+    except (KeyError, ValueError, csv.Error) as error:
         raise PipelineError(f"{NAME} of {source} is damaged: evaluate that model again") from error
 
 
-def _chance(cell: str) -> float:
-    found = float(cell)
-    if not 0 <= found <= 1:  # nor is NaN
-        raise ValueError(cell)
-    return found
+def _prediction(row: PredictionRow) -> Prediction:
+    probability = row.probabilities[row.label]
+    if not 0 <= probability <= 1:  # true of NaN too
+        raise ValueError(f"probability {probability!r} of image {row.id!r}")
+    return Prediction(row.label, row.predicted, probability, row.group)
 
 
 def _of_model(folder: Path) -> Iterator[tuple[str, Prediction]]:

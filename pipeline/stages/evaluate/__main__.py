@@ -3,21 +3,16 @@
 import json
 from pathlib import Path
 
-from pipeline.core import atomic, stage
-from pipeline.core import history as records
-from pipeline.network import examples as batches
+from pipeline.core import atomic, history, stage
+from pipeline.network.examples import read_examples
 from pipeline.params import load_params
-from pipeline.stages.evaluate.pictures import draw
-from pipeline.stages.evaluate.report import Page
-from pipeline.stages.evaluate.slices import facts_of_test, slices
-from pipeline.stages.evaluate.test_set import (
-    figures_of,
-    load_model,
-    run_on_test_set,
-    write_predictions,
-)
-from pipeline.tracking import provenance, record
-from pipeline.tracking.record import TrainedResult
+from pipeline.stages.evaluate import predictions_csv, report, test_set
+from pipeline.stages.evaluate.metrics import headline
+from pipeline.stages.evaluate.mlflow_record import record_evaluation
+from pipeline.stages.evaluate.pictures import write_pictures
+from pipeline.stages.evaluate.predictions_csv import write_predictions
+from pipeline.stages.evaluate.slices import read_facts, slices
+from pipeline.tracking import provenance
 
 
 def main(
@@ -30,44 +25,26 @@ def main(
     test: Path,
     report_html: Path,
 ) -> None:
-    """Judge MODELS on the test set; write METRICS_JSON, REPORT_HTML, and the rest into TEST."""
-    params, history = load_params(), records.read(history_csv)
-    examples = batches.read_examples(split_csv)
-    opened = load_model(models, features, clean, examples, params.device)
-    judged, card = run_on_test_set(opened, examples), opened.card
-    facts = facts_of_test(clean, split_csv, judged.ids)
-    groups = [str(fact["group"]) for fact in facts]
-    figures = figures_of(judged, groups, slices(facts, card)) | {"temperature": card.temperature}
-    with atomic.replacing(test) as staged:
-        staged.mkdir()
-        write_predictions(staged / "predictions.csv", judged, groups)
-        draw(staged, history, opened, judged, clean, params.evaluate.samples)
+    """Test MODELS on the test set; write METRICS_JSON, REPORT_HTML, and the rest into TEST."""
+    params, examples = load_params(), read_examples(split_csv)
+    model = test_set.load_model(models, features, clean, examples, params.device)
+    result = test_set.run_on_test_set(model, examples)
+    images = read_facts(clean, split_csv, result.ids)
+    groups = [image.group for image in images]
+    figures = test_set.compute_figures(result, groups, slices(images, model.card), model.card)
+    with atomic.replacing(test) as folder:
+        folder.mkdir()
+        rows = test_set.prediction_rows(result, groups)
+        write_predictions(folder / predictions_csv.NAME, result.classes, rows)
+        validations = history.read(history_csv)
+        write_pictures(folder, validations, model, result, clean, params.evaluate.samples)
     atomic.write_text(metrics_json, json.dumps(figures, indent=2) + "\n")
-    names = ("images", "model", "features", "head", "train")
-    shown = {name: getattr(params, name).model_dump() for name in names}
-    page = Page(params.dataset.name, shown, card, figures, test, clean, split_csv, any(groups))
-    tags = provenance.everything(card.fingerprint)
+    page = report.collect(params, model.card, figures, test=test, clean=clean, split_csv=split_csv)
+    tags = provenance.everything(model.card.fingerprint)
     atomic.write_text(report_html, page.html(provenance.of_data(tags)))
-    record.evaluation(
-        TrainedResult(
-            params.flat(),
-            tags,
-            provenance.files(tags[provenance.COMMIT]),
-            models,
-            lambda: opened.trained,
-            history,
-            history_csv.with_name("augmented.png"),
-            split_csv,
-            figures,
-            test,
-            page.html(provenance.told(tags)),
-        )
-    )
-    print(
-        f"evaluate: accuracy {figures['accuracy']:.4f} ({figures['correct']}/{figures['n']}; "
-        f"95 %: {figures['accuracy.wilson_low']:.4f} to {figures['accuracy.wilson_high']:.4f}), "
-        f"loss {figures['loss']:.4f}"
-    )
+    paths = {"models": models, "history_csv": history_csv, "split_csv": split_csv, "test": test}
+    record_evaluation(params, model, page, tags, **paths)
+    print(f"evaluate: {headline(figures)}")
 
 
 if __name__ == "__main__":

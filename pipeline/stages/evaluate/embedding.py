@@ -1,4 +1,4 @@
-"""Where the network puts images: what its last layer is given, and a map of it."""
+"""Inputs of the network's last layer, image by image, and a map of them."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,8 +11,8 @@ from sklearn.manifold import TSNE
 from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
-MAX_IMAGES = 1000  # images on a map: t-SNE takes seconds for as many
-MIN_IMAGES = 10  # images, of which t-SNE makes no sense
+MAX_IMAGES = 1000  # on a map: t-SNE takes seconds for as many
+MIN_IMAGES = 10  # for t-SNE
 COMPONENTS = 50
 PERPLEXITY = 30.0
 Floats = npt.NDArray[np.float64]
@@ -20,36 +20,36 @@ Floats = npt.NDArray[np.float64]
 
 @contextmanager
 def capture_inputs(head: nn.Module) -> Iterator[list[Tensor]]:
-    """While open, gather what the last linear or convolution layer of `head` is given, (B, F)."""
-    last = [each for each in head.modules() if isinstance(each, nn.Linear | nn.Conv2d)][-1]
-    found: list[Tensor] = []
+    """Within the block, collect the inputs, (B, F), of the last linear or convolution layer."""
+    last = [layer for layer in head.modules() if isinstance(layer, nn.Linear | nn.Conv2d)][-1]
+    batches: list[Tensor] = []
 
-    def hear(_: nn.Module, inputs: tuple[Any, ...]) -> None:
+    def append(_: nn.Module, inputs: tuple[Any, ...]) -> None:
         values: Tensor = inputs[0].detach()
-        found.append((values.mean(dim=(2, 3)) if values.dim() == 4 else values).float().cpu())
+        batches.append((values.mean(dim=(2, 3)) if values.dim() == 4 else values).float().cpu())
 
-    handle = last.register_forward_pre_hook(hear)
+    handle = last.register_forward_pre_hook(append)
     try:
-        yield found
+        yield batches
     finally:
         handle.remove()
 
 
-def mapped(values: Floats) -> Floats:
-    """(N, F) -> (N, 2), so that images which the network finds alike are near each other.
+def map_to_plane(values: Floats) -> Floats:
+    """(N, F) -> (N, 2), similar images close to each other.
 
-    t-SNE of the principal components; of very few images, these alone. On one thread, so that it
-    is the same every time. Source: L. van der Maaten and G. Hinton, "Visualizing data using t-SNE"
-    (2008).
+    t-SNE of the principal components; for fewer than `MIN_IMAGES`, the first two components. On one
+    thread, for the same result every time. Source: L. van der Maaten and G. Hinton, "Visualizing
+    data using t-SNE" (2008).
     """
     count = len(values)
-    wanted = min(COMPONENTS, *values.shape)
+    dimensions = min(COMPONENTS, *values.shape)
     start = np.zeros((count, 2))
-    if not values.std(axis=0).any():  # all alike, or alone
+    if not values.std(axis=0).any():  # identical images, or only one
         return start
     with threadpool_limits(1):
-        found: Floats = PCA(wanted, svd_solver="full").fit_transform(values)
-        start[:, : min(2, wanted)] = found[:, :2]
+        components: Floats = PCA(dimensions, svd_solver="full").fit_transform(values)
+        start[:, : min(2, dimensions)] = components[:, :2]
         if count < MIN_IMAGES:
             return start
         tsne = TSNE(
@@ -58,5 +58,5 @@ def mapped(values: Floats) -> Floats:
             random_state=0,
             n_jobs=1,
         )
-        placed: Floats = tsne.fit_transform(found).astype(float)
-    return placed
+        points: Floats = tsne.fit_transform(components).astype(float)
+    return points

@@ -1,4 +1,4 @@
-"""Where the network looks: Grad-CAM, by captum."""
+"""Grad-CAM, by captum: which areas of an image speak for a class."""
 
 import copy
 import re
@@ -16,79 +16,80 @@ from pipeline.images.decoding import Pixels
 from pipeline.network import device
 from pipeline.network.model_folder import Card
 
-ATTENTION = re.compile("attn|attention")  # whose maps are of tokens by tokens
-SHARE = 0.5  # of the map, where it is laid over the image
+ATTENTION = re.compile("attn|attention")  # their 4-D outputs are tokens by tokens
+OPACITY = 0.5  # of the heatmap over the image
 
 
 class Explainer:
-    """Grad-CAM of a network at its last map, the last layer whose output has places.
+    """Grad-CAM of a network at its last feature map.
 
     Source: R. Selvaraju et al., "Grad-CAM: visual explanations from deep networks" (2017).
     """
 
     def __init__(self, network: nn.Module, card: Card) -> None:
-        where = list(network.parameters())[-1].device  # of a network in halves, that of the last
-        # A copy, for others may run it while captum listens to it.
-        network = copy.deepcopy(network).to(where).eval()
+        # The halves of a cut network may be on two devices.
+        target = list(network.parameters())[-1].device
+        # A copy: captum adds hooks, and others may be running the original.
+        network = copy.deepcopy(network).to(target).eval()
         self._network = network
         self._preprocess = card.preprocess
-        self.layer = last_map(network, card.preprocess.size)
+        self.layer = last_feature_map(network, card.preprocess.size)
         self._cam: Any = LayerGradCam(network, network.get_submodule(self.layer))
 
     def heat(self, views: Tensor, classes: Sequence[int]) -> Tensor:
-        """What speaks for a class in each view: uint8 (B, 3, S, S) -> (B, S, S) in 0..1."""
-        where = next(self._network.parameters()).device
-        images = self._preprocess.normalise(views.to(where)).requires_grad_()
-        # On one thread, so that pictures do not depend on how many there are.
+        """Heatmaps, (B, S, S) in 0..1, of a class for each view, uint8 (B, 3, S, S)."""
+        target = next(self._network.parameters()).device
+        images = self._preprocess.normalise(views.to(target)).requires_grad_()
+        # On one thread: the result does not depend on the number of cores.
         with device.one_thread_each(), torch.enable_grad():
-            found = self._cam.attribute(
-                images, torch.tensor(list(classes), device=where), relu_attributions=True
+            coarse = self._cam.attribute(
+                images, torch.tensor(list(classes), device=target), relu_attributions=True
             )
         side = [self._preprocess.size] * 2
-        heat: Tensor = LayerAttribution.interpolate(found, side, "bilinear")[:, 0].detach().cpu()
+        heat: Tensor = LayerAttribution.interpolate(coarse, side, "bilinear")[:, 0].detach().cpu()
         return heat / heat.amax(dim=(1, 2), keepdim=True).clamp_min(1e-12)
 
 
 @torch.no_grad()
-def last_map(network: nn.Module, size: int) -> str:
-    """The name of the last module that gives a map, (B, C, S, S), with more than one place.
+def last_feature_map(network: nn.Module, size: int) -> str:
+    """The name of the last module with a feature map, (B, C, S, S), of more than one pixel.
 
     Raises:
-        PipelineError: none does, but for those with which a transformer begins.
+        PipelineError: there is none, or none but the first layers of a transformer.
     """
-    seen: list[tuple[str, bool]] = []
+    outputs: list[tuple[str, bool]] = []
     handles = [
         module.register_forward_hook(
-            lambda _, __, output, name=name: seen.append((name, _has_places(output)))
+            lambda _, __, output, name=name: outputs.append((name, _is_feature_map(output)))
         )
         for name, module in network.named_modules()
         if name and not ATTENTION.search(name)
     ]
     try:
-        where = next(network.parameters()).device
-        network.eval()(torch.zeros(1, 3, size, size, device=where))
+        target = next(network.parameters()).device
+        network.eval()(torch.zeros(1, 3, size, size, device=target))
     finally:
         for handle in handles:
             handle.remove()
-    maps = [place for place, (_, is_map) in enumerate(seen) if is_map]
-    if not maps or maps[-1] < (len(seen) - 1) / 2:
+    maps = [number for number, (_, is_map) in enumerate(outputs) if is_map]
+    if not maps or maps[-1] < (len(outputs) - 1) / 2:
         raise PipelineError(
-            "Grad-CAM needs a network that keeps a map of the image to its last layers, and this "
-            "one does not: it is drawn for convolutional networks"
+            "Grad-CAM needs a convolutional network: this one has no feature maps in its last "
+            "layers"
         )
-    return seen[maps[-1]][0]
+    return outputs[maps[-1]][0]
 
 
-def _has_places(output: object) -> bool:
+def _is_feature_map(output: object) -> bool:
     if not isinstance(output, Tensor) or output.dim() != 4:
         return False
     height, width = output.shape[2:]
-    return height == width > 1  # as images are; tokens, or channels that come last, are not
+    return height == width > 1  # square, unlike tokens and channels-last outputs
 
 
 def overlay(view: Tensor, heat: Tensor) -> Pixels:
-    """(S, S, 3) A view, uint8 (3, S, S), under its map (S, S): from blue, nothing, to red."""
+    """(S, S, 3) A view, uint8 (3, S, S), with its heatmap (S, S), from blue (0) to red (1)."""
     colours = cv2.applyColorMap((heat.numpy() * 255).astype(np.uint8), cv2.COLORMAP_JET)
     image = view.permute(1, 2, 0).numpy()
-    mixed = (1 - SHARE) * image + SHARE * colours[:, :, ::-1]
-    return mixed.round().astype(np.uint8)
+    blended = (1 - OPACITY) * image + OPACITY * colours[:, :, ::-1]
+    return blended.round().astype(np.uint8)

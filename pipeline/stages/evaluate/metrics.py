@@ -1,4 +1,4 @@
-"""Pure numbers: labels and probabilities in, figures out."""
+"""Figures of a test result, from labels and probabilities."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,20 +17,37 @@ Labels = npt.NDArray[np.int64]  # (N,)
 Probabilities = npt.NDArray[np.float64]  # (N, C), rows sum to 1
 Selected = npt.NDArray[np.bool_]  # (N,)
 Figures = dict[str, Any]
-TOP = 5  # classes, of which one is right: for networks that know more than twice as many
+TOP = 5  # top-k accuracy; reported for more than 2 * TOP classes
+COUNTS = ("correct", "n", "predicted")
 
 
 def log_loss(labels: Labels, probabilities: Probabilities) -> float:
-    """Mean negative log-likelihood, in nats."""
-    chosen = probabilities[np.arange(len(labels)), labels]
-    return float(-np.log(np.maximum(chosen, np.finfo(np.float64).tiny)).mean())
+    """Mean negative log-likelihood, in nats.
+
+    scikit-learn's clips probabilities to 2.2e-16 from 0 and 1: of an image that is certainly wrong
+    it gives 36 instead of 708, and of confident models (logits with a spread of 60) another last
+    digit in 2,997 of 3,000 random results.
+    """
+    of_labels = probabilities[np.arange(len(labels)), labels]
+    return float(-np.log(np.maximum(of_labels, np.finfo(np.float64).tiny)).mean())
 
 
 def confusion(labels: Labels, predicted: Labels, classes: int) -> npt.NDArray[np.int64]:
     """Counts, (C, C): rows are true classes, columns predicted ones."""
-    matrix = np.zeros((classes, classes), np.int64)
-    np.add.at(matrix, (labels, predicted), 1)
+    matrix: npt.NDArray[np.int64] = sklearn.confusion_matrix(
+        labels, predicted, labels=range(classes)
+    )
     return matrix
+
+
+def top_accuracy(labels: Labels, probabilities: Probabilities) -> float:
+    """Share of images whose label is among the `TOP` most probable classes.
+
+    scikit-learn's breaks ties otherwise: of probabilities rounded to one digit it gives another
+    figure in 1,653 of 2,054 random results.
+    """
+    top = np.argpartition(probabilities, -TOP, axis=1)[:, -TOP:]
+    return float((top == labels[:, None]).any(axis=1).mean())
 
 
 def summary(
@@ -40,72 +57,76 @@ def summary(
     groups: Sequence[str],
     slices: Mapping[str, Selected],
 ) -> Figures:
-    """Flat names in a stable order: of all images, of each class, and of each slice.
+    """Figures of all images, of each class and of each slice, by flat names in a stable order.
 
-    What is not defined, as the recall of a class that is not there, is None.
+    Undefined figures, such as the recall of a class without test images, are None.
 
     Args:
-        groups: (N,) Which images belong together, "" where one stands alone.
-        slices: Images whose accuracy is looked at apart, by name.
+        groups: (N,) Shared by images that are not independent, "" for an image on its own.
+        slices: Images whose accuracy is reported separately, by name.
     """
-    right = probabilities.argmax(axis=1) == labels
+    correct = probabilities.argmax(axis=1) == labels
     by_class = _of_classes(labels, probabilities, classes)
-    figures: Figures = {"loss": log_loss(labels, probabilities)} | _accuracy(right, groups)
+    figures: Figures = {"loss": log_loss(labels, probabilities)} | _accuracy(correct, groups)
     if len(classes) > 2 * TOP:
-        best = np.argpartition(probabilities, -TOP, axis=1)[:, -TOP:]
-        figures[f"top_{TOP}"] = float((best == labels[:, None]).any(axis=1).mean())
+        figures[f"top_{TOP}"] = top_accuracy(labels, probabilities)
     figures["ece"] = calibration.bins(probabilities, labels).error
-    for name in by_class[classes[0]]:
-        if name not in COUNTS:
-            figures[f"{name}.macro"] = _mean([each[name] for each in by_class.values()])
-    for one, found in by_class.items():
-        figures |= {f"{name}.{one}": value for name, value in found.items()}
+    for figure in by_class[classes[0]]:
+        if figure not in COUNTS:
+            figures[f"{figure}.macro"] = _mean([row[figure] for row in by_class.values()])
+    for name, row in by_class.items():
+        figures |= {f"{figure}.{name}": value for figure, value in row.items()}
     for name, selected in slices.items():
         if selected.any():
-            figures[f"accuracy.slice.{name}"] = float(right[selected].mean())
+            figures[f"accuracy.slice.{name}"] = float(correct[selected].mean())
             figures[f"n.slice.{name}"] = int(selected.sum())
     return figures
 
 
-def _accuracy(right: Selected, groups: Sequence[str]) -> Figures:
-    by_formula = intervals.wilson(int(right.sum()), len(right))
-    drawn = intervals.bootstrap(right, groups)
+def headline(figures: Figures) -> str:
+    """The most important figures, on one line."""
+    return (
+        f"accuracy {figures['accuracy']:.4f} ({figures['correct']}/{figures['n']}; "
+        f"95 %: {figures['accuracy.wilson_low']:.4f} to {figures['accuracy.wilson_high']:.4f}), "
+        f"loss {figures['loss']:.4f}"
+    )
+
+
+def _accuracy(correct: Selected, groups: Sequence[str]) -> Figures:
+    wilson = intervals.wilson(int(correct.sum()), len(correct))
+    bootstrap = intervals.bootstrap(correct, groups)
     return {
-        "accuracy": float(right.mean()),
-        "accuracy.wilson_low": by_formula.low,
-        "accuracy.wilson_high": by_formula.high,
-        "accuracy.bootstrap_low": drawn.low,
-        "accuracy.bootstrap_high": drawn.high,
-        "correct": int(right.sum()),
-        "n": len(right),
+        "accuracy": float(correct.mean()),
+        "accuracy.wilson_low": wilson.low,
+        "accuracy.wilson_high": wilson.high,
+        "accuracy.bootstrap_low": bootstrap.low,
+        "accuracy.bootstrap_high": bootstrap.high,
+        "correct": int(correct.sum()),
+        "n": len(correct),
     }
-
-
-COUNTS = ("correct", "n", "predicted")
 
 
 def _of_classes(
     labels: Labels, probabilities: Probabilities, classes: Sequence[str]
 ) -> dict[str, Figures]:
-    """Each class against the rest."""
-    predicted, all_of_them = probabilities.argmax(axis=1), range(len(classes))
+    """Figures of each class against the rest."""
+    predicted, numbers = probabilities.argmax(axis=1), range(len(classes))
     precision, recall, f1, _ = sklearn.precision_recall_fscore_support(
-        labels, predicted, labels=all_of_them, zero_division=np.nan
+        labels, predicted, labels=numbers, zero_division=np.nan
     )
     matrix = confusion(labels, predicted, len(classes))
-    found = {}
-    for number, name in enumerate(classes):
-        ranked = _ranking(labels == number, probabilities[:, number])
-        found[name] = {
-            "precision": _defined(precision[number]),
-            "recall": _defined(recall[number]),
-            "f1": _defined(f1[number]),
-            **ranked,
+    return {
+        name: {
+            "precision": _none_if_nan(precision[number]),
+            "recall": _none_if_nan(recall[number]),
+            "f1": _none_if_nan(f1[number]),
+            **_ranking(labels == number, probabilities[:, number]),
             "correct": int(matrix[number, number]),
             "n": int(matrix[number].sum()),
             "predicted": int(matrix[:, number].sum()),
         }
-    return found
+        for number, name in enumerate(classes)
+    }
 
 
 def _ranking(positive: Selected, scores: npt.NDArray[np.float64]) -> Figures:
@@ -126,13 +147,13 @@ class Curve:
 
 
 def roc(labels: Labels, probabilities: Probabilities, number: int) -> Curve:
-    """False positive rate, and true positive rate, of class `number` against the rest."""
-    false, true, _ = sklearn.roc_curve(labels == number, probabilities[:, number])
-    return Curve(false, true)
+    """False positive rate (x) and true positive rate (y) of class `number` against the rest."""
+    false_positive, true_positive, _ = sklearn.roc_curve(labels == number, probabilities[:, number])
+    return Curve(false_positive, true_positive)
 
 
 def precision_recall(labels: Labels, probabilities: Probabilities, number: int) -> Curve:
-    """Recall, and precision, of class `number` against the rest."""
+    """Recall (x) and precision (y) of class `number` against the rest."""
     precision, recall, _ = sklearn.precision_recall_curve(
         labels == number, probabilities[:, number]
     )
@@ -140,7 +161,7 @@ def precision_recall(labels: Labels, probabilities: Probabilities, number: int) 
 
 
 def write_curves(path: Path, curves: Mapping[str, Curve]) -> None:
-    """A row per class and point, for DVC to draw."""
+    """Write a row per class and point, for `dvc plots`."""
     rows = [
         (name, f"{x:.6f}", f"{y:.6f}")
         for name, curve in curves.items()
@@ -149,11 +170,11 @@ def write_curves(path: Path, curves: Mapping[str, Curve]) -> None:
     atomic.write_csv(path, ["class", "x", "y"], rows)
 
 
-def _defined(value: float) -> float | None:
+def _none_if_nan(value: float) -> float | None:
     return None if np.isnan(value) else float(value)
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
-    """Of the classes that have one."""
-    known = [value for value in values if value is not None]
-    return float(np.mean(known)) if known else None
+    """The mean of the defined values."""
+    defined = [value for value in values if value is not None]
+    return float(np.mean(defined)) if defined else None

@@ -1,4 +1,4 @@
-"""The pictures of reports/test."""
+"""The pictures of reports/test, and the CSV files that `dvc plots` draws."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -17,87 +17,91 @@ from pipeline.stages.evaluate.gradcam import Explainer, overlay
 from pipeline.stages.evaluate.test_set import LoadedModel, TestSetResult
 
 
-def pictured(clean: Path, judged: TestSetResult, places: Sequence[int]) -> list[PicturedSample]:
-    """Test images with what was said of them."""
-    stored = views.Stored(clean, [judged.ids[place] for place in places])
-    return [
-        PicturedSample(
-            decoding.decode(data),
-            judged.classes[judged.answers[place]],
-            judged.classes[judged.labels[place]],
-            float(judged.calibrated[place].max()),
-        )
-        for data, place in zip(stored, places, strict=True)
-    ]
-
-
-def draw(
-    directory: Path,
+def write_pictures(
+    folder: Path,
     history: list[dict[str, float]],
-    opened: LoadedModel,
-    judged: TestSetResult,
+    model: LoadedModel,
+    result: TestSetResult,
     clean: Path,
     count: int,
 ) -> None:
-    """The pictures, and the points of their curves where DVC draws them too."""
-    names, labels = judged.classes, judged.labels
-    present = [number for number in range(len(names)) if 0 < (labels == number).sum() < len(labels)]
-    roc = {names[each]: metrics.roc(labels, judged.calibrated, each) for each in present}
-    found = {
-        names[each]: metrics.precision_recall(labels, judged.calibrated, each) for each in present
-    }
-    before, after = (
-        calibration.bins(each, labels) for each in (judged.as_trained, judged.calibrated)
-    )
-    matrix = metrics.confusion(labels, judged.answers, len(names))
-    # The first by id: ids are hashes, so this is a fair draw that stays.
-    some, mistakes = range(min(count, len(labels))), judged.wrong()[:count]
+    """Write all pictures of a test result, those of samples with `count` images."""
+    _write_charts(folder, history, result)
+    # The first images by id: ids are hashes, so these are a random but stable sample.
+    sampled = range(min(count, len(result.ids)))
+    for name, indices in (("samples", sampled), ("mistakes", result.mistakes()[:count])):
+        figure = charts.samples(_read_samples(clean, result, indices))
+        charts.save(figure, folder / f"{name}.png")
+    _write_embedding(folder, result)
+    _write_gradcam(folder, model, result, clean)
+
+
+def _write_charts(folder: Path, history: list[dict[str, float]], result: TestSetResult) -> None:
+    classes, labels, probabilities = result.classes, result.labels, result.calibrated
+    # A class without test images, or alone in the test set, has no curves.
+    numbers = [n for n in range(len(classes)) if 0 < (labels == n).sum() < len(labels)]
+    roc = {classes[n]: metrics.roc(labels, probabilities, n) for n in numbers}
+    precision = {classes[n]: metrics.precision_recall(labels, probabilities, n) for n in numbers}
+    before = calibration.bins(result.as_trained, labels)
+    after = calibration.bins(probabilities, labels)
+    matrix = metrics.confusion(labels, result.predicted, len(classes))
     for name, figure in {
         "curves": charts.curves(history),
-        "confusion": charts.confusion(matrix, names),
-        "thresholds": charts.by_threshold(roc, found),
+        "confusion": charts.confusion(matrix, classes),
+        "thresholds": charts.by_threshold(roc, precision),
         "reliability": charts.reliability(before, after),
-        "samples": charts.samples(pictured(clean, judged, some)),
-        "mistakes": charts.samples(pictured(clean, judged, mistakes)),
     }.items():
-        charts.save(figure, directory / f"{name}.png")
-    for name, curves in (("roc", roc), ("precision_recall", found)):
-        metrics.write_curves(directory / f"{name}.csv", curves)
-    draw_embedding(directory, judged)
-    draw_explained(directory, opened, judged, clean)
+        charts.save(figure, folder / f"{name}.png")
+    metrics.write_curves(folder / "roc.csv", roc)
+    metrics.write_curves(folder / "precision_recall.csv", precision)
 
 
-def draw_embedding(directory: Path, judged: TestSetResult) -> None:
-    """The map of (at most `embedding.MOST`) test images, as a picture and as points."""
-    places = embedding.mapped(judged.embedding[: embedding.MAX_IMAGES])
-    labels, answers = judged.labels[: embedding.MAX_IMAGES], judged.answers[: embedding.MAX_IMAGES]
-    charts.save(
-        charts.embedding(places, labels, answers, judged.classes), directory / "embedding.png"
-    )
+def _write_embedding(folder: Path, result: TestSetResult) -> None:
+    """Write a map of at most `embedding.MAX_IMAGES` test images, as a picture and as points."""
+    points = embedding.map_to_plane(result.embedding[: embedding.MAX_IMAGES])
+    labels, predicted = result.labels[: len(points)], result.predicted[: len(points)]
+    figure = charts.embedding(points, labels, predicted, result.classes)
+    charts.save(figure, folder / "embedding.png")
     rows = [
-        (key, judged.classes[label], judged.classes[answer], f"{x:.4f}", f"{y:.4f}")
-        for key, label, answer, (x, y) in zip(judged.ids, labels, answers, places, strict=False)
+        (key, result.classes[label], result.classes[answer], f"{x:.4f}", f"{y:.4f}")
+        for key, label, answer, (x, y) in zip(result.ids, labels, predicted, points, strict=False)
     ]
-    atomic.write_csv(directory / "embedding.csv", ["id", "label", "predicted", "x", "y"], rows)
+    atomic.write_csv(folder / "embedding.csv", ["id", "label", "predicted", "x", "y"], rows)
 
 
-def draw_explained(
-    directory: Path, opened: LoadedModel, judged: TestSetResult, clean: Path
-) -> None:
-    """Where the network looked, on its surest mistakes and on as many images it has right."""
-    right = np.flatnonzero(judged.answers == judged.labels)[: charts.COLUMNS].tolist()
-    places = judged.wrong()[: charts.COLUMNS] + right
+def _write_gradcam(folder: Path, model: LoadedModel, result: TestSetResult, clean: Path) -> None:
+    """Draw Grad-CAM maps of the most confident mistakes, and of as many correct predictions."""
+    path = folder / "gradcam.png"
+    correct = np.flatnonzero(result.predicted == result.labels)[: charts.COLUMNS].tolist()
+    indices = result.mistakes()[: charts.COLUMNS] + correct
     try:
-        explainer = Explainer(opened.network, opened.card)
-    except PipelineError:  # it has no map
-        charts.save(charts.samples([]), directory / "gradcam.png")
+        explainer = Explainer(model.network, model.card)
+    except PipelineError:  # no feature map to explain, as in a transformer
+        charts.save(charts.samples([]), path)
         return
-    stored = views.Stored(clean, [judged.ids[place] for place in places])
-    seen = views.Views([judged.ids[place] for place in places], stored, opened.card.preprocess)
-    shown = torch.stack([seen[number] for number in range(len(seen))])
-    heats = explainer.heat(shown, judged.answers[places].tolist())
+    ids = [result.ids[index] for index in indices]
+    loaded = views.Views(ids, views.Stored(clean, ids), model.card.preprocess)
+    images = torch.stack([loaded[number] for number in range(len(loaded))])
+    heatmaps = explainer.heat(images, result.predicted[indices].tolist())
     samples = [
-        replace(sample, pixels=overlay(view, heat))
-        for sample, view, heat in zip(pictured(clean, judged, places), shown, heats, strict=True)
+        replace(sample, pixels=overlay(image, heatmap))
+        for sample, image, heatmap in zip(
+            _read_samples(clean, result, indices), images, heatmaps, strict=True
+        )
     ]
-    charts.save(charts.samples(samples), directory / "gradcam.png")
+    charts.save(charts.samples(samples), path)
+
+
+def _read_samples(
+    clean: Path, result: TestSetResult, indices: Sequence[int]
+) -> list[PicturedSample]:
+    stored = views.Stored(clean, [result.ids[index] for index in indices])
+    return [
+        PicturedSample(
+            decoding.decode(data),
+            result.classes[result.predicted[index]],
+            result.classes[result.labels[index]],
+            float(result.calibrated[index].max()),
+        )
+        for data, index in zip(stored, indices, strict=True)
+    ]

@@ -1,9 +1,8 @@
-"""Parts of the test set whose accuracy is reported separately."""
+"""Slices of the test set: images that may be harder or easier than the rest."""
 
 from collections.abc import Sequence
-from operator import itemgetter
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import numpy as np
 
@@ -12,41 +11,61 @@ from pipeline.core.split_csv import read_split
 from pipeline.network.model_folder import Card
 from pipeline.stages.evaluate.metrics import Selected
 
-MAX_SOURCES = 8  # folders, and licences, of which the accuracy is told
+MAX_SOURCES = 8  # folders, and licences, with the most images
 
 
-def slices(facts: Sequence[dict[str, Any]], card: Card) -> dict[str, Selected]:
-    """Images that may be harder or easier than the rest, by name.
+@dataclass(frozen=True)
+class ImageFacts:
+    """What the clean shards and split.csv hold about an image, its pixels aside."""
 
-    Args:
-        facts: Of the test images: near_group, width, height, label, name, licence.
+    label: str
+    group: str
+    """Shared by images that must be in one split, "" for an image on its own."""
+    near_group: str | None
+    """Shared by near-duplicates."""
+    width: int
+    height: int
+    name: str
+    """Path in the source."""
+    licence: str | None
+
+
+def read_facts(clean: Path, split_csv: Path, ids: Sequence[str]) -> list[ImageFacts]:
+    """Facts of the images `ids`, in their order."""
+    columns = ["near_group", "width", "height", "label", "name", "licence"]
+    rows = {row.pop("id"): row for row in shards.columns(clean, ["id", *columns]).to_pylist()}
+    groups = {row.id: row.group for row in read_split(split_csv)}
+    return [ImageFacts(group=groups[key], **rows[key]) for key in ids]
+
+
+def slices(images: Sequence[ImageFacts], card: Card) -> dict[str, Selected]:
+    """Which of the images are in each slice, by its name; slices of all or no images are left out.
+
+    Sliced by near-duplicates, by images smaller than the network's input, by folder and by licence.
     """
-    near = np.array([fact["near_group"] is not None for fact in facts])
-    least = card.preprocess.resize
-    small = np.array([min(fact["width"], fact["height"]) < least for fact in facts])
-    pairs = {
+    near = np.array([image.near_group is not None for image in images])
+    side = card.preprocess.resize
+    small = np.array([min(image.width, image.height) < side for image in images])
+    candidates = {
         "near_duplicates": near,
         "no_near_duplicates": ~near,
         "enlarged": small,
         "not_enlarged": ~small,
     }
-    for what, source in (("folder", _folder), ("licence", itemgetter("licence"))):
-        sources = np.array([source(fact) or "none" for fact in facts])
-        names, counts = np.unique(sources, return_counts=True)
-        for place in np.argsort(-counts, kind="stable")[:MAX_SOURCES]:
-            pairs[f"{what} {names[place]}"] = sources == names[place]
-    return {name: found for name, found in pairs.items() if 0 < found.sum() < len(facts)}
+    candidates |= _by_source("folder", [_folder(image) for image in images])
+    candidates |= _by_source("licence", [image.licence for image in images])
+    return {name: mask for name, mask in candidates.items() if 0 < mask.sum() < len(images)}
 
 
-def _folder(fact: dict[str, Any]) -> str:
-    """What lies between the class folder and the image: of a camera, say, or of a visit."""
-    folders = PurePosixPath(fact["name"]).parent.parts
-    return "/".join(folders[folders.index(fact["label"]) + 1 :]) if fact["label"] in folders else ""
+def _by_source(kind: str, sources: Sequence[str | None]) -> dict[str, Selected]:
+    """Slices of the `MAX_SOURCES` most frequent sources."""
+    values = np.array([source or "none" for source in sources])
+    names, counts = np.unique(values, return_counts=True)
+    largest = np.argsort(-counts, kind="stable")[:MAX_SOURCES]
+    return {f"{kind} {names[index]}": values == names[index] for index in largest}
 
 
-def facts_of_test(clean: Path, split_csv: Path, ids: Sequence[str]) -> list[dict[str, Any]]:
-    """What the clean shards say of the images `ids`, and their group of split.csv."""
-    columns = ["id", "near_group", "width", "height", "label", "name", "licence"]
-    known = {row["id"]: row for row in shards.columns(clean, columns).to_pylist()}
-    groups = {row.id: row.group for row in read_split(split_csv)}
-    return [known[key] | {"group": groups[key]} for key in ids]
+def _folder(image: ImageFacts) -> str:
+    """The folders between the class folder and the image: of a camera, say, or of a visit."""
+    folders = PurePosixPath(image.name).parent.parts
+    return "/".join(folders[folders.index(image.label) + 1 :]) if image.label in folders else ""

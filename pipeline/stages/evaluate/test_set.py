@@ -1,4 +1,4 @@
-"""A trained model held to its test set."""
+"""Run a trained model over its test set."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from torch import nn
 
-from pipeline.core import atomic
 from pipeline.network import calibration, device, feature_store, model_folder
 from pipeline.network.calibration import Floats
 from pipeline.network.cut import cut
@@ -22,44 +21,19 @@ from pipeline.params import DeviceParams
 from pipeline.stages.evaluate import metrics
 from pipeline.stages.evaluate.embedding import capture_inputs
 from pipeline.stages.evaluate.metrics import Figures, Labels, Probabilities, Selected
-
-
-@dataclass(frozen=True)
-class TestSetResult:
-    """The test set, in the order of split.csv, and what the model says of it."""
-
-    ids: list[str]
-    labels: Labels
-    classes: list[str]
-    as_trained: Probabilities
-    calibrated: Probabilities
-    """At the model's temperature, as `predict` gives them."""
-    embedding: Floats
-    """(N, F) What the network's last layer is given."""
-
-    @property
-    def answers(self) -> Labels:
-        found: Labels = self.calibrated.argmax(axis=1)
-        return found
-
-    def wrong(self) -> list[int]:
-        """Places of the mistakes, the surest first."""
-        places = np.flatnonzero(self.answers != self.labels)
-        sure = self.calibrated.max(axis=1)[places]
-        found: list[int] = places[np.argsort(-sure, kind="stable")].tolist()
-        return found
+from pipeline.stages.evaluate.predictions_csv import PredictionRow
 
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model, and what to run of it."""
+    """A trained model, ready for the test set."""
 
     network: nn.Module
     card: Card
     trained: nn.Module
     """The part of the network that was trained."""
     source: Source
-    """Its inputs: cached features, where there are any."""
+    """Inputs of `trained`: cached features, if there are any."""
 
     @property
     def head(self) -> nn.Module:
@@ -69,12 +43,12 @@ class LoadedModel:
 def load_model(
     models: Path, features: Path, clean: Path, examples: Examples, params: DeviceParams
 ) -> LoadedModel:
-    """The model of `models`, ready for the test set."""
+    """Load the model in the folder `models`."""
     network, card = model_folder.load(models)
     parts = cut(network, card.trained_from, card.preprocess.size)
     fabric = device.start(params, alone=True)
     index = feature_store.read_index(features)
-    part = FrozenPrefix(
+    prefix = FrozenPrefix(
         parts,
         card.preprocess,
         fabric,
@@ -82,44 +56,77 @@ def load_model(
         getattr(torch, index.dtype),
         params.compile,
     )
-    source = feature_store.open_source(features, clean, None, examples, part)
+    source = feature_store.open_source(features, clean, None, examples, prefix)
     trained = fabric.setup_module(channels_last(parts.suffix))
     return LoadedModel(network, card, trained, source)
 
 
-def run_on_test_set(opened: LoadedModel, examples: Examples) -> TestSetResult:
-    """Run the model over the test set."""
+@dataclass(frozen=True)
+class TestSetResult:
+    """A model's predictions for the test images, in the order of split.csv."""
+
+    ids: list[str]
+    labels: Labels
+    classes: list[str]
+    as_trained: Probabilities
+    """Before calibration."""
+    calibrated: Probabilities
+    """At the model's temperature, as `pipeline predict` prints them."""
+    embedding: Floats
+    """(N, F) Inputs of the network's last layer."""
+
+    @property
+    def predicted(self) -> Labels:
+        labels: Labels = self.calibrated.argmax(axis=1)
+        return labels
+
+    def mistakes(self) -> list[int]:
+        """Indices of the wrong predictions, the most confident first."""
+        indices = np.flatnonzero(self.predicted != self.labels)
+        confidence = self.calibrated.max(axis=1)[indices]
+        ordered: list[int] = indices[np.argsort(-confidence, kind="stable")].tolist()
+        return ordered
+
+
+def run_on_test_set(model: LoadedModel, examples: Examples) -> TestSetResult:
+    """Run the model over the test images."""
     rows = examples.rows("test")
-    with device.explain_out_of_memory("lower images.size"), capture_inputs(opened.head) as values:
-        logits = (
-            feature_store.logits(opened.trained, opened.source, rows, SUB_BATCH).double().numpy()
-        )
+    with device.explain_out_of_memory("lower images.size"), capture_inputs(model.head) as inputs:
+        outputs = feature_store.logits(model.trained, model.source, rows, SUB_BATCH)
+    logits = outputs.double().numpy()
     return TestSetResult(
         [examples.ids[row] for row in rows],
         np.asarray(examples.labels[rows]),
         examples.classes,
         calibration.probabilities(logits, 1.0),
-        calibration.probabilities(logits, opened.card.temperature),
-        torch.cat(values).double().numpy(),
+        calibration.probabilities(logits, model.card.temperature),
+        torch.cat(inputs).double().numpy(),
     )
 
 
-def figures_of(judged: TestSetResult, groups: Sequence[str], parts: dict[str, Selected]) -> Figures:
-    """What metrics.json holds, its temperature aside."""
-    found = metrics.summary(judged.labels, judged.calibrated, judged.classes, groups, parts)
-    found["loss.as_trained"] = metrics.log_loss(judged.labels, judged.as_trained)
-    found["ece.as_trained"] = calibration.bins(judged.as_trained, judged.labels).error
-    return found
+def compute_figures(
+    result: TestSetResult, groups: Sequence[str], slices: dict[str, Selected], card: Card
+) -> Figures:
+    """The figures of metrics.json."""
+    figures = metrics.summary(result.labels, result.calibrated, result.classes, groups, slices)
+    figures["loss.as_trained"] = metrics.log_loss(result.labels, result.as_trained)
+    figures["ece.as_trained"] = calibration.bins(result.as_trained, result.labels).error
+    figures["temperature"] = card.temperature
+    return figures
 
 
-def write_predictions(path: Path, judged: TestSetResult, groups: Sequence[str]) -> None:
-    """One row per test image: what it is, what was said, its group, each class's probability."""
-    names = judged.classes
-    header = ["id", "label", "predicted", "group", *(f"p.{name}" for name in names)]
-    rows = [
-        (key, names[label], names[answer], group, *(repr(float(value)) for value in values))
-        for key, label, answer, group, values in zip(
-            judged.ids, judged.labels, judged.answers, groups, judged.calibrated, strict=True
+def prediction_rows(result: TestSetResult, groups: Sequence[str]) -> list[PredictionRow]:
+    """The rows of predictions.csv."""
+    classes = result.classes
+    return [
+        PredictionRow(
+            key,
+            classes[label],
+            classes[predicted],
+            group,
+            dict(zip(classes, probabilities, strict=True)),
+        )
+        for key, label, predicted, group, probabilities in zip(
+            result.ids, result.labels, result.predicted, groups, result.calibrated, strict=True
         )
     ]
-    atomic.write_csv(path, header, rows)

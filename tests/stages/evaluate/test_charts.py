@@ -12,7 +12,7 @@ HISTORY = [
 ]
 
 
-def test_pictures_have_the_same_bytes_twice(tmp_path: Path) -> None:
+def test_a_picture_has_the_same_bytes_every_time(tmp_path: Path) -> None:
     for name in ("first.png", "second.png"):
         charts.save(charts.curves(HISTORY), tmp_path / name)
     assert (tmp_path / "first.png").read_bytes() == (tmp_path / "second.png").read_bytes()
@@ -30,18 +30,18 @@ def test_samples_are_green_when_right_and_red_when_wrong(tmp_path: Path) -> None
     assert cv2.imread(str(tmp_path / "samples.png")) is not None
 
 
-def test_the_confusion_matrix_says_every_count() -> None:
+def test_the_confusion_matrix_shows_every_count() -> None:
     figure = charts.confusion(np.array([[5, 1], [0, 7]]), ["ant", "bee"])
     assert [text.get_text() for text in figure.axes[0].texts] == ["5", "1", "0", "7"]
 
 
-def test_the_curves_mark_the_epoch_that_was_kept() -> None:
+def test_the_curves_mark_the_best_epoch() -> None:
     legend = charts.curves(HISTORY).axes[0].get_legend()
     assert legend is not None
-    assert [text.get_text() for text in legend.get_texts()][-1] == "kept: epoch 2"
+    assert [text.get_text() for text in legend.get_texts()][-1] == "best: epoch 2"
 
 
-def test_many_classes_make_no_larger_picture_and_names_are_not_formulas(tmp_path: Path) -> None:
+def test_the_size_is_limited_and_names_are_not_formulas(tmp_path: Path) -> None:
     figure = charts.confusion(np.eye(300, dtype=np.int64), [f"a$_$b{n}" for n in range(300)])
     assert max(figure.get_size_inches()) <= charts.MAX_INCHES + 1
     charts.save(figure, tmp_path / "confusion.png")

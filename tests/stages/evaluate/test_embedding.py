@@ -3,30 +3,30 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.stages.evaluate.embedding import capture_inputs, mapped
+from pipeline.stages.evaluate.embedding import capture_inputs, map_to_plane
 
 
-def test_what_is_apart_stays_apart_and_twice_is_the_same() -> None:
+def test_clusters_stay_apart_and_the_map_is_deterministic() -> None:
     random = np.random.default_rng(0)
     values = random.normal(0, 0.1, (60, 20))
     values[30:] += 3
-    places = mapped(values)
-    assert places.shape == (60, 2)
-    assert np.array_equal(places, mapped(values))
-    one, other = places[:30].mean(axis=0), places[30:].mean(axis=0)
-    spread = max(places[:30].std(), places[30:].std())
-    assert np.linalg.norm(one - other) > 2 * spread
+    points = map_to_plane(values)
+    assert points.shape == (60, 2)
+    assert np.array_equal(points, map_to_plane(values))
+    first, second = points[:30].mean(axis=0), points[30:].mean(axis=0)
+    spread = max(points[:30].std(), points[30:].std())
+    assert np.linalg.norm(first - second) > 2 * spread
 
 
 @pytest.mark.parametrize("shape", [(1, 5), (2, 1), (5, 3), (40, 1)])
 def test_few_images_or_few_values(shape: tuple[int, int]) -> None:
-    places = mapped(np.random.default_rng(0).normal(size=shape))
-    assert places.shape == (shape[0], 2)
-    assert np.isfinite(places).all()
+    points = map_to_plane(np.random.default_rng(0).normal(size=shape))
+    assert points.shape == (shape[0], 2)
+    assert np.isfinite(points).all()
 
 
-def test_images_that_are_all_alike() -> None:
-    assert np.isfinite(mapped(np.ones((30, 4)))).all()
+def test_identical_images() -> None:
+    assert np.isfinite(map_to_plane(np.ones((30, 4)))).all()
 
 
 @pytest.mark.parametrize(
@@ -37,12 +37,12 @@ def test_images_that_are_all_alike() -> None:
         (nn.Conv2d(6, 2, 1), (3, 6)),
     ],
 )
-def test_it_hears_what_the_last_layer_is_given(head: nn.Module, shape: tuple[int, int]) -> None:
-    given = torch.rand(3, 6, 5, 5) if isinstance(head, nn.Conv2d) else torch.rand(3, 6)
-    with capture_inputs(head) as values:
-        head(given)
-    head(given)
-    (found,) = values
-    assert found.shape == shape
+def test_the_inputs_of_the_last_layer_are_captured(head: nn.Module, shape: tuple[int, int]) -> None:
+    inputs = torch.rand(3, 6, 5, 5) if isinstance(head, nn.Conv2d) else torch.rand(3, 6)
+    with capture_inputs(head) as batches:
+        head(inputs)
+    head(inputs)
+    (captured,) = batches
+    assert captured.shape == shape
     if isinstance(head, nn.Conv2d):
-        assert torch.allclose(found, given.mean(dim=(2, 3)))
+        assert torch.allclose(captured, inputs.mean(dim=(2, 3)))

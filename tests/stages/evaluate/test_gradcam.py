@@ -10,7 +10,7 @@ from pipeline.network.model_folder import Card
 from pipeline.network.small_networks import CifarCnn
 from pipeline.network.views import Preprocess
 from pipeline.params import HeadParams
-from pipeline.stages.evaluate.gradcam import Explainer, last_map, overlay
+from pipeline.stages.evaluate.gradcam import Explainer, last_feature_map, overlay
 
 SIZE = 32
 CARD = Card(
@@ -30,7 +30,7 @@ CARD = Card(
 
 
 class Corner(nn.Module):
-    """Class 1 is how bright the upper left quarter is."""
+    """The score of class 1 is the brightness of the upper left quarter."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -38,12 +38,12 @@ class Corner(nn.Module):
         nn.init.constant_(self.map.weight, 0.1)
 
     def forward(self, images: Tensor) -> Tensor:
-        seen = self.map(images)
-        bright = seen[:, :, :4, :4].mean(dim=(1, 2, 3))
+        features = self.map(images)
+        bright = features[:, :, :4, :4].mean(dim=(1, 2, 3))
         return torch.stack([-bright, bright], dim=1)
 
 
-def test_the_map_is_where_the_answer_comes_from() -> None:
+def test_the_heatmap_covers_the_pixels_that_decide() -> None:
     views = torch.zeros(2, 3, SIZE, SIZE, dtype=torch.uint8)
     views[0, :, :12, :12] = 255
     views[1, :, 20:, 20:] = 255
@@ -55,13 +55,13 @@ def test_the_map_is_where_the_answer_comes_from() -> None:
     assert 0 <= heat.min() <= heat.max() <= 1
 
 
-def test_explaining_changes_nothing_of_the_network() -> None:
+def test_explaining_leaves_the_network_unchanged() -> None:
     network = CifarCnn(2, SIZE).eval().requires_grad_(False)
     views = torch.randint(256, (3, 3, SIZE, SIZE)).byte()
     before = network(views.float())
     Explainer(network, CARD).heat(views, [0, 1, 0])
     assert torch.equal(network(views.float()), before)
-    assert not any(each.requires_grad or each.grad is not None for each in network.parameters())
+    assert not any(p.requires_grad or p.grad is not None for p in network.parameters())
 
 
 @pytest.mark.parametrize(
@@ -76,29 +76,29 @@ def test_explaining_changes_nothing_of_the_network() -> None:
         ("convnext_tiny", "features"),
     ],
 )
-def test_the_last_map_of_every_kind_of_network(name: str, layer: str) -> None:
-    assert last_map(models.get_model(name, weights=None, num_classes=2), 64) == layer
+def test_the_last_feature_map_of_several_architectures(name: str, layer: str) -> None:
+    assert last_feature_map(models.get_model(name, weights=None, num_classes=2), 64) == layer
 
 
 @pytest.mark.parametrize(
     "name", ["vit_b_32", "timm/vit_tiny_patch16_224", "timm/swin_tiny_patch4_window7_224"]
 )
-def test_a_transformer_without_maps_is_refused_rather_than_drawn_wrong(name: str) -> None:
+def test_a_transformer_without_feature_maps_is_refused(name: str) -> None:
     with pytest.raises(PipelineError, match="convolutional"):
-        last_map(backbones.blank(name, {}, 224, seed=0).network, 224)
+        last_feature_map(backbones.blank(name, {}, 224, seed=0).network, 224)
 
 
-def test_the_overlay_is_the_image_below_colours() -> None:
+def test_the_overlay_is_red_where_the_heatmap_is_high_and_blue_where_it_is_low() -> None:
     view = torch.full((3, 4, 4), 200, dtype=torch.uint8)
     heat = torch.zeros(4, 4)
     heat[0, 0] = 1
-    drawn = overlay(view, heat)
-    assert drawn.shape == (4, 4, 3)
-    red, blue = drawn[0, 0], drawn[3, 3]
+    pixels = overlay(view, heat)
+    assert pixels.shape == (4, 4, 3)
+    red, blue = pixels[0, 0], pixels[3, 3]
     assert red[0] > red[2]
     assert blue[2] > blue[0]
 
 
-def test_a_network_without_maps_is_told() -> None:
-    with pytest.raises(PipelineError, match="keeps a map"):
+def test_a_network_without_feature_maps_is_refused() -> None:
+    with pytest.raises(PipelineError, match="no feature maps"):
         Explainer(nn.Sequential(nn.Flatten(), nn.Linear(3 * SIZE**2, 2)), CARD)

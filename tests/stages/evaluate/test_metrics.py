@@ -38,10 +38,10 @@ def test_the_figures_are_scikit_learns(
         of_class = (labels == number, predicted == number)
         assert figures[f"n.{name}"] == of_class[0].sum()
         assert figures[f"predicted.{name}"] == of_class[1].sum()
-        for what in ("precision", "recall", "f1"):
-            score = getattr(reference, f"{what}_score")(*of_class, zero_division=np.nan)
-            found = figures[f"{what}.{name}"]
-            assert np.isnan(score) if found is None else found == pytest.approx(score)
+        for figure in ("precision", "recall", "f1"):
+            score = getattr(reference, f"{figure}_score")(*of_class, zero_division=np.nan)
+            value = figures[f"{figure}.{name}"]
+            assert np.isnan(score) if value is None else value == pytest.approx(score)
         if 0 < of_class[0].sum() < len(labels):
             scores = (of_class[0], probabilities[:, number])
             area = reference.roc_auc_score(*scores)
@@ -55,14 +55,14 @@ def test_the_macro_averages_are_scikit_learns() -> None:
     labels, probabilities = random.integers(0, 3, 90), random.dirichlet([1, 1, 1], 90)
     figures = metrics.summary(labels, probabilities, CLASSES, [""] * 90, {})
     predicted = probabilities.argmax(axis=1)
-    for what in ("precision", "recall", "f1"):
-        score = getattr(reference, f"{what}_score")(labels, predicted, average="macro")
-        assert figures[f"{what}.macro"] == pytest.approx(score)
+    for figure in ("precision", "recall", "f1"):
+        score = getattr(reference, f"{figure}_score")(labels, predicted, average="macro")
+        assert figures[f"{figure}.macro"] == pytest.approx(score)
     area = reference.roc_auc_score(labels, probabilities, average="macro", multi_class="ovr")
     assert figures["roc_auc.macro"] == pytest.approx(area)
 
 
-def test_names_stand_in_a_stable_order_and_an_absent_class_has_no_recall() -> None:
+def test_the_order_is_stable_and_a_class_without_images_has_no_recall() -> None:
     figures = metrics.summary(np.array([0, 0, 1]), np.eye(3)[[0, 1, 1]], CLASSES, [""] * 3, {})
     assert list(figures)[:4] == ["loss", "accuracy", "accuracy.wilson_low", "accuracy.wilson_high"]
     assert list(figures)[-8:] == [
@@ -81,14 +81,14 @@ def test_names_stand_in_a_stable_order_and_an_absent_class_has_no_recall() -> No
     assert (figures["correct"], figures["n"]) == (2, 3)
 
 
-def test_a_slice_is_looked_at_apart_and_an_empty_one_is_left_out() -> None:
-    parts = {"odd": np.array([True, False, True]), "none": np.zeros(3, bool)}
-    figures = metrics.summary(np.array([0, 0, 1]), np.eye(3)[[0, 1, 1]], CLASSES, [""] * 3, parts)
+def test_a_slice_has_its_own_accuracy_and_an_empty_one_is_left_out() -> None:
+    slices = {"odd": np.array([True, False, True]), "none": np.zeros(3, bool)}
+    figures = metrics.summary(np.array([0, 0, 1]), np.eye(3)[[0, 1, 1]], CLASSES, [""] * 3, slices)
     assert (figures["accuracy.slice.odd"], figures["n.slice.odd"]) == (1.0, 2)
     assert not any("none" in name for name in figures)
 
 
-def test_of_many_classes_the_best_five_count() -> None:
+def test_of_many_classes_the_top_five_accuracy_is_reported() -> None:
     probabilities = np.tile(np.linspace(0.02, 0.2, 12), (3, 1))
     probabilities /= probabilities.sum(axis=1, keepdims=True)
     names = [f"c{number:02d}" for number in range(12)]
@@ -97,5 +97,5 @@ def test_of_many_classes_the_best_five_count() -> None:
     assert figures["accuracy"] == pytest.approx(1 / 3)
 
 
-def test_certainty_of_the_wrong_class_is_a_finite_loss() -> None:
+def test_the_loss_of_a_certain_mistake_is_finite() -> None:
     assert np.isfinite(metrics.log_loss(np.array([0]), np.array([[0.0, 1.0, 0.0]])))

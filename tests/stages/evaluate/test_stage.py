@@ -1,8 +1,8 @@
-"""The stage: what it says of a model is so, and the page that says it is whole."""
+"""Stage evaluate: its figures are right, and its page is complete."""
 
 import base64
-import csv
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,65 +15,71 @@ from pipeline.inference.classifier import Classifier
 from pipeline.inference.decoder_pool import DecoderPool
 from pipeline.inference.predict import NamedImage, predict
 from pipeline.network import calibration, feature_store, model_folder
-from pipeline.network import examples as batches
-from pipeline.params import Params
-from pipeline.stages.evaluate import report, slices, test_set
+from pipeline.network.examples import read_examples
+from pipeline.network.model_folder import Card
+from pipeline.params import Params, load_params
+from pipeline.stages.evaluate import predictions_csv, report, slices, test_set
 from pipeline.stages.evaluate.metrics import Figures
-from tests.builders.stages import CLEAN, MODELS, REPORT, SPLIT, evaluate_stage
+from pipeline.stages.evaluate.predictions_csv import PredictionRow
+from pipeline.stages.evaluate.report import Report
+from pipeline.stages.evaluate.slices import ImageFacts
+from tests.builders.stages import CLEAN, MODELS, REPORT, SPLIT, TEST, evaluate_stage
 from tests.html_page import Page
 
-
-def predictions() -> list[dict[str, str]]:
-    with Path("reports/test/predictions.csv").open(newline="") as file:
-        return list(csv.DictReader(file))
+CLASSES = ["plain", "striped"]
+IMAGE = ImageFacts("a", "", None, 500, 600, "a/1.jpg", None)
 
 
-def test_the_figures_are_scikit_learns_on_the_saved_predictions(figures: Figures) -> None:
-    rows = predictions()
-    labels = np.array([row["label"] == "striped" for row in rows])
-    chances = np.array([[float(row["p.plain"]), float(row["p.striped"])] for row in rows])
-    assert figures["n"] == len(rows) == len(batches.read_examples(SPLIT).rows("test"))
-    assert figures["accuracy"] == reference.accuracy_score(labels, chances.argmax(axis=1))
-    assert figures["loss"] == pytest.approx(reference.log_loss(labels, chances), rel=1e-12)
-    found = reference.roc_auc_score(labels, chances[:, 1])
-    assert figures["roc_auc.striped"] == pytest.approx(found, rel=1e-12)
-    found = reference.average_precision_score(labels, chances[:, 1])
-    assert figures["average_precision.striped"] == pytest.approx(found, rel=1e-12)
-    for what in ("precision", "recall", "f1"):
-        found = getattr(reference, f"{what}_score")(labels, chances.argmax(axis=1))
-        assert figures[f"{what}.striped"] == pytest.approx(found, rel=1e-12)
+def read_predictions() -> list[PredictionRow]:
+    return predictions_csv.read_predictions(TEST / predictions_csv.NAME)
 
 
-def test_predict_says_the_probabilities_that_were_judged(figures: Figures) -> None:
+def test_the_figures_are_scikit_learns_of_predictions_csv(figures: Figures) -> None:
+    rows = read_predictions()
+    labels = np.array([row.label == "striped" for row in rows])
+    probabilities = np.array([[row.probabilities[name] for name in CLASSES] for row in rows])
+    predicted = probabilities.argmax(axis=1)
+    assert figures["n"] == len(rows) == len(read_examples(SPLIT).rows("test"))
+    assert figures["accuracy"] == reference.accuracy_score(labels, predicted)
+    assert figures["loss"] == pytest.approx(reference.log_loss(labels, probabilities), rel=1e-12)
+    area = reference.roc_auc_score(labels, probabilities[:, 1])
+    assert figures["roc_auc.striped"] == pytest.approx(area, rel=1e-12)
+    mean = reference.average_precision_score(labels, probabilities[:, 1])
+    assert figures["average_precision.striped"] == pytest.approx(mean, rel=1e-12)
+    for figure in ("precision", "recall", "f1"):
+        score = getattr(reference, f"{figure}_score")(labels, predicted)
+        assert figures[f"{figure}.striped"] == pytest.approx(score, rel=1e-12)
+
+
+def test_predict_gives_the_same_probabilities_as_evaluate(figures: Figures) -> None:
     stored = shards.columns(CLEAN, ["id", "bytes"]).to_pylist()
     encoded = {row["id"]: row["bytes"] for row in stored}
-    rows = predictions()
+    rows = read_predictions()
     classifier = Classifier(MODELS)
-    images = [NamedImage(row["id"], encoded[row["id"]]) for row in rows]
+    images = [NamedImage(row.id, encoded[row.id]) for row in rows]
     with DecoderPool(1) as decoders:
-        said = [each.prediction for each in predict(classifier, decoders, images)]
-    for row, found in zip(rows, said, strict=True):
-        assert found.label == row["predicted"]
-        assert found.probability == pytest.approx(float(row[f"p.{row['predicted']}"]), abs=1e-5)
+        predictions = [answer.prediction for answer in predict(classifier, decoders, images)]
+    for row, prediction in zip(rows, predictions, strict=True):
+        assert prediction.label == row.predicted
+        expected = row.probabilities[row.predicted]
+        assert prediction.probability == pytest.approx(expected, abs=1e-5)
 
 
-def test_the_temperature_of_the_card_is_the_validation_sets(
-    figures: Figures, params: Params
-) -> None:
+def test_the_temperature_is_fitted_to_the_validation_set(figures: Figures, params: Params) -> None:
     _, card = model_folder.load(MODELS)
     assert figures["temperature"] == card.temperature != 1.0
-    examples = batches.read_examples(SPLIT)
-    opened = test_set.load_model(MODELS, Path("data/features"), CLEAN, examples, params.device)
+    examples = read_examples(SPLIT)
+    model = test_set.load_model(MODELS, Path("data/features"), CLEAN, examples, params.device)
     rows = examples.rows("val")
-    logits = feature_store.logits(opened.trained, opened.source, rows, 16).double().numpy()
-    found = calibration.temperature(logits, examples.labels[rows].numpy())
-    assert found == pytest.approx(card.temperature, rel=1e-4)
+    logits = feature_store.logits(model.trained, model.source, rows, 16).double().numpy()
+    temperature = calibration.temperature(logits, examples.labels[rows].numpy())
+    assert temperature == pytest.approx(card.temperature, rel=1e-4)
     assert figures["loss"] != figures["loss.as_trained"]
 
 
-def test_twice_the_same_bytes(figures: Figures) -> None:
+def test_the_outputs_have_the_same_bytes_every_time(figures: Figures) -> None:
     def outputs() -> dict[str, bytes]:
-        files = [REPORT, Path("reports/metrics.json"), *Path("reports/test").iterdir()]
+        files = [REPORT, Path("reports/metrics.json"), *TEST.iterdir()]
         return {str(path): path.read_bytes() for path in sorted(files)}
 
     first = outputs()
@@ -81,13 +87,13 @@ def test_twice_the_same_bytes(figures: Figures) -> None:
     assert outputs() == first
 
 
-def test_the_page_says_what_the_figures_say(figures: Figures) -> None:
+def test_the_page_shows_the_figures(figures: Figures) -> None:
     html = REPORT.read_text()
-    seen = Page(html)
-    text = " ".join(" ".join(seen.text_of.values()).split())
+    page = Page(html)
+    text = " ".join(" ".join(page.text_of.values()).split())
     assert f"{100 * figures['accuracy']:.1f} %" in text
     (classes,) = [
-        rows for rows in seen.tables.values() if rows[0][0] == "class" and "f1" in rows[0]
+        rows for rows in page.tables.values() if rows[0][0] == "class" and "f1" in rows[0]
     ]
     names = [row[0] for row in classes[1:]]
     assert names == ["plain", "striped", "macro average"]
@@ -100,22 +106,18 @@ def test_the_page_says_what_the_figures_say(figures: Figures) -> None:
         Image.open(io.BytesIO(base64.b64decode(content))).verify()
 
 
-def test_names_of_strangers_are_text_on_the_page(figures: Figures) -> None:
+def collect(card: Card, figures: Figures, split_csv: Path) -> Report:
+    return report.collect(load_params(), card, figures, test=TEST, clean=CLEAN, split_csv=split_csv)
+
+
+def test_names_are_escaped_on_the_page(figures: Figures) -> None:
     name = "<script>alert(1)</script>"
     _, card = model_folder.load(MODELS)
     renamed = {key.replace("striped", name): value for key, value in figures.items()}
     split = Path("other.csv")
     split.write_text(SPLIT.read_text().replace("striped", name))
-    page = report.Page(
-        name,
-        {"train": {"lr": name}},
-        card.model_copy(update={"classes": ["plain", name]}),
-        renamed,
-        Path("reports/test"),
-        CLEAN,
-        split,
-        grouped=True,
-    )
+    page = collect(card.model_copy(update={"classes": ["plain", name]}), renamed, split)
+    page = replace(page, dataset=name, params={"train": {"lr": name}}, grouped=True)
     html = page.html({"git.commit": "<b>1f</b>"})
     assert "<script" not in html
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in html
@@ -130,41 +132,27 @@ def test_names_of_strangers_are_text_on_the_page(figures: Figures) -> None:
         ([None, None], [10, 500], {"enlarged", "not_enlarged"}),
     ],
 )
-def test_slices_are_those_that_split_the_test_set(
+def test_slices_of_all_or_no_images_are_left_out(
     figures: Figures, near: list[str | None], sides: list[int], names: set[str]
 ) -> None:
-    facts = [
-        {
-            "near_group": group,
-            "width": side,
-            "height": 600,
-            "name": "a/1.jpg",
-            "label": "a",
-            "licence": None,
-        }
+    images = [
+        replace(IMAGE, near_group=group, width=side)
         for group, side in zip(near, sides, strict=True)
     ]
-    found = slices.slices(facts, model_folder.load(MODELS)[1])
-    assert found.keys() == names
-    assert all(selected.sum() == 1 for selected in found.values())
+    masks = slices.slices(images, model_folder.load(MODELS)[1])
+    assert masks.keys() == names
+    assert all(selected.sum() == 1 for selected in masks.values())
 
 
-def test_slices_by_source_are_folders_below_the_class_and_licences(figures: Figures) -> None:
-    places = ["set/a/phone/1.jpg", "set/a/phone/2.jpg", "set/b/web/x/3.jpg", "set/b/4.jpg"]
+def test_slices_by_folder_and_licence(figures: Figures) -> None:
+    names = ["set/a/phone/1.jpg", "set/a/phone/2.jpg", "set/b/web/x/3.jpg", "set/b/4.jpg"]
     licences = ["CC BY 4.0", None, None, None]
-    facts = [
-        {
-            "near_group": None,
-            "width": 500,
-            "height": 600,
-            "name": name,
-            "label": name[4],
-            "licence": licence,
-        }
-        for name, licence in zip(places, licences, strict=True)
+    images = [
+        replace(IMAGE, name=name, label=name[4], licence=licence)
+        for name, licence in zip(names, licences, strict=True)
     ]
-    found = slices.slices(facts, model_folder.load(MODELS)[1])
-    assert {name: int(selected.sum()) for name, selected in found.items()} == {
+    masks = slices.slices(images, model_folder.load(MODELS)[1])
+    assert {name: int(selected.sum()) for name, selected in masks.items()} == {
         "folder phone": 2,
         "folder web/x": 1,
         "folder none": 1,
@@ -173,10 +161,9 @@ def test_slices_by_source_are_folders_below_the_class_and_licences(figures: Figu
     }
 
 
-def test_owners_are_credited_on_the_page(figures: Figures, params: Params) -> None:
+def test_owners_are_credited_on_the_page(figures: Figures) -> None:
     rows = shards.columns(CLEAN, shards.CLEAN.names).to_pylist()
-    named = [row | {"owner": "<Ann>" if place % 2 else None} for place, row in enumerate(rows)]
-    shards.write(CLEAN, shards.CLEAN, named)
-    _, card = model_folder.load(MODELS)
-    page = report.Page("set", {}, card, figures, Path("reports/test"), CLEAN, SPLIT, grouped=False)
+    owned = [row | {"owner": "<Ann>" if number % 2 else None} for number, row in enumerate(rows)]
+    shards.write(CLEAN, shards.CLEAN, owned)
+    page = collect(model_folder.load(MODELS)[1], figures, SPLIT)
     assert f'By 1 owner</summary><p class="soft">&lt;Ann&gt; ({len(rows) // 2})' in page.html({})
