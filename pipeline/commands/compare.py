@@ -27,12 +27,12 @@ def compare(
         pipeline compare bold-aunt 5f0c9b1e --csv differ.csv
     """
     from pipeline.core import atomic
-    from pipeline.core.terminal import show
+    from pipeline.core.terminal import print_table
     from pipeline.experiments import comparison
     from pipeline.experiments.predictions import find
 
     found = comparison.compare(find(one), find(other))
-    show(["", one, other, "difference", "95 %"], comparison.table(found), numbers=True)
+    print_table(["", one, other, "difference", "95 %"], comparison.table(found), numbers=True)
     if found.apart:
         print(f"{found.apart} test images of only one of them are left out")
     print(found.verdict(one, other))

@@ -24,7 +24,7 @@ def runs(
         pipeline runs --missing --all-commits
     """
     from pipeline.core import project
-    from pipeline.core.terminal import show
+    from pipeline.core.terminal import print_table
     from pipeline.experiments import paired_runs
     from pipeline.params import load_params
 
@@ -36,7 +36,7 @@ def runs(
         print("nothing is missing" if found else "there are no results yet: `dvc repro` makes one")
         return
     here = load_params().flat()
-    show(paired_runs.HEADER, [pair.row(here) for pair in shown])
+    print_table(paired_runs.HEADER, [pair.row(here) for pair in shown])
     told = {pair.missing for pair in shown} | {paired_runs.DIRTY for pair in shown if pair.dirty}
     for what, advice in paired_runs.ADVICE.items():
         if what in told:

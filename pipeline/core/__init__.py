@@ -1,1 +1,1 @@
-"""Files, shards, dvc.lock, git and errors: what every other package stands on."""
+"""Files, shards, dvc.lock, git and errors, for all other packages."""

@@ -1,6 +1,6 @@
-"""Outputs appear whole or not at all, and are replaced, never written in place.
+"""Write files whole or not at all. Files are replaced, never written in place.
 
-DVC's cache is hard-linked into the workspace: writing into a linked file would change the cache.
+DVC's cache is hard-linked into the workspace, so writing into a file would change the cache.
 """
 
 import csv
@@ -16,20 +16,19 @@ from pathlib import Path
 from typing import TextIO
 
 STAGING = ".staging-"
-ABANDONED_SECONDS = 24 * 3600  # a staging folder this old belongs to a process that was killed
+MAX_STAGING_AGE = 24 * 3600  # seconds; an older staging folder was left by a killed process
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary sibling of `path` to create; it takes the place of `path` on success.
+    """Yield a temporary path to create; on success it replaces `path`.
 
-    The sibling does not exist yet: make it a file or a folder. On failure it is removed, and
-    whatever stood at `path` stays.
+    Create a file or a folder there. On failure it is removed and `path` is left as it was.
     """
     path = path.absolute()
     path.parent.mkdir(parents=True, exist_ok=True)
     _remove_abandoned(path)
-    # Beside its destination, because a rename does not cross file systems.
+    # In the same folder, because a rename does not cross file systems.
     staging = Path(tempfile.mkdtemp(prefix=f".{path.name}{STAGING}", dir=path.parent))
     try:
         yield staging / path.name
@@ -39,30 +38,30 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def _swap(new: Path, old: Path) -> None:
-    assert new.exists(), f"nothing was made to take the place of {old}"
-    if new.is_file() and old.is_dir() and not old.is_symlink():  # somebody's work may be in it
+    assert new.exists(), f"nothing was created to replace {old}"
+    if new.is_file() and old.is_dir() and not old.is_symlink():  # it may hold somebody's work
         raise IsADirectoryError(errno.EISDIR, "there is a folder of this name", str(old))
     folders = new.is_dir() or (old.is_dir() and not old.is_symlink())
     if folders and os.path.lexists(old):
-        old.rename(new.with_name(".replaced"))  # a rename alone replaces a file with a file
+        old.rename(new.with_name(".replaced"))  # a rename replaces only a file with a file
     new.replace(old)
 
 
 def _remove_abandoned(path: Path) -> None:
     for staging in path.parent.glob(f".{glob.escape(path.name)}{STAGING}*"):
         with suppress(FileNotFoundError):
-            if time.time() - staging.stat().st_mtime > ABANDONED_SECONDS:
+            if time.time() - staging.stat().st_mtime > MAX_STAGING_AGE:
                 shutil.rmtree(staging, ignore_errors=True)
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write `text` as UTF-8, with its line ends as they are."""
+    """Write `text` as UTF-8, without translating line ends."""
     with replacing(path) as staged:
         staged.write_bytes(text.encode())
 
 
 class _Lines:
-    """Ends lines with a line feed. (csv quotes a carriage return only where lines end in one.)"""
+    """Replaces the "\\r\\n" that csv ends lines with (it quotes "\\r" only then) by "\\n"."""
 
     def __init__(self, file: TextIO) -> None:
         self._file = file
@@ -72,7 +71,7 @@ class _Lines:
 
 
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Write a small table that git, people and `dvc plots` can read."""
+    """Write a small table as CSV, readable by git, people and `dvc plots`."""
     with replacing(path) as staged, staged.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(_Lines(file))
         writer.writerow(header)
@@ -80,13 +79,13 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:
-    """The rows of a table that `write_csv` wrote."""
+    """Read the rows of a table that `write_csv` wrote."""
     with path.open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
 
 
-def written(path: Path) -> float:
-    """When `path` was last changed, in seconds; 0 where another process has just removed it."""
+def modified_time(path: Path) -> float:
+    """When `path` was last changed, in seconds since 1970; 0 where it no longer exists."""
     try:
         return path.stat().st_mtime
     except FileNotFoundError:

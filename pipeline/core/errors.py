@@ -1,16 +1,16 @@
-"""What is meant for people when something goes wrong."""
+"""Errors whose message is for people."""
 
 from collections import Counter
 
 
 class PipelineError(Exception):
-    """Bad input or a bad surrounding, told in one sentence: what, where, and what to do.
+    """Bad input or a bad environment; the message is one sentence: what, where, what to do.
 
-    The edges (`stage.run`, the command line) print it without a traceback and exit with 1.
-    Anything else that escapes is a bug and keeps its traceback.
+    `stage.run` and the command line print it without a traceback and exit with 1.
+    Any other exception is a bug and keeps its traceback.
     """
 
 
-def counted(reasons: Counter[str]) -> str:
-    """As in "3 gone, 1 robots", the most frequent first; "none" for nothing."""
-    return ", ".join(f"{number} {reason}" for reason, number in reasons.most_common()) or "none"
+def format_counts(reasons: Counter[str]) -> str:
+    """Such as "3 gone, 1 robots", the most frequent first; "none" if there are none."""
+    return ", ".join(f"{count} {reason}" for reason, count in reasons.most_common()) or "none"

@@ -1,4 +1,4 @@
-"""The few things that are asked of git, in the working directory or another."""
+"""The git commands that the package runs."""
 
 import subprocess
 from collections.abc import Sequence
@@ -7,50 +7,50 @@ from pathlib import Path
 from pipeline.core.errors import PipelineError
 
 
-def git(*arguments: str, folder: Path | None = None, given: str | None = None) -> str:
-    """What git prints; `given` is its standard input.
+def git(*arguments: str, folder: Path | None = None, stdin: str | None = None) -> str:
+    """Run git and return its standard output.
 
     Raises:
-        PipelineError: it fails; the sentence is git's own.
+        PipelineError: it fails; the message is git's own.
     """
     try:
-        done = _run(arguments, folder, given)
+        process = _run(arguments, folder, stdin)
     except FileNotFoundError as error:
-        raise PipelineError("git is not installed: what made a model cannot be told") from error
-    if done.returncode:
-        reason = " ".join(done.stderr.split())[:300]
+        raise PipelineError("git is not installed: it has the code that made a model") from error
+    if process.returncode:
+        reason = " ".join(process.stderr.split())[:300]
         raise PipelineError(f"git {arguments[0]} in {folder or Path.cwd()} fails: {reason}")
-    return done.stdout
+    return process.stdout
 
 
-def asked(*arguments: str, usual: int = 0) -> str | None:
-    """What git prints, or None where it ends with another code than is usual, or is not there."""
+def try_git(*arguments: str, expected_code: int = 0) -> str | None:
+    """Run git and return its standard output; None for another exit code or without git."""
     try:
-        done = _run(arguments, None, None)
+        process = _run(arguments, None, None)
     except OSError:
         return None
-    return done.stdout if done.returncode == usual else None
+    return process.stdout if process.returncode == expected_code else None
 
 
 def commit_of(name: str) -> str | None:
-    """The commit that a branch, tag or other name stands for, in full; None where there is none."""
+    """The full hash of the commit that a branch, tag or other name refers to, or None."""
     # --end-of-options: a name that starts with a dash is a name.
-    found = asked("rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}")
-    return found and found.strip()
+    commit = try_git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}")
+    return commit and commit.strip()
 
 
 def text_at(commit: str, path: str) -> str | None:
-    """A file as a commit has it, or None."""
-    return asked("show", f"{commit}:./{path}")
+    """The text of a file in a commit, or None."""
+    return try_git("show", f"{commit}:./{path}")
 
 
 def _run(
-    arguments: Sequence[str], folder: Path | None, given: str | None
+    arguments: Sequence[str], folder: Path | None, stdin: str | None
 ) -> subprocess.CompletedProcess[str]:
     return subprocess.run(  # noqa: S603
         ["git", *arguments],  # noqa: S607
         cwd=folder,
-        input=given,
+        input=stdin,
         capture_output=True,
         encoding="utf-8",
         errors="surrogateescape",

@@ -1,4 +1,4 @@
-"""What a validation came to."""
+"""history.csv: a row per validation."""
 
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass, fields
@@ -9,7 +9,7 @@ from pipeline.core import atomic
 
 @dataclass(frozen=True)
 class Record:
-    """One validation. Losses are in nats, accuracies in 0..1."""
+    """One validation. Losses are in nats, accuracies in [0, 1]."""
 
     step: int
     """Steps of the optimizer so far."""
@@ -18,25 +18,25 @@ class Record:
     lr: float
     """The head's learning rate in the last step."""
     train_loss: float
-    """Mean of what the steps since the last validation minimised, class weights and all."""
+    """Mean loss of the steps since the last validation, with class weights and smoothing."""
     train_accuracy: float
-    """While training, so over those steps' own images and weights."""
+    """Over the same steps, with the weights that each step had."""
     val_loss: float
     """Mean cross entropy, without weights or smoothing."""
     val_accuracy: float
 
 
 def best(history: Sequence[Record]) -> Record:
-    """The validation whose weights are kept: the first with the lowest loss."""
+    """The first validation with the lowest loss; the model has its weights."""
     return min(history, key=lambda record: record.val_loss)
 
 
 def write(path: Path, history: Sequence[Record]) -> None:
-    """history.csv, a row per validation."""
+    """Write history.csv."""
     header = [field.name for field in fields(Record)]
     atomic.write_csv(path, header, [astuple(record) for record in history])
 
 
 def read(path: Path) -> list[dict[str, float]]:
-    """What `write` wrote, as plain numbers by name."""
+    """Read history.csv: the numbers of each validation by name."""
     return [{name: float(value) for name, value in row.items()} for row in atomic.read_csv(path)]

@@ -1,4 +1,4 @@
-"""The progress bar of everything that may take more than two seconds."""
+"""Progress bars, for everything that may take more than two seconds."""
 
 from typing import Any
 
@@ -6,10 +6,10 @@ from tqdm import tqdm
 
 
 def bar(title: str, total: int | None, unit: str = "img", scale: bool = False) -> "tqdm[Any]":
-    """A bar with rate and time left, shown on a terminal only, and only after two seconds.
+    """A bar with rate and time left, drawn on a terminal only, and only after two seconds.
 
     Args:
-        total: How many units there are, or None where nobody knows.
+        total: Number of units, or None where it is unknown.
         scale: Whether to print units as k, M, G (for bytes).
     """
     return tqdm(
@@ -17,6 +17,6 @@ def bar(title: str, total: int | None, unit: str = "img", scale: bool = False) -
     )
 
 
-def expect(shown: "tqdm[Any]", more: int) -> None:
-    """Let a bar know of further units."""
-    shown.total = (shown.total or 0) + more
+def add_to_total(progress: "tqdm[Any]", units: int) -> None:
+    """Add to the number of units of a bar."""
+    progress.total = (progress.total or 0) + units

@@ -1,4 +1,4 @@
-"""Where the project stands on disk."""
+"""The project's folders."""
 
 import os
 from pathlib import Path
@@ -12,12 +12,12 @@ def root() -> Path:
     Source: DVC sets DVC_ROOT for every stage; in `dvc exp run --temp` and queue workers it
     names the original repository while the working directory is a temporary folder.
     """
-    named = os.environ.get("DVC_ROOT")
-    return Path(named) if named else Path(__file__).resolve().parents[2]
+    folder = os.environ.get("DVC_ROOT")
+    return Path(folder) if folder else Path(__file__).resolve().parents[2]
 
 
 def check() -> None:
-    """Refuse to work on another project than the one that somebody stands in.
+    """Refuse to work on a project outside the working directory.
 
     Raises:
         PipelineError: the working directory is not the project's folder.
@@ -30,5 +30,5 @@ def check() -> None:
 
 
 def cache() -> Path:
-    """What must survive failed and repeated runs. Never inside an out: DVC deletes those."""
+    """The folder for files that outlive failed and repeated runs, as no out of DVC does."""
     return root() / ".cache"

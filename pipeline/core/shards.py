@@ -1,4 +1,4 @@
-"""The contract between stages: images travel in Arrow files of about 1,000 images or 64 MiB.
+"""Shards: the Arrow files of about 1,000 images or 64 MiB that stages pass on.
 
 A shard is an Arrow IPC file (Feather V2), uncompressed, with one record batch, so that reading
 maps it into memory. Its bytes are a pure function of its rows.
@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from pipeline.core import atomic
 from pipeline.core.errors import PipelineError
 
-SPLITS = ("train", "val", "test")  # of copies in several splits the one in the latest stays
+SPLITS = ("train", "val", "test")  # in the order of `lateness`
 ROWS = 1000
 BYTES = 64 * 2**20
 
@@ -27,17 +27,17 @@ _SHARED = [
     pa.field("label", pa.string(), nullable=False),
     pa.field("name", pa.string(), nullable=False),  # as the source called it
     pa.field("split", pa.string()),  # what the source prescribes: train, val, test, or null
-    pa.field("group", pa.string()),  # owner or other thing that must not straddle splits
+    pa.field("group", pa.string()),  # owner, or other value that must stay in one split
     pa.field("owner", pa.string()),
     pa.field("licence", pa.string()),
 ]
-FACTS = [field.name for field in _SHARED]  # what raw and clean shards both say of an image
+FACTS = [field.name for field in _SHARED]  # the columns that raw and clean shards share
 _BYTES = pa.field("bytes", pa.binary(), nullable=False)
 
 RAW = pa.schema(
     [
         *_SHARED,
-        pa.field("title", pa.string()),  # by the owner; the attribution of most licences wants it
+        pa.field("title", pa.string()),  # by the owner; most licences require it for attribution
         pa.field("url", pa.string()),
         pa.field("page_url", pa.string()),
         _BYTES,
@@ -56,15 +56,14 @@ CLEAN = pa.schema(
 
 
 def lateness(split: str | None) -> int:
-    """Of copies in several splits the one with the highest stays; no split is the lowest."""
+    """Rank of a split: of copies in several splits, the one with the highest rank is used."""
     return SPLITS.index(split) if split else -1
 
 
 def write(directory: Path, schema: pa.Schema, rows: Iterable[Mapping[str, Any]]) -> int:
-    """Replace `directory` by shards of `rows`, in their order; return how many rows there were.
+    """Replace `directory` by shards of `rows`, in their order; return the number of rows.
 
-    Which shard a row falls into depends on the rows before it alone. Columns a row does not
-    give are null.
+    The shard of a row depends only on the rows before it. Columns that a row lacks are null.
     """
     return write_batches(directory, schema, _batches(schema, rows))
 
@@ -72,23 +71,23 @@ def write(directory: Path, schema: pa.Schema, rows: Iterable[Mapping[str, Any]])
 def write_batches(
     directory: Path, schema: pa.Schema, batches: Iterable[pa.RecordBatch], threads: int = 1
 ) -> int:
-    """As `write`, of rows that are in Arrow already, in batches of any size.
+    """Like `write`, for rows in Arrow batches of any size.
 
     Args:
-        threads: How many shards are written at a time, each from memory of its own.
+        threads: Number of shards written at a time, each from its own memory.
     """
     written = 0
     joiners = [_Joiner() for _ in range(threads)]
     running: deque[Future[int]] = deque()
     with atomic.replacing(directory) as staged, ThreadPoolExecutor(threads) as pool:
         staged.mkdir()
-        for number, parts in enumerate(_divided(batches)):
-            if len(running) == threads:  # the one whose memory is next
+        for number, parts in enumerate(_group_by_shard(batches)):
+            if len(running) == threads:  # its joiner is reused next
                 written += running.popleft().result()
             joiner = joiners[number % threads]
             path = staged / f"{number:05d}.arrow"
             running.append(pool.submit(_write_joined, path, schema, parts, joiner))
-        written += sum(each.result() for each in running)
+        written += sum(future.result() for future in running)
     return written
 
 
@@ -104,7 +103,7 @@ def _write_joined(
 
 
 class _Joiner:
-    """Joins arrays of binary values in memory that it keeps: most of the cost is fresh memory."""
+    """Joins arrays of binary values in memory that it reuses: fresh memory is most of the cost."""
 
     def __init__(self) -> None:
         self._memory = np.empty(BYTES, np.uint8)
@@ -113,12 +112,12 @@ class _Joiner:
         """All values as one array, valid until the next call."""
         lengths = [pc.binary_length(array).to_numpy() for array in arrays]
         offsets = np.concatenate([[0], *lengths]).cumsum().astype(np.int32)
-        if len(self._memory) < offsets[-1]:  # one image of more than a shard should have
+        if len(self._memory) < offsets[-1]:  # one image larger than BYTES
             self._memory = np.empty(offsets[-1], np.uint8)
         start = 0
-        for array, each in zip(arrays, lengths, strict=True):
+        for array, sizes in zip(arrays, lengths, strict=True):
             _, ends, data = array.buffers()
-            first, size = np.frombuffer(ends, np.int32)[array.offset], int(each.sum())
+            first, size = np.frombuffer(ends, np.int32)[array.offset], int(sizes.sum())
             if size:
                 source = np.frombuffer(data, np.uint8)
                 self._memory[start : start + size] = source[first : first + size]
@@ -140,8 +139,8 @@ def _batches(schema: pa.Schema, rows: Iterable[Mapping[str, Any]]) -> Iterator[p
         yield pa.RecordBatch.from_pylist(pending, schema=schema)
 
 
-def _divided(batches: Iterable[pa.RecordBatch]) -> Iterator[list[pa.RecordBatch]]:
-    """The batches, cut and gathered into shards."""
+def _group_by_shard(batches: Iterable[pa.RecordBatch]) -> Iterator[list[pa.RecordBatch]]:
+    """Split and group batches into the batches of each shard."""
     pending: list[pa.RecordBatch] = []
     count = size = 0
     for batch in batches:
@@ -153,7 +152,7 @@ def _divided(batches: Iterable[pa.RecordBatch]) -> Iterator[list[pa.RecordBatch]
             count += 1
             size += length
         pending.append(batch.slice(start))
-        if count == ROWS:  # rather than to hold it until the next batch is there
+        if count == ROWS:  # do not keep it until the next batch arrives
             yield pending
             pending, count, size = [], 0, 0
     if count:
@@ -161,7 +160,7 @@ def _divided(batches: Iterable[pa.RecordBatch]) -> Iterator[list[pa.RecordBatch]
 
 
 def array(values: npt.NDArray[Any]) -> pa.Array:
-    """Numbers, without a copy. pyarrow's own way imports pandas first, which takes 0.3 s."""
+    """Numbers as an Arrow array, without a copy. `pa.array` imports pandas, which takes 0.3 s."""
     kind = pa.from_numpy_dtype(values.dtype)
     buffer = pa.py_buffer(np.ascontiguousarray(values))
     return pa.Array.from_buffers(kind, len(values), [None, buffer])
@@ -179,14 +178,14 @@ def paths(directory: Path) -> list[Path]:
     Raises:
         PipelineError: there are none.
     """
-    found = sorted(directory.glob("*.arrow"))
-    if not found:
-        raise PipelineError(f"{directory} holds no shards: run `dvc repro` to make them")
-    return found
+    shards = sorted(directory.glob("*.arrow"))
+    if not shards:
+        raise PipelineError(f"{directory} has no shards: run `dvc repro` to make them")
+    return shards
 
 
 def read(path: Path) -> pa.RecordBatch:
-    """One shard, mapped into memory: columns are read from disk when they are looked at.
+    """Map one shard into memory; columns are read from disk on access.
 
     Raises:
         PipelineError: the file is not an Arrow file with one record batch.
@@ -201,5 +200,5 @@ def read(path: Path) -> pa.RecordBatch:
 
 
 def columns(directory: Path, names: list[str]) -> pa.Table:
-    """Some columns of all shards of a folder, without touching the images' bytes."""
+    """Read some columns of all shards of a folder, without the images' bytes."""
     return pa.Table.from_batches([read(path).select(names) for path in paths(directory)])

@@ -1,4 +1,4 @@
-"""How a stage starts and how it fails: the edge between DVC's command line and a stage's main."""
+"""Start a stage's main from the command line, and turn its errors into exit codes."""
 
 import gc
 import os
@@ -15,10 +15,10 @@ from pipeline.core.errors import PipelineError
 def run(main: Callable[..., Any]) -> None:
     """Run `main` with its parameters read from the command line; failures become exit codes.
 
-    A `PipelineError`, or an error of the operating system (a full disk, a missing right), is
-    printed as one sentence and exits with 1; Ctrl-C exits with 130.
+    A `PipelineError` or an `OSError` (disk full, permission denied) is printed as one sentence
+    and exits with 1; Ctrl-C exits with 130.
     """
-    # As Ctrl-C does: what is open is closed, and nothing half-made stays.
+    # Raise, as Ctrl-C does, so that files are closed and partial outputs removed.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     app.command()(main)
@@ -26,14 +26,14 @@ def run(main: Callable[..., Any]) -> None:
 
 
 def exit_on_failure(command: Callable[[], Any]) -> None:
-    """Call `command`; print what people can mend as one sentence instead of a traceback."""
-    gc.freeze()  # of what was imported nothing is freed: looking through it takes 0.4 s each time
+    """Call `command`; print errors that people can fix as one sentence, without a traceback."""
+    gc.freeze()  # imports create no garbage; searching them takes 0.4 s per collection
     gc.enable()
     try:
         command()
     except PipelineError as error:
-        first = os.environ.get("LOCAL_RANK", "0") == "0"  # of processes that train together
-        sys.exit(f"error: {error}" if first else 1)
+        is_first = os.environ.get("LOCAL_RANK", "0") == "0"  # in distributed training
+        sys.exit(f"error: {error}" if is_first else 1)
     except OSError as error:
         if error.strerror is None:
             raise
@@ -42,6 +42,6 @@ def exit_on_failure(command: Callable[[], Any]) -> None:
     except KeyboardInterrupt:
         sys.exit(130)
     finally:
-        # Python ends by looking for cycles among all objects: over a second with torch loaded.
+        # The collection at exit takes over a second with torch loaded.
         gc.disable()
         gc.freeze()

@@ -1,4 +1,4 @@
-"""What strangers wrote, for a terminal, and for a file system."""
+"""Text for a terminal: made safe where it comes from outside, tables, warnings."""
 
 import re
 import sys
@@ -9,35 +9,46 @@ from rich.table import Table
 from rich.text import Text
 
 
-def plain(text: str) -> str:
-    """On one line, without anything that a terminal obeys."""
+def printable(text: str) -> str:
+    """`text` on one line, without control characters."""
     return "".join(character if character.isprintable() else " " for character in text)
 
 
 def one_line(error: BaseException) -> str:
-    """What an error says, short, and without a password."""
-    said = plain(" ".join(without_password(str(error)).split()))[:200]
-    return said or type(error).__name__
+    """The message of an error on one line of at most 200 characters, without passwords."""
+    message = printable(" ".join(without_password(str(error)).split()))[:200]
+    return message or type(error).__name__
 
 
 def without_password(text: str) -> str:
-    """Addresses without what may open them."""
-    # Up to the last @: a password may have any sign. A query may have one, too.
+    """Text whose URLs have no user, password or query."""
+    # Up to the last @, since a password may contain any character; a query may hold a token.
     return re.sub(r"(://[^\s?]*)\?[^\s:)]*", r"\1", re.sub(r"://\S*@", "://", text))
 
 
-def file_name(text: str) -> str:
-    """As a file or folder may be called anywhere: it leads nowhere else, and is not hidden."""
-    shown = "".join(each if each.isprintable() else "_" for each in text)
-    return re.sub(r'[\\/:*?"<>|]|^\.+', "_", shown)  # what some system reserves
+def safe_file_name(text: str) -> str:
+    """A visible file name that every system accepts and that leads to no other folder."""
+    name = "".join(character if character.isprintable() else "_" for character in text)
+    return re.sub(r'[\\/:*?"<>|]|^\.+', "_", name)
 
 
-def show(header: Sequence[str], rows: Sequence[Sequence[str]], numbers: bool = False) -> None:
-    """Print a table; `numbers`: all columns but the first are numbers."""
+def warn(message: str) -> None:
+    """Print a warning on stderr, on one line and without control characters."""
+    print(f"warning: {printable(message)}", file=sys.stderr, flush=True)
+
+
+def print_table(
+    header: Sequence[str], rows: Sequence[Sequence[str]], numbers: bool = False
+) -> None:
+    """Print a table.
+
+    Args:
+        numbers: Whether all columns but the first are numbers, which are aligned right.
+    """
     table = Table(box=None, pad_edge=False)
-    for place, name in enumerate(header):
-        table.add_column(name, justify="right" if numbers and place else "left", overflow="fold")
+    for index, name in enumerate(header):
+        table.add_column(name, justify="right" if numbers and index else "left", overflow="fold")
     for row in rows:
-        table.add_row(*(Text(plain(cell)) for cell in row))
-    # Who pipes it looks for whole words; nobody has a terminal that is this wide.
+        table.add_row(*(Text(printable(cell)) for cell in row))
+    # Do not wrap when piped: grep needs whole words.
     Console(width=None if sys.stdout.isatty() else 1000).print(table)

@@ -111,6 +111,6 @@ class Memo:
 
 def _prune(stage: Path) -> None:
     keys = [path for path in stage.iterdir() if path.is_dir()]
-    keys.sort(key=atomic.written, reverse=True)
+    keys.sort(key=atomic.modified_time, reverse=True)
     for key in keys[KEPT_KEYS:]:
         shutil.rmtree(key, ignore_errors=True)

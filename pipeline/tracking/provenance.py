@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from pipeline.core import dvc_lock
-from pipeline.core.git import asked
+from pipeline.core.git import try_git
 
 COMMIT, EXPERIMENT, BASELINE = "git.commit", "dvc.experiment", "dvc.baseline"
 FINGERPRINT, MODELS, TEST = "model.fingerprint", "result.models", "result.test"
@@ -30,7 +30,7 @@ def provenance() -> dict[str, str]:
     return {
         EXPERIMENT: os.environ.get("DVC_EXP_NAME", ""),
         BASELINE: baseline,
-        COMMIT: baseline or (asked("rev-parse", "HEAD") or "").strip(),
+        COMMIT: baseline or (try_git("rev-parse", "HEAD") or "").strip(),
     } | outs(dvc_lock.read(), DATA)
 
 
@@ -106,7 +106,7 @@ def changes(commit: str, revision: str = "") -> str:
     between = [commit, *([revision] if revision else [])]
     if not commit:
         return ""
-    known = asked("diff", *plainly, *between, "--", *SOURCES) or ""
+    known = try_git("diff", *plainly, *between, "--", *SOURCES) or ""
     return known if revision else known + _new_files(plainly)
 
 
@@ -117,7 +117,7 @@ def _new_files(plainly: Sequence[str]) -> str:
         return " " * (MAX_CHANGES + 1)  # it is told as too much, and not read
     # git says with 1 that two files differ, as any does from none.
     alone = [*plainly, "--no-index", "--", os.devnull]
-    return "".join(asked("diff", *alone, path, usual=1) or "" for path in paths)
+    return "".join(try_git("diff", *alone, path, expected_code=1) or "" for path in paths)
 
 
 def _size(path: str) -> int:
@@ -128,7 +128,7 @@ def _size(path: str) -> int:
 
 def _untracked() -> list[str]:
     """What stages may depend on and git does not know."""
-    listed = asked("ls-files", "--others", "--exclude-standard", "-z", "--", *SOURCES) or ""
+    listed = try_git("ls-files", "--others", "--exclude-standard", "-z", "--", *SOURCES) or ""
     return [path for path in listed.split("\0") if path and Path(path).is_file()]
 
 

@@ -4,7 +4,6 @@ import hashlib
 import json
 import math
 import re
-import sys
 import tempfile
 import time
 from collections import Counter
@@ -26,6 +25,7 @@ from mlflow.entities import (
 from mlflow.models import Model
 from torch import nn
 
+from pipeline.core import terminal
 from pipeline.network import tensors
 from pipeline.tracking import logged_model, provenance, store
 from pipeline.tracking.process_lock import ProcessLock
@@ -270,8 +270,7 @@ class Run:
         if broken is not None:  # it may have been one refusal; what else fails is told below
             store.failure(lambda: MlflowClient().set_terminated(broken, "FAILED"))
         self._stop_watching()
-        print(
-            f"warning: MLflow at {store.address()} fails ({store.reason(error)}); the work goes on "
-            "without it. Record this model later with: pipeline sync",
-            file=sys.stderr,
+        terminal.warn(
+            f"MLflow at {store.address()} fails ({store.reason(error)}); the work goes on without "
+            "it. Record this model later with: pipeline sync"
         )

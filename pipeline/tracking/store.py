@@ -20,7 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from pipeline.core import atomic, project
 from pipeline.core.errors import PipelineError
-from pipeline.core.terminal import one_line, plain, without_password
+from pipeline.core.terminal import one_line, printable, without_password
 
 # The errors of requests are OSErrors; those of a database that does not open are SQLAlchemy's, and
 # one whose driver is not installed is an import that fails.
@@ -56,7 +56,7 @@ def reason(error: BaseException) -> str:
     while first.__cause__ or first.__context__:
         first = first.__cause__ or first.__context__ or first
     if isinstance(first, OSError) and first.strerror:
-        return plain(first.strerror)
+        return printable(first.strerror)
     kind = "" if isinstance(error, UNREACHABLE) else f"{type(error).__name__}: "
     return kind + one_line(error)
 

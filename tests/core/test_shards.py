@@ -132,7 +132,7 @@ def test_a_folder_without_shards_says_what_to_run(tmp_path: Path, missing: bool)
         directory.mkdir()
     with pytest.raises(PipelineError) as caught:
         shards.paths(directory)
-    assert str(caught.value) == f"{directory} holds no shards: run `dvc repro` to make them"
+    assert str(caught.value) == f"{directory} has no shards: run `dvc repro` to make them"
 
 
 @pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.99])

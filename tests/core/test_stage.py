@@ -8,8 +8,8 @@ from pipeline.core.errors import PipelineError
 
 SCRIPT = """
 import errno
-from pipeline import stage
-from pipeline.errors import PipelineError
+from pipeline.core import stage
+from pipeline.core.errors import PipelineError
 
 def main(number: int, path: str = "none") -> None:
     print("number", number + 1, path)
@@ -21,12 +21,12 @@ stage.run(main)
 
 def run(body: str, *arguments: str) -> tuple[int, str, str]:
     """Exit code, standard output and standard error of a stage, as DVC would start it."""
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", SCRIPT.format(body=body), *arguments],
         capture_output=True,
         text=True,
     )
-    return done.returncode, done.stdout, done.stderr
+    return process.returncode, process.stdout, process.stderr
 
 
 def test_a_stage_reads_its_parameters_from_the_command_line() -> None:
@@ -34,7 +34,7 @@ def test_a_stage_reads_its_parameters_from_the_command_line() -> None:
 
 
 @pytest.mark.parametrize(
-    ("body", "said"),
+    ("body", "message"),
     [
         ("raise PipelineError('data is gone: get it again')", "error: data is gone: get it again"),
         (
@@ -48,12 +48,12 @@ def test_a_stage_reads_its_parameters_from_the_command_line() -> None:
     ],
     ids=["pipeline error", "missing file", "full disk"],
 )
-def test_what_people_can_mend_is_one_line_and_exit_code_1(body: str, said: str) -> None:
+def test_bad_input_is_one_line_and_exit_code_1(body: str, message: str) -> None:
     code, _, stderr = run(body, "1")
-    assert (code, stderr) == (1, said + "\n")
+    assert (code, stderr) == (1, message + "\n")
 
 
-def test_an_error_from_another_one_shows_no_traceback_either() -> None:
+def test_a_chained_error_prints_no_traceback() -> None:
     code, _, stderr = run(
         "try:\n        1 / 0\n    except ArithmeticError as e: raise PipelineError('x') from e", "1"
     )
@@ -66,7 +66,7 @@ def test_ctrl_c_exits_with_130_without_a_traceback() -> None:
     assert "Traceback" not in stderr
 
 
-def test_a_bug_keeps_its_traceback() -> None:
+def test_another_exception_prints_its_traceback() -> None:
     code, _, stderr = run("raise KeyError('bug')", "1")
     assert code == 1
     assert stderr.startswith("Traceback")
@@ -88,7 +88,7 @@ def test_a_wrong_argument_is_exit_code_2() -> None:
         (KeyboardInterrupt(), 130),
     ],
 )
-def test_any_command_exits_alike(error: BaseException, code: int | str) -> None:
+def test_the_exit_code_depends_on_the_error(error: BaseException, code: int | str) -> None:
     def command() -> None:
         raise error
 
@@ -97,7 +97,7 @@ def test_any_command_exits_alike(error: BaseException, code: int | str) -> None:
     assert caught.value.code == code
 
 
-@pytest.mark.parametrize("error", [ValueError("bug"), OSError("told in no system's words")])
+@pytest.mark.parametrize("error", [ValueError("bug"), OSError("not from the system")])
 def test_any_other_error_escapes(error: Exception) -> None:
     def command() -> None:
         raise error
@@ -107,21 +107,21 @@ def test_any_other_error_escapes(error: Exception) -> None:
     assert caught.value is error
 
 
-STARTED = """
+PRINT_WHETHER_GC_IS_ENABLED = """
 import gc, sys
-kept, sys.argv = sys.argv, {given}  # as Python has it while it imports the package of a `-m`
+argv, sys.argv = sys.argv, {argv}  # ["-m"] while Python imports the package of a `-m`
 import pipeline
-sys.argv = kept
+sys.argv = argv
 print(gc.isenabled())
-from pipeline import stage
+from pipeline.core import stage
 stage.run(lambda: print(gc.isenabled(), gc.get_freeze_count() > 0))
 """
 
 
-@pytest.mark.parametrize(("given", "while_importing"), [(["-m"], False), (["notebook"], True)])
-def test_garbage_is_not_looked_for_while_a_stage_is_imported(
-    given: list[str], while_importing: bool
+@pytest.mark.parametrize(("argv", "is_enabled"), [(["-m"], False), (["notebook"], True)])
+def test_the_garbage_collector_is_off_while_a_stage_is_imported(
+    argv: list[str], is_enabled: bool
 ) -> None:
-    command = [sys.executable, "-c", STARTED.format(given=given)]
-    said = subprocess.run(command, capture_output=True, text=True).stdout.splitlines()
-    assert said == [str(while_importing), "True True"]
+    command = [sys.executable, "-c", PRINT_WHETHER_GC_IS_ENABLED.format(argv=argv)]
+    output = subprocess.run(command, capture_output=True, text=True).stdout
+    assert output.splitlines() == [str(is_enabled), "True True"]

@@ -10,6 +10,7 @@ from pathlib import Path
 from pipeline.commands.ci import revisions
 from pipeline.commands.ci.overrides import Overrides
 from pipeline.commands.ci.revisions import PARAMS
+from pipeline.core import terminal
 from pipeline.core.errors import PipelineError
 from pipeline.experiments import dvc
 
@@ -69,7 +70,7 @@ def push() -> bool:
         with dvc.errors_as_sentences("DVC does not push what git keeps", "see `dvc doctor`"):
             return _push_uncached()
     except PipelineError as error:
-        print(f"warning: {error}")
+        terminal.warn(str(error))
         return False
 
 

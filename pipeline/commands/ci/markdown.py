@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pipeline.core.terminal import plain
+from pipeline.core.terminal import printable
 
 MAX_CELL_LENGTH = 48  # characters in a cell of a table
 # Entities, since a backslash does not keep @name from being a person or #1 from being an issue. The
@@ -24,7 +24,7 @@ Cell = str | Markup
 
 def escape(text: str) -> str:
     """Text that shows as it is: no link, tag, emphasis, mention or end of a cell is in it."""
-    return OBEYED.sub(lambda found: f"&#{ord(found[0])};", plain(text))
+    return OBEYED.sub(lambda found: f"&#{ord(found[0])};", printable(text))
 
 
 def bold(text: str) -> Markup:
@@ -33,7 +33,7 @@ def bold(text: str) -> Markup:
 
 def code(line: str) -> list[str]:
     """A line for a terminal; what it holds cannot end the block, which a line of its own would."""
-    return ["```console", f"$ {plain(line)}", "```"]
+    return ["```console", f"$ {printable(line)}", "```"]
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[Cell]]) -> list[str]:

@@ -9,7 +9,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from pipeline.core.errors import PipelineError
-from pipeline.core.git import asked, commit_of, git, text_at
+from pipeline.core.git import commit_of, git, text_at, try_git
 
 METRICS = "reports/metrics.json"
 PARAMS = "params.yaml"
@@ -87,13 +87,13 @@ def revision(name: str) -> Revision:
 
 def changed() -> list[str]:
     """Files of git that differ from the commit, but for those that a run changes."""
-    listed = asked("diff", "--name-only", "-z", "HEAD", "--") or ""
+    listed = try_git("diff", "--name-only", "-z", "HEAD", "--") or ""
     return sorted(set(listed.split("\0")) - {"", *WRITTEN})
 
 
 def lock_changed() -> bool:
     """Whether dvc.lock is another than the commit's."""
-    return bool(asked("status", "--porcelain", "--", "dvc.lock"))
+    return bool(try_git("status", "--porcelain", "--", "dvc.lock"))
 
 
 def experiment(name: str) -> str | None:

@@ -8,6 +8,7 @@ from pipeline.commands.ci import dvc_steps, revisions, summary
 from pipeline.commands.ci.overrides import Overrides
 from pipeline.commands.ci.revisions import METRICS, PARAMS, Revision
 from pipeline.commands.ci.summary import Facts, Verdict
+from pipeline.core import terminal
 from pipeline.core.errors import PipelineError
 from pipeline.experiments import predictions
 from pipeline.experiments.sync import sync
@@ -42,7 +43,7 @@ def run(asked: Overrides, telling: SummaryOptions) -> None:
     remote = dvc_steps.remote()
     pulled = remote is not None and dvc_steps.pull()
     if remote is not None and not pulled:
-        print(f"warning: {remote} fails, what is missing is computed (what DVC said is above)")
+        terminal.warn(f"{remote} fails, what is missing is computed (what DVC said is above)")
     if not pulled:
         dvc_steps.checkout()
 
@@ -95,7 +96,7 @@ def _record() -> None:
         for each in sync(here=True):
             print(f"ci: MLflow's run of {each.name}: {each.made or each.problem}")
     except PipelineError as error:
-        print(f"warning: {error}; `pipeline sync` records the result later")
+        terminal.warn(f"{error}; `pipeline sync` records the result later")
 
 
 def check(asked: Overrides, head: Revision) -> None:
@@ -132,7 +133,7 @@ def _against(telling: SummaryOptions) -> tuple[Revision | None, str]:
     except PipelineError as error:
         if telling.fail_if_worse:
             raise
-        print(f"warning: the result will be compared with nothing: {error}")
+        terminal.warn(f"the result will be compared with nothing: {error}")
         return None, str(error)
 
 

@@ -103,7 +103,7 @@ def write(text: str, file: Path | None) -> str:
 def show(facts: Facts) -> None:
     """Print the figures, where nobody reads Markdown."""
     before, _ = _metrics_of(facts.against, facts.problem)
-    terminal.show(_header(facts), _figures(facts, before), numbers=True)
+    terminal.print_table(_header(facts), _figures(facts, before), numbers=True)
 
 
 def _origin(facts: Facts) -> list[str]:

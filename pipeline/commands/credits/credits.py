@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.core import shards
-from pipeline.core.terminal import plain
+from pipeline.core.terminal import printable
 from pipeline.stages.acquire.licences import licence_url
 
 RAW_COLUMNS = ["owner", "licence", "title", "page_url", "url"]
@@ -23,7 +23,7 @@ def credit_lines(raw: Path) -> Iterator[str]:
         else:
             others[row["licence"]] += 1
     for licence, number in others.items():
-        yield plain(f"{number} images {_licence_phrase(licence)}")
+        yield printable(f"{number} images {_licence_phrase(licence)}")
     yield CHANGES
 
 
@@ -31,7 +31,7 @@ def _credit(row: dict[str, Any]) -> str:
     title = f'"{row["title"]}"' if row["title"] else "Untitled"
     owner = row["owner"] or "an unknown owner"
     source = row["page_url"] or row["url"]
-    return plain(f"{title} by {owner}, {source}, {_licence_phrase(row['licence'])}")
+    return printable(f"{title} by {owner}, {source}, {_licence_phrase(row['licence'])}")
 
 
 def _licence_phrase(licence: str | None) -> str:

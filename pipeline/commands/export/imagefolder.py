@@ -7,7 +7,7 @@ from pipeline.core import atomic, shards
 from pipeline.core.errors import PipelineError
 from pipeline.core.progress import bar
 from pipeline.core.split_csv import SplitRow, read_split
-from pipeline.core.terminal import file_name
+from pipeline.core.terminal import safe_file_name
 
 PNG = b"\x89PNG"
 
@@ -45,7 +45,7 @@ def _names(rows: list[SplitRow]) -> dict[str, str]:
     numbers: Counter[tuple[str, str]] = Counter()
     names = {}
     for row in rows:
-        label = file_name(row.label)  # from somebody's archive
+        label = safe_file_name(row.label)  # from somebody's archive
         place = (row.split, label)
         names[row.id] = f"{row.split}/{label}/{label}_{numbers[place]:04d}"
         numbers[place] += 1

@@ -23,7 +23,7 @@ def layers(
         pipeline layers timm/convnext_tiny --depth 3
     """
     from pipeline.commands.layers.layers import layers as cuts
-    from pipeline.core.terminal import show
+    from pipeline.core.terminal import print_table
     from pipeline.network.assembly import trainable
     from pipeline.network.backbones import build
     from pipeline.params import load_params
@@ -42,7 +42,7 @@ def layers(
         ]
         for one in cuts(network, side, depth)
     ]
-    show(["model.trainable", "is a", "takes", "kB", "M trained"], rows)
+    print_table(["model.trainable", "is a", "takes", "kB", "M trained"], rows)
     print(
         "takes: per image; kB: of float32, stored per image and view (features.dtype=float16: half "
         "of it); M trained: million parameters from there on"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pipeline.commands.predict.rows import Format, Writer
-from pipeline.core.progress import bar, expect
+from pipeline.core.progress import add_to_total, bar
 
 if TYPE_CHECKING:
     from pipeline.inference.classifier import Classifier
@@ -69,7 +69,7 @@ def predict(
         limits = LIMITS.model_copy(update={"allow_private": allow_private})
         with (
             bar("predict", 0) as shown,
-            ImageInputs(sys.stdin.buffer, limits, partial(expect, shown)) as inputs,
+            ImageInputs(sys.stdin.buffer, limits, partial(add_to_total, shown)) as inputs,
         ):
             for answer in run(classifier, decoders, inputs.images(paths), top_k):
                 failed += answer.prediction.problem is not None
@@ -83,12 +83,12 @@ def predict(
 
 def _sorting(folder: Path) -> Leave:
     from pipeline.commands.predict.save import keep
-    from pipeline.core.terminal import file_name
+    from pipeline.core.terminal import safe_file_name
 
     def leave(answer: "Answer") -> None:
         label, image = answer.prediction.label, answer.image
         if label is not None and isinstance(image.content, bytes):
-            keep(folder / file_name(label), image.name, image.content)
+            keep(folder / safe_file_name(label), image.name, image.content)
 
     return leave
 

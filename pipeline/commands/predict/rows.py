@@ -8,7 +8,7 @@ from enum import StrEnum
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from pipeline.core.terminal import plain
+from pipeline.core.terminal import printable
 
 if TYPE_CHECKING:  # which would import torch
     from pipeline.inference.predict import Answer
@@ -68,8 +68,8 @@ def _cells(answer: "Answer", top_k: int) -> list[object]:
 
 
 def _columns(answer: "Answer") -> Sequence[str]:
-    name, found = plain(answer.image.name), answer.prediction
+    name, found = printable(answer.image.name), answer.prediction
     if found.problem is not None:
-        return [name, "-", "-", plain(found.problem)]
-    pairs = ((plain(label), f"{chance:.4f}") for label, chance in found.top)
+        return [name, "-", "-", printable(found.problem)]
+    pairs = ((printable(label), f"{chance:.4f}") for label, chance in found.top)
     return [name, *chain.from_iterable(pairs)]

@@ -5,7 +5,7 @@ import os
 from pathlib import Path, PurePosixPath
 
 from pipeline.core import atomic
-from pipeline.core.terminal import file_name
+from pipeline.core.terminal import safe_file_name
 
 MAX_NAME_BYTES = (
     180  # bytes of a name: systems take 255, and a name has company while it is written
@@ -23,8 +23,8 @@ def keep(folder: Path, name: str, content: bytes, suffix: str | None = None) -> 
         suffix: As in `.jpg`, instead of that of `name`.
     """
     last = PurePosixPath(name)
-    stem = file_name(last.stem).encode()[:MAX_NAME_BYTES].decode(errors="ignore") or "image"
-    end = file_name(last.suffix[1:])[:DIGEST]
+    stem = safe_file_name(last.stem).encode()[:MAX_NAME_BYTES].decode(errors="ignore") or "image"
+    end = safe_file_name(last.suffix[1:])[:DIGEST]
     ending = suffix or (f".{end}" if end else "")
     digest = hashlib.sha256(content).hexdigest()
     path = folder / f"{stem}{ending}"

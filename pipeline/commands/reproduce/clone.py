@@ -11,7 +11,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from pipeline.core import project
+from pipeline.core import project, terminal
 from pipeline.core.errors import PipelineError
 from pipeline.core.git import git
 from pipeline.experiments import dvc
@@ -100,7 +100,7 @@ def write(folder: Path, files: Mapping[str, str], changes: str) -> None:
     for name, text in files.items():
         (folder / name).write_text(text, "utf-8", "surrogateescape")
     if changes:
-        git("apply", "--whitespace=nowarn", "-", folder=folder, given=changes)
+        git("apply", "--whitespace=nowarn", "-", folder=folder, stdin=changes)
 
 
 def lend(folder: Path, source: str) -> None:
@@ -121,7 +121,7 @@ def fill(folder: Path) -> None:
         try:
             run(folder, "pull", "--allow-missing", "--run-cache")
         except PipelineError:
-            print("warning: the remote fails; what is not here is computed", file=sys.stderr)
+            terminal.warn("the remote fails; what is not here is computed")
     run(folder, "checkout", "--allow-missing")
 
 

@@ -35,14 +35,14 @@ def reproduce(
     from pipeline.commands.reproduce import clone
     from pipeline.commands.reproduce import reproduce as making
     from pipeline.core import project
-    from pipeline.core.terminal import show
+    from pipeline.core.terminal import print_table
 
     project.check()
 
     known = making.find(run)
     with clone.place(keep) as folder:
         found = making.reproduce(known, folder, making.ReproduceRequest(again, tolerance, changes))
-    show(["stage", "", "same bytes", "other bytes"], [stage.row() for stage in found.stages])
+    print_table(["stage", "", "same bytes", "other bytes"], [stage.row() for stage in found.stages])
     if not any(stage.ran for stage in found.stages):
         print("nothing was computed, all was known: --again train trains anew")
     print(found.verdict())

@@ -16,7 +16,7 @@ from pipeline.commands.reproduce import clone
 from pipeline.core import dvc_lock
 from pipeline.core.errors import PipelineError
 from pipeline.core.git import commit_of
-from pipeline.core.terminal import plain
+from pipeline.core.terminal import printable
 from pipeline.experiments import dvc_results, paired_runs
 from pipeline.experiments.dvc_results import METRICS, MODELS, TEST, DvcResult
 from pipeline.params import DatasetParams
@@ -162,8 +162,9 @@ def _prepare(run: MlflowRun, folder: Path, trusted: bool) -> dict[str, str]:
     commit = tags.get(provenance.COMMIT, "")
     if not re.fullmatch(r"[0-9a-f]{40,64}", commit) or not commit_of(commit):
         raise PipelineError(
-            f"commit {plain(commit) or 'unknown'} of run {short} is not here: git fetch it, or ask "
-            f"whoever made the run (env.host is {plain(tags.get('env.host', 'unknown'))})"
+            f"commit {printable(commit) or 'unknown'} of run {short} is not here: git fetch "
+            "it, or ask whoever made the run (env.host is "
+            f"{printable(tags.get('env.host', 'unknown'))})"
         )
     texts = {name: _text(run, name) for name in (provenance.PARAMS, provenance.LOCK)}
     changes = _text(run, provenance.CHANGES) if tags.get(provenance.CHANGED) == "yes" else ""

@@ -22,7 +22,7 @@ def suspects(
         pipeline suspects --most 20
     """
     from pipeline.commands.suspects.suspects import find, write_page
-    from pipeline.core.terminal import show
+    from pipeline.core.terminal import print_table
     from pipeline.params import load_params
 
     name = load_params().dataset.name
@@ -32,5 +32,5 @@ def suspects(
         [one.id[:12], f"{one.label} {one.own:.0%}", f"{one.looks_like} {one.other:.0%}", one.name]
         for one in found[:most]
     ]
-    show(["id", "label", "looks like", "image"], rows)
+    print_table(["id", "label", "looks like", "image"], rows)
     print(f"{len(found)} suspects among the training images; {len(rows)} with whole ids in {page}")

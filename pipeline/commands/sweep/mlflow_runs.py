@@ -5,7 +5,6 @@ the same command adds it.
 """
 
 import math
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,7 +17,7 @@ from mlflow.entities import Metric, Param, RunTag
 from pipeline.commands.sweep.goal import Goal
 from pipeline.commands.sweep.journal import EndedTrial, TrialState
 from pipeline.commands.sweep.search_space import Space
-from pipeline.core import history
+from pipeline.core import history, terminal
 from pipeline.params import Params
 from pipeline.tracking import find_run, provenance, store
 from pipeline.tracking.find_run import PARENT
@@ -142,10 +141,9 @@ class Sweep:
             return
         if error := store.failure(action):
             self._parent = None
-            print(
-                f"warning: MLflow at {store.address()} fails ({store.reason(error)}); the sweep "
-                "goes on without it. Record it later by running the same command again",
-                file=sys.stderr,
+            terminal.warn(
+                f"MLflow at {store.address()} fails ({store.reason(error)}); the sweep goes on "
+                "without it. Record it later by running the same command again"
             )
 
 

@@ -13,7 +13,7 @@ from pipeline.commands.sweep.goal import Goal
 from pipeline.commands.sweep.journal import EndedTrial, TrialState
 from pipeline.commands.sweep.search_space import Space, Values
 from pipeline.core import history
-from pipeline.core.errors import PipelineError, counted
+from pipeline.core.errors import PipelineError, format_counts
 
 SHOWN = 5
 ENOUGH = 10  # complete trials, below which importances would be chance
@@ -47,7 +47,7 @@ class SweepResult:
         reasons = Counter(one.reason for one in self.ended)
         if not self.ended:
             raise PipelineError("no trial has ended: run the same command again to go on")
-        raise PipelineError(f"no trial trained to its end: {counted(reasons)}")
+        raise PipelineError(f"no trial trained to its end: {format_counts(reasons)}")
 
     def value(self, one: EndedTrial) -> float:
         return self.goal.of(one.history) if one.history else math.nan

@@ -15,7 +15,7 @@ from pipeline.commands.sweep.summary import SweepResult
 from pipeline.commands.sweep.trainer import StagePaths, Trainer
 from pipeline.core import atomic
 from pipeline.core.progress import bar
-from pipeline.core.terminal import show
+from pipeline.core.terminal import print_table
 from pipeline.images import memo
 from pipeline.params import Params
 from pipeline.stages.train import setup
@@ -107,7 +107,7 @@ def report(found: SweepResult, wanted: SweepRequest, run: Sweep) -> None:
     with tempfile.TemporaryDirectory() as folder:
         files = _write(wanted.plots or Path(folder), found, shares)
         run.summary(note, figures, files)
-    show(["trial", "val_loss", "val_accuracy", "epoch", "params"], summary.table(found))
+    print_table(["trial", "val_loss", "val_accuracy", "epoch", "params"], summary.table(found))
     print(f"sweep: {len(found.ended)} trial{'s' * (len(found.ended) > 1)} ({listed})")
     print(summary.weighed(found, shares))
     for told in filter(None, (summary.alike(found), summary.edges(found))):

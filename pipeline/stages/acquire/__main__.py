@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from pipeline.core import atomic, shards, stage
-from pipeline.core.errors import counted
+from pipeline.core.errors import format_counts
 from pipeline.params import load_params
 from pipeline.stages.acquire.raw_image import SKIPPED_COLUMNS, SkippedItem
 from pipeline.stages.acquire.sources.dispatch import acquire_images
@@ -41,7 +41,7 @@ def main(
         # Also on failure: it lists what is missing.
         atomic.write_csv(skipped_csv, SKIPPED_COLUMNS, [item.row() for item in skipped])
     counts = ", ".join(f"{number} {label}" for label, number in sorted(labels.items()))
-    reasons = counted(Counter(item.reason.value for item in skipped))
+    reasons = format_counts(Counter(item.reason.value for item in skipped))
     print(f"acquire: {count} files ({counts}); left out: {reasons}")
 
 

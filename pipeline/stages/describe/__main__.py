@@ -9,7 +9,7 @@ import typer
 from pipeline.core import atomic, shards, stage
 from pipeline.core.leaks_csv import read_leaks
 from pipeline.core.split_csv import read_split
-from pipeline.core.terminal import show
+from pipeline.core.terminal import print_table
 from pipeline.core.verdicts_csv import read_verdicts
 from pipeline.images import gallery, reject_list
 from pipeline.params import AS_DESCRIBED, load_params
@@ -28,10 +28,10 @@ def print_summary(data: Data) -> None:
     counts = count_classes(data)
     every = [*counts.items(), ("all", sum(counts.values(), Counter()))]
     rows = [[label, *(str(count[name]) for name in COLUMNS)] for label, count in every]
-    show(["class", *COLUMNS], rows, numbers=True)
+    print_table(["class", *COLUMNS], rows, numbers=True)
     if reasons := _reasons(data):
         rejected = [[reason, str(images)] for reason, images in reasons.items()]
-        show(["rejected for", "images"], rejected, numbers=True)
+        print_table(["rejected for", "images"], rejected, numbers=True)
 
 
 def main(

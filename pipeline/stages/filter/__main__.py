@@ -9,7 +9,7 @@ import pyarrow as pa
 import typer
 
 from pipeline.core import shards, stage
-from pipeline.core.errors import counted
+from pipeline.core.errors import format_counts
 from pipeline.core.verdicts_csv import VerdictRow, write_verdicts
 from pipeline.images import reject_list
 from pipeline.params import load_params
@@ -53,7 +53,7 @@ def main(
         check(table, params, verdicts_csv)
 
     count = shards.write_batches(clean, shards.CLEAN, kept(), WRITERS)
-    rejected = counted(reasons_of(table))
+    rejected = format_counts(reasons_of(table))
     if unknown := by_hand.keys() - {row.id for row in table}:
         print(f"filter: {len(unknown)} ids of {folder / reject_list.NAME} are of no image here")
     print(f"filter: kept {count} of {len(table)} images; rejected: {rejected}")

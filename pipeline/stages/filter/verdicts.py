@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.core import shards
-from pipeline.core.errors import PipelineError, counted
+from pipeline.core.errors import PipelineError, format_counts
 from pipeline.core.shards import lateness
 from pipeline.core.verdicts_csv import KEEP, REJECT, VerdictRow
 from pipeline.images.header import RejectReason, Warn, has_wrong_extension
@@ -141,7 +141,7 @@ def check(table: Sequence[VerdictRow], params: FilterParams, verdicts_csv: Path)
         PipelineError: nothing of a class is left, or too little of all, with the reasons.
     """
     reasons = reasons_of(table)
-    said = f"{reasons.total()} of {len(table)} images are rejected ({counted(reasons)})"
+    said = f"{reasons.total()} of {len(table)} images are rejected ({format_counts(reasons)})"
     if reasons.total() > params.max_reject_fraction * len(table):
         raise PipelineError(
             f"{said}, past filter.max_reject_fraction={params.max_reject_fraction}: see "
@@ -152,7 +152,8 @@ def check(table: Sequence[VerdictRow], params: FilterParams, verdicts_csv: Path)
         rows = [row for row in table if row.label == lost]
         raise PipelineError(
             f"all {len(rows)} images of class {lost!r} are rejected "
-            f"({counted(reasons_of(rows))}): see {verdicts_csv}, and mend or leave out the class"
+            f"({format_counts(reasons_of(rows))}): see {verdicts_csv}, and mend or "
+            "leave out the class"
         )
 
 

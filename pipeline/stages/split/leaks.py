@@ -8,7 +8,7 @@ from pathlib import Path
 from pipeline.core.errors import PipelineError
 from pipeline.core.leaks_csv import LeakRow, write_leaks
 from pipeline.core.shards import lateness
-from pipeline.core.terminal import plain
+from pipeline.core.terminal import printable
 from pipeline.core.verdicts_csv import VerdictRow
 from pipeline.params import SplitParams
 from pipeline.stages.split.groups import Group
@@ -109,4 +109,4 @@ def gate(found: Sequence[Leak], params: SplitParams, leaks_csv: Path) -> None:
         )
     print(f"split: {said}, and are not used; see {leaks_csv}:")
     for leak in found[:NAMED]:
-        print(plain(f"  {leak.image.name} ({leak.kind.value} of {leak.stays.name})"))
+        print(printable(f"  {leak.image.name} ({leak.kind.value} of {leak.stays.name})"))

@@ -69,7 +69,7 @@ class Checkpoint:
 
 
 def _prune(stage: Path) -> None:
-    runs = sorted((path for path in stage.iterdir() if path.is_dir()), key=atomic.written)
+    runs = sorted((path for path in stage.iterdir() if path.is_dir()), key=atomic.modified_time)
     for path in runs[:-KEPT]:
-        if time.time() - atomic.written(path) > LIVE:
+        if time.time() - atomic.modified_time(path) > LIVE:
             shutil.rmtree(path, ignore_errors=True)

@@ -156,9 +156,9 @@ def test_a_remote_that_fails_costs_the_sharing_and_not_the_work(
     dvc(clone, "remote", "modify", "--local", "store", "url", str(clone / "full/store"))
     with pytest.raises(PipelineError, match="the result is here, but store did not take it"):
         ci()
-    said = capfd.readouterr().out
-    assert "warning: store fails" in said
-    assert "ci: ran train, evaluate\n" in said
+    output = capfd.readouterr()
+    assert "warning: store fails" in output.err
+    assert "ci: ran train, evaluate\n" in output.out
     summary = Path("summary.md").read_text()
     assert "- remote: nothing pulled from store, nothing pushed to it" in summary
     assert "| accuracy | 0.9000 | 0.9000 | +0.0000 |" in summary
@@ -199,8 +199,9 @@ def test_a_revision_that_is_not_there_is_told_before_the_work(
         ci(against="--output=x", fail=True)
     assert not (clone / "reports/test").exists()
     summary = ci(against="--output=x")
-    said = capfd.readouterr().out
-    assert said.startswith("warning: the result will be compared with nothing: git knows no rev")
+    assert capfd.readouterr().err.startswith(
+        "warning: the result will be compared with nothing: git knows no rev"
+    )
     assert "Not compared: git knows no revision --output=x here" in summary
     assert "| accuracy | - | 0.9000 | - |" in summary
 

@@ -119,7 +119,7 @@ def test_the_licence_of_images_of_nobody_commands_no_terminal(tmp_path: Path) ->
 
 
 def test_without_shards_the_way_to_make_them_is_told(tmp_path: Path) -> None:
-    with pytest.raises(PipelineError, match="holds no shards"):
+    with pytest.raises(PipelineError, match="has no shards"):
         list(credit_lines(tmp_path / "raw"))
 
 

@@ -253,4 +253,4 @@ def test_a_data_set_that_is_not_described_is_refused(world: Path) -> None:
 
 def test_nothing_acquired_is_refused(world: Path) -> None:
     described(world)
-    assert "holds no shards" in refusal(world)
+    assert "has no shards" in refusal(world)

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from pipeline.core.errors import PipelineError, counted
+from pipeline.core.errors import PipelineError, format_counts
 from pipeline.core.progress import bar
 from pipeline.params import AcquireParams
 from pipeline.stages.acquire.dataset_toml import ArchiveDataset, ExternalDataset
@@ -166,7 +166,7 @@ def _check_listing(
         else:
             listing.files.append(member)
     if listing.skipped and not listing.files:
-        reasons = counted(Counter(item.reason.value for item in listing.skipped))
+        reasons = format_counts(Counter(item.reason.value for item in listing.skipped))
         raise PipelineError(f"{path}: no file in it can be read ({reasons})")
     return listing
 

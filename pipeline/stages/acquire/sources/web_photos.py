@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from pipeline.core.errors import PipelineError, counted
+from pipeline.core.errors import PipelineError, format_counts
 from pipeline.params import AcquireParams
 from pipeline.stages.acquire import photo_list
 from pipeline.stages.acquire.dataset_toml import FlickrDataset
@@ -43,7 +43,7 @@ def from_list(
             if missing.total() > params.max_missing_fraction * total + ROUNDING:
                 raise PipelineError(
                     f"at least {missing.total()} of {total} photographs cannot be fetched "
-                    f"({counted(missing)}), past acquire.max_missing_fraction="
+                    f"({format_counts(missing)}), past acquire.max_missing_fraction="
                     f"{params.max_missing_fraction:g}: {_advice(path, missing)}"
                 )
         else:
@@ -117,7 +117,7 @@ def _check_counts(
     ]
     if not short:
         return
-    message = f"the search gives {', '.join(short)} (left out: {counted(reasons)})"
+    message = f"the search gives {', '.join(short)} (left out: {format_counts(reasons)})"
     if total - counts.total() > params.max_missing_fraction * total + ROUNDING:
         raise PipelineError(
             f"{message}, past acquire.max_missing_fraction={params.max_missing_fraction:g}: search "
