@@ -1,4 +1,4 @@
-"""What untrusted bytes say about themselves before a pixel is decoded, read with Pillow."""
+"""Read the header of an untrusted image with Pillow: format, size, orientation, oddities."""
 
 import io
 import re
@@ -6,15 +6,12 @@ import struct
 import warnings
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cache
 from pathlib import PurePosixPath
+from typing import Any
 
 from PIL import Image, PngImagePlugin
 from PIL.TiffImagePlugin import TiffImageFile
-
-# Pillow only reads headers here, and what is too large is refused before it is decoded.
-Image.MAX_IMAGE_PIXELS = None
-# A PNG may well have a colour profile or a description of more than the 1 MiB that Pillow allows.
-PngImagePlugin.MAX_TEXT_CHUNK = 16 * 2**20
 
 EXTENSIONS = {
     "JPEG": {".jpg", ".jpeg", ".jpe", ".jfif"},
@@ -26,8 +23,8 @@ EXTENSIONS = {
     "TIFF": {".tif", ".tiff"},
 }
 JPEGS = {"JPEG", "MPO"}
-# How files of each format begin, for those whose header is too broken for Pillow.
-READ = {
+# First bytes of the formats that are read, for files with a header too broken for Pillow.
+SIGNATURES = {
     rb"\xff\xd8": "JPEG",
     rb"\x89PNG\r\n\x1a\n": "PNG",
     rb"GIF8[79]a": "GIF",
@@ -35,54 +32,45 @@ READ = {
     rb"II\*\0|MM\0\*|II\+\0|MM\0\+": "TIFF",
     rb"BM....\0\0\0\0": "BMP",
 }
-# How others begin: HEIC and AVIF, JPEG XL, JPEG 2000, ICO and CUR, Photoshop, netpbm, Radiance,
-# Sun raster, SGI, DDS, ICNS.
-OTHERS = re.compile(
+# First bytes of other formats: HEIC and AVIF, JPEG XL, JPEG 2000, ICO and CUR, Photoshop, netpbm,
+# Radiance, Sun raster, SGI, DDS, ICNS.
+UNSUPPORTED_SIGNATURES = re.compile(
     rb"....ftyp(heic|heix|hevc|mif1|msf1|avif|avis)|\xff\x0a|....JXL |....jP  |\xff\x4f\xff\x51"
     rb"|\0\0[\1\2]\0|8BPS|P[1-7fF]\s|#\?RADIANCE|\x59\xa6\x6a\x95|\x01\xda[\0\1][\1\2]|DDS |icns",
     re.DOTALL,
 )
 # The frame header of a JPEG with 12 bits per sample.
 DEEP_JPEG = re.compile(rb"\xff[\xc0-\xc3\xc5-\xc7\xc9-\xcb\xcd-\xcf]\0.\x0c", re.DOTALL)
-OPENED = tuple(EXTENSIONS.keys() - {"MPO"})  # Pillow finds an MPO while it opens a JPEG
+# For `Image.open`; Pillow detects an MPO when it opens a JPEG.
+PILLOW_FORMATS = tuple(EXTENSIONS.keys() - {"MPO"})
 ORIENTATION = 0x0112  # EXIF tag; 1 means upright
 BITS_PER_SAMPLE, SAMPLE_FORMAT = 0x0102, 0x0153  # TIFF tags
-# What Pillow's header parsers raise on hostile bytes, beside OSError and its subclasses.
-HEADER_ERRORS = (
-    OSError,
-    ValueError,
-    SyntaxError,
-    EOFError,
-    struct.error,
-    KeyError,
-    IndexError,
-    TypeError,
-    OverflowError,
-    AttributeError,
-    ZeroDivisionError,
-    RuntimeError,
-)
+FLOAT = 3  # a value of SAMPLE_FORMAT
+# What Pillow raises on hostile bytes, found by fuzzing each format (UnidentifiedImageError is an
+# OSError). Anything else is a bug of ours.
+PILLOW_ERRORS = (OSError, ValueError, SyntaxError, EOFError, IndexError, struct.error)
+MAX_PNG_TEXT_BYTES = 16 * 2**20  # Pillow allows 1 MiB of text or colour profile; some have more
 
 
 class RejectReason(StrEnum):
-    """Why an image is rejected; a closed list, in the order in which they are looked for."""
+    """Why an image is rejected, in the order of the checks. No other reason exists."""
 
     EMPTY = "empty"
     NOT_AN_IMAGE = "not_an_image"
-    UNSUPPORTED = "unsupported"  # an image, of a kind that is not read here: HEIC, ICO, ...
+    UNSUPPORTED = "unsupported"  # an image format that is not read: HEIC, ICO, ...
     TOO_MANY_PIXELS = "too_many_pixels"
     DAMAGED = "damaged"
     TOO_SMALL = "too_small"
     BLANK = "blank"
-    BREAKS_DECODER = "breaks_decoder"  # which died of it, or wanted too much time or memory
-    BY_HAND = "by_hand"  # somebody put it into reject.csv
+    BREAKS_DECODER = "breaks_decoder"  # a crash, or too much time or memory
+    BY_HAND = "by_hand"  # listed in reject.csv
     DUPLICATE = "duplicate"
     CONFLICTING_LABELS = "conflicting_labels"
     NEAR_DUPLICATE = "near_duplicate"
 
 
 class Warn(StrEnum):
-    """What was noticed about an image that is no reason to reject it."""
+    """A property of an image that is worth a note, but no reason to reject it."""
 
     WRONG_EXTENSION = "wrong_extension"
     ROTATED = "rotated"
@@ -94,46 +82,44 @@ class Warn(StrEnum):
 
 MEANING = {
     RejectReason.EMPTY: "a file of no bytes",
-    RejectReason.NOT_AN_IMAGE: "something else, whatever its name says",
-    RejectReason.UNSUPPORTED: "an image of a kind that is not read here, such as HEIC, AVIF or ICO",
-    RejectReason.TOO_MANY_PIXELS: "past filter.max_megapixels by its header; never decoded",
-    RejectReason.DAMAGED: "cut short, or broken inside",
+    RejectReason.NOT_AN_IMAGE: "not an image by its content, whatever its name",
+    RejectReason.UNSUPPORTED: "an image format that is not read, such as HEIC, AVIF or ICO",
+    RejectReason.TOO_MANY_PIXELS: "more than filter.max_megapixels by its header; not decoded",
+    RejectReason.DAMAGED: "truncated or corrupt",
     RejectReason.TOO_SMALL: "its shorter side is below filter.min_side",
     RejectReason.BLANK: "a single colour",
-    RejectReason.BREAKS_DECODER: "the decoder died of it, or it wanted too much time or memory",
-    RejectReason.BY_HAND: "named in reject.csv",
-    RejectReason.CONFLICTING_LABELS: "the same bytes stand under two labels: nobody knows which is "
-    "right",
-    RejectReason.DUPLICATE: "the same bytes stand elsewhere under the same label",
-    RejectReason.NEAR_DUPLICATE: "looks like another that is kept (filter.near_duplicates is "
-    "keep_one)",
-    Warn.WRONG_EXTENSION: "its name promises another format than its bytes have",
-    Warn.ROTATED: "turned upright, as its EXIF orientation says",
-    Warn.TRANSPARENCY_FLATTENED: "laid on white",
-    Warn.FIRST_FRAME_ONLY: "it has more frames or pages; the first one is taken",
-    Warn.CMYK_CONVERTED: "colours of print, converted to RGB",
-    Warn.REDUCED_TO_8_BIT: "it had more bits per channel",
+    RejectReason.BREAKS_DECODER: "the decoder crashed, or needed too much time or memory",
+    RejectReason.BY_HAND: "listed in reject.csv",
+    RejectReason.CONFLICTING_LABELS: "the same bytes under two labels",
+    RejectReason.DUPLICATE: "the same bytes as another image of the same label",
+    RejectReason.NEAR_DUPLICATE: "looks like another image (filter.near_duplicates is keep_one)",
+    Warn.WRONG_EXTENSION: "the extension is that of another format",
+    Warn.ROTATED: "turned upright by its EXIF orientation",
+    Warn.TRANSPARENCY_FLATTENED: "transparency replaced by white",
+    Warn.FIRST_FRAME_ONLY: "several frames or pages; the first is used",
+    Warn.CMYK_CONVERTED: "CMYK, converted to RGB",
+    Warn.REDUCED_TO_8_BIT: "more than 8 bits per channel, reduced to 8",
 }
 
 
 @dataclass(frozen=True)
 class Header:
-    """What a file says about itself before a pixel is decoded."""
+    """What the header of an image file contains."""
 
     format: str
-    """As Pillow names it: JPEG, PNG, ..."""
+    """Pillow's name of it: JPEG, PNG, ..."""
     width: int
     height: int
     """In pixels, before any rotation."""
     orientation: int
-    """As EXIF counts: 1 is upright. A TIFF's decoders have turned it already, whatever it says."""
+    """EXIF's code: 1 is upright. Decoders of TIFF apply it themselves."""
     plain: bool
     """8-bit RGB, upright, one frame, opaque."""
     warnings: tuple[Warn, ...]
 
 
 class Unreadable(Exception):
-    """The bytes cannot become pixels, and why."""
+    """The bytes cannot be decoded, for a `reason`."""
 
     def __init__(self, reason: RejectReason, format: str = "") -> None:
         super().__init__(reason.value)
@@ -141,83 +127,99 @@ class Unreadable(Exception):
         self.format = format
 
 
+@cache
+def configure_pillow() -> None:
+    """Lift limits of Pillow that `read_header` and its callers replace; repeated calls are free."""
+    # Callers check the size in the header before they decode.
+    Image.MAX_IMAGE_PIXELS = None
+    PngImagePlugin.MAX_TEXT_CHUNK = MAX_PNG_TEXT_BYTES
+
+
 def read_header(data: bytes) -> Header:
-    """What the header says, without decoding.
+    """Read the header without decoding pixels.
 
     Raises:
-        Unreadable: not an image, by content and not by name, or none that can be read.
+        Unreadable: no image, judged by content and not by name, or one that cannot be read.
     """
+    configure_pillow()
     try:
-        with warnings.catch_warnings(record=True) as odd:  # of malformed metadata
+        with warnings.catch_warnings(record=True) as pillow_warnings:  # of malformed metadata
             warnings.simplefilter("always")
-            with Image.open(io.BytesIO(data), formats=OPENED) as image:
+            with Image.open(io.BytesIO(data), formats=PILLOW_FORMATS) as image:
                 form = image.format or ""
-                orientation = _orientation(image)
-                frames = bool(getattr(image, "is_animated", False))
                 mode, width, height = image.mode, image.width, image.height
-                transparent = mode in {"RGBA", "LA", "PA"} or "transparency" in image.info
-                deep = _is_deep(image, data)
-                measured = _is_measured(image)
-    except HEADER_ERRORS as error:
+                has_frames = bool(getattr(image, "is_animated", False))
+                is_transparent = mode in {"RGBA", "LA", "PA"} or "transparency" in image.info
+                orientation = _orientation(image)
+                bits, has_floats = _sample_format(image, data)
+    except PILLOW_ERRORS as error:
         raise _unreadable(data) from error
-    if measured:
+    # The brightness of floats and of more than 16 bits is undefined.
+    if form == "TIFF" and (has_floats or bits > 16):
         raise Unreadable(RejectReason.UNSUPPORTED, form)
-    noticed = {
+    conditions = {
         Warn.ROTATED: orientation in range(2, 9),
-        Warn.TRANSPARENCY_FLATTENED: transparent,
-        Warn.FIRST_FRAME_ONLY: frames,
+        Warn.TRANSPARENCY_FLATTENED: is_transparent,
+        Warn.FIRST_FRAME_ONLY: has_frames,
         Warn.CMYK_CONVERTED: mode == "CMYK",
-        Warn.REDUCED_TO_8_BIT: deep,
+        Warn.REDUCED_TO_8_BIT: bits > 8,
     }
-    noted = tuple(warning for warning, seen in noticed.items() if seen)
-    plain = form in {"JPEG", "PNG"} and mode == "RGB" and not (noted or odd)
-    return Header(form, width, height, orientation, plain, noted)
+    warns = tuple(warn for warn, applies in conditions.items() if applies)
+    is_plain = form in {"JPEG", "PNG"} and mode == "RGB" and not (warns or pillow_warnings)
+    return Header(form, width, height, orientation, is_plain, warns)
 
 
 def _unreadable(data: bytes) -> Unreadable:
-    """Why Pillow cannot read a header."""
-    if OTHERS.match(data):
+    """Why Pillow cannot read the header."""
+    if UNSUPPORTED_SIGNATURES.match(data):
         return Unreadable(RejectReason.UNSUPPORTED)
-    for start, form in READ.items():
-        if re.match(start, data, re.DOTALL):
-            deep = form == "JPEG" and DEEP_JPEG.search(data)
-            return Unreadable(RejectReason.UNSUPPORTED if deep else RejectReason.DAMAGED, form)
+    for signature, form in SIGNATURES.items():
+        if re.match(signature, data, re.DOTALL):
+            is_deep = form == "JPEG" and DEEP_JPEG.search(data)
+            return Unreadable(RejectReason.UNSUPPORTED if is_deep else RejectReason.DAMAGED, form)
     return Unreadable(RejectReason.NOT_AN_IMAGE)
 
 
 def looks_like_image(start: bytes) -> bool:
-    """Whether a file that begins so is an image of some kind, sound or not."""
-    return bool(OTHERS.match(start)) or any(re.match(each, start, re.DOTALL) for each in READ)
+    """Whether these are the first bytes of an image of some kind, damaged or not."""
+    return bool(UNSUPPORTED_SIGNATURES.match(start)) or any(
+        re.match(signature, start, re.DOTALL) for signature in SIGNATURES
+    )
 
 
 def _orientation(image: Image.Image) -> int:
-    """The EXIF tag as OpenCV reads it. Pillow's getexif would decode a PNG to look behind it."""
+    """The EXIF orientation as OpenCV reads it; 1 if it is malformed.
+
+    Pillow's getexif would decode a PNG, to find EXIF after the pixels.
+    """
     try:
         if isinstance(image, TiffImageFile):
-            return int(image.tag_v2.get(ORIENTATION, 1))
+            return _as_int(image.tag_v2.get(ORIENTATION, 1))
         exif = Image.Exif()
         exif.load(image.info.get("exif", b""))
-        found = int(exif.get(ORIENTATION, 1))
-        return found if found in range(1, 9) else 1
-    except HEADER_ERRORS:
-        return 1  # a picture is no worse for what is wrong about its metadata
+        orientation = _as_int(exif.get(ORIENTATION, 1))
+    except PILLOW_ERRORS:  # malformed metadata is no damage
+        return 1
+    return orientation if orientation in range(1, 9) else 1
 
 
-def _is_deep(image: Image.Image, data: bytes) -> bool:
-    """Whether there are more than 8 bits per channel."""
+def _as_int(value: Any) -> int:
+    """A tag's value, which may be of any type in a malformed file: then 1."""
+    try:
+        return int(value)
+    except (TypeError, ValueError, OverflowError):
+        return 1
+
+
+def _sample_format(image: Image.Image, data: bytes) -> tuple[int, bool]:
+    """Bits per channel, as far as it matters here (8, 16 or more), and whether they are floats."""
     if isinstance(image, TiffImageFile):
-        return bool(max(image.tag_v2.get(BITS_PER_SAMPLE, (1,))) > 8)
-    return image.mode[0] in "IF" or (image.format == "PNG" and data[24:25] == b"\x10")
-
-
-def _is_measured(image: Image.Image) -> bool:
-    """Whether values are floats or of more than 16 bits: nobody knows how bright to draw them."""
-    if not isinstance(image, TiffImageFile):
-        return False
-    floats = 3 in image.tag_v2.get(SAMPLE_FORMAT, (1,))
-    return bool(floats or max(image.tag_v2.get(BITS_PER_SAMPLE, (1,))) > 16)
+        bits = image.tag_v2.get(BITS_PER_SAMPLE, (1,))
+        return max(bits), FLOAT in image.tag_v2.get(SAMPLE_FORMAT, (1,))
+    is_deep_png = image.format == "PNG" and data[24:25] == b"\x10"  # bit depth of IHDR
+    return (16 if image.mode[0] in "IF" or is_deep_png else 8), False
 
 
 def has_wrong_extension(name: str, form: str) -> bool:
-    """Whether a file called `name` holds another format than its extension promises."""
+    """Whether the extension of `name` is not one of the format `form`."""
     return PurePosixPath(name).suffix.lower() not in EXTENSIONS.get(form, set())

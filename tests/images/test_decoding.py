@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import cv2
 import numpy as np
 import pytest
@@ -39,10 +42,12 @@ def test_what_is_loaded_keeps_its_shape_and_is_no_larger_than_asked(
     found, wide = pixels.shape[:2]
     rounding = (found + wide) / 2 + 1
     assert min(found, wide) <= side
-    assert found * wide <= decoding.STRETCH * side**2 + rounding
+    assert found * wide <= decoding.MAX_SQUARES * side**2 + rounding
     assert abs(found * width - wide * height) <= (height + width) / 2 + 1
     if (found, wide) != (height, width):
-        largest = min(found, wide) == side or found * wide >= decoding.STRETCH * side**2 - rounding
+        largest = (
+            min(found, wide) == side or found * wide >= decoding.MAX_SQUARES * side**2 - rounding
+        )
         assert largest
 
 
@@ -124,7 +129,7 @@ def test_one_strict_pass_gives_opencvs_pixels_to_the_last_bit(
         exif=orientation_exif(orientation),
     )
     header, pixels = decoding.load(data, 50, 400)
-    assert np.array_equal(pixels, decoding._decode(header, data))
+    assert np.array_equal(pixels, decoding.decode_upright(header, data))
 
 
 @pytest.mark.parametrize(
@@ -141,3 +146,35 @@ def test_what_opencv_refuses_is_damaged_and_a_lack_of_memory_is_not(
     monkeypatch.setattr(decoding, "_shrink", refuse)
     with pytest.raises(wanted):
         decoding.load(encode(corners(), "JPEG"), 50, 400)
+
+
+SETTINGS = """
+import cv2
+from PIL import Image, PngImagePlugin
+from pipeline.images import decoding
+from pipeline.stages.filter import judgement
+
+def settings():
+    return cv2.getNumThreads(), Image.MAX_IMAGE_PIXELS, PngImagePlugin.MAX_TEXT_CHUNK
+
+before = settings()
+cv2.setNumThreads(3)
+{call}
+print(cv2.getNumThreads(), before[1] is None, settings()[1:])
+"""
+PNG = f"bytes.fromhex('{encode(corners(), 'PNG').hex()}')"
+
+
+@pytest.mark.parametrize(
+    ("call", "expected"),
+    [
+        ("", "3 False (89478485, 1048576)"),  # an import changes nothing
+        (f"decoding.load({PNG}, 1, 400)", "1 False (None, 16777216)"),
+        (f"decoding.check_header({PNG}, 1)", "3 False (None, 16777216)"),
+        (f"decoding.decode({PNG})", "1 False (89478485, 1048576)"),
+    ],
+)
+def test_libraries_are_configured_where_decoding_starts(call: str, expected: str) -> None:
+    script = SETTINGS.format(call=call)
+    output = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True)
+    assert output.stdout.decode().strip() == expected

@@ -84,9 +84,9 @@ def _forgiving(data: bytes) -> Pixels | None:
         # The header again: only a size that is known to be sane is decoded.
         found = header.read_header(data)
         if found.width * found.height <= MEGAPIXELS * 1e6:
-            with Image.open(io.BytesIO(data), formats=header.OPENED) as image:
+            with Image.open(io.BytesIO(data), formats=header.PILLOW_FORMATS) as image:
                 return np.array(image.convert("RGB"))
-    except (Unreadable, *header.HEADER_ERRORS):
+    except (Unreadable, *header.PILLOW_ERRORS):
         pass
     finally:
         ImageFile.LOAD_TRUNCATED_IMAGES = False

@@ -14,13 +14,13 @@ from pipeline.images.decoding import (
     OUT_OF_MEMORY,
     Grey,
     Pixels,
-    _affordable,
-    _decode,
-    _encode,
-    _fits,
-    _grey,
-    _pixels,
-    _strict,
+    check_header,
+    decode_checked,
+    decode_strict,
+    decode_upright,
+    encode,
+    is_small_enough,
+    to_grey,
 )
 
 HASHED = 64  # pixels of the shorter side that a reduced decoding leaves: twice what the hash needs
@@ -58,14 +58,14 @@ def judge(data: bytes, params: "FilterParams") -> Judgement:
 
 def _judge(data: bytes, params: "FilterParams") -> Judgement:
     try:
-        header = _affordable(data, params.max_megapixels)
-        as_is = header.plain and _fits(header.height, header.width, params.store_side)
+        header = check_header(data, params.max_megapixels)
+        as_is = header.plain and is_small_enough(header.height, header.width, params.store_side)
         if as_is and header.format == "JPEG":
             return _judge_as_is(header, data, params)
-        pixels = _pixels(header, data, params.store_side)
+        pixels = decode_checked(header, data, params.store_side)
     except Unreadable as error:
         return Judgement(error.reason, error.format)
-    grey = _grey(pixels)
+    grey = to_grey(pixels)
     rejected = _look(header, grey, pixels, params.min_side)
     if rejected:
         return Judgement(rejected, header.format, header.warnings)
@@ -76,7 +76,7 @@ def _judge(data: bytes, params: "FilterParams") -> Judgement:
         pixels.shape[1],
         pixels.shape[0],
         perceptual_hash(grey),
-        None if as_is else _encode(pixels, data, header.format),
+        None if as_is else encode(pixels, data, header.format),
     )
 
 
@@ -85,10 +85,10 @@ def _judge_as_is(header: Header, data: bytes, params: "FilterParams") -> Judgeme
 
     Its entropy decoding, where damage shows and most of the time goes, is whole at any scale.
     """
-    grey = _strict(header, data, "GRAY", HASHED)
+    grey = decode_strict(header, data, "GRAY", HASHED)
     rejected = _look(header, grey, None, params.min_side)
     if rejected is RejectReason.BLANK:  # in grey, at this scale: a fine pattern is not
-        rejected = _look(header, grey, _decode(header, data), params.min_side)
+        rejected = _look(header, grey, decode_upright(header, data), params.min_side)
     if rejected:
         return Judgement(rejected, header.format)
     phash = perceptual_hash(grey)

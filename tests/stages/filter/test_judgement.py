@@ -533,7 +533,7 @@ def test_odd_chroma_subsampling_that_simplejpeg_cannot_judge_is_no_damage(
     factors: tuple[int, ...],
 ) -> None:
     data = sampled(*factors)
-    with pytest.raises(ValueError, match=decoding.UNJUDGED):
+    with pytest.raises(ValueError, match=decoding.UNKNOWN_SUBSAMPLING):
         simplejpeg.decode_jpeg(data, strict=True)
     for limits in (FILTER_PARAMS, FILTER_PARAMS.model_copy(update={"store_side": 32})):
         judged = judgement.judge(data, limits)
@@ -615,7 +615,7 @@ def test_odd_jpegs_that_pillow_decodes_are_turned_too(orientation: int, grey: bo
     header = read_header(data)
     assert header.orientation == orientation
     whole = np.asarray(Image.open(io.BytesIO(data)))
-    found = decoding._strict(header, data, "GRAY" if grey else "RGB", 1)
+    found = decoding.decode_strict(header, data, "GRAY" if grey else "RGB", 1)
     expected = UPRIGHT[orientation](whole)
     assert found.shape[:2] == expected.shape[:2]
     if not grey:
