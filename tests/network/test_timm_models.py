@@ -17,7 +17,7 @@ def test_weights_that_cannot_be_had_are_one_sentence(monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(timm, "create_model", unreachable)
     with pytest.raises(PipelineError) as error:
-        timm_models.build("resnet18", pretrained=True)
+        timm_models.pretrained("resnet18")
     for part in ("timm/resnet18 (offline and so on)", ".cache/huggingface", "model.weights=none"):
         assert part in str(error.value)
     assert "\n" not in str(error.value)
@@ -28,24 +28,24 @@ def test_weights_that_cannot_be_had_are_one_sentence(monkeypatch: pytest.MonkeyP
     [("test_resnet", "fc"), ("test_vit", "head"), ("test_convnext", "head.fc")],
 )
 def test_the_last_layer_is_found(name: str, last: str) -> None:
-    assert timm_models.last_layer(timm_models.build(name, pretrained=False)) == last
+    assert timm_models.last_layer(timm_models.build(name, {}, 0)) == last
 
 
 def test_two_heads_are_refused() -> None:
-    network = timm_models.build("levit_128s", pretrained=False)
-    with pytest.raises(PipelineError, match="does not end in one layer that gives the scores"):
+    network = timm_models.build("levit_128s", {}, 0)
+    with pytest.raises(PipelineError, match="does not end in one layer that computes the scores"):
         timm_models.last_layer(network)
 
 
 def test_a_network_without_a_head_gets_one_and_leaves_chance_alone() -> None:
     torch.manual_seed(0)
-    network = timm_models.build("eva02_tiny_patch14_224", pretrained=False)
+    network = timm_models.build("eva02_tiny_patch14_224", {}, 0)
     assert timm_models.last_layer(network) == "head"
     assert network.get_parameter("head.weight").shape == (1000, 192)
 
 
 def test_the_preparation_is_that_of_the_weights() -> None:
-    found = timm_models.preprocess(timm_models.build("test_vit", pretrained=False))
+    found = timm_models.preprocess(timm_models.build("test_vit", {}, 0), "")
     assert (found.size, found.resize, found.interpolation) == (160, 168, "bicubic")
     assert found.mean == [0.5, 0.5, 0.5]
     assert found.std == [0.5, 0.5, 0.5]

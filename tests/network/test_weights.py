@@ -1,3 +1,4 @@
+import os
 import pickle
 from pathlib import Path
 from urllib.error import URLError
@@ -8,7 +9,7 @@ from safetensors.torch import save_file
 from torch import hub
 
 from pipeline.core.errors import PipelineError
-from pipeline.network import weights
+from pipeline.network import torchvision_models, weights
 
 
 @pytest.fixture(autouse=True)
@@ -65,6 +66,20 @@ def test_a_pickle_that_runs_code_is_refused_and_not_run(
     with pytest.raises(PipelineError, match="no checkpoint of tensors alone"):
         weights.read(path)
     assert not (tmp_path / "owned").exists()
+
+
+def test_torchvision_loads_tensors_only_and_the_environment_stays(
+    hub_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(hub_folder.parents[2])
+    monkeypatch.delenv(weights.WEIGHTS_ONLY, raising=False)
+    path = Path(weights.imagenet("mobilenet_v2").url).name
+    (hub_folder / path).write_bytes(pickle.dumps({"a": Exploit()}, protocol=2))
+    monkeypatch.setattr(weights, "_sha256", lambda _: "b0353104")
+    with pytest.raises((pickle.UnpicklingError, RuntimeError)):
+        torchvision_models.pretrained("mobilenet_v2")
+    assert not Path("owned").exists()
+    assert weights.WEIGHTS_ONLY not in os.environ
 
 
 def test_a_missing_file_and_a_file_of_something_else_are_told_apart(tmp_path: Path) -> None:

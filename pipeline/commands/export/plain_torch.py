@@ -12,7 +12,7 @@ from torchvision.ops import Permute
 from pipeline.core import atomic
 from pipeline.core.errors import PipelineError
 from pipeline.network import model_folder, small_networks, tensors
-from pipeline.network.backbones import SMALL, TIMM
+from pipeline.network.backbones import name_in_library, origin_of
 from pipeline.network.heads import OneLogit
 from pipeline.network.model_folder import Card
 
@@ -50,7 +50,7 @@ def export(models: Path, destination: Path) -> list[str]:
         tensors.write(staged / "model.safetensors", network.state_dict())
         (staged / "model.json").write_text(json.dumps(facts, indent=2) + "\n")
         (staged / "example.py").write_text(_example(facts))
-        if card.backbone in SMALL:
+        if origin_of(card.backbone) == "small":
             (staged / "network.py").write_text(inspect.getsource(small_networks))
         return sorted(path.name for path in staged.iterdir())
 
@@ -82,9 +82,9 @@ def _example(facts: dict[str, Any]) -> str:
     kinds = {layer[0] for layer in facts["head"]}
     name = facts["backbone"]
     return environment.get_template("example.py.jinja").render(
-        timm=name.startswith(TIMM),
-        name=name.removeprefix(TIMM),
-        small=name in SMALL,
+        timm=origin_of(name) == "timm",
+        name=name_in_library(name),
+        small=origin_of(name) == "small",
         build=BUILT.get(name, ""),
         one_logit="OneLogit" in kinds,
         permute="Permute" in kinds,

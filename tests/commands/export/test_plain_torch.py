@@ -74,7 +74,7 @@ def test_the_example_says_what_the_network_says(
     chances = wanted(tmp_path / "models", tmp_path / "photo.png", card)
     assert label == card.classes[int(chances.argmax())]
     assert float(chance) == pytest.approx(float(chances.max()), abs=2e-4)
-    assert ("network.py" in names) == (name in backbones.SMALL)
+    assert ("network.py" in names) == (backbones.origin_of(name) == "small")
 
 
 def test_the_example_is_short_and_imports_nothing_of_ours(tmp_path: Path) -> None:
