@@ -16,8 +16,7 @@ from pipeline.core.git import text_at
 from pipeline.experiments import dvc
 from pipeline.experiments.dvc_results import METRICS, MODELS, TEST, DvcResult
 from pipeline.network import model_folder
-from pipeline.network.cut import cut
-from pipeline.network.memory_format import channels_last
+from pipeline.network.halves import cut_as_trained
 from pipeline.tracking import provenance, record
 from pipeline.tracking.record import TrainedResult
 
@@ -119,4 +118,4 @@ def files(held: DvcResult) -> dict[str, str]:
 def _trained(models: Path) -> Any:
     """The part of a saved network that was trained."""
     network, card = model_folder.load(models)
-    return channels_last(cut(network, card.trained_from, card.preprocess.size).suffix)
+    return cut_as_trained(network, card).suffix

@@ -9,9 +9,7 @@ from torch import Tensor
 
 from pipeline.images.decoding import Pixels
 from pipeline.network import device, model_folder, parallel_forward
-from pipeline.network.cut import cut
-from pipeline.network.frozen_prefix import FrozenPrefix
-from pipeline.network.memory_format import channels_last
+from pipeline.network.halves import Halves, cut_as_trained
 from pipeline.network.views import Views
 from pipeline.params import DeviceParams
 
@@ -44,11 +42,15 @@ class Classifier:
         """Raises PipelineError where `directory` holds no sound model."""
         self.network, self.card = model_folder.load(directory)
         preprocess = self.card.preprocess
-        parts = cut(self.network, self.card.trained_from, preprocess.size)
-        fabric = device.start(ANY)
-        self._frozen = FrozenPrefix(parts, preprocess, fabric, self.card.precision, torch.float32)
-        self._frozen.prepare()  # now, and not in several threads
-        self._trained = channels_last(parts.suffix.to(fabric.device)).eval()
+        halves = Halves(
+            cut_as_trained(self.network, self.card),
+            preprocess,
+            device.start(ANY),
+            self.card.precision,
+            dtype="float32",
+        )
+        self._prefix, self._suffix = halves.prefix, halves.suffix.eval()
+        self._prefix.prepare()  # now, and not in several threads
         self._view = preprocess.evaluation()
 
     def view(self, pixels: Pixels) -> Tensor:
@@ -60,7 +62,7 @@ class Classifier:
     def probabilities(self, views: Tensor) -> Tensor:
         """Of at most `feed.PART` views, uint8 (B, 3, S, S): calibrated, (B, C), on the CPU."""
         with device.explain_out_of_memory("use a machine that has more, or a smaller backbone"):
-            scores = self._trained(*self._frozen(views, padded=False))
+            scores = self._suffix(*self._prefix(views, padded=False))
             chances: Tensor = (scores.float().cpu() / self.card.temperature).softmax(dim=1)
         return chances
 
@@ -68,7 +70,7 @@ class Classifier:
         """Of each view, (C,), in order."""
         order = [range(start, start + 1) for start in range(len(views))]
         work = lambda pixels: (self.probabilities(pixels),)  # noqa: E731
-        for (chances,) in parallel_forward.overlapped(views, order, work, self._frozen.device):
+        for (chances,) in parallel_forward.overlapped(views, order, work, self._prefix.device):
             yield chances[0]
 
     def answer(self, chances: Tensor, top_k: int) -> Classification:

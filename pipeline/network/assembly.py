@@ -1,4 +1,4 @@
-"""From params to a network that is ready to be used in halves."""
+"""Build a network from params: backbone, head, and the cut where training begins."""
 
 from dataclasses import dataclass
 
@@ -11,8 +11,8 @@ from pipeline.network.cut import Cut, check_size, cut
 from pipeline.network.views import Preprocess
 from pipeline.params import HeadParams, ImagesParams, ModelParams
 
-MODULE = "module:"  # before a module's name that has another meaning
-WORDS = ("head", "all")
+MODULE = "module:"  # before the name of a module that is called like a keyword
+KEYWORDS = ("head", "all")  # of model.trainable
 
 
 @dataclass(frozen=True)
@@ -20,11 +20,11 @@ class Assembly:
     """A network, cut where training begins."""
 
     backbone: Backbone
-    parts: Cut
+    cut: Cut
     replaced: str
-    """Name of the module that the head takes the place of."""
-    first: str
-    """Name of the module that training begins at, "" for the whole network."""
+    """Name of the module that the head replaces."""
+    trained_from: str
+    """Name of the first module that trains, "" for the whole network."""
     preprocess: Preprocess
 
     @property
@@ -34,7 +34,7 @@ class Assembly:
 
 @dataclass(frozen=True)
 class NewHead:
-    """What to end the network with."""
+    """The head to end the network with."""
 
     head: HeadParams
     classes: int
@@ -42,52 +42,66 @@ class NewHead:
 
 
 def assemble(
-    model: ModelParams, images: ImagesParams, seed: int, end: NewHead | None = None
+    model: ModelParams, images: ImagesParams, seed: int, new_head: NewHead | None = None
 ) -> Assembly:
-    """Build the network of `model`, end it with a fresh head (or as it came), and cut it.
+    """Build the network of `model`, replace its head if there is a new one, and cut it.
 
     Args:
         seed: Of the backbone's weights, where `model.weights` is `none`.
 
     Raises:
-        PipelineError: the network, its weights, the head or the cut cannot be had as named.
+        PipelineError: the network, its weights, the head or the cut are not possible as named.
     """
-    found = backbones.build(model, images.size, seed)
-    replaced = heads.module_replaced(found.network, model.replace, found.last)
-    named = model.trainable.removeprefix(MODULE)
-    first = {"head": replaced, "all": ""}.get(model.trainable, named)
-    if first.startswith(f"{replaced}."):
+    backbone = backbones.build(model, images.size, seed)
+    network = backbone.network
+    replaced = heads.module_replaced(network, model.replace, backbone.last)
+    trained_from = _first_trained(model.trainable, replaced)
+    if trained_from.startswith(f"{replaced}."):
         raise PipelineError(
-            f"model.trainable={first} is inside of what the head takes the place of "
+            f"model.trainable={trained_from} is inside the module that the head replaces "
             f"(model.replace={model.replace}): use model.trainable=head"
         )
-    check_size(found.network, images.size)  # or the head, or the cut, would be blamed
-    if end is not None:
-        heads.replace(found.network, replaced, end.head, end.classes, images.size, end.seed)
-    preprocess = prepared(images, found.usual)
-    parts = cut(found.network, first, images.size)
-    head = {id(each) for each in found.network.get_submodule(replaced).parameters()}
-    if not head <= {id(each) for each in parts.suffix.parameters()}:
-        raise PipelineError(
-            f"model.trainable={first} runs after the head (model.replace={model.replace}), which "
-            "would not train: use model.trainable=head, or a module before it"
+    check_size(network, images.size)  # first: otherwise the head or the cut is blamed
+    if new_head is not None:
+        heads.replace(
+            network, replaced, new_head.head, new_head.classes, images.size, new_head.seed
         )
-    return Assembly(found, parts, replaced, first, preprocess)
+    network_cut = cut(network, trained_from, images.size)
+    _check_head_trains(network, replaced, network_cut, model)
+    preprocess = preprocess_of(images, backbone.usual)
+    return Assembly(backbone, network_cut, replaced, trained_from, preprocess)
+
+
+def _first_trained(trainable: str, replaced: str) -> str:
+    """The module's name that `model.trainable` stands for, "" for the whole network."""
+    return {"head": replaced, "all": ""}.get(trainable, trainable.removeprefix(MODULE))
+
+
+def _check_head_trains(
+    network: nn.Module, replaced: str, network_cut: Cut, model: ModelParams
+) -> None:
+    trained = {id(parameter) for parameter in network_cut.suffix.parameters()}
+    if not all(id(value) in trained for value in network.get_submodule(replaced).parameters()):
+        trainable = model.trainable.removeprefix(MODULE)
+        raise PipelineError(
+            f"model.trainable={trainable} runs after the head (model.replace={model.replace}), "
+            "which would not train: use model.trainable=head, or a module before it"
+        )
 
 
 def trainable(module: str) -> str:
-    """How `model.trainable` names a module."""
-    return MODULE + module if module in WORDS else module
+    """The value of `model.trainable` for a module."""
+    return MODULE + module if module in KEYWORDS else module
 
 
-def prepared(images: ImagesParams, usual: Preprocess) -> Preprocess:
-    """The weights' own preparation, with what `images` says otherwise."""
-    changed: dict[str, object] = {
+def preprocess_of(images: ImagesParams, usual: Preprocess) -> Preprocess:
+    """The preprocessing of the weights, changed as `images` sets it."""
+    changes: dict[str, object] = {
         "size": images.size,
         "resize": images.resize or round(usual.resize * images.size / usual.size),
     }
     if images.normalise == "none":
-        changed |= {"mean": [0.0, 0.0, 0.0], "std": [1.0, 1.0, 1.0]}
+        changes |= {"mean": [0.0, 0.0, 0.0], "std": [1.0, 1.0, 1.0]}
     if images.normalise == "half":
-        changed |= {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]}
-    return usual.model_copy(update=changed)
+        changes |= {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]}
+    return usual.model_copy(update=changes)

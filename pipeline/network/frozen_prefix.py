@@ -7,7 +7,6 @@ from math import prod
 from typing import Any
 
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor, fx, nn
 from torch.fx.experimental.optimization import fuse
 from torch.nn import functional
@@ -33,17 +32,17 @@ class FrozenPrefix:
         self,
         cut: Cut,
         preprocess: Preprocess,
-        fabric: Fabric,
+        where: torch.device,
         precision: str,
-        dtype: torch.dtype,
+        dtype: str,
         compiled: bool = False,
     ) -> None:
-        """`precision` is of params' features.precision; `dtype` what values are rounded to."""
+        """`precision` is features.precision; values are rounded to `dtype`."""
         self.cut = cut
         self.preprocess = preprocess
-        self.device = fabric.device
-        self.precision = device.fastest(precision, fabric.device)
-        self.dtype = dtype
+        self.device = where
+        self.precision = device.fastest(precision, where)
+        self.dtype: torch.dtype = getattr(torch, dtype)
         self.compiled = compiled
         self._fast: nn.Module | None = None
         self._shapes: list[tuple[int, ...]] | None = None

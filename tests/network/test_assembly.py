@@ -4,8 +4,16 @@ import torch
 from pipeline.core.errors import PipelineError
 from pipeline.network import assembly
 from pipeline.network.assembly import Assembly, NewHead
-from pipeline.network.backbones import USUAL
+from pipeline.network.views import Preprocess
 from pipeline.params import Params, with_overrides
+
+USUAL = Preprocess(
+    size=224,
+    resize=256,
+    interpolation="bilinear",
+    mean=[0.485, 0.456, 0.406],
+    std=[0.229, 0.224, 0.225],
+)
 
 
 def assembled(params: Params, **overrides: object) -> Assembly:
@@ -23,8 +31,8 @@ def test_trainable_says_where_training_begins(
     params: Params, trainable: str, first: str, frozen: bool
 ) -> None:
     made = assembled(params, trainable=trainable)
-    assert (made.first, made.replaced) == (first, "fc")
-    assert (made.parts.prefix is not None) == frozen
+    assert (made.trained_from, made.replaced) == (first, "fc")
+    assert (made.cut.prefix is not None) == frozen
     trained = {key for key, value in made.network.named_parameters() if value.requires_grad}
     assert {"fc.weight", "fc.bias"} <= trained
     assert all(key.startswith((first, "fc.")) for key in trained)
@@ -32,7 +40,7 @@ def test_trainable_says_where_training_begins(
 
 
 def test_inside_of_what_is_replaced_nothing_can_begin(params: Params) -> None:
-    with pytest.raises(PipelineError, match=r"classifier.3 is inside of what the head takes"):
+    with pytest.raises(PipelineError, match=r"classifier.3 is inside the module that the head"):
         assembled(params, backbone="squeezenet1_1", replace="classifier", trainable="classifier.3")
 
 
@@ -46,17 +54,17 @@ def test_a_module_that_is_called_head_can_be_named_too(params: Params) -> None:
     name = "timm/convnext_atto"
     last = assembled(params, backbone=name, trainable="head")
     whole = assembled(params, backbone=name, trainable="module:head")
-    assert (last.first, whole.first) == ("head.fc", "head")
+    assert (last.trained_from, whole.trained_from) == ("head.fc", "head")
     assert assembly.trainable("head") == "module:head"
     assert assembly.trainable("stages.2") == "stages.2"
 
 
 def test_preparation_scales_with_the_size(params: Params) -> None:
     half = params.images.model_copy(update={"size": 112})
-    assert assembly.prepared(half, USUAL).resize == 128
-    assert assembly.prepared(half, USUAL).size == 112
+    assert assembly.preprocess_of(half, USUAL).resize == 128
+    assert assembly.preprocess_of(half, USUAL).size == 112
     fixed = half.model_copy(update={"resize": 150})
-    assert assembly.prepared(fixed, USUAL).resize == 150
+    assert assembly.preprocess_of(fixed, USUAL).resize == 150
 
 
 @pytest.mark.parametrize(
@@ -71,7 +79,7 @@ def test_normalise_says_mean_and_deviation(
     params: Params, normalise: str, mean: list[float], std: list[float]
 ) -> None:
     chosen = params.images.model_copy(update={"normalise": normalise})
-    found = assembly.prepared(chosen, USUAL)
+    found = assembly.preprocess_of(chosen, USUAL)
     assert (found.mean, found.std) == (mean, std)
 
 

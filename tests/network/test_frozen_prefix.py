@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from pipeline.network import assembly, device
 from pipeline.network.frozen_prefix import FrozenPrefix
+from pipeline.network.halves import Halves
 from pipeline.network.parallel_forward import SUB_BATCH
 from pipeline.params import DeviceParams, Params, with_overrides
 
@@ -15,14 +16,14 @@ CPU = DeviceParams(accelerator="cpu", precision="32-true", devices=1, compile=Fa
 def frozen(
     params: Params,
     precision: str = "32-true",
-    dtype: torch.dtype = torch.float32,
+    dtype: str = "float32",
     **overrides: str,
 ) -> FrozenPrefix:
     small = {"model.backbone": "resnet9_narrow", "model.weights": "none"}
     named = {f"model.{name}": value for name, value in overrides.items()}
     chosen = with_overrides(params, small | named)
     made = assembly.assemble(chosen.model, chosen.images, chosen.features.seed)
-    return FrozenPrefix(made.parts, made.preprocess, device.start(CPU), precision, dtype)
+    return Halves(made.cut, made.preprocess, device.start(CPU), precision, dtype).prefix
 
 
 def pictures(count: int = 3) -> Tensor:
@@ -77,7 +78,7 @@ def test_where_nothing_is_frozen_it_only_normalises(params: Params) -> None:
 
 def test_values_are_rounded_to_what_is_stored(params: Params) -> None:
     (exact,), (rounded,) = (
-        frozen(params, dtype=dtype)(pictures()) for dtype in (torch.float32, torch.float16)
+        frozen(params, dtype=dtype)(pictures()) for dtype in ("float32", "float16")
     )
     assert torch.equal(exact.half().float(), rounded)
     assert not torch.equal(exact, rounded)
@@ -108,7 +109,7 @@ def test_one_part_at_a_time_is_the_same_on_one_thread(params: Params, precision:
 
 def test_the_digest_follows_weights_and_place_of_the_cut(params: Params) -> None:
     digests = [
-        frozen(params, "32-true", torch.float32, **change).digest()
+        frozen(params, "32-true", "float32", **change).digest()
         for change in ({}, {}, {"trainable": "layer3"}, {"backbone": "cifar_cnn"})
     ]
     assert digests[0] == digests[1]

@@ -10,11 +10,9 @@ from torch import nn
 
 from pipeline.network import calibration, device, feature_store, model_folder
 from pipeline.network.calibration import Floats
-from pipeline.network.cut import cut
 from pipeline.network.examples import Examples
 from pipeline.network.feature_store import Source
-from pipeline.network.frozen_prefix import FrozenPrefix
-from pipeline.network.memory_format import channels_last
+from pipeline.network.halves import Halves, cut_as_trained
 from pipeline.network.model_folder import Card
 from pipeline.network.parallel_forward import SUB_BATCH
 from pipeline.params import DeviceParams
@@ -45,19 +43,18 @@ def load_model(
 ) -> LoadedModel:
     """Load the model in the folder `models`."""
     network, card = model_folder.load(models)
-    parts = cut(network, card.trained_from, card.preprocess.size)
     fabric = device.start(params, alone=True)
     index = feature_store.read_index(features)
-    prefix = FrozenPrefix(
-        parts,
+    halves = Halves(
+        cut_as_trained(network, card),
         card.preprocess,
         fabric,
         index.precision,
-        getattr(torch, index.dtype),
+        index.dtype,
         params.compile,
     )
-    source = feature_store.open_source(features, clean, None, examples, prefix)
-    trained = fabric.setup_module(channels_last(parts.suffix))
+    source = feature_store.open_source(features, clean, None, examples, halves.prefix)
+    trained = fabric.setup_module(halves.suffix)
     return LoadedModel(network, card, trained, source)
 
 

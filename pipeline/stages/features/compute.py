@@ -24,6 +24,7 @@ from pipeline.network import (
 from pipeline.network.examples import Examples
 from pipeline.network.feature_store import Index
 from pipeline.network.frozen_prefix import FrozenPrefix
+from pipeline.network.halves import Halves
 from pipeline.network.parallel_forward import SUB_BATCH
 from pipeline.network.views import EVALUATION
 from pipeline.params import ImagesParams, Params
@@ -36,15 +37,15 @@ def frozen_part(params: Params) -> FrozenPrefix:
     """The prefix of the configured network."""
     made = assembly.assemble(params.model, params.images, params.features.seed)
     fabric = device.start(params.device, alone=True)
-    dtype = getattr(torch, params.features.dtype)
-    return FrozenPrefix(
-        made.parts,
+    halves = Halves(
+        made.cut,
         made.preprocess,
         fabric,
         params.features.precision,
-        dtype,
+        params.features.dtype,
         params.device.compile,
     )
+    return halves.prefix
 
 
 def describe(params: Params, part: FrozenPrefix, examples: Examples) -> Index:

@@ -17,8 +17,7 @@ from pipeline.network import (
 )
 from pipeline.network.assembly import Assembly, NewHead
 from pipeline.network.examples import Examples
-from pipeline.network.frozen_prefix import FrozenPrefix
-from pipeline.network.memory_format import channels_last
+from pipeline.network.halves import Halves
 from pipeline.network.parallel_forward import SUB_BATCH
 from pipeline.params import Params
 from pipeline.stages.train.state import Job
@@ -42,21 +41,20 @@ def prepare(
 ) -> Job:
     """Open what the suffix runs over, and move it to its device."""
     index = feature_store.read_index(features)
-    part = FrozenPrefix(
-        made.parts,
+    halves = Halves(
+        made.cut,
         made.preprocess,
         fabric,
         index.precision,
-        getattr(torch, index.dtype),
+        index.dtype,
         params.device.compile,
     )
-    source = feature_store.open_source(features, clean, params.images, examples, part)
+    source = feature_store.open_source(features, clean, params.images, examples, halves.prefix)
     fresh = set(made.network.get_submodule(made.replaced).parameters())
     pretrained = set(made.network.parameters()) - fresh if made.backbone.pretrained else set()
-    suffix = channels_last(made.parts.suffix)  # as images are
     return Job(
         made.network,
-        suffix,
+        halves.suffix,
         frozenset(pretrained),
         source,
         index,
@@ -80,7 +78,7 @@ def card(params: Params, made: Assembly, examples: Examples, fingerprint: str) -
         options=made.backbone.options,
         head=params.head,
         replaced=made.replaced,
-        trained_from=made.first,
+        trained_from=made.trained_from,
         classes=examples.classes,
         max_megapixels=params.filter.max_megapixels,
         store_side=params.filter.store_side,
