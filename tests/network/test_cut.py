@@ -249,23 +249,23 @@ def test_what_else_a_network_could_be_called_with_keeps_its_default() -> None:
     assert torch.equal(suffix(*prefix(images)), built(images))
 
 
-def test_a_network_that_was_followed_wrongly_is_cut_before_its_end(
+def test_a_network_that_is_traced_wrongly_is_cut_before_its_end(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     built = timm.create_model("test_resnet", num_classes=2).eval()
     images = pictures(96)
     expected = built(images)
-    follow = cutting.trace
+    trace = cutting.trace
 
-    def astray(network: nn.Module, first: str = "") -> fx.Graph:
-        graph = follow(network, first)
+    def mistrace(network: nn.Module, first: str = "") -> fx.Graph:
+        graph = trace(network, first)
         for node in graph.nodes:
             if node.op == "call_module" and node.target == "conv1.3":
                 node.target = "another"
         return graph
 
     built.add_module("another", nn.Conv2d(16, 16, 3, padding=1))
-    monkeypatch.setattr(cutting, "trace", astray)
+    monkeypatch.setattr(cutting, "trace", mistrace)
     prefix, suffix = halves(built, "fc", 96)
     assert torch.equal(suffix(*prefix(images)), expected)
     with pytest.raises(PipelineError, match=r"cut at model.trainable=layer4 .* other scores"):
@@ -383,7 +383,7 @@ def test_sizes_and_constants_are_told_to_the_suffix() -> None:
 
 
 class _Branching(nn.Module):
-    """torch.fx cannot follow what depends on values."""
+    """torch.fx cannot trace branches on values."""
 
     def __init__(self) -> None:
         super().__init__()

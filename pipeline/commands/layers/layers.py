@@ -8,7 +8,13 @@ from torch import fx, nn
 from torch.fx.passes.shape_prop import ShapeProp
 
 from pipeline.core.errors import PipelineError
-from pipeline.network.cut import REFUSALS, check_size, crossing_values, trace
+from pipeline.network.cut import (
+    UntraceableError,
+    check_size,
+    crossing_values,
+    modules_around,
+    trace,
+)
 
 
 @dataclass(frozen=True)
@@ -19,18 +25,18 @@ class Layer:
     kind: str
     """Its class."""
     shapes: list[tuple[int, ...]]
-    """Of what crosses the cut, per image."""
+    """Of the tensors at the cut, per image."""
     trainable: int
     """Parameters from here on."""
 
     @property
     def values(self) -> int:
-        """Numbers that cross the cut, per image and view."""
+        """Numbers at the cut, per image and view."""
         return sum(torch.Size(shape).numel() for shape in self.shapes)
 
 
 def layers(network: nn.Module, size: int, depth: int) -> Iterator[Layer]:
-    """The modules at most `depth` names deep that a cut can be made before, in order.
+    """The modules before which a cut is possible, at most `depth` names deep, in order.
 
     Args:
         size: Side of the images, in pixels.
@@ -41,39 +47,37 @@ def layers(network: nn.Module, size: int, depth: int) -> Iterator[Layer]:
     check_size(network, size)
     try:
         graph = trace(network)
-    except (fx.proxy.TraceError, *REFUSALS) as error:
+    except UntraceableError as error:
         raise PipelineError(
-            f"torch.fx cannot follow this network ({' '.join(str(error).split())[:100]}): it can "
-            "be cut at model.trainable=head, or train as a whole (all)"
+            f"torch.fx cannot trace this network ({str(error)[:100]}): it can be cut at "
+            "model.trainable=head, or train as a whole (all)"
         ) from error
     with torch.inference_mode():
         ShapeProp(fx.GraphModule(network, graph)).propagate(torch.zeros(2, 3, size, size))
     nodes = [node for node in graph.nodes if node.op not in {"get_attr", "output"}]
     parameters = {id(value): value.numel() for value in network.parameters()}
-    known: set[str] = set()
+    names: set[str] = set()
     for at, node in enumerate(nodes):
         for name in _modules_of(node, depth):
-            if name not in known:
-                known.add(name)
+            if name not in names:
+                names.add(name)
                 shapes = _shapes(crossing_values(nodes[:at], nodes[at:]))
-                own = _parameters(network, nodes[at:])
-                if shapes is not None and own:
+                trained = _parameters(network, nodes[at:])
+                if shapes is not None and trained:
                     kind = type(network.get_submodule(name)).__name__
-                    yield Layer(name, kind, shapes, sum(parameters[key] for key in own))
+                    yield Layer(name, kind, shapes, sum(parameters[key] for key in trained))
 
 
 def _modules_of(node: fx.Node, depth: int) -> list[str]:
-    """The modules that an operation is in, from the outside."""
-    inside = [name for name, _ in (node.meta.get("nn_module_stack") or {}).values()]
-    if node.op == "call_module":
-        inside.append(str(node.target))
-    return [name for name in dict.fromkeys(inside) if name and name.count(".") < depth]
+    """The modules that an operation is in, the outermost first, at most `depth` names deep."""
+    names = dict.fromkeys(modules_around(node))
+    return [name for name in names if name and name.count(".") < depth]
 
 
 def _shapes(crossing: list[fx.Node]) -> list[tuple[int, ...]] | None:
-    """Per image; None where several values cross as one, or none belongs to an image.
+    """Per image; None if a value is a tuple, or none is per image.
 
-    Sizes and constants cross too: a cut knows them without being told.
+    Sizes and constants at the cut are left out: they are not stored.
     """
     if any(issubclass(node.meta.get("type", object), tuple | list) for node in crossing):
         return None
@@ -82,16 +86,16 @@ def _shapes(crossing: list[fx.Node]) -> list[tuple[int, ...]] | None:
 
 
 def _parameters(network: nn.Module, nodes: list[fx.Node]) -> set[int]:
-    """Of the modules, and the bare parameters, that some operations use."""
-    found: set[int] = set()
+    """The ids of all parameters that some operations use."""
+    ids: set[int] = set()
     for node in nodes:
         if node.op == "call_module":
-            found |= {id(each) for each in network.get_submodule(str(node.target)).parameters()}
-        for used in node.all_input_nodes:
-            if used.op == "get_attr":
+            ids |= {id(value) for value in network.get_submodule(str(node.target)).parameters()}
+        for source in node.all_input_nodes:
+            if source.op == "get_attr":
                 value: object = network
-                for part in str(used.target).split("."):
-                    value = getattr(value, part)
+                for name in str(source.target).split("."):
+                    value = getattr(value, name)
                 if isinstance(value, nn.Parameter):
-                    found.add(id(value))
-    return found
+                    ids.add(id(value))
+    return ids

@@ -14,21 +14,21 @@ from pipeline.network.backbones import blank
 def test_what_is_listed_is_what_a_cut_there_takes_and_trains(name: str) -> None:
     network = blank(name, {}, 64, seed=0).network
     listed = list(layers.layers(network, 64, depth=2))
-    assert len({one.name for one in listed}) == len(listed) > 4
-    for one in listed[1::3]:
-        halves = cut.cut(network, one.name, 64)
+    assert len({layer.name for layer in listed}) == len(listed) > 4
+    for layer in listed[1::3]:
+        halves = cut.cut(network, layer.name, 64)
         if halves.prefix is None:
             continue
         with torch.no_grad():
             crossing = halves.prefix(torch.zeros(2, 3, 64, 64))
-        assert [tuple(value.shape[1:]) for value in crossing] == one.shapes
-        assert sum(value.numel() for value in halves.suffix.parameters()) == one.trainable
-        assert one.values == sum(value[0].numel() for value in crossing)
+        assert [tuple(value.shape[1:]) for value in crossing] == layer.shapes
+        assert sum(value.numel() for value in halves.suffix.parameters()) == layer.trainable
+        assert layer.values == sum(value[0].numel() for value in crossing)
 
 
 def test_depth_bounds_the_names() -> None:
     network = blank("resnet18", {}, 64, seed=0).network
-    names = [one.name for one in layers.layers(network, 64, depth=1)]
+    names = [layer.name for layer in layers.layers(network, 64, depth=1)]
     assert names == [
         "conv1",
         "bn1",
@@ -49,13 +49,13 @@ class _Wilful(nn.Module):
 
 
 def test_a_network_that_cannot_be_traced_is_one_sentence() -> None:
-    with pytest.raises(PipelineError, match=r"cannot follow this network .*model.trainable=head"):
+    with pytest.raises(PipelineError, match=r"cannot trace this network .*model.trainable=head"):
         list(layers.layers(_Wilful(), 16, depth=1))
 
 
 def test_the_command_prints_names_and_sizes() -> None:
-    said = CliRunner().invoke(app, ["layers", "squeezenet1_1", "--size", "64"])
-    assert said.exit_code == 0
-    (row,) = [line for line in said.output.splitlines() if line.startswith("features.12 ")]
+    result = CliRunner().invoke(app, ["layers", "squeezenet1_1", "--size", "64"])
+    assert result.exit_code == 0
+    (row,) = [line for line in result.output.splitlines() if line.startswith("features.12 ")]
     assert "512 x 3 x 3" in row
     assert "18.4" in row  # 512 * 3 * 3 float32
