@@ -185,7 +185,7 @@ def _pixels(
     for view in range(params.features.views + 1):
         rows = examples.rows("train") if view else range(len(examples.ids))
         ids = [examples.ids[row] for row in rows]
-        encoded, seed = views.Stored(CLEAN, ids), params.features.seed
+        encoded, seed = views.EncodedImages(CLEAN, ids), params.features.seed
         seen = views.Views(ids, encoded, preprocess, params.images, [view], seed)
         for part in feature_store.chunks(range(len(ids)), SUB_BATCH, 1):
             yield torch.stack([seen[index] for index in part])

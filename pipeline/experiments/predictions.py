@@ -87,7 +87,7 @@ def _of_model(folder: Path) -> Iterator[tuple[str, Prediction]]:
     names = classifier.card.classes
     rows = [row for row in read_split(SPLIT) if row.split == "test"]
     ids = [row.id for row in rows]
-    seen = views.Views(ids, views.Stored(CLEAN, ids), classifier.card.preprocess)
+    seen = views.Views(ids, views.EncodedImages(CLEAN, ids), classifier.card.preprocess)
     for row, found in zip(rows, classifier.all_probabilities(seen), strict=True):
         if row.label not in names:
             raise PipelineError(f"the model in {folder} does not know the class {row.label}")

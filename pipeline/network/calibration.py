@@ -1,4 +1,4 @@
-"""Whether probabilities mean what they say, and one number that makes them."""
+"""Calibration: the temperature that fits probabilities best, and reliability bins."""
 
 from dataclasses import dataclass
 
@@ -13,11 +13,11 @@ Floats = npt.NDArray[np.float64]
 Labels = npt.NDArray[np.int64]
 
 
-def temperature(logits: Floats, labels: Labels) -> float:
-    """What to divide logits (N, C) by, so that their softmax fits `labels` (N,) best.
+def fit_temperature(logits: Floats, labels: Labels) -> float:
+    """The divisor of logits (N, C) with which their softmax fits `labels` (N,) best.
 
-    It minimises the log loss, with log(temperature) drawn towards 0 as much as one image can: where
-    all images are right by far, any lower temperature would fit better still.
+    It minimises the log loss, with a prior that pulls log(temperature) towards 0 as strongly as one
+    image can: without it, a model that is right on every image would get the lowest temperature.
 
     Source: C. Guo et al., "On calibration of modern neural networks" (2017).
     """
@@ -26,30 +26,30 @@ def temperature(logits: Floats, labels: Labels) -> float:
         logs = log_softmax(logits / np.exp(logarithm), axis=1)
         return float(-logs[np.arange(len(labels)), labels].sum() + logarithm**2 / 2)
 
-    found = minimize_scalar(loss, bounds=np.log(LIMITS), method="bounded")
-    return float(np.exp(found.x))
+    minimum = minimize_scalar(loss, bounds=np.log(LIMITS), method="bounded")
+    return float(np.exp(minimum.x))
 
 
-def probabilities(logits: Floats, divisor: float) -> Floats:
+def probabilities(logits: Floats, temperature: float) -> Floats:
     """(N, C) The softmax of logits (N, C) at a temperature."""
-    found: Floats = softmax(logits / divisor, axis=1)
-    return found
+    values: Floats = softmax(logits / temperature, axis=1)
+    return values
 
 
 @dataclass(frozen=True)
 class Bins:
-    """Images by how sure the model was of its answer; empty bins are left out."""
+    """Images by the probability of the predicted class; empty bins are left out."""
 
     confidence: Floats
-    """(B,) Mean probability of the answer."""
+    """(B,) Mean probability of the predicted class."""
     accuracy: Floats
-    """(B,) Share of right answers."""
+    """(B,) Share of correct predictions."""
     count: npt.NDArray[np.int64]
     """(B,)"""
 
     @property
     def error(self) -> float:
-        """The expected calibration error: how far accuracy is from confidence, on average.
+        """The expected calibration error: the mean distance of accuracy from confidence.
 
         Source: M. P. Naeini et al., "Obtaining well calibrated probabilities using Bayesian
         binning" (2015).
@@ -58,12 +58,12 @@ class Bins:
         return float((gap * self.count).sum() / self.count.sum())
 
 
-def bins(found: Floats, labels: Labels) -> Bins:
-    """`BINS` bins of equal width of the probabilities (N, C) of the answers."""
-    sure, right = found.max(axis=1), found.argmax(axis=1) == labels
-    place = np.minimum((sure * BINS).astype(int), BINS - 1)
-    count = np.bincount(place, minlength=BINS)
-    seen = count > 0
-    confidence = np.bincount(place, sure, BINS)[seen] / count[seen]
-    accuracy = np.bincount(place, right, BINS)[seen] / count[seen]
-    return Bins(confidence, accuracy, count[seen])
+def reliability_bins(values: Floats, labels: Labels) -> Bins:
+    """`BINS` bins of equal width by the largest of each row of probabilities (N, C)."""
+    confidence, correct = values.max(axis=1), values.argmax(axis=1) == labels
+    numbers = np.minimum((confidence * BINS).astype(int), BINS - 1)
+    count = np.bincount(numbers, minlength=BINS)
+    filled = count > 0
+    mean_confidence = np.bincount(numbers, confidence, BINS)[filled] / count[filled]
+    accuracy = np.bincount(numbers, correct, BINS)[filled] / count[filled]
+    return Bins(mean_confidence, accuracy, count[filled])

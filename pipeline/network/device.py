@@ -1,4 +1,4 @@
-"""What computes: lightning-fabric's view of the machine, made deterministic."""
+"""The device that computes, through lightning-fabric, made deterministic."""
 
 import logging
 import os
@@ -14,8 +14,8 @@ from pipeline.core.errors import PipelineError
 from pipeline.network.malloc import keep_freed_memory
 from pipeline.params import DeviceParams
 
-# What torch says of it where it has no error of its own: on a CPU, in cuBLAS, on a Mac.
-SHORT = (
+# Texts of RuntimeErrors about a lack of memory: on a CPU, in cuBLAS, on a Mac.
+OUT_OF_MEMORY = (
     "can't allocate memory",
     "not enough memory",
     "CUBLAS_STATUS_ALLOC_FAILED",
@@ -24,10 +24,10 @@ SHORT = (
 
 
 def start(device: DeviceParams, alone: bool = False) -> Fabric:
-    """The device, or with `device.devices` several, ready to compute the same bytes every time.
+    """The device, or `device.devices` of them, set up to compute the same bytes every time.
 
     Args:
-        alone: Whether this process is to work on one device, whatever `device.devices` says.
+        alone: Whether this process uses one device, whatever `device.devices` is.
 
     Raises:
         PipelineError: the machine lacks the accelerator, or it cannot do the precision.
@@ -37,7 +37,7 @@ def start(device: DeviceParams, alone: bool = False) -> Fabric:
     torch.backends.cudnn.benchmark = False
     # cuBLAS is deterministic only with this, read when CUDA starts.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # which process is which
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # not the rank of each process
     devices = 1 if alone else device.devices
     try:
         with warnings.catch_warnings():
@@ -55,18 +55,18 @@ def start(device: DeviceParams, alone: bool = False) -> Fabric:
             "device.accelerator=auto and device.devices=1"
         ) from error
     if not torch.cuda.is_available():
-        # Fabric has torch ask NVML whether there is a GPU, and optimizers ask it in every step.
+        # Fabric makes torch check for a GPU through NVML, and optimizers check in every step.
         os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "0"
-    chosen = fabric.strategy.precision.precision
-    if chosen != device.precision:  # Fabric only warns
+    precision = fabric.strategy.precision.precision
+    if precision != device.precision:  # Fabric only warns
         raise PipelineError(
-            f"device.precision={device.precision} is not for {fabric.device.type}: use {chosen}"
+            f"device.precision={device.precision} is not for {fabric.device.type}: use {precision}"
         )
     return fabric
 
 
 def fastest(precision: str, device: torch.device) -> str:
-    """`features.precision`, with `auto` as what the device does fastest and still well."""
+    """`features.precision`, with `auto` replaced by the fastest that is precise enough."""
     if precision != "auto":
         return precision
     if device.type == "cpu":
@@ -79,29 +79,28 @@ def fastest(precision: str, device: torch.device) -> str:
 
 
 @contextmanager
-def explain_out_of_memory(remedy: str) -> Iterator[None]:
-    """Turn a lack of memory into a sentence that says what to do about it.
+def explain_out_of_memory(advice: str) -> Iterator[None]:
+    """Turn a lack of memory into one sentence with `advice`.
 
     Raises:
-        PipelineError: the device, or the machine, has not enough.
+        PipelineError: the device or the machine has too little memory.
     """
     try:
         yield
     except (torch.OutOfMemoryError, MemoryError) as error:
-        raise PipelineError(f"out of memory: {remedy}") from error
+        raise PipelineError(f"out of memory: {advice}") from error
     except RuntimeError as error:
-        if not any(short in str(error) for short in SHORT):
+        if not any(text in str(error) for text in OUT_OF_MEMORY):
             raise
-        raise PipelineError(f"out of memory: {remedy}") from error
+        raise PipelineError(f"out of memory: {advice}") from error
 
 
 @contextmanager
 def one_thread_each() -> Iterator[None]:
-    """Let torch's operations run on the thread that asks for them, and on no other.
+    """Run each of torch's operations on the calling thread only.
 
-    Threads that each compute their own batch need not wait for one another within an operation,
-    which on two cores makes forward passes half as fast again; and what they compute does not
-    depend on how many there are.
+    Threads that compute a batch each then never wait for one another within an operation: on two
+    cores forward passes are 1.5 times as fast, and results do not depend on the number of threads.
     """
     before = torch.get_num_threads()
     torch.set_num_threads(1)

@@ -1,4 +1,4 @@
-"""The images of split.csv as tensors: which is in which split, and which class is which output."""
+"""The images of split.csv: ids, splits, and labels as a tensor."""
 
 import hashlib
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from pipeline.network import model_folder
 
 @dataclass(frozen=True)
 class Examples:
-    """split.csv, in its own order: sorted by id."""
+    """The rows of split.csv, sorted by id as there."""
 
     ids: list[str]
     labels: Tensor
@@ -25,13 +25,13 @@ class Examples:
         return [row for row, name in enumerate(self.splits) if name == split]
 
     def digest(self) -> str:
-        """Of the ids and their splits: which row of the features is what."""
+        """Of the ids and their splits, which the rows of the features follow."""
         lines = "\n".join(map(" ".join, zip(self.ids, self.splits, strict=True)))
         return hashlib.sha256(lines.encode()).hexdigest()
 
 
 def read_examples(split_csv: Path) -> Examples:
-    """Who is in which split, and which class is which output."""
+    """The examples of split.csv; the network's outputs are its classes, sorted by name."""
     rows = read_split(split_csv)
     classes = model_folder.classes_of([row.label for row in rows])
     number = {label: position for position, label in enumerate(classes)}

@@ -1,4 +1,4 @@
-"""What the loop runs over: the suffix's inputs, from the cache or computed on the way."""
+"""Inputs of the suffix: features on disk, or computed in the loop."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -13,96 +13,95 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor, nn
 
 from pipeline.core.errors import PipelineError
-from pipeline.network import views
 from pipeline.network.examples import Examples
 from pipeline.network.frozen_prefix import FrozenPrefix
 from pipeline.network.parallel_forward import Tensors
-from pipeline.network.views import EVALUATION
+from pipeline.network.views import EVALUATION, EncodedImages, Views
 from pipeline.params import ImagesParams
 
 INDEX = "features.json"
 
 
 class Index(BaseModel):
-    """features.json: what the features folder holds, or why it holds nothing."""
+    """features.json: which features the folder has, or why it has none."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
 
     stored: bool
     why: str
-    """In words, for whoever looks."""
+    """For people: the size, or the reason that nothing is stored."""
     seed: int
     augment: str
     views: int
     """Augmented views per training image."""
     dtype: Literal["float32", "float16"]
     precision: str
-    """What the frozen part computes in."""
+    """What the frozen part computes in, as features.precision."""
     shapes: list[list[int]]
-    """Of each tensor that crosses the cut, per image."""
+    """Of each tensor at the cut, per image."""
     prefix: str
-    """Digest of the frozen part, "" where there is none."""
+    """Digest of the frozen part, "" if nothing is frozen."""
     images: str
-    """Digest of the ids and splits that it was computed for."""
+    """Digest of the ids and splits of its images."""
 
     def view_of(self, epoch: int) -> int:
-        """Which view the images of the training set show in an epoch, counted from 0.
+        """The number of the view that an epoch trains on; epochs count from 0.
 
-        Cached views take turns, the plain one last; where nothing is frozen every epoch has a new
-        one.
+        Epochs take turns over the stored views, the evaluation view last; if nothing is frozen,
+        every epoch has a new view.
         """
         if self.augment == "none":
             return EVALUATION
         return (epoch + 1) % (self.views + 1) if self.prefix else epoch + 1
 
     def gigabytes(self, images: int, training: int) -> float:
-        """Size of the cache, in 10^9 bytes."""
+        """Size of the features on disk, in 10^9 bytes."""
         values = (images + self.views * training) * sum(prod(shape) for shape in self.shapes)
         return values * np.dtype(self.dtype).itemsize / 1e9
 
 
 def array_path(directory: Path, view: int, tensor: int) -> Path:
-    """One file per view and tensor: rows as split.csv has them, of train alone past view 0."""
+    """The file of one view and tensor: the rows of split.csv, after view 0 of train only."""
     return directory / f"view_{view}.tensor_{tensor}.npy"
 
 
 class Source(Protocol):
-    """Inputs of the suffix, whichever way they come about."""
+    """Inputs of the suffix."""
 
     def batches(self, order: Sequence[Sequence[int]], view: int) -> Iterator[Tensors]:
         """For each list of rows of split.csv, tensors (B, ...) on the device."""
         ...
 
 
-class Cached:
+class StoredFeatures:
     """Memory-mapped features."""
 
     def __init__(
-        self, directory: Path, index: Index, examples: Examples, frozen: FrozenPrefix
+        self, directory: Path, index: Index, examples: Examples, prefix: FrozenPrefix
     ) -> None:
         self._directory = directory
         self._tensors = range(len(index.shapes))
-        self._device = frozen.device
-        self._row_of_train = {row: place for place, row in enumerate(examples.rows("train"))}
+        self._device = prefix.device
+        self._position = {row: position for position, row in enumerate(examples.rows("train"))}
         self._open: dict[int, list[npt.NDArray[Any]]] = {}
 
     def batches(self, order: Sequence[Sequence[int]], view: int) -> Iterator[Tensors]:
         arrays = self._arrays(view)
         for rows in order:
-            places = rows if view == EVALUATION else [self._row_of_train[row] for row in rows]
-            values = [torch.from_numpy(array[places]).float() for array in arrays]
+            positions = rows if view == EVALUATION else [self._position[row] for row in rows]
+            values = [torch.from_numpy(array[positions]).float() for array in arrays]
             yield tuple(value.to(self._device) for value in values)
 
     def _arrays(self, view: int) -> list[npt.NDArray[Any]]:
         if view not in self._open:
             files = [array_path(self._directory, view, tensor) for tensor in self._tensors]
-            # As plain arrays: numpy's memmap takes twice as long to gather a batch.
+            # As plain arrays: gathering a batch from np.memmap takes twice as long.
             self._open[view] = [np.asarray(np.load(file, mmap_mode="r")) for file in files]
         return self._open[view]
 
 
-class Streamed:
-    """Features computed on the way: when nothing is frozen, or the cache would be too big."""
+class StreamedFeatures:
+    """Features computed in the loop, because nothing is frozen or they would fill the disk."""
 
     def __init__(
         self,
@@ -110,19 +109,19 @@ class Streamed:
         params: ImagesParams | None,
         index: Index,
         examples: Examples,
-        frozen: FrozenPrefix,
+        prefix: FrozenPrefix,
     ) -> None:
         self._ids = examples.ids
-        self._encoded = views.Stored(clean, examples.ids)
-        self._chosen = params
+        self._encoded = EncodedImages(clean, examples.ids)
+        self._params = params
         self._seed = index.seed
-        self._frozen = frozen
+        self._prefix = prefix
 
     def batches(self, order: Sequence[Sequence[int]], view: int) -> Iterator[Tensors]:
-        seen = views.Views(
-            self._ids, self._encoded, self._frozen.preprocess, self._chosen, [view], self._seed
+        views = Views(
+            self._ids, self._encoded, self._prefix.preprocess, self._params, [view], self._seed
         )
-        return self._frozen.activations(seen, order)
+        return self._prefix.activations(views, order)
 
 
 def open_source(
@@ -130,30 +129,30 @@ def open_source(
     clean: Path,
     params: ImagesParams | None,
     examples: Examples,
-    frozen: FrozenPrefix,
+    prefix: FrozenPrefix,
 ) -> Source:
-    """The cache where `features` holds one, else the images of `clean` through the frozen part.
+    """The stored features if `features` has any, else the images of `clean` through the prefix.
 
     Args:
-        params: How views are augmented, or None where the evaluation view is all that is wanted.
+        params: How views are augmented, or None if only the evaluation view is needed.
 
     Raises:
-        PipelineError: `features` was made with another frozen part.
+        PipelineError: `features` was computed by another prefix, or for other images.
     """
     index = read_index(features)
     check_images(features, index, examples)
-    if index.prefix != frozen.digest():
+    if index.prefix != prefix.digest():
         raise PipelineError(
             f"{features} was made with other weights than the model now has: the file behind "
             "model.weights has changed, so run `dvc repro --force features`, then `dvc repro`"
         )
     if not index.stored:
-        return Streamed(clean, params, index, examples, frozen)
-    return Cached(features, index, examples, frozen)
+        return StreamedFeatures(clean, params, index, examples, prefix)
+    return StoredFeatures(features, index, examples, prefix)
 
 
 def check_images(features: Path, index: Index, examples: Examples) -> None:
-    """Refuse features of other images, or of the same in other splits."""
+    """Raise PipelineError if the features are of other images, or of other splits."""
     if index.images != examples.digest():
         raise PipelineError(
             f"{features} was computed for another data/split.csv: run `dvc repro` first"
@@ -161,15 +160,17 @@ def check_images(features: Path, index: Index, examples: Examples) -> None:
 
 
 def read_index(features: Path) -> Index:
-    """What `features` says that it holds.
+    """The index of the folder `features`.
 
     Raises:
-        PipelineError: an older version of the pipeline wrote it, or it is damaged.
+        PipelineError: another version of the pipeline wrote it, or it is damaged.
     """
     try:
         return Index.model_validate_json((features / INDEX).read_bytes())
     except ValidationError as error:
-        raise PipelineError(f"{features / INDEX} is of another version: run `dvc repro`") from error
+        raise PipelineError(
+            f"{features / INDEX} was written by another version: run `dvc repro`"
+        ) from error
 
 
 def write_index(features: Path, index: Index) -> None:
@@ -177,17 +178,17 @@ def write_index(features: Path, index: Index) -> None:
 
 
 def chunks(rows: Sequence[int], size: int, least: int = 2) -> list[list[int]]:
-    """`rows` in lists of `size`; a last one of less than `least` joins its neighbours."""
+    """`rows` in lists of `size`; if the last has fewer than `least`, it joins the one before."""
     lists = [list(rows[start : start + size]) for start in range(0, len(rows), size)]
     if len(lists) > 1 and len(lists[-1]) < least:
-        lone = lists.pop()
-        lists[-1] += lone
+        rest = lists.pop()
+        lists[-1] += rest
     return lists
 
 
 @torch.no_grad()
 def logits(suffix: nn.Module, source: Source, rows: Sequence[int], size: int) -> Tensor:
-    """The evaluation view's scores, float32 (len(rows), classes) on the CPU."""
+    """The scores of the evaluation view, float32 (len(rows), classes) on the CPU."""
     suffix.eval()
-    parts = [suffix(*inputs) for inputs in source.batches(chunks(rows, size), EVALUATION)]
-    return torch.cat(parts).float().cpu()
+    batches = [suffix(*inputs) for inputs in source.batches(chunks(rows, size), EVALUATION)]
+    return torch.cat(batches).float().cpu()

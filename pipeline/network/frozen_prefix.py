@@ -1,4 +1,4 @@
-"""The frozen part at work: from views of images to what crosses the cut."""
+"""The frozen half of a network: from views of images to the inputs of the suffix."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -17,15 +17,15 @@ from pipeline.network.memory_format import channels_last
 from pipeline.network.parallel_forward import SUB_BATCH, Tensors
 from pipeline.network.views import Preprocess, Views
 
-WINDOW_BYTES = 2**28  # of activations that are computed before they are used
+WINDOW_BYTES = 2**28  # of activations computed ahead of their use
 AUTOCAST = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 
 
 class FrozenPrefix:
     """uint8 (B, 3, S, S) -> float32 tensors (B, ...), the suffix's inputs, without gradients.
 
-    An image's values depend on neither its company nor the number of threads: it always goes
-    through the prefix in a padded batch of `PART` images, on one thread of a CPU.
+    An image's values depend neither on the other images nor on the number of threads: it always
+    goes through the prefix in a padded batch of `SUB_BATCH` images, on one thread of a CPU.
     """
 
     def __init__(
@@ -47,20 +47,20 @@ class FrozenPrefix:
         self._fast: nn.Module | None = None
         self._shapes: list[tuple[int, ...]] | None = None
 
-    def activations(self, seen: Views, order: Sequence[Sequence[int]]) -> Iterator[Tensors]:
+    def activations(self, views: Views, order: Sequence[Sequence[int]]) -> Iterator[Tensors]:
         """For each list of indices, tensors (B, ...) on the device."""
         self.prepare()
-        image = 4 * sum(map(prod, self.shapes()))  # bytes of what crosses
-        window = max(1, min(parallel_forward.LOOKAHEAD, WINDOW_BYTES // image))
-        return parallel_forward.overlapped(seen, order, self.__call__, self.device, window)
+        image_bytes = 4 * sum(map(prod, self.shapes()))  # float32
+        window = max(1, min(parallel_forward.LOOKAHEAD, WINDOW_BYTES // image_bytes))
+        return parallel_forward.overlapped(views, order, self.__call__, self.device, window)
 
     def __call__(self, pixels: Tensor, padded: bool = True) -> Tensors:
-        """`padded=False` is for a few images that are in a hurry: their values may then differ in
-        the last digit from those that they have in company."""
+        """`padded=False` is for small, latency-critical batches: it is faster, and values may
+        differ in the last digit."""
         with torch.inference_mode():
             images = self.preprocess.normalise(pixels.to(self.device, non_blocking=True))
             values = (images,) if self.cut.prefix is None else self._forward(images, padded)
-        return tuple(value.clone() for value in values)  # others may not enter backward
+        return tuple(value.clone() for value in values)  # autograd refuses inference tensors
 
     def _forward(self, images: Tensor, padded: bool) -> Tensors:
         self.prepare()
@@ -78,42 +78,42 @@ class FrozenPrefix:
         return torch.autocast(self.device.type, AUTOCAST[self.precision])
 
     def prepare(self) -> None:
-        """The prefix in the form that computes fastest, once, when it is first needed."""
+        """Build the fastest form of the prefix; later calls do nothing."""
         if self.cut.prefix is None or self._fast is not None:
             return
         prefix = self.cut.prefix
         if isinstance(prefix, fx.GraphModule):
-            # Norms that follow a convolution become part of it: the same function, fewer passes.
+            # Fold batch norms into their convolutions: the same function, fewer passes.
             prefix = fuse(prefix, no_trace=True)
         prefix = channels_last(prefix.to(self.device))
         if self.precision in AUTOCAST and prefix is not self.cut.prefix:
-            for layer in prefix.modules():  # once, as autocast would in every pass
+            for layer in prefix.modules():  # autocast would cast them in every pass
                 if isinstance(layer, nn.Conv2d | nn.Linear):
                     layer.to(AUTOCAST[self.precision])
         self._fast = prefix
         if self.compiled:
             compiled: Any = torch.compile(prefix)
             self._fast = compiled
-            with device.one_thread_each():  # now, and not in many threads
+            with device.one_thread_each():  # compile now, not in several threads
                 self(torch.zeros(1, 3, self.preprocess.size, self.preprocess.size).byte())
 
     def shapes(self) -> list[tuple[int, ...]]:
-        """The shape of what crosses the cut, per image."""
+        """The shapes of the tensors at the cut, per image."""
         if self._shapes is None:
-            self._shapes = self._found_shapes()
+            self._shapes = self._try_shapes()
         return self._shapes
 
-    def _found_shapes(self) -> list[tuple[int, ...]]:
+    def _try_shapes(self) -> list[tuple[int, ...]]:
         size = self.preprocess.size
         if self.cut.prefix is None:
             return [(3, size, size)]
-        with torch.inference_mode():  # as it came, before it is prepared
-            like = next(self.cut.prefix.parameters(), torch.zeros(0))
-            values = self.cut.prefix(torch.zeros(1, 3, size, size, device=like.device))
+        where = next(self.cut.prefix.parameters(), torch.zeros(0)).device
+        with torch.inference_mode():
+            values = self.cut.prefix(torch.zeros(1, 3, size, size, device=where))
         return [tuple(value.shape[1:]) for value in values]
 
     def digest(self) -> str:
-        """Identity of the prefix: its operations and its weights, in hex."""
+        """Digest of the prefix's operations and weights, in hex; "" if nothing is frozen."""
         prefix = self.cut.prefix
         if prefix is None:
             return ""

@@ -1,4 +1,4 @@
-"""Heads: what takes the place of a network's end."""
+"""Heads: new layers that replace the end of a network."""
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +19,7 @@ class OneLogit(nn.Module):
 
 
 def module_replaced(network: nn.Module, replace: str, last: str) -> str:
-    """`model.replace` as a module's name.
+    """The name of the module that `model.replace` stands for.
 
     Raises:
         PipelineError: there is no such module.
@@ -28,10 +28,10 @@ def module_replaced(network: nn.Module, replace: str, last: str) -> str:
     try:
         network.get_submodule(name)
     except AttributeError as error:
-        tops = ", ".join(key for key, _ in network.named_children())
+        outermost = ", ".join(key for key, _ in network.named_children())
         raise PipelineError(
-            f"model.replace={replace} names no layer: use last, or a module that ends the network, "
-            f"of which the outermost are {tops}"
+            f"model.replace={replace} names no layer: use last, or a module that ends the network; "
+            f"the outermost are {outermost}"
         ) from error
     return name
 
@@ -40,42 +40,42 @@ def module_replaced(network: nn.Module, replace: str, last: str) -> str:
 def replace(
     network: nn.Module, name: str, head: HeadParams, classes: int, size: int, seed: int
 ) -> None:
-    """Put a fresh head in the place of the module `name`, its weights drawn from `seed`.
+    """Replace the module `name` by a new head, with weights drawn from `seed`.
 
     Args:
-        size: Side, in pixels, of the images the network will see; its shapes are tried out.
+        size: Side, in pixels, of the images that the network takes.
 
     Raises:
-        PipelineError: what the module takes or gives is not for a head, or `one_logit` has more
-            than two classes or a network that changes its score.
+        PipelineError: a head cannot replace this module, or `one_logit` is set for more than two
+            classes or for a network that changes its score.
     """
     if head.one_logit and classes != 2:
         raise PipelineError(
             f"head.one_logit is for two classes, but there are {classes}: set head.one_logit=false"
         )
-    taken, given = _shapes(network, name, size)
+    inputs, outputs = _shapes(network, name, size)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        new = _head(network.get_submodule(name), taken, given, head, classes, name)
+        new = _head(network.get_submodule(name), inputs, outputs, head, classes, name)
     network.eval()
     if head.one_logit:
-        _put(network, name, _Below(given))
+        _put(network, name, _MinusOne(outputs))
         if not torch.equal(_scores(network, name, 2, size), torch.tensor([[0.0, -1.0]] * 2)):
             raise PipelineError(
-                f"head.one_logit: the network changes what model.replace={name} gives, and a logit "
-                "must stay as it is: name the module around it that gives the scores"
+                f"head.one_logit: the network changes what model.replace={name} returns, and a "
+                "logit must stay as it is: name the module around it that returns the scores"
             )
     _put(network, name, new)
     _scores(network, name, classes, size)
     new.train()
 
 
-class _Below(nn.Module):
-    """The logit -1, as it comes out of `OneLogit`: does the network let it through?"""
+class _MinusOne(nn.Module):
+    """The output of `OneLogit` for a logit of -1, to check that it is the network's output."""
 
-    def __init__(self, given: torch.Size) -> None:
+    def __init__(self, outputs: torch.Size) -> None:
         super().__init__()
-        self.ones = (1,) * (len(given) - 2)
+        self.ones = (1,) * (len(outputs) - 2)
 
     def forward(self, values: Tensor) -> Tensor:
         return torch.tensor([[0.0, -1.0]] * len(values)).reshape(len(values), 2, *self.ones)
@@ -87,72 +87,78 @@ def _put(network: nn.Module, name: str, new: nn.Module) -> None:
 
 
 def _scores(network: nn.Module, name: str, classes: int, size: int) -> Tensor:
-    """Of two blank images, (2, classes)."""
+    """The scores of two blank images, (2, classes)."""
     try:
         scores: Tensor = network(torch.zeros(2, 3, size, size))
     except (RuntimeError, TypeError, ValueError, AttributeError):
         scores = torch.empty(0)
     if tuple(scores.shape) != (2, classes):
         raise PipelineError(
-            f"model.replace={name} does not end the network: name the module that gives the scores"
+            f"model.replace={name} does not end the network: "
+            "name the module that returns the scores"
         )
     return scores
 
 
 def _shapes(network: nn.Module, name: str, size: int) -> tuple[torch.Size, torch.Size]:
-    """Of the input and the output of a module, for two images."""
-    seen: list[tuple[object, object]] = []
+    """The shapes of a module's input and output, for two images."""
+    calls: list[tuple[object, object]] = []
 
-    def look(_: nn.Module, inputs: tuple[object, ...], output: object) -> None:
-        seen.append((inputs[0] if inputs else None, output))
+    def hook(_: nn.Module, inputs: tuple[object, ...], output: object) -> None:
+        calls.append((inputs[0] if inputs else None, output))
 
-    handle = network.get_submodule(name).register_forward_hook(look)
+    handle = network.get_submodule(name).register_forward_hook(hook)
     try:
         network.eval()(torch.zeros(2, 3, size, size))
     finally:
         handle.remove()
-    if len(seen) != 1:
-        raise PipelineError(f"model.replace={name} runs {len(seen)} times: a head runs once")
-    taken, given = seen[0]
-    if not (isinstance(taken, Tensor) and isinstance(given, Tensor)):
+    if len(calls) != 1:
+        raise PipelineError(f"model.replace={name} runs {len(calls)} times: a head runs once")
+    values, output = calls[0]
+    if not (isinstance(values, Tensor) and isinstance(output, Tensor)):
         raise PipelineError(
-            f"model.replace={name} does not take one tensor and give one: name another module"
+            f"model.replace={name} does not take one tensor and return one: name another module"
         )
-    return taken.shape, given.shape
+    return values.shape, output.shape
 
 
 def _head(
-    old: nn.Module, taken: torch.Size, given: torch.Size, head: HeadParams, classes: int, name: str
+    old: nn.Module,
+    inputs: torch.Size,
+    outputs: torch.Size,
+    head: HeadParams,
+    classes: int,
+    name: str,
 ) -> nn.Module:
-    """A head for inputs of the shape `taken`, which gives as many dimensions as `given` has."""
-    outputs = 1 if head.one_logit else classes
+    """A head for inputs of a shape, with outputs of as many dimensions as `outputs`."""
+    scores = 1 if head.one_logit else classes
     before: list[nn.Module] = []
-    if len(taken) == 4 and len(given) == 2 and _channels_last(old, taken):
-        before, taken = [Permute([0, 3, 1, 2])], torch.Size([taken[0], taken[3], *taken[1:3]])
-    if len(taken) == 4 and taken[2:] != given[2:]:  # a map goes in; none, or one pixel, comes out
-        before += [nn.AdaptiveAvgPool2d(1), *([nn.Flatten()] if len(given) == 2 else [])]
-    elif len(taken) != len(given) or len(taken) not in {2, 4}:
+    if len(inputs) == 4 and len(outputs) == 2 and _has_channels_last(old, inputs):
+        before, inputs = [Permute([0, 3, 1, 2])], torch.Size([inputs[0], inputs[3], *inputs[1:3]])
+    if len(inputs) == 4 and inputs[2:] != outputs[2:]:  # maps are pooled to one pixel, or to none
+        before += [nn.AdaptiveAvgPool2d(1), *([nn.Flatten()] if len(outputs) == 2 else [])]
+    elif len(inputs) != len(outputs) or len(inputs) not in {2, 4}:
         raise PipelineError(
-            f"model.replace={name} takes {tuple(taken[1:])} and gives {tuple(given[1:])} per image,"
-            " which no head does: name another module"
+            f"model.replace={name} takes {tuple(inputs[1:])} and returns {tuple(outputs[1:])} per "
+            "image, which no head does: name another module"
         )
-    layer = nn.Linear if len(given) == 2 else _pointwise
-    layers: list[nn.Module] = [layer(taken[1], outputs)]
+    layer = nn.Linear if len(outputs) == 2 else _pointwise
+    layers: list[nn.Module] = [layer(inputs[1], scores)]
     if head.kind == "mlp":
         layers = [
-            layer(taken[1], head.hidden),
+            layer(inputs[1], head.hidden),
             nn.ReLU(),
             nn.Dropout(head.dropout),
-            layer(head.hidden, outputs),
+            layer(head.hidden, scores),
         ]
     layers = [*before, *layers, *([OneLogit()] if head.one_logit else [])]
     return nn.Sequential(*layers) if len(layers) > 1 else layers[0]
 
 
-def _channels_last(old: nn.Module, taken: torch.Size) -> bool:
-    """Whether a module that takes maps finds their channels in the last dimension."""
-    layers = [each for each in old.modules() if isinstance(each, nn.Linear)]
-    return bool(layers) and layers[0].in_features == taken[3] != taken[1]
+def _has_channels_last(old: nn.Module, inputs: torch.Size) -> bool:
+    """Whether the channels of a module's maps are in the last dimension."""
+    layers = [module for module in old.modules() if isinstance(module, nn.Linear)]
+    return bool(layers) and layers[0].in_features == inputs[3] != inputs[1]
 
 
 def _pointwise(before: int, after: int) -> nn.Module:

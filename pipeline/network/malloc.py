@@ -1,4 +1,4 @@
-"""How the C library hands memory back to the system: not at all, where much comes and goes."""
+"""Keep freed memory in the process, instead of returning it to the system."""
 
 import ctypes
 import sys
@@ -7,12 +7,13 @@ MEGABYTE = 2**20
 
 
 def keep_freed_memory(pad: int = 256 * MEGABYTE) -> None:
-    """Keep glibc from handing memory back, to get it again as fresh pages at once.
+    """Make glibc keep freed memory, where it can.
 
-    Page faults on these cost half the time of a forward pass on a CPU, and a tenth of a decoding.
+    Otherwise it returns the memory of every forward pass, and gets it back as new pages: the page
+    faults cost half the time of a forward pass on a CPU, and a tenth of a decoding.
 
     Args:
-        pad: Bytes that are asked for at a time.
+        pad: Bytes to request from the system at a time.
 
     Source: malloc.h; M_TRIM_THRESHOLD is -1, M_TOP_PAD is -2, M_MMAP_MAX is -4.
     """

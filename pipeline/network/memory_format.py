@@ -1,13 +1,13 @@
-"""How weights lie in memory."""
+"""The memory format of weights."""
 
 import torch
 from torch import nn
 
 
 def channels_last(module: nn.Module) -> nn.Module:
-    """`module`, with its weights of four dimensions as convolutions like them.
+    """`module`, with its tensors of four dimensions in channels-last order, in place.
 
-    `Module.to` would also try tensors of five, such as some attention masks, and fail.
+    `Module.to` would fail on tensors of five dimensions, such as some attention masks.
     """
     for tensor in [*module.parameters(), *module.buffers()]:
         if tensor.ndim == 4:

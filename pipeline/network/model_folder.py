@@ -1,4 +1,4 @@
-"""A trained model's home on disk: weights without pickle, and a card that says what they are."""
+"""The folder of a trained model: model.safetensors, and model.json, its card."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -13,7 +13,7 @@ from torch import nn
 
 from pipeline.core import atomic
 from pipeline.core.errors import PipelineError
-from pipeline.network import backbones, heads, tensors
+from pipeline.network import backbones, heads, tensors, torchvision_models
 from pipeline.network.views import Preprocess
 from pipeline.params import HeadParams
 
@@ -21,7 +21,7 @@ MACRO = "macro"
 
 
 class Card(BaseModel):
-    """model.json: enough to build the network and feed it, without params.yaml."""
+    """model.json: enough to build the network and its input without params.yaml."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
 
@@ -31,22 +31,22 @@ class Card(BaseModel):
     """Keyword arguments of torchvision's builder."""
     head: HeadParams
     replaced: str
-    """The module that the head took the place of."""
+    """The module that the head replaces."""
     trained_from: str
-    """The module training began at, "" for the whole network."""
+    """The first module that was trained, "" for the whole network."""
     classes: list[str]
     """In the order of the outputs."""
     max_megapixels: float
-    """Of an image, past which it is not decoded."""
+    """Larger images are not decoded."""
     store_side: int
-    """Shorter side, in pixels, that images are scaled down to first, as the filter does."""
+    """Shorter side, in pixels, to which images are scaled down first, as in stage filter."""
     preprocess: Preprocess
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"
-    """Of what runs before `trained_from`, as features.precision has it."""
+    """Of the modules before `trained_from`, as features.precision."""
     temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
-    """What the scores are divided by before their softmax, so that probabilities mean it."""
+    """Divisor of the scores before their softmax, which calibrates the probabilities."""
     fingerprint: str
-    """Digest of everything that the training run depended on."""
+    """Digest of everything that the training depended on."""
 
 
 def save(directory: Path, network: nn.Module, card: Card) -> None:
@@ -58,46 +58,48 @@ def save(directory: Path, network: nn.Module, card: Card) -> None:
 
 
 def read_card(directory: Path) -> Card:
-    """What `save` wrote of the network.
+    """The card of a model folder.
 
     Raises:
         PipelineError: there is none, or it is damaged.
     """
-    with _sound(directory):
+    with _damage_as_sentence(directory):
         return Card.model_validate_json((directory / "model.json").read_bytes())
 
 
 def load(directory: Path) -> tuple[nn.Module, Card]:
-    """The network that `save` wrote, in evaluation mode, and its card.
+    """The network of a model folder, in evaluation mode, and its card.
 
     Raises:
-        PipelineError: there is none, or its files are damaged or do not belong together.
+        PipelineError: there is none, or its files are damaged or do not fit together.
     """
     card = read_card(directory)
     size = card.preprocess.size
-    with _sound(directory):
+    with _damage_as_sentence(directory):
+        _check_options(card)
         network = backbones.blank(card.backbone, card.options, size, seed=0).network
+        if card.replaced not in dict(network.named_modules()):
+            raise ValueError(f"{card.backbone} has no module {card.replaced}")
         heads.replace(network, card.replaced, card.head, len(card.classes), size, seed=0)
         network.load_state_dict(load_file(directory / "model.safetensors"))
     return network.eval(), card
 
 
+def _check_options(card: Card) -> None:
+    names = torchvision_models.options(card.backbone, imagenet=True).keys()
+    if card.options.keys() != names:
+        raise ValueError(f"options of {card.backbone} are {list(names)}, not {list(card.options)}")
+
+
 @contextmanager
-def _sound(directory: Path) -> Iterator[None]:
+def _damage_as_sentence(directory: Path) -> Iterator[None]:
     try:
         yield
     except (FileNotFoundError, NotADirectoryError) as error:
         raise PipelineError(
             f"no model in {directory}: `dvc repro` trains one, or name its folder"
         ) from error
-    except (
-        ValidationError,
-        SafetensorError,
-        RuntimeError,
-        TypeError,
-        AttributeError,
-        ValueError,
-    ) as error:
+    except (ValidationError, SafetensorError, RuntimeError, ValueError) as error:
         why = " ".join(str(error).split())[:200]
         raise PipelineError(f"the model in {directory} is damaged: {why}") from error
 
@@ -106,7 +108,7 @@ def classes_of(labels: Sequence[str]) -> list[str]:
     """The classes in the order of the network's outputs: sorted by name.
 
     Raises:
-        PipelineError: one is called as averages over all classes are.
+        PipelineError: a class has the name of the averages over all classes.
     """
     classes = sorted(set(labels))
     if MACRO in classes:

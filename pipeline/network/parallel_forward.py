@@ -1,4 +1,4 @@
-"""Views of images through a function, so that neither the decoding nor the function waits."""
+"""Overlap decoding with the forward pass."""
 
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -12,36 +12,36 @@ from pipeline.network import device
 from pipeline.network.views import Views
 
 Tensors = tuple[Tensor, ...]
-Work = Callable[[Tensor], Tensors]
+Forward = Callable[[Tensor], Tensors]
 
-SUB_BATCH = 16  # images that are computed at a time
-LOOKAHEAD = 512  # images that are computed before the first of them is handed out
+SUB_BATCH = 16  # images per call of the function
+LOOKAHEAD = 512  # images computed before the first of them is yielded
 MAX_WORKERS = 8
 
 
 def overlapped(
     views: Views,
     order: Sequence[Sequence[int]],
-    work: Work,
+    forward: Forward,
     where: torch.device,
     window: int = LOOKAHEAD,
 ) -> Iterator[Tensors]:
-    """Yield `work` of the views, uint8 (b, 3, size, size), for each list of indices in `order`.
+    """Yield `forward` of the views, uint8 (b, 3, size, size), for each list of indices in `order`.
 
-    `work` is given parts of at most `PART`, whichever lists they are of; what it gives is put
-    together as `order` has it.
+    `forward` gets sub-batches of at most `SUB_BATCH` views, across the lists; its results are
+    regrouped as in `order`.
 
-    On a CPU every core decodes and computes parts of its own. That is done ahead, for at most
-    `window` images, and never beside whoever consumes them, who wants all cores too. For an
-    accelerator, processes decode ahead into pinned memory while it computes.
+    On a CPU each core decodes and computes sub-batches of its own, at most `window` images ahead,
+    and pauses while the consumer works, which uses all cores too. For an accelerator, processes
+    decode ahead into pinned memory.
     """
-    flat = [index for indices in order for index in indices]
-    parts = [flat[start : start + SUB_BATCH] for start in range(0, len(flat), SUB_BATCH)]
+    indices = [index for group in order for index in group]
+    batches = [indices[start : start + SUB_BATCH] for start in range(0, len(indices), SUB_BATCH)]
     if where.type == "cpu":
-        results = _on_cores(views, parts, work, window)
+        results = _on_cores(views, batches, forward, window)
     else:
-        results = _on_accelerator(views, parts, work)
-    return _regroup(results, [len(indices) for indices in order])
+        results = _on_accelerator(views, batches, forward)
+    return _regroup(results, [len(group) for group in order])
 
 
 def _regroup(results: Iterator[Tensors], sizes: Sequence[int]) -> Iterator[Tensors]:
@@ -56,27 +56,29 @@ def _regroup(results: Iterator[Tensors], sizes: Sequence[int]) -> Iterator[Tenso
 
 
 def _on_cores(
-    views: Views, parts: Sequence[list[int]], work: Work, window: int
+    views: Views, batches: Sequence[list[int]], forward: Forward, window: int
 ) -> Iterator[Tensors]:
-    def one(part: list[int]) -> Tensors:
-        return work(torch.stack([views[index] for index in part]))
+    def compute(batch: list[int]) -> Tensors:
+        return forward(torch.stack([views[index] for index in batch]))
 
     cores = torch.get_num_threads()
     at_once = max(window // SUB_BATCH, cores)
     with ThreadPoolExecutor(cores) as pool:
-        for start in range(0, len(parts), at_once):
+        for start in range(0, len(batches), at_once):
             with device.one_thread_each():
-                found = list(pool.map(one, parts[start : start + at_once]))
-            yield from found
+                results = list(pool.map(compute, batches[start : start + at_once]))
+            yield from results
 
 
-def _on_accelerator(views: Views, parts: Sequence[list[int]], work: Work) -> Iterator[Tensors]:
+def _on_accelerator(
+    views: Views, batches: Sequence[list[int]], forward: Forward
+) -> Iterator[Tensors]:
     loader: DataLoader[Tensor] = DataLoader(
         views,
-        batch_sampler=parts,
+        batch_sampler=batches,
         num_workers=min(os.cpu_count() or 1, MAX_WORKERS),
         pin_memory=True,
         prefetch_factor=4,
-        generator=torch.Generator(),  # or it would draw from the global one, and dropout differ
+        generator=torch.Generator(),  # without it, it draws from the global one, as dropout does
     )
-    return map(work, loader)
+    return map(forward, loader)

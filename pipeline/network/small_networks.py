@@ -1,10 +1,10 @@
-"""Small networks for small pictures, to be trained from scratch."""
+"""Small networks for small images, to be trained from scratch."""
 
 from torch import Tensor, nn
 
 
 class CifarCnn(nn.Sequential):
-    """Three convolutions and two linear layers, as the CIFAR-10 tutorials have them.
+    """Three convolutions and two linear layers, as in the CIFAR-10 tutorials.
 
     float32 (B, 3, S, S) -> logits (B, classes). 541,094 parameters for 32 pixels and ten classes.
     """
@@ -36,16 +36,16 @@ class _Residual(nn.Module):
         self.blocks = nn.Sequential(_block(channels, channels), _block(channels, channels))
 
     def forward(self, images: Tensor) -> Tensor:
-        after: Tensor = self.blocks(images)
-        return images + after
+        residual: Tensor = self.blocks(images)
+        return images + residual
 
 
 class ResNet9(nn.Sequential):
-    """Nine layers, two of them bypassed; of any size from 16 pixels.
+    """Eight convolutions, two pairs of them residual, and a linear layer; from 16 pixels.
 
     float32 (B, 3, S, S) -> logits (B, classes). Source: David Page, "How to train your ResNet"
-    (2018). `width` is the number of channels after the first layer: 64 there, in `resnet9`; half of
-    it in `resnet9_narrow`, at a quarter of the work.
+    (2018). `width` is the number of channels after the first layer: 64 there and in `resnet9`; 32
+    in `resnet9_narrow`, a quarter of the work.
     """
 
     def __init__(self, classes: int, width: int) -> None:

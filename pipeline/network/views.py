@@ -1,6 +1,6 @@
-"""What the network sees of an image: the evaluation view, and augmented views.
+"""Views of an image: the evaluation view, and augmented views.
 
-A view is a pure function of (seed, image id, view number): neither order nor parallelism shows.
+A view is a pure function of (seed, image id, view number); neither order nor parallelism matters.
 """
 
 import hashlib
@@ -22,18 +22,17 @@ from pipeline.core.errors import PipelineError
 from pipeline.images import decoding
 from pipeline.params import ImagesParams
 
-MAX_ASPECT = 8  # times the shorter side: what is resized whole
-EVALUATION = 0  # the number of the view that nothing random touches; others count from 1
-LAST = local()  # the image that a thread decoded last
-CHANCE = Lock()  # the transforms draw from torch's one global generator
+MAX_ASPECT = 8  # longer side over shorter side; longer images are cropped first
+EVALUATION = 0  # number of the view without augmentation; augmented ones count from 1
+LAST = local()  # the image that this thread decoded last
+GENERATOR_LOCK = Lock()  # the transforms draw from torch's global generator
 
 
-class Strip(nn.Module):
-    """The middle of a very long image, of which no more is seen: whole, and resized by its shorter
-    side, it could fill the memory."""
+class CropLong(nn.Module):
+    """Crop very long images to their middle: resized by the short side, they could fill memory."""
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """uint8 (3, H, W), whose longer side then is at most `LONGEST` times the shorter one."""
+        """uint8 (3, H, W); the longer side becomes at most `MAX_ASPECT` times the shorter."""
         height, width = pixels.shape[-2:]
         longest = MAX_ASPECT * min(height, width)
         if max(height, width) <= longest:
@@ -43,7 +42,7 @@ class Strip(nn.Module):
 
 
 class Preprocess(BaseModel):
-    """From pixels to the network's input; stored with the model."""
+    """How pixels become the network's input; stored with the model."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
 
@@ -52,7 +51,7 @@ class Preprocess(BaseModel):
     resize: int
     """Shorter side before the crop, in pixels."""
     interpolation: str
-    """As torchvision's InterpolationMode names it."""
+    """A value of torchvision's InterpolationMode."""
     mean: list[float]
     std: list[float]
     """Per channel of RGB, for values in 0..1."""
@@ -60,16 +59,16 @@ class Preprocess(BaseModel):
     def evaluation(self) -> v2.Transform:
         """uint8 (3, H, W) -> uint8 (3, size, size)."""
         mode = InterpolationMode(self.interpolation)
-        return v2.Compose([Strip(), v2.Resize(self.resize, mode), v2.CenterCrop(self.size)])
+        return v2.Compose([CropLong(), v2.Resize(self.resize, mode), v2.CenterCrop(self.size)])
 
     def augmented(self, params: ImagesParams) -> list[v2.Transform]:
-        """The parts of `images.augment` in order; together uint8 (3, H, W) -> (3, size, size)."""
+        """The transforms of `images.augment`; together uint8 (3, H, W) -> (3, size, size)."""
         mode = InterpolationMode(self.interpolation)
         crop = v2.RandomResizedCrop(
             self.size, tuple(params.crop_area), tuple(params.crop_ratio), interpolation=mode
         )
         margin = round(params.shift * self.size)
-        known: dict[str, v2.Transform] = {
+        transforms: dict[str, v2.Transform] = {
             "crop": crop,
             "shift": v2.RandomCrop(self.size, padding=margin, padding_mode="reflect"),
             "rotate": v2.RandomRotation([-params.rotate, params.rotate], _bilinear(mode)),
@@ -77,11 +76,11 @@ class Preprocess(BaseModel):
             "trivial": v2.TrivialAugmentWide(interpolation=_bilinear(mode)),
         }
         start = [] if "crop" in params.parts else [self.evaluation()]
-        return [*start, *(known[part] for part in params.parts)]
+        return [*start, *(transforms[name] for name in params.parts)]
 
     @property
     def detail(self) -> int:
-        """Shorter side, in pixels, that shows all the detail a view needs, a crop's too."""
+        """Shorter side, in pixels, to decode to: a crop of it still has enough detail."""
         return 2 * self.resize
 
     def normalise(self, pixels: Tensor) -> Tensor:
@@ -89,11 +88,11 @@ class Preprocess(BaseModel):
         values = pixels.to(dtype=torch.float32, memory_format=torch.channels_last)
         mean = torch.tensor(self.mean, device=pixels.device)[:, None, None] * 255
         std = torch.tensor(self.std, device=pixels.device)[:, None, None] * 255
-        return values.sub_(mean).div_(std)  # in place: each pass over them takes its time
+        return values.sub_(mean).div_(std)  # in place: allocating copies takes longer
 
 
 def _bilinear(mode: InterpolationMode) -> InterpolationMode:
-    """Turning and shearing know no other way to blend pixels."""
+    """`mode` for rotations and shears, which support nearest and bilinear only."""
     return (
         InterpolationMode.NEAREST
         if mode is InterpolationMode.NEAREST
@@ -101,33 +100,33 @@ def _bilinear(mode: InterpolationMode) -> InterpolationMode:
     )
 
 
-class Stored(Sequence[bytes]):
-    """The encoded images of clean shards, in the order of `ids`, read when they are asked for."""
+class EncodedImages(Sequence[bytes]):
+    """The encoded images of clean shards, in the order of `ids`, each read when indexed."""
 
     def __init__(self, clean: Path, ids: Sequence[str]) -> None:
         self._batches = [shards.read(path) for path in shards.paths(clean)]
-        place = {
+        positions = {
             key: (number, row)
             for number, batch in enumerate(self._batches)
             for row, key in enumerate(batch.column("id").to_pylist())
         }
         try:
-            self._places = [place[key] for key in ids]
+            self._positions = [positions[key] for key in ids]
         except KeyError as error:
             raise PipelineError(
-                f"{clean} lacks the image {error}, which data/split.csv has: run `dvc repro`"
+                f"{clean} lacks the image {error}, which data/split.csv lists: run `dvc repro`"
             ) from error
 
     def __len__(self) -> int:
-        return len(self._places)
+        return len(self._positions)
 
     def __getitem__(self, index):  # type: ignore[no-untyped-def]
-        number, row = self._places[index]
+        number, row = self._positions[index]
         return self._batches[number].column("bytes")[row].as_py()
 
 
 class Views(Dataset[Tensor]):
-    """Views of images, all of one image's after another: index -> uint8 (3, size, size)."""
+    """Views of images, those of one image together: index -> uint8 (3, size, size)."""
 
     def __init__(
         self,
@@ -138,13 +137,13 @@ class Views(Dataset[Tensor]):
         numbers: Sequence[int] = (EVALUATION,),
         seed: int = 0,
     ) -> None:
-        """`chosen` says how views are augmented; the evaluation view needs none."""
+        """`params` is required for augmented views; the evaluation view needs none."""
         self.ids = ids
         self.encoded = encoded
         self.numbers = numbers
         self.seed = seed
         self.detail = preprocess.detail
-        self.mark = object()  # tells these views from others
+        self.key = object()  # distinguishes these views from others in `LAST`
         self.plain = preprocess.evaluation()
         self.augmented = preprocess.augmented(params) if params else None
 
@@ -152,55 +151,55 @@ class Views(Dataset[Tensor]):
         return len(self.ids) * len(self.numbers)
 
     def __getitem__(self, index: int) -> Tensor:
-        image, place = divmod(index, len(self.numbers))
-        pixels, view = self._decoded(image), self.numbers[place]
+        image, position = divmod(index, len(self.numbers))
+        pixels, view = self._decode(image), self.numbers[position]
         if view == EVALUATION:
             plain: Tensor = self.plain(pixels)
             return plain.contiguous()
         assert self.augmented is not None
-        return _augmented(pixels, self.augmented, _seed(self.seed, self.ids[image], view))
+        return _augment(pixels, self.augmented, _seed(self.seed, self.ids[image], view))
 
-    def _decoded(self, image: int) -> Tensor:
-        """uint8 (3, H, W). The last one is kept, for its other views."""
-        wanted = (self.mark, image)
-        if getattr(LAST, "what", None) != wanted:
-            pixels = decoding.decode(self.encoded[image], self.detail)
-            LAST.pixels, LAST.what = torch.from_numpy(pixels).permute(2, 0, 1), wanted
-        kept: Tensor = LAST.pixels
-        return kept
+    def _decode(self, image: int) -> Tensor:
+        """uint8 (3, H, W). The last image is cached, for its other views."""
+        key = (self.key, image)
+        if getattr(LAST, "key", None) != key:
+            array = decoding.decode(self.encoded[image], self.detail)
+            LAST.pixels, LAST.key = torch.from_numpy(array).permute(2, 0, 1), key
+        pixels: Tensor = LAST.pixels
+        return pixels
 
 
-def _augmented(pixels: Tensor, transforms: Sequence[Any], seed: int) -> Tensor:
-    """As `v2.Compose(transforms)` would after `torch.manual_seed(seed)`, to the last bit.
+def _augment(pixels: Tensor, transforms: Sequence[Any], seed: int) -> Tensor:
+    """The result of `v2.Compose(transforms)` after `torch.manual_seed(seed)`, to the last bit.
 
-    Draws come from torch's one generator, so others wait meanwhile; for the work they need not.
+    Draws come from torch's global generator, under a lock; the transforms then run in parallel.
     """
-    # torch.manual_seed also asks after every accelerator, and takes longer than the flip.
+    # torch.manual_seed also seeds every accelerator, which takes longer than the flip.
     state = torch.Generator().manual_seed(seed).get_state()
     for transform in transforms:
-        with CHANCE, torch.random.fork_rng(devices=[]):
+        with GENERATOR_LOCK, torch.random.fork_rng(devices=[]):
             torch.default_generator.set_state(state)
-            work = _drawn(transform, pixels)
+            apply = _draw(transform, pixels)
             state = torch.default_generator.get_state()
-        pixels = work(pixels)
+        pixels = apply(pixels)
     return pixels.contiguous()
 
 
-def _drawn(transform: Any, pixels: Tensor) -> Callable[[Tensor], Tensor]:
-    """What is left to do of a transform once chance has been asked."""
+def _draw(transform: Any, pixels: Tensor) -> Callable[[Tensor], Tensor]:
+    """Draw a transform's random parameters; return the function that applies it with them."""
     if isinstance(transform, v2.RandomHorizontalFlip):
         flips = bool(torch.rand(1) < transform.p)
-        return partial(transform.transform, params={}) if flips else _same
+        return partial(transform.transform, params={}) if flips else _unchanged
     if isinstance(transform, v2.RandomResizedCrop | v2.RandomCrop | v2.RandomRotation):
         return partial(transform.transform, params=transform.make_params([pixels]))
-    done: Tensor = transform(pixels)  # it draws while it works
-    return lambda _: done
+    result: Tensor = transform(pixels)  # it draws while it computes
+    return lambda _: result
 
 
-def _same(pixels: Tensor) -> Tensor:
+def _unchanged(pixels: Tensor) -> Tensor:
     return pixels
 
 
 def _seed(seed: int, key: str, view: int) -> int:
     digest = hashlib.sha256(f"{seed}:{key}:{view}".encode()).digest()
-    return int.from_bytes(digest[:8], "big") >> 1  # torch wants 63 bits
+    return int.from_bytes(digest[:8], "big") >> 1  # torch takes 63 bits

@@ -6,8 +6,10 @@ from hypothesis import strategies as st
 from pipeline.network import calibration
 
 
-def drawn(count: int, seed: int, scale: float) -> tuple[calibration.Floats, calibration.Labels]:
-    """Logits whose softmax at a temperature of `scale` is what labels were drawn by."""
+def draw_logits(
+    count: int, seed: int, scale: float
+) -> tuple[calibration.Floats, calibration.Labels]:
+    """Logits, and labels drawn from their softmax at a temperature of `scale`."""
     random = np.random.default_rng(seed)
     logits = random.normal(size=(count, 4)) * 2
     chances = calibration.probabilities(logits, 1.0)
@@ -16,42 +18,41 @@ def drawn(count: int, seed: int, scale: float) -> tuple[calibration.Floats, cali
 
 
 @pytest.mark.parametrize("scale", [0.3, 1.0, 4.0])
-def test_the_temperature_is_found_and_makes_probabilities_mean_it(scale: float) -> None:
-    logits, labels = drawn(4000, 0, scale)
-    found = calibration.temperature(logits, labels)
-    assert found == pytest.approx(scale, rel=0.1)
-    assert calibration.bins(calibration.probabilities(logits, found), labels).error < 0.03
+def test_the_fitted_temperature_calibrates_the_probabilities(scale: float) -> None:
+    logits, labels = draw_logits(4000, 0, scale)
+    temperature = calibration.fit_temperature(logits, labels)
+    assert temperature == pytest.approx(scale, rel=0.1)
+    calibrated = calibration.probabilities(logits, temperature)
+    assert calibration.reliability_bins(calibrated, labels).error < 0.03
 
 
 @given(st.integers(1, 60), st.integers(0, 99))
 @settings(deadline=None, derandomize=True, max_examples=40)
-def test_it_never_fits_the_validation_set_worse_and_no_answer_changes(
-    count: int, seed: int
-) -> None:
-    logits, labels = drawn(count, seed, 2.0)
-    found = calibration.temperature(logits, labels)
+def test_it_never_raises_the_log_loss_and_changes_no_prediction(count: int, seed: int) -> None:
+    logits, labels = draw_logits(count, seed, 2.0)
+    temperature = calibration.fit_temperature(logits, labels)
 
     def cost(divisor: float) -> float:
-        chosen = calibration.probabilities(logits, divisor)[np.arange(count), labels]
-        return float(-np.log(chosen).sum() + np.log(divisor) ** 2 / 2)
+        values = calibration.probabilities(logits, divisor)[np.arange(count), labels]
+        return float(-np.log(values).sum() + np.log(divisor) ** 2 / 2)
 
-    assert cost(found) <= cost(1.0) + 1e-6
-    answers = calibration.probabilities(logits, found).argmax(axis=1)
+    assert cost(temperature) <= cost(1.0) + 1e-6
+    answers = calibration.probabilities(logits, temperature).argmax(axis=1)
     assert (answers == logits.argmax(axis=1)).all()
 
 
-def test_a_model_without_mistakes_is_not_made_certain_without_end() -> None:
+def test_a_model_without_mistakes_is_not_sharpened_without_limit() -> None:
     logits = np.array([[4.0, 0.0], [0.0, 4.0]] * 10)
-    found = calibration.temperature(logits, np.array([0, 1] * 10))
-    assert calibration.LIMITS[0] < found < 1
+    temperature = calibration.fit_temperature(logits, np.array([0, 1] * 10))
+    assert calibration.LIMITS[0] < temperature < 1
 
 
 def test_the_error_is_the_gap_weighted_by_images() -> None:
-    said = np.array([[0.9, 0.1]] * 8 + [[0.6, 0.4]] * 2)
-    found = calibration.bins(said, np.array([0] * 6 + [1] * 2 + [0, 0]))
-    assert found.count.tolist() == [2, 8]
-    assert found.error == pytest.approx(0.2 * 0.4 + 0.8 * 0.15)
+    values = np.array([[0.9, 0.1]] * 8 + [[0.6, 0.4]] * 2)
+    bins = calibration.reliability_bins(values, np.array([0] * 6 + [1] * 2 + [0, 0]))
+    assert bins.count.tolist() == [2, 8]
+    assert bins.error == pytest.approx(0.2 * 0.4 + 0.8 * 0.15)
 
 
-def test_full_certainty_has_a_bin() -> None:
-    assert calibration.bins(np.eye(2), np.array([0, 1])).error == 0.0
+def test_a_probability_of_one_is_in_the_last_bin() -> None:
+    assert calibration.reliability_bins(np.eye(2), np.array([0, 1])).error == 0.0

@@ -12,7 +12,7 @@ from pipeline.params import HeadParams
 
 LINEAR = HeadParams(kind="linear", hidden=8, dropout=0.5, one_logit=False)
 MLP = LINEAR.model_copy(update={"kind": "mlp"})
-ENDS = [  # what comes to the head is a vector, a map, a map with the channels last
+ENDS = [  # the head's input is a vector, a map, or a map with the channels last
     ("resnet18", 32, "last"),
     ("squeezenet1_1", 32, "last"),
     ("squeezenet1_1", 32, "classifier"),
@@ -30,7 +30,7 @@ ENDS = [  # what comes to the head is a vector, a map, a map with the channels l
 
 @pytest.fixture(autouse=True)
 def _one_thread() -> Iterator[None]:
-    """What runs beside these tests does not slow them down."""
+    """Independent of other processes on the machine."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -38,8 +38,8 @@ def _one_thread() -> Iterator[None]:
 
 
 def network(name: str, size: int) -> tuple[nn.Module, str]:
-    found = backbones.blank(name, {}, size, seed=0)
-    return found.network.eval(), found.last
+    backbone = backbones.blank(name, {}, size, seed=0)
+    return backbone.network.eval(), backbone.last
 
 
 @pytest.mark.parametrize(("name", "size", "place"), ENDS)
@@ -50,16 +50,16 @@ def test_every_kind_of_head_fits(name: str, size: int, place: str) -> None:
     logit = [True] if (name, place) != ("squeezenet1_1", "last") else []
     for one_logit in [False, *logit]:
         for kind in (LINEAR, MLP):
-            chosen = kind.model_copy(update={"one_logit": one_logit})
+            params = kind.model_copy(update={"one_logit": one_logit})
             old = built.get_submodule(replaced)
-            heads.replace(built, replaced, chosen, 2 if one_logit else 3, size, seed=1)
+            heads.replace(built, replaced, params, 2 if one_logit else 3, size, seed=1)
             new = built.get_submodule(replaced)
             built.eval()
-            made = cut(built, replaced, size)
+            halves = cut(built, replaced, size)
             images = torch.rand(2, 3, size, size)
-            assert made.prefix is not None
+            assert halves.prefix is not None
             with torch.no_grad():
-                scores = made.suffix(*made.prefix(images))
+                scores = halves.suffix(*halves.prefix(images))
                 assert torch.equal(scores, built(images))
             assert scores.shape == (2, 2 if one_logit else 3)
             widths = [len(m.weight) for m in new.modules() if isinstance(m, nn.Linear | nn.Conv2d)]
@@ -70,13 +70,13 @@ def test_every_kind_of_head_fits(name: str, size: int, place: str) -> None:
 def test_vggs_classifier_is_replaced_as_a_whole() -> None:
     built, last = network("vgg16", 32)
     assert heads.module_replaced(built, "last", last) == "classifier.6"
-    chosen = HeadParams(kind="mlp", hidden=256, dropout=0.5, one_logit=True)
-    heads.replace(built, "classifier", chosen, 2, 32, seed=1)
+    params = HeadParams(kind="mlp", hidden=256, dropout=0.5, one_logit=True)
+    heads.replace(built, "classifier", params, 2, 32, seed=1)
     shapes = [tuple(value.shape) for value in built.get_submodule("classifier").parameters()]
     assert shapes == [(256, 25088), (256,), (1, 256), (1,)]
 
 
-def test_channels_in_the_last_dimension_are_found() -> None:
+def test_channels_in_the_last_dimension_are_the_input() -> None:
     built, _ = network("timm/swin_tiny_patch4_window7_224", 224)
     heads.replace(built, "head", LINEAR, 3, 224, seed=1)
     assert next(built.get_submodule("head").parameters()).shape == (3, 768)
@@ -87,39 +87,39 @@ def test_one_logit_is_binary_cross_entropy() -> None:
     labels = torch.arange(20) % 2
     scores = heads.OneLogit()(logit[:, None])
     loss = functional.cross_entropy(scores, labels)
-    (found,) = torch.autograd.grad(loss, logit)
+    (gradient,) = torch.autograd.grad(loss, logit)
     binary = functional.binary_cross_entropy_with_logits(logit, labels.float())
     (expected,) = torch.autograd.grad(binary, logit)
     torch.testing.assert_close(loss, binary)
-    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(gradient, expected)
     assert torch.equal(scores.argmax(1), (logit > 0).long())
 
 
 def test_one_logit_is_for_two_classes() -> None:
     built, last = network("resnet9_narrow", 32)
-    chosen = LINEAR.model_copy(update={"one_logit": True})
+    params = LINEAR.model_copy(update={"one_logit": True})
     with pytest.raises(PipelineError, match=r"one_logit is for two classes, but there are 3: set"):
-        heads.replace(built, last, chosen, 3, 32, seed=1)
+        heads.replace(built, last, params, 3, 32, seed=1)
 
 
 def test_a_logit_that_the_network_would_change_is_refused() -> None:
     built, last = network("squeezenet1_1", 32)
-    chosen = LINEAR.model_copy(update={"one_logit": True})
+    params = LINEAR.model_copy(update={"one_logit": True})
     with pytest.raises(PipelineError, match=r"one_logit: the network changes what .*classifier.1"):
-        heads.replace(built, last, chosen, 2, 32, seed=1)
+        heads.replace(built, last, params, 2, 32, seed=1)
 
 
-def test_the_seed_alone_decides_the_weights() -> None:
-    drawn = []
+def test_the_weights_depend_on_the_seed_alone() -> None:
+    weights = []
     state = torch.random.get_rng_state()
     for seed in (1, 1, 2):
         built, last = network("resnet9_narrow", 32)
         heads.replace(built, last, LINEAR, 3, 32, seed)
-        drawn.append(built.get_parameter("fc.weight"))
+        weights.append(built.get_parameter("fc.weight"))
         torch.testing.assert_close(torch.random.get_rng_state(), state, rtol=0, atol=0)
-    assert torch.equal(drawn[0], drawn[1])
-    assert not torch.equal(drawn[0], drawn[2])
-    assert all(weight.requires_grad and not weight.is_inference() for weight in drawn)
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
+    assert all(weight.requires_grad and not weight.is_inference() for weight in weights)
 
 
 class _Odd(nn.Module):
@@ -140,31 +140,31 @@ class _Odd(nn.Module):
         ("layer1.0.relu", "model.replace=layer1.0.relu runs 2 times"),
     ],
 )
-def test_what_does_not_end_the_network_is_refused(name: str, sentence: str) -> None:
+def test_a_module_that_does_not_end_the_network_is_refused(name: str, sentence: str) -> None:
     built, _ = network("resnet18", 32)
     with pytest.raises(PipelineError, match=sentence) as error:
         heads.replace(built, name, LINEAR, 3, 32, seed=1)
     assert "\n" not in str(error.value)
 
 
-def test_what_takes_or_gives_other_than_one_tensor_is_refused() -> None:
+def test_a_module_with_other_inputs_or_outputs_than_one_tensor_is_refused() -> None:
     def attend(odd: _Odd, images: Tensor) -> Tensor:
         rows = images.mean(2).transpose(1, 2)
         scores: Tensor = odd.fc(odd.middle(rows, rows, rows)[0].mean(1))
         return scores
 
-    with pytest.raises(PipelineError, match="middle does not take one tensor and give one"):
+    with pytest.raises(PipelineError, match="middle does not take one tensor and return one"):
         heads.replace(_Odd(nn.MultiheadAttention(3, 1), attend), "middle", LINEAR, 2, 16, seed=1)
 
     def rows(odd: _Odd, images: Tensor) -> Tensor:
         scores: Tensor = odd.fc(images.mean(2).transpose(1, 2)).mean(1)
         return scores
 
-    with pytest.raises(PipelineError, match=r"fc takes \(16, 3\) and gives \(16, 2\) per image"):
+    with pytest.raises(PipelineError, match=r"fc takes \(16, 3\) and returns \(16, 2\) per image"):
         heads.replace(_Odd(nn.Identity(), rows), "fc", LINEAR, 2, 16, seed=1)
 
 
-def test_a_name_that_is_none_is_told_with_those_there_are() -> None:
+def test_an_unknown_name_is_refused_with_the_names_that_exist() -> None:
     built, last = network("resnet18", 32)
     with pytest.raises(PipelineError, match=r"model.replace=fc7 names no layer: .* layer4, .*fc$"):
         heads.module_replaced(built, "fc7", last)

@@ -28,18 +28,18 @@ def card(**changes: object) -> model_folder.Card:
     return model_folder.Card.model_validate(facts | changes)
 
 
-def built(name: str = "squeezenet1_1") -> nn.Module:
+def build_network(name: str = "squeezenet1_1") -> nn.Module:
     """With random weights and a new head for two classes."""
-    found = backbones.blank(name, {}, 32, seed=1)
-    heads.replace(found.network, found.last, HEAD, 2, 32, seed=1)
-    return found.network
+    backbone = backbones.blank(name, {}, 32, seed=1)
+    heads.replace(backbone.network, backbone.last, HEAD, 2, 32, seed=1)
+    return backbone.network
 
 
 @pytest.mark.parametrize("name", ["squeezenet1_1", "mnasnet0_5", "timm/test_resnet"])
 def test_what_is_saved_loads_to_the_same_scores_and_the_same_bytes(
     tmp_path: Path, name: str
 ) -> None:
-    network = built(name)
+    network = build_network(name)
     last = backbones.blank(name, {}, 32, seed=0).last
     written = card(backbone=name, replaced=last)
     for folder in ("first", "second"):
@@ -52,21 +52,29 @@ def test_what_is_saved_loads_to_the_same_scores_and_the_same_bytes(
         assert (tmp_path / "first" / file).read_bytes() == (tmp_path / "second" / file).read_bytes()
 
 
-def test_no_model_says_how_to_make_one(tmp_path: Path) -> None:
+def test_a_missing_model_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(PipelineError, match=r"no model in .*dvc repro"):
         model_folder.load(tmp_path)
 
 
-@pytest.mark.parametrize("damage", ["weights", "json", "foreign"])
-def test_a_damaged_model_is_one_sentence(tmp_path: Path, damage: str) -> None:
-    model_folder.save(tmp_path / "m", built(), card())
-    if damage == "weights":
-        (tmp_path / "m/model.safetensors").write_bytes(b"not safetensors")
-    elif damage == "json":
-        (tmp_path / "m/model.json").write_text("{}")
+@pytest.mark.parametrize(
+    "damage",
+    [
+        b"not safetensors",
+        {"classes": ["a", "b", "c"]},
+        {"options": {"aux_logits": False}},
+        {"replaced": "fc"},
+        {"format": 3},
+    ],
+    ids=str,
+)
+def test_a_damaged_model_is_one_sentence(tmp_path: Path, damage: bytes | dict[str, object]) -> None:
+    model_folder.save(tmp_path / "m", build_network(), card())
+    if isinstance(damage, bytes):
+        (tmp_path / "m/model.safetensors").write_bytes(damage)
     else:
         facts = json.loads((tmp_path / "m/model.json").read_text())
-        (tmp_path / "m/model.json").write_text(json.dumps(facts | {"classes": ["a", "b", "c"]}))
+        (tmp_path / "m/model.json").write_text(json.dumps(facts | damage))
     with pytest.raises(PipelineError, match="is damaged") as error:
         model_folder.load(tmp_path / "m")
     assert "\n" not in str(error.value)
@@ -77,8 +85,8 @@ def test_classes_are_sorted_by_name() -> None:
 
 
 @pytest.mark.parametrize("value", ["0", "-1.0", "NaN", "Infinity"])
-def test_a_temperature_that_divides_nothing_is_damage(tmp_path: Path, value: str) -> None:
-    model_folder.save(tmp_path / "m", built(), card())
+def test_a_temperature_must_be_positive_and_finite(tmp_path: Path, value: str) -> None:
+    model_folder.save(tmp_path / "m", build_network(), card())
     file = tmp_path / "m/model.json"
     text = file.read_text()
     assert '"temperature": 1.0' in text
@@ -87,7 +95,7 @@ def test_a_temperature_that_divides_nothing_is_damage(tmp_path: Path, value: str
         model_folder.load(tmp_path / "m")
 
 
-def test_no_class_may_be_called_as_averages_are() -> None:
+def test_a_class_named_as_the_averages_is_refused() -> None:
     assert model_folder.classes_of(["bee", "ant", "bee"]) == ["ant", "bee"]
     with pytest.raises(PipelineError, match=r"'macro'.*rename"):
         model_folder.classes_of(["bee", "macro"])

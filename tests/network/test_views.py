@@ -225,13 +225,13 @@ def test_stored_images_are_found_by_id_across_shards(tmp_path: Path) -> None:
         for n in range(2 * shards.ROWS)
     ]
     shards.write(tmp_path / "clean", shards.CLEAN, rows)
-    stored = views.Stored(tmp_path / "clean", ["1500", "3"])
+    stored = views.EncodedImages(tmp_path / "clean", ["1500", "3"])
     assert list(stored) == [b"image 1500", b"image 3"]
 
 
 def test_an_image_that_the_shards_lack_is_told(dataset: Path) -> None:
     with pytest.raises(PipelineError, match=r"lacks the image 'gone'.*dvc repro"):
-        views.Stored(dataset / "clean", ["gone"])
+        views.EncodedImages(dataset / "clean", ["gone"])
 
 
 @pytest.mark.parametrize(("height", "width"), [(1, 200_000), (200_000, 1), (20, 30_000)])

@@ -64,7 +64,7 @@ def _onnx(models: Path, destination: Path, clean: Path, split: Path) -> None:
         ids = [row.id for row in read_split(split) if row.split == "test"]
         if ids:
             seen = views.Views(
-                ids, views.Stored(clean, ids), model_folder.read_card(models).preprocess
+                ids, views.EncodedImages(clean, ids), model_folder.read_card(models).preprocess
             )
             what = f"{len(ids)} test images"
     worst = write(models, destination, seen)

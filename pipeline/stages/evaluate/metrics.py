@@ -70,7 +70,7 @@ def summary(
     figures: Figures = {"loss": log_loss(labels, probabilities)} | _accuracy(correct, groups)
     if len(classes) > 2 * TOP:
         figures[f"top_{TOP}"] = top_accuracy(labels, probabilities)
-    figures["ece"] = calibration.bins(probabilities, labels).error
+    figures["ece"] = calibration.reliability_bins(probabilities, labels).error
     for figure in by_class[classes[0]]:
         if figure not in COUNTS:
             figures[f"{figure}.macro"] = _mean([row[figure] for row in by_class.values()])

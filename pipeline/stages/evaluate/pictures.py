@@ -42,8 +42,8 @@ def _write_charts(folder: Path, history: list[dict[str, float]], result: TestSet
     numbers = [n for n in range(len(classes)) if 0 < (labels == n).sum() < len(labels)]
     roc = {classes[n]: metrics.roc(labels, probabilities, n) for n in numbers}
     precision = {classes[n]: metrics.precision_recall(labels, probabilities, n) for n in numbers}
-    before = calibration.bins(result.as_trained, labels)
-    after = calibration.bins(probabilities, labels)
+    before = calibration.reliability_bins(result.as_trained, labels)
+    after = calibration.reliability_bins(probabilities, labels)
     matrix = metrics.confusion(labels, result.predicted, len(classes))
     for name, figure in {
         "curves": charts.curves(history),
@@ -80,7 +80,7 @@ def _write_gradcam(folder: Path, model: LoadedModel, result: TestSetResult, clea
         charts.save(charts.samples([]), path)
         return
     ids = [result.ids[index] for index in indices]
-    loaded = views.Views(ids, views.Stored(clean, ids), model.card.preprocess)
+    loaded = views.Views(ids, views.EncodedImages(clean, ids), model.card.preprocess)
     images = torch.stack([loaded[number] for number in range(len(loaded))])
     heatmaps = explainer.heat(images, result.predicted[indices].tolist())
     samples = [
@@ -95,7 +95,7 @@ def _write_gradcam(folder: Path, model: LoadedModel, result: TestSetResult, clea
 def _read_samples(
     clean: Path, result: TestSetResult, indices: Sequence[int]
 ) -> list[PicturedSample]:
-    stored = views.Stored(clean, [result.ids[index] for index in indices])
+    stored = views.EncodedImages(clean, [result.ids[index] for index in indices])
     return [
         PicturedSample(
             decoding.decode(data),

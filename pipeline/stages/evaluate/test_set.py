@@ -107,7 +107,7 @@ def compute_figures(
     """The figures of metrics.json."""
     figures = metrics.summary(result.labels, result.calibrated, result.classes, groups, slices)
     figures["loss.as_trained"] = metrics.log_loss(result.labels, result.as_trained)
-    figures["ece.as_trained"] = calibration.bins(result.as_trained, result.labels).error
+    figures["ece.as_trained"] = calibration.reliability_bins(result.as_trained, result.labels).error
     figures["temperature"] = card.temperature
     return figures
 

@@ -23,7 +23,7 @@ def augmented(
 ) -> Tensor:
     """uint8 (3, height, width): a row per training image, as its first epochs show it."""
     ids = [examples.ids[row] for row in examples.rows("train")[:ROWS]]
-    encoded = views.Stored(clean, ids)
+    encoded = views.EncodedImages(clean, ids)
     shown = sorted({index.view_of(epoch) for epoch in range(COLUMNS)})
     seen = Views(ids, encoded, preprocess, params, shown, index.seed)
     tiles = torch.stack([seen[number] for number in range(len(seen))])

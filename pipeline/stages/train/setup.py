@@ -68,7 +68,7 @@ def calibrate(job: Job, examples: Examples) -> float:
     rows = examples.rows("val")
     with job.fabric.autocast():
         scores = feature_store.logits(job.suffix, job.source, rows, SUB_BATCH)
-    return calibration.temperature(scores.double().numpy(), examples.labels[rows].numpy())
+    return calibration.fit_temperature(scores.double().numpy(), examples.labels[rows].numpy())
 
 
 def card(params: Params, made: Assembly, examples: Examples, fingerprint: str) -> model_folder.Card:

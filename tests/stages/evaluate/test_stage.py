@@ -72,7 +72,7 @@ def test_the_temperature_is_fitted_to_the_validation_set(figures: Figures, param
     model = test_set.load_model(MODELS, Path("data/features"), CLEAN, examples, params.device)
     rows = examples.rows("val")
     logits = feature_store.logits(model.trained, model.source, rows, 16).double().numpy()
-    temperature = calibration.temperature(logits, examples.labels[rows].numpy())
+    temperature = calibration.fit_temperature(logits, examples.labels[rows].numpy())
     assert temperature == pytest.approx(card.temperature, rel=1e-4)
     assert figures["loss"] != figures["loss.as_trained"]
 

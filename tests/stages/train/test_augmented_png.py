@@ -7,7 +7,7 @@ from torch import Tensor
 
 from pipeline.network import examples as batches
 from pipeline.network.feature_store import Index
-from pipeline.network.views import Preprocess, Stored, Views
+from pipeline.network.views import EncodedImages, Preprocess, Views
 from pipeline.params import Params, with_overrides
 from pipeline.stages.train import augmented_png
 
@@ -63,7 +63,7 @@ def test_its_tiles_are_what_the_network_sees_of_training_images(
     found = drawn(dataset, params, index("crop-flip", 2))
     examples = batches.read_examples(dataset / "split.csv")
     ids = [examples.ids[row] for row in examples.rows("train")]
-    seen = Views(ids, Stored(dataset / "clean", ids), PREPARED, params.images, [1], 1)
+    seen = Views(ids, EncodedImages(dataset / "clean", ids), PREPARED, params.images, [1], 1)
     assert torch.equal(found[:, 2:34, 36:68], seen[0])
     assert torch.equal(found[:, 36:68, 36:68], seen[1])
 
