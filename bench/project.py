@@ -152,7 +152,7 @@ def stage() -> Figures:
 def stored() -> Figures:
     """What features does once its network is built."""
     settings, examples = load_params(), batches.read_examples(SPLIT)
-    part = compute.frozen_part(settings)
+    part = compute.frozen_prefix(settings)
     index = compute.describe(settings, part, examples)
     assert index.stored, index.why
     FEATURES.mkdir()
@@ -165,7 +165,7 @@ def stored() -> Figures:
 def floor() -> Figures:
     """The frozen part over views that lie decoded in memory, in batches and threads as there."""
     settings, examples = load_params(), batches.read_examples(SPLIT)
-    part = compute.frozen_part(settings)
+    part = compute.frozen_prefix(settings)
     size = part.preprocess.size
     part(torch.zeros(1, 3, size, size).byte())  # it is made ready when it is first used
     waiting = list(_pixels(settings, examples, part.preprocess))

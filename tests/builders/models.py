@@ -5,8 +5,7 @@ from pathlib import Path
 from pipeline.core import atomic
 from pipeline.core.history import Record
 from pipeline.network import backbones, device, feature_store, heads, model_folder
-from pipeline.network import examples as batches
-from pipeline.network.examples import Examples
+from pipeline.network.examples import Examples, read_examples
 from pipeline.network.model_folder import Card
 from pipeline.params import HeadParams, Params
 from pipeline.stages.features import compute
@@ -19,14 +18,14 @@ LINEAR_HEAD = HeadParams(kind="linear", hidden=8, dropout=0.5, one_logit=False)
 
 def compute_features(dataset: Path, params: Params, name: str = "features") -> Path:
     """What the stage computes, on the working directory's data."""
-    examples = batches.read_examples(dataset / "split.csv")
-    part = compute.frozen_part(params)
-    index = compute.describe(params, part, examples)
+    examples = read_examples(dataset / "split.csv")
+    prefix = compute.frozen_prefix(params)
+    index = compute.describe(params, prefix, examples)
     with atomic.replacing(dataset / name) as staged:
         staged.mkdir()
         feature_store.write_index(staged, index)
         if index.stored:
-            settings = FeatureSettings(part, params.images, index)
+            settings = FeatureSettings(prefix, params.images, index)
             compute.store(staged, dataset / "clean", settings, examples)
     return dataset / name
 
@@ -34,12 +33,12 @@ def compute_features(dataset: Path, params: Params, name: str = "features") -> P
 def prepare_job(dataset: Path, params: Params) -> tuple[Job, Card, Examples]:
     """Features, and a training over them that has not begun."""
     folder = compute_features(dataset, params)
-    examples = batches.read_examples(dataset / "split.csv")
+    examples = read_examples(dataset / "split.csv")
     assembled = setup.assemble(params, len(examples.classes))
     fabric = device.start(params.device)
     job = setup.prepare(params, assembled, examples, folder, dataset / "clean", fabric)
     digest = setup.fingerprint(params, examples, dataset / "clean", job)
-    return job, setup.card(params, assembled, examples, digest), examples
+    return job, setup.make_card(params, assembled, examples, digest, 1.0), examples
 
 
 def train_job(dataset: Path, params: Params) -> tuple[Job, Card, list[Record]]:

@@ -1,4 +1,4 @@
-"""Stage features: the frozen part of the network, run once per image and view."""
+"""Compute the features: the outputs of the frozen prefix, once per image and view."""
 
 from collections.abc import Container, Mapping, Sequence
 from contextlib import ExitStack
@@ -6,41 +6,37 @@ from dataclasses import dataclass
 from functools import partial
 from math import prod
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pyarrow as pa
 import torch
+from torch import Tensor
 
 from pipeline.core import shards
 from pipeline.core.errors import PipelineError
 from pipeline.images import mapping, memo
 from pipeline.images.memo import Memo
-from pipeline.network import (
-    assembly,
-    device,
-    feature_store,
-    views,
-)
+from pipeline.network import assembly, device, feature_store
 from pipeline.network.examples import Examples
 from pipeline.network.feature_store import Index
 from pipeline.network.frozen_prefix import FrozenPrefix
 from pipeline.network.halves import Halves
 from pipeline.network.parallel_forward import SUB_BATCH
-from pipeline.network.views import EVALUATION
+from pipeline.network.views import EVALUATION, Views
 from pipeline.params import ImagesParams, Params
 
-CHUNK_BYTES = 2**26  # of activations that are computed before they are remembered
+CHUNK_BYTES = 2**26  # of features computed before they are written to the memo
 LIBRARIES = ["torch", "torchvision", "opencv-python-headless", "numpy", "lightning-fabric", "timm"]
 
 
-def frozen_part(params: Params) -> FrozenPrefix:
+def frozen_prefix(params: Params) -> FrozenPrefix:
     """The prefix of the configured network."""
-    made = assembly.assemble(params.model, params.images, params.features.seed)
-    fabric = device.start(params.device, alone=True)
+    assembled = assembly.assemble(params.model, params.images, params.features.seed)
     halves = Halves(
-        made.cut,
-        made.preprocess,
-        fabric,
+        assembled.cut,
+        assembled.preprocess,
+        device.start(params.device, alone=True),
         params.features.precision,
         params.features.dtype,
         params.device.compile,
@@ -48,8 +44,8 @@ def frozen_part(params: Params) -> FrozenPrefix:
     return halves.prefix
 
 
-def describe(params: Params, part: FrozenPrefix, examples: Examples) -> Index:
-    """What will be stored, or why nothing will be."""
+def describe(params: Params, prefix: FrozenPrefix, examples: Examples) -> Index:
+    """The index of the features; whether they are stored, and the size or the reason."""
     index = Index(
         stored=True,
         why="",
@@ -57,14 +53,14 @@ def describe(params: Params, part: FrozenPrefix, examples: Examples) -> Index:
         augment=params.images.augment,
         views=params.features.views,
         dtype=params.features.dtype,
-        precision=part.precision,
-        prefix=part.digest(),
+        precision=prefix.precision,
+        prefix=prefix.digest(),
         images=examples.digest(),
-        shapes=[list(shape) for shape in part.shapes()],
+        shapes=[list(shape) for shape in prefix.shapes()],
     )
     size = index.gigabytes(len(examples.ids), len(examples.rows("train")))
     why = f"{size:.3g} GB of activations"
-    if part.cut.prefix is None:
+    if prefix.cut.prefix is None:
         return index.model_copy(update={"stored": False, "why": "nothing is frozen"})
     if size > params.features.max_gigabytes:
         why += f", past features.max_gigabytes={params.features.max_gigabytes:g}"
@@ -74,51 +70,54 @@ def describe(params: Params, part: FrozenPrefix, examples: Examples) -> Index:
 
 @dataclass(frozen=True)
 class FeatureSettings:
-    """All that decides what the activations of an image and a view are."""
+    """Everything that decides the features of an image and a view."""
 
-    part: FrozenPrefix
+    prefix: FrozenPrefix
     params: ImagesParams
     index: Index
 
 
 def compute(
-    batch: pa.RecordBatch, maker: FeatureSettings, numbers: Sequence[int]
+    batch: pa.RecordBatch, settings: FeatureSettings, numbers: Sequence[int]
 ) -> pa.RecordBatch:
-    """Activations of some views, by number, for rows of a clean shard: id, and `_columns` of each.
+    """The features of some views, by number, of a batch of a clean shard.
 
-    All views of an image are made of one decoding.
+    Each image is decoded once for all its views. Columns: id, and those of `_columns` per view.
     """
-    ids, part = batch.column("id").to_pylist(), maker.part
-    seen = views.Views(
-        ids,
-        _Column(batch.column("bytes")),
-        part.preprocess,
-        maker.params,
+    prefix = settings.prefix
+    views = Views(
+        batch.column("id").to_pylist(),
+        _BytesColumn(batch.column("bytes")),
+        prefix.preprocess,
+        settings.params,
         numbers,
-        maker.index.seed,
+        settings.index.seed,
     )
-    (tensors,) = part.activations(seen, [range(len(seen))])
+    (tensors,) = prefix.activations(views, [range(len(views))])
     arrays: dict[str, pa.Array] = {"id": batch.column("id")}
-    for place, number in enumerate(numbers):
-        for name, values in zip(_columns(maker.index, number), tensors, strict=True):
-            flat = values[place :: len(numbers)].to(part.dtype).flatten(1).cpu().numpy()
-            if part.dtype == torch.float16 and np.isinf(flat).any():
-                raise PipelineError(
-                    "features.dtype=float16 cannot hold what the frozen part computes (65,504 at "
-                    "most): use features.dtype=float32"
-                )
-            arrays[name] = pa.FixedSizeListArray.from_arrays(
-                shards.array(flat.ravel()), flat.shape[1]
-            )
+    for position, number in enumerate(numbers):
+        for name, values in zip(_columns(settings.index, number), tensors, strict=True):
+            arrays[name] = _array(values[position :: len(numbers)].to(prefix.dtype))
     return pa.RecordBatch.from_arrays(list(arrays.values()), list(arrays))
+
+
+def _array(values: Tensor) -> pa.Array:
+    """A column of lists, one per row of `values` (B, ...)."""
+    rows = values.flatten(1).cpu().numpy()
+    if values.dtype == torch.float16 and np.isinf(rows).any():
+        raise PipelineError(
+            "features.dtype=float16 cannot hold what the frozen part computes (65,504 at "
+            "most): use features.dtype=float32"
+        )
+    return pa.FixedSizeListArray.from_arrays(shards.array(rows.ravel()), rows.shape[1])
 
 
 def _columns(index: Index, number: int) -> list[str]:
     return [f"view_{number}.tensor_{tensor}" for tensor in range(len(index.shapes))]
 
 
-class _Column(Sequence[bytes]):
-    """An Arrow column of images, each copied out when it is asked for."""
+class _BytesColumn(Sequence[bytes]):
+    """An Arrow column of encoded images, each copied when indexed."""
 
     def __init__(self, column: pa.Array) -> None:
         self.column = column
@@ -131,49 +130,49 @@ class _Column(Sequence[bytes]):
 
 
 class JoinedMemos:
-    """The memos of some views, each of which may know more than the others, as one."""
+    """The memos of several views as one: it has a key if all of them have it."""
 
     def __init__(self, index: Index, memos: Mapping[int, Memo]) -> None:
         self._index = index
         self._memos = memos
 
     def __contains__(self, key: str) -> bool:
-        return all(key in each for each in self._memos.values())
+        return all(key in view_memo for view_memo in self._memos.values())
 
     def add(self, batch: pa.RecordBatch) -> None:
-        for number, each in self._memos.items():
-            part = batch.select(["id", *_columns(self._index, number)])
-            each.add(part.rename_columns(_schema(self._index).names))
+        for number, view_memo in self._memos.items():
+            columns = batch.select(["id", *_columns(self._index, number)])
+            view_memo.add(columns.rename_columns(_schema(self._index).names))
 
 
 def fill(
-    maker: FeatureSettings, clean: Path, memos: Mapping[int, Memo], ids: Container[str]
+    settings: FeatureSettings, clean: Path, memos: Mapping[int, Memo], ids: Container[str]
 ) -> None:
-    """Compute what `memos`, by number of the view, lack of some images."""
+    """Compute the features of some images that `memos`, by number of the view, do not have."""
     mapping.remember(
-        partial(compute, maker=maker, numbers=list(memos)),
+        partial(compute, settings=settings, numbers=list(memos)),
         clean,
-        JoinedMemos(maker.index, memos),
+        JoinedMemos(settings.index, memos),
         title="features",
         only=ids,
-        most=_rows(maker.index, len(memos)),
+        most=_chunk_rows(settings.index, len(memos)),
     )
 
 
-def _rows(index: Index, views: int) -> int:
-    """Images that are held at a time; so many, if need be, that their views fill a batch."""
-    image = views * sum(map(prod, index.shapes)) * np.dtype(np.float32).itemsize
-    return max(-(-SUB_BATCH // views), min(mapping.CHUNK, CHUNK_BYTES // image))
+def _chunk_rows(index: Index, views: int) -> int:
+    """Images per chunk; at least so many that their views fill a batch."""
+    image_bytes = views * sum(map(prod, index.shapes)) * np.dtype(np.float32).itemsize
+    return max(-(-SUB_BATCH // views), min(mapping.CHUNK, CHUNK_BYTES // image_bytes))
 
 
-def write(directory: Path, index: Index, remembered: Memo, ids: Sequence[str], number: int) -> None:
-    """The arrays of one view, whose rows are `ids`.
+def write(directory: Path, index: Index, view_memo: Memo, ids: Sequence[str], number: int) -> None:
+    """Write the arrays of one view, with the rows `ids`.
 
-    Written in order, not through a map into memory, in which a full disk is a killed process.
+    They are written in order, and not memory-mapped: a full disk would kill the process.
     """
-    rows = _rows(index, 1)
+    rows = _chunk_rows(index, 1)
     with ExitStack() as stack:
-        files = []
+        files: list[BinaryIO] = []
         for tensor, shape in enumerate(index.shapes):
             path = feature_store.array_path(directory, number, tensor)
             files.append(stack.enter_context(path.open("wb")))
@@ -186,26 +185,33 @@ def write(directory: Path, index: Index, remembered: Memo, ids: Sequence[str], n
                 },
             )
         for start in range(0, len(ids), rows):
-            found = remembered.get(ids[start : start + rows], _schema(index))
+            batch = view_memo.get(ids[start : start + rows], _schema(index))
             for tensor, file in enumerate(files):
-                file.write(np.from_dlpack(found.column(f"tensor_{tensor}").flatten()).tobytes())
+                file.write(np.from_dlpack(batch.column(f"tensor_{tensor}").flatten()).tobytes())
 
 
-def store(directory: Path, clean: Path, maker: FeatureSettings, examples: Examples) -> None:
-    """The evaluation view of all images, and the augmented views of those that train."""
+def store(directory: Path, clean: Path, settings: FeatureSettings, examples: Examples) -> None:
+    """Write the evaluation view of all images, and the augmented views of those that train."""
     training = [examples.ids[row] for row in examples.rows("train")]
-    others = set(examples.ids) - set(training)
-    memos = {number: _memo(maker, number) for number in range(maker.index.views + 1)}
-    lacking: dict[tuple[int, ...], set[str]] = {}  # which views, and the images that lack these
-    for key in examples.ids:
-        wanted = [EVALUATION] if key in others else memos
-        lacking.setdefault(tuple(n for n in wanted if key not in memos[n]), set()).add(key)
-    for numbers, keys in lacking.items():
+    memos = {number: _memo(settings, number) for number in range(settings.index.views + 1)}
+    for numbers, ids in _missing(memos, examples.ids, set(training)).items():
+        fill(settings, clean, {number: memos[number] for number in numbers}, ids)
+    for number, view_memo in memos.items():
+        ids_of_view = examples.ids if number == EVALUATION else training
+        write(directory, settings.index, view_memo, ids_of_view, number)
+
+
+def _missing(
+    memos: Mapping[int, Memo], ids: Sequence[str], training: Container[str]
+) -> dict[tuple[int, ...], set[str]]:
+    """Images by the numbers of the views that the memos do not have of them."""
+    missing: dict[tuple[int, ...], set[str]] = {}
+    for key in ids:
+        required = memos if key in training else [EVALUATION]
+        numbers = tuple(number for number in required if key not in memos[number])
         if numbers:
-            fill(maker, clean, {number: memos[number] for number in numbers}, keys)
-    for number, each in memos.items():
-        ids = training if number else examples.ids
-        write(directory, maker.index, each, ids, number)
+            missing.setdefault(numbers, set()).add(key)
+    return missing
 
 
 def _schema(index: Index) -> pa.Schema:
@@ -217,18 +223,18 @@ def _schema(index: Index) -> pa.Schema:
     return pa.schema([("id", pa.string()), *tensors])
 
 
-def _memo(maker: FeatureSettings, number: int) -> Memo:
-    """The evaluation view's does not depend on how the others are augmented."""
-    part, index = maker.part, maker.index
-    augmentation = maker.params.augmentation() | {"seed": index.seed}
+def _memo(settings: FeatureSettings, number: int) -> Memo:
+    """The memo of a view; the evaluation view's does not depend on the augmentation."""
+    prefix, index = settings.prefix, settings.index
+    augmentation = settings.params.augmentation() | {"seed": index.seed}
     values = {
         "prefix": index.prefix,
-        "preprocess": part.preprocess.model_dump(),
+        "preprocess": prefix.preprocess.model_dump(),
         "dtype": index.dtype,
         "augmentation": augmentation if number else {},
-        "device": part.device.type,
-        "precision": part.precision,
-        "compiled": part.compiled,
-        "gpu": torch.cuda.get_device_name() if part.device.type == "cuda" else "",
+        "device": prefix.device.type,
+        "precision": prefix.precision,
+        "compiled": prefix.compiled,
+        "gpu": torch.cuda.get_device_name() if prefix.device.type == "cuda" else "",
     }
     return Memo("features", memo.fingerprint(values, [__name__], LIBRARIES), f"view_{number}")

@@ -7,25 +7,24 @@ from pathlib import Path
 
 from lightning_fabric import Fabric
 
-from pipeline.core import history as records
-from pipeline.core import stage
+from pipeline.core import history, stage
 from pipeline.core.history import Record
 from pipeline.core.progress import bar
 from pipeline.network import device, model_folder
-from pipeline.network import examples as batches
-from pipeline.network.examples import Examples
+from pipeline.network.examples import Examples, read_examples
+from pipeline.network.model_folder import Card
 from pipeline.params import Params, load_params
 from pipeline.stages.train import augmented_png, loop
 from pipeline.stages.train.checkpoint import Checkpoint
-from pipeline.stages.train.setup import assemble, calibrate, card, fingerprint, prepare
+from pipeline.stages.train.setup import assemble, calibrate, fingerprint, make_card, prepare
 from pipeline.stages.train.state import Job
 from pipeline.tracking import record
 from pipeline.tracking.run import Run
 
 
 @contextmanager
-def recorded(params: Params, fabric: Fabric, digest: str, split_csv: Path) -> Iterator[Run]:
-    """The MLflow run of this training; of several processes, the first one's."""
+def open_run(params: Params, fabric: Fabric, digest: str, split_csv: Path) -> Iterator[Run]:
+    """The MLflow run of this training; only the first process has one that records."""
     if not fabric.is_global_zero:
         yield Run()
         return
@@ -34,50 +33,43 @@ def recorded(params: Params, fabric: Fabric, digest: str, split_csv: Path) -> It
 
 
 def train(
-    params: Params, job: Job, examples: Examples, saved: Checkpoint, run: Run
+    params: Params, job: Job, examples: Examples, checkpoint: Checkpoint, run: Run
 ) -> list[Record]:
-    """Run the loop, and tell `run` of each validation."""
-    history: list[Record] = []
+    """Run the loop, and record each validation in `run`."""
+    records: list[Record] = []
 
-    def ended(epoch: int) -> None:
+    def on_epoch_end(epoch: int) -> None:
         if params.train.log_checkpoints == "every":
             run.checkpoint(job.suffix, f"epoch_{epoch:04d}")
 
-    remedy = (
+    advice = (
         f"lower train.batch_size ({params.train.batch_size}; train.accumulate makes up for it) "
         "or images.size, or train less of the network (model.trainable)"
     )
-    if saved.exists and job.fabric.is_global_zero:
-        print("train: goes on where a run of the same params was killed")
+    if checkpoint.exists and job.fabric.is_global_zero:
+        print("train: continues a killed run of the same params")
     with (
-        bar("train", params.train.epochs, "epoch") as shown,
-        device.explain_out_of_memory(remedy),
+        bar("train", params.train.epochs, "epoch") as progress,
+        device.explain_out_of_memory(advice),
     ):
-        shown.disable = shown.disable or not job.fabric.is_global_zero
-        for found in loop.fit(job, examples, params.train, saved, ended):
-            history.append(found)
-            run.validation(asdict(found))
-            shown.update(round(found.epoch - shown.n, 6))
-    return history
+        progress.disable = progress.disable or not job.fabric.is_global_zero
+        for validation in loop.fit(job, examples, params.train, checkpoint, on_epoch_end):
+            records.append(validation)
+            run.validation(asdict(validation))
+            progress.update(round(validation.epoch - progress.n, 6))
+    return records
 
 
-def finish(
-    params: Params,
-    run: Run,
-    history: list[Record],
-    job: Job,
-    described: model_folder.Card,
-    models: Path,
-    augmented: Path,
+def write_model(
+    params: Params, run: Run, records: list[Record], job: Job, card: Card, models: Path
 ) -> None:
-    """Write the model, and tell `run` of it."""
-    model_folder.save(models, job.network, described)
-    run.artifact(augmented, "train")
+    """Write the model folder, and record it in `run`."""
+    model_folder.save(models, job.network, card)
     suffix = job.suffix if params.train.log_checkpoints != "none" else None
-    record.trained(run, models, [asdict(each) for each in history], suffix)
-    best = records.best(history)
+    record.trained(run, models, [asdict(row) for row in records], suffix)
+    best = history.best(records)
     print(
-        f"train: best epoch {best.epoch:g} of {history[-1].epoch:g}, "
+        f"train: best epoch {best.epoch:g} of {records[-1].epoch:g}, "
         f"validation loss {best.val_loss:.4f}, accuracy {best.val_accuracy:.4f}"
     )
 
@@ -85,27 +77,28 @@ def finish(
 def main(
     clean: Path, split_csv: Path, features: Path, models: Path, history_csv: Path, augmented: Path
 ) -> None:
-    """Train on FEATURES (or CLEAN, where nothing is stored) into MODELS; draw AUGMENTED."""
+    """Train on FEATURES (or CLEAN, if nothing is stored) into MODELS; draw AUGMENTED."""
     params = load_params()
     fabric = device.start(params.device)
     fabric.launch()
-    examples = batches.read_examples(split_csv)
-    made = assemble(params, len(examples.classes))
-    job = prepare(params, made, examples, features, clean, fabric)
+    examples = read_examples(split_csv)
+    assembled = assemble(params, len(examples.classes))
+    job = prepare(params, assembled, examples, features, clean, fabric)
     digest = fingerprint(params, examples, clean, job)
-    saved = Checkpoint(digest)
-    with recorded(params, fabric, digest, split_csv) as run:
-        history = train(params, job, examples, saved, run)
+    checkpoint = Checkpoint(digest)
+    with open_run(params, fabric, digest, split_csv) as run:
+        records = train(params, job, examples, checkpoint, run)
         if fabric.is_global_zero:
-            shown = augmented_png.augmented(
-                clean, examples, made.preprocess, params.images, job.index
+            pixels = augmented_png.draw(
+                clean, examples, assembled.preprocess, params.images, job.index
             )
-            augmented_png.write(augmented, shown)
-            records.write(history_csv, history)
-            fitting = {"temperature": calibrate(job, examples)}
-            described = card(params, made, examples, digest).model_copy(update=fitting)
-            finish(params, run, history, job, described, models, augmented)
-            saved.remove()
+            augmented_png.write(augmented, pixels)
+            run.artifact(augmented, "train")
+            history.write(history_csv, records)
+            temperature = calibrate(job, examples)
+            card = make_card(params, assembled, examples, digest, temperature)
+            write_model(params, run, records, job, card, models)
+            checkpoint.remove()
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Where a killed training goes on: one file per run under .cache/train, found by fingerprint.
+"""The checkpoint of a training: one file per fingerprint under .cache/train.
 
-It holds tensors and JSON, so nothing is unpickled. It takes the place of the epoch before in one
-rename, and goes when the training has ended well.
+A killed training continues from it. It has tensors and JSON, and no pickles. Each epoch replaces it
+in one rename; it is removed when the training has ended.
 """
 
 import json
@@ -18,51 +18,51 @@ from torch import Tensor
 from pipeline.core import atomic, project
 from pipeline.network import tensors
 
-KEPT = 8  # of runs that were never ended; the least recently written go first
-LIVE = 3600  # seconds since it was written, within which a run may still go on
+MAX_CHECKPOINTS = 8  # of trainings that never ended; the oldest are removed first
+MIN_AGE = 3600  # seconds; a younger one may be of a running training
 FILE = "state.safetensors"
 
 
 @dataclass(frozen=True)
 class CheckpointState:
-    """A training at the end of an epoch."""
+    """The state of a training at the end of an epoch."""
 
     tensors: Mapping[str, Tensor]
-    """By names of any kind."""
+    """By name."""
     facts: Mapping[str, Any]
-    """What JSON can hold."""
+    """Values that JSON can store."""
 
 
 class Checkpoint:
-    """The place of one run's state."""
+    """The checkpoint of one training."""
 
     def __init__(self, fingerprint: str) -> None:
         self._folder = project.cache() / "train" / fingerprint
 
     def save(self, state: CheckpointState) -> None:
-        """Replace what was saved, whole or not at all."""
+        """Replace the saved state, atomically."""
         with atomic.replacing(self._folder / FILE) as staged:
             tensors.write(staged, state.tensors, json.dumps(dict(state.facts)))
         _prune(self._folder.parent)
 
     @property
     def exists(self) -> bool:
-        """Whether a run was killed after an epoch."""
+        """Whether a training was killed after its first epoch."""
         return (self._folder / FILE).exists()
 
     def load(self) -> CheckpointState | None:
-        """What was saved last, or None. A file that is damaged is removed."""
+        """The state saved last, or None. A damaged file is removed."""
         path = self._folder / FILE
         if not self.exists:
             return None
         try:
             with safe_open(path, "pt") as opened:
                 facts = json.loads((opened.metadata() or {})[tensors.NOTE])
-                found = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+                values = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
         except (SafetensorError, KeyError, ValueError, OSError):
             self.remove()
             return None
-        return CheckpointState(found, facts)
+        return CheckpointState(values, facts)
 
     def remove(self) -> None:
         shutil.rmtree(self._folder, ignore_errors=True)
@@ -70,6 +70,6 @@ class Checkpoint:
 
 def _prune(stage: Path) -> None:
     runs = sorted((path for path in stage.iterdir() if path.is_dir()), key=atomic.modified_time)
-    for path in runs[:-KEPT]:
-        if time.time() - atomic.modified_time(path) > LIVE:
+    for path in runs[:-MAX_CHECKPOINTS]:
+        if time.time() - atomic.modified_time(path) > MIN_AGE:
             shutil.rmtree(path, ignore_errors=True)

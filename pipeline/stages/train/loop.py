@@ -1,4 +1,4 @@
-"""The loop: only what is trainable runs in it, and the best validation loss is kept."""
+"""The training loop: it runs the suffix only, and keeps the weights with the lowest loss."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -23,58 +23,58 @@ from pipeline.stages.train.state import Job, Training, start, weights_of
 
 
 class _Sums:
-    """Loss, right answers and images since the last validation, over all devices."""
+    """Loss, correct predictions and images since the last validation, over all devices."""
 
     def __init__(self, fabric: Fabric) -> None:
         self._fabric = fabric
-        exact = torch.float32 if fabric.device.type == "mps" else torch.float64
-        self._sums = torch.zeros(3, dtype=exact, device=fabric.device)
+        dtype = torch.float32 if fabric.device.type == "mps" else torch.float64
+        self._sums = torch.zeros(3, dtype=dtype, device=fabric.device)
 
     def add(self, loss: Tensor, scores: Tensor, labels: Tensor) -> None:
-        """`loss` is a sum over the images. Nothing here waits for the device."""
-        right = (scores.argmax(dim=1) == labels).sum()
-        count = torch.full_like(right, len(labels))
-        self._sums += torch.stack([loss, right, count]).to(self._sums.dtype)
+        """`loss` is a sum over the images. This does not wait for the device."""
+        correct = (scores.argmax(dim=1) == labels).sum()
+        count = torch.full_like(correct, len(labels))
+        self._sums += torch.stack([loss, correct, count]).to(self._sums.dtype)
 
     def take(self) -> tuple[float, float]:
-        """Mean loss and accuracy; starts anew."""
-        found: Any = self._fabric.all_reduce(self._sums, reduce_op="sum")
-        loss, right, seen = found.tolist()
+        """Mean loss and accuracy; resets the sums."""
+        totals: Any = self._fabric.all_reduce(self._sums, reduce_op="sum")
+        loss, correct, images = totals.tolist()
         self._sums = torch.zeros_like(self._sums)
-        return loss / seen, right / seen
+        return loss / images, correct / images
 
 
 def fit(
     job: Job,
     examples: Examples,
     params: TrainParams,
-    saved: Checkpoint | None = None,
-    ended: Callable[[int], None] = lambda _: None,
+    checkpoint: Checkpoint | None = None,
+    on_epoch_end: Callable[[int], None] = lambda _: None,
 ) -> Iterator[Record]:
-    """Train `job.suffix`, yielding each validation; once exhausted, the best weights stand.
+    """Train `job.suffix` and yield each validation; at the end it has the best weights.
 
     Args:
-        saved: Where to go on from, if a run of the same fingerprint was killed; its records are
+        checkpoint: Of a killed training with the same fingerprint, to continue; its records are
             yielded first.
-        ended: Called with the number of each epoch that has ended here, from 1.
+        on_epoch_end: Called with the number, from 1, of each epoch that ended in this call.
 
     Raises:
-        PipelineError: the loss stopped being a number, or train has a single class.
+        PipelineError: the loss is no longer finite, or the training images are of one class.
     """
     _check_images(job, examples)
     _check_batches(job, params)
     steps = _steps(job, examples, params, torch.Generator())
     run = start(job, params, len(steps))
     weights = _class_weights(params, examples).to(job.fabric.device)
-    if saved is not None:
-        resume.restore(run, saved.load())
-        job.fabric.barrier()  # or who is done already would remove what others are yet to load
+    if checkpoint is not None:
+        resume.restore(run, checkpoint.load())
+        job.fabric.barrier()  # before the first process that ends removes the checkpoint
     yield from run.history
     while not run.ended:
         yield from _epoch(run, examples, weights)
-        if saved is not None:
-            resume.save(run, saved)
-        ended(max(run.epoch, math.ceil(run.history[-1].epoch)))
+        if checkpoint is not None:
+            resume.save(run, checkpoint)
+        on_epoch_end(max(run.epoch, math.ceil(run.history[-1].epoch)))
     job.suffix.load_state_dict(run.best)
 
 
@@ -96,33 +96,33 @@ def _check_images(job: Job, examples: Examples) -> None:
 
 def _check_batches(job: Job, params: TrainParams) -> None:
     norms = any(isinstance(layer, _BatchNorm) for layer in job.suffix.modules())
-    each, devices = 2 if norms else 1, job.fabric.world_size
-    if params.batch_size < each * devices:
-        why = ", for the BatchNorms that train need two images each" if norms else ""
+    per_device, devices = 2 if norms else 1, job.fabric.world_size
+    if params.batch_size < per_device * devices:
+        why = ", because a BatchNorm that trains needs two images per device" if norms else ""
         raise PipelineError(
             f"train.batch_size={params.batch_size} is too small{why} (device.devices={devices}): "
-            f"use {each * devices} or more"
+            f"use {per_device * devices} or more"
         )
 
 
 def _steps(
     job: Job, examples: Examples, params: TrainParams, order: torch.Generator
 ) -> list[list[list[int]]]:
-    """An epoch's steps, each of one or more batches of rows, in an order drawn anew."""
+    """The steps of an epoch, each of one or more batches of rows, in random order."""
     train = examples.rows("train")
     shuffled = torch.tensor(train)[torch.randperm(len(train), generator=order)].tolist()
-    least = 2 * job.fabric.world_size  # BatchNorm needs two on each device, in the last batch too
-    cut = feature_store.chunks(shuffled, params.batch_size, least)
+    least = 2 * job.fabric.world_size  # BatchNorm needs two per device, in the last batch too
+    batches = feature_store.chunks(shuffled, params.batch_size, least)
     size = params.accumulate
-    return [cut[start : start + size] for start in range(0, len(cut), size)]
+    return [batches[start : start + size] for start in range(0, len(batches), size)]
 
 
 def _epoch(run: Training, examples: Examples, weights: Tensor) -> Iterator[Record]:
-    """One pass over the training images, which ends with a validation."""
+    """One pass over the training images; yields its validations, the last one at its end."""
     job, every = run.job, run.params.validate_every
     steps = _steps(job, examples, run.params, run.order)
     inputs = job.source.batches(
-        [_own(job, rows) for step in steps for rows in step], job.index.view_of(run.epoch)
+        [_share(job, rows) for step in steps for rows in step], job.index.view_of(run.epoch)
     )
     sums = _Sums(job.fabric)
     run.module.train()
@@ -132,7 +132,7 @@ def _epoch(run: Training, examples: Examples, weights: Tensor) -> Iterator[Recor
         if number == len(steps) or (every and run.step % every == 0):
             progress = round(run.epoch + number / len(steps), 6)
             record = Record(run.step, progress, rate, *sums.take(), *_validate(run, examples))
-            _note(run, record)
+            _update(run, record)
             yield record
             if run.ended:
                 return
@@ -141,7 +141,7 @@ def _epoch(run: Training, examples: Examples, weights: Tensor) -> Iterator[Recor
     run.ended = run.epoch == run.params.epochs
 
 
-def _own(job: Job, rows: Sequence[int]) -> list[int]:
+def _share(job: Job, rows: Sequence[int]) -> list[int]:
     """This device's share of a batch."""
     return list(rows[job.fabric.global_rank :: job.fabric.world_size])
 
@@ -154,18 +154,18 @@ def _step(
     weights: Tensor,
     sums: _Sums,
 ) -> None:
-    """One step of the optimizer, over one or more batches."""
+    """One step of the optimizer over one or more batches."""
     fabric, params = run.job.fabric, run.params
     images = sum(map(len, step))
     run.optimizer.zero_grad()
     for number, rows in enumerate(step, start=1):
-        labels = examples.labels[_own(run.job, rows)].to(fabric.device)
+        labels = examples.labels[_share(run.job, rows)].to(fabric.device)
         with fabric.no_backward_sync(run.module, enabled=number < len(step)):
             scores = run.module(*next(inputs))
             loss = functional.cross_entropy(
                 scores, labels, weights, reduction="sum", label_smoothing=params.label_smoothing
             )
-            # Devices' gradients are averaged: so each is as many times the sum's share.
+            # Gradients are averaged over devices, so multiply by their number.
             fabric.backward(loss * (fabric.world_size / images))
         sums.add(loss.detach(), scores.detach(), labels)
     if params.clip_norm is not None:
@@ -178,7 +178,7 @@ def _step(
 
 
 def _class_weights(params: TrainParams, examples: Examples) -> Tensor:
-    """(C,) What an image of each class counts; one on average over the training images."""
+    """(C,) The weight of an image of each class; 1 on average over the training images."""
     count = torch.bincount(
         examples.labels[examples.rows("train")], minlength=len(examples.classes)
     ).float()
@@ -192,21 +192,21 @@ def _validate(run: Training, examples: Examples) -> tuple[float, float]:
     """Loss and accuracy on the validation set."""
     run.module.eval()
     size = max(run.params.batch_size, run.job.fabric.world_size)
-    parts = feature_store.chunks(examples.rows("val"), size, run.job.fabric.world_size)
-    own = [_own(run.job, rows) for rows in parts]
+    batches = feature_store.chunks(examples.rows("val"), size, run.job.fabric.world_size)
+    shares = [_share(run.job, rows) for rows in batches]
     sums = _Sums(run.job.fabric)
-    for rows, inputs in zip(own, run.job.source.batches(own, EVALUATION), strict=True):
+    for rows, inputs in zip(shares, run.job.source.batches(shares, EVALUATION), strict=True):
         scores = run.module(*inputs).float()
         labels = examples.labels[rows].to(scores.device)
         sums.add(functional.cross_entropy(scores, labels, reduction="sum"), scores, labels)
     return sums.take()
 
 
-def _note(run: Training, record: Record) -> None:
-    """Keep the best weights, and see whether this was the last validation."""
+def _update(run: Training, record: Record) -> None:
+    """Keep the best weights, and decide whether the training ends."""
     if not (math.isfinite(record.train_loss) and math.isfinite(record.val_loss)):
         raise PipelineError(
-            f"the loss is no longer a number in epoch {math.ceil(record.epoch)}: lower train.lr, "
+            f"the loss is not finite in epoch {math.ceil(record.epoch)}: lower train.lr, "
             "or set train.clip_norm=1"
         )
     if record.val_loss < run.lowest:

@@ -1,4 +1,4 @@
-"""Optimizers, what each group of parameters gets, and how the learning rate changes."""
+"""Optimizers, their parameter groups, and learning rate schedules."""
 
 import math
 from collections.abc import Callable
@@ -13,33 +13,35 @@ from pipeline.params import TrainParams
 def make_optimizer(
     suffix: nn.Module, params: TrainParams, pretrained: frozenset[nn.Parameter]
 ) -> optim.Optimizer:
-    """What `train.optimizer` names, over everything in the suffix.
+    """The optimizer `train.optimizer`, over all parameters of the suffix.
 
     Args:
-        pretrained: What came with weights, and learns `train.pretrained_lr` times as fast.
+        pretrained: Parameters that came with weights; their learning rate is multiplied by
+            `train.pretrained_lr`.
     """
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in suffix.named_parameters():
         lr = params.lr * (params.pretrained_lr if parameter in pretrained else 1)
         decay = params.weight_decay if _decays(name, parameter) else 0.0
         groups.setdefault((lr, decay), []).append(parameter)
-    listed = [
-        {"params": each, "lr": lr, "weight_decay": decay} for (lr, decay), each in groups.items()
+    options = [
+        {"params": parameters, "lr": lr, "weight_decay": decay}
+        for (lr, decay), parameters in groups.items()
     ]
-    # The head's first: its learning rate is the one that is reported.
-    listed.sort(key=lambda group: group["lr"] != params.lr)
+    # The head's group first: history.csv has the learning rate of the first group.
+    options.sort(key=lambda group: group["lr"] != params.lr)
     kinds: dict[str, Callable[..., optim.Optimizer]] = {
         "adam": optim.Adam,
         "adamw": optim.AdamW,
         "rmsprop": optim.RMSprop,
         "sgd": optim.SGD,
     }
-    options: dict[str, Any] = {"momentum": params.momentum} if params.optimizer == "sgd" else {}
-    return kinds[params.optimizer](listed, lr=params.lr, **options)
+    momentum = {"momentum": params.momentum} if params.optimizer == "sgd" else {}
+    return kinds[params.optimizer](options, lr=params.lr, **momentum)
 
 
 def _decays(name: str, parameter: nn.Parameter) -> bool:
-    """Whether it is a layer's weight: no norm's, no bias or table of them, scale, or position."""
+    """Whether it is the weight of a layer: not of a norm, no bias, scale or position table."""
     return parameter.ndim > 1 and name.endswith("weight")
 
 
@@ -82,19 +84,19 @@ class Schedule:
             self._by_loss.step(loss)
 
     def state(self) -> list[dict[str, Any]]:
-        """As JSON knows it."""
-        parts = [self._by_step, *([self._by_loss] if self._by_loss else [])]
-        return [part.state_dict() for part in parts]
+        """The state in values that JSON can store."""
+        schedulers = [self._by_step, *([self._by_loss] if self._by_loss else [])]
+        return [scheduler.state_dict() for scheduler in schedulers]
 
     def restore(self, state: list[dict[str, Any]]) -> None:
-        """Go on from what `state` gave."""
+        """Load what `state` returned."""
         self._by_step.load_state_dict(state[0])
         if self._by_loss is not None:
             self._by_loss.load_state_dict(state[1])
 
 
 def _factor(step: int, warmup: int, total: int, cosine: bool) -> float:
-    """Of the learning rate in a step, counted from 0."""
+    """The factor of the learning rate in a step, counted from 0."""
     if step < warmup:
         return (step + 1) / (warmup + 1)
     if not cosine:

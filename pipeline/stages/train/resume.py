@@ -1,4 +1,4 @@
-"""From a training to what a checkpoint holds, and back."""
+"""Save a training to its checkpoint, and restore it."""
 
 from dataclasses import asdict
 from typing import Any
@@ -12,22 +12,22 @@ from pipeline.stages.train.checkpoint import Checkpoint, CheckpointState
 from pipeline.stages.train.state import Training
 
 
-def save(run: Training, saved: Checkpoint) -> None:
-    """Write down all that decides how `run` goes on."""
+def save(run: Training, checkpoint: Checkpoint) -> None:
+    """Save everything that decides how `run` continues."""
     fabric = run.job.fabric
     optimizer = run.raw_optimizer.state_dict()
     tensors = {f"model.{name}": value for name, value in run.job.suffix.state_dict().items()}
     tensors |= {f"best.{name}": value for name, value in run.best.items()}
-    tensors |= {"order": run.order.get_state(), "chance": _of_all(fabric, torch.get_rng_state())}
+    tensors |= {"order": run.order.get_state(), "chance": _gather(fabric, torch.get_rng_state())}
     if fabric.device.type == "cuda":
-        tensors["chance.cuda"] = _of_all(fabric, torch.cuda.get_rng_state())
+        tensors["chance.cuda"] = _gather(fabric, torch.cuda.get_rng_state())
     for number, values in optimizer["state"].items():
         tensors |= {
             f"optimizer.{number}.{name}": value
             for name, value in values.items()
             if value is not None
         }
-    scaler: Any = getattr(fabric.strategy.precision, "scaler", None)  # of 16-mixed alone
+    scaler: Any = getattr(fabric.strategy.precision, "scaler", None)  # only with 16-mixed
     facts = {
         "scaler": scaler.state_dict() if scaler else None,
         "groups": optimizer["param_groups"],
@@ -39,32 +39,33 @@ def save(run: Training, saved: Checkpoint) -> None:
         "history": [asdict(record) for record in run.history],
     }
     if fabric.is_global_zero:
-        saved.save(CheckpointState(tensors, facts))
+        checkpoint.save(CheckpointState(tensors, facts))
 
 
-def _of_all(fabric: Fabric, state: Tensor) -> Tensor:
-    """A random state, uint8 (n,), of each device: (devices, n)."""
+def _gather(fabric: Fabric, state: Tensor) -> Tensor:
+    """The random states, uint8 (n,), of all devices: (devices, n)."""
     rows = torch.zeros(fabric.world_size, len(state), dtype=torch.int32, device=fabric.device)
     rows[fabric.global_rank] = state.to(rows)
-    found: Any = fabric.all_reduce(rows, reduce_op="sum")
-    gathered: Tensor = found.cpu().byte()
-    return gathered
+    total: Any = fabric.all_reduce(rows, reduce_op="sum")
+    states: Tensor = total.cpu().byte()
+    return states
 
 
 def restore(run: Training, state: CheckpointState | None) -> None:
-    """Put `run`, which has just been started, where `state` was; None leaves it there."""
+    """Set `run`, which has not begun, to `state`; None changes nothing."""
     if state is None:
         return
     facts = state.facts
-    run.job.suffix.load_state_dict(_below(state, "model."))
+    run.job.suffix.load_state_dict(_with_prefix(state, "model."))
     run.best = {
-        name: value.to(run.job.fabric.device) for name, value in _below(state, "best.").items()
+        name: value.to(run.job.fabric.device)
+        for name, value in _with_prefix(state, "best.").items()
     }
-    inner: dict[int, dict[str, Tensor]] = {}
-    for name, value in _below(state, "optimizer.").items():
+    of_optimizer: dict[int, dict[str, Tensor]] = {}
+    for name, value in _with_prefix(state, "optimizer.").items():
         number, _, key = name.partition(".")
-        inner.setdefault(int(number), {})[key] = value
-    run.raw_optimizer.load_state_dict({"state": inner, "param_groups": facts["groups"]})
+        of_optimizer.setdefault(int(number), {})[key] = value
+    run.raw_optimizer.load_state_dict({"state": of_optimizer, "param_groups": facts["groups"]})
     run.schedule.restore(facts["schedule"])
     if facts["scaler"]:
         scaler: Any = run.job.fabric.strategy.precision
@@ -78,7 +79,7 @@ def restore(run: Training, state: CheckpointState | None) -> None:
     run.history = [Record(**record) for record in facts["history"]]
 
 
-def _below(state: CheckpointState, prefix: str) -> dict[str, Tensor]:
+def _with_prefix(state: CheckpointState, prefix: str) -> dict[str, Tensor]:
     return {
         name.removeprefix(prefix): value
         for name, value in state.tensors.items()

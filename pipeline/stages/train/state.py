@@ -1,4 +1,4 @@
-"""A training as it stands."""
+"""The state of a training."""
 
 import math
 from dataclasses import dataclass, field
@@ -16,9 +16,10 @@ from pipeline.stages.train.optimizer import Schedule, make_optimizer
 
 @dataclass(frozen=True)
 class Job:
-    """Everything that the loop needs, and the network that it trains a part of."""
+    """Everything that the loop needs."""
 
     network: nn.Module
+    """The whole network, which the suffix is a part of."""
     suffix: nn.Module
     pretrained: frozenset[nn.Parameter]
     """Parameters that came with weights."""
@@ -30,12 +31,12 @@ class Job:
 
 @dataclass
 class Training:
-    """A training as it stands; everything in it but `job` and `chosen` is saved and restored."""
+    """The state of a training; all of it but `job` and `params` goes into the checkpoint."""
 
     job: Job
     params: TrainParams
     module: Any
-    """The suffix as fabric wraps it."""
+    """The suffix, wrapped by fabric."""
     optimizer: Any
     raw_optimizer: optim.Optimizer
     schedule: Schedule
@@ -59,8 +60,8 @@ def start(job: Job, params: TrainParams, steps_per_epoch: int) -> Training:
     torch.manual_seed(params.seed + job.fabric.global_rank)  # dropout differs between devices
     optimizer = make_optimizer(job.suffix, params, job.pretrained)
     schedule = Schedule(optimizer, params, steps_per_epoch)
-    translated: Any = torch.compile(job.suffix) if job.compiled else job.suffix
-    module, wrapped = job.fabric.setup(translated, optimizer)
+    compiled: Any = torch.compile(job.suffix) if job.compiled else job.suffix
+    module, wrapped = job.fabric.setup(compiled, optimizer)
     order = torch.Generator().manual_seed(params.seed)
     return Training(
         job, params, module, wrapped, optimizer, schedule, order, weights_of(job.suffix)
@@ -68,5 +69,5 @@ def start(job: Job, params: TrainParams, steps_per_epoch: int) -> Training:
 
 
 def weights_of(suffix: nn.Module) -> dict[str, Tensor]:
-    """A copy of all that `suffix` has learnt, BatchNorm's statistics too."""
+    """A copy of the suffix's weights, with the statistics of its BatchNorms."""
     return {name: value.detach().clone() for name, value in suffix.state_dict().items()}

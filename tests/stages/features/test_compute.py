@@ -10,24 +10,24 @@ import torch
 from pipeline.core import shards
 from pipeline.core.errors import PipelineError
 from pipeline.images import memo
-from pipeline.network import examples as batches
 from pipeline.network import feature_store, views
+from pipeline.network.examples import read_examples
 from pipeline.network.parallel_forward import Tensors
 from pipeline.params import Params
 from pipeline.stages.features import compute as features
 from pipeline.stages.features.compute import FeatureSettings
 from tests.builders.models import compute_features
-from tests.builders.params import override
+from tests.builders.params import NARROW_RESNET, override
 
 
-def source(dataset: Path, params: Params, folder: Path) -> feature_store.Source:
-    examples = batches.read_examples(dataset / "split.csv")
-    part = features.frozen_part(params)
-    return feature_store.open_source(folder, dataset / "clean", params.images, examples, part)
+def open_source(dataset: Path, params: Params, folder: Path) -> feature_store.Source:
+    examples = read_examples(dataset / "split.csv")
+    prefix = features.frozen_prefix(params)
+    return feature_store.open_source(folder, dataset / "clean", params.images, examples, prefix)
 
 
-def all_of(found: feature_store.Source, rows: list[int], view: int) -> Tensors:
-    parts = list(found.batches(feature_store.chunks(rows, 8), view))
+def read_rows(source: feature_store.Source, rows: list[int], view: int) -> Tensors:
+    parts = list(source.batches(feature_store.chunks(rows, 8), view))
     return tuple(torch.cat(values) for values in zip(*parts, strict=True))
 
 
@@ -39,33 +39,33 @@ def bytes_of(folder: Path) -> dict[str, bytes]:
 def test_features_computed_in_the_loop_equal_the_cached_ones(
     dataset: Path, params: Params, dtype: str
 ) -> None:
-    cached = override(params, features__dtype=dtype)
+    cached = override(params, **NARROW_RESNET, features__dtype=dtype)
     inside = override(cached, features__max_gigabytes=0.0)
     stored, streamed = (
         compute_features(dataset, cached, "stored"),
         compute_features(dataset, inside, "streamed"),
     )
     assert [path.name for path in streamed.iterdir()] == ["features.json"]
-    rows = batches.read_examples(dataset / "split.csv").rows("train")[::-1]
+    rows = read_examples(dataset / "split.csv").rows("train")[::-1]
     for view in (0, 1):
-        one = all_of(source(dataset, cached, stored), rows, view)
-        other = all_of(source(dataset, inside, streamed), rows, view)
-        assert all(map(torch.equal, one, other))
+        from_store = read_rows(open_source(dataset, cached, stored), rows, view)
+        computed = read_rows(open_source(dataset, inside, streamed), rows, view)
+        assert all(map(torch.equal, from_store, computed))
 
 
-def test_twice_gives_the_same_bytes_and_the_second_time_nothing_is_computed(
+def test_a_second_run_computes_nothing_and_gives_the_same_bytes(
     dataset: Path, params: Params, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = bytes_of(compute_features(dataset, params, "first"))
 
-    def never(*_: object, **__: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise AssertionError("a remembered image was computed again")
 
-    monkeypatch.setattr(views.Views, "__getitem__", never)
+    monkeypatch.setattr(views.Views, "__getitem__", fail)
     assert bytes_of(compute_features(dataset, params, "second")) == first
 
 
-def test_from_nothing_gives_the_same_bytes(
+def test_an_empty_memo_gives_the_same_bytes(
     dataset: Path, params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = bytes_of(compute_features(dataset, params, "first"))
@@ -77,66 +77,67 @@ def test_from_nothing_gives_the_same_bytes(
 def test_one_thread_and_two_give_the_same_bytes(
     dataset: Path, params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: str
 ) -> None:
-    chosen, found = override(params, features__precision=precision), []
+    changed = override(params, **NARROW_RESNET, features__precision=precision)
+    folders = []
     before = torch.get_num_threads()
     for count in (1, 2):
         monkeypatch.setenv("DVC_ROOT", str(tmp_path / f"empty memo {count}"))
         torch.set_num_threads(count)
         try:
-            found.append(bytes_of(compute_features(dataset, chosen, f"on {count}")))
+            folders.append(bytes_of(compute_features(dataset, changed, f"on {count}")))
         finally:
             torch.set_num_threads(before)
-    assert found[0] == found[1]
+    assert folders[0] == folders[1]
 
 
-def test_how_views_are_augmented_leaves_the_evaluation_view_remembered(
+def test_other_augmentation_leaves_the_memo_of_the_evaluation_view(
     dataset: Path, params: Params
 ) -> None:
-    part = features.frozen_part(params)
-    examples = batches.read_examples(dataset / "split.csv")
-    index = features.describe(params, part, examples)
+    prefix = features.frozen_prefix(params)
+    examples = read_examples(dataset / "split.csv")
+    index = features.describe(params, prefix, examples)
     cropped = override(params, images__crop_area=[0.3, 1.0]).images
     turned = override(params, images__rotate=20.0).images  # which crop-flip does not do
-    places = [
-        [features._memo(FeatureSettings(part, chosen, index), view).directory for view in (0, 1)]
-        for chosen in (params.images, cropped, turned)
+    folders = [
+        [features._memo(FeatureSettings(prefix, images, index), view).directory for view in (0, 1)]
+        for images in (params.images, cropped, turned)
     ]
-    assert places[0][0] == places[1][0]
-    assert places[0][1] != places[1][1]
-    assert places[0] == places[2]
+    assert folders[0][0] == folders[1][0]
+    assert folders[0][1] != folders[1][1]
+    assert folders[0] == folders[2]
 
 
 def test_views_of_training_images_alone_are_stored_beside_the_evaluation_view(
     dataset: Path, params: Params
 ) -> None:
     folder = compute_features(dataset, params)
-    examples = batches.read_examples(dataset / "split.csv")
+    examples = read_examples(dataset / "split.csv")
     shapes = [np.load(feature_store.array_path(folder, view, 0)).shape for view in (0, 1)]
     assert [shape[0] for shape in shapes] == [len(examples.ids), len(examples.rows("train"))]
 
 
 def test_nothing_is_stored_when_nothing_is_frozen(dataset: Path, params: Params) -> None:
     folder = compute_features(dataset, override(params, model__trainable="all"))
-    said = json.loads((folder / "features.json").read_text())
-    assert said["stored"] is False
-    assert said["why"] == "nothing is frozen"
+    index = json.loads((folder / "features.json").read_text())
+    assert index["stored"] is False
+    assert index["why"] == "nothing is frozen"
 
 
-def test_weights_changed_behind_the_cache_are_noticed(dataset: Path, params: Params) -> None:
+def test_features_of_other_weights_are_refused(dataset: Path, params: Params) -> None:
     folder = compute_features(dataset, params)
     other = override(params, model__weights="none")
     with pytest.raises(PipelineError, match="made with other weights"):
-        source(dataset, other, folder)
+        open_source(dataset, other, folder)
 
 
 def test_a_memo_serves_a_data_set_that_grew(dataset: Path, params: Params) -> None:
     compute_features(dataset, params)
-    examples = batches.read_examples(dataset / "split.csv")
-    part = features.frozen_part(params)
-    index = features.describe(params, part, examples)
-    remembered = features._memo(FeatureSettings(part, params.images, index), 0)
-    known = shards.columns(dataset / "clean", ["id"]).column("id").to_pylist()
-    assert all(key in remembered for key in known)
+    examples = read_examples(dataset / "split.csv")
+    prefix = features.frozen_prefix(params)
+    index = features.describe(params, prefix, examples)
+    remembered = features._memo(FeatureSettings(prefix, params.images, index), 0)
+    ids = shards.columns(dataset / "clean", ["id"]).column("id").to_pylist()
+    assert all(key in remembered for key in ids)
     assert "new" not in remembered
 
 
@@ -149,21 +150,21 @@ def test_more_views_than_kept_keys_are_all_remembered(
     compute_features(dataset, many, "second")
 
 
-def test_more_views_leave_those_that_are_known_alone(
+def test_more_views_compute_only_the_new_ones(
     dataset: Path, params: Params, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fewer = bytes_of(compute_features(dataset, params, "first"))
     computed: list[tuple[int, ...]] = []
     compute = features.compute
 
-    def noted(
-        batch: pa.RecordBatch, maker: FeatureSettings, numbers: Sequence[int]
+    def recording(
+        batch: pa.RecordBatch, settings: FeatureSettings, numbers: Sequence[int]
     ) -> pa.RecordBatch:
         computed.append(tuple(numbers))
-        return compute(batch, maker, numbers)
+        return compute(batch, settings, numbers)
 
-    noted.__module__ = compute.__module__  # whose source the memo's key digests
-    monkeypatch.setattr(features, "compute", noted)
+    recording.__module__ = compute.__module__  # the memo's key has its source
+    monkeypatch.setattr(features, "compute", recording)
     more = bytes_of(compute_features(dataset, override(params, features__views=3), "second"))
     assert set(computed) == {(2, 3)}
     assert more.keys() > fewer.keys()

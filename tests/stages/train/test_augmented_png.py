@@ -5,13 +5,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipeline.network import examples as batches
+from pipeline.network.examples import read_examples
 from pipeline.network.feature_store import Index
 from pipeline.network.views import EncodedImages, Preprocess, Views
 from pipeline.params import Params, with_overrides
 from pipeline.stages.train import augmented_png
 
-PREPARED = Preprocess(size=32, resize=32, interpolation="bilinear", mean=[0.0] * 3, std=[1.0] * 3)
+PREPROCESS = Preprocess(size=32, resize=32, interpolation="bilinear", mean=[0.0] * 3, std=[1.0] * 3)
 
 
 def index(augment: str, views: int, prefix: str = "frozen") -> Index:
@@ -29,15 +29,15 @@ def index(augment: str, views: int, prefix: str = "frozen") -> Index:
     )
 
 
-def drawn(dataset: Path, params: Params, chosen: Index) -> Tensor:
-    examples = batches.read_examples(dataset / "split.csv")
-    augment = {"images.augment": chosen.augment, "features.views": chosen.views}
-    seen = with_overrides(params, augment).images
-    return augmented_png.augmented(dataset / "clean", examples, PREPARED, seen, chosen)
+def draw(dataset: Path, params: Params, features: Index) -> Tensor:
+    examples = read_examples(dataset / "split.csv")
+    augment = {"images.augment": features.augment, "features.views": features.views}
+    images = with_overrides(params, augment).images
+    return augmented_png.draw(dataset / "clean", examples, PREPROCESS, images, features)
 
 
 @pytest.mark.parametrize(
-    ("chosen", "columns"),
+    ("features", "columns"),
     [
         (index("crop-flip", 2), 3),
         (index("crop-flip", 30), augmented_png.COLUMNS),
@@ -46,29 +46,27 @@ def drawn(dataset: Path, params: Params, chosen: Index) -> Tensor:
     ],
     ids=["cached", "many cached", "streamed", "not augmented"],
 )
-def test_a_row_per_image_and_a_column_per_view_that_training_shows(
-    dataset: Path, params: Params, chosen: Index, columns: int
+def test_it_has_a_row_per_image_and_a_column_per_view(
+    dataset: Path, params: Params, features: Index, columns: int
 ) -> None:
     tile = 32 + 2
-    assert drawn(dataset, params, chosen).shape == (
+    assert draw(dataset, params, features).shape == (
         3,
         augmented_png.ROWS * tile + 2,
         columns * tile + 2,
     )
 
 
-def test_its_tiles_are_what_the_network_sees_of_training_images(
-    dataset: Path, params: Params
-) -> None:
-    found = drawn(dataset, params, index("crop-flip", 2))
-    examples = batches.read_examples(dataset / "split.csv")
+def test_its_tiles_are_views_of_training_images(dataset: Path, params: Params) -> None:
+    grid = draw(dataset, params, index("crop-flip", 2))
+    examples = read_examples(dataset / "split.csv")
     ids = [examples.ids[row] for row in examples.rows("train")]
-    seen = Views(ids, EncodedImages(dataset / "clean", ids), PREPARED, params.images, [1], 1)
-    assert torch.equal(found[:, 2:34, 36:68], seen[0])
-    assert torch.equal(found[:, 36:68, 36:68], seen[1])
+    views = Views(ids, EncodedImages(dataset / "clean", ids), PREPROCESS, params.images, [1], 1)
+    assert torch.equal(grid[:, 2:34, 36:68], views[0])
+    assert torch.equal(grid[:, 36:68, 36:68], views[1])
 
 
-def test_what_is_written_is_read_again(tmp_path: Path) -> None:
+def test_the_file_has_the_same_pixels(tmp_path: Path) -> None:
     pixels = torch.randint(0, 256, (3, 20, 30), dtype=torch.uint8)
     augmented_png.write(tmp_path / "reports/augmented.png", pixels)
     bgr = cv2.imread(str(tmp_path / "reports/augmented.png"))

@@ -116,15 +116,15 @@ def test_a_save_that_is_broken_off_leaves_the_one_before(
 
 
 def test_runs_that_were_never_ended_are_pruned_oldest_first(root: Path) -> None:
-    for number in range(checkpoint.KEPT + 2):
+    for number in range(checkpoint.MAX_CHECKPOINTS + 2):
         Checkpoint(str(number)).save(CheckpointState({}, {}))
         os.utime(place(root, str(number)).parent, (number, number))
     Checkpoint("last").save(CheckpointState({}, {}))
     left = {path.name for path in (root / ".cache/train").iterdir()}
-    assert left == {"last", *(str(number) for number in range(3, checkpoint.KEPT + 2))}
+    assert left == {"last", *(str(number) for number in range(3, checkpoint.MAX_CHECKPOINTS + 2))}
 
 
 def test_what_was_written_within_the_hour_may_still_go_on_and_stays(root: Path) -> None:
-    for number in range(checkpoint.KEPT + 3):
+    for number in range(checkpoint.MAX_CHECKPOINTS + 3):
         Checkpoint(str(number)).save(CheckpointState({}, {}))
-    assert len(list((root / ".cache/train").iterdir())) == checkpoint.KEPT + 3
+    assert len(list((root / ".cache/train").iterdir())) == checkpoint.MAX_CHECKPOINTS + 3

@@ -1,4 +1,4 @@
-"""The stage: real networks on small pictures, and whole processes."""
+"""The stage: real networks on small images, and whole processes."""
 
 import json
 import os
@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import astuple
+from dataclasses import asdict, astuple
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,9 @@ import torch
 from mlflow import MlflowClient
 from safetensors import safe_open
 
-from pipeline.core import atomic
+from pipeline.core import history
 from pipeline.core.errors import PipelineError
+from pipeline.core.source_code import imported_files
 from pipeline.network import tensors
 from pipeline.params import Params
 from pipeline.stages.train import __main__ as train
@@ -44,36 +45,32 @@ STAGE = [
     "reports/augmented.png",
 ]
 NOWHERE = {"MLFLOW_TRACKING_URI": "http://127.0.0.1:9", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
-# What docs/training.md says of losses and accuracies on one thread and on two.
-THREADS_DIFFER = {"head": 1e-3, "all": 1e-2}  # as docs/training.md says
-
-
-# To be trained from scratch, in a fraction of the time that the shipped network takes.
+MAX_DIFFERENCE = {"head": 1e-3, "all": 1e-2}  # on one thread and on two, as in docs/training.md
 
 
 def weights_of(job: Job) -> dict[str, torch.Tensor]:
     return {name: value.clone() for name, value in job.network.state_dict().items()}
 
 
-def same(one: Job, other: Job) -> bool:
-    values, others = weights_of(one), weights_of(other)
+def has_same_weights(job: Job, other: Job) -> bool:
+    values, others = weights_of(job), weights_of(other)
     return values.keys() == others.keys() and all(
         torch.equal(values[name], others[name]) for name in values
     )
 
 
 @pytest.mark.parametrize(("trainable", "lr"), [("head", 0.1), ("layer3", 0.003), ("all", 0.003)])
-def test_it_learns_and_twice_gives_the_same_weights(
+def test_the_loss_falls_and_a_repetition_gives_the_same_weights(
     dataset: Path, params: Params, trainable: str, lr: float
 ) -> None:
-    chosen = override(
+    changed = override(
         params, **NARROW_RESNET, model__trainable=trainable, train__epochs=12, train__lr=lr
     )
-    job, _, history = train_job(dataset, chosen)
-    again, _, repeated = train_job(dataset, chosen)
-    assert history == repeated
-    assert same(job, again)
-    assert history[-1].train_loss < 0.6 * history[0].train_loss
+    job, _, records = train_job(dataset, changed)
+    again, _, repeated = train_job(dataset, changed)
+    assert records == repeated
+    assert has_same_weights(job, again)
+    assert records[-1].train_loss < 0.6 * records[0].train_loss
 
 
 def test_only_the_trainable_part_changes(dataset: Path, params: Params) -> None:
@@ -81,8 +78,8 @@ def test_only_the_trainable_part_changes(dataset: Path, params: Params) -> None:
     before = weights_of(job)
     list(loop.fit(job, examples, params.train))
     after = weights_of(job)
-    changed = {name for name in before if not torch.equal(before[name], after[name])}
-    assert changed == {"classifier.1.weight", "classifier.1.bias"}
+    names = {name for name in before if not torch.equal(before[name], after[name])}
+    assert names == {"classifier.1.weight", "classifier.1.bias"}
 
 
 @pytest.mark.parametrize("trainable", ["head", "features.18"])
@@ -91,23 +88,24 @@ def test_training_inside_the_loop_equals_training_from_the_cache(
 ) -> None:
     cached = override(params, model__trainable=trainable)
     inside = override(cached, features__max_gigabytes=0.0)
-    (one, _, history), (other, _, repeated) = train_job(dataset, cached), train_job(dataset, inside)
-    assert history == repeated
-    assert same(one, other)
+    job, _, records = train_job(dataset, cached)
+    other, _, repeated = train_job(dataset, inside)
+    assert records == repeated
+    assert has_same_weights(job, other)
 
 
 @pytest.mark.parametrize("weights", ["imagenet", "none"])
-def test_what_came_with_weights_learns_at_a_rate_of_its_own(
+def test_only_pretrained_parameters_get_the_pretrained_rate(
     dataset: Path, params: Params, weights: str
 ) -> None:
-    chosen = override(params, model__weights=weights, model__trainable="features.18")
-    job, _, _ = prepare_job(dataset, chosen)
+    changed = override(params, model__weights=weights, model__trainable="features.18")
+    job, _, _ = prepare_job(dataset, changed)
     names = {name for name, value in job.network.named_parameters() if value in job.pretrained}
     assert ("features.18.0.weight" in names) is (weights == "imagenet")
     assert not any(name.startswith("classifier.1.") for name in names)
 
 
-def test_the_fingerprint_follows_what_the_training_depends_on(
+def test_the_fingerprint_depends_on_all_params_of_the_training_and_no_others(
     dataset: Path, params: Params
 ) -> None:
     cards = [
@@ -126,31 +124,46 @@ def test_the_fingerprint_follows_what_the_training_depends_on(
     assert len(set(cards)) == 5
 
 
+def test_the_fingerprint_covers_the_code_that_computes_a_training_and_no_other() -> None:
+    files = imported_files(*setup.MODULES)
+    stage = ("setup", "loop", "state", "optimizer", "resume", "checkpoint")
+    network = ("cut", "cut_constants", "halves", "heads", "views", "feature_store", "calibration")
+    for path in (
+        *(f"pipeline/stages/train/{name}.py" for name in stage),
+        *(f"pipeline/network/{name}.py" for name in network),
+        "pipeline/images/decoding.py",
+        "pipeline/params/training.py",
+    ):
+        assert path in files
+    assert not [path for path in files if path.startswith("pipeline/tracking/")]
+    assert "pipeline/stages/train/augmented_png.py" not in files
+
+
 def test_a_killed_training_of_a_whole_network_ends_with_the_same_bytes(
     dataset: Path, params: Params
 ) -> None:
-    chosen = override(
-        params, **NARROW_RESNET, model__trainable="all", train__epochs=4, head__kind="mlp"
+    changed = override(
+        params, **NARROW_RESNET, model__trainable="all", train__epochs=3, head__kind="mlp"
     )
-    whole, card, history = train_job(dataset, chosen)
-    saved = Checkpoint(card.fingerprint)
-    killed, _, examples = prepare_job(dataset, chosen)
-    for record in loop.fit(killed, examples, chosen.train, saved):
-        if record.epoch == 3:
+    whole, card, records = train_job(dataset, changed)
+    checkpoint = Checkpoint(card.fingerprint)
+    killed, _, examples = prepare_job(dataset, changed)
+    for record in loop.fit(killed, examples, changed.train, checkpoint):
+        if record.epoch == 2:
             break
-    job, _, _ = prepare_job(dataset, chosen)
-    assert list(loop.fit(job, examples, chosen.train, saved)) == history
-    assert same(job, whole)
+    job, _, _ = prepare_job(dataset, changed)
+    assert list(loop.fit(job, examples, changed.train, checkpoint)) == records
+    assert has_same_weights(job, whole)
 
 
 def test_a_lack_of_memory_names_what_to_lower(
     dataset: Path, params: Params, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(*_: object) -> None:
+    def raise_out_of_memory(*_: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     job, _, examples = prepare_job(dataset, params)
-    monkeypatch.setattr(loop, "_step", full)
+    monkeypatch.setattr(loop, "_step", raise_out_of_memory)
     with pytest.raises(PipelineError, match=r"^out of memory: lower train\.batch_size \(8;"):
         train.train(params, job, examples, Checkpoint("run"), Run())
 
@@ -167,7 +180,7 @@ def test_a_lack_of_memory_names_what_to_lower(
     ],
     ids=["trainable", "replace", "size"],
 )
-def test_what_the_network_does_not_allow_is_told(
+def test_params_that_the_network_does_not_allow_are_refused(
     params: Params, change: dict[str, object], sentence: str
 ) -> None:
     with pytest.raises(PipelineError) as caught:
@@ -179,10 +192,10 @@ def test_what_the_network_does_not_allow_is_told(
 
 
 @pytest.fixture
-def started(dataset: Path) -> Callable[..., "subprocess.Popen[str]"]:
-    """Starts the stage in the working directory, with these params."""
+def start(dataset: Path) -> Callable[..., "subprocess.Popen[str]"]:
+    """A function that starts the stage in the working directory."""
 
-    def start(params: Params, **environment: str) -> "subprocess.Popen[str]":
+    def start_stage(params: Params, **environment: str) -> "subprocess.Popen[str]":
         Path("params.yaml").write_text(json.dumps(params.model_dump()))
         return subprocess.Popen(
             STAGE,
@@ -192,17 +205,17 @@ def started(dataset: Path) -> Callable[..., "subprocess.Popen[str]"]:
             text=True,
         )
 
-    return start
+    return start_stage
 
 
-def outcome(running: "subprocess.Popen[str]") -> str:
-    """What it said, once it has ended well."""
-    said, _ = running.communicate(timeout=120)
-    assert running.returncode == 0, said
-    return said
+def finish(process: "subprocess.Popen[str]") -> str:
+    """Wait for its end; return its output."""
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, output
+    return output
 
 
-def written() -> dict[str, bytes]:
+def read_outs() -> dict[str, bytes]:
     names = (
         "models/model.safetensors",
         "models/model.json",
@@ -213,58 +226,57 @@ def written() -> dict[str, bytes]:
 
 
 def epoch_saved(path: Path) -> int:
-    """Of the checkpoint, 0 where there is none."""
+    """The epoch of the checkpoint, 0 if there is none."""
     try:
-        with safe_open(path, "pt") as opened:
-            return int(json.loads(opened.metadata()[tensors.NOTE])["epoch"])
+        with safe_open(path, "pt") as file:
+            return int(json.loads(file.metadata()[tensors.NOTE])["epoch"])
     except FileNotFoundError:
         return 0
 
 
-def test_killed_at_any_moment_it_goes_on_and_ends_with_the_same_bytes(
-    dataset: Path, params: Params, started: Callable[..., Any]
+def test_a_training_killed_at_any_moment_resumes_and_ends_with_the_same_bytes(
+    dataset: Path, params: Params, start: Callable[..., Any]
 ) -> None:
-    chosen = override(
-        params, **NARROW_RESNET, head__kind="mlp", train__epochs=150, train__schedule="cosine"
+    changed = override(
+        params, **NARROW_RESNET, head__kind="mlp", train__epochs=100, train__schedule="cosine"
     )
-    compute_features(dataset, chosen)
-    outcome(started(chosen, **NOWHERE))
-    expected = written()
+    compute_features(dataset, changed)
+    finish(start(changed, **NOWHERE))
+    expected = read_outs()
     for name in expected:
         Path(name).unlink()
 
-    place = Path(".cache/train", json.loads(expected["models/model.json"])["fingerprint"])
-    assert not place.exists()  # what has ended is not kept
-    chance, reached = random.Random(1), 0
-    for _ in range(3):
-        running = started(chosen, **NOWHERE)
-        until = reached + chance.randint(1, 20)
-        while (now := epoch_saved(place / "state.safetensors")) < until:
-            assert now >= reached, "it began anew"
-            assert running.poll() is None, running.communicate()
+    folder = Path(".cache/train", json.loads(expected["models/model.json"])["fingerprint"])
+    assert not folder.exists()  # removed at the end
+    generator, reached = random.Random(1), 0
+    for _ in range(2):
+        process = start(changed, **NOWHERE)
+        until = reached + generator.randint(1, 20)
+        while (epoch := epoch_saved(folder / "state.safetensors")) < until:
+            assert epoch >= reached, "it began again"
+            assert process.poll() is None, process.communicate()
             time.sleep(0.002)
-        time.sleep(chance.random() * 0.02)
-        running.send_signal(signal.SIGKILL)
-        running.communicate()
+        time.sleep(generator.random() * 0.02)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
         assert not any(Path(name).exists() for name in expected)
-        reached = epoch_saved(place / "state.safetensors")
-    assert 0 < reached < 150
-    outcome(started(chosen, **NOWHERE))
-    assert written() == expected
-    assert not place.exists()
+        reached = epoch_saved(folder / "state.safetensors")
+    assert 0 < reached < 100
+    finish(start(changed, **NOWHERE))
+    assert read_outs() == expected
+    assert not folder.exists()
 
 
 def test_torch_compile_changes_no_figure(
     dataset: Path, params: Params, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With torch's backend that compiles nothing, but wraps all the same: another takes minutes."""
-    translate = partial(torch.compile, backend="eager")
-    monkeypatch.setattr(torch, "compile", translate)
-    chosen = override(params, **NARROW_RESNET, model__trainable="layer3")
-    job, _, history = train_job(dataset, chosen)
-    again, _, repeated = train_job(dataset, override(chosen, device__compile=True))
-    for one, other in zip(history, repeated, strict=True):
-        assert astuple(other) == pytest.approx(astuple(one), abs=1e-5)
+    """With torch's backend that wraps, but compiles nothing: others take minutes."""
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
+    changed = override(params, **NARROW_RESNET, model__trainable="layer3")
+    job, _, records = train_job(dataset, changed)
+    again, _, repeated = train_job(dataset, override(changed, device__compile=True))
+    for eager, compiled in zip(records, repeated, strict=True):
+        assert astuple(compiled) == pytest.approx(astuple(eager), abs=1e-5)
     assert job.network.state_dict().keys() == again.network.state_dict().keys()
     torch._dynamo.reset()
 
@@ -273,42 +285,37 @@ def test_torch_compile_changes_no_figure(
 def test_one_thread_and_two_differ_within_the_stated_tolerance(
     dataset: Path, params: Params, trainable: str
 ) -> None:
-    chosen = override(
-        params, **NARROW_RESNET, model__trainable=trainable, train__epochs=6, train__lr=0.003
+    changed = override(
+        params, **NARROW_RESNET, model__trainable=trainable, train__epochs=3, train__lr=0.003
     )
-    kept, found = torch.get_num_threads(), []
+    before, histories = torch.get_num_threads(), []
     try:
         for threads in (1, 2):
             torch.set_num_threads(threads)
-            found.append(train_job(dataset, chosen)[2])
+            histories.append(train_job(dataset, changed)[2])
     finally:
-        torch.set_num_threads(kept)
-    for one, two in zip(*found, strict=True):
-        assert astuple(two) == pytest.approx(astuple(one), abs=THREADS_DIFFER[trainable])
+        torch.set_num_threads(before)
+    for one, two in zip(*histories, strict=True):
+        assert astuple(two) == pytest.approx(astuple(one), abs=MAX_DIFFERENCE[trainable])
 
 
 def test_two_processes_train_as_one_does(
-    dataset: Path, params: Params, started: Callable[..., Any]
+    dataset: Path, params: Params, start: Callable[..., Any]
 ) -> None:
-    one = override(params, **NARROW_RESNET, train__epochs=6, train__lr=0.02)
+    one = override(params, **NARROW_RESNET, train__epochs=4, train__lr=0.02)
     two = override(one, device__devices=2)
-    compute_features(dataset, one)
-    outcome(started(one, **NOWHERE))
-    alone = [dict(row) for row in atomic.read_csv(Path("reports/history.csv"))]
-    for name in written():
-        Path(name).unlink()
+    _, _, alone = train_job(dataset, one)
 
-    said = outcome(started(two))  # which ends when both hold its output no longer
-    assert len(said.splitlines()) == 1, said
-    assert said.startswith("train: best epoch ")
-    together = atomic.read_csv(Path("reports/history.csv"))
-    assert len(alone) == len(together) == 6
-    for row, other in zip(alone, together, strict=True):
-        for name, value in row.items():
-            assert float(other[name]) == pytest.approx(float(value), abs=1e-4), name
-    assert all(written().values())
+    output = finish(start(two))  # ends when both processes have closed it
+    assert len(output.splitlines()) == 1, output
+    assert output.startswith("train: best epoch ")
+    together = history.read(Path("reports/history.csv"))
+    assert len(alone) == len(together) == 4
+    for record, row in zip(alone, together, strict=True):
+        assert row == pytest.approx(asdict(record), abs=1e-4)
+    assert all(read_outs().values())
     mlflow.set_tracking_uri(f"sqlite:///{dataset.parent / 'mlflow.db'}")
-    (found,) = mlflow.search_runs(search_all_experiments=True, output_format="list")
-    assert found.info.status == "FINISHED"
-    assert len(MlflowClient().get_metric_history(found.info.run_id, "curves/val_loss")) == 6
+    (run,) = mlflow.search_runs(search_all_experiments=True, output_format="list")
+    assert run.info.status == "FINISHED"
+    assert len(MlflowClient().get_metric_history(run.info.run_id, "curves/val_loss")) == 4
     assert not list(Path(".cache/train").iterdir())
