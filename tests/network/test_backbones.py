@@ -12,10 +12,10 @@ from pipeline.network.cut import cut
 from pipeline.params import Params, with_overrides
 
 
-def built(params: Params, seed: int = 1, size: int = 32, **overrides: object) -> Backbone:
+def build(params: Params, seed: int = 1, size: int = 32, **overrides: object) -> Backbone:
     """An untrained squeezenet, unless `overrides` say otherwise."""
-    chosen = {"backbone": "squeezenet1_1", "weights": "none"} | overrides
-    changed = with_overrides(params, {f"model.{k}": v for k, v in chosen.items()})
+    values = {"backbone": "squeezenet1_1", "weights": "none"} | overrides
+    changed = with_overrides(params, {f"model.{key}": value for key, value in values.items()})
     return backbones.build(changed.model, size, seed)
 
 
@@ -23,21 +23,23 @@ def built(params: Params, seed: int = 1, size: int = 32, **overrides: object) ->
 def test_random_weights_are_a_function_of_the_seed(params: Params, name: str) -> None:
     state = torch.random.get_rng_state()
     first, again, other = (
-        list(built(params, seed, backbone=name).network.parameters()) for seed in (3, 3, 4)
+        list(build(params, seed, backbone=name).network.parameters()) for seed in (3, 3, 4)
     )
     assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
     assert not torch.equal(first[0], other[0])
     assert torch.equal(torch.random.get_rng_state(), state)
 
 
-def test_imagenet_weights_come_with_the_environment_and_know_their_preparation(
+def test_mobilenets_imagenet_weights_are_installed(
     params: Params,
 ) -> None:
-    found = built(params, backbone="mobilenet_v2", weights="imagenet")
-    assert found.pretrained
-    assert (found.usual.size, found.usual.resize) == (224, 256)
-    assert found.usual.mean == [0.485, 0.456, 0.406]
-    assert found.network.get_parameter("features.0.0.weight").std() > 0.1  # not an initialisation
+    backbone = build(params, backbone="mobilenet_v2", weights="imagenet")
+    assert backbone.pretrained
+    assert (backbone.usual.size, backbone.usual.resize) == (224, 256)
+    assert backbone.usual.mean == [0.485, 0.456, 0.406]
+    assert (
+        backbone.network.get_parameter("features.0.0.weight").std() > 0.1
+    )  # not an initialisation
 
 
 @pytest.mark.parametrize(
@@ -51,16 +53,16 @@ def test_imagenet_weights_come_with_the_environment_and_know_their_preparation(
         ),
     ],
 )
-def test_an_unknown_backbone_is_told_with_close_names(
+def test_an_unknown_backbone_is_refused_with_similar_names(
     params: Params, name: str, sentence: str
 ) -> None:
     with pytest.raises(PipelineError, match=sentence):
-        built(params, backbone=name)
+        build(params, backbone=name)
 
 
 def test_ours_have_no_imagenet_weights(params: Params) -> None:
     with pytest.raises(PipelineError, match="resnet9 has no ImageNet weights: set"):
-        built(params, backbone="resnet9", weights="imagenet")
+        build(params, backbone="resnet9", weights="imagenet")
 
 
 @pytest.mark.parametrize("suffix", ["safetensors", "pth"])
@@ -70,10 +72,10 @@ def test_a_state_dict_may_have_other_classes_than_imagenet(
     source = models.squeezenet1_1(num_classes=7)
     path = tmp_path / f"weights.{suffix}"
     (save_file if suffix == "safetensors" else torch.save)(source.state_dict(), path)
-    found = built(params, weights=str(path))
-    assert found.pretrained
+    backbone = build(params, weights=str(path))
+    assert backbone.pretrained
     name = "features.3.squeeze.weight"
-    assert torch.equal(found.network.get_parameter(name), source.get_parameter(name))
+    assert torch.equal(backbone.network.get_parameter(name), source.get_parameter(name))
 
 
 def test_mnasnet_takes_weights_that_do_not_say_their_version(
@@ -81,9 +83,9 @@ def test_mnasnet_takes_weights_that_do_not_say_their_version(
 ) -> None:
     source = models.mnasnet0_5()
     save_file(source.state_dict(), tmp_path / "weights.safetensors")
-    found = built(params, backbone="mnasnet0_5", weights=str(tmp_path / "weights.safetensors"))
+    backbone = build(params, backbone="mnasnet0_5", weights=str(tmp_path / "weights.safetensors"))
     name = "layers.0.weight"
-    assert torch.equal(found.network.get_parameter(name), source.get_parameter(name))
+    assert torch.equal(backbone.network.get_parameter(name), source.get_parameter(name))
 
 
 @pytest.mark.parametrize(
@@ -101,9 +103,9 @@ def test_weights_with_auxiliary_heads_fit_and_the_cut_is_exact(
         models, "get_model", lambda *args, **options: make(*args, **options | quick)
     )
     path = str(tmp_path / "weights.safetensors")
-    found = built(params, size=96, backbone=name, weights=path).network
+    network = build(params, size=96, backbone=name, weights=path).network
     images = torch.rand(2, 3, 96, 96)
-    halves = cut(found, module, 96)
+    halves = cut(network, module, 96)
     assert halves.prefix is not None
     with torch.no_grad():
         assert torch.equal(halves.suffix(*halves.prefix(images)), source.eval()(images))
@@ -115,14 +117,14 @@ def test_weights_of_another_network_are_refused(params: Params, tmp_path: Path) 
     with pytest.raises(
         PipelineError, match=r"does not fit model.backbone=squeezenet1_1: \d+ names"
     ):
-        built(params, weights=str(path))
+        build(params, weights=str(path))
     with pytest.raises(PipelineError, match=r"does not fit model.backbone=resnet34"):
-        built(params, backbone="resnet34", weights=str(path))
+        build(params, backbone="resnet34", weights=str(path))
     save_file(models.squeezenet1_0().state_dict(), path)
     with pytest.raises(
         PipelineError, match=r"does not fit model.backbone=squeezenet1_1: "
     ) as error:
-        built(params, weights=str(path))
+        build(params, weights=str(path))
     assert "\n" not in str(error.value)
 
 
@@ -136,7 +138,7 @@ def test_weights_of_another_network_are_refused(params: Params, tmp_path: Path) 
         ("swin_t", "head"),
     ],
 )
-def test_the_last_layer_is_found(name: str, layer: str) -> None:
+def test_the_last_layer_computes_the_scores(name: str, layer: str) -> None:
     with torch.device("meta"):
         assert backbones.last_layer(models.get_model(name, weights=None), name) == layer
 
@@ -150,15 +152,15 @@ def test_imagenet_weights_of_networks_with_auxiliary_heads_leave_these_out(
     enum = models.get_model_weights(name).IMAGENET1K_V1
     monkeypatch.setattr(type(enum), "get_state_dict", lambda *_, **__: whole.state_dict())
     monkeypatch.setattr(weights, "imagenet", lambda _: enum)
-    found = built(params, backbone=name, weights="imagenet")
-    kept = found.network.state_dict()
-    assert kept.keys() < whole.state_dict().keys()
-    assert not any(key.startswith(torchvision_models.AUXILIARY) for key in kept)
+    backbone = build(params, backbone=name, weights="imagenet")
+    state = backbone.network.state_dict()
+    assert state.keys() < whole.state_dict().keys()
+    assert not any(key.startswith(torchvision_models.AUXILIARY) for key in state)
     images = torch.rand(2, 3, 96, 96)
     with torch.no_grad():
-        assert torch.equal(found.network.eval()(images), whole.eval()(images))
-    again = backbones.blank(name, found.options, 96, seed=1).network
-    again.load_state_dict(kept)  # as a saved model is read
+        assert torch.equal(backbone.network.eval()(images), whole.eval()(images))
+    again = backbones.blank(name, backbone.options, 96, seed=1).network
+    again.load_state_dict(state)  # as a saved model is read
     with torch.no_grad():
         assert torch.equal(again.eval()(images), whole.eval()(images))
 
@@ -169,5 +171,5 @@ def test_weights_that_end_in_a_head_of_several_layers_load_without_it(
     network = models.resnet18()
     network.fc = torch.nn.Sequential(torch.nn.Linear(512, 8), torch.nn.Linear(8, 2))
     save_file(network.state_dict(), tmp_path / "w.safetensors")
-    found = built(params, backbone="resnet18", weights=str(tmp_path / "w.safetensors"))
-    assert torch.equal(found.network.get_parameter("conv1.weight"), network.conv1.weight)
+    backbone = build(params, backbone="resnet18", weights=str(tmp_path / "w.safetensors"))
+    assert torch.equal(backbone.network.get_parameter("conv1.weight"), network.conv1.weight)

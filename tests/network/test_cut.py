@@ -55,7 +55,7 @@ FAMILIES = [
 
 @pytest.fixture(autouse=True)
 def _one_thread() -> Iterator[None]:
-    """What runs beside these tests does not slow them down."""
+    """Independent of other processes on the machine."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -66,144 +66,146 @@ def network(name: str, size: int) -> nn.Module:
     if name in {"inception_v3", "googlenet"}:  # their own initialisation takes half a minute
         torch.manual_seed(0)
         options = {"aux_logits": False, "init_weights": False, "transform_input": True}
-        built: nn.Module = models.get_model(name, weights=None, **options)
+        whole: nn.Module = models.get_model(name, weights=None, **options)
     elif name == "vit":  # vit_b_16, but small
         torch.manual_seed(0)
-        built = VisionTransformer(32, 16, 4, 2, 32, 64)
+        whole = VisionTransformer(32, 16, 4, 2, 32, 64)
     elif name == "maxvit":  # maxvit_t, but small
         torch.manual_seed(0)
-        built = MaxVit((64, 64), 16, 4, [16, 32], [1, 2], 8, 0.2)
+        whole = MaxVit((64, 64), 16, 4, [16, 32], [1, 2], 8, 0.2)
     else:
-        built = backbones.blank(name, {}, size, seed=0).network
+        whole = backbones.blank(name, {}, size, seed=0).network
     torch.manual_seed(2)
-    for module in built.modules():
+    for module in whole.modules():
         if isinstance(module, nn.BatchNorm2d):  # as after training, and not the identity
             assert module.running_mean is not None
             assert module.running_var is not None
             module.running_mean.normal_(0, 0.1)
             module.running_var.uniform_(0.8, 1.2)
-    return stirred(built)
+    return without_zeros(whole)
 
 
-def stirred(built: nn.Module) -> nn.Module:
-    """In evaluation mode, without the zeros that some networks start with, which would hide all."""
-    for value in built.parameters():
+def without_zeros(whole: nn.Module) -> nn.Module:
+    """The network in evaluation mode, its initial zeros replaced: they would hide differences."""
+    for value in whole.parameters():
         if not value.any() or (value.ndim == 3 and value.shape[1:] == (1, 1)):
             value.data.normal_(0, 0.1)
-    return built.eval()
+    return whole.eval()
 
 
-def pictures(size: int, count: int = 2) -> Tensor:
+def random_images(size: int, count: int = 2) -> Tensor:
     return torch.rand(count, 3, size, size, generator=torch.Generator().manual_seed(1))
 
 
-def halves(built: nn.Module, first: str, size: int) -> tuple[nn.Module, nn.Module]:
-    made = cut(built, first, size)
-    assert made.prefix is not None
-    return made.prefix, made.suffix
+def halves(whole: nn.Module, first: str, size: int) -> tuple[nn.Module, nn.Module]:
+    parts = cut(whole, first, size)
+    assert parts.prefix is not None
+    return parts.prefix, parts.suffix
 
 
-def train_from(built: nn.Module, first: str, images: Tensor) -> None:
-    """The whole network, frozen but for the modules that start when `first` does, or later."""
+def train_from(whole: nn.Module, first: str, images: Tensor) -> None:
+    """Freeze the network, except the modules that start when `first` does, or later."""
     started: list[nn.Module] = []
     handles = [
         module.register_forward_pre_hook(lambda module, _: started.append(module))
-        for module in built.modules()
+        for module in whole.modules()
     ]
     with torch.no_grad():
-        built(images)
+        whole(images)
     for handle in handles:
         handle.remove()
-    at = started.index(built.get_submodule(first))
+    at = started.index(whole.get_submodule(first))
     late, early = set(started[at:]), set(started[:at])
     assert not late & early
-    built.requires_grad_(False).eval()
-    for name, module in built.named_modules():
+    whole.requires_grad_(False).eval()
+    for name, module in whole.named_modules():
         while module not in late | early:  # its parent uses its weights, and does not call it
             name = name.rpartition(".")[0]
-            module = built.get_submodule(name)
+            module = whole.get_submodule(name)
         if module in late:
-            for each in built.get_submodule(name).modules():
-                each.training = True
-            built.get_submodule(name).requires_grad_(True)
+            for child in whole.get_submodule(name).modules():
+                child.training = True
+            whole.get_submodule(name).requires_grad_(True)
 
 
-def gradients(output: Tensor, built: nn.Module) -> dict[str, Tensor]:
-    """By the parameters' names; the network loses them."""
+def gradients(output: Tensor, whole: nn.Module) -> dict[str, Tensor]:
+    """Gradients by parameter name; removes them from the network."""
     weights = torch.rand(output.shape, generator=torch.Generator().manual_seed(3)) - 0.5
     (output * weights).sum().backward()  # type: ignore[no-untyped-call]
-    found = {name: value.grad for name, value in built.named_parameters() if value.grad is not None}
-    built.zero_grad()
-    return found
+    values = {
+        name: value.grad for name, value in whole.named_parameters() if value.grad is not None
+    }
+    whole.zero_grad()
+    return values
 
 
-def restore(built: nn.Module, buffers: dict[str, Tensor]) -> None:
-    """What batch norms have seen."""
+def restore(whole: nn.Module, buffers: dict[str, Tensor]) -> None:
+    """Set the statistics of batch norms back."""
     for key, value in buffers.items():
-        built.get_buffer(key).copy_(value)
+        whole.get_buffer(key).copy_(value)
 
 
 @pytest.mark.parametrize(("name", "size", "module"), FAMILIES, ids=[f[0] for f in FAMILIES])
-def test_both_halves_are_the_whole_network_bit_for_bit_and_in_their_gradients(
+def test_both_halves_give_the_scores_and_gradients_of_the_whole_bit_for_bit(
     name: str, size: int, module: str
 ) -> None:
-    built = network(name, size)
-    images = pictures(size)
-    buffers = {key: value.clone() for key, value in built.named_buffers()}
+    whole = network(name, size)
+    images = random_images(size)
+    buffers = {key: value.clone() for key, value in whole.named_buffers()}
     with torch.no_grad():
-        expected = built(images)
-    for first in (backbones.last_layer(built, name), module):
-        train_from(built, first, images)
+        expected = whole(images)
+    for first in (backbones.last_layer(whole, name), module):
+        train_from(whole, first, images)
         torch.manual_seed(4)
-        right = built(images)
-        of_whole = gradients(right, built)
-        restore(built, buffers)
+        expected_training = whole(images)
+        of_whole = gradients(expected_training, whole)
+        restore(whole, buffers)
 
-        prefix, suffix = halves(built, first, size)
+        prefix, suffix = halves(whole, first, size)
         with torch.no_grad():
             values = prefix(images)
             assert torch.equal(suffix.eval()(*values), expected)
         torch.manual_seed(4)
         scores = suffix.train()(*values)
-        assert torch.equal(scores, right)
-        of_parts = gradients(scores, built)
-        assert of_parts.keys() == of_whole.keys() != set()
-        for key, value in of_parts.items():
+        assert torch.equal(scores, expected_training)
+        of_halves = gradients(scores, whole)
+        assert of_halves.keys() == of_whole.keys() != set()
+        for key, value in of_halves.items():
             assert torch.equal(value, of_whole[key]), key
-        restore(built, buffers)
+        restore(whole, buffers)
 
 
 def test_vit_is_cut_at_its_own_size() -> None:
-    built = network("vit_b_32", 224)
-    prefix, suffix = halves(built, "encoder.layers.encoder_layer_11", 224)
-    images = pictures(224)
+    whole = network("vit_b_32", 224)
+    prefix, suffix = halves(whole, "encoder.layers.encoder_layer_11", 224)
+    images = random_images(224)
     with torch.no_grad():
-        assert torch.equal(suffix(*prefix(images)), built(images))
+        assert torch.equal(suffix(*prefix(images)), whole(images))
     with pytest.raises(PipelineError, match=r"cannot take images.size=64 \(Wrong image height"):
-        check_size(built, 64)
+        check_size(whole, 64)
 
 
 def test_the_suffix_trains_the_network_itself_and_the_prefix_is_frozen() -> None:
-    built = network("resnet18", 64)
-    _, suffix = halves(built, "layer4", 64)
-    trained = {name for name, value in built.named_parameters() if value.requires_grad}
+    whole = network("resnet18", 64)
+    _, suffix = halves(whole, "layer4", 64)
+    trained = {name for name, value in whole.named_parameters() if value.requires_grad}
     assert trained == {
-        name for name, _ in built.named_parameters() if name.startswith(("layer4.", "fc."))
+        name for name, _ in whole.named_parameters() if name.startswith(("layer4.", "fc."))
     }
     assert set(dict(suffix.named_parameters())) == trained
-    assert suffix.get_parameter("fc.weight") is built.get_parameter("fc.weight")
+    assert suffix.get_parameter("fc.weight") is whole.get_parameter("fc.weight")
 
 
-def test_what_runs_on_both_sides_is_trained_on_one() -> None:
-    """swin's blocks pass twice through one StochasticDepth, on both sides of this cut."""
-    built = models.SwinTransformer([4, 4], 16, [1, 1], [2, 2], [4, 4], stochastic_depth_prob=0.9)
-    prefix, suffix = halves(built.eval(), "features.3.0.mlp", 64)
-    images = pictures(64, 16)
+def test_a_module_on_both_sides_trains_in_the_suffix_only() -> None:
+    """Blocks of swin use one StochasticDepth twice, here on both sides of the cut."""
+    whole = models.SwinTransformer([4, 4], 16, [1, 1], [2, 2], [4, 4], stochastic_depth_prob=0.9)
+    prefix, suffix = halves(whole.eval(), "features.3.0.mlp", 64)
+    images = random_images(64, 16)
     with torch.no_grad():
         before = prefix(images)
         suffix.train()
-        for one, other in zip(before, prefix(images), strict=True):
-            assert torch.equal(one, other)
+        for value, again in zip(before, prefix(images), strict=True):
+            assert torch.equal(value, again)
         assert not torch.equal(suffix(*before), suffix(*before))
 
 
@@ -221,14 +223,13 @@ class _Twice(nn.Module):
 
 
 def test_weights_that_run_on_both_sides_cannot_be_half_frozen() -> None:
-    """A model has one copy of them: saved, the frozen half would not be the one that was trained
-    on."""
+    """A model stores them once: the frozen half would be loaded with the trained weights."""
     with pytest.raises(PipelineError, match=r"shared runs both before model.trainable=middle and"):
         cut(_Twice(), "middle", 16)
 
 
 class _Optional(nn.Module):
-    """As some of timm's: what torch.fx takes for given is never given."""
+    """An optional argument, as some networks of timm have."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -242,19 +243,19 @@ class _Optional(nn.Module):
         return scores
 
 
-def test_what_else_a_network_could_be_called_with_keeps_its_default() -> None:
-    built = _Optional()
-    prefix, suffix = halves(built, "last", 16)
-    images = pictures(16)
-    assert torch.equal(suffix(*prefix(images)), built(images))
+def test_optional_arguments_of_the_network_keep_their_defaults() -> None:
+    whole = _Optional()
+    prefix, suffix = halves(whole, "last", 16)
+    images = random_images(16)
+    assert torch.equal(suffix(*prefix(images)), whole(images))
 
 
 def test_a_network_that_is_traced_wrongly_is_cut_before_its_end(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    built = timm.create_model("test_resnet", num_classes=2).eval()
-    images = pictures(96)
-    expected = built(images)
+    whole = timm.create_model("test_resnet", num_classes=2).eval()
+    images = random_images(96)
+    expected = whole(images)
     trace = cutting.trace
 
     def mistrace(network: nn.Module, first: str = "") -> fx.Graph:
@@ -264,12 +265,12 @@ def test_a_network_that_is_traced_wrongly_is_cut_before_its_end(
                 node.target = "another"
         return graph
 
-    built.add_module("another", nn.Conv2d(16, 16, 3, padding=1))
+    whole.add_module("another", nn.Conv2d(16, 16, 3, padding=1))
     monkeypatch.setattr(cutting, "trace", mistrace)
-    prefix, suffix = halves(built, "fc", 96)
+    prefix, suffix = halves(whole, "fc", 96)
     assert torch.equal(suffix(*prefix(images)), expected)
     with pytest.raises(PipelineError, match=r"cut at model.trainable=layer4 .* other scores"):
-        cut(built, "layer4", 96)  # which ends nothing
+        cut(whole, "layer4", 96)  # which ends nothing
 
 
 RANDOM = [
@@ -302,41 +303,41 @@ RANDOM = [
 
 
 @pytest.mark.parametrize(("_", "first", "make"), RANDOM, ids=[r[0] for r in RANDOM])
-def test_what_drops_in_the_suffix_drops_while_training_alone(
+def test_dropout_in_the_suffix_is_active_in_training_only(
     _: str, first: str, make: Callable[[], nn.Module]
 ) -> None:
     torch.manual_seed(0)
-    built = stirred(make())
+    whole = without_zeros(make())
     size = 160 if "timm" in _ else 64
-    images = pictures(size, 8)
+    images = random_images(size, 8)
     with torch.no_grad():
-        expected = built(images)
-        prefix, suffix = halves(built, first, size)
+        expected = whole(images)
+        prefix, suffix = halves(whole, first, size)
         values = prefix(images)
         assert torch.equal(suffix.eval()(*values), expected)
         for module in suffix.train().modules():
             if isinstance(module, nn.BatchNorm2d):
-                module.eval()  # what differs is by chance alone
-        one, other = suffix(*values), suffix(*values)
-        assert not torch.equal(one, other)
-        assert not torch.equal(one, expected)
+                module.eval()  # so that only dropout differs
+        scores, again = suffix(*values), suffix(*values)
+        assert not torch.equal(scores, again)
+        assert not torch.equal(scores, expected)
         assert torch.equal(suffix.eval()(*values), expected)
 
 
 @pytest.mark.parametrize("first", ["", "features", "features.0.0"])
 def test_nothing_is_frozen_when_training_begins_at_the_start(first: str) -> None:
-    built = network("mobilenet_v2", 32)
-    made = cut(built, first, 32)
-    assert made.prefix is None
-    assert made.suffix is built
+    whole = network("mobilenet_v2", 32)
+    parts = cut(whole, first, 32)
+    assert parts.prefix is None
+    assert parts.suffix is whole
 
 
-def test_an_unknown_module_is_named_together_with_those_there_are() -> None:
+def test_an_unknown_module_is_refused_with_the_names_that_exist() -> None:
     with pytest.raises(PipelineError, match=r"trainable=layer9 .* conv1, .* layer4, .* fc"):
         cut(network("resnet18", 32), "layer9", 32)
 
 
-class _Shapely(nn.Module):
+class _SumsBatch(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.first = nn.Conv2d(3, 4, 1)
@@ -350,7 +351,7 @@ class _Shapely(nn.Module):
 
 def test_a_cut_through_a_value_that_is_not_per_image_is_refused() -> None:
     with pytest.raises(PipelineError, match=r"cannot be cut at model.trainable=last: a value"):
-        cut(_Shapely(), "last", 16)
+        cut(_SumsBatch(), "last", 16)
 
 
 class _Counting(nn.Module):
@@ -372,14 +373,14 @@ class _Counting(nn.Module):
         return scores.reshape(shape[0], shape[2] * shape[3], 2).mean(1)
 
 
-def test_sizes_and_constants_are_told_to_the_suffix() -> None:
-    built = _Counting()
-    prefix, suffix = halves(built, "last", 16)
-    images = pictures(16, 5)
+def test_sizes_and_constants_become_part_of_the_suffix() -> None:
+    whole = _Counting()
+    prefix, suffix = halves(whole, "last", 16)
+    images = random_images(16, 5)
     assert len(prefix(images)) == 1
-    assert torch.equal(suffix(*prefix(images)), built(images))
+    assert torch.equal(suffix(*prefix(images)), whole(images))
     assert set(suffix.state_dict()) == {"last.weight", "last.bias"}
-    assert not built.places.requires_grad
+    assert not whole.places.requires_grad
 
 
 class _Branching(nn.Module):
@@ -398,19 +399,19 @@ class _Branching(nn.Module):
         return scores
 
 
-def test_a_network_that_cannot_be_traced_is_cut_before_its_head_alone() -> None:
-    built = _Branching()
-    prefix, suffix = halves(built, "last", 16)
-    images = pictures(16)
-    assert suffix is built.last
-    assert torch.equal(suffix(*prefix(images)), built(images))
+def test_a_network_that_cannot_be_traced_is_cut_before_its_head_only() -> None:
+    whole = _Branching()
+    prefix, suffix = halves(whole, "last", 16)
+    images = random_images(16)
+    assert suffix is whole.last
+    assert torch.equal(suffix(*prefix(images)), whole(images))
     assert not any(value.requires_grad for value in prefix.parameters())
     for first in ("first", "nowhere"):
         with pytest.raises(PipelineError, match=rf"trainable={first} \(torch.fx: .*head or all$"):
             cut(_Branching(), first, 16)
 
 
-def test_inside_of_what_cannot_be_cut_the_sentence_names_what_can() -> None:
+def test_a_module_inside_an_untraceable_one_is_refused_with_its_name() -> None:
     whole = timm.create_model("mobilevit_xxs")
     name = next(n for n, m in whole.named_modules() if type(m).__name__ == "MobileVitBlock")
     with pytest.raises(

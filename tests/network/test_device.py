@@ -8,28 +8,28 @@ from pipeline.network import device
 from pipeline.params import DeviceParams
 
 
-def on(
+def device_params(
     accelerator: Literal["cpu", "cuda"], precision: Literal["32-true", "bf16-mixed", "16-mixed"]
 ) -> DeviceParams:
     return DeviceParams(accelerator=accelerator, precision=precision, devices=1, compile=False)
 
 
-def test_the_precision_is_what_was_asked_for_or_refused() -> None:
-    found = device.start(on("cpu", "bf16-mixed"))
-    assert found.strategy.precision.precision == "bf16-mixed"
+def test_a_precision_is_used_or_refused() -> None:
+    fabric = device.start(device_params("cpu", "bf16-mixed"))
+    assert fabric.strategy.precision.precision == "bf16-mixed"
     with pytest.raises(PipelineError, match="precision=16-mixed is not for cpu: use bf16-mixed"):
-        device.start(on("cpu", "16-mixed"))
+        device.start(device_params("cpu", "16-mixed"))
 
 
-def test_an_accelerator_that_is_not_there_is_told() -> None:
+def test_a_missing_accelerator_is_refused() -> None:
     if torch.cuda.is_available():
         pytest.skip("this machine has a GPU")
     with pytest.raises(PipelineError, match=r"accelerator=cuda .* does not work here"):
-        device.start(on("cuda", "32-true"))
+        device.start(device_params("cuda", "32-true"))
 
 
-def test_alone_is_one_device_whatever_is_asked_for() -> None:
-    two = on("cpu", "32-true").model_copy(update={"devices": 2})
+def test_alone_uses_one_device() -> None:
+    two = device_params("cpu", "32-true").model_copy(update={"devices": 2})
     assert device.start(two, alone=True).world_size == 1
 
 
@@ -43,7 +43,7 @@ def test_alone_is_one_device_whatever_is_asked_for() -> None:
     ],
     ids=["Python", "CUDA", "CPU on Linux", "CPU on Windows"],
 )
-def test_a_lack_of_memory_is_told_with_its_remedy(error: Exception) -> None:
+def test_a_lack_of_memory_is_explained_with_advice(error: Exception) -> None:
     with (
         pytest.raises(PipelineError, match=r"^out of memory: lower images\.size$"),
         device.explain_out_of_memory("lower images.size"),
@@ -51,7 +51,7 @@ def test_a_lack_of_memory_is_told_with_its_remedy(error: Exception) -> None:
         raise error
 
 
-def test_memory_that_torch_really_lacks_is_told() -> None:
+def test_a_real_lack_of_memory_is_explained() -> None:
     with (
         pytest.raises(PipelineError, match="out of memory: less"),
         device.explain_out_of_memory("less"),
@@ -59,7 +59,7 @@ def test_memory_that_torch_really_lacks_is_told() -> None:
         torch.empty(2**60, dtype=torch.uint8)
 
 
-def test_other_errors_stay_what_they_are() -> None:
+def test_other_errors_pass_through() -> None:
     with (
         pytest.raises(RuntimeError, match="shapes"),
         device.explain_out_of_memory("lower images.size"),
@@ -82,7 +82,7 @@ def test_one_thread_each_ends_with_the_block() -> None:
     assert torch.get_num_threads() == before
 
 
-def test_auto_is_full_precision_or_one_that_the_device_does_well() -> None:
+def test_auto_is_a_precision_of_the_device() -> None:
     cpu = torch.device("cpu")
     assert device.fastest("auto", cpu) in {"32-true", "bf16-mixed"}
     assert device.fastest("auto", torch.device("mps")) == "32-true"

@@ -7,9 +7,8 @@ from torch import nn
 
 from pipeline.core.errors import PipelineError
 from pipeline.core.split_csv import SplitRow, write_split
-from pipeline.network import examples as batches
 from pipeline.network import feature_store
-from pipeline.network.examples import Examples
+from pipeline.network.examples import Examples, read_examples
 from pipeline.network.feature_store import Index
 from pipeline.network.parallel_forward import Tensors
 
@@ -34,10 +33,10 @@ def test_examples_are_read_in_their_order(tmp_path: Path) -> None:
         SplitRow("c", "dog", "train", "c"),
     ]
     write_split(tmp_path / "split.csv", rows)
-    found = batches.read_examples(tmp_path / "split.csv")
-    assert (found.ids, found.classes) == (["a", "b", "c"], ["cat", "dog"])
-    assert found.labels.tolist() == [1, 0, 1]
-    assert (found.rows("train"), found.rows("val"), found.rows("test")) == ([1, 2], [0], [])
+    examples = read_examples(tmp_path / "split.csv")
+    assert (examples.ids, examples.classes) == (["a", "b", "c"], ["cat", "dog"])
+    assert examples.labels.tolist() == [1, 0, 1]
+    assert [examples.rows(split) for split in ("train", "val", "test")] == [[1, 2], [0], []]
 
 
 def test_the_digest_is_of_ids_and_splits() -> None:
@@ -62,7 +61,7 @@ def test_an_index_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert feature_store.read_index(tmp_path) == INDEX
 
 
-def test_cached_views_take_turns_and_uncached_ones_never_repeat() -> None:
+def test_stored_views_take_turns_and_others_never_repeat() -> None:
     assert [INDEX.view_of(epoch) for epoch in range(4)] == [1, 2, 0, 1]
     whole = INDEX.model_copy(update={"prefix": ""})
     assert [whole.view_of(epoch) for epoch in range(4)] == [1, 2, 3, 4]
@@ -70,7 +69,7 @@ def test_cached_views_take_turns_and_uncached_ones_never_repeat() -> None:
 
 
 @pytest.mark.parametrize(("dtype", "size"), [("float32", 4), ("float16", 2)])
-def test_the_size_counts_every_view_of_those_that_train(dtype: str, size: int) -> None:
+def test_the_size_counts_every_view_of_the_training_images(dtype: str, size: int) -> None:
     index = INDEX.model_copy(update={"dtype": dtype})
     assert index.gigabytes(10**6, 10**5) == pytest.approx(1.2e6 * 35 * size / 1e9)
 
@@ -86,21 +85,21 @@ def test_the_size_counts_every_view_of_those_that_train(dtype: str, size: int) -
         (0, 2, 2, []),
     ],
 )
-def test_a_last_list_that_is_too_short_joins_its_neighbours(
+def test_a_last_list_that_is_too_short_joins_the_one_before(
     rows: int, size: int, least: int, expected: list[list[int]]
 ) -> None:
     assert feature_store.chunks(range(rows), size, least) == expected
 
 
-class Doubled:
-    """Inputs that are their rows' numbers."""
+class RowNumbers:
+    """A source of inputs that are the numbers of their rows."""
 
     def batches(self, order: Sequence[Sequence[int]], _view: int) -> Iterator[Tensors]:
         for rows in order:
             yield (torch.tensor(rows).float()[:, None],)
 
 
-def test_scores_come_in_the_order_of_the_rows_with_dropout_asleep() -> None:
+def test_scores_come_in_the_order_of_the_rows_without_dropout() -> None:
     suffix = nn.Sequential(nn.Identity(), nn.Dropout(0.9)).train()
-    found = feature_store.logits(suffix, Doubled(), [4, 2, 9, 1, 5], 2)
-    assert found.flatten().tolist() == [4, 2, 9, 1, 5]
+    scores = feature_store.logits(suffix, RowNumbers(), [4, 2, 9, 1, 5], 2)
+    assert scores.flatten().tolist() == [4, 2, 9, 1, 5]

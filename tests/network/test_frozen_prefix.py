@@ -2,18 +2,21 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+from timm.models.swin_transformer_v2 import SwinTransformerV2
 from torch import Tensor, nn
 
 from pipeline.network import assembly, device
+from pipeline.network.cut import cut
 from pipeline.network.frozen_prefix import FrozenPrefix
 from pipeline.network.halves import Halves
 from pipeline.network.parallel_forward import SUB_BATCH
+from pipeline.network.small_models import PREPROCESS
 from pipeline.params import DeviceParams, Params, with_overrides
 
 CPU = DeviceParams(accelerator="cpu", precision="32-true", devices=1, compile=False)
 
 
-def frozen(
+def build_prefix(
     params: Params,
     precision: str = "32-true",
     dtype: str = "float32",
@@ -21,12 +24,12 @@ def frozen(
 ) -> FrozenPrefix:
     small = {"model.backbone": "resnet9_narrow", "model.weights": "none"}
     named = {f"model.{name}": value for name, value in overrides.items()}
-    chosen = with_overrides(params, small | named)
-    made = assembly.assemble(chosen.model, chosen.images, chosen.features.seed)
-    return Halves(made.cut, made.preprocess, device.start(CPU), precision, dtype).prefix
+    changed = with_overrides(params, small | named)
+    assembled = assembly.assemble(changed.model, changed.images, changed.features.seed)
+    return Halves(assembled.cut, assembled.preprocess, device.start(CPU), precision, dtype).prefix
 
 
-def pictures(count: int = 3) -> Tensor:
+def images(count: int = 3) -> Tensor:
     chance = torch.Generator().manual_seed(0)
     return torch.randint(0, 256, (count, 3, 32, 32), dtype=torch.uint8, generator=chance)
 
@@ -39,27 +42,27 @@ def threads() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
-def test_an_images_features_do_not_depend_on_its_company(params: Params, precision: str) -> None:
-    part = frozen(params, precision)
-    pixels = pictures(SUB_BATCH)
-    (together,) = part(pixels)
+def test_features_of_an_image_do_not_depend_on_others(params: Params, precision: str) -> None:
+    prefix = build_prefix(params, precision)
+    pixels = images(SUB_BATCH)
+    (together,) = prefix(pixels)
     for number in (0, 7, SUB_BATCH - 1):
-        (alone,) = part(pixels[number : number + 1])
+        (alone,) = prefix(pixels[number : number + 1])
         assert torch.equal(alone[0], together[number])
 
 
 def test_it_computes_what_the_network_computes(params: Params) -> None:
-    part = frozen(params)
-    (found,) = part(pictures())
-    assert part.cut.prefix is not None
+    prefix = build_prefix(params)
+    (values,) = prefix(images())
+    assert prefix.cut.prefix is not None
     with torch.no_grad():
-        (expected,) = part.cut.prefix(part.preprocess.normalise(pictures()).contiguous())
-    assert torch.allclose(found, expected, rtol=1e-4, atol=1e-5)
+        (expected,) = prefix.cut.prefix(prefix.preprocess.normalise(images()).contiguous())
+    assert torch.allclose(values, expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("trainable", ["head", "all"])
-def test_what_it_gives_can_be_trained_on(params: Params, trainable: str) -> None:
-    (values,) = frozen(params, trainable=trainable)(pictures())
+def test_its_outputs_can_be_trained_on(params: Params, trainable: str) -> None:
+    (values,) = build_prefix(params, trainable=trainable)(images())
     assert values.dtype is torch.float32
     assert not values.requires_grad
     assert not values.is_inference()
@@ -69,69 +72,73 @@ def test_what_it_gives_can_be_trained_on(params: Params, trainable: str) -> None
 
 
 def test_where_nothing_is_frozen_it_only_normalises(params: Params) -> None:
-    part = frozen(params, trainable="all")
-    (found,) = part(pictures())
-    assert torch.equal(found, part.preprocess.normalise(pictures()))
-    assert part.digest() == ""
-    assert part.shapes() == [(3, 32, 32)]
+    prefix = build_prefix(params, trainable="all")
+    (values,) = prefix(images())
+    assert torch.equal(values, prefix.preprocess.normalise(images()))
+    assert prefix.digest() == ""
+    assert prefix.shapes() == [(3, 32, 32)]
 
 
-def test_values_are_rounded_to_what_is_stored(params: Params) -> None:
+def test_values_are_rounded_to_the_stored_type(params: Params) -> None:
     (exact,), (rounded,) = (
-        frozen(params, dtype=dtype)(pictures()) for dtype in ("float32", "float16")
+        build_prefix(params, dtype=dtype)(images()) for dtype in ("float32", "float16")
     )
     assert torch.equal(exact.half().float(), rounded)
     assert not torch.equal(exact, rounded)
 
 
-def test_auto_is_as_good_as_full_precision_for_the_eye(params: Params) -> None:
-    part = frozen(params, "auto")
-    assert part.precision in {"32-true", "bf16-mixed"}
-    (fast,), (exact,) = part(pictures()), frozen(params)(pictures())
+def test_auto_is_close_to_full_precision(params: Params) -> None:
+    prefix = build_prefix(params, "auto")
+    assert prefix.precision in {"32-true", "bf16-mixed"}
+    (fast,), (exact,) = prefix(images()), build_prefix(params)(images())
     assert (fast - exact).abs().max() < 0.05 * exact.abs().max()
 
 
 def test_half_precision_is_computed_in_half_precision(params: Params) -> None:
-    (fast,), (exact,) = frozen(params, "bf16-mixed")(pictures()), frozen(params)(pictures())
+    (fast,), (exact,) = build_prefix(params, "bf16-mixed")(images()), build_prefix(params)(images())
     assert not torch.equal(fast, exact)
     assert torch.equal(fast.bfloat16().float(), fast)
 
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
 @pytest.mark.usefixtures("threads")
-def test_one_part_at_a_time_is_the_same_on_one_thread(params: Params, precision: str) -> None:
-    part = frozen(params, precision)
+def test_a_repetition_on_one_thread_gives_the_same(params: Params, precision: str) -> None:
+    prefix = build_prefix(params, precision)
     torch.set_num_threads(1)
-    (one,) = part(pictures())
-    (again,) = part(pictures())
-    assert torch.equal(one, again)
+    (values,) = prefix(images())
+    (again,) = prefix(images())
+    assert torch.equal(values, again)
 
 
-def test_the_digest_follows_weights_and_place_of_the_cut(params: Params) -> None:
+def test_the_digest_depends_on_the_weights_and_the_cut(params: Params) -> None:
     digests = [
-        frozen(params, "32-true", "float32", **change).digest()
+        build_prefix(params, "32-true", "float32", **change).digest()
         for change in ({}, {}, {"trainable": "layer3"}, {"backbone": "cifar_cnn"})
     ]
     assert digests[0] == digests[1]
     assert len(set(digests)) == 3
     other = with_overrides(params, {"features.seed": 7})
-    assert frozen(other).digest() != digests[0]
+    assert build_prefix(other).digest() != digests[0]
 
 
-def test_the_network_itself_stays_as_it_is(params: Params) -> None:
-    part = frozen(params)
-    assert part.cut.prefix is not None
-    before = {name: value.clone() for name, value in part.cut.prefix.state_dict().items()}
-    part(pictures())
-    after = part.cut.prefix.state_dict()
+def test_the_network_itself_is_not_changed(params: Params) -> None:
+    prefix = build_prefix(params)
+    assert prefix.cut.prefix is not None
+    before = {name: value.clone() for name, value in prefix.cut.prefix.state_dict().items()}
+    prefix(images())
+    after = prefix.cut.prefix.state_dict()
     assert all(torch.equal(after[name], value) for name, value in before.items())
 
 
-def test_masks_of_five_dimensions_stay_as_they_are(params: Params) -> None:
-    """Swin v2's, which torch.fx makes constants of the prefix."""
-    sized = with_overrides(params, {"images.size": 256})
-    part = frozen(sized, backbone="timm/swinv2_tiny_window8_256")
-    seen = torch.zeros(2, 3, 256, 256, dtype=torch.uint8)
-    (values,) = part(seen)
-    (expected,) = part.cut.prefix(part.preprocess.normalise(seen))  # type: ignore[misc]
+def test_masks_of_five_dimensions_stay_as_they_are() -> None:
+    """Those of Swin v2, which are constants of the traced prefix."""
+    network = SwinTransformerV2(
+        img_size=32, patch_size=2, window_size=4, embed_dim=8, depths=(2, 1), num_heads=(2, 2)
+    )
+    parts = cut(network, "head.fc", 32)
+    assert parts.prefix is not None
+    assert any(value.ndim == 5 for value in parts.prefix.buffers())
+    prefix = Halves(parts, PREPROCESS, device.start(CPU), "32-true", "float32").prefix
+    (values,) = prefix(images())
+    (expected,) = parts.prefix(PREPROCESS.normalise(images()))
     assert torch.allclose(values, expected, atol=1e-4)

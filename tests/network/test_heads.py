@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torchvision.models.vision_transformer import VisionTransformer
 
 from pipeline.core.errors import PipelineError
 from pipeline.network import backbones, heads
@@ -19,7 +20,7 @@ ENDS = [  # the head's input is a vector, a map, or a map with the channels last
     ("mobilenet_v2", 32, "classifier"),
     ("convnext_tiny", 32, "classifier"),
     ("swin_t", 32, "last"),
-    ("vit_b_32", 224, "heads"),
+    ("vit", 32, "heads"),
     ("cifar_cnn", 32, "classifier"),
     ("resnet9", 32, "last"),
     ("timm/resnet18", 32, "last"),
@@ -38,16 +39,18 @@ def _one_thread() -> Iterator[None]:
 
 
 def network(name: str, size: int) -> tuple[nn.Module, str]:
+    if name == "vit":  # vit_b_16, but small
+        return VisionTransformer(32, 16, 2, 2, 32, 64).eval(), "heads.head"
     backbone = backbones.blank(name, {}, size, seed=0)
     return backbone.network.eval(), backbone.last
 
 
-@pytest.mark.parametrize(("name", "size", "place"), ENDS)
-def test_every_kind_of_head_fits(name: str, size: int, place: str) -> None:
+@pytest.mark.parametrize(("name", "size", "replace"), ENDS)
+def test_every_kind_of_head_fits(name: str, size: int, replace: str) -> None:
     built, last = network(name, size)
-    replaced = heads.module_replaced(built, place, last)
-    # squeezenet ends in ReLU after its last layer: a logit stays one in place of the whole alone.
-    logit = [True] if (name, place) != ("squeezenet1_1", "last") else []
+    replaced = heads.module_replaced(built, replace, last)
+    # squeezenet has a ReLU after its last layer: a logit can only replace the whole classifier.
+    logit = [True] if (name, replace) != ("squeezenet1_1", "last") else []
     for one_logit in [False, *logit]:
         for kind in (LINEAR, MLP):
             params = kind.model_copy(update={"one_logit": one_logit})

@@ -6,12 +6,14 @@ from pipeline.core.errors import PipelineError
 from pipeline.network import timm_models
 
 
-def test_names_hold_architectures_and_their_weights() -> None:
+def test_names_include_architectures_and_weights() -> None:
     names = timm_models.names()
     assert {"resnet18", "resnet18.a1_in1k"} <= set(names)
 
 
-def test_weights_that_cannot_be_had_are_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_weights_that_cannot_be_downloaded_are_an_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     def unreachable(*_: object, **__: object) -> None:
         raise OSError("offline\nand so on")
 
@@ -27,7 +29,7 @@ def test_weights_that_cannot_be_had_are_one_sentence(monkeypatch: pytest.MonkeyP
     ("name", "last"),
     [("test_resnet", "fc"), ("test_vit", "head"), ("test_convnext", "head.fc")],
 )
-def test_the_last_layer_is_found(name: str, last: str) -> None:
+def test_the_last_layer_computes_the_scores(name: str, last: str) -> None:
     assert timm_models.last_layer(timm_models.build(name, {}, 0)) == last
 
 
@@ -37,15 +39,15 @@ def test_two_heads_are_refused() -> None:
         timm_models.last_layer(network)
 
 
-def test_a_network_without_a_head_gets_one_and_leaves_chance_alone() -> None:
+def test_a_network_without_a_head_gets_one_and_draws_no_numbers() -> None:
     torch.manual_seed(0)
     network = timm_models.build("eva02_tiny_patch14_224", {}, 0)
     assert timm_models.last_layer(network) == "head"
     assert network.get_parameter("head.weight").shape == (1000, 192)
 
 
-def test_the_preparation_is_that_of_the_weights() -> None:
-    found = timm_models.preprocess(timm_models.build("test_vit", {}, 0), "")
-    assert (found.size, found.resize, found.interpolation) == (160, 168, "bicubic")
-    assert found.mean == [0.5, 0.5, 0.5]
-    assert found.std == [0.5, 0.5, 0.5]
+def test_the_preprocessing_is_that_of_the_weights() -> None:
+    preprocess = timm_models.preprocess(timm_models.build("test_vit", {}, 0), "")
+    assert (preprocess.size, preprocess.resize, preprocess.interpolation) == (160, 168, "bicubic")
+    assert preprocess.mean == [0.5, 0.5, 0.5]
+    assert preprocess.std == [0.5, 0.5, 0.5]

@@ -16,7 +16,7 @@ from pipeline.network.views import EVALUATION, Preprocess, Views
 from pipeline.params import ImagesParams, load_params, with_overrides
 from tests import ROOT
 
-PREPARED = Preprocess(
+PREPROCESS = Preprocess(
     size=32,
     resize=36,
     interpolation="bilinear",
@@ -38,25 +38,25 @@ AUGMENTS = [
 ]
 
 
-def chosen(augment: str = "crop-flip", **overrides: object) -> ImagesParams:
+def images_params(augment: str = "crop-flip", **overrides: object) -> ImagesParams:
     named = {f"images.{name}": value for name, value in overrides.items()}
     small = {"images.size": 32, "images.augment": augment}
     return with_overrides(SHIPPED, small | named).images
 
 
-def encoded(count: int) -> list[bytes]:
+def encode_images(count: int) -> list[bytes]:
     random = np.random.default_rng(0)
     pictures = [random.integers(0, 255, (40, 60, 3), np.uint8) for _ in range(count)]
     return [cv2.imencode(".png", picture)[1].tobytes() for picture in pictures]
 
 
-def made(view: int, seed: int = 1, images: ImagesParams | None = None) -> Views:
+def make_views(view: int, seed: int = 1, images: ImagesParams | None = None) -> Views:
     ids = [str(number) for number in range(4)]
-    return Views(ids, encoded(4), PREPARED, images or chosen(), [view], seed)
+    return Views(ids, encode_images(4), PREPROCESS, images or images_params(), [view], seed)
 
 
-def seen(data: bytes, images: ImagesParams, view: int = 1, key: str = "one") -> Tensor:
-    return Views([key], [data], PREPARED, images, [view], 1)[0]
+def view_of(data: bytes, images: ImagesParams, view: int = 1, key: str = "one") -> Tensor:
+    return Views([key], [data], PREPROCESS, images, [view], 1)[0]
 
 
 def png(pixels: Pixels) -> bytes:
@@ -65,104 +65,105 @@ def png(pixels: Pixels) -> bytes:
 
 @pytest.mark.parametrize("augment", AUGMENTS)
 def test_a_view_depends_on_neither_order_nor_the_global_generator(augment: str) -> None:
-    images = chosen(augment)
-    forward = [made(1, images=images)[number] for number in range(4)]
+    images = images_params(augment)
+    forward = [make_views(1, images=images)[number] for number in range(4)]
     torch.manual_seed(99)
-    backward = [made(1, images=images)[number] for number in reversed(range(4))]
+    backward = [make_views(1, images=images)[number] for number in reversed(range(4))]
     assert all(map(torch.equal, forward, reversed(backward)))
 
 
 @pytest.mark.parametrize("augment", AUGMENTS)
-def test_every_way_to_augment_gives_pictures_of_the_networks_size(augment: str) -> None:
-    shown = [made(view, images=chosen(augment))[0] for view in range(1, 9)]
-    assert {(view.shape, view.dtype) for view in shown} == {((3, 32, 32), torch.uint8)}
-    assert any(not torch.equal(view, made(EVALUATION)[0]) for view in shown)
-    assert all(view.is_contiguous() for view in shown)
+def test_every_augmentation_gives_images_of_the_networks_size(augment: str) -> None:
+    augmented = [make_views(view, images=images_params(augment))[0] for view in range(1, 9)]
+    assert {(view.shape, view.dtype) for view in augmented} == {((3, 32, 32), torch.uint8)}
+    assert any(not torch.equal(view, make_views(EVALUATION)[0]) for view in augmented)
+    assert all(view.is_contiguous() for view in augmented)
 
 
 def test_seed_image_and_view_each_change_an_augmented_view() -> None:
-    first = made(1)[0]
-    assert not torch.equal(first, made(2)[0])
-    assert not torch.equal(first, made(1, seed=2)[0])
-    same_picture = Views(["other"], encoded(1), PREPARED, chosen(), [1], 1)
+    first = make_views(1)[0]
+    assert not torch.equal(first, make_views(2)[0])
+    assert not torch.equal(first, make_views(1, seed=2)[0])
+    same_picture = Views(["other"], encode_images(1), PREPROCESS, images_params(), [1], 1)
     assert not torch.equal(first, same_picture[0])
 
 
-def test_the_evaluation_view_has_no_chance_in_it() -> None:
-    assert torch.equal(made(EVALUATION, seed=1)[0], made(EVALUATION, seed=2)[0])
+def test_the_evaluation_view_does_not_depend_on_the_seed() -> None:
+    assert torch.equal(make_views(EVALUATION, seed=1)[0], make_views(EVALUATION, seed=2)[0])
 
 
 def test_the_evaluation_view_is_the_resized_centre() -> None:
-    data = encoded(1)[0]
+    data = encode_images(1)[0]
     pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
     resized = v2.functional.resize(torch.from_numpy(pixels).permute(2, 0, 1), [36])
     expected = v2.functional.center_crop(resized, [32])
-    assert torch.equal(made(EVALUATION)[0], expected)
+    assert torch.equal(make_views(EVALUATION)[0], expected)
 
 
-def test_making_a_view_leaves_the_global_generator_alone() -> None:
+def test_views_do_not_change_the_global_generator() -> None:
     torch.manual_seed(5)
     expected = torch.rand(1)
     torch.manual_seed(5)
-    made(1)[0]
+    make_views(1)[0]
     assert torch.equal(torch.rand(1), expected)
 
 
-def test_flipping_shows_both_sides() -> None:
-    plain = made(EVALUATION)[0]
-    shown = [made(view, images=chosen("flip"))[0] for view in range(1, 20)]
-    flipped = [torch.equal(view, plain.flip(2)) for view in shown]
-    assert all(done or torch.equal(view, plain) for done, view in zip(flipped, shown, strict=True))
-    assert 4 < sum(flipped) < 16
+def test_about_half_of_the_views_are_flipped() -> None:
+    plain = make_views(EVALUATION)[0]
+    augmented = [make_views(view, images=images_params("flip"))[0] for view in range(1, 20)]
+    flipped = [view for view in augmented if torch.equal(view, plain.flip(2))]
+    unchanged = [view for view in augmented if torch.equal(view, plain)]
+    assert len(flipped) + len(unchanged) == len(augmented)
+    assert 4 < len(flipped) < 16
 
 
-def test_a_crop_shows_no_less_than_its_smallest_share() -> None:
-    """Of a picture whose colours say where each pixel is."""
+def test_the_area_of_a_crop_is_within_its_bounds() -> None:
+    """The colours of this image are the positions of its pixels."""
     down, right = np.mgrid[0:128, 0:128] * 2
-    where = np.dstack([down, right, 0 * down]).astype(np.uint8)
-    images = chosen("crop", crop_area=[0.25, 0.36], crop_ratio=[1.0, 1.0])
+    gradient = np.dstack([down, right, 0 * down]).astype(np.uint8)
+    images = images_params("crop", crop_area=[0.25, 0.36], crop_ratio=[1.0, 1.0])
     for view in range(1, 30):
-        shown = seen(png(where), images, view)[:2].float() / 2
-        height, width = (shown[axis].max() - shown[axis].min() for axis in (0, 1))
+        crop = view_of(png(gradient), images, view)[:2].float() / 2
+        height, width = (crop[axis].max() - crop[axis].min() for axis in (0, 1))
         assert 0.21 * 128**2 < height * width < 0.36 * 128**2
 
 
-def test_turning_stays_within_its_angle() -> None:
-    """A line from the centre to the right, turned, ends as high as the angle's sine says."""
+def test_rotations_stay_within_their_angle() -> None:
+    """A line from the centre to the right, rotated, ends as high as the sine of the angle."""
     line = np.zeros((36, 36, 3), np.uint8)
     line[17:19, 18:] = 255
     heights = []
     for view in range(1, 40):
-        shown = seen(png(line), chosen("rotate", rotate=15), view)[0, :, 29].float()
-        heights.append(((shown * torch.arange(32)).sum() / shown.sum()).item() - 15.5)
+        column = view_of(png(line), images_params("rotate", rotate=15), view)[0, :, 29].float()
+        heights.append(((column * torch.arange(32)).sum() / column.sum()).item() - 15.5)
     reach = 13.5 * np.tan(np.radians(15)) + 0.6
     assert all(abs(height) <= reach for height in heights)
     assert min(heights) < -2
     assert max(heights) > 2
 
 
-def test_shifting_goes_as_far_as_it_may_and_mirrors_the_edge() -> None:
+def test_shifts_reach_their_bounds_and_mirror_the_edge() -> None:
     down, right = np.mgrid[0:36, 0:36] * 7
-    where = np.dstack([down, right, 0 * down]).astype(np.uint8)
-    plain = seen(png(where), chosen(), EVALUATION)
+    gradient = np.dstack([down, right, 0 * down]).astype(np.uint8)
+    plain = view_of(png(gradient), images_params(), EVALUATION)
     corners = set()
     for view in range(1, 200):
-        shown = seen(png(where), chosen("shift", shift=0.125), view)
-        corners.add(int(shown[0, 16, 16]) - int(plain[0, 16, 16]))
-        assert shown.min() >= 0
-        assert set(shown[0, :, 5].tolist()) <= set(plain[0, :, 5].tolist())
+        shifted = view_of(png(gradient), images_params("shift", shift=0.125), view)
+        corners.add(int(shifted[0, 16, 16]) - int(plain[0, 16, 16]))
+        assert shifted.min() >= 0
+        assert set(shifted[0, :, 5].tolist()) <= set(plain[0, :, 5].tolist())
     assert corners == {7 * step for step in range(-4, 5)}
 
 
-def test_a_picture_of_any_shape_and_depth_can_be_augmented() -> None:
+def test_images_of_any_shape_can_be_augmented() -> None:
     random = np.random.default_rng(0)
     for height, width in ((32, 400), (400, 32), (33, 33), (1, 5)):
         data = png(random.integers(0, 255, (height, width, 3), np.uint8))
         for augment in AUGMENTS:
-            assert seen(data, chosen(augment)).shape == (3, 32, 32)
+            assert view_of(data, images_params(augment)).shape == (3, 32, 32)
 
 
-def test_a_large_jpeg_is_decoded_no_larger_than_the_view_needs(
+def test_a_large_jpeg_is_decoded_small(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     picture = np.full((400, 600, 3), (200, 90, 40), np.uint8)
@@ -170,14 +171,14 @@ def test_a_large_jpeg_is_decoded_no_larger_than_the_view_needs(
     sizes = []
     decode = decoding.decode
 
-    def noted(data: bytes, least: int | None = None) -> Pixels:
-        found = decode(data, least)
-        sizes.append(found.shape[:2])
-        return found
+    def recording(data: bytes, least: int | None = None) -> Pixels:
+        pixels = decode(data, least)
+        sizes.append(pixels.shape[:2])
+        return pixels
 
-    monkeypatch.setattr(decoding, "decode", noted)
-    for view in (EVALUATION, 1):  # the same, or their decoding could not be shared
-        seen(jpeg, chosen("crop"), view)
+    monkeypatch.setattr(decoding, "decode", recording)
+    for view in (EVALUATION, 1):  # the same size, so that they can share one decoding
+        view_of(jpeg, images_params("crop"), view)
     assert sizes == [(100, 150), (100, 150)]  # twice the 36 pixels before the crop, or more
 
 
@@ -185,33 +186,35 @@ def test_the_views_of_an_image_share_its_decoding(monkeypatch: pytest.MonkeyPatc
     decoded: list[bytes] = []
     decode = decoding.decode
 
-    def noted(data: bytes, least: int | None = None) -> Pixels:
+    def recording(data: bytes, least: int | None = None) -> Pixels:
         decoded.append(data)
         return decode(data, least)
 
-    apart = [made(view)[number] for number in range(4) for view in (0, 2, 3)]
-    monkeypatch.setattr(decoding, "decode", noted)
-    several = Views([str(n) for n in range(4)], encoded(4), PREPARED, chosen(), [0, 2, 3], 1)
+    apart = [make_views(view)[number] for number in range(4) for view in (0, 2, 3)]
+    monkeypatch.setattr(decoding, "decode", recording)
+    several = Views(
+        [str(n) for n in range(4)], encode_images(4), PREPROCESS, images_params(), [0, 2, 3], 1
+    )
     assert len(several) == 12
     assert all(map(torch.equal, (several[index] for index in range(12)), apart))
-    assert decoded == encoded(4)
+    assert decoded == encode_images(4)
 
 
 def test_normalising_brings_the_weights_mean_to_zero() -> None:
-    grey = torch.tensor(PREPARED.mean).mul(255).round().byte().view(1, 3, 1, 1).expand(2, 3, 4, 4)
-    assert PREPARED.normalise(grey).abs().max() < 0.01
-    assert PREPARED.normalise(grey).is_contiguous(memory_format=torch.channels_last)
+    grey = torch.tensor(PREPROCESS.mean).mul(255).round().byte().view(1, 3, 1, 1).expand(2, 3, 4, 4)
+    assert PREPROCESS.normalise(grey).abs().max() < 0.01
+    assert PREPROCESS.normalise(grey).is_contiguous(memory_format=torch.channels_last)
 
 
 @pytest.mark.parametrize("name", ["nearest", "bicubic"])
-def test_other_ways_to_blend_pixels_can_be_augmented_too(name: str) -> None:
-    other = PREPARED.model_copy(update={"interpolation": name})
+def test_images_can_be_augmented_with_every_interpolation(name: str) -> None:
+    other = PREPROCESS.model_copy(update={"interpolation": name})
     for augment in AUGMENTS:
-        found = Views(["one"], encoded(1), other, chosen(augment), [1], 1)[0]
-        assert found.shape == (3, 32, 32)
+        view = Views(["one"], encode_images(1), other, images_params(augment), [1], 1)[0]
+        assert view.shape == (3, 32, 32)
 
 
-def test_stored_images_are_found_by_id_across_shards(tmp_path: Path) -> None:
+def test_encoded_images_are_read_by_id_across_shards(tmp_path: Path) -> None:
     rows = [
         {
             "id": str(n),
@@ -229,28 +232,28 @@ def test_stored_images_are_found_by_id_across_shards(tmp_path: Path) -> None:
     assert list(stored) == [b"image 1500", b"image 3"]
 
 
-def test_an_image_that_the_shards_lack_is_told(dataset: Path) -> None:
+def test_an_image_that_is_not_in_the_shards_is_an_error(dataset: Path) -> None:
     with pytest.raises(PipelineError, match=r"lacks the image 'gone'.*dvc repro"):
         views.EncodedImages(dataset / "clean", ["gone"])
 
 
 @pytest.mark.parametrize(("height", "width"), [(1, 200_000), (200_000, 1), (20, 30_000)])
-def test_of_a_very_long_image_the_middle_is_seen(height: int, width: int) -> None:
+def test_a_very_long_image_is_cropped_to_its_middle(height: int, width: int) -> None:
     pixels = torch.zeros(3, height, width, dtype=torch.uint8)
     pixels[:, height // 2 - 8 : height // 2 + 8, width // 2 - 8 : width // 2 + 8] = 200
     pixels[:, height // 2, width // 2] = 200
-    view = PREPARED.evaluation()(pixels)
-    assert view.shape == (3, PREPARED.size, PREPARED.size)
-    assert view[:, PREPARED.size // 2, PREPARED.size // 2].float().mean() > 20
+    view = PREPROCESS.evaluation()(pixels)
+    assert view.shape == (3, PREPROCESS.size, PREPROCESS.size)
+    assert view[:, PREPROCESS.size // 2, PREPROCESS.size // 2].float().mean() > 20
 
 
 @pytest.mark.parametrize("augment", AUGMENTS)
-def test_what_is_drawn_apart_from_the_work_is_as_torchvision_draws_it(augment: str) -> None:
-    wanted = chosen(augment)
-    seen = made(2, seed=5, images=wanted)
-    transforms = v2.Compose(PREPARED.augmented(wanted))
-    for number, data in enumerate(encoded(4)):
+def test_augmented_views_equal_those_of_torchvisions_compose(augment: str) -> None:
+    images = images_params(augment)
+    ours = make_views(2, seed=5, images=images)
+    transforms = v2.Compose(PREPROCESS.augmented(images))
+    for number, data in enumerate(encode_images(4)):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(views._seed(5, str(number), 2))
-            found = transforms(torch.from_numpy(decoding.decode(data)).permute(2, 0, 1))
-        assert torch.equal(seen[number], found)
+            expected = transforms(torch.from_numpy(decoding.decode(data)).permute(2, 0, 1))
+        assert torch.equal(ours[number], expected)

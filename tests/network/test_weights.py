@@ -19,8 +19,8 @@ def hub_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_mobilenets_weights_are_put_where_torch_hub_looks(hub_folder: Path) -> None:
-    found = weights.imagenet("mobilenet_v2")
-    assert found.url.endswith("mobilenet_v2-b0353104.pth")
+    enum = weights.imagenet("mobilenet_v2")
+    assert enum.url.endswith("mobilenet_v2-b0353104.pth")
     assert [path.name for path in hub_folder.iterdir()] == ["mobilenet_v2-b0353104.pth"]
 
 
@@ -82,7 +82,7 @@ def test_torchvision_loads_tensors_only_and_the_environment_stays(
     assert weights.WEIGHTS_ONLY not in os.environ
 
 
-def test_a_missing_file_and_a_file_of_something_else_are_told_apart(tmp_path: Path) -> None:
+def test_a_missing_file_and_a_file_of_something_else_have_their_own_errors(tmp_path: Path) -> None:
     with pytest.raises(PipelineError, match="is not a file: give imagenet, none"):
         weights.read(tmp_path / "absent.pth")
     torch.save([1, 2], tmp_path / "list.pth")
@@ -90,7 +90,7 @@ def test_a_missing_file_and_a_file_of_something_else_are_told_apart(tmp_path: Pa
         weights.read(tmp_path / "list.pth")
 
 
-def test_the_digest_follows_values_and_names_not_order() -> None:
-    one, two = torch.zeros(2), torch.ones(2)
-    assert weights.digest({"a": one, "b": two}) == weights.digest({"b": two, "a": one})
-    assert weights.digest({"a": one, "b": two}) != weights.digest({"a": two, "b": one})
+def test_the_digest_depends_on_values_and_names_and_not_on_order() -> None:
+    zeros, ones = torch.zeros(2), torch.ones(2)
+    assert weights.digest({"a": zeros, "b": ones}) == weights.digest({"b": ones, "a": zeros})
+    assert weights.digest({"a": zeros, "b": ones}) != weights.digest({"a": ones, "b": zeros})

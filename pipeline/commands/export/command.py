@@ -1,4 +1,4 @@
-"""The command that hands on what the pipeline made."""
+"""`pipeline export`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -25,12 +25,12 @@ def export(
     ] = None,
     models: Annotated[Path, typer.Option("--model", help="The model's folder.")] = Path("models"),
     clean: Annotated[Path, typer.Option(help="The clean shards.")] = Path("data/clean"),
-    split: Annotated[Path, typer.Option(help="Who is in which split.")] = Path("data/split.csv"),
+    split: Annotated[Path, typer.Option(help="The splits.")] = Path("data/split.csv"),
 ) -> None:
-    """Write the model, or the clean images, for tools that want them.
+    """Export the model, or the clean images, for other tools.
 
-    ONNX is held to torch on the test images, in batches of several sizes: where a probability
-    differs by more than 0.0001, nothing is written.
+    The ONNX file is compared with torch on the test images, in batches of several sizes: if a
+    probability differs by more than 0.0001, nothing is written.
 
     Examples:
 
@@ -57,15 +57,15 @@ def export(
 def _onnx(models: Path, destination: Path, clean: Path, split: Path) -> None:
     from pipeline.commands.export.onnx import export as write
     from pipeline.core.split_csv import read_split
-    from pipeline.network import model_folder, views
+    from pipeline.network import model_folder
+    from pipeline.network.views import EncodedImages, Views
 
-    seen, what = None, "noise, for there are no test images here"
+    test_views, inputs = None, "noise, as there are no test images here"
     if split.exists() and clean.exists():
         ids = [row.id for row in read_split(split) if row.split == "test"]
         if ids:
-            seen = views.Views(
-                ids, views.EncodedImages(clean, ids), model_folder.read_card(models).preprocess
-            )
-            what = f"{len(ids)} test images"
-    worst = write(models, destination, seen)
-    print(f"{destination}: on {what}, onnxruntime and torch differ by at most {worst:.1g}")
+            preprocess = model_folder.read_card(models).preprocess
+            test_views = Views(ids, EncodedImages(clean, ids), preprocess)
+            inputs = f"{len(ids)} test images"
+    worst = write(models, destination, test_views)
+    print(f"{destination}: on {inputs}, onnxruntime and torch differ by at most {worst:.1g}")

@@ -1,4 +1,4 @@
-"""Loose files, for whoever wants them: DEST/train/car/car_0000.jpg, ..."""
+"""Export the clean images as files: DEST/train/car/car_0000.jpg, ..."""
 
 from collections import Counter
 from pathlib import Path
@@ -13,19 +13,19 @@ PNG = b"\x89PNG"
 
 
 def imagefolder(clean: Path, split_csv: Path, destination: Path) -> int:
-    """Lay out the clean images as torchvision's ImageFolder reads them; return how many.
+    """Write the clean images in folders that torchvision's ImageFolder reads; return their number.
 
     Files are numbered per split and class in the order of split.csv.
 
     Raises:
-        PipelineError: `destination` already has something in it, or there is no split yet.
+        PipelineError: `destination` is not empty, or there is no split yet.
     """
     if destination.is_file() or (destination.is_dir() and any(destination.iterdir())):
         raise PipelineError(f"{destination} is not empty: name a new folder")
     if not split_csv.exists():
         raise PipelineError(f"{split_csv} is missing: run `dvc repro` first")
     names = _names(read_split(split_csv))
-    with atomic.replacing(destination) as staged, bar("export", len(names)) as shown:
+    with atomic.replacing(destination) as staged, bar("export", len(names)) as progress:
         for path in shards.paths(clean):
             batch = shards.read(path)
             for key, data in zip(batch.column("id"), batch.column("bytes"), strict=True):
@@ -36,12 +36,12 @@ def imagefolder(clean: Path, split_csv: Path, destination: Path) -> int:
                 target = staged / (names[key.as_py()] + suffix)
                 target.parent.mkdir(parents=True, exist_ok=True)
                 target.write_bytes(encoded)
-                shown.update()
+                progress.update()
     return len(names)
 
 
 def _names(rows: list[SplitRow]) -> dict[str, str]:
-    """id -> train/car/car_0000, from names that any file system takes."""
+    """id -> train/car/car_0000, with names that are valid on any file system."""
     numbers: Counter[tuple[str, str]] = Counter()
     names = {}
     for row in rows:

@@ -1,4 +1,4 @@
-"""The model as one ONNX file: views of images in, calibrated probabilities out."""
+"""Export the model as one ONNX file: views of images in, calibrated probabilities out."""
 
 import json
 import logging
@@ -17,13 +17,14 @@ from torch import Tensor, nn
 from pipeline.core import atomic
 from pipeline.core.errors import PipelineError
 from pipeline.core.progress import bar
-from pipeline.network import model_folder, views
+from pipeline.network import model_folder
 from pipeline.network.model_folder import Card
+from pipeline.network.views import Views
 
 INPUT, OUTPUT = "images", "probabilities"
 OPSET = 18
 TOLERANCE = 1e-4  # of a probability
-SIZES = (1, 7, 16, 3)  # images that are asked for together, in turn
+SIZES = (1, 7, 16, 3)  # of the compared batches, in turn
 
 
 class Probabilities(nn.Module):
@@ -44,11 +45,11 @@ class Probabilities(nn.Module):
         return (scores / self.temperature).softmax(dim=1)
 
 
-def export(models: Path, destination: Path, seen: views.Views | None) -> float:
-    """Write the model of the folder `models` as ONNX, once onnxruntime says what torch says.
+def export(models: Path, destination: Path, views: Views | None) -> float:
+    """Write the model of the folder `models` as ONNX, if onnxruntime agrees with torch.
 
     Args:
-        seen: The images on which they are compared; without any, it is noise.
+        views: The images to compare them on; None for noise.
 
     Returns:
         The largest difference between two probabilities.
@@ -60,7 +61,7 @@ def export(models: Path, destination: Path, seen: views.Views | None) -> float:
     whole = Probabilities(network, card).eval()
     with atomic.replacing(destination) as staged:
         _write(whole, card, staged)
-        return _check(whole, staged, seen, card)
+        return _check(whole, staged, views, card)
 
 
 def _write(whole: nn.Module, card: Card, path: Path) -> None:
@@ -83,55 +84,55 @@ def _write(whole: nn.Module, card: Card, path: Path) -> None:
         except torch.onnx.OnnxExporterError as error:
             why = " ".join(str(error).split())[:200]
             raise PipelineError(f"{card.backbone} cannot be exported to ONNX ({why})") from error
-    found = onnx.load(path)
-    described = {
+    model = onnx.load(path)
+    facts = {
         "classes": card.classes,
         "preprocess": card.preprocess.model_dump(),
         "fingerprint": card.fingerprint,
     }
-    for key, value in described.items():
-        said = value if isinstance(value, str) else json.dumps(value)
-        found.metadata_props.add(key=key, value=said)
-    onnx.save(found, path)
+    for key, value in facts.items():
+        text = value if isinstance(value, str) else json.dumps(value)
+        model.metadata_props.add(key=key, value=text)
+    onnx.save(model, path)
 
 
-def _check(whole: nn.Module, path: Path, seen: views.Views | None, card: Card) -> float:
+def _check(whole: nn.Module, path: Path, views: Views | None, card: Card) -> float:
     """The largest difference of a probability."""
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     worst = 0.0
-    for images in _batches(seen, card.preprocess.size):
+    for images in _batches(views, card.preprocess.size):
         with torch.inference_mode():
-            wanted = whole(images).numpy()
-        (found,) = session.run([OUTPUT], {INPUT: images.numpy()})
-        worst = max(worst, float(np.abs(found - wanted).max()))
-        others = (found.argmax(axis=1) != wanted.argmax(axis=1)).any()
-        if others or not worst <= TOLERANCE:  # or not a number
+            expected = whole(images).numpy()
+        (values,) = session.run([OUTPUT], {INPUT: images.numpy()})
+        worst = max(worst, float(np.abs(values - expected).max()))
+        is_other_class = (values.argmax(axis=1) != expected.argmax(axis=1)).any()
+        if is_other_class or not worst <= TOLERANCE:  # also true for NaN
             raise PipelineError(
                 f"onnxruntime and torch differ by {worst:.2g} in a probability ({TOLERANCE:g} is "
-                f"allowed){', and in an answer' if others else ''}: nothing was exported"
+                f"allowed){', and in a class' if is_other_class else ''}: nothing was exported"
             )
     return worst
 
 
-def _batches(seen: views.Views | None, side: int) -> Iterator[Tensor]:
+def _batches(views: Views | None, side: int) -> Iterator[Tensor]:
     """Batches of several sizes."""
-    if seen is None:
+    if views is None:
         generator = torch.Generator().manual_seed(0)
         for size in SIZES:
             yield torch.randint(256, (size, 3, side, side), generator=generator).byte()
         return
     sizes, start = cycle(SIZES), 0
-    with bar("check", len(seen)) as shown:
-        while start < len(seen):
-            end = min(start + next(sizes), len(seen))
-            yield torch.stack([seen[place] for place in range(start, end)])
-            shown.update(end - start)
+    with bar("check", len(views)) as progress:
+        while start < len(views):
+            end = min(start + next(sizes), len(views))
+            yield torch.stack([views[index] for index in range(start, end)])
+            progress.update(end - start)
             start = end
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without what the exporter says of its own progress."""
+    """Silence the exporter's log of its progress."""
     logger = logging.getLogger("torch.onnx")
     before = logger.level
     logger.setLevel(logging.ERROR)

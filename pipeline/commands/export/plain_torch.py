@@ -1,4 +1,4 @@
-"""The model as a folder that needs nothing of ours: weights, facts, and an example that runs."""
+"""Export the model as a folder for torch alone: weights, facts, and an example."""
 
 import inspect
 import json
@@ -17,7 +17,7 @@ from pipeline.network.heads import OneLogit
 from pipeline.network.model_folder import Card
 
 TEMPLATES = Path(__file__).parent
-# What heads are made of, and how to make it again.
+# The layers of heads, and the arguments to build each again.
 ARGUMENTS: dict[type[nn.Module], Any] = {
     nn.Linear: lambda layer: [layer.in_features, layer.out_features],
     nn.Conv2d: lambda layer: [layer.in_channels, layer.out_channels, layer.kernel_size[0]],
@@ -39,7 +39,7 @@ def export(models: Path, destination: Path) -> list[str]:
     """Write the model of the folder `models` to a new folder; return the names of its files.
 
     Raises:
-        PipelineError: `destination` already has something in it.
+        PipelineError: `destination` is not empty.
     """
     if destination.is_file() or (destination.is_dir() and any(destination.iterdir())):
         raise PipelineError(f"{destination} is not empty: name a new folder")

@@ -1,4 +1,4 @@
-"""Commands about what one can train."""
+"""`pipeline layers`."""
 
 from typing import Annotated
 
@@ -22,7 +22,7 @@ def layers(
 
         pipeline layers timm/convnext_tiny --depth 3
     """
-    from pipeline.commands.layers.layers import layers as cuts
+    from pipeline.commands.layers.layers import layers as list_layers
     from pipeline.core.terminal import print_table
     from pipeline.network.assembly import trainable
     from pipeline.network.backbones import build
@@ -30,20 +30,20 @@ def layers(
 
     params = load_params()
     side = size or params.images.size
-    chosen = {"weights": "none"} | ({"backbone": backbone} if backbone else {})
-    network = build(params.model.model_copy(update=chosen), side, seed=0).network
+    changes = {"weights": "none"} | ({"backbone": backbone} if backbone else {})
+    network = build(params.model.model_copy(update=changes), side, seed=0).network
     rows = [
         [
-            trainable(one.name),
-            one.kind,
-            " + ".join(" x ".join(map(str, shape)) for shape in one.shapes),
-            f"{one.values * 4 / 1e3:,.1f}",
-            f"{one.trainable / 1e6:,.2f}",
+            trainable(layer.name),
+            layer.kind,
+            " + ".join(" x ".join(map(str, shape)) for shape in layer.shapes),
+            f"{layer.values * 4 / 1e3:,.1f}",
+            f"{layer.trainable / 1e6:,.2f}",
         ]
-        for one in cuts(network, side, depth)
+        for layer in list_layers(network, side, depth)
     ]
-    print_table(["model.trainable", "is a", "takes", "kB", "M trained"], rows)
+    print_table(["model.trainable", "class", "input", "kB", "M trained"], rows)
     print(
-        "takes: per image; kB: of float32, stored per image and view (features.dtype=float16: half "
-        "of it); M trained: million parameters from there on"
+        "input: per image; kB: stored per image and view as float32 (half with "
+        "features.dtype=float16); M trained: million parameters from there on"
     )

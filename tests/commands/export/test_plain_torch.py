@@ -1,4 +1,4 @@
-"""The folder speaks for itself: its example gives the network's own answers."""
+"""The exported folder works on its own: its example gives the probabilities of the network."""
 
 import ast
 import json
@@ -41,19 +41,19 @@ def picture(path: Path) -> None:
     cv2.imwrite(str(path), pixels)
 
 
-def wanted(models: Path, photo: Path, card: Card) -> torch.Tensor:
+def expected_probabilities(models: Path, photo: Path, card: Card) -> torch.Tensor:
     network, _ = model_folder.load(models)
     pixels = torch.from_numpy(cv2.imread(str(photo), cv2.IMREAD_COLOR_RGB)).permute(2, 0, 1)
     view = card.preprocess.evaluation()(pixels)
     with torch.inference_mode():
         scores = network(card.preprocess.normalise(view[None]))
-    chances: torch.Tensor = (scores / card.temperature).softmax(dim=1)[0]
-    return chances
+    probabilities: torch.Tensor = (scores / card.temperature).softmax(dim=1)[0]
+    return probabilities
 
 
-@pytest.mark.parametrize(("name", "head", "replaced", "size"), NETWORKS, ids=lambda one: str(one))
+@pytest.mark.parametrize(("name", "head", "replaced", "size"), NETWORKS, ids=str)
 @pytest.mark.filterwarnings("ignore:.*GoogLeNet:FutureWarning")
-def test_the_example_says_what_the_network_says(
+def test_the_example_gives_the_networks_probabilities(
     name: str,
     head: HeadParams,
     replaced: str | None,
@@ -70,10 +70,10 @@ def test_the_example_says_what_the_network_says(
     monkeypatch.syspath_prepend(str(example.parent))
     sys.modules.pop("network", None)
     runpy.run_path(str(example))
-    _, label, chance = capsys.readouterr().out.rstrip().split("\t")
-    chances = wanted(tmp_path / "models", tmp_path / "photo.png", card)
-    assert label == card.classes[int(chances.argmax())]
-    assert float(chance) == pytest.approx(float(chances.max()), abs=2e-4)
+    _, label, probability = capsys.readouterr().out.rstrip().split("\t")
+    probabilities = expected_probabilities(tmp_path / "models", tmp_path / "photo.png", card)
+    assert label == card.classes[int(probabilities.argmax())]
+    assert float(probability) == pytest.approx(float(probabilities.max()), abs=2e-4)
     assert ("network.py" in names) == (backbones.origin_of(name) == "small")
 
 
@@ -94,7 +94,7 @@ def test_the_example_is_short_and_imports_nothing_of_ours(tmp_path: Path) -> Non
     assert facts["classes"] == ["ant", "bee"]
 
 
-def test_a_folder_that_is_not_empty_stays(tmp_path: Path) -> None:
+def test_a_folder_that_is_not_empty_is_refused(tmp_path: Path) -> None:
     save_untrained(tmp_path / "models", "mobilenet_v2", LINEAR_HEAD, None, 32)
     (tmp_path / "full").mkdir()
     (tmp_path / "full/mine.txt").write_text("mine")

@@ -19,54 +19,54 @@ TENSORS: dict[str, Tensor] = {
 FACTS = {"epoch": 3, "lowest": float("inf"), "rate": 0.1 + 0.2, "groups": [{"lr": 1e-3}]}
 
 
-def place(root: Path, fingerprint: str = "run") -> Path:
+def path_of(root: Path, fingerprint: str = "run") -> Path:
     return root / ".cache/train" / fingerprint / checkpoint.FILE
 
 
-def test_what_was_saved_last_is_loaded_bit_by_bit(root: Path) -> None:
+def test_the_last_state_is_loaded_bit_for_bit(root: Path) -> None:
     Checkpoint("run").save(CheckpointState({}, {"epoch": 1}))
     Checkpoint("run").save(CheckpointState(TENSORS, FACTS))
-    found = Checkpoint("run").load()
-    assert found is not None
-    assert found.facts == FACTS
-    assert found.tensors.keys() == TENSORS.keys()
-    assert all(torch.equal(found.tensors[key], TENSORS[key]) for key in TENSORS)
+    state = Checkpoint("run").load()
+    assert state is not None
+    assert state.facts == FACTS
+    assert state.tensors.keys() == TENSORS.keys()
+    assert all(torch.equal(state.tensors[key], TENSORS[key]) for key in TENSORS)
 
 
-def test_tensors_that_share_their_memory_are_saved_too(root: Path) -> None:
+def test_tensors_that_share_memory_can_be_saved(root: Path) -> None:
     shared = torch.arange(6.0)
     Checkpoint("run").save(
         CheckpointState({"model.a": shared, "best.a": shared, "part": shared[2:]}, {})
     )
-    found = Checkpoint("run").load()
-    assert found is not None
-    assert torch.equal(found.tensors["part"], shared[2:])
+    state = Checkpoint("run").load()
+    assert state is not None
+    assert torch.equal(state.tensors["part"], shared[2:])
 
 
-def test_another_run_has_a_place_of_its_own(root: Path) -> None:
+def test_another_run_has_its_own_checkpoint(root: Path) -> None:
     Checkpoint("run").save(CheckpointState(TENSORS, FACTS))
     assert Checkpoint("other").load() is None
 
 
-def test_what_is_removed_is_gone(root: Path) -> None:
-    saved = Checkpoint("run")
-    saved.save(CheckpointState(TENSORS, FACTS))
-    saved.remove()
-    assert saved.load() is None
-    assert not place(root).parent.exists()
-    saved.remove()  # of nothing is nothing
+def test_a_removed_checkpoint_is_gone(root: Path) -> None:
+    of_run = Checkpoint("run")
+    of_run.save(CheckpointState(TENSORS, FACTS))
+    of_run.remove()
+    assert of_run.load() is None
+    assert not path_of(root).parent.exists()
+    of_run.remove()  # again: nothing happens
 
 
 class Bomb:
-    """What runs when it is unpickled."""
+    """Runs code when it is unpickled."""
 
     def __reduce__(self) -> tuple[object, tuple[str]]:
         return os.mkdir, ("exploded",)
 
 
-def damaged(root: Path) -> dict[str, bytes]:
+def damaged_files(root: Path) -> dict[str, bytes]:
     Checkpoint("whole").save(CheckpointState(TENSORS, FACTS))
-    whole = place(root, "whole").read_bytes()
+    whole = path_of(root, "whole").read_bytes()
     foreign = {"weight": torch.ones(3)}
     save_file(foreign, root / "foreign")
     save_file(foreign, root / "no json", {tensors.NOTE: "{"})
@@ -75,32 +75,32 @@ def damaged(root: Path) -> dict[str, bytes]:
         "garbage": b"\xff" * 1000,
         "half of it": whole[: len(whole) // 2],
         "a pickle": pickle.dumps(Bomb()),
-        "tensors alone": (root / "foreign").read_bytes(),
-        "facts that are none": (root / "no json").read_bytes(),
+        "only tensors": (root / "foreign").read_bytes(),
+        "facts without JSON": (root / "no json").read_bytes(),
     }
 
 
-def test_what_is_damaged_or_foreign_is_ignored_and_never_unpickled(
+def test_damaged_or_foreign_files_are_ignored_and_never_unpickled(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(root)
-    for name, data in damaged(root).items():
-        place(root).parent.mkdir()
-        place(root).write_bytes(data)
+    for name, data in damaged_files(root).items():
+        path_of(root).parent.mkdir()
+        path_of(root).write_bytes(data)
         assert Checkpoint("run").load() is None, name
-        assert not place(root).exists(), name
+        assert not path_of(root).exists(), name
     torch.save(Bomb(), root / "pickled.pt")
-    place(root).parent.mkdir()
-    place(root).write_bytes((root / "pickled.pt").read_bytes())
+    path_of(root).parent.mkdir()
+    path_of(root).write_bytes((root / "pickled.pt").read_bytes())
     assert Checkpoint("run").load() is None
     assert not Path("exploded").exists()
 
 
-def test_a_save_that_is_broken_off_leaves_the_one_before(
+def test_an_interrupted_save_leaves_the_state_before(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    saved = Checkpoint("run")
-    saved.save(CheckpointState(TENSORS, {"epoch": 1}))
+    of_run = Checkpoint("run")
+    of_run.save(CheckpointState(TENSORS, {"epoch": 1}))
 
     def half(tensors: object, path: Path, facts: object) -> None:
         path.write_bytes(b"half")
@@ -108,23 +108,23 @@ def test_a_save_that_is_broken_off_leaves_the_one_before(
 
     monkeypatch.setattr(tensors, "save_file", half)
     with pytest.raises(KeyboardInterrupt):
-        saved.save(CheckpointState(TENSORS, {"epoch": 2}))
-    found = saved.load()
-    assert found is not None
-    assert found.facts == {"epoch": 1}
-    assert [path.name for path in place(root).parent.iterdir()] == [checkpoint.FILE]
+        of_run.save(CheckpointState(TENSORS, {"epoch": 2}))
+    state = of_run.load()
+    assert state is not None
+    assert state.facts == {"epoch": 1}
+    assert [path.name for path in path_of(root).parent.iterdir()] == [checkpoint.FILE]
 
 
-def test_runs_that_were_never_ended_are_pruned_oldest_first(root: Path) -> None:
+def test_checkpoints_of_trainings_that_never_ended_are_pruned_oldest_first(root: Path) -> None:
     for number in range(checkpoint.MAX_CHECKPOINTS + 2):
         Checkpoint(str(number)).save(CheckpointState({}, {}))
-        os.utime(place(root, str(number)).parent, (number, number))
+        os.utime(path_of(root, str(number)).parent, (number, number))
     Checkpoint("last").save(CheckpointState({}, {}))
     left = {path.name for path in (root / ".cache/train").iterdir()}
     assert left == {"last", *(str(number) for number in range(3, checkpoint.MAX_CHECKPOINTS + 2))}
 
 
-def test_what_was_written_within_the_hour_may_still_go_on_and_stays(root: Path) -> None:
+def test_checkpoints_of_the_last_hour_are_never_pruned(root: Path) -> None:
     for number in range(checkpoint.MAX_CHECKPOINTS + 3):
         Checkpoint(str(number)).save(CheckpointState({}, {}))
     assert len(list((root / ".cache/train").iterdir())) == checkpoint.MAX_CHECKPOINTS + 3

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pipeline.core import history as records
 from pipeline.core.errors import PipelineError
 from pipeline.core.history import Record
+from pipeline.core.history import best as best_record
 from pipeline.network import device
 from pipeline.network.examples import Examples
 from pipeline.network.feature_store import Index
@@ -42,7 +42,7 @@ INDEX = Index(
 )
 
 
-def made_examples(count: int = 36, train: int = 21, classes: int = 3) -> Examples:
+def make_examples(count: int = 36, train: int = 21, classes: int = 3) -> Examples:
     """Classes take turns; after the training rows, every other one validates."""
     splits = ["train" if row < train else ("val", "test")[row % 2] for row in range(count)]
     labels = torch.arange(count) % classes
@@ -53,15 +53,15 @@ def made_examples(count: int = 36, train: int = 21, classes: int = 3) -> Example
 
 @dataclass
 class Numbers:
-    """A source which notes what it is asked for, and holds nothing of the test set."""
+    """A source that records its requests, and refuses images of the test set."""
 
     examples: Examples
-    asked: list[tuple[int, list[int]]] = field(default_factory=list)
+    requests: list[tuple[int, list[int]]] = field(default_factory=list)
 
     def batches(self, order: Sequence[Sequence[int]], view: int) -> Iterator[Tensors]:
         for rows in order:
-            assert not set(rows) & set(self.examples.rows("test")), "a test image was asked for"
-            self.asked.append((view, list(rows)))
+            assert not set(rows) & set(self.examples.rows("test")), "a test image was requested"
+            self.requests.append((view, list(rows)))
             yield (torch.stack([self._of(row, view) for row in rows]),)
 
     def _of(self, row: int, view: int) -> Tensor:
@@ -69,14 +69,14 @@ class Numbers:
         return noise + 2 * functional.one_hot(self.examples.labels[row], 8)
 
     def training(self) -> list[list[int]]:
-        return [rows for _, rows in self.asked if self.examples.splits[rows[0]] == "train"]
+        return [rows for _, rows in self.requests if self.examples.splits[rows[0]] == "train"]
 
 
-def dropping() -> nn.Module:
+def with_dropout() -> nn.Module:
     return nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Dropout(0.5), nn.Linear(16, 3))
 
 
-def normed() -> nn.Module:
+def with_batch_norm() -> nn.Module:
     return nn.Sequential(nn.Linear(8, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 3))
 
 
@@ -84,19 +84,19 @@ def linear() -> nn.Module:
     return nn.Linear(8, 3)
 
 
-def job_of(examples: Examples, network: Any = linear) -> Job:
+def make_job(examples: Examples, network: Any = linear) -> Job:
     torch.manual_seed(0)
     suffix = network()
     return Job(suffix, suffix, frozenset(), Numbers(examples), INDEX, device.start(CPU))
 
 
-def with_(params: Params, **overrides: object) -> TrainParams:
+def override(params: Params, **overrides: object) -> TrainParams:
     fast = {"train.epochs": 4, "train.batch_size": 8, "train.lr": 0.01}
     named = {f"train.{name}": value for name, value in overrides.items()}
     return with_overrides(params, fast | named).train
 
 
-def asked(job: Job) -> Numbers:
+def source_of(job: Job) -> Numbers:
     assert isinstance(job.source, Numbers)
     return job.source
 
@@ -105,43 +105,45 @@ def weights_of(job: Job) -> dict[str, Tensor]:
     return {name: value.clone() for name, value in job.suffix.state_dict().items()}
 
 
-def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
-    return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
+def are_equal(state: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    return state.keys() == other.keys() and all(
+        torch.equal(state[key], other[key]) for key in state
+    )
 
 
-def undisturbed(params: TrainParams, network: Any) -> tuple[list[Record], dict[str, Tensor]]:
-    examples = made_examples()
-    job = job_of(examples, network)
+def train_whole(params: TrainParams, network: Any) -> tuple[list[Record], dict[str, Tensor]]:
+    examples = make_examples()
+    job = make_job(examples, network)
     return list(loop.fit(job, examples, params)), weights_of(job)
 
 
-def resumed(params: TrainParams, network: Any, *stops: int) -> tuple[list[Record], Job]:
-    """Train, but stop at these records, at the point a kill would: each before its epoch's save."""
-    examples, saved = made_examples(), Checkpoint("run")
+def train_killed(params: TrainParams, network: Any, *stops: int) -> tuple[list[Record], Job]:
+    """Train, stopped as by a kill at these records, before the epoch is checkpoint; then finish."""
+    examples, checkpoint = make_examples(), Checkpoint("run")
     for stop in stops:
-        killed = loop.fit(job_of(examples, network), examples, params, saved)
+        killed = loop.fit(make_job(examples, network), examples, params, checkpoint)
         assert len(list(islice(killed, stop))) == stop
         killed.close()  # type: ignore[attr-defined]
-        torch.manual_seed(stop)  # the next process has another state by chance
-    job = job_of(examples, network)
-    return list(loop.fit(job, examples, params, saved)), job
+        torch.manual_seed(stop)  # the next process has another random state
+    job = make_job(examples, network)
+    return list(loop.fit(job, examples, params, checkpoint)), job
 
 
-# ---- going on after a kill ----
+# ---- resuming after a kill ----
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-@pytest.mark.parametrize("network", [dropping, normed])
+@pytest.mark.parametrize("network", [with_dropout, with_batch_norm])
 def test_a_killed_training_ends_with_the_same_bytes(
     root: Path, params: Params, optimizer: str, schedule: str, network: Any
 ) -> None:
-    chosen = with_(params, optimizer=optimizer, schedule=schedule, plateau_patience=0)
-    history, weights = undisturbed(chosen, network)
-    again, job = resumed(chosen, network, 2, 4)
+    train_params = override(params, optimizer=optimizer, schedule=schedule, plateau_patience=0)
+    history, weights = train_whole(train_params, network)
+    again, job = train_killed(train_params, network, 2, 4)
     assert again == history
-    assert same(weights_of(job), weights)
-    assert len(asked(job).training()) == 3  # batches of the last epoch alone
+    assert are_equal(weights_of(job), weights)
+    assert len(source_of(job).training()) == 3  # batches of the last epoch alone
 
 
 @pytest.mark.parametrize(
@@ -155,34 +157,36 @@ def test_a_killed_training_ends_with_the_same_bytes(
     ],
     ids=lambda options: "-".join(options),
 )
-def test_so_it_does_with_every_other_option(
+def test_a_killed_training_with_other_options_ends_with_the_same_bytes(
     root: Path, params: Params, options: dict[str, object]
 ) -> None:
-    chosen = with_(params, **{"epochs": 5} | options)
-    history, weights = undisturbed(chosen, dropping)
-    again, job = resumed(chosen, dropping, min(3, len(history)), min(5, len(history)))
+    train_params = override(params, **{"epochs": 5} | options)
+    history, weights = train_whole(train_params, with_dropout)
+    again, job = train_killed(
+        train_params, with_dropout, min(3, len(history)), min(5, len(history))
+    )
     assert again == history
-    assert same(weights_of(job), weights)
+    assert are_equal(weights_of(job), weights)
 
 
-def test_killed_after_its_last_epoch_it_runs_nothing_again(root: Path, params: Params) -> None:
-    chosen = with_(params)
-    examples, saved = made_examples(), Checkpoint("run")
-    done = job_of(examples, dropping)
-    history = list(loop.fit(done, examples, chosen, saved))
-    job = job_of(examples, dropping)
-    assert list(loop.fit(job, examples, chosen, saved)) == history
-    assert asked(job).asked == []
-    assert same(weights_of(job), weights_of(done))
+def test_a_training_killed_after_its_last_epoch_trains_no_more(root: Path, params: Params) -> None:
+    train_params = override(params)
+    examples, checkpoint = make_examples(), Checkpoint("run")
+    first = make_job(examples, with_dropout)
+    history = list(loop.fit(first, examples, train_params, checkpoint))
+    job = make_job(examples, with_dropout)
+    assert list(loop.fit(job, examples, train_params, checkpoint)) == history
+    assert source_of(job).requests == []
+    assert are_equal(weights_of(job), weights_of(first))
 
 
-def test_without_a_checkpoint_it_begins_anew(root: Path, params: Params) -> None:
-    chosen = with_(params)
-    examples = made_examples()
-    list(loop.fit(job_of(examples), examples, chosen, Checkpoint("other")))
-    job = job_of(examples)
-    list(loop.fit(job, examples, chosen, Checkpoint("run")))
-    assert len(asked(job).training()) == 3 * 4
+def test_without_a_checkpoint_it_begins_again(root: Path, params: Params) -> None:
+    train_params = override(params)
+    examples = make_examples()
+    list(loop.fit(make_job(examples), examples, train_params, Checkpoint("other")))
+    job = make_job(examples)
+    list(loop.fit(job, examples, train_params, Checkpoint("run")))
+    assert len(source_of(job).training()) == 3 * 4
 
 
 # ---- steps ----
@@ -190,58 +194,59 @@ def test_without_a_checkpoint_it_begins_anew(root: Path, params: Params) -> None
 
 @pytest.mark.parametrize("train", [18, 21, 22, 24, 25])
 @pytest.mark.parametrize("weights", ["none", "balanced"])
-def test_batches_that_are_accumulated_equal_one_batch(
+def test_accumulated_batches_equal_one_large_batch(
     params: Params, train: int, weights: str
 ) -> None:
-    examples = made_examples(40, train)
+    examples = make_examples(40, train)
     options = {"optimizer": "sgd", "lr": 0.1, "class_weights": weights, "label_smoothing": 0.1}
-    many, one = job_of(examples), job_of(examples)
-    small = with_(params, batch_size=4, accumulate=3, **options)
-    large = with_(params, batch_size=12, **options)
-    history, whole = (list(loop.fit(many, examples, small)), list(loop.fit(one, examples, large)))
+    accumulated, whole_batches = make_job(examples), make_job(examples)
+    small = override(params, batch_size=4, accumulate=3, **options)
+    large = override(params, batch_size=12, **options)
+    history = list(loop.fit(accumulated, examples, small))
+    whole = list(loop.fit(whole_batches, examples, large))
     assert [record.step for record in history] == [record.step for record in whole]
-    for name, value in weights_of(one).items():
-        assert torch.allclose(weights_of(many)[name], value, atol=1e-6, rtol=0), name
+    for name, value in weights_of(whole_batches).items():
+        assert torch.allclose(weights_of(accumulated)[name], value, atol=1e-6, rtol=0), name
     for record, other in zip(history, whole, strict=True):
         assert record.train_loss == pytest.approx(other.train_loss, abs=1e-6)
         assert record.val_loss == pytest.approx(other.val_loss, abs=1e-6)
 
 
-def test_an_epoch_shows_every_training_image_once_in_an_order_of_its_own(
+def test_an_epoch_has_every_training_image_once_in_random_order(
     params: Params,
 ) -> None:
-    examples = made_examples()
-    job = job_of(examples)
-    list(loop.fit(job, examples, with_(params)))
-    rows = [row for batch in asked(job).training() for row in batch]
+    examples = make_examples()
+    job = make_job(examples)
+    list(loop.fit(job, examples, override(params)))
+    rows = [row for batch in source_of(job).training() for row in batch]
     epochs = [rows[start : start + 21] for start in range(0, len(rows), 21)]
     assert [sorted(epoch) for epoch in epochs] == [list(range(21))] * 4
     assert len(set(map(tuple, epochs))) == 4
 
 
-def test_views_take_turns_and_validation_sees_the_evaluation_view_of_its_own_images(
+def test_views_take_turns_and_validation_uses_the_evaluation_view(
     params: Params,
 ) -> None:
-    examples = made_examples()
-    job = job_of(examples)
-    list(loop.fit(job, examples, with_(params)))
-    seen: dict[str, list[int]] = {"train": [], "val": []}
-    for view, rows in asked(job).asked:
+    examples = make_examples()
+    job = make_job(examples)
+    list(loop.fit(job, examples, override(params)))
+    views: dict[str, list[int]] = {"train": [], "val": []}
+    for view, rows in source_of(job).requests:
         (split,) = {examples.splits[row] for row in rows}
-        if view not in seen[split][-1:]:
-            seen[split].append(view)
-    assert seen == {"train": [1, 2, 0, 1], "val": [EVALUATION]}
+        if view not in views[split][-1:]:
+            views[split].append(view)
+    assert views == {"train": [1, 2, 0, 1], "val": [EVALUATION]}
 
 
-def test_the_seed_decides(params: Params) -> None:
-    histories = [undisturbed(with_(params, seed=seed), dropping)[0] for seed in (1, 1, 2)]
+def test_the_seed_decides_the_history(params: Params) -> None:
+    histories = [train_whole(override(params, seed=seed), with_dropout)[0] for seed in (1, 1, 2)]
     assert histories[0] == histories[1] != histories[2]
 
 
-def test_gradients_are_clipped_to_their_norm(params: Params) -> None:
+def test_gradients_are_clipped_to_the_norm(params: Params) -> None:
     """One step of plain gradient descent goes as far as the norm allows, times the rate."""
-    examples = made_examples()
-    chosen = with_(
+    examples = make_examples()
+    train_params = override(
         params,
         optimizer="sgd",
         momentum=0.0,
@@ -251,21 +256,21 @@ def test_gradients_are_clipped_to_their_norm(params: Params) -> None:
         epochs=1,
         batch_size=21,
     )
-    job = job_of(examples)
+    job = make_job(examples)
     before = weights_of(job)
-    list(loop.fit(job, examples, chosen))
+    list(loop.fit(job, examples, train_params))
     moved = torch.cat([(value - before[name]).flatten() for name, value in weights_of(job).items()])
     assert moved.norm().item() == pytest.approx(0.01, rel=1e-3)
 
 
-def test_smoothing_and_class_weights_are_in_the_training_loss_alone(params: Params) -> None:
-    """With a learning rate that moves nothing, both losses are those of the first weights."""
-    examples = made_examples()
+def test_smoothing_and_class_weights_are_in_the_training_loss_only(params: Params) -> None:
+    """The learning rate changes nothing, so both losses are those of the first weights."""
+    examples = make_examples()
     rare = [row for row in examples.rows("train") if row % 3 == 0][2:]
     for row in rare:
         examples.splits[row] = "test"
-    job = job_of(examples)
-    chosen = with_(
+    job = make_job(examples)
+    train_params = override(
         params,
         lr=1e-30,
         weight_decay=0.0,
@@ -274,7 +279,7 @@ def test_smoothing_and_class_weights_are_in_the_training_loss_alone(params: Para
         class_weights="balanced",
     )
     network = linear_copy(job.suffix)
-    (record,) = loop.fit(job, examples, chosen)
+    (record,) = loop.fit(job, examples, train_params)
     for split, loss, weights, smoothing in (
         ("train", record.train_loss, torch.tensor([16 / 6, 16 / 21, 16 / 21]), 0.2),
         ("val", record.val_loss, None, 0.0),
@@ -298,91 +303,93 @@ def linear_copy(suffix: nn.Module) -> nn.Module:
     return copied
 
 
-def test_a_batch_size_is_taken_as_it_is_or_refused(params: Params) -> None:
-    examples = made_examples(train=6)
-    alone = with_(params, batch_size=1, epochs=1)
-    (record,) = loop.fit(job_of(examples), examples, alone)
+def test_a_batch_size_is_used_or_refused(params: Params) -> None:
+    examples = make_examples(train=6)
+    alone = override(params, batch_size=1, epochs=1)
+    (record,) = loop.fit(make_job(examples), examples, alone)
     assert record.step == 5  # the last image joins the one before it
     with pytest.raises(PipelineError, match=r"train.batch_size=1 is too small, .* use 2 or more"):
-        list(loop.fit(job_of(examples, normed), examples, alone))
+        list(loop.fit(make_job(examples, with_batch_norm), examples, alone))
 
 
 # ---- validations, and the end ----
 
 
-def test_validations_come_every_so_many_steps_and_at_the_end_of_an_epoch(
+def test_there_is_a_validation_every_few_steps_and_after_each_epoch(
     params: Params,
 ) -> None:
-    examples = made_examples(train=20)
-    chosen = with_(params, batch_size=4, validate_every=2, epochs=2)  # of five steps
-    found = list(loop.fit(job_of(examples), examples, chosen))
-    assert [record.step for record in found] == [2, 4, 5, 6, 8, 10]
-    assert [record.epoch for record in found] == [0.4, 0.8, 1, 1.2, 1.6, 2]
+    examples = make_examples(train=20)
+    train_params = override(params, batch_size=4, validate_every=2, epochs=2)  # of five steps
+    history = list(loop.fit(make_job(examples), examples, train_params))
+    assert [record.step for record in history] == [2, 4, 5, 6, 8, 10]
+    assert [record.epoch for record in history] == [0.4, 0.8, 1, 1.2, 1.6, 2]
 
 
 def test_it_stops_at_the_target_accuracy_in_the_middle_of_an_epoch_too(params: Params) -> None:
-    examples = made_examples()
-    chosen = with_(params, target_accuracy=0.01, validate_every=1)
-    (record,) = loop.fit(job_of(examples), examples, chosen)
+    examples = make_examples()
+    train_params = override(params, target_accuracy=0.01, validate_every=1)
+    (record,) = loop.fit(make_job(examples), examples, train_params)
     assert record.step == 1
 
 
-def test_it_stops_when_patience_is_over(params: Params) -> None:
-    examples = made_examples()
-    still = with_(params, lr=1e-30, weight_decay=0.0, patience=2, epochs=30)
-    assert len(list(loop.fit(job_of(examples), examples, still))) == 3
+def test_it_stops_when_patience_runs_out(params: Params) -> None:
+    examples = make_examples()
+    still = override(params, lr=1e-30, weight_decay=0.0, patience=2, epochs=30)
+    assert len(list(loop.fit(make_job(examples), examples, still))) == 3
 
 
 def test_patience_counts_from_the_lowest_loss(params: Params) -> None:
-    examples = made_examples()
-    wild = with_(params, optimizer="sgd", lr=3.0, patience=3, epochs=60)
-    history = list(loop.fit(job_of(examples), examples, wild))
-    lowest = history.index(records.best(history))
+    examples = make_examples()
+    wild = override(params, optimizer="sgd", lr=3.0, patience=3, epochs=60)
+    history = list(loop.fit(make_job(examples), examples, wild))
+    lowest = history.index(best_record(history))
     assert len(history) == lowest + 1 + 3 < 60
 
 
-def test_the_weights_of_the_best_validation_stand(params: Params) -> None:
-    examples = made_examples()
-    wild = with_(params, optimizer="sgd", lr=3.0, epochs=6)
-    job = job_of(examples, normed)
+def test_the_weights_of_the_best_validation_are_kept(params: Params) -> None:
+    examples = make_examples()
+    wild = override(params, optimizer="sgd", lr=3.0, epochs=6)
+    job = make_job(examples, with_batch_norm)
     history = list(loop.fit(job, examples, wild))
-    best = records.best(history)
+    best = best_record(history)
     assert best != history[-1]  # or this test proves nothing
     rows = examples.rows("val")
-    (values,) = next(asked(job).batches([rows], EVALUATION))
+    (values,) = next(source_of(job).batches([rows], EVALUATION))
     scores = job.suffix.eval()(values)
     loss = functional.cross_entropy(scores, examples.labels[rows]).item()
     assert loss == pytest.approx(best.val_loss, rel=1e-5)
 
 
-def test_one_class_in_train_is_told(params: Params) -> None:
-    examples = made_examples()
+def test_one_class_in_train_is_refused(params: Params) -> None:
+    examples = make_examples()
     examples.labels[examples.rows("train")] = 1
     with pytest.raises(PipelineError, match=r"training images are all of one class \(b\)"):
-        list(loop.fit(job_of(examples), examples, with_(params)))
+        list(loop.fit(make_job(examples), examples, override(params)))
 
 
-def test_a_class_that_validates_alone_costs_nothing(params: Params) -> None:
-    examples = made_examples()
+def test_a_class_without_training_images_is_allowed(params: Params) -> None:
+    examples = make_examples()
     examples.labels[examples.rows("train")] %= 2
-    history = list(loop.fit(job_of(examples), examples, with_(params, class_weights="balanced")))
+    history = list(
+        loop.fit(make_job(examples), examples, override(params, class_weights="balanced"))
+    )
     assert all(math.isfinite(record.val_loss) for record in history)
 
 
 @pytest.mark.parametrize("every", [None, 1])
-def test_a_loss_that_is_no_number_is_told(params: Params, every: int | None) -> None:
-    examples = made_examples()
-    chosen = with_(params, optimizer="sgd", lr=1e38, validate_every=every)
+def test_a_loss_that_is_not_finite_is_an_error(params: Params, every: int | None) -> None:
+    examples = make_examples()
+    train_params = override(params, optimizer="sgd", lr=1e38, validate_every=every)
     with pytest.raises(PipelineError, match=r"not finite in epoch \d: lower train.lr"):
-        list(loop.fit(job_of(examples), examples, chosen))
+        list(loop.fit(make_job(examples), examples, train_params))
 
 
 def test_the_same_steps_in_half_precision(params: Params) -> None:
-    examples = made_examples()
-    job = job_of(examples, dropping)
+    examples = make_examples()
+    job = make_job(examples, with_dropout)
     half = device.start(CPU.model_copy(update={"precision": "bf16-mixed"}))
     rounded = Job(job.suffix, job.suffix, frozenset(), job.source, INDEX, half)
-    history = list(loop.fit(rounded, examples, with_(params)))
-    exact, _ = undisturbed(with_(params), dropping)
+    history = list(loop.fit(rounded, examples, override(params)))
+    exact, _ = train_whole(override(params), with_dropout)
     assert history[-1].val_loss == pytest.approx(exact[-1].val_loss, rel=0.05)
     assert history != exact

@@ -13,7 +13,7 @@ from pipeline.stages.train.optimizer import Schedule, make_optimizer
 STEPS = 10  # per epoch
 
 
-def with_(params: Params, **overrides: object) -> TrainParams:
+def override(params: Params, **overrides: object) -> TrainParams:
     named = {f"train.{name}": value for name, value in overrides.items()}
     return with_overrides(params, {"train.epochs": 4, "train.lr": 0.1} | named).train
 
@@ -25,77 +25,79 @@ def network() -> nn.Module:
 
 def rates(params: Params, losses: list[float] | None = None, **overrides: object) -> list[float]:
     """The learning rate of every step, in four epochs, and after the last."""
-    chosen = with_(params, **overrides)
-    optimizer = make_optimizer(nn.Linear(2, 2), chosen, frozenset())
-    schedule = Schedule(optimizer, chosen, STEPS)
-    found = []
-    for epoch in range(chosen.epochs):
+    train_params = override(params, **overrides)
+    optimizer = make_optimizer(nn.Linear(2, 2), train_params, frozenset())
+    schedule = Schedule(optimizer, train_params, STEPS)
+    values = []
+    for epoch in range(train_params.epochs):
         for _ in range(STEPS):
-            found.append(float(optimizer.param_groups[0]["lr"]))
+            values.append(float(optimizer.param_groups[0]["lr"]))
             optimizer.step()
             schedule.after_step()
         schedule.after_validation(losses[epoch] if losses else 1.0)
-    return [*found, float(optimizer.param_groups[0]["lr"])]
+    return [*values, float(optimizer.param_groups[0]["lr"])]
 
 
-def groups_by_parameter(made: optim.Optimizer) -> dict[nn.Parameter, dict[str, Any]]:
-    return {each: group for group in made.param_groups for each in group["params"]}
+def groups_by_parameter(optimizer: optim.Optimizer) -> dict[nn.Parameter, dict[str, Any]]:
+    return {value: group for group in optimizer.param_groups for value in group["params"]}
 
 
 @pytest.mark.parametrize(
     ("name", "kind"),
     [("adam", optim.Adam), ("adamw", optim.AdamW), ("rmsprop", optim.RMSprop), ("sgd", optim.SGD)],
 )
-def test_optimizers_go_by_name(params: Params, name: str, kind: type) -> None:
-    chosen = with_(params, optimizer=name, weight_decay=0.5)
-    made = make_optimizer(nn.Linear(2, 2), chosen, frozenset())
-    assert type(made) is kind
-    assert made.param_groups[0]["lr"] == 0.1
+def test_the_optimizer_is_the_one_named(params: Params, name: str, kind: type) -> None:
+    train_params = override(params, optimizer=name, weight_decay=0.5)
+    optimizer = make_optimizer(nn.Linear(2, 2), train_params, frozenset())
+    assert type(optimizer) is kind
+    assert optimizer.param_groups[0]["lr"] == 0.1
 
 
-def test_momentum_is_of_sgd(params: Params) -> None:
-    made = {
-        name: make_optimizer(network(), with_(params, optimizer=name, momentum=0.7), frozenset())
+def test_only_sgd_has_momentum(params: Params) -> None:
+    optimizers = {
+        name: make_optimizer(network(), override(params, optimizer=name, momentum=0.7), frozenset())
         for name in ("sgd", "rmsprop")
     }
-    assert made["sgd"].param_groups[0]["momentum"] == 0.7
-    assert made["rmsprop"].param_groups[0]["momentum"] == 0
+    assert optimizers["sgd"].param_groups[0]["momentum"] == 0.7
+    assert optimizers["rmsprop"].param_groups[0]["momentum"] == 0
 
 
 @pytest.mark.parametrize("name", ["adam", "adamw", "rmsprop", "sgd"])
 def test_weights_decay_and_norms_and_biases_do_not(params: Params, name: str) -> None:
     suffix = network()
-    made = make_optimizer(suffix, with_(params, optimizer=name, weight_decay=0.5), frozenset())
-    found = groups_by_parameter(made)
-    decays = {key: found[value]["weight_decay"] for key, value in suffix.named_parameters()}
+    optimizer = make_optimizer(
+        suffix, override(params, optimizer=name, weight_decay=0.5), frozenset()
+    )
+    groups = groups_by_parameter(optimizer)
+    decays = {key: groups[value]["weight_decay"] for key, value in suffix.named_parameters()}
     assert {key for key, decay in decays.items() if decay} == {"0.weight", "3.weight"}
     assert set(decays.values()) == {0.0, 0.5}
 
 
 @pytest.mark.parametrize("times", [0.1, 0.0, 5.0])
-def test_what_is_pretrained_learns_at_a_rate_of_its_own_and_the_heads_is_first(
+def test_pretrained_parameters_have_their_own_rate_and_the_head_is_first(
     params: Params, times: float
 ) -> None:
     suffix = network()
     body = frozenset(suffix[0].parameters())  # type: ignore[index]
-    made = make_optimizer(suffix, with_(params, pretrained_lr=times), body)
-    found = groups_by_parameter(made)
+    optimizer = make_optimizer(suffix, override(params, pretrained_lr=times), body)
+    groups = groups_by_parameter(optimizer)
     for value in suffix.parameters():
-        assert found[value]["lr"] == pytest.approx(0.1 * times if value in body else 0.1)
-    assert made.param_groups[0]["lr"] == 0.1
+        assert groups[value]["lr"] == pytest.approx(0.1 * times if value in body else 0.1)
+    assert optimizer.param_groups[0]["lr"] == 0.1
 
 
 def test_every_schedule_keeps_the_proportion_of_the_groups(params: Params) -> None:
     for name in ("constant", "cosine", "one-cycle", "plateau"):
         suffix = network()
         body = frozenset(suffix[0].parameters())  # type: ignore[index]
-        chosen = with_(params, schedule=name, weight_decay=0.0)
-        made = make_optimizer(suffix, chosen, body)
-        schedule = Schedule(made, chosen, STEPS)
+        train_params = override(params, schedule=name, weight_decay=0.0)
+        optimizer = make_optimizer(suffix, train_params, body)
+        schedule = Schedule(optimizer, train_params, STEPS)
         for _ in range(25):
-            made.step()
+            optimizer.step()
             schedule.after_step()
-        head, other = (float(group["lr"]) for group in made.param_groups)
+        head, other = (float(group["lr"]) for group in optimizer.param_groups)
         assert other == pytest.approx(0.1 * head), name
 
 
@@ -103,43 +105,43 @@ def test_a_constant_rate_does_not_change(params: Params) -> None:
     assert set(rates(params)) == {0.1}
 
 
-def test_a_cosine_falls_to_nothing(params: Params) -> None:
-    found = rates(params, schedule="cosine")
-    assert found[0] == 0.1
-    assert found[20] == pytest.approx(0.05)
-    assert found == sorted(found, reverse=True)
-    assert found[-1] == pytest.approx(0)
+def test_a_cosine_falls_to_zero(params: Params) -> None:
+    values = rates(params, schedule="cosine")
+    assert values[0] == 0.1
+    assert values[20] == pytest.approx(0.05)
+    assert values == sorted(values, reverse=True)
+    assert values[-1] == pytest.approx(0)
 
 
 def test_one_cycle_rises_to_the_rate_and_falls_below_where_it_began(params: Params) -> None:
-    found = rates(params, schedule="one-cycle")
-    assert max(found) == pytest.approx(0.1)
-    assert 0 < found.index(max(found)) < 20
-    assert found[39] < found[0] < 0.01
+    values = rates(params, schedule="one-cycle")
+    assert max(values) == pytest.approx(0.1)
+    assert 0 < values.index(max(values)) < 20
+    assert values[39] < values[0] < 0.01
 
 
 @pytest.mark.parametrize("schedule", ["constant", "cosine", "plateau"])
-def test_a_warm_up_rises_in_a_straight_line(params: Params, schedule: str) -> None:
-    found = rates(params, [4, 3, 2, 1], schedule=schedule, warmup_epochs=1.5)
-    assert found[:15] == pytest.approx([0.1 * (step + 1) / 16 for step in range(15)])
-    assert found[15] == pytest.approx(0.1)
+def test_a_warm_up_is_linear(params: Params, schedule: str) -> None:
+    values = rates(params, [4, 3, 2, 1], schedule=schedule, warmup_epochs=1.5)
+    assert values[:15] == pytest.approx([0.1 * (step + 1) / 16 for step in range(15)])
+    assert values[15] == pytest.approx(0.1)
 
 
-def test_a_plateau_takes_the_rate_to_a_tenth(params: Params) -> None:
-    found = rates(
+def test_a_plateau_divides_the_rate_by_ten(params: Params) -> None:
+    values = rates(
         params, [1.0, 0.9, 0.9, 0.9, 0.5], schedule="plateau", plateau_patience=1, epochs=5
     )
-    assert found[::STEPS] == pytest.approx([0.1, 0.1, 0.1, 0.1, 0.01, 0.01])
+    assert values[::STEPS] == pytest.approx([0.1, 0.1, 0.1, 0.1, 0.01, 0.01])
 
 
 @pytest.mark.parametrize("schedule", ["constant", "cosine", "one-cycle", "plateau"])
-def test_the_shortest_training_there_is(params: Params, schedule: str) -> None:
-    chosen = with_(params, schedule=schedule, epochs=1)
-    optimizer = make_optimizer(nn.Linear(2, 2), chosen, frozenset())
-    made = Schedule(optimizer, chosen, 1)
+def test_a_training_of_one_step(params: Params, schedule: str) -> None:
+    train_params = override(params, schedule=schedule, epochs=1)
+    optimizer = make_optimizer(nn.Linear(2, 2), train_params, frozenset())
+    schedule_ = Schedule(optimizer, train_params, 1)
     optimizer.step()
-    made.after_step()
-    made.after_validation(1.0)
+    schedule_.after_step()
+    schedule_.after_validation(1.0)
     assert torch.isfinite(torch.tensor(optimizer.param_groups[0]["lr"]))
 
 
@@ -148,9 +150,12 @@ def test_tables_of_biases_scales_and_positions_do_not_decay(params: Params) -> N
     vit = VisionTransformer(32, 16, 2, 2, 32, 64)
     convnext = models.ConvNeXt([CNBlockConfig(8, 16, 1), CNBlockConfig(16, None, 1)])
     for network in (swin, vit, convnext):
-        made = make_optimizer(network, with_(params, weight_decay=0.5), frozenset())
+        optimizer = make_optimizer(network, override(params, weight_decay=0.5), frozenset())
         decayed = {
-            id(one) for each in made.param_groups if each["weight_decay"] for one in each["params"]
+            id(value)
+            for group in optimizer.param_groups
+            if group["weight_decay"]
+            for value in group["params"]
         }
         weights = {
             id(value)

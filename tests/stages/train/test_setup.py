@@ -295,18 +295,18 @@ def test_one_thread_and_two_differ_within_the_stated_tolerance(
             histories.append(train_job(dataset, changed)[2])
     finally:
         torch.set_num_threads(before)
-    for one, two in zip(*histories, strict=True):
-        assert astuple(two) == pytest.approx(astuple(one), abs=MAX_DIFFERENCE[trainable])
+    for record, other in zip(*histories, strict=True):
+        assert astuple(other) == pytest.approx(astuple(record), abs=MAX_DIFFERENCE[trainable])
 
 
 def test_two_processes_train_as_one_does(
     dataset: Path, params: Params, start: Callable[..., Any]
 ) -> None:
-    one = override(params, **NARROW_RESNET, train__epochs=4, train__lr=0.02)
-    two = override(one, device__devices=2)
-    _, _, alone = train_job(dataset, one)
+    on_one = override(params, **NARROW_RESNET, train__epochs=4, train__lr=0.02)
+    on_two = override(on_one, device__devices=2)
+    _, _, alone = train_job(dataset, on_one)
 
-    output = finish(start(two))  # ends when both processes have closed it
+    output = finish(start(on_two))
     assert len(output.splitlines()) == 1, output
     assert output.startswith("train: best epoch ")
     together = history.read(Path("reports/history.csv"))
