@@ -1,4 +1,4 @@
-"""The Flickr data set as the 2020 tutorial laid it out, with real DVC and a Flickr of our own."""
+"""The Flickr data set of the 2020 tutorial, with real DVC and a fake Flickr."""
 
 import random
 import signal
@@ -45,7 +45,7 @@ FLICKR = (
 
 @pytest.fixture(scope="module")
 def flickr() -> Iterator[Running]:
-    """Every fifth answer fails, every fiftieth photograph is gone, pages grow and repeat."""
+    """Every fifth response fails, every fiftieth photograph is gone, pages grow and repeat."""
     with running(*FLICKR) as fake:
         yield fake
 
@@ -55,7 +55,7 @@ class Flickr(Project):
 
     def __init__(self, folder: Path, fake: Running) -> None:
         self.fake = fake
-        self.said = ""
+        self.output = ""
         super().__init__(folder, small=False)
         text = (folder / "params.yaml").read_text()
         for old, new in (
@@ -70,21 +70,21 @@ class Flickr(Project):
 
     @property
     def environment(self) -> dict[str, str]:
-        given = {"FLICKR_API_KEY": KEY, "FLICKR_API_SECRET": SECRET, "NO_PROXY": "*"}
-        return super().environment | given | {"FLICKR_API_URL": self.fake.api_url}
+        keys = {"FLICKR_API_KEY": KEY, "FLICKR_API_SECRET": SECRET, "NO_PROXY": "*"}
+        return super().environment | keys | {"FLICKR_API_URL": self.fake.api_url}
 
-    def acquire(self, **changed: str) -> str:
-        done = self.dvc("repro", "acquire", **changed)
-        assert done.returncode == 0, done.stdout
-        return done.stdout
+    def acquire(self, **environment: str) -> str:
+        process = self.dvc("repro", "acquire", **environment)
+        assert process.returncode == 0, process.stdout
+        return process.stdout
 
-    def facts(self) -> list[dict[str, str]]:
+    def rows(self) -> list[dict[str, str]]:
         names = ["label", "split", "group", "owner", "licence", "page_url"]
         rows: list[dict[str, str]] = shards.columns(self.folder / "data/raw", names).to_pylist()
         return rows
 
     def outputs(self) -> dict[str, str]:
-        """DVC's digests of what acquire wrote."""
+        """DVC's digests of the outs of acquire."""
         lock = YAML(typ="safe").load(self.folder / "dvc.lock")
         return {out["path"]: out["md5"] for out in lock["stages"]["acquire"]["outs"]}
 
@@ -92,13 +92,13 @@ class Flickr(Project):
 @pytest.fixture(scope="module")
 def first(flickr: Running, tmp_path_factory: pytest.TempPathFactory) -> Flickr:
     """A project that has acquired the data set."""
-    made = Flickr(tmp_path_factory.mktemp("first"), flickr)
-    made.said = made.acquire()
-    return made
+    project = Flickr(tmp_path_factory.mktemp("first"), flickr)
+    project.output = project.acquire()
+    return project
 
 
-def test_exactly_the_tutorials_photographs_in_spite_of_every_fifth_answer(first: Flickr) -> None:
-    counts = Counter((row["label"], row["split"]) for row in first.facts())
+def test_the_wanted_numbers_are_acquired_although_every_fifth_response_fails(first: Flickr) -> None:
+    counts = Counter((row["label"], row["split"]) for row in first.rows())
     assert counts == {
         ("car", "train"): 1000,
         ("car", "test"): 300,
@@ -109,37 +109,37 @@ def test_exactly_the_tutorials_photographs_in_spite_of_every_fifth_answer(first:
 
 def test_no_owner_is_in_two_splits_and_every_licence_is_known(first: Flickr) -> None:
     splits: dict[str, set[str]] = {}
-    for row in first.facts():
+    for row in first.rows():
         splits.setdefault(row["group"], set()).add(row["split"])
         assert row["owner"]
         assert row["licence"]
         assert row["page_url"].startswith("https://www.flickr.com/photos/")
-    assert {len(found) for found in splits.values()} == {1}
+    assert {len(names) for names in splits.values()} == {1}
 
 
-def test_photographs_that_are_gone_are_named(first: Flickr) -> None:
+def test_skipped_photographs_are_listed(first: Flickr) -> None:
     reasons = Counter(row["reason"] for row in atomic.read_csv(first.folder / "data/skipped.csv"))
-    # Of the 20 photographs that answer both searches, 14 have a licence that is wanted.
+    # Of the 20 photographs that match both searches, 14 have an accepted licence.
     assert reasons == {"gone": 52, "two_classes": 2 * 14}
 
 
-def test_the_key_and_the_secret_are_nowhere(first: Flickr) -> None:
+def test_key_and_secret_are_in_no_file_or_output(first: Flickr) -> None:
     for path in first.folder.rglob("*"):
         if path.is_file():
             data = path.read_bytes()
             assert KEY.encode() not in data, path
             assert SECRET.encode() not in data, path
-    assert KEY not in first.said
-    assert SECRET not in first.said
+    assert KEY not in first.output
+    assert SECRET not in first.output
 
 
-def test_twice_gives_the_same_lock(first: Flickr, tmp_path: Path) -> None:
+def test_a_second_run_gives_the_same_lock(first: Flickr, tmp_path: Path) -> None:
     second = Flickr(tmp_path / "second", first.fake)
     second.acquire()
     assert (second.folder / "dvc.lock").read_bytes() == (first.folder / "dvc.lock").read_bytes()
 
 
-def test_a_pin_is_replayed_without_the_search(first: Flickr, tmp_path: Path) -> None:
+def test_a_pin_needs_no_search(first: Flickr, tmp_path: Path) -> None:
     other = Flickr(tmp_path / "other", first.fake)
     pinned = first.run(sys.executable, "-m", "pipeline", "pin", "cars_bicycles")
     assert pinned.returncode == 0, pinned.stdout
@@ -149,27 +149,25 @@ def test_a_pin_is_replayed_without_the_search(first: Flickr, tmp_path: Path) -> 
     before = len(first.fake.record()["requests"])
     other.acquire(FLICKR_API_KEY="", FLICKR_API_URL="http://127.0.0.1:9/")
     assert other.outputs()["data/raw"] == first.outputs()["data/raw"]
-    asked = first.fake.record()["requests"][before:]
-    assert {request["kind"] for request in asked} == {"photo"}
+    requests = first.fake.record()["requests"][before:]
+    assert {request["kind"] for request in requests} == {"photo"}
 
 
-def in_store(project: Flickr) -> set[str]:
-    """The addresses whose photographs are kept, as a reader that never writes sees it."""
+def stored_urls(project: Flickr) -> set[str]:
+    """The URLs in the store, read without changing it."""
     index = project.folder / ".cache/acquire/index.db"
     if not index.exists():
         return set()
-    with sqlite3.connect(index) as opened:
+    with sqlite3.connect(index) as connection:
         try:
-            found = {row[0] for row in opened.execute("SELECT url FROM kept")}
+            urls = {row[0] for row in connection.execute("SELECT url FROM kept")}
         except sqlite3.OperationalError:  # killed before there was a table
-            found = set()
-    opened.close()
-    return found
+            urls = set()
+    connection.close()
+    return urls
 
 
-def test_killed_ten_times_it_fetches_nothing_twice_and_ends_the_same(
-    first: Flickr, tmp_path: Path
-) -> None:
+def test_a_stage_killed_ten_times_repeats_no_download(first: Flickr, tmp_path: Path) -> None:
     with running(*FLICKR, "--latency", "0.05", "--port", str(0)) as slow:
         project = Flickr(tmp_path / "killed", slow)
         command = [
@@ -182,10 +180,10 @@ def test_killed_ten_times_it_fetches_nothing_twice_and_ends_the_same(
             "data/skipped.csv",
         ]
         chance = random.Random(1)
-        times_asked: list[tuple[set[str], Counter[str]]] = []
+        snapshots: list[tuple[set[str], Counter[str]]] = []
         for _ in range(10):
-            before = len(in_store(project))
-            working = subprocess.Popen(
+            before = len(stored_urls(project))
+            process = subprocess.Popen(
                 command,
                 cwd=project.folder,
                 env=project.environment | {"DVC_ROOT": ""},
@@ -194,37 +192,37 @@ def test_killed_ten_times_it_fetches_nothing_twice_and_ends_the_same(
             )
             # From the first photograph on, at a random moment.
             deadline = time.monotonic() + 30
-            while len(in_store(project)) == before and time.monotonic() < deadline:
+            while len(stored_urls(project)) == before and time.monotonic() < deadline:
                 time.sleep(0.01)
             time.sleep(chance.uniform(0, 0.25))
-            working.send_signal(signal.SIGKILL)
-            working.wait()
-            times_asked.append((in_store(project), asked_for(slow)))
-        kept = [len(known) for known, _ in times_asked]
-        assert kept == sorted(kept)
-        assert 0 < kept[0] < kept[-1] < 2600, "it was not killed in the middle"
-        done = project.run(*command)
-        assert done.returncode == 0, done.stdout
-        last = asked_for(slow)
-        for known, asked in times_asked:
-            for url in known:
-                assert last[url] == asked[url], "fetched again although it was complete"
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            snapshots.append((stored_urls(project), count_requests(slow)))
+        counts = [len(urls) for urls, _ in snapshots]
+        assert counts == sorted(counts)
+        assert 0 < counts[0] < counts[-1] < 2600, "it was not killed in the middle"
+        completed = project.run(*command)
+        assert completed.returncode == 0, completed.stdout
+        last = count_requests(slow)
+        for urls, requests in snapshots:
+            for url in urls:
+                assert last[url] == requests[url], "fetched again although it was complete"
         assert names(project) == names(first)
 
 
-def asked_for(fake: Running) -> Counter[str]:
+def count_requests(fake: Running) -> Counter[str]:
     requests = fake.record()["requests"]
     return Counter(fake.url(r["path"]) for r in requests if r["kind"] == "photo")
 
 
 def names(project: Flickr) -> list[dict[str, str]]:
-    """What was acquired, by content. (Addresses have another port.)"""
+    """The acquired images without their URLs, which have another port."""
     columns = ["id", "name", "label", "split", "group"]
     rows: list[dict[str, str]] = shards.columns(project.folder / "data/raw", columns).to_pylist()
     return rows
 
 
-def test_an_interrupt_ends_it_in_two_seconds(tmp_path: Path) -> None:
+def test_an_interrupt_ends_the_stage_in_two_seconds(tmp_path: Path) -> None:
     with running(
         "--photos",
         "car=50",
@@ -238,7 +236,7 @@ def test_an_interrupt_ends_it_in_two_seconds(tmp_path: Path) -> None:
         "photo=1:stall",
     ) as silent:
         project = Flickr(tmp_path / "interrupted", silent)
-        working = subprocess.Popen(
+        process = subprocess.Popen(
             [
                 sys.executable,
                 "-m",
@@ -255,12 +253,12 @@ def test_an_interrupt_ends_it_in_two_seconds(tmp_path: Path) -> None:
             text=True,
         )
         deadline = time.monotonic() + 30
-        while not asked_for(silent) and time.monotonic() < deadline:
+        while not count_requests(silent) and time.monotonic() < deadline:
             time.sleep(0.05)
         start = time.monotonic()
-        working.send_signal(signal.SIGINT)
-        said, _ = working.communicate()
+        process.send_signal(signal.SIGINT)
+        output, _ = process.communicate()
         assert time.monotonic() - start < 2
-        assert working.returncode == 130
-        assert "Traceback" not in said
-        assert not list(project.folder.rglob("*staging*")), "something half-made stays"
+        assert process.returncode == 130
+        assert "Traceback" not in output
+        assert not list(project.folder.rglob("*staging*")), "a staging folder is left"

@@ -9,19 +9,19 @@ from pipeline.stages.acquire import dataset_toml
 from tests import ROOT
 
 
-def described(folder: Path, text: str, name: str = "mine") -> Path:
+def write_dataset(folder: Path, text: str, name: str = "mine") -> Path:
     (folder / name).mkdir(parents=True)
     (folder / name / "dataset.toml").write_text(text)
     return folder / name
 
 
-def refusal(folder: Path, text: str) -> str:
-    path = described(folder, text)
+def error_of(folder: Path, text: str) -> str:
+    path = write_dataset(folder, text)
     with pytest.raises(PipelineError) as caught:
         dataset_toml.load(path)
-    said = str(caught.value)
-    assert said.startswith(f"{path / 'dataset.toml'}")
-    return said.removeprefix(f"{path / 'dataset.toml'}")
+    message = str(caught.value)
+    assert message.startswith(f"{path / 'dataset.toml'}")
+    return message.removeprefix(f"{path / 'dataset.toml'}")
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ def refusal(folder: Path, text: str) -> str:
     ids=["sample", "digits", "folder", "archive", "records", "urls", "urls elsewhere", "flickr"],
 )
 def test_every_kind_is_read(tmp_path: Path, text: str, expected: dataset_toml.Dataset) -> None:
-    assert dataset_toml.load(described(tmp_path, text)) == expected
+    assert dataset_toml.load(write_dataset(tmp_path, text)) == expected
 
 
 @pytest.mark.parametrize(
@@ -103,12 +103,12 @@ def test_every_kind_is_read(tmp_path: Path, text: str, expected: dataset_toml.Da
         ("splits = {}", set()),
     ],
 )
-def test_splits_are_the_usual_ones_unless_they_are_said(
-    tmp_path: Path, lines: str, expected: set[str]
-) -> None:
-    found = dataset_toml.load(described(tmp_path, f'kind = "folder"\ndescription = "d"\n{lines}'))
-    assert isinstance(found, dataset_toml.FolderDataset)
-    assert set(found.splits.values()) == expected
+def test_splits_have_defaults(tmp_path: Path, lines: str, expected: set[str]) -> None:
+    dataset = dataset_toml.load(
+        write_dataset(tmp_path, f'kind = "folder"\ndescription = "d"\n{lines}')
+    )
+    assert isinstance(dataset, dataset_toml.FolderDataset)
+    assert set(dataset.splits.values()) == expected
 
 
 SHIPPED = sorted(ROOT.glob("datasets/*/dataset.toml"))
@@ -124,7 +124,7 @@ SAMPLE = 'kind = "sample"\ndescription = "d"\n'
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         (FOLDER + "pth = 'x'", ": pth: Extra inputs are not permitted"),
         ('kind = "folder"', ": description: Field required"),
@@ -157,32 +157,32 @@ SAMPLE = 'kind = "sample"\ndescription = "d"\n'
         (SAMPLE + "images_per_class = 10.0\nseed = 1", ": images_per_class: Input should be a val"),
     ],
 )
-def test_what_cannot_be_is_refused_by_key(tmp_path: Path, text: str, said: str) -> None:
-    assert refusal(tmp_path, text).startswith(said)
+def test_an_invalid_value_is_refused_with_its_key(tmp_path: Path, text: str, message: str) -> None:
+    assert error_of(tmp_path, text).startswith(message)
 
 
 @pytest.mark.parametrize("text", ['description = "d"', 'kind = "web"\ndescription = "d"'])
 def test_a_kind_that_is_missing_or_unknown_lists_the_kinds(tmp_path: Path, text: str) -> None:
-    said = refusal(tmp_path, text)
-    assert "kind" in said
-    assert "'folder'" in said or text.startswith("description")
+    message = error_of(tmp_path, text)
+    assert "kind" in message
+    assert "'folder'" in message or text.startswith("description")
 
 
 @pytest.mark.parametrize("text", ["kind = ", "kind = 'a'\nkind = 'b'", "[splits"])
-def test_what_is_not_toml_is_said(tmp_path: Path, text: str) -> None:
-    assert refusal(tmp_path, text).startswith(" is not TOML: ")
+def test_a_file_that_is_not_toml_is_refused(tmp_path: Path, text: str) -> None:
+    assert error_of(tmp_path, text).startswith(" is not TOML: ")
 
 
-def test_bytes_that_are_no_text_are_not_toml(tmp_path: Path) -> None:
-    path = described(tmp_path, "")
+def test_bytes_that_are_not_utf8_are_refused(tmp_path: Path) -> None:
+    path = write_dataset(tmp_path, "")
     (path / "dataset.toml").write_bytes(b"\xff\xfe")
     with pytest.raises(PipelineError, match=r"dataset\.toml is not TOML"):
         dataset_toml.load(path)
 
 
-def test_a_missing_description_names_the_known_ones_and_git(tmp_path: Path) -> None:
+def test_a_missing_dataset_toml_lists_the_others_and_mentions_git(tmp_path: Path) -> None:
     for name in ("zoo", "birds"):
-        described(tmp_path, FOLDER, name)
+        write_dataset(tmp_path, FOLDER, name)
     (tmp_path / "empty").mkdir()
     with pytest.raises(PipelineError) as caught:
         dataset_toml.load(tmp_path / "empty")
@@ -193,21 +193,21 @@ def test_a_missing_description_names_the_known_ones_and_git(tmp_path: Path) -> N
     assert "`git add` it" in said
 
 
-def test_a_description_cannot_be_changed_afterwards() -> None:
+def test_a_dataset_is_frozen() -> None:
     described = dataset_toml.DigitsDataset(kind="digits", description="d")
     with pytest.raises(ValidationError, match="frozen"):
         described.licence = "mine"
 
 
-def test_the_pin_stands_beside_the_description() -> None:
+def test_the_pin_is_beside_dataset_toml() -> None:
     assert dataset_toml.pin_path(Path("datasets/mine")) == Path("datasets/mine/photos.csv")
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=[path.parent.name for path in SHIPPED])
-def test_every_shipped_description_is_sound(path: Path) -> None:
+def test_every_shipped_dataset_toml_is_valid(path: Path) -> None:
     assert dataset_toml.load(path.parent).description.endswith(".")
 
 
-def test_wanted_photographs_of_none_are_refused(tmp_path: Path) -> None:
-    said = refusal(tmp_path, FLICKR.replace("train = 1", "train = 0, test = 0"))
-    assert said.startswith(": ")
+def test_wanting_no_photographs_is_refused(tmp_path: Path) -> None:
+    message = error_of(tmp_path, FLICKR.replace("train = 1", "train = 0, test = 0"))
+    assert message == ": wanted is 0 for every split"

@@ -15,22 +15,22 @@ def test_the_ids_are_those_of_flickr() -> None:
     )
 
 
-def test_every_licence_but_that_of_the_law_can_be_read() -> None:
+def test_every_licence_but_all_rights_reserved_has_a_url() -> None:
     unread = {name for name in LICENCES if not (licence_url(name) or "").startswith("https://")}
     assert unread == {"All rights reserved"}
 
 
-def test_a_licence_of_creative_commons_is_linked_by_its_own_name() -> None:
+def test_the_url_of_a_creative_commons_licence_has_its_name() -> None:
     for name in LICENCES:
         if name.startswith("CC BY"):
             rights, version = name.removeprefix("CC ").lower().split()
             assert licence_url(name) == f"https://creativecommons.org/licenses/{rights}/{version}/"
 
 
-def test_no_two_licences_share_a_text() -> None:
+def test_no_two_licences_share_a_url() -> None:
     texts = [licence_url(name) for name in LICENCES]
     assert len(set(texts)) == len(texts)
 
 
-def test_an_unknown_licence_has_no_text() -> None:
+def test_an_unknown_licence_has_no_url() -> None:
     assert licence_url("Mine") is None

@@ -38,24 +38,24 @@ def read(folder: Path, text: str | bytes) -> list[Photo]:
     return list(photo_list.read_photos(written(folder, text)))
 
 
-def refusal(folder: Path, text: str | bytes) -> str:
+def error_of(folder: Path, text: str | bytes) -> str:
     path = written(folder, text)
     with pytest.raises(PipelineError) as caught:
         list(photo_list.read_photos(path))
-    said = str(caught.value)
-    assert "\n" not in said
-    assert said.startswith(str(path))
-    return said.removeprefix(str(path))
+    message = str(caught.value)
+    assert "\n" not in message
+    assert message.startswith(str(path))
+    return message.removeprefix(str(path))
 
 
 def cells(photo: Photo) -> list[str]:
-    """As a pin has them."""
+    """As in a pin."""
     return [value or "" for value in photo.model_dump().values()]
 
 
-def test_url_and_label_are_enough(tmp_path: Path) -> None:
-    found = read(tmp_path, f"url,label\n{URL},cat\nhttp://b/2,dog\n")
-    assert found == [Photo(url=URL, label="cat"), Photo(url="http://b/2", label="dog")]
+def test_url_and_label_are_sufficient(tmp_path: Path) -> None:
+    photos = read(tmp_path, f"url,label\n{URL},cat\nhttp://b/2,dog\n")
+    assert photos == [Photo(url=URL, label="cat"), Photo(url="http://b/2", label="dog")]
 
 
 def test_all_columns_are_read_in_any_order(tmp_path: Path) -> None:
@@ -65,7 +65,7 @@ def test_all_columns_are_read_in_any_order(tmp_path: Path) -> None:
     assert list(photo_list.read_photos(path)) == [FULL]
 
 
-def test_the_columns_of_a_pin_are_these() -> None:
+def test_the_columns_of_a_pin_are_stable() -> None:
     """Pins are in git: a column may be added, but none renamed."""
     assert COLUMNS == (
         "id",
@@ -81,9 +81,9 @@ def test_the_columns_of_a_pin_are_these() -> None:
     )
 
 
-def test_an_empty_cell_is_nothing(tmp_path: Path) -> None:
-    (found,) = read(tmp_path, f"{','.join(COLUMNS)}\n,{URL},cat,,,,,,,\n")
-    assert found == Photo(url=URL, label="cat")
+def test_an_empty_cell_is_none(tmp_path: Path) -> None:
+    (photo,) = read(tmp_path, f"{','.join(COLUMNS)}\n,{URL},cat,,,,,,,\n")
+    assert photo == Photo(url=URL, label="cat")
 
 
 @pytest.mark.parametrize("ends", ["\n", "\r\n", "\r"])
@@ -92,7 +92,7 @@ def test_any_line_ends_and_a_byte_order_mark_are_read(tmp_path: Path, ends: str)
     assert read(tmp_path, text) == [Photo(url=URL, label="cat")]
 
 
-def test_empty_lines_are_nothing(tmp_path: Path) -> None:
+def test_empty_lines_are_ignored(tmp_path: Path) -> None:
     assert len(read(tmp_path, f"url,label\n\n{URL},cat\n\n\n{URL},dog\n\n")) == 2
 
 
@@ -100,7 +100,7 @@ def test_a_last_line_needs_no_end(tmp_path: Path) -> None:
     assert read(tmp_path, f"url,label\n{URL},cat") == [Photo(url=URL, label="cat")]
 
 
-def test_quotes_may_hold_lines_commas_and_quotes(tmp_path: Path) -> None:
+def test_quoted_cells_may_contain_lines_commas_and_quotes(tmp_path: Path) -> None:
     text = f'url,label,title\n{URL},cat,"a, ""b""\nc"\n{URL},dog,d\n'
     assert [photo.title for photo in read(tmp_path, text)] == ['a, "b"\nc', "d"]
 
@@ -109,7 +109,7 @@ KNOWN = f": its first line may name {', '.join(COLUMNS)}; url and label are requ
 
 
 @pytest.mark.parametrize(
-    ("first", "said"),
+    ("first_line", "message"),
     [
         ("url,label,author", " has an unknown column 'author'"),
         ("url,label,", " has an unknown column ''"),
@@ -120,38 +120,38 @@ KNOWN = f": its first line may name {', '.join(COLUMNS)}; url and label are requ
     ],
 )
 def test_columns_that_are_unknown_or_missing_are_named(
-    tmp_path: Path, first: str, said: str
+    tmp_path: Path, first_line: str, message: str
 ) -> None:
-    assert refusal(tmp_path, f"{first}\n") == said + KNOWN
+    assert error_of(tmp_path, f"{first_line}\n") == message + KNOWN
 
 
 def test_a_column_twice_is_refused(tmp_path: Path) -> None:
-    assert "'url'" in refusal(tmp_path, f"url,label,url\n{URL},cat,http://b/1.jpg\n")
+    assert "'url'" in error_of(tmp_path, f"url,label,url\n{URL},cat,http://b/1.jpg\n")
 
 
-def test_an_empty_file_lacks_columns(tmp_path: Path) -> None:
-    assert refusal(tmp_path, "") == " lacks the column 'label'" + KNOWN
+def test_an_empty_file_is_refused(tmp_path: Path) -> None:
+    assert error_of(tmp_path, "") == " lacks the column 'label'" + KNOWN
 
 
-def test_a_header_alone_lists_nothing(tmp_path: Path) -> None:
+def test_a_header_without_rows_gives_no_photos(tmp_path: Path) -> None:
     assert read(tmp_path, "url,label\n") == []
 
 
-def test_a_list_of_nothing_is_refused_where_photographs_are_counted(tmp_path: Path) -> None:
+def test_counting_an_empty_list_is_an_error(tmp_path: Path) -> None:
     path = written(tmp_path, "url,label\n")
     with pytest.raises(PipelineError) as caught:
         photo_list.count_photos(path)
     assert str(caught.value) == f"{path} lists no photographs"
 
 
-@pytest.mark.parametrize("number", [1, 2, 50])
+@pytest.mark.parametrize("number", [1, 50])
 def test_photographs_are_counted(tmp_path: Path, number: int) -> None:
     path = written(tmp_path, "url,label,title\n" + f'{URL},cat,"a\nb"\n' * number)
     assert photo_list.count_photos(path) == number
 
 
 @pytest.mark.parametrize(
-    ("row", "said"),
+    ("row", "message"),
     [
         (f"{URL},,", "label is missing"),
         (",cat,", "url is missing"),
@@ -161,24 +161,24 @@ def test_photographs_are_counted(tmp_path: Path, number: int) -> None:
     ],
     ids=["label", "url", "short digest", "upper case", "too few cells"],
 )
-def test_a_wrong_row_is_told_with_its_line_and_column(tmp_path: Path, row: str, said: str) -> None:
+def test_an_invalid_row_is_reported_with_its_line(tmp_path: Path, row: str, message: str) -> None:
     text = f"url,label,sha256\n{URL},cat,\n{row}\n{URL},cat,\n"
-    assert refusal(tmp_path, text) == f", line 3: {said}"
+    assert error_of(tmp_path, text) == f", line 3: {message}"
 
 
-def test_a_row_with_too_many_cells_is_told_with_its_line(tmp_path: Path) -> None:
-    said = refusal(tmp_path, f"url,label\n{URL},cat\n{URL},cat,black\n")
-    assert said.startswith(", line 3: the row ")
+def test_a_row_with_too_many_cells_is_reported_with_its_line(tmp_path: Path) -> None:
+    message = error_of(tmp_path, f"url,label\n{URL},cat\n{URL},cat,black\n")
+    assert message.startswith(", line 3: the row ")
 
 
-def test_an_unknown_split_is_told(tmp_path: Path) -> None:
-    said = refusal(tmp_path, f"url,label,split\n{URL},cat,holdout\n")
-    assert said == ", line 2: split: Input should be 'train', 'val' or 'test'"
+def test_an_unknown_split_is_refused(tmp_path: Path) -> None:
+    message = error_of(tmp_path, f"url,label,split\n{URL},cat,holdout\n")
+    assert message == ", line 2: split: Input should be 'train', 'val' or 'test'"
 
 
-def test_a_line_is_counted_in_the_file_and_not_in_rows(tmp_path: Path) -> None:
+def test_line_numbers_are_those_of_the_file(tmp_path: Path) -> None:
     text = f'url,label,title\n{URL},cat,"a\nb\nc"\n\n{URL},,\n'
-    assert refusal(tmp_path, text) == ", line 6: label is missing"
+    assert error_of(tmp_path, text) == ", line 6: label is missing"
 
 
 @pytest.mark.parametrize(
@@ -192,11 +192,11 @@ def test_a_line_is_counted_in_the_file_and_not_in_rows(tmp_path: Path) -> None:
     ],
     ids=["latin-1", "open quote", "behind a quote", "utf-16", "zip"],
 )
-def test_what_is_no_csv_in_utf8_is_refused_in_a_sentence(tmp_path: Path, data: bytes) -> None:
-    assert refusal(tmp_path, data).startswith(" is not a CSV file in UTF-8 (")
+def test_a_file_that_is_not_csv_in_utf8_is_refused(tmp_path: Path, data: bytes) -> None:
+    assert error_of(tmp_path, data).startswith(" is not a CSV file in UTF-8 (")
 
 
-def test_a_missing_file_is_told(tmp_path: Path) -> None:
+def test_a_missing_file_is_reported(tmp_path: Path) -> None:
     with pytest.raises(PipelineError) as caught:
         next(photo_list.read_photos(tmp_path / "urls.csv"))
     assert str(caught.value) == f"{tmp_path}/urls.csv does not exist"
@@ -219,15 +219,15 @@ def test_rows_are_read_one_at_a_time(tmp_path: Path) -> None:
         (Photo(id="7", url=URL, label="cat"), "cat/7"),
     ],
 )
-def test_a_name_is_the_label_and_the_id_or_the_end_of_the_address(photo: Photo, name: str) -> None:
+def test_a_name_has_the_label_and_the_id_or_the_end_of_the_url(photo: Photo, name: str) -> None:
     assert photo.name == name
 
 
-def test_an_address_that_is_none_still_has_a_name() -> None:
+def test_a_photo_with_an_invalid_url_has_a_name() -> None:
     assert Photo(url="http://[half/1.jpg", label="cat").name.startswith("cat/")
 
 
-def test_an_image_has_all_that_the_list_says() -> None:
+def test_an_image_has_all_columns_of_the_list() -> None:
     assert FULL.to_raw_image(b"x", "cd" * 32, "mine") == RawImage(
         name="cat/7",
         label="cat",
@@ -243,39 +243,39 @@ def test_an_image_has_all_that_the_list_says() -> None:
     )
 
 
-def test_an_image_without_a_licence_has_that_of_the_set() -> None:
+def test_an_image_without_a_licence_has_that_of_the_data_set() -> None:
     assert Photo(url=URL, label="cat").to_raw_image(b"x", "cd" * 32, "mine").licence == "mine"
 
 
-def test_a_photo_cannot_be_changed_afterwards() -> None:
+def test_a_photo_is_frozen() -> None:
     with pytest.raises(ValidationError, match="frozen"):
         FULL.label = "dog"
 
 
 TEXT = st.text(min_size=1, max_size=12)
-MAYBE = st.none() | TEXT
+OPTIONAL_TEXT = st.none() | TEXT
 PHOTO = st.builds(
     Photo,
-    id=MAYBE,
+    id=OPTIONAL_TEXT,
     url=TEXT,
     label=TEXT,
     split=st.sampled_from([None, "train", "val", "test"]),
-    page=MAYBE,
-    title=MAYBE,
-    owner=MAYBE,
-    group=MAYBE,
-    licence=MAYBE,
+    page=OPTIONAL_TEXT,
+    title=OPTIONAL_TEXT,
+    owner=OPTIONAL_TEXT,
+    group=OPTIONAL_TEXT,
+    licence=OPTIONAL_TEXT,
     sha256=st.none() | st.binary(min_size=32, max_size=32).map(bytes.hex),
 )
 
 
-@settings(deadline=None, derandomize=True, max_examples=200)
+@settings(deadline=None, derandomize=True, max_examples=60)
 @given(st.lists(PHOTO, max_size=4))
 @example([Photo(url=URL, label="cat", title="a\r\nb")])
 @example([Photo(url=URL, label="cat", title="a\rb")])
 @example([Photo(url=URL, label="cat", title="\0\x1b[31m\u202e\u2028\ufeff")])
 @example([Photo(url=URL, label="cat", title='"=cmd()", \\')])
-def test_what_a_pin_writes_is_read_as_it_was(listed: list[Photo]) -> None:
+def test_a_pin_can_be_read_back(listed: list[Photo]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "photos.csv")
         atomic.write_csv(path, COLUMNS, [cells(photo) for photo in listed])

@@ -30,7 +30,7 @@ PHOTOS = {"cat/1.jpg": b"one", "cat/2.jpg": b"two", "dog/1.jpg": b"three"}
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working directory with a params.yaml."""
-    limited(tmp_path, PARAMS)
+    write_params(tmp_path, PARAMS)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
     monkeypatch.setenv("NO_PROXY", "*")
@@ -39,7 +39,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def fake(project: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeFlickr]:
-    limited(project, OPEN)
+    write_params(project, OPEN)
     with FakeFlickr([*CARS, *fake_photos("bicycle", 60)], photo_bytes=2000) as fake:
         monkeypatch.setenv("FLICKR_API_KEY", KEY)
         monkeypatch.setenv("FLICKR_API_SECRET", SECRET)
@@ -47,24 +47,24 @@ def fake(project: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeFlickr]
         yield fake
 
 
-def limited(project: Path, params: AcquireParams) -> None:
+def write_params(project: Path, params: AcquireParams) -> None:
     overrides = {f"acquire.{key}": value for key, value in params.model_dump().items()}
-    chosen = with_overrides(SHIPPED, overrides)
-    (project / "params.yaml").write_text(json.dumps(chosen.model_dump()))
+    params_yaml = json.dumps(with_overrides(SHIPPED, overrides).model_dump())
+    (project / "params.yaml").write_text(params_yaml)
 
 
-def described(project: Path, *lines: str) -> Path:
+def write_dataset(project: Path, *lines: str) -> Path:
     folder = project / "datasets" / "mine"
     folder.mkdir(parents=True)
     (folder / "dataset.toml").write_text("\n".join(['description = "d"', *lines]))
     return folder
 
 
-def photos(where: Path) -> Path:
+def write_photos(folder: Path) -> Path:
     for name, data in PHOTOS.items():
-        (where / name).parent.mkdir(parents=True, exist_ok=True)
-        (where / name).write_bytes(data)
-    return where
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(data)
+    return folder
 
 
 def zipped(path: Path) -> Path:
@@ -77,8 +77,8 @@ def zipped(path: Path) -> Path:
 def images(
     folder: Path, source: str = AS_DESCRIBED, params: AcquireParams = PARAMS
 ) -> list[RawImage]:
-    found = dispatch.acquire_images(folder, source, params)
-    return [each for each in found if isinstance(each, RawImage)]
+    items = dispatch.acquire_images(folder, source, params)
+    return [item for item in items if isinstance(item, RawImage)]
 
 
 def acquired(
@@ -101,24 +101,24 @@ def listing(path: Path, *rows: dict[str, str]) -> Path:
     return path
 
 
-def address(fake: FakeFlickr, number: int) -> str:
+def url_of(fake: FakeFlickr, number: int) -> str:
     return fake.url(CARS[number].path("z"))
 
 
-def refusal(folder: Path, source: str) -> str:
+def error_of(folder: Path, source: str) -> str:
     with pytest.raises(PipelineError) as caught:
         acquired(folder, source)
     return str(caught.value)
 
 
-def test_a_folder_is_found_beside_its_description(project: Path) -> None:
-    folder = described(project, 'kind = "folder"', 'path = "photos"')
-    photos(folder / "photos")
+def test_a_folder_is_relative_to_dataset_toml(project: Path) -> None:
+    folder = write_dataset(project, 'kind = "folder"', 'path = "photos"')
+    write_photos(folder / "photos")
     assert acquired(folder) == PHOTOS
 
 
-def test_an_archive_is_found_beside_its_description(project: Path) -> None:
-    folder = described(project, 'kind = "archive"', 'path = "photos.zip"')
+def test_an_archive_is_relative_to_dataset_toml(project: Path) -> None:
+    folder = write_dataset(project, 'kind = "archive"', 'path = "photos.zip"')
     zipped(folder / "photos.zip")
     assert acquired(folder) == PHOTOS
 
@@ -132,81 +132,75 @@ def test_an_archive_is_found_beside_its_description(project: Path) -> None:
     ],
 )
 @pytest.mark.parametrize("archived", [True, False])
-def test_a_source_takes_the_place_of_what_is_described(
-    project: Path, lines: list[str], archived: bool
-) -> None:
-    source = zipped(project / "my.zip") if archived else photos(project / "my photos")
-    assert acquired(described(project, *lines), str(source)) == PHOTOS
+def test_a_source_overrides_dataset_toml(project: Path, lines: list[str], archived: bool) -> None:
+    source = zipped(project / "my.zip") if archived else write_photos(project / "my photos")
+    assert acquired(write_dataset(project, *lines), str(source)) == PHOTOS
 
 
-def test_a_source_below_the_home_folder_is_found(
-    project: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_source_may_start_with_a_tilde(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(project))
-    photos(project / "pictures")
-    assert acquired(described(project, 'kind = "folder"'), "~/pictures") == PHOTOS
+    write_photos(project / "pictures")
+    assert acquired(write_dataset(project, 'kind = "folder"'), "~/pictures") == PHOTOS
 
 
-def test_splits_are_those_of_the_description(project: Path) -> None:
-    folder = described(project, 'kind = "folder"', "[splits]", 'val = "test"', 'train = "train"')
+def test_splits_are_those_of_dataset_toml(project: Path) -> None:
+    folder = write_dataset(
+        project, 'kind = "folder"', "[splits]", 'val = "test"', 'train = "train"'
+    )
     for name in ("val", "train"):
-        photos(project / "photos" / name)
-    found = images(folder, str(project / "photos"))
-    assert {(image.name.split("/")[0], image.split) for image in found} == {
+        write_photos(project / "photos" / name)
+    results = images(folder, str(project / "photos"))
+    assert {(image.name.split("/")[0], image.split) for image in results} == {
         ("val", "test"),
         ("train", "train"),
     }
 
 
-def test_a_description_without_a_place_asks_for_a_source(project: Path) -> None:
-    folder = described(project, 'kind = "folder"')
-    assert refusal(folder, AS_DESCRIBED).startswith(
+def test_a_dataset_without_a_path_requires_a_source(project: Path) -> None:
+    folder = write_dataset(project, 'kind = "folder"')
+    assert error_of(folder, AS_DESCRIBED).startswith(
         f"{folder} does not name a source: set -S dataset.source=/absolute/path"
     )
 
 
-def test_a_missing_source_is_named(project: Path) -> None:
-    said = refusal(described(project, 'kind = "folder"'), "/nowhere/at/all")
-    assert said == "/nowhere/at/all does not exist: give a folder or archive as dataset.source"
+def test_a_missing_source_is_reported(project: Path) -> None:
+    message = error_of(write_dataset(project, 'kind = "folder"'), "/nowhere/at/all")
+    assert message == "/nowhere/at/all does not exist: give a folder or archive as dataset.source"
 
 
 @pytest.mark.parametrize(
     "lines", [['kind = "digits"'], ['kind = "sample"', "images_per_class = 10", "seed = 1"]]
 )
-def test_a_data_set_that_makes_its_own_images_refuses_a_source(
-    project: Path, lines: list[str]
-) -> None:
-    folder = described(project, *lines)
-    assert refusal(folder, "/my/photos").startswith(
+def test_a_generated_data_set_refuses_a_source(project: Path, lines: list[str]) -> None:
+    folder = write_dataset(project, *lines)
+    assert error_of(folder, "/my/photos").startswith(
         f"dataset.source=/my/photos has no meaning for {folder}, which makes its own images: use"
     )
 
 
-def test_a_source_can_be_a_url_under_the_rules_for_downloads(
-    project: Path, fake: FakeFlickr
-) -> None:
+def test_a_source_that_is_a_url_may_not_be_private(project: Path, fake: FakeFlickr) -> None:
     source = fake.serve("a.zip", b"x")
-    said = refusal(described(project, 'kind = "folder"'), source)
-    assert said.startswith(f"{source} leads to the private address 127.0.0.1")
+    message = error_of(write_dataset(project, 'kind = "folder"'), source)
+    assert message.startswith(f"{source} leads to the private address 127.0.0.1")
 
 
-def test_a_described_url_is_downloaded_under_the_rules(project: Path, fake: FakeFlickr) -> None:
+def test_a_url_of_dataset_toml_may_not_be_private(project: Path, fake: FakeFlickr) -> None:
     url = fake.serve("a.zip", b"x").replace("127.0.0.1", "localhost")
-    said = refusal(described(project, 'kind = "archive"', f'url = "{url}"'), AS_DESCRIBED)
-    assert said.startswith(f"{url} leads to the private address 127.0.0.1")
+    message = error_of(write_dataset(project, 'kind = "archive"', f'url = "{url}"'), AS_DESCRIBED)
+    assert message.startswith(f"{url} leads to the private address 127.0.0.1")
 
 
 def test_the_sample_needs_nothing_else(project: Path) -> None:
-    folder = described(project, 'kind = "sample"', "images_per_class = 10", "seed = 1")
+    folder = write_dataset(project, 'kind = "sample"', "images_per_class = 10", "seed = 1")
     first = next(iter(dispatch.acquire_images(folder, AS_DESCRIBED, PARAMS)))
     assert first.name == "bicycle/bicycle_0000.jpg"
 
 
-@pytest.mark.parametrize("path", ["urls.csv", "lists/mine.csv"])
-def test_a_list_is_found_beside_its_description(project: Path, fake: FakeFlickr, path: str) -> None:
-    folder = described(project, 'kind = "urls"', f'path = "{path}"', 'licence = "L"')
+@pytest.mark.parametrize("path", ["lists/mine.csv"])
+def test_a_list_is_relative_to_dataset_toml(project: Path, fake: FakeFlickr, path: str) -> None:
+    folder = write_dataset(project, 'kind = "urls"', f'path = "{path}"', 'licence = "L"')
     (folder / path).parent.mkdir(exist_ok=True)
-    listing(folder / path, {"url": address(fake, 0), "label": "car", "title": "T"})
+    listing(folder / path, {"url": url_of(fake, 0), "label": "car", "title": "T"})
     (image,) = images(folder, params=OPEN)
     assert image.data == fake.photo_bytes_of(CARS[0], "z")
     assert (image.label, image.title, image.licence) == ("car", "T", "L")
@@ -214,15 +208,15 @@ def test_a_list_is_found_beside_its_description(project: Path, fake: FakeFlickr,
 
 @pytest.mark.parametrize("name", ["mine.csv", "MINE.CSV"])
 def test_a_source_can_be_a_list(project: Path, fake: FakeFlickr, name: str) -> None:
-    folder = described(project, 'kind = "folder"', 'licence = "L"')
-    path = listing(project / name, {"url": address(fake, 0), "label": "car"})
+    folder = write_dataset(project, 'kind = "folder"', 'licence = "L"')
+    path = listing(project / name, {"url": url_of(fake, 0), "label": "car"})
     (image,) = images(folder, str(path), OPEN)
     assert (image.label, image.licence) == ("car", "L")
 
 
-def test_a_missing_list_is_named(project: Path) -> None:
-    folder = described(project, 'kind = "urls"')
-    assert refusal(folder, AS_DESCRIBED) == f"{folder}/urls.csv does not exist"
+def test_a_missing_list_is_reported(project: Path) -> None:
+    folder = write_dataset(project, 'kind = "urls"')
+    assert error_of(folder, AS_DESCRIBED) == f"{folder}/urls.csv does not exist"
 
 
 FLICKR = [
@@ -234,9 +228,9 @@ FLICKR = [
 ]
 
 
-def test_a_search_is_made_where_nothing_is_pinned(project: Path, fake: FakeFlickr) -> None:
-    found = images(described(project, *FLICKR), params=OPEN)
-    assert [image.label for image in found] == ["car"] * 9 + ["bicycle"] * 9
+def test_without_a_pin_flickr_is_searched(project: Path, fake: FakeFlickr) -> None:
+    results = images(write_dataset(project, *FLICKR), params=OPEN)
+    assert [image.label for image in results] == ["car"] * 9 + ["bicycle"] * 9
 
 
 @pytest.mark.parametrize(
@@ -249,36 +243,32 @@ def test_a_search_is_made_where_nothing_is_pinned(project: Path, fake: FakeFlick
     ],
     ids=["flickr", "urls", "folder", "archive"],
 )
-def test_what_is_pinned_wins_over_what_is_described(
-    project: Path, fake: FakeFlickr, lines: list[str]
-) -> None:
-    folder = described(project, *lines)
-    listing(folder / "photos.csv", {"id": "7", "url": address(fake, 0), "label": "car"})
+def test_a_pin_overrides_dataset_toml(project: Path, fake: FakeFlickr, lines: list[str]) -> None:
+    folder = write_dataset(project, *lines)
+    listing(folder / "photos.csv", {"id": "7", "url": url_of(fake, 0), "label": "car"})
     assert acquired(folder, params=OPEN) == {"car/7": fake.photo_bytes_of(CARS[0], "z")}
     assert {request.kind for request in fake.requests} == {"photo"}
 
 
-def test_a_source_wins_over_what_is_pinned(project: Path) -> None:
-    folder = described(project, *FLICKR)
+def test_a_source_overrides_a_pin(project: Path) -> None:
+    folder = write_dataset(project, *FLICKR)
     (folder / "photos.csv").write_text("not a list")
-    assert acquired(folder, str(photos(project / "photos"))) == PHOTOS
+    assert acquired(folder, str(write_photos(project / "photos"))) == PHOTOS
 
 
-def test_a_pin_is_held_to_the_rules_for_addresses(project: Path, fake: FakeFlickr) -> None:
-    folder = described(project, 'kind = "urls"')
-    listing(folder / "photos.csv", {"url": address(fake, 0), "label": "car"})
-    found = next(iter(dispatch.acquire_images(folder, AS_DESCRIBED, PARAMS)))
-    assert isinstance(found, SkippedItem)
-    assert found.reason is SkipReason.PRIVATE_ADDRESS
+def test_a_pinned_url_may_not_be_private(project: Path, fake: FakeFlickr) -> None:
+    folder = write_dataset(project, 'kind = "urls"')
+    listing(folder / "photos.csv", {"url": url_of(fake, 0), "label": "car"})
+    item = next(iter(dispatch.acquire_images(folder, AS_DESCRIBED, PARAMS)))
+    assert isinstance(item, SkippedItem)
+    assert item.reason is SkipReason.PRIVATE_ADDRESS
 
 
-def test_a_described_url_is_downloaded_and_held_to_its_digest(
-    project: Path, fake: FakeFlickr
-) -> None:
+def test_a_url_of_dataset_toml_is_downloaded(project: Path, fake: FakeFlickr) -> None:
     data = zipped(project / "a.zip").read_bytes()
     url = fake.serve("a.zip", data)
     digest = hashlib.sha256(data).hexdigest()
-    folder = described(
+    folder = write_dataset(
         project, 'kind = "archive"', f'url = "{url}"', f'sha256 = "{digest}"', f"size = {len(data)}"
     )
     assert acquired(folder, params=OPEN) == PHOTOS
@@ -286,16 +276,16 @@ def test_a_described_url_is_downloaded_and_held_to_its_digest(
 
 def test_an_archive_with_another_digest_is_refused(project: Path, fake: FakeFlickr) -> None:
     url = fake.serve("a.zip", zipped(project / "a.zip").read_bytes())
-    folder = described(project, 'kind = "archive"', f'url = "{url}"', f'sha256 = "{"0" * 64}"')
+    folder = write_dataset(project, 'kind = "archive"', f'url = "{url}"', f'sha256 = "{"0" * 64}"')
     with pytest.raises(PipelineError, match=r"a\.zip has sha256 .* but dataset\.toml says 0000"):
         acquired(folder, params=OPEN)
 
 
-def test_a_source_that_is_a_url_is_not_held_to_the_digest_of_another(
+def test_a_source_that_is_a_url_is_not_checked_against_dataset_toml(
     project: Path, fake: FakeFlickr
 ) -> None:
     url = fake.serve("b.zip", zipped(project / "b.zip").read_bytes())
-    folder = described(
+    folder = write_dataset(
         project, 'kind = "archive"', 'url = "http://a/b"', f'sha256 = "{"0" * 64}"', "size = 3"
     )
     assert acquired(folder, url, OPEN) == PHOTOS
@@ -304,8 +294,8 @@ def test_a_source_that_is_a_url_is_not_held_to_the_digest_of_another(
 def test_the_stage_writes_raw_shards_and_counts_labels(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folder = described(project, 'kind = "folder"', 'licence = "CC0-1.0"')
-    run(folder, str(photos(project / "photos")))
+    folder = write_dataset(project, 'kind = "folder"', 'licence = "CC0-1.0"')
+    run(folder, str(write_photos(project / "photos")))
     table = shards.columns(project / "raw", shards.RAW.names)
     assert table.schema == shards.RAW
     assert dict(zip(table["name"].to_pylist(), table["bytes"].to_pylist(), strict=True)) == PHOTOS
@@ -318,11 +308,11 @@ def test_the_stage_writes_raw_shards_and_counts_labels(
     assert Path("skipped.csv").read_text() == "name,label,url,reason\n"
 
 
-def test_the_stage_tells_what_was_left_out_and_why(
+def test_the_stage_writes_what_was_left_out_and_why(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folder = described(project, 'kind = "folder"', 'path = "photos"')
-    photos(folder / "photos")
+    folder = write_dataset(project, 'kind = "folder"', 'path = "photos"')
+    write_photos(folder / "photos")
     for name in ("notes.txt", ".DS_Store"):
         (folder / "photos" / name).write_bytes(b"x")
     (folder / "photos/cat/large.jpg").write_bytes(bytes(1_000_001))
@@ -337,13 +327,13 @@ def test_the_stage_tells_what_was_left_out_and_why(
     )
 
 
-def test_the_stage_tells_the_address_of_what_is_gone(project: Path, fake: FakeFlickr) -> None:
-    folder = described(project, 'kind = "urls"')
+def test_skipped_csv_has_the_urls_of_missing_photographs(project: Path, fake: FakeFlickr) -> None:
+    folder = write_dataset(project, 'kind = "urls"')
     gone = fake.url("/65535/nothing.jpg")
     listing(
         folder / "urls.csv",
         {"url": gone, "label": "car"},
-        {"url": address(fake, 0), "label": "car"},
+        {"url": url_of(fake, 0), "label": "car"},
     )
     run(folder)
     assert skipped() == [
@@ -351,8 +341,8 @@ def test_the_stage_tells_the_address_of_what_is_gone(project: Path, fake: FakeFl
     ]
 
 
-def test_what_is_missing_is_told_also_when_the_stage_fails(project: Path, fake: FakeFlickr) -> None:
-    folder = described(project, 'kind = "urls"')
+def test_skipped_csv_is_written_if_a_list_fails(project: Path, fake: FakeFlickr) -> None:
+    folder = write_dataset(project, 'kind = "urls"')
     listing(folder / "urls.csv", *({"url": f"ftp://a/{n}", "label": "car"} for n in range(4)))
     with pytest.raises(PipelineError, match="max_missing_fraction"):
         run(folder)
@@ -360,21 +350,19 @@ def test_what_is_missing_is_told_also_when_the_stage_fails(project: Path, fake: 
     assert not Path("raw").exists()
 
 
-def test_what_a_search_left_out_is_told_also_when_the_stage_fails(
-    project: Path, fake: FakeFlickr
-) -> None:
+def test_skipped_csv_is_written_if_a_search_fails(project: Path, fake: FakeFlickr) -> None:
     fake.removed.update(photo.id for photo in CARS[:5])
-    folder = described(project, *FLICKR[:2], "wanted = { train = 100 }", *FLICKR[3:])
-    limited(project, OPEN.model_copy(update={"max_missing_fraction": 0.1}))
+    folder = write_dataset(project, *FLICKR[:2], "wanted = { train = 100 }", *FLICKR[3:])
+    write_params(project, OPEN.model_copy(update={"max_missing_fraction": 0.1}))
     with pytest.raises(PipelineError, match="max_missing_fraction"):
         run(folder)
     assert {row["reason"] for row in skipped()} == {"gone"}
     assert len(skipped()) == 5
 
 
-def test_a_name_that_would_break_lines_stays_one_row(project: Path) -> None:
-    folder = described(project, 'kind = "folder"', 'path = "photos"')
-    photos(folder / "photos")
+def test_a_name_with_line_breaks_is_one_row(project: Path) -> None:
+    folder = write_dataset(project, 'kind = "folder"', 'path = "photos"')
+    write_photos(folder / "photos")
     names = ["a\nb.txt", "c\rd.txt", 'e"f,g.txt']
     for name in names:
         (folder / "photos" / name).write_bytes(b"x")
@@ -382,9 +370,9 @@ def test_a_name_that_would_break_lines_stays_one_row(project: Path) -> None:
     assert [row["name"] for row in skipped()] == names
 
 
-def test_the_list_of_what_is_missing_is_that_of_the_last_run(project: Path) -> None:
-    folder = described(project, 'kind = "folder"', 'path = "photos"')
-    (photos(folder / "photos") / "notes.txt").write_bytes(b"x")
+def test_skipped_csv_is_replaced_by_each_run(project: Path) -> None:
+    folder = write_dataset(project, 'kind = "folder"', 'path = "photos"')
+    (write_photos(folder / "photos") / "notes.txt").write_bytes(b"x")
     run(folder)
     (folder / "photos/notes.txt").unlink()
     run(folder)
@@ -396,7 +384,7 @@ def outputs(raw: str) -> tuple[list[bytes], bytes]:
     return files, Path("skipped.csv").read_bytes()
 
 
-def twice(folder: Path) -> None:
+def check_reproducible(folder: Path) -> None:
     run(folder, raw="first")
     first = outputs("first")
     (Path(".cache")).rename("other")
@@ -404,28 +392,28 @@ def twice(folder: Path) -> None:
     assert outputs("second") == first
 
 
-def test_the_stage_writes_the_same_bytes_twice(project: Path) -> None:
-    folder = described(project, 'kind = "folder"', 'path = "photos"')
-    (photos(folder / "photos") / "notes.txt").write_bytes(b"x")
-    twice(folder)
+def test_a_folder_gives_reproducible_bytes(project: Path) -> None:
+    folder = write_dataset(project, 'kind = "folder"', 'path = "photos"')
+    (write_photos(folder / "photos") / "notes.txt").write_bytes(b"x")
+    check_reproducible(folder)
 
 
-def test_a_search_gives_the_same_bytes_twice(project: Path, fake: FakeFlickr) -> None:
+def test_a_search_gives_reproducible_bytes(project: Path, fake: FakeFlickr) -> None:
     fake.removed.update(photo.id for photo in CARS[::7])
-    twice(described(project, *FLICKR))
+    check_reproducible(write_dataset(project, *FLICKR))
 
 
-def test_a_list_gives_the_same_bytes_twice(project: Path, fake: FakeFlickr) -> None:
-    folder = described(project, 'kind = "urls"')
+def test_a_list_gives_reproducible_bytes(project: Path, fake: FakeFlickr) -> None:
+    folder = write_dataset(project, 'kind = "urls"')
     fake.removed.add(CARS[3].id)
-    rows: list[dict[str, Any]] = [{"url": address(fake, n), "label": "car"} for n in range(20)]
+    rows: list[dict[str, Any]] = [{"url": url_of(fake, n), "label": "car"} for n in range(20)]
     listing(folder / "urls.csv", *rows)
-    twice(folder)
+    check_reproducible(folder)
 
 
 def test_a_source_that_fails_leaves_the_old_shards(project: Path) -> None:
-    folder = described(project, 'kind = "folder"', 'path = "photos"')
-    photos(folder / "photos")
+    folder = write_dataset(project, 'kind = "folder"', 'path = "photos"')
+    write_photos(folder / "photos")
     run(folder)
     with pytest.raises(PipelineError):
         run(folder, "/nowhere/at/all")

@@ -61,26 +61,25 @@ def pixels(image: RawImage) -> bytes:
 
 
 def images(path: Path, dataset: ArchiveDataset = DATASET) -> list[RawImage]:
-    every = files.read_images(path, dataset, PARAMS)
-    return [each for each in every if isinstance(each, RawImage)]
+    items = files.read_images(path, dataset, PARAMS)
+    return [item for item in items if isinstance(item, RawImage)]
 
 
-def refusal(data: bytes) -> str:
+def error_of(data: bytes) -> str:
     with pytest.raises(PipelineError) as caught:
         list(cifar10.read_records("data_batch_1.bin", data, None))
     return str(caught.value)
 
 
-@pytest.mark.parametrize(
-    ("data", "label"), list(zip([record(n) for n in range(10)], cifar10.CLASSES, strict=True))
-)
-def test_a_record_becomes_a_png_of_the_same_pixels(data: bytes, label: str) -> None:
-    (image,) = cifar10.read_records("data_batch_1.bin", data, None)
-    assert (image.label, pixels(image)) == (label, data[1:])
-    assert image.data.startswith(b"\x89PNG")
+def test_a_record_becomes_a_png_of_the_same_pixels() -> None:
+    for number, label in enumerate(cifar10.CLASSES):
+        data = record(number)
+        (image,) = cifar10.read_records("data_batch_1.bin", data, None)
+        assert (image.label, pixels(image)) == (label, data[1:])
+        assert image.data.startswith(b"\x89PNG")
 
 
-def test_a_record_has_red_before_green_before_blue_and_rows_from_the_top() -> None:
+def test_a_record_has_planes_of_red_green_and_blue_from_the_top() -> None:
     planes = np.zeros((3, 32, 32), np.uint8)
     planes[0, 0, 31] = 200  # red, in the corner at the top right
     (image,) = cifar10.read_records("test_batch.bin", record(0, planes.tobytes()), None)
@@ -93,17 +92,17 @@ def test_a_record_has_red_before_green_before_blue_and_rows_from_the_top() -> No
 @pytest.mark.parametrize("pack", [zipped, tarred])
 def test_batches_become_images_with_labels_and_splits_in_order(tmp_path: Path, pack: Pack) -> None:
     path = pack(tmp_path / "cifar", CONTENT)
-    found = images(path)
-    assert [(image.name, image.label, image.split, image.licence) for image in found] == [
+    batch_images = images(path)
+    assert [(image.name, image.label, image.split, image.licence) for image in batch_images] == [
         ("data_batch_1/cat/00000.png", "cat", "train", "L"),
         ("data_batch_1/truck/00001.png", "truck", "train", "L"),
         ("data_batch_2/airplane/00000.png", "airplane", "train", "L"),
         ("test_batch/cat/00000.png", "cat", "test", "L"),
     ]
-    assert b"".join(map(pixels, found)) == b"".join(
-        each[start + 1 : start + 3073]
-        for each in (TRAIN, MORE, TEST)
-        for start in range(0, len(each), 3073)
+    assert b"".join(map(pixels, batch_images)) == b"".join(
+        batch[start + 1 : start + 3073]
+        for batch in (TRAIN, MORE, TEST)
+        for start in range(0, len(batch), 3073)
     )
 
 
@@ -117,11 +116,11 @@ def test_the_same_records_give_the_same_bytes() -> None:
     [b"", record(0)[:-1], record(0) + b"\0", record(10), record(3) + record(255)],
     ids=["empty", "short", "long", "label", "second label"],
 )
-def test_other_bytes_than_records_are_refused_in_a_sentence(data: bytes) -> None:
-    assert refusal(data) == "data_batch_1.bin is not a file of CIFAR-10 records of 3073 bytes"
+def test_bytes_that_are_not_records_are_refused(data: bytes) -> None:
+    assert error_of(data) == "data_batch_1.bin is not a file of CIFAR-10 records of 3073 bytes"
 
 
-def test_a_batch_of_another_kind_inside_an_archive_is_refused(tmp_path: Path) -> None:
+def test_an_invalid_batch_in_an_archive_is_refused(tmp_path: Path) -> None:
     path = zipped(tmp_path / "c.zip", CONTENT | {"cifar/data_batch_2.bin": b"not records"})
     with pytest.raises(PipelineError, match=r"data_batch_2\.bin is not a file of CIFAR-10 records"):
         images(path)
@@ -129,20 +128,20 @@ def test_a_batch_of_another_kind_inside_an_archive_is_refused(tmp_path: Path) ->
 
 def test_a_copy_with_class_folders_is_read_as_class_folders(tmp_path: Path) -> None:
     content = {"cifar/train/cat/1.png": b"1", "cifar/test/dog/1.png": b"2", "readme.txt": b""}
-    found = images(zipped(tmp_path / "c.zip", content))
-    assert [(image.label, image.split, image.data) for image in found] == [
+    path = zipped(tmp_path / "c.zip", content)
+    assert [(image.label, image.split, image.data) for image in images(path)] == [
         ("dog", "test", b"2"),
         ("cat", "train", b"1"),
     ]
 
 
-def test_batches_are_no_records_unless_the_description_says_so(tmp_path: Path) -> None:
+def test_batches_are_files_unless_dataset_toml_says_records(tmp_path: Path) -> None:
     dataset = ArchiveDataset(kind="archive", description="d", path="x")
-    found = images(zipped(tmp_path / "c.zip", CONTENT), dataset)
-    assert {image.label for image in found} == {"cifar"}
+    path = zipped(tmp_path / "c.zip", CONTENT)
+    assert {image.label for image in images(path, dataset)} == {"cifar"}
 
 
-def test_a_batch_that_cannot_be_read_is_told(tmp_path: Path) -> None:
+def test_a_batch_that_is_a_link_is_skipped(tmp_path: Path) -> None:
     path = tmp_path / "c.tar"
     with tarfile.open(path, "w") as archive:
         info = tarfile.TarInfo("cifar/data_batch_1.bin")
@@ -151,10 +150,9 @@ def test_a_batch_that_cannot_be_read_is_told(tmp_path: Path) -> None:
         link = tarfile.TarInfo("cifar/data_batch_2.bin")
         link.type, link.linkname = tarfile.SYMTYPE, "data_batch_1.bin"
         archive.addfile(link)
-    found = [
-        each for each in files.read_images(path, DATASET, PARAMS) if isinstance(each, SkippedItem)
-    ]
-    assert found == [SkippedItem("cifar/data_batch_2.bin", SkipReason.NOT_A_FILE)]
+    items = files.read_images(path, DATASET, PARAMS)
+    skipped = [item for item in items if isinstance(item, SkippedItem)]
+    assert skipped == [SkippedItem("cifar/data_batch_2.bin", SkipReason.NOT_A_FILE)]
 
 
 @pytest.mark.parametrize(
@@ -168,5 +166,5 @@ def test_a_batch_that_cannot_be_read_is_told(tmp_path: Path) -> None:
         ("batches.meta.bin", False),
     ],
 )
-def test_a_batch_is_known_by_its_name(name: str, expected: bool) -> None:
+def test_a_batch_is_recognized_by_its_name(name: str, expected: bool) -> None:
     assert cifar10.is_batch(name) is expected

@@ -13,13 +13,13 @@ DESCRIBED = DigitsDataset(kind="digits", description="d", licence="CC BY 4.0")
 
 
 @pytest.fixture(scope="module")
-def found() -> list[RawImage]:
+def images() -> list[RawImage]:
     return list(digits.read_images(DESCRIBED))
 
 
-def test_all_digits_come_with_their_labels(found: list[RawImage]) -> None:
-    assert len(found) == 1797
-    assert Counter(image.label for image in found) == {
+def test_all_digits_come_with_their_labels(images: list[RawImage]) -> None:
+    assert len(images) == 1797
+    assert Counter(image.label for image in images) == {
         "0": 178,
         "1": 182,
         "2": 177,
@@ -31,17 +31,17 @@ def test_all_digits_come_with_their_labels(found: list[RawImage]) -> None:
         "8": 174,
         "9": 180,
     }
-    assert [image.name for image in found[:3]] == ["0/0000.png", "1/0001.png", "2/0002.png"]
-    assert {(image.licence, image.split) for image in found} == {("CC BY 4.0", None)}
+    assert [image.name for image in images[:3]] == ["0/0000.png", "1/0001.png", "2/0002.png"]
+    assert {(image.licence, image.split) for image in images} == {("CC BY 4.0", None)}
 
 
-def test_names_and_bytes_are_unique(found: list[RawImage]) -> None:
-    assert len({image.name for image in found}) == len(found)
-    assert len({image.data for image in found}) == len(found)
+def test_names_and_bytes_are_unique(images: list[RawImage]) -> None:
+    assert len({image.name for image in images}) == len(images)
+    assert len({image.data for image in images}) == len(images)
 
 
-def test_pixels_are_enlarged_and_nothing_is_invented(found: list[RawImage]) -> None:
-    pixels = decoding.decode(found[0].data)
+def test_pixels_are_repeated(images: list[RawImage]) -> None:
+    pixels = decoding.decode(images[0].data)
     assert pixels.shape == (32, 32, 3)
     small = pixels[::4, ::4, 0]
     assert (pixels == small.repeat(4, 0).repeat(4, 1)[:, :, None]).all()
@@ -49,9 +49,9 @@ def test_pixels_are_enlarged_and_nothing_is_invented(found: list[RawImage]) -> N
     assert small[0].tolist() == np.rint(np.array([0, 0, 5, 13, 9, 1, 0, 0]) * 255 / 16).tolist()
 
 
-def test_a_digit_is_stored_as_it_is(found: list[RawImage]) -> None:
-    assert read_header(found[0].data).plain
+def test_a_digit_is_a_plain_png(images: list[RawImage]) -> None:
+    assert read_header(images[0].data).plain
 
 
-def test_the_same_bytes_come_twice(found: list[RawImage]) -> None:
-    assert list(digits.read_images(DESCRIBED)) == found
+def test_the_bytes_are_reproducible(images: list[RawImage]) -> None:
+    assert list(digits.read_images(DESCRIBED)) == images

@@ -30,54 +30,54 @@ CANNOT_BE_PLANTED = {RejectReason.BREAKS_DECODER, RejectReason.BY_HAND}
 
 
 @pytest.fixture(scope="module")
-def found() -> list[RawImage]:
+def images() -> list[RawImage]:
     return list(sample.draw_images(DESCRIBED))
 
 
-def test_the_same_description_gives_the_same_bytes(found: list[RawImage]) -> None:
-    assert list(sample.draw_images(DESCRIBED)) == found
+def test_the_bytes_are_reproducible(images: list[RawImage]) -> None:
+    assert list(sample.draw_images(DESCRIBED)) == images
 
 
-def test_another_seed_gives_other_pictures(found: list[RawImage]) -> None:
+def test_another_seed_gives_other_pictures(images: list[RawImage]) -> None:
     other = sample.draw_images(DESCRIBED.model_copy(update={"seed": 2}))
-    pairs = list(zip(found[:5], other, strict=False))
-    assert all(one.name == two.name for one, two in pairs)
-    assert all(one.data != two.data for one, two in pairs)
+    pairs = list(zip(images[:5], other, strict=False))
+    assert all(before.name == after.name for before, after in pairs)
+    assert all(before.data != after.data for before, after in pairs)
 
 
-def test_more_pictures_leave_the_first_as_they_were(found: list[RawImage]) -> None:
+def test_more_pictures_do_not_change_the_first_ones(images: list[RawImage]) -> None:
     more = DESCRIBED.model_copy(update={"images_per_class": 12})
-    assert set(found) < set(sample.draw_images(more))
+    assert set(images) < set(sample.draw_images(more))
 
 
-def test_each_class_has_as_many_pictures_as_asked_beside_the_defects(
-    found: list[RawImage],
+def test_each_class_has_images_per_class_pictures(
+    images: list[RawImage],
 ) -> None:
-    names = [image.name for image in found]
+    names = [image.name for image in images]
     for label in ("bicycle", "car"):
         assert sum(name.startswith(f"{label}/{label}_") for name in names) == 10
     assert len(set(names)) == len(names)
 
 
-def test_every_picture_has_its_label_licence_and_no_split(found: list[RawImage]) -> None:
-    for image in found:
+def test_every_picture_has_its_label_licence_and_no_split(images: list[RawImage]) -> None:
+    for image in images:
         assert image.label == image.name.split("/")[0]
         assert (image.licence, image.split) == ("CC0-1.0", None)
 
 
-def test_pictures_are_of_photographs_size_and_not_flat(found: list[RawImage]) -> None:
-    for image in found[:20]:
+def test_pictures_have_the_size_of_photographs_and_contrast(images: list[RawImage]) -> None:
+    for image in images[:20]:
         pixels = cv2.imdecode(np.frombuffer(image.data, np.uint8), cv2.IMREAD_COLOR)
         assert pixels is not None
         assert 160 <= pixels.shape[1] <= 480
         assert pixels.std() > 10
 
 
-def test_every_reason_and_every_warning_of_the_filter_occurs(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, found: list[RawImage]
+def test_every_reason_and_warning_of_the_filter_occurs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, images: list[RawImage]
 ) -> None:
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
-    shards.write(tmp_path / "raw", shards.RAW, (image.row() for image in found))
+    shards.write(tmp_path / "raw", shards.RAW, (image.row() for image in images))
     with joblib.parallel_config("threading"):  # processes would take a second to start
         judged = verdicts.verdicts(tmp_path / "raw", {}, PARAMS)
         rows = [row for batch in judged for row in batch.to_pylist()]
