@@ -141,11 +141,11 @@ def test_a_second_run_gives_the_same_lock(first: Flickr, tmp_path: Path) -> None
 
 def test_a_pin_needs_no_search(first: Flickr, tmp_path: Path) -> None:
     other = Flickr(tmp_path / "other", first.fake)
-    pinned = first.run(sys.executable, "-m", "pipeline", "pin", "cars_bicycles")
-    assert pinned.returncode == 0, pinned.stdout
-    written = first.folder / "datasets/cars_bicycles/photos.csv"
-    (other.folder / "datasets/cars_bicycles/photos.csv").write_bytes(written.read_bytes())
-    written.unlink()
+    process = first.run(sys.executable, "-m", "pipeline", "pin", "cars_bicycles")
+    assert process.returncode == 0, process.stdout
+    pin = first.folder / "datasets/cars_bicycles/photos.csv"
+    (other.folder / "datasets/cars_bicycles/photos.csv").write_bytes(pin.read_bytes())
+    pin.unlink()
     before = len(first.fake.record()["requests"])
     other.acquire(FLICKR_API_KEY="", FLICKR_API_URL="http://127.0.0.1:9/")
     assert other.outputs()["data/raw"] == first.outputs()["data/raw"]

@@ -62,7 +62,7 @@ def acquire_to(acquire: Acquire, raw: Path) -> list[bytes]:
     return [path.read_bytes() for path in shards.paths(raw)]
 
 
-def listing(path: Path) -> Acquire:
+def acquire_list(path: Path) -> Acquire:
     return lambda client, store: web_photos.from_list(path, "of the set", client, store, PARAMS)
 
 
@@ -94,7 +94,7 @@ def test_the_pin_of_a_search_gives_the_same_bytes(world: Path, fake: FakeFlickr)
     )
     path = write_pin(write_dataset(world), world / "raw", write_lock(world))
     (world / ".cache").rename(world / "other")
-    assert acquire_to(listing(path), world / "again") == first
+    assert acquire_to(acquire_list(path), world / "again") == first
 
 
 @pytest.mark.parametrize(
@@ -120,18 +120,18 @@ def test_the_pin_of_a_list_gives_the_same_bytes(
         writer = csv.DictWriter(file, COLUMNS, quoting=csv.QUOTE_ALL)
         writer.writeheader()
         writer.writerows(rows)
-    first = acquire_to(listing(path), world / "raw")
+    first = acquire_to(acquire_list(path), world / "raw")
     pin = write_pin(write_dataset(world), world / "raw", write_lock(world))
-    assert acquire_to(listing(pin), world / "again") == first
+    assert acquire_to(acquire_list(pin), world / "again") == first
 
 
 def test_the_pin_of_a_pin_is_identical(world: Path, fake: FakeFlickr) -> None:
     rows = [[fake.url(photo.path("z")), "car", photo.title] for photo in CARS[:5]]
     atomic.write_csv(world / "urls.csv", ("url", "label", "title"), rows)
-    acquire_to(listing(world / "urls.csv"), world / "raw")
+    acquire_to(acquire_list(world / "urls.csv"), world / "raw")
     path = write_pin(write_dataset(world), world / "raw", write_lock(world))
     before = path.read_bytes()
-    acquire_to(listing(path), world / "raw")
+    acquire_to(acquire_list(path), world / "raw")
     assert write_pin(write_dataset(world), world / "raw", write_lock(world)).read_bytes() == before
 
 

@@ -186,11 +186,11 @@ def test_a_missing_dataset_toml_lists_the_others_and_mentions_git(tmp_path: Path
     (tmp_path / "empty").mkdir()
     with pytest.raises(PipelineError) as caught:
         dataset_toml.load(tmp_path / "empty")
-    said = str(caught.value)
-    assert said.startswith(
+    message = str(caught.value)
+    assert message.startswith(
         f"{tmp_path}/empty/dataset.toml is missing (there are: birds, zoo): create"
     )
-    assert "`git add` it" in said
+    assert "`git add` it" in message
 
 
 def test_a_dataset_is_frozen() -> None:

@@ -28,18 +28,18 @@ FULL = Photo(
 )
 
 
-def written(folder: Path, text: str | bytes) -> Path:
+def write_file(folder: Path, text: str | bytes) -> Path:
     path = folder / "urls.csv"
     path.write_bytes(text.encode() if isinstance(text, str) else text)
     return path
 
 
 def read(folder: Path, text: str | bytes) -> list[Photo]:
-    return list(photo_list.read_photos(written(folder, text)))
+    return list(photo_list.read_photos(write_file(folder, text)))
 
 
 def error_of(folder: Path, text: str | bytes) -> str:
-    path = written(folder, text)
+    path = write_file(folder, text)
     with pytest.raises(PipelineError) as caught:
         list(photo_list.read_photos(path))
     message = str(caught.value)
@@ -138,7 +138,7 @@ def test_a_header_without_rows_gives_no_photos(tmp_path: Path) -> None:
 
 
 def test_counting_an_empty_list_is_an_error(tmp_path: Path) -> None:
-    path = written(tmp_path, "url,label\n")
+    path = write_file(tmp_path, "url,label\n")
     with pytest.raises(PipelineError) as caught:
         photo_list.count_photos(path)
     assert str(caught.value) == f"{path} lists no photographs"
@@ -146,7 +146,7 @@ def test_counting_an_empty_list_is_an_error(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", [1, 50])
 def test_photographs_are_counted(tmp_path: Path, number: int) -> None:
-    path = written(tmp_path, "url,label,title\n" + f'{URL},cat,"a\nb"\n' * number)
+    path = write_file(tmp_path, "url,label,title\n" + f'{URL},cat,"a\nb"\n' * number)
     assert photo_list.count_photos(path) == number
 
 
@@ -204,7 +204,7 @@ def test_a_missing_file_is_reported(tmp_path: Path) -> None:
 
 def test_rows_are_read_one_at_a_time(tmp_path: Path) -> None:
     text = "url,label\n" + f"{URL},cat\n" * 3000 + "broken\n"
-    assert len(list(islice(photo_list.read_photos(written(tmp_path, text)), 2000))) == 2000
+    assert len(list(islice(photo_list.read_photos(write_file(tmp_path, text)), 2000))) == 2000
 
 
 @pytest.mark.parametrize(

@@ -81,7 +81,7 @@ def images(
     return [item for item in items if isinstance(item, RawImage)]
 
 
-def acquired(
+def acquire(
     folder: Path, source: str = AS_DESCRIBED, params: AcquireParams = PARAMS
 ) -> dict[str, bytes]:
     return {image.name: image.data for image in images(folder, source, params)}
@@ -91,11 +91,11 @@ def run(folder: Path, source: str = AS_DESCRIBED, raw: str = "raw") -> None:
     stage.main(folder, source, Path(raw), Path("skipped.csv"))
 
 
-def skipped() -> list[dict[str, str]]:
+def read_skipped() -> list[dict[str, str]]:
     return atomic.read_csv(Path("skipped.csv"))
 
 
-def listing(path: Path, *rows: dict[str, str]) -> Path:
+def write_list(path: Path, *rows: dict[str, str]) -> Path:
     columns = list(dict.fromkeys(key for row in rows for key in row))
     atomic.write_csv(path, columns, [[row.get(column, "") for column in columns] for row in rows])
     return path
@@ -107,20 +107,20 @@ def url_of(fake: FakeFlickr, number: int) -> str:
 
 def error_of(folder: Path, source: str) -> str:
     with pytest.raises(PipelineError) as caught:
-        acquired(folder, source)
+        acquire(folder, source)
     return str(caught.value)
 
 
 def test_a_folder_is_relative_to_dataset_toml(project: Path) -> None:
     folder = write_dataset(project, 'kind = "folder"', 'path = "photos"')
     write_photos(folder / "photos")
-    assert acquired(folder) == PHOTOS
+    assert acquire(folder) == PHOTOS
 
 
 def test_an_archive_is_relative_to_dataset_toml(project: Path) -> None:
     folder = write_dataset(project, 'kind = "archive"', 'path = "photos.zip"')
     zipped(folder / "photos.zip")
-    assert acquired(folder) == PHOTOS
+    assert acquire(folder) == PHOTOS
 
 
 @pytest.mark.parametrize(
@@ -134,13 +134,13 @@ def test_an_archive_is_relative_to_dataset_toml(project: Path) -> None:
 @pytest.mark.parametrize("archived", [True, False])
 def test_a_source_overrides_dataset_toml(project: Path, lines: list[str], archived: bool) -> None:
     source = zipped(project / "my.zip") if archived else write_photos(project / "my photos")
-    assert acquired(write_dataset(project, *lines), str(source)) == PHOTOS
+    assert acquire(write_dataset(project, *lines), str(source)) == PHOTOS
 
 
 def test_a_source_may_start_with_a_tilde(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(project))
     write_photos(project / "pictures")
-    assert acquired(write_dataset(project, 'kind = "folder"'), "~/pictures") == PHOTOS
+    assert acquire(write_dataset(project, 'kind = "folder"'), "~/pictures") == PHOTOS
 
 
 def test_splits_are_those_of_dataset_toml(project: Path) -> None:
@@ -200,7 +200,7 @@ def test_the_sample_needs_nothing_else(project: Path) -> None:
 def test_a_list_is_relative_to_dataset_toml(project: Path, fake: FakeFlickr, path: str) -> None:
     folder = write_dataset(project, 'kind = "urls"', f'path = "{path}"', 'licence = "L"')
     (folder / path).parent.mkdir(exist_ok=True)
-    listing(folder / path, {"url": url_of(fake, 0), "label": "car", "title": "T"})
+    write_list(folder / path, {"url": url_of(fake, 0), "label": "car", "title": "T"})
     (image,) = images(folder, params=OPEN)
     assert image.data == fake.photo_bytes_of(CARS[0], "z")
     assert (image.label, image.title, image.licence) == ("car", "T", "L")
@@ -209,7 +209,7 @@ def test_a_list_is_relative_to_dataset_toml(project: Path, fake: FakeFlickr, pat
 @pytest.mark.parametrize("name", ["mine.csv", "MINE.CSV"])
 def test_a_source_can_be_a_list(project: Path, fake: FakeFlickr, name: str) -> None:
     folder = write_dataset(project, 'kind = "folder"', 'licence = "L"')
-    path = listing(project / name, {"url": url_of(fake, 0), "label": "car"})
+    path = write_list(project / name, {"url": url_of(fake, 0), "label": "car"})
     (image,) = images(folder, str(path), OPEN)
     assert (image.label, image.licence) == ("car", "L")
 
@@ -245,20 +245,20 @@ def test_without_a_pin_flickr_is_searched(project: Path, fake: FakeFlickr) -> No
 )
 def test_a_pin_overrides_dataset_toml(project: Path, fake: FakeFlickr, lines: list[str]) -> None:
     folder = write_dataset(project, *lines)
-    listing(folder / "photos.csv", {"id": "7", "url": url_of(fake, 0), "label": "car"})
-    assert acquired(folder, params=OPEN) == {"car/7": fake.photo_bytes_of(CARS[0], "z")}
+    write_list(folder / "photos.csv", {"id": "7", "url": url_of(fake, 0), "label": "car"})
+    assert acquire(folder, params=OPEN) == {"car/7": fake.photo_bytes_of(CARS[0], "z")}
     assert {request.kind for request in fake.requests} == {"photo"}
 
 
 def test_a_source_overrides_a_pin(project: Path) -> None:
     folder = write_dataset(project, *FLICKR)
     (folder / "photos.csv").write_text("not a list")
-    assert acquired(folder, str(write_photos(project / "photos"))) == PHOTOS
+    assert acquire(folder, str(write_photos(project / "photos"))) == PHOTOS
 
 
 def test_a_pinned_url_may_not_be_private(project: Path, fake: FakeFlickr) -> None:
     folder = write_dataset(project, 'kind = "urls"')
-    listing(folder / "photos.csv", {"url": url_of(fake, 0), "label": "car"})
+    write_list(folder / "photos.csv", {"url": url_of(fake, 0), "label": "car"})
     item = next(iter(dispatch.acquire_images(folder, AS_DESCRIBED, PARAMS)))
     assert isinstance(item, SkippedItem)
     assert item.reason is SkipReason.PRIVATE_ADDRESS
@@ -271,14 +271,14 @@ def test_a_url_of_dataset_toml_is_downloaded(project: Path, fake: FakeFlickr) ->
     folder = write_dataset(
         project, 'kind = "archive"', f'url = "{url}"', f'sha256 = "{digest}"', f"size = {len(data)}"
     )
-    assert acquired(folder, params=OPEN) == PHOTOS
+    assert acquire(folder, params=OPEN) == PHOTOS
 
 
 def test_an_archive_with_another_digest_is_refused(project: Path, fake: FakeFlickr) -> None:
     url = fake.serve("a.zip", zipped(project / "a.zip").read_bytes())
     folder = write_dataset(project, 'kind = "archive"', f'url = "{url}"', f'sha256 = "{"0" * 64}"')
     with pytest.raises(PipelineError, match=r"a\.zip has sha256 .* but dataset\.toml says 0000"):
-        acquired(folder, params=OPEN)
+        acquire(folder, params=OPEN)
 
 
 def test_a_source_that_is_a_url_is_not_checked_against_dataset_toml(
@@ -288,7 +288,7 @@ def test_a_source_that_is_a_url_is_not_checked_against_dataset_toml(
     folder = write_dataset(
         project, 'kind = "archive"', 'url = "http://a/b"', f'sha256 = "{"0" * 64}"', "size = 3"
     )
-    assert acquired(folder, url, OPEN) == PHOTOS
+    assert acquire(folder, url, OPEN) == PHOTOS
 
 
 def test_the_stage_writes_raw_shards_and_counts_labels(
@@ -304,7 +304,7 @@ def test_the_stage_writes_raw_shards_and_counts_labels(
     assert capsys.readouterr().out == (
         f"acquire: from {project}/photos\nacquire: 3 files (2 cat, 1 dog); left out: none\n"
     )
-    assert skipped() == []
+    assert read_skipped() == []
     assert Path("skipped.csv").read_text() == "name,label,url,reason\n"
 
 
@@ -317,7 +317,7 @@ def test_the_stage_writes_what_was_left_out_and_why(
         (folder / "photos" / name).write_bytes(b"x")
     (folder / "photos/cat/large.jpg").write_bytes(bytes(1_000_001))
     run(folder)
-    assert [tuple(row.values()) for row in skipped()] == [
+    assert [tuple(row.values()) for row in read_skipped()] == [
         ("cat/large.jpg", "", "", "too_large"),
         (".DS_Store", "", "", "outside_class_folders"),
         ("notes.txt", "", "", "outside_class_folders"),
@@ -330,23 +330,23 @@ def test_the_stage_writes_what_was_left_out_and_why(
 def test_skipped_csv_has_the_urls_of_missing_photographs(project: Path, fake: FakeFlickr) -> None:
     folder = write_dataset(project, 'kind = "urls"')
     gone = fake.url("/65535/nothing.jpg")
-    listing(
+    write_list(
         folder / "urls.csv",
         {"url": gone, "label": "car"},
         {"url": url_of(fake, 0), "label": "car"},
     )
     run(folder)
-    assert skipped() == [
+    assert read_skipped() == [
         dict(zip(SKIPPED_COLUMNS, ("car/nothing.jpg", "car", gone, "gone"), strict=True))
     ]
 
 
 def test_skipped_csv_is_written_if_a_list_fails(project: Path, fake: FakeFlickr) -> None:
     folder = write_dataset(project, 'kind = "urls"')
-    listing(folder / "urls.csv", *({"url": f"ftp://a/{n}", "label": "car"} for n in range(4)))
+    write_list(folder / "urls.csv", *({"url": f"ftp://a/{n}", "label": "car"} for n in range(4)))
     with pytest.raises(PipelineError, match="max_missing_fraction"):
         run(folder)
-    assert [row["name"] for row in skipped()] == ["car/0", "car/1", "car/2"]
+    assert [row["name"] for row in read_skipped()] == ["car/0", "car/1", "car/2"]
     assert not Path("raw").exists()
 
 
@@ -356,8 +356,8 @@ def test_skipped_csv_is_written_if_a_search_fails(project: Path, fake: FakeFlick
     write_params(project, OPEN.model_copy(update={"max_missing_fraction": 0.1}))
     with pytest.raises(PipelineError, match="max_missing_fraction"):
         run(folder)
-    assert {row["reason"] for row in skipped()} == {"gone"}
-    assert len(skipped()) == 5
+    assert {row["reason"] for row in read_skipped()} == {"gone"}
+    assert len(read_skipped()) == 5
 
 
 def test_a_name_with_line_breaks_is_one_row(project: Path) -> None:
@@ -367,7 +367,7 @@ def test_a_name_with_line_breaks_is_one_row(project: Path) -> None:
     for name in names:
         (folder / "photos" / name).write_bytes(b"x")
     run(folder)
-    assert [row["name"] for row in skipped()] == names
+    assert [row["name"] for row in read_skipped()] == names
 
 
 def test_skipped_csv_is_replaced_by_each_run(project: Path) -> None:
@@ -376,7 +376,7 @@ def test_skipped_csv_is_replaced_by_each_run(project: Path) -> None:
     run(folder)
     (folder / "photos/notes.txt").unlink()
     run(folder)
-    assert skipped() == []
+    assert read_skipped() == []
 
 
 def outputs(raw: str) -> tuple[list[bytes], bytes]:
@@ -407,7 +407,7 @@ def test_a_list_gives_reproducible_bytes(project: Path, fake: FakeFlickr) -> Non
     folder = write_dataset(project, 'kind = "urls"')
     fake.removed.add(CARS[3].id)
     rows: list[dict[str, Any]] = [{"url": url_of(fake, n), "label": "car"} for n in range(20)]
-    listing(folder / "urls.csv", *rows)
+    write_list(folder / "urls.csv", *rows)
     check_reproducible(folder)
 
 

@@ -62,7 +62,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeFlickr]:
         yield fake
 
 
-def listing(folder: Path, rows: list[dict[str, str]]) -> Path:
+def write_list(folder: Path, rows: list[dict[str, str]]) -> Path:
     path = folder / "urls.csv"
     atomic.write_csv(path, COLUMNS, [[row.get(column, "") for column in COLUMNS] for row in rows])
     return path
@@ -102,7 +102,7 @@ def skipped_of(items: Iterable[RawImage | SkippedItem]) -> list[SkippedItem]:
 
 def test_photographs_come_in_the_order_of_the_list(world: Path, fake: FakeFlickr) -> None:
     rows = make_rows(fake)[::-1]
-    images = images_of(from_list(listing(world, rows)))
+    images = images_of(from_list(write_list(world, rows)))
     assert [image.url for image in images] == [row["url"] for row in rows]
     assert [image.data for image in images] == [
         fake.photo_bytes_of(photo, "c" if "c" in photo.sizes else "l") for photo in CATS[::-1]
@@ -119,7 +119,7 @@ def test_an_image_has_the_columns_of_its_row(world: Path, fake: FakeFlickr) -> N
         "group": "jo@1",
         "licence": "CC BY 4.0",
     }
-    (image,) = images_of(from_list(listing(world, [row]), "of the set"))
+    (image,) = images_of(from_list(write_list(world, [row]), "of the set"))
     assert {key: value for key, value in image.row().items() if key not in {"id", "bytes"}} == {
         "name": "cat/7",
         "label": "cat",
@@ -136,25 +136,25 @@ def test_an_image_has_the_columns_of_its_row(world: Path, fake: FakeFlickr) -> N
 def test_without_a_licence_that_of_the_data_set_is_used(world: Path, fake: FakeFlickr) -> None:
     rows = make_rows(fake)[:2]
     rows[0]["licence"] = "its own"
-    images = images_of(from_list(listing(world, rows), "of the set"))
+    images = images_of(from_list(write_list(world, rows), "of the set"))
     assert [image.licence for image in images] == ["its own", "of the set"]
 
 
 def test_the_id_of_an_image_is_the_digest_of_its_bytes(world: Path, fake: FakeFlickr) -> None:
-    (image,) = images_of(from_list(listing(world, make_rows(fake)[:1])))
+    (image,) = images_of(from_list(write_list(world, make_rows(fake)[:1])))
     assert image.row()["id"] == RawImage("", "", image.data).row()["id"]
 
 
 def test_a_url_may_be_listed_twice(world: Path, fake: FakeFlickr) -> None:
     rows = make_rows(fake)[:1] * 2
-    assert len(images_of(from_list(listing(world, rows)))) == 2
+    assert len(images_of(from_list(write_list(world, rows)))) == 2
 
 
 def test_a_photograph_that_is_gone_is_skipped_in_its_place(world: Path, fake: FakeFlickr) -> None:
     fake.removed.add(CATS[1].id)
     rows = make_rows(fake)
     rows[2]["url"] = fake.url("/65535/nothing.jpg")
-    items = list(from_list(listing(world, rows)))
+    items = list(from_list(write_list(world, rows)))
     assert [isinstance(item, SkippedItem) for item in items] == [False, True, True] + [False] * 9
     assert items[1:3] == [
         SkippedItem(
@@ -178,7 +178,7 @@ def test_a_skipped_photograph_has_a_reason(
 ) -> None:
     rows = make_rows(fake)
     fake.plan = lambda _kind, _number, path: fault if rows[3]["url"].endswith(path) else None
-    items = list(from_list(listing(world, rows)))
+    items = list(from_list(write_list(world, rows)))
     assert [item.reason for item in skipped_of(items)] == [reason]
 
 
@@ -189,7 +189,7 @@ def test_a_skipped_photograph_has_a_reason(
 def test_an_invalid_url_is_skipped(world: Path, fake: FakeFlickr, url: str) -> None:
     rows = make_rows(fake)[:2]
     rows[0]["url"] = url
-    skipped, _ = from_list(listing(world, rows))
+    skipped, _ = from_list(write_list(world, rows))
     assert isinstance(skipped, SkippedItem)
     assert (skipped.reason, skipped.url) == (SkipReason.BAD_ADDRESS, url)
 
@@ -199,14 +199,14 @@ def test_a_photograph_with_another_sha256_than_pinned_is_skipped(
 ) -> None:
     rows = make_rows(fake)[:3]
     rows[1]["sha256"] = "0" * 64
-    items = list(from_list(listing(world, rows)))
+    items = list(from_list(write_list(world, rows)))
     assert isinstance(items[1], SkippedItem)
     assert items[1].reason is SkipReason.CHANGED
 
 
 def test_a_private_address_is_skipped(world: Path, fake: FakeFlickr) -> None:
     params = max_missing(0.99).model_copy(update={"allow_private": False})
-    items = from_list(listing(world, make_rows(fake)), params=params)
+    items = from_list(write_list(world, make_rows(fake)), params=params)
     assert next(items) == SkippedItem(
         f"cat/{CATS[0].path('c').split('/')[-1]}",
         SkipReason.PRIVATE_ADDRESS,
@@ -216,17 +216,17 @@ def test_a_private_address_is_skipped(world: Path, fake: FakeFlickr) -> None:
 
 
 def test_transient_faults_do_not_change_a_list(world: Path, fake: FakeFlickr) -> None:
-    path = listing(world, make_rows(fake))
+    path = write_list(world, make_rows(fake))
     clean = list(from_list(path))
     (world / ".cache").rename(world / "other")
     fake.plan = every(2, status(500), DROP, status(429))
     assert list(from_list(path)) == clean
 
 
-def listing_with_missing(world: Path, fake: FakeFlickr, total: int, missing: int) -> Path:
+def write_partial_list(world: Path, fake: FakeFlickr, total: int, missing: int) -> Path:
     """A list whose first URLs are invalid and whose other URLs are all the same."""
     bad = [{"url": "ftp://a/1.jpg", "label": "cat"}] * missing
-    return listing(world, bad + make_rows(fake)[:1] * (total - missing))
+    return write_list(world, bad + make_rows(fake)[:1] * (total - missing))
 
 
 def max_missing(fraction: float) -> AcquireParams:
@@ -251,7 +251,7 @@ def test_max_missing_fraction_is_inclusive(
     world: Path, fake: FakeFlickr, fraction: float, total: int, missing: int
 ) -> None:
     items = list(
-        from_list(listing_with_missing(world, fake, total, missing), params=max_missing(fraction))
+        from_list(write_partial_list(world, fake, total, missing), params=max_missing(fraction))
     )
     assert len(images_of(items)) == total - missing
 
@@ -262,7 +262,7 @@ def test_max_missing_fraction_is_inclusive(
 def test_one_more_than_max_missing_fraction_is_an_error(
     world: Path, fake: FakeFlickr, fraction: float, total: int, missing: int
 ) -> None:
-    path = listing_with_missing(world, fake, total, missing)
+    path = write_partial_list(world, fake, total, missing)
     with pytest.raises(PipelineError, match=f"at least {missing} of {total} photographs"):
         list(from_list(path, params=max_missing(fraction)))
 
@@ -271,7 +271,7 @@ def test_the_error_counts_the_reasons(world: Path, fake: FakeFlickr) -> None:
     fake.removed.update({CATS[0].id, CATS[1].id})
     rows = make_rows(fake)
     rows[2]["url"] = "ftp://a/1.jpg"
-    path = listing(world, rows)
+    path = write_list(world, rows)
     with pytest.raises(PipelineError) as caught:
         list(from_list(path, params=max_missing(0.2)))
     assert str(caught.value) == (
@@ -281,34 +281,34 @@ def test_the_error_counts_the_reasons(world: Path, fake: FakeFlickr) -> None:
 
 
 def test_skipped_items_are_yielded_before_the_error(world: Path, fake: FakeFlickr) -> None:
-    path = listing_with_missing(world, fake, 12, 6)
+    path = write_partial_list(world, fake, 12, 6)
     assert len(read_until_error(from_list(path, params=max_missing(0.25)))) == 4
 
 
 def test_nothing_is_stored_after_the_error(world: Path, fake: FakeFlickr) -> None:
     """Threads may still wait for a response when the stage fails."""
     fake.plan = always("", stall(0.1))
-    read_until_error(from_list(listing_with_missing(world, fake, 12, 6), params=max_missing(0.25)))
+    read_until_error(from_list(write_partial_list(world, fake, 12, 6), params=max_missing(0.25)))
     time.sleep(0.3)
     gc.collect()
     assert list((world / ".cache/acquire/packs").iterdir()) == []
 
 
 def test_an_empty_list_is_refused(world: Path) -> None:
-    path = listing(world, [])
+    path = write_list(world, [])
     with pytest.raises(PipelineError, match="lists no photographs"):
         next(from_list(path))
 
 
 def test_an_invalid_row_is_refused_before_any_request(world: Path, fake: FakeFlickr) -> None:
-    path = listing(world, [*make_rows(fake), {"url": "http://a/1.jpg"}])
+    path = write_list(world, [*make_rows(fake), {"url": "http://a/1.jpg"}])
     with pytest.raises(PipelineError, match="label is missing"):
         next(from_list(path))
     assert fake.requests == []
 
 
 def test_stored_photographs_are_not_requested_again(world: Path, fake: FakeFlickr) -> None:
-    path = listing(world, make_rows(fake))
+    path = write_list(world, make_rows(fake))
     first = list(from_list(path))
     requests = len(fake.requests)
     assert list(from_list(path)) == first
@@ -319,14 +319,14 @@ def test_a_list_is_fetched_lazily(world: Path) -> None:
     """The first image is yielded long before the last is requested."""
     with FakeFlickr(photos("bird", 300), photo_bytes=500) as fake:
         rows = make_rows(fake, photos("bird", 300))
-        items = from_list(listing(world, rows), params=PARAMS.model_copy(update={"workers": 1}))
+        items = from_list(write_list(world, rows), params=PARAMS.model_copy(update={"workers": 1}))
         next(items)
         assert len(fake.requests) < 50
         items.close()  # type: ignore[attr-defined]
 
 
 def test_images_of_a_list_become_shards_with_all_columns(world: Path, fake: FakeFlickr) -> None:
-    path = listing(world, [row | {"title": "T", "owner": "Jo"} for row in make_rows(fake)])
+    path = write_list(world, [row | {"title": "T", "owner": "Jo"} for row in make_rows(fake)])
     shards.write(world / "raw", shards.RAW, (image.row() for image in images_of(from_list(path))))
     table = shards.columns(world / "raw", ["title", "owner", "url"])
     assert table.to_pylist()[0] == {

@@ -243,7 +243,7 @@ def wait_for(url: str, process: "subprocess.Popen[str]") -> StoredBody:
     return body
 
 
-def written(seed: str, number: int) -> bytes:
+def expected_bytes(seed: str, number: int) -> bytes:
     numbers = random.Random(f"{seed} {number}")
     return numbers.randbytes(numbers.randrange(200_000))
 
@@ -255,12 +255,14 @@ def test_processes_can_write_concurrently(store: ContentStore) -> None:
         for number in range(60):
             body = store.find_photo(f"https://example.org/{seed}/{number}")
             assert body is not None
-            assert store.read_photo(body) == written(seed, number)
+            assert store.read_photo(body) == expected_bytes(seed, number)
 
 
 def test_photographs_of_a_running_process_are_found(store: ContentStore) -> None:
     with writer("a", 100_000) as process:
-        assert store.read_photo(wait_for("https://example.org/a/0", process)) == written("a", 0)
+        assert store.read_photo(wait_for("https://example.org/a/0", process)) == expected_bytes(
+            "a", 0
+        )
 
 
 @pytest.mark.parametrize("delay", [0.0, 0.037, 0.11])

@@ -107,7 +107,7 @@ def delete_archives(root: Path) -> None:
     shutil.rmtree(root / ".cache/acquire/files")
 
 
-def interrupted(fake: FakeFlickr, fault: Fault, expected: ExpectedFile = NOTHING) -> str:
+def interrupt_download(fake: FakeFlickr, fault: Fault, expected: ExpectedFile = NOTHING) -> str:
     """Return the URL of a file that a failed run downloaded partly."""
     url = fake.serve(NAME, DATA)
     fake.plan = once(NAME, fault, DROP, DROP, DROP, DROP)
@@ -193,7 +193,7 @@ def test_a_broken_download_is_resumed(fake: FakeFlickr) -> None:
 
 
 def test_the_next_run_resumes_a_download(fake: FakeFlickr) -> None:
-    url = interrupted(fake, cut(20_000))
+    url = interrupt_download(fake, cut(20_000))
     assert get(url).read_bytes() == DATA
     assert ranges(fake) == ["bytes=20000-"]
 
@@ -248,7 +248,7 @@ def test_a_broken_chunked_download_is_repeated() -> None:
 
 
 def test_a_file_that_changed_in_between_is_started_over(fake: FakeFlickr) -> None:
-    url = interrupted(fake, cut(20_000))
+    url = interrupt_download(fake, cut(20_000))
     fake.serve(NAME, OTHER)
     assert get(url).read_bytes() == OTHER
     assert ranges(fake) == ["bytes=20000-"]
@@ -278,13 +278,13 @@ def test_a_file_with_another_date_is_started_over(fake: FakeFlickr) -> None:
 
 
 def test_a_file_without_a_validator_is_started_over(fake: FakeFlickr) -> None:
-    url = interrupted(fake, Fault(keep=20_000, headers=NO_VALIDATOR))
+    url = interrupt_download(fake, Fault(keep=20_000, headers=NO_VALIDATOR))
     assert get(url).read_bytes() == DATA
     assert ranges(fake) == [None]
 
 
 def test_a_file_with_a_checksum_is_resumed_without_a_validator(fake: FakeFlickr) -> None:
-    url = interrupted(fake, Fault(keep=20_000, headers=NO_VALIDATOR), EXPECTED)
+    url = interrupt_download(fake, Fault(keep=20_000, headers=NO_VALIDATOR), EXPECTED)
     assert get(url, EXPECTED).read_bytes() == DATA
     assert ranges(fake) == ["bytes=20000-"]
     assert "If-Range" not in fake.requests[0].headers
@@ -294,21 +294,21 @@ def test_a_mix_of_two_files_fails_the_checksum_and_is_started_over(
     fake: FakeFlickr,
 ) -> None:
     expected = ExpectedFile(sha256=sha256(OTHER))
-    url = interrupted(fake, Fault(keep=20_000, headers=NO_VALIDATOR), expected)
+    url = interrupt_download(fake, Fault(keep=20_000, headers=NO_VALIDATOR), expected)
     fake.serve(NAME, OTHER)
     assert "the download is damaged" in error_of(url, expected)
     assert get(url, expected).read_bytes() == OTHER
 
 
 def test_a_download_is_started_over_after_416(fake: FakeFlickr) -> None:
-    url = interrupted(fake, cut(20_000))
+    url = interrupt_download(fake, cut(20_000))
     fake.serve(NAME, OTHER[:10_000], etag=f'"{sha256(DATA)[:16]}"')
     assert get(url).read_bytes() == OTHER[:10_000]
     assert ranges(fake) == ["bytes=20000-", None]
 
 
 def test_a_server_without_ranges_sends_the_whole_file(fake: FakeFlickr) -> None:
-    url = interrupted(fake, cut(20_000))
+    url = interrupt_download(fake, cut(20_000))
     fake.serve(NAME, DATA, ranges=False)
     assert get(url).read_bytes() == DATA
     assert ranges(fake) == ["bytes=20000-"]
@@ -326,7 +326,7 @@ def test_a_server_without_ranges_sends_the_whole_file(fake: FakeFlickr) -> None:
     ids=lambda value: value[:12],
 )
 def test_another_range_than_requested_is_discarded(fake: FakeFlickr, value: str) -> None:
-    url = interrupted(fake, cut(20_000))
+    url = interrupt_download(fake, cut(20_000))
     fake.plan = once(NAME, header("Content-Range", value))
     assert get(url).read_bytes() == DATA
     assert ranges(fake) == ["bytes=20000-", None]
@@ -362,7 +362,7 @@ def test_an_invalid_sidecar_is_ignored(fake: FakeFlickr, about: str) -> None:
 
 def test_a_crash_before_the_truncation_does_not_mix_two_files(fake: FakeFlickr) -> None:
     """The server has a new file, and the process ends before it deletes the old part."""
-    url = interrupted(fake, cut(20_000))
+    url = interrupt_download(fake, cut(20_000))
     with ContentStore() as store:
         part = store.partial_path(url)
     old = part.rename(part.with_suffix(".old"))
@@ -506,7 +506,7 @@ def test_a_file_may_be_as_large_as_the_limit(fake: FakeFlickr) -> None:
 
 
 def test_a_resumed_file_that_is_too_large_is_refused(fake: FakeFlickr, root: Path) -> None:
-    url = interrupted(fake, cut(20_000))
+    url = interrupt_download(fake, cut(20_000))
     assert "is larger than" in error_of(url, max_bytes=49_999)
     assert stored_names(root) == []
 

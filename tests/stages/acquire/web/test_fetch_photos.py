@@ -50,7 +50,7 @@ def fake() -> Iterator[FakeFlickr]:
         yield fake
 
 
-def listed(fake: FakeFlickr, number: int = len(CARS)) -> list[Photo]:
+def list_photos(fake: FakeFlickr, number: int = len(CARS)) -> list[Photo]:
     return [Photo(url=fake.url(car.path("z")), label="car", id=car.id) for car in CARS[:number]]
 
 
@@ -86,7 +86,7 @@ def close(results: Iterator[object]) -> None:
     results.close()
 
 
-def stored(url: str) -> StoredBody | None:
+def find_stored(url: str) -> StoredBody | None:
     with ContentStore() as store:
         return store.find_photo(url)
 
@@ -95,25 +95,25 @@ def stored(url: str) -> StoredBody | None:
 
 
 def test_every_photograph_comes_in_the_order_of_the_list(fake: FakeFlickr) -> None:
-    assert fetch(listed(fake)) == [fake.photo_bytes_of(car, "z") for car in CARS]
+    assert fetch(list_photos(fake)) == [fake.photo_bytes_of(car, "z") for car in CARS]
 
 
 def test_the_photos_come_with_their_results(fake: FakeFlickr) -> None:
     with Client(PARAMS, POLICY) as client, ContentStore() as store:
-        pairs = list(fetch_all(listed(fake), client, store, PARAMS, None))
-    assert [photo for photo, _ in pairs] == listed(fake)
+        pairs = list(fetch_all(list_photos(fake), client, store, PARAMS, None))
+    assert [photo for photo, _ in pairs] == list_photos(fake)
 
 
 def test_the_order_does_not_depend_on_latency(fake: FakeFlickr) -> None:
     slow = {car.path("z"): faults.stall(0.02 * (number % 3)) for number, car in enumerate(CARS)}
     fake.plan = lambda _kind, _number, path: slow[path]
-    assert fetch(listed(fake)) == [fake.photo_bytes_of(car, "z") for car in CARS]
+    assert fetch(list_photos(fake)) == [fake.photo_bytes_of(car, "z") for car in CARS]
 
 
 def test_workers_fetch_concurrently(fake: FakeFlickr) -> None:
     fake.latency = 0.05
     start = time.monotonic()
-    fetch(listed(fake, 40))
+    fetch(list_photos(fake, 40))
     assert time.monotonic() - start < 40 * 0.05
 
 
@@ -122,34 +122,34 @@ def test_an_empty_list_gives_no_results(fake: FakeFlickr) -> None:
 
 
 def test_stored_photographs_are_not_requested_again(fake: FakeFlickr) -> None:
-    first = fetch(listed(fake))
-    assert fetch(listed(fake)) == first
+    first = fetch(list_photos(fake))
+    assert fetch(list_photos(fake)) == first
     assert fake.completed == {car.path("z"): 1 for car in CARS}
     assert len(fake.requests) == len(CARS)
 
 
 def test_stored_photographs_need_no_network(fake: FakeFlickr) -> None:
-    first = fetch(listed(fake, 5))
+    first = fetch(list_photos(fake, 5))
     fake.plan = always("", faults.DROP)
-    assert fetch(listed(fake, 5)) == first
+    assert fetch(list_photos(fake, 5)) == first
 
 
 def test_an_interrupted_fetch_is_not_repeated(
     fake: FakeFlickr,
 ) -> None:
     with Client(PARAMS, POLICY) as client, ContentStore() as store:
-        results = fetch_all(listed(fake), client, store, PARAMS, None)
+        results = fetch_all(list_photos(fake), client, store, PARAMS, None)
         for _ in range(20):
             next(results)
         close(results)
-    fetch(listed(fake))
+    fetch(list_photos(fake))
     # Each worker may have had a request in progress.
     assert fake.completed.total() <= len(CARS) + PARAMS.workers
 
 
 def test_a_url_listed_twice_is_requested_once(fake: FakeFlickr) -> None:
     fake.latency = 0.02
-    (photo,) = listed(fake, 1)
+    (photo,) = list_photos(fake, 1)
     assert fetch([photo] * 8) == [data_of(fake)] * 8
     assert fake.completed[CARS[0].path("z")] == 1
 
@@ -157,14 +157,14 @@ def test_a_url_listed_twice_is_requested_once(fake: FakeFlickr) -> None:
 def test_a_stored_photograph_is_found_by_its_pinned_sha256(
     fake: FakeFlickr,
 ) -> None:
-    fetch(listed(fake, 1))
+    fetch(list_photos(fake, 1))
     elsewhere = "http://nowhere.invalid/moved.jpg"
     assert fetch_url(elsewhere, pinned=sha256(data_of(fake))) == data_of(fake)
     assert len(fake.requests) == 1
 
 
 def test_a_photograph_with_the_pinned_sha256_is_accepted(fake: FakeFlickr) -> None:
-    url = listed(fake, 1)[0].url
+    url = list_photos(fake, 1)[0].url
     assert fetch_url(url, pinned=sha256(data_of(fake))) == data_of(fake)
 
 
@@ -174,7 +174,7 @@ def test_only_lookahead_photos_are_read_in_advance(fake: FakeFlickr) -> None:
     def lazily() -> Iterator[Photo]:
         while True:
             next(taken)
-            yield listed(fake, 1)[0]
+            yield list_photos(fake, 1)[0]
 
     with Client(PARAMS, POLICY) as client, ContentStore() as store:
         results = fetch_all(lazily(), client, store, PARAMS, None)
@@ -211,9 +211,9 @@ def test_a_failed_photograph_has_a_reason_and_is_not_stored(
 ) -> None:
     limits = PARAMS.model_copy(update={"max_file_megabytes": 0.1})
     fake.plan = always(CARS[0].path("z"), fault)
-    url = listed(fake, 1)[0].url
+    url = list_photos(fake, 1)[0].url
     assert fetch_url(url, limits, HASTY) == (reason or data_of(fake))
-    assert (stored(url) is None) == (reason is not None)
+    assert (find_stored(url) is None) == (reason is not None)
 
 
 def test_failures_do_not_affect_other_photographs(fake: FakeFlickr) -> None:
@@ -223,7 +223,7 @@ def test_failures_do_not_affect_other_photographs(fake: FakeFlickr) -> None:
         always(CARS[5].id, faults.HTML),
         always(CARS[7].id, faults.RESET),
     )
-    results = fetch(listed(fake, 9), policy=HASTY)
+    results = fetch(list_photos(fake, 9), policy=HASTY)
     assert [result for result in results if isinstance(result, SkipReason)] == [
         SkipReason.GONE,
         SkipReason.UNREACHABLE,
@@ -247,7 +247,7 @@ def test_failures_do_not_affect_other_photographs(fake: FakeFlickr) -> None:
     ],
 )
 def test_a_bad_url_does_not_affect_other_photographs(fake: FakeFlickr, url: str) -> None:
-    good = listed(fake, 2)
+    good = list_photos(fake, 2)
     results = fetch([good[0], Photo(url=url, label="car"), good[1]])
     assert results == [data_of(fake, 0), SkipReason.BAD_ADDRESS, data_of(fake, 1)]
 
@@ -259,14 +259,14 @@ def test_a_photo_with_a_bad_url_has_a_name(url: str) -> None:
 
 def test_a_private_address_is_a_reason(fake: FakeFlickr) -> None:
     limits = PARAMS.model_copy(update={"allow_private": False})
-    assert fetch(listed(fake, 2), limits) == [SkipReason.PRIVATE_ADDRESS] * 2
+    assert fetch(list_photos(fake, 2), limits) == [SkipReason.PRIVATE_ADDRESS] * 2
     assert fake.requests == []
 
 
 def test_a_photograph_that_was_removed_is_gone(fake: FakeFlickr) -> None:
     fake.removed = {CARS[0].id}
-    url = listed(fake, 1)[0].url
-    assert (fetch_url(url), stored(url)) == (SkipReason.GONE, None)
+    url = list_photos(fake, 1)[0].url
+    assert (fetch_url(url), find_stored(url)) == (SkipReason.GONE, None)
     assert [request.kind for request in fake.requests] == ["photo", "placeholder"]
 
 
@@ -279,7 +279,7 @@ def test_a_photograph_named_like_the_placeholder_is_accepted() -> None:
 def test_a_photograph_past_the_limit_is_too_large(fake: FakeFlickr, megabytes: float) -> None:
     fake.photo_bytes = 10_500
     limits = PARAMS.model_copy(update={"max_file_megabytes": megabytes})
-    result = fetch_url(listed(fake, 1)[0].url, limits)
+    result = fetch_url(list_photos(fake, 1)[0].url, limits)
     assert result == (SkipReason.TOO_LARGE if megabytes < 0.0105 else data_of(fake))
 
 
@@ -302,7 +302,7 @@ def test_a_photograph_past_the_limit_is_too_large(fake: FakeFlickr, megabytes: f
 def test_a_web_page_is_not_an_image_whatever_its_content_type(body: bytes) -> None:
     with Wire(reply(body, "Content-Type: image/jpeg")) as wire:
         assert fetch_url(wire.url()) is SkipReason.NOT_AN_IMAGE
-        assert stored(wire.url()) is None
+        assert find_stored(wire.url()) is None
 
 
 @pytest.mark.parametrize("start", [b"\n", b"\xef\xbb\xbf", b" ", b"\xef"])
@@ -323,18 +323,18 @@ def test_an_image_is_accepted_whatever_its_content_type(kind: str) -> None:
 
 
 def test_a_photograph_with_another_sha256_than_pinned_is_changed(fake: FakeFlickr) -> None:
-    url = listed(fake, 1)[0].url
+    url = list_photos(fake, 1)[0].url
     assert fetch_url(url, pinned="0" * 64) is SkipReason.CHANGED
-    assert stored(url) is None
+    assert find_stored(url) is None
 
 
 def test_a_changed_photograph_is_not_retried(fake: FakeFlickr) -> None:
-    fetch_url(listed(fake, 1)[0].url, pinned="0" * 64)
+    fetch_url(list_photos(fake, 1)[0].url, pinned="0" * 64)
     assert len(fake.requests) == 1
 
 
 def test_a_stored_photograph_with_another_sha256_is_not_used(fake: FakeFlickr) -> None:
-    url = listed(fake, 1)[0].url
+    url = list_photos(fake, 1)[0].url
     fetch_url(url)
     assert fetch_url(url, pinned="0" * 64) is SkipReason.CHANGED
     assert fetch_url(url) == data_of(fake)
@@ -357,7 +357,9 @@ def test_all_photographs_arrive_although_every_fifth_response_fails(fake: FakeFl
         faults.stall(0.4),
     )
     patient = replace(HASTY, attempts=8)
-    assert fetch(listed(fake), policy=patient) == [fake.photo_bytes_of(car, "z") for car in CARS]
+    assert fetch(list_photos(fake), policy=patient) == [
+        fake.photo_bytes_of(car, "z") for car in CARS
+    ]
     assert set(fake.completed) == {car.path("z") for car in CARS}
 
 
@@ -365,31 +367,31 @@ def test_a_retried_photograph_is_not_requested_again(
     fake: FakeFlickr,
 ) -> None:
     fake.plan = once(CARS[0].id, status(503))
-    fetch(listed(fake, 3))
-    fetch(listed(fake, 3))
+    fetch(list_photos(fake, 3))
+    fetch(list_photos(fake, 3))
     assert [request.path for request in fake.requests].count(CARS[0].path("z")) == 2
 
 
 def test_a_failed_photograph_is_requested_in_the_next_run(fake: FakeFlickr) -> None:
     fake.plan = always(CARS[0].id, status(404))
-    assert fetch(listed(fake, 1)) == [SkipReason.GONE]
+    assert fetch(list_photos(fake, 1)) == [SkipReason.GONE]
     fake.plan = None
-    assert fetch(listed(fake, 1)) == [data_of(fake)]
+    assert fetch(list_photos(fake, 1)) == [data_of(fake)]
 
 
 def test_the_next_run_replaces_a_damaged_photograph(fake: FakeFlickr, root: Path) -> None:
-    fetch(listed(fake, 2))
+    fetch(list_photos(fake, 2))
     (pack,) = (root / ".cache/acquire/packs").iterdir()
     pack.write_bytes(bytes(pack.stat().st_size))
     for number in range(2):
         with pytest.raises(Exception, match="fetch the lost"):
-            fetch(listed(fake, 2)[number:][:1])
-    assert fetch(listed(fake, 2)) == [data_of(fake, 0), data_of(fake, 1)]
+            fetch(list_photos(fake, 2)[number:][:1])
+    assert fetch(list_photos(fake, 2)) == [data_of(fake, 0), data_of(fake, 1)]
 
 
 def test_no_connection_is_left_open(fake: FakeFlickr) -> None:
     fake.plan = every(2, faults.RESET, status(404), faults.ENDLESS)
-    fetch(listed(fake, 12), PARAMS.model_copy(update={"max_file_megabytes": 0.1}))
+    fetch(list_photos(fake, 12), PARAMS.model_copy(update={"max_file_megabytes": 0.1}))
     gc.collect()  # an unclosed socket warns here, and warnings are errors
 
 
@@ -416,7 +418,7 @@ def test_an_interrupted_run_keeps_its_photographs_although_a_server_hangs(
     fake: FakeFlickr, ending: signal.Signals
 ) -> None:
     fake.plan = always(CARS[5].id, faults.STALL)
-    urls = [photo.url for photo in listed(fake, 40)]
+    urls = [photo.url for photo in list_photos(fake, 40)]
     with subprocess.Popen(
         [sys.executable, "-c", FETCH, *urls],
         cwd=ROOT,
@@ -437,7 +439,7 @@ def test_an_interrupted_run_keeps_its_photographs_although_a_server_hangs(
         finally:
             process.kill()
     fake.plan = None
-    fetch(listed(fake, 40))
+    fetch(list_photos(fake, 40))
     assert fake.completed == {car.path("z"): 1 for car in CARS[:40]}
 
 
@@ -450,7 +452,7 @@ def test_two_sizes_of_a_photograph_are_two_photographs(fake: FakeFlickr) -> None
 
 def test_stored_photographs_are_checked_with_the_params_of_this_run(fake: FakeFlickr) -> None:
     fake.plan = always("", faults.NO_AI)
-    url = listed(fake, 1)[0].url
+    url = list_photos(fake, 1)[0].url
     ignore_robots = PARAMS.model_copy(update={"respect_robots": False})
     assert fetch_url(url, ignore_robots) == data_of(fake)
     assert fetch_url(url, PARAMS) is SkipReason.ROBOTS
