@@ -7,10 +7,26 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from pipeline.commands.recipe import recipes
-from pipeline.params import FilterParams, Params, SplitParams, parse_params, with_overrides
+from pipeline.params import (
+    AcquireParams,
+    FilterParams,
+    Params,
+    SplitParams,
+    parse_params,
+    with_overrides,
+)
 from pipeline.stages.split.previous_split import DEALERS
 from tests import ROOT
 
+ACQUIRE_PARAMS = AcquireParams(
+    workers=4,
+    per_host_per_second=0,
+    max_missing_fraction=0,
+    respect_robots=True,
+    allow_private=True,
+    max_gigabytes=1,
+    max_file_megabytes=1,
+)
 FILTER_PARAMS = FilterParams(
     min_side=32,
     max_megapixels=1,

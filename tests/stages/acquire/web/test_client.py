@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 
 from pipeline import __version__
-from pipeline.params import AcquireParams
 from pipeline.stages.acquire.raw_image import SkipReason
 from pipeline.stages.acquire.web.client import HEADERS, MAX_API_BYTES, MAX_REDIRECTS, Client
 from pipeline.stages.acquire.web.fetch_error import FetchError
 from pipeline.stages.acquire.web.rate_limit import Policy
+from tests.builders.params import ACQUIRE_PARAMS
 from tests.fakes import faults
 from tests.fakes.faults import always, cut, header, once, redirect, throttled
 from tests.fakes.flickr import FakeFlickr
@@ -26,15 +26,6 @@ from tests.fakes.wire import Wire, chunked, reply
 
 CARS = photos("car", 4)
 BODY = bytes(range(256)) * 20
-PARAMS = AcquireParams(
-    workers=4,
-    per_host_per_second=0,
-    max_missing_fraction=0,
-    respect_robots=True,
-    allow_private=True,
-    max_gigabytes=1,
-    max_file_megabytes=1,
-)
 POLICY = Policy(connect_timeout=5, read_timeout=5, attempts=3, pause=0.01)
 HASTY = Policy(connect_timeout=0.3, read_timeout=0.3, attempts=3, pause=0.01)
 """For servers that are slow on purpose; POLICY tolerates a busy machine."""
@@ -52,13 +43,13 @@ def fake() -> Iterator[FakeFlickr]:
 
 @pytest.fixture
 def client() -> Iterator[Client]:
-    with Client(PARAMS, POLICY) as client:
+    with Client(ACQUIRE_PARAMS, POLICY) as client:
         yield client
 
 
 @pytest.fixture
 def hasty() -> Iterator[Client]:
-    with Client(PARAMS, HASTY) as client:
+    with Client(ACQUIRE_PARAMS, HASTY) as client:
         yield client
 
 
@@ -178,7 +169,7 @@ def test_the_last_attempt_may_succeed(client: Client) -> None:
 def test_pauses_between_attempts_grow(fake: FakeFlickr) -> None:
     fake.plan = always("", faults.status(503))
     policy = Policy(connect_timeout=0.3, read_timeout=0.3, attempts=4, pause=0.05, max_pause=0.1)
-    with Client(PARAMS, policy) as client, pytest.raises(FetchError):
+    with Client(ACQUIRE_PARAMS, policy) as client, pytest.raises(FetchError):
         get(client, url_of(fake))
     moments = [request.at for request in fake.requests]
     pauses = [after - before for before, after in pairwise(moments)]
@@ -228,7 +219,7 @@ def test_retry_after_applies_between_attempts(fake: FakeFlickr, client: Client) 
 def test_a_host_with_a_too_long_retry_after_is_given_up(fake: FakeFlickr) -> None:
     fake.plan = once("", throttled(31))
     start = time.monotonic()
-    with Client(PARAMS, Policy(pause=0.01, max_pause=30)) as client:
+    with Client(ACQUIRE_PARAMS, Policy(pause=0.01, max_pause=30)) as client:
         with pytest.raises(FetchError):
             get(client, url_of(fake))
         with pytest.raises(FetchError, match="allows no request for 3"):
@@ -248,7 +239,7 @@ def test_an_invalid_retry_after_is_ignored(client: Client, value: str) -> None:
 
 
 def test_the_rate_limit_holds_for_all_threads(fake: FakeFlickr) -> None:
-    limits = PARAMS.model_copy(update={"per_host_per_second": 20})
+    limits = ACQUIRE_PARAMS.model_copy(update={"per_host_per_second": 20})
     with Client(limits, POLICY) as client:
         threads = [
             threading.Thread(target=get_once, args=(client, url_of(fake))) for _ in range(10)
@@ -425,7 +416,7 @@ class TestEndlessResponses:
 
     def ends(self, respond: Callable[[Wire], Iterator[bytes]]) -> bool:
         policy = Policy(connect_timeout=0.2, read_timeout=0.2)
-        with Client(PARAMS, policy) as client, Wire() as wire:
+        with Client(ACQUIRE_PARAMS, policy) as client, Wire() as wire:
             wire.responses = (lambda: respond(wire),)
             return ends_within(2.5, lambda: get_once(client, wire.url()))
 
@@ -452,7 +443,7 @@ class TestEndlessResponses:
                 yield b"X-Header: y\r\n"
 
         with (
-            Client(PARAMS, Policy(connect_timeout=0.2, read_timeout=0.2)) as client,
+            Client(ACQUIRE_PARAMS, Policy(connect_timeout=0.2, read_timeout=0.2)) as client,
             Wire() as wire,
         ):
             wire.responses = (respond,)
@@ -608,7 +599,7 @@ def test_other_directives_are_ignored(fake: FakeFlickr, client: Client, tag: str
 
 def test_an_opt_out_is_ignored_without_respect_robots(fake: FakeFlickr) -> None:
     fake.plan = always("", faults.NO_AI)
-    with Client(PARAMS.model_copy(update={"respect_robots": False}), POLICY) as client:
+    with Client(ACQUIRE_PARAMS.model_copy(update={"respect_robots": False}), POLICY) as client:
         assert get_once(client, url_of(fake)) == fake.photo_bytes_of(CARS[0], "z")
 
 
@@ -730,7 +721,7 @@ def test_a_malformed_redirect_is_a_fetch_error(client: Client, location: str) ->
 
 def test_a_redirect_counts_for_the_rate_limit(fake: FakeFlickr) -> None:
     fake.plan = once("", redirect(CARS[1].path("z")))
-    with Client(PARAMS.model_copy(update={"per_host_per_second": 5}), POLICY) as client:
+    with Client(ACQUIRE_PARAMS.model_copy(update={"per_host_per_second": 5}), POLICY) as client:
         get_once(client, url_of(fake))
     assert fake.requests[1].at - fake.requests[0].at >= 0.19
 
@@ -739,7 +730,7 @@ def test_a_redirect_counts_for_the_rate_limit(fake: FakeFlickr) -> None:
 
 
 def test_closing_a_client_ends_waits(fake: FakeFlickr) -> None:
-    with Client(PARAMS, POLICY) as client:
+    with Client(ACQUIRE_PARAMS, POLICY) as client:
         client.limiter.pause("127.0.0.1", 60)
         freed = threading.Thread(target=_quietly, args=(lambda: get(client, url_of(fake)),))
         freed.start()
@@ -749,7 +740,7 @@ def test_closing_a_client_ends_waits(fake: FakeFlickr) -> None:
 
 def test_a_closed_client_sends_no_requests(fake: FakeFlickr) -> None:
     """Threads that stop waiting must not send their requests, against the Retry-After."""
-    with Client(PARAMS, POLICY) as client:
+    with Client(ACQUIRE_PARAMS, POLICY) as client:
         client.limiter.pause("127.0.0.1", 60)
         work = threading.Thread(target=_quietly, args=(lambda: get(client, url_of(fake)),))
         work.start()
@@ -762,7 +753,7 @@ def test_no_connection_is_left_open(fake: FakeFlickr) -> None:
     redirection = redirect("file:///etc")
     for fault in (None, faults.status(404), faults.ENDLESS, faults.SHORT, redirection):
         fake.plan = always("", fault) if fault else None
-        with Client(PARAMS, POLICY) as client, suppress(FetchError):
+        with Client(ACQUIRE_PARAMS, POLICY) as client, suppress(FetchError):
             get_once(client, url_of(fake))
     gc.collect()  # an unclosed socket warns here, and warnings are errors
 
@@ -810,7 +801,7 @@ def test_a_bomb_is_too_large_for_a_library(client: Client) -> None:
 
 def test_the_rate_limit_holds_for_a_library(fake: FakeFlickr) -> None:
     url = fake.serve("a", BODY)
-    with Client(PARAMS.model_copy(update={"per_host_per_second": 5}), POLICY) as client:
+    with Client(ACQUIRE_PARAMS.model_copy(update={"per_host_per_second": 5}), POLICY) as client:
         session = client.library_session()
         session.get(url)
         session.get(url)
@@ -819,5 +810,5 @@ def test_the_rate_limit_holds_for_a_library(fake: FakeFlickr) -> None:
 
 def test_a_library_may_request_a_private_address(fake: FakeFlickr) -> None:
     url = fake.serve("a", BODY)
-    with Client(PARAMS.model_copy(update={"allow_private": False}), POLICY) as client:
+    with Client(ACQUIRE_PARAMS.model_copy(update={"allow_private": False}), POLICY) as client:
         assert client.library_session().get(url).content == BODY

@@ -11,18 +11,11 @@ from pipeline.stages.acquire.raw_image import SkipReason
 from pipeline.stages.acquire.web.client import Client
 from pipeline.stages.acquire.web.fetch_error import FetchError
 from pipeline.stages.acquire.web.rate_limit import Policy
+from tests.builders.params import ACQUIRE_PARAMS
 from tests.fakes.wire import Wire, reply
 
-CLOSED = AcquireParams(
-    workers=4,
-    per_host_per_second=0,
-    max_missing_fraction=0,
-    respect_robots=True,
-    allow_private=False,
-    max_gigabytes=1,
-    max_file_megabytes=1,
-)
-OPEN = CLOSED.model_copy(update={"allow_private": True})
+OPEN = ACQUIRE_PARAMS
+CLOSED = OPEN.model_copy(update={"allow_private": False})
 POLICY = Policy(connect_timeout=2, read_timeout=5, attempts=2, pause=0.01)
 PUBLIC = "http://198.41.0.4/photo.jpg"  # only ever requested from a fake proxy
 

@@ -21,6 +21,7 @@ from pipeline.stages.acquire.web.content_store import ContentStore
 from pipeline.stages.acquire.web.download import ExpectedFile, download
 from pipeline.stages.acquire.web.rate_limit import Policy
 from tests import ROOT
+from tests.builders.params import ACQUIRE_PARAMS
 from tests.fakes import faults
 from tests.fakes.faults import DROP, Fault, always, cut, first_of, header, once, redirect, status
 from tests.fakes.flickr import FakeFlickr
@@ -29,15 +30,6 @@ from tests.fakes.wire import Wire, chunked, reply
 DATA = random.Random(0).randbytes(50_000)
 OTHER = random.Random(1).randbytes(50_000)
 NAME = "photos.zip"
-PARAMS = AcquireParams(
-    workers=1,
-    per_host_per_second=0,
-    max_missing_fraction=0,
-    respect_robots=True,
-    allow_private=True,
-    max_gigabytes=1,
-    max_file_megabytes=1,
-)
 POLICY = Policy(connect_timeout=5, read_timeout=5, attempts=2, pause=0.01)
 HASTY = Policy(connect_timeout=1, read_timeout=0.3, attempts=2, pause=0.01)
 """For servers that are slow on purpose; POLICY tolerates a busy machine."""
@@ -66,7 +58,7 @@ def get(
     url: str,
     expected: ExpectedFile = NOTHING,
     max_bytes: float = 1e9,
-    params: AcquireParams = PARAMS,
+    params: AcquireParams = ACQUIRE_PARAMS,
     policy: Policy = POLICY,
 ) -> Path:
     with Client(params, policy) as client, ContentStore() as store:
@@ -77,7 +69,7 @@ def error_of(
     url: str,
     expected: ExpectedFile = NOTHING,
     max_bytes: float = 1e9,
-    params: AcquireParams = PARAMS,
+    params: AcquireParams = ACQUIRE_PARAMS,
     policy: Policy = POLICY,
 ) -> str:
     with pytest.raises(PipelineError) as caught:
@@ -539,7 +531,7 @@ def test_a_failed_download_is_an_error_with_advice(
 
 
 def test_a_private_address_is_an_error_with_advice(fake: FakeFlickr) -> None:
-    closed = PARAMS.model_copy(update={"allow_private": False})
+    closed = ACQUIRE_PARAMS.model_copy(update={"allow_private": False})
     message = error_of(fake.serve(NAME, DATA), params=closed)
     assert message.endswith(": set acquire.allow_private=true if that is meant")
     assert fake.requests == []

@@ -20,6 +20,7 @@ from pipeline.stages.acquire.web.fetch_photos import fetch_all
 from pipeline.stages.acquire.web.ordered_threads import LOOKAHEAD
 from pipeline.stages.acquire.web.rate_limit import Policy
 from tests import ROOT
+from tests.builders.params import ACQUIRE_PARAMS
 from tests.fakes import faults
 from tests.fakes.faults import always, every, first_of, header, once, redirect, status, throttled
 from tests.fakes.flickr import FakeFlickr
@@ -28,15 +29,7 @@ from tests.fakes.wire import Wire, chunked, reply
 
 CARS = photos("car", 60)
 JPEG = b"\xff\xd8\xff\xe0" + bytes(range(256))
-PARAMS = AcquireParams(
-    workers=8,
-    per_host_per_second=0,
-    max_missing_fraction=0,
-    respect_robots=True,
-    allow_private=True,
-    max_gigabytes=1,
-    max_file_megabytes=1,
-)
+PARAMS = ACQUIRE_PARAMS.model_copy(update={"workers": 8})
 POLICY = Policy(connect_timeout=5, read_timeout=5, attempts=3, pause=0.01)
 HASTY = Policy(connect_timeout=1, read_timeout=0.3, attempts=3, pause=0.01)
 """For servers that are slow on purpose; POLICY tolerates a busy machine."""

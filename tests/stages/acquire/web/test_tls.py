@@ -18,16 +18,7 @@ from pipeline.stages.acquire.raw_image import SkipReason
 from pipeline.stages.acquire.web.client import Client
 from pipeline.stages.acquire.web.fetch_error import FetchError
 from pipeline.stages.acquire.web.rate_limit import Policy
-
-PARAMS = AcquireParams(
-    workers=2,
-    per_host_per_second=0,
-    max_missing_fraction=0,
-    respect_robots=True,
-    allow_private=True,
-    max_gigabytes=1,
-    max_file_megabytes=1,
-)
+from tests.builders.params import ACQUIRE_PARAMS
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -88,7 +79,7 @@ def url(pem: Path) -> Iterator[str]:
         thread.join()
 
 
-def get(url: str, params: AcquireParams = PARAMS) -> bytes:
+def get(url: str, params: AcquireParams = ACQUIRE_PARAMS) -> bytes:
     with (
         Client(params, Policy(connect_timeout=5, read_timeout=5)) as client,
         client.open(url) as response,
@@ -109,5 +100,5 @@ def test_an_untrusted_certificate_is_a_permanent_error(url: str) -> None:
 
 def test_a_private_address_is_refused_over_tls_too(url: str) -> None:
     with pytest.raises(FetchError) as caught:
-        get(url, PARAMS.model_copy(update={"allow_private": False}))
+        get(url, ACQUIRE_PARAMS.model_copy(update={"allow_private": False}))
     assert caught.value.reason is SkipReason.PRIVATE_ADDRESS
