@@ -41,6 +41,15 @@ FLICKR = (
     "--fault",
     "photo=5:503,reset,short,drop",
 )
+ACQUIRE = [
+    sys.executable,
+    "-m",
+    "pipeline.stages.acquire",
+    "datasets/cars_bicycles",
+    "datasets",
+    "data/raw",
+    "data/skipped.csv",
+]
 
 
 @pytest.fixture(scope="module")
@@ -170,21 +179,12 @@ def stored_urls(project: Flickr) -> set[str]:
 def test_a_stage_killed_ten_times_repeats_no_download(first: Flickr, tmp_path: Path) -> None:
     with running(*FLICKR, "--latency", "0.05", "--port", str(0)) as slow:
         project = Flickr(tmp_path / "killed", slow)
-        command = [
-            sys.executable,
-            "-m",
-            "pipeline.stages.acquire",
-            "datasets/cars_bicycles",
-            "datasets",
-            "data/raw",
-            "data/skipped.csv",
-        ]
         chance = random.Random(1)
         snapshots: list[tuple[set[str], Counter[str]]] = []
         for _ in range(10):
             before = len(stored_urls(project))
             process = subprocess.Popen(
-                command,
+                ACQUIRE,
                 cwd=project.folder,
                 env=project.environment | {"DVC_ROOT": ""},
                 stdout=subprocess.DEVNULL,
@@ -201,7 +201,7 @@ def test_a_stage_killed_ten_times_repeats_no_download(first: Flickr, tmp_path: P
         counts = [len(urls) for urls, _ in snapshots]
         assert counts == sorted(counts)
         assert 0 < counts[0] < counts[-1] < 2600, "it was not killed in the middle"
-        completed = project.run(*command)
+        completed = project.run(*ACQUIRE)
         assert completed.returncode == 0, completed.stdout
         last = count_requests(slow)
         for urls, requests in snapshots:
@@ -237,15 +237,7 @@ def test_an_interrupt_ends_the_stage_in_two_seconds(tmp_path: Path) -> None:
     ) as silent:
         project = Flickr(tmp_path / "interrupted", silent)
         process = subprocess.Popen(
-            [
-                sys.executable,
-                "-m",
-                "pipeline.stages.acquire",
-                "datasets/cars_bicycles",
-                "datasets",
-                "data/raw",
-                "data/skipped.csv",
-            ],
+            ACQUIRE,
             cwd=project.folder,
             env=project.environment,
             stdout=subprocess.PIPE,
