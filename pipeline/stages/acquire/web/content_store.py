@@ -98,7 +98,7 @@ class ContentStore:
 
     def _open_index(self) -> sqlite3.Connection:
         try:
-            with FileLock(self.folder / "lock"):  # two processes cannot create one database
+            with FileLock(self.folder / "lock"):  # for creating the database
                 index = sqlite3.connect(
                     self._path, timeout=60, isolation_level=None, check_same_thread=False
                 )

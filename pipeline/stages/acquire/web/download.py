@@ -45,7 +45,7 @@ def download(
             `max_bytes`, or is not as expected. The next call resumes what has arrived.
     """
     part = store.partial_path(url)
-    with FileLock(part.with_suffix(".lock")):  # against other processes
+    with FileLock(part.with_suffix(".lock")):  # one process downloads, others wait
         recorded = store.find_sha256(url)
         known = expected.sha256 or recorded
         if known and store.archive_path(known).exists():
