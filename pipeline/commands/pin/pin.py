@@ -72,6 +72,6 @@ def _archive_message(folder: Path, url: str) -> str:
         sha256 = store.find_sha256(url)
     line = f'sha256 = "{sha256}"' if sha256 else "the sha256 that acquire prints"
     return (
-        f"{folder} is an archive, and its photographs have no URLs: pin it with {line} in its "
-        "dataset.toml"
+        f"{folder} is an archive, and its photographs have no URLs: to pin it, add {line} "
+        "to its dataset.toml"
     )

@@ -206,6 +206,51 @@ def test_a_lock_without_a_data_set_is_an_error(world: Path, text: str | None) ->
 def test_a_lock_that_is_not_yaml_is_an_error(world: Path) -> None:
     write_dataset(world)
     write_raw(world, {})
-    (world / "dvc.lock").write_text("def test_missing_shards_are_an_error(world: Path) -> None:
+    (world / "dvc.lock").write_text("<<<<<<< HEAD\nstages: [\n")
+    assert error_of(world, world / "dvc.lock").startswith(f"{world / 'dvc.lock'} is not YAML: ")
+
+
+def test_an_archive_is_refused_with_advice(world: Path) -> None:
+    folder = write_dataset(world, ARCHIVE)
+    write_raw(world, {})
+    assert error_of(world) == (
+        f"{folder} is an archive, and its photographs have no URLs: to pin it, add the sha256 "
+        "that acquire prints to its dataset.toml"
+    )
+
+
+def test_the_advice_has_the_sha256_of_a_downloaded_archive(world: Path) -> None:
+    write_dataset(world, ARCHIVE)
+    write_raw(world, {})
+    (world / "a.zip").write_bytes(b"archive")
+    with ContentStore() as store:
+        store.add_archive(world / "a.zip", "https://example.org/a.zip", "ab" * 32)
+    assert f'sha256 = "{"ab" * 32}" to its dataset.toml' in error_of(world)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'kind = "folder"\ndescription = "d"',
+        'kind = "digits"\ndescription = "d"',
+        'kind = "archive"\ndescription = "d"\npath = "a.zip"',
+    ],
+    ids=["folder", "digits", "archive"],
+)
+def test_images_without_urls_are_refused(world: Path, text: str) -> None:
+    write_dataset(world, text)
+    write_raw(world, {"name": "cat/1.jpg", "url": None}, {}, {"name": "cat/2.jpg", "url": None})
+    assert error_of(world) == (
+        f"2 images of {world / 'raw'} have no URL, the first cat/1.jpg: only photographs "
+        "with URLs can be pinned; keep the files that they came from"
+    )
+
+
+def test_a_data_set_without_dataset_toml_is_refused(world: Path) -> None:
+    write_raw(world, {})
+    assert "dataset.toml is missing" in error_of(world)
+
+
+def test_missing_shards_are_an_error(world: Path) -> None:
     write_dataset(world)
     assert "has no shards" in error_of(world)
