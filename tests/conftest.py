@@ -141,7 +141,7 @@ def _write_data(data: Path, params: Params) -> None:
     shards.write_batches(data / "clean", shards.CLEAN, kept)
     clean_images, groups = split.read_images(data / "clean")
     splits = assignment.assign(groups, clean_images, params.split, {})
-    assignment.check([image.label for image in clean_images], splits)
+    assignment.check_classes([image.label for image in clean_images], splits)
     rows = assignment.split_rows(groups, clean_images, splits, params.split.seed)
     write_split(data / "split.csv", rows)
 

@@ -11,7 +11,7 @@ from ruamel.yaml import YAML
 
 from pipeline.core.source_code import imported_files
 from pipeline.params import Params
-from pipeline.stages.split.previous_split import DEALERS
+from pipeline.stages.split.previous_split import ASSIGNMENT_CODE
 from tests import ROOT
 
 STAGES: dict[str, Any] = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
@@ -19,7 +19,7 @@ STAGES: dict[str, Any] = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
 RECORD = {"train": "pipeline/tracking"}
 # Python runs it for every stage; it holds a docstring alone.
 PARENT = "pipeline/stages/__init__.py"
-MAX_UNUSED = 10
+MAX_UNUSED = 12  # two of them define tables that other stages write
 
 
 def module_of(stage: str) -> str:
@@ -91,8 +91,8 @@ def test_a_stage_that_renders_pages_depends_on_their_templates() -> None:
 
 
 def test_the_files_that_tell_whether_a_split_was_dealt_alike_are_deps_of_their_own() -> None:
-    assert set(DEALERS) <= code_of("split")
-    assert set(DEALERS) <= set(imported_files("pipeline.stages.split.assignment"))
+    assert set(ASSIGNMENT_CODE) <= code_of("split")
+    assert set(ASSIGNMENT_CODE) <= set(imported_files("pipeline.stages.split.assignment"))
 
 
 def sections_read(tree: ast.AST) -> set[str]:

@@ -15,7 +15,7 @@ from pipeline.params import (
     parse_params,
     with_overrides,
 )
-from pipeline.stages.split.previous_split import DEALERS
+from pipeline.stages.split.previous_split import ASSIGNMENT_CODE
 from tests import ROOT
 
 ACQUIRE_PARAMS = AcquireParams(
@@ -82,7 +82,7 @@ def locked_code() -> list[dict[str, str]]:
             "hash": "md5",
             "md5": hashlib.md5((ROOT / name).read_bytes()).hexdigest(),
         }
-        for name in DEALERS
+        for name in ASSIGNMENT_CODE
     ]
 
 

@@ -1,7 +1,8 @@
-"""Where a group of images goes: by share, by number, or by fold. Pure, in any order of input.
+"""Assign groups of images to splits: by share, by number, or by fold.
 
-Chance is a salted hash of a group's key (`deal.position`), so it does not depend on what else
-there is.
+Pure functions, independent of the order of images. Randomness is a salted hash of a group's keys
+(`stable_hash`), so what else is in the data set does not matter: by share, a new image moves others
+only where it joins two groups. Shares hold in expectation.
 """
 
 from collections import Counter
@@ -15,55 +16,77 @@ from pipeline.params import SplitParams
 from pipeline.stages.split.groups import Group
 from pipeline.stages.split.images import Image
 
+HELD_OUT = ("val", "test")  # splits that have a share; train gets the rest
+MAX_ATTEMPTS = 20  # at exact numbers, each starting with another group of several classes
+
 
 def assign(
-    found: Sequence[Group], images: Sequence[Image], params: SplitParams, before: Mapping[int, str]
+    groups: Sequence[Group],
+    images: Sequence[Image],
+    params: SplitParams,
+    previous: Mapping[int, str],
 ) -> list[str | None]:
-    """The split of each image, None for those that are left out.
+    """Assign each image to a split, or to None where it is left out.
 
     Args:
-        before: The split of the rows that an earlier run dealt: it decides where else chance would.
+        previous: Splits of the last run, by row, which take precedence over chance.
+
+    Raises:
+        PipelineError: the source prescribes splits with folds, or a number cannot be met.
     """
-    said = [_prescribed(group, images) if params.prescribed else None for group in found]
-    given = {image.split for image in images if params.prescribed} - {None}
-    if given and params.folds:
+    own = [image.split if params.prescribed else None for image in images]
+    source_splits = {split for split in own if split}
+    if source_splits and params.folds:
         raise PipelineError(
-            f"the source prescribes {' and '.join(sorted(map(str, given)))}, and split.folds deals "
+            f"the source prescribes {' and '.join(sorted(source_splits))}, and split.folds assigns "
             "anew: set split.prescribed=false for that, or split.folds=null"
         )
-    names = [name for name in DEALT if name not in given]
-    free = [n for n, name in enumerate(said) if name in {None, "train"}]
-    dealt: dict[int, str | None] = dict(enumerate(said))
-    if params.exact:
-        labels = [image.label for image in images]
-        numbered = by_number([found[n] for n in free], labels, names, params)
-        dealt |= zip(free, numbered, strict=True)
-    elif params.folds:
-        dealt |= {n: by_fold(found[n], params) for n in free}
-    else:
-        # An image that the source says nothing of may go anywhere; one of its train set not to a
-        # split that the source has.
-        open_to = {n: names if said[n] else DEALT for n in free}
-        dealt |= {n: by_share(found[n], open_to[n], params, before) for n in free}
+    # Of a group in several prescribed splits, only the images in the latest one stay.
+    prescribed = [max((own[row] for row in group.rows), key=lateness) for group in groups]
+    names = [name for name in HELD_OUT if name not in source_splits]
+    labels = [image.label for image in images]
+    assigned = _assign_groups(groups, labels, prescribed, names, params, previous)
     splits: list[str | None] = [None] * len(images)
-    for n, group in enumerate(found):
+    for group, group_split, prescribed_split in zip(groups, assigned, prescribed, strict=True):
         for row in group.rows:
-            own = images[row].split if params.prescribed else None
-            splits[row] = dealt[n] if own in {None, said[n]} else None
+            splits[row] = group_split if own[row] in {None, prescribed_split} else None
     return splits
 
 
-def _prescribed(group: Group, images: Sequence[Image]) -> str | None:
-    """What the source says of a group: of several splits the one whose copy stays."""
-    own = {images[row].split for row in group.rows} - {None}
-    return max(own, key=lateness, default=None)
+def _assign_groups(
+    groups: Sequence[Group],
+    labels: Sequence[str],
+    prescribed: Sequence[str | None],
+    names: Sequence[str],
+    params: SplitParams,
+    previous: Mapping[int, str],
+) -> list[str | None]:
+    """The split of each group.
+
+    Groups of a prescribed train set may be held out, but only in `names`, the splits that the
+    source lacks.
+    """
+    free = [n for n, split in enumerate(prescribed) if split in {None, "train"}]
+    assigned = list(prescribed)
+    if params.exact:
+        numbered = assign_by_number([groups[n] for n in free], labels, names, params)
+        for n, split in zip(free, numbered, strict=True):
+            assigned[n] = split
+    elif params.folds:
+        for n in free:
+            assigned[n] = assign_by_fold(groups[n], params)
+    else:
+        for n in free:
+            allowed = names if prescribed[n] else HELD_OUT
+            assigned[n] = assign_by_share(groups[n], allowed, params, previous)
+    return assigned
 
 
-def check(labels: Sequence[str], splits: Sequence[str | None]) -> None:
-    """Refuse a split that cannot be trained or judged on.
+def check_classes(labels: Sequence[str], splits: Sequence[str | None]) -> None:
+    """Refuse a split that cannot be used to train or evaluate.
 
     Raises:
-        PipelineError: there is one class only, or a class lacks images in a split.
+        PipelineError: there is one class only, or a class has no image in a split.
     """
     classes = sorted(set(labels))
     if len(classes) < 2:
@@ -83,142 +106,142 @@ def check(labels: Sequence[str], splits: Sequence[str | None]) -> None:
 
 
 def split_rows(
-    found: Sequence[Group], images: Sequence[Image], splits: Sequence[str | None], seed: int
+    groups: Sequence[Group], images: Sequence[Image], splits: Sequence[str | None], seed: int
 ) -> Iterator[SplitRow]:
-    """The rows of split.csv, by group. A group of one image has no name."""
-    for group in found:
-        alone = group.keys == [images[group.rows[0]].id]
-        name = "" if alone else leader(group.keys, seed)
+    """Yield the rows of split.csv, by group. A group of one image has no name."""
+    for group in groups:
+        is_single = group.keys == [images[group.rows[0]].id]
+        name = "" if is_single else choose_leader(group.keys, seed)
         for row in group.rows:
             if split := splits[row]:
                 yield SplitRow(images[row].id, images[row].label, split, name)
 
 
-DEALT = ("val", "test")  # whose shares are dealt; train gets the rest
-ATTEMPTS = 20  # at exact numbers, each beginning with another group of several classes
-
-
-def leader(keys: Sequence[str], seed: int) -> str:
-    """The key that speaks for its group: by chance, so that large groups test no more often."""
+def choose_leader(keys: Sequence[str], seed: int) -> str:
+    """Draw the key that decides for its group: by chance, so that large groups test no more."""
     return min(keys, key=lambda key: unit_interval(f"leader {key}", seed))
 
 
-def by_share(
-    group: Group, names: Sequence[str], params: SplitParams, before: Mapping[int, str]
+def assign_by_share(
+    group: Group, names: Sequence[str], params: SplitParams, previous: Mapping[int, str]
 ) -> str:
-    """The split of one group, where `names` are those that get shares and train the rest.
-
-    It stays where most of it was before; a new one goes with its leader.
+    """Assign a group to the split of most of its images in the last run, else of its leader.
 
     Args:
-        before: The split of rows that were dealt before, by the same shares.
+        names: The splits that get their shares; train gets the rest.
+        previous: Splits of the last run, by row.
     """
-    own = {key: _share(unit_interval(key, params.seed), names, params) for key in group.keys}
-    was = Counter(before[row] for row in group.rows if before.get(row) in {*names, "train"})
-    most = max(was.values(), default=0)
-    foremost = [name for name in SPLITS if was[name] == most]
-    led = [key for key in group.keys if own[key] in foremost]
-    return own[leader(led, params.seed)] if led and len(foremost) > 1 else foremost[0]
+    own = {key: _split_at(unit_interval(key, params.seed), names, params) for key in group.keys}
+    counts = Counter(previous[row] for row in group.rows if previous.get(row) in {*names, "train"})
+    most = max(counts.values(), default=0)
+    tied = [name for name in SPLITS if counts[name] == most]
+    candidates = [key for key in group.keys if own[key] in tied]
+    if candidates and len(tied) > 1:
+        return own[choose_leader(candidates, params.seed)]
+    return tied[0]
 
 
-def _share(place: float, names: Sequence[str], params: SplitParams) -> str:
-    # From both ends, also where one is not dealt: so neither depends on the other.
-    if place < params.val:
+def _split_at(position: float, names: Sequence[str], params: SplitParams) -> str:
+    # val from the lower end, test from the upper: the share of one does not move the other.
+    if position < params.val:
         name = "val"
-    elif place >= 1 - params.test:
+    elif position >= 1 - params.test:
         name = "test"
     else:
         name = "train"
     return name if name in names else "train"
 
 
-def by_fold(group: Group, params: SplitParams) -> str:
-    """The split of one group: fold `chosen.fold` tests, and a share of the others validates."""
+def assign_by_fold(group: Group, params: SplitParams) -> str:
+    """Assign a group: fold `split.fold` tests, and a share of the others validates."""
     assert params.folds is not None
-    key = leader(group.keys, params.seed)
-    if int(unit_interval(key, params.seed) * params.folds) == params.fold:
+    leader = choose_leader(group.keys, params.seed)
+    if int(unit_interval(leader, params.seed) * params.folds) == params.fold:
         return "test"
-    return "val" if unit_interval(f"val {key}", params.seed) < params.val else "train"
+    return "val" if unit_interval(f"val {leader}", params.seed) < params.val else "train"
 
 
-def by_number(
+def assign_by_number(
     groups: Sequence[Group], labels: Sequence[str], names: Sequence[str], params: SplitParams
 ) -> list[str | None]:
-    """The split of each group, so that `names` (and train, if it has a number) are exact per class.
+    """Assign groups so that `names` (and train, if it has a number) are exact per class.
 
-    In the order of their leaders' places the groups fill val, from the other end test, then train;
-    one that is too large for what a split still wants is passed over. None is left out.
+    In the order of their leaders' hashes the groups fill val, from the other end test, then train;
+    a group that is too large for the rest of a split is passed over. None is left out.
 
     Raises:
         PipelineError: a split cannot have its number of a class.
     """
-    keys = [leader(group.keys, params.seed) for group in groups]
-    left = sorted(range(len(groups)), key=lambda n: unit_interval(keys[n], params.seed))
+    leaders = [choose_leader(group.keys, params.seed) for group in groups]
+    free = sorted(range(len(groups)), key=lambda n: unit_interval(leaders[n], params.seed))
     sizes = [Counter(labels[row] for row in group.rows) for group in groups]
-    dealt: list[str | None] = [None] * len(groups)
+    assigned: list[str | None] = [None] * len(groups)
     for name in (*names, "train"):
         number = getattr(params, name)
-        order = left[::-1] if name == "test" else left
-        taken = left if number is None else _fill(order, sizes, set(labels), name, number)
-        for n in taken:
-            dealt[n] = name
-        left = [n for n in left if dealt[n] is None]
-    return dealt
+        order = free[::-1] if name == "test" else free
+        selected = free if number is None else _fill(order, sizes, set(labels), name, number)
+        for n in selected:
+            assigned[n] = name
+        free = [n for n in free if assigned[n] is None]
+    return assigned
 
 
 def _fill(
     order: list[int], sizes: Sequence[Counter[str]], classes: set[str], name: str, number: int
 ) -> list[int]:
-    """Groups that together have exactly `number` images of each class, early ones first.
+    """Select groups that together have exactly `number` images of each class, early ones first.
 
-    Those of several classes are taken as they fit; of one class an exact choice is found if there
-    is any.
+    Groups of several classes are taken as they fit; among those of one class, an exact choice is
+    found if there is any.
     """
     mixed = [n for n in order if len(sizes[n]) > 1]
-    alone: dict[str, list[int]] = {label: [] for label in sorted(classes)}
+    pure: dict[str, list[int]] = {label: [] for label in sorted(classes)}
     for n in order:
         if len(sizes[n]) == 1:
-            alone[next(iter(sizes[n]))].append(n)
+            pure[next(iter(sizes[n]))].append(n)
     failed = ""
-    # A group of several classes may be in the way of an exact sum: begin with another one.
-    for start in (*range(min(ATTEMPTS, len(mixed))), len(mixed)):
-        lacking, taken = Counter(dict.fromkeys(alone, number)), []
+    # A group of several classes may prevent an exact sum: start with another one.
+    for start in (*range(min(MAX_ATTEMPTS, len(mixed))), len(mixed)):
+        missing, selected = Counter(dict.fromkeys(pure, number)), []
         for n in mixed[start:]:
-            if sizes[n] <= lacking:
-                taken.append(n)
-                lacking -= sizes[n]
-        for label, single in alone.items():
-            chosen = _exactly(lacking[label], [sizes[n][label] for n in single])
-            if chosen is None:
+            if sizes[n] <= missing:
+                selected.append(n)
+                missing -= sizes[n]
+        for label, candidates in pure.items():
+            subset = _exact_subset(missing[label], [sizes[n][label] for n in candidates])
+            if subset is None:
                 failed = failed or label
                 break
-            taken += [single[place] for place in chosen]
+            selected += [candidates[index] for index in subset]
         else:
-            return taken
-    left = sum(sizes[n][failed] for n in order)
+            return selected
+    raise _number_error(name, number, failed, sum(sizes[n][failed] for n in order))
+
+
+def _number_error(name: str, number: int, label: str, left: int) -> PipelineError:
     if left < number:
-        raise PipelineError(
-            f"split.{name} = {number}, but only {left} images of class {failed!r} are left for it: "
+        return PipelineError(
+            f"split.{name} = {number}, but only {left} images of class {label!r} are left for it: "
             "add images, or lower it"
         )
-    raise PipelineError(
+    return PipelineError(
         f"split.{name} = {number}, but no choice of whole groups has exactly that many of class "
-        f"{failed!r} ({left} images are left for it): add images, or change the number"
+        f"{label!r} ({left} images are left for it): add images, or change the number"
     )
 
 
-def _exactly(number: int, sizes: Sequence[int]) -> list[int] | None:
-    """Places whose sizes sum up to `number`, early ones if the rest still can be exact, or None."""
+def _exact_subset(number: int, sizes: Sequence[int]) -> list[int] | None:
+    """Indices of sizes that sum up to `number`, as early as an exact sum permits, or None."""
     if max(sizes, default=1) == 1:
         return list(range(number)) if number <= len(sizes) else None
-    within = (1 << (number + 1)) - 1
-    reachable = [1]  # bit s: sum s can be made of the sizes from here to the end
+    mask = (1 << (number + 1)) - 1
+    reachable = [1]  # bit s: the sizes from here to the end have a subset of sum s
     for size in reversed(sizes):
-        reachable.append((reachable[-1] | (reachable[-1] << size)) & within)
+        reachable.append((reachable[-1] | (reachable[-1] << size)) & mask)
     reachable.reverse()
-    chosen, wanted = [], number
-    for place, size in enumerate(sizes):
-        if size <= wanted and reachable[place + 1] >> (wanted - size) & 1:
-            chosen.append(place)
-            wanted -= size
-    return None if wanted else chosen
+    subset, missing = [], number
+    for index, size in enumerate(sizes):
+        if size <= missing and reachable[index + 1] >> (missing - size) & 1:
+            subset.append(index)
+            missing -= size
+    return None if missing else subset

@@ -1,4 +1,4 @@
-"""The gate for splits that a source prescribes: no image of one may be known from another."""
+"""Leaks between the splits that a source prescribes: one image, or one group, in several."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,24 +16,25 @@ from pipeline.stages.split.images import Image
 
 
 class Kind(StrEnum):
-    """How the copy is related to the one that stays."""
+    """How the image that is left out is related to the one that stays."""
 
     DUPLICATE = "duplicate"  # the same bytes; the filter has left it out already
     NEAR_DUPLICATE = "near_duplicate"
-    SAME_GROUP = "same_group"  # an owner's, or by a chain of owners and near-duplicates
+    SAME_GROUP = "same_group"  # the same owner, or a chain of owners and near-duplicates
 
 
-LEFT_OUT = {"duplicate", "near_duplicate"}  # by the filter, for these reasons
-NAMED = 5  # leaks that are told one by one; the file has all
+COPY_REASONS = {"duplicate", "near_duplicate"}  # reasons of the filter to reject a copy
+MAX_PRINTED = 5  # leaks on the terminal; leaks.csv has all
 
 
 @dataclass(frozen=True)
 class Leak:
-    """An image that must not be where the source puts it, since another one is in a later split."""
+    """An image that is left out, because a related one is in a later split."""
 
     image: Image
     kind: Kind
     stays: Image
+    """The related image."""
 
     def row(self) -> LeakRow:
         """As a row of leaks.csv."""
@@ -50,63 +51,76 @@ class Leak:
         )
 
 
-def of_group(group: Group, images: Sequence[Image]) -> list[Leak]:
-    """The images of a group to leave out, so that the rest of it is in one split."""
-    members = [images[row] for row in group.rows if images[row].split is not None]
-    last = max((image.split for image in members), key=lateness, default=None)
-    staying = [image for image in members if image.split == last]
-    return [Leak(image, *_nearest(image, staying)) for image in members if image.split != last]
-
-
-def _nearest(image: Image, staying: Sequence[Image]) -> tuple[Kind, Image]:
-    near = [other for other in staying if image.near is not None and other.near == image.near]
-    return (Kind.NEAR_DUPLICATE, near[0]) if near else (Kind.SAME_GROUP, staying[0])
-
-
-def find(
-    found: Sequence[Group], images: Sequence[Image], verdicts: Sequence[VerdictRow]
+def find_leaks(
+    groups: Sequence[Group], images: Sequence[Image], verdicts: Sequence[VerdictRow]
 ) -> list[Leak]:
-    """What stands in several of the splits that the source prescribes.
+    """Find the images to leave out, so that no group is in several prescribed splits.
 
     Args:
-        verdicts: The rows of verdicts.csv: of copies the filter may have left one already.
+        verdicts: Rows of verdicts.csv: the filter has already rejected some copies.
     """
-    stays_of: dict[tuple[Kind, str | None], Image] = {}
-    for image in images:
-        for key in ((Kind.DUPLICATE, image.id), (Kind.NEAR_DUPLICATE, image.near)):
-            if key[1] is not None and image.split is not None:
-                latest = max(stays_of.get(key, image), image, key=lambda one: lateness(one.split))
-                stays_of[key] = latest
-    left_out = [row for row in verdicts if row.reason in LEFT_OUT]
-    # A copy may be that of an image which was left out as a near-duplicate itself.
-    near = {row.id: row.near_group for row in left_out if row.near_group}
-    copies = []
-    for row in left_out:
+    leaks = _rejected_copies(images, verdicts)
+    return leaks + [leak for group in groups for leak in find_group_leaks(group, images)]
+
+
+def _rejected_copies(images: Sequence[Image], verdicts: Sequence[VerdictRow]) -> list[Leak]:
+    """Copies that the filter rejected, of images that stay in a later split."""
+    stays_of = _latest_images(images)
+    rejected = [row for row in verdicts if row.reason in COPY_REASONS]
+    # The original of a duplicate may itself be rejected as a near-duplicate.
+    near_groups = {row.id: row.near_group for row in rejected if row.near_group}
+    leaks = []
+    for row in rejected:
         kind = Kind.DUPLICATE
         stays = stays_of.get((kind, row.id))
         if stays is None:
             kind = Kind.NEAR_DUPLICATE
-            stays = stays_of.get((kind, near.get(row.id)))
+            stays = stays_of.get((kind, near_groups.get(row.id)))
         if stays and row.split and stays.split != row.split:
             image = Image(row.id, row.name, row.label, row.split, None)
-            copies.append(Leak(image, kind, stays))
-    return copies + [leak for group in found for leak in of_group(group, images)]
+            leaks.append(Leak(image, kind, stays))
+    return leaks
 
 
-def gate(found: Sequence[Leak], params: SplitParams, leaks_csv: Path) -> None:
-    """Write down and tell what leaks.
+def _latest_images(images: Sequence[Image]) -> dict[tuple[Kind, str | None], Image]:
+    """By id, and by group of near-duplicates: the first image of those in the latest split."""
+    latest: dict[tuple[Kind, str | None], Image] = {}
+    for image in images:
+        for key in ((Kind.DUPLICATE, image.id), (Kind.NEAR_DUPLICATE, image.near)):
+            if key[1] is not None and image.split is not None:
+                known = latest.setdefault(key, image)
+                if lateness(image.split) > lateness(known.split):
+                    latest[key] = image
+    return latest
+
+
+def find_group_leaks(group: Group, images: Sequence[Image]) -> list[Leak]:
+    """Find the images of a group to leave out, so that the rest is in one split."""
+    members = [images[row] for row in group.rows if images[row].split is not None]
+    last = max((image.split for image in members), key=lateness, default=None)
+    staying = [image for image in members if image.split == last]
+    return [Leak(image, *_relation(image, staying)) for image in members if image.split != last]
+
+
+def _relation(image: Image, staying: Sequence[Image]) -> tuple[Kind, Image]:
+    near = [other for other in staying if image.near is not None and other.near == image.near]
+    return (Kind.NEAR_DUPLICATE, near[0]) if near else (Kind.SAME_GROUP, staying[0])
+
+
+def handle_leaks(leaks: Sequence[Leak], params: SplitParams, leaks_csv: Path) -> None:
+    """Write leaks.csv, and print the first leaks.
 
     Raises:
-        PipelineError: something does, and `split.leaks` is fail.
+        PipelineError: there are leaks, and `split.leaks` is fail.
     """
-    write_leaks(leaks_csv, (leak.row() for leak in found))
-    if not found:
+    write_leaks(leaks_csv, (leak.row() for leak in leaks))
+    if not leaks:
         return
-    said = f"{len(found)} of the source's images stand in a later one of its splits too"
+    summary = f"{len(leaks)} images of the source are in a later split of the source too"
     if params.leaks == "fail":
         raise PipelineError(
-            f"{said} ({leaks_csv}): mend the source, or leave them out with split.leaks=drop"
+            f"{summary} ({leaks_csv}): correct the source, or leave them out with split.leaks=drop"
         )
-    print(f"split: {said}, and are not used; see {leaks_csv}:")
-    for leak in found[:NAMED]:
+    print(f"split: {summary}, and are not used; see {leaks_csv}:")
+    for leak in leaks[:MAX_PRINTED]:
         print(printable(f"  {leak.image.name} ({leak.kind.value} of {leak.stays.name})"))

@@ -1,4 +1,4 @@
-"""Which images changed their split since the last run, and what that run had dealt by."""
+"""The split of the last run: images keep theirs, and moves are reported."""
 
 import csv
 from collections import Counter
@@ -10,18 +10,21 @@ from pipeline.core.shards import SPLITS
 from pipeline.params import SplitParams
 from pipeline.stages.split.images import Image
 
-# The code that decides where a group goes; dvc.yaml lists each file, so dvc.lock has its digest.
-DEALERS = (
+# The code that assigns groups to splits; dvc.yaml lists each file, so dvc.lock has its digest.
+ASSIGNMENT_CODE = (
     "pipeline/core/stable_hash.py",
     "pipeline/stages/split/assignment.py",
     "pipeline/stages/split/groups.py",
     "pipeline/stages/split/images.py",
 )
-COLUMNS = ("id", "label", "before", "now")
+MOVES_COLUMNS = ("id", "label", "before", "now")
 
 
-def read_before(split_csv: Path) -> dict[str, str]:
-    """The split of each id in the last run, which DVC keeps in place for this (persist)."""
+def read_previous(split_csv: Path) -> dict[str, str]:
+    """Read the split of each id in the last run, which DVC leaves in place (persist).
+
+    Unlike `read_split`, skip what cannot be read: a torn file costs only the memory of its rest.
+    """
     try:
         rows = atomic.read_csv(split_csv)
         return {row["id"]: row["split"] for row in rows if row["split"] in SPLITS}
@@ -29,14 +32,15 @@ def read_before(split_csv: Path) -> dict[str, str]:
         return {}
 
 
-def dealt_alike(params: SplitParams) -> bool:
-    """Whether the last run dealt by the same params and the same code, as dvc.lock has them.
+def has_same_params_and_code(params: SplitParams) -> bool:
+    """Whether the last run assigned with the same params and code, according to dvc.lock.
 
-    Otherwise a group that stays where it was would, with a new seed, go on testing too often.
+    Otherwise the last split must not count: with a new seed, the groups that it put into test
+    would stay there too often.
     """
     lock = dvc_lock.read()
-    package = source_code.PACKAGE.parent
-    if not all(dvc_lock.ran_with(lock, "split", path, package / path) for path in DEALERS):
+    root = source_code.PACKAGE.parent
+    if not all(dvc_lock.ran_with(lock, "split", path, root / path) for path in ASSIGNMENT_CODE):
         return False
     last = dvc_lock.params(lock, "split").get("split")
     ignored = {"leaks"}
@@ -45,18 +49,18 @@ def dealt_alike(params: SplitParams) -> bool:
     } == params.model_dump(exclude=ignored)
 
 
-def report(
-    before: Mapping[str, str], images: Sequence[Image], splits: Sequence[str | None]
+def report_moves(
+    previous: Mapping[str, str], images: Sequence[Image], splits: Sequence[str | None]
 ) -> None:
-    """Tell which images are in another split than in the last run; the full list is in .cache."""
-    moved = [
-        (image.id, image.label, before[image.id], split or "left out")
+    """Count the images that changed their split since the last run; list them in moves.csv."""
+    moves = [
+        (image.id, image.label, previous[image.id], split or "left out")
         for image, split in zip(images, splits, strict=True)
-        if before.get(image.id, split) != split
+        if previous.get(image.id, split) != split
     ]
     path = project.cache() / "split" / "moves.csv"
-    atomic.write_csv(path, COLUMNS, moved)
-    if moved:
-        ways = Counter(f"{was} to {now}" for *_, was, now in moved)
-        told = ", ".join(f"{count} {way}" for way, count in sorted(ways.items()))
-        print(f"split: {len(moved)} images moved since the last run ({told}); see {path}")
+    atomic.write_csv(path, MOVES_COLUMNS, moves)
+    if moves:
+        counts = Counter(f"{before} to {now}" for *_, before, now in moves)
+        summary = ", ".join(f"{count} {move}" for move, count in sorted(counts.items()))
+        print(f"split: {len(moves)} images moved since the last run ({summary}); see {path}")

@@ -4,7 +4,7 @@ from typing import NamedTuple
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.stages.split.groups import Group, groups
+from pipeline.stages.split.groups import Group, find_groups
 
 EXAMPLES = settings(deadline=None, derandomize=True, max_examples=100)
 
@@ -28,7 +28,9 @@ ROWS = st.lists(
 
 
 def grouped(rows: list[Row]) -> list[Group]:
-    return groups([row.id for row in rows], [row.owner for row in rows], [row.near for row in rows])
+    return find_groups(
+        [row.id for row in rows], [row.owner for row in rows], [row.near for row in rows]
+    )
 
 
 def hang_together(rows: list[Row]) -> set[frozenset[str]]:
@@ -81,16 +83,19 @@ def test_groups_and_their_images_keep_the_order_they_came_in(rows: list[Row]) ->
 
 
 def test_what_has_neither_owner_nor_likeness_is_alone() -> None:
-    assert groups(["a", "b"], [None, None], [None, None]) == [Group(["a"], [0]), Group(["b"], [1])]
+    assert find_groups(["a", "b"], [None, None], [None, None]) == [
+        Group(["a"], [0]),
+        Group(["b"], [1]),
+    ]
 
 
 def test_an_owner_without_a_name_is_none() -> None:
-    assert groups(["a", "b"], ["", ""], [None, None]) == [Group(["a"], [0]), Group(["b"], [1])]
+    assert find_groups(["a", "b"], ["", ""], [None, None]) == [Group(["a"], [0]), Group(["b"], [1])]
 
 
 def test_chains_of_owners_and_near_duplicates_are_one_group() -> None:
     ids, owners = ["a", "b", "c", "d", "e"], ["ann", "ann", "bob", "bob", None]
-    assert groups(ids, owners, [None, "x", "x", "y", "y"]) == [
+    assert find_groups(ids, owners, [None, "x", "x", "y", "y"]) == [
         Group(["ann", "bob", "e"], [0, 1, 2, 3, 4])
     ]
 
@@ -100,9 +105,9 @@ def test_a_chain_of_any_length_is_one_group() -> None:
     ids = [str(number) for number in range(count)]
     owners = [str(number // 2) for number in range(count)]
     near = [str((number + 1) // 2) for number in range(count)]
-    (group,) = groups(ids, owners, near)
+    (group,) = find_groups(ids, owners, near)
     assert group.rows == list(range(count))
 
 
 def test_nothing_has_no_groups() -> None:
-    assert groups([], [], []) == []
+    assert find_groups([], [], []) == []

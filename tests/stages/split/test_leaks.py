@@ -28,7 +28,7 @@ def image(key: str, split: str | None, near: str | None = None) -> Image:
 
 
 def of(*images: Image) -> list[Leak]:
-    return leaks.of_group(Group(["ann"], list(range(len(images)))), images)
+    return leaks.find_group_leaks(Group(["ann"], list(range(len(images)))), images)
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_near_duplicates_that_both_leave_are_not_what_either_is_a_copy_of() -> N
 
 def test_images_outside_the_group_are_left_alone() -> None:
     images = [image("a", "test"), image("b", "train"), image("c", "test"), image("d", "train")]
-    (leak,) = leaks.of_group(Group(["ann"], [1, 2]), images)
+    (leak,) = leaks.find_group_leaks(Group(["ann"], [1, 2]), images)
     assert (leak.image, leak.stays) == (images[1], images[2])
 
 
@@ -145,7 +145,9 @@ def verdict(
 
 def find(images: list[Image], *verdicts: VerdictRow) -> list[Leak]:
     """Where each image is a group of its own."""
-    return leaks.find([Group([one.id], [n]) for n, one in enumerate(images)], images, verdicts)
+    return leaks.find_leaks(
+        [Group([one.id], [n]) for n, one in enumerate(images)], images, verdicts
+    )
 
 
 def test_the_same_bytes_in_two_splits_leak() -> None:
@@ -198,7 +200,7 @@ def test_every_copy_of_the_same_bytes_is_told() -> None:
 def test_what_the_filter_left_out_comes_before_what_groups_share() -> None:
     images = [image("a", "train"), image("b", "test"), image("c", "test")]
     groups = [Group(["ann"], [0, 1]), Group(["c"], [2])]
-    found = leaks.find(groups, images, [verdict("c", "val")])
+    found = leaks.find_leaks(groups, images, [verdict("c", "val")])
     assert [(leak.image.id, leak.kind) for leak in found] == [
         ("c", Kind.DUPLICATE),
         ("a", Kind.SAME_GROUP),
@@ -212,20 +214,20 @@ def leaking(count: int) -> list[Leak]:
     ]
 
 
-@pytest.mark.parametrize("count", [1, leaks.NAMED, leaks.NAMED + 1])
+@pytest.mark.parametrize("count", [1, leaks.MAX_PRINTED, leaks.MAX_PRINTED + 1])
 def test_the_gate_tells_the_first_and_writes_all(
     count: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     found, path = leaking(count), tmp_path / "data" / "leaks.csv"
-    leaks.gate(found, split_params(), path)
+    leaks.handle_leaks(found, split_params(), path)
     first, *named = capsys.readouterr().out.splitlines()
     assert first == (
-        f"split: {count} of the source's images stand in a later one of its splits too, and are "
+        f"split: {count} images of the source are in a later split of the source too, and are "
         f"not used; see {path}:"
     )
     assert named == [
         f"  cat/a{number}.png (same_group of cat/b{number}.png)"
-        for number in range(min(count, leaks.NAMED))
+        for number in range(min(count, leaks.MAX_PRINTED))
     ]
     assert read_leaks(path) == [leak.row() for leak in found]
 
@@ -233,10 +235,10 @@ def test_the_gate_tells_the_first_and_writes_all(
 def test_the_strict_gate_refuses_and_writes_all(tmp_path: Path) -> None:
     path = tmp_path / "leaks.csv"
     with pytest.raises(PipelineError) as caught:
-        leaks.gate(leaking(7), split_params(leaks="fail"), path)
+        leaks.handle_leaks(leaking(7), split_params(leaks="fail"), path)
     assert str(caught.value) == (
-        "7 of the source's images stand in a later one of its splits too "
-        f"({path}): mend the source, or leave them out with split.leaks=drop"
+        "7 images of the source are in a later split of the source too "
+        f"({path}): correct the source, or leave them out with split.leaks=drop"
     )
     assert len(read_leaks(path)) == 7
 
@@ -247,6 +249,6 @@ def test_nothing_that_leaks_passes_in_silence_and_leaves_an_empty_table(
 ) -> None:
     path = tmp_path / "leaks.csv"
     path.write_text("of the last run")
-    leaks.gate([], split_params(leaks=way), path)
+    leaks.handle_leaks([], split_params(leaks=way), path)
     assert capsys.readouterr().out == ""
     assert path.read_text() == "id,name,label,split,kind,stays_id,stays_name,stays_split\n"

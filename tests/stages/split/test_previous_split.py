@@ -68,11 +68,11 @@ def test_of_the_last_split_counts_what_can_be_read(
 ) -> None:
     path = tmp_path / "split.csv"
     path.write_bytes(content)
-    assert previous_split.read_before(path) == known
+    assert previous_split.read_previous(path) == known
 
 
 def test_before_the_first_run_nothing_is_known(tmp_path: Path) -> None:
-    assert previous_split.read_before(tmp_path / "data" / "split.csv") == {}
+    assert previous_split.read_previous(tmp_path / "data" / "split.csv") == {}
 
 
 def lock(world: Path, params: object, code: list[dict[str, str]] | None = None) -> None:
@@ -85,12 +85,12 @@ def test_the_same_params_deal_alike_whatever_happens_to_leaks(
     world: Path, changes: dict[str, Any]
 ) -> None:
     lock(world, {"split": SPLIT | changes})
-    assert previous_split.dealt_alike(CHOSEN)
+    assert previous_split.has_same_params_and_code(CHOSEN)
 
 
 def test_the_lock_of_a_version_without_leaks_deals_alike(world: Path) -> None:
     lock(world, {"split": {key: value for key, value in SPLIT.items() if key != "leaks"}})
-    assert previous_split.dealt_alike(CHOSEN)
+    assert previous_split.has_same_params_and_code(CHOSEN)
 
 
 @pytest.mark.parametrize(
@@ -110,36 +110,36 @@ def test_the_lock_of_a_version_without_leaks_deals_alike(world: Path) -> None:
 )
 def test_other_params_do_not_deal_alike(world: Path, changes: dict[str, Any]) -> None:
     lock(world, {"split": SPLIT | changes})
-    assert not previous_split.dealt_alike(CHOSEN)
+    assert not previous_split.has_same_params_and_code(CHOSEN)
 
 
 @pytest.mark.parametrize("key", sorted(SPLIT.keys() - {"leaks"}))
 def test_a_param_that_the_lock_does_not_know_does_not_deal_alike(world: Path, key: str) -> None:
     lock(world, {"split": {name: value for name, value in SPLIT.items() if name != key}})
-    assert not previous_split.dealt_alike(CHOSEN)
+    assert not previous_split.has_same_params_and_code(CHOSEN)
 
 
 @pytest.mark.parametrize("params", [None, {}, 3, {"split": None}, {"split": []}, {"filter": SPLIT}])
 def test_a_lock_without_the_section_does_not_deal_alike(world: Path, params: object) -> None:
     lock(world, params)
-    assert not previous_split.dealt_alike(CHOSEN)
+    assert not previous_split.has_same_params_and_code(CHOSEN)
 
 
-@pytest.mark.parametrize("name", previous_split.DEALERS)
+@pytest.mark.parametrize("name", previous_split.ASSIGNMENT_CODE)
 def test_other_code_does_not_deal_alike(world: Path, name: str) -> None:
     code = [dep | {"md5": "0" * 32} if dep["path"] == name else dep for dep in locked_code()]
     lock(world, {"split": SPLIT}, code)
-    assert not previous_split.dealt_alike(CHOSEN)
+    assert not previous_split.has_same_params_and_code(CHOSEN)
 
 
 def test_without_a_lock_nothing_was_dealt_alike(world: Path) -> None:
-    assert not previous_split.dealt_alike(CHOSEN)
+    assert not previous_split.has_same_params_and_code(CHOSEN)
 
 
 def test_a_lock_that_is_no_yaml_is_told(world: Path) -> None:
     (world / "dvc.lock").write_text("<<<<<<< HEAD\nstages: [\n")
     with pytest.raises(PipelineError, match=r"^dvc\.lock is not YAML: "):
-        previous_split.dealt_alike(CHOSEN)
+        previous_split.has_same_params_and_code(CHOSEN)
 
 
 def image(key: str) -> Image:
@@ -154,7 +154,7 @@ def listed(world: Path) -> list[tuple[str, ...]]:
 def test_moves_are_told_by_way_and_listed(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = {"a": "train", "b": "val", "c": "train", "d": "test", "e": "val", "gone": "test"}
     splits = ["test", "train", "test", "test", None, "val"]
-    previous_split.report(before, [image(key) for key in "abcdef"], splits)
+    previous_split.report_moves(before, [image(key) for key in "abcdef"], splits)
     path = world / ".cache" / "split" / "moves.csv"
     assert capsys.readouterr().out == (
         "split: 4 images moved since the last run (2 train to test, 1 val to left out, 1 val to "
@@ -169,9 +169,9 @@ def test_moves_are_told_by_way_and_listed(world: Path, capsys: pytest.CaptureFix
 def test_no_moves_are_not_told_and_those_of_the_last_run_forgotten(
     world: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    previous_split.report({"a": "train"}, [image("a")], ["test"])
+    previous_split.report_moves({"a": "train"}, [image("a")], ["test"])
     capsys.readouterr()
-    previous_split.report({"a": "test"}, [image("a"), image("new")], ["test", None])
+    previous_split.report_moves({"a": "test"}, [image("a"), image("new")], ["test", None])
     assert capsys.readouterr().out == ""
     assert (world / ".cache" / "split" / "moves.csv").read_text() == "id,label,before,now\n"
 
@@ -180,7 +180,7 @@ def test_exactly_what_was_there_and_is_elsewhere_has_moved(world: Path) -> None:
     @EXAMPLES
     @given(st.dictionaries(IDS, NAMES), st.dictionaries(IDS, st.none() | NAMES))
     def holds(before: dict[str, str], now: dict[str, str | None]) -> None:
-        previous_split.report(before, [image(key) for key in now], list(now.values()))
+        previous_split.report_moves(before, [image(key) for key in now], list(now.values()))
         assert listed(world) == [
             (key, "cat", before[key], name or "left out")
             for key, name in now.items()

@@ -19,7 +19,7 @@ from pipeline.core.verdicts_csv import VerdictRow, write_verdicts
 from pipeline.params import SplitParams, load_params, with_overrides
 from pipeline.stages.split import __main__ as split
 from pipeline.stages.split import assignment, leaks
-from pipeline.stages.split.groups import groups
+from pipeline.stages.split.groups import find_groups
 from pipeline.stages.split.images import Image
 from tests import ROOT
 from tests.builders.params import locked_code, split_params
@@ -89,7 +89,9 @@ def read(album: Sequence[Photo]) -> tuple[list[Image], list[Any]]:
         Image(photo.id, f"{photo.id}.png", photo.label, photo.said, name)
         for photo, name in zip(album, near, strict=True)
     ]
-    return images, groups([photo.id for photo in album], [photo.owner for photo in album], near)
+    return images, find_groups(
+        [photo.id for photo in album], [photo.owner for photo in album], near
+    )
 
 
 def deal(
@@ -470,7 +472,7 @@ def test_folds_want_a_source_that_prescribes_nothing() -> None:
     with pytest.raises(PipelineError) as caught:
         deal(album, split_params(folds=3))
     assert str(caught.value) == (
-        "the source prescribes test and train, and split.folds deals anew: set "
+        "the source prescribes test and train, and split.folds assigns anew: set "
         "split.prescribed=false for that, or split.folds=null"
     )
     assert set(deal(album, split_params(folds=3, prescribed=False)).values()) == set(SPLITS)
@@ -478,7 +480,7 @@ def test_folds_want_a_source_that_prescribes_nothing() -> None:
 
 def leaks_of(album: Sequence[Photo]) -> list[leaks.Leak]:
     images, found = read(album)
-    return leaks.find(found, images, [])
+    return leaks.find_leaks(found, images, [])
 
 
 @EXAMPLES
@@ -511,7 +513,7 @@ def verdict(
 
 def test_one_class_alone_is_refused() -> None:
     with pytest.raises(PipelineError, match=r"class 'cat': a classifier needs at least two"):
-        assignment.check(["cat"] * 3, ["train", "val", "test"])
+        assignment.check_classes(["cat"] * 3, ["train", "val", "test"])
 
 
 @pytest.mark.parametrize("lacking", SPLITS)
@@ -521,7 +523,7 @@ def test_a_class_that_lacks_a_split_is_named(lacking: str) -> None:
     splits += [*(name for name in SPLITS if name != lacking), None]
     splits += ["val" if lacking == "train" else "train"]
     with pytest.raises(PipelineError) as caught:
-        assignment.check(labels, splits)
+        assignment.check_classes(labels, splits)
     assert str(caught.value) == (
         f"class 'dog' has no image in {lacking} (of 3 in all): add images, change split.val and "
         "split.test, try another split.seed, or, where the source prescribes splits, set "
@@ -530,7 +532,7 @@ def test_a_class_that_lacks_a_split_is_named(lacking: str) -> None:
 
 
 def test_a_class_in_every_split_passes() -> None:
-    assignment.check(["cat"] * 3 + ["dog"] * 3, list(SPLITS) * 2)
+    assignment.check_classes(["cat"] * 3 + ["dog"] * 3, list(SPLITS) * 2)
 
 
 class Stage:
@@ -678,7 +680,11 @@ def test_a_split_that_cannot_be_used_is_not_written(stage: Stage) -> None:
             "split.test = 20, but only 10 images of class 'cat' are left for it: add images",
         ),
         (singles(60, "test"), {}, "class 'cat' has no image in train (of 30 in all)"),
-        (singles(60, "train"), {"folds": 3}, "the source prescribes train, and split.folds deals"),
+        (
+            singles(60, "train"),
+            {"folds": 3},
+            "the source prescribes train, and split.folds assigns",
+        ),
     ],
     ids=["one class", "too few", "empty", "folds"],
 )
@@ -753,7 +759,7 @@ def test_what_leaks_is_told_and_left_out(stage: Stage, capsys: pytest.CaptureFix
         ]
     said = capsys.readouterr().out.splitlines()
     assert said[:5] == [
-        "split: 4 of the source's images stand in a later one of its splits too, and are "
+        "split: 4 images of the source are in a later split of the source too, and are "
         f"not used; see {stage.leaks_csv}:",
         "  copy.png (duplicate of 00200.png)",
         "  like.png (near_duplicate of near test.png)",
@@ -766,7 +772,7 @@ def test_many_leaks_are_told_in_part_and_written_in_full(
     stage: Stage, capsys: pytest.CaptureFixture[str]
 ) -> None:
     stage.run(LEAKING, [COPY] * 20)
-    assert capsys.readouterr().out.count("duplicate of") == leaks.NAMED
+    assert capsys.readouterr().out.count("duplicate of") == leaks.MAX_PRINTED
     assert len(read_leaks(stage.leaks_csv)) == 22
 
 
@@ -779,8 +785,8 @@ def test_leaks_may_stop_the_stage_which_writes_them_all_the_same(
         stage.run(album, copies, leaks="fail")
     count = 1 if copies else 2
     assert str(caught.value) == (
-        f"{count} of the source's images stand in a later one of its splits too "
-        f"({stage.leaks_csv}): mend the source, or leave them out with split.leaks=drop"
+        f"{count} images of the source are in a later split of the source too "
+        f"({stage.leaks_csv}): correct the source, or leave them out with split.leaks=drop"
     )
     assert len(read_leaks(stage.leaks_csv)) == count
     assert not stage.split_csv.exists()
@@ -994,4 +1000,4 @@ def test_the_leader_names_a_group_of_several_owners(stage: Stage) -> None:
     album = [*singles(100), Photo("x", "cat", "ann", "p"), Photo("y", "cat", "bob", "p")]
     rows = {row.id: row for row in stage.run(album)}
     (group,) = [one for one in read(album)[1] if one.keys == ["ann", "bob"]]
-    assert rows["x"].group == rows["y"].group == assignment.leader(group.keys, CHOSEN.seed)
+    assert rows["x"].group == rows["y"].group == assignment.choose_leader(group.keys, CHOSEN.seed)

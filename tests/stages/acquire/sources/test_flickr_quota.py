@@ -23,7 +23,7 @@ from pipeline.stages.acquire.sources.flickr_quota import (
 )
 from pipeline.stages.acquire.web.content_store import StoredBody
 from pipeline.stages.split.assignment import assign
-from pipeline.stages.split.groups import groups
+from pipeline.stages.split.groups import find_groups
 from pipeline.stages.split.images import Image
 
 EXAMPLES = settings(deadline=None, derandomize=True, max_examples=100)
@@ -368,7 +368,7 @@ def test_the_split_stage_splits_the_training_images_independently() -> None:
     images = [
         Image(owner, owner, "car", split, None) for owner, split in zip(owners, splits, strict=True)
     ]
-    assigned = assign(groups(owners, owners, [None] * len(owners)), images, params, {})
+    assigned = assign(find_groups(owners, owners, [None] * len(owners)), images, params, {})
     after = [new for new, old in zip(assigned, splits, strict=True) if old == "train"]
     assert after.count("val") / len(after) == pytest.approx(0.2, abs=0.015)
     assert set(after) == {"train", "val"}
