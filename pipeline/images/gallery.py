@@ -1,10 +1,13 @@
-"""Pages of one file, for a browser anywhere: pictures are inside, nothing is fetched."""
+"""HTML pages in one file: pictures are embedded and nothing is fetched."""
 
 import base64
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 
 @dataclass(frozen=True)
@@ -15,17 +18,20 @@ class GalleryImage:
     name: str
     label: str
     picture: str
-    """A data URI, or "" where there is nothing to see."""
+    """A data URI, or "" without a picture."""
     note: str = ""
 
 
 def data_uri(jpeg: bytes | None) -> str:
-    """What an <img> takes as its source; "" of None."""
+    """The source of an <img>; "" for None."""
     return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}" if jpeg else ""
 
 
-def render(template: str, facts: Mapping[str, object]) -> str:
-    """The HTML of a page. Names and labels come from strangers: everything is escaped."""
+def render(template: str, facts: "DataclassInstance") -> str:
+    """Render a page; the fields of `facts` are the template's variables.
+
+    Everything is escaped: names and labels are untrusted.
+    """
     environment = Environment(
         loader=PackageLoader("pipeline", ""),
         autoescape=True,
@@ -33,4 +39,5 @@ def render(template: str, facts: Mapping[str, object]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template(template).render(facts)
+    variables = {field.name: getattr(facts, field.name) for field in fields(facts)}
+    return environment.get_template(template).render(variables)

@@ -80,7 +80,7 @@ class Warn(StrEnum):
     REDUCED_TO_8_BIT = "reduced_to_8_bit"
 
 
-MEANING = {
+MEANING: dict[str, str] = {
     RejectReason.EMPTY: "a file of no bytes",
     RejectReason.NOT_AN_IMAGE: "not an image by its content, whatever its name",
     RejectReason.UNSUPPORTED: "an image format that is not read, such as HEIC, AVIF or ICO",

@@ -1,4 +1,5 @@
 import base64
+from dataclasses import dataclass
 
 import pytest
 from jinja2 import UndefinedError
@@ -23,8 +24,23 @@ HOSTILE = [
 ]
 
 
-def render(*shown: GalleryImage, name: str = "cats", lines: str = "id,why\n") -> str:
-    return gallery.render("suspects.html", {"name": name, "suspects": list(shown), "lines": lines})
+PAGE = "commands/suspects/suspects.html"
+
+
+@dataclass(frozen=True)
+class Facts:
+    name: str
+    suspects: list[GalleryImage]
+    lines: str
+
+
+@dataclass(frozen=True)
+class TooFewFacts:
+    name: str
+
+
+def render(*images: GalleryImage, name: str = "cats", lines: str = "id,why\n") -> str:
+    return gallery.render(PAGE, Facts(name, list(images), lines))
 
 
 def test_a_picture_is_inside_the_page() -> None:
@@ -78,4 +94,4 @@ def test_the_same_facts_give_the_same_page() -> None:
 
 def test_a_fact_that_is_missing_is_a_bug() -> None:
     with pytest.raises(UndefinedError):
-        gallery.render("suspects.html", {"name": "cats"})
+        gallery.render(PAGE, TooFewFacts("cats"))

@@ -139,22 +139,30 @@ def _names(clean: Path) -> dict[str, str]:
     return dict(zip(*(column.to_pylist() for column in table.columns), strict=True))
 
 
-def write_page(path: Path, found: Sequence[Suspect], clean: Path, dataset: str) -> None:
-    """A gallery of `found`, with the lines that would put them into reject.csv."""
-    pictures = thumbnails.of(clean, {one.id for one in found})
-    shown = [
+@dataclass(frozen=True)
+class SuspectsPage:
+    """The facts of suspects.html."""
+
+    name: str
+    """Of the data set."""
+    suspects: list[GalleryImage]
+    lines: str
+    """Lines for reject.csv."""
+
+
+def write_page(path: Path, suspects: Sequence[Suspect], clean: Path, dataset: str) -> None:
+    """Write a gallery of the suspects, with their lines for reject.csv."""
+    pictures = thumbnails.draw_all(clean, {suspect.id for suspect in suspects})
+    images = [
         GalleryImage(
-            one.id,
-            one.name,
-            one.label,
-            data_uri(pictures.get(one.id)),
-            f"looks like {one.looks_like} ({one.other:.0%})",
+            suspect.id,
+            suspect.name,
+            suspect.label,
+            data_uri(pictures.get(suspect.id)),
+            f"looks like {suspect.looks_like} ({suspect.other:.0%})",
         )
-        for one in found
+        for suspect in suspects
     ]
-    facts = {
-        "name": dataset,
-        "suspects": shown,
-        "lines": reject_list.lines((one.id, f"looks like {one.looks_like}") for one in found),
-    }
-    atomic.write_text(path, gallery.render("commands/suspects/suspects.html", facts))
+    rejects = ((suspect.id, f"looks like {suspect.looks_like}") for suspect in suspects)
+    page = SuspectsPage(dataset, images, reject_list.lines(rejects))
+    atomic.write_text(path, gallery.render("commands/suspects/suspects.html", page))

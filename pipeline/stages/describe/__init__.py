@@ -1,1 +1,1 @@
-"""Stage describe: a page that shows the data."""
+"""Stage describe: a page about the data."""

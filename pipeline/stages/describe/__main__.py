@@ -1,4 +1,4 @@
-"""Stage describe: a page that shows the data, and a short table of the same."""
+"""Stage describe: a page about the data, and a summary on the terminal."""
 
 from collections import Counter
 from pathlib import Path
@@ -14,22 +14,22 @@ from pipeline.core.verdicts_csv import read_verdicts
 from pipeline.images import gallery, reject_list
 from pipeline.params import AS_DESCRIBED, load_params
 from pipeline.stages.describe.facts import (
+    CLEAN_COLUMNS,
     COLUMNS,
-    FACTS,
     Data,
-    _reasons,
     count_classes,
-    facts,
+    count_reasons,
 )
+from pipeline.stages.describe.page import build_page
 
 
 def print_summary(data: Data) -> None:
-    """The page in short, on the terminal."""
+    """Print images by class and split, and by reason of rejection."""
     counts = count_classes(data)
-    every = [*counts.items(), ("all", sum(counts.values(), Counter()))]
-    rows = [[label, *(str(count[name]) for name in COLUMNS)] for label, count in every]
+    lines = [*counts.items(), ("all", sum(counts.values(), Counter()))]
+    rows = [[label, *(str(count[column]) for column in COLUMNS)] for label, count in lines]
     print_table(["class", *COLUMNS], rows, numbers=True)
-    if reasons := _reasons(data):
+    if reasons := count_reasons(data):
         rejected = [[reason, str(images)] for reason, images in reasons.items()]
         print_table(["rejected for", "images"], rejected, numbers=True)
 
@@ -43,17 +43,17 @@ def main(
     leaks_csv: Annotated[Path, typer.Argument(metavar="LEAKS")],
     data_html: Annotated[Path, typer.Argument(metavar="PAGE")],
 ) -> None:
-    """Show what RAW became in CLEAN and in its splits, on PAGE; print the same in short."""
+    """Write PAGE about the images of RAW: accepted, rejected, and their splits."""
     data = Data(
         read_verdicts(verdicts_csv),
-        shards.columns(clean, FACTS),
+        shards.columns(clean, CLEAN_COLUMNS),
         {row.id: row.split for row in read_split(split_csv)},
         read_leaks(leaks_csv),
         reject_list.read(folder),
     )
     source = load_params().dataset.source
-    found = facts(data, folder.name, "" if source == AS_DESCRIBED else source, raw, clean)
-    atomic.write_text(data_html, gallery.render("stages/describe/data.html", found))
+    page = build_page(data, folder.name, "" if source == AS_DESCRIBED else source, raw, clean)
+    atomic.write_text(data_html, gallery.render("stages/describe/data.html", page))
     print_summary(data)
     print(f"describe: {data_html}")
 

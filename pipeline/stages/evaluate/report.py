@@ -110,7 +110,7 @@ class Report:
     def html(self, provenance: Mapping[str, str]) -> str:
         """The page with this provenance."""
         facts = replace(self, provenance=provenance)
-        return gallery.render("stages/evaluate/report.html", vars(facts))
+        return gallery.render("stages/evaluate/report.html", facts)
 
 
 def collect(

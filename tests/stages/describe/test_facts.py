@@ -25,8 +25,8 @@ from pipeline.images.header import RejectReason
 from pipeline.params import Params, load_params, with_overrides
 from pipeline.stages.acquire.raw_image import RawImage
 from pipeline.stages.describe import __main__ as describe
-from pipeline.stages.describe import facts as describe_describe
-from pipeline.stages.describe.facts import COLUMNS, LEFT_OUT, REJECTED, TOTAL, Data
+from pipeline.stages.describe import facts, page
+from pipeline.stages.describe.facts import COLUMNS, LEFT_OUT, REJECTED, TOTAL, Bin, Data, SizeRange
 from pipeline.stages.filter import __main__ as filtering
 from pipeline.stages.filter import verdicts as filtering_filter
 from tests import ROOT
@@ -218,13 +218,13 @@ def test_whatever_became_of_images_they_add_up(drawn: list[tuple[str, str]]) -> 
             split_of[str(number)] = where
         verdicts.append(verdict(str(number), label, "" if kept else where))
     data = Data(verdicts, pa.table({}), split_of, [], {})
-    found = describe_describe.count_classes(data)
+    found = facts.count_classes(data)
     assert sum(found.values(), Counter()).total() == 2 * len(drawn)
     for label, count in found.items():
         assert sum(count[column] for column in COLUMNS[:-1]) == count[TOTAL]
         for column in (*SPLITS, LEFT_OUT):
             assert count[column] == drawn.count((label, column))
-    rejected = describe_describe.rejected(data)
+    rejected = facts.rejected_by_reason(data)
     assert sum(map(len, rejected.values())) == sum(count[REJECTED] for count in found.values())
     assert list(rejected) == [reason for reason in RejectReason if reason in rejected]
 
@@ -251,7 +251,7 @@ def test_every_rejected_image_is_shown_or_named(project: Path) -> None:
         assert all(size(figure.picture) for figure in figures)
         assert all(name in figure.caption for name, figure in zip(names, figures, strict=True))
         text = found.text_of.get(reason, "")
-        assert ("Nothing to see of" in text) is (reason in invisible)
+        assert ("Without a picture" in text) is (reason in invisible)
         assert all(name in text for name in invisible.get(reason, []))
     (copy,) = found.below("duplicate")
     assert f"same as {good()[0].name}" in copy.caption
@@ -276,12 +276,12 @@ def test_no_rejects_at_all_are_none(project: Path) -> None:
 
 def test_warnings_are_counted_and_explained(project: Path) -> None:
     found = run(project, [*good(), image("rose/wrong.jpg", saved(pixels(90)))])
-    warnings = found.tables["Kept, and worth knowing"][1:]
+    warnings = found.tables["Warnings about accepted images"][1:]
     assert [(name, count) for name, count, _ in warnings] == [("wrong_extension", "1")]
 
 
 def test_each_class_has_samples(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(describe_describe, "SAMPLES", 2)
+    monkeypatch.setattr(page, "MAX_SAMPLES", 2)
     found = run(project, good(9))
     for label in ("rose", "tulip"):
         chosen = sorted(key(picture) for picture in good(9) if picture.label == label)[:2]
@@ -319,7 +319,7 @@ def test_larger_groups_come_first_among_their_like(project: Path) -> None:
 def test_where_nothing_is_alike_it_is_said(project: Path) -> None:
     found = run(project, good())
     assert found.groups == []
-    assert "None were found" in found.text_of["Near-duplicates"]
+    assert "None among the accepted images" in found.text_of["Near-duplicates"]
 
 
 def test_leaks_are_listed(project: Path) -> None:
@@ -354,10 +354,10 @@ def test_licences_are_counted_the_most_frequent_first(project: Path) -> None:
 def test_what_is_left_out_of_the_page_is_counted_there(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(describe_describe, "REJECTED_SHOWN", 2)
-    monkeypatch.setattr(describe_describe, "GROUPS", 1)
-    monkeypatch.setattr(describe_describe, "OF_GROUP", 2)
-    monkeypatch.setattr(describe_describe, "LEAKS", 3)
+    monkeypatch.setattr(page, "MAX_REJECTED", 2)
+    monkeypatch.setattr(page, "MAX_GROUPS", 1)
+    monkeypatch.setattr(page, "MAX_PER_GROUP", 2)
+    monkeypatch.setattr(page, "MAX_LEAKS", 3)
     small = [image(f"rose/s{n}.png", saved(pixels(80 + n, 20, 20))) for n in range(5)]
     groups = [*alike(1, *["rose"] * 4), *alike(2, *["rose"] * 2), *alike(3, *["rose"] * 2)]
     leaks = [
@@ -390,12 +390,8 @@ def test_of_very_many_classes_all_are_counted_and_some_are_drawn(
     out = capsys.readouterr().out
     assert all(f"class {n:03}" in out for n in range(150))
     assert len(found.tables["Classes"]) == 151
-    assert (
-        sum(bool(found.below(f"class {n:03}")) for n in range(150))
-        == describe_describe.CLASSES
-        == 100
-    )
-    assert "Of 50 more classes none are drawn here." in found.text_of["class 099"]
+    assert sum(bool(found.below(f"class {n:03}")) for n in range(150)) == page.MAX_CLASSES == 100
+    assert "50 more classes have no samples here." in found.text_of["class 099"]
 
 
 # ---- sizes ----
@@ -409,23 +405,23 @@ def clean_of(*sides: tuple[int, int]) -> pa.Table:
 @settings(deadline=None, derandomize=True, max_examples=100)
 @given(st.lists(st.tuples(st.integers(1, 500), st.integers(1, 500)), min_size=1, max_size=30))
 def test_every_image_is_in_one_bin(sides: list[tuple[int, int]]) -> None:
-    bins = describe_describe.histogram(clean_of(*sides))
-    assert 1 <= len(bins) <= describe_describe.BINS
-    assert sum(int(str(one["count"])) for one in bins) == len(sides)
-    for one in bins:
-        least, _, most = str(one["range"]).partition(" to ")
-        inside = range(int(least), int(most or least) + 1)
-        assert one["count"] == sum(min(side) in inside for side in sides)
-    assert max(float(str(one["percent"])) for one in bins) == 100
+    bins = facts.shorter_side_histogram(clean_of(*sides))
+    assert 1 <= len(bins) <= facts.MAX_BINS
+    assert sum(bin.count for bin in bins) == len(sides)
+    for bin in bins:
+        low, _, high = bin.range.partition(" to ")
+        pixels = range(int(low), int(high or low) + 1)
+        assert bin.count == sum(min(side) in pixels for side in sides)
+    assert max(bin.percent for bin in bins) == 100
 
 
 @pytest.mark.parametrize("count", [1, 5])
 def test_images_of_one_size_are_one_bin(count: int) -> None:
     clean = clean_of(*[(48, 40)] * count)
-    assert describe_describe.histogram(clean) == [{"range": "40", "count": count, "percent": 100.0}]
-    assert describe_describe.sizes(clean) == [
-        {"what": "width", "least": 48, "median": 48, "most": 48},
-        {"what": "height", "least": 40, "median": 40, "most": 40},
+    assert facts.shorter_side_histogram(clean) == [Bin("40", count, 100.0)]
+    assert facts.size_ranges(clean) == [
+        SizeRange("width", 48, 48, 48),
+        SizeRange("height", 40, 40, 40),
     ]
 
 
@@ -522,13 +518,13 @@ def test_the_page_of_the_fixture_world_is_whole(
         judged = filtering_filter.verdicts(dataset / "raw", {}, params.filter)
         data = Data(
             [row for batch in judged for row in filtering_filter.verdict_rows(batch)],
-            shards.columns(dataset / "clean", describe_describe.FACTS),
+            shards.columns(dataset / "clean", facts.CLEAN_COLUMNS),
             {row.id: row.split for row in read_split(dataset / "split.csv")},
             [],
             {},
         )
-        facts = describe_describe.facts(data, "sample", "", dataset / "raw", dataset / "clean")
-    found = Page(gallery.render("data.html", facts))
+        built = page.build_page(data, "sample", "", dataset / "raw", dataset / "clean")
+    found = Page(gallery.render("stages/describe/data.html", built))
     assert [row[0] for row in found.tables["Classes"]] == ["class", "plain", "striped"]
     assert sum(int(row[-1]) for row in found.tables["Classes"][1:]) == 48
     assert all(figure.picture for figure in found.figures)

@@ -101,7 +101,7 @@ def test_what_shows_nothing_is_not_drawn(data: bytes) -> None:
 
 
 def test_what_is_vast_is_not_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(thumbnails, "MEGAPIXELS", 0.01)
+    monkeypatch.setattr(thumbnails, "MAX_MEGAPIXELS", 0.01)
     for data in (saved(picture(101, 100), "PNG"), saved(picture(101, 100), "JPEG")[:-200]):
         assert thumbnails.draw(data) is None
     assert thumbnails.draw(saved(picture(100, 100), "PNG")) is not None
@@ -117,24 +117,24 @@ def test_those_asked_for_are_drawn_and_those_that_show_nothing_left_out(tmp_path
     data = saved(picture(), "PNG")
     cut = saved(picture(seed=1), "JPEG")[:-300]
     ids = write(tmp_path, data, b"text", cut, saved(picture(seed=2), "PNG"), data)
-    drawn = thumbnails.of(tmp_path / "raw", set(ids[:3]))
+    drawn = thumbnails.draw_all(tmp_path / "raw", set(ids[:3]))
     assert set(drawn) == {ids[0], ids[2]}
     assert drawn[ids[0]] == thumbnails.draw(data)
-    assert thumbnails.of(tmp_path / "raw", set()) == {}
-    assert thumbnails.of(tmp_path / "raw", {"unheard"}) == {}
+    assert thumbnails.draw_all(tmp_path / "raw", set()) == {}
+    assert thumbnails.draw_all(tmp_path / "raw", {"unheard"}) == {}
 
 
 def test_a_picture_is_drawn_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ids = write(tmp_path, *(saved(picture(seed=seed), "PNG") for seed in range(3)))
-    first = thumbnails.of(tmp_path / "raw", ids)
+    first = thumbnails.draw_all(tmp_path / "raw", ids)
     monkeypatch.setattr(thumbnails, "draw", None)
-    assert thumbnails.of(tmp_path / "raw", ids) == first
+    assert thumbnails.draw_all(tmp_path / "raw", ids) == first
 
 
 def test_workers_draw_what_threads_draw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ids = write(tmp_path, saved(picture(), "PNG"), saved(picture(seed=1), "JPEG")[:-300], b"")
-    expected = thumbnails.of(tmp_path / "raw", ids)
+    expected = thumbnails.draw_all(tmp_path / "raw", ids)
     monkeypatch.setenv("DVC_ROOT", str(tmp_path / "elsewhere"))
     with joblib.parallel_config("loky"):
-        assert thumbnails.of(tmp_path / "raw", ids) == expected
+        assert thumbnails.draw_all(tmp_path / "raw", ids) == expected
     assert set(expected) == set(ids[:2])
