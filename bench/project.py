@@ -1,4 +1,4 @@
-"""A project of its own for benchmarks, and what its fresh processes do.
+"""A project for benchmarks, and the loops that its processes run.
 
     python -m bench.project LOOP  # in its folder; used by bench.train
 
@@ -26,8 +26,7 @@ from ruamel.yaml import YAML
 from pipeline.commands.export.imagefolder import imagefolder
 from pipeline.core.history import Record
 from pipeline.network import device, feature_store, views
-from pipeline.network import examples as batches
-from pipeline.network.examples import Examples
+from pipeline.network.examples import Examples, read_examples
 from pipeline.network.parallel_forward import SUB_BATCH
 from pipeline.params import Params, load_params, with_overrides
 from pipeline.stages.acquire import __main__ as acquire
@@ -64,9 +63,9 @@ class Project:
     def configure(self, **changed: object) -> Params:
         """Write params.yaml; names have `__` for their dot."""
         named = {name.replace("__", "."): value for name, value in changed.items()}
-        settings = with_overrides(self.base, named)
-        YAML(typ="safe", pure=True).dump(settings.model_dump(), self.folder / "params.yaml")
-        return settings
+        params = with_overrides(self.base, named)
+        YAML(typ="safe", pure=True).dump(params.model_dump(), self.folder / "params.yaml")
+        return params
 
     def measure(self, name: str) -> Figures:
         """The figures of one loop, in a fresh process."""
@@ -74,7 +73,7 @@ class Project:
         return figures
 
     def tutorial(self) -> Figures:
-        """Its own figures, and `wall`, its process's seconds."""
+        """The tutorial's figures, and `wall`, the seconds of its process."""
         start = time.perf_counter()
         figures: Figures = json.loads(self._python("bench.tutorial", str(LOOSE)).splitlines()[-1])
         return figures | {"wall": time.perf_counter() - start}
@@ -87,25 +86,29 @@ class Project:
         return time.perf_counter() - start
 
     def forget(self) -> None:
-        """Remove what features and train left, and what they remember; data and MLflow stay."""
+        """Remove the outputs and memos of features and train; data and MLflow stay."""
         for name in (".cache", FEATURES, MODELS):
             shutil.rmtree(self.folder / name, ignore_errors=True)
 
     def warm_up(self) -> None:
-        """Run all once, so that files are in memory, and MLflow's database is there."""
+        """Run everything once, so that files are cached and MLflow's database exists."""
         self.configure(train__epochs=1, images__augment="none", features__views=0)
         self.measure("work")
         self.forget()
 
     def _python(self, module: str, *arguments: str) -> str:
-        kept = {k: v for k, v in os.environ.items() if not k.startswith(("DVC_", "MLFLOW_"))}
+        environment = {
+            key: value
+            for key, value in os.environ.items()
+            if not key.startswith(("DVC_", "MLFLOW_"))
+        }
         return subprocess.run(
             [sys.executable, "-m", module, *arguments],
             cwd=self.folder,
             check=True,
             stdout=subprocess.PIPE,
             text=True,
-            env=kept | {"DVC_ROOT": str(self.folder), "PYTHONPATH": str(ROOT)},
+            env=environment | {"DVC_ROOT": str(self.folder), "PYTHONPATH": str(ROOT)},
         ).stdout
 
 
@@ -117,12 +120,12 @@ def data() -> Figures:
     filtering.main(dataset, raw, CLEAN, verdicts)
     split.main(CLEAN, verdicts, SPLIT, Path("leaks.csv"))
     imagefolder(CLEAN, SPLIT, LOOSE)
-    examples = batches.read_examples(SPLIT)
+    examples = read_examples(SPLIT)
     return {name: len(examples.rows(name)) for name in ("train", "val", "test")}
 
 
 def work() -> Figures:
-    """Seconds of features and of train, and the test accuracy, which is found afterwards."""
+    """Seconds of features and of train, and the test accuracy, computed afterwards."""
     computed, trained = stage(), training()
     seconds = computed["seconds"] + trained["seconds"]
     return {
@@ -134,14 +137,14 @@ def work() -> Figures:
 
 
 def _accuracy() -> float:
-    settings, examples = load_params(), batches.read_examples(SPLIT)
-    model = test_set.load_model(MODELS, FEATURES, CLEAN, examples, settings.device)
+    params, examples = load_params(), read_examples(SPLIT)
+    model = test_set.load_model(MODELS, FEATURES, CLEAN, examples, params.device)
     result = test_set.run_on_test_set(model, examples)
     return float((result.predicted == result.labels).mean())
 
 
 def stage() -> Figures:
-    """Everything that features does."""
+    """The whole stage features."""
     start = time.perf_counter()
     features.main(*STAGES["pipeline.stages.features"])
     seconds = time.perf_counter() - start
@@ -150,32 +153,32 @@ def stage() -> Figures:
 
 
 def stored() -> Figures:
-    """What features does once its network is built."""
-    settings, examples = load_params(), batches.read_examples(SPLIT)
-    part = compute.frozen_prefix(settings)
-    index = compute.describe(settings, part, examples)
+    """Stage features, without building its network."""
+    params, examples = load_params(), read_examples(SPLIT)
+    prefix = compute.frozen_prefix(params)
+    index = compute.describe(params, prefix, examples)
     assert index.stored, index.why
     FEATURES.mkdir()
     start = time.perf_counter()
-    maker = compute.FeatureSettings(part, settings.images, index)
-    compute.store(FEATURES, CLEAN, maker, examples)
+    settings = compute.FeatureSettings(prefix, params.images, index)
+    compute.store(FEATURES, CLEAN, settings, examples)
     return {"seconds": time.perf_counter() - start, "features": _count()}
 
 
 def floor() -> Figures:
-    """The frozen part over views that lie decoded in memory, in batches and threads as there."""
-    settings, examples = load_params(), batches.read_examples(SPLIT)
-    part = compute.frozen_prefix(settings)
-    size = part.preprocess.size
-    part(torch.zeros(1, 3, size, size).byte())  # it is made ready when it is first used
-    waiting = list(_pixels(settings, examples, part.preprocess))
-    cores = torch.get_num_threads() if part.device.type == "cpu" else 1
+    """The frozen part over decoded views in memory, in the batches and threads of the stage."""
+    params, examples = load_params(), read_examples(SPLIT)
+    prefix = compute.frozen_prefix(params)
+    size = prefix.preprocess.size
+    prefix(torch.zeros(1, 3, size, size).byte())  # the first call prepares it
+    batches = list(_pixels(params, examples, prefix.preprocess))
+    cores = torch.get_num_threads() if prefix.device.type == "cpu" else 1
     start = time.perf_counter()
     with device.one_thread_each(), ThreadPoolExecutor(cores) as pool:
-        for found in pool.map(lambda pixels: [each.cpu() for each in part(pixels)], waiting):
-            assert found
+        for tensors in pool.map(lambda batch: [values.cpu() for values in prefix(batch)], batches):
+            assert tensors
     seconds = time.perf_counter() - start
-    return {"seconds": seconds, "features": sum(map(len, waiting)), "precision": part.precision}
+    return {"seconds": seconds, "features": sum(map(len, batches)), "precision": prefix.precision}
 
 
 def _pixels(
@@ -186,19 +189,19 @@ def _pixels(
         rows = examples.rows("train") if view else range(len(examples.ids))
         ids = [examples.ids[row] for row in rows]
         encoded, seed = views.EncodedImages(CLEAN, ids), params.features.seed
-        seen = views.Views(ids, encoded, preprocess, params.images, [view], seed)
-        for part in feature_store.chunks(range(len(ids)), SUB_BATCH, 1):
-            yield torch.stack([seen[index] for index in part])
+        view_images = views.Views(ids, encoded, preprocess, params.images, [view], seed)
+        for batch in feature_store.chunks(range(len(ids)), SUB_BATCH, 1):
+            yield torch.stack([view_images[index] for index in batch])
 
 
 def _count() -> int:
-    """Features that the stage computes: of all images, and of further views of those that train."""
-    examples = batches.read_examples(SPLIT)
+    """Number of features of the stage: of all images, and of the augmented training views."""
+    examples = read_examples(SPLIT)
     return len(examples.ids) + load_params().features.views * len(examples.rows("train"))
 
 
 def training() -> Figures:
-    """Everything that train does, and the seconds of each epoch but the first."""
+    """The whole stage train, and the seconds of each epoch but the first."""
     ends: list[float] = []
     fit = loop.fit
 
@@ -215,7 +218,7 @@ def training() -> Figures:
     return {"seconds": seconds, "epochs": epochs}
 
 
-LOOPS = {each.__name__: each for each in (data, work, stage, stored, floor, training)}
+LOOPS = {loop_.__name__: loop_ for loop_ in (data, work, stage, stored, floor, training)}
 
 
 if __name__ == "__main__":

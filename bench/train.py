@@ -9,10 +9,10 @@
 `--photos hymenoptera_data.zip` takes ants and bees; without it, the drawn sample. `-S` sets values
 of params.yaml, as in `-S train.batch_size=4`, for both sides.
 
-`work` is everything that the two stages do with nothing remembered, MLflow included, in a process
+`work` is everything that the two stages do with empty memos, MLflow included, in a process
 that has its imports; the tutorial's seconds are of its whole loop likewise. `stages` is two
 processes as DVC starts them, beside the tutorial's process. The floor is forward passes of the
-frozen part over views that lie in memory, in the same precision, batches and threads. A first run,
+frozen part over views in memory, in the same precision, batches and threads. A first run,
 which creates MLflow's database, is not counted. Each figure is of a process of its own, in turn.
 """
 
@@ -48,54 +48,54 @@ def show(name: str, values: Sequence[float], unit: str, digits: int = 2) -> None
 
 def show_ratio(name: str, upper: Sequence[float], lower: Sequence[float]) -> None:
     """Median and spread of ratios pair by pair."""
-    pairs = [one / other for one, other in zip(upper, lower, strict=True)]
-    show(name, pairs, "times")
+    ratios = [above / below for above, below in zip(upper, lower, strict=True)]
+    show(name, ratios, "times")
 
 
 def compare(project: Project, epochs: int, seeds: int) -> None:
     """The tutorial's loop, ours, ours with the evaluation view alone, and ours as stages."""
     project.warm_up()
-    found: dict[str, list[Figures]] = {"tutorial": [], "work": [], "work, 1 view": []}
+    results: dict[str, list[Figures]] = {"tutorial": [], "work": [], "work, 1 view": []}
     walls = []
     for seed in range(1, seeds + 1):
-        chosen: dict[str, Any] = {
+        overrides: dict[str, Any] = {
             "train__seed": seed,
             "features__seed": seed,
             "train__epochs": epochs,
         }
-        project.configure(**chosen)
-        found["tutorial"].append(project.tutorial())
+        project.configure(**overrides)
+        results["tutorial"].append(project.tutorial())
         project.forget()
-        found["work"].append(project.measure("work"))
+        results["work"].append(project.measure("work"))
         project.forget()
         walls.append(project.stages())
         project.forget()
-        project.configure(**chosen | EVALUATION_ALONE)
-        found["work, 1 view"].append(project.measure("work"))
+        project.configure(**overrides | EVALUATION_ALONE)
+        results["work, 1 view"].append(project.measure("work"))
         project.forget()
         print(f"seed {seed} is done", flush=True)
-    _show_comparison(found, walls)
+    _show_comparison(results, walls)
 
 
-def _show_comparison(found: dict[str, list[Figures]], walls: list[float]) -> None:
-    taken = {name: [each["seconds"] for each in figures] for name, figures in found.items()}
-    for name, figures in found.items():
-        show(name, taken[name], "s")
-        for part in ("features", "train"):
-            if part in figures[0]:
-                show(f"  of it {part}", [each[part] for each in figures], "s")
-        show("  test accuracy", [each["accuracy"] for each in figures], "", 4)
-    tutorial = [each["wall"] for each in found["tutorial"]]
+def _show_comparison(results: dict[str, list[Figures]], walls: list[float]) -> None:
+    seconds = {name: [run["seconds"] for run in figures] for name, figures in results.items()}
+    for name, figures in results.items():
+        show(name, seconds[name], "s")
+        for stage in ("features", "train"):
+            if stage in figures[0]:
+                show(f"  of it {stage}", [run[stage] for run in figures], "s")
+        show("  test accuracy", [run["accuracy"] for run in figures], "", 4)
+    tutorial = [run["wall"] for run in results["tutorial"]]
     show("tutorial, its process", tutorial, "s")
     show("stages, their processes", walls, "s")
-    show_ratio("tutorial / work", taken["tutorial"], taken["work"])
-    show_ratio("tutorial / work, 1 view", taken["tutorial"], taken["work, 1 view"])
+    show_ratio("tutorial / work", seconds["tutorial"], seconds["work"])
+    show_ratio("tutorial / work, 1 view", seconds["tutorial"], seconds["work, 1 view"])
     show_ratio("tutorial's process / stages' processes", tutorial, walls)
 
 
 def beside_the_floor(project: Project, repeats: int) -> None:
-    """Features per second: all that the stage does; what is left of it once its network is built
-    (`stored`); and the floor."""
+    """Features per second: of the whole stage, of the stage without building its network
+    (`stored`), and of the floor."""
     rates: dict[str, list[float]] = {"stage": [], "stored": [], "floor": []}
     for _ in range(repeats):
         for name, values in rates.items():
@@ -110,16 +110,16 @@ def beside_the_floor(project: Project, repeats: int) -> None:
 
 
 def further(project: Project, epochs: int, repeats: int) -> None:
-    """Training a head again, with another learning rate, from features that are there."""
+    """Train a head again, with another learning rate, from stored features."""
     project.warm_up()
     project.configure(train__epochs=epochs)
     project.measure("stage")
-    found = []
+    runs = []
     for number in range(repeats):
         project.configure(train__epochs=epochs, train__lr=0.002 + 0.001 * number)
-        found.append(project.measure("training"))
-    show(f"a further training of {epochs} epochs", [each["seconds"] for each in found], "s")
-    further_epochs = [1000 * statistics.median(each["epochs"]) for each in found]
+        runs.append(project.measure("training"))
+    show(f"a further training of {epochs} epochs", [run["seconds"] for run in runs], "s")
+    further_epochs = [1000 * statistics.median(run["epochs"]) for run in runs]
     show("a further epoch", further_epochs, "ms", 1)
 
 
@@ -135,7 +135,7 @@ def by_backbone(project: Project, names: Sequence[str], repeats: int) -> None:
 
 
 def _size(name: str) -> int:
-    """What a backbone's ImageNet weights were made for."""
+    """The side, in pixels, that a backbone's ImageNet weights were trained with."""
     if name in list_models(module=torchvision.models):
         weights = get_model_weights(name)
         best: Any = getattr(weights, "IMAGENET1K_V1", None) or weights.DEFAULT
@@ -144,7 +144,7 @@ def _size(name: str) -> int:
 
 
 def by_trainable(project: Project, names: Sequence[str], epochs: int) -> None:
-    """A table: what the cache costs, and what an epoch costs."""
+    """A table of the cost of the features and of an epoch."""
     project.warm_up()
     print(f"{'trainable':>12} {'features, s':>12} {'epoch, s':>9} {'cached, GB':>11}")
     for name in names:
@@ -158,7 +158,7 @@ def by_trainable(project: Project, names: Sequence[str], epochs: int) -> None:
         )
 
 
-def prepared(folder: Path, photos: Path | None, views: int, changed: Sequence[str]) -> Project:
+def prepare(folder: Path, photos: Path | None, views: int, changed: Sequence[str]) -> Project:
     """A project in `folder` with its data."""
     overrides: dict[str, object] = {"features.views": views}
     if photos is not None:
@@ -189,30 +189,30 @@ def options() -> argparse.Namespace:
     parser.add_argument("--repeats", type=int, default=5, help="of the other modes")
     parser.add_argument("--views", type=int, default=4, help="augmented, per training image")
     parser.add_argument("-S", dest="changed", action="append", default=[], metavar="NAME=VALUE")
-    chosen = parser.parse_args()
-    if (chosen.further or chosen.trainable) and chosen.epochs == 1:
+    arguments = parser.parse_args()
+    if (arguments.further or arguments.trainable) and arguments.epochs == 1:
         parser.error("a further epoch takes --epochs 2 or more")
-    return chosen
+    return arguments
 
 
 def main() -> None:
-    chosen = options()
+    arguments = options()
     print(
         f"{os.cpu_count()} cores, Python {platform.python_version()}, torch {torch.__version__}, "
         f"torchvision {torchvision.__version__}"
     )
     with tempfile.TemporaryDirectory() as folder:
-        project = prepared(Path(folder), chosen.photos, chosen.views, chosen.changed)
-        if chosen.floor:
-            beside_the_floor(project, chosen.repeats)
-        elif chosen.further:
-            further(project, chosen.epochs or 30, chosen.repeats)
-        elif chosen.backbones:
-            by_backbone(project, chosen.backbones.split(","), chosen.repeats)
-        elif chosen.trainable:
-            by_trainable(project, chosen.trainable.split(","), chosen.epochs or 3)
+        project = prepare(Path(folder), arguments.photos, arguments.views, arguments.changed)
+        if arguments.floor:
+            beside_the_floor(project, arguments.repeats)
+        elif arguments.further:
+            further(project, arguments.epochs or 30, arguments.repeats)
+        elif arguments.backbones:
+            by_backbone(project, arguments.backbones.split(","), arguments.repeats)
+        elif arguments.trainable:
+            by_trainable(project, arguments.trainable.split(","), arguments.epochs or 3)
         else:
-            compare(project, chosen.epochs or 30, chosen.seeds)
+            compare(project, arguments.epochs or 30, arguments.seeds)
 
 
 if __name__ == "__main__":

@@ -37,7 +37,7 @@ def pretrained(name: str) -> nn.Module:
     except (OSError, RuntimeError) as error:  # the hub's errors are OSErrors
         raise PipelineError(
             f"cannot get the weights of timm/{name} ({' '.join(str(error).split())[:150]}): "
-            "download them where there is a network (they are kept in ~/.cache/huggingface), give "
+            "download them where there is a network (into ~/.cache/huggingface), give "
             "a state dict's path as model.weights, or use model.weights=none"
         ) from error
     return _with_head(network)

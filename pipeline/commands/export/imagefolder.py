@@ -46,7 +46,7 @@ def _names(rows: list[SplitRow]) -> dict[str, str]:
     names = {}
     for row in rows:
         label = safe_file_name(row.label)  # from somebody's archive
-        place = (row.split, label)
-        names[row.id] = f"{row.split}/{label}/{label}_{numbers[place]:04d}"
-        numbers[place] += 1
+        folder = (row.split, label)
+        names[row.id] = f"{row.split}/{label}/{label}_{numbers[folder]:04d}"
+        numbers[folder] += 1
     return names

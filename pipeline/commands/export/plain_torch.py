@@ -29,7 +29,7 @@ ARGUMENTS: dict[type[nn.Module], Any] = {
     OneLogit: lambda _: [],
 }
 BUILT = {
-    "cifar_cnn": 'CifarCnn(10, SEEN["size"])',
+    "cifar_cnn": 'CifarCnn(10, PREPROCESS["size"])',
     "resnet9": "ResNet9(10, 64)",
     "resnet9_narrow": "ResNet9(10, 32)",
 }
