@@ -1,5 +1,5 @@
 # Every target does its own set-up. `make env TORCH=cpu` takes PyTorch's much smaller CPU build.
-.PHONY: repro ci remote test lint actionlint ui env lock clean
+.PHONY: repro ci remote test test-fast test-system lint actionlint ui env lock clean
 .DELETE_ON_ERROR:
 
 PYTHON ?= python3.11
@@ -7,6 +7,7 @@ PYTHON ?= python3.11
 TORCH ?= $(or $(patsubst .venv/installed-%,%,$(wildcard .venv/installed-*)),default)
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
+PYTEST := pytest -n auto --dist loadgroup --no-loadscope-reorder
 export MLFLOW_DISABLE_TELEMETRY := true
 export DVC_NO_ANALYTICS := true
 
@@ -20,8 +21,14 @@ ci: remote  ## pull, run, push, and a summary, as on a schedule: make ci ARGS='-
 remote: env  ## what the DVC remote of .dvc/config needs
 	! grep -qs 's3://' .dvc/config .dvc/config.local || $(BIN)/pip install --quiet dvc-s3==3.3.0
 
-test: env  ## run the tests
-	pytest -n auto --dist loadfile --no-loadscope-reorder
+test: env  ## run all tests, on all cores
+	$(PYTEST)
+
+test-fast: env  ## run what takes a minute, between two edits
+	$(PYTEST) -m "not slow"
+
+test-system: env  ## run the tests of the whole pipeline
+	$(PYTEST) tests/system
 
 lint: env  ## style, types, import contracts
 	ruff check .

@@ -39,9 +39,21 @@ def pytest_configure() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+SYSTEM = ROOT / "tests/system"
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest files first: one that a process begins last, it ends alone."""
-    items.sort(key=lambda item: "_pipeline" not in item.path.stem)
+    """The longest first: what a process begins last, it ends alone."""
+    for item in items:
+        if item.path.is_relative_to(SYSTEM):
+            item.add_marker(pytest.mark.slow)
+    items.sort(
+        key=lambda item: (
+            not item.path.is_relative_to(SYSTEM),
+            item.get_closest_marker("xdist_group") is None,
+            item.get_closest_marker("slow") is None,
+        )
+    )
 
 
 @pytest.fixture
