@@ -28,7 +28,7 @@ from tests.builders.params import override, small_params
 from tests.builders.repositories import CommitResult, start_repository
 from tests.builders.stages import evaluate_stage, train_stage, write_params
 from tests.builders.stores import copy_store, make_store
-from tests.project import Project, ran
+from tests.project import STAGES, Project, ran
 
 
 def pytest_configure() -> None:
@@ -89,19 +89,41 @@ def build_once(factory: pytest.TempPathFactory, name: str, build: Callable[[Path
 
 
 @pytest.fixture(scope="session")
-def first_run(tmp_path_factory: pytest.TempPathFactory) -> Project:
+def new_project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A project in which nothing has run. It is to be copied."""
+
+    def build(folder: Path) -> None:
+        Project(folder)
+
+    return Project.at(build_once(tmp_path_factory, "new-project", build))
+
+
+@pytest.fixture(scope="session")
+def first_run(tmp_path_factory: pytest.TempPathFactory, new_project: Project) -> Project:
     """A project whose pipeline has run once, and whose result is committed. It is to be copied."""
-    return Project.at(build_once(tmp_path_factory, "first-run", _run_once))
+
+    def build(folder: Path) -> None:
+        project = new_project.copied(folder)
+        result = project.dvc("repro")
+        assert result.returncode == 0, result.stdout
+        assert set(ran(result.stdout)) == set(STAGES)
+        project.git("add", "-A")
+        project.git("commit", "-q", "-m", "first run")
+
+    return Project.at(build_once(tmp_path_factory, "first-run", build))
 
 
-def _run_once(folder: Path) -> None:
-    project = Project(folder)
-    result = project.dvc("repro")
-    assert result.returncode == 0, result.stdout
-    stages = {"acquire", "filter", "split", "describe", "features", "train", "evaluate"}
-    assert set(ran(result.stdout)) == stages
-    project.git("add", "-A")
-    project.git("commit", "-q", "-m", "first run")
+@pytest.fixture(scope="session")
+def first_experiment(tmp_path_factory: pytest.TempPathFactory, first_run: Project) -> Project:
+    """The same with an experiment, `faster`, run in a temporary folder. It is to be copied."""
+
+    def build(folder: Path) -> None:
+        project = first_run.copied(folder)
+        result = project.dvc("exp", "run", "--temp", "-n", "faster", "-S", "train.lr=0.003")
+        assert result.returncode == 0, result.stdout
+        assert ran(result.stdout) == ["train", "evaluate"]  # the features are those of the commit
+
+    return Project.at(build_once(tmp_path_factory, "first-experiment", build))
 
 
 @pytest.fixture(scope="session")

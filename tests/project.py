@@ -14,6 +14,8 @@ from mlflow.entities import Run
 from tests import ROOT
 from tests.builders.stores import copy_store
 
+STAGES = ("acquire", "filter", "split", "describe", "features", "train", "evaluate")
+
 
 class Project:
     """A git repository with the pipeline in it, as somebody's clone would be."""
@@ -50,35 +52,39 @@ class Project:
 
     @classmethod
     def at(cls, folder: Path) -> Self:
-        """One that is there."""
-        made = cls.__new__(cls)
-        made.folder = folder
-        return made
+        """One that exists."""
+        project = cls.__new__(cls)
+        project.folder = folder
+        return project
 
     def copied(self, folder: Path) -> "Project":
         """The same with all that git does not have, elsewhere: data, caches, runs."""
-        shutil.copytree(self.folder, folder, symlinks=True)
-        copy_store(self.folder, folder)
+        shutil.copytree(self.folder, folder, symlinks=True, dirs_exist_ok=True)
+        if (self.folder / "mlflow.db").exists():
+            copy_store(self.folder, folder)
         return Project.at(folder)
 
     def _shrink(self) -> None:
-        settings = (self.folder / "params.yaml").read_text()
-        for old, new in (
-            ("size: 224", "size: 64"),
-            ("views: 4", "views: 1"),
-            ("epochs: 30", "epochs: 4"),
+        """Fewer images, of fewer pixels, for fewer epochs."""
+        for name, old, new in (
+            ("params.yaml", "size: 224", "size: 64"),
+            ("params.yaml", "views: 4", "views: 1"),
+            ("params.yaml", "epochs: 30", "epochs: 4"),
+            ("datasets/sample/dataset.toml", "images_per_class = 150", "images_per_class = 60"),
         ):
-            assert old in settings
-            settings = settings.replace(old, new)
-        (self.folder / "params.yaml").write_text(settings)
+            text = (self.folder / name).read_text()
+            assert old in text
+            (self.folder / name).write_text(text.replace(old, new))
 
     @property
     def environment(self) -> dict[str, str]:
-        kept = {
-            k: v for k, v in os.environ.items() if not k.startswith(("DVC_", "MLFLOW_", "GIT_"))
+        inherited = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("DVC_", "MLFLOW_", "GIT_"))
         }
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        return kept | {"PATH": path, "DVC_NO_ANALYTICS": "true"}
+        return inherited | {"PATH": path, "DVC_NO_ANALYTICS": "true"}
 
     def git(self, *arguments: str) -> str:
         names = ["-c", "user.name=t", "-c", "user.email=t@example.com"]
@@ -98,15 +104,29 @@ class Project:
             stderr=subprocess.STDOUT,
         )
 
+    def pipeline(self, *words: str, **changed: str) -> str:
+        """What a command that succeeds prints."""
+        result = self.run(sys.executable, "-m", "pipeline", *words, **changed)
+        assert result.returncode == 0, result.stdout
+        return result.stdout
+
+    def experiment(self, name: str, *overrides: str, **changed: str) -> str:
+        """Run an experiment in the workspace, and leave it there."""
+        options = [word for override in overrides for word in ("-S", override)]
+        result = self.dvc("exp", "run", "-n", name, *options, **changed)
+        assert result.returncode == 0, result.stdout
+        return result.stdout
+
     def restore(self) -> None:
         """Undo what an experiment left in the workspace."""
         # By hand as well: a change of the same length within a second is invisible to git.
         (self.folder / "params.yaml").write_text(self.git("show", "HEAD:params.yaml"))
         self.git("reset", "-q", "--hard")
+        self.dvc("checkout")
 
     def metrics(self) -> dict[str, float]:
-        found: dict[str, float] = json.loads((self.folder / "reports/metrics.json").read_text())
-        return found
+        metrics: dict[str, float] = json.loads((self.folder / "reports/metrics.json").read_text())
+        return metrics
 
     def runs(self, database: str = "mlflow.db") -> list[Run]:
         mlflow.set_tracking_uri(f"sqlite:///{self.folder / database}")
@@ -114,5 +134,5 @@ class Project:
 
 
 def ran(output: str) -> list[str]:
-    """The stages that a `dvc repro` really ran."""
+    """The stages that DVC really ran."""
     return [line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage")]

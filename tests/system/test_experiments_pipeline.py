@@ -17,37 +17,27 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from tests.project import Project, ran
+from tests.builders.stores import copy_store
+from tests.project import STAGES, Project, ran
 
 EPOCHS = 1000  # some seconds
 NOWHERE = "http://127.0.0.1:9"  # the discard port
 
 
+pytestmark = pytest.mark.xdist_group("experiments")
+
+
 @pytest.fixture(scope="module")
-def project(first_run: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """A project whose pipeline has run once, and whose result is committed."""
-    return first_run.copied(tmp_path_factory.mktemp("experiments") / "project")
-
-
-def pipeline(project: Project, *arguments: str, **changed: str) -> str:
-    done = project.run(sys.executable, "-m", "pipeline", *arguments, **changed)
-    assert done.returncode == 0, done.stdout
-    return done.stdout
-
-
-def experiment(project: Project, name: str, override: str, **changed: str) -> str:
-    done = project.dvc("exp", "run", "-n", name, "-S", override, **changed)
-    assert done.returncode == 0, done.stdout
-    project.restore()
-    project.dvc("checkout")
-    return done.stdout
+def project(first_experiment: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A project whose pipeline has run once; it has an experiment with another learning rate."""
+    return first_experiment.copied(tmp_path_factory.mktemp("experiments") / "project")
 
 
 def artifacts(run: Run, folder: str | None = None) -> set[str]:
-    found = set()
+    paths = set()
     for file in MlflowClient().list_artifacts(run.info.run_id, folder):
-        found |= artifacts(run, file.path) if file.is_dir else {file.path}
-    return found
+        paths |= artifacts(run, file.path) if file.is_dir else {file.path}
+    return paths
 
 
 def facts(run: Run) -> dict[str, object]:
@@ -77,57 +67,61 @@ def facts(run: Run) -> dict[str, object]:
 
 
 def test_all_runs_come_back_from_what_dvc_holds(project: Project) -> None:
-    experiment(project, "one", "train.lr=0.003")
-    again = experiment(project, "two", "train.lr=0.003")
+    again = project.experiment("two", "train.lr=0.003")
+    project.restore()
     assert ran(again) == []  # from DVC's run cache, so it made no run
-    assert "two" in pipeline(project, "runs", "--missing")
-    # This process would go on reading the file that it has open: so it looks at a copy.
+    assert "two" in project.pipeline("runs", "--missing")
+    # This process would go on reading the file that it has open: so it reads a copy.
     shutil.copy(project.folder / "mlflow.db", project.folder / "before.db")
     before = {run.info.run_name: facts(run) for run in project.runs("before.db")}
-    assert len(before) == 2
+    assert len(before) == 3  # with the one above experiments in temporary folders
     (project.folder / "mlflow.db").unlink()
-    said = pipeline(project, "sync")
-    assert "one: created" in said
-    assert "two: created" in said
+    output = project.pipeline("sync")
+    assert "faster: created" in output
+    assert "two: created" in output
     after = {run.info.run_name: facts(run) for run in project.runs()}
-    assert set(after) == {"one", "two", f"repro-{project.git('rev-parse', 'HEAD')[:7]}"}
-    for each in (after["one"], after["two"]):
-        assert each == before["one"] | {"name": each["name"], "tags": each["tags"]}
-    assert after["one"]["tags"] == before["one"]["tags"]
-    assert pipeline(project, "sync").endswith("sync: nothing to do\n")
-    assert pipeline(project, "runs", "--missing") == "nothing is missing\n"
+    assert set(after) == {"faster", "two", f"repro-{project.git('rev-parse', 'HEAD')[:7]}"}
+    for name in ("faster", "two"):
+        assert after[name] == before["faster"] | {"name": name, "tags": after[name]["tags"]}
+    assert after["faster"]["tags"] == before["faster"]["tags"]
+    assert project.pipeline("sync").endswith("sync: nothing to do\n")
+    assert project.pipeline("runs", "--missing") == "nothing is missing\n"
 
 
-def test_a_run_made_while_the_server_was_away_is_uploaded_later(project: Project) -> None:
-    said = experiment(
-        project,
+def test_ones_own_photographs_without_a_server_are_a_run_later(
+    project: Project, tmp_path: Path
+) -> None:
+    """A folder of images is a data set; its run is uploaded when there is a server again."""
+    photos = tmp_path / "my photos"
+    project.pipeline("export", "--imagefolder", str(photos))
+    away = {"MLFLOW_TRACKING_URI": NOWHERE, "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
+    output = project.experiment(
         "away",
-        "train.lr=0.002",
-        MLFLOW_TRACKING_URI=NOWHERE,
-        MLFLOW_HTTP_REQUEST_MAX_RETRIES="0",
+        "dataset.name=images",
+        f"dataset.source={photos}",
+        "model.weights=none",
+        "model.backbone=cifar_cnn",
+        **away,
     )
-    assert f"warning: MLflow at {NOWHERE} fails" in said
-    assert ran(said) == ["train", "evaluate"]
-    assert "away: created" in pipeline(project, "sync")
+    assert f"warning: MLflow at {NOWHERE} fails" in output
+    assert ran(output) == list(STAGES)
+    assert project.metrics()["n"] == len(list(photos.glob("test/*/*")))
+    project.restore()
+    assert "away: created" in project.pipeline("sync")
     (run,) = [run for run in project.runs() if run.info.run_name == "away"]
     assert run.data.tags["git.commit"] == project.git("rev-parse", "HEAD").strip()
     assert len(MlflowClient().get_metric_history(run.info.run_id, "curves/val_loss")) == 4
     assert "test/predictions.csv" in artifacts(run)
-    done = project.run(
-        sys.executable,
-        "-m",
-        "pipeline",
-        "sync",
-        MLFLOW_TRACKING_URI=NOWHERE,
-        MLFLOW_HTTP_REQUEST_MAX_RETRIES="0",
-    )
-    assert done.returncode == 1
-    assert done.stdout.startswith(f"error: MLflow at {NOWHERE} fails (")
+    result = project.run(sys.executable, "-m", "pipeline", "sync", **away)
+    assert result.returncode == 1
+    assert result.stdout.startswith(f"error: MLflow at {NOWHERE} fails (")
 
 
 def test_a_server_that_is_killed_in_the_middle_costs_nothing(
-    project: Project, tmp_path: Path
+    project: Project, tmp_path: Path, empty_store: Path
 ) -> None:
+    copy_store(empty_store, tmp_path)
+    (tmp_path / "mlflow.db").rename(tmp_path / "server.db")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -152,9 +146,8 @@ def test_a_server_that_is_killed_in_the_middle_costs_nothing(
     assert begun < EPOCHS, "it was not killed while it trained"
     assert f"warning: MLflow at {address} fails" in said
     project.restore()
-    project.dvc("checkout")
     with served(tmp_path, port) as client:
-        assert "cut: completed" in pipeline(project, "sync", **place)
+        assert "cut: completed" in project.pipeline("sync", **place)
         assert curves(client) == EPOCHS
         (run,) = named(client, "cut")
         assert run.info.status == "FINISHED"
@@ -242,10 +235,11 @@ def test_a_killed_experiment_is_closed_and_then_goes_on_in_its_run(project: Proj
     working.wait()
     _end_of("pipeline.stages.train", project.folder)
     assert list(states.glob("*/state.safetensors")), "it was not killed while it trained"
-    said = pipeline(project, "runs")
+    said = project.pipeline("runs")
     assert re.search(r"^killed .* killed .* model", said, re.MULTILINE), said
     project.restore()
-    experiment(project, "killed", "train.epochs=200")
+    project.experiment("killed", "train.epochs=200")
+    project.restore()
     (run,) = [run for run in project.runs() if run.info.run_name == "killed"]
     assert run.info.status == "FINISHED"
     losses = MlflowClient().get_metric_history(run.info.run_id, "curves/val_loss")
@@ -276,10 +270,10 @@ def test_a_run_of_two_commits_ago_is_made_again_in_a_clean_clone(
     assert done.returncode == 0, done.stdout
     other = Project.cloned(project, clone)
     store = {"MLFLOW_TRACKING_URI": f"sqlite:///{project.folder / 'mlflow.db'}"}
-    said = pipeline(other, "reproduce", run.info.run_id[:10], **store)
+    said = other.pipeline("reproduce", run.info.run_id[:10], **store)
     assert "nothing was computed" in said
     assert "identical: all " in said
-    said = pipeline(other, "reproduce", run.info.run_id, "--again", "train", **store)
+    said = other.pipeline("reproduce", run.info.run_id, "--again", "train", **store)
     assert re.search(r"^train +computed", said, re.MULTILINE), said
     assert re.search(r"^features +restored", said, re.MULTILINE), said
     assert "identical: all " in said

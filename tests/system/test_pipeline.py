@@ -1,21 +1,33 @@
 """The whole pipeline, with real DVC and real MLflow, in repositories of their own."""
 
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
+from ruamel.yaml import YAML
+from typer.testing import CliRunner
 
+from pipeline.__main__ import app
+from pipeline.core.errors import PipelineError
+from pipeline.stages.acquire import __main__ as acquire
+from pipeline.stages.features import __main__ as features
+from tests import ROOT
+from tests.builders.stages import CLEAN, FEATURES, SPLIT
 from tests.project import Project, ran
+
+pytestmark = pytest.mark.xdist_group("pipeline")
 
 
 @pytest.fixture(scope="module")
-def project(first_run: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """A project whose pipeline has run once, and whose result is committed."""
-    return first_run.copied(tmp_path_factory.mktemp("pipeline") / "project")
+def project(first_experiment: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A project whose pipeline has run once; it has an experiment with another learning rate."""
+    return first_experiment.copied(tmp_path_factory.mktemp("pipeline") / "project")
 
 
 def test_a_fresh_repro_ends_in_one_run_with_the_metrics_of_the_report(project: Project) -> None:
@@ -30,10 +42,16 @@ def test_nothing_runs_again(project: Project) -> None:
     assert ran(project.dvc("repro").stdout) == []
 
 
-def test_from_nothing_and_killed_while_it_computes_features_it_ends_in_the_same_lock(
-    project: Project, tmp_path: Path
+def locked(project: Project, *stages: str) -> dict[str, Any]:
+    lock = YAML(typ="safe").load(project.folder / "dvc.lock")
+    return {stage: lock["stages"][stage] for stage in stages}
+
+
+def test_killed_while_it_computes_features_it_ends_in_the_same_lock(
+    project: Project, new_project: Project, tmp_path: Path
 ) -> None:
-    other = Project(tmp_path / "other")
+    """What train and evaluate make of the same features is the same: `pipeline reproduce` shows."""
+    other = new_project.copied(tmp_path / "other")
     working = subprocess.Popen(
         [sys.executable, "-m", "dvc", "repro"],
         cwd=other.folder,
@@ -50,101 +68,99 @@ def test_from_nothing_and_killed_while_it_computes_features_it_ends_in_the_same_
     working.wait()
     assert list(memo.rglob("*.arrow")), "it was not killed while it computed features"
     assert not (other.folder / "data/features").exists()
-    done = other.dvc("repro")
-    assert done.returncode == 0, done.stdout
-    assert (other.folder / "dvc.lock").read_bytes() == (project.folder / "dvc.lock").read_bytes()
+    result = other.dvc("repro", "describe", "features")
+    assert result.returncode == 0, result.stdout
+    stages = ("acquire", "filter", "split", "describe", "features")
+    assert locked(other, *stages) == locked(project, *stages)
 
 
-def test_a_learning_rate_reuses_the_features_and_is_a_run_of_its_own(project: Project) -> None:
-    done = project.dvc("exp", "run", "-n", "faster", "-S", "train.lr=0.003")
-    assert ran(done.stdout) == ["train", "evaluate"], done.stdout
+def test_an_experiment_with_another_learning_rate_is_a_run_of_its_own(project: Project) -> None:
     (run,) = [run for run in project.runs() if run.info.run_name == "faster"]
+    assert run.info.status == "FINISHED"
     assert run.data.params["train.lr"] == "0.003"
-    assert run.data.metrics["test/accuracy"] == project.metrics()["accuracy"]
-    project.restore()
-    project.dvc("checkout")
+    assert run.data.metrics.keys() >= {"curves/val_loss", "test/accuracy"}
 
 
-def test_temporary_and_queued_experiments_land_in_the_one_store(project: Project) -> None:
-    done = project.dvc("exp", "run", "--temp", "-n", "aside", "-S", "train.seed=2")
-    assert done.returncode == 0, done.stdout
+def test_temporary_and_queued_experiments_are_recorded_in_the_one_store(project: Project) -> None:
     for number in (3, 4):
         project.dvc("exp", "run", "--queue", "-n", f"queued-{number}", "-S", f"train.seed={number}")
-    done = project.dvc("exp", "run", "--run-all", "-j", "2")
-    assert done.returncode == 0, done.stdout
-    found = {run.info.run_name: run for run in project.runs()}
+    result = project.dvc("exp", "run", "--run-all", "-j", "2")
+    assert result.returncode == 0, result.stdout
     (above,) = [run for run in project.runs() if run.info.run_name.startswith("queue-")]
-    for name in ("aside", "queued-3", "queued-4"):
-        assert found[name].info.status == "FINISHED"
-        assert found[name].data.metrics.keys() >= {"curves/val_loss", "test/accuracy"}
-        assert found[name].data.tags["mlflow.parentRunId"] == above.info.run_id
-    runs = [run for run in project.runs() if run.info.run_name in ("aside", "queued-3", "queued-4")]
-    assert len(runs) == 3
+    names = ["faster", "queued-3", "queued-4"]  # `faster` ran in a temporary folder
+    runs = [run for run in project.runs() if run.info.run_name in names]
+    assert sorted(run.info.run_name for run in runs) == names
+    for run in runs:
+        assert run.info.status == "FINISHED"
+        assert run.data.metrics.keys() >= {"curves/val_loss", "test/accuracy"}
+        assert run.data.tags["mlflow.parentRunId"] == above.info.run_id
 
-    # The same model by each of its names; and another, in the working tree.
-    count = project.metrics()["n"]
+
+def test_models_are_compared_by_each_of_their_names(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def compare(one: str, other: str) -> str:
+        result = CliRunner().invoke(app, ["compare", one, other], catch_exceptions=False)
+        return " ".join(result.output.split())
+
+    monkeypatch.chdir(project.folder)
+    monkeypatch.setenv("DVC_ROOT", str(project.folder))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    (run,) = [run for run in project.runs() if run.info.run_name == "faster"]
     for one, other in (
-        ("aside", found["aside"].info.run_id),
+        ("faster", run.info.run_id),
         ("HEAD", "reports/test"),
-        ("queued-3", "models"),
+        ("faster", "models"),  # another model than the experiment's
     ):
-        done = project.run(sys.executable, "-m", "pipeline", "compare", one, other)
-        assert done.returncode == 0, done.stdout
-        assert f" on {count} images " in " ".join(done.stdout.split())
-        same = one != "queued-3"
-        assert ("(95 %: +0.0 to +0.0; 0 gained, 0 lost" in " ".join(done.stdout.split())) >= same
-    done = project.run(sys.executable, "-m", "pipeline", "compare", "nobody", "HEAD")
-    assert done.returncode == 1
-    assert done.stdout.startswith("error: no predictions of nobody (")
+        output = compare(one, other)
+        assert f" on {project.metrics()['n']} images " in output
+        same = other != "models"
+        assert ("(95 %: +0.0 to +0.0; 0 gained, 0 lost" in output) >= same
+    with pytest.raises(PipelineError, match=r"^no predictions of nobody \("):
+        compare("nobody", "HEAD")
+
+
+def test_dvc_shows_in_one_sentence_what_is_wrong_with_params(project: Project) -> None:
+    result = project.dvc("exp", "run", "-S", "train.lr=fast")
+    assert result.returncode != 0
+    assert "params.yaml: train.lr = 'fast', but should be a valid number" in result.stdout
+    assert "Traceback" not in result.stdout
+    project.restore()
+
+
+def write_params(**values: object) -> None:
+    params = YAML(typ="safe").load(ROOT / "params.yaml")
+    for name, value in values.items():
+        section, _, key = name.partition("__")
+        params[section][key] = value
+    Path("params.yaml").write_text(json.dumps(params))
 
 
 @pytest.mark.parametrize(
-    ("override", "sentence"),
+    ("name", "value", "sentence"),
     [
-        ("train.lr=fast", "params.yaml: train.lr = 'fast', but should be a valid number"),
-        ("+train.epoch=3", "train.epoch = 3 is not a known key (did you mean epochs?)"),
-        ("model.backbone=resnet19", "model.backbone=resnet19 is no torchvision classifier"),
-        ("dataset.name=absent", "datasets/absent"),
-        ("dataset.source=absent.zip", "absent.zip"),
+        ("train__epoch", 3, "train.epoch = 3 is not a known key (did you mean epochs?)"),
+        ("model__backbone", "resnet19", "model.backbone=resnet19 is no torchvision classifier"),
+        ("model__backbone", "resnet18", "resnet18-f37072fd.pth"),  # which is not there
     ],
 )
-def test_bad_params_are_told_in_a_sentence(project: Project, override: str, sentence: str) -> None:
-    done = project.dvc("exp", "run", "-S", override)
-    assert done.returncode != 0
-    assert sentence in done.stdout
-    assert "Traceback" not in done.stdout
-    project.restore()
-
-
-def test_without_a_network_missing_weights_are_told_in_a_sentence(
-    project: Project, tmp_path: Path
+def test_the_features_stage_refuses_bad_params(
+    dataset: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: object, sentence: str
 ) -> None:
-    blocked = {"https_proxy": "http://127.0.0.1:9", "TORCH_HOME": str(tmp_path)}
-    done = project.dvc("exp", "run", "-S", "model.backbone=resnet18", **blocked)
-    assert done.returncode != 0
-    (sentence,) = [line for line in done.stdout.splitlines() if line.startswith("error: ")]
-    assert "resnet18-f37072fd.pth" in sentence
-    assert "Traceback" not in done.stdout
-    project.restore()
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
+    monkeypatch.setenv("TORCH_HOME", str(dataset.parent))
+    write_params(**{name: value})
+    with pytest.raises(PipelineError) as caught:
+        features.main(CLEAN, SPLIT, FEATURES)
+    assert sentence in str(caught.value)
+    assert not FEATURES.exists()
 
 
-def test_a_folder_of_ones_own_photographs_is_a_data_set(project: Project, tmp_path: Path) -> None:
-    photos = tmp_path / "my photos"
-    exported = project.run(sys.executable, "-m", "pipeline", "export", "--imagefolder", str(photos))
-    assert exported.returncode == 0, exported.stdout
-    done = project.dvc(
-        "exp",
-        "run",
-        "-S",
-        "dataset.name=images",
-        "-S",
-        f"dataset.source={photos}",
-        "-S",
-        "model.weights=none",
-        "-S",
-        "train.epochs=1",
-    )
-    assert done.returncode == 0, done.stdout
-    assert project.metrics()["n"] == len(list(photos.glob("test/*/*")))
-    project.restore()
-    project.dvc("checkout")
+@pytest.mark.parametrize(
+    ("folder", "source"),
+    [("datasets/absent", "datasets"), (ROOT / "datasets/images", "absent.zip")],
+)
+def test_acquire_refuses_what_is_not_there(world: Path, folder: Path | str, source: str) -> None:
+    write_params()
+    with pytest.raises(PipelineError, match=r"datasets/absent|absent\.zip"):
+        acquire.main(Path(folder), source, Path("data/raw"), Path("data/skipped.csv"))

@@ -12,6 +12,7 @@ from pipeline.commands.ci.steps import SummaryOptions, run
 from pipeline.core.errors import PipelineError
 from tests import ROOT
 
+pytestmark = pytest.mark.xdist_group("ci")
 STAGES = """
 stages:
   train:
