@@ -231,7 +231,7 @@ def _png(picture: npt.NDArray[np.uint8] | npt.NDArray[np.uint16]) -> bytes:
 
 
 def _png_header(width: int, height: int) -> bytes:
-    """A PNG whose header states a size, and which has no pixels."""
+    """A PNG with a size in its header and no pixels."""
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(b"")), (b"IEND", b""))
     return b"\x89PNG\r\n\x1a\n" + b"".join(

@@ -39,7 +39,7 @@ HEADERS = {
 }
 MAX_REDIRECTS = 10
 POOLS = 8  # hosts with open connections; each may have as many as there are threads
-MAX_PROXY_HOSTS = 1024  # hosts whose proxies are cached
+MAX_PROXY_HOSTS = 1024  # entries in the cache of proxies
 MAX_API_BYTES = 32 * 2**20  # of a response to a library
 T = TypeVar("T")
 
@@ -92,7 +92,7 @@ class Client:
         API comes from the user.
 
         Args:
-            host: The host whose rate limit applies, if the URL may be a proxy of it.
+            host: Apply the rate limit of this host, for a URL that may be a proxy of it.
         """
         return _LibrarySession(self, host)
 

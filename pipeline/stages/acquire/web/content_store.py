@@ -165,7 +165,7 @@ class ContentStore:
         """Store the photograph of a URL."""
         with self._lock:
             if self._closed:
-                raise PipelineError("the store is closed")  # in a thread whose result is not needed
+                raise PipelineError("the store is closed")  # a late thread
             if self._pack is None:
                 self._pack = (self._packs / self._own_pack).open("wb")
             start = self._pack.tell()
