@@ -12,33 +12,19 @@ than the prefix has outputs.
 """
 
 import copy
-import functools
-import sys
 from dataclasses import dataclass
-from types import FunctionType
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
-from torch.nn import functional
 
 from pipeline.core.errors import PipelineError
 from pipeline.network.cut_constants import Pair, constant, unchanging
+from pipeline.network.tracing import UntraceableError, modules_around, trace
 
 Tensors = tuple[Tensor, ...]
-# What torch.fx raises while it traces: a branch on values, len(), and a value where an int belongs.
-UNTRACEABLE = (fx.proxy.TraceError, RuntimeError, TypeError)
 # What a forward pass raises for images of a size that the network does not take.
 WRONG_SIZE = (RuntimeError, AssertionError, ValueError)
-DROPOUTS: dict[Any, type[nn.Module]] = {
-    functional.dropout: nn.Dropout,
-    functional.dropout2d: nn.Dropout2d,
-    functional.alpha_dropout: nn.AlphaDropout,
-}
-
-
-class UntraceableError(Exception):
-    """torch.fx cannot trace the network, or traced something that computes other values."""
 
 
 @dataclass(frozen=True)
@@ -55,40 +41,6 @@ def _frozen(prefix: nn.Module, suffix: nn.Module) -> Cut:
     prefix.requires_grad_(False)
     suffix.requires_grad_(True)
     return Cut(prefix, suffix)
-
-
-class _Tracer(fx.Tracer):
-    """Does not trace into modules that read `training` or values: one mode would be baked in."""
-
-    def __init__(self, first: str) -> None:
-        # A network of timm has imported this module.
-        timm: Any = sys.modules.get("timm.models._features_fx")
-        self._untraceable = tuple(timm.get_notrace_modules()) if timm else ()
-        self._first = first
-        super().__init__(autowrap_functions=tuple(timm.get_notrace_functions()) if timm else ())
-
-    def create_args_for_root(self, root_fn: Any, *_: object) -> tuple[Any, list[Any]]:
-        """The images only: other arguments of `forward` keep their defaults."""
-        return root_fn, [self.root, self.create_proxy("placeholder", "images", (), {})]
-
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        if isinstance(m, self._untraceable) or super().is_leaf_module(m, module_qualified_name):
-            return True
-        # A module around the cut never trains as a whole, so it is traced in evaluation mode.
-        kind: Any = type(m)
-        return _reads_training(kind) and not self._first.startswith(f"{module_qualified_name}.")
-
-
-@functools.cache
-def _reads_training(kind: Any) -> bool:
-    """Whether a method of this module class, other than torch's own, reads `training`."""
-    return any(
-        "training" in method.__code__.co_names
-        for base in kind.__mro__
-        if not base.__module__.startswith("torch.nn")
-        for method in vars(base).values()
-        if isinstance(method, FunctionType)
-    )
 
 
 def cut(network: nn.Module, first: str, size: int) -> Cut:
@@ -162,34 +114,6 @@ def _random_images(size: int) -> Tensor:
     return torch.rand(2, 3, size, size, generator=torch.Generator().manual_seed(0))
 
 
-def trace(network: nn.Module, first: str = "") -> fx.Graph:
-    """The operations of a network in evaluation mode, to be cut at its module `first`.
-
-    Raises:
-        UntraceableError: torch.fx cannot trace it.
-    """
-    try:
-        graph = _Tracer(first).trace(network)
-    except UNTRACEABLE as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UntraceableError(reason) from error
-    for number, node in enumerate(list(graph.nodes)):
-        if node.target in DROPOUTS:
-            _replace_dropout(network, graph, node, f"traced_dropout_{number}")
-    return graph
-
-
-def _replace_dropout(network: nn.Module, graph: fx.Graph, node: fx.Node, name: str) -> None:
-    """Replace a call of functional.dropout, traced with training=False, by a module."""
-    layer = DROPOUTS[node.target](node.kwargs.get("p", (*node.args, 0.5, 0.5)[1]))
-    network.add_module(name, layer.eval())
-    values = node.args[0] if node.args else node.kwargs["input"]
-    with graph.inserting_before(node):
-        new = graph.call_module(name, (values,))
-    node.replace_all_uses_with(new)
-    graph.erase_node(node)
-
-
 class _Without(nn.Module):
     """A copy of the network that returns the input of its module `name`."""
 
@@ -255,12 +179,6 @@ def _first_node_of(nodes: list[fx.Node], first: str, network: nn.Module) -> int:
         f"model.trainable={first} names no layer that runs: use head, all, or a module's name; "
         f"the outermost here are {outermost} (`pipeline layers` lists them)"
     )
-
-
-def modules_around(node: fx.Node) -> list[str]:
-    """Names of the modules that an operation is in, the outermost first."""
-    names = [name for name, _ in (node.meta.get("nn_module_stack") or {}).values()]
-    return [*names, str(node.target)] if node.op == "call_module" else names
 
 
 def crossing_values(before: list[fx.Node], after: list[fx.Node]) -> list[fx.Node]:

@@ -32,12 +32,7 @@ def start(device: DeviceParams, alone: bool = False) -> Fabric:
     Raises:
         PipelineError: the machine lacks the accelerator, or it cannot do the precision.
     """
-    keep_freed_memory()
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    torch.backends.cudnn.benchmark = False
-    # cuBLAS is deterministic only with this, read when CUDA starts.
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # not the rank of each process
+    _set_up_process()
     devices = 1 if alone else device.devices
     try:
         with warnings.catch_warnings():
@@ -63,6 +58,16 @@ def start(device: DeviceParams, alone: bool = False) -> Fabric:
             f"device.precision={device.precision} is not for {fabric.device.type}: use {precision}"
         )
     return fabric
+
+
+def _set_up_process() -> None:
+    """Make torch deterministic, keep freed memory, and silence lightning-fabric."""
+    keep_freed_memory()
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.backends.cudnn.benchmark = False
+    # cuBLAS is deterministic only with this, read when CUDA starts.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # not the rank of each process
 
 
 def fastest(precision: str, device: torch.device) -> str:

@@ -9,7 +9,7 @@ from torchvision.models.maxvit import MaxVit
 from torchvision.models.vision_transformer import VisionTransformer
 
 from pipeline.core.errors import PipelineError
-from pipeline.network import backbones
+from pipeline.network import backbones, tracing
 from pipeline.network import cut as cutting
 from pipeline.network.cut import check_size, cut
 
@@ -256,7 +256,7 @@ def test_a_network_that_is_traced_wrongly_is_cut_before_its_end(
     whole = timm.create_model("test_resnet", num_classes=2).eval()
     images = random_images(96)
     expected = whole(images)
-    trace = cutting.trace
+    trace = tracing.trace
 
     def mistrace(network: nn.Module, first: str = "") -> fx.Graph:
         graph = trace(network, first)

@@ -8,13 +8,8 @@ from torch import fx, nn
 from torch.fx.passes.shape_prop import ShapeProp
 
 from pipeline.core.errors import PipelineError
-from pipeline.network.cut import (
-    UntraceableError,
-    check_size,
-    crossing_values,
-    modules_around,
-    trace,
-)
+from pipeline.network.cut import check_size, crossing_values
+from pipeline.network.tracing import UntraceableError, modules_around, trace
 
 
 @dataclass(frozen=True)

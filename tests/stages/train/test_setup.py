@@ -127,7 +127,16 @@ def test_the_fingerprint_depends_on_all_params_of_the_training_and_no_others(
 def test_the_fingerprint_covers_the_code_that_computes_a_training_and_no_other() -> None:
     files = imported_files(*setup.MODULES)
     stage = ("setup", "loop", "state", "optimizer", "resume", "checkpoint")
-    network = ("cut", "cut_constants", "halves", "heads", "views", "feature_store", "calibration")
+    network = (
+        "cut",
+        "tracing",
+        "cut_constants",
+        "halves",
+        "heads",
+        "views",
+        "feature_store",
+        "calibration",
+    )
     for path in (
         *(f"pipeline/stages/train/{name}.py" for name in stage),
         *(f"pipeline/network/{name}.py" for name in network),
