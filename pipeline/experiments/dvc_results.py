@@ -62,9 +62,9 @@ class DvcResult:
     @cached_property
     def changes(self) -> str:
         """What its code has that `commit` has not, as a patch."""
-        return (
-            "" if self.revision == self.commit else provenance.changes(self.commit, self.revision)
-        )
+        if self.revision == self.commit:
+            return ""
+        return provenance.read_patch(self.commit, self.revision)
 
     @property
     def accuracy(self) -> float | None:

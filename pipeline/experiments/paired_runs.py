@@ -56,7 +56,7 @@ class PairedRun:
         return [
             f"{key}={'null' if value in (None, 'None') else value}"
             for key, value in own.items()
-            if key not in values or find_run.spelled(value) != find_run.spelled(values[key])
+            if key not in values or find_run.normalize(value) != find_run.normalize(values[key])
         ]
 
     @property
@@ -158,9 +158,9 @@ def _runs() -> list[MlflowRun]:
     """Of trainings, the newest first."""
     if not store.exists():
         return []
-    with store.reached():
+    with store.errors_as_sentences():
         find_run.close_abandoned()
-        return store.runs(f"tags.`{provenance.FINGERPRINT}` != ''")
+        return store.search_runs(f"tags.`{provenance.FINGERPRINT}` != ''")
 
 
 def best(result: DvcResult, runs: Sequence[MlflowRun]) -> MlflowRun | None:
@@ -182,4 +182,4 @@ def of(result: DvcResult, run: MlflowRun) -> bool:
     own = (tags.get(provenance.EXPERIMENT), tags.get(provenance.COMMIT)) == result.named
     if result.experiment:
         same |= provenance.MODELS not in tags  # its server went away
-    return same and (own or not result.experiment) and find_run.same_params(run, result.values)
+    return same and (own or not result.experiment) and find_run.has_params(run, result.values)

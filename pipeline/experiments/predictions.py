@@ -48,7 +48,7 @@ def find(name: str) -> dict[str, Prediction]:
     if re.fullmatch(r"[0-9a-f]{32}", name):
         from pipeline.tracking import store
 
-        return parse(store.fetch(name, f"test/{NAME}"), f"MLflow run {name}")
+        return parse(store.load_text(name, f"test/{NAME}"), f"MLflow run {name}")
     return parse(_of_revision(name), f"revision {name}")
 
 

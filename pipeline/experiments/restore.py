@@ -39,7 +39,7 @@ def outcome(held: DvcResult) -> Iterator[TrainedResult]:
             card = model_folder.read_card(folder / MODELS)
             history = _history(folder / HISTORY)
             figures = _figures(folder / METRICS)
-            record.splits_of(folder / SPLIT)
+            record.describe_splits(folder / SPLIT)
             page = (folder / REPORT).read_text("utf-8", "replace")
         except (PipelineError, OSError, ValueError, TypeError, KeyError) as error:
             raise PipelineError(f"the files of {held.label} in DVC's cache are damaged") from error
@@ -93,11 +93,11 @@ def _figures(path: Path) -> dict[str, float | None]:
 
 def tags(held: DvcResult) -> dict[str, str]:
     """What is known of where a result comes from, without the machine."""
-    return provenance.outs(held.lock, provenance.DATA) | {
+    return provenance.digest_tags(held.lock, provenance.DATA) | {
         provenance.EXPERIMENT: held.experiment,
         provenance.BASELINE: held.commit if held.experiment else "",
         provenance.COMMIT: held.commit,
-        provenance.CHANGED: provenance.changed(held.changes),
+        provenance.CHANGED: provenance.describe_patch(held.changes),
         "mlflow.source.name": "pipeline sync",
         "mlflow.source.type": "LOCAL",
         "mlflow.source.git.commit": held.commit,
@@ -107,7 +107,7 @@ def tags(held: DvcResult) -> dict[str, str]:
 def files(held: DvcResult) -> dict[str, str]:
     """As `origin.files` has them."""
     if not held.revision:
-        return provenance.files(held.commit)
+        return provenance.read_files(held.commit)
     found = {
         name: text_at(held.revision, name) or "" for name in (provenance.PARAMS, provenance.LOCK)
     }

@@ -79,7 +79,7 @@ def _synced(pair: PairedRun, result: DvcResult) -> SyncedRun:
 
     try:
         with outcome(result) as restored:
-            with store.reached():
+            with store.errors_as_sentences():
                 begun = _begun(pair, restored) or find_run.find(
                     result.values, restored.tags, result.models
                 )

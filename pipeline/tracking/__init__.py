@@ -1,1 +1,1 @@
-"""The record in MLflow: one run per trained model."""
+"""Record trained models in MLflow: one run per model."""

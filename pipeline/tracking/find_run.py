@@ -1,4 +1,4 @@
-"""Which run is of this training already: begun and stopped, whole, or left by a killed process."""
+"""Find the run that a training already has: one that was stopped, is complete, or was killed."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,64 +12,67 @@ from pipeline.tracking.store import UNREACHABLE, MlflowRun
 PARENT = "mlflow.parentRunId"
 
 
-def same_params(run: MlflowRun, values: Mapping[str, object]) -> bool:
-    """Whether a run has no other value than `values` (a killed one may lack some)."""
-    mine = {key: spelled(value) for key, value in values.items()}
-    return all(mine.get(key) == spelled(value) for key, value in run.data.params.items())
+def has_params(run: MlflowRun, params: Mapping[str, object]) -> bool:
+    """Whether no param of a run differs from `params` (a killed run may lack some)."""
+    values = {key: normalize(value) for key, value in params.items()}
+    return all(values.get(key) == normalize(value) for key, value in run.data.params.items())
 
 
-def spelled(value: object) -> str:
-    """A param's value as text, in which numbers that are equal look alike: of another version's
-    params it is not known whether 8 is a whole number."""
+def normalize(value: object) -> str:
+    """A param's value as text that is the same for equal numbers.
+
+    For params of another version it is not known whether 8 is an integer.
+    """
     try:
         return repr(float(str(value)))
     except ValueError:
         return str(value)
 
 
-def find(values: Mapping[str, object], tags: Mapping[str, str], models: str) -> MlflowRun | None:
-    """The newest run of this model, experiment, commit and params, be it whole or not.
+def find(params: Mapping[str, object], tags: Mapping[str, str], models: str) -> MlflowRun | None:
+    """The run of this model, experiment, commit and params: a complete one, else the newest.
 
     Args:
-        values: Its params, by dotted name.
+        params: By dotted name.
         models: DVC's digest of the model.
     """
-    alike = []
-    for run in _of_fingerprint(values, tags[provenance.FINGERPRINT]):
-        known = run.data.tags
-        # Compared here: a search does not find tags that are empty.
-        same = [
-            known.get(key, "") == tags[key] for key in (provenance.EXPERIMENT, provenance.COMMIT)
+    candidates = []
+    for run in _with_fingerprint(params, tags[provenance.FINGERPRINT]):
+        run_tags = run.data.tags
+        # Compared here, because a search does not find empty tags.
+        matches = [
+            run_tags.get(key, "") == tags[key] for key in (provenance.EXPERIMENT, provenance.COMMIT)
         ]
-        same += [known.get(provenance.MODELS, models) == models, same_params(run, values)]
-        if all(same) and not live(run):
-            alike.append(run)
-    return next(iter(sorted(alike, key=lambda run: provenance.MODELS not in run.data.tags)), None)
+        matches += [run_tags.get(provenance.MODELS, models) == models, has_params(run, params)]
+        if all(matches) and not is_open(run):
+            candidates.append(run)
+    candidates.sort(key=lambda run: provenance.MODELS not in run.data.tags)
+    return candidates[0] if candidates else None
 
 
-def live(run: MlflowRun) -> bool:
-    """Whether another process works on it, here or, as far as anybody knows, elsewhere."""
+def is_open(run: MlflowRun) -> bool:
+    """Whether a process works on the run: RUNNING on any machine, or a living process on this."""
     return run.info.status == "RUNNING" or process_lock.is_alive(
         run.data.tags.get(process_lock.PROCESS, "")
     )
 
 
-def stopped(values: Mapping[str, object], fingerprint: str) -> str | None:
-    """The newest run of a training that was stopped, and would come to the same."""
-    for run in _of_fingerprint(values, fingerprint):
-        whole = provenance.MODELS in run.data.tags
-        if not whole and not live(run) and same_params(run, values):
+def find_stopped(params: Mapping[str, object], fingerprint: str) -> str | None:
+    """The id of the newest run that was stopped while training what is to be trained now."""
+    for run in _with_fingerprint(params, fingerprint):
+        is_complete = provenance.MODELS in run.data.tags
+        if not is_complete and not is_open(run) and has_params(run, params):
             return str(run.info.run_id)
     return None
 
 
-def _of_fingerprint(values: Mapping[str, object], fingerprint: str) -> list[MlflowRun]:
-    place = store.experiment(str(values[provenance.DATASET]))
-    return store.runs(f"tags.`{provenance.FINGERPRINT}` = '{fingerprint}'", [place])
+def _with_fingerprint(params: Mapping[str, object], fingerprint: str) -> list[MlflowRun]:
+    experiment = store.experiment_id(str(params[provenance.DATASET]))
+    return store.search_runs(f"tags.`{provenance.FINGERPRINT}` = '{fingerprint}'", [experiment])
 
 
 def close_abandoned() -> None:
-    """Close the runs that this machine's killed processes left open."""
+    """Close the runs that killed processes of this machine left open."""
     store.connect()
     unreachable = set()
     for lock in process_lock.abandoned_locks():
@@ -91,32 +94,32 @@ def _close_runs(lock: process_lock.AbandonedLock) -> None:
         return  # a client would create an empty database
     client = MlflowClient(lock.address)
     query = f"tags.`{process_lock.PROCESS}` = '{lock.name}' and attributes.status = 'RUNNING'"
-    for run in store.runs(query, client=client):
+    for run in store.search_runs(query, client=client):
         client.set_terminated(run.info.run_id, "KILLED")
 
 
-def parent(dataset: str, tags: Mapping[str, str]) -> dict[str, str]:
-    """Experiments that DVC runs aside, from its queue, are nested below one run for their commit.
+def parent_tags(dataset: str, tags: Mapping[str, str]) -> dict[str, str]:
+    """The tag that nests a queued or temporary experiment below its commit's parent run.
 
-    Those of the workspace are not: somebody looks at each.
+    Experiments in the workspace are not nested: people look at each of them.
     """
     if not tags[provenance.EXPERIMENT] or project.root() == Path.cwd():
         return {}
     commit = tags[provenance.COMMIT]
-    place = store.experiment(dataset)
+    experiment = store.experiment_id(dataset)
     with store.exclusive():
-        found = store.runs(f"tags.`queue.commit` = '{commit}'", [place])
-        return {PARENT: found[0].info.run_id if found else _open_parent(place, commit)}
+        runs = store.search_runs(f"tags.`queue.commit` = '{commit}'", [experiment])
+        return {PARENT: runs[0].info.run_id if runs else _create_parent(experiment, commit)}
 
 
-def _open_parent(place: str, commit: str) -> str:
+def _create_parent(experiment: str, commit: str) -> str:
     note = (
-        f"Experiments that DVC ran aside (`dvc queue start`, `dvc exp run --temp`) on commit "
-        f"`{commit[:7]}`: they are nested below."
+        "Experiments of DVC's queue and temporary folders (`dvc queue start`, `dvc exp run "
+        f"--temp`) on commit `{commit[:7]}`: they are nested below."
     )
     lock = process_lock.ProcessLock(get_tracking_uri())
     tags = {"queue.commit": commit, "mlflow.note.content": note, **lock.tags}
-    made = MlflowClient().create_run(place, tags=tags, run_name=f"queue-{commit[:7]}")
-    MlflowClient().set_terminated(made.info.run_id)
+    run = MlflowClient().create_run(experiment, tags=tags, run_name=f"queue-{commit[:7]}")
+    MlflowClient().set_terminated(run.info.run_id)
     lock.remove()
-    return str(made.info.run_id)
+    return str(run.info.run_id)

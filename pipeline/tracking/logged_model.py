@@ -1,8 +1,9 @@
-"""How MLflow keeps a model: a folder that `mlflow.pyfunc.load_model` opens with our code in it.
+"""A logged model: a folder with our code that `mlflow.pyfunc.load_model` opens.
 
-It is what `mlflow.pyfunc.save_model` writes; but that asks every installed package for all its
-modules, to see whether the requirements below fit, which are read from these very packages: a
-second of every training.
+`mlflow.pyfunc.save_model` writes the same files, but compares the requirements with the modules
+of every installed package (`warn_dependency_requirement_mismatches`), which no setting turns off:
+0.6 s of CPU time per training more (mlflow 3.17.2, 297 packages). The requirements below are
+those of the installed packages, so there is nothing to compare.
 """
 
 import base64
@@ -19,7 +20,7 @@ from mlflow.models import Model, ModelSignature
 from mlflow.types import ColSpec, Schema
 from ruamel.yaml import YAML
 
-# What the logged model imports, pinned to what it was trained with.
+# The packages that the logged model imports, pinned to the installed versions.
 SERVING = (
     "lightning-fabric",
     "loky",
@@ -51,14 +52,14 @@ SIGNATURE = ModelSignature(
 
 
 def save_model(path: str, mlflow_model: Model, models: Path, **_: object) -> None:
-    """Write the model folder `models`, and all that predicting with it takes, to `path`.
+    """Write the model folder `models`, with code, requirements and an example, to `path`.
 
     Source: "Custom model flavors" of MLflow's documentation; `Model.log` calls it.
     """
     folder = Path(path)
     shutil.copytree(models, folder / "data" / models.name)
-    code, unwanted = Path(__file__).parent.parent, shutil.ignore_patterns("__pycache__")
-    shutil.copytree(code, folder / "code" / code.name, ignore=unwanted)
+    code, ignored = Path(__file__).parent.parent, shutil.ignore_patterns("__pycache__")
+    shutil.copytree(code, folder / "code" / code.name, ignore=ignored)
     _write_environments(folder)
     pyfunc.add_to_model(
         mlflow_model,
@@ -78,7 +79,7 @@ def save_model(path: str, mlflow_model: Model, models: Path, **_: object) -> Non
 
 
 def _write_example(folder: Path) -> dict[str, str]:
-    """What a request looks like. The picture is drawn: photographs have owners."""
+    """Write an example of a request. The picture is computed: photographs have owners."""
     shade = np.linspace(0, 255, 64).astype(np.uint8)
     picture = np.stack(
         [

@@ -1,4 +1,4 @@
-"""Where a model comes from, as tags and files of its run: enough to make it again from them."""
+"""The origin of a model, as tags and files of its run: enough to reproduce it."""
 
 import getpass
 import importlib.metadata
@@ -14,62 +14,63 @@ from pipeline.core.git import try_git
 
 COMMIT, EXPERIMENT, BASELINE = "git.commit", "dvc.experiment", "dvc.baseline"
 FINGERPRINT, MODELS, TEST = "model.fingerprint", "result.models", "result.test"
-DATASET = "dataset.name"  # a param; MLflow's experiment is called so
+DATASET = "dataset.name"  # a param, and the name of MLflow's experiment
 PARAMS, LOCK, CHANGES = "params.yaml", "dvc.lock", "changes.patch"
-FOLDER = "origin"  # of the files, among a run's artifacts
+FOLDER = "origin"  # of a run's artifacts that has the files
 DATA = ("acquire", "filter", "split", "features")  # stages
-SOURCES = ("pipeline", "datasets", "dvc.yaml")  # what stages depend on, and git has
+SOURCES = ("pipeline", "datasets", "dvc.yaml")  # the deps of stages that git tracks
 MAX_CHANGES = 2**20  # characters of a patch
 CHANGED = "git.changed"
 TOO_MUCH = "too much to keep"
+DIFF_OPTIONS = ("--no-ext-diff", "--no-textconv", "--no-color", "--binary")
 
 
-def provenance() -> dict[str, str]:
+def source_tags() -> dict[str, str]:
     """DVC's experiment, the commit, and DVC's digests of the data."""
     baseline = os.environ.get("DVC_EXP_BASELINE_REV", "")
     return {
         EXPERIMENT: os.environ.get("DVC_EXP_NAME", ""),
         BASELINE: baseline,
         COMMIT: baseline or (try_git("rev-parse", "HEAD") or "").strip(),
-    } | outs(dvc_lock.read(), DATA)
+    } | digest_tags(dvc_lock.read(), DATA)
 
 
-def of_data(tags: Mapping[str, str]) -> dict[str, str]:
-    """Those of `provenance` that are the data's."""
+def data_tags(tags: Mapping[str, str]) -> dict[str, str]:
+    """The tags with digests of the data."""
     return {name: value for name, value in tags.items() if name.startswith("data.")}
 
 
-def told(tags: Mapping[str, str]) -> dict[str, str]:
-    """Those of `provenance` that are known, as MLflow's copy of the report tells them."""
-    named = {name: tags[name] for name in (EXPERIMENT, BASELINE, COMMIT) if tags[name]}
-    return named | of_data(tags)
+def known_tags(tags: Mapping[str, str]) -> dict[str, str]:
+    """The tags of `source_tags` that are not empty, for MLflow's copy of the report."""
+    names = {name: tags[name] for name in (EXPERIMENT, BASELINE, COMMIT) if tags[name]}
+    return names | data_tags(tags)
 
 
-def everything(fingerprint: str) -> dict[str, str]:
-    """All tags of a run that begins here and now."""
-    facts = provenance()
-    found = surroundings(facts[COMMIT])
-    known = {name: value for name, value in found.items() if value}
-    return facts | known | {FINGERPRINT: fingerprint}
+def run_tags(fingerprint: str) -> dict[str, str]:
+    """All tags of a run that starts now."""
+    sources = source_tags()
+    environment = environment_tags(sources[COMMIT])
+    known = {name: value for name, value in environment.items() if value}
+    return sources | known | {FINGERPRINT: fingerprint}
 
 
-def outs(lock: dvc_lock.Lock, stages: Sequence[str]) -> dict[str, str]:
-    """DVC's digests of what stages made, by tag."""
-    found = {path: md5 for stage in stages for path, md5 in dvc_lock.outs(lock, stage).items()}
-    return {tag(path): md5 for path, md5 in found.items()}
+def digest_tags(lock: dvc_lock.Lock, stages: Sequence[str]) -> dict[str, str]:
+    """DVC's digests of the outs of stages, by tag."""
+    outs = {path: md5 for stage in stages for path, md5 in dvc_lock.outs(lock, stage).items()}
+    return {digest_tag(path): md5 for path, md5 in outs.items()}
 
 
-def tag(path: str) -> str:
-    """What the digest of an output is called: data.clean, or result.models."""
+def digest_tag(path: str) -> str:
+    """The tag of an out's digest, such as data.clean or result.models."""
     kind = "data" if path.startswith("data/") else "result"
     return f"{kind}.{Path(path).stem}"
 
 
-def surroundings(commit: str) -> dict[str, str]:
-    """Who computes, on what, and with which changes that `commit` has not."""
+def environment_tags(commit: str) -> dict[str, str]:
+    """The user, the machine, the versions, and whether the code differs from `commit`."""
     experiment = os.environ.get("DVC_EXP_NAME")
     return {
-        CHANGED: changed(changes(commit)),
+        CHANGED: describe_patch(read_patch(commit)),
         "git.untracked": " ".join(_untracked())[:500],
         "env.host": socket.gethostname(),
         "env.machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores{_cpu()}",
@@ -82,42 +83,41 @@ def surroundings(commit: str) -> dict[str, str]:
     }
 
 
-def files(commit: str) -> dict[str, str]:
-    """Params, DVC's lock as the run found it, and what differs from `commit`; text by name."""
-    found = {name: Path(name).read_text("utf-8") for name in (PARAMS, LOCK) if Path(name).exists()}
-    patch = changes(commit)
-    return found | ({CHANGES: patch} if 0 < len(patch) <= MAX_CHANGES else {})
+def read_files(commit: str) -> dict[str, str]:
+    """params.yaml, dvc.lock and the patch against `commit`: text by name."""
+    texts = {name: Path(name).read_text("utf-8") for name in (PARAMS, LOCK) if Path(name).exists()}
+    patch = read_patch(commit)
+    return texts | ({CHANGES: patch} if 0 < len(patch) <= MAX_CHANGES else {})
 
 
-def changed(patch: str) -> str:
-    """Whether there is one, as a run tells it."""
+def describe_patch(patch: str) -> str:
+    """The value of the tag CHANGED."""
     if len(patch) > MAX_CHANGES:
         return TOO_MUCH
     return "yes" if patch else "no"
 
 
-def changes(commit: str, revision: str = "") -> str:
-    """What the code and the descriptions of data sets have that `commit` has not, as a patch.
+def read_patch(commit: str, revision: str = "") -> str:
+    """The patch of the code and of dataset files from `commit` to another state.
 
     Args:
-        revision: Where they are looked at; "" for the working directory.
+        revision: The other state; "" for the working directory.
     """
-    plainly = ["--no-ext-diff", "--no-textconv", "--no-color", "--binary"]
-    between = [commit, *([revision] if revision else [])]
     if not commit:
         return ""
-    known = try_git("diff", *plainly, *between, "--", *SOURCES) or ""
-    return known if revision else known + _new_files(plainly)
+    revisions = [commit, *([revision] if revision else [])]
+    tracked = try_git("diff", *DIFF_OPTIONS, *revisions, "--", *SOURCES) or ""
+    return tracked if revision else tracked + _patch_of_untracked()
 
 
-def _new_files(plainly: Sequence[str]) -> str:
-    """What git does not know, as a patch that adds it."""
+def _patch_of_untracked() -> str:
+    """A patch that adds the files which git does not track."""
     paths = _untracked()
     if sum(_size(path) for path in paths) > MAX_CHANGES:
-        return " " * (MAX_CHANGES + 1)  # it is told as too much, and not read
-    # git says with 1 that two files differ, as any does from none.
-    alone = [*plainly, "--no-index", "--", os.devnull]
-    return "".join(try_git("diff", *alone, path, expected_code=1) or "" for path in paths)
+        return " " * (MAX_CHANGES + 1)  # longer than the maximum, without reading the files
+    # Exit code 1: the files differ, as every file does from an empty one.
+    options = [*DIFF_OPTIONS, "--no-index", "--", os.devnull]
+    return "".join(try_git("diff", *options, path, expected_code=1) or "" for path in paths)
 
 
 def _size(path: str) -> int:
@@ -127,9 +127,9 @@ def _size(path: str) -> int:
 
 
 def _untracked() -> list[str]:
-    """What stages may depend on and git does not know."""
-    listed = try_git("ls-files", "--others", "--exclude-standard", "-z", "--", *SOURCES) or ""
-    return [path for path in listed.split("\0") if path and Path(path).is_file()]
+    """The files in SOURCES that git neither tracks nor ignores."""
+    paths = try_git("ls-files", "--others", "--exclude-standard", "-z", "--", *SOURCES) or ""
+    return [path for path in paths.split("\0") if path and Path(path).is_file()]
 
 
 def _user() -> str:
@@ -139,7 +139,7 @@ def _user() -> str:
 
 
 def _cpu() -> str:
-    """Such as ", AMD EPYC"; "" where the system does not tell."""
+    """Such as ", AMD EPYC"; "" where the system has no /proc/cpuinfo."""
     with suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text("utf-8", "replace").splitlines():
             if line.startswith("model name"):

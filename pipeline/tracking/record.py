@@ -1,4 +1,4 @@
-"""From a training to its MLflow run, and from what DVC holds of one to the same run."""
+"""Record a training and its evaluation in one MLflow run, also afterwards from DVC's results."""
 
 import hashlib
 import math
@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from torch import nn
 
@@ -16,7 +15,7 @@ from pipeline.core.shards import SPLITS
 from pipeline.core.split_csv import read_split
 from pipeline.params import Params
 from pipeline.tracking import find_run, provenance, store
-from pipeline.tracking.run import Run
+from pipeline.tracking.run import Run, SplitSummary
 from pipeline.tracking.store import UNREACHABLE, MlflowRun
 
 HEADLINES = ("accuracy", "loss", "f1.macro", "roc_auc.macro", "ece")
@@ -25,40 +24,41 @@ CONTEXTS = dict(zip(SPLITS, ("training", "validation", "test"), strict=True))
 
 @dataclass(frozen=True)
 class TrainedResult:
-    """Everything that a run tells of a trained and tested model, wherever it is from."""
+    """A trained and tested model with everything that its run records."""
 
-    values: Mapping[str, object]
-    """Its params by dotted name; they may be of another version's."""
+    params: Mapping[str, object]
+    """By dotted name; another version of the package may have written them."""
     tags: Mapping[str, str]
-    """Where it comes from, its fingerprint among them."""
+    """Of its origin, with its fingerprint."""
     files: Mapping[str, str]
-    """Texts of `origin.FOLDER`, by name."""
+    """The texts of `provenance.FOLDER`, by name."""
     models: Path
     trained: Callable[[], nn.Module]
-    """What training changed of the network."""
+    """Returns the part of the network that was trained."""
     history: Sequence[Mapping[str, float]]
     augmented: Path
-    """A picture of augmented images, if there is one."""
+    """An image of augmented images; the file may be missing."""
     split_csv: Path
-    figures: Mapping[str, float | None]
-    """What metrics.json holds."""
+    metrics: Mapping[str, float | None]
+    """The content of metrics.json."""
     test: Path
-    page: str
-    """HTML of the report."""
-    began: int | None = None
-    """When, in ms since 1970, if not now."""
+    """The folder of the test result."""
+    report: str
+    """HTML."""
+    start_time: int | None = None
+    """In ms since 1970; None for now."""
 
     @property
     def name(self) -> str:
-        return name_of(self.tags)
+        return run_name(self.tags)
 
     @property
     def dataset(self) -> str:
-        return str(self.values[provenance.DATASET])
+        return str(self.params[provenance.DATASET])
 
     @property
     def results(self) -> dict[str, str]:
-        """The tags that a whole run has."""
+        """The tags that a complete run has."""
         return {
             provenance.MODELS: dvc_lock.digest(self.models),
             provenance.TEST: dvc_lock.digest(self.test),
@@ -66,134 +66,134 @@ class TrainedResult:
 
 
 @contextmanager
-def training(params: Params, fingerprint: str, split_csv: Path) -> Iterator[Run]:
-    """The run of a training: FINISHED when the block ends well, else FAILED or KILLED.
+def training_run(params: Params, fingerprint: str, split_csv: Path) -> Iterator[Run]:
+    """The run of a training: FINISHED when the block ends without an error, else FAILED or KILLED.
 
-    One that was stopped goes on in the run that it began.
+    A training that was stopped continues in its first run.
     """
-    run, tags = Run(), provenance.everything(fingerprint)
+    run, tags = Run(), provenance.run_tags(fingerprint)
     _open(run, params.flat(), tags)
-    with _ending(run):
-        run.texts(provenance.files(tags[provenance.COMMIT]), provenance.FOLDER)
-        run.datasets(params.dataset.name, splits_of(split_csv))
-        run.watch()
+    with _closing(run):
+        run.log_texts(provenance.read_files(tags[provenance.COMMIT]), provenance.FOLDER)
+        run.log_datasets(params.dataset.name, describe_splits(split_csv))
+        run.log_system_metrics()
         yield run
 
 
-def _open(run: Run, values: Mapping[str, object], tags: Mapping[str, str]) -> None:
-    """Open the run that this training began when it was stopped, or else a new one."""
+def _open(run: Run, params: Mapping[str, object], tags: Mapping[str, str]) -> None:
+    """Open the run of this training if it was stopped before, otherwise a new one."""
     try:
         find_run.close_abandoned()
-        placed = dict(tags) | find_run.parent(str(values[provenance.DATASET]), tags)
-        with store.exclusive("opening"):  # or two would go on in one
-            begun = find_run.stopped(values, tags[provenance.FINGERPRINT])
-            if begun is None:
-                run.start(values, name_of(tags), placed)
+        tags = dict(tags) | find_run.parent_tags(str(params[provenance.DATASET]), tags)
+        with store.exclusive("opening"):  # otherwise two processes may resume the same run
+            run_id = find_run.find_stopped(params, tags[provenance.FINGERPRINT])
+            if run_id is None:
+                run.start(params, run_name(tags), tags)
             else:
-                run.resume(begun, name_of(tags), placed)
+                run.resume(run_id, run_name(tags), tags)
     except UNREACHABLE as error:
-        run.silence(error)
+        run.disable(error)
 
 
 @contextmanager
-def _ending(run: Run, ended: int | None = None) -> Iterator[None]:
-    """Close the run as what the block came to."""
+def _closing(run: Run, end_time: int | None = None) -> Iterator[None]:
+    """Close the run with the status of the block; `end_time` is in ms since 1970."""
     try:
         yield
-    except (KeyboardInterrupt, SystemExit):  # Ctrl-C, and the signal to end
+    except (KeyboardInterrupt, SystemExit):  # Ctrl-C and SIGTERM
         run.end("KILLED")
         raise
     except BaseException:
         run.end("FAILED")
         raise
-    run.end("FINISHED", ended)
+    run.end("FINISHED", end_time)
 
 
-def trained(
+def log_trained(
     run: Run, models: Path, history: Sequence[Mapping[str, float]], suffix: nn.Module | None
 ) -> None:
-    """Log what a training ends with; last the tag by which a whole one is known."""
+    """Log the result of a training; last the tag that marks the training as complete."""
     best = min(history, key=lambda record: record["val_loss"])
-    run.kept(best)
+    run.log_best(best)
     if suffix is not None:
-        run.checkpoint(suffix, "trained")
-    run.model(models, math.ceil(best["epoch"]))
+        run.log_checkpoint(suffix, "trained")
+    run.log_model(models, math.ceil(best["epoch"]))
     with (models / "model.safetensors").open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    run.tags({"model.sha256": sha256, provenance.MODELS: dvc_lock.digest(models)})
+    run.set_tags({"model.sha256": sha256, provenance.MODELS: dvc_lock.digest(models)})
 
 
-def evaluation(outcome: TrainedResult) -> None:
-    """Add a test result to the run that trained the model; make that run where it is missing."""
+def record_evaluation(result: TrainedResult) -> None:
+    """Add a test result to the run that trained the model; create that run where it is missing."""
     try:
         find_run.close_abandoned()
-        earlier = find_run.find(outcome.values, outcome.tags, outcome.results[provenance.MODELS])
-        placed = dict(outcome.tags) | find_run.parent(outcome.dataset, outcome.tags)
+        run = find_run.find(result.params, result.tags, result.results[provenance.MODELS])
+        tags = dict(result.tags) | find_run.parent_tags(result.dataset, result.tags)
     except UNREACHABLE as error:
-        Run().silence(error)
+        Run().disable(error)
         return
-    complete(replace(outcome, tags=placed), earlier)
+    complete(replace(result, tags=tags), run)
 
 
-def complete(outcome: TrainedResult, earlier: MlflowRun | None) -> bool:
-    """Give `earlier`, or a new run, all of `outcome` that it lacks; return whether it has it."""
-    run, known = Run(), earlier.data.tags if earlier else {}
-    results = outcome.results
-    if all(known.get(tag) == value for tag, value in results.items()):
+def complete(result: TrainedResult, earlier: MlflowRun | None) -> bool:
+    """Add what `earlier`, or else a new run, lacks of a result; return whether it has all now."""
+    run, tags = Run(), earlier.data.tags if earlier else {}
+    results = result.results
+    if all(tags.get(tag) == value for tag, value in results.items()):
         return True
     if earlier is None:
-        run.start(outcome.values, outcome.name, outcome.tags, outcome.began)
+        run.start(result.params, result.name, result.tags, result.start_time)
     else:
         run.resume(earlier.info.run_id)
-    with _ending(run, earlier.info.end_time if earlier else outcome.began):
+    with _closing(run, earlier.info.end_time if earlier else result.start_time):
         if earlier is None:
-            run.texts(outcome.files, provenance.FOLDER)
-            run.datasets(outcome.dataset, splits_of(outcome.split_csv))
-        if known.get(provenance.MODELS) != results[provenance.MODELS]:
-            _train_again(run, outcome)
-        _tested(run, outcome)
-        run.tags({provenance.TEST: results[provenance.TEST]})
+            run.log_texts(result.files, provenance.FOLDER)
+            run.log_datasets(result.dataset, describe_splits(result.split_csv))
+        if tags.get(provenance.MODELS) != results[provenance.MODELS]:
+            _log_training(run, result)
+        _log_evaluation(run, result)
+        run.set_tags({provenance.TEST: results[provenance.TEST]})
     return run.id is not None
 
 
-def _train_again(run: Run, outcome: TrainedResult) -> None:
-    """Log what the training would have."""
-    for record in outcome.history:
-        run.validation(record)
-    if outcome.augmented.exists():
-        run.artifact(outcome.augmented, "train")
-    keeps = outcome.values.get("train.log_checkpoints") != "none"
-    suffix = outcome.trained() if keeps and run.id else None
-    trained(run, outcome.models, outcome.history, suffix)
+def _log_training(run: Run, result: TrainedResult) -> None:
+    """Log what the training itself logs."""
+    for record in result.history:
+        run.log_validation(record)
+    if result.augmented.exists():
+        run.log_file(result.augmented, "train")
+    logs_checkpoint = result.params.get("train.log_checkpoints") != "none"
+    suffix = result.trained() if logs_checkpoint and run.id else None
+    log_trained(run, result.models, result.history, suffix)
 
 
-def _tested(run: Run, outcome: TrainedResult) -> None:
-    """Log the test result: headlines, and by class and slice in sections of their own."""
-    for name, value in outcome.figures.items():
-        run.metrics({_section(name, outcome.figures) + name: value})
-    run.artifacts(outcome.test, "test")
-    run.texts({"report.html": outcome.page})
-    run.describe(_description(outcome))
+def _log_evaluation(run: Run, result: TrainedResult) -> None:
+    """Log the test result; metrics per class and per slice are in sections of their own."""
+    for name, value in result.metrics.items():
+        run.log_metrics({_section(name, result.metrics) + name: value})
+    run.log_folder(result.test, "test")
+    run.log_texts({"report.html": result.report})
+    run.set_description(_description(result))
 
 
-def _section(name: str, figures: Mapping[str, float | None]) -> str:
-    """Where a figure stands on MLflow's pages: what is compared first, the rest can be closed."""
-    of = name.partition(".")[2]
+def _section(name: str, metrics: Mapping[str, float | None]) -> str:
+    """The section of a metric on MLflow's pages: the most compared ones come first."""
+    suffix = name.partition(".")[2]
     if name in HEADLINES:
         return "test/"
     if ".slice." in name:
         return "test_slices/"
-    by_class = f"recall.{of}" in figures and of != "macro"
-    return "test_classes/" if by_class else "test_details/"
+    is_per_class = f"recall.{suffix}" in metrics and suffix != "macro"
+    return "test_classes/" if is_per_class else "test_details/"
 
 
-def _description(outcome: TrainedResult) -> str:
-    """Markdown: how good it is, its report, and how to get it back."""
-    figures, tags = outcome.figures, outcome.tags
+def _description(result: TrainedResult) -> str:
+    """Markdown: the accuracy, the report, and how to restore the result."""
+    metrics, tags = result.metrics, result.tags
     experiment, commit = tags[provenance.EXPERIMENT], tags[provenance.COMMIT][:7]
     lines = [
-        f"**Accuracy {figures['accuracy']:.4f}** ({figures['correct']} of {figures['n']} test "
-        f"images of {outcome.dataset}): [the report]({{artifacts}}/report.html).",
+        f"**Accuracy {metrics['accuracy']:.4f}** ({metrics['correct']} of {metrics['n']} test "
+        f"images of {result.dataset}): [the report]({{artifacts}}/report.html).",
         f"DVC experiment `{experiment}`, on commit `{commit}`: `dvc exp apply {experiment}`"
         if experiment
         else f"`dvc repro` on commit `{commit}`",
@@ -202,20 +202,20 @@ def _description(outcome: TrainedResult) -> str:
     return "\n\n".join(lines)
 
 
-def name_of(tags: Mapping[str, str]) -> str:
-    """What a run is called: as DVC's experiment, or after the commit."""
+def run_name(tags: Mapping[str, str]) -> str:
+    """The name of a run: that of DVC's experiment, or else repro- and the commit."""
     return tags[provenance.EXPERIMENT] or f"repro-{tags[provenance.COMMIT][:7]}"
 
 
-def splits_of(split_csv: Path) -> dict[str, dict[str, Any]]:
-    """What MLflow keeps of each split; a digest of the ids tells whether two saw the same."""
+def describe_splits(split_csv: Path) -> dict[str, SplitSummary]:
+    """The summary of each split, by MLflow's name for it."""
     rows = read_split(split_csv)
-    shown = {}
+    summaries = {}
     for split, context in CONTEXTS.items():
-        own = [row for row in rows if row.split == split]
-        ids = "\n".join(row.id for row in own)
-        shown[context] = {
-            "digest": hashlib.sha256(f"{split}\n{ids}".encode()).hexdigest()[:16],
-            "images": dict(sorted(Counter(row.label for row in own).items())),
-        }
-    return shown
+        split_rows = [row for row in rows if row.split == split]
+        ids = "\n".join(row.id for row in split_rows)
+        summaries[context] = SplitSummary(
+            digest=hashlib.sha256(f"{split}\n{ids}".encode()).hexdigest()[:16],
+            images=dict(sorted(Counter(row.label for row in split_rows).items())),
+        )
+    return summaries

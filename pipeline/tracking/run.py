@@ -1,4 +1,4 @@
-"""An open MLflow run. A server that cannot be reached costs the record, never the training."""
+"""An open MLflow run. An unreachable server costs the record, never the training."""
 
 import hashlib
 import json
@@ -8,6 +8,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -31,75 +32,86 @@ from pipeline.tracking import logged_model, provenance, store
 from pipeline.tracking.process_lock import ProcessLock
 
 MAX_NAME_LENGTH = 200  # characters of a metric's name; MLflow takes 250
-FLUSH = 1.0  # seconds that metrics wait for others to go with
+FLUSH = 1.0  # seconds between batches of metrics
 MAX_METRICS = 500  # MLflow takes 1,000 at a time
 SAMPLING = 5.0  # seconds between system metrics
 NOTE = "mlflow.note.content"  # the run's description
 KEPT = ("epoch", "val_loss", "val_accuracy")  # of the best validation
 CURVES = ("lr", "train_loss", "train_accuracy", "val_loss", "val_accuracy")
-# MLflow shows what stands before a slash as a section, in the order of their names.
+# MLflow shows the part of a name before a slash as a section; sections are sorted by name.
 CURVE, OF_KEPT = "curves/", "kept/"
 
 
 def metric_name(name: str) -> str:
-    """As MLflow takes it; what had to be changed keeps apart what was different before."""
+    """A name that MLflow accepts. A changed name gets a digest, so that it stays unique."""
     section, slash, rest = name.rpartition("/") if name.count("/") < 2 else name.partition("/")
-    plainly = re.sub(r"[^\w\-. ]", "_", rest)[:MAX_NAME_LENGTH]
-    if plainly == rest:
+    valid = re.sub(r"[^\w\-. ]", "_", rest)[:MAX_NAME_LENGTH]
+    if valid == rest:
         return name
-    return f"{section}{slash}{plainly}.{hashlib.sha256(rest.encode()).hexdigest()[:6]}"
+    return f"{section}{slash}{valid}.{hashlib.sha256(rest.encode()).hexdigest()[:6]}"
+
+
+@dataclass(frozen=True)
+class SplitSummary:
+    """The images of a split, for MLflow's list of data sets."""
+
+    digest: str
+    """Of the images' ids: two runs with the same digest used the same images."""
+    images: Mapping[str, int]
+    """Number of images by class."""
 
 
 class Run:
-    """An open run, or, after a failure to reach the server, nothing but its silence."""
+    """An open run; after the first failure to reach the server, a no-op."""
 
     def __init__(self) -> None:
         self.id: str | None = None
         self._waiting: list[Metric] = []
         self._sent = 0.0
-        """When metrics were sent last, by the monotonic clock."""
-        self._known: Counter[str] = Counter()
-        """Values of each curve that a run which goes on has already."""
+        """Monotonic time of the last batch of metrics."""
+        self._logged: Counter[str] = Counter()
+        """Number of values per curve that a resumed run already has."""
         self._lock: ProcessLock | None = None
         self._monitor: Any = None
 
     def start(
         self,
-        values: Mapping[str, object],
+        params: Mapping[str, object],
         name: str,
         tags: Mapping[str, str],
-        began: int | None = None,
+        start_time: int | None = None,
     ) -> None:
-        """Open a new run with its params and tags; `began`: when, in ms since 1970."""
+        """Open a new run with its params and tags; `start_time` is in ms since 1970."""
 
-        def opened() -> None:
-            experiment = store.experiment(str(values[provenance.DATASET]))
-            self._lock = ProcessLock(get_tracking_uri())
-            made = MlflowClient().create_run(experiment, began, {**tags, **self._lock.tags}, name)
-            self.id = made.info.run_id
-            params = [Param(key, str(value)) for key, value in values.items()]
-            MlflowClient().log_batch(made.info.run_id, params=params)
+        def create() -> None:
+            experiment = store.experiment_id(str(params[provenance.DATASET]))
+            client, self._lock = MlflowClient(), ProcessLock(get_tracking_uri())
+            run = client.create_run(experiment, start_time, {**tags, **self._lock.tags}, name)
+            self.id = run.info.run_id
+            client.log_batch(
+                run.info.run_id, params=[Param(key, str(value)) for key, value in params.items()]
+            )
 
-        self._try(opened, first=True)
+        self._try(create, first=True)
 
     def resume(self, run_id: str, name: str = "", tags: Mapping[str, str] | None = None) -> None:
-        """Open a run again, to add to it; what it has of its curves is not logged twice."""
+        """Reopen a run to add to it; values that its curves already have are not logged again."""
 
-        def opened() -> None:
+        def reopen() -> None:
             client, self._lock = MlflowClient(), ProcessLock(get_tracking_uri())
-            told = {**(tags or {}), **self._lock.tags}
-            client.log_batch(run_id, tags=[RunTag(*pair) for pair in told.items()])
+            all_tags = {**(tags or {}), **self._lock.tags}
+            client.log_batch(run_id, tags=[RunTag(*pair) for pair in all_tags.items()])
             client.update_run(run_id, "RUNNING", name or None)
             self.id = run_id
             for curve in CURVES:
-                self._known[curve] = len(client.get_metric_history(run_id, CURVE + curve))
+                self._logged[curve] = len(client.get_metric_history(run_id, CURVE + curve))
 
-        self._try(opened, first=True)
+        self._try(reopen, first=True)
 
-    def watch(self) -> None:
-        """Log what the machine does meanwhile: processors, memory, disk, network, GPUs."""
+    def log_system_metrics(self) -> None:
+        """Log the use of processors, memory, disk, network and GPUs until the run ends."""
 
-        def watched() -> None:
+        def start() -> None:
             from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
             self._monitor = SystemMetricsMonitor(  # type: ignore[no-untyped-call]
@@ -107,41 +119,41 @@ class Run:
             )
             self._monitor.start()
 
-        self._try(watched)
+        self._try(start)
 
-    def end(self, status: str, ended: int | None = None) -> None:
-        """Close the run as FINISHED, FAILED or KILLED; `ended` as `began` of `start`."""
+    def end(self, status: str, end_time: int | None = None) -> None:
+        """Close the run as FINISHED, FAILED or KILLED; `end_time` is in ms since 1970."""
         self._flush()
-        self._stop_watching()
-        self._try(lambda: MlflowClient().set_terminated(str(self.id), status, ended))
+        self._stop_monitor()
+        self._try(lambda: MlflowClient().set_terminated(str(self.id), status, end_time))
         if self._lock is not None:
             # A run that could not be closed keeps its lock file: the next start closes it.
             (self._lock.remove if self.id else self._lock.release)()
 
-    def _stop_watching(self) -> None:
-        watching, self._monitor = self._monitor, None
-        if watching is None:
+    def _stop_monitor(self) -> None:
+        monitor, self._monitor = self._monitor, None
+        if monitor is None:
             return
-        watching.finish()
+        monitor.finish()
 
-        def sent() -> None:
-            watching.publish_metrics(watching.aggregate_metrics())
-            watching.mlflow_logger.flush()
+        def send() -> None:
+            monitor.publish_metrics(monitor.aggregate_metrics())
+            monitor.mlflow_logger.flush()
 
-        store.failure(sent)  # a training of seconds has one sample, not yet sent
+        store.catch_error(send)  # a training of seconds has one sample, not yet sent
 
-    def validation(self, record: Mapping[str, float]) -> None:
-        """Log a validation at its epoch: batches differ in size, so steps would not compare."""
-        values = {CURVE + name: record[name] for name in CURVES if not self._known[name]}
-        self._known -= Counter(dict.fromkeys(CURVES, 1))
-        self.metrics(values, step=math.ceil(record["epoch"]))
+    def log_validation(self, record: Mapping[str, float]) -> None:
+        """Log a validation by epoch: with other batch sizes, steps are not comparable."""
+        values = {CURVE + name: record[name] for name in CURVES if not self._logged[name]}
+        self._logged -= Counter(dict.fromkeys(CURVES, 1))
+        self.log_metrics(values, step=math.ceil(record["epoch"]))
 
-    def kept(self, kept: Mapping[str, float]) -> None:
-        """Log the validation whose weights were kept: curves end with the last one."""
-        self.metrics({OF_KEPT + name: kept[name] for name in KEPT})
+    def log_best(self, record: Mapping[str, float]) -> None:
+        """Log the validation whose weights the model has; curves end with the last one."""
+        self.log_metrics({OF_KEPT + name: record[name] for name in KEPT})
 
-    def metrics(self, values: Mapping[str, float | None], step: int = 0) -> None:
-        """Log figures at a step, at the latest a second or so later: an epoch may take less."""
+    def log_metrics(self, values: Mapping[str, float | None], step: int = 0) -> None:
+        """Log metrics at a step, in batches at most every second: an epoch may be shorter."""
         now = int(time.time() * 1000)
         self._waiting += [
             Metric(metric_name(name), float(value), now, step)
@@ -156,56 +168,56 @@ class Run:
         for start in range(0, len(waiting), MAX_METRICS):
             self._try(partial(self._send, waiting[start : start + MAX_METRICS]))
 
-    def _send(self, some: list[Metric]) -> None:
-        MlflowClient().log_batch(str(self.id), metrics=some)
+    def _send(self, metrics: list[Metric]) -> None:
+        MlflowClient().log_batch(str(self.id), metrics=metrics)
 
-    def datasets(self, name: str, shown: Mapping[str, Mapping[str, Any]]) -> None:
-        """Log what each split (context) shows: its `digest`, and its `images` by class."""
+    def log_datasets(self, name: str, splits: Mapping[str, SplitSummary]) -> None:
+        """Log the splits as inputs of the run, by MLflow's name for each."""
 
         def log() -> None:
             inputs = [
                 DatasetInput(
                     Dataset(
                         name,
-                        facts["digest"],
+                        split.digest,
                         "local",
                         json.dumps({"uri": "data/split.csv"}),
-                        profile=json.dumps({"split": context, "images": facts["images"]}),
+                        profile=json.dumps({"split": context, "images": dict(split.images)}),
                     ),
                     [InputTag("mlflow.data.context", context)],
                 )
-                for context, facts in shown.items()
+                for context, split in splits.items()
             ]
             MlflowClient().log_inputs(str(self.id), inputs)
 
         self._try(log)
 
-    def tags(self, values: Mapping[str, str]) -> None:
-        """Set tags, once all that was logged before has been sent."""
+    def set_tags(self, values: Mapping[str, str]) -> None:
+        """Set tags, after all metrics that were logged before."""
         self._flush()
-        some = [RunTag(*pair) for pair in values.items()]
-        self._try(lambda: MlflowClient().log_batch(str(self.id), tags=some))
+        tags = [RunTag(*pair) for pair in values.items()]
+        self._try(lambda: MlflowClient().log_batch(str(self.id), tags=tags))
 
-    def describe(self, markdown: str) -> None:
-        """What people read at the top of the run; `{artifacts}` becomes the address of these."""
+    def set_description(self, markdown: str) -> None:
+        """Set the text on the run's page; `{artifacts}` and `{id}` are replaced."""
 
         def log() -> None:
-            place = MlflowClient().get_run(str(self.id)).info.experiment_id
-            address = f"#/experiments/{place}/runs/{self.id}/artifacts"
+            experiment = MlflowClient().get_run(str(self.id)).info.experiment_id
+            address = f"#/experiments/{experiment}/runs/{self.id}/artifacts"
             text = markdown.replace("{artifacts}", address).replace("{id}", str(self.id))
             MlflowClient().set_tag(str(self.id), NOTE, text)
 
         self._try(log)
 
-    def artifacts(self, directory: Path, name: str) -> None:
+    def log_folder(self, directory: Path, name: str) -> None:
         """Log the files of a folder below `name`."""
         self._try(lambda: MlflowClient().log_artifacts(str(self.id), str(directory), name))
 
-    def artifact(self, path: Path, name: str) -> None:
+    def log_file(self, path: Path, name: str) -> None:
         """Log a file below `name`."""
         self._try(lambda: MlflowClient().log_artifact(str(self.id), str(path), name))
 
-    def texts(self, contents: Mapping[str, str], folder: str = "") -> None:
+    def log_texts(self, contents: Mapping[str, str], folder: str = "") -> None:
         """Log texts as files, by name."""
 
         def log() -> None:
@@ -216,8 +228,8 @@ class Run:
 
         self._try(log)
 
-    def checkpoint(self, suffix: nn.Module, name: str) -> None:
-        """Log the weights of what trains, below `checkpoint`."""
+    def log_checkpoint(self, suffix: nn.Module, name: str) -> None:
+        """Log the weights of the trained part, below `checkpoint`."""
 
         def log() -> None:
             with tempfile.TemporaryDirectory() as folder:
@@ -226,8 +238,8 @@ class Run:
 
         self._try(log)
 
-    def model(self, models: Path, epoch: int) -> None:
-        """Log the model, able to predict, with what the curves say of its epoch."""
+    def log_model(self, models: Path, epoch: int) -> None:
+        """Log the model in a form that predicts, with the metrics of its epoch."""
         self._flush()
 
         def log() -> None:
@@ -238,39 +250,39 @@ class Run:
                 flavor_name="pyfunc",
                 run_id=self.id,
                 models=models,
-                model_id=self._place_of_model(),
+                model_id=self._pending_model(),
                 step=epoch,
-                validate_serving_input=False,  # it would be loaded and run for that
+                validate_serving_input=False,  # it would load and run the model
             )
 
         self._try(log)
 
-    def _place_of_model(self) -> str:
-        """A logged model of this run that is yet to get its files."""
+    def _pending_model(self) -> str:
+        """The id of a logged model of this run that has no files yet."""
         client = MlflowClient()
-        mine = client.get_run(str(self.id))
-        place = mine.info.experiment_id
-        # Those that are there were cut off, or the run would say that it has its model.
-        for begun in client.search_logged_models([place], f"source_run_id = '{self.id}'"):
-            if begun.status == LoggedModelStatus.PENDING:
-                return str(begun.model_id)
-            client.delete_logged_model(begun.model_id)
-        made = client.create_logged_model(place, "model", self.id, params=mine.data.params)
-        return str(made.model_id)
+        run = client.get_run(str(self.id))
+        experiment = run.info.experiment_id
+        # Existing ones are incomplete: a run with a complete model is not trained again.
+        for model in client.search_logged_models([experiment], f"source_run_id = '{self.id}'"):
+            if model.status == LoggedModelStatus.PENDING:
+                return str(model.model_id)
+            client.delete_logged_model(model.model_id)
+        model = client.create_logged_model(experiment, "model", self.id, params=run.data.params)
+        return str(model.model_id)
 
     def _try(self, action: Callable[[], Any], first: bool = False) -> None:
         if self.id is None and not first:
             return
-        if error := store.failure(action):
-            self.silence(error)
+        if error := store.catch_error(action):
+            self.disable(error)
 
-    def silence(self, error: Exception) -> None:
-        """Log nothing from now on, and say why."""
-        broken, self.id = self.id, None
-        if broken is not None:  # it may have been one refusal; what else fails is told below
-            store.failure(lambda: MlflowClient().set_terminated(broken, "FAILED"))
-        self._stop_watching()
+    def disable(self, error: Exception) -> None:
+        """Log nothing from now on, and warn."""
+        run_id, self.id = self.id, None
+        if run_id is not None:  # the server may have refused only this action
+            store.catch_error(lambda: MlflowClient().set_terminated(run_id, "FAILED"))
+        self._stop_monitor()
         terminal.warn(
-            f"MLflow at {store.address()} fails ({store.reason(error)}); the work goes on without "
-            "it. Record this model later with: pipeline sync"
+            f"MLflow at {store.address()} fails ({store.describe_error(error)}); the work goes on "
+            "without it. Record this model later with: pipeline sync"
         )

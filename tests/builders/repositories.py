@@ -78,7 +78,7 @@ def log_run(
     params: Params, models: str, name: str = "", status: str = "FINISHED", **tags: str
 ) -> str:
     """A run with a training's tags; `tags` win, and "" leaves one out."""
-    experiment = store.experiment(params.dataset.name)  # which connects
+    experiment = store.experiment_id(params.dataset.name)  # which connects
     client = MlflowClient()
     defaults = {
         provenance.FINGERPRINT: "f",

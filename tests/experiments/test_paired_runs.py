@@ -83,7 +83,7 @@ def test_the_run_of_another_versions_params_is_known_again(
 
 def test_a_time_that_is_none_is_no_failure(commit: CommitResult, params: Params) -> None:
     commit("one")
-    place = store.experiment(params.dataset.name)
+    place = store.experiment_id(params.dataset.name)
     MlflowClient().create_run(place, 10**17, {provenance.FINGERPRINT: "f"})
     assert "?" in [pair.row({})[4] for pair in paired_runs.paired_runs()]
 

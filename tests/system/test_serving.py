@@ -28,8 +28,8 @@ SECONDS = 120
 @pytest.fixture
 def logged(models: Path, params: Params) -> str:
     """The address of a logged model."""
-    with record.training(params, "f" * 20, models.parent / "data/split.csv") as run:
-        run.model(models, 1)
+    with record.training_run(params, "f" * 20, models.parent / "data/split.csv") as run:
+        run.log_model(models, 1)
     client = MlflowClient()
     (experiment,) = (
         one.experiment_id for one in client.search_experiments() if one.name == params.dataset.name

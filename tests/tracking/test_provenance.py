@@ -30,7 +30,7 @@ def repository(world: Path) -> Path:
 
 
 def test_data_digests_are_those_of_dvc_lock(repository: Path) -> None:
-    tags = provenance.provenance()
+    tags = provenance.source_tags()
     assert tags["data.split"] == "abc"
     assert "result.models" not in tags
     assert tags[provenance.COMMIT] == git("rev-parse", "HEAD").strip()
@@ -42,21 +42,21 @@ def test_an_experiment_is_of_its_baseline(
 ) -> None:
     monkeypatch.setenv("DVC_EXP_NAME", "tame-otter")
     monkeypatch.setenv("DVC_EXP_BASELINE_REV", "c0ffee")
-    tags = provenance.provenance()
+    tags = provenance.source_tags()
     assert (tags[provenance.EXPERIMENT], tags[provenance.COMMIT]) == ("tame-otter", "c0ffee")
 
 
 def test_what_no_commit_has_is_a_patch_that_brings_it_back(repository: Path) -> None:
-    assert provenance.changes(provenance.provenance()[provenance.COMMIT]) == ""
+    assert provenance.read_patch(provenance.source_tags()[provenance.COMMIT]) == ""
     changed = "x = 'h\u00e4\u00df'\n"
     Path("pipeline/code.py").write_text(changed)
     Path("pipeline/new.py").write_text("y = 2\n")
     Path("README.md").write_text("nothing depends on this\n")
-    commit = provenance.provenance()[provenance.COMMIT]
-    told = provenance.surroundings(commit)
+    commit = provenance.source_tags()[provenance.COMMIT]
+    told = provenance.environment_tags(commit)
     assert told["git.changed"] == "yes"
     assert told["git.untracked"] == "pipeline/new.py"
-    files = provenance.files(commit)
+    files = provenance.read_files(commit)
     assert set(files) == {"params.yaml", "dvc.lock", "changes.patch"}
     git("checkout", "-q", "pipeline/code.py")
     Path("pipeline/new.py").unlink()
@@ -67,15 +67,15 @@ def test_what_no_commit_has_is_a_patch_that_brings_it_back(repository: Path) -> 
 
 def test_more_changes_than_are_kept_are_told(repository: Path) -> None:
     Path("pipeline/large.py").write_text("x = 1\n" * 200_000)
-    commit = provenance.provenance()[provenance.COMMIT]
-    assert provenance.surroundings(commit)["git.changed"] == provenance.TOO_MUCH
-    assert provenance.CHANGES not in provenance.files(commit)
+    commit = provenance.source_tags()[provenance.COMMIT]
+    assert provenance.environment_tags(commit)["git.changed"] == provenance.TOO_MUCH
+    assert provenance.CHANGES not in provenance.read_files(commit)
 
 
 def test_without_a_repository_there_is_no_commit(world: Path) -> None:
     (world / ".git").write_text("gitdir: nowhere\n")
-    assert provenance.provenance()[provenance.COMMIT] == ""
-    assert provenance.files("") == {}
+    assert provenance.source_tags()[provenance.COMMIT] == ""
+    assert provenance.read_files("") == {}
 
 
 @pytest.mark.parametrize(
@@ -89,4 +89,4 @@ def test_without_a_repository_there_is_no_commit(world: Path) -> None:
     ],
 )
 def test_an_output_has_a_tag(path: str, tag: str) -> None:
-    assert provenance.tag(path) == tag
+    assert provenance.digest_tag(path) == tag

@@ -50,14 +50,14 @@ def training(params: Params) -> AbstractContextManager[tracking_run.Run]:
     if not split.exists():
         split.parent.mkdir(exist_ok=True)
         split.write_text("id,label,split,group\n")
-    return record.training(params, FINGERPRINT, split)
+    return record.training_run(params, FINGERPRINT, split)
 
 
 def logged(params: Params, job: Job, history: list[dict[str, Any]]) -> None:
     with training(params) as run:
         for each in history:
-            run.validation(each)
-        record.trained(run, Path("models"), history, job.suffix)
+            run.log_validation(each)
+        record.log_trained(run, Path("models"), history, job.suffix)
 
 
 def outcome(params: Params, job: Job, history: list[dict[str, Any]]) -> TrainedResult:
@@ -74,8 +74,8 @@ def outcome(params: Params, job: Job, history: list[dict[str, Any]]) -> TrainedR
     }
     return TrainedResult(
         params.flat(),
-        provenance.everything(FINGERPRINT),
-        provenance.files(""),
+        provenance.run_tags(FINGERPRINT),
+        provenance.read_files(""),
         Path("models"),
         lambda: job.suffix,
         history,
@@ -88,7 +88,7 @@ def outcome(params: Params, job: Job, history: list[dict[str, Any]]) -> TrainedR
 
 
 def evaluated(params: Params, job: Job, history: list[dict[str, Any]]) -> None:
-    record.evaluation(outcome(params, job, history))
+    record.record_evaluation(outcome(params, job, history))
 
 
 def runs() -> list[Run]:
@@ -179,7 +179,7 @@ def test_the_logged_model_predicts_batches_of_any_size(
 def test_weights_in_any_memory_format_can_be_a_checkpoint(world: Path, params: Params) -> None:
     suffix = torch.nn.Conv2d(3, 4, 3).to(memory_format=torch.channels_last)
     with training(params) as run:
-        run.checkpoint(suffix, "trained")
+        run.log_checkpoint(suffix, "trained")
     (found,) = MlflowClient().list_artifacts(runs()[0].info.run_id, "checkpoint")
     assert found.path == "checkpoint/trained.safetensors"
 
@@ -232,7 +232,7 @@ def test_an_unreachable_server_costs_a_warning_and_nothing_else(
 
 
 def test_workers_that_start_together_share_one_fresh_store(world: Path) -> None:
-    code = "from pipeline.tracking import store; print(store.experiment('cats'))"
+    code = "from pipeline.tracking import store; print(store.experiment_id('cats'))"
     workers = [
         subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) for _ in range(3)
     ]
@@ -257,13 +257,13 @@ def test_a_killed_training_is_closed_by_the_next_start(
         "import os, signal, sys; sys.path += sys.argv[1:]\n"
         "from pathlib import Path\n"
         "from mlflow import MlflowClient\n"
-        "from pipeline import params\n"
+        "from pipeline.params import load_params\n"
         "from pipeline.tracking import record\n"
         f"{killing}\n"
-        "with record.training(params.load(), 'e' * 20, Path('data/split.csv')) as run:\n"
-        "    run.validation({'epoch': 1.0, 'lr': 1, 'train_loss': 1, 'train_accuracy': 1,"
+        "with record.training_run(load_params(), 'e' * 20, Path('data/split.csv')) as run:\n"
+        "    run.log_validation({'epoch': 1.0, 'lr': 1, 'train_loss': 1, 'train_accuracy': 1,"
         " 'val_loss': 1, 'val_accuracy': 1})\n"
-        "    run.tags({})\n"
+        "    run.set_tags({})\n"
         "    os.kill(os.getpid(), signal.SIGKILL)"
     )
     Path("params.yaml").write_text(json.dumps(params.model_dump()))
@@ -287,8 +287,8 @@ def test_a_training_that_was_stopped_goes_on_in_its_run(
     monkeypatch.setenv("DVC_EXP_NAME", "first")
     with suppress(KeyboardInterrupt), training(params) as begun:
         for each in history[:2]:
-            begun.validation(each)
-        begun.checkpoint(job.suffix, "epoch_0001")
+            begun.log_validation(each)
+        begun.log_checkpoint(job.suffix, "epoch_0001")
         raise KeyboardInterrupt
     monkeypatch.setenv("DVC_EXP_NAME", "second")
     logged(params, job, history)
@@ -314,7 +314,7 @@ def test_only_a_stopped_run_of_the_same_training_goes_on(
     if what == "running":
         MlflowClient().update_run(stopped.info.run_id, "RUNNING")
     digest = "0" * 20 if what == "fingerprint" else FINGERPRINT
-    with record.training(params, digest, Path("data/split.csv")):
+    with record.training_run(params, digest, Path("data/split.csv")):
         pass
     assert len(runs()) == 2
 
@@ -324,8 +324,8 @@ def test_a_run_that_lacks_its_end_is_completed_and_not_doubled(
 ) -> None:
     job, history = trained
     with training(params) as run:
-        run.validation(history[0])
-        run.tags({})
+        run.log_validation(history[0])
+        run.set_tags({})
         run.id = None  # as after a failure to reach the server
     (begun,) = runs()
     assert begun.info.status == "RUNNING"
@@ -380,7 +380,7 @@ def test_experiments_that_dvc_runs_aside_are_below_one_run(
     monkeypatch.chdir(world / "aside")
     for name in ("one", "two"):
         monkeypatch.setenv("DVC_EXP_NAME", name)
-        with record.training(params, name * 5, _no_split()):
+        with record.training_run(params, name * 5, _no_split()):
             pass
     found = {run.info.run_name: run for run in runs()}
     assert set(found) == {"one", "two", "queue-c0ffee"}
@@ -450,12 +450,12 @@ def test_a_database_without_its_driver_costs_no_training(
     def opened(_: str) -> str:
         raise ModuleNotFoundError("No module named 'psycopg'")
 
-    monkeypatch.setattr(store, "experiment", opened)
+    monkeypatch.setattr(store, "experiment_id", opened)
     with training(params) as run:
-        run.tags({"nobody": "hears"})
+        run.set_tags({"nobody": "hears"})
     assert "fails (No module named 'psycopg'); the work goes on" in capfd.readouterr().err
     refused = pytest.raises(PipelineError, match=r"fails \(No module named 'psycopg'\)")
-    with refused, store.reached():
+    with refused, store.errors_as_sentences():
         opened("")
 
 
@@ -530,7 +530,7 @@ def test_a_database_of_ones_own_has_its_artifacts_where_they_stay(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{world / 'mine.db'}")
     (world / "aside").mkdir()
     monkeypatch.chdir(world / "aside")
-    place = store.experiment("cats")
+    place = store.experiment_id("cats")
     where = MlflowClient().get_experiment(place).artifact_location
     assert where == (world / "mlartifacts/cats").as_uri()
 

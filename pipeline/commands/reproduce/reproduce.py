@@ -93,8 +93,8 @@ def find(name: str) -> MlflowRun:
     Raises:
         PipelineError: there is none, there are several, or it is none of a training.
     """
-    with store.reached():
-        runs = store.runs(f"tags.`{provenance.FINGERPRINT}` != ''") if store.exists() else []
+    with store.errors_as_sentences():
+        runs = store.search_runs(f"tags.`{provenance.FINGERPRINT}` != ''") if store.exists() else []
     named = [run for run in runs if run.info.run_name == name]
     if named:
         return named[0]
@@ -154,7 +154,7 @@ def _prepare(run: MlflowRun, folder: Path, trusted: bool) -> dict[str, str]:
     if known is not None:
         clone.check_out(folder, known.revision)
         clone.lend(folder, str(known.values["dataset.source"]))
-        return provenance.outs(known.lock, list(known.lock)) | tags
+        return provenance.digest_tags(known.lock, list(known.lock)) | tags
     if tags.get(provenance.CHANGED) == provenance.TOO_MUCH:
         raise PipelineError(
             f"run {short} had more changes to its code than are kept: its commit alone is not it"
@@ -213,7 +213,7 @@ def _check(folder: Path) -> None:
 
 
 def _text(run: MlflowRun, name: str) -> str:
-    return store.fetch(run.info.run_id, f"{provenance.FOLDER}/{name}")
+    return store.load_text(run.info.run_id, f"{provenance.FOLDER}/{name}")
 
 
 def compared(
@@ -224,7 +224,7 @@ def compared(
     stages, unknown = list[Stage](), list[str]()
     for name in YAML(typ="safe", pure=True).load(folder / "dvc.yaml")["stages"]:
         outs = dvc_lock.outs(lock, name)
-        wanted = {path: digests.get(provenance.tag(path)) for path in outs}
+        wanted = {path: digests.get(provenance.digest_tag(path)) for path in outs}
         here = {path: md5 for path, md5 in outs.items() if (folder / path).exists()}
         same = [path for path, md5 in here.items() if wanted[path] == md5]
         others = [path for path, md5 in here.items() if wanted[path] not in (None, md5)]
@@ -245,4 +245,4 @@ def note(found: Reproduction) -> None:
     day = datetime.now(UTC).strftime("%Y-%m-%d")
     computed = [stage.name for stage in found.stages if stage.ran]
     how = f"computed {', '.join(computed)}" if computed else "restored"
-    store.tag(found.run_id, "reproduced", f"{day}, {how}: {found.verdict()}")
+    store.set_tag(found.run_id, "reproduced", f"{day}, {how}: {found.verdict()}")

@@ -49,7 +49,7 @@ class Sweep:
         """Open the run of this key again, or a new one."""
 
         def opened() -> None:
-            self._experiment = store.experiment(self._settings.dataset.name)
+            self._experiment = store.experiment_id(self._settings.dataset.name)
             self._client = MlflowClient()
             find_run.close_abandoned()
             self._lock = ProcessLock(get_tracking_uri())
@@ -69,7 +69,7 @@ class Sweep:
         self._try(opened, first=True)
 
     def _new(self, space: Space, goal: Goal, seed: int) -> str:
-        tags = {**provenance.provenance(), **self._tags, KEY: self._key}
+        tags = {**provenance.source_tags(), **self._tags, KEY: self._key}
         run = self._client.create_run(self._experiment, tags=tags, run_name=self._name)
         facts = {f"space.{name}": text for name, text in space.texts.items()}
         facts |= {"sweep.goal": goal.value, "sweep.seed": str(seed)}
@@ -87,7 +87,7 @@ class Sweep:
                 self._client.delete_run(run.info.run_id)
 
     def _search(self, query: str) -> list[store.MlflowRun]:
-        return store.runs(query, [self._experiment])
+        return store.search_runs(query, [self._experiment])
 
     def trial(self, one: EndedTrial) -> None:
         """Record a trial, unless it is."""
@@ -139,11 +139,11 @@ class Sweep:
     def _try(self, action: Callable[[], object], first: bool = False) -> None:
         if self._parent is None and not first:
             return
-        if error := store.failure(action):
+        if error := store.catch_error(action):
             self._parent = None
             terminal.warn(
-                f"MLflow at {store.address()} fails ({store.reason(error)}); the sweep goes on "
-                "without it. Record it later by running the same command again"
+                f"MLflow at {store.address()} fails ({store.describe_error(error)}); the sweep "
+                "goes on without it. Record it later by running the same command again"
             )
 
 

@@ -40,8 +40,8 @@ def main(
         write_pictures(folder, validations, model, result, clean, params.evaluate.samples)
     atomic.write_text(metrics_json, json.dumps(figures, indent=2) + "\n")
     page = report.collect(params, model.card, figures, test=test, clean=clean, split_csv=split_csv)
-    tags = provenance.everything(model.card.fingerprint)
-    atomic.write_text(report_html, page.html(provenance.of_data(tags)))
+    tags = provenance.run_tags(model.card.fingerprint)
+    atomic.write_text(report_html, page.html(provenance.data_tags(tags)))
     paths = {"models": models, "history_csv": history_csv, "split_csv": split_csv, "test": test}
     record_evaluation(params, model, page, tags, **paths)
     print(f"evaluate: {headline(figures)}")

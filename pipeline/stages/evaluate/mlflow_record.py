@@ -23,18 +23,18 @@ def record_evaluation(
     test: Path,
 ) -> None:
     """Add the result to the run of its training, with the report and the files in `test`."""
-    record.evaluation(
+    record.record_evaluation(
         TrainedResult(
-            values=params.flat(),
+            params=params.flat(),
             tags=tags,
-            files=provenance.files(tags[provenance.COMMIT]),
+            files=provenance.read_files(tags[provenance.COMMIT]),
             models=models,
             trained=lambda: model.trained,
             history=history.read(history_csv),
             augmented=history_csv.with_name("augmented.png"),
             split_csv=split_csv,
-            figures=report.figures,
+            metrics=report.figures,
             test=test,
-            page=report.html(provenance.told(tags)),
+            report=report.html(provenance.known_tags(tags)),
         )
     )

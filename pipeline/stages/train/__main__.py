@@ -28,7 +28,7 @@ def open_run(params: Params, fabric: Fabric, digest: str, split_csv: Path) -> It
     if not fabric.is_global_zero:
         yield Run()
         return
-    with record.training(params, digest, split_csv) as run:
+    with record.training_run(params, digest, split_csv) as run:
         yield run
 
 
@@ -40,7 +40,7 @@ def train(
 
     def on_epoch_end(epoch: int) -> None:
         if params.train.log_checkpoints == "every":
-            run.checkpoint(job.suffix, f"epoch_{epoch:04d}")
+            run.log_checkpoint(job.suffix, f"epoch_{epoch:04d}")
 
     advice = (
         f"lower train.batch_size ({params.train.batch_size}; train.accumulate makes up for it) "
@@ -55,7 +55,7 @@ def train(
         progress.disable = progress.disable or not job.fabric.is_global_zero
         for validation in loop.fit(job, examples, params.train, checkpoint, on_epoch_end):
             records.append(validation)
-            run.validation(asdict(validation))
+            run.log_validation(asdict(validation))
             progress.update(round(validation.epoch - progress.n, 6))
     return records
 
@@ -66,7 +66,7 @@ def write_model(
     """Write the model folder, and record it in `run`."""
     model_folder.save(models, job.network, card)
     suffix = job.suffix if params.train.log_checkpoints != "none" else None
-    record.trained(run, models, [asdict(row) for row in records], suffix)
+    record.log_trained(run, models, [asdict(row) for row in records], suffix)
     best = history.best(records)
     print(
         f"train: best epoch {best.epoch:g} of {records[-1].epoch:g}, "
@@ -93,7 +93,7 @@ def main(
                 clean, examples, assembled.preprocess, params.images, job.index
             )
             augmented_png.write(augmented, pixels)
-            run.artifact(augmented, "train")
+            run.log_file(augmented, "train")
             history.write(history_csv, records)
             temperature = calibrate(job, examples)
             card = make_card(params, assembled, examples, digest, temperature)

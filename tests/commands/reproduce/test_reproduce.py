@@ -87,7 +87,7 @@ def test_what_differs_is_told_by_output(
     ]
     assert not found.identical
     assert not found.unknown
-    known = {provenance.tag("models"): "two"}
+    known = {provenance.digest_tag("models"): "two"}
     found = reproduce.compared(run, known, folder, ["train"], 0.01)
     assert found.identical
     assert found.unknown == ["data/split.csv"]
