@@ -29,6 +29,7 @@ from tests.builders.repositories import CommitResult, start_repository
 from tests.builders.stages import evaluate_stage, train_stage, write_params
 from tests.builders.stores import copy_store, make_store
 from tests.project import STAGES, Project, ran
+from tests.slow import SLOW
 
 
 def pytest_configure() -> None:
@@ -39,17 +40,14 @@ def pytest_configure() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-SYSTEM = ROOT / "tests/system"
-
-
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest first: what a process begins last, it ends alone."""
     for item in items:
-        if item.path.is_relative_to(SYSTEM):
+        name = item.path.relative_to(ROOT / "tests").with_suffix("").as_posix()
+        if name.startswith("system/") or name in SLOW:
             item.add_marker(pytest.mark.slow)
     items.sort(
         key=lambda item: (
-            not item.path.is_relative_to(SYSTEM),
             item.get_closest_marker("xdist_group") is None,
             item.get_closest_marker("slow") is None,
         )

@@ -13,8 +13,6 @@ from bench.project import LOOPS, Project
 from tests import ROOT
 from tests.builders.stores import copy_store
 
-pytestmark = pytest.mark.slow
-
 
 @pytest.mark.parametrize(
     ("arguments", "printed"),

@@ -12,6 +12,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from tests import ROOT
+from tests.slow import SLOW
 
 WORKFLOWS = sorted(ROOT.glob(".github/workflows/*.yml"))
 STEPS = [
@@ -121,3 +122,7 @@ def lint(text: str, name: str) -> list[str]:
     done = subprocess.run(command, input=text, capture_output=True, text=True)
     assert not done.stderr, done.stderr
     return done.stdout.splitlines()
+
+
+def test_what_make_test_fast_leaves_out_exists() -> None:
+    assert [name for name in SLOW if not (ROOT / f"tests/{name}.py").exists()] == []

@@ -90,7 +90,7 @@ def test_a_result_of_another_versions_params_is_one(
     "text",
     [
         "stages: {x: 2001-13-45}",
-        "stages: " + 5000 * "[",
+        "stages: " + 2000 * "[",
         "stages: {1: {}, a: {}}",
         "stages: 3",
         "\0",

@@ -336,22 +336,22 @@ def lines() -> list[dict[str, Any]]:
 def test_killed_at_any_moment_it_ends_as_if_it_had_not_been(
     started: Callable[..., Any],
 ) -> None:
-    said, _ = started(16).communicate(timeout=120)
+    said, _ = started(12).communicate(timeout=120)
     expected = lines()
-    assert len(expected) == 16, said
+    assert len(expected) == 12, said
     journal().unlink()
     Path("mlflow.db").unlink()
-    for until in (3, 12):
-        running = started(16)
+    for until in (3, 8):
+        running = started(12)
         while len(lines()) < until:
             assert running.poll() is None, running.communicate()
             time.sleep(0.002)
         running.send_signal(signal.SIGKILL)
         running.communicate()
-    again, _ = started(16).communicate(timeout=120)
+    again, _ = started(12).communicate(timeout=120)
     assert lines() == expected
     assert again.splitlines()[-1] == said.splitlines()[-1]
     parent, trials = runs()  # none of those that a kill cut off is among them
     assert parent.info.status == "FINISHED"
-    assert len(trials) == 16
+    assert len(trials) == 12
     assert {each.info.status for each in trials} == {"FINISHED"}

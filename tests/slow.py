@@ -1,0 +1,32 @@
+"""What `make test-fast` leaves out besides tests/system."""
+
+# Real networks, processes, DVC or MLflow's database: seconds of a core per test or per file.
+SLOW = {
+    "commands/ci/test_steps",
+    "commands/export/test_onnx",
+    "commands/export/test_plain_torch",
+    "commands/predict/test_command",
+    "commands/reproduce/test_reproduce",
+    "commands/sweep/test_search_space",
+    "commands/sweep/test_sweep",
+    "experiments/test_dvc_results",
+    "experiments/test_paired_runs",
+    "images/test_mapping",
+    "inference/test_decoder_pool",
+    "network/test_cut",
+    "network/test_frozen_prefix",
+    "network/test_heads",
+    "stages/acquire/sources/test_files",
+    "stages/acquire/sources/test_flickr",
+    "stages/evaluate/test_gradcam",
+    "stages/evaluate/test_stage",
+    "stages/features/test_compute",
+    "stages/filter/test_near_duplicates",
+    "stages/filter/test_phash",
+    "stages/filter/test_verdicts",
+    "stages/train/test_setup",
+    "test_bench",
+    "test_docs",
+    "tracking/test_logged_model",
+    "tracking/test_record",
+}
