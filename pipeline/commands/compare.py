@@ -1,4 +1,4 @@
-"""Commands about trained models."""
+"""`pipeline compare`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,18 +7,22 @@ import typer
 
 
 def compare(
-    one: Annotated[
-        str, typer.Argument(metavar="A", help="An experiment, commit, MLflow run's id, or folder.")
+    a: Annotated[
+        str,
+        typer.Argument(
+            metavar="A", help="An experiment, a revision, the id of an MLflow run, or a folder."
+        ),
     ],
-    other: Annotated[str, typer.Argument(metavar="B", help="Likewise.")],
+    b: Annotated[str, typer.Argument(metavar="B", help="The model to compare with A.")],
     csv: Annotated[
-        Path | None, typer.Option("--csv", help="Where to list the images they differ on.")
+        Path | None,
+        typer.Option("--csv", metavar="FILE", help="Write the images they disagree on to FILE."),
     ] = None,
 ) -> None:
-    """Say whether one of two models is better, or whether it is noise.
+    """Compare two models on the same test images, and test whether the difference is significant.
 
-    Both are held to the same test images, by McNemar's test and a paired bootstrap. A folder is one
-    with a predictions.csv (reports/test is this project's), or a model's.
+    Uses McNemar's test and a paired bootstrap. A folder contains a predictions.csv (such as
+    reports/test) or a model (such as models).
 
     Examples:
 
@@ -29,14 +33,17 @@ def compare(
     from pipeline.core import atomic
     from pipeline.core.terminal import print_table
     from pipeline.experiments import comparison
-    from pipeline.experiments.predictions import find
+    from pipeline.experiments.predictions import load_predictions
 
-    found = comparison.compare(find(one), find(other))
-    print_table(["", one, other, "difference", "95 %"], comparison.table(found), numbers=True)
-    if found.apart:
-        print(f"{found.apart} test images of only one of them are left out")
-    print(found.verdict(one, other))
+    result = comparison.compare(load_predictions(a), load_predictions(b))
+    print_table(["", a, b, "difference", "95 %"], result.rows(), numbers=True)
+    if result.unshared:
+        print(f"{result.unshared} test images of only one of them are left out")
+    print(result.verdict(a, b))
     if csv is not None:
-        rows = [(each.id, each.label, each.one, each.other) for each in found.differences]
+        rows = [
+            (image.id, image.label, image.predicted_a, image.predicted_b)
+            for image in result.disagreements
+        ]
         atomic.write_csv(csv, ["id", "label", "A", "B"], rows)
-        print(f"{len(rows)} images on which they differ are in {csv}")
+        print(f"{csv} lists the {len(rows)} images on which they disagree")

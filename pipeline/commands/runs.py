@@ -1,21 +1,24 @@
-"""Commands about experiments and their runs."""
+"""`pipeline runs`."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-Everything = Annotated[
-    bool, typer.Option("--all-commits", help="Look at all commits, not only branches and tags.")
-]
+from pipeline.commands.options import AllCommits
+
+if TYPE_CHECKING:
+    from pipeline.experiments.paired_runs import PairedRun
 
 
 def runs(
-    every: Everything = False,
-    gaps: Annotated[bool, typer.Option("--missing", help="Only what one side alone has.")] = False,
+    all_commits: AllCommits = False,
+    missing_only: Annotated[
+        bool, typer.Option("--missing", help="List only what DVC or MLflow lacks.")
+    ] = False,
 ) -> None:
-    """List DVC's results and MLflow's runs side by side, with what is missing on either side.
+    """List results in DVC and runs in MLflow side by side, and what either side lacks.
 
-    Runs whose process was killed are closed on the way.
+    Also closes runs whose process was killed.
 
     Examples:
 
@@ -30,14 +33,21 @@ def runs(
 
     project.check()
 
-    found = paired_runs.paired_runs(every)
-    shown = [pair for pair in found if pair.missing or not gaps]
-    if not shown:
-        print("nothing is missing" if found else "there are no results yet: `dvc repro` makes one")
+    pairs = paired_runs.paired_runs(all_commits)
+    listed = [pair for pair in pairs if pair.missing or not missing_only]
+    if not listed:
+        print("nothing is missing" if pairs else "there are no results yet: `dvc repro` makes one")
         return
-    here = load_params().flat()
-    print_table(paired_runs.HEADER, [pair.row(here) for pair in shown])
-    told = {pair.missing for pair in shown} | {paired_runs.DIRTY for pair in shown if pair.dirty}
-    for what, advice in paired_runs.ADVICE.items():
-        if what in told:
-            print(f"{what}: {advice}")
+    params = load_params().flat()
+    print_table(paired_runs.HEADER, [pair.row(params) for pair in listed])
+    _print_advice(listed)
+
+
+def _print_advice(pairs: list["PairedRun"]) -> None:
+    """Explain what is missing, once for each kind."""
+    from pipeline.experiments.paired_runs import ADVICE, DIRTY
+
+    kinds = {pair.missing for pair in pairs} | {DIRTY for pair in pairs if pair.is_dirty}
+    for kind, advice in ADVICE.items():
+        if kind in kinds:
+            print(f"{kind}: {advice}")

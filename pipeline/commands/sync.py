@@ -2,14 +2,14 @@
 
 import typer
 
-from pipeline.commands.runs import Everything
+from pipeline.commands.options import AllCommits
 
 
-def sync(every: Everything = False) -> None:
-    """Make MLflow hold what DVC holds: results restored from its cache, experiments pulled from a
-    colleague, runs made while the server was away.
+def sync(all_commits: AllCommits = False) -> None:
+    """Create or complete MLflow runs of results in DVC.
 
-    What MLflow has already is left alone, so it may be called at any time.
+    Results have no run, or part of one, if they were restored from DVC's cache, pulled from a
+    colleague, or computed while the server was unreachable. Complete runs stay as they are.
 
     Examples:
 
@@ -18,16 +18,19 @@ def sync(every: Everything = False) -> None:
         MLFLOW_TRACKING_URI=https://mlflow.example.org pipeline sync
     """
     from pipeline.core import project
-    from pipeline.experiments.sync import sync as synchronise
+    from pipeline.experiments.sync import sync as sync_runs
 
     project.check()
 
-    found = []
-    for each in synchronise(every):
-        print(f"{each.name}: {each.made or f'left as it is, {each.problem}'}", flush=True)
-        found.append(each)
-    done = sum(bool(each.made) for each in found)
-    left = f", {len(found) - done} left as they are" if len(found) > done else ""
-    print(f"sync: {done} runs created or completed{left}" if found else "sync: nothing to do")
-    if any(each.refused for each in found):
+    synced_runs = []
+    for run in sync_runs(all_commits):
+        print(f"{run.label}: {run.action or f'left as it is, {run.problem}'}", flush=True)
+        synced_runs.append(run)
+    changed = sum(bool(run.action) for run in synced_runs)
+    unchanged = len(synced_runs) - changed
+    rest = f", {unchanged} left as they are" if unchanged else ""
+    print(
+        f"sync: {changed} runs created or completed{rest}" if synced_runs else "sync: nothing to do"
+    )
+    if any(run.is_server_problem for run in synced_runs):
         raise typer.Exit(1)

@@ -1,1 +1,1 @@
-"""What DVC and MLflow know of results, for several commands."""
+"""Results in DVC and runs in MLflow, as used by several commands."""

@@ -1,6 +1,6 @@
-"""Two models on the same test images: is one better, or is it noise?"""
+"""Compare two models on the same test images, and test whether the difference is significant."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,35 +8,35 @@ import numpy as np
 from pipeline.core.errors import PipelineError
 from pipeline.experiments.predictions import Prediction
 from pipeline.stages.evaluate import intervals
-from pipeline.stages.evaluate.intervals import Interval
+from pipeline.stages.evaluate.intervals import Interval, Right, Values
 
-SIGNIFICANT = 1 - intervals.CONFIDENCE
+SIGNIFICANCE = 1 - intervals.CONFIDENCE
 
 
 @dataclass(frozen=True)
-class Difference:
-    """Of an image on which exactly one of two models is right, or both are wrong differently."""
+class Disagreement:
+    """A test image for which the two models predict different classes."""
 
     id: str
     label: str
-    one: str
-    other: str
+    predicted_a: str
+    predicted_b: str
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Of two models, `one` and `other`."""
+    """Models A and B on the same test images. Differences are B's value less A's."""
 
     n: int
-    """Test images of both."""
-    apart: int
-    """Test images of one of them alone, which do not count."""
+    """Test images of both models."""
+    unshared: int
+    """Test images of only one of them, which are left out."""
     accuracy: tuple[float, float]
     gained: int
-    """Images that `other` alone gets right."""
+    """Images that only B classifies rightly."""
     lost: int
-    """Images that `one` alone gets right."""
-    interval: Interval
+    """Images that only A classifies rightly."""
+    accuracy_interval: Interval
     """Of the difference of accuracy, by the paired bootstrap of groups."""
     p: float
     """By McNemar's exact test."""
@@ -44,86 +44,107 @@ class Comparison:
     """Log loss, in nats."""
     loss_interval: Interval
     """Of the difference of log loss."""
-    differences: list[Difference]
+    disagreements: list[Disagreement]
 
     @property
     def difference(self) -> float:
+        """Of accuracy."""
         return self.accuracy[1] - self.accuracy[0]
 
     @property
-    def real(self) -> bool:
-        """Whether both tests say that there is a difference."""
-        return self.p < SIGNIFICANT and not self.interval.low <= 0 <= self.interval.high
+    def is_significant(self) -> bool:
+        """Whether both tests reject that the accuracies are equal."""
+        interval = self.accuracy_interval
+        return self.p < SIGNIFICANCE and not interval.low <= 0 <= interval.high
 
     @property
-    def worse(self) -> bool:
-        """Whether `other` is, and it is no noise."""
-        return self.real and self.difference < 0
+    def is_worse(self) -> bool:
+        """Whether B is significantly worse than A."""
+        return self.is_significant and self.difference < 0
 
-    def verdict(self, one: str, other: str) -> str:
-        """In one sentence."""
-        low, high = (100 * value for value in (self.interval.low, self.interval.high))
-        found = (
-            f"{other} has {100 * self.difference:+.1f} points of accuracy on {self.n} images "
-            f"(95 %: {low:+.1f} to {high:+.1f}; {self.gained} gained, {self.lost} lost, "
-            f"McNemar's p = {self.p:.2g})"
+    def verdict(self, a: str, b: str) -> str:
+        """The result in one sentence; `a` and `b` are the models' names."""
+        interval = self.accuracy_interval
+        evidence = (
+            f"{b} has {100 * self.difference:+.1f} points of accuracy on {self.n} images "
+            f"(95 %: {100 * interval.low:+.1f} to {100 * interval.high:+.1f}; {self.gained} "
+            f"gained, {self.lost} lost, McNemar's p = {self.p:.2g})"
         )
-        if not self.real:
-            return f"No difference shown between {one} and {other}: {found}."
-        better, worse = (other, one) if self.difference > 0 else (one, other)
-        return f"{better} is better than {worse}: {found}."
+        if not self.is_significant:
+            return f"No significant difference between {a} and {b}: {evidence}."
+        better, worse = (b, a) if self.difference > 0 else (a, b)
+        return f"{better} is better than {worse}: {evidence}."
+
+    def rows(self) -> list[list[str]]:
+        """Metric, A, B, difference and its interval."""
+        metrics = (
+            ("accuracy", self.accuracy, self.accuracy_interval),
+            ("log loss", self.loss, self.loss_interval),
+        )
+        return [
+            [
+                name,
+                f"{a:.4f}",
+                f"{b:.4f}",
+                f"{b - a:+.4f}",
+                f"{interval.low:+.4f} to {interval.high:+.4f}",
+            ]
+            for name, (a, b), interval in metrics
+        ]
 
 
-def compare(one: Mapping[str, Prediction], other: Mapping[str, Prediction]) -> Comparison:
-    """What the models say of the images that both were tested on.
+def compare(a: Mapping[str, Prediction], b: Mapping[str, Prediction]) -> Comparison:
+    """Compare two models on the images that both were tested on; predictions by image id.
 
     Raises:
-        PipelineError: there are none, or their labels differ.
+        PipelineError: there are no such images, or their labels differ.
     """
-    ids = sorted(one.keys() & other.keys())
-    if not ids:
-        raise PipelineError("the two were tested on different images: evaluate both on one split")
-    renamed = [key for key in ids if one[key].label != other[key].label]
-    if renamed:
-        raise PipelineError(
-            f"{len(renamed)} of the images have another label in each (such as {renamed[0][:12]}): "
-            "they are not of the same data"
-        )
-    first, second = [one[key] for key in ids], [other[key] for key in ids]
-    groups = [said.group for said in second]
-    right = [np.array([said.answer == said.label for said in all_of]) for all_of in (first, second)]
-    losses = [
-        -np.log(np.maximum([said.chance for said in all_of], np.finfo(float).tiny))
-        for all_of in (first, second)
-    ]
+    ids = _shared_ids(a, b)
+    predictions_a, predictions_b = [a[key] for key in ids], [b[key] for key in ids]
+    right_a, right_b = _right(predictions_a), _right(predictions_b)
+    losses_a, losses_b = _losses(predictions_a), _losses(predictions_b)
+    groups = [prediction.group for prediction in predictions_b]
     return Comparison(
         n=len(ids),
-        apart=len(one.keys() ^ other.keys()),
-        accuracy=(float(right[0].mean()), float(right[1].mean())),
-        gained=int((right[1] & ~right[0]).sum()),
-        lost=int((right[0] & ~right[1]).sum()),
-        interval=intervals.difference(right[0].astype(float), right[1].astype(float), groups),
-        p=intervals.mcnemar(right[0], right[1]),
-        loss=(float(losses[0].mean()), float(losses[1].mean())),
-        loss_interval=intervals.difference(losses[0], losses[1], groups),
-        differences=[
-            Difference(key, before.label, before.answer, after.answer)
-            for key, before, after in zip(ids, first, second, strict=True)
-            if before.answer != after.answer
+        unshared=len(a.keys() ^ b.keys()),
+        accuracy=(float(right_a.mean()), float(right_b.mean())),
+        gained=int((right_b & ~right_a).sum()),
+        lost=int((right_a & ~right_b).sum()),
+        accuracy_interval=intervals.difference(
+            right_a.astype(float), right_b.astype(float), groups
+        ),
+        p=intervals.mcnemar(right_a, right_b),
+        loss=(float(losses_a.mean()), float(losses_b.mean())),
+        loss_interval=intervals.difference(losses_a, losses_b, groups),
+        disagreements=[
+            Disagreement(key, a[key].label, a[key].predicted, b[key].predicted)
+            for key in ids
+            if a[key].predicted != b[key].predicted
         ],
     )
 
 
-def table(found: Comparison) -> list[list[str]]:
-    """Rows of what it is, of each model, and their difference with its interval."""
-    spans = ((found.accuracy, found.interval), (found.loss, found.loss_interval))
-    return [
-        [
-            name,
-            f"{one:.4f}",
-            f"{other:.4f}",
-            f"{other - one:+.4f}",
-            f"{span.low:+.4f} to {span.high:+.4f}",
-        ]
-        for name, ((one, other), span) in zip(("accuracy", "log loss"), spans, strict=True)
-    ]
+def _shared_ids(a: Mapping[str, Prediction], b: Mapping[str, Prediction]) -> list[str]:
+    ids = sorted(a.keys() & b.keys())
+    if not ids:
+        raise PipelineError(
+            "the two models were tested on different images: evaluate both on the same split"
+        )
+    relabelled = [key for key in ids if a[key].label != b[key].label]
+    if relabelled:
+        raise PipelineError(
+            f"{len(relabelled)} test images have different labels for the two models (such as "
+            f"{relabelled[0][:12]}): they are of different data sets"
+        )
+    return ids
+
+
+def _right(predictions: Sequence[Prediction]) -> Right:
+    return np.array([prediction.predicted == prediction.label for prediction in predictions])
+
+
+def _losses(predictions: Sequence[Prediction]) -> Values:
+    """Log loss of each image, in nats."""
+    probabilities = [prediction.label_probability for prediction in predictions]
+    losses: Values = -np.log(np.maximum(probabilities, np.finfo(float).tiny))
+    return losses

@@ -1,4 +1,4 @@
-"""DVC's commands, as people type them, with what they print passed on; and its Python."""
+"""Run DVC's commands, and call its Python API."""
 
 import os
 import re
@@ -12,7 +12,7 @@ from typing import TextIO
 from pipeline.core.errors import PipelineError
 from pipeline.core.terminal import one_line
 
-RAN = re.compile(r"Running stage '([^']+)'")
+RUNNING_STAGE = re.compile(r"Running stage '([^']+)'")
 
 
 def run(
@@ -21,12 +21,16 @@ def run(
     environment: Mapping[str, str] | None = None,
     out: TextIO | None = None,
 ) -> tuple[int, list[str]]:
-    """The exit code, and the lines that it printed; errors and progress bars go past.
+    """Run a command of DVC and print its output as it comes.
 
     Args:
-        folder: Where it works, if not here.
-        environment: That it has, if not ours.
-        out: Where the lines are printed, if not on standard output.
+        folder: The working directory; None: the current one.
+        environment: None: that of this process.
+        out: Where to print the lines; None: standard output. Errors and progress bars go to
+            standard error.
+
+    Returns:
+        The exit code, and the printed lines.
     """
     lines = []
     with subprocess.Popen(  # noqa: S603
@@ -46,26 +50,27 @@ def run(
 
 
 @contextmanager
-def errors_as_sentences(what: str, advice: str) -> Iterator[None]:
-    """Around calls of DVC's Python, and nothing else: turn what it fails with into a sentence.
+def errors_as_sentences(problem: str, advice: str) -> Iterator[None]:
+    """Turn any error of DVC's Python API into one sentence. Wrap nothing but calls of that API.
 
-    Each kind of remote fails with errors of its own, which have no ancestor but Exception.
+    It catches Exception, since each kind of remote raises errors of its own, which have no other
+    common base class.
 
     Raises:
-        PipelineError: it fails.
+        PipelineError: the block fails.
     """
     try:
         yield
     except Exception as error:
-        raise PipelineError(f"{what} ({one_line(error)}): {advice}") from error
+        raise PipelineError(f"{problem} ({one_line(error)}): {advice}") from error
 
 
 def command(*arguments: str) -> list[str]:
-    """What starts it: this environment's, whatever is on the path."""
+    """The command line that runs the DVC of this Python environment, whatever is on the PATH."""
     return [sys.executable, "-m", "dvc", *arguments]
 
 
 def with_python(environment: Mapping[str, str]) -> dict[str, str]:
-    """The stages' `python` is this one, also where the environment was not activated."""
+    """`environment` in which `python` is this Python, even if its venv is not activated."""
     path = os.pathsep.join([str(Path(sys.executable).parent), environment.get("PATH", "")])
     return {**environment, "PATH": path}

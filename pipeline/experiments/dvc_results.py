@@ -1,11 +1,11 @@
-"""What DVC holds: results that experiments, branches, tags and the workspace pin in dvc.lock."""
+"""Results recorded in dvc.lock files: of experiments, branches, tags and the workspace."""
 
 import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 from pipeline.core import dvc_lock, project
 from pipeline.core.dvc_lock import Lock
@@ -16,183 +16,199 @@ from pipeline.tracking import provenance
 
 MODELS, TEST, METRICS = "models", "reports/test", "reports/metrics.json"
 WORKSPACE = "workspace"
-JUDGED = ("train", "evaluate")
-NEEDED = {provenance.DATASET, "dataset.source"}  # of the params, to restore a result
-DIGEST = re.compile(r"[0-9a-f]{32}(\.dir)?")
-# DVC's own: refs/exps/<baseline, as ab/cdef...>/<name>; others below refs/exps are its scratch.
-EXPERIMENT = re.compile(r"refs/exps/([0-9a-f]{2})/([0-9a-f]{38})/(.+)")
+LAST_STAGES = ("train", "evaluate")
+REQUIRED_PARAMS = {provenance.DATASET, "dataset.source"}  # to restore a result
+MD5 = re.compile(r"[0-9a-f]{32}(\.dir)?")
+# DVC's own format: refs/exps/<baseline, as ab/cdef...>/<name>. Other refs below refs/exps are
+# DVC's temporary ones.
+EXPERIMENT_REF = re.compile(r"refs/exps/([0-9a-f]{2})/([0-9a-f]{38})/(.+)")
+
+
+class Source(NamedTuple):
+    """Where a dvc.lock is read from; the fields are those of `DvcResult`."""
+
+    label: str
+    experiment: str
+    commit: str
+    revision: str
 
 
 @dataclass(frozen=True)
 class DvcResult:
-    """One result: a trained and tested model, and what it was made with."""
+    """A trained and evaluated model, and what it was made from."""
 
     label: str
-    """What people call it: an experiment, a branch, a tag."""
+    """Name of the experiment, branch or tag, or an abbreviated commit."""
     experiment: str
-    """Its name, "" where it is none."""
+    """Name of the experiment, "" if it is none."""
     commit: str
     """The baseline of an experiment, else the commit itself."""
     revision: str
-    """The commit that has its dvc.lock, "" for the workspace."""
-    when: int
+    """The commit that contains the dvc.lock, "" for the workspace."""
+    time_ms: int
     """Time of the commit, in ms since 1970."""
     lock: Lock
-    values: Mapping[str, object]
-    """What its stages ran with, by dotted name; it may be of another version's params."""
+    params: Mapping[str, object]
+    """What its stages ran with, by dotted name; other versions may have other keys."""
 
     @property
-    def models(self) -> str:
+    def models_md5(self) -> str:
         return dvc_lock.outs(self.lock, "train")[MODELS]
 
     @property
-    def test(self) -> str:
+    def test_md5(self) -> str:
         return dvc_lock.outs(self.lock, "evaluate")[TEST]
 
-    def like(self, other: "DvcResult") -> bool:
-        """Whether it is the same result, whoever holds it."""
-        mine, theirs = (self.models, self.test), (other.models, other.test)
-        return mine == theirs and self.values == other.values
+    def is_same_result(self, other: "DvcResult") -> bool:
+        """Whether model, evaluation and params are equal, wherever they were found."""
+        own, others = (self.models_md5, self.test_md5), (other.models_md5, other.test_md5)
+        return own == others and self.params == other.params
 
     @property
-    def named(self) -> tuple[str, str]:
-        """What tells an experiment from others with its result; of all commits it is the same."""
+    def identity(self) -> tuple[str, str]:
+        """Experiment and baseline; the same for all commits, which need only one run together."""
         return (self.experiment, self.commit) if self.experiment else ("", "")
 
     @cached_property
     def changes(self) -> str:
-        """What its code has that `commit` has not, as a patch."""
-        if self.revision == self.commit:
-            return ""
-        return provenance.read_patch(self.commit, self.revision)
+        """Changes of the code since `commit`, as a patch."""
+        return (
+            ""
+            if self.revision == self.commit
+            else provenance.read_patch(self.commit, self.revision)
+        )
 
     @property
     def accuracy(self) -> float | None:
-        """As metrics.json has it, which is in git."""
-        text = text_at(self.revision, METRICS) if self.revision else _text(METRICS)
+        """From metrics.json, which git tracks."""
+        text = text_at(self.revision, METRICS) if self.revision else _read_workspace(METRICS)
         try:
-            return float(json.loads(text or "{}")["accuracy"])
-        except (ValueError, KeyError, TypeError):
+            metrics = json.loads(text or "{}")
+        except ValueError:
             return None
+        accuracy = metrics.get("accuracy") if isinstance(metrics, dict) else None
+        return float(accuracy) if isinstance(accuracy, int | float) else None
 
 
-def dvc_results(everything: bool = False) -> list[DvcResult]:
-    """All of them, the newest first; the same result of one commit is told once.
+def dvc_results(all_commits: bool = False) -> list[DvcResult]:
+    """All results, the newest first; the same result of several commits is listed once.
 
     Args:
-        everything: Whether to look at all commits, and not only at branches and tags.
+        all_commits: Whether to search all commits, and not only branches and tags.
     """
-    found: list[DvcResult] = []
-    for held in _listed(everything):
-        alike = [other for other in found if held.like(other)]
-        # What the workspace holds has no name of its own.
-        if not alike or (held.label != WORKSPACE and held.named not in {o.named for o in alike}):
-            found.append(held)
-    return sorted(found, key=lambda held: -held.when)
+    results: list[DvcResult] = []
+    for result in _read_results(all_commits):
+        same = [other for other in results if result.is_same_result(other)]
+        is_new_name = result.identity not in {other.identity for other in same}
+        # The workspace has no name of its own, so it is listed only for a result of its own.
+        if not same or (result.label != WORKSPACE and is_new_name):
+            results.append(result)
+    return sorted(results, key=lambda result: -result.time_ms)
 
 
 def workspace() -> DvcResult | None:
-    """What the working directory holds, if it is a whole result."""
-    return _held(WORKSPACE, "", git("rev-parse", "HEAD").strip(), "")
+    """The result in the working directory, if it is complete."""
+    return _read_result(Source(WORKSPACE, "", git("rev-parse", "HEAD").strip(), ""))
 
 
-def pinned(models: str) -> Iterator[DvcResult]:
-    """What commits hold that brought in a model, the first of them first.
+def results_with_model(models_md5: str) -> Iterator[DvcResult]:
+    """Results of the commits that introduced a model, the oldest first.
 
     Args:
-        models: DVC's digest of it, as far as a server knows.
+        models_md5: DVC's digest of models/, as a tracking server gives it, so anything.
     """
-    if not DIGEST.fullmatch(models):
+    if not MD5.fullmatch(models_md5):
         return
-    log = git("log", "--all", "--reverse", "--format=%H", f"-S{models}", "--", "dvc.lock")
+    log = git("log", "--all", "--reverse", "--format=%H", f"-S{models_md5}", "--", "dvc.lock")
     for commit in log.split():
-        held = _held(commit[:7], "", commit, commit)
-        if held is not None and held.models == models:
-            yield held
+        result = _read_result(Source(commit[:7], "", commit, commit))
+        if result is not None and result.models_md5 == models_md5:
+            yield result
 
 
-def _listed(everything: bool) -> Iterator[DvcResult]:
-    """Branches before tags before the rest: the first to hold a result gives it its name."""
+def _read_results(all_commits: bool) -> Iterator[DvcResult]:
+    """Experiments, branches and tags before bare commits: the first gives a result its name."""
     head = git("rev-parse", "HEAD").strip()
-    places = [*_references(), ("HEAD", "", head, head), (WORKSPACE, "", head, "")]
-    if everything:
+    sources = [*_read_refs(), Source("HEAD", "", head, head), Source(WORKSPACE, "", head, "")]
+    if all_commits:
         log = git("log", "--all", "--format=%H", "--", "dvc.lock").split()
-        places += [(commit[:7], "", commit, commit) for commit in log]
-    for place in places:
-        if held := _held(*place):
-            yield held
+        sources += [Source(commit[:7], "", commit, commit) for commit in log]
+    for source in sources:
+        if result := _read_result(source):
+            yield result
 
 
-def _references() -> Iterator[tuple[str, str, str, str]]:
-    """Label, experiment, its baseline, and the commit, of experiments, branches and tags."""
-    listed = git(
+def _read_refs() -> Iterator[Source]:
+    """Experiments, branches and tags."""
+    listing = git(
         "for-each-ref",
         "refs/exps",
         "refs/heads",
         "refs/tags",
         "--format=%(refname)%09%(if)%(*objectname)%(then)%(*objectname)%(else)%(objectname)%(end)",
     )
-    for line in listed.splitlines():
-        reference, revision = line.split("\t")
-        matched = EXPERIMENT.fullmatch(reference)
-        if matched:
-            yield matched[3], matched[3], matched[1] + matched[2], revision
-        elif not reference.startswith("refs/exps/"):
-            yield reference.split("/", 2)[2], "", revision, revision
+    for line in listing.splitlines():
+        ref, revision = line.split("\t")
+        if match := EXPERIMENT_REF.fullmatch(ref):
+            yield Source(match[3], match[3], match[1] + match[2], revision)
+        elif not ref.startswith("refs/exps/"):
+            yield Source(ref.split("/", 2)[2], "", revision, revision)
 
 
-def _held(label: str, experiment: str, commit: str, revision: str) -> DvcResult | None:
-    """The result of a revision, if it has a whole one."""
-    text = text_at(revision, "dvc.lock") if revision else _text("dvc.lock")
+def _read_result(source: Source) -> DvcResult | None:
+    """The result in a source's dvc.lock, if it is complete and consistent."""
+    text = text_at(source.revision, "dvc.lock") if source.revision else _read_workspace("dvc.lock")
     try:
         lock = dvc_lock.parse((text or "").encode("utf-8", "replace"))
     except PipelineError:
         return None
-    values = _values(sections(lock))
-    whole = {MODELS, TEST} <= _made(lock).keys() and _fits(lock)
-    if not whole or not values.keys() >= NEEDED:
+    params = _flat_params(locked_params(lock))
+    is_complete = {MODELS, TEST} <= _outs(lock).keys() and params.keys() >= REQUIRED_PARAMS
+    if not is_complete or not _is_consistent(lock):
         return None
-    when = int(git("show", "-s", "--format=%ct", revision or "HEAD")) * 1000
-    return DvcResult(label, experiment, commit, revision, when, lock, values)
+    time = int(git("show", "-s", "--format=%ct", source.revision or "HEAD"))
+    return DvcResult(*source, 1000 * time, lock, params)
 
 
-def _values(read: Mapping[str, Any]) -> dict[str, object]:
-    """Params by dotted name, as runs have them; those of another version as they were written."""
+def _flat_params(sections: Mapping[str, Any]) -> dict[str, object]:
+    """Params by dotted name, as runs have them; params of another version as they were written."""
     try:
-        return parse_params(read).flat()
+        return parse_params(sections).flat()
     except PipelineError:
         return {
-            f"{section}.{key}": value
-            for section, values in read.items()
-            if isinstance(values, Mapping)
-            for key, value in values.items()
+            f"{name}.{key}": value
+            for name, section in sections.items()
+            if isinstance(section, Mapping)
+            for key, value in section.items()
         }
 
 
-def _made(lock: Lock) -> dict[str, str]:
+def _outs(lock: Lock) -> dict[str, str]:
     return {path: md5 for stage in lock for path, md5 in dvc_lock.outs(lock, stage).items()}
 
 
-def _fits(lock: Lock) -> bool:
-    """Whether the model and its test are of the data that the lock has.
+def _is_consistent(lock: Lock) -> bool:
+    """Whether the model and its evaluation were made from the data in the same lock.
 
-    They are not where only some stages ran again, as after `dvc repro features`.
+    They were not if only some stages ran again, as after `dvc repro features`.
     """
-    made = _made(lock)
+    outs = _outs(lock)
     return all(
-        made.get(path, md5) == md5
+        outs.get(path, md5) == md5
         for stage in ("split", "features", "train", "evaluate")
         for path, md5 in dvc_lock.deps(lock, stage).items()
     )
 
 
-def sections(lock: Lock) -> dict[str, Any]:
-    """The params that the stages of a lock ran with, together; of a section, train's and evaluate's
-    word counts."""
-    order = [*sorted(lock.keys() - set(JUDGED)), *JUDGED]
-    return {key: value for stage in order for key, value in dvc_lock.params(lock, stage).items()}
+def locked_params(lock: Lock) -> dict[str, Any]:
+    """The params of all stages together, by section; where stages differ, those of evaluate, then
+    those of train win."""
+    stages = [*sorted(lock.keys() - set(LAST_STAGES)), *LAST_STAGES]
+    return {
+        name: section for stage in stages for name, section in dvc_lock.params(lock, stage).items()
+    }
 
 
-def _text(path: str) -> str | None:
+def _read_workspace(path: str) -> str | None:
     file = project.root() / path
     return file.read_text("utf-8", "replace") if file.exists() else None

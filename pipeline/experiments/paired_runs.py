@@ -1,4 +1,4 @@
-"""DVC's results and MLflow's runs, brought together."""
+"""Results in DVC, each with its MLflow run."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -11,107 +11,15 @@ from pipeline.experiments.dvc_results import DvcResult
 from pipeline.tracking import find_run, provenance, store
 from pipeline.tracking.store import MlflowRun
 
-LIVE = "RUNNING"
-DIRTY = "-dirty"  # as git describes it
-MAX_VALUES = 4  # that a row has room for
-
-
-@dataclass(frozen=True)
-class PairedRun:
-    """A result of DVC's, and the run of it; one of them may be missing."""
-
-    held: DvcResult | None
-    run: MlflowRun | None
-
-    @property
-    def whole(self) -> bool:
-        """Whether MLflow has all that DVC has."""
-        return self.held is None or (
-            self.run is not None and self.run.data.tags.get(provenance.TEST) == self.held.test
-        )
-
-    @property
-    def name(self) -> str:
-        if self.held is not None:
-            return self.held.label
-        return str(self.run.info.run_name) if self.run else ""
-
-    @property
-    def commit(self) -> str:
-        """Of the code: an experiment's is the one that it is based on."""
-        if self.held is not None:
-            return self.held.commit
-        return str(self.run.data.tags.get(provenance.COMMIT, "")) if self.run else ""
-
-    @property
-    def dirty(self) -> bool:
-        """Whether its code has changes that the commit has not."""
-        if self.held is not None:
-            return bool(self.held.changes)
-        return self.run is not None and self.run.data.tags.get(provenance.CHANGED, "no") != "no"
-
-    def others(self, values: Mapping[str, object]) -> list[str]:
-        """What it was made with and `values` has not, as -S takes it."""
-        own = self.held.values if self.held else self.run.data.params if self.run else {}
-        return [
-            f"{key}={'null' if value in (None, 'None') else value}"
-            for key, value in own.items()
-            if key not in values or find_run.normalize(value) != find_run.normalize(values[key])
-        ]
-
-    @property
-    def when(self) -> int:
-        """In ms since 1970."""
-        return int(self.run.info.start_time) if self.run else self.held.when if self.held else 0
-
-    @property
-    def accuracy(self) -> float | None:
-        """Of the test set."""
-        logged = self.run.data.metrics.get("test/accuracy") if self.run else None
-        return logged if logged is not None or self.held is None else self.held.accuracy
-
-    @property
-    def status(self) -> str:
-        return str(self.run.info.status).lower() if self.run else ""
-
-    @cached_property
-    def missing(self) -> str:
-        """What the other side lacks: one of `ADVICE`, or nothing."""
-        if self.run is None:
-            return "run"
-        if self.status == LIVE.lower():
-            return ""
-        if not self.whole:
-            return "part of run"
-        if self.held is None and provenance.MODELS not in self.run.data.tags:
-            return "model"
-        if self.held is None and not any(dvc_results.pinned(self.run.data.tags[provenance.MODELS])):
-            return "commit"
-        return ""
-
-    def row(self, values: Mapping[str, object]) -> list[str]:
-        """As `pipeline runs` shows it, held to the params that stand here."""
-        accuracy = "" if self.accuracy is None else f"{self.accuracy:.4f}"
-        run_id = self.run.info.run_id[:8] if self.run else ""
-        others = self.others(values)
-        more = [f"and {len(others) - MAX_VALUES} more"] if len(others) > MAX_VALUES else []
-        return [
-            self.name,
-            self.commit[:7] + (DIRTY if self.dirty else ""),
-            run_id,
-            self.status,
-            _day(self.when),
-            accuracy,
-            self.missing,
-            " ".join([*others[:MAX_VALUES], *more]),
-        ]
-
+RUNNING = "RUNNING"
+DIRTY = "-dirty"  # as `git describe` marks it
+MAX_PARAMS = 4  # in a row
 
 ADVICE = {
-    "run": "MLflow has no run of it: `pipeline sync` makes one",
-    "part of run": "MLflow's run of it is not whole: `pipeline sync` completes it",
-    "model": "its training was stopped: `dvc repro`, or `dvc exp run`, with its params goes on",
-    DIRTY: "its code had changes that the commit has not: origin/changes.patch of the run",
+    "run": "MLflow has no run of it: `pipeline sync` creates one",
+    "part of run": "its run in MLflow is incomplete: `pipeline sync` completes it",
+    "model": "its training was stopped: `dvc repro` or `dvc exp run` with its params resumes it",
+    DIRTY: "its code has uncommitted changes: see origin/changes.patch of the run",
     "commit": "no commit or experiment has it: `pipeline reproduce ID` makes it again",
 }
 HEADER = [
@@ -126,36 +34,134 @@ HEADER = [
 ]
 
 
-def _day(when: int) -> str:
-    with suppress(ValueError, OverflowError, OSError):  # a server may say anything
-        return f"{datetime.fromtimestamp(when / 1000, UTC).astimezone():%Y-%m-%d %H:%M}"
+@dataclass(frozen=True)
+class PairedRun:
+    """A result in DVC and its MLflow run; one of them may be missing."""
+
+    dvc_result: DvcResult | None
+    run: MlflowRun | None
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether MLflow has everything that DVC has."""
+        return self.dvc_result is None or (
+            self.run is not None
+            and self.run.data.tags.get(provenance.TEST) == self.dvc_result.test_md5
+        )
+
+    @property
+    def name(self) -> str:
+        if self.dvc_result is not None:
+            return self.dvc_result.label
+        return str(self.run.info.run_name) if self.run else ""
+
+    @property
+    def commit(self) -> str:
+        """The commit of the code; for an experiment, its baseline."""
+        if self.dvc_result is not None:
+            return self.dvc_result.commit
+        return str(self.run.data.tags.get(provenance.COMMIT, "")) if self.run else ""
+
+    @property
+    def is_dirty(self) -> bool:
+        """Whether its code differs from `commit`."""
+        if self.dvc_result is not None:
+            return bool(self.dvc_result.changes)
+        return self.run is not None and self.run.data.tags.get(provenance.CHANGED, "no") != "no"
+
+    def other_params(self, current: Mapping[str, object]) -> list[str]:
+        """Its params that differ from `current`, as `dvc exp run -S` takes them."""
+        params = (
+            self.dvc_result.params if self.dvc_result else self.run.data.params if self.run else {}
+        )
+        return [
+            f"{key}={'null' if value in (None, 'None') else value}"
+            for key, value in params.items()
+            if key not in current or find_run.normalize(value) != find_run.normalize(current[key])
+        ]
+
+    @property
+    def time_ms(self) -> int:
+        """Start of the run, else the time of the commit, in ms since 1970."""
+        if self.run is not None:
+            return int(self.run.info.start_time)
+        return self.dvc_result.time_ms if self.dvc_result else 0
+
+    @property
+    def accuracy(self) -> float | None:
+        """On the test set."""
+        logged = self.run.data.metrics.get("test/accuracy") if self.run else None
+        if logged is not None or self.dvc_result is None:
+            return logged
+        return self.dvc_result.accuracy
+
+    @property
+    def status(self) -> str:
+        return str(self.run.info.status).lower() if self.run else ""
+
+    @cached_property
+    def missing(self) -> str:
+        """A key of `ADVICE`, or "" if nothing is missing on either side."""
+        if self.run is None:
+            return "run"
+        if self.run.info.status == RUNNING:
+            return ""
+        if not self.is_complete:
+            return "part of run"
+        if self.dvc_result is not None:
+            return ""
+        models_md5 = self.run.data.tags.get(provenance.MODELS)
+        if models_md5 is None:
+            return "model"
+        return "" if any(dvc_results.results_with_model(models_md5)) else "commit"
+
+    def row(self, current: Mapping[str, object]) -> list[str]:
+        """Cells below `HEADER`; `current` are the params in params.yaml."""
+        params = self.other_params(current)
+        more = [f"and {len(params) - MAX_PARAMS} more"] if len(params) > MAX_PARAMS else []
+        return [
+            self.name,
+            self.commit[:7] + (DIRTY if self.is_dirty else ""),
+            self.run.info.run_id[:8] if self.run else "",
+            self.status,
+            _format_time(self.time_ms),
+            "" if self.accuracy is None else f"{self.accuracy:.4f}",
+            self.missing,
+            " ".join([*params[:MAX_PARAMS], *more]),
+        ]
+
+
+def _format_time(time_ms: int) -> str:
+    with suppress(ValueError, OverflowError, OSError):  # a server may send any number
+        return f"{datetime.fromtimestamp(time_ms / 1000, UTC).astimezone():%Y-%m-%d %H:%M}"
     return "?"
 
 
-def paired_runs(everything: bool = False) -> list[PairedRun]:
-    """What either side holds, the newest first.
+def paired_runs(all_commits: bool = False) -> list[PairedRun]:
+    """All results and runs, the newest first.
 
     Args:
-        everything: Whether to look at all commits, and not only at branches and tags.
+        all_commits: Whether to search all commits, and not only branches and tags.
 
     Raises:
-        PipelineError: MLflow's store does not answer.
+        PipelineError: MLflow's store cannot be reached.
     """
-    runs = _runs()
-    results = dvc_results.dvc_results(everything)
-    paired = [PairedRun(each, best(each, runs)) for each in results]
-    taken = {pair.run.info.run_id for pair in paired if pair.run}
-    # A run is left over only where no result of DVC's is of the same model and name.
-    left = [
-        run
+    runs = _read_runs()
+    results = dvc_results.dvc_results(all_commits)
+    paired = [PairedRun(result, best_run(result, runs)) for result in results]
+    paired_ids = {pair.run.info.run_id for pair in paired if pair.run}
+    # A second run of a result that DVC has is not listed.
+    unpaired = [
+        PairedRun(None, run)
         for run in runs
-        if run.info.run_id not in taken and not any(of(each, run) for each in results)
+        if run.info.run_id not in paired_ids
+        and not any(is_run_of(result, run) for result in results)
     ]
-    return sorted([*paired, *(PairedRun(None, run) for run in left)], key=lambda pair: -pair.when)
+    return sorted([*paired, *unpaired], key=lambda pair: -pair.time_ms)
 
 
-def _runs() -> list[MlflowRun]:
-    """Of trainings, the newest first."""
+def _read_runs() -> list[MlflowRun]:
+    """Runs of trainings, the newest first."""
     if not store.exists():
         return []
     with store.errors_as_sentences():
@@ -163,23 +169,23 @@ def _runs() -> list[MlflowRun]:
         return store.search_runs(f"tags.`{provenance.FINGERPRINT}` != ''")
 
 
-def best(result: DvcResult, runs: Sequence[MlflowRun]) -> MlflowRun | None:
-    """The run of a result that has most of it, and of these the newest."""
-    own = [run for run in runs if of(result, run)]
-    whole = [run for run in own if run.data.tags.get(provenance.TEST) == result.test]
-    return next(iter(whole + own), None)
+def best_run(result: DvcResult, runs: Sequence[MlflowRun]) -> MlflowRun | None:
+    """The newest complete run of a result, else its newest run."""
+    candidates = [run for run in runs if is_run_of(result, run)]
+    complete = [run for run in candidates if run.data.tags.get(provenance.TEST) == result.test_md5]
+    return next(iter(complete + candidates), None)
 
 
-def of(result: DvcResult, run: MlflowRun) -> bool:
-    """Whether a run is of a result: the same model, params, and, if it is one, experiment.
+def is_run_of(result: DvcResult, run: MlflowRun) -> bool:
+    """Whether model, params and, for an experiment, its name and baseline are those of the result.
 
-    A commit that holds the result of an experiment, or of a `dvc repro` before the commit, needs no
-    run of its own.
+    A commit of the result of an experiment, or of an earlier `dvc repro`, needs no other run.
     """
     tags = run.data.tags
-    same = tags.get(provenance.MODELS) == result.models
-    # One of another commit is another experiment's, though it be of the same name.
-    own = (tags.get(provenance.EXPERIMENT), tags.get(provenance.COMMIT)) == result.named
+    is_same_model = tags.get(provenance.MODELS) == result.models_md5
     if result.experiment:
-        same |= provenance.MODELS not in tags  # its server went away
-    return same and (own or not result.experiment) and find_run.has_params(run, result.values)
+        # The baseline counts too: experiments on two commits may have the same name.
+        if (tags.get(provenance.EXPERIMENT), tags.get(provenance.COMMIT)) != result.identity:
+            return False
+        is_same_model |= provenance.MODELS not in tags  # the server was lost during training
+    return is_same_model and find_run.has_params(run, result.params)

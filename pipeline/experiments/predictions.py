@@ -1,4 +1,4 @@
-"""What a model said of its test images: predictions.csv, wherever it is kept."""
+"""Predictions of a model on its test images, read from any predictions.csv or made by a model."""
 
 import csv
 import re
@@ -20,39 +20,39 @@ CLEAN, SPLIT = Path("data/clean"), Path("data/split.csv")
 
 @dataclass(frozen=True)
 class Prediction:
-    """One test image, and what a model says of it."""
+    """A model's prediction for one test image."""
 
     label: str
-    answer: str
-    chance: float
-    """Of the label, in 0..1."""
+    predicted: str
+    label_probability: float
+    """Predicted probability of `label`, in 0..1."""
     group: str
-    """Of images that belong together, "" where it stands alone."""
+    """Images of one group are not independent; "" for an image without a group."""
 
 
-def find(name: str) -> dict[str, Prediction]:
-    """The predictions of an experiment, a revision, an MLflow run, or a folder, by image.
+def load_predictions(name: str) -> dict[str, Prediction]:
+    """Predictions by image id.
 
     Args:
-        name: A folder with predictions.csv, or with a model, which is then run over the test set;
-            an MLflow run's id; or what DVC takes for a revision: a commit, branch or experiment.
+        name: A folder with predictions.csv; a folder with a model, which is then run on the test
+            set; an MLflow run's id; or a revision: a commit, branch or experiment.
 
     Raises:
-        PipelineError: there is no such thing, or it has no predictions.
+        PipelineError: none of these exists, or it has no predictions.
     """
     folder = Path(name)
     if (folder / NAME).is_file():
-        return parse((folder / NAME).read_text("utf-8", "replace"), name)
+        return parse_predictions((folder / NAME).read_text("utf-8", "replace"), name)
     if (folder / "model.json").is_file():
-        return dict(_of_model(folder))
+        return dict(_predict(folder))
     if re.fullmatch(r"[0-9a-f]{32}", name):
         from pipeline.tracking import store
 
-        return parse(store.load_text(name, f"test/{NAME}"), f"MLflow run {name}")
-    return parse(_of_revision(name), f"revision {name}")
+        return parse_predictions(store.load_text(name, f"test/{NAME}"), f"MLflow run {name}")
+    return parse_predictions(_read_revision(name), f"revision {name}")
 
 
-def _of_revision(name: str) -> str:
+def _read_revision(name: str) -> str:
     from dvc import api
 
     with dvc.errors_as_sentences(
@@ -63,34 +63,38 @@ def _of_revision(name: str) -> str:
         return str(api.read(str(TRACKED), rev=name))
 
 
-def parse(text: str, source: str) -> dict[str, Prediction]:
-    """By image.
+def parse_predictions(text: str, source: str) -> dict[str, Prediction]:
+    """Predictions by image id, from the text of a predictions.csv.
+
+    Args:
+        source: Where the text is from, for the error message.
 
     Raises:
-        PipelineError: it is not what evaluate writes.
+        PipelineError: the text is damaged.
     """
     try:
-        return {row.id: _prediction(row) for row in predictions_csv.parse_predictions(text)}
+        return {row.id: _convert(row) for row in predictions_csv.parse_predictions(text)}
     except (KeyError, ValueError, csv.Error) as error:
         raise PipelineError(f"{NAME} of {source} is damaged: evaluate that model again") from error
 
 
-def _prediction(row: PredictionRow) -> Prediction:
-    probability = row.probabilities[row.label]
-    if not 0 <= probability <= 1:  # true of NaN too
-        raise ValueError(f"probability {probability!r} of image {row.id!r}")
-    return Prediction(row.label, row.predicted, probability, row.group)
+def _convert(row: PredictionRow) -> Prediction:
+    label_probability = row.probabilities[row.label]
+    if not 0 <= label_probability <= 1:  # refuses NaN, too
+        raise ValueError(f"probability {label_probability!r} of image {row.id!r}")
+    return Prediction(row.label, row.predicted, label_probability, row.group)
 
 
-def _of_model(folder: Path) -> Iterator[tuple[str, Prediction]]:
+def _predict(folder: Path) -> Iterator[tuple[str, Prediction]]:
+    """Run the model in `folder` on the test images of data/split.csv."""
     classifier = Classifier(folder)
-    names = classifier.card.classes
+    classes = classifier.card.classes
     rows = [row for row in read_split(SPLIT) if row.split == "test"]
     ids = [row.id for row in rows]
-    seen = views.Views(ids, views.EncodedImages(CLEAN, ids), classifier.card.preprocess)
-    for row, found in zip(rows, classifier.all_probabilities(seen), strict=True):
-        if row.label not in names:
-            raise PipelineError(f"the model in {folder} does not know the class {row.label}")
-        chance = float(found[names.index(row.label)])
-        answer = names[int(found.argmax())]
-        yield row.id, Prediction(row.label, answer, chance, row.group)
+    images = views.Views(ids, views.EncodedImages(CLEAN, ids), classifier.card.preprocess)
+    for row, probabilities in zip(rows, classifier.all_probabilities(images), strict=True):
+        if row.label not in classes:
+            raise PipelineError(f"the model in {folder} was not trained on class {row.label}")
+        label_probability = float(probabilities[classes.index(row.label)])
+        predicted = classes[int(probabilities.argmax())]
+        yield row.id, Prediction(row.label, predicted, label_probability, row.group)

@@ -1,4 +1,4 @@
-"""A result of DVC's with all its files, from its cache or its remote."""
+"""Restore all files of a result from DVC's cache or its remote."""
 
 import dataclasses
 import json
@@ -9,10 +9,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pipeline.core import history as records
-from pipeline.core import project
+from pipeline.core import atomic, project
 from pipeline.core.errors import PipelineError
 from pipeline.core.git import text_at
+from pipeline.core.history import Record
 from pipeline.experiments import dvc
 from pipeline.experiments.dvc_results import METRICS, MODELS, TEST, DvcResult
 from pipeline.network import model_folder
@@ -21,101 +21,117 @@ from pipeline.tracking import provenance, record
 from pipeline.tracking.record import TrainedResult
 
 HISTORY, AUGMENTED = "reports/history.csv", "reports/augmented.png"
-TOLD = ("accuracy", "correct", "n")  # by a run's description
 SPLIT, REPORT = "data/split.csv", "reports/report.html"
+REQUIRED_METRICS = ("accuracy", "correct", "n")  # in the description of a run
 
 
 @contextmanager
-def outcome(held: DvcResult) -> Iterator[TrainedResult]:
-    """A result with its files, from DVC's cache or its remote, for as long as the block takes.
+def restore(result: DvcResult) -> Iterator[TrainedResult]:
+    """A result with its files, which exist until the block ends.
 
     Raises:
-        PipelineError: DVC does not have them.
+        PipelineError: DVC does not have them, or they are damaged.
     """
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        _fetch(held, folder)
+        _fetch(result, folder)
+        # Anybody may have written these files.
         try:
-            card = model_folder.read_card(folder / MODELS)
-            history = _history(folder / HISTORY)
-            figures = _figures(folder / METRICS)
-            record.describe_splits(folder / SPLIT)
-            page = (folder / REPORT).read_text("utf-8", "replace")
-        except (PipelineError, OSError, ValueError, TypeError, KeyError) as error:
-            raise PipelineError(f"the files of {held.label} in DVC's cache are damaged") from error
-        yield TrainedResult(
-            held.values,
-            tags(held) | {provenance.FINGERPRINT: card.fingerprint},
-            files(held),
-            folder / MODELS,
-            lambda: _trained(folder / MODELS),
-            history,
-            folder / AUGMENTED,
-            folder / SPLIT,
-            figures,
-            folder / TEST,
-            page,
-            held.when,
-        )
+            restored = _read(result, folder)
+        except (PipelineError, OSError, ValueError, KeyError) as error:
+            raise PipelineError(
+                f"the files of {result.label} in DVC's cache are damaged: run it again"
+            ) from error
+        yield restored
 
 
-def _fetch(held: DvcResult, folder: Path) -> None:
+def _fetch(result: DvcResult, folder: Path) -> None:
     from dvc.api import DVCFileSystem
 
     for path in (HISTORY, SPLIT):
         (folder / path).parent.mkdir()
     with dvc.errors_as_sentences(
-        f"DVC did not hand over all files of {held.label}",
+        f"DVC cannot provide all files of {result.label}",
         "see `dvc pull` and `dvc exp pull`, or run it again",
     ):
-        source = DVCFileSystem(str(project.root()), rev=held.revision or None)
+        source = DVCFileSystem(str(project.root()), rev=result.revision or None)
         for path in (MODELS, TEST):
             source.get(path, str(folder / path), recursive=True)
         for path in (HISTORY, AUGMENTED, SPLIT, METRICS, REPORT):
             source.get_file(path, str(folder / path))
 
 
-def _history(path: Path) -> list[dict[str, float]]:
-    found = records.read(path)
-    wanted = {field.name for field in dataclasses.fields(records.Record)}
-    if not found or not all(row.keys() >= wanted and math.isfinite(row["epoch"]) for row in found):
+def _read(result: DvcResult, folder: Path) -> TrainedResult:
+    """The fetched files as one record; checks those that are parsed later, too.
+
+    Raises:
+        PipelineError, OSError, ValueError, KeyError: a file is damaged.
+    """
+    card = model_folder.read_card(folder / MODELS)
+    record.describe_splits(folder / SPLIT)
+    return TrainedResult(
+        result.params,
+        tags(result) | {provenance.FINGERPRINT: card.fingerprint},
+        files(result),
+        folder / MODELS,
+        lambda: _load_suffix(folder / MODELS),
+        _read_history(folder / HISTORY),
+        folder / AUGMENTED,
+        folder / SPLIT,
+        _read_metrics(folder / METRICS),
+        folder / TEST,
+        (folder / REPORT).read_text("utf-8", "replace"),
+        result.time_ms,
+    )
+
+
+def _read_history(path: Path) -> list[dict[str, float]]:
+    """The validations in history.csv, as numbers by column."""
+    columns = [field.name for field in dataclasses.fields(Record)]
+    history = [
+        {column: float(row[column] or "") for column in columns} for row in atomic.read_csv(path)
+    ]
+    if not history or not all(math.isfinite(row["epoch"]) for row in history):
         raise ValueError("no epochs")
-    return found
+    return history
 
 
-def _figures(path: Path) -> dict[str, float | None]:
-    found = json.loads(path.read_text())
-    told = [found.get(name) for name in TOLD] if isinstance(found, dict) else [None]
-    if not all(isinstance(value, int | float) for value in told):
-        raise ValueError("no figures")
-    return {name: value for name, value in found.items() if isinstance(value, int | float | None)}
+def _read_metrics(path: Path) -> dict[str, float | None]:
+    """The numbers in metrics.json, by name."""
+    metrics = json.loads(path.read_text())
+    if not isinstance(metrics, dict) or not all(
+        isinstance(metrics.get(name), int | float) for name in REQUIRED_METRICS
+    ):
+        raise ValueError("no metrics")
+    return {name: value for name, value in metrics.items() if isinstance(value, int | float | None)}
 
 
-def tags(held: DvcResult) -> dict[str, str]:
-    """What is known of where a result comes from, without the machine."""
-    return provenance.digest_tags(held.lock, provenance.DATA) | {
-        provenance.EXPERIMENT: held.experiment,
-        provenance.BASELINE: held.commit if held.experiment else "",
-        provenance.COMMIT: held.commit,
-        provenance.CHANGED: provenance.describe_patch(held.changes),
+def tags(result: DvcResult) -> dict[str, str]:
+    """Provenance of a result as tags of a run; the machine is unknown."""
+    return provenance.digest_tags(result.lock, provenance.DATA) | {
+        provenance.EXPERIMENT: result.experiment,
+        provenance.BASELINE: result.commit if result.experiment else "",
+        provenance.COMMIT: result.commit,
+        provenance.CHANGED: provenance.describe_patch(result.changes),
         "mlflow.source.name": "pipeline sync",
         "mlflow.source.type": "LOCAL",
-        "mlflow.source.git.commit": held.commit,
+        "mlflow.source.git.commit": result.commit,
     }
 
 
-def files(held: DvcResult) -> dict[str, str]:
-    """As `origin.files` has them."""
-    if not held.revision:
-        return provenance.read_files(held.commit)
-    found = {
-        name: text_at(held.revision, name) or "" for name in (provenance.PARAMS, provenance.LOCK)
+def files(result: DvcResult) -> dict[str, str]:
+    """Texts that a run has in `provenance.FOLDER`, by name."""
+    if not result.revision:
+        return provenance.read_files(result.commit)
+    texts = {
+        name: text_at(result.revision, name) or "" for name in (provenance.PARAMS, provenance.LOCK)
     }
-    patch = held.changes
-    return found | ({provenance.CHANGES: patch} if 0 < len(patch) <= provenance.MAX_CHANGES else {})
+    if 0 < len(result.changes) <= provenance.MAX_CHANGES:
+        texts[provenance.CHANGES] = result.changes
+    return texts
 
 
-def _trained(models: Path) -> Any:
+def _load_suffix(models: Path) -> Any:
     """The part of a saved network that was trained."""
     network, card = model_folder.load(models)
     return cut_as_trained(network, card).suffix

@@ -1,4 +1,4 @@
-"""MLflow made to hold what DVC holds."""
+"""Create and complete MLflow runs from results in DVC."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from pipeline.core.errors import PipelineError
 from pipeline.core.progress import bar
 from pipeline.experiments import dvc_results, paired_runs
 from pipeline.experiments.dvc_results import DvcResult
-from pipeline.experiments.paired_runs import LIVE, PairedRun
+from pipeline.experiments.paired_runs import RUNNING, PairedRun
 from pipeline.tracking import find_run, provenance, store
 from pipeline.tracking.store import MlflowRun
 
@@ -18,75 +18,77 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SyncedRun:
-    """What became of one result."""
+    """What was done for one result."""
 
-    name: str
-    made: str
-    """`created` or `completed`, or "" where it could not be."""
+    label: str
+    action: str
+    """`created` or `completed`, "" if neither was possible."""
     problem: str = ""
-    refused: bool = False
-    """Whether MLflow was the problem."""
+    is_server_problem: bool = False
 
 
-def sync(everything: bool = False, here: bool = False) -> Iterator[SyncedRun]:
-    """Create the runs that are missing, complete those that are not whole; yield each of these.
+def sync(all_commits: bool = False, workspace_only: bool = False) -> Iterator[SyncedRun]:
+    """Create missing runs and complete incomplete ones; yield one record for each of them.
 
     Args:
-        everything: Whether to look at all commits, and not only at branches and tags.
-        here: Whether to look at nothing but what the workspace holds.
+        all_commits: Whether to search all commits, and not only branches and tags.
+        workspace_only: Whether to sync only the result in the workspace.
 
     Raises:
-        PipelineError: MLflow's store does not answer.
+        PipelineError: MLflow's store cannot be reached.
     """
-    with store.exclusive("sync"):  # or two would make each run twice
-        yield from _all_synced(_gaps(everything, here))
+    with store.exclusive("sync"):  # two processes would create each run twice
+        yield from _sync_all(_read_gaps(all_commits, workspace_only))
 
 
-def _gaps(everything: bool, here: bool) -> list[tuple[DvcResult, PairedRun]]:
-    """Experiments first: a commit that holds the result of one needs no run of its own."""
-    own = dvc_results.workspace() if here else None
-    found = [
-        (pair.held, pair)
-        for pair in paired_runs.paired_runs(everything)
-        if pair.held and not pair.whole and (not here or (own and pair.held.like(own)))
+def _read_gaps(all_commits: bool, workspace_only: bool) -> list[tuple[DvcResult, PairedRun]]:
+    """Experiments first: a commit of the result of an experiment needs no other run."""
+    workspace = dvc_results.workspace() if workspace_only else None
+    gaps = [
+        (pair.dvc_result, pair)
+        for pair in paired_runs.paired_runs(all_commits)
+        if pair.dvc_result and not pair.is_complete
     ]
-    return sorted(found, key=lambda gap: (not gap[0].experiment, gap[0].when))
+    if workspace_only:
+        gaps = [gap for gap in gaps if workspace and gap[0].is_same_result(workspace)]
+    return sorted(gaps, key=lambda gap: (not gap[0].experiment, gap[0].time_ms))
 
 
-def _all_synced(gaps: list[tuple[DvcResult, PairedRun]]) -> Iterator[SyncedRun]:
-    done: list[DvcResult] = []
-    with bar("sync", len(gaps), "run") as shown:
-        for each, pair in gaps:
-            if each.experiment or not any(each.like(other) for other in done):
-                synced = _synced(pair, each)
-                done += [each] if synced.made else []
+def _sync_all(gaps: list[tuple[DvcResult, PairedRun]]) -> Iterator[SyncedRun]:
+    synced_results: list[DvcResult] = []
+    with bar("sync", len(gaps), "run") as progress:
+        for result, pair in gaps:
+            is_synced = any(result.is_same_result(other) for other in synced_results)
+            if result.experiment or not is_synced:
+                synced = _sync(pair, result)
+                synced_results += [result] if synced.action else []
                 yield synced
-            shown.update()
+            progress.update()
 
 
-def _begun(pair: PairedRun, restored: "TrainedResult") -> MlflowRun | None:
-    """The pair's run, unless it has no model yet and is of a training with other code."""
+def _existing_run(pair: PairedRun, restored: "TrainedResult") -> MlflowRun | None:
+    """The run to complete, unless it has no model yet and was trained by other code."""
     if pair.run is None:
         return None
     tags = pair.run.data.tags
-    same = tags.get(provenance.FINGERPRINT) == restored.tags[provenance.FINGERPRINT]
-    return pair.run if same or provenance.MODELS in tags else None
+    is_same_code = tags.get(provenance.FINGERPRINT) == restored.tags[provenance.FINGERPRINT]
+    return pair.run if is_same_code or provenance.MODELS in tags else None
 
 
-def _synced(pair: PairedRun, result: DvcResult) -> SyncedRun:
-    from pipeline.experiments.restore import outcome  # with torch: seconds, where nothing is due
+def _sync(pair: PairedRun, result: DvcResult) -> SyncedRun:
+    from pipeline.experiments.restore import restore  # imports torch, which takes seconds
     from pipeline.tracking import record
 
     try:
-        with outcome(result) as restored:
+        with restore(result) as restored:
             with store.errors_as_sentences():
-                begun = _begun(pair, restored) or find_run.find(
-                    result.values, restored.tags, result.models
+                run = _existing_run(pair, restored) or find_run.find(
+                    result.params, restored.tags, result.models_md5
                 )
-            if begun is not None and begun.info.status == LIVE:
-                return SyncedRun(result.label, "", f"its run {begun.info.run_id[:8]} still runs")
-            if not record.complete(restored, begun):
+            if run is not None and run.info.status == RUNNING:
+                return SyncedRun(result.label, "", f"its run {run.info.run_id[:8]} still runs")
+            if not record.complete(restored, run):
                 return SyncedRun(result.label, "", f"{store.address()} failed: sync again", True)
     except PipelineError as error:
         return SyncedRun(result.label, "", str(error))
-    return SyncedRun(result.label, "created" if begun is None else "completed")
+    return SyncedRun(result.label, "created" if run is None else "completed")

@@ -1,4 +1,4 @@
-"""What is noise is called noise, and what is real is found."""
+"""Significant differences are reported as such, and noise is not."""
 
 import csv
 from pathlib import Path
@@ -12,74 +12,88 @@ from typer.testing import CliRunner
 from pipeline.__main__ import app
 from pipeline.core.errors import PipelineError
 from pipeline.experiments.comparison import compare
-from pipeline.experiments.predictions import Prediction, parse
+from pipeline.experiments.predictions import Prediction, parse_predictions
 
 HEADER = "id,label,predicted,group,p.bee,p.ant\n"
 
 
-def said(right: np.ndarray, groups: int = 0) -> dict[str, Prediction]:
-    """Of a model that says `bee` where it is right; images come in `groups`, if any."""
+def predict_bees(right: np.ndarray, groups: int = 0) -> dict[str, Prediction]:
+    """Predictions for images of bees: "bee" where `right`, else "ant".
+
+    Args:
+        groups: Number of groups that the images belong to; 0: none has a group.
+    """
     return {
         f"{number:064x}": Prediction(
             "bee",
-            "bee" if fine else "ant",
-            0.9 if fine else 0.2,
+            "bee" if is_right else "ant",
+            0.9 if is_right else 0.2,
             f"g{number % groups}" if groups else "",
         )
-        for number, fine in enumerate(right)
+        for number, is_right in enumerate(right)
     }
 
 
-def test_a_real_difference_is_found() -> None:
+def test_a_real_difference_is_significant() -> None:
     random = np.random.default_rng(0)
     one = random.random(400) < 0.85
     other = one | (random.random(400) < 0.6)
-    found = compare(said(one), said(other))
-    assert (found.n, found.lost, found.apart) == (400, 0, 0)
-    assert found.difference == pytest.approx((other.sum() - one.sum()) / 400)
-    assert found.interval.low <= found.difference <= found.interval.high
-    assert found.verdict("main", "tidy-owl").startswith("tidy-owl is better than main: ")
-    assert compare(said(other), said(one)).verdict("a", "b").startswith("a is better than b: ")
-    assert found.loss[1] < found.loss[0]
-    assert found.loss_interval.high < 0
+    comparison = compare(predict_bees(one), predict_bees(other))
+    assert (comparison.n, comparison.lost, comparison.unshared) == (400, 0, 0)
+    assert comparison.difference == pytest.approx((other.sum() - one.sum()) / 400)
+    interval = comparison.accuracy_interval
+    assert interval.low <= comparison.difference <= interval.high
+    assert comparison.verdict("main", "tidy-owl").startswith("tidy-owl is better than main: ")
+    assert (
+        compare(predict_bees(other), predict_bees(one))
+        .verdict("a", "b")
+        .startswith("a is better than b: ")
+    )
+    assert comparison.loss[1] < comparison.loss[0]
+    assert comparison.loss_interval.high < 0
 
 
-def test_noise_is_called_a_difference_less_often_than_five_times_of_a_hundred() -> None:
+def test_noise_is_significant_in_at_most_five_of_a_hundred_comparisons() -> None:
     random = np.random.default_rng(0)
-    shown = 0
+    significant = 0
     for _ in range(200):
         one, other = random.random((2, 150)) < 0.9
-        shown += "is better" in compare(said(one), said(other)).verdict("a", "b")
-    assert shown <= 10
+        significant += "is better" in compare(predict_bees(one), predict_bees(other)).verdict(
+            "a", "b"
+        )
+    assert significant <= 10
 
 
 def test_images_of_one_group_count_as_one() -> None:
-    """Twelve more right answers on one owner's photographs are not twelve."""
+    """More right answers on photographs of few owners are weak evidence."""
     one = np.arange(120) % 4 != 0
     other = one | (np.arange(120) % 10 == 0)
-    assert "is better" in compare(said(one), said(other)).verdict("a", "b")
-    assert "No difference" in compare(said(one, 10), said(other, 10)).verdict("a", "b")
+    assert "is better" in compare(predict_bees(one), predict_bees(other)).verdict("a", "b")
+    assert "No significant difference" in compare(
+        predict_bees(one, 10), predict_bees(other, 10)
+    ).verdict("a", "b")
 
 
-def test_the_same_model_is_the_same() -> None:
-    one = said(np.arange(30) % 3 == 0)
-    found = compare(one, one)
-    assert (found.p, found.difference, found.differences) == (1.0, 0.0, [])
-    assert found.verdict("a", "b").startswith("No difference shown between a and b: ")
+def test_a_model_does_not_differ_from_itself() -> None:
+    one = predict_bees(np.arange(30) % 3 == 0)
+    comparison = compare(one, one)
+    assert (comparison.p, comparison.difference, comparison.disagreements) == (1.0, 0.0, [])
+    sentence = comparison.verdict("a", "b")
+    assert sentence.startswith("No significant difference between a and b: ")
 
 
 def test_only_images_of_both_count() -> None:
-    one, other = said(np.ones(10, bool)), said(np.ones(14, bool))
-    assert (compare(one, other).n, compare(one, other).apart) == (10, 4)
+    comparison = compare(predict_bees(np.ones(10, bool)), predict_bees(np.ones(14, bool)))
+    assert (comparison.n, comparison.unshared) == (10, 4)
 
 
-def test_other_images_and_other_labels_are_refused() -> None:
-    one = said(np.ones(3, bool))
+def test_models_of_different_images_or_labels_are_refused() -> None:
+    predictions = predict_bees(np.ones(3, bool))
     with pytest.raises(PipelineError, match="different images: evaluate both"):
-        compare(one, {"0": Prediction("bee", "bee", 1.0, "")})
-    renamed = {key: Prediction("ant", "ant", 1.0, "") for key in one}
-    with pytest.raises(PipelineError, match="3 of the images have another label"):
-        compare(one, renamed)
+        compare(predictions, {"0": Prediction("bee", "bee", 1.0, "")})
+    relabelled = {key: Prediction("ant", "ant", 1.0, "") for key in predictions}
+    with pytest.raises(PipelineError, match="3 test images have different labels"):
+        compare(predictions, relabelled)
 
 
 @pytest.mark.parametrize(
@@ -92,15 +106,15 @@ def test_other_images_and_other_labels_are_refused() -> None:
         "<html>",
     ],
 )
-def test_damaged_predictions_are_one_sentence(text: str) -> None:
+def test_damaged_predictions_are_reported_in_one_sentence(text: str) -> None:
     if text == "<html>":
-        assert parse(text, "a") == {}
+        assert parse_predictions(text, "a") == {}
         return
     with pytest.raises(PipelineError, match="of a is damaged"):
-        parse(text, "a")
+        parse_predictions(text, "a")
 
 
-def test_folders_on_the_command_line(world: Path) -> None:
+def test_the_command_compares_two_folders(world: Path) -> None:
     for name, answers in (("a", "bbab"), ("b", "bbbb")):
         (world / name).mkdir()
         rows = [
@@ -108,37 +122,36 @@ def test_folders_on_the_command_line(world: Path) -> None:
             for n, answer in enumerate(answers)
         ]
         (world / name / "predictions.csv").write_text(HEADER + "".join(rows))
-    done = CliRunner().invoke(app, ["compare", "a", "b", "--csv", "differ.csv"])
-    assert done.exit_code == 0, done.output
-    assert "No difference shown between a and b: b has +25.0 points" in " ".join(
-        done.output.split()
-    )
+    result = CliRunner().invoke(app, ["compare", "a", "b", "--csv", "differ.csv"])
+    assert result.exit_code == 0, result.output
+    output = " ".join(result.output.split())
+    assert "No significant difference between a and b: b has +25.0 points" in output
     with Path("differ.csv").open(newline="") as file:
         (row,) = csv.DictReader(file)
     assert row == {"id": f"{2:064x}", "label": "bee", "A": "ant", "B": "bee"}
 
 
 @pytest.mark.parametrize("name", ["nowhere", "0" * 32])
-def test_what_is_not_there_is_one_sentence(world: Path, name: str) -> None:
-    done = CliRunner().invoke(app, ["compare", name, name])
-    assert isinstance(done.exception, PipelineError)
-    assert "\n" not in str(done.exception)
+def test_a_missing_model_is_reported_in_one_sentence(world: Path, name: str) -> None:
+    result = CliRunner().invoke(app, ["compare", name, name])
+    assert isinstance(result.exception, PipelineError)
+    assert "\n" not in str(result.exception)
 
 
-def test_bytes_that_are_no_text_are_damage(world: Path) -> None:
+def test_predictions_that_are_not_utf8_are_damaged(world: Path) -> None:
     (world / "a").mkdir()
     (world / "a/predictions.csv").write_bytes(HEADER.encode() + b"1,\xff\xfe,bee,,0.9,0.1\n")
-    done = CliRunner().invoke(app, ["compare", "a", "a"])
-    assert isinstance(done.exception, PipelineError)
-    assert "of a is damaged" in str(done.exception)
+    result = CliRunner().invoke(app, ["compare", "a", "a"])
+    assert isinstance(result.exception, PipelineError)
+    assert "of a is damaged" in str(result.exception)
 
 
-def test_an_evaluation_that_the_cache_lacks_is_one_sentence(
+def test_an_evaluation_missing_in_the_cache_is_reported_in_one_sentence(
     world: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def read(path: str, rev: str) -> str:
         raise DataIndexDirError("failed to load directory ('reports', 'test')")
 
     monkeypatch.setattr(api, "read", read)
-    done = CliRunner().invoke(app, ["compare", "main", "models"])
-    assert "whose evaluation is in DVC's cache" in str(done.exception)
+    result = CliRunner().invoke(app, ["compare", "main", "models"])
+    assert "whose evaluation is in DVC's cache" in str(result.exception)

@@ -1,4 +1,4 @@
-"""What DVC holds, told from git alone."""
+"""Results in DVC are read from git alone."""
 
 import json
 from pathlib import Path
@@ -11,9 +11,13 @@ from tests.builders.params import override
 from tests.builders.repositories import CommitResult, add_experiment, git, result_lock
 
 
-def test_branches_tags_and_experiments_each_hold_a_result(
-    commit: CommitResult, params: Params
-) -> None:
+def labels(all_commits: bool = False) -> set[str]:
+    results = [result.label for result in dvc_results.dvc_results(all_commits)]
+    assert len(results) == len(set(results))
+    return set(results)
+
+
+def test_branches_tags_and_experiments_have_results(commit: CommitResult, params: Params) -> None:
     first = commit("one", 0.9)
     git("tag", "v1")
     second = commit("two", 0.8)
@@ -23,55 +27,58 @@ def test_branches_tags_and_experiments_each_hold_a_result(
     add_experiment("bold-aunt", second, third)
     git("update-ref", "refs/exps/exec/EXEC_HEAD", third)
     git("checkout", "-q", "main")
-    found = {each.label: each for each in dvc_results.dvc_results()}
-    assert set(found) == {"v1", "main", "bold-aunt"}
-    assert (found["v1"].commit, found["v1"].models, found["v1"].accuracy) == (first, "one", 0.9)
-    aunt = found["bold-aunt"]
-    assert (aunt.experiment, aunt.commit, aunt.revision) == ("bold-aunt", second, third)
-    assert aunt.values == other.flat()
-    assert aunt.test == "test-of-three"
-    assert found["main"].experiment == ""
+    results = {result.label: result for result in dvc_results.dvc_results()}
+    assert set(results) == {"v1", "main", "bold-aunt"}
+    tag = results["v1"]
+    assert (tag.commit, tag.models_md5, tag.accuracy) == (first, "one", 0.9)
+    experiment = results["bold-aunt"]
+    assert experiment.experiment == "bold-aunt"
+    assert (experiment.commit, experiment.revision) == (second, third)
+    assert experiment.params == other.flat()
+    assert experiment.test_md5 == "test-of-three"
+    assert results["main"].experiment == ""
 
 
-def test_the_workspace_holds_what_is_not_committed(
+def test_the_workspace_has_an_uncommitted_result(
     commit: CommitResult, params: Params, world: Path
 ) -> None:
     commit("one")
-    assert [each.label for each in dvc_results.dvc_results()] == ["main"]
+    assert labels() == {"main"}
     (world / "dvc.lock").write_text(json.dumps(result_lock(params, "two")))
-    assert {each.label for each in dvc_results.dvc_results()} == {"main", "workspace"}
+    assert labels() == {"main", "workspace"}
 
 
-def test_all_commits_are_asked_on_demand(commit: CommitResult) -> None:
+def test_all_commits_are_searched_on_request(commit: CommitResult) -> None:
     first = commit("one")
     commit("two")
-    assert [each.label for each in dvc_results.dvc_results()] == ["main"]
-    assert {each.label for each in dvc_results.dvc_results(everything=True)} == {"main", first[:7]}
+    assert labels() == {"main"}
+    assert labels(all_commits=True) == {"main", first[:7]}
 
 
-def test_a_model_is_found_in_the_first_commit_that_has_it(commit: CommitResult) -> None:
+def test_the_first_commit_with_a_model_has_its_result(commit: CommitResult) -> None:
     first = commit("a" * 32)
     commit("b" * 32)
-    assert [found.revision for found in dvc_results.pinned("a" * 32)] == [first]
-    assert not any(dvc_results.pinned("c" * 32))
+    results = dvc_results.results_with_model("a" * 32)
+    assert [result.revision for result in results] == [first]
+    assert not any(dvc_results.results_with_model("c" * 32))
 
 
-@pytest.mark.parametrize("what", ["other model tested", "no params", "not YAML"])
-def test_what_is_no_whole_result_is_left_out(
-    commit: CommitResult, params: Params, world: Path, what: str
+@pytest.mark.parametrize("defect", ["other model tested", "no params", "not YAML"])
+def test_an_incomplete_result_is_left_out(
+    commit: CommitResult, params: Params, world: Path, defect: str
 ) -> None:
     commit("one")
-    lock = result_lock(params, "two", "one" if what == "other model tested" else None)
+    lock = result_lock(params, "two", "one" if defect == "other model tested" else None)
     for stage in lock["stages"].values():
-        if what == "no params":
+        if defect == "no params":
             stage.pop("params", None)
-    text = "stages: [" if what == "not YAML" else json.dumps(lock)
+    text = "stages: [" if defect == "not YAML" else json.dumps(lock)
     (world / "dvc.lock").write_text(text)
     git("commit", "-q", "-a", "-m", "odd")
     assert dvc_results.dvc_results() == []
 
 
-def test_a_result_of_another_versions_params_is_one(
+def test_a_result_may_have_params_of_another_version(
     commit: CommitResult, params: Params, world: Path
 ) -> None:
     commit("one")
@@ -81,9 +88,9 @@ def test_a_result_of_another_versions_params_is_one(
     lock["stages"]["evaluate"]["params"] = lock["stages"]["train"]["params"]
     (world / "dvc.lock").write_text(json.dumps(lock))
     git("commit", "-q", "-a", "-m", "old")
-    (found,) = dvc_results.dvc_results()
+    (result,) = dvc_results.dvc_results()
     expected = {key: value for key, value in params.flat().items() if key != "train.lr"}
-    assert found.values == expected | {"train.of_old": 1}
+    assert result.params == expected | {"train.of_old": 1}
 
 
 @pytest.mark.parametrize(
@@ -96,24 +103,24 @@ def test_a_result_of_another_versions_params_is_one(
         "\0",
     ],
 )
-def test_a_lock_of_a_stranger_is_no_result(commit: CommitResult, world: Path, text: str) -> None:
+def test_an_invalid_lock_has_no_result(commit: CommitResult, world: Path, text: str) -> None:
     commit("one")
     (world / "dvc.lock").write_text(text)
     git("commit", "-q", "-a", "-m", "odd")
     assert dvc_results.dvc_results() == []
 
 
-def test_what_a_server_calls_a_model_is_not_asked_of_git(commit: CommitResult) -> None:
+def test_a_digest_that_is_none_is_not_passed_to_git(commit: CommitResult) -> None:
     commit("one")
     for models in ("", "\0", "--all", "one"):
-        assert not any(dvc_results.pinned(models))
+        assert not any(dvc_results.results_with_model(models))
 
 
-def test_the_params_of_all_stages_are_those_of_the_result(params: Params) -> None:
-    assert dvc_results.sections(result_lock(params, "one")["stages"]) == params.model_dump()
+def test_the_params_of_a_lock_are_those_of_all_stages(params: Params) -> None:
+    assert dvc_results.locked_params(result_lock(params, "one")["stages"]) == params.model_dump()
 
 
-def test_a_lock_of_which_a_part_ran_again_holds_no_result(
+def test_a_lock_has_no_result_if_only_some_stages_ran_again(
     commit: CommitResult, params: Params, world: Path
 ) -> None:
     commit("one")
@@ -124,8 +131,10 @@ def test_a_lock_of_which_a_part_ran_again_holds_no_result(
     assert dvc_results.dvc_results() == []
 
 
-def test_results_of_other_params_are_told_apart(commit: CommitResult, params: Params) -> None:
+def test_the_same_model_with_other_params_is_another_result(
+    commit: CommitResult, params: Params
+) -> None:
     commit("one")
     git("checkout", "-q", "-b", "side")
     commit("one", params=override(params, evaluate__samples=7))
-    assert {each.label for each in dvc_results.dvc_results()} == {"main", "side"}
+    assert labels() == {"main", "side"}

@@ -282,4 +282,4 @@ def test_a_run_of_two_commits_ago_is_made_again_in_a_clean_clone(
     assert "computed train, evaluate: identical: all " in told
     done = other.run(sys.executable, "-m", "pipeline", "reproduce", "0000", **store)
     assert done.returncode == 1
-    assert done.stdout.startswith("error: no training is 0000 at sqlite:///")
+    assert done.stdout.startswith("error: no run of a training is 0000 at sqlite:///")

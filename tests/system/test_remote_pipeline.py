@@ -49,7 +49,7 @@ def test_a_second_run_does_no_work_and_says_so(project: Project) -> None:
     assert done.returncode == 0, done.stdout
     assert NOTHING in done.stdout
     assert ran(done.stdout) == []
-    assert "No difference shown between main and this run" in done.stdout
+    assert "No significant difference between main and this run" in done.stdout
     assert project.git("status", "--porcelain") == ""
 
 
@@ -67,6 +67,6 @@ def test_what_one_machine_ran_another_restores(project: Project, tmp_path: Path)
     other = Project.cloned(project, tmp_path / "other")
     done = ci(other, *words)
     assert done.returncode == 0, done.stdout
-    assert "ci: computed nothing; restored evaluate; 6 up to date" in done.stdout
+    assert "ci: ran nothing; restored evaluate; 6 up to date" in done.stdout
     assert other.metrics() == one.metrics()
     assert NOTHING in ci(other, *words).stdout

@@ -1,4 +1,4 @@
-"""The command that servers and crontabs call."""
+"""`pipeline ci`, for CI servers and crontabs."""
 
 from pathlib import Path
 from typing import Annotated
@@ -9,48 +9,53 @@ import typer
 def ci(
     dataset: Annotated[
         str | None,
-        typer.Option(metavar="NAME", envvar="PIPELINE_DATASET", help="A folder under datasets/."),
+        typer.Option(metavar="NAME", envvar="PIPELINE_DATASET", help="A folder in datasets/."),
     ] = None,
     backbone: Annotated[
         str | None,
-        typer.Option(metavar="NAME", envvar="PIPELINE_BACKBONE", help="As model.backbone has it."),
+        typer.Option(metavar="NAME", envvar="PIPELINE_BACKBONE", help="Sets model.backbone."),
     ] = None,
-    changes: Annotated[
+    set_param: Annotated[
         list[str] | None,
         typer.Option(
             "-S",
             "--set-param",
             metavar="KEY=VALUE",
             envvar="PIPELINE_SET",
-            help="A value of params.yaml, as `dvc exp run` takes it; the variable has any number "
-            "of them, with blanks or line ends between.",
+            help="A value of params.yaml, as for `dvc exp run`. May be repeated; the variable "
+            "takes several, separated by blanks or line breaks.",
         ),
     ] = None,
     against: Annotated[
-        str, typer.Option(metavar="REV", help="Whose model the result is held to.")
+        str, typer.Option(metavar="REV", help="The revision to compare the result with.")
     ] = "main",
     summary: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", help="Markdown; else it goes to $GITHUB_STEP_SUMMARY, or is printed."
+            metavar="FILE",
+            help="Write the summary (Markdown) to FILE. Default: $GITHUB_STEP_SUMMARY, else only "
+            "the metrics are printed.",
         ),
     ] = None,
     artifact: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Under which reports/ is kept, for the summary to say."),
+        typer.Option(
+            metavar="NAME", help="The artifact that contains reports/; the summary names it."
+        ),
     ] = None,
     fail_if_worse: Annotated[
         bool,
         typer.Option(
             "--fail-if-worse",
-            help="Exit with 1 if REV's model is really better, or was not compared.",
+            help="Exit with 1 if the model is significantly worse than REV's, or could not be "
+            "compared.",
         ),
     ] = False,
 ) -> None:
     """Pull data and cache, run what has changed, push, and write a summary.
 
-    It runs the commit with the values that are asked for, in this folder. A second time it finds
-    nothing to do. Without a DVC remote nothing is pulled or pushed.
+    Runs the checked-out commit with the requested values, in this folder. A second run has nothing
+    to do. Without a DVC remote, nothing is pulled or pushed.
 
     Examples:
 
@@ -65,5 +70,5 @@ def ci(
     from pipeline.core import project
 
     project.check()
-    telling = SummaryOptions(against, summary, artifact, fail_if_worse)
-    run(parse_overrides(dataset, backbone, changes or ()), telling)
+    options = SummaryOptions(against, summary, artifact, fail_if_worse)
+    run(parse_overrides(dataset, backbone, set_param or ()), options)

@@ -1,4 +1,4 @@
-"""The few things that are asked of DVC."""
+"""DVC commands that `pipeline ci` runs: pull, repro or exp run, push."""
 
 import re
 import subprocess
@@ -14,132 +14,137 @@ from pipeline.core import terminal
 from pipeline.core.errors import PipelineError
 from pipeline.experiments import dvc
 
-RESTORED = re.compile(r"Stage '([^']+)' is cached - skipping run")
-UNCHANGED = re.compile(r"Stage '([^']+)' didn't change")
+RESTORED_STAGE = re.compile(r"Stage '([^']+)' is cached - skipping run")
+UNCHANGED_STAGE = re.compile(r"Stage '([^']+)' didn't change")
+MAX_REASON_LENGTH = 200  # characters
 
 
 @dataclass(frozen=True)
-class Stages:
-    """What became of each stage, in order."""
+class StageOutcomes:
+    """Names of the stages by what DVC did, in the order of the pipeline."""
 
     ran: tuple[str, ...]
     restored: tuple[str, ...]
-    """From DVC's cache of runs, or of outputs."""
+    """From DVC's run cache, or its cache of outputs."""
     unchanged: tuple[str, ...]
 
-    def told(self) -> str:
+    def describe(self) -> str:
         """In one sentence."""
         if not self.ran and not self.restored:
             return "nothing to do: every stage is up to date"
-        counts = [f"{len(self.unchanged)} up to date"] if self.unchanged else []
-        kept = [f"restored {', '.join(self.restored)}"] if self.restored else []
-        what = [f"ran {', '.join(self.ran)}"] if self.ran else ["computed nothing"]
-        return "; ".join([*what, *kept, *counts])
+        parts = [f"ran {', '.join(self.ran)}" if self.ran else "ran nothing"]
+        if self.restored:
+            parts.append(f"restored {', '.join(self.restored)}")
+        if self.unchanged:
+            parts.append(f"{len(self.unchanged)} up to date")
+        return "; ".join(parts)
 
 
-def remote() -> str | None:
-    """The name of the default remote.
+def default_remote() -> str | None:
+    """The name of DVC's default remote, None if there is none.
 
     Raises:
-        PipelineError: DVC does not say.
+        PipelineError: DVC fails.
     """
-    done = subprocess.run(  # noqa: S603
+    process = subprocess.run(  # noqa: S603
         dvc.command("config", "core.remote"), capture_output=True, text=True
     )
-    if done.returncode != 0:
-        reason = " ".join(done.stderr.split())[:200]
+    if process.returncode != 0:
+        reason = " ".join(process.stderr.split())[:MAX_REASON_LENGTH]
         raise PipelineError(f"DVC fails here ({reason}): run this in the project's folder")
-    return done.stdout.strip() or None
+    return process.stdout.strip() or None
 
 
 def pull() -> bool:
-    """Fetch what the remote has of data and runs; what it lacks is no failure."""
+    """Fetch data and run cache; returns success. Files that the remote lacks are no failure."""
     return _run("pull", "--run-cache", "--allow-missing")[0] == 0
 
 
 def checkout() -> None:
-    """Put the data in the state of dvc.lock, as `pull` does: of `split`, the last output counts."""
+    """Restore the outputs in dvc.lock from the cache, as `pull` does. `split` needs its last
+    output: DVC does not restore a stage with a persistent output from the run cache."""
     _run("checkout", "--allow-missing")
 
 
 def push() -> bool:
-    """Hand on data and runs."""
+    """Upload data and run cache; returns success."""
     if _run("push", "--run-cache")[0] != 0:
         return False
     try:
-        with dvc.errors_as_sentences("DVC does not push what git keeps", "see `dvc doctor`"):
+        with dvc.errors_as_sentences("DVC cannot push metrics.json", "see `dvc doctor`"):
             return _push_uncached()
     except PipelineError as error:
         terminal.warn(str(error))
         return False
 
 
-def reproduce(asked: Overrides, pulling: bool) -> Stages:
-    """Run what has changed: in the workspace, as it stands in the commit but for what is asked.
+def reproduce(overrides: Overrides, pull: bool) -> StageOutcomes:
+    """Run what has changed in the workspace: `dvc repro`, or `dvc exp run` with overrides.
 
     Args:
-        pulling: Ask the remote for the outputs of runs that others made.
+        pull: Whether to fetch outputs of stages in the run cache from the remote.
 
     Raises:
-        PipelineError: a stage fails; params.yaml, and an earlier experiment, are as they were.
+        PipelineError: a stage fails; params.yaml and an earlier experiment of that name are as
+            they were before.
     """
-    pull = ["--pull"] if pulling else []
-    if not asked.changes:
-        return _stages("repro", *pull)
-    with _as_before(asked.experiment):
-        name = ["--name", asked.experiment]
-        return _stages("exp", "run", *pull, *name, *asked.options())
+    options = ["--pull"] if pull else []
+    if not overrides.values:
+        return _run_stages("repro", *options)
+    with _restored_on_failure(overrides.experiment):
+        name = ["--name", overrides.experiment]
+        return _run_stages("exp", "run", *options, *name, *overrides.options())
 
 
 @contextmanager
-def _as_before(experiment: str) -> Iterator[None]:
-    """Make room for an experiment; where the block fails, the one of that name is back."""
+def _restored_on_failure(experiment: str) -> Iterator[None]:
+    """Remove the experiment, so that DVC can create it; put it back if the block fails."""
     params = Path(PARAMS).read_bytes()
-    if revisions.keep(experiment):  # DVC would refuse; what its stages made is cached
+    if revisions.backup_experiment(experiment):  # the outputs of its stages stay in the cache
         _run("exp", "remove", experiment)
     try:
         yield
     except BaseException:
         Path(PARAMS).write_bytes(params)
-        revisions.restore(experiment)
+        revisions.restore_experiment(experiment)
         raise
-    revisions.forget(experiment)
+    revisions.delete_backup(experiment)
 
 
-def _stages(*words: str) -> Stages:
-    code, lines = _run(*words)
-    if code != 0:
-        command = "dvc exp run" if words[0] == "exp" else "dvc repro"
-        raise PipelineError(f"`{command}` failed: what it said is above")
-    return stages(lines)
+def _run_stages(*arguments: str) -> StageOutcomes:
+    exit_code, lines = _run(*arguments)
+    if exit_code != 0:
+        command = "dvc exp run" if arguments[0] == "exp" else "dvc repro"
+        raise PipelineError(f"`{command}` failed: see its output above")
+    return parse_outcomes(lines)
 
 
-def stages(lines: Sequence[str]) -> Stages:
-    """What `dvc repro` or `dvc exp run` says that it did."""
+def parse_outcomes(lines: Sequence[str]) -> StageOutcomes:
+    """What each stage did, from the output of `dvc repro` or `dvc exp run`."""
     ran, restored, unchanged = (
-        tuple(found[1] for line in lines if (found := pattern.match(line)))
-        for pattern in (dvc.RAN, RESTORED, UNCHANGED)
+        tuple(match[1] for line in lines if (match := pattern.match(line)))
+        for pattern in (dvc.RUNNING_STAGE, RESTORED_STAGE, UNCHANGED_STAGE)
     )
-    return Stages(ran, restored, unchanged)
+    return StageOutcomes(ran, restored, unchanged)
 
 
 def _push_uncached() -> bool:
-    """Push what git keeps of a stage's outputs, metrics.json: `dvc push` leaves it out.
+    """Push outputs with `cache: false` (metrics.json), which `dvc push` leaves out.
 
-    Without it no other machine could restore that stage from the cache of runs.
+    Without them, no other machine could restore their stage from the run cache.
     """
     from dvc.repo import Repo
 
     with Repo() as repo:
-        kept = {
+        digests = {
             out.hash_info
             for out in repo.index.outs
             if not out.use_cache and out.hash_info and repo.cache.local.exists(out.hash_info.value)
         }
-        return not (kept and repo.cloud.push(kept).failed)
+        return not (digests and repo.cloud.push(digests).failed)
 
 
 def _run(*arguments: str) -> tuple[int, list[str]]:
-    """The exit code, and the lines that it printed; all of it goes past."""
+    """Print and run a DVC command; return its exit code and printed lines."""
     print(f"$ dvc {' '.join(arguments)}", flush=True)
     return dvc.run(*arguments)

@@ -1,4 +1,7 @@
-"""Pictures that a page of Markdown can hold: GitHub and GitLab draw Mermaid, and no local file."""
+"""Learning curves as Mermaid charts and confusions as tables, in Markdown.
+
+GitHub and GitLab render Mermaid, but show no local image files.
+"""
 
 import math
 from collections import Counter
@@ -8,32 +11,33 @@ from pipeline.commands.ci import markdown
 from pipeline.experiments.predictions import Prediction
 
 BLUE, ORANGE = "#1f77b4", "#ff7f0e"
-MAX_CLASSES = 10  # that a table shows
-MAX_MISTAKES = 10  # kinds of them, that are listed where there are more classes
+MAX_CLASSES = 10  # in the confusion matrix
+MAX_MISTAKES = 10  # pairs of classes listed in place of a larger matrix
 MAX_POINTS = 200  # of a line
+MARGIN = 0.05  # of the y axis, as a share of the range of the values
 
 
 def curves(history: Sequence[Mapping[str, float]]) -> list[str]:
-    """Loss and accuracy by epoch, as lines of Markdown; none of fewer than two validations."""
+    """Lines of two charts, loss and accuracy by epoch; none with fewer than two validations."""
     if len(history) < 2:
         return []
-    shown = history[:: math.ceil(len(history) / MAX_POINTS)]
+    points = history[:: math.ceil(len(history) / MAX_POINTS)]
     return [
         "Blue: training; orange: validation.",
         "",
-        *_chart("Loss by epoch", shown, "loss"),
+        *_chart("Loss by epoch", points, "loss"),
         "",
-        *_chart("Accuracy by epoch", shown, "accuracy"),
+        *_chart("Accuracy by epoch", points, "accuracy"),
     ]
 
 
-def _chart(title: str, history: Sequence[Mapping[str, float]], what: str) -> list[str]:
-    lines = [[record[f"{part}_{what}"] for record in history] for part in ("train", "val")]
-    values = [value for line in lines for value in line]
+def _chart(title: str, history: Sequence[Mapping[str, float]], metric: str) -> list[str]:
+    series = [[record[f"{split}_{metric}"] for record in history] for split in ("train", "val")]
+    values = [value for points in series for value in points]
     if not all(map(math.isfinite, values)):
-        return [f"{title} cannot be drawn: a value is no number."]
-    room = 0.05 * (max(values) - min(values)) or 0.05
-    low, high = max(0.0, min(values) - room), max(values) + room
+        return [f"{title} cannot be drawn: a value is not finite."]
+    margin = MARGIN * (max(values) - min(values)) or MARGIN
+    low, high = max(0.0, min(values) - margin), max(values) + margin
     palette = f'{{"xyChart": {{"plotColorPalette": "{BLUE}, {ORANGE}"}}}}'
     return [
         "```mermaid",
@@ -41,39 +45,33 @@ def _chart(title: str, history: Sequence[Mapping[str, float]], what: str) -> lis
         "xychart-beta",
         f'    title "{title}"',
         f'    x-axis "epoch" {history[0]["epoch"]:g} --> {history[-1]["epoch"]:g}',
-        f'    y-axis "{what}" {low:.4f} --> {high:.4f}',
-        *(f"    line [{', '.join(f'{value:.4f}' for value in line)}]" for line in lines),
+        f'    y-axis "{metric}" {low:.4f} --> {high:.4f}',
+        *(f"    line [{', '.join(f'{value:.4f}' for value in points)}]" for points in series),
         "```",
     ]
 
 
-def confusion(said: Iterable[Prediction]) -> list[str]:
-    """Who is taken for whom, as lines of Markdown."""
-    counts = Counter((one.label, one.answer) for one in said)
-    names = sorted({name for pair in counts for name in pair})
-    if len(names) > MAX_CLASSES:
+def confusion(predictions: Iterable[Prediction]) -> list[str]:
+    """Lines of the confusion matrix; of the most frequent mistakes if there are many classes."""
+    counts = Counter((prediction.label, prediction.predicted) for prediction in predictions)
+    classes = sorted({name for pair in counts for name in pair})
+    if len(classes) > MAX_CLASSES:
         return _most_frequent(counts)
     rows = [
-        [name, *(_cell(counts[name, other], name == other) for other in names)] for name in names
+        [label, *(_cell(counts[label, predicted], label == predicted) for predicted in classes)]
+        for label in classes
     ]
-    return [
-        "Rows are what an image shows, columns what the model says.",
-        "",
-        *markdown.table(["", *names], rows),
-    ]
+    return ["Rows are labels, columns are predictions.", "", *markdown.table(["", *classes], rows)]
 
 
-def _cell(count: int, right: bool) -> markdown.Cell:
-    return markdown.bold(str(count)) if right else str(count)
+def _cell(count: int, is_right: bool) -> markdown.Cell:
+    return markdown.bold(str(count)) if is_right else str(count)
 
 
 def _most_frequent(counts: Counter[tuple[str, str]]) -> list[str]:
-    wrong = Counter({pair: count for pair, count in counts.items() if pair[0] != pair[1]})
-    rows = [[*pair, str(count)] for pair, count in wrong.most_common(MAX_MISTAKES)]
+    mistakes = Counter({pair: count for pair, count in counts.items() if pair[0] != pair[1]})
+    rows = [[*pair, str(count)] for pair, count in mistakes.most_common(MAX_MISTAKES)]
     if not rows:
-        return ["No image is taken for another."]
-    return [
-        "What is taken for something else most often.",
-        "",
-        *markdown.table(["shows", "taken for", "images"], rows),
-    ]
+        return ["There are no mistakes."]
+    header = ["label", "predicted", "images"]
+    return ["The most frequent mistakes:", "", *markdown.table(header, rows)]

@@ -1,4 +1,4 @@
-"""What a run was asked to change: values laid over the committed params.yaml."""
+"""Values requested for one run, which replace those of the committed params.yaml."""
 
 import hashlib
 import re
@@ -13,94 +13,101 @@ from ruamel.yaml import YAML
 from pipeline.core.errors import PipelineError
 from pipeline.params import parse_params
 
-CHANGE = re.compile(r"(?:\+{0,2}[A-Za-z_][\w.]*=.*|~[A-Za-z_][\w.]*)", re.DOTALL)
-MAX_OF_NAME = 40  # characters
+OVERRIDE = re.compile(r"(?:\+{0,2}[A-Za-z_][\w.]*=.*|~[A-Za-z_][\w.]*)", re.DOTALL)
+MAX_NAME_LENGTH = 40  # characters
+MAX_REASON_LENGTH = 200  # characters
 
 
 @dataclass(frozen=True)
 class Overrides:
-    changes: tuple[str, ...]
+    values: tuple[str, ...]
     """As `dvc exp run -S` takes them: train.lr=0.003."""
 
     @property
     def experiment(self) -> str:
-        """A name that says what was asked, and is the same whenever the same is asked."""
-        words = " ".join(re.sub(r"^\W*\w+\.", "", change) for change in self.changes)
-        shown = re.sub(r"[^A-Za-z0-9]+", "-", words)[:MAX_OF_NAME].strip("-")
-        digest = hashlib.sha256("\0".join(self.changes).encode()).hexdigest()
-        return f"ci-{shown}-{digest[:6]}"
+        """Name of the experiment: readable, and the same for the same values."""
+        words = " ".join(re.sub(r"^\W*\w+\.", "", value) for value in self.values)
+        name = re.sub(r"[^A-Za-z0-9]+", "-", words)[:MAX_NAME_LENGTH].strip("-")
+        digest = hashlib.sha256("\0".join(self.values).encode()).hexdigest()
+        return f"ci-{name}-{digest[:6]}"
 
     def options(self) -> list[str]:
-        return [word for change in self.changes for word in ("-S", change)]
+        """Arguments of `dvc exp run`."""
+        return [word for value in self.values for word in ("-S", value)]
 
-    def foreign(self, committed: Mapping[str, object], now: Mapping[str, object]) -> list[str]:
-        """Values of params.yaml that neither the commit nor the asker chose, as name=value."""
-        chosen = {_key(change) for change in self.changes}
-        sections = {key.partition(".")[0] for key in chosen} & chosen
+    def unrequested(
+        self, committed: Mapping[str, object], current: Mapping[str, object]
+    ) -> list[str]:
+        """Params that differ from the commit's without an override, as name=value."""
+        keys = {_key(value) for value in self.values}
+        sections = {key for key in keys if "." not in key}
         return [
-            f"{key}={now.get(key)}"
-            for key in sorted(committed.keys() | now.keys())
-            if committed.get(key) != now.get(key)
-            and key not in chosen
+            f"{key}={current.get(key)}"
+            for key in sorted(committed.keys() | current.keys())
+            if committed.get(key) != current.get(key)
+            and key not in keys
             and key.partition(".")[0] not in sections
         ]
 
-    def check(self, file: Path) -> None:
-        """Read `file` as it would be with the changes, before anything runs or is written.
+    def validate(self, params_file: Path) -> None:
+        """Parse a copy of `params_file` with these overrides, before anything runs.
 
         Raises:
-            PipelineError: a key is unknown, or a value is not what params allow.
+            PipelineError: a key is unknown, or a value is not allowed.
         """
+        with tempfile.TemporaryDirectory() as folder:
+            copy = Path(folder, params_file.name)
+            shutil.copy(params_file, copy)
+            self._apply(copy)
+            parse_params(YAML(typ="safe", pure=True).load(copy), params_file.name)
+
+    def _apply(self, params_file: Path) -> None:
         from dvc.exceptions import DvcException
         from dvc.utils.hydra import apply_overrides
 
-        with tempfile.TemporaryDirectory() as folder:
-            copy = Path(folder, file.name)
-            shutil.copy(file, copy)
-            # A key that is unknown is added: params say which there are, Hydra would not.
-            added = [change if change[0] in "+~" else f"++{change}" for change in self.changes]
-            try:
-                apply_overrides(str(copy), added)
-            except DvcException as error:
-                cause = error.__cause__ or error  # which has the reason
-                first = " ".join(str(cause).split())[:200]
-                raise PipelineError(f"-S {' '.join(self.changes)}: {first}") from error
-            parse_params(YAML(typ="safe", pure=True).load(copy), file.name)
+        # "++" adds an unknown key, so that parse_params reports it: its message is the better one.
+        added = [value if value[0] in "+~" else f"++{value}" for value in self.values]
+        try:
+            apply_overrides(str(params_file), added)
+        except DvcException as error:
+            cause = error.__cause__ or error  # Hydra's error has the reason
+            reason = " ".join(str(cause).split())[:MAX_REASON_LENGTH]
+            raise PipelineError(f"-S {' '.join(self.values)}: {reason}") from error
 
 
-def parse_overrides(dataset: str | None, backbone: str | None, changes: Sequence[str]) -> Overrides:
-    """Checked, since it may come from a form on the web.
+def parse_overrides(dataset: str | None, backbone: str | None, values: Sequence[str]) -> Overrides:
+    """Overrides from the options of the command, checked: they may come from a form on the web.
 
     Raises:
-        PipelineError: there is no such data set, or a change is none of a param.
+        PipelineError: there is no such data set, or a value is not KEY=VALUE for params.yaml.
     """
     if dataset:
-        _known(dataset)
+        _check_dataset(dataset)
     named = {"dataset.name": dataset, "model.backbone": backbone}
-    both = [*(f"{key}={value}" for key, value in named.items() if value), *changes]
-    for change in both:
-        _check(change)
-    return Overrides(tuple(both))
+    overrides = (*(f"{key}={value}" for key, value in named.items() if value), *values)
+    for value in overrides:
+        _check_syntax(value)
+    return Overrides(overrides)
 
 
-def _known(dataset: str) -> None:
+def _check_dataset(dataset: str) -> None:
     names = sorted(path.parent.name for path in Path("datasets").glob("*/dataset.toml"))
     if dataset not in names:
         raise PipelineError(
-            f"no data set is called {dataset!r}: {', '.join(names) or 'none is here'}"
+            f"no data set is called {dataset!r}: {', '.join(names) or 'datasets/ has none'}"
         )
 
 
-def _check(change: str) -> None:
-    # With a file's name before it, -S would change any file, the commands of dvc.yaml as well.
-    if not CHANGE.fullmatch(change):
-        raise PipelineError(f"-S {change!r} is not KEY=VALUE with a key of params.yaml")
-    if "${" in change:  # DVC would put another value there, of the environment even
-        raise PipelineError(f"-S {change!r}: a value is given as it is, without ${{...}}")
-    # dvc.yaml has these values between single quotes, in commands that a shell reads.
-    if _key(change).partition(".")[0] == "dataset" and "'" in change:
-        raise PipelineError(f"-S {change!r}: a data set's name or source has no single quote")
+def _check_syntax(value: str) -> None:
+    # With a file name before the key, -S would edit any file, even the commands in dvc.yaml.
+    if not OVERRIDE.fullmatch(value):
+        raise PipelineError(f"-S {value!r} is not KEY=VALUE with a key of params.yaml")
+    if "${" in value:  # interpolation can read environment variables
+        raise PipelineError(f"-S {value!r}: ${{...}} is not allowed in a value")
+    # dvc.yaml puts these values between single quotes into shell commands.
+    if _key(value).partition(".")[0] == "dataset" and "'" in value:
+        raise PipelineError(f"-S {value!r}: a data set's name or source has no single quote")
 
 
-def _key(change: str) -> str:
-    return change.lstrip("+~").partition("=")[0]
+def _key(value: str) -> str:
+    return value.lstrip("+~").partition("=")[0]

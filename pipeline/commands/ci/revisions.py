@@ -1,4 +1,4 @@
-"""What git knows of the project: revisions, and files as they were in them."""
+"""Git revisions, and params and metrics as they were in them."""
 
 import json
 from collections.abc import Mapping
@@ -13,50 +13,50 @@ from pipeline.core.git import commit_of, git, text_at, try_git
 
 METRICS = "reports/metrics.json"
 PARAMS = "params.yaml"
-WRITTEN = (PARAMS, "dvc.lock", METRICS, ".gitignore")
-"""Files of git that a run itself changes."""
+RUN_OUTPUTS = (PARAMS, "dvc.lock", METRICS, ".gitignore")
+"""Files in git that a run itself changes."""
 
 
 @dataclass(frozen=True)
 class Revision:
     name: str
-    """As people call it."""
+    """As the user gave it: a branch, tag or commit."""
     commit: str
-    """In full."""
+    """Full SHA."""
 
     @property
-    def shown(self) -> str:
+    def title(self) -> str:
         return f"{self.name} ({self.commit[:7]})"
 
     def metrics(self) -> dict[str, Any]:
-        """What the model of this revision was measured at.
+        """The content of metrics.json.
 
         Raises:
-            PipelineError: it has none, or they are damaged.
+            PipelineError: the revision has none, or it is damaged.
         """
         text = text_at(self.commit, METRICS)
         if text is None:
-            raise PipelineError(f"{self.shown} has no {METRICS}: commit one with its dvc.lock")
+            raise PipelineError(f"{self.title} has no {METRICS}: commit it with its dvc.lock")
         try:
-            found = json.loads(text)
+            metrics = json.loads(text)
         except ValueError as error:
-            raise PipelineError(f"{METRICS} of {self.shown} is no JSON: {error}") from error
-        return found if isinstance(found, dict) else {}
+            raise PipelineError(f"{METRICS} of {self.title} is not JSON: {error}") from error
+        return metrics if isinstance(metrics, dict) else {}
 
     def params(self) -> dict[str, object]:
-        """Values of params.yaml by dotted name; they need not be what this code knows.
+        """Values of params.yaml by dotted name; other versions of the code may have other keys.
 
         Raises:
-            PipelineError: it has no params.yaml, or one that is no YAML.
+            PipelineError: the revision has no params.yaml, or it is not YAML.
         """
         text = text_at(self.commit, PARAMS)
         if text is None:
-            raise PipelineError(f"{self.shown} has no {PARAMS}: commit the project's")
-        return flat(text, f"{PARAMS} of {self.shown}")
+            raise PipelineError(f"{self.title} has no {PARAMS}: commit the project's")
+        return parse_flat_params(text, f"{PARAMS} of {self.title}")
 
 
-def head() -> Revision:
-    """The commit that is checked out.
+def read_head() -> Revision:
+    """The checked-out commit.
 
     Raises:
         PipelineError: there is none.
@@ -69,76 +69,80 @@ def head() -> Revision:
     return Revision("HEAD", commit)
 
 
-def revision(name: str) -> Revision:
-    """A commit, tag or branch; a clone by a CI server has most branches as origin's alone.
+def find_revision(name: str) -> Revision:
+    """The revision of a commit, tag or branch; a CI server's clone has most branches only as
+    origin/NAME.
 
     Raises:
-        PipelineError: there is none of that name.
+        PipelineError: it does not exist.
     """
-    for each in (name, f"origin/{name}"):
-        commit = commit_of(each)
+    for candidate in (name, f"origin/{name}"):
+        commit = commit_of(candidate)
         if commit is not None:
             return Revision(name, commit)
     raise PipelineError(
-        f"git knows no revision {name} here: name another with --against, or fetch it "
+        f"there is no git revision {name} here: name another with --against, or fetch it "
         "(a shallow clone has one commit)"
     )
 
 
-def changed() -> list[str]:
-    """Files of git that differ from the commit, but for those that a run changes."""
-    listed = try_git("diff", "--name-only", "-z", "HEAD", "--") or ""
-    return sorted(set(listed.split("\0")) - {"", *WRITTEN})
+def changed_files() -> list[str]:
+    """Tracked files that differ from the commit, without those that a run changes."""
+    listing = try_git("diff", "--name-only", "-z", "HEAD", "--") or ""
+    return sorted(set(listing.split("\0")) - {"", *RUN_OUTPUTS})
 
 
-def lock_changed() -> bool:
-    """Whether dvc.lock is another than the commit's."""
+def is_lock_changed() -> bool:
+    """Whether dvc.lock differs from the commit's."""
     return bool(try_git("status", "--porcelain", "--", "dvc.lock"))
 
 
-def experiment(name: str) -> str | None:
-    """The commit of DVC's experiment of that name on the one that is checked out, if any."""
-    return commit_of(_reference("exps", name))
+def find_experiment(name: str) -> str | None:
+    """The commit of the DVC experiment of that name on the checked-out commit, if any."""
+    return commit_of(_ref("exps", name))
 
 
-def keep(name: str) -> bool:
-    """Remember an experiment until it is forgotten, also through a kill; whether there is one."""
-    commit = experiment(name)
+def backup_experiment(name: str) -> bool:
+    """Save an experiment in a ref of its own, which survives a kill; return whether it exists."""
+    commit = find_experiment(name)
     if commit is not None:
-        git("update-ref", _reference("former-exps", name), commit)
+        git("update-ref", _ref("former-exps", name), commit)
     return commit is not None
 
 
-def restore(name: str) -> None:
-    """Let an experiment that is remembered be there again."""
-    commit = commit_of(_reference("former-exps", name))
+def restore_experiment(name: str) -> None:
+    """Put back the experiment from its backup, if there is one."""
+    commit = commit_of(_ref("former-exps", name))
     if commit is not None:
-        git("update-ref", _reference("exps", name), commit)
-    forget(name)
+        git("update-ref", _ref("exps", name), commit)
+    delete_backup(name)
 
 
-def forget(name: str) -> None:
-    git("update-ref", "-d", _reference("former-exps", name))
+def delete_backup(name: str) -> None:
+    git("update-ref", "-d", _ref("former-exps", name))
 
 
-def _reference(kind: str, experiment: str) -> str:
-    commit = head().commit
+def _ref(kind: str, experiment: str) -> str:
+    commit = read_head().commit
     return f"refs/{kind}/{commit[:2]}/{commit[2:]}/{experiment}"
 
 
-def flat(text: str, source: str) -> dict[str, object]:
+def parse_flat_params(text: str, source: str) -> dict[str, object]:
     """The values of a params file by dotted name.
 
+    Args:
+        source: Where the text is from, for the error message.
+
     Raises:
-        PipelineError: it is no YAML.
+        PipelineError: it is not YAML.
     """
     try:
         sections = YAML(typ="safe", pure=True).load(text)
     except YAMLError as error:
         raise PipelineError(f"{source} is not YAML: {' '.join(str(error).split())}") from error
     return {
-        f"{section}.{key}": value
-        for section, values in (sections if isinstance(sections, Mapping) else {}).items()
-        if isinstance(values, Mapping)
-        for key, value in values.items()
+        f"{name}.{key}": value
+        for name, section in (sections if isinstance(sections, Mapping) else {}).items()
+        if isinstance(section, Mapping)
+        for key, value in section.items()
     }

@@ -1,4 +1,4 @@
-"""The steps of `pipeline ci`."""
+"""The steps of `pipeline ci`: check, pull, run, push, summarise, record."""
 
 import json
 from dataclasses import dataclass
@@ -7,10 +7,10 @@ from pathlib import Path
 from pipeline.commands.ci import dvc_steps, revisions, summary
 from pipeline.commands.ci.overrides import Overrides
 from pipeline.commands.ci.revisions import METRICS, PARAMS, Revision
-from pipeline.commands.ci.summary import Facts, Verdict
+from pipeline.commands.ci.summary import CiRun, Reference, Sharing, Verdict
 from pipeline.core import terminal
 from pipeline.core.errors import PipelineError
-from pipeline.experiments import predictions
+from pipeline.experiments.predictions import load_predictions
 from pipeline.experiments.sync import sync
 
 TEST = Path("reports/test")
@@ -18,128 +18,118 @@ TEST = Path("reports/test")
 
 @dataclass(frozen=True)
 class SummaryOptions:
-    """How the result is told."""
-
     against: str
-    """The revision whose model it is held to."""
+    """The revision to compare the result with."""
     file: Path | None
+    """Where to write the summary; None: GitHub's job summary, or nowhere."""
     artifact: str | None
+    """The name under which the CI server keeps reports/."""
     fail_if_worse: bool
 
 
-def run(asked: Overrides, telling: SummaryOptions) -> None:
-    """Pull, run, push, tell.
+def run(overrides: Overrides, options: SummaryOptions) -> None:
+    """Run all steps.
 
     Raises:
-        PipelineError: a stage fails, the remote does not take the result, or the model is worse
-            where that is to fail.
+        PipelineError: a stage fails, the remote does not accept the result, or the model is worse
+            and `options.fail_if_worse` is set.
     """
-    head = revisions.head()
-    asked.check(Path(PARAMS))  # refuses what every stage would refuse
-    check(asked, head)
-    against, problem = _against(telling)
+    head = revisions.read_head()
+    overrides.validate(Path(PARAMS))
+    check_params(overrides, head)
+    reference = _find_reference(options)
 
-    # 1. What others computed.
-    remote = dvc_steps.remote()
-    pulled = remote is not None and dvc_steps.pull()
-    if remote is not None and not pulled:
-        terminal.warn(f"{remote} fails, what is missing is computed (what DVC said is above)")
-    if not pulled:
-        dvc_steps.checkout()
+    remote = dvc_steps.default_remote()
+    is_pulled = _pull(remote)
+    stages = dvc_steps.reproduce(overrides, pull=is_pulled)
+    print(f"ci: {stages.describe()}")
+    sharing = Sharing(remote, is_pulled, is_pushed=remote is not None and dvc_steps.push())
+    print(f"ci: {sharing.describe()}")
 
-    # 2. What is left to do.
-    stages = dvc_steps.reproduce(asked, pulling=pulled)
-    print(f"ci: {stages.told()}")
-
-    # 3. For the others.
-    pushed = remote is not None and dvc_steps.push()
-    shared = _shared(remote, pulled, pushed)
-    print(f"ci: {shared}")
-
-    # 4. What it came to.
-    facts = Facts(
-        asked,
+    ci_run = CiRun(
+        overrides,
         head,
-        revisions.changed(),
+        revisions.changed_files(),
         stages,
-        remote,
-        shared,
-        against,
-        problem,
-        summary.params_now(),
+        sharing,
+        reference,
+        summary.read_params(),
         json.loads(Path(METRICS).read_text("utf-8")),
-        telling.artifact,
+        options.artifact,
     )
-    verdict = tell(facts, telling.file)
-    # 5. A result that was restored has made no run on the way.
-    _record()
-    if problems := _problems(remote if not pushed else None, verdict, telling):
+    verdict = summarise(ci_run, options.file)
+    _record_run()
+    if problems := _problems(sharing, verdict, options):
         raise PipelineError("; ".join(problems))
 
 
-def _problems(silent: str | None, verdict: Verdict, telling: SummaryOptions) -> list[str]:
-    """What is to make it fail; `silent` is a remote that did not take the result."""
-    problems = []
-    if silent is not None:
-        problems.append(
-            f"the result is here, but {silent} did not take it: `dvc push --run-cache` once it can "
-            "be reached (what DVC said is above)"
+def check_params(overrides: Overrides, head: Revision) -> None:
+    """Require that params.yaml is the commit's, apart from the overrides.
+
+    Raises:
+        PipelineError: other values differ.
+    """
+    values = overrides.unrequested(head.params(), summary.read_params())
+    if values:
+        raise PipelineError(
+            f"{PARAMS} is not the commit's ({', '.join(values[:5])}), as an earlier experiment "
+            "leaves it: commit it, request these values with -S, or restore the commit's with "
+            f"`touch {PARAMS} && git checkout HEAD -- {PARAMS}`"
         )
-    if telling.fail_if_worse and (verdict.comparison is None or verdict.comparison.worse):
-        problems.append(verdict.told)
-    return problems
 
 
-def _record() -> None:
-    """Make MLflow hold what DVC holds; a server that is away is a warning."""
+def _find_reference(options: SummaryOptions) -> Reference:
+    """The revision to compare with. If it does not exist, warn before the work, or fail."""
     try:
-        for each in sync(here=True):
-            print(f"ci: MLflow's run of {each.name}: {each.made or each.problem}")
+        return Reference(revisions.find_revision(options.against))
+    except PipelineError as error:
+        if options.fail_if_worse:
+            raise
+        terminal.warn(f"the result will not be compared: {error}")
+        return Reference(None, str(error))
+
+
+def _pull(remote: str | None) -> bool:
+    """Fetch what others computed; returns success. A failing remote is a warning."""
+    is_pulled = remote is not None and dvc_steps.pull()
+    if remote is not None and not is_pulled:
+        terminal.warn(
+            f"cannot pull from {remote} (see DVC's message above): what is missing here is computed"
+        )
+    if not is_pulled:
+        dvc_steps.checkout()
+    return is_pulled
+
+
+def summarise(ci_run: CiRun, file: Path | None) -> Verdict:
+    """Write the summary; print and return the verdict."""
+    verdict = summary.compare_models(ci_run.reference, TEST)
+    page = summary.render(ci_run, verdict, load_predictions(str(TEST)))
+    target = summary.write(page, file)
+    if not target:
+        summary.print_metrics(ci_run)
+    hint = f"Summary: {target}" if target else "--summary FILE writes params and charts, too"
+    print(f"ci: {verdict.sentence} {hint}")
+    return verdict
+
+
+def _record_run() -> None:
+    """Create the MLflow run of a result that was restored. An unreachable server is a warning."""
+    try:
+        for synced in sync(workspace_only=True):
+            print(f"ci: MLflow run of {synced.label}: {synced.action or synced.problem}")
     except PipelineError as error:
         terminal.warn(f"{error}; `pipeline sync` records the result later")
 
 
-def check(asked: Overrides, head: Revision) -> None:
-    """A result is the commit's with what was asked: nothing else may be set.
-
-    Raises:
-        PipelineError: params.yaml holds something else.
-    """
-    foreign = asked.foreign(head.params(), summary.params_now())
-    if foreign:
-        raise PipelineError(
-            f"{PARAMS} is not the commit's ({', '.join(foreign[:5])}), as an earlier experiment "
-            "leaves it: commit it, ask for these by "
-            f"-S, or bring the defaults back with `touch {PARAMS} && git checkout HEAD -- {PARAMS}`"
+def _problems(sharing: Sharing, verdict: Verdict, options: SummaryOptions) -> list[str]:
+    """Why the command must fail, although the result was computed."""
+    problems = []
+    if sharing.remote is not None and not sharing.is_pushed:
+        problems.append(
+            f"the result is here, but could not be pushed to {sharing.remote} (see DVC's message "
+            "above): `dvc push --run-cache` once it can be reached"
         )
-
-
-def tell(facts: Facts, file: Path | None) -> Verdict:
-    """Write the summary; print and return the verdict."""
-    verdict = summary.judged(facts.against, facts.problem, TEST)
-    text = summary.page(facts, verdict, predictions.find(str(TEST)))
-    where = summary.write(text, file)
-    if not where:
-        summary.show(facts)
-    rest = f"The summary is in {where}" if where else "--summary FILE has params and pictures, too"
-    print(f"ci: {verdict.told} {rest}")
-    return verdict
-
-
-def _against(telling: SummaryOptions) -> tuple[Revision | None, str]:
-    """The revision, or why there is none, which is told before the work."""
-    try:
-        return revisions.revision(telling.against), ""
-    except PipelineError as error:
-        if telling.fail_if_worse:
-            raise
-        terminal.warn(f"the result will be compared with nothing: {error}")
-        return None, str(error)
-
-
-def _shared(remote: str | None, pulled: bool, pushed: bool) -> str:
-    if remote is None:
-        return "no DVC remote: nothing is pulled or pushed"
-    return f"{'pulled from' if pulled else 'nothing pulled from'} {remote}, " + (
-        "pushed to it" if pushed else "nothing pushed to it"
-    )
+    if options.fail_if_worse and (verdict.comparison is None or verdict.comparison.is_worse):
+        problems.append(verdict.sentence)
+    return problems

@@ -1,4 +1,4 @@
-"""What a run came to, beside another revision, as a page of Markdown."""
+"""The result of a run beside that of another revision, as a page of Markdown."""
 
 import json
 import os
@@ -13,9 +13,8 @@ from pipeline.commands.ci.overrides import Overrides
 from pipeline.commands.ci.revisions import PARAMS, Revision
 from pipeline.core import atomic, terminal
 from pipeline.core.errors import PipelineError
-from pipeline.experiments import predictions
 from pipeline.experiments.comparison import Comparison, compare
-from pipeline.experiments.predictions import Prediction
+from pipeline.experiments.predictions import Prediction, load_predictions
 
 HEADLINES = {
     "accuracy": "accuracy",
@@ -26,193 +25,243 @@ HEADLINES = {
     "n": "test images",
 }
 HISTORY = Path("reports/history.csv")
-MAX_PARAMS = 40  # that are listed
-THIS = "this run"
+MAX_PARAMS = 40  # rows
+THIS_RUN = "this run"
 
 
 @dataclass(frozen=True)
-class Facts:
-    """What the page is made of."""
+class Reference:
+    """The revision to compare with."""
 
-    asked: Overrides
-    head: Revision
-    changed: list[str]
-    """Files that are not as in the commit."""
-    stages: dvc_steps.Stages
+    revision: Revision | None
+    problem: str = ""
+    """Why there is none."""
+
+    @property
+    def title(self) -> str:
+        return self.revision.title if self.revision else "-"
+
+    def read_metrics(self) -> dict[str, Any]:
+        """Raises PipelineError if there are none."""
+        return self._require().metrics()
+
+    def read_params(self) -> dict[str, object]:
+        """Raises PipelineError if there are none."""
+        return self._require().params()
+
+    def _require(self) -> Revision:
+        if self.revision is None:
+            raise PipelineError(self.problem)
+        return self.revision
+
+
+@dataclass(frozen=True)
+class Sharing:
+    """What was exchanged with the DVC remote."""
+
     remote: str | None
-    shared: str
-    """What became of pulling and pushing, in a sentence."""
-    against: Revision | None
-    problem: str
-    """Why there is nothing to compare with, "" where there is."""
+    is_pulled: bool
+    is_pushed: bool
+
+    def describe(self) -> str:
+        """In one sentence."""
+        if self.remote is None:
+            return "no DVC remote: nothing is pulled or pushed"
+        pulled = "pulled from" if self.is_pulled else "nothing pulled from"
+        pushed = "pushed to it" if self.is_pushed else "nothing pushed to it"
+        return f"{pulled} {self.remote}, {pushed}"
+
+
+@dataclass(frozen=True)
+class CiRun:
+    """Inputs and results of a run."""
+
+    overrides: Overrides
+    head: Revision
+    changed_files: list[str]
+    """That differ from the commit."""
+    stages: dvc_steps.StageOutcomes
+    sharing: Sharing
+    reference: Reference
     params: dict[str, object]
+    """By dotted name."""
     metrics: dict[str, Any]
+    """Of metrics.json."""
     artifact: str | None
-    """Under what name a server keeps reports/."""
+    """The name under which the CI server keeps reports/."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    told: str
+    sentence: str
     comparison: Comparison | None
+    """None if the models were not compared."""
 
 
-def judged(against: Revision | None, problem: str, test: Path) -> Verdict:
-    """This run's model against that of a revision, where both were tested on the same images."""
-    if against is None:
-        return Verdict(f"Not compared: {problem}.", None)
+def compare_models(reference: Reference, test: Path) -> Verdict:
+    """Compare the predictions in `test` with those of the reference."""
+    revision = reference.revision
+    if revision is None:
+        return Verdict(f"Not compared: {reference.problem}.", None)
     try:
-        against.metrics()  # without these there are no predictions either
-        found = compare(predictions.find(against.commit), predictions.find(str(test)))
+        revision.metrics()  # a revision without metrics has no predictions either
+        comparison = compare(load_predictions(revision.commit), load_predictions(str(test)))
     except PipelineError as error:
-        return Verdict(f"Not compared with {against.shown}: {error}.", None)
-    apart = f" {found.apart} test images of only one of them are left out." if found.apart else ""
-    return Verdict(found.verdict(against.name, THIS) + apart, found)
+        return Verdict(f"Not compared with {revision.title}: {error}.", None)
+    sentence = comparison.verdict(revision.name, THIS_RUN)
+    if comparison.unshared:
+        sentence += f" {comparison.unshared} test images of only one of them are left out."
+    return Verdict(sentence, comparison)
 
 
-def page(facts: Facts, verdict: Verdict, said: Mapping[str, Prediction]) -> str:
+def render(ci_run: CiRun, verdict: Verdict, predictions: Mapping[str, Prediction]) -> str:
     """The whole page."""
-    values = facts.params
-    title = markdown.escape(f"{values['dataset.name']}, {values['model.backbone']}")
-    parts = [
+    params = ci_run.params
+    title = markdown.escape(f"{params['dataset.name']}, {params['model.backbone']}")
+    sections = [
         [f"## Pipeline: {title}"],
-        [markdown.escape(verdict.told)],
-        _origin(facts),
-        ["### Metrics", "", *_metrics(facts, verdict)],
-        ["### Params", "", *_params(facts)],
+        [markdown.escape(verdict.sentence)],
+        _inputs(ci_run),
+        ["### Metrics", "", *_metrics(ci_run, verdict)],
+        ["### Params", "", *_params(ci_run)],
         ["### Training", "", *_training()],
-        ["### Confusion", "", *mermaid.confusion(said.values())],
-        _rest(facts),
+        ["### Confusion", "", *mermaid.confusion(predictions.values())],
+        ["### Files", "", *_files(ci_run)],
     ]
-    return "\n".join(line for part in parts for line in [*part, ""])
+    return "\n".join(line for lines in sections for line in [*lines, ""])
 
 
-def write(text: str, file: Path | None) -> str:
-    """Where it went: `file`, else the job's summary on GitHub, else nowhere ("")."""
-    job = os.environ.get("GITHUB_STEP_SUMMARY")
+def write(page: str, file: Path | None) -> str:
+    """Write to `file`, else to GitHub's job summary; return where, "" for nowhere."""
+    job_summary = os.environ.get("GITHUB_STEP_SUMMARY")
     if file is not None:
-        atomic.write_text(file, text)
+        atomic.write_text(file, page)
         return str(file)
-    if job:
-        with Path(job).open("a", encoding="utf-8") as summary:  # of which others write parts, too
-            summary.write(text)
+    if job_summary:
+        with Path(job_summary).open(
+            "a", encoding="utf-8"
+        ) as stream:  # other steps write to it, too
+            stream.write(page)
         return "the job's summary"
     return ""
 
 
-def show(facts: Facts) -> None:
-    """Print the figures, where nobody reads Markdown."""
-    before, _ = _metrics_of(facts.against, facts.problem)
-    terminal.print_table(_header(facts), _figures(facts, before), numbers=True)
+def print_metrics(ci_run: CiRun) -> None:
+    """Print the table of metrics in the terminal."""
+    reference_metrics, _ = _reference_metrics(ci_run.reference)
+    terminal.print_table(_header(ci_run), _metric_rows(ci_run, reference_metrics), numbers=True)
 
 
-def _origin(facts: Facts) -> list[str]:
-    told: list[tuple[str, markdown.Cell]] = [("commit", facts.head.commit)]
-    if facts.changed:
-        told.append(("not as in the commit", ", ".join(facts.changed)))
-    if facts.asked.changes:
-        told += [
-            ("set for this run", " ".join(facts.asked.changes)),
-            ("experiment", facts.asked.experiment),
-        ]
-    return markdown.facts([*told, ("stages", facts.stages.told()), ("remote", facts.shared)])
+def _inputs(ci_run: CiRun) -> list[str]:
+    """What the result was computed from."""
+    pairs: list[tuple[str, markdown.Cell]] = [("commit", ci_run.head.commit)]
+    if ci_run.changed_files:
+        pairs.append(("not as in the commit", ", ".join(ci_run.changed_files)))
+    if ci_run.overrides.values:
+        pairs.append(("set for this run", " ".join(ci_run.overrides.values)))
+        pairs.append(("experiment", ci_run.overrides.experiment))
+    pairs.append(("stages", ci_run.stages.describe()))
+    pairs.append(("remote", ci_run.sharing.describe()))
+    return markdown.definitions(pairs)
 
 
-def _metrics(facts: Facts, verdict: Verdict) -> list[str]:
-    before, problem = _metrics_of(facts.against, facts.problem)
-    if before and (verdict.comparison is None or verdict.comparison.apart):
-        problem = "Not of the same test images, or not known to be: these differences say little."
+def _metrics(ci_run: CiRun, verdict: Verdict) -> list[str]:
+    reference_metrics, problem = _reference_metrics(ci_run.reference)
+    if reference_metrics and (verdict.comparison is None or verdict.comparison.unshared):
+        problem = "The test images differ, or may differ: these differences prove little."
     return [
-        *markdown.table(_header(facts), _figures(facts, before)),
+        *markdown.table(_header(ci_run), _metric_rows(ci_run, reference_metrics)),
         "",
         *([markdown.escape(problem), ""] if problem else []),
         "In brackets: Wilson's 95 % interval.",
     ]
 
 
-def _header(facts: Facts) -> list[str]:
-    return ["", facts.against.shown if facts.against else "-", THIS, "difference"]
+def _header(ci_run: CiRun) -> list[str]:
+    return ["", ci_run.reference.title, THIS_RUN, "difference"]
 
 
-def _figures(facts: Facts, before: Mapping[str, Any]) -> list[list[str]]:
+def _metric_rows(ci_run: CiRun, reference_metrics: Mapping[str, Any]) -> list[list[str]]:
     return [
-        [shown, _value(key, before), _value(key, facts.metrics), _difference(key, before, facts)]
-        for key, shown in HEADLINES.items()
+        [
+            title,
+            _format_metric(key, reference_metrics),
+            _format_metric(key, ci_run.metrics),
+            _format_difference(key, reference_metrics, ci_run.metrics),
+        ]
+        for key, title in HEADLINES.items()
     ]
 
 
-def _metrics_of(against: Revision | None, problem: str) -> tuple[dict[str, Any], str]:
-    if against is None:
-        return {}, f"Nothing to compare with: {problem}."
+def _reference_metrics(reference: Reference) -> tuple[dict[str, Any], str]:
+    """The metrics, and the problem if there are none."""
     try:
-        return against.metrics(), ""
+        return reference.read_metrics(), ""
     except PipelineError as error:
         return {}, f"Nothing to compare with: {error}."
 
 
-def _value(key: str, figures: Mapping[str, Any]) -> str:
-    value = _number(figures.get(key))
+def _format_metric(key: str, metrics: Mapping[str, Any]) -> str:
+    value = _number(metrics.get(key))
     if value is None:
         return "-"
-    low, high = (_number(figures.get(f"{key}.wilson_{end}")) for end in ("low", "high"))
+    low, high = (_number(metrics.get(f"{key}.wilson_{bound}")) for bound in ("low", "high"))
     interval = "" if low is None or high is None else f" ({low:.4f} to {high:.4f})"
     return f"{value:,.0f}" if key == "n" else f"{value:.4f}{interval}"
 
 
-def _difference(key: str, before: Mapping[str, Any], facts: Facts) -> str:
-    one, other = _number(before.get(key)), _number(facts.metrics.get(key))
-    if one is None or other is None:
+def _format_difference(
+    key: str, reference_metrics: Mapping[str, Any], metrics: Mapping[str, Any]
+) -> str:
+    before, now = _number(reference_metrics.get(key)), _number(metrics.get(key))
+    if before is None or now is None:
         return "-"
-    return f"{other - one:+,.0f}" if key == "n" else f"{other - one:+.4f}"
+    return f"{now - before:+,.0f}" if key == "n" else f"{now - before:+.4f}"
 
 
 def _number(value: object) -> float | None:
     return float(value) if isinstance(value, int | float) else None
 
 
-def _params(facts: Facts) -> list[str]:
-    if facts.against is None:
-        return [markdown.escape(f"Nothing to compare with: {facts.problem}.")]
+def _params(ci_run: CiRun) -> list[str]:
+    """A table of the params that differ."""
     try:
-        before = facts.against.params()
+        before = ci_run.reference.read_params()
     except PipelineError as error:
         return [markdown.escape(f"Nothing to compare with: {error}.")]
-    now = facts.params
+    now, title = ci_run.params, ci_run.reference.title
     keys = [key for key in sorted(before.keys() | now.keys()) if before.get(key) != now.get(key)]
     if not keys:
-        return [f"All are those of {markdown.escape(facts.against.shown)}."]
-    rows = [[key, _shown(before, key), _shown(now, key)] for key in keys[:MAX_PARAMS]]
+        return [f"The same as {markdown.escape(title)}."]
+    rows = [[key, _format_param(before, key), _format_param(now, key)] for key in keys[:MAX_PARAMS]]
     more = [f"and {len(keys) - MAX_PARAMS} more"] if len(keys) > MAX_PARAMS else []
-    return [*markdown.table(["", facts.against.shown, THIS], rows), *more]
+    return [*markdown.table(["", title, THIS_RUN], rows), *more]
 
 
-def _shown(values: Mapping[str, object], key: str) -> str:
-    return json.dumps(values[key], default=str).strip('"') if key in values else "-"
+def _format_param(params: Mapping[str, object], key: str) -> str:
+    return json.dumps(params[key], default=str).strip('"') if key in params else "-"
 
 
 def _training() -> list[str]:
     rows = atomic.read_csv(HISTORY) if HISTORY.exists() else []
     history = [{name: float(value) for name, value in row.items()} for row in rows]
     if not history:
-        return ["There is no history."]
+        return [f"{HISTORY} has no rows."]
     best = min(history, key=lambda record: record["val_loss"])
-    told = (
+    sentence = (
         f"Best validation: loss {best['val_loss']:.4f}, accuracy {best['val_accuracy']:.4f}, "
         f"in epoch {best['epoch']:g} of {history[-1]['epoch']:g}."
     )
-    return [told, "", *mermaid.curves(history)]
+    return [sentence, "", *mermaid.curves(history)]
 
 
-def _rest(facts: Facts) -> list[str]:
-    where = f"the artifact `{facts.artifact}`" if facts.artifact else "`reports/`"
-    lines = [
-        "### The rest",
-        "",
-        f"`report.html` (all figures and pictures) and `data.html` are in {where}.",
-    ]
-    if facts.asked.changes:
-        lines += ["", *_again(facts)]
-    elif revisions.lock_changed():
+def _files(ci_run: CiRun) -> list[str]:
+    """Where the full reports are, and how to get or keep the result."""
+    folder = f"the artifact `{ci_run.artifact}`" if ci_run.artifact else "`reports/`"
+    lines = [f"`report.html` (all metrics and pictures) and `data.html` are in {folder}."]
+    if ci_run.overrides.values:
+        lines += ["", *_rerun_command(ci_run)]
+    elif revisions.is_lock_changed():
         lines += [
             "",
             "`dvc.lock` is not the commit's: commit it with `reports/metrics.json`, "
@@ -221,23 +270,19 @@ def _rest(facts: Facts) -> list[str]:
     return lines
 
 
-def _again(facts: Facts) -> list[str]:
-    """The line that makes the result on another machine."""
-    command, options = ["dvc", "exp", "run"], facts.asked.options()
-    if not facts.remote:
-        return [
-            "The same again, on any clone of the commit:",
-            "",
-            *markdown.code(shlex.join([*command, *options])),
-        ]
-    line = shlex.join([*command, "--pull", *options])
-    return [
-        "This result, on any clone of the commit with the same remote:",
-        "",
-        *markdown.code(f"dvc pull --run-cache --allow-missing && {line}"),
-    ]
+def _rerun_command(ci_run: CiRun) -> list[str]:
+    """The command that gets or computes the result on another machine."""
+    options = ci_run.overrides.options()
+    if ci_run.sharing.remote is None:
+        sentence = "To run the same on any clone of the commit:"
+        command = shlex.join(["dvc", "exp", "run", *options])
+    else:
+        sentence = "To get this result on any clone of the commit with the same remote:"
+        run = shlex.join(["dvc", "exp", "run", "--pull", *options])
+        command = f"dvc pull --run-cache --allow-missing && {run}"
+    return [sentence, "", *markdown.code(command)]
 
 
-def params_now() -> dict[str, object]:
-    """Values of params.yaml, as it stands."""
-    return revisions.flat(Path(PARAMS).read_text("utf-8"), PARAMS)
+def read_params() -> dict[str, object]:
+    """Values of params.yaml in the workspace, by dotted name."""
+    return revisions.parse_flat_params(Path(PARAMS).read_text("utf-8"), PARAMS)

@@ -7,13 +7,16 @@ import typer
 
 def recipe(
     name: Annotated[
-        str, typer.Argument(metavar="[NAME]", help="Without one, all are listed.")
+        str, typer.Argument(metavar="NAME", help="Without a name, all recipes are listed.")
     ] = "",
     about: Annotated[
-        bool, typer.Option("--about", help="Say what it is and where it deviates instead.")
+        bool,
+        typer.Option(
+            "--about", help="Print its description and its deviations from the tutorial instead."
+        ),
     ] = False,
 ) -> None:
-    """Print a recipe as options for `dvc exp run`; options after it win over it.
+    """Print a recipe as options of `dvc exp run`; options after it override it.
 
     Examples:
 
@@ -26,12 +29,11 @@ def recipe(
     from pipeline.commands.recipe import recipes
 
     if not name:
-        for each in recipes.names():
-            print(f"{each}: {recipes.read(each).about}")
+        for listed in recipes.names():
+            print(f"{listed}: {recipes.read(listed).about}")
         return
-    found = recipes.read(name)
-    print(
-        "\n".join([found.about, *(f"- {one}" for one in found.deviates)])
-        if about
-        else " ".join(found.options())
-    )
+    recipe = recipes.read(name)
+    if about:
+        print("\n".join([recipe.about, *(f"- {deviation}" for deviation in recipe.deviations)]))
+    else:
+        print(" ".join(recipe.options()))

@@ -1,4 +1,4 @@
-"""Recipes: the params of known experiments, laid over params.yaml."""
+"""Recipes: files with the params of known experiments."""
 
 import difflib
 import json
@@ -16,37 +16,37 @@ Value = bool | int | float | str | list[float] | None
 
 
 class Recipe(BaseModel):
-    """recipes/NAME.yaml."""
+    """The content of recipes/NAME.yaml."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
 
     about: str
-    """What it is and what came of it."""
-    deviates: list[str]
-    """From the tutorial that it repeats, and why."""
+    """What the experiment is, and its result."""
+    deviations: list[str]
+    """From the tutorial that it repeats, with reasons."""
     params: dict[str, dict[str, Value]]
     """By section."""
 
     def options(self) -> list[str]:
-        """For `dvc exp run`: -S, section.key=value, and so on."""
+        """Arguments of `dvc exp run`: -S, section.key=value, and so on."""
         return [
             word
             for section, values in self.params.items()
             for key, value in values.items()
-            for word in ("-S", f"{section}.{key}={_hydra(value)}")
+            for word in ("-S", f"{section}.{key}={_to_hydra(value)}")
         ]
 
 
 def names() -> list[str]:
-    """Of all recipes, sorted."""
+    """The names of all recipes, sorted."""
     return sorted(path.stem for path in FOLDER.glob("*.yaml"))
 
 
 def read(name: str) -> Recipe:
-    """The recipe called `name`.
+    """Read and validate a recipe.
 
     Raises:
-        PipelineError: there is none, or its file does not say what a recipe says.
+        PipelineError: it does not exist, or its file is invalid.
     """
     if not names():
         raise PipelineError(f"no recipes in {FOLDER}: run this in the project's folder")
@@ -61,10 +61,10 @@ def read(name: str) -> Recipe:
         raise PipelineError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise PipelineError(f"{path}: {where}: {first['msg']}") from error
+        key = ".".join(map(str, first["loc"]))
+        raise PipelineError(f"{path}: {key}: {first['msg']}") from error
 
 
-def _hydra(value: Value) -> str:
-    """As DVC's -S reads it, in one word of a shell."""
+def _to_hydra(value: Value) -> str:
+    """As `dvc exp run -S` parses it, without blanks, so that it is one word in a shell."""
     return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))

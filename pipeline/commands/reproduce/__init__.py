@@ -1,1 +1,1 @@
-"""`pipeline reproduce`: make a run again and compare."""
+"""`pipeline reproduce`: make a run again from its id, and compare."""

@@ -1,4 +1,4 @@
-"""A commit checked out aside, with the project's cache and remotes, for DVC to work in."""
+"""A commit checked out in a temporary clone that uses the project's DVC cache and remotes."""
 
 import os
 import secrets
@@ -19,16 +19,16 @@ from pipeline.tracking import store
 
 
 @contextmanager
-def place(keep: bool) -> Iterator[Path]:
-    """A folder of its own for a run to be made again in, until the block ends.
+def temporary_folder(keep: bool) -> Iterator[Path]:
+    """A folder in .cache/reproduce, removed when the block ends.
 
-    Those of killed processes are removed: they have what opens the remotes.
+    Folders of killed processes are removed first: they contain credentials of the remotes.
 
     Args:
-        keep: Whether it stays.
+        keep: Whether the folder stays.
     """
     parent = project.cache() / "reproduce"
-    parent.mkdir(mode=0o700, parents=True, exist_ok=True)  # a clone has what opens its remotes
+    parent.mkdir(mode=0o700, parents=True, exist_ok=True)  # clones contain credentials of remotes
     folder = parent / secrets.token_hex(4)
     lock = FileLock(folder.with_suffix(".lock"), thread_local=False)
     with store.exclusive("reproduce"):
@@ -60,96 +60,103 @@ def _remove(lock: FileLock) -> None:
 
 
 def check_out(folder: Path, revision: str) -> None:
-    """Make `folder` a clone of the project that stands at `revision`; it replaces what was there.
+    """Replace `folder` by a clone of the project with `revision` checked out.
 
-    Objects are shared: so commits that no branch has are there too, as those of experiments are.
+    It shares the project's objects, so it also has commits of no branch, such as experiments.
     """
     shutil.rmtree(folder, ignore_errors=True)
     if git("rev-parse", "--is-shallow-repository").strip() == "true":
-        raise PipelineError("this clone has no history: `git fetch --unshallow` gets it")
+        raise PipelineError("this is a shallow clone, without history: run `git fetch --unshallow`")
     git("clone", "--quiet", "--shared", "--no-checkout", str(project.root()), str(folder))
     git("checkout", "--quiet", "--detach", revision, folder=folder)
     _configure(folder)
 
 
 def _configure(folder: Path) -> None:
-    """Give a clone the project's own settings of DVC, its cache and its remotes."""
+    """Let a clone use the project's DVC cache and remotes."""
     from dvc.repo import Repo
 
     with (
-        dvc.errors_as_sentences("DVC does not open the project", "see `dvc doctor`"),
+        dvc.errors_as_sentences("DVC cannot open the project", "see `dvc doctor`"),
         Repo(str(project.root())) as own,
         Repo(str(folder)) as other,
     ):
         mine = own.config
         with other.config.edit("local") as local:
             local["cache"] = {"dir": own.cache.local_cache_dir}
-            # As DVC has resolved them: a relative path would lead elsewhere from here.
+            # Resolved by DVC: relative paths would be wrong in the clone.
             local["remote"] = {name: dict(remote) for name, remote in mine["remote"].items()}
             if mine["core"].get("remote"):
                 local["core"] = {"remote": mine["core"]["remote"]}
-    (folder / ".dvc/config.local").chmod(0o600)  # it may hold what opens the remote
+    (folder / ".dvc/config.local").chmod(0o600)  # may contain credentials
 
 
-def write(folder: Path, files: Mapping[str, str], changes: str) -> None:
-    """Lay texts over a clone, and a patch over these.
+def write_files(folder: Path, files: Mapping[str, str], patch: str) -> None:
+    """Write files by name into a clone, then apply a patch.
 
     Raises:
-        PipelineError: the patch does not fit the commit.
+        PipelineError: the patch does not apply.
     """
     for name, text in files.items():
         (folder / name).write_text(text, "utf-8", "surrogateescape")
-    if changes:
-        git("apply", "--whitespace=nowarn", "-", folder=folder, stdin=changes)
+    if patch:
+        git("apply", "--whitespace=nowarn", "-", folder=folder, stdin=patch)
 
 
-def lend(folder: Path, source: str) -> None:
-    """Let a clone see a source of images that git does not know, by its path in the project."""
-    own, there = project.root() / source, folder / source
-    outside = Path(source).is_absolute() or not there.resolve().is_relative_to(folder.resolve())
-    if not outside and own.exists() and not there.exists():
-        there.parent.mkdir(parents=True, exist_ok=True)
-        there.symlink_to(own)
+def link_source(folder: Path, source: str) -> None:
+    """Link an untracked source of images into a clone, at the same relative path.
+
+    A path outside the project needs no link, and gets none: nothing is written outside `folder`.
+    """
+    target, link = project.root() / source, folder / source
+    is_inside = not Path(source).is_absolute() and link.resolve().is_relative_to(folder.resolve())
+    if is_inside and target.exists() and not link.exists():
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(target)
 
 
-def fill(folder: Path) -> None:
-    """Put what the lock of a clone names in its place, as far as the cache and the remote have it.
+def restore_outputs(folder: Path) -> None:
+    """Restore the outputs in a clone's dvc.lock that the cache or the remote has.
 
-    A remote that fails costs a warning: the cache may have it all.
+    A failing remote is only a warning: the cache may have everything.
     """
     if _has_remote(folder):
         try:
             run(folder, "pull", "--allow-missing", "--run-cache")
         except PipelineError:
-            terminal.warn("the remote fails; what is not here is computed")
+            terminal.warn("cannot pull from the remote; what is missing here is computed")
     run(folder, "checkout", "--allow-missing")
 
 
 def _has_remote(folder: Path) -> bool:
-    done = subprocess.run(  # noqa: S603
+    process = subprocess.run(  # noqa: S603
         dvc.command("remote", "list"),
         cwd=folder,
         env=_environment(),
         capture_output=True,
         text=True,
     )
-    return bool(done.stdout.strip())
+    return bool(process.stdout.strip())
 
 
 def run(folder: Path, *arguments: str) -> list[str]:
-    """Run DVC in a clone, its output on stderr; return the stages that it ran.
+    """Run DVC in a clone, with its output on stderr; return the stages that it ran.
 
     Raises:
-        PipelineError: it fails; what it said stands above.
+        PipelineError: DVC fails; its message is printed.
     """
-    code, lines = dvc.run(*arguments, folder=folder, environment=_environment(), out=sys.stderr)
-    if code:
+    exit_code, lines = dvc.run(
+        *arguments, folder=folder, environment=_environment(), out=sys.stderr
+    )
+    if exit_code:
         raise PipelineError(f"dvc {' '.join(arguments)} failed in {folder}: see above")
-    return [found[1] for line in lines if (found := dvc.RAN.match(line))]
+    return [match[1] for line in lines if (match := dvc.RUNNING_STAGE.match(line))]
 
 
 def _environment() -> dict[str, str]:
-    """Ours, without what names this project; its runs go to a store of the clone's own."""
-    strange = ("DVC_", "MLFLOW_", "GIT_", "PYTHONPATH")
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(strange)}
-    return kept | {"DVC_NO_ANALYTICS": "true"}
+    """The environment without variables of this project: the clone has its own MLflow store."""
+    prefixes = ("DVC_", "MLFLOW_", "GIT_", "PYTHONPATH")
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith(prefixes)
+    }
+    return environment | {"DVC_NO_ANALYTICS": "true"}

@@ -6,25 +6,31 @@ import typer
 
 
 def reproduce(
-    run: Annotated[str, typer.Argument(help="An MLflow run's id, its beginning, or its name.")],
+    run: Annotated[
+        str, typer.Argument(help="The id of an MLflow run, the start of its id, or its name.")
+    ],
     again: Annotated[
         str,
-        typer.Option(metavar="STAGE", help="Compute from this stage on, though it may be known."),
+        typer.Option(
+            metavar="STAGE", help="Compute this stage and those after it, even if cached."
+        ),
     ] = "",
     tolerance: Annotated[
-        float, typer.Option(min=0, help="Of accuracy and loss, where the bytes differ.")
+        float, typer.Option(min=0, help="Allowed difference of accuracy and of loss.")
     ] = 0.01,
-    changes: Annotated[
+    with_changes: Annotated[
         bool,
-        typer.Option("--with-changes", help="Run code that only the run's artifacts have, too."),
+        typer.Option(
+            "--with-changes", help="Allow code to run that is only in the run's artifacts."
+        ),
     ] = False,
-    keep: Annotated[bool, typer.Option("--keep", help="Keep the folder it was made in.")] = False,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep the temporary folder.")] = False,
 ) -> None:
-    """Make a run again from its id alone, and compare.
+    """Make a run again from its id, and compare.
 
-    The commit, params and changes are checked out aside; DVC restores what its cache or its remote
-    has, and runs the rest. Exits with 1 where the outcome is neither identical nor, within the
-    tolerance, equal.
+    The run's commit, params and changes are checked out in a temporary folder. DVC restores what
+    its cache or its remote has, and runs the rest. Exits with 1 if outputs differ and accuracy or
+    loss are not within the tolerance.
 
     Examples:
 
@@ -32,22 +38,23 @@ def reproduce(
 
         pipeline reproduce 3f9c2ab1 --again features
     """
-    from pipeline.commands.reproduce import clone
-    from pipeline.commands.reproduce import reproduce as making
+    from pipeline.commands.reproduce import clone, verdict
+    from pipeline.commands.reproduce.reproduce import ReproduceRequest, find_run, tag_run
+    from pipeline.commands.reproduce.reproduce import reproduce as reproduce_run
     from pipeline.core import project
     from pipeline.core.terminal import print_table
 
     project.check()
 
-    known = making.find(run)
-    with clone.place(keep) as folder:
-        found = making.reproduce(known, folder, making.ReproduceRequest(again, tolerance, changes))
-    print_table(["stage", "", "same bytes", "other bytes"], [stage.row() for stage in found.stages])
-    if not any(stage.ran for stage in found.stages):
-        print("nothing was computed, all was known: --again train trains anew")
-    print(found.verdict())
-    making.note(found)
+    mlflow_run, request = find_run(run), ReproduceRequest(again, tolerance, with_changes)
+    with clone.temporary_folder(keep) as folder:
+        reproduction = reproduce_run(mlflow_run, folder, request)
+    print_table(verdict.HEADER, [stage.row() for stage in reproduction.stages])
+    if not any(stage.is_computed for stage in reproduction.stages):
+        print("nothing was computed, everything was in the cache: --again train trains again")
+    print(reproduction.verdict())
+    tag_run(reproduction)
     if keep:
-        print(f"it is in {folder}")
-    if not (found.identical or found.equal):
+        print(f"kept in {folder}")
+    if not (reproduction.is_identical or reproduction.is_equal):
         raise typer.Exit(1)

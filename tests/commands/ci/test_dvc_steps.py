@@ -1,6 +1,6 @@
-from pipeline.commands.ci.dvc_steps import stages
+from pipeline.commands.ci.dvc_steps import parse_outcomes
 
-SAID = """Stage 'acquire' didn't change, skipping
+OUTPUT = """Stage 'acquire' didn't change, skipping
 Stage 'split' is cached - skipping run, checking out outputs
 Running stage 'train':
 > python -m pipeline.train
@@ -8,13 +8,14 @@ Running stage 'evaluate':
 """
 
 
-def test_what_became_of_each_stage_is_told() -> None:
-    found = stages(SAID.splitlines(keepends=True))
-    assert (found.ran, found.restored) == (("train", "evaluate"), ("split",))
-    assert found.told() == "ran train, evaluate; restored split; 1 up to date"
+def test_the_outcome_of_each_stage_is_parsed() -> None:
+    outcomes = parse_outcomes(OUTPUT.splitlines(keepends=True))
+    assert (outcomes.ran, outcomes.restored) == (("train", "evaluate"), ("split",))
+    assert outcomes.describe() == "ran train, evaluate; restored split; 1 up to date"
 
 
-def test_no_work_is_called_so() -> None:
-    first, second, *_ = SAID.splitlines()
-    assert stages([first]).told() == "nothing to do: every stage is up to date"
-    assert stages([first, second]).told() == "computed nothing; restored split; 1 up to date"
+def test_a_run_without_work_is_described() -> None:
+    first, second, *_ = OUTPUT.splitlines()
+    assert parse_outcomes([first]).describe() == "nothing to do: every stage is up to date"
+    sentence = parse_outcomes([first, second]).describe()
+    assert sentence == "ran nothing; restored split; 1 up to date"

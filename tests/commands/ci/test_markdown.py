@@ -21,10 +21,10 @@ NASTY = [
 
 
 @pytest.mark.parametrize("name", NASTY)
-def test_a_name_is_a_name_and_nothing_else(name: str) -> None:
-    shown = markdown.escape(name)
+def test_a_name_is_shown_literally(name: str) -> None:
+    escaped = markdown.escape(name)
     bare = "".join(
-        part.partition(";")[2] if part[:1].isdigit() else part for part in shown.split("&#")
+        part.partition(";")[2] if part[:1].isdigit() else part for part in escaped.split("&#")
     )
     assert not set(bare) & set("|<>`[]*_~@#$&\\\n\r\x1b\u202e")
     assert "://" not in bare
@@ -34,9 +34,9 @@ def test_a_name_is_a_name_and_nothing_else(name: str) -> None:
     assert line.count("|") == 3
 
 
-def test_what_is_harmless_stays_readable() -> None:
-    told = "No difference shown: -0.5 points (95 %: +0.0 to +0.0); train.lr=0.003"
-    assert markdown.escape(told) == told
+def test_plain_text_is_not_escaped() -> None:
+    sentence = "No significant difference: -0.5 points (95 %: +0.0 to +0.0); train.lr=0.003"
+    assert markdown.escape(sentence) == sentence
 
 
 def test_a_long_name_does_not_widen_a_table() -> None:
@@ -44,7 +44,7 @@ def test_a_long_name_does_not_widen_a_table() -> None:
     assert len(line) < 60
 
 
-def test_a_line_for_a_terminal_stays_in_its_block() -> None:
+def test_a_command_stays_in_its_code_block() -> None:
     lines = markdown.code("dvc exp run -S 'a.b=\n```\n<b>'")
     assert len(lines) == 3
     assert "\n" not in lines[1]

@@ -18,32 +18,34 @@ def history(count: int, loss: float = 0.5) -> list[dict[str, float]]:
     ]
 
 
-def said(*pairs: tuple[str, str]) -> list[Prediction]:
-    return [Prediction(label, answer, 0.5, "") for label, answer in pairs]
+def predictions(*pairs: tuple[str, str]) -> list[Prediction]:
+    return [Prediction(label, predicted, 0.5, "") for label, predicted in pairs]
 
 
-def test_two_charts_with_a_point_per_validation_and_a_line_of_each_kind() -> None:
+def test_two_charts_have_a_point_per_validation_and_a_line_per_split() -> None:
     lines = mermaid.curves(history(30))
     assert lines.count("```mermaid") == lines.count("xychart-beta") == 2
-    drawn = [line for line in lines if line.startswith("    line [")]
-    assert [len(re.findall(r"[\d.]+", line)) for line in drawn] == [30] * 4
+    series = [line for line in lines if line.startswith("    line [")]
+    assert [len(re.findall(r"[\d.]+", line)) for line in series] == [30] * 4
     assert '    x-axis "epoch" 1 --> 30' in lines
 
 
-def test_a_long_history_is_thinned_and_a_short_one_left_out() -> None:
-    drawn = [line for line in mermaid.curves(history(5000)) if "line [" in line]
-    assert all(line.count(",") < 200 for line in drawn)
+def test_a_long_history_is_thinned_and_a_single_validation_not_drawn() -> None:
+    series = [line for line in mermaid.curves(history(5000)) if "line [" in line]
+    assert all(line.count(",") < 200 for line in series)
     assert mermaid.curves(history(1)) == []
 
 
-def test_what_is_no_number_is_not_drawn() -> None:
+def test_a_value_that_is_not_finite_is_not_drawn() -> None:
     lines = mermaid.curves(history(3, math.nan))
-    assert "Loss by epoch cannot be drawn: a value is no number." in lines
+    assert "Loss by epoch cannot be drawn: a value is not finite." in lines
     assert lines.count("```mermaid") == 1
 
 
 def test_confusion_is_a_table_of_counts() -> None:
-    lines = mermaid.confusion(said(("bee", "bee"), ("bee", "ant"), ("ant", "ant"), ("a|t", "ant")))
+    lines = mermaid.confusion(
+        predictions(("bee", "bee"), ("bee", "ant"), ("ant", "ant"), ("a|t", "ant"))
+    )
     assert lines[-3:] == [
         "| ant | **1** | 0 | 0 |",
         "| a&#124;t | 1 | **0** | 0 |",
@@ -51,8 +53,8 @@ def test_confusion_is_a_table_of_counts() -> None:
     ]
 
 
-def test_of_many_classes_the_most_frequent_mistakes_are_listed() -> None:
+def test_with_many_classes_the_most_frequent_mistakes_are_listed() -> None:
     right = [(str(number), str(number)) for number in range(20)]
-    assert mermaid.confusion(said(*right)) == ["No image is taken for another."]
-    lines = mermaid.confusion(said(*right, ("3", "4"), ("3", "4"), ("5", "4")))
+    assert mermaid.confusion(predictions(*right)) == ["There are no mistakes."]
+    lines = mermaid.confusion(predictions(*right, ("3", "4"), ("3", "4"), ("5", "4")))
     assert lines[-2:] == ["| 3 | 4 | 2 |", "| 5 | 4 | 1 |"]

@@ -15,9 +15,9 @@ def folder(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[n
 
 
 @pytest.mark.usefixtures("folder")
-def test_what_is_asked_goes_to_dvc_and_into_a_name_that_stays() -> None:
-    one = parse_overrides("ants", "timm/resnet18.a1_in1k", ["train.lr=0.003"])
-    assert one.options() == [
+def test_overrides_become_options_of_dvc_and_a_stable_name() -> None:
+    overrides = parse_overrides("ants", "timm/resnet18.a1_in1k", ["train.lr=0.003"])
+    assert overrides.options() == [
         "-S",
         "dataset.name=ants",
         "-S",
@@ -25,21 +25,21 @@ def test_what_is_asked_goes_to_dvc_and_into_a_name_that_stays() -> None:
         "-S",
         "train.lr=0.003",
     ]
-    assert re.fullmatch(r"ci-name-ants-backbone-[\w-]*-[0-9a-f]{6}", one.experiment)
+    assert re.fullmatch(r"ci-name-ants-backbone-[\w-]*-[0-9a-f]{6}", overrides.experiment)
     assert (
-        one.experiment
+        overrides.experiment
         == parse_overrides("ants", "timm/resnet18.a1_in1k", ["train.lr=0.003"]).experiment
     )
     assert (
-        one.experiment
+        overrides.experiment
         != parse_overrides("ants", "timm/resnet18.a1_in1k", ["train.lr=0.03"]).experiment
     )
-    assert parse_overrides(None, "", []).changes == ()
+    assert parse_overrides(None, "", []).values == ()
 
 
 @pytest.mark.usefixtures("folder")
 @pytest.mark.parametrize(
-    ("dataset", "changes", "sentence"),
+    ("dataset", "values", "sentence"),
     [
         ("wasps", [], "no data set is called 'wasps': ants"),
         ("../x", [], "no data set is called"),
@@ -47,28 +47,36 @@ def test_what_is_asked_goes_to_dvc_and_into_a_name_that_stays() -> None:
         (None, ["dvc.yaml:stages.train.cmd=id"], "is not KEY=VALUE"),
         (None, ["-f"], "is not KEY=VALUE"),
         (None, ["dataset.source=x'; id; '"], "no single quote"),
-        (None, ["dataset.source=${train.schedule}/.."], "is given as it is"),
-        (None, ["train.log_checkpoints=${oc.env:HOME}"], "is given as it is"),
+        (None, ["dataset.source=${train.schedule}/.."], "is not allowed in a value"),
+        (None, ["train.log_checkpoints=${oc.env:HOME}"], "is not allowed in a value"),
         (None, ["+dataset={name: \"';id;'\"}"], "no single quote"),
     ],
 )
-def test_what_is_no_param_is_refused(
-    dataset: str | None, changes: list[str], sentence: str
+def test_invalid_overrides_are_refused(
+    dataset: str | None, values: list[str], sentence: str
 ) -> None:
     with pytest.raises(PipelineError, match=re.escape(sentence)):
-        parse_overrides(dataset, None, changes)
+        parse_overrides(dataset, None, values)
 
 
-def test_values_that_nobody_asked_for_are_foreign() -> None:
+def test_other_differences_from_the_commit_are_unrequested() -> None:
     committed = {"train.lr": 0.1, "train.epochs": 3, "split.seed": 1}
-    now: dict[str, object] = {"train.lr": 0.2, "train.epochs": 3, "split.seed": 2, "train.new": 1}
-    assert Overrides(()).foreign(committed, committed) == []
-    assert Overrides(("train.lr=0.2",)).foreign(committed, now) == ["split.seed=2", "train.new=1"]
-    assert Overrides(("train={lr: 1}", "~split.seed")).foreign(committed, now) == []
+    current: dict[str, object] = {
+        "train.lr": 0.2,
+        "train.epochs": 3,
+        "split.seed": 2,
+        "train.new": 1,
+    }
+    assert Overrides(()).unrequested(committed, committed) == []
+    assert Overrides(("train.lr=0.2",)).unrequested(committed, current) == [
+        "split.seed=2",
+        "train.new=1",
+    ]
+    assert Overrides(("train={lr: 1}", "~split.seed")).unrequested(committed, current) == []
 
 
 @pytest.mark.parametrize(
-    ("change", "sentence"),
+    ("value", "sentence"),
     [
         (
             "train.epoch=3",
@@ -82,13 +90,13 @@ def test_values_that_nobody_asked_for_are_foreign() -> None:
         ("train.lr=[", "-S train.lr=[: "),
     ],
 )
-def test_what_every_stage_would_refuse_is_refused_first(change: str, sentence: str) -> None:
+def test_an_invalid_value_is_refused_before_anything_runs(value: str, sentence: str) -> None:
     with pytest.raises(PipelineError) as caught:
-        Overrides((change,)).check(ROOT / "params.yaml")
+        Overrides((value,)).validate(ROOT / "params.yaml")
     assert str(caught.value).startswith(sentence)
 
 
-def test_a_value_that_params_take_passes() -> None:
-    Overrides(("train.lr=0.5", "++train.epochs=3", "train.patience=null")).check(
+def test_valid_values_pass() -> None:
+    Overrides(("train.lr=0.5", "++train.epochs=3", "train.patience=null")).validate(
         ROOT / "params.yaml"
     )

@@ -25,51 +25,51 @@ def git(*words: str) -> None:
 
 
 @pytest.mark.usefixtures("clone")
-def test_files_are_read_as_they_were() -> None:
+def test_files_are_read_from_the_commit() -> None:
     Path("params.yaml").write_text("train: {lr: 2}\n")
-    main = revisions.revision("main")
-    assert main == revisions.Revision("main", revisions.head().commit)
+    main = revisions.find_revision("main")
+    assert main == revisions.Revision("main", revisions.read_head().commit)
     assert main.metrics() == {"accuracy": 0.5}
     assert main.params() == {"train.lr": 0.001, "train.on": "no"}  # YAML 1.2, as DVC reads it
 
 
 @pytest.mark.usefixtures("clone")
-def test_what_a_run_writes_is_no_change() -> None:
+def test_outputs_of_a_run_are_not_changed_files() -> None:
     Path("params.yaml").write_text("train: {lr: 2}\n")
-    assert revisions.changed() == []
+    assert revisions.changed_files() == []
     Path("a b.py").touch()
     git("add", "a b.py")
-    assert revisions.changed() == ["a b.py"]
+    assert revisions.changed_files() == ["a b.py"]
 
 
 @pytest.mark.usefixtures("clone")
-def test_what_is_not_there_or_damaged_is_told() -> None:
-    with pytest.raises(PipelineError, match="git knows no revision nobody here"):
-        revisions.revision("nobody")
+def test_missing_and_damaged_files_are_reported() -> None:
+    with pytest.raises(PipelineError, match="there is no git revision nobody here"):
+        revisions.find_revision("nobody")
     Path("reports/metrics.json").write_text("{")
     Path("params.yaml").write_text("train: [")
     git("commit", "-q", "-a", "-m", "two")
-    with pytest.raises(PipelineError, match=r"reports/metrics.json of HEAD \(.{7}\) is no JSON"):
-        revisions.head().metrics()
+    with pytest.raises(PipelineError, match=r"reports/metrics.json of HEAD \(.{7}\) is not JSON"):
+        revisions.read_head().metrics()
     with pytest.raises(PipelineError, match=r"params.yaml of HEAD \(.{7}\) is not YAML"):
-        revisions.head().params()
+        revisions.read_head().params()
     git("rm", "-q", "reports/metrics.json", "params.yaml")
     git("commit", "-q", "-m", "three")
-    with pytest.raises(PipelineError, match=r"has no reports/metrics.json: commit one"):
-        revisions.head().metrics()
+    with pytest.raises(PipelineError, match=r"has no reports/metrics.json: commit it"):
+        revisions.read_head().metrics()
     with pytest.raises(PipelineError, match=r"has no params.yaml"):
-        revisions.head().params()
+        revisions.read_head().params()
 
 
-def test_an_experiment_is_known_by_its_name_on_this_commit(clone: Path) -> None:
-    commit = revisions.head().commit
-    assert revisions.experiment("ci-x") is None
+def test_an_experiment_is_restored_from_its_backup(clone: Path) -> None:
+    commit = revisions.read_head().commit
+    assert revisions.find_experiment("ci-x") is None
     git("update-ref", f"refs/exps/{commit[:2]}/{commit[2:]}/ci-x", commit)
-    assert revisions.experiment("ci-x") == commit
-    assert revisions.keep("ci-x")
+    assert revisions.find_experiment("ci-x") == commit
+    assert revisions.backup_experiment("ci-x")
     git("update-ref", "-d", f"refs/exps/{commit[:2]}/{commit[2:]}/ci-x")
-    assert not revisions.keep("ci-x")
-    revisions.restore("ci-x")  # as after a kill
-    assert revisions.experiment("ci-x") == commit
-    revisions.restore("ci-y")
-    assert revisions.experiment("ci-y") is None
+    assert not revisions.backup_experiment("ci-x")
+    revisions.restore_experiment("ci-x")  # as after a kill
+    assert revisions.find_experiment("ci-x") == commit
+    revisions.restore_experiment("ci-y")
+    assert revisions.find_experiment("ci-y") is None

@@ -1,4 +1,4 @@
-"""The steps, with real DVC and git, over a pipeline that does nothing and takes no time."""
+"""All steps with real DVC and git, on a pipeline that computes nothing."""
 
 import re
 import subprocess
@@ -39,8 +39,8 @@ EVALUATE = """
 import json
 from pathlib import Path
 right = 20 if "lr: 0.5" in Path("params.yaml").read_text() else 90
-said = ["bee"] * right + ["ant"] * (100 - right)
-rows = [f"{number:064x},bee,{answer},,0.5,0.5" for number, answer in enumerate(said)]
+predicted = ["bee"] * right + ["ant"] * (100 - right)
+rows = [f"{number:064x},bee,{label},,0.5,0.5" for number, label in enumerate(predicted)]
 Path("reports/test").mkdir(exist_ok=True)
 lines = ["id,label,predicted,group,p.bee,p.ant", *rows]
 Path("reports/test/predictions.csv").write_text("\\n".join(lines))
@@ -57,14 +57,13 @@ def git(folder: Path, *words: str) -> None:
 
 def dvc(folder: Path, *words: str) -> str:
     command = [sys.executable, "-m", "dvc", *words]
-    done = subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True)
-    return done.stdout
+    return subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True).stdout
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def upstream(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A repository with a remote, whose first run is committed and pushed."""
-    folder = tmp_path_factory.mktemp("made")
+    folder = tmp_path_factory.mktemp("upstream")
     (folder / "dvc.yaml").write_text(STAGES)
     (folder / "train.py").write_text(TRAIN)
     (folder / "evaluate.py").write_text(EVALUATE)
@@ -81,36 +80,36 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def clone(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Another machine's, which has nothing but git's files and an address."""
-    git(tmp_path, "clone", "-q", str(made), "clone")
+def clone(upstream: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A clone on another machine: files in git, and the address of the remote."""
+    git(tmp_path, "clone", "-q", str(upstream), "clone")
     for name in ("GITHUB_STEP_SUMMARY", "DVC_ROOT"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path / "clone")
     return tmp_path / "clone"
 
 
-def ci(*changes: str, against: str = "main", fail: bool = False) -> str:
+def ci(*values: str, against: str = "main", fail: bool = False) -> str:
     """Run it; return the summary."""
-    run(Overrides(changes), SummaryOptions(against, Path("summary.md"), None, fail))
+    run(Overrides(values), SummaryOptions(against, Path("summary.md"), None, fail))
     return Path("summary.md").read_text()
 
 
-def test_a_fresh_clone_pulls_and_does_no_work(
+def test_a_fresh_clone_pulls_and_runs_nothing(
     clone: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     summary = ci()
-    said = capfd.readouterr().out
-    assert NOTHING in said
-    assert "ci: pulled from store, pushed to it" in said
-    assert "No difference shown between main and this run" in summary
+    output = capfd.readouterr().out
+    assert NOTHING in output
+    assert "ci: pulled from store, pushed to it" in output
+    assert "No significant difference between main and this run" in summary
     assert "| accuracy | 0.9000 | 0.9000 | +0.0000 |" in summary
     assert "| calibration error (ECE) | - | - | - |" in summary
-    assert "All are those of main (" in summary
+    assert "The same as main (" in summary
 
 
-def test_what_is_asked_runs_once_and_is_restored_on_any_other_clone(
-    clone: Path, made: Path, capfd: pytest.CaptureFixture[str]
+def test_requested_values_run_once_and_are_restored_on_another_clone(
+    clone: Path, upstream: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     summary = ci("train.lr=0.5")
     assert "ci: ran train, evaluate\n" in capfd.readouterr().out
@@ -123,11 +122,11 @@ def test_what_is_asked_runs_once_and_is_restored_on_any_other_clone(
     )
     assert NOTHING in capfd.readouterr().out
 
-    git(clone.parent, "clone", "-q", str(made), "other")
+    git(clone.parent, "clone", "-q", str(upstream), "other")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(clone.parent / "other")
         ci("train.lr=0.5")
-        assert "ci: computed nothing; restored train, evaluate\n" in capfd.readouterr().out
+        assert "ci: ran nothing; restored train, evaluate\n" in capfd.readouterr().out
 
     with pytest.raises(PipelineError, match=r"params.yaml is not the commit's \(train.lr=0.5\)"):
         ci()
@@ -135,30 +134,30 @@ def test_what_is_asked_runs_once_and_is_restored_on_any_other_clone(
         ci("train.lr=0.5", fail=True)
 
 
-def test_without_a_remote_it_says_so_and_does_the_rest(
+def test_without_a_remote_nothing_is_pulled_or_pushed(
     clone: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     dvc(clone, "remote", "remove", "store")
     summary = ci()
-    said = capfd.readouterr().out
-    assert "no DVC remote: nothing is pulled or pushed" in said
-    assert "$ dvc push" not in said
-    assert "$ dvc pull" not in said
-    assert "ci: ran train, evaluate\n" in said
+    output = capfd.readouterr().out
+    assert "no DVC remote: nothing is pulled or pushed" in output
+    assert "$ dvc push" not in output
+    assert "$ dvc pull" not in output
+    assert "ci: ran train, evaluate\n" in output
     assert "| accuracy | 0.9000 | 0.9000 | +0.0000 |" in summary
     ci()
     assert NOTHING in capfd.readouterr().out
 
 
-def test_a_remote_that_fails_costs_the_sharing_and_not_the_work(
+def test_with_a_failing_remote_the_result_is_computed_but_not_shared(
     clone: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     Path("full").touch()
     dvc(clone, "remote", "modify", "--local", "store", "url", str(clone / "full/store"))
-    with pytest.raises(PipelineError, match="the result is here, but store did not take it"):
+    with pytest.raises(PipelineError, match="the result is here, but could not be pushed to store"):
         ci()
     output = capfd.readouterr()
-    assert "warning: store fails" in output.err
+    assert "warning: cannot pull from store" in output.err
     assert "ci: ran train, evaluate\n" in output.out
     summary = Path("summary.md").read_text()
     assert "- remote: nothing pulled from store, nothing pushed to it" in summary
@@ -170,13 +169,13 @@ def test_an_empty_remote_is_filled(
 ) -> None:
     dvc(clone, "remote", "modify", "--local", "store", "url", str(tmp_path / "empty"))
     ci()
-    said = capfd.readouterr().out
-    assert "ci: ran train, evaluate\n" in said
-    assert "ci: pulled from store, pushed to it" in said
+    output = capfd.readouterr().out
+    assert "ci: ran train, evaluate\n" in output
+    assert "ci: pulled from store, pushed to it" in output
     assert list((tmp_path / "empty").rglob("runs/*/*/*"))
 
 
-def test_on_github_it_is_added_to_the_jobs_summary_and_other_machines_know_only_origin(
+def test_the_summary_is_appended_to_the_job_summary_on_github(
     clone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     git(clone, "checkout", "-q", "-b", "topic")
@@ -185,35 +184,34 @@ def test_on_github_it_is_added_to_the_jobs_summary_and_other_machines_know_only_
     (tmp_path / "job.md").write_text("before\n")
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "job.md"))
     run(Overrides(()), SummaryOptions("main", None, "reports", False))
-    found = (tmp_path / "job.md").read_text()
-    assert found.startswith("before\n## Pipeline: sample, ")
-    assert re.search(r"\| main \([0-9a-f]{7}\) \| this run \|", found)
-    assert "- not as in the commit: train.py" in found
-    assert "are in the artifact `reports`" in found
-    assert "`dvc.lock` is not the commit's" in found
+    summary = (tmp_path / "job.md").read_text()
+    assert summary.startswith("before\n## Pipeline: sample, ")
+    assert re.search(r"\| main \([0-9a-f]{7}\) \| this run \|", summary)
+    assert "- not as in the commit: train.py" in summary
+    assert "are in the artifact `reports`" in summary
+    assert "`dvc.lock` is not the commit's" in summary
 
 
-def test_a_revision_that_is_not_there_is_told_before_the_work(
+def test_a_missing_revision_is_reported_before_anything_runs(
     clone: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(PipelineError, match="git knows no revision --output=x here"):
+    with pytest.raises(PipelineError, match="there is no git revision --output=x here"):
         ci(against="--output=x", fail=True)
     assert not (clone / "reports/test").exists()
     summary = ci(against="--output=x")
-    assert capfd.readouterr().err.startswith(
-        "warning: the result will be compared with nothing: git knows no rev"
-    )
-    assert "Not compared: git knows no revision --output=x here" in summary
+    warning = "warning: the result will not be compared: there is no git revision --output=x here"
+    assert capfd.readouterr().err.startswith(warning)
+    assert "Not compared: there is no git revision --output=x here" in summary
     assert "| accuracy | - | 0.9000 | - |" in summary
 
 
-def test_a_stage_that_fails_is_told_in_a_sentence(clone: Path) -> None:
+def test_a_failing_stage_is_reported_in_one_sentence(clone: Path) -> None:
     Path("evaluate.py").write_text("raise SystemExit('no')\n")
-    with pytest.raises(PipelineError, match="`dvc repro` failed: what it said is above"):
+    with pytest.raises(PipelineError, match="`dvc repro` failed: see its output above"):
         ci()
 
 
-def test_a_failure_leaves_params_and_the_former_experiment_as_they_were(clone: Path) -> None:
+def test_a_failure_restores_params_and_the_earlier_experiment(clone: Path) -> None:
     ci("train.lr=0.5")
     former, params = experiments(clone), (clone / "params.yaml").read_text()
     Path("evaluate.py").write_text("raise SystemExit('no')\n")
@@ -228,13 +226,11 @@ def test_a_failure_leaves_params_and_the_former_experiment_as_they_were(clone: P
 
 
 def experiments(folder: Path) -> str:
-    listed = ["git", "for-each-ref", "refs/exps/??/"]
-    return subprocess.run(listed, cwd=folder, check=True, capture_output=True, text=True).stdout
+    command = ["git", "for-each-ref", "refs/exps/??/"]
+    return subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True).stdout
 
 
-def test_outside_of_a_clone_it_says_where_to_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_outside_a_clone_it_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(PipelineError, match="there is no git commit here"):
         ci()

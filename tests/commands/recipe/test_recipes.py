@@ -11,8 +11,8 @@ from tests import ROOT
 from tests.builders.params import recipe_params
 
 FAITHFUL = ["ants-bees", "cars-bicycles", "cats-dogs", "cifar10", "flowers"]
-# A recipe says all of these, whatever an experiment left in params.yaml: seeds apart, and what only
-# decides what is logged.
+# A recipe sets all params of these sections, so that it does not depend on params.yaml; except
+# seeds, and params that only affect logging.
 SECTIONS = ("images", "model", "head", "train", "features")
 FREE = {"train.seed", "train.log_checkpoints", "features.seed", "features.max_gigabytes"}
 
@@ -27,21 +27,21 @@ def test_each_tutorial_has_a_faithful_recipe_and_a_better_one() -> None:
 
 
 @pytest.mark.parametrize("name", [path.stem for path in ROOT.glob("recipes/*.yaml")])
-def test_a_recipe_is_valid_and_leaves_nothing_to_what_stands_in_params_yaml(name: str) -> None:
-    settings = recipe_params(name)
-    given = recipes.read(name).params
-    said = {f"{section}.{key}" for section, keys in given.items() for key in keys}
-    wanted = {key for key in settings.flat() if key.split(".")[0] in SECTIONS} - FREE
-    assert wanted <= said
-    assert (ROOT / "datasets" / settings.dataset.name / "dataset.toml").exists()
+def test_a_recipe_is_valid_and_independent_of_params_yaml(name: str) -> None:
+    params = recipe_params(name)
+    sections = recipes.read(name).params
+    keys = {f"{section}.{key}" for section, values in sections.items() for key in values}
+    required = {key for key in params.flat() if key.split(".")[0] in SECTIONS} - FREE
+    assert required <= keys
+    assert (ROOT / "datasets" / params.dataset.name / "dataset.toml").exists()
 
 
 @pytest.mark.parametrize("name", FAITHFUL)
-def test_a_faithful_recipe_says_where_it_deviates(name: str) -> None:
-    assert recipes.read(name).deviates
+def test_a_faithful_recipe_lists_its_deviations(name: str) -> None:
+    assert recipes.read(name).deviations
 
 
-def test_the_tutorials_own_numbers() -> None:
+def test_faithful_recipes_have_the_values_of_the_tutorials() -> None:
     flowers, ants, cats, cifar, cars = map(
         recipe_params, ("flowers", "ants-bees", "cats-dogs", "cifar10", "cars-bicycles")
     )
@@ -64,27 +64,27 @@ def test_the_tutorials_own_numbers() -> None:
     assert (cars.train.batch_size, cars.train.epochs, cars.images.size) == (100, 5, 64)
 
 
-def test_the_command_prints_options_in_one_line_and_lists_all() -> None:
-    said = CliRunner().invoke(app, ["recipe", "cars-bicycles"])
-    assert said.exit_code == 0
-    assert said.output.count("\n") == 1
-    assert shlex.split(said.output)[:2] == ["-S", "dataset.name=cars_bicycles"]
-    listed = CliRunner().invoke(app, ["recipe"]).output
-    assert [line.split(":")[0] for line in listed.splitlines()] == recipes.names()
+def test_the_command_prints_options_on_one_line_and_lists_recipes() -> None:
+    result = CliRunner().invoke(app, ["recipe", "cars-bicycles"])
+    assert result.exit_code == 0
+    assert result.output.count("\n") == 1
+    assert shlex.split(result.output)[:2] == ["-S", "dataset.name=cars_bicycles"]
+    listing = CliRunner().invoke(app, ["recipe"]).output
+    assert [line.split(":")[0] for line in listing.splitlines()] == recipes.names()
     about = CliRunner().invoke(app, ["recipe", "flowers", "--about"]).output
-    assert recipes.read("flowers").deviates[0] in about
+    assert recipes.read("flowers").deviations[0] in about
 
 
-def test_an_unknown_recipe_is_told_with_close_ones() -> None:
+def test_an_unknown_name_is_reported_with_a_similar_one() -> None:
     with pytest.raises(PipelineError, match=r"is called flower \(did you mean flowers\?\)"):
         recipes.read("flower")
 
 
-def test_a_recipe_that_is_none_is_one_sentence(
+def test_an_invalid_recipe_is_reported_in_one_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "recipes").mkdir()
-    (tmp_path / "recipes/odd.yaml").write_text("about: x\ndeviates: []\nparams: {train: 3}\n")
+    (tmp_path / "recipes/odd.yaml").write_text("about: x\ndeviations: []\nparams: {train: 3}\n")
     monkeypatch.setattr(recipes, "FOLDER", tmp_path / "recipes")
     with pytest.raises(PipelineError, match=r"recipes/odd.yaml: params.train: "):
         recipes.read("odd")
