@@ -20,7 +20,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from pipeline.stages.filter.near_duplicates import BITS, Hashes, groups
+from pipeline.stages.filter.near_duplicates import BITS, Hashes, group_hashes
 from pipeline.stages.filter.phash import perceptual_hash
 
 
@@ -68,7 +68,7 @@ def run(kind: str, count: int, bits: int, photos: Path | None) -> None:
     random = np.random.default_rng(0)
     hashes = crops(count, random, photos) if photos else KINDS[kind](count, random)
     start = time.perf_counter()
-    found = len(np.unique(groups(hashes, bits)))
+    found = len(np.unique(group_hashes(hashes, bits)))
     seconds = time.perf_counter() - start
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(f"{kind:>7}, {bits} bits: {seconds:6.1f} s, {peak:.0f} MiB, {found} groups of {count}")

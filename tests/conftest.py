@@ -168,7 +168,7 @@ def _write_data(data: Path, params: Params) -> None:
         png = encode_png(np.clip(noisy, 0, 255).astype(np.uint8))
         images.append(RawImage(f"{label}/{number}.png", label, png).row())
     shards.write(data / "raw", shards.RAW, images)
-    judged = verdicts.verdicts(data / "raw", {}, params.filter)
+    judged = verdicts.judge_images(data / "raw", {}, params.filter)
     kept = (batch.select(shards.CLEAN.names) for batch in judged)
     shards.write_batches(data / "clean", shards.CLEAN, kept)
     clean_images, groups = split.read_images(data / "clean")

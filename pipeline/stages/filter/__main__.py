@@ -1,4 +1,4 @@
-"""Stage filter: decode and judge every image once, and store the good ones upright and uniform."""
+"""Stage filter: judge every image once; store the good ones upright, as JPEG or PNG."""
 
 import itertools
 from collections.abc import Iterator
@@ -13,19 +13,24 @@ from pipeline.core.errors import format_counts
 from pipeline.core.verdicts_csv import VerdictRow, write_verdicts
 from pipeline.images import reject_list
 from pipeline.params import load_params
-from pipeline.stages.filter.verdicts import check, reasons_of, verdict_rows, verdicts
+from pipeline.stages.filter.verdicts import (
+    check_rejects,
+    count_reasons,
+    judge_images,
+    verdict_rows,
+)
 
-WRITERS = 2  # shards at a time: most of that is copying into the system's cache
+WRITERS = 2  # shards at a time: most of that is copying into the page cache
 
 
-def _kept(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
-    """The rows of clean shards, uncopied: those that stand together, together."""
-    kept = batch.column("reason").is_null().to_pylist()
+def _clean_runs(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+    """Consecutive rows without a reason to reject, as slices of the batch: nothing is copied."""
+    is_clean = batch.column("reason").is_null().to_pylist()
     clean = batch.select(shards.CLEAN.names)
     start = 0
-    for keep, together in itertools.groupby(kept):
-        length = sum(1 for _ in together)
-        if keep:
+    for is_clean_run, rows in itertools.groupby(is_clean):
+        length = sum(1 for _ in rows)
+        if is_clean_run:
             yield clean.slice(start, length)
         start += length
 
@@ -38,25 +43,25 @@ def main(
 ) -> None:
     """Judge the images of RAW; write the good ones to CLEAN and every verdict to VERDICTS.
 
-    What DATASET/reject.csv names is rejected too.
+    Images listed in DATASET/reject.csv are rejected too.
     """
     params = load_params().filter
     by_hand = reject_list.read(folder)
     table: list[VerdictRow] = []
 
-    def kept() -> Iterator[pa.RecordBatch]:
-        for batch in verdicts(raw, by_hand, params):
+    def clean_batches() -> Iterator[pa.RecordBatch]:
+        for batch in judge_images(raw, by_hand, params):
             table.extend(verdict_rows(batch))
-            yield from _kept(batch)
-        # First, so that it shows what to mend where the check fails.
+            yield from _clean_runs(batch)
+        # Before the check, whose error refers to this file.
         write_verdicts(verdicts_csv, table)
-        check(table, params, verdicts_csv)
+        check_rejects(table, params, verdicts_csv)
 
-    count = shards.write_batches(clean, shards.CLEAN, kept(), WRITERS)
-    rejected = format_counts(reasons_of(table))
+    count = shards.write_batches(clean, shards.CLEAN, clean_batches(), WRITERS)
     if unknown := by_hand.keys() - {row.id for row in table}:
-        print(f"filter: {len(unknown)} ids of {folder / reject_list.NAME} are of no image here")
-    print(f"filter: kept {count} of {len(table)} images; rejected: {rejected}")
+        print(f"filter: {len(unknown)} ids of {folder / reject_list.NAME} match no image")
+    reasons = format_counts(count_reasons(table))
+    print(f"filter: kept {count} of {len(table)} images; rejected: {reasons}")
 
 
 if __name__ == "__main__":

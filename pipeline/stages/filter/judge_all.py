@@ -1,4 +1,4 @@
-"""Judging every image by its bytes alone, in workers that may die of it."""
+"""Judge every image by its bytes alone, in worker processes that a bad image may kill."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -28,25 +28,23 @@ SCHEMA = pa.schema(
 )
 LIBRARIES = ["opencv-python-headless", "pillow", "simplejpeg", "numpy"]
 
-Judged = Iterator[tuple[pa.RecordBatch, pa.RecordBatch]]
-
 
 def judge_batch(batch: pa.RecordBatch, params: FilterParams) -> pa.RecordBatch:
-    """Judgements on a batch of raw rows, by their bytes alone."""
+    """Judge a batch of raw images; return rows of `SCHEMA`."""
     rows = []
     for key, data in zip(batch.column("id"), batch.column("bytes"), strict=True):
         with sandbox.deadline(sandbox.MAX_SECONDS):
-            judged = judgement.judge(data.as_py(), params)
-        rows.append({"id": key.as_py()} | vars(judged))
+            result = judgement.judge(data.as_py(), params)
+        rows.append({"id": key.as_py()} | vars(result))
     return pa.RecordBatch.from_pylist(rows, schema=SCHEMA)
 
 
-def _killed_its_worker(key: str) -> dict[str, Any]:
+def _breaks_decoder(key: str) -> dict[str, Any]:
     return {"id": key} | vars(Judgement(RejectReason.BREAKS_DECODER))
 
 
-def judge_all(raw: Path, params: FilterParams) -> Judged:
-    """Raw rows with what is said of them, some at a time; remembered: asking again costs little."""
+def judge_all(raw: Path, params: FilterParams) -> Iterator[tuple[pa.RecordBatch, pa.RecordBatch]]:
+    """Yield batches of raw images and their judgements, which are remembered between calls."""
     values = params.model_dump(include={"min_side", "max_megapixels", "store_side"})
     memory = sandbox.memory_for(params.max_megapixels)
     return map_images(
@@ -55,5 +53,5 @@ def judge_all(raw: Path, params: FilterParams) -> Judged:
         schema=SCHEMA,
         memo=memo.Memo("filter", memo.fingerprint(values, [__name__], LIBRARIES)),
         title="filter",
-        isolation=Isolation(_killed_its_worker, memory),
+        isolation=Isolation(_breaks_decoder, memory),
     )

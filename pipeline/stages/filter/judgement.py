@@ -1,15 +1,9 @@
-"""The verdict on one image, by its bytes alone."""
+"""Judge one image by its bytes alone."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import cv2
 
-from pipeline.images.header import Header, RejectReason, Unreadable, Warn
-from pipeline.stages.filter.phash import perceptual_hash
-
-if TYPE_CHECKING:  # which takes longer than all else here
-    from pipeline.params import FilterParams
 from pipeline.images.decoding import (
     OUT_OF_MEMORY,
     Grey,
@@ -22,13 +16,16 @@ from pipeline.images.decoding import (
     is_small_enough,
     to_grey,
 )
+from pipeline.images.header import Header, RejectReason, Unreadable, Warn
+from pipeline.params import FilterParams
+from pipeline.stages.filter.phash import perceptual_hash
 
-HASHED = 64  # pixels of the shorter side that a reduced decoding leaves: twice what the hash needs
+MIN_HASHED_SIDE = 64  # pixels that a reduced decoding leaves: twice the side that is hashed
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """What the filter says about one image, judged by its bytes alone."""
+    """A judgement on one image."""
 
     reason: RejectReason | None
     """Why it is rejected, or None."""
@@ -39,14 +36,14 @@ class Judgement:
     """Of the stored image, in pixels."""
     phash: int = 0
     stored: bytes | None = None
-    """The uniform encoding, or None where the original bytes already are one."""
+    """The image encoded anew, or None where the original bytes are stored."""
 
 
-def judge(data: bytes, params: "FilterParams") -> Judgement:
-    """Decode `data` once and say whether to keep it, and what to store.
+def judge(data: bytes, params: FilterParams) -> Judgement:
+    """Decode an image and decide whether to keep it, and which bytes to store.
 
     Raises:
-        MemoryError: there is not enough of it, which says nothing of the image.
+        MemoryError: memory ran out, which need not be the fault of the image.
     """
     try:
         return _judge(data, params)
@@ -56,7 +53,7 @@ def judge(data: bytes, params: "FilterParams") -> Judgement:
         return Judgement(RejectReason.DAMAGED)
 
 
-def _judge(data: bytes, params: "FilterParams") -> Judgement:
+def _judge(data: bytes, params: FilterParams) -> Judgement:
     try:
         header = check_header(data, params.max_megapixels)
         as_is = header.plain and is_small_enough(header.height, header.width, params.store_side)
@@ -66,9 +63,9 @@ def _judge(data: bytes, params: "FilterParams") -> Judgement:
     except Unreadable as error:
         return Judgement(error.reason, error.format)
     grey = to_grey(pixels)
-    rejected = _look(header, grey, pixels, params.min_side)
-    if rejected:
-        return Judgement(rejected, header.format, header.warnings)
+    reason = _reject_reason(header, grey, pixels, params.min_side)
+    if reason:
+        return Judgement(reason, header.format, header.warnings)
     return Judgement(
         None,
         header.format,
@@ -80,22 +77,26 @@ def _judge(data: bytes, params: "FilterParams") -> Judgement:
     )
 
 
-def _judge_as_is(header: Header, data: bytes, params: "FilterParams") -> Judgement:
-    """A JPEG whose bytes can stay. The strict pass decodes what OpenCV does, with less patience.
+def _judge_as_is(header: Header, data: bytes, params: FilterParams) -> Judgement:
+    """Judge a JPEG whose bytes can be stored as they are, in one strict pass at a reduced scale.
 
-    Its entropy decoding, where damage shows and most of the time goes, is whole at any scale.
+    The pass accepts fewer files than OpenCV. Its entropy decoding, which reveals damage and takes
+    most of the time, reads all the data at any scale.
     """
-    grey = decode_strict(header, data, "GRAY", HASHED)
-    rejected = _look(header, grey, None, params.min_side)
-    if rejected is RejectReason.BLANK:  # in grey, at this scale: a fine pattern is not
-        rejected = _look(header, grey, decode_upright(header, data), params.min_side)
-    if rejected:
-        return Judgement(rejected, header.format)
+    grey = decode_strict(header, data, "GRAY", MIN_HASHED_SIDE)
+    reason = _reject_reason(header, grey, None, params.min_side)
+    if reason is RejectReason.BLANK:  # a fine pattern is blank only in grey, at this scale
+        pixels = decode_upright(header, data)
+        reason = _reject_reason(header, grey, pixels, params.min_side)
+    if reason:
+        return Judgement(reason, header.format)
     phash = perceptual_hash(grey)
     return Judgement(None, header.format, (), header.width, header.height, phash)
 
 
-def _look(header: Header, grey: Grey, pixels: Pixels | None, min_side: int) -> RejectReason | None:
+def _reject_reason(
+    header: Header, grey: Grey, pixels: Pixels | None, min_side: int
+) -> RejectReason | None:
     if min(header.width, header.height) < min_side:
         return RejectReason.TOO_SMALL
     if grey.min() == grey.max() and (pixels is None or (pixels == pixels[0, 0]).all()):

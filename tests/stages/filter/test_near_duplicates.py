@@ -18,7 +18,7 @@ ALL_BITS = range(7)
 def few_compared() -> object:
     """What is divided further is reached with a few hundred hashes."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(near_duplicates, "COMPARED", 64)
+        patch.setattr(near_duplicates, "MAX_COMPARED", 64)
         yield
 
 
@@ -33,7 +33,7 @@ def canonical(groups: npt.NDArray[np.int64]) -> list[int]:
 
 
 def found(values: Hashes, bits: int) -> list[int]:
-    return canonical(near_duplicates.groups(values, bits))
+    return canonical(near_duplicates.group_hashes(values, bits))
 
 
 def compared_each_with_each(values: Hashes, bits: int) -> list[int]:
@@ -105,7 +105,7 @@ def test_hashes_that_agree_on_most_bits_are_grouped_as_by_comparing_each_with_ea
 def test_how_many_are_compared_changes_nothing(
     bits: int, compared: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(near_duplicates, "COMPARED", compared)
+    monkeypatch.setattr(near_duplicates, "MAX_COMPARED", compared)
     values = among(np.random.default_rng(bits), 2000, 12 + 4 * bits)
     expected = compared_each_with_each(values, bits)
     assert found(values, bits) == expected
@@ -126,7 +126,7 @@ def test_the_order_of_the_hashes_does_not_matter(seed: int, bits: int) -> None:
     values = np.concatenate([clustered(random, 150, 4), among(random, 150, 14)])
     order = random.permutation(len(values))
     back = np.argsort(order)
-    assert found(values, bits) == canonical(near_duplicates.groups(values[order], bits)[back])
+    assert found(values, bits) == canonical(near_duplicates.group_hashes(values[order], bits)[back])
 
 
 @pytest.mark.parametrize("bits", range(1, 7))
@@ -169,7 +169,7 @@ def test_planted_chains_are_found_among_a_hundred_thousand(bits: int) -> None:
     values = np.concatenate([random.integers(0, 2**64, alone, dtype=np.uint64), *links])
     order = random.permutation(len(values))
     expected = np.concatenate([np.arange(alone), np.tile(np.arange(chains) + alone, length)])[order]
-    groups = near_duplicates.groups(values[order], bits)
+    groups = near_duplicates.group_hashes(values[order], bits)
     pairs = np.unique(np.stack([groups, expected]), axis=1)
     assert pairs.shape[1] == len(np.unique(groups)) == alone + chains
 
@@ -185,7 +185,7 @@ def test_a_hundred_thousand_crowded_hashes_are_grouped_as_by_looking_up_every_ne
         others.append(at[there])
     links = (np.ones(sum(map(len, ones)), bool), (np.concatenate(ones), np.concatenate(others)))
     count, expected = connected_components(csr_array(links, shape=(len(values),) * 2))
-    groups = near_duplicates.groups(values, 1)
+    groups = near_duplicates.group_hashes(values, 1)
     assert 1000 < count < len(values) - 1000
     assert np.unique(np.stack([groups, expected]), axis=1).shape[1] == count
     assert len(np.unique(groups)) == count

@@ -69,7 +69,7 @@ def judged(
 ) -> list[dict[str, Any]]:
     unwanted = {picture_id(picture): "ugly" for picture in by_hand}
     limits = FILTER_PARAMS.model_copy(update=changed)
-    return rows_of(verdicts.verdicts(write(folder, pictures), unwanted, limits))
+    return rows_of(verdicts.judge_images(write(folder, pictures), unwanted, limits))
 
 
 def picture_id(picture: RawImage) -> str:
@@ -183,13 +183,13 @@ def test_a_share_of_rejects_past_the_limit_is_refused(bad: int, total: int, refu
     reasons = ["empty"] * (bad - bad // 3) + ["blank"] * (bad // 3) + [""] * (total - bad)
     table = [verdict_row(number, "cat", reason) for number, reason in enumerate(reasons)]
     if not refused:
-        verdicts.check(table, FILTER_PARAMS, Path("data/verdicts.csv"))
+        verdicts.check_rejects(table, FILTER_PARAMS, Path("data/verdicts.csv"))
         return
     with pytest.raises(PipelineError) as caught:
-        verdicts.check(table, FILTER_PARAMS, Path("data/verdicts.csv"))
+        verdicts.check_rejects(table, FILTER_PARAMS, Path("data/verdicts.csv"))
     assert str(caught.value) == (
         f"{bad} of {total} images are rejected ({bad - bad // 3} empty, {bad // 3} blank), past "
-        "filter.max_reject_fraction=0.5: see data/verdicts.csv, and mend the source, or raise it"
+        "filter.max_reject_fraction=0.5: see data/verdicts.csv, and correct the source, or raise it"
     )
 
 
@@ -204,12 +204,12 @@ def test_a_class_of_which_nothing_is_kept_is_refused_whatever_the_limit_without_
         *(verdict_row(number, "dog") for number in range(others)),
     ]
     with pytest.raises(PipelineError) as caught:
-        verdicts.check(table, limits, Path("verdicts.csv"))
+        verdicts.check_rejects(table, limits, Path("verdicts.csv"))
     assert str(caught.value) == (
-        "all 4 images of class 'cat' are rejected (3 blank, 1 empty): see verdicts.csv, and mend "
-        "or leave out the class"
+        "all 4 images of class 'cat' are rejected (3 blank, 1 empty): see verdicts.csv, and "
+        "correct or leave out the class"
     )
-    verdicts.check([*table, verdict_row(14, "cat")], limits, Path("verdicts.csv"))
+    verdicts.check_rejects([*table, verdict_row(14, "cat")], limits, Path("verdicts.csv"))
 
 
 def run(project: Path) -> list[VerdictRow]:
@@ -332,9 +332,9 @@ def test_only_params_that_change_a_judgement_forget_it(
     project: Path, judged_ids: list[str], changed: dict[str, Any], again: int
 ) -> None:
     raw = write(project, GOOD)
-    list(verdicts.verdicts(raw, {}, FILTER_PARAMS))
+    list(verdicts.judge_images(raw, {}, FILTER_PARAMS))
     judged_ids.clear()
-    list(verdicts.verdicts(raw, {}, FILTER_PARAMS.model_copy(update=changed)))
+    list(verdicts.judge_images(raw, {}, FILTER_PARAMS.model_copy(update=changed)))
     assert len(judged_ids) == again
 
 
@@ -433,7 +433,9 @@ def test_what_images_are_compared_to_does_not_depend_on_their_order(
                 "phash": pa.array(hashes, pa.uint64()),
             }
         )
-        return dict(zip(ids, zip(*verdicts.compare(facts, {}, limits), strict=True), strict=True))
+        return dict(
+            zip(ids, zip(*verdicts.compare_images(facts, {}, limits), strict=True), strict=True)
+        )
 
     found = told(shuffled)
     assert found == told(sorted(shuffled))
@@ -488,8 +490,8 @@ def test_no_bits_group_equal_hashes_alone(project: Path) -> None:
         }
     )
     none, one = (FILTER_PARAMS.model_copy(update={"near_duplicate_bits": bits}) for bits in (0, 1))
-    assert verdicts.compare(facts, {}, none) == ([None] * 3, ["a", None, "a"])
-    assert verdicts.compare(facts, {}, one) == ([None] * 3, ["a"] * 3)
+    assert verdicts.compare_images(facts, {}, none) == ([None] * 3, ["a", None, "a"])
+    assert verdicts.compare_images(facts, {}, one) == ([None] * 3, ["a"] * 3)
 
 
 def test_the_same_pixels_in_other_bytes_are_near_duplicates_without_a_bit(project: Path) -> None:
@@ -647,7 +649,7 @@ def test_bombs_that_exceed_the_memory_together_cost_nobody_a_verdict(
     assert len(bombs) * min(map(len, judged)) > 1.2 * memory
     innocent = [*GOOD, image("dog/empty.png", b""), image("dog/text.png", b"text")]
     pictures = [*innocent[:2], *bombs, *innocent[2:]]
-    rows = rows_of(verdicts.verdicts(write(project, pictures), {}, LARGE))
+    rows = rows_of(verdicts.judge_images(write(project, pictures), {}, LARGE))
     assert reasons(rows) == {picture.name: None for picture in pictures} | {
         "dog/empty.png": RejectReason.EMPTY,
         "dog/text.png": RejectReason.NOT_AN_IMAGE,
@@ -662,7 +664,7 @@ def test_bombs_that_exceed_the_memory_each_cost_nobody_else_a_verdict(
     assert all(len(bomb.data) < 10**6 for bomb in bombs)
     raw = write(project, [*GOOD[:2], bombs[0], *GOOD[2:], bombs[1]])
     large = LARGE.model_copy(update={"max_megapixels": 100})
-    rows = rows_of(verdicts.verdicts(raw, {}, large))
+    rows = rows_of(verdicts.judge_images(raw, {}, large))
     found = [row["reason"] for row in rows]
     assert found[:2] + found[3:5] == [None] * 4
     # OpenCV does not say why it has no pixels.

@@ -79,7 +79,7 @@ def test_every_reason_and_warning_of_the_filter_occurs(
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
     shards.write(tmp_path / "raw", shards.RAW, (image.row() for image in images))
     with joblib.parallel_config("threading"):  # processes would take a second to start
-        judged = verdicts.verdicts(tmp_path / "raw", {}, PARAMS)
+        judged = verdicts.judge_images(tmp_path / "raw", {}, PARAMS)
         rows = [row for batch in judged for row in batch.to_pylist()]
     reasons = Counter(row["reason"] for row in rows)
     assert set(reasons) == {None, *RejectReason} - CANNOT_BE_PLANTED
