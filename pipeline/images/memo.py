@@ -1,8 +1,8 @@
-"""What a pure function of an image gave, remembered per image id under .cache/<stage>/<key>/.
+"""Results of a pure function per image id, remembered under .cache/<stage>/<key>/.
 
-The key digests everything the result depends on besides the image: parameters, the source of
-the modules that compute it, versions of libraries. A change there starts an empty memo; a
-change among the images leaves the rest remembered.
+The key digests everything that a result depends on besides the image: parameters, the source of
+the modules that compute it, versions of libraries. A change of these starts an empty memo; a
+changed or added image does not affect the others.
 """
 
 import hashlib
@@ -21,18 +21,18 @@ import pyarrow as pa
 from pipeline.core import atomic, project, shards, source_code
 from pipeline.core.errors import PipelineError
 
-KEPT_KEYS = 8  # per stage, with all their parts; the least recently used go first
+MAX_KEYS = 8  # per stage; the least recently used are deleted
 
 
 def fingerprint(
     values: Mapping[str, object], modules: Sequence[str], libraries: Sequence[str]
 ) -> str:
-    """Digest of what decides a result, in hex.
+    """Digest of everything that determines a result, in hex.
 
     Args:
         values: JSON-able: params, and digests of inputs.
-        modules: Names of those that compute it; all that they import of ours counts.
-        libraries: Distributions whose versions count.
+        modules: Names of modules that compute it; what they import of this package is included.
+        libraries: Distributions; their versions are included.
     """
     facts = {
         "values": values,
@@ -43,7 +43,7 @@ def fingerprint(
 
 
 class ResultStore(Protocol):
-    """What computing for a memo asks of it."""
+    """A place for results by image id."""
 
     def __contains__(self, key: str) -> bool: ...
 
@@ -51,14 +51,14 @@ class ResultStore(Protocol):
 
 
 class Memo:
-    """Results by image id, in Arrow files whose first column is `id`.
+    """Results by image id, in Arrow files with `id` as the first column.
 
-    Several processes may share a memo: files are only ever added, whole, and a result stored
-    twice is the same twice.
+    Several processes may share a memo: complete files are added, and a result stored twice is the
+    same.
     """
 
     def __init__(self, stage: str, key: str, part: str = "") -> None:
-        """`part` divides what shares a key, and so is kept or dropped together."""
+        """`part` is a subdirectory of the key; all parts of a key are deleted together."""
         self.directory = project.cache() / stage / key / part
         self.directory.mkdir(parents=True, exist_ok=True)
         os.utime(project.cache() / stage / key)
@@ -69,7 +69,7 @@ class Memo:
             try:
                 self._index(shards.read(path))
             except (PipelineError, KeyError):
-                path.unlink(missing_ok=True)  # damaged on disk; it is computed again
+                path.unlink(missing_ok=True)  # damaged; its results are computed again
 
     def _index(self, batch: pa.RecordBatch) -> None:
         number = len(self._batches)
@@ -81,7 +81,7 @@ class Memo:
         return key in self._where
 
     def add(self, batch: pa.RecordBatch) -> None:
-        """Remember the results of `batch`, on disk before this returns."""
+        """Store the results of `batch` on disk."""
         ids = "\n".join(batch.column("id").to_pylist())
         path = self.directory / f"{hashlib.sha256(ids.encode()).hexdigest()[:20]}.arrow"
         self.directory.mkdir(parents=True, exist_ok=True)
@@ -95,22 +95,24 @@ class Memo:
         self._index(shards.read(path))
 
     def get(self, keys: Iterable[str], schema: pa.Schema) -> pa.RecordBatch:
-        """The results for `keys`, all of them known, in their order."""
-        places = [self._where[key] for key in keys]
-        files = sorted({number for number, _ in places})
+        """The results for `keys`, in their order. All must be in the memo."""
+        positions = [self._where[key] for key in keys]
+        files = sorted({number for number, _ in positions})
         parts = []
-        at: dict[tuple[int, int], int] = {}
+        joined_row: dict[tuple[int, int], int] = {}
         for number in files:
-            rows = sorted({row for file, row in places if file == number})
+            rows = sorted({row for file, row in positions if file == number})
             parts.append(self._batches[number].take(shards.array(np.array(rows))))
-            at |= {(number, row): len(at) + offset for offset, row in enumerate(rows)}
+            joined_row |= {
+                (number, row): len(joined_row) + offset for offset, row in enumerate(rows)
+            }
         joined = pa.Table.from_batches(parts, schema=schema).combine_chunks()
-        order = shards.array(np.array([at[place] for place in places]))
+        order = shards.array(np.array([joined_row[position] for position in positions]))
         return joined.take(order).combine_chunks().to_batches()[0]
 
 
 def _prune(stage: Path) -> None:
     keys = [path for path in stage.iterdir() if path.is_dir()]
     keys.sort(key=atomic.modified_time, reverse=True)
-    for key in keys[KEPT_KEYS:]:
+    for key in keys[MAX_KEYS:]:
         shutil.rmtree(key, ignore_errors=True)

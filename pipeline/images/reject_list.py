@@ -1,4 +1,4 @@
-"""datasets/<name>/reject.csv: what a person has looked at and does not want, and why."""
+"""datasets/<name>/reject.csv: images that a person rejected, and why."""
 
 import csv
 import io
@@ -12,7 +12,7 @@ COLUMNS = ("id", "why")
 
 
 def read(folder: Path) -> dict[str, str]:
-    """Why each image is not wanted, by id; nothing where there is no such file.
+    """Read why each image is rejected, by id; empty if there is no such file.
 
     Raises:
         PipelineError: it is not a table of ids and reasons.
@@ -36,7 +36,7 @@ def read(folder: Path) -> dict[str, str]:
 
 
 def lines(rows: Iterable[tuple[str, str]]) -> str:
-    """What would stand in the file for ids and reasons; "" for none."""
+    """The file's text for ids and reasons; "" for none."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     for number, row in enumerate(rows):
@@ -50,7 +50,7 @@ def _id(line: dict[str, str], path: Path, number: int) -> str:
     key = line["id"].strip().lower()
     if len(key) != 64 or set(key) - set("0123456789abcdef"):
         raise PipelineError(
-            f"{path}, line {number}: {key!r} is no image's id, which has 64 hexadecimal digits: "
+            f"{path}, line {number}: {key!r} is not an image id (64 hexadecimal digits): "
             "copy it from data/verdicts.csv"
         )
     return key

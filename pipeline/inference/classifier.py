@@ -18,12 +18,12 @@ ANY = DeviceParams(accelerator="auto", devices=1, precision="32-true", compile=F
 
 @dataclass(frozen=True)
 class Classification:
-    """What the model says of one image, or why it cannot."""
+    """Classes of one image, or why there are none."""
 
     top: tuple[tuple[str, float], ...] = ()
-    """Classes and their probabilities, in 0..1, the likeliest first."""
+    """Classes and their probabilities, in 0..1, the most likely first."""
     problem: str | None = None
-    """A reason, such as those of `header.Reason`, where there is no answer."""
+    """A reason, such as a `RejectReason`, if there are no classes."""
 
     @property
     def label(self) -> str | None:
@@ -36,10 +36,10 @@ class Classification:
 
 
 class Classifier:
-    """A model folder, ready to predict, in halves as it was trained and evaluated."""
+    """A loaded model, cut into prefix and suffix as in training and evaluation."""
 
     def __init__(self, directory: Path) -> None:
-        """Raises PipelineError where `directory` holds no sound model."""
+        """Raises PipelineError if `directory` has no valid model."""
         self.network, self.card = model_folder.load(directory)
         preprocess = self.card.preprocess
         halves = Halves(
@@ -50,31 +50,33 @@ class Classifier:
             dtype="float32",
         )
         self._prefix, self._suffix = halves.prefix, halves.suffix.eval()
-        self._prefix.prepare()  # now, and not in several threads
+        self._prefix.prepare()  # before threads use it
         self._view = preprocess.evaluation()
 
     def view(self, pixels: Pixels) -> Tensor:
-        """What the network is shown of an image: uint8 (3, size, size)."""
-        found: Tensor = self._view(torch.from_numpy(pixels).permute(2, 0, 1))
-        return found
+        """Resize and crop for the network: uint8 (3, size, size)."""
+        view: Tensor = self._view(torch.from_numpy(pixels).permute(2, 0, 1))
+        return view
 
     @torch.inference_mode()
     def probabilities(self, views: Tensor) -> Tensor:
-        """Of at most `feed.PART` views, uint8 (B, 3, S, S): calibrated, (B, C), on the CPU."""
+        """Calibrated, (B, C), on the CPU, for at most `SUB_BATCH` views: uint8 (B, 3, S, S)."""
         with device.explain_out_of_memory("use a machine that has more, or a smaller backbone"):
             scores = self._suffix(*self._prefix(views, padded=False))
-            chances: Tensor = (scores.float().cpu() / self.card.temperature).softmax(dim=1)
-        return chances
+            probabilities: Tensor = (scores.float().cpu() / self.card.temperature).softmax(dim=1)
+        return probabilities
 
     def all_probabilities(self, views: Views) -> Iterator[Tensor]:
-        """Of each view, (C,), in order."""
+        """Yield the probabilities of each view, (C,), in order."""
         order = [range(start, start + 1) for start in range(len(views))]
         work = lambda pixels: (self.probabilities(pixels),)  # noqa: E731
-        for (chances,) in parallel_forward.overlapped(views, order, work, self._prefix.device):
-            yield chances[0]
+        for (probabilities,) in parallel_forward.overlapped(
+            views, order, work, self._prefix.device
+        ):
+            yield probabilities[0]
 
-    def answer(self, chances: Tensor, top_k: int) -> Classification:
-        """The likeliest `top_k` classes of one image's probabilities (C,)."""
-        values, places = chances.topk(min(top_k, len(chances)))
-        names = [self.card.classes[place] for place in places]
+    def classify(self, probabilities: Tensor, top_k: int) -> Classification:
+        """The `top_k` most likely classes by the probabilities of one image, (C,)."""
+        values, indices = probabilities.topk(min(top_k, len(probabilities)))
+        names = [self.card.classes[index] for index in indices]
         return Classification(tuple(zip(names, values.tolist(), strict=True)))

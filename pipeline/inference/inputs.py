@@ -1,4 +1,4 @@
-"""Images by whatever name they have: files, folders, patterns, archives, URLs, standard input."""
+"""Read images from files, folders, patterns, archives, URLs and standard input."""
 
 import glob
 import math
@@ -25,14 +25,14 @@ from pipeline.stages.acquire.web.fetch_error import FetchError
 STDIN = "-"
 URL = re.compile(r"https?://", re.IGNORECASE)
 PATTERN = re.compile(r"[*?[]")
-# How zip, gzip, bzip2, xz and tar begin.
+# First bytes of zip, gzip, bzip2, xz and tar.
 ARCHIVE = re.compile(
     rb"PK\x03\x04|PK\x05\x06|\x1f\x8b|BZh[1-9]1AY&SY|\xfd7zXZ\0|.{257}ustar", re.DOTALL
 )
-CONTROL = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f]")  # what no list of names, one a line, has
-START = 512  # bytes, which tell what something is
-MAX_LINE_BYTES = 2**16  # bytes of a name
-BLOCK = 2**20  # bytes
+CONTROL = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f]")  # not in a list of names
+START_BYTES = 512  # enough to recognise a format
+MAX_LINE_BYTES = 2**16  # of a name
+BLOCK_BYTES = 2**20
 LIMITS = AcquireParams(
     workers=1,
     per_host_per_second=None,
@@ -40,12 +40,12 @@ LIMITS = AcquireParams(
     allow_private=False,
     max_gigabytes=20,
     max_file_megabytes=100,
-    respect_robots=False,  # nothing is learnt from it
+    respect_robots=False,  # the user names each URL
 )
 
 
 class ImageInputs:
-    """What people name, as images, one at a time; what cannot be read is one with the reason."""
+    """Yields images one at a time; for an input that cannot be read, its name and the reason."""
 
     def __init__(
         self,
@@ -53,7 +53,7 @@ class ImageInputs:
         params: AcquireParams = LIMITS,
         expect: Callable[[int], object] = lambda _: None,
     ) -> None:
-        """`expect` is told how many more images will come, as soon as that is known."""
+        """`expect` is called with the number of further images as soon as it is known."""
         self._limits = params
         self._stdin = stdin
         self._expect = expect
@@ -72,12 +72,12 @@ class ImageInputs:
         self._stack.close()
 
     def images(self, names: Iterable[str]) -> Iterator[NamedImage]:
-        """The images of `names`, of which `-` is standard input."""
+        """The images of `names`; `-` is standard input."""
         for name in names:
             yield from self._from_stdin() if name == STDIN else self._of(name)
 
     def _of(self, name: str) -> Iterator[NamedImage]:
-        """The images of one name, be it on the command line or in a list."""
+        """The images of a name on the command line or in a list."""
         shown = to_text(name)
         if URL.match(name):
             yield from self._from_url(shown)
@@ -85,13 +85,13 @@ class ImageInputs:
             yield from self._inside(Path(name), shown)
         elif os.path.lexists(name) or not PATTERN.search(name):
             yield from self._from_file(Path(name), shown)
-        elif found := sorted(glob.glob(name, recursive=True)):  # noqa: PTH207 # also absolute ones
-            for each in found:
-                yield from self._of(each)
+        elif paths := sorted(glob.glob(name, recursive=True)):  # noqa: PTH207 # also absolute ones
+            for path in paths:
+                yield from self._of(path)
         else:
-            yield self._alone(shown, "nothing fits this pattern")
+            yield self._single(shown, "no file matches this pattern")
 
-    def _alone(self, name: str, content: bytes | str) -> NamedImage:
+    def _single(self, name: str, content: bytes | str) -> NamedImage:
         self._expect(1)
         return NamedImage(name, content)
 
@@ -103,41 +103,42 @@ class ImageInputs:
             with path.open("rb") as file:
                 content = self._within(file)
         except (OSError, ValueError) as error:  # ValueError: a zero byte
-            content = _told(error)
-        yield self._alone(name, content)
+            content = _error_text(error)
+        yield self._single(name, content)
 
     def _within(self, file: BinaryIO, start: bytes = b"") -> bytes | str:
-        """What a file holds, if that is not too much: its end may never come."""
-        most = int(self._limits.max_file_megabytes * 1e6)
-        content = start + file.read(most + 1 - len(start))
-        return content if len(content) <= most else SkipReason.TOO_LARGE.value
+        """Read at most the allowed size, for the file may be endless."""
+        max_bytes = int(self._limits.max_file_megabytes * 1e6)
+        content = start + file.read(max_bytes + 1 - len(start))
+        return content if len(content) <= max_bytes else SkipReason.TOO_LARGE.value
 
     def _inside(self, path: Path, name: str) -> Iterator[NamedImage]:
-        """The files of a folder or archive, but for those that systems hide."""
+        """The files of a folder or archive, without hidden ones."""
         limits = self._limits
-        if path.is_dir():  # of which nothing is unpacked, so there may be any amount
+        if path.is_dir():  # nothing is unpacked, so any size is allowed
             limits = limits.model_copy(update={"max_gigabytes": math.inf})
         with ExitStack() as stack:
             try:
                 listing = stack.enter_context(files.open_listing(path, limits, strict=False))
             except PipelineError as error:
-                yield self._alone(name, str(error).removeprefix(str(path)).strip(": "))
+                yield self._single(name, str(error).removeprefix(str(path)).strip(": "))
                 return
             except OSError as error:
-                yield self._alone(name, _told(error))
+                yield self._single(name, _error_text(error))
                 return
-            seen = [file for file in listing.files if not class_folders.is_hidden(file.name)]
+            visible = [file for file in listing.files if not class_folders.is_hidden(file.name)]
             refused = [
-                one
-                for one in listing.skipped
-                if one.reason is SkipReason.UNSAFE_NAME or not class_folders.is_hidden(one.name)
+                file
+                for file in listing.skipped
+                if file.reason is SkipReason.UNSAFE_NAME or not class_folders.is_hidden(file.name)
             ]
-            if not seen and not refused:
-                yield self._alone(name, "no files in it")
-            self._expect(len(seen) + len(refused))
-            for one in refused:
-                yield NamedImage(f"{name.rstrip('/')}/{one.name}", one.reason.value)
-            for file in seen:
+            if not visible and not refused:
+                yield self._single(name, "no files in it")
+            self._expect(len(visible) + len(refused))
+            for skipped_file in refused:
+                path_in_archive = f"{name.rstrip('/')}/{skipped_file.name}"
+                yield NamedImage(path_in_archive, skipped_file.reason.value)
+            for file in visible:
                 yield NamedImage(f"{name.rstrip('/')}/{file.name}", _content(path, file))
 
     def _from_url(self, url: str) -> Iterator[NamedImage]:
@@ -147,7 +148,7 @@ class ImageInputs:
             try:
                 self._client.retry(partial(self._download, self._client, url, file))
             except FetchError as failure:
-                yield self._alone(url, failure.reason.value)
+                yield self._single(url, failure.reason.value)
             else:
                 yield from self._from_file(Path(file.name), url)
 
@@ -158,11 +159,11 @@ class ImageInputs:
             self._copy(url, answer.blocks(self._limits.max_gigabytes * 1e9), file)
 
     def _copy(self, name: str, blocks: Iterable[bytes], file: IO[bytes]) -> None:
-        """Write `blocks` to `file`; raise Failure where that is too much for what they hold."""
+        """Write `blocks` to `file`; raise FetchError if an image or archive is too large."""
         start = b""
         for block in blocks:
             file.write(block)
-            start = (start + block)[:START] if len(start) < START else start
+            start = (start + block)[:START_BYTES] if len(start) < START_BYTES else start
             limit = (
                 self._limits.max_gigabytes * 1e9
                 if ARCHIVE.match(start)
@@ -174,18 +175,18 @@ class ImageInputs:
 
     def _from_stdin(self) -> Iterator[NamedImage]:
         """An image, an archive, or names: one a line, or each ended by a zero byte."""
-        start = self._stdin.read(START)
+        start = self._stdin.read(START_BYTES)
         binary = not start or CONTROL.search(start)
         if binary and ARCHIVE.match(start):
             with tempfile.NamedTemporaryFile() as file:
                 try:
                     self._copy(STDIN, _blocks(start, self._stdin), file)
                 except FetchError as failure:
-                    yield self._alone(STDIN, failure.reason.value)
+                    yield self._single(STDIN, failure.reason.value)
                 else:
                     yield from self._from_file(Path(file.name), STDIN)
         elif binary and (looks_like_image(start) or not start):
-            yield self._alone(STDIN, self._within(self._stdin, start))
+            yield self._single(STDIN, self._within(self._stdin, start))
         else:
             for line in _lines(start, self._stdin):
                 yield from self._of(os.fsdecode(line))
@@ -193,12 +194,12 @@ class ImageInputs:
 
 def _is_archive(path: Path) -> bool:
     with path.open("rb") as file:
-        return bool(ARCHIVE.match(file.read(START)))
+        return bool(ARCHIVE.match(file.read(START_BYTES)))
 
 
-def _told(error: OSError | ValueError) -> str:
-    said = error.strerror if isinstance(error, OSError) else "no name of a file"
-    return said or type(error).__name__
+def _error_text(error: OSError | ValueError) -> str:
+    text = error.strerror if isinstance(error, OSError) else "not a file name"
+    return text or type(error).__name__
 
 
 def _content(path: Path, file: SourceFile) -> bytes | str:
@@ -207,22 +208,22 @@ def _content(path: Path, file: SourceFile) -> bytes | str:
     except PipelineError:
         return "damaged"
     except OSError as error:
-        return _told(error)
+        return _error_text(error)
 
 
 def _blocks(start: bytes, file: BinaryIO) -> Iterator[bytes]:
     block = start
     while block:
         yield block
-        block = file.read(BLOCK)
+        block = file.read(BLOCK_BYTES)
 
 
 def _lines(start: bytes, file: BinaryIO) -> Iterator[bytes]:
-    """What lies between line ends, or between zero bytes where there are any at the beginning."""
+    """Split at line ends, or at zero bytes if the beginning has any."""
     separator, rest = (b"\0" if b"\0" in start else b"\n"), b""
     for block in _blocks(start, file):
         *whole, rest = (rest + block).split(separator)
         yield from (line.rstrip(b"\r")[:MAX_LINE_BYTES] for line in whole if line.strip())
-        rest = rest[:MAX_LINE_BYTES]  # longer than any name, which will be said
+        rest = rest[:MAX_LINE_BYTES]  # too long for a name; reported as such
     if rest.strip():
         yield rest.rstrip(b"\r")

@@ -1,4 +1,4 @@
-"""The model as MLflow calls it; MLflow opens it through this module."""
+"""The pyfunc that MLflow loads and serves."""
 
 import base64
 import binascii
@@ -20,12 +20,12 @@ OUTPUTS = ("label", "probability", "problem")
 
 
 class MlflowModel:
-    """A table with a column `image`, of bytes or of base64, of any length -> a table of answers."""
+    """Takes a table with a column `image`, of bytes or base64; returns a table of predictions."""
 
     def __init__(self, classifier: Classifier) -> None:
         self._classifier = classifier
         self._decoders = DecoderPool(processes=1)
-        self._lock = Lock()  # a server may ask from several threads
+        self._lock = Lock()  # a server may call from several threads
 
     def predict(self, table: "pd.DataFrame") -> "pd.DataFrame":
         """Columns label, probability and problem, a row per image."""
@@ -33,8 +33,8 @@ class MlflowModel:
 
         with self._lock:
             images = list(_named(table[COLUMN]))
-            found = [each.prediction for each in predict(self._classifier, self._decoders, images)]
-        rows = [[getattr(each, name) for name in OUTPUTS] for each in found]
+            answers = list(predict(self._classifier, self._decoders, images))
+        rows = [[getattr(answer.prediction, name) for name in OUTPUTS] for answer in answers]
         return pd.DataFrame(rows, columns=list(OUTPUTS), dtype=object)
 
 
@@ -44,18 +44,18 @@ def _named(column: Any) -> Iterator[NamedImage]:
 
 
 def _bytes(value: object) -> bytes | str:
-    """Bytes of an image, or base64: also as bytes, for so MLflow passes on some forms of JSON."""
+    """Decode base64, which MLflow passes as bytes for some forms of JSON, unless it is an image."""
     if not isinstance(value, str | bytes | bytearray):
         return RejectReason.NOT_AN_IMAGE.value
-    given = value.encode(errors="replace") if isinstance(value, str) else bytes(value)
-    if looks_like_image(given):
-        return given
+    data = value.encode(errors="replace") if isinstance(value, str) else bytes(value)
+    if looks_like_image(data):
+        return data
     try:
-        return base64.b64decode(given, validate=True)
+        return base64.b64decode(data, validate=True)
     except binascii.Error:
-        return given
+        return data
 
 
 def _load_pyfunc(path: str) -> MlflowModel:
-    """How `mlflow.pyfunc.load_model` opens the logged model: no pickle anywhere."""
+    """Called by `mlflow.pyfunc.load_model`; nothing is unpickled."""
     return MlflowModel(Classifier(Path(path)))

@@ -1,4 +1,4 @@
-"""Images through the decoders and the network, so that neither waits, in flat memory."""
+"""Predict for any number of images: decoding and forward passes overlap, memory stays constant."""
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,12 +14,12 @@ from pipeline.inference.decoder_pool import DecoderPool
 from pipeline.network import device
 from pipeline.network.parallel_forward import SUB_BATCH
 
-PART_BYTES = 2**24  # of encoded images, after which a part is closed before it is full
+MAX_BATCH_BYTES = 2**24  # of encoded images; a batch is closed early when it has more
 
 
 @dataclass(frozen=True)
 class NamedImage:
-    """One image as it was named."""
+    """An image and its name in the input."""
 
     name: str
     content: bytes | str
@@ -28,60 +28,68 @@ class NamedImage:
 
 @dataclass(frozen=True)
 class Answer:
-    """What was said of an image, and what the network was shown of it."""
+    """The prediction for an image."""
 
     image: NamedImage
     prediction: Classification
     view: Tensor | None
-    """uint8 (3, size, size); None where there is a problem."""
+    """The network's input, uint8 (3, size, size); None if there is a problem."""
 
 
 def predict(
     classifier: Classifier, decoders: DecoderPool, images: Iterable[NamedImage], top_k: int = 1
 ) -> Iterator[Answer]:
-    """One answer per image, in order; a few parts of `feed.PART` images are held at a time."""
+    """Yield an answer per image, in order. A few batches are in memory at a time."""
     cores = torch.get_num_threads()
-    parts: deque[list[NamedImage]] = deque()
+    batches: deque[list[NamedImage]] = deque()
     running: deque[Future[list[Answer]]] = deque()
-    encoded, card = _encoded(images, parts), classifier.card
+    encoded, card = _encoded(images, batches), classifier.card
     with ThreadPoolExecutor(cores) as pool, device.one_thread_each():
         for decoded in decoders.decode(encoded, card.max_megapixels, card.store_side):
-            running.append(pool.submit(_answers, classifier, parts.popleft(), decoded, top_k))
+            running.append(pool.submit(_answers, classifier, batches.popleft(), decoded, top_k))
             if len(running) > cores:
                 yield from running.popleft().result()
         for future in running:
             yield from future.result()
 
 
-def _encoded(images: Iterable[NamedImage], parts: deque[list[NamedImage]]) -> Iterator[list[bytes]]:
-    """The bytes of each part, which is kept in `parts` meanwhile."""
-    part: list[NamedImage] = []
+def _encoded(
+    images: Iterable[NamedImage], batches: deque[list[NamedImage]]
+) -> Iterator[list[bytes]]:
+    """Yield the bytes of each batch of images; append the batch to `batches`."""
+    batch: list[NamedImage] = []
     for image in images:
-        part.append(image)
-        if len(part) == SUB_BATCH or sum(len(each.content) for each in part) > PART_BYTES:
-            parts.append(part)
-            yield _bytes_of(part)
-            part = []
-    if part:
-        parts.append(part)
-        yield _bytes_of(part)
+        batch.append(image)
+        size = sum(len(image.content) for image in batch)
+        if len(batch) == SUB_BATCH or size > MAX_BATCH_BYTES:
+            batches.append(batch)
+            yield _contents(batch)
+            batch = []
+    if batch:
+        batches.append(batch)
+        yield _contents(batch)
 
 
-def _bytes_of(part: Sequence[NamedImage]) -> list[bytes]:
-    return [each.content for each in part if isinstance(each.content, bytes)]
+def _contents(batch: Sequence[NamedImage]) -> list[bytes]:
+    return [image.content for image in batch if isinstance(image.content, bytes)]
 
 
 def _answers(
-    classifier: Classifier, part: Sequence[NamedImage], decoded: Sequence[Pixels | str], top_k: int
+    classifier: Classifier, batch: Sequence[NamedImage], decoded: Sequence[Pixels | str], top_k: int
 ) -> list[Answer]:
-    found = iter(decoded)
-    seen = [next(found) if isinstance(each.content, bytes) else each.content for each in part]
-    views = [None if isinstance(each, str) else classifier.view(each) for each in seen]
-    shown = [view for view in views if view is not None]
-    chances = iter(classifier.probabilities(torch.stack(shown)) if shown else ())
+    next_decoded = iter(decoded)
+    pixels_or_problems = [
+        next(next_decoded) if isinstance(image.content, bytes) else image.content for image in batch
+    ]
+    views = [
+        None if isinstance(pixels, str) else classifier.view(pixels)
+        for pixels in pixels_or_problems
+    ]
+    valid_views = [view for view in views if view is not None]
+    probabilities = iter(classifier.probabilities(torch.stack(valid_views)) if valid_views else ())
     return [
-        Answer(image, Classification(problem=str(what)), None)
+        Answer(image, Classification(problem=str(problem)), None)
         if view is None
-        else Answer(image, classifier.answer(next(chances), top_k), view)
-        for image, what, view in zip(part, seen, views, strict=True)
+        else Answer(image, classifier.classify(next(probabilities), top_k), view)
+        for image, problem, view in zip(batch, pixels_or_problems, views, strict=True)
     ]

@@ -99,14 +99,14 @@ def test_another_key_or_stage_knows_nothing() -> None:
 
 
 def test_the_least_recently_used_keys_are_dropped_per_stage(root: Path) -> None:
-    for number in range(memo.KEPT_KEYS):
+    for number in range(memo.MAX_KEYS):
         known = Memo("filter", f"key{number}")
         os.utime(known.directory, (number, number))
     Memo("features", "key")
     Memo("filter", "key0")  # used again: key1 is now the oldest
     Memo("filter", "new")
     kept = {path.name for path in (root / ".cache" / "filter").iterdir()}
-    assert kept == {"key0", "new"} | {f"key{n}" for n in range(2, memo.KEPT_KEYS)}
+    assert kept == {"key0", "new"} | {f"key{n}" for n in range(2, memo.MAX_KEYS)}
     assert (root / ".cache" / "features" / "key").is_dir()
 
 

@@ -71,7 +71,9 @@ def test_an_empty_file_rejects_nobody(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("key", ["", "cat/1.png", ONE[:-1], ONE + "0", "g" + ONE[1:]])
 def test_what_is_no_id_is_refused_with_its_line(tmp_path: Path, key: str) -> None:
-    with pytest.raises(PipelineError, match=r"reject\.csv, line 3: .* is no image's id") as caught:
+    with pytest.raises(
+        PipelineError, match=r"reject\.csv, line 3: .* is not an image id"
+    ) as caught:
         read(tmp_path, f"id,why\n{ONE},x\n{key},x\n")
     assert repr(key) in str(caught.value)
 

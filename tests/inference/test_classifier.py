@@ -16,7 +16,7 @@ def test_predictions_are_right_and_do_not_depend_on_the_batch(models: Path, data
     classifier = Classifier(models)
     views = torch.stack([classifier.view(decoding.decode(data)) for data in encoded])
     together = torch.cat([classifier.probabilities(part) for part in torch.split(views, 16)])
-    found = [classifier.answer(chances, 1).label for chances in together]
+    found = [classifier.classify(chances, 1).label for chances in together]
     assert np.mean([one == label for one, label in zip(found, labels, strict=True)]) > 0.9
     alone = torch.cat([classifier.probabilities(view[None]) for view in views[:5]])
     assert torch.allclose(alone, together[:5], atol=1e-5)
@@ -25,7 +25,7 @@ def test_predictions_are_right_and_do_not_depend_on_the_batch(models: Path, data
 
 def test_the_likeliest_come_first_and_are_no_more_than_there_are(models: Path) -> None:
     classifier = Classifier(models)
-    found = classifier.answer(torch.tensor([0.25, 0.75]), 5)
+    found = classifier.classify(torch.tensor([0.25, 0.75]), 5)
     assert found == Classification((("striped", 0.75), ("plain", 0.25)))
     assert (found.label, found.probability) == ("striped", 0.75)
     assert (Classification(problem="empty").label, Classification().probability) == (None, None)

@@ -80,7 +80,7 @@ def test_patterns_also_through_folders_and_files_that_look_like_patterns() -> No
         Path(name).write_bytes(JPEG)
     assert [name for name, _ in named("in/**/*.jpg")] == ["in/[1].jpg", "in/a.jpg", "in/ner/b.jpg"]
     assert named("in/[1].jpg") == [("in/[1].jpg", JPEG)]
-    assert named("in/*.gif") == [("in/*.gif", "nothing fits this pattern")]
+    assert named("in/*.gif") == [("in/*.gif", "no file matches this pattern")]
 
 
 def test_archives_by_what_they_hold_not_by_their_names() -> None:
@@ -164,7 +164,7 @@ def test_a_url_may_not_send_more_than_an_image_nor_lead_into_this_network() -> N
 def test_names_that_are_no_names_of_files() -> None:
     long = "a" * 5000
     assert named(long) == [(long, "File name too long")]
-    assert named("a\0b") == [("a\0b", "no name of a file")]
+    assert named("a\0b") == [("a\0b", "not a file name")]
     assert named("-", stdin=b"https://\xff/\n")[0][1] == "bad_address"
 
 

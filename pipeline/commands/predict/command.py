@@ -1,4 +1,4 @@
-"""The command that uses a model."""
+"""`pipeline predict`."""
 
 import sys
 from collections.abc import Callable
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pipeline.inference.classifier import Classifier
     from pipeline.inference.predict import Answer
 
-Leave = Callable[["Answer"], None]
+Save = Callable[["Answer"], None]
 
 
 def predict(
@@ -29,20 +29,21 @@ def predict(
     ],
     models: Annotated[Path, typer.Option("--model", help="The model's folder.")] = Path("models"),
     output: Annotated[Format, typer.Option("--format", help="How to print.")] = Format.TABLE,
-    top_k: Annotated[int, typer.Option(min=1, help="How many classes to say of each.")] = 1,
+    top_k: Annotated[int, typer.Option(min=1, help="Classes to print per image.")] = 1,
     gradcam: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Draw there where the model looked.")
+        Path | None,
+        typer.Option(metavar="DIR", help="Write Grad-CAM pictures here: where the model looked."),
     ] = None,
     sort_into: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Copy images there, to a folder per class.")
+        Path | None, typer.Option(metavar="DIR", help="Copy images here, into a folder per class.")
     ] = None,
     allow_private: Annotated[
-        bool, typer.Option("--allow-private", help="URLs may lead into your own network.")
+        bool, typer.Option("--allow-private", help="Allow URLs of private networks.")
     ] = False,
 ) -> None:
-    """Say what is on photographs: a class and its probability for each.
+    """Classify photographs: print a class and its probability for each.
 
-    What cannot be read is a row with the reason, and makes the exit code 1.
+    For an image that cannot be read, the row contains the reason and the exit code is 1.
 
     Examples:
 
@@ -64,48 +65,50 @@ def predict(
         from pipeline.inference.predict import predict as run
 
         classifier, writer = Classifier(models), Writer(output, top_k)
-        leaves = [] if sort_into is None else [_sorting(sort_into)]
-        leaves += [] if gradcam is None else [_explaining(gradcam, classifier)]
+        saves = [] if sort_into is None else [_copier(sort_into)]
+        saves += [] if gradcam is None else [_gradcam_drawer(gradcam, classifier)]
         limits = LIMITS.model_copy(update={"allow_private": allow_private})
         with (
-            bar("predict", 0) as shown,
-            ImageInputs(sys.stdin.buffer, limits, partial(add_to_total, shown)) as inputs,
+            bar("predict", 0) as progress,
+            ImageInputs(sys.stdin.buffer, limits, partial(add_to_total, progress)) as inputs,
         ):
             for answer in run(classifier, decoders, inputs.images(paths), top_k):
                 failed += answer.prediction.problem is not None
-                for leave in leaves:
-                    leave(answer)
+                for save in saves:
+                    save(answer)
                 writer.write(answer)
-                shown.update()
+                progress.update()
     if failed:
         sys.exit(1)
 
 
-def _sorting(folder: Path) -> Leave:
-    from pipeline.commands.predict.save import keep
+def _copier(folder: Path) -> Save:
+    from pipeline.commands.predict.save import save_picture
     from pipeline.core.terminal import safe_file_name
 
-    def leave(answer: "Answer") -> None:
+    def save(answer: "Answer") -> None:
         label, image = answer.prediction.label, answer.image
         if label is not None and isinstance(image.content, bytes):
-            keep(folder / safe_file_name(label), image.name, image.content)
+            save_picture(folder / safe_file_name(label), image.name, image.content)
 
-    return leave
+    return save
 
 
-def _explaining(folder: Path, classifier: "Classifier") -> Leave:
+def _gradcam_drawer(folder: Path, classifier: "Classifier") -> Save:
     import cv2
 
-    from pipeline.commands.predict.save import keep
+    from pipeline.commands.predict.save import save_picture
     from pipeline.stages.evaluate.gradcam import Explainer, overlay
 
     explainer = Explainer(classifier.network, classifier.card)
 
-    def leave(answer: "Answer") -> None:
+    def save(answer: "Answer") -> None:
         if answer.view is not None:
-            place = classifier.card.classes.index(str(answer.prediction.label))
-            (heat,) = explainer.heat(answer.view[None], [place])
-            drawn = overlay(answer.view, heat)[:, :, ::-1]  # OpenCV's order of colours
-            keep(folder, answer.image.name, cv2.imencode(".jpg", drawn)[1].tobytes(), ".jpg")
+            index = classifier.card.classes.index(str(answer.prediction.label))
+            (heat,) = explainer.heat(answer.view[None], [index])
+            picture = overlay(answer.view, heat)[:, :, ::-1]  # BGR
+            save_picture(
+                folder, answer.image.name, cv2.imencode(".jpg", picture)[1].tobytes(), ".jpg"
+            )
 
-    return leave
+    return save

@@ -1,4 +1,4 @@
-"""Answers as rows: for people, for programs, and for spreadsheets."""
+"""Print predictions as a table, JSON or CSV."""
 
 import csv
 import json
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.core.terminal import printable
 
-if TYPE_CHECKING:  # which would import torch
+if TYPE_CHECKING:  # it imports torch
     from pipeline.inference.predict import Answer
 
 
@@ -21,7 +21,7 @@ class Format(StrEnum):
 
 
 class Writer:
-    """Prints one row an answer, at once: what has been said stays said."""
+    """Prints a row per answer at once, so that an interrupted command leaves its results."""
 
     def __init__(self, form: Format, top_k: int) -> None:
         self._form = form
@@ -42,34 +42,34 @@ class Writer:
 
 
 def _record(answer: "Answer", top_k: int) -> dict[str, object]:
-    found = answer.prediction
+    prediction = answer.prediction
     record: dict[str, object] = {
         "path": answer.image.name,
-        "label": found.label,
-        "probability": found.probability,
-        "problem": found.problem,
+        "label": prediction.label,
+        "probability": prediction.probability,
+        "problem": prediction.problem,
     }
     if top_k > 1:
-        record["top"] = [{"label": name, "probability": chance} for name, chance in found.top]
+        record["top"] = [{"label": name, "probability": value} for name, value in prediction.top]
     return record
 
 
 def _header(top_k: int) -> list[str]:
-    further = [(f"label_{place}", f"probability_{place}") for place in range(2, top_k + 1)]
+    further = [(f"label_{rank}", f"probability_{rank}") for rank in range(2, top_k + 1)]
     return ["path", "label", "probability", "problem", *chain.from_iterable(further)]
 
 
 def _cells(answer: "Answer", top_k: int) -> list[object]:
-    found = answer.prediction
-    pairs = [*found.top, *[("", "")] * (top_k - len(found.top))]
-    (label, chance), *further = pairs
+    prediction = answer.prediction
+    pairs = [*prediction.top, *[("", "")] * (top_k - len(prediction.top))]
+    (label, probability), *further = pairs
     rest = chain.from_iterable(further)
-    return [answer.image.name, label, chance, found.problem or "", *rest]
+    return [answer.image.name, label, probability, prediction.problem or "", *rest]
 
 
 def _columns(answer: "Answer") -> Sequence[str]:
-    name, found = printable(answer.image.name), answer.prediction
-    if found.problem is not None:
-        return [name, "-", "-", printable(found.problem)]
-    pairs = ((printable(label), f"{chance:.4f}") for label, chance in found.top)
+    name, prediction = printable(answer.image.name), answer.prediction
+    if prediction.problem is not None:
+        return [name, "-", "-", printable(prediction.problem)]
+    pairs = ((printable(label), f"{probability:.4f}") for label, probability in prediction.top)
     return [name, *chain.from_iterable(pairs)]

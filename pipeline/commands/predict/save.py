@@ -1,4 +1,4 @@
-"""How `predict` leaves pictures in a folder: by their own names, and without losing one."""
+"""Save pictures in a folder under their own names; never overwrite another picture."""
 
 import hashlib
 import os
@@ -7,28 +7,26 @@ from pathlib import Path, PurePosixPath
 from pipeline.core import atomic
 from pipeline.core.terminal import safe_file_name
 
-MAX_NAME_BYTES = (
-    180  # bytes of a name: systems take 255, and a name has company while it is written
-)
-DIGEST = 8  # characters of it in a name, if that is enough to tell it from others
+MAX_NAME_BYTES = 180  # systems allow 255; a temporary name while writing is longer
+DIGEST_LENGTH = 8  # digits of the digest in a name; more if two pictures share them
 
 
-def keep(folder: Path, name: str, content: bytes, suffix: str | None = None) -> Path:
-    """Write `content` into `folder` under the last part of `name`; return where it is.
+def save_picture(folder: Path, name: str, content: bytes, suffix: str | None = None) -> Path:
+    """Write `content` into `folder` under the last part of `name`; return the path.
 
-    Another picture of that name stays: this one then has a part of its digest in its name. The
-    same picture is not written twice.
+    If another picture has that name, a part of the digest is appended to it. The same picture is
+    not written twice.
 
     Args:
-        suffix: As in `.jpg`, instead of that of `name`.
+        suffix: Replaces that of `name`, for example `.jpg`.
     """
-    last = PurePosixPath(name)
-    stem = safe_file_name(last.stem).encode()[:MAX_NAME_BYTES].decode(errors="ignore") or "image"
-    end = safe_file_name(last.suffix[1:])[:DIGEST]
-    ending = suffix or (f".{end}" if end else "")
+    base = PurePosixPath(name)
+    stem = safe_file_name(base.stem).encode()[:MAX_NAME_BYTES].decode(errors="ignore") or "image"
+    extension = safe_file_name(base.suffix[1:])[:DIGEST_LENGTH]
+    ending = suffix or (f".{extension}" if extension else "")
     digest = hashlib.sha256(content).hexdigest()
     path = folder / f"{stem}{ending}"
-    for length in range(DIGEST, len(digest) + 1):
+    for length in range(DIGEST_LENGTH, len(digest) + 1):
         if not os.path.lexists(path):
             with atomic.replacing(path) as staged:
                 staged.write_bytes(content)
@@ -36,4 +34,4 @@ def keep(folder: Path, name: str, content: bytes, suffix: str | None = None) -> 
         if path.is_file() and path.read_bytes() == content:
             return path
         path = folder / f"{stem}-{digest[:length]}{ending}"
-    raise AssertionError("pictures of one sha256 are one")
+    raise AssertionError("two pictures have the same sha256")

@@ -1,11 +1,12 @@
-"""Images whose label the others contradict: each is judged by a model that has not seen it.
+"""Training images with labels that out-of-fold predictions contradict.
 
-The idea of confident learning (Northcutt et al., 2021): a class is what an image looks like where
-its out-of-fold probability reaches what images of that class have on average.
+After confident learning (Northcutt et al., 2021): an image looks like a class if its out-of-fold
+probability reaches the average of the images of that class.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import compress
 from pathlib import Path
 
 import numpy as np
@@ -28,8 +29,8 @@ from pipeline.network.views import EVALUATION
 from pipeline.stages.describe import thumbnails
 
 FOLDS = 5
-ITERATIONS = 1000
-STRENGTH = 0.01  # inverse of the penalty: many features, few images
+MAX_ITERATIONS = 1000
+INVERSE_PENALTY = 0.01  # small: many features, few images
 
 Floats = npt.NDArray[np.float64]
 Labels = npt.NDArray[np.int64]
@@ -46,92 +47,96 @@ class Suspect:
     own: float
     """Out-of-fold probability of its label."""
     other: float
-    """That of what it looks like."""
+    """That of the class that it looks like."""
 
 
-def find(clean: Path, split_csv: Path, features: Path) -> list[Suspect]:
-    """The training images that out-of-fold predictions contradict, the clearest case first.
+def find_suspects(clean: Path, split_csv: Path, features: Path) -> list[Suspect]:
+    """Training images with contradicted labels, the strongest contradiction first.
 
     Raises:
-        PipelineError: nothing is stored to compare images by, or a class is too small for folds.
+        PipelineError: no features are stored, or a class is too small for folds.
     """
     examples = batches.read_examples(split_csv)
     rows = examples.rows("train")
     values = read_features(features, examples, rows)
     labels = examples.labels[rows].numpy()
-    chosen = {row.id: row.group for row in read_split(split_csv)}
-    groups = [chosen[examples.ids[row]] or examples.ids[row] for row in rows]
+    group_of = {row.id: row.group for row in read_split(split_csv)}
+    groups = [group_of[examples.ids[row]] or examples.ids[row] for row in rows]
     probabilities = out_of_fold(values, labels, groups, examples.classes)
     names = _names(clean)
     return [
         Suspect(
-            key := examples.ids[rows[place]],
+            key := examples.ids[rows[index]],
             names[key],
-            examples.classes[labels[place]],
+            examples.classes[labels[index]],
             examples.classes[other],
-            float(probabilities[place, labels[place]]),
-            float(probabilities[place, other]),
+            float(probabilities[index, labels[index]]),
+            float(probabilities[index, other]),
         )
-        for place, other in contradicted(labels, probabilities)
+        for index, other in contradicted_labels(labels, probabilities)
     ]
 
 
 def read_features(
     features: Path, examples: Examples, rows: Sequence[int]
 ) -> npt.NDArray[np.float32]:
-    """(len(rows), D): the evaluation view's activations, those of feature maps averaged."""
+    """Features of the evaluation view, (len(rows), D); feature maps are averaged."""
     index = feature_store.read_index(features)
     feature_store.check_images(features, index, examples)
     if not index.stored:
         raise PipelineError(
-            f"{features} holds no features ({index.why}), by which suspects are found: run with "
-            "`-S model.trainable=head` first"
+            f"{features} has no features ({index.why}), and suspects needs them: run "
+            "with `-S model.trainable=head` first"
         )
-    parts = []
+    tensors = []
     for tensor in range(len(index.shapes)):
         array = np.load(feature_store.array_path(features, EVALUATION, tensor), mmap_mode="r")
-        part = np.asarray(array[rows], np.float32)
-        if part.ndim == 4:  # (N, C, H, W)
-            part = part.mean(axis=(2, 3))
-        parts.append(part.reshape(len(rows), -1))
-    return np.concatenate(parts, axis=1)
+        values = np.asarray(array[rows], np.float32)
+        if values.ndim == 4:  # (N, C, H, W)
+            values = values.mean(axis=(2, 3))
+        tensors.append(values.reshape(len(rows), -1))
+    return np.concatenate(tensors, axis=1)
 
 
 def out_of_fold(
     values: npt.NDArray[np.float32], labels: Labels, groups: Sequence[str], classes: Sequence[str]
 ) -> Floats:
-    """(N, classes): what a model that has seen no image of the same group says of each.
+    """Probabilities, (N, classes), by models trained without images of the same group.
 
     Raises:
         PipelineError: a class has fewer groups than there are folds.
     """
     for number, name in enumerate(classes):
-        held = {group for group, label in zip(groups, labels, strict=True) if label == number}
-        if len(held) < FOLDS:
+        in_class = (label == number for label in labels)
+        class_groups = set(compress(groups, in_class))
+        if len(class_groups) < FOLDS:
             raise PipelineError(
-                f"class {name!r} has {len(held)} training images that do not look alike, and "
-                f"suspects are found in {FOLDS} folds: add images"
+                f"class {name!r} has {len(class_groups)} training images that do not look alike, "
+                f"and suspects needs {FOLDS}, one per fold: add images"
             )
-    model = make_pipeline(StandardScaler(), LogisticRegression(C=STRENGTH, max_iter=ITERATIONS))
+    regression = LogisticRegression(C=INVERSE_PENALTY, max_iter=MAX_ITERATIONS)
+    model = make_pipeline(StandardScaler(), regression)
     folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=0)
-    found = np.zeros((len(labels), len(classes)))
-    with bar("suspects", FOLDS, "fold") as shown:
-        for seen, unseen in folds.split(values, labels, groups):
-            found[unseen] = model.fit(values[seen], labels[seen]).predict_proba(values[unseen])
-            shown.update()
-    return found
+    probabilities = np.zeros((len(labels), len(classes)))
+    with bar("suspects", FOLDS, "fold") as progress:
+        for train, test in folds.split(values, labels, groups):
+            model.fit(values[train], labels[train])
+            probabilities[test] = model.predict_proba(values[test])
+            progress.update()
+    return probabilities
 
 
-def contradicted(labels: Labels, probabilities: Floats) -> list[tuple[int, int]]:
-    """The places whose label is contradicted, and the class that each looks like instead."""
+def contradicted_labels(labels: Labels, probabilities: Floats) -> list[tuple[int, int]]:
+    """Index of each image with a contradicted label, and the class that it looks like."""
     count = probabilities.shape[1]
-    usual = np.array([probabilities[labels == c, c].mean() for c in range(count)])
-    sure = np.where(probabilities >= usual, probabilities, -1.0)
-    looks = sure.argmax(axis=1)
-    places = np.flatnonzero((sure.max(axis=1) > 0) & (looks != labels))
-    margin = probabilities[places, labels[places]] - probabilities[places, looks[places]]
-    order = places[np.argsort(margin, kind="stable")]
-    return [(int(place), int(looks[place])) for place in order]
+    averages = np.array([probabilities[labels == c, c].mean() for c in range(count)])
+    confident = np.where(probabilities >= averages, probabilities, -1.0)
+    looks_like = confident.argmax(axis=1)
+    suspects = np.flatnonzero((confident.max(axis=1) > 0) & (looks_like != labels))
+    margin = probabilities[suspects, labels[suspects]]
+    margin = margin - probabilities[suspects, looks_like[suspects]]
+    order = suspects[np.argsort(margin, kind="stable")]
+    return [(int(index), int(looks_like[index])) for index in order]
 
 
 def _names(clean: Path) -> dict[str, str]:

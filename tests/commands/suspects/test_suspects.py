@@ -53,7 +53,7 @@ def judge(
     numbers = np.array(labels, np.int64)
     names = [f"class {number}" for number in range(int(numbers.max()) + 1)]
     alone = [str(row) for row in range(len(values))]
-    return suspects.contradicted(
+    return suspects.contradicted_labels(
         numbers, suspects.out_of_fold(values, numbers, groups or alone, names)
     )
 
@@ -79,13 +79,13 @@ def test_clean_data_have_no_suspects(classes: int) -> None:
 def test_the_clearest_case_is_first() -> None:
     labels = np.array([0, 0, 0, 1, 1, 1])
     first = np.array([0.9, 0.1, 0.4, 0.05, 0.1, 0.8])
-    found = suspects.contradicted(labels, np.stack([first, 1 - first], axis=1))
+    found = suspects.contradicted_labels(labels, np.stack([first, 1 - first], axis=1))
     assert found == [(1, 1), (5, 0)]  # by 0.8 and by 0.6; row 2 is below what class 1 usually has
 
 
 def test_who_reaches_no_class_is_no_suspect() -> None:
     probabilities = np.array([[0.9, 0.1], [0.5, 0.5], [0.1, 0.9], [0.1, 0.9]])
-    assert suspects.contradicted(np.array([0, 0, 1, 1]), probabilities) == []
+    assert suspects.contradicted_labels(np.array([0, 0, 1, 1]), probabilities) == []
 
 
 def test_near_duplicates_never_vouch_for_each_other() -> None:
@@ -135,8 +135,8 @@ def test_a_class_that_is_too_small_is_told_in_a_sentence(held: int) -> None:
     with pytest.raises(PipelineError) as caught:
         judge(separable(32, 2), labels, groups)
     assert str(caught.value) == (
-        f"class 'class 1' has {held} training images that do not look alike, and suspects are "
-        "found in 5 folds: add images"
+        f"class 'class 1' has {held} training images that do not look alike, and suspects "
+        "needs 5, one per fold: add images"
     )
 
 
@@ -204,7 +204,7 @@ def test_where_nothing_is_stored_the_way_out_is_told(tmp_path: Path) -> None:
     with pytest.raises(PipelineError) as caught:
         suspects.read_features(store(tmp_path / "f", stored=False), IMAGES, [0])
     assert str(caught.value) == (
-        f"{tmp_path / 'f'} holds no features (nothing is frozen), by which suspects are found: run "
+        f"{tmp_path / 'f'} has no features (nothing is frozen), and suspects needs them: run "
         "with `-S model.trainable=head` first"
     )
 
@@ -324,7 +324,7 @@ def test_wrong_labels_are_found_by_real_features(computed: Path) -> None:
     for key in ids:
         assert key[:12] in said.output
     assert (
-        f"{len(ids)} suspects among the training images; {len(ids)} with whole ids in "
+        f"{len(ids)} suspects among the training images; {len(ids)} with full ids in "
         "reports/suspects.html"
     ) in said.output
     Path("reject.csv").write_text(page.pre)
@@ -335,7 +335,7 @@ def test_as_many_are_listed_as_asked(computed: Path) -> None:
     said = CliRunner().invoke(app, ["suspects", "--most", "2", "--page", "elsewhere/two.html"])
     assert said.exit_code == 0, said.output
     assert re.search(
-        r"^\d+ suspects among the training images; 2 with whole ids in elsewhere/two.html$",
+        r"^\d+ suspects among the training images; 2 with full ids in elsewhere/two.html$",
         said.output,
         re.M,
     )
@@ -357,7 +357,7 @@ def test_without_features_it_is_told(dataset: Path, params: Params) -> None:
     features.main(dataset / "clean", dataset / "split.csv", dataset / "features")
     said = CliRunner().invoke(app, ["suspects"])
     assert isinstance(said.exception, PipelineError)
-    assert "data/features holds no features" in str(said.exception)
+    assert "data/features has no features" in str(said.exception)
 
 
 HOSTILE = [
@@ -380,7 +380,7 @@ def test_names_of_strangers_command_no_terminal(
         world / "data/clean", shards.CLEAN, [{name: one.get(name) for name in shards.CLEAN.names}]
     )
     found = [Suspect(str(one["id"]), hostile, hostile, hostile, 0.1, 0.9)]
-    monkeypatch.setattr(suspects, "find", lambda *_: found)
+    monkeypatch.setattr(suspects, "find_suspects", lambda *_: found)
     said = CliRunner().invoke(app, ["suspects"])
     assert said.exit_code == 0
     assert said.output.replace("\n", "").isprintable()

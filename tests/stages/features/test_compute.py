@@ -144,7 +144,7 @@ def test_a_memo_serves_a_data_set_that_grew(dataset: Path, params: Params) -> No
 def test_more_views_than_kept_keys_are_all_remembered(
     dataset: Path, params: Params, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    many = override(params, features__views=memo.KEPT_KEYS + 1)
+    many = override(params, features__views=memo.MAX_KEYS + 1)
     compute_features(dataset, many, "first")
     monkeypatch.setattr(views.Views, "__getitem__", None)  # computing anything would fail
     compute_features(dataset, many, "second")

@@ -589,7 +589,7 @@ def test_a_list_that_is_none_stops_the_stage_before_anything_is_judged(
 ) -> None:
     write(project, GOOD)
     (project / "dataset/reject.csv").write_text("id,why\ncat/1.png,blurred\n")
-    with pytest.raises(PipelineError, match=r"line 2: 'cat/1\.png' is no image's id"):
+    with pytest.raises(PipelineError, match=r"line 2: 'cat/1\.png' is not an image id"):
         run(project)
     assert judged_ids == []
 
