@@ -1,4 +1,4 @@
-"""The command that looks for better params."""
+"""Command sweep: search for better params of head and train."""
 
 import os
 from pathlib import Path
@@ -16,29 +16,34 @@ def sweep(
             "-S",
             "--set-param",
             metavar="NAME=VALUES",
-            help="What to try of a param of head or train, in the grammar of `dvc exp run -S`; "
-            "without one: kind, learning rate, decay, batch size, schedule.",
+            help="Values to try of a param of head or train, in the grammar of `dvc exp run -S`; "
+            "by default: head kind, learning rate, weight decay, batch size, schedule.",
         ),
     ] = None,
     trials: Annotated[
-        int, typer.Option("-n", "--trials", min=1, help="How many there are to be in the end.")
+        int,
+        typer.Option(
+            "-n", "--trials", min=1, help="How many, with those of earlier runs of the same sweep."
+        ),
     ] = 100,
     goal: Annotated[
-        Goal, typer.Option("--by", help="What makes one better, of the weights that are kept.")
+        Goal, typer.Option("--by", help="The validation figure to optimise.")
     ] = Goal.VAL_LOSS,
-    seed: Annotated[int, typer.Option(min=0, help="Of what is drawn.")] = 1,
-    name: Annotated[str, typer.Option(help="Of the run in MLflow.")] = "",
+    seed: Annotated[int, typer.Option(min=0, help="Of the sampler.")] = 1,
+    name: Annotated[str, typer.Option(help="Name of the run in MLflow.")] = "",
     plots: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Write pictures and trials.csv there too.")
+        Path | None, typer.Option(metavar="DIR", help="A folder for the pictures and trials.csv.")
     ] = None,
     clean: Annotated[Path, typer.Option(help="The clean shards.")] = Path("data/clean"),
-    split: Annotated[Path, typer.Option(help="Who is in which split.")] = Path("data/split.csv"),
-    features: Annotated[Path, typer.Option(help="What trials share.")] = Path("data/features"),
+    split: Annotated[Path, typer.Option(help="The split of each image.")] = Path("data/split.csv"),
+    features: Annotated[Path, typer.Option(help="The features that trials share.")] = Path(
+        "data/features"
+    ),
 ) -> None:
-    """Train on the same features with many params, and print the line that trains the best.
+    """Train on the same features with many params, and print the command that trains the best.
 
-    Bad trials are stopped early. Killed, the same command goes on; with more trials too. The test
-    set is never looked at.
+    Bad trials are stopped early. After a kill, the same command continues; also with more trials.
+    The test set is never used.
 
     Examples:
 
@@ -48,13 +53,13 @@ def sweep(
 
         pipeline sweep -S "train.epochs=range(5,31,5)" -S train.schedule=cosine --by val_accuracy
     """
-    # Read when torch is loaded. Operations of microseconds otherwise wait for threads that spin:
-    # beside other work on the machine, an epoch took ten times as long.
+    # OpenMP reads it when torch is loaded. With threads that spin, an epoch of operations of
+    # microseconds takes ten times as long beside other work on the machine.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     from pipeline.commands.sweep.sweep import SweepRequest
-    from pipeline.commands.sweep.sweep import sweep as run
+    from pipeline.commands.sweep.sweep import sweep as run_sweep
     from pipeline.commands.sweep.trainer import StagePaths
     from pipeline.params import load_params
 
-    wanted = SweepRequest(overrides or [], trials, goal, seed, name, plots)
-    run(load_params(), wanted, StagePaths(clean, split, features))
+    request = SweepRequest(overrides or [], trials, goal, seed, name, plots)
+    run_sweep(load_params(), request, StagePaths(clean, split, features))

@@ -1,9 +1,15 @@
-"""The trials that have ended, a line of JSON each, so that a killed sweep goes on."""
+"""The ended trials of a sweep, a JSON line each, so that a killed sweep can continue.
+
+Optuna's JournalStorage (5.0) was tried in its place. After a kill in the middle of a line it fails
+to read its file for ever (JSONDecodeError); after a kill while it holds its lock it waits 30 s; the
+trial that was running stays as RUNNING and shifts the numbers, and so the draws, of the next ones.
+100 trials of 20 epochs write 2,791 lines and take 23 s, in memory 5 s.
+"""
 
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any, Self
 
@@ -20,7 +26,7 @@ class TrialState(StrEnum):
 
     COMPLETE = "complete"
     PRUNED = "pruned"
-    """Stopped early, for others had been better at that time."""
+    """Stopped early, because others had been better at the same epoch."""
     FAILED = "failed"
 
 
@@ -31,31 +37,35 @@ class EndedTrial:
     number: int
     """From 0."""
     state: TrialState
-    drawn: Mapping[str, Value]
-    """What the sampler drew."""
+    sampled: Mapping[str, Value]
+    """Values from the sampler, by dotted name."""
     values: Mapping[str, Value]
-    """All that it set, by dotted name, as trained with."""
+    """All params of the sweep, by dotted name, as trained with."""
     history: list[Record]
-    began: int
+    start_ms: int
     """Milliseconds since 1970."""
-    ended: int
-    reason: str = field(default="")
+    end_ms: int
+    reason: str = ""
     """Why it failed."""
 
     @classmethod
-    def of(cls, line: Mapping[str, Any]) -> Self:
-        """What `asdict` gave."""
-        history = [Record(**record) for record in line["history"]]
-        return cls(**{**line, "state": TrialState(line["state"]), "history": history})
+    def from_json(cls, fields: Mapping[str, Any]) -> Self:
+        """A trial from the output of `asdict`."""
+        history = [Record(**record) for record in fields["history"]]
+        return cls(**{**fields, "state": TrialState(fields["state"]), "history": history})
 
 
 class Journal:
-    """A file that only grows. What was being written when its process died is cut off.
+    """An append-only file of trials, open in one process at a time.
 
-    Whoever has it open is the only one: a sweep runs once at a time.
+    A line that was cut off by a kill is removed.
     """
 
     def __init__(self, key: str) -> None:
+        """
+        Raises:
+            PipelineError: another process has it open.
+        """
         self.path = project.cache() / "sweep" / key / "trials.jsonl"
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._lock = FileLock(self.path.with_suffix(".lock"), blocking=False, thread_local=False)
@@ -63,11 +73,11 @@ class Journal:
             self._lock.acquire()
         except Timeout as error:
             raise PipelineError(
-                f"the same sweep is running already (it holds {self.path}): wait for it, or give "
-                "another --seed"
+                f"the same sweep is running already (it has locked {self.path}): wait for it, or "
+                "use another --seed"
             ) from error
         self._file = self.path.open("a+b")
-        self.ended = self._read()
+        self.trials = self._read()
 
     def __enter__(self) -> Self:
         return self
@@ -77,25 +87,25 @@ class Journal:
         self._lock.release()
 
     def _read(self) -> list[EndedTrial]:
-        """All whole lines; what follows them is removed."""
+        """Read the trials up to the first damaged line, and truncate the file there."""
         self._file.seek(0)
-        found: list[EndedTrial] = []
-        good = 0
+        trials: list[EndedTrial] = []
+        size = 0
         for line in self._file:
             try:
-                each = EndedTrial.of(json.loads(line))
+                trial = EndedTrial.from_json(json.loads(line))
             except (ValueError, TypeError, KeyError):
                 break
-            if not line.endswith(b"\n") or each.number != len(found):
+            if not line.endswith(b"\n") or trial.number != len(trials):
                 break
-            found.append(each)
-            good += len(line)
-        self._file.truncate(good)
-        return found
+            trials.append(trial)
+            size += len(line)
+        self._file.truncate(size)
+        return trials
 
-    def add(self, one: EndedTrial) -> None:
-        """Remember `one`, on disk before this returns."""
-        self._file.write(json.dumps(asdict(one)).encode() + b"\n")
+    def add(self, trial: EndedTrial) -> None:
+        """Append a trial; it is on disk when this returns."""
+        self._file.write(json.dumps(asdict(trial)).encode() + b"\n")
         self._file.flush()
         os.fsync(self._file.fileno())
-        self.ended.append(one)
+        self.trials.append(trial)

@@ -1,7 +1,7 @@
-"""A sweep in MLflow: a run for all of it, and in that one for each trial.
+"""A sweep's runs in MLflow: one for the sweep, and below it one for each trial.
 
-A server that cannot be reached costs the record of what it missed, never the sweep; the next run of
-the same command adds it.
+A sweep goes on when the server cannot be reached; running the same command again records what is
+missing.
 """
 
 import math
@@ -25,15 +25,15 @@ from pipeline.tracking.process_lock import ProcessLock
 from pipeline.tracking.run import CURVE, CURVES, KEPT, NOTE, OF_KEPT
 
 KEY, NUMBER, STATE, REASON = "sweep.key", "sweep.trial", "sweep.state", "sweep.reason"
-WHOLE = ("FINISHED", "FAILED")  # how a recorded trial has ended; others were cut off
-MAX_METRICS = 500  # MLflow takes 1,000 at a time
+RECORDED = ("FINISHED", "FAILED")  # states of complete records; others were interrupted
+MAX_METRICS = 500  # per request; MLflow accepts 1,000
 
 
-class Sweep:
-    """The runs of a sweep; after a failure to reach the server, nothing but its silence."""
+class SweepRun:
+    """The runs of a sweep; after the first failure to reach the server, a no-op."""
 
     def __init__(self, params: Params, key: str, name: str) -> None:
-        self._settings = params
+        self._params = params
         self._key = key
         self._name = name or f"sweep-{key[:8]}"
         self._client: MlflowClient
@@ -41,34 +41,34 @@ class Sweep:
         self._parent: str | None = None
         self._lock: ProcessLock | None = None
         self._tags: dict[str, str] = {}
-        """By which a killed sweep's runs are known."""
-        self._there: set[int] = set()
+        """They mark the runs of this process, to be closed if it is killed."""
+        self._recorded: set[int] = set()
         """Numbers of the trials that have a run."""
 
     def open(self, space: Space, goal: Goal, seed: int) -> None:
-        """Open the run of this key again, or a new one."""
+        """Reopen the run with this key, or create one."""
 
-        def opened() -> None:
-            self._experiment = store.experiment_id(self._settings.dataset.name)
+        def reopen_or_create() -> None:
+            self._experiment = store.experiment_id(self._params.dataset.name)
             self._client = MlflowClient()
             find_run.close_abandoned()
             self._lock = ProcessLock(get_tracking_uri())
             self._tags = self._lock.tags
-            found = self._search(f"tags.`{KEY}` = '{self._key}'")
-            # One that still runs is of a colleague, on the same server.
-            ended = [run for run in found if run.info.status != "RUNNING"]
+            runs = self._search(f"tags.`{KEY}` = '{self._key}'")
+            # One that is still running belongs to a colleague on the same server.
+            ended = [run for run in runs if run.info.status != "RUNNING"]
             if ended:
                 self._parent = str(ended[0].info.run_id)
                 tags = [RunTag(*pair) for pair in self._tags.items()]
                 self._client.log_batch(self._parent, tags=tags)
                 self._client.update_run(self._parent, "RUNNING")
-                self._look()
+                self._find_recorded_trials()
             else:
-                self._parent = self._new(space, goal, seed)
+                self._parent = self._create_parent(space, goal, seed)
 
-        self._try(opened, first=True)
+        self._try(reopen_or_create, first=True)
 
-    def _new(self, space: Space, goal: Goal, seed: int) -> str:
+    def _create_parent(self, space: Space, goal: Goal, seed: int) -> str:
         tags = {**provenance.source_tags(), **self._tags, KEY: self._key}
         run = self._client.create_run(self._experiment, tags=tags, run_name=self._name)
         facts = {f"space.{name}": text for name, text in space.texts.items()}
@@ -78,48 +78,48 @@ class Sweep:
         )
         return str(run.info.run_id)
 
-    def _look(self) -> None:
-        """Which trials are recorded; runs that were left half written are removed."""
+    def _find_recorded_trials(self) -> None:
+        """Find the trials that have a run; delete runs whose recording was interrupted."""
         for run in self._search(f"tags.`{PARENT}` = '{self._parent}'"):
-            if run.info.status in WHOLE:
-                self._there.add(int(run.data.tags[NUMBER]))
+            if run.info.status in RECORDED:
+                self._recorded.add(int(run.data.tags[NUMBER]))
             elif run.info.status != "RUNNING":
                 self._client.delete_run(run.info.run_id)
 
     def _search(self, query: str) -> list[store.MlflowRun]:
         return store.search_runs(query, [self._experiment])
 
-    def trial(self, one: EndedTrial) -> None:
-        """Record a trial, unless it is."""
-        if one.number not in self._there:
-            self._try(lambda: self._write(one))
-            self._there.add(one.number)
+    def add_trial(self, trial: EndedTrial) -> None:
+        """Record a trial that has no run yet."""
+        if trial.number not in self._recorded:
+            self._try(lambda: self._write(trial))
+            self._recorded.add(trial.number)
 
-    def _write(self, one: EndedTrial) -> None:
+    def _write(self, trial: EndedTrial) -> None:
         tags = {
             PARENT: str(self._parent),
-            NUMBER: str(one.number),
-            STATE: one.state.value,
-            **({REASON: one.reason} if one.reason else {}),
+            NUMBER: str(trial.number),
+            STATE: trial.state.value,
+            **({REASON: trial.reason} if trial.reason else {}),
             **self._tags,
         }
         run_id = self._client.create_run(
-            self._experiment, one.began, tags, f"trial-{one.number:03d}"
+            self._experiment, trial.start_ms, tags, f"trial-{trial.number:03d}"
         ).info.run_id
-        flat = {**self._settings.flat(), **one.values}
-        listed = [Param(name, str(value)) for name, value in flat.items()]
-        metrics = _metrics(one)
-        self._client.log_batch(run_id, metrics[:MAX_METRICS], listed)
+        values = {**self._params.flat(), **trial.values}
+        params = [Param(name, str(value)) for name, value in values.items()]
+        metrics = _metrics(trial)
+        self._client.log_batch(run_id, metrics[:MAX_METRICS], params)
         for start in range(MAX_METRICS, len(metrics), MAX_METRICS):
             self._client.log_batch(run_id, metrics[start : start + MAX_METRICS])
-        status = "FAILED" if one.state is TrialState.FAILED else "FINISHED"
-        self._client.set_terminated(run_id, status, one.ended)
+        status = "FAILED" if trial.state is TrialState.FAILED else "FINISHED"
+        self._client.set_terminated(run_id, status, trial.end_ms)
 
-    def summary(self, note: str, figures: Mapping[str, float], files: Sequence[Path]) -> None:
-        """Say in the run of all what came of them.
+    def add_summary(self, note: str, figures: Mapping[str, float], files: Sequence[Path]) -> None:
+        """Add the result to the run of the sweep.
 
         Args:
-            note: Markdown, which the run shows first.
+            note: Its description, in Markdown.
         """
 
         def log() -> None:
@@ -132,6 +132,7 @@ class Sweep:
         self._try(log)
 
     def end(self, status: str) -> None:
+        """Close the run of the sweep."""
         self._try(lambda: self._client.set_terminated(str(self._parent), status))
         if self._lock is not None:
             (self._lock.remove if self._parent else self._lock.release)()
@@ -147,32 +148,32 @@ class Sweep:
             )
 
 
-def _metrics(one: EndedTrial) -> list[Metric]:
-    """As stage train's run names them, by epoch."""
-    found = [
-        Metric(CURVE + name, asdict(record)[name], one.ended, math.ceil(record.epoch))
-        for record in one.history
+def _metrics(trial: EndedTrial) -> list[Metric]:
+    """Metrics by epoch, under the names of stage train."""
+    metrics = [
+        Metric(CURVE + name, asdict(record)[name], trial.end_ms, math.ceil(record.epoch))
+        for record in trial.history
         for name in CURVES
     ]
-    if one.history:
-        best = asdict(history.best(one.history))
-        found += [Metric(OF_KEPT + name, best[name], one.ended, 0) for name in KEPT]
-    return [metric for metric in found if math.isfinite(metric.value)]
+    if trial.history:
+        best = asdict(history.best(trial.history))
+        metrics += [Metric(OF_KEPT + name, best[name], trial.end_ms, 0) for name in KEPT]
+    return [metric for metric in metrics if math.isfinite(metric.value)]
 
 
 @contextmanager
-def recording(
+def open_sweep_run(
     params: Params, key: str, name: str, space: Space, goal: Goal, seed: int
-) -> Iterator[Sweep]:
-    """The run of a sweep: FINISHED when the block ends well, else FAILED or KILLED."""
-    sweep = Sweep(params, key, name)
-    sweep.open(space, goal, seed)
+) -> Iterator[SweepRun]:
+    """The run of a sweep: FINISHED when the block ends normally, else FAILED or KILLED."""
+    run = SweepRun(params, key, name)
+    run.open(space, goal, seed)
     try:
-        yield sweep
+        yield run
     except (KeyboardInterrupt, SystemExit):
-        sweep.end("KILLED")
+        run.end("KILLED")
         raise
     except BaseException:
-        sweep.end("FAILED")
+        run.end("FAILED")
         raise
-    sweep.end("FINISHED")
+    run.end("FINISHED")

@@ -1,4 +1,4 @@
-"""What a sweep may try, in Hydra's grammar, as `dvc exp run -S` has it."""
+"""The search space of a sweep, in Hydra's grammar, as for `dvc exp run -S`."""
 
 import itertools
 import math
@@ -28,10 +28,10 @@ from optuna.distributions import (
 from pipeline.core.errors import PipelineError
 from pipeline.params import Params, with_overrides
 
-SHARING = ("head", "train")  # sections whose values leave the features as they are
-DIGITS = 4  # of a number that is drawn: more would make no better model, and a longer command
-EDGE = 0.05  # of an interval, from its ends
-MAX_TRIED = 4096  # combinations, to see whether a value has a place in any
+SECTIONS = ("head", "train")  # they do not change the features
+DIGITS = 4  # of a sampled number: more would make the command longer, and the model no better
+EDGE = 0.05  # share of an interval, at each end
+MAX_COMBINATIONS = 4096  # in which a value is tried before it is refused
 LOG = "log"
 
 Value = str | int | float | bool | None
@@ -40,27 +40,28 @@ Values = Mapping[str, Value]
 
 @dataclass(frozen=True)
 class Space:
-    """What varies between trials, and what all of them share."""
+    """The params that vary between trials, and those that all share."""
 
     texts: Mapping[str, str]
-    """By dotted name, as it was given."""
+    """As on the command line, by dotted name."""
     fixed: Values
-    drawn: Mapping[str, BaseDistribution]
+    distributions: Mapping[str, BaseDistribution]
 
-    def values(self, drawn: Values) -> dict[str, Value]:
-        """All that a trial sets, by dotted name, of what the sampler has drawn."""
-        return {**self.fixed, **{name: _shorter(self.drawn[name], drawn[name]) for name in drawn}}
+    def values(self, sampled: Values) -> dict[str, Value]:
+        """All values of a trial, by dotted name, from those of the sampler."""
+        rounded = {name: _round(self.distributions[name], sampled[name]) for name in sampled}
+        return {**self.fixed, **rounded}
 
-    def start(self, params: Params) -> dict[str, Value] | None:
-        """The values of `settings`, where all of them may be drawn."""
+    def values_in(self, params: Params) -> dict[str, Value] | None:
+        """The values in `params`; None if one of them is outside the space."""
         flat: dict[str, Any] = params.flat()
-        found = {name: flat[name] for name in self.drawn}
-        inside = all(_contains(self.drawn[name], value) for name, value in found.items())
-        return found if inside else None
+        values = {name: flat[name] for name in self.distributions}
+        inside = all(_contains(self.distributions[name], value) for name, value in values.items())
+        return values if inside else None
 
 
 def default(params: Params) -> list[str]:
-    """What is worth trying with a head."""
+    """The overrides of a sweep without any."""
     schedules = "constant,cosine" + (",one-cycle" if not params.train.warmup_epochs else "")
     return [
         "head.kind=linear,mlp",
@@ -72,34 +73,35 @@ def default(params: Params) -> list[str]:
 
 
 def command(values: Values) -> str:
-    """The line that trains with `values`, for a shell."""
-    options = [f"-S {shlex.quote(f'{name}={_written(value)}')}" for name, value in values.items()]
+    """The shell command that trains with `values`."""
+    options = [f"-S {shlex.quote(f'{name}={_format(value)}')}" for name, value in values.items()]
     return " ".join(["dvc exp run", *options])
 
 
 def parse(overrides: Sequence[str], params: Params) -> Space:
-    """The space that `overrides` span; the last one of a name wins.
+    """Parse the overrides; of several with one name, the last counts.
 
     Raises:
-        PipelineError: it is not Hydra's grammar, not a param that leaves the features as they are,
-            or a value that params do not allow.
+        PipelineError: one is not in Hydra's grammar, is not of a param of head or train, or has a
+            value that params do not allow.
     """
-    found = [_parsed(text) for text in overrides]
-    texts = {str(each.key_or_group): text for each, text in zip(found, overrides, strict=True)}
+    parsed = [_parse_override(text) for text in overrides]
+    texts = {str(item.key_or_group): text for item, text in zip(parsed, overrides, strict=True)}
     fixed: dict[str, Value] = {}
-    drawn: dict[str, BaseDistribution] = {}
-    for each, text in zip(found, overrides, strict=True):
-        name = str(each.key_or_group)
+    distributions: dict[str, BaseDistribution] = {}
+    for override, text in zip(parsed, overrides, strict=True):
+        name = str(override.key_or_group)
         _check_name(name, params)
         if texts[name] != text:
             continue
-        if each.is_sweep_override():
-            drawn[name] = _distribution(each, name)
+        if override.is_sweep_override():
+            distributions[name] = _distribution(override, name)
         else:
-            fixed[name] = _plain(each.value(), text)
-    space = Space({name: text.partition("=")[2] for name, text in texts.items()}, fixed, drawn)
-    if not drawn:
-        with_overrides(params, fixed)  # what is wrong there is told first
+            fixed[name] = _check_value(override.value(), text)
+    values = {name: text.partition("=")[2] for name, text in texts.items()}
+    space = Space(values, fixed, distributions)
+    if not distributions:
+        with_overrides(params, fixed)  # an invalid value is the more useful message
         raise PipelineError(
             "nothing varies, so there is nothing to sweep: give a param several values, such as "
             "-S 'train.lr=tag(log,interval(0.0001,0.1))'"
@@ -108,51 +110,53 @@ def parse(overrides: Sequence[str], params: Params) -> Space:
     return space
 
 
-def _parsed(text: str) -> Override:
+def _parse_override(text: str) -> Override:
     try:
-        found = OverridesParser.create().parse_override(text)
+        override = OverridesParser.create().parse_override(text)
     except HydraException as error:
         why = " ".join(str(error).split())[:200]
         raise PipelineError(
             f"-S {text!r} is not Hydra's grammar ({why}): write name=value, name=a,b, "
             "name=interval(0,1) or name=tag(log,interval(0.001,1))"
         ) from error
-    if found.type is not OverrideType.CHANGE or found.package is not None:
-        raise PipelineError(f"-S {text!r} adds or removes a param: a sweep sets those there are")
-    return found
+    if override.type is not OverrideType.CHANGE or override.package is not None:
+        raise PipelineError(f"-S {text!r} adds or removes a param: a sweep changes existing ones")
+    return override
 
 
 def _check_name(name: str, params: Params) -> None:
-    section = name.partition(".")[0]
-    known = [each for each in params.flat() if each.split(".")[0] in SHARING]
-    if name in known and name != "train.log_checkpoints":
+    sections = {key: key.split(".")[0] for key in params.flat()}
+    names = [
+        key for key in sections if sections[key] in SECTIONS and key != "train.log_checkpoints"
+    ]
+    if name in names:
         return
-    if name in params.flat():
+    if name in sections:
         reason = (
             "changes no model"
-            if section in {"train", "evaluate"}
-            else "is of a stage before, and trials share its results"
+            if sections[name] in {"train", "evaluate"}
+            else "is of an earlier stage, and trials share its results"
         )
         raise PipelineError(
-            f"{name} {reason}, so it is nothing to sweep: use `dvc exp run --queue -S {name}=...`, "
-            f"or params of {' and '.join(SHARING)}"
+            f"{name} {reason}, so it cannot be swept: use `dvc exp run --queue -S {name}=...`, "
+            f"or params of {' and '.join(SECTIONS)}"
         )
-    raise PipelineError(f"{name} is no param of a sweep; those are {', '.join(known)}")
+    raise PipelineError(f"{name} cannot be swept; these params can: {', '.join(names)}")
 
 
-def _distribution(each: Override, name: str) -> BaseDistribution:
-    text, value = str(each.input_line), each.value()
+def _distribution(override: Override, name: str) -> BaseDistribution:
+    text, value = str(override.input_line), override.value()
     if isinstance(value, Glob) or getattr(value, "shuffle", False):
-        raise PipelineError(f"-S {text!r}: a sweep knows no glob() and no shuffle()")
+        raise PipelineError(f"-S {text!r}: glob() and shuffle() are not supported")
     try:
         if isinstance(value, ChoiceSweep):
-            return CategoricalDistribution([_plain(one, text) for one in value.list])
+            return CategoricalDistribution([_check_value(choice, text) for choice in value.list])
         assert isinstance(value, RangeSweep | IntervalSweep)
         log = _is_log(value.tags, text)
         if isinstance(value, RangeSweep):
-            return _stepped(value, log)
-        return _between(value, log, whole=not _takes_float(name))
-    except (ValueError, TypeError) as error:  # Optuna's, about ends that are no ends
+            return _range(value, log)
+        return _interval(value, log, is_whole=not _takes_float(name))
+    except (ValueError, TypeError) as error:  # also Optuna's, of ends that are not numbers
         raise PipelineError(f"-S {text!r}: {' '.join(str(error).split())}") from error
 
 
@@ -162,12 +166,12 @@ def _is_log(tags: set[str], text: str) -> bool:
     return LOG in tags
 
 
-def _stepped(value: RangeSweep, log: bool) -> BaseDistribution:
-    """A range, whose end is not in it, as in Python."""
+def _range(value: RangeSweep, log: bool) -> BaseDistribution:
+    """A range without its end, as in Python."""
     assert value.start is not None
     assert value.stop is not None
     if log:
-        raise ValueError("a range has no logarithm: use tag(log,interval(...))")
+        raise ValueError("a range cannot be logarithmic: use tag(log,interval(...))")
     count = sum(1 for _ in value.range())
     if not count:
         raise ValueError("the range is empty")
@@ -178,32 +182,32 @@ def _stepped(value: RangeSweep, log: bool) -> BaseDistribution:
     return FloatDistribution(low, high, step=step)
 
 
-def _between(value: IntervalSweep, log: bool, whole: bool) -> BaseDistribution:
+def _interval(value: IntervalSweep, log: bool, is_whole: bool) -> BaseDistribution:
     low, high = value.start, value.end
     assert low is not None
     assert high is not None
     if low >= high:
-        raise ValueError(f"the interval should grow, and {low} is not below {high}")
+        raise ValueError(f"the interval should start below its end, but {low} >= {high}")
     if log and low <= 0:
-        raise ValueError(f"an interval of a logarithm begins above 0, not at {low}")
+        raise ValueError(f"a logarithmic interval starts above 0, not at {low}")
     if isinstance(low, int) and isinstance(high, int):  # int(interval(...))
-        whole = True
-    if not whole:
+        is_whole = True
+    if not is_whole:
         return FloatDistribution(low, high, log=log)
     if int(low) != low or int(high) != high:
-        raise ValueError("the param is a whole number, so the interval's ends should be")
+        raise ValueError("the param is a whole number, so both ends should be whole numbers")
     return IntDistribution(int(low), int(high), log=log)
 
 
-def at_edge(distribution: BaseDistribution, value: Value) -> bool:
-    """Whether a number lies at an end of what it was drawn from."""
+def is_at_edge(distribution: BaseDistribution, value: Value) -> bool:
+    """Whether a number is close to an end of its interval."""
     if isinstance(distribution, CategoricalDistribution):
         return False
     assert isinstance(distribution, IntDistribution | FloatDistribution)
     assert isinstance(value, int | float)
     ends = [distribution.low, value, distribution.high]
-    low, own, high = (math.log(each) for each in ends) if distribution.log else ends
-    return low < high and min(own - low, high - own) <= EDGE * (high - low)
+    low, middle, high = (math.log(end) for end in ends) if distribution.log else ends
+    return low < high and min(middle - low, high - middle) <= EDGE * (high - low)
 
 
 def _takes_float(name: str) -> bool:
@@ -213,20 +217,20 @@ def _takes_float(name: str) -> bool:
 
 
 def _types(annotation: Any) -> set[Any]:
-    """An annotation, and all that it is made of."""
-    return {annotation}.union(*(_types(part) for part in get_args(annotation)))
+    """An annotation and, of a union, its members."""
+    return {annotation}.union(*(_types(member) for member in get_args(annotation)))
 
 
-def _plain(value: Any, text: str) -> Value:
+def _check_value(value: Any, text: str) -> Value:
     if isinstance(value, QuotedString):
         return str(value.text)
     if value is None or isinstance(value, str | int | float | bool):
         return value
-    raise PipelineError(f"-S {text!r}: {value} is no value of a param of a sweep")
+    raise PipelineError(f"-S {text!r}: {value} should be a text, a number, true, false or null")
 
 
-def _shorter(distribution: BaseDistribution, value: Value) -> Value:
-    """A float that was drawn, in few digits, inside of where it was drawn from."""
+def _round(distribution: BaseDistribution, value: Value) -> Value:
+    """Round a float to `DIGITS`, within its interval."""
     if not isinstance(distribution, FloatDistribution) or not isinstance(value, float):
         return value
     return min(max(float(f"{value:.{DIGITS}g}"), distribution.low), distribution.high)
@@ -246,8 +250,8 @@ def _contains(distribution: BaseDistribution, value: Value) -> bool:
     return distribution.step is None or abs(steps - round(steps)) < 1e-8
 
 
-def _written(value: Value) -> str:
-    """As Hydra reads it: floats to the last bit."""
+def _format(value: Value) -> str:
+    """A value in Hydra's grammar, floats in full precision."""
     if value is None:
         return "null"
     if isinstance(value, bool):
@@ -264,26 +268,33 @@ def _probes(distribution: BaseDistribution) -> list[Value]:
 
 
 def _check_values(space: Space, params: Params) -> None:
-    """Raise PipelineError for a value that params refuse beside all others that are tried."""
-    tried = {name: _probes(each) for name, each in space.drawn.items()}
-    for name, probes in tried.items():
-        for value in probes:
-            refused = None
-            for others in itertools.islice(_beside(name, tried), MAX_TRIED):
-                try:
-                    with_overrides(params, {**space.fixed, **others, name: value})
-                except PipelineError as error:
-                    refused = refused or error
-                else:
-                    refused = None
-                    break
+    """Raise PipelineError for a value that params refuse in every combination with the others."""
+    probes = {name: _probes(item) for name, item in space.distributions.items()}
+    for name, values in probes.items():
+        for value in values:
+            refused = _first_refusal(name, value, probes, space.fixed, params)
             if refused:
-                raise PipelineError(f"{name}={_written(value)}: {refused}") from refused
+                raise PipelineError(f"{name}={_format(value)}: {refused}") from refused
 
 
-def _beside(name: str, tried: Mapping[str, Sequence[Value]]) -> Iterator[dict[str, Value]]:
-    """First what stands in params.yaml, then every combination of the others."""
-    others = {each: probes for each, probes in tried.items() if each != name}
+def _first_refusal(
+    name: str, value: Value, probes: Mapping[str, Sequence[Value]], fixed: Values, params: Params
+) -> PipelineError | None:
+    """Why params refuse a value in every combination; None if they accept it in one."""
+    refusal = None
+    for others in itertools.islice(_combinations(name, probes), MAX_COMBINATIONS):
+        try:
+            with_overrides(params, {**fixed, **others, name: value})
+        except PipelineError as error:
+            refusal = refusal or error
+        else:
+            return None
+    return refusal
+
+
+def _combinations(name: str, probes: Mapping[str, Sequence[Value]]) -> Iterator[dict[str, Value]]:
+    """No other value, for those of params.yaml; then every combination of the other params."""
+    others = {other: values for other, values in probes.items() if other != name}
     yield {}
-    for chosen in itertools.product(*others.values()):
-        yield dict(zip(others, chosen, strict=True))
+    for combination in itertools.product(*others.values()):
+        yield dict(zip(others, combination, strict=True))

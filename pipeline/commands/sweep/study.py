@@ -1,7 +1,7 @@
-"""The loop over trials: what Optuna draws is trained, watched, and told back.
+"""The loop over trials: Optuna samples params, a trainer trains with them.
 
-What a trial draws is a function of the seed, its number and the trials before it, so a sweep that
-goes on after a kill draws what it would have drawn.
+The params of a trial depend on the seed, its number and the trials before it alone, so a sweep that
+continues after a kill samples the same ones.
 """
 
 import time
@@ -25,10 +25,10 @@ from pipeline.core.errors import PipelineError
 from pipeline.core.history import Record
 from pipeline.params import Params, with_overrides
 
-RANDOM = 10  # trials before the sampler learns from others, and before one is pruned
-BETTER = 25.0  # per cent of the complete trials that one has to be among, epoch by epoch
-UNTOUCHED = 0.2  # share of the epochs before which no trial is pruned
-OF_OPTUNA = {
+RANDOM_TRIALS = 10  # before the sampler learns from earlier trials, and before any is pruned
+BEST_PERCENT = 25.0  # of the complete trials; a trial outside of them at the same epoch is pruned
+WARMUP_SHARE = 0.2  # of the epochs, in which no trial is pruned
+OPTUNA_STATES = {
     TrialState.COMPLETE: OptunaState.COMPLETE,
     TrialState.PRUNED: OptunaState.PRUNED,
     TrialState.FAILED: OptunaState.FAIL,
@@ -42,84 +42,89 @@ def run(
     seed: int,
     total: int,
     journal: Journal,
-    told: Callable[[EndedTrial], None],
+    on_end: Callable[[EndedTrial], None],
 ) -> None:
-    """Add trials to `journal` until there are `total`, and tell of each."""
-    study = resumed(space, goal, trainer.params.train.epochs, journal.ended)
-    for number in range(len(journal.ended), total):
-        study.sampler = _sampler(seed, number)
-        one = _trial(trainer, space, goal, study)
-        journal.add(one)
-        told(one)
+    """Add trials to `journal` until there are `total`; call `on_end` after each."""
+    study = create_study(space, goal, trainer.params.train.epochs, journal.trials)
+    for number in range(len(journal.trials), total):
+        study.sampler = create_sampler(seed, number)
+        trial = _run_trial(trainer, space, goal, study)
+        journal.add(trial)
+        on_end(trial)
 
 
-def resumed(space: Space, goal: Goal, epochs: int, ended: list[EndedTrial]) -> Study:
-    """A study that knows of `ended`."""
+def create_study(space: Space, goal: Goal, epochs: int, trials: list[EndedTrial]) -> Study:
+    """Create a study in memory, with `trials` in it."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    study = optuna.create_study(direction=goal.direction, pruner=_pruner(epochs))
-    study.add_trials([_frozen(one, space.drawn, goal) for one in ended])
+    study = optuna.create_study(direction=goal.direction, pruner=_create_pruner(epochs))
+    study.add_trials([_freeze(trial, space.distributions, goal) for trial in trials])
     return study
 
 
-def _sampler(seed: int, number: int) -> BaseSampler:
+def create_sampler(seed: int, number: int) -> BaseSampler:
+    """Create the sampler of trial `number`: each has a seed of its own."""
     (own,) = np.random.SeedSequence([seed, number]).generate_state(1)
-    return TPESampler(seed=int(own), multivariate=True, n_startup_trials=RANDOM)
+    return TPESampler(seed=int(own), multivariate=True, n_startup_trials=RANDOM_TRIALS)
 
 
-def _pruner(epochs: int) -> BasePruner:
+def _create_pruner(epochs: int) -> BasePruner:
     return PercentilePruner(
-        BETTER, n_startup_trials=RANDOM, n_warmup_steps=round(UNTOUCHED * epochs)
+        BEST_PERCENT, n_startup_trials=RANDOM_TRIALS, n_warmup_steps=round(WARMUP_SHARE * epochs)
     )
 
 
-def _trial(trainer: Trainer, space: Space, goal: Goal, study: Study) -> EndedTrial:
-    """The next trial, from its first step to its last."""
-    start = space.start(trainer.params)
-    if not study.trials and start is not None:
-        study.enqueue_trial(start)  # what stands in params.yaml is to be beaten
-    began, history = _now(), list[Record]()
-    trial = study.ask(dict(space.drawn))
+def _run_trial(trainer: Trainer, space: Space, goal: Goal, study: Study) -> EndedTrial:
+    current = space.values_in(trainer.params)
+    if not study.trials and current is not None:
+        study.enqueue_trial(current)  # trial 0: params.yaml as it is
+    start_ms, history = _now_ms(), list[Record]()
+    trial = study.ask(dict(space.distributions))
     values, reason = space.values(trial.params), ""
     try:
         params = with_overrides(trainer.params, values)
-        state = _watched(trainer.fit(params), params, goal, trial, history)
+        state = _train(trainer.fit(params), params, goal, trial, history)
     except PipelineError as error:
         state, reason = TrialState.FAILED, str(error)
-    # Of one that was pruned, Optuna takes what was reported last.
-    study.tell(trial, goal.of(history) if state is TrialState.COMPLETE else None, OF_OPTUNA[state])
-    return EndedTrial(trial.number, state, trial.params, values, history, began, _now(), reason)
+    # The value of a pruned trial is the last one reported.
+    value = goal.value_of(history) if state is TrialState.COMPLETE else None
+    study.tell(trial, value, OPTUNA_STATES[state])
+    return EndedTrial(
+        trial.number, state, trial.params, values, history, start_ms, _now_ms(), reason
+    )
 
 
-def _watched(
+def _train(
     records: Iterator[Record], params: Params, goal: Goal, trial: Trial, history: list[Record]
 ) -> TrialState:
-    """Add a training's records to `history`, until it ends or is pruned."""
+    """Append the records of a training to `history` until it ends or is pruned."""
     for record in records:
         history.append(record)
         epoch = round(record.epoch)
         if record.epoch == epoch:
-            trial.report(goal.of(history), epoch)
+            trial.report(goal.value_of(history), epoch)
             if epoch < params.train.epochs and trial.should_prune():
                 return TrialState.PRUNED
     return TrialState.COMPLETE
 
 
-def _frozen(one: EndedTrial, drawn: Mapping[str, BaseDistribution], goal: Goal) -> FrozenTrial:
-    """As the study knew it when it ended."""
+def _freeze(
+    trial: EndedTrial, distributions: Mapping[str, BaseDistribution], goal: Goal
+) -> FrozenTrial:
+    """The trial as the study had it when it ended."""
     reported: dict[int, float] = {}
-    for place, record in enumerate(one.history, start=1):
+    for count, record in enumerate(trial.history, start=1):
         epoch = round(record.epoch)
         if record.epoch == epoch:
-            reported[epoch] = goal.of(one.history[:place])
-    value: Any = None if one.state is TrialState.FAILED else goal.of(one.history)
+            reported[epoch] = goal.value_of(trial.history[:count])
+    value: Any = None if trial.state is TrialState.FAILED else goal.value_of(trial.history)
     return create_trial(
-        state=OF_OPTUNA[one.state],
+        state=OPTUNA_STATES[trial.state],
         value=value,
-        params=dict(one.drawn),
-        distributions=dict(drawn),
+        params=dict(trial.sampled),
+        distributions=dict(distributions),
         intermediate_values=reported,
     )
 
 
-def _now() -> int:
+def _now_ms() -> int:
     return int(time.time() * 1000)

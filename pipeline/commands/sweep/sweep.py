@@ -1,15 +1,15 @@
-"""A whole sweep: it goes on where it was, is recorded, and ends with a line to copy."""
+"""A sweep: continue its journal, train, record it in MLflow, print the winner's command."""
 
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.commands.sweep import mlflow_runs, search_space, study, summary
-from pipeline.commands.sweep import plots as pictures
+from pipeline.commands.sweep import search_space, study, summary
 from pipeline.commands.sweep.goal import Goal
 from pipeline.commands.sweep.journal import EndedTrial, Journal
-from pipeline.commands.sweep.mlflow_runs import Sweep
+from pipeline.commands.sweep.mlflow_runs import SweepRun, open_sweep_run
+from pipeline.commands.sweep.plots import write_plots
 from pipeline.commands.sweep.search_space import Space
 from pipeline.commands.sweep.summary import SweepResult
 from pipeline.commands.sweep.trainer import StagePaths, Trainer
@@ -25,99 +25,100 @@ LIBRARIES = [*setup.LIBRARIES, "numpy", "optuna"]
 
 @dataclass(frozen=True)
 class SweepRequest:
-    """What somebody asked for."""
+    """The options of the command."""
 
     overrides: Sequence[str]
-    """In Hydra's grammar; none: `space.default`."""
+    """In Hydra's grammar; none: `search_space.default`."""
     trials: int
-    """That there are to be in the end."""
+    """In total, with those of earlier runs of the same sweep."""
     goal: Goal
     seed: int
     name: str
-    """Of the run in MLflow, "" for one after the key."""
+    """Of the run in MLflow; "": named after the key."""
     plots: Path | None
     """A folder for the pictures and trials.csv."""
 
 
-def sweep(params: Params, wanted: SweepRequest, inputs: StagePaths) -> SweepResult:
-    """Train until there are as many trials as wanted; on Ctrl-C say what came of those there are.
+def sweep(params: Params, request: SweepRequest, paths: StagePaths) -> SweepResult:
+    """Train until there are `request.trials` trials; on Ctrl-C report those that have ended.
 
     Raises:
-        PipelineError: the space, or the features, are not for a sweep; or all trials failed.
+        PipelineError: the space or the features are not fit for a sweep; or all trials failed.
     """
-    spanned = search_space.parse(wanted.overrides or search_space.default(params), params)
-    trainer = Trainer(params, inputs)
-    key = fingerprint(trainer, spanned, wanted)
+    space = search_space.parse(request.overrides or search_space.default(params), params)
+    trainer = Trainer(params, paths)
+    key = fingerprint(trainer, space, request)
     with (
         Journal(key) as journal,
-        mlflow_runs.recording(params, key, wanted.name, spanned, wanted.goal, wanted.seed) as run,
+        open_sweep_run(params, key, request.name, space, request.goal, request.seed) as run,
     ):
-        found = SweepResult(spanned, wanted.goal, params.train.epochs, journal.ended)
+        result = SweepResult(space, request.goal, params.train.epochs, journal.trials)
         try:
-            _train(trainer, found, wanted, journal, run)
+            _train(trainer, result, request, journal, run)
         except KeyboardInterrupt:
-            if found.ranked:
-                report(found, wanted, run)
+            if result.ranked:
+                report(result, request, run)
             raise
-        report(found, wanted, run)
-    return found
+        report(result, request, run)
+    return result
 
 
-def fingerprint(trainer: Trainer, spanned: Space, wanted: SweepRequest) -> str:
-    """Digest of all that decides what trials come to; of their number, nothing."""
+def fingerprint(trainer: Trainer, space: Space, request: SweepRequest) -> str:
+    """Digest of all that decides the results of trials; their number is left out."""
     values = {
         "training": trainer.fingerprint,
-        "space": dict(sorted(spanned.texts.items())),
-        "goal": wanted.goal.value,
-        "seed": wanted.seed,
+        "space": dict(sorted(space.texts.items())),
+        "goal": request.goal.value,
+        "seed": request.seed,
     }
     return memo.fingerprint(values, [__name__], LIBRARIES)
 
 
 def _train(
-    trainer: Trainer, found: SweepResult, wanted: SweepRequest, journal: Journal, run: Sweep
+    trainer: Trainer, result: SweepResult, request: SweepRequest, journal: Journal, run: SweepRun
 ) -> None:
-    with bar("sweep", max(wanted.trials, len(journal.ended)), "trial") as shown:
+    with bar("sweep", max(request.trials, len(journal.trials)), "trial") as progress:
 
-        def told(one: EndedTrial) -> None:
-            run.trial(one)
-            if found.ranked:
-                shown.set_postfix_str(f"best {found.value(found.winner):.4g}", refresh=False)
-            shown.update()
+        def on_end(trial: EndedTrial) -> None:
+            run.add_trial(trial)
+            if result.ranked:
+                progress.set_postfix_str(f"best {result.value(result.winner):.4g}", refresh=False)
+            progress.update()
 
-        for one in list(journal.ended):  # also those that MLflow missed
-            told(one)
-        study.run(trainer, found.space, wanted.goal, wanted.seed, wanted.trials, journal, told)
+        for trial in list(journal.trials):  # MLflow may lack some of them
+            on_end(trial)
+        study.run(
+            trainer, result.space, request.goal, request.seed, request.trials, journal, on_end
+        )
 
 
-def report(found: SweepResult, wanted: SweepRequest, run: Sweep) -> None:
-    """Print what came of it, draw it, and record both; the last line trains the winner.
+def report(result: SweepResult, request: SweepRequest, run: SweepRun) -> None:
+    """Print the result, draw it, and record both; the last line printed trains the winner.
 
     Raises:
-        PipelineError: no trial has trained to its end.
+        PipelineError: no trial is complete.
     """
-    shares, counts = found.importances(), found.counts()
-    listed = ", ".join(f"{number} {name}" for name, number in counts.items())
+    shares, counts = result.importances(), result.counts()
+    states = ", ".join(f"{number} {name}" for name, number in counts.items())
+    value, goal = result.value(result.winner), request.goal.value
     figures = {f"trials.{name}": float(number) for name, number in counts.items()}
-    figures |= {f"best.{wanted.goal.value}": found.value(found.winner)}
+    figures |= {f"best.{goal}": value}
     note = (
-        f"{len(found.ended)} trials ({listed}). Trial {found.winner.number} was the best: "
-        f"{wanted.goal.value} {found.value(found.winner):.4g}.\n\n    {found.command()}\n"
+        f"{len(result.trials)} trials ({states}). Trial {result.winner.number} was the best: "
+        f"{goal} {value:.4g}.\n\n    {result.command()}\n"
     )
     with tempfile.TemporaryDirectory() as folder:
-        files = _write(wanted.plots or Path(folder), found, shares)
-        run.summary(note, figures, files)
-    print_table(["trial", "val_loss", "val_accuracy", "epoch", "params"], summary.table(found))
-    print(f"sweep: {len(found.ended)} trial{'s' * (len(found.ended) > 1)} ({listed})")
-    print(summary.weighed(found, shares))
-    for told in filter(None, (summary.alike(found), summary.edges(found))):
-        print(told)
-    print(found.command())
+        run.add_summary(note, figures, _write_files(request.plots or Path(folder), result, shares))
+    print_table(["trial", "val_loss", "val_accuracy", "epoch", "params"], summary.table(result))
+    print(f"sweep: {len(result.trials)} trial{'s' * (len(result.trials) > 1)} ({states})")
+    print(summary.describe_importances(result, shares))
+    for sentence in filter(None, (summary.describe_ties(result), summary.describe_edges(result))):
+        print(sentence)
+    print(result.command())
 
 
-def _write(folder: Path, found: SweepResult, shares: dict[str, float]) -> list[Path]:
-    table = folder / "trials.csv"
-    names = [*found.space.fixed, *found.space.drawn]
-    drawn = pictures.write(folder, found, shares)
-    atomic.write_csv(table, [*summary.HEADER, *names], summary.rows(found))
-    return [table, *drawn]
+def _write_files(folder: Path, result: SweepResult, shares: dict[str, float]) -> list[Path]:
+    pictures = write_plots(folder, result, shares)
+    header = [*summary.HEADER, *result.space.fixed, *result.space.distributions]
+    atomic.write_csv(folder / "trials.csv", header, summary.csv_rows(result))
+    return [folder / "trials.csv", *pictures]

@@ -1,4 +1,4 @@
-"""Trainings that share features: each is, to the last bit, what stage train would do."""
+"""Trainings that share features, each equal to stage train's to the last bit."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -16,13 +16,14 @@ from pipeline.params import Params
 from pipeline.stages.train import loop, setup
 from pipeline.stages.train.state import Job, weights_of
 
-BEFORE = ("acquire", "filter", "split", "features")  # stages whose results trials start from
-MAX_HEADS = 16  # that are kept ready
+EARLIER_STAGES = ("acquire", "filter", "split", "features")  # trials start from their results
+MAX_HEADS = 16  # in memory
+_MISSING = object()  # the value of a key that one side lacks
 
 
 @dataclass(frozen=True)
 class StagePaths:
-    """Where the results of the stages before are."""
+    """Results of the stages before train."""
 
     clean: Path
     split_csv: Path
@@ -30,124 +31,120 @@ class StagePaths:
 
 
 @dataclass(frozen=True)
-class _Ready:
-    """What trains, and the weights that it begins with."""
+class _PreparedHead:
+    """A training, ready to start."""
 
     job: Job
-    fresh: dict[str, Tensor]
+    initial: dict[str, Tensor]
+    """Weights before the first step."""
     dropouts: list[nn.Dropout]
-    """Those of the head."""
+    """Of the head."""
 
 
 class Trainer:
-    """Trains again and again on the same features, with one network in memory."""
+    """Trains many times on the same features, with the networks in memory."""
 
-    def __init__(self, params: Params, inputs: StagePaths) -> None:
+    def __init__(self, params: Params, paths: StagePaths) -> None:
         """
         Raises:
-            PipelineError: there are no features to share, or they are not those of `params`.
+            PipelineError: there are no features to share, or they are of other params.
         """
-        check(params, inputs)
+        check_features(params, paths)
         self.params = params
-        self.examples = examples.read_examples(inputs.split_csv)
-        self._inputs = inputs
+        self.examples = examples.read_examples(paths.split_csv)
+        self._paths = paths
         self._fabric: Fabric = device.start(params.device)
-        self._ready: dict[str, _Ready] = {}
-        made = setup.assemble(params, len(self.examples.classes))
-        job = self._prepare(params, made)
-        self.fingerprint = setup.fingerprint(params, self.examples, inputs.clean, job)
-        """Of all that decides what a training with the params as they stand comes to."""
-        self._ready[_head(params)] = _ready(made, job)
+        self._heads: dict[str, _PreparedHead] = {}
+        assembly = setup.assemble(params, len(self.examples.classes))
+        job = self._create_job(params, assembly)
+        self.fingerprint = setup.fingerprint(params, self.examples, paths.clean, job)
+        """Digest of all that decides the result of a training with `params`."""
+        self._heads[_head_key(params)] = _prepare_head(assembly, job)
 
     def fit(self, params: Params) -> Iterator[Record]:
-        """Train with `settings`, of which head and train alone may differ from those given first.
+        """Train with other params of head and train.
 
         Raises:
-            PipelineError: the loop, or the network, refuses them.
+            PipelineError: the loop or the network refuses them.
         """
-        ready = self._made_ready(params)
-        ready.job.suffix.load_state_dict(ready.fresh)
-        for layer in ready.dropouts:
+        head = self._get_head(params)
+        head.job.suffix.load_state_dict(head.initial)
+        for layer in head.dropouts:
             layer.p = params.head.dropout
         with device.explain_out_of_memory(f"lower train.batch_size ({params.train.batch_size})"):
-            yield from loop.fit(ready.job, self.examples, params.train)
+            yield from loop.fit(head.job, self.examples, params.train)
 
-    def _made_ready(self, params: Params) -> _Ready:
-        """Networks are built once for each head; of dropout, a layer's value is enough."""
-        key = _head(params)
-        if key not in self._ready:
-            if len(self._ready) == MAX_HEADS:
-                del self._ready[next(iter(self._ready))]
-            made = setup.assemble(params, len(self.examples.classes))
-            self._ready[key] = _ready(made, self._prepare(params, made))
-        return self._ready[key]
+    def _get_head(self, params: Params) -> _PreparedHead:
+        """Build each head once; the oldest goes when there are too many."""
+        key = _head_key(params)
+        if key not in self._heads:
+            if len(self._heads) == MAX_HEADS:
+                del self._heads[next(iter(self._heads))]
+            assembly = setup.assemble(params, len(self.examples.classes))
+            self._heads[key] = _prepare_head(assembly, self._create_job(params, assembly))
+        return self._heads[key]
 
-    def _prepare(self, params: Params, made: Assembly) -> Job:
-        inputs = self._inputs
-        return setup.prepare(
-            params, made, self.examples, inputs.features, inputs.clean, self._fabric
-        )
+    def _create_job(self, params: Params, assembly: Assembly) -> Job:
+        features, clean = self._paths.features, self._paths.clean
+        return setup.prepare(params, assembly, self.examples, features, clean, self._fabric)
 
 
-def _head(params: Params) -> str:
-    """What a network, and the weights it begins with, depend on between trials."""
+def _head_key(params: Params) -> str:
+    """The params that decide a head and its initial weights; dropout is set on its layers."""
     values = params.head.model_dump(exclude={"dropout"})
     if params.head.kind == "linear":
         del values["hidden"]
     return f"{values} {params.train.seed}"
 
 
-def _ready(made: Assembly, job: Job) -> _Ready:
-    """Without what is frozen, which nobody needs any more: it may be half a gigabyte."""
+def _prepare_head(assembly: Assembly, job: Job) -> _PreparedHead:
+    """Drop the frozen part, which may be half a gigabyte: its features are on disk."""
     trained = job.pretrained & set(job.suffix.parameters())
-    head = made.network.get_submodule(made.replaced)
-    return _Ready(
+    head = assembly.network.get_submodule(assembly.replaced)
+    return _PreparedHead(
         replace(job, network=job.suffix, pretrained=frozenset(trained)),
         weights_of(job.suffix),
         [layer for layer in head.modules() if isinstance(layer, nn.Dropout)],
     )
 
 
-def check(params: Params, inputs: StagePaths) -> None:
-    """Refuse what trials cannot share, or what is not of these params.
+def check_features(params: Params, paths: StagePaths) -> None:
+    """Check that trials can share the features, and that they are of these params.
 
     Raises:
-        PipelineError: saying what to do.
+        PipelineError: they cannot, or they are not.
     """
     if params.device.devices > 1:
         raise PipelineError(
             f"device.devices={params.device.devices}, but trials run in one process: set it to 1"
         )
-    for path in (inputs.split_csv, inputs.features / feature_store.INDEX):
+    for path in (paths.split_csv, paths.features / feature_store.INDEX):
         if not path.exists():
             raise PipelineError(f"{path} is missing: run `dvc repro features` first")
-    changed = _changed(params)
+    changed = _changed_params(params)
     if changed:
         raise PipelineError(
-            f"{inputs.features} was made with other params than stand in params.yaml now "
+            f"{paths.features} was made with other params than are in params.yaml now "
             f"({', '.join(changed)}): run `dvc repro features` first"
         )
-    index = feature_store.read_index(inputs.features)
-    feature_store.check_images(inputs.features, index, examples.read_examples(inputs.split_csv))
+    index = feature_store.read_index(paths.features)
+    feature_store.check_images(paths.features, index, examples.read_examples(paths.split_csv))
     if not index.stored:
         raise PipelineError(
-            f"{inputs.features} holds no features for trials to share ({index.why}): freeze more "
+            f"{paths.features} has no features for trials to share ({index.why}): freeze more "
             "with model.trainable, raise features.max_gigabytes, or use `dvc exp run --queue`"
         )
 
 
-def _changed(params: Params) -> list[str]:
-    """Names of params that the stages before last ran with other values of, as dvc.lock has it."""
+def _changed_params(params: Params) -> list[str]:
+    """Names of params whose values in dvc.lock differ, for the stages before train."""
     now, lock = params.model_dump(), dvc_lock.read()
     return sorted(
         {
             f"{section}.{key}"
-            for stage in BEFORE
+            for stage in EARLIER_STAGES
             for section, values in dvc_lock.params(lock, stage).items()
             for key in {*values, *now.get(section, {})}
-            if now.get(section, {}).get(key, _NONE) != values.get(key, _NONE)
+            if now.get(section, {}).get(key, _MISSING) != values.get(key, _MISSING)
         }
     )
-
-
-_NONE = object()  # of a key that one side does not know
