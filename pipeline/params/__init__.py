@@ -1,6 +1,6 @@
-"""params.yaml as typed, frozen, strict values: one class per section, cut by who reads it.
+"""params.yaml as typed, frozen, strict values: a class per section.
 
-Every value stands in params.yaml, none here: a missing key is an error, like an unknown one.
+The code has no defaults: a missing key is an error, like an unknown one.
 """
 
 import difflib
@@ -75,7 +75,7 @@ class Params(Section):
         return self
 
     def flat(self) -> dict[str, object]:
-        """Every value by its dotted name, as `dvc exp run -S` and MLflow write it."""
+        """All values by dotted name, such as train.lr, as in `dvc exp run -S` and in MLflow."""
         return {
             f"{section}.{key}": value
             for section, values in self.model_dump().items()
@@ -87,10 +87,10 @@ def load_params(path: Path = Path("params.yaml")) -> Params:
     """Read and check a whole params file.
 
     Raises:
-        PipelineError: naming the first key that is wrong, its value and what is allowed.
+        PipelineError: the message has the first wrong key, its value and the allowed values.
     """
     try:
-        # DVC reads YAML 1.2 with ruamel; PyYAML would take 1e-3 for text and `no` for false.
+        # As DVC does: YAML 1.2 with ruamel. PyYAML reads 1e-3 as text and `no` as false.
         values = YAML(typ="safe", pure=True).load(path)
     except FileNotFoundError as error:
         raise PipelineError(f"{path} is missing: run this in the project's folder") from error
@@ -100,7 +100,7 @@ def load_params(path: Path = Path("params.yaml")) -> Params:
 
 
 def parse_params(values: object, source: str = "params") -> Params:
-    """Check plain values, as `load` does for a file called `source`."""
+    """Check plain values; error messages name `source`."""
     try:
         return Params.model_validate(values)
     except ValidationError as error:
@@ -108,7 +108,7 @@ def parse_params(values: object, source: str = "params") -> Params:
 
 
 def _sentence(error: ErrorDetails) -> str:
-    key = ".".join(str(part) for part in error["loc"][:2])  # what follows is which type was tried
+    key = ".".join(str(part) for part in error["loc"][:2])  # pydantic appends the type
     message = error["msg"].removeprefix("Value error, ")
     match error["type"]:
         case "extra_forbidden":
@@ -135,7 +135,7 @@ def _known_keys(location: tuple[int | str, ...]) -> list[str]:
 
 
 def with_overrides(params: Params, overrides: Mapping[str, Any]) -> Params:
-    """`params` with dotted names set anew, checked again."""
+    """A checked copy of `params` with other values, by dotted name."""
     values = params.model_dump()
     for name, value in overrides.items():
         section, key = name.split(".")

@@ -1,4 +1,4 @@
-"""Sections about the images: where they are from, which are kept, who trains."""
+"""Sections about the images: their source, the filter, the splits."""
 
 from typing import Annotated, Literal, Self
 
@@ -6,57 +6,58 @@ from pydantic import Field, model_validator
 
 from pipeline.params.section import Positive, Section, Seed
 
-AS_DESCRIBED = "datasets"  # of dataset.source: DVC cannot follow a path that is null
+AS_DESCRIBED = "datasets"  # dataset.source: DVC cannot follow null as a path
 
 
 class DatasetParams(Section):
-    """Which images. Read by acquire."""
+    """The data set. Read by acquire."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
     """The folder under datasets/ that describes the data set."""
     source: Annotated[str, Field(min_length=1, pattern=r"^[^'\n]*$")]
-    """A folder, archive or CSV list to take instead of what dataset.toml names. The value
-    `datasets` means "where dataset.toml says" (DVC follows this path, so it must always exist).
-    It has no single quote, for dvc.yaml puts it between two, in a command for a shell."""
+    """A folder, archive or CSV list to use instead of the source in dataset.toml. The value
+    `datasets` means the source in dataset.toml (DVC follows this path, so it must always exist).
+    No single quote is allowed, because dvc.yaml quotes it with these in a shell command."""
 
 
 class AcquireParams(Section):
-    """How bytes are fetched. Read by acquire."""
+    """Downloads. Read by acquire."""
 
     workers: Annotated[int, Field(ge=1, le=256)]
-    """Photographs that are asked for at the same time."""
+    """Number of photographs downloaded at the same time."""
     per_host_per_second: Annotated[float, Field(ge=0)] | None
-    """Most requests to one host in a second. 0: no limit; null: 10 for Flickr's photographs, 1 for
-    its searches, none for others. A host that answers 429 is left alone for as long as it says."""
+    """Maximum of requests per second to a host. 0: no limit; null: 10 for Flickr's photographs, 1
+    for its searches, no limit for others. After a 429, no request is sent for Retry-After."""
     max_missing_fraction: Annotated[float, Field(ge=0, lt=1)]
-    """Share of the listed or wanted photographs that may be gone; past it the stage fails."""
+    """Largest share of the listed or requested photographs that may be missing; above it the stage
+    fails."""
     respect_robots: bool
-    """Whether a photograph whose X-Robots-Tag says noai or noimageai is left out."""
+    """Whether photographs with the X-Robots-Tag noai or noimageai are skipped."""
     allow_private: bool
-    """Whether a URL may lead to a private or loopback address (a mirror at home, a test)."""
+    """Whether URLs may have private or loopback addresses (a local mirror, a test)."""
     max_gigabytes: Annotated[float, Field(gt=0)]
     """Largest download, and largest sum of unpacked members, in 10^9 bytes."""
     max_file_megabytes: Annotated[float, Field(gt=0, le=1000)]
-    """Files larger than this, in 10^6 bytes, are left out and counted: they are not photographs."""
+    """Larger files, in 10^6 bytes, are skipped and counted: they are not photographs."""
 
 
 class FilterParams(Section):
-    """What is kept, and how it is stored. Read by filter."""
+    """Which images are accepted, and how they are stored. Read by filter."""
 
     min_side: Positive
-    """Shortest side, in pixels, below which an image is too small."""
+    """Smallest allowed shorter side, in pixels."""
     max_megapixels: Annotated[float, Field(gt=0, le=1000)]
-    """Size, in 10^6 pixels by the header, past which an image is never decoded."""
+    """Largest image, in 10^6 pixels by its header; larger ones are not decoded."""
     store_side: Positive
-    """Images are stored with their shorter side scaled down to this many pixels."""
+    """Larger images are scaled down so that their shorter side has this many pixels."""
     near_duplicate_bits: Annotated[int, Field(ge=0, le=6)] | None
-    """Images whose perceptual hashes differ in at most this many of 64 bits are near-duplicates.
-    0: in none; null: none are looked for."""
+    """Images whose perceptual hashes differ in at most this many of 64 bits are near-duplicates;
+    null: do not search for them."""
     near_duplicates: Literal["keep", "keep_one"]
-    """Whether all of a group stay, or of each label the first that would test, validate or train.
-    Those that stay are never dealt to different splits."""
+    """Whether all images of a group are used, or one per label: the first in the latest split. All
+    images of a group are in the same split."""
     max_reject_fraction: Annotated[float, Field(ge=0, le=1)]
-    """Share of rejected images past which the stage fails."""
+    """Largest share of rejected images; above it the stage fails."""
 
     @model_validator(mode="after")
     def _sides(self) -> Self:
@@ -68,30 +69,30 @@ class FilterParams(Section):
 
 
 class SplitParams(Section):
-    """Who trains, validates and tests. Read by split."""
+    """The training, validation and test images. Read by split."""
 
     seed: Seed
-    """Salt of the hash that deals images to splits."""
+    """Seed of the hash that assigns images to splits."""
     val: float | int
-    """Share of the images that are dealt, per class in expectation, that validates; or, as a whole
-    number, exactly so many of each class."""
+    """Validation images: a share of the assigned images (on average also per class), or, as a
+    whole number, exactly so many of each class."""
     test: float | int
-    """Share, or number of each class, that tests. Not used where the source prescribes its test
+    """Test images: a share, or a number of each class. Not used where the source prescribes a test
     set, nor with folds."""
     train: Positive | None
-    """With exact numbers: how many of each class train, the rest left out; null: all others."""
+    """With whole numbers: training images of each class, the rest is not used; null: all others."""
     prescribed: bool
-    """Whether the splits that the source prescribes stand; those that it lacks are dealt."""
+    """Whether to use the splits that the source prescribes; the others are assigned."""
     folds: Annotated[int, Field(ge=2, le=100)] | None
-    """Deal into this many folds, of which one tests; null: no folds."""
+    """Number of folds for cross-validation, one of them the test set; null: no folds."""
     fold: Annotated[int, Field(ge=0)]
-    """Which fold tests, counted from 0."""
+    """The fold that is the test set, from 0."""
     leaks: Literal["drop", "fail"]
-    """What happens where the source prescribes several splits for one group: the copies in train
-    (or val) are left out, or the stage fails. Both say which."""
+    """If the source prescribes several splits for one group: drop its copies in the earlier splits,
+    or fail. Both list the copies."""
 
     @property
-    def exact(self) -> bool:
+    def is_exact(self) -> bool:
         """Whether `val`, `test` and `train` are numbers of images."""
         return isinstance(self.val, int)
 
@@ -113,17 +114,17 @@ class SplitParams(Section):
 
     @model_validator(mode="after")
     def _modes_fit(self) -> Self:
-        if not self.exact and self.val + self.test >= 1:
+        if not self.is_exact and self.val + self.test >= 1:
             raise ValueError(
                 f"split.val + split.test is {self.val + self.test:g}, but should be below 1, or "
                 "nothing trains"
             )
-        if self.train is not None and not self.exact:
+        if self.train is not None and not self.is_exact:
             raise ValueError(
                 f"split.train = {self.train} goes with whole numbers for split.val and split.test: "
                 "set these, or split.train=null"
             )
-        if self.folds is not None and (self.exact or self.fold >= self.folds):
+        if self.folds is not None and (self.is_exact or self.fold >= self.folds):
             raise ValueError(
                 f"split.fold = {self.fold} should be below split.folds = {self.folds}"
                 if self.fold >= self.folds

@@ -1,4 +1,4 @@
-"""What every section of params.yaml is."""
+"""The base class of the sections of params.yaml."""
 
 from typing import Annotated
 

@@ -1,4 +1,4 @@
-"""Sections about the network: what it sees, what of it trains, and how."""
+"""Sections about the network: its input, the trained part, the training."""
 
 from typing import Annotated, Literal, Self
 
@@ -12,18 +12,18 @@ Pair = Annotated[list[float], Field(min_length=2, max_length=2)]
 
 
 class ImagesParams(Section):
-    """What the network sees. Read by features and train."""
+    """The input of the network. Read by features and train."""
 
     size: Annotated[int, Field(ge=16, le=2048)]
-    """Side of the square the network sees, in pixels."""
+    """Side of the square input, in pixels."""
     resize: Annotated[int, Field(ge=16, le=4096)] | None
-    """Shorter side, in pixels, before the evaluation view's centre crop; null: as many times `size`
-    as the weights' own recipe takes."""
+    """Shorter side, in pixels, before the evaluation view's centre crop; null: `size` times the
+    ratio of the weights' own preprocessing."""
     normalise: Literal["weights", "half", "none"]
-    """Mean and standard deviation of the weights' own recipe, 0.5 for each channel, or values in
-    0..1 as they are."""
+    """Mean and standard deviation: those of the weights' own preprocessing, 0.5 for each channel,
+    or none (values stay in 0..1)."""
     augment: str
-    """What makes training views: `none` (the evaluation view alone), or some of these, in their
+    """Augmentation of training views: `none` (only the evaluation view), or some of these, in this
     order: `crop` (random resized crop), `shift` (of the evaluation view, mirrored at its edges),
     `rotate`, `flip` (horizontal), `trivial` (TrivialAugmentWide)."""
     crop_area: Pair
@@ -31,19 +31,19 @@ class ImagesParams(Section):
     crop_ratio: Pair
     """Of `crop`: smallest and largest width / height."""
     shift: Annotated[float, Field(gt=0, le=0.5)]
-    """Of `shift`: furthest way in each direction, as a share of the side."""
+    """Of `shift`: largest distance in each direction, as a share of the side."""
     rotate: Annotated[float, Field(gt=0, le=180)]
     """Of `rotate`: largest angle in each direction, in degrees."""
 
     @property
     def parts(self) -> list[str]:
-        """Of `augment`, in order; none where it is `none`."""
+        """The parts of `augment`, in order; empty for `none`."""
         return [] if self.augment == "none" else self.augment.split("-")
 
     def augmentation(self) -> dict[str, object]:
-        """What decides how views are augmented: the parts, and their own values."""
-        own = {"crop": ["crop_area", "crop_ratio"], "shift": ["shift"], "rotate": ["rotate"]}
-        return {part: [getattr(self, key) for key in own.get(part, [])] for part in self.parts}
+        """The parts of the augmentation with the values of their params."""
+        keys = {"crop": ["crop_area", "crop_ratio"], "shift": ["shift"], "rotate": ["rotate"]}
+        return {part: [getattr(self, key) for key in keys.get(part, [])] for part in self.parts}
 
     @model_validator(mode="after")
     def _known_parts(self) -> Self:
@@ -84,49 +84,49 @@ class ModelParams(Section):
     """The network and where it is cut. Read by features and train."""
 
     backbone: Annotated[str, Field(min_length=1)]
-    """A torchvision classifier by name, `timm/<name>`, or one of ours, from
-    scratch: `cifar_cnn`, `resnet9`, `resnet9_narrow`."""
+    """A torchvision classifier by name, `timm/<name>`, or one of this package without weights:
+    `cifar_cnn`, `resnet9`, `resnet9_narrow`."""
     weights: Annotated[str, Field(min_length=1)]
     """`imagenet`, `none`, or the path of a state dict (.pth, .pt or .safetensors). DVC does not
     follow this path: give changed weights a new name."""
     replace: Annotated[str, Field(min_length=1)]
-    """What the head takes the place of: `last` (layer), or the name of a module that ends the
-    network, such as `classifier`."""
+    """The module that the head replaces: `last` (layer), or the name of a module at the network's
+    end, such as `classifier`."""
     trainable: Annotated[str, Field(min_length=1)]
-    """`head`, `all`, or a module's name: it and everything that runs after it is trained. One that
-    is itself called head is `module:head`."""
+    """The trained part: `head`, `all`, or a module's name: it and everything that runs after it. A
+    module whose name is head is `module:head`."""
 
 
 class FeaturesParams(Section):
-    """The cache of what the frozen part computes. Read by features and train."""
+    """The cached output of the frozen part. Read by features and train."""
 
     seed: Seed
     """Seeds the augmented views, and the backbone where `model.weights` is `none`."""
     views: Annotated[int, Field(ge=0, le=100)]
     """Augmented views per training image, beside the evaluation view."""
     dtype: Literal["float32", "float16"]
-    """How activations are stored."""
+    """Type of the stored activations."""
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
-    """What the frozen part computes in. auto: the fastest that the device does well."""
+    """Precision of the frozen part; auto: the fastest that the device supports well."""
     max_gigabytes: Annotated[float, Field(ge=0)]
-    """Size, in 10^9 bytes, past which activations are computed inside the loop instead."""
+    """Largest size of the cache, in 10^9 bytes; above it the loop computes activations."""
 
 
 class HeadParams(Section):
-    """What takes the place of the network's end (`model.replace`). Read by train."""
+    """The new end of the network (see `model.replace`). Read by train."""
 
     kind: Literal["linear", "mlp"]
     """One linear layer; or linear, ReLU, dropout, linear."""
     hidden: Positive
     """Of `mlp`: units between its two layers."""
     dropout: Annotated[float, Field(ge=0, lt=1)]
-    """Of `mlp`: share of the hidden units that a training step leaves out."""
+    """Of `mlp`: share of the hidden units that a training step drops."""
     one_logit: bool
-    """Two classes alone: one output, the second class's logit, with binary cross entropy."""
+    """Two classes: one output, the second class's logit, with binary cross entropy."""
 
 
 class TrainParams(Section):
-    """The loop. Read by train."""
+    """The training. Read by train."""
 
     seed: Seed
     """Seeds the head's first weights, the order of the images and dropout."""
@@ -135,36 +135,36 @@ class TrainParams(Section):
     """Images per batch, over all devices."""
     optimizer: Literal["adam", "adamw", "rmsprop", "sgd"]
     lr: Annotated[float, Field(gt=0)]
-    """Learning rate; the largest one where a schedule changes it."""
+    """Learning rate; with a schedule, the largest."""
     pretrained_lr: Annotated[float, Field(ge=0)]
-    """Times `lr`: of what trains beside the head, where `model.weights` is not `none`."""
+    """Factor of `lr` for pretrained layers, which are trained beside the head."""
     momentum: Annotated[float, Field(ge=0, lt=1)]
     """Of `sgd`."""
     weight_decay: Annotated[float, Field(ge=0)]
     """Of weights with two or more dimensions: norms and biases do not decay."""
     schedule: Literal["constant", "cosine", "one-cycle", "plateau"]
-    """How the learning rate changes: not; along a half cosine to 0; up and down (OneCycleLR of
-    torch); to a tenth whenever the validation loss has not fallen for a while."""
+    """How the learning rate changes: constant; along a half cosine to 0; up and down (torch's
+    OneCycleLR); to a tenth whenever the validation loss stops falling."""
     warmup_epochs: Annotated[float, Field(ge=0)]
-    """Epochs over which the learning rate rises to `lr`, in a straight line, first."""
+    """Epochs at the start over which the learning rate rises linearly to `lr`."""
     plateau_patience: Annotated[int, Field(ge=0)]
     """Of `plateau`: validations without a lower loss before the learning rate falls."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)]
     class_weights: Literal["none", "balanced"]
-    """balanced: a class counts by the inverse of its number of training images."""
+    """balanced: weights are inverse to the number of training images of a class."""
     clip_norm: Annotated[float, Field(gt=0)] | None
-    """Norm that a step's gradient is scaled down to."""
+    """Largest norm of a step's gradient; null: no limit."""
     accumulate: Positive
     """Batches whose gradients make one step."""
     validate_every: Positive | None
     """Steps between validations; an epoch always ends with one."""
     patience: Positive | None
-    """Stop after this many validations in a row without a lower validation loss."""
+    """Stop after this many validations in a row without a lower loss; null: do not stop."""
     target_accuracy: Annotated[float, Field(gt=0, le=1)] | None
-    """Stop once the validation accuracy reaches this; null trains all epochs."""
+    """Stop once the validation accuracy reaches this; null: do not stop."""
     log_checkpoints: Literal["none", "best", "every"]
-    """Which trained weights go to MLflow, beside the model itself: those that were kept, or those
-    of every epoch too."""
+    """Checkpoints logged to MLflow beside the model: none, that of the best validation, or also
+    those of every epoch."""
 
     @model_validator(mode="after")
     def _warmup_fits(self) -> Self:
@@ -182,19 +182,19 @@ class TrainParams(Section):
 
 
 class EvaluateParams(Section):
-    """What the report shows. Read by evaluate."""
+    """The report. Read by evaluate."""
 
     samples: Annotated[int, Field(ge=1, le=100)]
-    """Test images in the picture of sample predictions."""
+    """Number of test images in the picture of sample predictions."""
 
 
 class DeviceParams(Section):
-    """What computes. Read by features, train and evaluate."""
+    """The hardware. Read by features, train and evaluate."""
 
     accelerator: Literal["auto", "cpu", "cuda", "mps"]
     precision: Literal["32-true", "bf16-mixed", "16-mixed"]
-    """Of what trains, as lightning-fabric names them."""
+    """Precision of training, by lightning-fabric's names."""
     devices: Positive
-    """Processes that train together, each on a device of its own (on a CPU they share it)."""
+    """Number of training processes, each on its own device (or all on the CPU)."""
     compile: bool
-    """Whether torch.compile translates the network, in minutes, for a faster loop."""
+    """Whether to use torch.compile: minutes at the start, then faster steps."""

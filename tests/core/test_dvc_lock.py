@@ -7,11 +7,11 @@ import pytest
 from pipeline.core import dvc_lock
 from pipeline.core.errors import PipelineError
 
-AS_DVC_WRITES_IT = """\
+LOCK = """\
 schema: '2.0'
 stages:
   acquire:
-    cmd: python -m pipeline.acquire datasets/sample datasets data/raw data/skipped.csv
+    cmd: python -m pipeline.stages.acquire datasets/sample datasets data/raw data/skipped.csv
     deps:
     - path: datasets/sample
       hash: md5
@@ -27,7 +27,7 @@ stages:
           name: sample
           source: datasets
   split:
-    cmd: python -m pipeline.split
+    cmd: python -m pipeline.stages.split
     params:
       params.yaml:
         split:
@@ -46,16 +46,15 @@ def params_of(folder: Path, text: str, stage: str = "split") -> dict[str, object
     return dvc_lock.params(dvc_lock.read(path), stage)
 
 
-def test_each_stage_has_its_sections(tmp_path: Path) -> None:
-    assert params_of(tmp_path, AS_DVC_WRITES_IT, "acquire") == {
+def test_params_are_per_stage(tmp_path: Path) -> None:
+    assert params_of(tmp_path, LOCK, "acquire") == {
         "acquire": {"per_host_per_second": None, "workers": 64},
         "dataset": {"name": "sample", "source": "datasets"},
     }
 
 
-def test_values_are_read_as_dvc_means_them(tmp_path: Path) -> None:
-    found = params_of(tmp_path, AS_DVC_WRITES_IT)
-    assert found == {
+def test_values_have_the_types_that_dvc_reads(tmp_path: Path) -> None:
+    assert params_of(tmp_path, LOCK) == {
         "split": {
             "seed": 1,
             "val": 0.15,
@@ -88,18 +87,18 @@ def test_values_are_read_as_dvc_means_them(tmp_path: Path) -> None:
         "stages: {train: {params: {params.yaml: {split: {}}}}}\n",
     ],
 )
-def test_a_lock_that_does_not_know_the_stage_has_none(tmp_path: Path, text: str) -> None:
+def test_a_lock_without_the_stage_has_no_params(tmp_path: Path, text: str) -> None:
     assert params_of(tmp_path, text) == {}
 
 
-def test_no_lock_has_none(tmp_path: Path) -> None:
+def test_a_missing_lock_has_no_params(tmp_path: Path) -> None:
     assert dvc_lock.params(dvc_lock.read(tmp_path / "dvc.lock"), "split") == {}
 
 
-def test_the_lock_is_the_working_directory_s(
+def test_the_default_lock_is_in_the_working_directory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "dvc.lock").write_text(AS_DVC_WRITES_IT)
+    (tmp_path / "dvc.lock").write_text(LOCK)
     monkeypatch.chdir(tmp_path)
     assert list(dvc_lock.params(dvc_lock.read(), "split")) == ["split"]
 
@@ -115,7 +114,7 @@ def test_the_lock_is_the_working_directory_s(
     ],
     ids=["unclosed", "tab", "key twice", "not UTF-8", "null byte"],
 )
-def test_what_is_not_yaml_is_said_in_one_line(tmp_path: Path, content: bytes) -> None:
+def test_the_error_for_bad_yaml_is_one_line(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "dvc.lock"
     path.write_bytes(content)
     with pytest.raises(PipelineError) as caught:
@@ -124,7 +123,7 @@ def test_what_is_not_yaml_is_said_in_one_line(tmp_path: Path, content: bytes) ->
     assert "\n" not in str(caught.value)
 
 
-def test_a_stage_ran_with_what_the_lock_has_the_digest_of(tmp_path: Path) -> None:
+def test_ran_with_compares_a_file_with_the_digest_in_the_lock(tmp_path: Path) -> None:
     file, lock = tmp_path / "code.py", tmp_path / "dvc.lock"
     file.write_text("x = 1\n")
     assert not dvc_lock.ran_with(dvc_lock.read(lock), "split", "pipeline/code.py", file)
@@ -139,7 +138,7 @@ def test_a_stage_ran_with_what_the_lock_has_the_digest_of(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("deps", [None, [], [3], [{}]], ids=str)
-def test_a_lock_without_deps_is_of_no_code(tmp_path: Path, deps: object) -> None:
+def test_a_stage_without_deps_ran_with_no_file(tmp_path: Path, deps: object) -> None:
     lock = tmp_path / "dvc.lock"
     lock.write_text(json.dumps({"stages": {"split": {"deps": deps}}}))
     assert not dvc_lock.ran_with(dvc_lock.read(lock), "split", "pipeline/code.py", lock)

@@ -64,10 +64,10 @@ def test_a_shard_never_exceeds_its_rows_and_more_rows_leave_full_ones_alone(
         rows = [row(number) for number in range(count + more)]
         shards.write(before, shards.RAW, rows[:count])
         shards.write(after, shards.RAW, rows)
-        found = lengths(after) if rows else []
-        assert sum(found) == len(rows)
-        assert all(length == shards.ROWS for length in found[:-1])
-        assert max(found, default=0) <= shards.ROWS
+        sizes = lengths(after) if rows else []
+        assert sum(sizes) == len(rows)
+        assert all(length == shards.ROWS for length in sizes[:-1])
+        assert max(sizes, default=0) <= shards.ROWS
         full = dict(sorted(contents(before).items())[: count // shards.ROWS])
         assert full.items() <= contents(after).items()
 
@@ -82,9 +82,9 @@ def test_a_shard_never_exceeds_its_bytes(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_shards_are_numbered_in_the_order_of_the_rows(tmp_path: Path) -> None:
     shards.write(tmp_path / "raw", shards.RAW, (row(number) for number in range(1001)))
-    found = shards.paths(tmp_path / "raw")
-    assert [path.name for path in found] == ["00000.arrow", "00001.arrow"]
-    assert shards.read(found[1]).column("id").to_pylist() == ["01000"]
+    paths = shards.paths(tmp_path / "raw")
+    assert [path.name for path in paths] == ["00000.arrow", "00001.arrow"]
+    assert shards.read(paths[1]).column("id").to_pylist() == ["01000"]
 
 
 def test_a_shard_is_written_as_soon_as_it_is_full(tmp_path: Path) -> None:

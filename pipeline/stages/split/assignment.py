@@ -68,7 +68,7 @@ def _assign_groups(
     """
     free = [n for n, split in enumerate(prescribed) if split in {None, "train"}]
     assigned = list(prescribed)
-    if params.exact:
+    if params.is_exact:
         numbered = assign_by_number([groups[n] for n in free], labels, names, params)
         for n, split in zip(free, numbered, strict=True):
             assigned[n] = split

@@ -127,7 +127,7 @@ def test_no_owner_and_no_near_duplicates_straddle(mode: str) -> None:
         try:
             dealt = deal(album, params, before)
         except PipelineError:
-            assert params.exact
+            assert params.is_exact
         else:
             assert not straddling(album, dealt)
             assert set(dealt.values()) <= {*SPLITS, None}
