@@ -1,14 +1,14 @@
-"""Images per second of filter, beside a bare loop of cv2.imread and beside its floor.
+"""Images per second of filter, compared with a bare loop of cv2.imread and with a lower bound.
 
-    python -m bench.filter           # rates; `filter / floor` is what the issue of speed is about
-    python -m bench.filter --added   # the work that 1 % of new images costs
+    python -m bench.filter           # rates
+    python -m bench.filter --added   # the cost of 1 % new images
 
-The floor decodes every file once, whole and strictly, on all cores, and keeps nothing. `filter` is
-all that the stage does: hashing what it kept, comparing, writing shards. Photographs are taken from
-a zip that --photos names (JPEGs of 500 pixels, of which the shorter side has 300 to 400), else
-drawn. Each is used many times, with a comment of its own, so that no two files are equal.
+The bound (`floor`) decodes every file once, whole and strictly, on all cores, and keeps nothing.
+`filter` is the whole stage: hashing, comparing, writing shards. Photographs come from a zip that
+--photos names (JPEGs of 500 pixels, the shorter side 300 to 400), or are drawn. Each is used many
+times, with a different comment, so that no two files are equal.
 
-Each figure is of a process of its own, in turn, with its workers' start in it and without Python's.
+Each figure is from a new process, including the start of its workers but not of Python.
 """
 
 import argparse
@@ -47,8 +47,8 @@ def photographs(archive: Path | None) -> list[bytes]:
     """JPEGs of about 500x375."""
     if archive is None:
         return [_drawn(number) for number in range(50)]
-    with zipfile.ZipFile(archive) as opened:
-        members = (opened.read(name) for name in opened.namelist() if name.endswith(".jpg"))
+    with zipfile.ZipFile(archive) as photos:
+        members = (photos.read(name) for name in photos.namelist() if name.endswith(".jpg"))
         return [data for data in members if _fits(data)]
 
 
@@ -87,7 +87,7 @@ def write_raw(raw: Path, files: list[bytes]) -> None:
 
 
 def imread(folder: Path) -> None:
-    """What the tutorials do."""
+    """Decode every file with cv2.imread, as tutorials do."""
     for path in sorted((folder / "files").iterdir()):
         assert cv2.imread(str(path)) is not None
 
@@ -98,14 +98,14 @@ def _strict(paths: list[Path]) -> None:
 
 
 def floor(folder: Path) -> None:
-    """One whole, strict decoding of every file, by all cores."""
+    """Decode every file once, whole and strictly, on all cores."""
     paths = sorted((folder / "files").iterdir())
     chunks = [paths[start : start + CHUNK] for start in range(0, len(paths), CHUNK)]
     Parallel(n_jobs=-1)(delayed(_strict)(chunk) for chunk in chunks)
 
 
 def whole_filter(folder: Path) -> None:
-    """The stage's own work, with nothing remembered."""
+    """Run the stage with an empty memo."""
     os.chdir(folder)
     (folder / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
     filtering.main(folder / "dataset", Path("raw"), Path("clean"), Path("verdicts.csv"))
@@ -117,35 +117,35 @@ LOOPS = {"imread": imread, "floor": floor, "filter": whole_filter}
 def measure(name: str, folder: Path) -> float:
     """Seconds of one loop in a fresh process, with an empty memo."""
     with tempfile.TemporaryDirectory() as memo:
-        answer = subprocess.run(
+        process = subprocess.run(
             [sys.executable, "-m", "bench.filter", "--run", name, str(folder)],
             cwd=ROOT,
             check=True,
             stdout=subprocess.PIPE,
             env=os.environ | {"DVC_ROOT": memo},
         )
-    return float(json.loads(answer.stdout.splitlines()[-1]))
+    return float(json.loads(process.stdout.splitlines()[-1]))
 
 
 def run(name: str, folder: Path) -> None:
-    """What such a process does."""
+    """Time one loop in this process."""
     start = time.perf_counter()
     LOOPS[name](folder)
     print(json.dumps(time.perf_counter() - start))
 
 
 def rates(originals: list[bytes], count: int, repeats: int) -> None:
-    found: dict[str, list[float]] = {name: [] for name in LOOPS}
+    rates_of: dict[str, list[float]] = {name: [] for name in LOOPS}
     with tempfile.TemporaryDirectory() as folder:
         prepare(Path(folder), originals, count)
         for _ in range(repeats):
-            for name, values in found.items():
+            for name, values in rates_of.items():
                 values.append(count / measure(name, Path(folder)))
-    ratios.show(found, "filter", ("floor", "imread"))
+    ratios.show(rates_of, "filter", ("floor", "imread"))
 
 
 def added(originals: list[bytes], count: int) -> None:
-    """CPU seconds of the workers, which stand ready, for all images and for 1 % new ones."""
+    """Print the CPU seconds of started workers for all images, and for 1 % new ones."""
     params = load_params(ROOT / "params.yaml").filter
     with tempfile.TemporaryDirectory() as folder:
         os.environ["DVC_ROOT"] = folder
@@ -169,7 +169,7 @@ def added(originals: list[bytes], count: int) -> None:
 
 def _workers_cpu() -> float:
     used = [child.cpu_times() for child in psutil.Process().children(recursive=True)]
-    return float(sum(each.user + each.system for each in used))
+    return float(sum(times.user + times.system for times in used))
 
 
 def main() -> None:
@@ -181,21 +181,21 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=8000)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--run", nargs=2, metavar=("LOOP", "FOLDER"), help="internal")
-    chosen = parser.parse_args()
-    if chosen.run:
-        run(chosen.run[0], Path(chosen.run[1]))
+    options = parser.parse_args()
+    if options.run:
+        run(options.run[0], Path(options.run[1]))
         return
-    originals = photographs(chosen.photos)
+    originals = photographs(options.photos)
     size = statistics.mean(map(len, originals)) / 1000
-    what = f"{len(originals)} {'real' if chosen.photos else 'drawn'} photographs of {size:.0f} kB"
+    what = f"{len(originals)} {'real' if options.photos else 'drawn'} photographs of {size:.0f} kB"
     print(
         f"{os.cpu_count()} cores, Python {platform.python_version()}, "
         f"OpenCV {cv2.__version__}; {what}"
     )
-    if chosen.added:
-        added(originals, chosen.images)
+    if options.added:
+        added(originals, options.images)
     else:
-        rates(originals, chosen.images, chosen.repeats)
+        rates(originals, options.images, options.repeats)
 
 
 if __name__ == "__main__":

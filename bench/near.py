@@ -2,9 +2,9 @@
 
     python -m bench.near [--photos ZIP]
 
-Of hashes that are even (half of them near-duplicates of the others), of hashes as uneven as a hash
-should not be (most bits nearly always the same, so that many agree in whole blocks), and of random
-crops of photographs, if a zip of JPEGs is given.
+Three kinds of hashes: even ones, half of them near-duplicates of the others; uneven ones, with most
+bits nearly always equal, so that many agree on whole blocks; and, with --photos, those of random
+crops of photographs.
 """
 
 import argparse
@@ -41,20 +41,20 @@ def uneven(count: int, random: np.random.Generator) -> Hashes:
 
 
 def crops(count: int, random: np.random.Generator, photos: Path) -> Hashes:
-    with zipfile.ZipFile(photos) as opened:
-        files = [opened.read(name) for name in opened.namelist() if name.endswith(".jpg")]
+    with zipfile.ZipFile(photos) as archive:
+        files = [archive.read(name) for name in archive.namelist() if name.endswith(".jpg")]
     grey = [
-        picture
+        image
         for data in files
-        if data and (picture := cv2.imdecode(np.frombuffer(data, np.uint8), HALF)) is not None
+        if data and (image := cv2.imdecode(np.frombuffer(data, np.uint8), HALF)) is not None
     ]
     hashes = np.zeros(count, np.uint64)
     for number in range(count):
-        picture = grey[number % len(grey)]
-        side = int(random.integers(min(picture.shape) // 2, min(picture.shape) + 1))
-        top, left = (int(random.integers(0, length - side + 1)) for length in picture.shape)
-        part = picture[top : top + side, left : left + side].astype(np.uint8)
-        hashes[number] = perceptual_hash(part)
+        image = grey[number % len(grey)]
+        side = int(random.integers(min(image.shape) // 2, min(image.shape) + 1))
+        top, left = (int(random.integers(0, length - side + 1)) for length in image.shape)
+        crop = image[top : top + side, left : left + side].astype(np.uint8)
+        hashes[number] = perceptual_hash(crop)
     return hashes
 
 
@@ -68,10 +68,10 @@ def run(kind: str, count: int, bits: int, photos: Path | None) -> None:
     random = np.random.default_rng(0)
     hashes = crops(count, random, photos) if photos else KINDS[kind](count, random)
     start = time.perf_counter()
-    found = len(np.unique(group_hashes(hashes, bits)))
+    groups = len(np.unique(group_hashes(hashes, bits)))
     seconds = time.perf_counter() - start
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(f"{kind:>7}, {bits} bits: {seconds:6.1f} s, {peak:.0f} MiB, {found} groups of {count}")
+    print(f"{kind:>7}, {bits} bits: {seconds:6.1f} s, {peak:.0f} MiB, {groups} groups of {count}")
 
 
 def main() -> None:
@@ -81,17 +81,17 @@ def main() -> None:
     parser.add_argument("--hashes", type=int, default=1_000_000)
     parser.add_argument("--photos", type=Path, help="a zip of JPEGs")
     parser.add_argument("--run", nargs=2, metavar=("KIND", "BITS"), help="internal")
-    chosen = parser.parse_args()
-    if chosen.run:
-        photos = chosen.photos if chosen.run[0] == "crops" else None
-        run(chosen.run[0], chosen.hashes, int(chosen.run[1]), photos)
+    options = parser.parse_args()
+    if options.run:
+        photos = options.photos if options.run[0] == "crops" else None
+        run(options.run[0], options.hashes, int(options.run[1]), photos)
         return
     print(f"one core, Python {platform.python_version()}, numpy {np.__version__}", flush=True)
-    command = [sys.executable, "-m", "bench.near", "--hashes", str(chosen.hashes)]
-    if chosen.photos:
-        command += ["--photos", str(chosen.photos)]
-    for kind in [*KINDS, *(["crops"] if chosen.photos else [])]:
-        # At six bits most of the uneven ones hang together: that takes a quarter of an hour.
+    command = [sys.executable, "-m", "bench.near", "--hashes", str(options.hashes)]
+    if options.photos:
+        command += ["--photos", str(options.photos)]
+    for kind in [*KINDS, *(["crops"] if options.photos else [])]:
+        # At six bits the uneven hashes form one large group: that takes 15 minutes.
         for bits in ("4",) if kind == "uneven" else ("4", "6"):
             subprocess.run([*command, "--run", kind, bits], check=True)
 
