@@ -78,18 +78,18 @@ class ImageInputs:
 
     def _of(self, name: str) -> Iterator[NamedImage]:
         """The images of a name on the command line or in a list."""
-        shown = to_text(name)
+        text = to_text(name)
         if URL.match(name):
-            yield from self._from_url(shown)
+            yield from self._from_url(text)
         elif os.path.isdir(name):  # noqa: PTH112 # it may be no path at all, and too long for one
-            yield from self._inside(Path(name), shown)
+            yield from self._inside(Path(name), text)
         elif os.path.lexists(name) or not PATTERN.search(name):
-            yield from self._from_file(Path(name), shown)
+            yield from self._from_file(Path(name), text)
         elif paths := sorted(glob.glob(name, recursive=True)):  # noqa: PTH207 # also absolute ones
             for path in paths:
                 yield from self._of(path)
         else:
-            yield self._single(shown, "no file matches this pattern")
+            yield self._single(text, "no file matches this pattern")
 
     def _single(self, name: str, content: bytes | str) -> NamedImage:
         self._expect(1)

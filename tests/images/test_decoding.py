@@ -39,14 +39,15 @@ def test_what_is_loaded_keeps_its_shape_and_is_no_larger_than_asked(
     height: int, width: int, side: int
 ) -> None:
     _, pixels = decoding.load(encode(corners(height, width), "BMP"), 1, side)
-    found, wide = pixels.shape[:2]
-    rounding = (found + wide) / 2 + 1
-    assert min(found, wide) <= side
-    assert found * wide <= decoding.MAX_SQUARES * side**2 + rounding
-    assert abs(found * width - wide * height) <= (height + width) / 2 + 1
-    if (found, wide) != (height, width):
+    new_height, new_width = pixels.shape[:2]
+    rounding = (new_height + new_width) / 2 + 1
+    assert min(new_height, new_width) <= side
+    assert new_height * new_width <= decoding.MAX_SQUARES * side**2 + rounding
+    assert abs(new_height * width - new_width * height) <= (height + width) / 2 + 1
+    if (new_height, new_width) != (height, width):
         largest = (
-            min(found, wide) == side or found * wide >= decoding.MAX_SQUARES * side**2 - rounding
+            min(new_height, new_width) == side
+            or new_height * new_width >= decoding.MAX_SQUARES * side**2 - rounding
         )
         assert largest
 

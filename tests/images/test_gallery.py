@@ -68,12 +68,12 @@ def test_a_uri_holds_the_bytes() -> None:
 
 @pytest.mark.parametrize("hostile", HOSTILE)
 def test_what_strangers_wrote_is_text(hostile: str) -> None:
-    shown = GalleryImage("1f" * 32, hostile, hostile, data_uri(b"jpeg"), hostile)
-    html = render(shown, name=hostile, lines=hostile)
-    found = Page(html)
-    (figure,) = found.figures
+    image = GalleryImage("1f" * 32, hostile, hostile, data_uri(b"jpeg"), hostile)
+    html = render(image, name=hostile, lines=hostile)
+    page = Page(html)
+    (figure,) = page.figures
     assert " ".join(hostile.split()) in figure.caption
-    assert found.pre == hostile
+    assert page.pre == hostile
     assert "<script" not in html
     assert "<img src=x" not in html
 
@@ -88,8 +88,8 @@ def test_a_page_asks_for_nothing() -> None:
 
 
 def test_the_same_facts_give_the_same_page() -> None:
-    shown = GalleryImage("1f" * 32, "a", "b", data_uri(b"jpeg"))
-    assert render(shown) == render(shown)
+    image = GalleryImage("1f" * 32, "a", "b", data_uri(b"jpeg"))
+    assert render(image) == render(image)
 
 
 def test_a_fact_that_is_missing_is_a_bug() -> None:

@@ -53,8 +53,8 @@ def tiff(kind: type) -> bytes:
         (279, values.nbytes),
         (339, form),
     ]
-    told = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in entries)
-    head = b"II*\0\x08\0\0\0" + struct.pack("<H", len(entries)) + told + bytes(4)
+    fields = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in entries)
+    head = b"II*\0\x08\0\0\0" + struct.pack("<H", len(entries)) + fields + bytes(4)
     return head.ljust(200, b"\0") + values.tobytes()
 
 
@@ -287,13 +287,13 @@ def test_a_signature_with_a_broken_header_behind_it_is_damaged(data: bytes, form
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP"])
 def test_however_short_it_is_cut_a_header_is_read_or_refused(form: str) -> None:
     data = saved(form)
-    said = [told(data[:length]) for length in range(min(len(data), 1000))]
-    assert set(said) <= {RejectReason.NOT_AN_IMAGE, RejectReason.DAMAGED, (form, 64, 48)}
-    assert said[0] is RejectReason.NOT_AN_IMAGE
-    assert told(data) == (form, 64, 48)
+    outcomes = [read_or_refuse(data[:length]) for length in range(min(len(data), 1000))]
+    assert set(outcomes) <= {RejectReason.NOT_AN_IMAGE, RejectReason.DAMAGED, (form, 64, 48)}
+    assert outcomes[0] is RejectReason.NOT_AN_IMAGE
+    assert read_or_refuse(data) == (form, 64, 48)
 
 
-def told(data: bytes) -> RejectReason | tuple[str, int, int]:
+def read_or_refuse(data: bytes) -> RejectReason | tuple[str, int, int]:
     try:
         header = read_header(data)
     except Unreadable as error:

@@ -28,14 +28,14 @@ def few_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Measure:
-    """Length of each image's bytes; remembers what it was asked."""
+    """Length of each image's bytes; remembers what it was calls."""
 
     def __init__(self) -> None:
-        self.asked: list[list[str]] = []
+        self.calls: list[list[str]] = []
 
     def __call__(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         ids = batch.column("id").to_pylist()
-        self.asked.append(ids)
+        self.calls.append(ids)
         lengths = [len(data.as_py()) for data in batch.column("bytes")]
         return pa.RecordBatch.from_pydict({"id": ids, "length": lengths}, schema=SCHEMA)
 
@@ -70,8 +70,8 @@ def run(
         isolation=isolation,
     )
     return [
-        (rows["id"].to_pylist(), found["id"].to_pylist(), found["length"].to_pylist())
-        for rows, found in mapped
+        (rows["id"].to_pylist(), results["id"].to_pylist(), results["length"].to_pylist())
+        for rows, results in mapped
     ]
 
 
@@ -84,25 +84,25 @@ def slices(keys: str) -> list[list[str]]:
 
 def test_results_come_some_at_a_time_in_the_order_of_the_rows(tmp_path: Path) -> None:
     function = Measure()
-    found = run(function, write(tmp_path, "dacfbeg"))
-    assert found == [
+    batches = run(function, write(tmp_path, "dacfbeg"))
+    assert batches == [
         (["d", "a"], ["d", "a"], [4, 1]),
         (["c"], ["c"], [3]),
         (["f", "b"], ["f", "b"], [6, 2]),
         (["e"], ["e"], [5]),
         (["g"], ["g"], [7]),
     ]
-    assert function.asked == [["d", "a"], ["c"], ["f", "b"], ["e"], ["g"]]
+    assert function.calls == [["d", "a"], ["c"], ["f", "b"], ["e"], ["g"]]
 
 
 def test_only_what_the_memo_lacks_is_computed(tmp_path: Path) -> None:
     first, second, third = Measure(), Measure(), Measure()
     run(first, write(tmp_path, "abcd"))
-    found = run(second, write(tmp_path, "xaybcd"))
+    batches = run(second, write(tmp_path, "xaybcd"))
     run(third, write(tmp_path, "xaybcd"))
-    assert second.asked == [["x", "y"]]
-    assert third.asked == []
-    assert found == [
+    assert second.calls == [["x", "y"]]
+    assert third.calls == []
+    assert batches == [
         (["x", "a"], ["x", "a"], [24, 1]),
         (["y"], ["y"], [25]),
         (["b", "c"], ["b", "c"], [2, 3]),
@@ -119,27 +119,27 @@ def test_no_more_than_a_chunk_is_yielded_at_a_time(
     monkeypatch.setattr(shards, "ROWS", 5)
     directory = write(tmp_path, "abcdeafghij")
     for _ in range(2):  # computed, and then remembered
-        found = run(Measure(), directory, only=only)
-        assert all(0 < len(ids) <= chunk for ids, _, _ in found)
-        yielded = [key for ids, _, _ in found for key in ids]
+        batches = run(Measure(), directory, only=only)
+        assert all(0 < len(ids) <= chunk for ids, _, _ in batches)
+        yielded = [key for ids, _, _ in batches for key in ids]
         assert yielded == [key for key in "abcdeafghij" if only is None or key in only]
-        for ids, results, lengths in found:
+        for ids, results, lengths in batches:
             assert ids == results
             assert lengths == [ord(key) - ord("a") + 1 for key in ids]
 
 
 def test_an_image_that_occurs_twice_is_computed_once(tmp_path: Path) -> None:
     function = Measure()
-    found = run(function, write(tmp_path, "abaab"))
-    assert function.asked == [["a", "b"]]
-    assert [lengths for _, _, lengths in found] == [[1, 2], [1], [1, 2]]
+    batches = run(function, write(tmp_path, "abaab"))
+    assert function.calls == [["a", "b"]]
+    assert [lengths for _, _, lengths in batches] == [[1, 2], [1], [1, 2]]
 
 
 def test_only_the_wanted_are_computed_and_yielded(tmp_path: Path) -> None:
     function = Measure()
-    found = run(function, write(tmp_path, "abcdefghi"), only={"b", "i", "h", "unheard"})
-    assert function.asked == [["b"], ["h", "i"]]
-    assert found == [(["b"], ["b"], [2]), (["h", "i"], ["h", "i"], [8, 9])]
+    batches = run(function, write(tmp_path, "abcdefghi"), only={"b", "i", "h", "unheard"})
+    assert function.calls == [["b"], ["h", "i"]]
+    assert batches == [(["b"], ["b"], [2]), (["h", "i"], ["h", "i"], [8, 9])]
 
 
 def test_nothing_wanted_yields_nothing(tmp_path: Path) -> None:
@@ -181,7 +181,7 @@ def test_what_was_finished_before_a_failure_stays_remembered(tmp_path: Path) -> 
         run(fail_at_f(SCHEMA), directory)
     again = Measure()
     run(again, directory)
-    assert again.asked == [["f"]]
+    assert again.calls == [["f"]]
 
 
 def test_a_caller_who_stops_early_keeps_what_was_finished(tmp_path: Path) -> None:
@@ -192,7 +192,7 @@ def test_a_caller_who_stops_early_keeps_what_was_finished(tmp_path: Path) -> Non
     del mapped
     again = Measure()
     run(again, directory)
-    assert {key for asked in again.asked for key in asked} <= set("def")
+    assert {key for calls in again.calls for key in calls} <= set("def")
 
 
 # ---- isolation: with real processes, which take most of a second each to start ----
@@ -205,12 +205,12 @@ needs_status = pytest.mark.skipif(
 ISOLATION = Isolation(lambda key: {"id": key, "length": -1}, MEGABYTES * 10**6)
 
 
-held: list[bytes] = []  # what a worker keeps until its batch is done
+allocations: list[bytes] = []  # what a worker keeps until its batch is done
 
 
-def live_dangerously(batch: pa.RecordBatch) -> pa.RecordBatch:
+def measure_or_die(batch: pa.RecordBatch) -> pa.RecordBatch:
     """Lengths; but some letters are deadly, each in its way."""
-    held.clear()
+    allocations.clear()
     ids = batch.column("id").to_pylist()
     lengths = [
         _deadly(key, len(data.as_py())) for key, data in zip(ids, batch["bytes"], strict=True)
@@ -250,11 +250,11 @@ def _greedy(key: str, length: int) -> int:
         case "r":
             pa.allocate_buffer(much)
         case "h":
-            held.append(bytes(much // 6))
+            allocations.append(bytes(much // 6))
     return length
 
 
-def tell_process(batch: pa.RecordBatch) -> pa.RecordBatch:
+def map_to_process_id(batch: pa.RecordBatch) -> pa.RecordBatch:
     ids = batch.column("id").to_pylist()
     return pa.RecordBatch.from_pydict(
         {"id": ids, "length": [os.getpid()] * len(ids)}, schema=SCHEMA
@@ -262,21 +262,21 @@ def tell_process(batch: pa.RecordBatch) -> pa.RecordBatch:
 
 
 def length(key: str) -> int:
-    """What `live_dangerously` should say of an image."""
+    """What `measure_or_die` should say of an image."""
     deadly = {"k": -1, "x": -1, "l": -1, "o": -1, "r": -1, "m": -2}
     return deadly.get(key, ord(key) - ord("a") + 1)
 
 
-def assert_all_there(found: list[tuple[list[Any], list[Any], list[Any]]], keys: str) -> None:
-    assert found == [(ids, ids, [length(key) for key in ids]) for ids in slices(keys)]
+def assert_all_there(batches: list[tuple[list[Any], list[Any], list[Any]]], keys: str) -> None:
+    assert batches == [(ids, ids, [length(key) for key in ids]) for ids in slices(keys)]
 
 
 def test_a_killer_costs_itself_alone_and_is_not_asked_again(tmp_path: Path) -> None:
     directory = write(tmp_path, "dakbc")
-    assert_all_there(run(live_dangerously, directory, jobs=2, isolation=ISOLATION), "dakbc")
+    assert_all_there(run(measure_or_die, directory, jobs=2, isolation=ISOLATION), "dakbc")
     again = Measure()
     assert_all_there(run(again, directory), "dakbc")
-    assert again.asked == []
+    assert again.calls == []
 
 
 def test_killers_of_every_kind_in_one_chunk_leave_the_others_alive(
@@ -284,24 +284,24 @@ def test_killers_of_every_kind_in_one_chunk_leave_the_others_alive(
 ) -> None:
     monkeypatch.setattr(mapping, "CHUNK", 10)
     monkeypatch.setattr(shards, "ROWS", 10)
-    found = run(live_dangerously, write(tmp_path, "kaxlbkc"), isolation=ISOLATION)
+    batches = run(measure_or_die, write(tmp_path, "kaxlbkc"), isolation=ISOLATION)
     ids = list("kaxlbkc")
-    assert found == [(ids, ids, [length(key) for key in ids])]
+    assert batches == [(ids, ids, [length(key) for key in ids])]
 
 
 def test_killers_in_several_chunks_leave_the_others_alive(tmp_path: Path) -> None:
     directory = write(tmp_path, "akbx")
-    assert_all_there(run(live_dangerously, directory, jobs=2, isolation=ISOLATION), "akbx")
+    assert_all_there(run(measure_or_die, directory, jobs=2, isolation=ISOLATION), "akbx")
 
 
 def test_what_is_killed_is_computed_again_under_another_key_alone(tmp_path: Path) -> None:
     directory = write(tmp_path, "ak")
-    run(live_dangerously, directory, isolation=ISOLATION)
+    run(measure_or_die, directory, isolation=ISOLATION)
     write(tmp_path, "akb")
     again = Measure()
     run(again, directory)
     run(again, directory, key="other")
-    assert again.asked == [["b"], ["a", "k"], ["b"]]
+    assert again.calls == [["b"], ["a", "k"], ["b"]]
 
 
 @needs_status
@@ -309,7 +309,7 @@ def test_too_much_memory_is_an_error_inside_and_nothing_is_written_to_the_termin
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     directory = write(tmp_path, "amwb")
-    assert_all_there(run(live_dangerously, directory, isolation=ISOLATION), "amwb")
+    assert_all_there(run(measure_or_die, directory, isolation=ISOLATION), "amwb")
     assert capfd.readouterr().err == ""
 
 
@@ -317,10 +317,10 @@ def test_too_much_memory_is_an_error_inside_and_nothing_is_written_to_the_termin
 @pytest.mark.parametrize("greedy", "or")  # through Python, and through Arrow
 def test_running_out_of_memory_costs_an_image_itself_alone(tmp_path: Path, greedy: str) -> None:
     directory = write(tmp_path, f"a{greedy}b")
-    assert_all_there(run(live_dangerously, directory, isolation=ISOLATION), f"a{greedy}b")
+    assert_all_there(run(measure_or_die, directory, isolation=ISOLATION), f"a{greedy}b")
     again = Measure()
     assert_all_there(run(again, directory), f"a{greedy}b")
-    assert again.asked == []
+    assert again.calls == []
 
 
 @needs_status
@@ -333,8 +333,8 @@ def test_images_that_are_too_much_together_are_none_alone(
     rows = [{"id": key, "label": "x", "name": key, "bytes": bytes(len(key))} for key in ids]
     shards.write(tmp_path / "raw", shards.RAW, rows)
 
-    ((_, _, found),) = run(hold_all, tmp_path / "raw", isolation=ISOLATION)
-    assert found == [len(key) for key in ids]
+    ((_, _, batches),) = run(hold_all, tmp_path / "raw", isolation=ISOLATION)
+    assert batches == [len(key) for key in ids]
 
 
 def hold_all(batch: pa.RecordBatch) -> pa.RecordBatch:
@@ -343,7 +343,7 @@ def hold_all(batch: pa.RecordBatch) -> pa.RecordBatch:
     for key in ids:
         _deadly(key[0] if key[0] == "h" else "", 0)
     lengths = [len(data.as_py()) for data in batch["bytes"]]
-    held.clear()
+    allocations.clear()
     return pa.RecordBatch.from_pydict({"id": ids, "length": lengths}, schema=SCHEMA)
 
 
@@ -355,10 +355,10 @@ def test_what_is_taken_up_one_by_one_is_remembered_one_by_one(
     monkeypatch.setattr(shards, "ROWS", 10)
     directory = write(tmp_path, "aobfc")
     with pytest.raises(ArithmeticError, match="f is too much"):
-        run(live_dangerously, directory, isolation=ISOLATION)
+        run(measure_or_die, directory, isolation=ISOLATION)
     again = Measure()
     run(again, directory)
-    assert again.asked == [["f", "c"]]
+    assert again.calls == [["f", "c"]]
 
 
 def test_without_isolation_running_out_of_memory_ends_the_run(tmp_path: Path) -> None:
@@ -376,49 +376,49 @@ def test_workers_find_relative_folders_wherever_they_were_started(
     for name, keys in (("one", "abcdeg"), ("two", "ckbegh")):
         (tmp_path / name).mkdir()
         write(tmp_path / name, keys)
-    found = []
+    batches = []
     for name in ("one", "two"):  # the same workers serve both
         monkeypatch.chdir(tmp_path / name)
-        function = live_dangerously if isolation else tell_length
-        found.append(run(function, Path("raw"), jobs=2, key=name, isolation=isolation))
-    assert_all_there(found[0], "abcdeg")
+        function = measure_or_die if isolation else map_to_length
+        batches.append(run(function, Path("raw"), jobs=2, key=name, isolation=isolation))
+    assert_all_there(batches[0], "abcdeg")
     if isolation:
-        assert_all_there(found[1], "ckbegh")
+        assert_all_there(batches[1], "ckbegh")
     else:
-        assert [ids for ids, _, _ in found[1]] == slices("ckbegh")
-        assert [lengths for _, _, lengths in found[1]] == [[3, 11], [2], [5, 7], [8]]
+        assert [ids for ids, _, _ in batches[1]] == slices("ckbegh")
+        assert [lengths for _, _, lengths in batches[1]] == [[3, 11], [2], [5, 7], [8]]
 
 
-def tell_length(batch: pa.RecordBatch) -> pa.RecordBatch:
+def map_to_length(batch: pa.RecordBatch) -> pa.RecordBatch:
     return Measure()(batch)
 
 
 @pytest.mark.parametrize("jobs", [1, 2, -1])
 @pytest.mark.parametrize("keys", ["a", "abcdefg"])
 def test_one_chunk_is_isolated_like_many(tmp_path: Path, keys: str, jobs: int) -> None:
-    found = run(tell_process, write(tmp_path, keys), jobs=jobs, isolation=ISOLATION)
-    assert os.getpid() not in {process for _, _, processes in found for process in processes}
+    batches = run(map_to_process_id, write(tmp_path, keys), jobs=jobs, isolation=ISOLATION)
+    assert os.getpid() not in {process for _, _, processes in batches for process in processes}
 
 
 def test_a_failure_comes_through_isolation(tmp_path: Path) -> None:
     with pytest.raises(ArithmeticError, match="f is too much"):
-        run(live_dangerously, write(tmp_path, "abcdef"), isolation=ISOLATION)
+        run(measure_or_die, write(tmp_path, "abcdef"), isolation=ISOLATION)
 
 
 def test_without_isolation_a_killer_ends_the_run(tmp_path: Path) -> None:
     with pytest.raises(BrokenProcessPool):
-        run(live_dangerously, write(tmp_path, "abk"), jobs=2)
+        run(measure_or_die, write(tmp_path, "abk"), jobs=2)
 
 
 def test_a_backend_that_works_in_this_process_does_not_confine_it(tmp_path: Path) -> None:
     def linger(batch: pa.RecordBatch) -> pa.RecordBatch:
         with deadline(0.05):
             time.sleep(0.1)
-        return tell_process(batch)
+        return map_to_process_id(batch)
 
     with joblib.parallel_config("threading"):
-        found = run(linger, write(tmp_path, "abc"), isolation=ISOLATION)
-    assert found == [(ids, ids, [os.getpid()] * len(ids)) for ids in slices("abc")]
+        batches = run(linger, write(tmp_path, "abc"), isolation=ISOLATION)
+    assert batches == [(ids, ids, [os.getpid()] * len(ids)) for ids in slices("abc")]
 
 
 def test_all_that_is_remembered_needs_no_worker(tmp_path: Path) -> None:
@@ -455,7 +455,7 @@ def test_slow_images_are_remembered_a_few_at_a_time(
     wanted = {f"{n:03d}" for n in range(200)}
     remembered = Memo("lengths", "key")
     mapping.remember(slow, tmp_path / "raw", remembered, title="t", only=wanted, most=64)
-    sizes = [len(ids) for ids in measure.asked]
+    sizes = [len(ids) for ids in measure.calls]
     assert sizes[: len(taken)] == taken
     assert set(sizes[len(taken) :]) <= {1}  # 32 seconds for one image: no fewer can be taken
     assert all(key in remembered for key in wanted)

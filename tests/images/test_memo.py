@@ -26,8 +26,8 @@ def results(**values: int) -> pa.RecordBatch:
 
 
 def values(known: Memo, keys: list[str]) -> list[int]:
-    found: list[int] = known.get(keys, SCHEMA).column("value").to_pylist()
-    return found
+    values: list[int] = known.get(keys, SCHEMA).column("value").to_pylist()
+    return values
 
 
 def test_results_are_remembered_by_the_next_process(root: Path) -> None:
@@ -68,15 +68,15 @@ def test_a_result_that_was_never_added_is_a_bug() -> None:
         Memo("filter", "key").get(["unheard"], SCHEMA)
 
 
-@pytest.mark.parametrize("kept", [0.0, 0.5, 0.95])
-def test_a_damaged_file_is_dropped_and_the_others_stay(kept: float) -> None:
+@pytest.mark.parametrize("fraction", [0.0, 0.5, 0.95])
+def test_a_damaged_file_is_dropped_and_the_others_stay(fraction: float) -> None:
     first = Memo("filter", "key")
     first.add(results(a=1))
     (damaged,) = first.directory.iterdir()
     first.add(results(b=2))
     data = damaged.read_bytes()
     damaged.unlink()
-    damaged.write_bytes(data[: int(len(data) * kept)])
+    damaged.write_bytes(data[: int(len(data) * fraction)])
     later = Memo("filter", "key")
     assert "a" not in later
     assert not damaged.exists()
@@ -105,8 +105,8 @@ def test_the_least_recently_used_keys_are_dropped_per_stage(root: Path) -> None:
     Memo("features", "key")
     Memo("filter", "key0")  # used again: key1 is now the oldest
     Memo("filter", "new")
-    kept = {path.name for path in (root / ".cache" / "filter").iterdir()}
-    assert kept == {"key0", "new"} | {f"key{n}" for n in range(2, memo.MAX_KEYS)}
+    keys = {path.name for path in (root / ".cache" / "filter").iterdir()}
+    assert keys == {"key0", "new"} | {f"key{n}" for n in range(2, memo.MAX_KEYS)}
     assert (root / ".cache" / "features" / "key").is_dir()
 
 

@@ -15,8 +15,8 @@ def read(folder: Path, text: str | bytes) -> dict[str, str]:
 
 
 def test_ids_and_reasons_are_read(tmp_path: Path) -> None:
-    found = read(tmp_path, f'id,why\n{ONE},blurred\n{TWO},"a drawing, not a photograph"\n')
-    assert found == {ONE: "blurred", TWO: "a drawing, not a photograph"}
+    reasons = read(tmp_path, f'id,why\n{ONE},blurred\n{TWO},"a drawing, not a photograph"\n')
+    assert reasons == {ONE: "blurred", TWO: "a drawing, not a photograph"}
 
 
 def test_no_file_rejects_nothing(tmp_path: Path) -> None:

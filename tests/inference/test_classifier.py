@@ -16,8 +16,8 @@ def test_predictions_are_right_and_do_not_depend_on_the_batch(models: Path, data
     classifier = Classifier(models)
     views = torch.stack([classifier.view(decoding.decode(data)) for data in encoded])
     together = torch.cat([classifier.probabilities(part) for part in torch.split(views, 16)])
-    found = [classifier.classify(chances, 1).label for chances in together]
-    assert np.mean([one == label for one, label in zip(found, labels, strict=True)]) > 0.9
+    predicted = [classifier.classify(probabilities, 1).label for probabilities in together]
+    assert np.mean([name == label for name, label in zip(predicted, labels, strict=True)]) > 0.9
     alone = torch.cat([classifier.probabilities(view[None]) for view in views[:5]])
     assert torch.allclose(alone, together[:5], atol=1e-5)
     assert torch.allclose(together.sum(dim=1), torch.ones(len(views)))
@@ -25,9 +25,9 @@ def test_predictions_are_right_and_do_not_depend_on_the_batch(models: Path, data
 
 def test_the_likeliest_come_first_and_are_no_more_than_there_are(models: Path) -> None:
     classifier = Classifier(models)
-    found = classifier.classify(torch.tensor([0.25, 0.75]), 5)
-    assert found == Classification((("striped", 0.75), ("plain", 0.25)))
-    assert (found.label, found.probability) == ("striped", 0.75)
+    classification = classifier.classify(torch.tensor([0.25, 0.75]), 5)
+    assert classification == Classification((("striped", 0.75), ("plain", 0.25)))
+    assert (classification.label, classification.probability) == ("striped", 0.75)
     assert (Classification(problem="empty").label, Classification().probability) == (None, None)
 
 

@@ -27,9 +27,9 @@ def named(*names: str, stdin: bytes = b"", limits: object = OPEN) -> list[tuple[
 
     assert isinstance(limits, type(OPEN))
     with ImageInputs(io.BytesIO(stdin), limits, expect) as inputs:
-        found: list[NamedImage] = list(inputs.images(names))
-    assert announced == len(found)
-    return [(one.name, one.content) for one in found]
+        images: list[NamedImage] = list(inputs.images(names))
+    assert announced == len(images)
+    return [(image.name, image.content) for image in images]
 
 
 @pytest.fixture(autouse=True)
@@ -57,8 +57,8 @@ def test_folders_are_walked_in_order_without_what_is_hidden() -> None:
     for name in ("in/b.jpg", "in/ner/a.jpg", "in/.git/c.jpg", "in/.DS_Store"):
         Path(name).write_bytes(JPEG)
     Path("in/gone.jpg").symlink_to("nowhere")
-    found = named("in/")
-    assert sorted(found) == [
+    images = named("in/")
+    assert sorted(images) == [
         ("in/b.jpg", JPEG),
         ("in/gone.jpg", "not_a_file"),
         ("in/ner/a.jpg", JPEG),

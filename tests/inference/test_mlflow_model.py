@@ -16,20 +16,20 @@ def served(models: Path) -> MlflowModel:
 def test_bytes_and_base64_are_the_same(served: MlflowModel) -> None:
     data = grey_png(200)
     packed = base64.b64encode(data)
-    found = served.predict(pd.DataFrame({"image": [data, packed.decode(), packed]}))
-    assert list(found.columns) == ["label", "probability", "problem"]
-    assert found["label"][0] in {"plain", "striped"}
-    assert len(set(found["label"])) == len(set(found["probability"])) == 1
+    answers = served.predict(pd.DataFrame({"image": [data, packed.decode(), packed]}))
+    assert list(answers.columns) == ["label", "probability", "problem"]
+    assert answers["label"][0] in {"plain", "striped"}
+    assert len(set(answers["label"])) == len(set(answers["probability"])) == 1
 
 
 @pytest.mark.parametrize("hostile", ["no base64!", "", b"", None, 7, 1.5, ["a"], "aGVsbG8="])
 def test_hostile_values_are_problems_in_their_rows(served: MlflowModel, hostile: object) -> None:
-    found = served.predict(
+    answers = served.predict(
         pd.DataFrame({"image": [grey_png(30), hostile, grey_png(200)]}, dtype=object)
     )
-    assert found["problem"][1] in {"not_an_image", "empty"}
-    assert found["label"][1] is None
-    assert list(found["problem"][[0, 2]]) == [None, None]
+    assert answers["problem"][1] in {"not_an_image", "empty"}
+    assert answers["label"][1] is None
+    assert list(answers["problem"][[0, 2]]) == [None, None]
 
 
 def test_a_very_long_image_does_not_fill_the_memory(served: MlflowModel) -> None:

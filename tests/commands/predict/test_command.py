@@ -20,8 +20,8 @@ def run(*arguments: str, stdin: bytes | None = None) -> Result:
     return CliRunner().invoke(app, ["predict", *arguments], input=stdin)
 
 
-def records(said: Result) -> list[dict[str, object]]:
-    return [json.loads(line) for line in said.stdout.splitlines()]
+def records(result: Result) -> list[dict[str, object]]:
+    return [json.loads(line) for line in result.stdout.splitlines()]
 
 
 @pytest.fixture
@@ -37,17 +37,17 @@ def photos(models: Path, dataset: Path) -> list[Path]:
 
 
 def test_a_row_for_each_and_failure_if_any_failed(photos: list[Path]) -> None:
-    said = run("photos")
-    assert said.exit_code == 0, said.output
-    rows = [line.split("\t") for line in said.stdout.splitlines()]
+    result = run("photos")
+    assert result.exit_code == 0, result.output
+    rows = [line.split("\t") for line in result.stdout.splitlines()]
     assert [row[0] for row in rows] == [str(path) for path in photos]
     right = [Path(path).name.startswith(label) for path, label, _ in rows]
     assert np.mean(right) > 0.9
     Path("photos/text.jpg").write_text("hello")
-    found = run("photos", "--format", "json", "--top-k", "2")
-    assert found.exit_code == 1
-    assert Counter(row["problem"] for row in records(found)) == {None: 48, "not_an_image": 1}
-    assert {len(row["top"]) for row in records(found) if row["label"]} == {2}  # type: ignore[arg-type]
+    result = run("photos", "--format", "json", "--top-k", "2")
+    assert result.exit_code == 1
+    assert Counter(row["problem"] for row in records(result)) == {None: 48, "not_an_image": 1}
+    assert {len(row["top"]) for row in records(result) if row["label"]} == {2}  # type: ignore[arg-type]
 
 
 def test_it_says_the_same_of_folders_archives_names_and_bytes(photos: list[Path]) -> None:
@@ -58,8 +58,8 @@ def test_it_says_the_same_of_folders_archives_names_and_bytes(photos: list[Path]
     Path("all.zip").write_bytes(packed.getvalue())
 
     def chances(*arguments: str, stdin: bytes | None = None) -> list[object]:
-        found = records(run(*arguments, "--format", "json", stdin=stdin))
-        return [(row["label"], row["probability"]) for row in found]
+        rows = records(run(*arguments, "--format", "json", stdin=stdin))
+        return [(row["label"], row["probability"]) for row in rows]
 
     wanted = chances("photos")
     assert chances("all.zip") == wanted
@@ -70,19 +70,19 @@ def test_it_says_the_same_of_folders_archives_names_and_bytes(photos: list[Path]
 
 def test_sorting_copies_and_twice_is_once(photos: list[Path]) -> None:
     for _ in range(2):
-        said = run("photos", "--sort-into", "sorted")
-        assert said.exit_code == 0, said.output
-        rows = [line.split("\t") for line in said.stdout.splitlines()]
-        found = sorted(path for path in Path("sorted").rglob("*") if path.is_file())
-        assert found == sorted(Path("sorted", label, Path(name).name) for name, label, _ in rows)
-        for path in found:
+        result = run("photos", "--sort-into", "sorted")
+        assert result.exit_code == 0, result.output
+        rows = [line.split("\t") for line in result.stdout.splitlines()]
+        paths = sorted(path for path in Path("sorted").rglob("*") if path.is_file())
+        assert paths == sorted(Path("sorted", label, Path(name).name) for name, label, _ in rows)
+        for path in paths:
             assert path.read_bytes() == Path("photos", path.name).read_bytes()
     assert len(photos) == 48
 
 
 def test_gradcam_draws_every_image_at_the_networks_size(photos: list[Path]) -> None:
-    said = run(*map(str, photos[:3]), "--gradcam", "looked")
-    assert said.exit_code == 0, said.output
+    result = run(*map(str, photos[:3]), "--gradcam", "looked")
+    assert result.exit_code == 0, result.output
     drawn = sorted(Path("looked").iterdir())
     assert [path.name for path in drawn] == [path.with_suffix(".jpg").name for path in photos[:3]]
     for path in drawn:
@@ -93,8 +93,8 @@ def test_gradcam_draws_every_image_at_the_networks_size(photos: list[Path]) -> N
 
 def test_an_empty_folder_is_told(models: Path) -> None:
     Path("empty").mkdir()
-    said = run("empty")
-    assert (said.exit_code, said.stdout) == (1, "empty\t-\t-\tno files in it\n")
+    result = run("empty")
+    assert (result.exit_code, result.stdout) == (1, "empty\t-\t-\tno files in it\n")
 
 
 def test_who_reads_no_further_is_no_error(photos: list[Path]) -> None:
@@ -108,7 +108,15 @@ def test_who_reads_no_further_is_no_error(photos: list[Path]) -> None:
 
 
 def test_killed_at_any_moment_and_given_again_it_ends_the_same(photos: list[Path]) -> None:
-    command = [sys.executable, "-m", "pipeline", "predict", *["photos"] * 20, "--sort-into", "kept"]
+    command = [
+        sys.executable,
+        "-m",
+        "pipeline",
+        "predict",
+        *["photos"] * 20,
+        "--sort-into",
+        "killed",
+    ]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         process.stdout.readline()
@@ -117,12 +125,14 @@ def test_killed_at_any_moment_and_given_again_it_ends_the_same(photos: list[Path
     assert workers
     _, alive = psutil.wait_procs(workers, timeout=20)
     assert not alive, "whoever decodes ends with whom it decodes for"
-    for folder in ("kept", "undisturbed"):
+    for folder in ("killed", "undisturbed"):
         assert run("photos", "--sort-into", folder).exit_code == 0
 
     def contents(folder: str) -> dict[str, bytes]:
         files = [path for path in Path(folder).rglob("*") if path.is_file()]
         return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
-    whole = {name: data for name, data in contents("kept").items() if ".staging-" not in name}
+    whole = {
+        name: data for name, data in contents("interrupted").items() if ".staging-" not in name
+    }
     assert whole == contents("undisturbed")

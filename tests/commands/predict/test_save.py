@@ -36,12 +36,12 @@ def test_hostile_names_stay_inside(tmp_path: Path) -> None:
 def test_no_picture_is_lost_to_another_that_has_its_name_already(tmp_path: Path) -> None:
     contents = [b"first", b"somebody else", b"second"]
     taken = f"a-{hashlib.sha256(b'second').hexdigest()[:8]}.jpg"
-    kept = [
+    paths = [
         save_picture(tmp_path, name, data)
         for name, data in zip(("a.jpg", taken, "a.jpg"), contents, strict=True)
     ]
-    assert [path.read_bytes() for path in kept] == contents
-    assert save_picture(tmp_path, "a.jpg", b"second") == kept[2]
+    assert [path.read_bytes() for path in paths] == contents
+    assert save_picture(tmp_path, "a.jpg", b"second") == paths[2]
 
 
 def test_a_folder_of_the_name_and_names_of_many_bytes(tmp_path: Path) -> None:

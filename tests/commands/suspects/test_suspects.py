@@ -43,8 +43,8 @@ def separable(count: int, classes: int = 3, seed: int = 0, dims: int = 8) -> Flo
     """Features in which the class of each row, its place modulo `classes`, is plain."""
     random = np.random.default_rng(seed)
     centres = 4 * np.eye(classes, dims)
-    found = centres[np.arange(count) % classes] + random.normal(0, 0.5, (count, dims))
-    return found.astype(np.float32)
+    values = centres[np.arange(count) % classes] + random.normal(0, 0.5, (count, dims))
+    return values.astype(np.float32)
 
 
 def judge(
@@ -63,8 +63,8 @@ def test_planted_labels_are_found_and_first() -> None:
     planted = {7: 0, 40: 2, 41: 0, 100: 2, 122: 0}
     assert all(labels[row] != label for row, label in planted.items())
     wrong = [planted.get(row, label) for row, label in enumerate(labels)]
-    found = judge(separable(150), wrong)
-    first = found[: len(planted)]
+    results = judge(separable(150), wrong)
+    first = results[: len(planted)]
     assert {row for row, _ in first} == set(planted)
     assert all(looks == labels[row] for row, looks in first)
 
@@ -79,8 +79,8 @@ def test_clean_data_have_no_suspects(classes: int) -> None:
 def test_the_clearest_case_is_first() -> None:
     labels = np.array([0, 0, 0, 1, 1, 1])
     first = np.array([0.9, 0.1, 0.4, 0.05, 0.1, 0.8])
-    found = suspects.contradicted_labels(labels, np.stack([first, 1 - first], axis=1))
-    assert found == [(1, 1), (5, 0)]  # by 0.8 and by 0.6; row 2 is below what class 1 usually has
+    results = suspects.contradicted_labels(labels, np.stack([first, 1 - first], axis=1))
+    assert results == [(1, 1), (5, 0)]  # by 0.8 and by 0.6; row 2 is below what class 1 usually has
 
 
 def test_who_reaches_no_class_is_no_suspect() -> None:
@@ -104,8 +104,8 @@ def test_near_duplicates_never_vouch_for_each_other() -> None:
     planted = [row for pair in twins.items() for row in pair]
 
     def believed(groups: Sequence[str]) -> Floats:
-        found = suspects.out_of_fold(values, np.array(labels), groups, ["even", "odd"])
-        return np.asarray([found[row, labels[row]] for row in planted], np.float32)
+        probabilities = suspects.out_of_fold(values, np.array(labels), groups, ["even", "odd"])
+        return np.asarray([probabilities[row, labels[row]] for row in planted], np.float32)
 
     assert (believed([str(row) for row in range(1000)]) > 0.5).all()
     assert (believed(groups) < 0.3).all()
@@ -181,23 +181,23 @@ def test_feature_maps_are_averaged_and_tensors_joined(tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     maps = random.normal(size=(6, 3, 2, 4)).astype(np.float32)
     flat = random.normal(size=(6, 5)).astype(np.float32)
-    found = suspects.read_features(store(tmp_path / "f", maps, flat), IMAGES, [4, 0, 1])
-    assert found.shape == (3, 8)
-    assert found.dtype == np.float32
-    np.testing.assert_allclose(found[:, :3], maps[[4, 0, 1]].mean(axis=(2, 3)), rtol=1e-6)
-    assert (found[:, 3:] == flat[[4, 0, 1]]).all()
+    values = suspects.read_features(store(tmp_path / "f", maps, flat), IMAGES, [4, 0, 1])
+    assert values.shape == (3, 8)
+    assert values.dtype == np.float32
+    np.testing.assert_allclose(values[:, :3], maps[[4, 0, 1]].mean(axis=(2, 3)), rtol=1e-6)
+    assert (values[:, 3:] == flat[[4, 0, 1]]).all()
 
 
 def test_half_precision_is_averaged_in_single(tmp_path: Path) -> None:
     maps = np.full((2, 1, 50, 50), 60_000, np.float16)  # whose sum half precision does not hold
-    found = suspects.read_features(store(tmp_path / "f", maps), IMAGES, [0, 1])
-    np.testing.assert_allclose(found, maps[:, :, 0, 0].astype(np.float32), rtol=1e-4)
+    values = suspects.read_features(store(tmp_path / "f", maps), IMAGES, [0, 1])
+    np.testing.assert_allclose(values, maps[:, :, 0, 0].astype(np.float32), rtol=1e-4)
 
 
 def test_sequences_are_laid_flat(tmp_path: Path) -> None:
     tokens = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
-    found = suspects.read_features(store(tmp_path / "f", tokens), IMAGES, [1])
-    assert found.tolist() == [list(range(12, 24))]
+    values = suspects.read_features(store(tmp_path / "f", tokens), IMAGES, [1])
+    assert values.tolist() == [list(range(12, 24))]
 
 
 def test_where_nothing_is_stored_the_way_out_is_told(tmp_path: Path) -> None:
@@ -237,24 +237,24 @@ STRANGE = [
 ]
 
 
-def draw(folder: Path, found: Sequence[Suspect], datas: Sequence[bytes]) -> Page:
+def draw(folder: Path, listed: Sequence[Suspect], datas: Sequence[bytes]) -> Page:
     common = {"width": 1, "height": 1, "phash": 0}
     rows = [
-        {"id": one.id, "label": one.label, "name": one.name, "bytes": data} | common
-        for one, data in zip(found, datas, strict=True)
+        {"id": suspect.id, "label": suspect.label, "name": suspect.name, "bytes": data} | common
+        for suspect, data in zip(listed, datas, strict=True)
     ]
     shards.write(folder / "clean", shards.CLEAN, rows)
-    suspects.write_page(folder / "suspects.html", found, folder / "clean", "cats")
+    suspects.write_page(folder / "suspects.html", listed, folder / "clean", "cats")
     return Page((folder / "suspects.html").read_text(encoding="utf-8"))
 
 
 @pytest.mark.parametrize("strange", STRANGE)
 def test_the_lines_of_the_page_are_a_reject_csv(world: Path, strange: str) -> None:
-    found = [
+    listed = [
         Suspect(f"{n:064x}", f"{n}.png", label, looks, 0.1, 0.9)
         for n, (label, looks) in enumerate([(strange, "cat"), ("cat", strange)])
     ]
-    page = draw(world, found, [noise_png(0), noise_png(1)])
+    page = draw(world, listed, [noise_png(0), noise_png(1)])
     (world / "reject.csv").write_bytes(page.pre.encode())
     assert reject_list.read(world) == {
         f"{0:064x}": "looks like cat",
@@ -267,8 +267,8 @@ def test_the_lines_of_the_page_are_a_reject_csv(world: Path, strange: str) -> No
 
 
 def test_each_suspect_is_drawn_with_what_it_looks_like(world: Path) -> None:
-    found = [Suspect(f"{n:064x}", f"x/{n}.png", "cat", "dog", 0.02, 0.93) for n in range(3)]
-    page = draw(world, found, [noise_png(n) for n in range(3)])
+    listed = [Suspect(f"{n:064x}", f"x/{n}.png", "cat", "dog", 0.02, 0.93) for n in range(3)]
+    page = draw(world, listed, [noise_png(n) for n in range(3)])
     assert [size(figure.picture) for figure in page.figures] == [(40, 48)] * 3
     for number, figure in enumerate(page.figures):
         assert figure.caption.startswith("cat · looks like dog (93%")
@@ -293,8 +293,8 @@ def test_no_suspects_are_none(world: Path) -> None:
 @pytest.fixture
 def computed(dataset: Path, params: Params) -> Path:
     """Real features of the small data set; every eighth of its training images is mislabelled."""
-    chosen = with_overrides(params, {"dataset.name": "stripes"})
-    Path("params.yaml").write_text(json.dumps(chosen.model_dump()))
+    stripes_params = with_overrides(params, {"dataset.name": "stripes"})
+    Path("params.yaml").write_text(json.dumps(stripes_params.model_dump()))
     other = {"plain": "striped", "striped": "plain"}
     rows = read_split(dataset / "split.csv")
     mislabelled = [row for row in rows if row.split == "train"][::8]
@@ -313,8 +313,8 @@ def planted(dataset: Path) -> set[str]:
 
 
 def test_wrong_labels_are_found_by_real_features(computed: Path) -> None:
-    said = CliRunner().invoke(app, ["suspects"])
-    assert said.exit_code == 0, said.output
+    result = CliRunner().invoke(app, ["suspects"])
+    assert result.exit_code == 0, result.output
     page = Page(Path("reports/suspects.html").read_text())
     ids = [line.split(",")[0] for line in page.pre.splitlines()[1:]]
     wrong = planted(computed)
@@ -322,21 +322,21 @@ def test_wrong_labels_are_found_by_real_features(computed: Path) -> None:
     assert wrong <= set(ids[:5])
     assert [figure.caption[-12:] for figure in page.figures] == [key[:12] for key in ids]
     for key in ids:
-        assert key[:12] in said.output
+        assert key[:12] in result.output
     assert (
         f"{len(ids)} suspects among the training images; {len(ids)} with full ids in "
         "reports/suspects.html"
-    ) in said.output
+    ) in result.output
     Path("reject.csv").write_text(page.pre)
     assert set(reject_list.read(Path())) == set(ids)
 
 
 def test_as_many_are_listed_as_asked(computed: Path) -> None:
-    said = CliRunner().invoke(app, ["suspects", "--most", "2", "--page", "elsewhere/two.html"])
-    assert said.exit_code == 0, said.output
+    result = CliRunner().invoke(app, ["suspects", "--most", "2", "--page", "elsewhere/two.html"])
+    assert result.exit_code == 0, result.output
     assert re.search(
         r"^\d+ suspects among the training images; 2 with full ids in elsewhere/two.html$",
-        said.output,
+        result.output,
         re.M,
     )
     assert len(Page(Path("elsewhere/two.html").read_text()).figures) == 2
@@ -355,9 +355,9 @@ def test_without_features_it_is_told(dataset: Path, params: Params) -> None:
     streamed = with_overrides(params, {"features.max_gigabytes": 0.0})
     Path("params.yaml").write_text(json.dumps(streamed.model_dump()))
     features.main(dataset / "clean", dataset / "split.csv", dataset / "features")
-    said = CliRunner().invoke(app, ["suspects"])
-    assert isinstance(said.exception, PipelineError)
-    assert "data/features has no features" in str(said.exception)
+    result = CliRunner().invoke(app, ["suspects"])
+    assert isinstance(result.exception, PipelineError)
+    assert "data/features has no features" in str(result.exception)
 
 
 HOSTILE = [
@@ -379,10 +379,10 @@ def test_names_of_strangers_command_no_terminal(
     shards.write(
         world / "data/clean", shards.CLEAN, [{name: one.get(name) for name in shards.CLEAN.names}]
     )
-    found = [Suspect(str(one["id"]), hostile, hostile, hostile, 0.1, 0.9)]
-    monkeypatch.setattr(suspects, "find_suspects", lambda *_: found)
-    said = CliRunner().invoke(app, ["suspects"])
-    assert said.exit_code == 0
-    assert said.output.replace("\n", "").isprintable()
+    listed = [Suspect(str(one["id"]), hostile, hostile, hostile, 0.1, 0.9)]
+    monkeypatch.setattr(suspects, "find_suspects", lambda *_: listed)
+    result = CliRunner().invoke(app, ["suspects"])
+    assert result.exit_code == 0
+    assert result.output.replace("\n", "").isprintable()
     plain = "".join(char if char.isprintable() else " " for char in hostile)
-    assert said.output.count(plain) == 3
+    assert result.output.count(plain) == 3

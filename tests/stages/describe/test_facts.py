@@ -107,7 +107,7 @@ def run(
     left_out: Sequence[RawImage] = (),
     leaks: Sequence[LeakRow] = (),
 ) -> Page:
-    """The page of these images, of which what is kept is dealt by turns."""
+    """The page of these images, with the accepted ones in the splits by turns."""
     shards.write(project / "raw", shards.RAW, [picture.row() for picture in pictures])
     paths = [Path(name) for name in ("flowers", "raw", "clean", "verdicts.csv")]
     filtering.main(*paths)
@@ -131,16 +131,16 @@ def describe_again(project: Path) -> Page:
 def counts(project: Path) -> dict[str, Counter[str]]:
     """What the page should say, from the tables under data/."""
     split_of = {row.id: row.split for row in read_split(project / "split.csv")}
-    found: dict[str, Counter[str]] = {}
+    doc: dict[str, Counter[str]] = {}
     for row in read_verdicts(project / "verdicts.csv"):
         where = split_of.get(row.id, LEFT_OUT) if row.is_kept else REJECTED
-        found.setdefault(row.label, Counter()).update([where, TOTAL])
-    return found
+        doc.setdefault(row.label, Counter()).update([where, TOTAL])
+    return doc
 
 
-def told(found: Page, project: Path) -> None:
+def assert_counts(doc: Page, project: Path) -> None:
     """What the page counts is what the tables have, and adds up."""
-    head, *rows = found.tables["Classes"]
+    head, *rows = doc.tables["Classes"]
     assert head == ["class", *COLUMNS]
     expected = counts(project)
     assert {label: list(map(int, numbers)) for label, *numbers in rows} == {
@@ -153,7 +153,7 @@ def told(found: Page, project: Path) -> None:
     verdicts = read_verdicts(project / "verdicts.csv")
     assert sum(int(row[-1]) for row in rows) == len(verdicts)
     reasons = Counter(row.reason for row in verdicts if row.reason)
-    table = found.tables.get("Rejected", [["reason", "images", "what it means"]])
+    table = doc.tables.get("Rejected", [["reason", "images", "what it means"]])
     assert {reason: int(count) for reason, count, _ in table[1:]} == dict(reasons)
     assert all(meaning for _, _, meaning in table)
 
@@ -187,8 +187,8 @@ def captions(figures: Sequence[Figure]) -> str:
 
 def test_every_raw_image_is_counted_once(project: Path) -> None:
     pictures = [*good(), *bad(), *good(3, 20)]
-    found = run(project, pictures, left_out=[pictures[0]])
-    told(found, project)
+    doc = run(project, pictures, left_out=[pictures[0]])
+    assert_counts(doc, project)
     assert counts(project)["tulip"][LEFT_OUT] == 1
 
 
@@ -213,24 +213,24 @@ VERDICT = st.tuples(
 def test_whatever_became_of_images_they_add_up(drawn: list[tuple[str, str]]) -> None:
     verdicts, split_of = [], {}
     for number, (label, where) in enumerate(drawn):
-        kept = where in (*SPLITS, LEFT_OUT)
+        is_accepted = where in (*SPLITS, LEFT_OUT)
         if where in SPLITS:
             split_of[str(number)] = where
-        verdicts.append(verdict(str(number), label, "" if kept else where))
+        verdicts.append(verdict(str(number), label, "" if is_accepted else where))
     data = Data(verdicts, pa.table({}), split_of, [], {})
-    found = facts.count_classes(data)
-    assert sum(found.values(), Counter()).total() == 2 * len(drawn)
-    for label, count in found.items():
+    by_label = facts.count_classes(data)
+    assert sum(by_label.values(), Counter()).total() == 2 * len(drawn)
+    for label, count in by_label.items():
         assert sum(count[column] for column in COLUMNS[:-1]) == count[TOTAL]
         for column in (*SPLITS, LEFT_OUT):
             assert count[column] == drawn.count((label, column))
     rejected = facts.rejected_by_reason(data)
-    assert sum(map(len, rejected.values())) == sum(count[REJECTED] for count in found.values())
+    assert sum(map(len, rejected.values())) == sum(count[REJECTED] for count in by_label.values())
     assert list(rejected) == [reason for reason in RejectReason if reason in rejected]
 
 
 def test_every_rejected_image_is_shown_or_named(project: Path) -> None:
-    found = run(project, [*good(), *bad()])
+    doc = run(project, [*good(), *bad()])
     invisible = {
         "empty": ["rose/empty.jpg"],
         "not_an_image": ["rose/page.jpg"],
@@ -238,55 +238,57 @@ def test_every_rejected_image_is_shown_or_named(project: Path) -> None:
         "too_many_pixels": ["rose/vast.png"],
         "damaged": ["rose/header.jpg"],
     }
-    shown = {
+    visible = {
         "damaged": ["cut.jpg", "cut too.jpg"],
         "too_small": ["small.png"],
         "blank": ["blank.png"],
         "duplicate": ["copy.png"],
         "conflicting_labels": ["both.png", "both.png"],
     }
-    for reason in invisible.keys() | shown.keys():
-        figures, names = found.below(reason), shown.get(reason, [])
+    for reason in invisible.keys() | visible.keys():
+        figures, names = doc.below(reason), visible.get(reason, [])
         assert len(figures) == len(names)
         assert all(size(figure.picture) for figure in figures)
         assert all(name in figure.caption for name, figure in zip(names, figures, strict=True))
-        text = found.text_of.get(reason, "")
+        text = doc.text_of.get(reason, "")
         assert ("Without a picture" in text) is (reason in invisible)
         assert all(name in text for name in invisible.get(reason, []))
-    (copy,) = found.below("duplicate")
+    (copy,) = doc.below("duplicate")
     assert f"same as {good()[0].name}" in copy.caption
 
 
 def test_what_somebody_rejected_is_shown_with_why(project: Path) -> None:
     lines = f'id,why\n{key(good()[1])},"a <b>, not a rose"\n'
     (project / "flowers/reject.csv").write_text(lines)
-    found = run(project, good())
-    (figure,) = found.below("by_hand")
+    doc = run(project, good())
+    (figure,) = doc.below("by_hand")
     assert size(figure.picture) == (40, 48)
     assert "rose · a <b>, not a rose" in figure.caption
 
 
 def test_no_rejects_at_all_are_none(project: Path) -> None:
-    found = run(project, good())
-    told(found, project)
-    assert found.text_of["Rejected"].strip() == "None."
-    assert "Rejected" not in found.tables
-    assert "leaks" not in found.ids
+    doc = run(project, good())
+    assert_counts(doc, project)
+    assert doc.text_of["Rejected"].strip() == "None."
+    assert "Rejected" not in doc.tables
+    assert "leaks" not in doc.ids
 
 
 def test_warnings_are_counted_and_explained(project: Path) -> None:
-    found = run(project, [*good(), image("rose/wrong.jpg", saved(pixels(90)))])
-    warnings = found.tables["Warnings about accepted images"][1:]
+    doc = run(project, [*good(), image("rose/wrong.jpg", saved(pixels(90)))])
+    warnings = doc.tables["Warnings about accepted images"][1:]
     assert [(name, count) for name, count, _ in warnings] == [("wrong_extension", "1")]
 
 
 def test_each_class_has_samples(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(page, "MAX_SAMPLES", 2)
-    found = run(project, good(9))
+    doc = run(project, good(9))
     for label in ("rose", "tulip"):
-        chosen = sorted(key(picture) for picture in good(9) if picture.label == label)[:2]
-        assert [figure.caption[-12:] for figure in found.below(label)] == [k[:12] for k in chosen]
-        assert all(size(figure.picture) == (40, 48) for figure in found.below(label))
+        sample_keys = sorted(key(picture) for picture in good(9) if picture.label == label)[:2]
+        assert [figure.caption[-12:] for figure in doc.below(label)] == [
+            k[:12] for k in sample_keys
+        ]
+        assert all(size(figure.picture) == (40, 48) for figure in doc.below(label))
 
 
 # ---- near-duplicates, leaks, licences ----
@@ -299,27 +301,27 @@ def alike(seed: int, *labels: str) -> list[RawImage]:
 
 def test_groups_under_two_labels_are_flagged_and_first(project: Path) -> None:
     agreeing, torn = alike(1, "rose", "rose", "rose"), alike(2, "rose", "tulip")
-    found = run(project, [*agreeing, *good(), *torn])
-    assert found.groups == ["group two", "group"]
-    first, second = ([f for f in found.figures if f.group == n] for n in (1, 2))
+    doc = run(project, [*agreeing, *good(), *torn])
+    assert doc.groups == ["group two", "group"]
+    first, second = ([f for f in doc.figures if f.group == n] for n in (1, 2))
     assert {figure.caption[-12:] for figure in first} == {key(one)[:12] for one in torn}
     assert {figure.caption[-12:] for figure in second} == {key(one)[:12] for one in agreeing}
     assert {word for figure in first for word in figure.caption.split()[:1]} == {"rose", "tulip"}
 
 
 def test_larger_groups_come_first_among_their_like(project: Path) -> None:
-    found = run(
+    doc = run(
         project,
         [*alike(1, *["rose"] * 2), *alike(2, *["rose"] * 4), *good(), *alike(3, *["rose"] * 3)],
     )
-    groups = Counter(figure.group for figure in found.figures if figure.group)
+    groups = Counter(figure.group for figure in doc.figures if figure.group)
     assert groups == {1: 4, 2: 3, 3: 2}
 
 
 def test_where_nothing_is_alike_it_is_said(project: Path) -> None:
-    found = run(project, good())
-    assert found.groups == []
-    assert "None among the accepted images" in found.text_of["Near-duplicates"]
+    doc = run(project, good())
+    assert doc.groups == []
+    assert "None among the accepted images" in doc.text_of["Near-duplicates"]
 
 
 def test_leaks_are_listed(project: Path) -> None:
@@ -334,14 +336,14 @@ def test_leaks_are_listed(project: Path) -> None:
         stays.name,
         "test",
     )
-    found = run(project, good(), left_out=[gone], leaks=[leak])
-    assert found.tables["Leaks"][1:] == [[gone.name, "train", "near_duplicate", stays.name, "test"]]
+    doc = run(project, good(), left_out=[gone], leaks=[leak])
+    assert doc.tables["Leaks"][1:] == [[gone.name, "train", "near_duplicate", stays.name, "test"]]
 
 
 def test_licences_are_counted_the_most_frequent_first(project: Path) -> None:
     extra = [image(f"rose/x{n}.png", saved(pixels(60 + n)), None) for n in range(2)]
-    found = run(project, [*good(), *extra, image("rose/y.png", saved(pixels(70)), "<i>Mine</i>")])
-    assert found.tables["Licences"][1:] == [
+    doc = run(project, [*good(), *extra, image("rose/y.png", saved(pixels(70)), "<i>Mine</i>")])
+    assert doc.tables["Licences"][1:] == [
         ["CC0-1.0", "6"],
         ["none stated", "2"],
         ["<i>Mine</i>", "1"],
@@ -364,34 +366,34 @@ def test_what_is_left_out_of_the_page_is_counted_there(
         LeakRow(str(n), f"l{n}", "rose", "train", "duplicate", "s", "stays", "test")
         for n in range(4)
     ]
-    found = run(project, [*good(), *small, *groups], leaks=leaks)
-    told(found, project)
-    assert len(found.below("too_small")) == 2
-    assert "And 3 more" in found.text_of["too_small"]
-    assert len(found.groups) == 1
-    assert len([figure for figure in found.figures if figure.group]) == 2
-    assert "and 2 more" in found.text_of["Near-duplicates"]
-    assert "And 2 more groups" in found.text_of["Near-duplicates"]
-    assert len(found.tables["Leaks"]) == 1 + 3
-    assert "And 1 more" in found.text_of["Leaks"]
+    doc = run(project, [*good(), *small, *groups], leaks=leaks)
+    assert_counts(doc, project)
+    assert len(doc.below("too_small")) == 2
+    assert "And 3 more" in doc.text_of["too_small"]
+    assert len(doc.groups) == 1
+    assert len([figure for figure in doc.figures if figure.group]) == 2
+    assert "and 2 more" in doc.text_of["Near-duplicates"]
+    assert "And 2 more groups" in doc.text_of["Near-duplicates"]
+    assert len(doc.tables["Leaks"]) == 1 + 3
+    assert "And 1 more" in doc.text_of["Leaks"]
 
 
 def test_what_is_all_on_the_page_has_no_more(project: Path) -> None:
-    found = run(project, [*good(), *bad(), *alike(1, "rose", "rose")])
-    assert "more" not in " ".join(found.text_of.values())
+    doc = run(project, [*good(), *bad(), *alike(1, "rose", "rose")])
+    assert "more" not in " ".join(doc.text_of.values())
 
 
 def test_of_very_many_classes_all_are_counted_and_some_are_drawn(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pictures = [image(f"class {n:03}/1.png", saved(pixels(n))) for n in range(150)]
-    found = run(project, pictures)
-    told(found, project)
+    doc = run(project, pictures)
+    assert_counts(doc, project)
     out = capsys.readouterr().out
     assert all(f"class {n:03}" in out for n in range(150))
-    assert len(found.tables["Classes"]) == 151
-    assert sum(bool(found.below(f"class {n:03}")) for n in range(150)) == page.MAX_CLASSES == 100
-    assert "50 more classes have no samples here." in found.text_of["class 099"]
+    assert len(doc.tables["Classes"]) == 151
+    assert sum(bool(doc.below(f"class {n:03}")) for n in range(150)) == page.MAX_CLASSES == 100
+    assert "50 more classes have no samples here." in doc.text_of["class 099"]
 
 
 # ---- sizes ----
@@ -426,10 +428,13 @@ def test_images_of_one_size_are_one_bin(count: int) -> None:
 
 
 def test_a_page_of_one_image_is_a_page(project: Path) -> None:
-    found = run(project, good(1))
-    told(found, project)
-    assert found.tables["Shorter side"] == [["40", "", "1"]]
-    assert found.tables["Sizes"][1:] == [["width", "48", "48", "48"], ["height", "40", "40", "40"]]
+    doc = run(project, good(1))
+    assert_counts(doc, project)
+    assert doc.tables["Shorter side"] == [["40", "", "1"]]
+    assert doc.tables["Sizes"][1:] == [
+        ["width", "48", "48", "48"],
+        ["height", "40", "40", "40"],
+    ]
 
 
 # ---- strangers' words ----
@@ -444,15 +449,15 @@ def test_names_and_labels_of_strangers_are_text(project: Path, hostile: str) -> 
         for n, data in enumerate(datas)
     ]
     leak = LeakRow(key(strange[0]), hostile, label, "train", "duplicate", "s", hostile, "test")
-    found = run(project, [*good(), *strange], leaks=[leak])
-    told(found, project)
+    doc = run(project, [*good(), *strange], leaks=[leak])
+    assert_counts(doc, project)
     html = (project / "data.html").read_text(encoding="utf-8")
     assert "<script" not in html
     assert "<img src=x" not in html
-    assert hostile in [name for name, _ in found.tables["Licences"]]
-    assert found.tables["Leaks"][1][0] == hostile
-    assert f"2{hostile}.png" in found.text_of["not_an_image"]
-    assert len(found.groups) == 1
+    assert hostile in [name for name, _ in doc.tables["Licences"]]
+    assert doc.tables["Leaks"][1][0] == hostile
+    assert f"2{hostile}.png" in doc.text_of["not_an_image"]
+    assert len(doc.groups) == 1
 
 
 @pytest.mark.parametrize("hostile", HOSTILE)
@@ -524,7 +529,7 @@ def test_the_page_of_the_fixture_world_is_whole(
             {},
         )
         built = page.build_page(data, "sample", "", dataset / "raw", dataset / "clean")
-    found = Page(gallery.render("stages/describe/data.html", built))
-    assert [row[0] for row in found.tables["Classes"]] == ["class", "plain", "striped"]
-    assert sum(int(row[-1]) for row in found.tables["Classes"][1:]) == 48
-    assert all(figure.picture for figure in found.figures)
+    doc = Page(gallery.render("stages/describe/data.html", built))
+    assert [row[0] for row in doc.tables["Classes"]] == ["class", "plain", "striped"]
+    assert sum(int(row[-1]) for row in doc.tables["Classes"][1:]) == 48
+    assert all(figure.picture for figure in doc.figures)

@@ -77,10 +77,10 @@ def test_every_kind_is_drawn(form: str, mode: str) -> None:
 
 
 @pytest.mark.parametrize("form", ["JPEG", "PNG"])
-@pytest.mark.parametrize("kept", [0.3, 0.6, 0.95])
-def test_what_is_there_of_a_damaged_image_is_drawn(form: str, kept: float) -> None:
+@pytest.mark.parametrize("fraction", [0.3, 0.6, 0.95])
+def test_what_is_there_of_a_damaged_image_is_drawn(form: str, fraction: float) -> None:
     data = saved(picture(200, 300), form)
-    drawn = thumbnails.draw(data[: int(len(data) * kept)])
+    drawn = thumbnails.draw(data[: int(len(data) * fraction)])
     assert drawn is not None
     assert size(drawn) == (96, SIDE)
 
