@@ -177,12 +177,12 @@ def stored_urls(project: Flickr) -> set[str]:
     return urls
 
 
-def test_a_stage_killed_ten_times_repeats_no_download(first: Flickr, tmp_path: Path) -> None:
+def test_a_stage_killed_five_times_repeats_no_download(first: Flickr, tmp_path: Path) -> None:
     with running(*FLICKR, "--latency", "0.05", "--port", str(0)) as slow:
         project = Flickr(tmp_path / "killed", slow)
         chance = random.Random(1)
         snapshots: list[tuple[set[str], Counter[str]]] = []
-        for _ in range(10):
+        for _ in range(5):
             before = len(stored_urls(project))
             process = subprocess.Popen(
                 ACQUIRE,

@@ -11,9 +11,7 @@ from typing import Any
 
 import pytest
 from ruamel.yaml import YAML
-from typer.testing import CliRunner
 
-from pipeline.__main__ import app
 from pipeline.core.errors import PipelineError
 from pipeline.stages.acquire import __main__ as acquire
 from pipeline.stages.features import __main__ as features
@@ -96,28 +94,20 @@ def test_temporary_and_queued_experiments_are_recorded_in_the_one_store(project:
         assert run.data.tags["mlflow.parentRunId"] == above.info.run_id
 
 
-def test_models_are_compared_by_each_of_their_names(
-    project: Project, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def compare(one: str, other: str) -> str:
-        result = CliRunner().invoke(app, ["compare", one, other], catch_exceptions=False)
-        return " ".join(result.output.split())
-
-    monkeypatch.chdir(project.folder)
-    monkeypatch.setenv("DVC_ROOT", str(project.folder))
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+def test_models_are_compared_by_each_of_their_names(project: Project) -> None:
     (run,) = [run for run in project.runs() if run.info.run_name == "faster"]
     for one, other in (
         ("faster", run.info.run_id),
         ("HEAD", "reports/test"),
         ("faster", "models"),  # another model than the experiment's
     ):
-        output = compare(one, other)
+        output = " ".join(project.pipeline("compare", one, other).split())
         assert f" on {project.metrics()['n']} images " in output
         same = other != "models"
         assert ("(95 %: +0.0 to +0.0; 0 gained, 0 lost" in output) >= same
-    with pytest.raises(PipelineError, match=r"^no predictions of nobody \("):
-        compare("nobody", "HEAD")
+    result = project.run(sys.executable, "-m", "pipeline", "compare", "nobody", "HEAD")
+    assert result.returncode == 1
+    assert result.stdout.startswith("error: no predictions of nobody (")
 
 
 def test_dvc_shows_in_one_sentence_what_is_wrong_with_params(project: Project) -> None:

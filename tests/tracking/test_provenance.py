@@ -6,12 +6,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.tracking import provenance
-
-
-def git(*arguments: str) -> str:
-    names = ["-c", "user.name=t", "-c", "user.email=t@example.com"]
-    done = subprocess.run(["git", *names, *arguments], check=True, capture_output=True, text=True)
-    return done.stdout
+from tests.builders.repositories import git
 
 
 @pytest.fixture

@@ -1,10 +1,10 @@
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from pipeline.commands.ci import revisions
 from pipeline.core.errors import PipelineError
+from tests.builders.repositories import git
 
 
 @pytest.fixture
@@ -17,11 +17,6 @@ def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     git("add", "-A")
     git("commit", "-q", "-m", "one")
     return tmp_path
-
-
-def git(*words: str) -> None:
-    names = ["-c", "user.name=t", "-c", "user.email=t@example.com"]
-    subprocess.run(["git", *names, *words], check=True, capture_output=True)
 
 
 @pytest.mark.usefixtures("clone")

@@ -11,6 +11,7 @@ from pipeline.commands.ci.overrides import Overrides
 from pipeline.commands.ci.steps import SummaryOptions, run
 from pipeline.core.errors import PipelineError
 from tests import ROOT
+from tests.builders.repositories import git
 
 pytestmark = pytest.mark.xdist_group("ci")
 STAGES = """
@@ -50,11 +51,6 @@ Path("reports/metrics.json").write_text(json.dumps(figures))
 NOTHING = "ci: nothing to do: every stage is up to date"
 
 
-def git(folder: Path, *words: str) -> None:
-    names = ["-c", "user.name=t", "-c", "user.email=t@example.com"]
-    subprocess.run(["git", *names, *words], cwd=folder, check=True, capture_output=True)
-
-
 def dvc(folder: Path, *words: str) -> str:
     command = [sys.executable, "-m", "dvc", *words]
     return subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True).stdout
@@ -68,13 +64,13 @@ def upstream(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "train.py").write_text(TRAIN)
     (folder / "evaluate.py").write_text(EVALUATE)
     (folder / "params.yaml").write_text((ROOT / "params.yaml").read_text())
-    git(folder, "init", "-q", "-b", "main")
+    git("init", "-q", "-b", "main", folder=folder)
     dvc(folder, "init", "-q")
     dvc(folder, "config", "core.analytics", "false")
     dvc(folder, "remote", "add", "-d", "store", str(tmp_path_factory.mktemp("store")))
     dvc(folder, "repro")
-    git(folder, "add", "-A")
-    git(folder, "commit", "-q", "-m", "first")
+    git("add", "-A", folder=folder)
+    git("commit", "-q", "-m", "first", folder=folder)
     dvc(folder, "push", "--run-cache")
     return folder
 
@@ -82,7 +78,7 @@ def upstream(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def clone(upstream: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A clone on another machine: files in git, and the address of the remote."""
-    git(tmp_path, "clone", "-q", str(upstream), "clone")
+    git("clone", "-q", str(upstream), "clone", folder=tmp_path)
     for name in ("GITHUB_STEP_SUMMARY", "DVC_ROOT"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path / "clone")
@@ -178,8 +174,8 @@ def test_an_empty_remote_is_filled(
 def test_the_summary_is_appended_to_the_job_summary_on_github(
     clone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    git(clone, "checkout", "-q", "-b", "topic")
-    git(clone, "branch", "-D", "main")
+    git("checkout", "-q", "-b", "topic", folder=clone)
+    git("branch", "-D", "main", folder=clone)
     Path("train.py").write_text(TRAIN + "# another\n")
     (tmp_path / "job.md").write_text("before\n")
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "job.md"))
