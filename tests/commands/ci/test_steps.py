@@ -118,7 +118,7 @@ def test_requested_values_run_once_and_are_restored_on_another_clone(
     )
     assert NOTHING in capfd.readouterr().out
 
-    git(clone.parent, "clone", "-q", str(upstream), "other")
+    git("clone", "-q", str(upstream), "other", folder=clone.parent)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(clone.parent / "other")
         ci("train.lr=0.5")
