@@ -1,4 +1,4 @@
-"""The command line: what people do with a trained pipeline. Stages are run by DVC."""
+"""The command line `pipeline`. DVC runs the stages."""
 
 import os
 import sys
@@ -66,7 +66,7 @@ def main() -> None:
 def _run() -> None:
     try:
         app()
-    except BrokenPipeError:  # nobody reads any more, as behind `| head`
+    except BrokenPipeError:  # the reader has closed the pipe, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
 

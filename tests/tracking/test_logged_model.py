@@ -29,7 +29,7 @@ def files(folder: Path) -> set[str]:
     }
 
 
-def test_it_is_as_mlflow_writes_it(tmp_path: Path) -> None:
+def test_the_folder_equals_what_mlflow_writes(tmp_path: Path) -> None:
     models = tmp_path / "models"
     models.mkdir()
     (models / "model.json").write_text("{}")
@@ -55,16 +55,16 @@ def test_it_is_as_mlflow_writes_it(tmp_path: Path) -> None:
         yaml = YAML(typ="safe", pure=True)
         return yaml.load(ours / name), yaml.load(theirs / name)
 
-    said, wanted = read("MLmodel")
-    assert said["flavors"] == wanted["flavors"]
-    assert said["signature"] == wanted["signature"]
-    assert said["saved_input_example_info"] == wanted["saved_input_example_info"]
-    assert said["model_size_bytes"] > 0
-    said, wanted = read("conda.yaml")
-    assert said["dependencies"][0] == wanted["dependencies"][0]
-    assert said["dependencies"][-1] == wanted["dependencies"][-1]
-    said, wanted = read("python_env.yaml")
-    assert said["python"] == wanted["python"]
-    assert said["dependencies"] == wanted["dependencies"]
+    ours, theirs = read("MLmodel")
+    assert ours["flavors"] == theirs["flavors"]
+    assert ours["signature"] == theirs["signature"]
+    assert ours["saved_input_example_info"] == theirs["saved_input_example_info"]
+    assert ours["model_size_bytes"] > 0
+    ours, theirs = read("conda.yaml")
+    assert ours["dependencies"][0] == theirs["dependencies"][0]
+    assert ours["dependencies"][-1] == theirs["dependencies"][-1]
+    ours, theirs = read("python_env.yaml")
+    assert ours["python"] == theirs["python"]
+    assert ours["dependencies"] == theirs["dependencies"]
     wanted = (theirs / "requirements.txt").read_text()
     assert (ours / "requirements.txt").read_text() == wanted

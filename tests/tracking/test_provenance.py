@@ -32,7 +32,7 @@ def test_data_digests_are_those_of_dvc_lock(repository: Path) -> None:
     assert tags[provenance.EXPERIMENT] == tags[provenance.BASELINE] == ""
 
 
-def test_an_experiment_is_of_its_baseline(
+def test_the_commit_of_an_experiment_is_its_baseline(
     repository: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DVC_EXP_NAME", "tame-otter")
@@ -41,7 +41,7 @@ def test_an_experiment_is_of_its_baseline(
     assert (tags[provenance.EXPERIMENT], tags[provenance.COMMIT]) == ("tame-otter", "c0ffee")
 
 
-def test_what_no_commit_has_is_a_patch_that_brings_it_back(repository: Path) -> None:
+def test_the_patch_restores_uncommitted_changes(repository: Path) -> None:
     assert provenance.read_patch(provenance.source_tags()[provenance.COMMIT]) == ""
     changed = "x = 'h\u00e4\u00df'\n"
     Path("pipeline/code.py").write_text(changed)
@@ -60,7 +60,7 @@ def test_what_no_commit_has_is_a_patch_that_brings_it_back(repository: Path) -> 
     assert Path("pipeline/new.py").read_text() == "y = 2\n"
 
 
-def test_more_changes_than_are_kept_are_told(repository: Path) -> None:
+def test_a_patch_that_is_too_large_is_not_recorded_but_tagged(repository: Path) -> None:
     Path("pipeline/large.py").write_text("x = 1\n" * 200_000)
     commit = provenance.source_tags()[provenance.COMMIT]
     assert provenance.environment_tags(commit)["git.changed"] == provenance.TOO_MUCH

@@ -55,8 +55,8 @@ def training(params: Params) -> AbstractContextManager[tracking_run.Run]:
 
 def logged(params: Params, job: Job, history: list[dict[str, Any]]) -> None:
     with training(params) as run:
-        for each in history:
-            run.log_validation(each)
+        for row in history:
+            run.log_validation(row)
         record.log_trained(run, Path("models"), history, job.suffix)
 
 
@@ -129,7 +129,7 @@ def test_one_run_holds_the_training_and_the_evaluation(
 @pytest.mark.parametrize(
     ("which", "steps"), [("none", []), ("best", []), ("every", ["epoch_0001", "epoch_0002"])]
 )
-def test_mlflow_has_the_checkpoints_that_were_asked_for(
+def test_mlflow_has_the_checkpoints_of_log_checkpoints(
     dataset: Path, params: Params, which: str, steps: list[str]
 ) -> None:
     chosen = override(params, **NARROW_RESNET, train__epochs=2, train__log_checkpoints=which)
@@ -169,11 +169,11 @@ def test_the_logged_model_predicts_batches_of_any_size(
     (found,) = models()
     loaded = mlflow.pyfunc.load_model(found.model_uri)
     for count in (1, 2, 35):
-        said = loaded.predict(
+        output = loaded.predict(
             pd.DataFrame({"image": [grey_png(200)] * (count - 1) + [b"no image"]})
         )
-        assert list(said["problem"])[-1] == "not_an_image"
-        assert len(said) == count
+        assert list(output["problem"])[-1] == "not_an_image"
+        assert len(output) == count
 
 
 def test_weights_in_any_memory_format_can_be_a_checkpoint(world: Path, params: Params) -> None:
@@ -184,7 +184,7 @@ def test_weights_in_any_memory_format_can_be_a_checkpoint(world: Path, params: P
     assert found.path == "checkpoint/trained.safetensors"
 
 
-def test_evaluation_makes_the_run_that_is_missing(
+def test_an_evaluation_creates_a_missing_run(
     trained: tuple[Job, list[dict[str, Any]]], params: Params
 ) -> None:
     evaluated(params, *trained)
@@ -209,7 +209,7 @@ def test_another_experiments_run_of_the_same_model_is_left_alone(
 @pytest.mark.parametrize(
     ("error", "status"), [(ValueError, "FAILED"), (KeyboardInterrupt, "KILLED")]
 )
-def test_a_training_that_ends_badly_says_so(
+def test_the_status_of_a_run_is_that_of_its_training(
     world: Path, params: Params, error: type[BaseException], status: str
 ) -> None:
     with pytest.raises(error), training(params):
@@ -217,7 +217,7 @@ def test_a_training_that_ends_badly_says_so(
     assert [run.info.status for run in runs()] == [status]
 
 
-def test_an_unreachable_server_costs_a_warning_and_nothing_else(
+def test_an_unreachable_server_causes_one_warning(
     trained: tuple[Job, list[dict[str, Any]]],
     params: Params,
     monkeypatch: pytest.MonkeyPatch,
@@ -226,12 +226,12 @@ def test_an_unreachable_server_costs_a_warning_and_nothing_else(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")  # the discard port
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     logged(params, *trained)
-    said = capsys.readouterr().err
-    assert said.count("warning: MLflow at http://127.0.0.1:9 fails") == 1
-    assert "pipeline sync" in said
+    output = capsys.readouterr().err
+    assert output.count("warning: MLflow at http://127.0.0.1:9 fails") == 1
+    assert "pipeline sync" in output
 
 
-def test_workers_that_start_together_share_one_fresh_store(world: Path) -> None:
+def test_processes_that_start_together_create_one_store(world: Path) -> None:
     code = "from pipeline.tracking import store; print(store.experiment_id('cats'))"
     workers = [
         subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) for _ in range(2)
@@ -267,8 +267,8 @@ def test_a_killed_training_is_closed_by_the_next_start(
         "    os.kill(os.getpid(), signal.SIGKILL)"
     )
     Path("params.yaml").write_text(json.dumps(params.model_dump()))
-    done = subprocess.run([sys.executable, "-c", code], check=False)
-    assert done.returncode == -signal.SIGKILL
+    process = subprocess.run([sys.executable, "-c", code], check=False)
+    assert process.returncode == -signal.SIGKILL
     store.connect()
     assert [run.info.status for run in runs()] == ["RUNNING"]
     logged(params, *trained)  # another training
@@ -278,7 +278,7 @@ def test_a_killed_training_is_closed_by_the_next_start(
     }
 
 
-def test_a_training_that_was_stopped_goes_on_in_its_run(
+def test_a_stopped_training_continues_in_its_run(
     trained: tuple[Job, list[dict[str, Any]]],
     params: Params,
     monkeypatch: pytest.MonkeyPatch,
@@ -303,7 +303,7 @@ def test_a_training_that_was_stopped_goes_on_in_its_run(
 
 
 @pytest.mark.parametrize("what", ["params", "fingerprint", "running"])
-def test_only_a_stopped_run_of_the_same_training_goes_on(
+def test_only_a_stopped_run_of_the_same_training_is_resumed(
     world: Path, params: Params, what: str
 ) -> None:
     with pytest.raises(ZeroDivisionError), training(params):
@@ -319,7 +319,7 @@ def test_only_a_stopped_run_of_the_same_training_goes_on(
     assert len(runs()) == 2
 
 
-def test_a_run_that_lacks_its_end_is_completed_and_not_doubled(
+def test_an_incomplete_run_is_completed_without_duplicates(
     trained: tuple[Job, list[dict[str, Any]]], params: Params
 ) -> None:
     job, history = trained
@@ -340,7 +340,7 @@ def test_a_run_that_lacks_its_end_is_completed_and_not_doubled(
     assert [run.data.metrics for run in runs()] == [before]
 
 
-def test_a_run_names_its_data_sets_by_what_each_split_shows(
+def test_the_data_sets_of_a_run_have_a_digest_per_split(
     trained: tuple[Job, list[dict[str, Any]]], params: Params
 ) -> None:
     logged(params, *trained)
@@ -354,9 +354,7 @@ def test_a_run_names_its_data_sets_by_what_each_split_shows(
     assert sum(counts) == 48
 
 
-def test_figures_stand_in_sections(
-    trained: tuple[Job, list[dict[str, Any]]], params: Params
-) -> None:
+def test_metrics_are_in_sections(trained: tuple[Job, list[dict[str, Any]]], params: Params) -> None:
     evaluated(params, *trained)
     (run,) = runs()
     assert {name for name in run.data.metrics if name.startswith("test")} == {
@@ -372,7 +370,7 @@ def test_figures_stand_in_sections(
     assert f"pipeline reproduce {run.info.run_id}" in note
 
 
-def test_experiments_that_dvc_runs_aside_are_below_one_run(
+def test_queued_experiments_are_nested_below_one_run(
     world: Path, params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DVC_EXP_BASELINE_REV", "c0ffee")
@@ -396,14 +394,14 @@ def _no_split() -> Path:
     return path
 
 
-def test_the_machine_is_watched(world: Path, params: Params) -> None:
+def test_system_metrics_are_logged(world: Path, params: Params) -> None:
     with training(params):
         pass
     (run,) = runs()
     assert "system/cpu_utilization_percentage" in run.data.metrics
 
 
-def test_a_relative_database_is_the_project_s_wherever_stages_run(
+def test_a_relative_database_path_is_relative_to_the_project(
     world: Path, params: Params, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///mine.db")
@@ -417,14 +415,14 @@ def test_a_relative_database_is_the_project_s_wherever_stages_run(
     "address",
     ["postgresql://u:se/cret@h/db", "postgresql://h/db?user=u&password=cret", "http://a:cret@h"],
 )
-def test_the_store_is_named_without_its_password(
+def test_the_address_of_the_store_has_no_password(
     world: Path, monkeypatch: pytest.MonkeyPatch, address: str
 ) -> None:
     monkeypatch.setattr(mlflow, "get_tracking_uri", lambda: address)
     assert store.address() in {"postgresql://h/db", "http://h"}
 
 
-def test_no_password_is_told(
+def test_no_message_has_a_password(
     world: Path,
     params: Params,
     monkeypatch: pytest.MonkeyPatch,
@@ -436,12 +434,12 @@ def test_no_password_is_told(
     assert store.address() == "http://127.0.0.1:9/x"
     with training(params):
         pass
-    said = "".join(capfd.readouterr())
-    assert said.count("warning: MLflow at http://127.0.0.1:9/x fails") == 1
-    assert "cret" not in said
+    output = "".join(capfd.readouterr())
+    assert output.count("warning: MLflow at http://127.0.0.1:9/x fails") == 1
+    assert "cret" not in output
 
 
-def test_a_database_without_its_driver_costs_no_training(
+def test_a_database_without_its_driver_does_not_stop_a_training(
     world: Path,
     params: Params,
     monkeypatch: pytest.MonkeyPatch,
@@ -466,7 +464,7 @@ def test_a_database_without_its_driver_costs_no_training(
         (Exception("no"), "Exception: no"),
     ],
 )
-def test_a_store_of_artifacts_that_fails_costs_no_training(
+def test_a_failing_artifact_store_does_not_stop_a_training(
     trained: tuple[Job, list[dict[str, Any]]],
     params: Params,
     error: Exception,
@@ -488,7 +486,7 @@ def test_a_store_of_artifacts_that_fails_costs_no_training(
     assert run.data.tags[provenance.TEST]
 
 
-def test_a_run_that_another_process_works_on_is_left_alone(
+def test_an_open_run_of_another_process_is_not_changed(
     trained: tuple[Job, list[dict[str, Any]]], params: Params
 ) -> None:
     logged(params, *trained)
@@ -504,7 +502,7 @@ def test_a_run_that_another_process_works_on_is_left_alone(
     assert provenance.TEST in MlflowClient().get_run(mine.info.run_id).data.tags
 
 
-def test_names_of_classes_become_names_of_metrics_that_differ() -> None:
+def test_different_class_names_give_different_metric_names() -> None:
     labels = ["a/", "a//b", "c++", "c##", "x" * 300, "x" * 301, "..", "plain one-2"]
     names = [tracking_run.metric_name(f"test_classes/recall.{label}") for label in labels]
     assert len(set(names)) == len(labels)
@@ -512,7 +510,7 @@ def test_names_of_classes_become_names_of_metrics_that_differ() -> None:
     assert all(len(name) <= 250 and name.count("/") == 1 for name in names)
 
 
-def test_the_mark_of_a_run_that_is_gone_is_forgotten(world: Path, params: Params) -> None:
+def test_the_lock_of_a_missing_run_is_removed(world: Path, params: Params) -> None:
     with training(params):
         pass
     for place in (mlflow.get_tracking_uri(), f"sqlite:///{world / 'none.db'}"):
@@ -524,7 +522,7 @@ def test_the_mark_of_a_run_that_is_gone_is_forgotten(world: Path, params: Params
     assert not (world / "none.db").exists()
 
 
-def test_a_database_of_ones_own_has_its_artifacts_where_they_stay(
+def test_artifacts_are_in_the_project_also_for_another_database(
     world: Path, params: Params, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{world / 'mine.db'}")
@@ -535,7 +533,7 @@ def test_a_database_of_ones_own_has_its_artifacts_where_they_stay(
     assert where == (world / "mlartifacts/cats").as_uri()
 
 
-def test_the_logged_model_asks_for_everything_that_it_imports() -> None:
+def test_the_logged_model_requires_all_packages_that_it_imports() -> None:
     packages = importlib.metadata.packages_distributions()
     imported = set()
     for path in imported_files("pipeline.inference.mlflow_model"):
@@ -553,7 +551,7 @@ def test_the_logged_model_asks_for_everything_that_it_imports() -> None:
     }
 
 
-def test_a_store_half_made_by_a_killed_process_is_not_met(
+def test_a_killed_process_leaves_no_partial_database(
     world: Path, params: Params, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def killed(*_: object) -> None:
