@@ -60,7 +60,7 @@ class DvcResult:
         return dvc_lock.outs(self.lock, "evaluate")[TEST]
 
     def is_same_result(self, other: "DvcResult") -> bool:
-        """Whether model, evaluation and params are equal, wherever they were found."""
+        """Whether model, evaluation and params are equal, whatever the label and commit."""
         own, others = (self.models_md5, self.test_md5), (other.models_md5, other.test_md5)
         return own == others and self.params == other.params
 

@@ -23,7 +23,7 @@ Cell = str | Markup
 
 
 def escape(text: str) -> str:
-    """Text that is shown literally, without links, tags, emphasis or mentions."""
+    """Text that is rendered literally, without links, tags, emphasis or mentions."""
     return SPECIAL.sub(lambda match: f"&#{ord(match[0])};", printable(text))
 
 

@@ -39,7 +39,7 @@ def temporary_folder(keep: bool) -> Iterator[Path]:
         folder.mkdir()
         yield folder
     finally:
-        with store.exclusive("reproduce"):  # otherwise another process removes a kept folder
+        with store.exclusive("reproduce"):  # otherwise another process takes it for abandoned
             if not keep:
                 shutil.rmtree(folder, ignore_errors=True)
             _remove(lock)

@@ -55,6 +55,6 @@ def reproduce(
     print(reproduction.verdict())
     tag_run(reproduction)
     if keep:
-        print(f"kept in {folder}")
+        print(f"the reproduction is in {folder}")
     if not (reproduction.is_identical or reproduction.is_equal):
         raise typer.Exit(1)
