@@ -124,7 +124,7 @@ def test_killed_at_any_moment_and_given_again_it_ends_the_same(photos: list[Path
         process.kill()
     assert workers
     _, alive = psutil.wait_procs(workers, timeout=20)
-    assert not alive, "whoever decodes ends with whom it decodes for"
+    assert not alive, "workers end when their parent is killed"
     for folder in ("killed", "undisturbed"):
         assert run("photos", "--sort-into", folder).exit_code == 0
 
@@ -132,7 +132,5 @@ def test_killed_at_any_moment_and_given_again_it_ends_the_same(photos: list[Path
         files = [path for path in Path(folder).rglob("*") if path.is_file()]
         return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
-    whole = {
-        name: data for name, data in contents("interrupted").items() if ".staging-" not in name
-    }
+    whole = {name: data for name, data in contents("killed").items() if ".staging-" not in name}
     assert whole == contents("undisturbed")
