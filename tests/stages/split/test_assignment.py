@@ -383,7 +383,7 @@ def test_numbers_are_dealt_alike_in_any_order(
     groups, labels = build(sizes)
     shuffled = random.sample(groups, len(groups))
 
-    def told(ordered: list[Group]) -> object:
+    def outcome(ordered: list[Group]) -> object:
         try:
             dealt = assignment.assign_by_number(
                 ordered, labels, HELD_OUT, split_params(val=val, test=test)
@@ -392,7 +392,7 @@ def test_numbers_are_dealt_alike_in_any_order(
             return str(error)
         return {group.keys[0]: name for group, name in zip(ordered, dealt, strict=True)}
 
-    assert told(shuffled) == told(groups)
+    assert outcome(shuffled) == outcome(groups)
 
 
 def test_a_group_too_large_for_one_split_goes_on_to_the_next() -> None:

@@ -33,7 +33,7 @@ def grouped(rows: list[Row]) -> list[Group]:
     )
 
 
-def hang_together(rows: list[Row]) -> set[frozenset[str]]:
+def expected_groups(rows: list[Row]) -> set[frozenset[str]]:
     """The ids of each group, by joining whatever two rows have in common until nothing changes."""
     found = [{row.id} for row in rows]
     for one in rows:
@@ -49,7 +49,9 @@ def hang_together(rows: list[Row]) -> set[frozenset[str]]:
 @given(ROWS)
 def test_a_group_is_all_that_hangs_together(rows: list[Row]) -> None:
     found = grouped(rows)
-    assert {frozenset(rows[row].id for row in group.rows) for group in found} == hang_together(rows)
+    assert {frozenset(rows[row].id for row in group.rows) for group in found} == expected_groups(
+        rows
+    )
     assert sorted(row for group in found for row in group.rows) == list(range(len(rows)))
 
 
@@ -66,13 +68,13 @@ def test_a_group_knows_its_owners_and_the_ids_of_those_that_have_none(rows: list
 def test_the_order_of_the_images_does_not_matter(rows: list[Row], random: Random) -> None:
     shuffled = random.sample(rows, len(rows))
 
-    def told(ordered: list[Row]) -> set[tuple[tuple[str, ...], frozenset[str]]]:
+    def outcome(ordered: list[Row]) -> set[tuple[tuple[str, ...], frozenset[str]]]:
         return {
             (tuple(group.keys), frozenset(ordered[row].id for row in group.rows))
             for group in grouped(ordered)
         }
 
-    assert told(shuffled) == told(rows)
+    assert outcome(shuffled) == outcome(rows)
 
 
 @EXAMPLES

@@ -115,10 +115,10 @@ def test_what_leaks_does_not_depend_on_the_order(
     images = [image(str(number), *member) for number, member in enumerate(members)]
     shuffled = random.sample(images, len(images))
 
-    def told(found: list[Leak]) -> set[tuple[Image, Kind]]:
+    def outcome(found: list[Leak]) -> set[tuple[Image, Kind]]:
         return {(leak.image, leak.kind) for leak in found}
 
-    assert told(of(*shuffled)) == told(of(*images))
+    assert outcome(of(*shuffled)) == outcome(of(*images))
 
 
 def test_a_leak_is_a_line_of_the_table() -> None:
