@@ -144,9 +144,9 @@ def test_mlflow_has_the_checkpoints_of_log_checkpoints(
         Path("augmented.png"),
     )
     (run,) = runs()
-    found = MlflowClient().list_artifacts(run.info.run_id, "checkpoint")
+    files = MlflowClient().list_artifacts(run.info.run_id, "checkpoint")
     trained = ["trained"] if which != "none" else []
-    assert [Path(file.path).stem for file in found] == [*steps, *trained]
+    assert [Path(file.path).stem for file in files] == [*steps, *trained]
     best = run.data.metrics["kept/val_loss"]
     losses = MlflowClient().get_metric_history(run.info.run_id, "curves/val_loss")
     assert best == min(metric.value for metric in losses)
@@ -157,17 +157,17 @@ def test_mlflow_has_the_checkpoints_of_log_checkpoints(
             run_id=run.info.run_id, artifact_path="checkpoint/trained.safetensors"
         )
         whole = load_file("models/model.safetensors")
-        kept = load_file(place)
-        assert sorted(value.shape for value in kept.values()) == [(2,), (2, 256)]
-        assert torch.equal(whole["fc.weight"], next(v for v in kept.values() if v.ndim == 2))
+        suffix = load_file(place)
+        assert sorted(value.shape for value in suffix.values()) == [(2,), (2, 256)]
+        assert torch.equal(whole["fc.weight"], next(v for v in suffix.values() if v.ndim == 2))
 
 
 def test_the_logged_model_predicts_batches_of_any_size(
     trained: tuple[Job, list[dict[str, Any]]], params: Params
 ) -> None:
     logged(params, *trained)
-    (found,) = models()
-    loaded = mlflow.pyfunc.load_model(found.model_uri)
+    (model,) = models()
+    loaded = mlflow.pyfunc.load_model(model.model_uri)
     for count in (1, 2, 35):
         output = loaded.predict(
             pd.DataFrame({"image": [grey_png(200)] * (count - 1) + [b"no image"]})
@@ -180,8 +180,8 @@ def test_weights_in_any_memory_format_can_be_a_checkpoint(world: Path, params: P
     suffix = torch.nn.Conv2d(3, 4, 3).to(memory_format=torch.channels_last)
     with training(params) as run:
         run.log_checkpoint(suffix, "trained")
-    (found,) = MlflowClient().list_artifacts(runs()[0].info.run_id, "checkpoint")
-    assert found.path == "checkpoint/trained.safetensors"
+    (file,) = MlflowClient().list_artifacts(runs()[0].info.run_id, "checkpoint")
+    assert file.path == "checkpoint/trained.safetensors"
 
 
 def test_an_evaluation_creates_a_missing_run(
@@ -202,8 +202,8 @@ def test_another_experiments_run_of_the_same_model_is_left_alone(
     logged(params, *trained)
     monkeypatch.setenv("DVC_EXP_NAME", "second")
     evaluated(params, *trained)
-    found = {run.info.run_name: "test/accuracy" in run.data.metrics for run in runs()}
-    assert found == {"first": False, "second": True}
+    is_evaluated = {run.info.run_name: "test/accuracy" in run.data.metrics for run in runs()}
+    assert is_evaluated == {"first": False, "second": True}
 
 
 @pytest.mark.parametrize(
@@ -286,8 +286,8 @@ def test_a_stopped_training_continues_in_its_run(
     job, history = trained
     monkeypatch.setenv("DVC_EXP_NAME", "first")
     with suppress(KeyboardInterrupt), training(params) as begun:
-        for each in history[:2]:
-            begun.log_validation(each)
+        for row in history[:2]:
+            begun.log_validation(row)
         begun.log_checkpoint(job.suffix, "epoch_0001")
         raise KeyboardInterrupt
     monkeypatch.setenv("DVC_EXP_NAME", "second")
@@ -296,10 +296,10 @@ def test_a_stopped_training_continues_in_its_run(
     (run,) = runs()
     assert (run.info.run_name, run.info.status) == ("second", "FINISHED")
     for name in ("val_loss", "lr"):
-        found = MlflowClient().get_metric_history(run.info.run_id, f"curves/{name}")
-        assert [(m.step, m.value) for m in found] == [(r["epoch"], r[name]) for r in history]
-    kept = {file.path for file in MlflowClient().list_artifacts(run.info.run_id, "checkpoint")}
-    assert kept == {"checkpoint/epoch_0001.safetensors", "checkpoint/trained.safetensors"}
+        metrics = MlflowClient().get_metric_history(run.info.run_id, f"curves/{name}")
+        assert [(m.step, m.value) for m in metrics] == [(r["epoch"], r[name]) for r in history]
+    files = {file.path for file in MlflowClient().list_artifacts(run.info.run_id, "checkpoint")}
+    assert files == {"checkpoint/epoch_0001.safetensors", "checkpoint/trained.safetensors"}
 
 
 @pytest.mark.parametrize("what", ["params", "fingerprint", "running"])
@@ -333,7 +333,7 @@ def test_an_incomplete_run_is_completed_without_duplicates(
     (whole,) = runs()
     assert whole.info.status == "FINISHED"
     losses = MlflowClient().get_metric_history(whole.info.run_id, "curves/val_loss")
-    assert [metric.value for metric in losses] == [each["val_loss"] for each in history]
+    assert [metric.value for metric in losses] == [row["val_loss"] for row in history]
     assert len(models()) == 1
     before = whole.data.metrics
     evaluated(params, job, history)
@@ -346,11 +346,13 @@ def test_the_data_sets_of_a_run_have_a_digest_per_split(
     logged(params, *trained)
     (run,) = runs()
     inputs = run.inputs.dataset_inputs if run.inputs else []
-    shown = {each.tags[0].value: each.dataset for each in inputs}
-    assert set(shown) == {"training", "validation", "test"}
-    assert {dataset.name for dataset in shown.values()} == {params.dataset.name}
-    assert len({dataset.digest for dataset in shown.values()}) == 3
-    counts = [sum(json.loads(str(each.profile))["images"].values()) for each in shown.values()]
+    datasets = {item.tags[0].value: item.dataset for item in inputs}
+    assert set(datasets) == {"training", "validation", "test"}
+    assert {dataset.name for dataset in datasets.values()} == {params.dataset.name}
+    assert len({dataset.digest for dataset in datasets.values()}) == 3
+    counts = [
+        sum(json.loads(str(dataset.profile))["images"].values()) for dataset in datasets.values()
+    ]
     assert sum(counts) == 48
 
 
@@ -380,12 +382,12 @@ def test_queued_experiments_are_nested_below_one_run(
         monkeypatch.setenv("DVC_EXP_NAME", name)
         with record.training_run(params, name * 5, _no_split()):
             pass
-    found = {run.info.run_name: run for run in runs()}
-    assert set(found) == {"one", "two", "queue-c0ffee"}
-    above = found["queue-c0ffee"]
+    named_runs = {run.info.run_name: run for run in runs()}
+    assert set(named_runs) == {"one", "two", "queue-c0ffee"}
+    above = named_runs["queue-c0ffee"]
     assert above.info.status == "FINISHED"
     for name in ("one", "two"):
-        assert found[name].data.tags["mlflow.parentRunId"] == above.info.run_id
+        assert named_runs[name].data.tags["mlflow.parentRunId"] == above.info.run_id
 
 
 def _no_split() -> Path:
@@ -458,7 +460,7 @@ def test_a_database_without_its_driver_does_not_stop_a_training(
 
 
 @pytest.mark.parametrize(
-    ("error", "told"),
+    ("error", "message"),
     [
         (ModuleNotFoundError("No module named 'boto3'"), "No module named 'boto3'"),
         (Exception("no"), "Exception: no"),
@@ -468,7 +470,7 @@ def test_a_failing_artifact_store_does_not_stop_a_training(
     trained: tuple[Job, list[dict[str, Any]]],
     params: Params,
     error: Exception,
-    told: str,
+    message: str,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -478,7 +480,7 @@ def test_a_failing_artifact_store_does_not_stop_a_training(
     with monkeypatch.context() as patch:
         patch.setattr(MlflowClient, "log_artifacts", broken)
         logged(params, *trained)
-    assert f"fails ({told})" in capsys.readouterr().err
+    assert f"fails ({message})" in capsys.readouterr().err
     assert [run.info.status for run in runs()] == ["FAILED"]
     evaluated(params, *trained)  # it is whole once the store is
     (run,) = runs()
@@ -542,10 +544,10 @@ def test_the_logged_model_requires_all_packages_that_it_imports() -> None:
                 imported |= {alias.name.split(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and node.module:
                 imported.add(node.module.split(".")[0])
-    wanted = {
+    packages_needed = {
         name.lower() for module in imported - {"pipeline"} for name in packages.get(module, ())
     }
-    assert wanted - {weights.WHEEL} <= set(logged_model.SERVING) | {
+    assert packages_needed - {weights.WHEEL} <= set(logged_model.SERVING) | {
         "pydantic_core",
         "pydantic-core",
     }
