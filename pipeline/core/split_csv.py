@@ -1,4 +1,8 @@
-"""split.csv: the split of each image that is used, sorted by id."""
+"""The tables of stage split.
+
+split.csv has the split of each image that is used, sorted by id; leaks.csv the images that are not
+used because a copy is prescribed to a later split.
+"""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -33,3 +37,35 @@ def read_split(path: Path) -> list[SplitRow]:
 def write_split(path: Path, rows: Iterable[SplitRow]) -> None:
     """Write split.csv, sorted by id."""
     csv_table.write(path, SplitRow, sorted(rows, key=attrgetter("id")))
+
+
+@dataclass(frozen=True, slots=True)
+class LeakRow:
+    """An image that is not used, and the one in a later split that is used instead."""
+
+    id: str
+    """sha256 of the source's bytes, hex."""
+    name: str
+    label: str
+    split: str
+    """As the source prescribes: train, val or test."""
+    kind: str
+    """duplicate, near_duplicate or same_group."""
+    stays_id: str
+    """The image that stays."""
+    stays_name: str
+    stays_split: str
+
+
+def read_leaks(path: Path) -> list[LeakRow]:
+    """Read leaks.csv.
+
+    Raises:
+        PipelineError: the file is damaged, or of another version.
+    """
+    return csv_table.read(path, LeakRow)
+
+
+def write_leaks(path: Path, rows: Iterable[LeakRow]) -> None:
+    """Write leaks.csv."""
+    csv_table.write(path, LeakRow, rows)

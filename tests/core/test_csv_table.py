@@ -9,10 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.core import csv_table, leaks_csv, split_csv, verdicts_csv
+from pipeline.core import csv_table, split_csv, verdicts_csv
 from pipeline.core.errors import PipelineError
-from pipeline.core.leaks_csv import LeakRow
-from pipeline.core.split_csv import SplitRow
+from pipeline.core.split_csv import LeakRow, SplitRow
 from pipeline.core.verdicts_csv import VerdictRow
 
 STRANGE = 'a,"b"\nc é'
@@ -32,8 +31,8 @@ TABLES = {
         'a,"a,""b""\nc é",cat,,reject,blank,rotated first_frame_only,a\n',
     ),
     "leaks.csv": (
-        leaks_csv.write_leaks,
-        leaks_csv.read_leaks,
+        split_csv.write_leaks,
+        split_csv.read_leaks,
         [LeakRow("a", "a.png", "cat", "train", "duplicate", "b", "b.png", "test")],
         "id,name,label,split,kind,stays_id,stays_name,stays_split\n"
         "a,a.png,cat,train,duplicate,b,b.png,test\n",

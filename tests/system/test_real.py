@@ -16,8 +16,7 @@ from ruamel.yaml import YAML
 
 from pipeline.commands.recipe import recipes
 from pipeline.core import shards
-from pipeline.core.leaks_csv import read_leaks
-from pipeline.core.split_csv import read_split
+from pipeline.core.split_csv import read_leaks, read_split
 from pipeline.core.verdicts_csv import VerdictRow, read_verdicts
 from pipeline.images import decoding
 from pipeline.params import load_params

@@ -7,8 +7,7 @@ from typing import Annotated
 import typer
 
 from pipeline.core import atomic, shards, stage
-from pipeline.core.leaks_csv import read_leaks
-from pipeline.core.split_csv import read_split
+from pipeline.core.split_csv import read_leaks, read_split
 from pipeline.core.terminal import print_table
 from pipeline.core.verdicts_csv import read_verdicts
 from pipeline.images import gallery, reject_list

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from pipeline.core.leaks_csv import LeakRow
 from pipeline.core.shards import SPLITS
+from pipeline.core.split_csv import LeakRow
 from pipeline.core.verdicts_csv import VerdictRow
 from pipeline.images.header import RejectReason
 

@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.core.leaks_csv import LeakRow
 from pipeline.core.shards import SPLITS
+from pipeline.core.split_csv import LeakRow
 from pipeline.core.verdicts_csv import VerdictRow
 from pipeline.images import reject_list
 from pipeline.images.gallery import GalleryImage, data_uri

@@ -6,8 +6,8 @@ from enum import StrEnum
 from pathlib import Path
 
 from pipeline.core.errors import PipelineError
-from pipeline.core.leaks_csv import LeakRow, write_leaks
 from pipeline.core.shards import lateness
+from pipeline.core.split_csv import LeakRow, write_leaks
 from pipeline.core.terminal import printable
 from pipeline.core.verdicts_csv import VerdictRow
 from pipeline.params import SplitParams

@@ -17,8 +17,7 @@ from PIL import Image
 
 from pipeline.core import shards
 from pipeline.core.errors import PipelineError
-from pipeline.core.leaks_csv import LeakRow, write_leaks
-from pipeline.core.split_csv import SplitRow, read_split, write_split
+from pipeline.core.split_csv import LeakRow, SplitRow, read_split, write_leaks, write_split
 from pipeline.core.verdicts_csv import VerdictRow, read_verdicts
 from pipeline.images import gallery
 from pipeline.images.header import RejectReason

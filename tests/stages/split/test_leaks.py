@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.core.errors import PipelineError
-from pipeline.core.leaks_csv import read_leaks
 from pipeline.core.shards import lateness
+from pipeline.core.split_csv import read_leaks
 from pipeline.core.verdicts_csv import VerdictRow
 from pipeline.stages.split import leaks
 from pipeline.stages.split.groups import Group

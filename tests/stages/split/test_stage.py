@@ -11,8 +11,7 @@ import pytest
 
 from pipeline.core import atomic, shards
 from pipeline.core.errors import PipelineError
-from pipeline.core.leaks_csv import read_leaks
-from pipeline.core.split_csv import SplitRow, read_split
+from pipeline.core.split_csv import SplitRow, read_leaks, read_split
 from pipeline.core.verdicts_csv import VerdictRow, write_verdicts
 from pipeline.params import load_params, with_overrides
 from pipeline.stages.split import __main__ as split
