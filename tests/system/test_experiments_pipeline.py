@@ -20,7 +20,7 @@ from mlflow.entities import Run
 from tests.builders.stores import copy_store
 from tests.project import STAGES, Project, ran
 
-EPOCHS = 1000  # some seconds
+EPOCHS = 500  # some seconds
 NOWHERE = "http://127.0.0.1:9"  # the discard port
 
 
