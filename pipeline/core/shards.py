@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from pipeline.core import atomic
 from pipeline.core.errors import PipelineError
 
-SPLITS = ("train", "val", "test")  # in the order of `lateness`
+SPLITS = ("train", "val", "test")  # in the order of `split_rank`
 ROWS = 1000
 BYTES = 64 * 2**20
 
@@ -55,7 +55,7 @@ CLEAN = pa.schema(
 )
 
 
-def lateness(split: str | None) -> int:
+def split_rank(split: str | None) -> int:
     """Rank of a split: of copies in several splits, the one with the highest rank is used."""
     return SPLITS.index(split) if split else -1
 

@@ -13,7 +13,7 @@ from pipeline.tracking.store import MlflowRun
 
 RUNNING = "RUNNING"
 DIRTY = "-dirty"  # as `git describe` marks it
-MAX_PARAMS = 4  # in a row
+MAX_PARAMS = 4  # listed for a result
 
 ADVICE = {
     "run": "MLflow has no run of it: `pipeline sync` creates one",

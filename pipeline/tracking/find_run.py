@@ -7,6 +7,7 @@ from mlflow import MlflowClient, get_tracking_uri
 
 from pipeline.core import project
 from pipeline.tracking import process_lock, provenance, store
+from pipeline.tracking.run_names import queue_name
 from pipeline.tracking.store import UNREACHABLE, MlflowRun
 
 PARENT = "mlflow.parentRunId"
@@ -119,7 +120,7 @@ def _create_parent(experiment: str, commit: str) -> str:
     )
     lock = process_lock.ProcessLock(get_tracking_uri())
     tags = {"queue.commit": commit, "mlflow.note.content": note, **lock.tags}
-    run = MlflowClient().create_run(experiment, tags=tags, run_name=f"queue-{commit[:7]}")
+    run = MlflowClient().create_run(experiment, tags=tags, run_name=queue_name(commit))
     MlflowClient().set_terminated(run.info.run_id)
     lock.remove()
     return str(run.info.run_id)

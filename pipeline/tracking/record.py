@@ -16,6 +16,7 @@ from pipeline.core.split_csv import read_split
 from pipeline.params import Params
 from pipeline.tracking import find_run, provenance, store
 from pipeline.tracking.run import Run, SplitSummary
+from pipeline.tracking.run_names import training_name
 from pipeline.tracking.store import UNREACHABLE, MlflowRun
 
 HEADLINES = ("accuracy", "loss", "f1.macro", "roc_auc.macro", "ece")
@@ -50,7 +51,7 @@ class TrainedResult:
 
     @property
     def name(self) -> str:
-        return run_name(self.tags)
+        return training_name(self.tags)
 
     @property
     def dataset(self) -> str:
@@ -88,9 +89,9 @@ def _open(run: Run, params: Mapping[str, object], tags: Mapping[str, str]) -> No
         with store.exclusive("opening"):  # otherwise two processes may resume the same run
             run_id = find_run.find_stopped(params, tags[provenance.FINGERPRINT])
             if run_id is None:
-                run.start(params, run_name(tags), tags)
+                run.start(params, training_name(tags), tags)
             else:
-                run.resume(run_id, run_name(tags), tags)
+                run.resume(run_id, training_name(tags), tags)
     except UNREACHABLE as error:
         run.disable(error)
 
@@ -200,11 +201,6 @@ def _description(result: TrainedResult) -> str:
         "Make it again, and compare: `pipeline reproduce {id}`",
     ]
     return "\n\n".join(lines)
-
-
-def run_name(tags: Mapping[str, str]) -> str:
-    """The name of a run: that of DVC's experiment, or else repro- and the commit."""
-    return tags[provenance.EXPERIMENT] or f"repro-{tags[provenance.COMMIT][:7]}"
 
 
 def describe_splits(split_csv: Path) -> dict[str, SplitSummary]:

@@ -55,16 +55,16 @@ def test_the_folder_equals_what_mlflow_writes(tmp_path: Path) -> None:
         yaml = YAML(typ="safe", pure=True)
         return yaml.load(ours / name), yaml.load(theirs / name)
 
-    ours, theirs = read("MLmodel")
-    assert ours["flavors"] == theirs["flavors"]
-    assert ours["signature"] == theirs["signature"]
-    assert ours["saved_input_example_info"] == theirs["saved_input_example_info"]
-    assert ours["model_size_bytes"] > 0
-    ours, theirs = read("conda.yaml")
-    assert ours["dependencies"][0] == theirs["dependencies"][0]
-    assert ours["dependencies"][-1] == theirs["dependencies"][-1]
-    ours, theirs = read("python_env.yaml")
-    assert ours["python"] == theirs["python"]
-    assert ours["dependencies"] == theirs["dependencies"]
+    our_file, their_file = read("MLmodel")
+    assert our_file["flavors"] == their_file["flavors"]
+    assert our_file["signature"] == their_file["signature"]
+    assert our_file["saved_input_example_info"] == their_file["saved_input_example_info"]
+    assert our_file["model_size_bytes"] > 0
+    our_file, their_file = read("conda.yaml")
+    assert our_file["dependencies"][0] == their_file["dependencies"][0]
+    assert our_file["dependencies"][-1] == their_file["dependencies"][-1]
+    our_file, their_file = read("python_env.yaml")
+    assert our_file["python"] == their_file["python"]
+    assert our_file["dependencies"] == their_file["dependencies"]
     wanted = (theirs / "requirements.txt").read_text()
     assert (ours / "requirements.txt").read_text() == wanted

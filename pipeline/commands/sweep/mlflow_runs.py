@@ -23,6 +23,7 @@ from pipeline.tracking import find_run, provenance, store
 from pipeline.tracking.find_run import PARENT
 from pipeline.tracking.process_lock import ProcessLock
 from pipeline.tracking.run import CURVE, CURVES, KEPT, NOTE, OF_KEPT
+from pipeline.tracking.run_names import sweep_name
 
 KEY, NUMBER, STATE, REASON = "sweep.key", "sweep.trial", "sweep.state", "sweep.reason"
 RECORDED = ("FINISHED", "FAILED")  # states of complete records; others were interrupted
@@ -35,7 +36,7 @@ class SweepRun:
     def __init__(self, params: Params, key: str, name: str) -> None:
         self._params = params
         self._key = key
-        self._name = name or f"sweep-{key[:8]}"
+        self._name = name or sweep_name(key)
         self._client: MlflowClient
         self._experiment = ""
         self._parent: str | None = None

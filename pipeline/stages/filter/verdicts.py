@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 
 from pipeline.core import shards
 from pipeline.core.errors import PipelineError, format_counts
-from pipeline.core.shards import lateness
+from pipeline.core.shards import split_rank
 from pipeline.core.verdicts_csv import KEEP, REJECT, VerdictRow
 from pipeline.images.header import RejectReason, Warn, has_wrong_extension
 from pipeline.params import FilterParams
@@ -25,7 +25,8 @@ def judge_images(
     """Judge every raw image; yield batches of `VERDICT`, in the order of the raw images.
 
     A row is that of a clean shard, with `reason` (null where the image is kept) and `warnings`.
-    The second pass takes the judgements from the memo of the first.
+    There are two passes, because duplicates need the hashes of all images; the second one reads
+    the judgements from the memo.
 
     Args:
         by_hand: Ids to reject, with why.
@@ -80,7 +81,7 @@ def compare_images(
     represented: set[tuple[str, str]] = set()  # groups and labels
     for group in _near_duplicates(hashes, rows, params.near_duplicate_bits):
         name = min(ids[row] for row in group)
-        for row in sorted(group, key=lambda row: (-lateness(splits[row]), ids[row])):
+        for row in sorted(group, key=lambda row: (-split_rank(splits[row]), ids[row])):
             near_groups[row] = name
             if params.near_duplicates == "keep_one" and (name, labels[row]) in represented:
                 reasons[row] = RejectReason.NEAR_DUPLICATE
@@ -114,7 +115,7 @@ def _find_duplicates(
         if len({labels[row] for row in rows}) > 1:
             rejected |= dict.fromkeys(rows, RejectReason.CONFLICTING_LABELS)
         else:
-            rows.sort(key=lambda row: -lateness(splits[row]))
+            rows.sort(key=lambda row: -split_rank(splits[row]))
             rejected |= dict.fromkeys(rows[1:], RejectReason.DUPLICATE)
     return rejected
 

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 from pipeline.core.errors import PipelineError
-from pipeline.core.shards import SPLITS, lateness
+from pipeline.core.shards import SPLITS, split_rank
 from pipeline.core.split_csv import SplitRow
 from pipeline.core.stable_hash import unit_interval
 from pipeline.params import SplitParams
@@ -17,7 +17,7 @@ from pipeline.stages.split.groups import Group
 from pipeline.stages.split.images import Image
 
 HELD_OUT = ("val", "test")  # splits that have a share; train gets the rest
-MAX_ATTEMPTS = 20  # at exact numbers, each starting with another group of several classes
+MAX_ATTEMPTS = 20  # to reach exact numbers; each skips one more group of several classes
 
 
 def assign(
@@ -42,7 +42,7 @@ def assign(
             "anew: set split.prescribed=false for that, or split.folds=null"
         )
     # Of a group in several prescribed splits, only the images in the latest one stay.
-    prescribed = [max((own[row] for row in group.rows), key=lateness) for group in groups]
+    prescribed = [max((own[row] for row in group.rows), key=split_rank) for group in groups]
     names = [name for name in HELD_OUT if name not in source_splits]
     labels = [image.label for image in images]
     assigned = _assign_groups(groups, labels, prescribed, names, params, previous)
@@ -118,7 +118,7 @@ def split_rows(
 
 
 def choose_leader(keys: Sequence[str], seed: int) -> str:
-    """Draw the key that decides for its group: by chance, so that large groups test no more."""
+    """Draw the key whose hash places its group, so that large groups are not in test more often."""
     return min(keys, key=lambda key: unit_interval(f"leader {key}", seed))
 
 
@@ -131,13 +131,15 @@ def assign_by_share(
         names: The splits that get their shares; train gets the rest.
         previous: Splits of the last run, by row.
     """
-    own = {key: _split_at(unit_interval(key, params.seed), names, params) for key in group.keys}
+    split_of = {
+        key: _split_at(unit_interval(key, params.seed), names, params) for key in group.keys
+    }
     counts = Counter(previous[row] for row in group.rows if previous.get(row) in {*names, "train"})
     most = max(counts.values(), default=0)
     tied = [name for name in SPLITS if counts[name] == most]
-    candidates = [key for key in group.keys if own[key] in tied]
+    candidates = [key for key in group.keys if split_of[key] in tied]
     if candidates and len(tied) > 1:
-        return own[choose_leader(candidates, params.seed)]
+        return split_of[choose_leader(candidates, params.seed)]
     return tied[0]
 
 

@@ -10,7 +10,7 @@ class Group:
 
     keys: list[str] = field(default_factory=list)
     """The owners of its images (or what else the source groups by), and the ids of images without
-    one, sorted. Each key alone would have a split of its own."""
+    one, sorted. Keys share a group only if near-duplicates link them."""
     rows: list[int] = field(default_factory=list)
     """Row numbers of its images, ascending."""
 

@@ -6,7 +6,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from pipeline.core.errors import PipelineError
-from pipeline.core.shards import lateness
+from pipeline.core.shards import split_rank
 from pipeline.core.split_csv import LeakRow, write_leaks
 from pipeline.core.terminal import printable
 from pipeline.core.verdicts_csv import VerdictRow
@@ -89,7 +89,7 @@ def _latest_images(images: Sequence[Image]) -> dict[tuple[Kind, str | None], Ima
         for key in ((Kind.DUPLICATE, image.id), (Kind.NEAR_DUPLICATE, image.near)):
             if key[1] is not None and image.split is not None:
                 known = latest.setdefault(key, image)
-                if lateness(image.split) > lateness(known.split):
+                if split_rank(image.split) > split_rank(known.split):
                     latest[key] = image
     return latest
 
@@ -97,7 +97,7 @@ def _latest_images(images: Sequence[Image]) -> dict[tuple[Kind, str | None], Ima
 def find_group_leaks(group: Group, images: Sequence[Image]) -> list[Leak]:
     """Find the images of a group to leave out, so that the rest is in one split."""
     members = [images[row] for row in group.rows if images[row].split is not None]
-    last = max((image.split for image in members), key=lateness, default=None)
+    last = max((image.split for image in members), key=split_rank, default=None)
     staying = [image for image in members if image.split == last]
     return [Leak(image, *_relation(image, staying)) for image in members if image.split != last]
 

@@ -209,7 +209,7 @@ def test_an_invalid_combination_fails_its_trial_alone(cheap: Params) -> None:
 
 
 def test_a_sweep_without_complete_trials_is_refused_with_reasons(cheap: Params) -> None:
-    with pytest.raises(PipelineError, match=r"^no trial trained to its end: 3 the loss is no long"):
+    with pytest.raises(PipelineError, match=r"^no trial trained to its end: 3 the loss is not"):
         run_sweep(cheap, 3, "train.lr=interval(1e30,1e35)", "train.optimizer=sgd")
     assert sweep_runs()[0].info.status == "FAILED"
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.core.errors import PipelineError
-from pipeline.core.shards import lateness
+from pipeline.core.shards import split_rank
 from pipeline.core.split_csv import read_leaks
 from pipeline.core.verdicts_csv import VerdictRow
 from pipeline.stages.split import leaks
@@ -101,7 +101,7 @@ def test_what_is_left_of_a_group_is_in_one_split_and_nothing_leaves_without_need
     assert all(one.split is not None for one in gone)
     for leak in found:
         assert leak.stays not in gone
-        assert lateness(leak.stays.split) > lateness(leak.image.split)
+        assert split_rank(leak.stays.split) > split_rank(leak.image.split)
         twins = [one for one in images if one not in gone and one.split]
         near = leak.image.near is not None and leak.image.near in {one.near for one in twins}
         assert leak.kind == (Kind.NEAR_DUPLICATE if near else Kind.SAME_GROUP)

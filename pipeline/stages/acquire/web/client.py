@@ -5,7 +5,6 @@ it, and turns every failure into a `FetchError` with a reason.
 """
 
 import os
-import random
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from http.cookiejar import DefaultCookiePolicy
@@ -21,7 +20,7 @@ from pipeline.params import AcquireParams
 from pipeline.stages.acquire.raw_image import SkipReason
 from pipeline.stages.acquire.web import connections
 from pipeline.stages.acquire.web.fetch_error import FetchError
-from pipeline.stages.acquire.web.rate_limit import Policy, RateLimiter
+from pipeline.stages.acquire.web.rate_limit import RateLimiter
 from pipeline.stages.acquire.web.response import (
     BROKEN,
     Response,
@@ -29,6 +28,7 @@ from pipeline.stages.acquire.web.response import (
     status_error,
     unreachable_error,
 )
+from pipeline.stages.acquire.web.retry import Policy, retry
 from pipeline.stages.acquire.web.url_policy import find_private_address, parse_host
 
 HEADERS = {
@@ -72,18 +72,7 @@ class Client:
         Raises:
             FetchError: of the last attempt, or the first one that is not transient.
         """
-        pause = self.policy.pause
-        for attempt in range(1, self.policy.attempts + 1):
-            try:
-                return operation()
-            except FetchError as error:
-                is_last = attempt == self.policy.attempts or self.limiter.stopped.is_set()
-                is_too_long = (error.retry_after or 0) > self.policy.max_pause
-                if is_last or is_too_long or not error.transient:
-                    raise
-            self.limiter.stopped.wait(pause * random.uniform(0.5, 1.5))
-            pause = min(2 * pause, self.policy.max_pause)
-        raise AssertionError("an attempt returns or raises")
+        return retry(operation, self.policy, self.limiter.stopped)
 
     def library_session(self, host: str | None = None) -> requests.Session:
         """Return a session for a library: one attempt per request, FetchError on failure.

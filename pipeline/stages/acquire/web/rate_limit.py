@@ -25,22 +25,6 @@ def default_limit(host: str) -> float | None:
     return DEFAULT_LIMITS.get(limited_domain(host))
 
 
-@dataclass(frozen=True)
-class Policy:
-    """Timeouts and retries of a client, in seconds unless noted otherwise."""
-
-    connect_timeout: float = 10
-    read_timeout: float = 30
-    """For all headers together, and between two pieces of a body."""
-    attempts: int = 6
-    pause: float = 0.5
-    """Before the second attempt; doubled before each further one, times 0.5 to 1.5 at random."""
-    max_pause: float = 120
-    """Also for Retry-After."""
-    min_rate: float = 500
-    """Of a body in bytes per second, from `read_timeout` on."""
-
-
 @dataclass
 class _Host:
     turn: threading.Lock = field(default_factory=threading.Lock)

@@ -11,7 +11,7 @@ import urllib3
 from pipeline.stages.acquire.raw_image import SkipReason
 from pipeline.stages.acquire.web import connections
 from pipeline.stages.acquire.web.fetch_error import FetchError
-from pipeline.stages.acquire.web.rate_limit import Policy
+from pipeline.stages.acquire.web.retry import Policy
 
 BLOCK = 2**18  # bytes
 TRANSIENT_STATUSES = {408, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524}

@@ -17,7 +17,7 @@ from pipeline.stages.acquire.photo_list import Photo
 from pipeline.stages.acquire.sources import flickr
 from pipeline.stages.acquire.sources.flickr import FlickrSearch
 from pipeline.stages.acquire.web.client import Client
-from pipeline.stages.acquire.web.rate_limit import Policy
+from pipeline.stages.acquire.web.retry import Policy
 from tests import ROOT
 from tests.fakes import api
 from tests.fakes.faults import (

@@ -15,7 +15,7 @@ from pipeline.stages.acquire.raw_image import RawImage, SkippedItem, SkipReason
 from pipeline.stages.acquire.sources import web_photos
 from pipeline.stages.acquire.web.client import Client
 from pipeline.stages.acquire.web.content_store import ContentStore
-from pipeline.stages.acquire.web.rate_limit import Policy
+from pipeline.stages.acquire.web.retry import Policy
 from tests import ROOT
 from tests.fakes.faults import (
     DROP,

@@ -16,7 +16,7 @@ from pipeline import __version__
 from pipeline.stages.acquire.raw_image import SkipReason
 from pipeline.stages.acquire.web.client import HEADERS, MAX_API_BYTES, MAX_REDIRECTS, Client
 from pipeline.stages.acquire.web.fetch_error import FetchError
-from pipeline.stages.acquire.web.rate_limit import Policy
+from pipeline.stages.acquire.web.retry import Policy
 from tests.builders.params import ACQUIRE_PARAMS
 from tests.fakes import faults
 from tests.fakes.faults import always, cut, header, once, redirect, throttled

@@ -10,7 +10,7 @@ from pipeline.params import AcquireParams
 from pipeline.stages.acquire.raw_image import SkipReason
 from pipeline.stages.acquire.web.client import Client
 from pipeline.stages.acquire.web.fetch_error import FetchError
-from pipeline.stages.acquire.web.rate_limit import Policy
+from pipeline.stages.acquire.web.retry import Policy
 from tests.builders.params import ACQUIRE_PARAMS
 from tests.fakes.wire import Wire, reply
 

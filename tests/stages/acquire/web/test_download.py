@@ -19,7 +19,7 @@ from pipeline.params import AcquireParams
 from pipeline.stages.acquire.web.client import Client
 from pipeline.stages.acquire.web.content_store import ContentStore
 from pipeline.stages.acquire.web.download import ExpectedFile, download
-from pipeline.stages.acquire.web.rate_limit import Policy
+from pipeline.stages.acquire.web.retry import Policy
 from tests import ROOT
 from tests.builders.params import ACQUIRE_PARAMS
 from tests.fakes import faults

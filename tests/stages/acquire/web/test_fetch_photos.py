@@ -18,7 +18,7 @@ from pipeline.stages.acquire.web.client import Client
 from pipeline.stages.acquire.web.content_store import ContentStore, StoredBody
 from pipeline.stages.acquire.web.fetch_photos import fetch_all
 from pipeline.stages.acquire.web.ordered_threads import LOOKAHEAD
-from pipeline.stages.acquire.web.rate_limit import Policy
+from pipeline.stages.acquire.web.retry import Policy
 from tests import ROOT
 from tests.builders.params import ACQUIRE_PARAMS
 from tests.fakes import faults
