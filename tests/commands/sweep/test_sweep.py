@@ -1,11 +1,7 @@
-"""Sweeps of a small network on small pictures, in this process and in subprocesses."""
+"""Sweeps of a small network on small pictures, in this process and in others."""
 
 import json
-import os
 import shlex
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -18,6 +14,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from ruamel.yaml import YAML
 
+import pipeline.__main__
 from pipeline.commands.sweep import search_space, study, sweep
 from pipeline.commands.sweep.goal import Goal
 from pipeline.commands.sweep.journal import EndedTrial, Journal, TrialState
@@ -29,9 +26,10 @@ from pipeline.core import atomic, history
 from pipeline.core.errors import PipelineError
 from pipeline.params import Params, with_overrides
 from pipeline.stages.train import __main__ as train
-from tests import ROOT
+from tests.builders.forks import Fork
 from tests.builders.models import compute_features
 from tests.builders.params import NARROW_RESNET, override
+from tests.builders.stores import copy_store
 
 PATHS = StagePaths(Path("data/clean"), Path("data/split.csv"), Path("data/features"))
 SPACE = [
@@ -301,23 +299,18 @@ def test_bad_trials_are_pruned_and_importances_printed(
     assert best.number == result.winner.number
 
 
-# Subprocesses
+# Processes
 
 
 @pytest.fixture
-def start_sweep(cheap: Params) -> Callable[..., "subprocess.Popen[str]"]:
+def start_sweep(cheap: Params) -> Callable[[int], Fork]:
     """Starts `pipeline sweep` in the working directory."""
-    Path("params.yaml").write_text(json.dumps(override(cheap, train__epochs=20).model_dump()))
+    Path("params.yaml").write_text(json.dumps(cheap.model_dump()))
+    options = [word for text in SPACE for word in ("-S", text)]
 
-    def start(trials: int) -> "subprocess.Popen[str]":
-        options = [word for text in SPACE for word in ("-S", text)]
-        return subprocess.Popen(
-            [sys.executable, "-m", "pipeline", "sweep", "-n", str(trials), *options],
-            env=os.environ | {"PYTHONPATH": str(ROOT)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
+    def start(trials: int) -> Fork:
+        words = ["pipeline", "sweep", "-n", str(trials), *options]
+        return Fork(pipeline.__main__.main, words, Path("output.txt"))
 
     return start
 
@@ -335,24 +328,24 @@ def journal_lines() -> list[dict[str, Any]]:
 
 
 def test_a_killed_sweep_continues_to_the_same_result(
-    start_sweep: Callable[..., Any],
+    start_sweep: Callable[[int], Fork], empty_store: Path
 ) -> None:
-    output, _ = start_sweep(12).communicate(timeout=120)
+    output = start_sweep(14).finish()
     expected = journal_lines()
-    assert len(expected) == 12, output
+    assert len(expected) == 14, output
     journal_path().unlink()
-    Path("mlflow.db").unlink()
-    for trial_count in (3, 8):
-        running = start_sweep(12)
+    copy_store(empty_store, Path())
+    for trial_count in (3, 12):  # before and after the end of the random trials
+        running = start_sweep(14)
         while len(journal_lines()) < trial_count:
-            assert running.poll() is None, running.communicate()
+            assert running.is_alive(), running.output.read_text()
             time.sleep(0.002)
-        running.send_signal(signal.SIGKILL)
-        running.communicate()
-    resumed, _ = start_sweep(12).communicate(timeout=120)
+        running.kill()
+        assert len(journal_lines()) < 14
+    resumed = start_sweep(14).finish()
     assert journal_lines() == expected
     assert resumed.splitlines()[-1] == output.splitlines()[-1]
     parent, trials = sweep_runs()  # runs that a kill interrupted are deleted
     assert parent.info.status == "FINISHED"
-    assert len(trials) == 12
+    assert len(trials) == 14
     assert {run.info.status for run in trials} == {"FINISHED"}

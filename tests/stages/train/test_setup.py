@@ -1,17 +1,12 @@
 """The stage: real networks on small images, and whole processes."""
 
 import json
-import os
 import random
-import signal
-import subprocess
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import asdict, astuple
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import mlflow
 import pytest
@@ -19,7 +14,7 @@ import torch
 from mlflow import MlflowClient
 from safetensors import safe_open
 
-from pipeline.core import history
+from pipeline.core import history, stage
 from pipeline.core.errors import PipelineError
 from pipeline.core.source_code import imported_files
 from pipeline.network import tensors
@@ -30,13 +25,11 @@ from pipeline.stages.train.checkpoint import Checkpoint
 from pipeline.stages.train.state import Job
 from pipeline.tracking.run import Run
 from tests import ROOT
+from tests.builders.forks import Fork
 from tests.builders.models import compute_features, prepare_job, train_job
 from tests.builders.params import NARROW_RESNET, override
 
-STAGE = [
-    sys.executable,
-    "-m",
-    "pipeline.stages.train",
+WORDS = [
     "data/clean",
     "data/split.csv",
     "data/features",
@@ -126,11 +119,11 @@ def test_the_fingerprint_depends_on_all_params_of_the_training_and_no_others(
 
 def test_the_fingerprint_covers_the_code_that_computes_a_training_and_no_other() -> None:
     files = imported_files(*setup.MODULES)
-    stage = ("setup", "loop", "state", "optimizer", "resume", "checkpoint")
+    modules = ("setup", "loop", "state", "optimizer", "resume", "checkpoint")
     cutting = ("cut", "tracing", "cut_constants", "halves", "heads")
     inputs = ("views", "feature_store", "calibration")
     for path in (
-        *(f"pipeline/stages/train/{name}.py" for name in stage),
+        *(f"pipeline/stages/train/{name}.py" for name in modules),
         *(f"pipeline/network/{name}.py" for name in (*cutting, *inputs)),
         "pipeline/images/decoding.py",
         "pipeline/params/training.py",
@@ -192,28 +185,15 @@ def test_params_that_the_network_does_not_allow_are_refused(
 # ---- processes ----
 
 
-@pytest.fixture
-def start(dataset: Path) -> Callable[..., "subprocess.Popen[str]"]:
-    """A function that starts the stage in the working directory."""
+def fork(params: Params, **environment: str) -> Fork:
+    """The stage in a child of this process and the working directory."""
+    Path("params.yaml").write_text(json.dumps(params.model_dump()))
 
-    def start_stage(params: Params, **environment: str) -> "subprocess.Popen[str]":
-        Path("params.yaml").write_text(json.dumps(params.model_dump()))
-        return subprocess.Popen(
-            STAGE,
-            env=os.environ | {"PYTHONPATH": str(ROOT)} | environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
+    def main() -> None:
+        sys.modules["__main__"] = train  # which Fabric starts again for the second device
+        stage.run(train.main)
 
-    return start_stage
-
-
-def finish(process: "subprocess.Popen[str]") -> str:
-    """Wait for its end; return its output."""
-    output, _ = process.communicate(timeout=120)
-    assert process.returncode == 0, output
-    return output
+    return Fork(main, [str(train.__file__), *WORDS], Path("output.txt"), **environment)
 
 
 def read_outs() -> dict[str, bytes]:
@@ -236,13 +216,13 @@ def epoch_saved(path: Path) -> int:
 
 
 def test_a_training_killed_at_any_moment_resumes_and_ends_with_the_same_bytes(
-    dataset: Path, params: Params, start: Callable[..., Any]
+    dataset: Path, params: Params
 ) -> None:
     changed = override(
         params, **NARROW_RESNET, head__kind="mlp", train__epochs=100, train__schedule="cosine"
     )
     compute_features(dataset, changed)
-    finish(start(changed, **NOWHERE))
+    fork(changed, **NOWHERE).finish()
     expected = read_outs()
     for name in expected:
         Path(name).unlink()
@@ -251,19 +231,18 @@ def test_a_training_killed_at_any_moment_resumes_and_ends_with_the_same_bytes(
     assert not folder.exists()  # removed at the end
     generator, reached = random.Random(1), 0
     for _ in range(2):
-        process = start(changed, **NOWHERE)
+        process = fork(changed, **NOWHERE)
         until = reached + generator.randint(1, 20)
         while (epoch := epoch_saved(folder / "state.safetensors")) < until:
             assert epoch >= reached, "it began again"
-            assert process.poll() is None, process.communicate()
+            assert process.is_alive(), process.output.read_text()
             time.sleep(0.002)
         time.sleep(generator.random() * 0.02)
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
+        process.kill()
         assert not any(Path(name).exists() for name in expected)
         reached = epoch_saved(folder / "state.safetensors")
     assert 0 < reached < 100
-    finish(start(changed, **NOWHERE))
+    fork(changed, **NOWHERE).finish()
     assert read_outs() == expected
     assert not folder.exists()
 
@@ -301,13 +280,14 @@ def test_one_thread_and_two_differ_within_the_stated_tolerance(
 
 
 def test_two_processes_train_as_one_does(
-    dataset: Path, params: Params, start: Callable[..., Any]
+    dataset: Path, params: Params, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
     on_one = override(params, **NARROW_RESNET, train__epochs=4, train__lr=0.02)
     on_two = override(on_one, device__devices=2)
     _, _, alone = train_job(dataset, on_one)
 
-    output = finish(start(on_two))
+    output = fork(on_two).finish()
     assert len(output.splitlines()) == 1, output
     assert output.startswith("train: best epoch ")
     together = history.read(Path("reports/history.csv"))

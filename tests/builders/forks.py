@@ -1,0 +1,55 @@
+"""Programs in forked children of this process: its imports are theirs, so a start takes no time."""
+
+import multiprocessing
+import os
+import sys
+import warnings
+from collections.abc import Callable
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+# The warnings that Python hides by itself.
+HIDDEN = (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning)
+
+
+class Fork:
+    """A `main` that runs in a process of its own, whose output goes to a file."""
+
+    def __init__(
+        self, main: Callable[[], object], words: list[str], output: Path, **environment: str
+    ) -> None:
+        self.output = output
+        context = multiprocessing.get_context("fork")
+        self.process: BaseProcess = context.Process(
+            target=_run, args=(main, words, output, environment)
+        )
+        self.process.start()
+
+    def is_alive(self) -> bool:
+        return self.process.is_alive()
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.join()
+
+    def finish(self) -> str:
+        """Wait for its end without an error; return its output."""
+        self.process.join(timeout=120)
+        assert self.process.exitcode == 0, self.output.read_text()
+        return self.output.read_text()
+
+
+def _run(
+    main: Callable[[], object], words: list[str], output: Path, environment: dict[str, str]
+) -> None:
+    descriptor = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    for stream in (1, 2):
+        os.dup2(descriptor, stream)
+    sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115
+    sys.stderr = open(2, "w", buffering=1, closefd=False)  # noqa: SIM115
+    warnings.resetwarnings()  # pytest makes errors of them
+    for category in HIDDEN:
+        warnings.simplefilter("ignore", category)
+    os.environ.update(environment)
+    sys.argv = words
+    main()
