@@ -1,5 +1,7 @@
 """What several tests start from; what takes long is made once per session and copied."""
 
+from __future__ import annotations
+
 import gc
 import json
 import os
@@ -8,29 +10,20 @@ import signal
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
 import pytest
 from filelock import FileLock
 
-from pipeline.core import shards
-from pipeline.core.split_csv import write_split
-from pipeline.network import model_folder
-from pipeline.params import Params, load_params
-from pipeline.stages.acquire.raw_image import RawImage
-from pipeline.stages.evaluate.metrics import Figures
-from pipeline.stages.filter import verdicts
-from pipeline.stages.split import assignment
-from pipeline.stages.split import images as split
 from tests import ROOT
-from tests.builders.images import encode_png
-from tests.builders.models import compute_features, train_job
-from tests.builders.params import override, small_params
-from tests.builders.repositories import CommitResult, start_repository
-from tests.builders.stages import evaluate_stage, train_stage, write_params
-from tests.builders.stores import copy_store, make_store
-from tests.project import STAGES, Project, ran
 from tests.slow import SLOW
+
+# Fixtures import torch and MLflow themselves: a few tests without them start in a second.
+if TYPE_CHECKING:
+    from pipeline.params import Params
+    from pipeline.stages.evaluate.metrics import Figures
+    from tests.builders.repositories import CommitResult
+    from tests.project import Project
 
 
 def pytest_configure() -> None:
@@ -96,6 +89,7 @@ def build_once(factory: pytest.TempPathFactory, name: str, build: Callable[[Path
 @pytest.fixture(scope="session")
 def new_project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A project in which nothing has run. It is to be copied."""
+    from tests.project import Project
 
     def build(folder: Path) -> None:
         Project(folder)
@@ -106,6 +100,7 @@ def new_project(tmp_path_factory: pytest.TempPathFactory) -> Project:
 @pytest.fixture(scope="session")
 def first_run(tmp_path_factory: pytest.TempPathFactory, new_project: Project) -> Project:
     """A project whose pipeline has run once, and whose result is committed. It is to be copied."""
+    from tests.project import STAGES, Project, ran
 
     def build(folder: Path) -> None:
         project = new_project.copied(folder)
@@ -121,6 +116,7 @@ def first_run(tmp_path_factory: pytest.TempPathFactory, new_project: Project) ->
 @pytest.fixture(scope="session")
 def first_experiment(tmp_path_factory: pytest.TempPathFactory, first_run: Project) -> Project:
     """The same with an experiment, `faster`, run in a temporary folder. It is to be copied."""
+    from tests.project import Project, ran
 
     def build(folder: Path) -> None:
         project = first_run.copied(folder)
@@ -137,18 +133,25 @@ def params() -> Params:
 
     What is frozen computes in full precision, so that it equals the whole network's numbers.
     """
+    from pipeline.params import load_params
+    from tests.builders.params import small_params
+
     return small_params(load_params(ROOT / "params.yaml"))
 
 
 @pytest.fixture(scope="session")
 def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with an mlflow.db that has no runs."""
+    from tests.builders.stores import make_store
+
     return build_once(tmp_path_factory, "empty-store", make_store)
 
 
 @pytest.fixture
 def mlflow_db(world: Path, empty_store: Path) -> None:
     """An mlflow.db without runs in the working directory."""
+    from tests.builders.stores import copy_store
+
     copy_store(empty_store, world)
 
 
@@ -166,6 +169,16 @@ def striped_data(tmp_path_factory: pytest.TempPathFactory, params: Params) -> Pa
 
 
 def _write_data(data: Path, params: Params) -> None:
+    import numpy as np
+
+    from pipeline.core import shards
+    from pipeline.core.split_csv import write_split
+    from pipeline.stages.acquire.raw_image import RawImage
+    from pipeline.stages.filter import verdicts
+    from pipeline.stages.split import assignment
+    from pipeline.stages.split import images as split
+    from tests.builders.images import encode_png
+
     random = np.random.default_rng(0)
     images = []
     for number in range(48):
@@ -197,6 +210,9 @@ def striped_model(
     tmp_path_factory: pytest.TempPathFactory, striped_data: Path, params: Params
 ) -> Path:
     """A folder with models/ that knows stripes."""
+    from pipeline.network import model_folder
+    from tests.builders.models import train_job
+    from tests.builders.params import override
 
     def build(folder: Path) -> None:
         shutil.copytree(striped_data / "data", folder / "data")
@@ -222,6 +238,10 @@ def evaluated_model(
     tmp_path_factory: pytest.TempPathFactory, striped_data: Path, empty_store: Path, params: Params
 ) -> Path:
     """A folder in which train and evaluate have run over plain and striped images."""
+    from tests.builders.models import compute_features
+    from tests.builders.params import override
+    from tests.builders.stages import evaluate_stage, train_stage, write_params
+    from tests.builders.stores import copy_store
 
     def build(folder: Path) -> None:
         shutil.copytree(striped_data / "data", folder / "data")
@@ -240,6 +260,8 @@ def evaluated_model(
 @pytest.fixture
 def figures(world: Path, evaluated_model: Path) -> Figures:
     """Of a model of stripes; its data, reports and run are in the working directory."""
+    from tests.builders.stores import copy_store
+
     shutil.copytree(evaluated_model, world, dirs_exist_ok=True)
     copy_store(evaluated_model, world)
     figures: Figures = json.loads(Path("reports/metrics.json").read_text())
@@ -249,4 +271,6 @@ def figures(world: Path, evaluated_model: Path) -> Figures:
 @pytest.fixture
 def commit(world: Path, params: Params, mlflow_db: None) -> CommitResult:
     """Commits results to a repository in the working directory."""
+    from tests.builders.repositories import start_repository
+
     return start_repository(world, params)
