@@ -12,31 +12,33 @@ from tests.builders.params import split_params
 
 
 class Photo(NamedTuple):
-    """What decides where an image goes."""
+    """The values that decide which split an image goes to."""
 
     id: str
     label: str = "cat"
     owner: str | None = None
     like: str | None = None
-    """What it shows: images of the same are near-duplicates."""
-    said: str | None = None
+    """The scene: images of the same scene are near-duplicates."""
+    prescribed: str | None = None
+    """The split that the source prescribes."""
 
 
-CHOSEN = split_params()
+SPLIT_PARAMS = split_params()
 
-Dealt = dict[str, str | None]
+Splits = dict[str, str | None]
 
 
-def read(album: Sequence[Photo]) -> tuple[list[Image], list[Any]]:
-    """As the clean shards have them: near-duplicates are named after the smallest id of them."""
-    of: dict[str | None, list[str]] = {}
+def images_and_groups(album: Sequence[Photo]) -> tuple[list[Image], list[Any]]:
+    """As in the clean shards: near-duplicates are named after their smallest id."""
+    ids_of: dict[str | None, list[str]] = {}
     for photo in album:
-        of.setdefault(photo.like, []).append(photo.id)
+        ids_of.setdefault(photo.like, []).append(photo.id)
     near = [
-        min(of[photo.like]) if photo.like and len(of[photo.like]) > 1 else None for photo in album
+        min(ids_of[photo.like]) if photo.like and len(ids_of[photo.like]) > 1 else None
+        for photo in album
     ]
     images = [
-        Image(photo.id, f"{photo.id}.png", photo.label, photo.said, name)
+        Image(photo.id, f"{photo.id}.png", photo.label, photo.prescribed, name)
         for photo, name in zip(album, near, strict=True)
     ]
     return images, find_groups(
@@ -46,10 +48,10 @@ def read(album: Sequence[Photo]) -> tuple[list[Image], list[Any]]:
 
 def assign_album(
     album: Sequence[Photo], params: SplitParams, before: Mapping[str, str | None] = {}
-) -> Dealt:
-    images, found = read(album)
-    was = {row: name for row, image in enumerate(images) if (name := before.get(image.id))}
-    splits = assignment.assign(found, images, params, was)
+) -> Splits:
+    images, groups = images_and_groups(album)
+    previous = {row: name for row, image in enumerate(images) if (name := before.get(image.id))}
+    splits = assignment.assign(groups, images, params, previous)
     return {photo.id: name for photo, name in zip(album, splits, strict=True)}
 
 
@@ -57,8 +59,8 @@ def count_shares(splits: Sequence[str | None]) -> dict[str | None, float]:
     return {name: count / len(splits) for name, count in Counter(splits).items()}
 
 
-def singles(count: int, said: str | None = None, start: int = 0) -> list[Photo]:
+def singles(count: int, prescribed: str | None = None, start: int = 0) -> list[Photo]:
     return [
-        Photo(f"{number:05d}", ("cat", "dog")[number % 2], said=said)
+        Photo(f"{number:05d}", ("cat", "dog")[number % 2], prescribed=prescribed)
         for number in range(start, start + count)
     ]

@@ -48,7 +48,7 @@ def assert_colours(pixels: Pixels, *expected: tuple[int, ...]) -> None:
 
 
 def insert_exif(data: bytes, exif: bytes) -> bytes:
-    """A JPEG or a PNG with this in front."""
+    """Insert Exif near the start of a JPEG or a PNG."""
     if data.startswith(b"\xff\xd8"):
         body = b"Exif\0\0" + exif
         return data[:2] + b"\xff\xe1" + struct.pack(">H", len(body) + 2) + body + data[2:]
@@ -61,10 +61,10 @@ def exif_with_entry(entry: bytes, order: bytes = b"MM") -> bytes:
     return order + b"\0*\0\0\0\x08\0\x01" + entry + bytes(4)
 
 
-TURNED_BY_90 = b"\x01\x12\0\x03\0\0\0\x01\0\x06\0\0"  # to be turned by 90 degrees
+ROTATED_BY_90 = b"\x01\x12\0\x03\0\0\0\x01\0\x06\0\0"  # orientation 6: rotate by 90 degrees
 
-# Exif that OpenCV would turn by, and that Pillow does not believe.
+# Exif that OpenCV applies and Pillow ignores.
 SLOPPY = {
-    "unheard type": exif_with_entry(TURNED_BY_90.replace(b"\0\x03", b"\0\x97")),
-    "unheard order": exif_with_entry(TURNED_BY_90, b"M\x01"),
+    "unknown type": exif_with_entry(ROTATED_BY_90.replace(b"\0\x03", b"\0\x97")),
+    "unknown order": exif_with_entry(ROTATED_BY_90, b"M\x01"),
 }

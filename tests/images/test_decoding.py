@@ -15,8 +15,8 @@ from tests.builders.odd_images import (
     BLUE,
     GREY,
     RED,
+    ROTATED_BY_90,
     SLOPPY,
-    TURNED_BY_90,
     assert_colours,
     corners,
     encode,
@@ -26,7 +26,7 @@ from tests.builders.odd_images import (
 )
 
 
-def test_scaling_down_keeps_an_extreme_shape_alive() -> None:
+def test_scaling_down_keeps_at_least_one_pixel_per_side() -> None:
     _, pixels = decoding.load(encode(corners(32, 20_000), "PNG"), 1, 16)
     assert pixels.shape == (1, 800, 3)
     _, pixels = decoding.load(encode(corners(20_000, 1), "PNG"), 1, 1)
@@ -35,7 +35,7 @@ def test_scaling_down_keeps_an_extreme_shape_alive() -> None:
 
 @settings(deadline=None, derandomize=True, max_examples=60)
 @given(st.integers(1, 900), st.integers(1, 900), st.integers(16, 100))
-def test_what_is_loaded_keeps_its_shape_and_is_no_larger_than_asked(
+def test_a_loaded_image_keeps_its_shape_and_fits_the_side(
     height: int, width: int, side: int
 ) -> None:
     _, pixels = decoding.load(encode(corners(height, width), "BMP"), 1, side)
@@ -52,15 +52,15 @@ def test_what_is_loaded_keeps_its_shape_and_is_no_larger_than_asked(
         assert largest
 
 
-@pytest.mark.parametrize("exif", [exif_with_entry(TURNED_BY_90), *SLOPPY.values()])
+@pytest.mark.parametrize("exif", [exif_with_entry(ROTATED_BY_90), *SLOPPY.values()])
 @pytest.mark.parametrize("form", ["JPEG", "PNG"])
-def test_decoding_what_is_stored_never_turns(form: str, exif: bytes) -> None:
+def test_decoding_a_stored_image_never_rotates(form: str, exif: bytes) -> None:
     pixels = decoding.decode(insert_exif(encode(corners(), form), exif))
     assert_colours(pixels, RED, GREY, BLUE, GREY)
     assert pixels.shape == (48, 64, 3)
 
 
-def test_a_stored_image_that_does_not_decode_is_a_bug() -> None:
+def test_a_stored_image_that_does_not_decode_is_an_error() -> None:
     with pytest.raises(PipelineError, match="a stored image does not decode: delete data/clean"):
         decoding.decode(b"\xff\xd8\xff")
 
@@ -89,10 +89,10 @@ def test_a_smaller_scale_shows_the_same_picture() -> None:
     small = decoding.decode(data, 100)
     whole = cv2.resize(decoding.decode(data), (150, 100), interpolation=cv2.INTER_AREA)
     assert np.abs(small.astype(int) - whole).mean() < 1
-    assert np.abs(small[10, 10].astype(int) - RED).max() < 8  # and not blue: RGB it stays
+    assert np.abs(small[10, 10].astype(int) - RED).max() < 8  # not blue: the order stays RGB
 
 
-def test_what_is_no_jpeg_is_decoded_whole() -> None:
+def test_other_formats_are_decoded_at_full_size() -> None:
     picture = corners(400, 600)
     for form in ("PNG", "WEBP"):
         options = {"lossless": True} if form == "WEBP" else {}
@@ -103,7 +103,7 @@ def test_a_jpeg_of_an_odd_size_is_decoded_too() -> None:
     assert decoding.decode(encode(corners(401, 603), "JPEG"), 50).shape == (51, 76, 3)
 
 
-def test_what_does_not_decode_is_told_at_any_scale() -> None:
+def test_damage_is_an_error_at_any_scale() -> None:
     for data in (b"no image", b"\xff\xd8\xff nor this"):
         for least in (None, 10):
             with pytest.raises(PipelineError, match="delete data/clean"):
@@ -115,7 +115,7 @@ def test_what_does_not_decode_is_told_at_any_scale() -> None:
 @pytest.mark.parametrize("subsampling", [0, 1, 2])
 @pytest.mark.parametrize("progressive", [False, True])
 @pytest.mark.parametrize("orientation", [1, 6])
-def test_one_strict_pass_gives_opencvs_pixels_to_the_last_bit(
+def test_strict_decoding_gives_exactly_the_pixels_of_opencv(
     quality: int, mode: str, subsampling: int, progressive: bool, orientation: int
 ) -> None:
     random = np.random.default_rng(quality)
@@ -134,10 +134,10 @@ def test_one_strict_pass_gives_opencvs_pixels_to_the_last_bit(
 
 
 @pytest.mark.parametrize(
-    ("code", "wanted"), [(-215, Unreadable), (decoding.OUT_OF_MEMORY, MemoryError)]
+    ("code", "expected"), [(-215, Unreadable), (decoding.OUT_OF_MEMORY, MemoryError)]
 )
-def test_what_opencv_refuses_is_damaged_and_a_lack_of_memory_is_not(
-    code: int, wanted: type[Exception], monkeypatch: pytest.MonkeyPatch
+def test_an_opencv_error_is_unreadable_unless_memory_ran_out(
+    code: int, expected: type[Exception], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: object) -> None:
         error = cv2.error("refused")
@@ -145,7 +145,7 @@ def test_what_opencv_refuses_is_damaged_and_a_lack_of_memory_is_not(
         raise error
 
     monkeypatch.setattr(decoding, "_shrink", refuse)
-    with pytest.raises(wanted):
+    with pytest.raises(expected):
         decoding.load(encode(corners(), "JPEG"), 50, 400)
 
 

@@ -34,13 +34,13 @@ Floats = npt.NDArray[np.float32]
 
 @pytest.fixture(autouse=True)
 def threads() -> Iterator[None]:
-    """Processes would take a second to start."""
+    """Run joblib in threads: processes take a second to start."""
     with joblib.parallel_config("threading"):
         yield
 
 
 def separable(count: int, classes: int = 3, seed: int = 0, dims: int = 8) -> Floats:
-    """Features in which the class of each row, its place modulo `classes`, is plain."""
+    """Features that separate the classes; the class of a row is its number modulo `classes`."""
     random = np.random.default_rng(seed)
     centres = 4 * np.eye(classes, dims)
     values = centres[np.arange(count) % classes] + random.normal(0, 0.5, (count, dims))
@@ -52,13 +52,13 @@ def judge(
 ) -> list[tuple[int, int]]:
     numbers = np.array(labels, np.int64)
     names = [f"class {number}" for number in range(int(numbers.max()) + 1)]
-    alone = [str(row) for row in range(len(values))]
+    row_groups = [str(row) for row in range(len(values))]
     return suspects.contradicted_labels(
-        numbers, suspects.out_of_fold(values, numbers, groups or alone, names)
+        numbers, suspects.out_of_fold(values, numbers, groups or row_groups, names)
     )
 
 
-def test_planted_labels_are_found_and_first() -> None:
+def test_planted_wrong_labels_are_the_first_suspects() -> None:
     labels = [row % 3 for row in range(150)]
     planted = {7: 0, 40: 2, 41: 0, 100: 2, 122: 0}
     assert all(labels[row] != label for row, label in planted.items())
@@ -80,62 +80,64 @@ def test_the_clearest_case_is_first() -> None:
     labels = np.array([0, 0, 0, 1, 1, 1])
     first = np.array([0.9, 0.1, 0.4, 0.05, 0.1, 0.8])
     results = suspects.contradicted_labels(labels, np.stack([first, 1 - first], axis=1))
-    assert results == [(1, 1), (5, 0)]  # by 0.8 and by 0.6; row 2 is below what class 1 usually has
+    assert results == [(1, 1), (5, 0)]  # by 0.8 and by 0.6; row 2 is below the mean of class 1
 
 
-def test_who_reaches_no_class_is_no_suspect() -> None:
+def test_an_image_below_every_threshold_is_no_suspect() -> None:
     probabilities = np.array([[0.9, 0.1], [0.5, 0.5], [0.1, 0.9], [0.1, 0.9]])
     assert suspects.contradicted_labels(np.array([0, 0, 1, 1]), probabilities) == []
 
 
-def test_near_duplicates_never_vouch_for_each_other() -> None:
-    # Twins in a direction of their own, both labelled wrongly: each would confirm the other.
+def test_near_duplicates_do_not_confirm_each_others_labels() -> None:
+    # Twins in a separate direction, both mislabelled: each would confirm the other's label.
     values = separable(1000, 2, dims=14)
     values[:, 10:] = 0
     labels = [row % 2 for row in range(1000)]
     twins = {row: row + 2 for row in (10, 20, 30, 40)}
-    for number, (one, other) in enumerate(twins.items()):
-        for row in (one, other):
-            values[row, 10 + number] = 200
-            labels[row] = 1 - labels[row]
+    for number, (row, twin) in enumerate(twins.items()):
+        for mislabelled in (row, twin):
+            values[mislabelled, 10 + number] = 200
+            labels[mislabelled] = 1 - labels[mislabelled]
     groups = [str(row) for row in range(1000)]
-    for one, other in twins.items():
-        groups[other] = groups[one]
+    for row, twin in twins.items():
+        groups[twin] = groups[row]
     planted = [row for pair in twins.items() for row in pair]
 
-    def believed(groups: Sequence[str]) -> Floats:
+    def label_probabilities(groups: Sequence[str]) -> Floats:
         probabilities = suspects.out_of_fold(values, np.array(labels), groups, ["even", "odd"])
         return np.asarray([probabilities[row, labels[row]] for row in planted], np.float32)
 
-    assert (believed([str(row) for row in range(1000)]) > 0.5).all()
-    assert (believed(groups) < 0.3).all()
+    assert (label_probabilities([str(row) for row in range(1000)]) > 0.5).all()
+    assert (label_probabilities(groups) < 0.3).all()
 
 
-def test_no_group_is_learnt_from_and_judged_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[tuple[set[str], set[str]]] = []
+def test_no_group_is_in_training_and_evaluation_of_one_fold(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    folds: list[tuple[set[str], set[str]]] = []
     split = StratifiedGroupKFold.split
 
     def spy(self: object, values: Floats, labels: object, groups: list[str]) -> Iterator[object]:
-        for known, unseen in split(self, values, labels, groups):
-            seen.append(({groups[row] for row in known}, {groups[row] for row in unseen}))
-            yield known, unseen
+        for train, held_out in split(self, values, labels, groups):
+            folds.append(({groups[row] for row in train}, {groups[row] for row in held_out}))
+            yield train, held_out
 
     monkeypatch.setattr(StratifiedGroupKFold, "split", spy)
     groups = [f"owner {row // 6}" for row in range(90)]
     judge(separable(90), [row % 3 for row in range(90)], groups)
-    assert len(seen) == suspects.FOLDS
-    assert all(not known & unseen for known, unseen in seen)
-    assert set().union(*(unseen for _, unseen in seen)) == set(groups)
+    assert len(folds) == suspects.FOLDS
+    assert all(not train & held_out for train, held_out in folds)
+    assert set().union(*(held_out for _, held_out in folds)) == set(groups)
 
 
-@pytest.mark.parametrize("held", [1, 4])
-def test_a_class_that_is_too_small_is_told_in_a_sentence(held: int) -> None:
+@pytest.mark.parametrize("group_count", [1, 4])
+def test_a_class_with_too_few_groups_is_an_error(group_count: int) -> None:
     labels = [0] * 20 + [1] * 12
-    groups = [str(row) for row in range(20)] + [f"g{row % held}" for row in range(12)]
+    groups = [str(row) for row in range(20)] + [f"g{row % group_count}" for row in range(12)]
     with pytest.raises(PipelineError) as caught:
         judge(separable(32, 2), labels, groups)
     assert str(caught.value) == (
-        f"class 'class 1' has {held} training images that do not look alike, and suspects "
+        f"class 'class 1' has {group_count} training images that do not look alike, and suspects "
         "needs 5, one per fold: add images"
     )
 
@@ -148,7 +150,7 @@ def test_five_groups_are_enough() -> None:
         assert judge(separable(30, 2), labels, groups) == []
 
 
-# ---- what features there are ----
+# ---- reading the features ----
 
 
 IMAGES = Examples(list("abcdef"), torch.zeros(6, dtype=torch.int64), ["train"] * 6, ["cat"])
@@ -189,7 +191,7 @@ def test_feature_maps_are_averaged_and_tensors_joined(tmp_path: Path) -> None:
 
 
 def test_half_precision_is_averaged_in_single(tmp_path: Path) -> None:
-    maps = np.full((2, 1, 50, 50), 60_000, np.float16)  # whose sum half precision does not hold
+    maps = np.full((2, 1, 50, 50), 60_000, np.float16)  # their sum overflows half precision
     values = suspects.read_features(store(tmp_path / "f", maps), IMAGES, [0, 1])
     np.testing.assert_allclose(values, maps[:, :, 0, 0].astype(np.float32), rtol=1e-4)
 
@@ -200,7 +202,7 @@ def test_sequences_are_laid_flat(tmp_path: Path) -> None:
     assert values.tolist() == [list(range(12, 24))]
 
 
-def test_where_nothing_is_stored_the_way_out_is_told(tmp_path: Path) -> None:
+def test_missing_features_are_an_error_that_names_the_remedy(tmp_path: Path) -> None:
     with pytest.raises(PipelineError) as caught:
         suspects.read_features(store(tmp_path / "f", stored=False), IMAGES, [0])
     assert str(caught.value) == (
@@ -249,7 +251,7 @@ def draw(folder: Path, listed: Sequence[Suspect], datas: Sequence[bytes]) -> Pag
 
 
 @pytest.mark.parametrize("strange", STRANGE)
-def test_the_lines_of_the_page_are_a_reject_csv(world: Path, strange: str) -> None:
+def test_the_lines_of_the_page_are_a_valid_reject_csv(world: Path, strange: str) -> None:
     listed = [
         Suspect(f"{n:064x}", f"{n}.png", label, looks, 0.1, 0.9)
         for n, (label, looks) in enumerate([(strange, "cat"), ("cat", strange)])
@@ -260,13 +262,13 @@ def test_the_lines_of_the_page_are_a_reject_csv(world: Path, strange: str) -> No
         f"{0:064x}": "looks like cat",
         f"{1:064x}": f"looks like {strange}",
     }
-    # Pasted under what is there already.
+    # Pasted below the existing lines.
     own = "id,why\n" + "f" * 64 + ",mine\n"
     (world / "reject.csv").write_bytes(own.encode() + page.pre.split("\n", 1)[1].encode())
     assert len(reject_list.read(world)) == 3
 
 
-def test_each_suspect_is_drawn_with_what_it_looks_like(world: Path) -> None:
+def test_each_suspect_has_a_picture_and_its_likely_class(world: Path) -> None:
     listed = [Suspect(f"{n:064x}", f"x/{n}.png", "cat", "dog", 0.02, 0.93) for n in range(3)]
     page = draw(world, listed, [noise_png(n) for n in range(3)])
     assert [size(figure.picture) for figure in page.figures] == [(40, 48)] * 3
@@ -275,7 +277,7 @@ def test_each_suspect_is_drawn_with_what_it_looks_like(world: Path) -> None:
         assert f"{number}.png" in figure.caption
 
 
-def test_no_suspects_are_none(world: Path) -> None:
+def test_a_page_without_suspects_prints_none(world: Path) -> None:
     shards.write(
         world / "clean",
         shards.CLEAN,
@@ -331,7 +333,7 @@ def test_wrong_labels_are_found_by_real_features(computed: Path) -> None:
     assert set(reject_list.read(Path())) == set(ids)
 
 
-def test_as_many_are_listed_as_asked(computed: Path) -> None:
+def test_most_limits_the_listed_suspects(computed: Path) -> None:
     result = CliRunner().invoke(app, ["suspects", "--most", "2", "--page", "elsewhere/two.html"])
     assert result.exit_code == 0, result.output
     assert re.search(
@@ -344,14 +346,14 @@ def test_as_many_are_listed_as_asked(computed: Path) -> None:
     assert CliRunner().invoke(app, ["suspects", "--most", "0"]).exit_code == 2
 
 
-def test_the_same_page_twice(computed: Path) -> None:
+def test_a_second_run_writes_the_same_page(computed: Path) -> None:
     for name in ("one.html", "two.html"):
         assert CliRunner().invoke(app, ["suspects", "--page", name]).exit_code == 0
     assert Path("one.html").read_bytes() == Path("two.html").read_bytes()
     assert b"http://" not in Path("one.html").read_bytes()
 
 
-def test_without_features_it_is_told(dataset: Path, params: Params) -> None:
+def test_the_command_fails_without_features(dataset: Path, params: Params) -> None:
     streamed = with_overrides(params, {"features.max_gigabytes": 0.0})
     Path("params.yaml").write_text(json.dumps(streamed.model_dump()))
     features.main(dataset / "clean", dataset / "split.csv", dataset / "features")
@@ -370,16 +372,16 @@ HOSTILE = [
 
 
 @pytest.mark.parametrize("hostile", HOSTILE)
-def test_names_of_strangers_command_no_terminal(
+def test_hostile_names_print_no_control_characters(
     hostile: str, world: Path, params: Params, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "200")
     Path("params.yaml").write_text(json.dumps(params.model_dump()))
-    one = RawImage(hostile, hostile, noise_png(0)).row() | {"width": 1, "height": 1, "phash": 0}
+    row = RawImage(hostile, hostile, noise_png(0)).row() | {"width": 1, "height": 1, "phash": 0}
     shards.write(
-        world / "data/clean", shards.CLEAN, [{name: one.get(name) for name in shards.CLEAN.names}]
+        world / "data/clean", shards.CLEAN, [{name: row.get(name) for name in shards.CLEAN.names}]
     )
-    listed = [Suspect(str(one["id"]), hostile, hostile, hostile, 0.1, 0.9)]
+    listed = [Suspect(str(row["id"]), hostile, hostile, hostile, 0.1, 0.9)]
     monkeypatch.setattr(suspects, "find_suspects", lambda *_: listed)
     result = CliRunner().invoke(app, ["suspects"])
     assert result.exit_code == 0

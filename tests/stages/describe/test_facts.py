@@ -49,7 +49,7 @@ HOSTILE = [
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A working directory with a params.yaml, whose terminal is wide."""
+    """A working directory with a params.yaml; the terminal is wide."""
     overrides = {
         "filter.min_side": 32,
         "filter.max_megapixels": 1,
@@ -67,12 +67,12 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         yield tmp_path
 
 
-def pixels(seed: int, height: int = 40, width: int = 48) -> Image.Image:
+def noise(seed: int, height: int = 40, width: int = 48) -> Image.Image:
     random = np.random.default_rng(seed)
     return Image.fromarray(random.integers(0, 256, (height, width, 3), dtype=np.uint8))
 
 
-def saved(image: Image.Image, form: str = "PNG") -> bytes:
+def encode(image: Image.Image, form: str = "PNG") -> bytes:
     file = io.BytesIO()
     image.save(file, form)
     return file.getvalue()
@@ -91,9 +91,9 @@ def image(name: str, data: bytes, licence: str | None = "CC0-1.0", **facts: Any)
 
 
 def good(count: int = 6, seed: int = 0) -> list[RawImage]:
-    """Of two classes by turns."""
+    """Good images, of two classes in turn."""
     names = (f"{'rose' if n % 2 else 'tulip'}/{seed + n}.png" for n in range(count))
-    return [image(name, saved(pixels(seed + n))) for n, name in enumerate(names)]
+    return [image(name, encode(noise(seed + n))) for n, name in enumerate(names)]
 
 
 def key(picture: RawImage) -> str:
@@ -106,7 +106,7 @@ def run(
     left_out: Sequence[RawImage] = (),
     leaks: Sequence[LeakRow] = (),
 ) -> Page:
-    """The page of these images, with the accepted ones in the splits by turns."""
+    """The page of these images; the accepted ones are put into the splits in turn."""
     shards.write(project / "raw", shards.RAW, [picture.row() for picture in pictures])
     paths = [Path(name) for name in ("flowers", "raw", "clean", "verdicts.csv")]
     filtering.main(*paths)
@@ -127,21 +127,21 @@ def describe_again(project: Path) -> Page:
     return Page((project / "data.html").read_text(encoding="utf-8"))
 
 
-def counts(project: Path) -> dict[str, Counter[str]]:
-    """What the page should say, from the tables under data/."""
+def expected_counts(project: Path) -> dict[str, Counter[str]]:
+    """The counts that the page should print, from the tables under data/."""
     split_of = {row.id: row.split for row in read_split(project / "split.csv")}
-    doc: dict[str, Counter[str]] = {}
+    counts_by_class: dict[str, Counter[str]] = {}
     for row in read_verdicts(project / "verdicts.csv"):
-        where = split_of.get(row.id, LEFT_OUT) if row.is_kept else REJECTED
-        doc.setdefault(row.label, Counter()).update([where, TOTAL])
-    return doc
+        column = split_of.get(row.id, LEFT_OUT) if row.is_kept else REJECTED
+        counts_by_class.setdefault(row.label, Counter()).update([column, TOTAL])
+    return counts_by_class
 
 
 def assert_counts(doc: Page, project: Path) -> None:
-    """What the page counts is what the tables have, and adds up."""
+    """Check that the counts on the page match the tables and add up."""
     head, *rows = doc.tables["Classes"]
     assert head == ["class", *COLUMNS]
-    expected = counts(project)
+    expected = expected_counts(project)
     assert {label: list(map(int, numbers)) for label, *numbers in rows} == {
         label: [count[column] for column in COLUMNS] for label, count in expected.items()
     }
@@ -158,25 +158,25 @@ def assert_counts(doc: Page, project: Path) -> None:
 
 
 def cut(seed: int) -> bytes:
-    data = saved(pixels(seed, 60, 60), "JPEG")
+    data = encode(noise(seed, 60, 60), "JPEG")
     return data[: len(data) * 2 // 3]
 
 
 def bad() -> list[RawImage]:
-    """Most reasons to reject, beside `good`."""
+    """Images with most of the reject reasons; one copies an image of `good`."""
     return [
         image("rose/empty.jpg", b""),
         image("rose/page.jpg", b"<html>404</html>"),
         image("rose/cut.jpg", cut(50)),
         image("tulip/cut too.jpg", cut(51)),
         image("rose/header.jpg", b"\xff\xd8\xff"),
-        image("rose/icon.ico", saved(pixels(52), "ICO")),
-        image("rose/vast.png", saved(pixels(53, 1001, 1000))),
-        image("tulip/small.png", saved(pixels(54, 20, 20))),
-        image("tulip/blank.png", saved(Image.new("RGB", (40, 40), (9, 9, 9)))),
+        image("rose/icon.ico", encode(noise(52), "ICO")),
+        image("rose/vast.png", encode(noise(53, 1001, 1000))),
+        image("tulip/small.png", encode(noise(54, 20, 20))),
+        image("tulip/blank.png", encode(Image.new("RGB", (40, 40), (9, 9, 9)))),
         image("tulip/copy.png", good()[0].data),
-        image("rose/both.png", saved(pixels(55))),
-        image("tulip/both.png", saved(pixels(55))),
+        image("rose/both.png", encode(noise(55))),
+        image("tulip/both.png", encode(noise(55))),
     ]
 
 
@@ -188,10 +188,10 @@ def test_every_raw_image_is_counted_once(project: Path) -> None:
     pictures = [*good(), *bad(), *good(3, 20)]
     doc = run(project, pictures, left_out=[pictures[0]])
     assert_counts(doc, project)
-    assert counts(project)["tulip"][LEFT_OUT] == 1
+    assert expected_counts(project)["tulip"][LEFT_OUT] == 1
 
 
-def test_a_class_of_which_nothing_is_kept_is_refused_by_the_filter(project: Path) -> None:
+def test_the_filter_refuses_a_class_without_accepted_images(project: Path) -> None:
     lost = r"^all 2 images of class 'weed' are rejected \(1 empty, 1 not_an_image\): see .*verdicts"
     with pytest.raises(PipelineError, match=lost):
         run(project, [*good(), image("weed/1.png", b""), image("weed/2.png", b"text")])
@@ -209,7 +209,7 @@ VERDICT = st.tuples(
 
 @settings(deadline=None, derandomize=True, max_examples=60)
 @given(st.lists(VERDICT, min_size=1, max_size=40))
-def test_whatever_became_of_images_they_add_up(drawn: list[tuple[str, str]]) -> None:
+def test_counts_add_up_for_any_verdicts(drawn: list[tuple[str, str]]) -> None:
     verdicts, split_of = [], {}
     for number, (label, where) in enumerate(drawn):
         is_accepted = where in (*SPLITS, LEFT_OUT)
@@ -256,7 +256,7 @@ def test_every_rejected_image_is_shown_or_named(project: Path) -> None:
     assert f"same as {good()[0].name}" in copy.caption
 
 
-def test_what_somebody_rejected_is_shown_with_why(project: Path) -> None:
+def test_an_image_rejected_by_hand_is_shown_with_the_reason(project: Path) -> None:
     lines = f'id,why\n{key(good()[1])},"a <b>, not a rose"\n'
     (project / "flowers/reject.csv").write_text(lines)
     doc = run(project, good())
@@ -265,7 +265,7 @@ def test_what_somebody_rejected_is_shown_with_why(project: Path) -> None:
     assert "rose · a <b>, not a rose" in figure.caption
 
 
-def test_no_rejects_at_all_are_none(project: Path) -> None:
+def test_a_page_without_rejects_prints_none(project: Path) -> None:
     doc = run(project, good())
     assert_counts(doc, project)
     assert doc.text_of["Rejected"].strip() == "None."
@@ -274,7 +274,7 @@ def test_no_rejects_at_all_are_none(project: Path) -> None:
 
 
 def test_warnings_are_counted_and_explained(project: Path) -> None:
-    doc = run(project, [*good(), image("rose/wrong.jpg", saved(pixels(90)))])
+    doc = run(project, [*good(), image("rose/wrong.jpg", encode(noise(90)))])
     warnings = doc.tables["Warnings about accepted images"][1:]
     assert [(name, count) for name, count, _ in warnings] == [("wrong_extension", "1")]
 
@@ -299,16 +299,20 @@ def alike(seed: int, *labels: str) -> list[RawImage]:
 
 
 def test_groups_under_two_labels_are_flagged_and_first(project: Path) -> None:
-    agreeing, torn = alike(1, "rose", "rose", "rose"), alike(2, "rose", "tulip")
-    doc = run(project, [*agreeing, *good(), *torn])
+    agreeing, conflicting = alike(1, "rose", "rose", "rose"), alike(2, "rose", "tulip")
+    doc = run(project, [*agreeing, *good(), *conflicting])
     assert doc.groups == ["group two", "group"]
     first, second = ([f for f in doc.figures if f.group == n] for n in (1, 2))
-    assert {figure.caption[-12:] for figure in first} == {key(one)[:12] for one in torn}
-    assert {figure.caption[-12:] for figure in second} == {key(one)[:12] for one in agreeing}
+    assert {figure.caption[-12:] for figure in first} == {
+        key(picture)[:12] for picture in conflicting
+    }
+    assert {figure.caption[-12:] for figure in second} == {
+        key(picture)[:12] for picture in agreeing
+    }
     assert {word for figure in first for word in figure.caption.split()[:1]} == {"rose", "tulip"}
 
 
-def test_larger_groups_come_first_among_their_like(project: Path) -> None:
+def test_larger_groups_come_first(project: Path) -> None:
     doc = run(
         project,
         [*alike(1, *["rose"] * 2), *alike(2, *["rose"] * 4), *good(), *alike(3, *["rose"] * 3)],
@@ -317,7 +321,7 @@ def test_larger_groups_come_first_among_their_like(project: Path) -> None:
     assert groups == {1: 4, 2: 3, 3: 2}
 
 
-def test_where_nothing_is_alike_it_is_said(project: Path) -> None:
+def test_a_page_without_near_duplicates_prints_none(project: Path) -> None:
     doc = run(project, good())
     assert doc.groups == []
     assert "None among the accepted images" in doc.text_of["Near-duplicates"]
@@ -340,8 +344,8 @@ def test_leaks_are_listed(project: Path) -> None:
 
 
 def test_licences_are_counted_the_most_frequent_first(project: Path) -> None:
-    extra = [image(f"rose/x{n}.png", saved(pixels(60 + n)), None) for n in range(2)]
-    doc = run(project, [*good(), *extra, image("rose/y.png", saved(pixels(70)), "<i>Mine</i>")])
+    extra = [image(f"rose/x{n}.png", encode(noise(60 + n)), None) for n in range(2)]
+    doc = run(project, [*good(), *extra, image("rose/y.png", encode(noise(70)), "<i>Mine</i>")])
     assert doc.tables["Licences"][1:] == [
         ["CC0-1.0", "6"],
         ["none stated", "2"],
@@ -349,17 +353,17 @@ def test_licences_are_counted_the_most_frequent_first(project: Path) -> None:
     ]
 
 
-# ---- what is too much for a page ----
+# ---- limits of the page ----
 
 
-def test_what_is_left_out_of_the_page_is_counted_there(
+def test_the_page_counts_the_images_that_it_leaves_out(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(page, "MAX_REJECTED", 2)
     monkeypatch.setattr(page, "MAX_GROUPS", 1)
     monkeypatch.setattr(page, "MAX_PER_GROUP", 2)
     monkeypatch.setattr(page, "MAX_LEAKS", 3)
-    small = [image(f"rose/s{n}.png", saved(pixels(80 + n, 20, 20))) for n in range(5)]
+    small = [image(f"rose/s{n}.png", encode(noise(80 + n, 20, 20))) for n in range(5)]
     groups = [*alike(1, *["rose"] * 4), *alike(2, *["rose"] * 2), *alike(3, *["rose"] * 2)]
     leaks = [
         LeakRow(str(n), f"l{n}", "rose", "train", "duplicate", "s", "stays", "test")
@@ -377,15 +381,15 @@ def test_what_is_left_out_of_the_page_is_counted_there(
     assert "And 1 more" in doc.text_of["Leaks"]
 
 
-def test_what_is_all_on_the_page_has_no_more(project: Path) -> None:
+def test_a_page_that_leaves_nothing_out_counts_no_more(project: Path) -> None:
     doc = run(project, [*good(), *bad(), *alike(1, "rose", "rose")])
     assert "more" not in " ".join(doc.text_of.values())
 
 
-def test_of_very_many_classes_all_are_counted_and_some_are_drawn(
+def test_all_of_many_classes_are_counted_and_the_first_are_drawn(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pictures = [image(f"class {n:03}/1.png", saved(pixels(n))) for n in range(150)]
+    pictures = [image(f"class {n:03}/1.png", encode(noise(n))) for n in range(150)]
     doc = run(project, pictures)
     assert_counts(doc, project)
     out = capsys.readouterr().out
@@ -436,13 +440,13 @@ def test_a_page_of_one_image_is_a_page(project: Path) -> None:
     ]
 
 
-# ---- strangers' words ----
+# ---- hostile text ----
 
 
 @pytest.mark.parametrize("hostile", HOSTILE)
-def test_names_and_labels_of_strangers_are_text(project: Path, hostile: str) -> None:
+def test_hostile_names_and_labels_are_escaped(project: Path, hostile: str) -> None:
     label = hostile.replace("/", "-")
-    datas = [saved(pixels(1)), saved(pixels(2)), b"text", scene(1), scene(1, 1.2)]
+    datas = [encode(noise(1)), encode(noise(2)), b"text", scene(1), scene(1, 1.2)]
     strange = [
         RawImage(f"{label}/{n}{hostile}.png", label, data, licence=hostile)
         for n, data in enumerate(datas)
@@ -460,7 +464,7 @@ def test_names_and_labels_of_strangers_are_text(project: Path, hostile: str) -> 
 
 
 @pytest.mark.parametrize("hostile", HOSTILE)
-def test_labels_of_strangers_neither_break_the_table_nor_command_a_terminal(
+def test_hostile_labels_leave_the_printed_table_intact(
     hostile: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "100")
@@ -478,10 +482,10 @@ def test_labels_of_strangers_neither_break_the_table_nor_command_a_terminal(
     assert rows[-1] == ["all", "1", "1", "0", "0", "0", "2"]
 
 
-def test_the_same_in_short_is_printed(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_summary_is_printed(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run(project, [*good(), *bad()])
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
-    for label, count in counts(project).items():
+    for label, count in expected_counts(project).items():
         assert [label, *(str(count[column]) for column in COLUMNS)] in lines
     assert ["all", "2", "2", "2", "0", "12", "18"] in lines
     assert ["damaged", "3"] in lines
@@ -501,7 +505,7 @@ def test_without_rejects_there_is_no_table_of_reasons(capsys: pytest.CaptureFixt
 # ---- the page as a file ----
 
 
-def test_a_page_asks_for_nothing_and_is_the_same_twice(project: Path) -> None:
+def test_a_page_requests_nothing_and_is_the_same_in_a_second_run(project: Path) -> None:
     run(project, [*good(), *bad(), *alike(1, "rose", "tulip")])
     path = project / "data.html"
     first = path.read_bytes()
@@ -515,7 +519,7 @@ def test_a_page_asks_for_nothing_and_is_the_same_twice(project: Path) -> None:
     assert (project / "data.html").read_bytes() == first
 
 
-def test_the_page_of_the_fixture_world_is_whole(
+def test_the_page_of_the_striped_data_set_is_complete(
     dataset: Path, params: Params, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with joblib.parallel_config("threading"):

@@ -18,7 +18,7 @@ SIDE = thumbnails.SIDE
 
 @pytest.fixture(autouse=True)
 def threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Processes would take a second to start."""
+    """Run joblib in threads: processes take a second to start."""
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
     with joblib.parallel_config("threading"):
         yield
@@ -29,7 +29,7 @@ def picture(height: int = 60, width: int = 80, seed: int = 0) -> Image.Image:
     return Image.fromarray(random.integers(0, 256, (height, width, 3), dtype=np.uint8))
 
 
-def saved(image: Image.Image, form: str, **options: Any) -> bytes:
+def encode(image: Image.Image, form: str, **options: Any) -> bytes:
     file = io.BytesIO()
     image.save(file, form, **options)
     return file.getvalue()
@@ -47,20 +47,20 @@ def saved(image: Image.Image, form: str, **options: Any) -> bytes:
         ((3000, 2), (SIDE, 1)),
     ],
 )
-def test_a_picture_is_drawn_no_larger_than_asked(
+def test_a_thumbnail_has_at_most_side_pixels(
     shape: tuple[int, int], expected: tuple[int, int]
 ) -> None:
-    drawn = thumbnails.draw(saved(picture(*shape), "PNG"))
+    drawn = thumbnails.draw(encode(picture(*shape), "PNG"))
     assert drawn is not None
     assert drawn.startswith(b"\xff\xd8")
     assert size(drawn) == expected
 
 
-def test_colours_stay_and_exif_turns() -> None:
+def test_colours_stay_and_exif_rotates() -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     red = Image.new("RGB", (80, 40), (200, 20, 20))
-    drawn = thumbnails.draw(saved(red, "JPEG", exif=exif))
+    drawn = thumbnails.draw(encode(red, "JPEG", exif=exif))
     assert drawn is not None
     image = Image.open(io.BytesIO(drawn))
     assert image.size == (40, 80)
@@ -70,23 +70,23 @@ def test_colours_stay_and_exif_turns() -> None:
 
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP"])
 @pytest.mark.parametrize("mode", ["RGB", "L", "P"])
-def test_every_kind_is_drawn(form: str, mode: str) -> None:
+def test_every_format_and_mode_is_drawn(form: str, mode: str) -> None:
     if (form, mode) in {("JPEG", "P"), ("WEBP", "P")}:
         mode = "RGB"
-    assert thumbnails.draw(saved(picture().convert(mode), form)) is not None
+    assert thumbnails.draw(encode(picture().convert(mode), form)) is not None
 
 
 @pytest.mark.parametrize("form", ["JPEG", "PNG"])
 @pytest.mark.parametrize("fraction", [0.3, 0.6, 0.95])
-def test_what_is_there_of_a_damaged_image_is_drawn(form: str, fraction: float) -> None:
-    data = saved(picture(200, 300), form)
+def test_the_intact_part_of_a_damaged_image_is_drawn(form: str, fraction: float) -> None:
+    data = encode(picture(200, 300), form)
     drawn = thumbnails.draw(data[: int(len(data) * fraction)])
     assert drawn is not None
     assert size(drawn) == (96, SIDE)
 
 
-def test_looking_at_damage_leaves_pillow_as_strict_as_it_was() -> None:
-    data = saved(picture(), "JPEG")
+def test_drawing_damaged_images_leaves_pillow_strict() -> None:
+    data = encode(picture(), "JPEG")
     thumbnails.draw(data[: len(data) // 2])
     assert ImageFile.LOAD_TRUNCATED_IMAGES is False
     thumbnails.draw(b"\xff\xd8\xff")
@@ -94,17 +94,17 @@ def test_looking_at_damage_leaves_pillow_as_strict_as_it_was() -> None:
 
 
 @pytest.mark.parametrize(
-    "data", [b"", b"text", b"\xff\xd8\xff", saved(picture(), "PNG")[:20], saved(picture(), "ICO")]
+    "data", [b"", b"text", b"\xff\xd8\xff", encode(picture(), "PNG")[:20], encode(picture(), "ICO")]
 )
-def test_what_shows_nothing_is_not_drawn(data: bytes) -> None:
+def test_data_without_a_picture_are_not_drawn(data: bytes) -> None:
     assert thumbnails.draw(data) is None
 
 
-def test_what_is_vast_is_not_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_too_large_image_is_not_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(thumbnails, "MAX_MEGAPIXELS", 0.01)
-    for data in (saved(picture(101, 100), "PNG"), saved(picture(101, 100), "JPEG")[:-200]):
+    for data in (encode(picture(101, 100), "PNG"), encode(picture(101, 100), "JPEG")[:-200]):
         assert thumbnails.draw(data) is None
-    assert thumbnails.draw(saved(picture(100, 100), "PNG")) is not None
+    assert thumbnails.draw(encode(picture(100, 100), "PNG")) is not None
 
 
 def write(folder: Path, *datas: bytes) -> list[str]:
@@ -113,10 +113,10 @@ def write(folder: Path, *datas: bytes) -> list[str]:
     return [str(row["id"]) for row in rows]
 
 
-def test_those_asked_for_are_drawn_and_those_that_show_nothing_left_out(tmp_path: Path) -> None:
-    data = saved(picture(), "PNG")
-    cut = saved(picture(seed=1), "JPEG")[:-300]
-    ids = write(tmp_path, data, b"text", cut, saved(picture(seed=2), "PNG"), data)
+def test_only_requested_images_with_a_picture_are_drawn(tmp_path: Path) -> None:
+    data = encode(picture(), "PNG")
+    cut = encode(picture(seed=1), "JPEG")[:-300]
+    ids = write(tmp_path, data, b"text", cut, encode(picture(seed=2), "PNG"), data)
     drawn = thumbnails.draw_all(tmp_path / "raw", set(ids[:3]))
     assert set(drawn) == {ids[0], ids[2]}
     assert drawn[ids[0]] == thumbnails.draw(data)
@@ -125,14 +125,14 @@ def test_those_asked_for_are_drawn_and_those_that_show_nothing_left_out(tmp_path
 
 
 def test_a_picture_is_drawn_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    ids = write(tmp_path, *(saved(picture(seed=seed), "PNG") for seed in range(3)))
+    ids = write(tmp_path, *(encode(picture(seed=seed), "PNG") for seed in range(3)))
     first = thumbnails.draw_all(tmp_path / "raw", ids)
     monkeypatch.setattr(thumbnails, "draw", None)
     assert thumbnails.draw_all(tmp_path / "raw", ids) == first
 
 
-def test_workers_draw_what_threads_draw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    ids = write(tmp_path, saved(picture(), "PNG"), saved(picture(seed=1), "JPEG")[:-300], b"")
+def test_workers_and_threads_draw_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ids = write(tmp_path, encode(picture(), "PNG"), encode(picture(seed=1), "JPEG")[:-300], b"")
     expected = thumbnails.draw_all(tmp_path / "raw", ids)
     monkeypatch.setenv("DVC_ROOT", str(tmp_path / "elsewhere"))
     with joblib.parallel_config("loky"):

@@ -24,8 +24,8 @@ from tests.builders.odd_images import (
     BLUE,
     GREY,
     RED,
+    ROTATED_BY_90,
     SLOPPY,
-    TURNED_BY_90,
     WHITE,
     assert_colours,
     corner_colours,
@@ -45,8 +45,8 @@ def transparent() -> Image.Image:
     return Image.fromarray(np.dstack([corners(), alpha]))
 
 
-def promise(width: int, height: int) -> bytes:
-    """A sound PNG header without a pixel behind it."""
+def header_only_png(width: int, height: int) -> bytes:
+    """A valid PNG header without pixel data."""
     chunks = ((b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)), (b"IEND", b""))
     return b"\x89PNG\r\n\x1a\n" + b"".join(
         struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
@@ -59,7 +59,7 @@ def judge(data: bytes) -> Judgement:
 
 
 def stored(data: bytes) -> bytes:
-    """What the filter would store of it."""
+    """The bytes that the filter stores for an image."""
     judged = judge(data)
     assert judged.reason is None
     return data if judged.stored is None else judged.stored
@@ -84,8 +84,8 @@ def stored(data: bytes) -> bytes:
         (encode(corners(), "TIFF", big_tiff=True)[:12], RejectReason.DAMAGED, "TIFF"),
         (encode(corners(), "ICO"), RejectReason.UNSUPPORTED, ""),
         (encode(corners(), "AVIF"), RejectReason.UNSUPPORTED, ""),
-        (promise(1001, 1000), RejectReason.TOO_MANY_PIXELS, "PNG"),
-        (promise(1000, 1000), RejectReason.DAMAGED, "PNG"),
+        (header_only_png(1001, 1000), RejectReason.TOO_MANY_PIXELS, "PNG"),
+        (header_only_png(1000, 1000), RejectReason.DAMAGED, "PNG"),
         (encode(corners(31, 200), "PNG"), RejectReason.TOO_SMALL, "PNG"),
         (encode(corners(200, 31), "JPEG"), RejectReason.TOO_SMALL, "JPEG"),
         (encode(np.full((48, 64, 3), 7, np.uint8), "PNG"), RejectReason.BLANK, "PNG"),
@@ -98,10 +98,10 @@ def test_a_bad_image_is_rejected_by_reason(data: bytes, reason: RejectReason, fo
 
 
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP"])
-@pytest.mark.parametrize("kept", [0.5, 0.95])
-def test_an_image_that_is_cut_short_is_rejected(form: str, kept: float) -> None:
+@pytest.mark.parametrize("fraction", [0.5, 0.95])
+def test_a_truncated_image_is_rejected(form: str, fraction: float) -> None:
     data = encode(noise(), form)
-    assert judge(data[: int(len(data) * kept)]).reason in {
+    assert judge(data[: int(len(data) * fraction)]).reason in {
         RejectReason.DAMAGED,
         RejectReason.NOT_AN_IMAGE,
     }
@@ -123,15 +123,15 @@ def test_a_flipped_bit_in_a_png_is_damage() -> None:
     assert judge(bytes(data)).reason is RejectReason.DAMAGED
 
 
-def test_a_side_of_the_least_length_is_enough() -> None:
+def test_a_side_of_min_side_is_accepted() -> None:
     assert judge(encode(corners(32, 32), "PNG")).reason is None
 
 
 @pytest.mark.parametrize(
     "data",
     [
-        promise(60_000, 60_000),
-        promise(2**31 - 1, 1),
+        header_only_png(60_000, 60_000),
+        header_only_png(2**31 - 1, 1),
         encode(corners(), "BMP").replace(
             struct.pack("<ii", 64, 48), struct.pack("<ii", 50_000, 50_000)
         ),
@@ -158,19 +158,19 @@ WARNED = {
 
 
 @pytest.mark.parametrize("warning", sorted(set(Warn) - {Warn.WRONG_EXTENSION}))
-def test_what_is_noticed_is_kept_and_told_and_encoded_anew(warning: Warn) -> None:
+def test_an_image_with_a_warning_is_accepted_and_encoded_again(warning: Warn) -> None:
     judged = judge(WARNED[warning])
     assert (judged.reason, judged.warnings) == (None, (warning,))
     assert judged.stored is not None
 
 
 @pytest.mark.parametrize("warning", sorted(set(Warn) - {Warn.WRONG_EXTENSION}))
-def test_what_is_stored_is_plain(warning: Warn) -> None:
+def test_a_stored_image_is_plain(warning: Warn) -> None:
     header = read_header(stored(WARNED[warning]))
     assert (header.plain, header.warnings) == (True, ())
 
 
-def test_sixteen_bits_are_noticed_in_a_tiff_too() -> None:
+def test_sixteen_bits_in_a_tiff_are_a_warning() -> None:
     data = cv2.imencode(".tiff", noise().astype(np.uint16) * 257)[1].tobytes()
     assert judge(data).warnings == (Warn.REDUCED_TO_8_BIT,)
 
@@ -209,7 +209,7 @@ def test_exif_rotation_is_applied_to_the_pixels(form: str, orientation: int) -> 
 
 
 @pytest.mark.parametrize("form", ["PNG", "WEBP", "TIFF"])
-def test_exif_rotation_is_applied_where_there_is_transparency(form: str) -> None:
+def test_exif_rotation_is_applied_to_transparent_images(form: str) -> None:
     data = encode(transparent(), form, exif=orientation_exif(6))
     judged = judge(data)
     assert judged.warnings == (Warn.ROTATED, Warn.TRANSPARENCY_FLATTENED)
@@ -217,12 +217,12 @@ def test_exif_rotation_is_applied_where_there_is_transparency(form: str) -> None
     assert_colours(decoding.decode(stored(data)), BLUE, RED, GREY, GREY)
 
 
-def test_what_browsers_do_not_rotate_is_not_called_rotated() -> None:
+def test_an_xmp_orientation_is_no_rotation() -> None:
     assert judge(encode(corners(), "JPEG", xmp=XMP)).warnings == ()
 
 
 @pytest.mark.parametrize("form", ["PNG", "WEBP"])
-def test_what_browsers_do_not_rotate_is_not_rotated_where_there_is_transparency(form: str) -> None:
+def test_an_xmp_orientation_does_not_rotate_transparent_images(form: str) -> None:
     judged = judge(encode(transparent(), form, **xmp_options(form)))
     assert judged.warnings == (Warn.TRANSPARENCY_FLATTENED,)
     assert (judged.height, judged.width) == (48, 64)
@@ -232,7 +232,7 @@ XMP = b'<x:xmpmeta><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
 
 
 def xmp_options(form: str) -> dict[str, Any]:
-    """What makes Pillow write it."""
+    """The options with which Pillow writes `XMP`."""
     if form == "WEBP":
         return {"xmp": XMP}
     info = PngInfo()
@@ -270,15 +270,15 @@ def test_a_colour_that_is_declared_transparent_becomes_white(mode: str) -> None:
     assert not (pixels[:, :31] == WHITE).all(axis=2).any()
 
 
-def test_16_bit_grey_of_which_one_value_is_transparent_keeps_its_tones() -> None:
-    """Pillow alone would make white of all but the darkest 256 of 65536 values."""
+def test_16_bit_grey_with_a_transparent_value_keeps_its_tones() -> None:
+    """Pillow alone would turn all but the darkest 256 of 65536 values white."""
     values = np.random.default_rng(0).integers(0, 65_000, (48, 64), dtype=np.uint16)
     values[:, :16] = 65_001
     opaque = cv2.imencode(".png", values)[1].tobytes()
-    place = opaque.index(b"IDAT") - 4
+    offset = opaque.index(b"IDAT") - 4
     chunk = b"tRNS" + struct.pack(">H", 65_001)
-    told = struct.pack(">I", 2) + chunk + struct.pack(">I", zlib.crc32(chunk))
-    data = opaque[:place] + told + opaque[place:]
+    trns_chunk = struct.pack(">I", 2) + chunk + struct.pack(">I", zlib.crc32(chunk))
+    data = opaque[:offset] + trns_chunk + opaque[offset:]
     assert judge(data).warnings == (Warn.TRANSPARENCY_FLATTENED, Warn.REDUCED_TO_8_BIT)
     pixels = decoding.decode(stored(data))
     assert (pixels[:, :16] == WHITE).all()
@@ -288,14 +288,14 @@ def test_16_bit_grey_of_which_one_value_is_transparent_keeps_its_tones() -> None
 
 
 @pytest.mark.parametrize("height", [32, 255, 256, 257, 600])
-def test_every_strip_of_a_transparent_image_is_laid_on_white(height: int) -> None:
+def test_every_strip_of_a_transparent_image_is_blended_with_white(height: int) -> None:
     picture = np.random.default_rng(0).integers(0, 256, (height, 40, 4), dtype=np.uint8)
     limits = FILTER_PARAMS.model_copy(update={"store_side": 700})
-    found = judgement.judge(encode(Image.fromarray(picture), "PNG"), limits).stored
-    assert found is not None
+    stored_bytes = judgement.judge(encode(Image.fromarray(picture), "PNG"), limits).stored
+    assert stored_bytes is not None
     colour, alpha = picture[:, :, :3].astype(float), picture[:, :, 3:] / 255
     exact = colour * alpha + 255 * (1 - alpha)
-    assert np.abs(decoding.decode(found) - exact).max() <= 0.51
+    assert np.abs(decoding.decode(stored_bytes) - exact).max() <= 0.51
 
 
 def test_half_transparent_pixels_are_mixed_with_white() -> None:
@@ -331,15 +331,15 @@ def test_a_plain_small_png_keeps_its_bytes() -> None:
         (Image.fromarray(corners()), "MPO", b"\xff\xd8"),
     ],
 )
-def test_another_encoding_becomes_rgb_and_stays_lossless_where_it_was(
+def test_another_encoding_becomes_rgb_and_stays_lossless(
     picture: Image.Image, form: str, signature: bytes
 ) -> None:
-    several = form == "MPO"  # with a single frame it would be a JPEG
-    options = {"save_all": True, "append_images": [picture.copy()]} if several else {}
+    is_mpo = form == "MPO"  # with a single frame it would be a JPEG
+    options = {"save_all": True, "append_images": [picture.copy()]} if is_mpo else {}
     data = encode(picture, form, **options)
     judged = judge(data)
-    noticed = (Warn.FIRST_FRAME_ONLY,) if several else ()
-    assert (judged.reason, judged.format, judged.warnings) == (None, form, noticed)
+    expected_warnings = (Warn.FIRST_FRAME_ONLY,) if is_mpo else ()
+    assert (judged.reason, judged.format, judged.warnings) == (None, form, expected_warnings)
     assert judged.stored is not None
     assert judged.stored.startswith(signature)
     assert read_header(judged.stored).plain
@@ -358,7 +358,7 @@ def test_a_lossless_webp_stays_lossless() -> None:
     ("shape", "expected"),
     [((64, 90), (64, 90)), ((65, 130), (64, 128)), ((300, 128), (150, 64)), ((128, 128), (64, 64))],
 )
-def test_the_shorter_side_is_stored_no_longer_than_asked(
+def test_the_shorter_side_is_stored_with_at_most_store_side(
     shape: tuple[int, int], expected: tuple[int, int]
 ) -> None:
     data = encode(corners(*shape), "PNG")
@@ -390,7 +390,7 @@ def test_a_long_strip_is_stored_with_the_area_of_four_squares(
     assert decoding.decode(stored(data)).shape == (*expected, 3)
 
 
-def test_judging_what_is_stored_keeps_its_bytes() -> None:
+def test_judging_a_stored_image_keeps_its_bytes() -> None:
     for data in (encode(corners(200, 300), "JPEG"), *WARNED.values()):
         assert judge(stored(data)).stored is None
 
@@ -402,7 +402,7 @@ def test_a_jpeg_with_broken_exif_is_stored_without_it() -> None:
     read_header(stored(broken))  # a warning of Pillow's would be an error here
 
 
-def test_a_hash_is_that_of_the_stored_pixels() -> None:
+def test_the_hash_is_of_the_stored_pixels() -> None:
     judged = judge(encode(corners(200, 300), "PNG"))
     assert judged.stored is not None
     grey = cv2.cvtColor(decoding.decode(judged.stored), cv2.COLOR_RGB2GRAY)
@@ -410,16 +410,16 @@ def test_a_hash_is_that_of_the_stored_pixels() -> None:
 
 
 @pytest.fixture
-def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Who decodes, from here on, in order."""
+def decoder_calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The decoders that are called, in order."""
     calls: list[str] = []
     strict, lenient = simplejpeg.decode_jpeg, cv2.imdecode
 
     def by_simplejpeg(*arguments: Any, **options: Any) -> Any:
         assert options["strict"]
-        found = strict(*arguments, **options)
-        calls.append(f"simplejpeg {min(found.shape[:2])}")
-        return found
+        pixels = strict(*arguments, **options)
+        calls.append(f"simplejpeg {min(pixels.shape[:2])}")
+        return pixels
 
     def by_opencv(*arguments: Any) -> Any:
         calls.append("opencv")
@@ -436,22 +436,24 @@ LARGE = FILTER_PARAMS.model_copy(update={"store_side": 600})
 @pytest.mark.parametrize(
     ("side", "reduced"), [(40, 40), (64, 64), (100, 75), (128, 64), (256, 64), (512, 64), (600, 75)]
 )
-def test_a_jpeg_that_stays_is_decoded_once_strictly_and_reduced(
-    decoded: list[str], side: int, reduced: int
+def test_a_jpeg_that_is_stored_as_is_is_decoded_once_strictly_and_reduced(
+    decoder_calls: list[str], side: int, reduced: int
 ) -> None:
     judged = judgement.judge(encode(corners(side, side + 8), "JPEG"), LARGE)
     assert (judged.reason, judged.stored, judged.height) == (None, None, side)
-    assert decoded == [f"simplejpeg {reduced}"]
+    assert decoder_calls == [f"simplejpeg {reduced}"]
 
 
-def test_a_jpeg_that_is_encoded_anew_is_decoded_strictly_and_by_opencv(decoded: list[str]) -> None:
+def test_a_jpeg_that_is_encoded_again_is_decoded_strictly_and_by_opencv(
+    decoder_calls: list[str],
+) -> None:
     assert judge(encode(corners(200, 300), "JPEG")).stored is not None
-    assert [call.split()[0] for call in decoded] == ["simplejpeg", "opencv"]
+    assert [call.split()[0] for call in decoder_calls] == ["simplejpeg", "opencv"]
 
 
 @pytest.mark.parametrize("length", [1, 20, 200])
 @pytest.mark.parametrize("side", [48, 500])
-def test_a_jpeg_that_stays_is_looked_at_to_its_end(length: int, side: int) -> None:
+def test_a_jpeg_that_is_stored_as_is_is_checked_to_its_end(length: int, side: int) -> None:
     picture = np.random.default_rng(0).integers(0, 256, (side, side, 3), dtype=np.uint8)
     data = encode(picture, "JPEG")
     assert judgement.judge(data, LARGE).reason is None
@@ -459,15 +461,15 @@ def test_a_jpeg_that_stays_is_looked_at_to_its_end(length: int, side: int) -> No
     assert judgement.judge(data[: -2 - length] + b"\xff\xd9", LARGE).reason is RejectReason.DAMAGED
 
 
-def test_a_jpeg_with_something_behind_its_end_is_kept() -> None:
+def test_a_jpeg_with_trailing_bytes_is_accepted() -> None:
     for more in (b"junk" * 10, encode(noise(), "JPEG")):
         data = encode(corners(), "JPEG") + more
         assert (judge(data).reason, judge(data).stored, judge(data).width) == (None, None, 64)
         assert decoding.decode(data).shape == (48, 64, 3)
 
 
-def fine(height: int, width: int) -> Pixels:
-    """Columns of two colours that are equally bright; at reduced scale they are one."""
+def fine_columns(height: int, width: int) -> Pixels:
+    """Columns of two equally bright colours; at reduced scale they merge."""
     picture = np.zeros((height, width, 3), np.uint8)
     picture[:, ::2], picture[:, 1::2] = (255, 0, 0), (0, 130, 0)
     return picture
@@ -475,7 +477,10 @@ def fine(height: int, width: int) -> Pixels:
 
 def test_a_fine_pattern_is_not_blank() -> None:
     checks = np.indices((256, 256)).sum(axis=0) % 2 * 255
-    for picture in (fine(256, 256), np.repeat(checks[:, :, None], 3, axis=2).astype(np.uint8)):
+    for picture in (
+        fine_columns(256, 256),
+        np.repeat(checks[:, :, None], 3, axis=2).astype(np.uint8),
+    ):
         data = encode(picture, "JPEG", subsampling=0, quality=100)
         assert judgement.judge(data, LARGE).reason is None
 
@@ -488,10 +493,10 @@ def test_one_colour_is_blank_at_any_size(side: int, colour: tuple[int, ...]) -> 
         assert judgement.judge(encode(flat, form), LARGE).reason is RejectReason.BLANK
 
 
-def sampled(*factors: int, mcus: int = 4) -> bytes:
-    """A grid of `mcus` by `mcus` blocks of random colours, whose components are sampled so (0xHV).
+def jpeg_with_sampling(*factors: int, mcus: int = 4) -> bytes:
+    """A JPEG of `mcus` by `mcus` blocks of random colours with these sampling factors (0xHV).
 
-    Nobody's encoder writes most of the samplings that the format allows.
+    It is built by hand: encoders do not write most samplings that the format allows.
     """
     random = np.random.default_rng(0)
     side_x, side_y = (8 * mcus * max(factor >> s & 15 for factor in factors) for s in (4, 0))
@@ -504,8 +509,8 @@ def sampled(*factors: int, mcus: int = 4) -> bytes:
                 value = int(random.integers(-90, 90))
                 change, before[component] = value - before[component], value
                 size = abs(change).bit_length()
-                told = change if change > 0 else change + (1 << size) - 1
-                bits += f"{size:04b}" + (f"{told:0{size}b}" if size else "") + "0"
+                coded_change = change if change > 0 else change + (1 << size) - 1
+                bits += f"{size:04b}" + (f"{coded_change:0{size}b}" if size else "") + "0"
     bits += "1" * (-len(bits) % 8)
     coded = int(bits, 2).to_bytes(len(bits) // 8, "big").replace(b"\xff", b"\xff\0")
     segments = {
@@ -519,33 +524,33 @@ def sampled(*factors: int, mcus: int = 4) -> bytes:
         + b"\0",  # AC: the end of the block, in 1 bit
         b"\xda": bytes([len(factors)]) + scan + b"\0\x3f\0",
     }
-    told_segments = (
+    encoded_segments = (
         b"\xff" + kind + struct.pack(">H", len(body) + 2) + body for kind, body in segments.items()
     )
-    return b"\xff\xd8" + b"".join(told_segments) + coded + b"\xff\xd9"
+    return b"\xff\xd8" + b"".join(encoded_segments) + coded + b"\xff\xd9"
 
 
 ODD = [(0x42, 0x11, 0x11), (0x31, 0x11, 0x11), (0x22, 0x21, 0x11), (0x13, 0x11, 0x11)]
 
 
 @pytest.mark.parametrize("factors", ODD)
-def test_odd_chroma_subsampling_that_simplejpeg_cannot_judge_is_no_damage(
+def test_chroma_subsampling_that_simplejpeg_does_not_support_is_no_damage(
     factors: tuple[int, ...],
 ) -> None:
-    data = sampled(*factors)
+    data = jpeg_with_sampling(*factors)
     with pytest.raises(ValueError, match=decoding.UNKNOWN_SUBSAMPLING):
         simplejpeg.decode_jpeg(data, strict=True)
     for limits in (FILTER_PARAMS, FILTER_PARAMS.model_copy(update={"store_side": 32})):
         judged = judgement.judge(data, limits)
         assert (judged.reason, judged.format, judged.warnings) == (None, "JPEG", ())
-        kept = data if judged.stored is None else judged.stored
-        assert decoding.decode(kept).shape == (judged.height, judged.width, 3)
+        stored_data = data if judged.stored is None else judged.stored
+        assert decoding.decode(stored_data).shape == (judged.height, judged.width, 3)
     assert_judged(data)
 
 
 @pytest.mark.parametrize("factors", [*ODD, (0x22, 0x11, 0x11), (0x11, 0x11, 0x11)])
-def test_damage_is_found_whatever_the_subsampling(factors: tuple[int, ...]) -> None:
-    data = sampled(*factors)
+def test_damage_is_detected_at_any_subsampling(factors: tuple[int, ...]) -> None:
+    data = jpeg_with_sampling(*factors)
     assert judge(data).reason is None
     for broken in (data[: len(data) * 2 // 3], data[:-20]):
         assert judge(broken).reason is RejectReason.DAMAGED
@@ -568,7 +573,7 @@ BROKEN_EXIF = {
         encode(corners(200, 300), "JPEG"),
         encode(corners(), "PNG"),
         pytest.param(encode(transparent(), "PNG")),
-        pytest.param(sampled(*ODD[0])),
+        pytest.param(jpeg_with_sampling(*ODD[0])),
     ],
     ids=["jpeg", "large jpeg", "png", "transparent png", "odd jpeg"],
 )
@@ -578,8 +583,8 @@ def test_broken_exif_is_no_reason_to_reject(data: bytes, exif: bytes) -> None:
 
 
 @pytest.mark.parametrize("form", ["JPEG", "PNG"])
-def test_what_exif_turns_is_stored_upright(form: str) -> None:
-    data = insert_exif(encode(corners(), form), exif_with_entry(TURNED_BY_90))
+def test_an_image_rotated_by_exif_is_stored_upright(form: str) -> None:
+    data = insert_exif(encode(corners(), form), exif_with_entry(ROTATED_BY_90))
     assert read_header(data).orientation == 6
     judged = judge(data)
     assert (judged.height, judged.width, judged.warnings) == (64, 48, (Warn.ROTATED,))
@@ -591,41 +596,42 @@ def test_what_exif_turns_is_stored_upright(form: str) -> None:
 @pytest.mark.parametrize("side", [48, 200])
 @pytest.mark.parametrize("form", ["JPEG", "PNG"])
 @pytest.mark.parametrize("exif", SLOPPY.values(), ids=SLOPPY)
-def test_exif_that_the_header_does_not_believe_turns_nothing(
+def test_sloppy_exif_that_the_header_ignores_rotates_nothing(
     form: str, exif: bytes, side: int
 ) -> None:
     data = insert_exif(encode(corners(side, 2 * side), form), exif)
     assert read_header(data).orientation == 1
     judged = judge(data)
-    kept = min(side, FILTER_PARAMS.store_side)
+    stored_side = min(side, FILTER_PARAMS.store_side)
     assert (judged.reason, judged.warnings) == (None, ())
-    assert (judged.height, judged.width) == (kept, 2 * kept)
+    assert (judged.height, judged.width) == (stored_side, 2 * stored_side)
     pixels = decoding.decode(stored(data))
-    assert pixels.shape == (kept, 2 * kept, 3)
+    assert pixels.shape == (stored_side, 2 * stored_side, 3)
     assert_colours(pixels, RED, GREY, BLUE, GREY)
     assert_judged(data)
 
 
 @pytest.mark.parametrize("orientation", UPRIGHT)
 @pytest.mark.parametrize("grey", [False, True])
-def test_odd_jpegs_that_pillow_decodes_are_turned_too(orientation: int, grey: bool) -> None:
+def test_jpegs_that_pillow_decodes_are_rotated_too(orientation: int, grey: bool) -> None:
     data = insert_exif(
-        sampled(*ODD[0]), orientation_exif(orientation).tobytes().removeprefix(b"Exif\0\0")
+        jpeg_with_sampling(*ODD[0]),
+        orientation_exif(orientation).tobytes().removeprefix(b"Exif\0\0"),
     )
     header = read_header(data)
     assert header.orientation == orientation
     whole = np.asarray(Image.open(io.BytesIO(data)))
-    found = decoding.decode_strict(header, data, "GRAY" if grey else "RGB", 1)
+    pixels = decoding.decode_strict(header, data, "GRAY" if grey else "RGB", 1)
     expected = UPRIGHT[orientation](whole)
-    assert found.shape[:2] == expected.shape[:2]
+    assert pixels.shape[:2] == expected.shape[:2]
     if not grey:
-        assert (found == expected).all()
+        assert (pixels == expected).all()
     assert (judge(data).height, judge(data).width) == expected.shape[:2]
 
 
 @pytest.mark.parametrize("mebibytes", [2, 7])
 @pytest.mark.parametrize("picture", [Image.fromarray(corners()), transparent()])
-def test_a_png_with_a_large_colour_profile_or_text_is_kept(
+def test_a_png_with_a_large_colour_profile_or_text_is_accepted(
     picture: Image.Image, mebibytes: int
 ) -> None:
     blob = np.random.default_rng(0).bytes(mebibytes * 2**20)
@@ -660,8 +666,8 @@ SEEDS = {
 HOSTILE = settings(deadline=None, derandomize=True, max_examples=150)
 
 
-def survive(data: bytes) -> None:
-    """Whatever the bytes, there are pixels of the promised size, or Unreadable; and a judgement."""
+def assert_loads_or_is_unreadable(data: bytes) -> None:
+    """Check that any bytes are judged, and load with the size in their header or are Unreadable."""
     assert_judged(data)
     try:
         header, pixels = decoding.load(data, 0.1, 1000)
@@ -672,7 +678,7 @@ def survive(data: bytes) -> None:
 
 
 def assert_judged(data: bytes) -> None:
-    """Rejected for what its bytes can be to blame for, or stored as what it is said to be."""
+    """Check that an image is rejected for its bytes, or stored with the recorded size."""
     judged = judge(data)
     if judged.reason is not None:
         assert list(RejectReason).index(judged.reason) <= list(RejectReason).index(
@@ -680,72 +686,68 @@ def assert_judged(data: bytes) -> None:
         )
         assert judged.stored is None
         return
-    kept = data if judged.stored is None else judged.stored
-    assert decoding.decode(kept).shape == (judged.height, judged.width, 3)
-    assert read_header(kept).plain
-    assert judge(kept).stored is None
+    stored_data = data if judged.stored is None else judged.stored
+    assert decoding.decode(stored_data).shape == (judged.height, judged.width, 3)
+    assert read_header(stored_data).plain
+    assert judge(stored_data).stored is None
     assert 0 <= judged.phash < 2**64
 
 
 @HOSTILE
 @given(st.binary(max_size=200))
-def test_random_bytes_are_unreadable_and_nothing_worse(data: bytes) -> None:
-    survive(data)
+def test_random_bytes_are_at_worst_unreadable(data: bytes) -> None:
+    assert_loads_or_is_unreadable(data)
 
 
 @HOSTILE
 @given(st.sampled_from(sorted(SEEDS)), st.binary(max_size=60))
-def test_random_bytes_behind_a_signature_are_unreadable_and_nothing_worse(
-    seed: str, data: bytes
-) -> None:
-    survive(SEEDS[seed][:12] + data)
+def test_random_bytes_after_a_signature_are_at_worst_unreadable(seed: str, data: bytes) -> None:
+    assert_loads_or_is_unreadable(SEEDS[seed][:12] + data)
 
 
 @HOSTILE
 @given(st.sampled_from(sorted(SEEDS)), st.floats(0, 1))
-def test_a_truncated_image_is_unreadable_and_nothing_worse(seed: str, kept: float) -> None:
-    survive(SEEDS[seed][: int(len(SEEDS[seed]) * kept)])
+def test_a_truncated_image_is_at_worst_unreadable(seed: str, fraction: float) -> None:
+    assert_loads_or_is_unreadable(SEEDS[seed][: int(len(SEEDS[seed]) * fraction)])
 
 
 @HOSTILE
 @given(
     st.sampled_from(sorted(SEEDS)), st.lists(st.tuples(st.integers(0, 400), st.integers(0, 255)))
 )
-def test_changed_bytes_are_unreadable_and_nothing_worse(
-    seed: str, changes: list[tuple[int, int]]
-) -> None:
+def test_changed_bytes_are_at_worst_unreadable(seed: str, changes: list[tuple[int, int]]) -> None:
     data = bytearray(SEEDS[seed])
-    for place, value in changes:
-        data[place % len(data)] = value
-    survive(bytes(data))
+    for offset, value in changes:
+        data[offset % len(data)] = value
+    assert_loads_or_is_unreadable(bytes(data))
 
 
-def zeroed(data: bytes, place: int, junk: bytes) -> bytes:
+def zero(data: bytes, place: int, junk: bytes) -> bytes:
     return data[:place] + bytes(len(junk)) + data[place + len(junk) :]
 
 
-def flipped(data: bytes, place: int, junk: bytes) -> bytes:
+def flip(data: bytes, place: int, junk: bytes) -> bytes:
     turned = bytes(a ^ b for a, b in zip(data[place:], junk, strict=False))
     return data[:place] + turned + data[place + len(turned) :]
 
 
-def overwritten(data: bytes, place: int, junk: bytes) -> bytes:
+def overwrite(data: bytes, place: int, junk: bytes) -> bytes:
     return data[:place] + junk + data[place + len(junk) :]
 
 
-def inserted(data: bytes, place: int, junk: bytes) -> bytes:
+def insert(data: bytes, place: int, junk: bytes) -> bytes:
     return data[:place] + junk + data[place:]
 
 
-def dropped(data: bytes, place: int, junk: bytes) -> bytes:
+def drop(data: bytes, place: int, junk: bytes) -> bytes:
     return data[:place] + data[place + len(junk) :]
 
 
-def truncated(data: bytes, place: int, junk: bytes) -> bytes:
+def truncate(data: bytes, place: int, junk: bytes) -> bytes:
     return data[:place] + junk
 
 
-HARMS = (zeroed, flipped, overwritten, inserted, dropped, truncated)
+MUTATIONS = (zero, flip, overwrite, insert, drop, truncate)
 
 JUNK = st.one_of(
     st.binary(min_size=1, max_size=40),
@@ -767,18 +769,18 @@ JUNK = st.one_of(
 @settings(HOSTILE, max_examples=80)
 @given(
     st.lists(
-        st.tuples(st.sampled_from(HARMS), st.integers(0, 2**16), st.booleans(), JUNK),
+        st.tuples(st.sampled_from(MUTATIONS), st.integers(0, 2**16), st.booleans(), JUNK),
         min_size=1,
         max_size=4,
     )
 )
 @pytest.mark.parametrize("seed", sorted(SEEDS.keys() - {"jpeg"}))
-def test_whatever_harm_is_done_to_an_image_it_is_judged_and_kept_only_if_it_decodes(
-    seed: str, harms: list[tuple[Callable[[bytes, int, bytes], bytes], int, bool, bytes]]
+def test_a_mutated_image_is_accepted_only_if_it_decodes(
+    seed: str, mutations: list[tuple[Callable[[bytes, int, bytes], bytes], int, bool, bytes]]
 ) -> None:
     data = SEEDS[seed]
-    for harm, place, early, junk in harms:
-        data = harm(data, place % (min(len(data), 300 if early else len(data)) + 1), junk)
+    for mutation, place, early, junk in mutations:
+        data = mutation(data, place % (min(len(data), 300 if early else len(data)) + 1), junk)
     assert_judged(data)
 
 
@@ -800,24 +802,24 @@ CLEAR = {
 
 
 @pytest.mark.parametrize("seed", CLEAR)
-def test_a_transparent_image_is_kept_only_if_opencv_decodes_it_too(seed: str) -> None:
+def test_a_transparent_image_is_accepted_only_if_opencv_decodes_it_too(seed: str) -> None:
     assert judge(CLEAR[seed]).reason is None
     assert Warn.TRANSPARENCY_FLATTENED in judge(CLEAR[seed]).warnings
     random = np.random.default_rng(1)
-    kept = 0
+    accepted = 0
     for _ in range(300):
         data = CLEAR[seed]
-        harm = HARMS[random.integers(len(HARMS))]
+        mutation = MUTATIONS[random.integers(len(MUTATIONS))]
         end = len(data) if random.integers(2) else min(len(data), 200)
-        data = harm(data, int(random.integers(end)), random.bytes(int(random.integers(1, 20))))
+        data = mutation(data, int(random.integers(end)), random.bytes(int(random.integers(1, 20))))
         assert_judged(data)
         if judge(data).reason is None:
             assert cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) is not None
-            kept += 1
-    assert kept < 300
+            accepted += 1
+    assert accepted < 300
 
 
-def test_what_pillow_forgives_and_opencv_does_not_is_damage(
+def test_an_image_that_only_pillow_decodes_is_damaged(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(cv2, "imdecode", lambda *_: None)
@@ -826,11 +828,11 @@ def test_what_pillow_forgives_and_opencv_does_not_is_damage(
 
 
 @pytest.mark.parametrize("form", ["PNG", "GIF"])
-def test_an_error_of_opencv_that_is_not_of_memory_is_damage(
+def test_an_opencv_error_is_damage_unless_memory_ran_out(
     form: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fails(*_: Any) -> None:
-        error = cv2.error("a part of it is odd")
+        error = cv2.error("odd input")
         error.code = code
         raise error
 
@@ -843,33 +845,33 @@ def test_an_error_of_opencv_that_is_not_of_memory_is_damage(
         judge(data)
 
 
-def test_many_random_harms_to_jpegs_leave_none_that_opencv_sees_otherwise() -> None:
+def test_mutated_jpegs_that_are_accepted_decode_with_opencv() -> None:
     random = np.random.default_rng(0)
-    kept = 0
+    accepted = 0
     for seed in ("plain jpeg", "progressive jpeg", "odd jpeg"):
         for _ in range(1000):
             data = SEEDS[seed]
-            harm = HARMS[random.integers(len(HARMS))]
+            mutation = MUTATIONS[random.integers(len(MUTATIONS))]
             junk = random.bytes(int(random.integers(1, 20)))
-            data = harm(data, int(random.integers(len(data))), junk)
+            data = mutation(data, int(random.integers(len(data))), junk)
             assert_judged(data)
-            kept += judge(data).reason is None
-    assert 100 < kept < 2500
+            accepted += judge(data).reason is None
+    assert 100 < accepted < 2500
 
 
 @settings(max_examples=200, deadline=None)
 @given(st.data())
-def test_what_the_filter_finds_damaged_is_not_loaded(draw: st.DataObject) -> None:
+def test_an_image_that_the_filter_rejects_as_damaged_is_not_loaded(draw: st.DataObject) -> None:
     data = bytearray(encode(corners(64, 80), "JPEG", quality=90))
     for _ in range(draw.draw(st.integers(1, 3))):
         data[draw.draw(st.integers(2, len(data) - 1))] = draw.draw(st.integers(0, 255))
     broken = bytes(data[: draw.draw(st.integers(len(data) // 2, len(data)))])
-    found: RejectReason | None = None
+    load_reason: RejectReason | None = None
     try:
         decoding.load(broken, FILTER_PARAMS.max_megapixels, FILTER_PARAMS.store_side)
     except Unreadable as error:
-        found = error.reason
+        load_reason = error.reason
     judged = judge(broken).reason
-    assert judged is found or (
-        found is None and judged in {RejectReason.BLANK, RejectReason.TOO_SMALL}
+    assert judged is load_reason or (
+        load_reason is None and judged in {RejectReason.BLANK, RejectReason.TOO_SMALL}
     )

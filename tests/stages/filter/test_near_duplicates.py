@@ -15,8 +15,8 @@ ALL_BITS = range(7)
 
 
 @pytest.fixture(autouse=True, scope="module")
-def few_compared() -> object:
-    """What is divided further is reached with a few hundred hashes."""
+def small_blocks() -> object:
+    """Let a few hundred hashes reach the code that divides large blocks."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(near_duplicates, "MAX_COMPARED", 64)
         yield
@@ -27,12 +27,12 @@ def hashes(*values: int) -> Hashes:
 
 
 def canonical(groups: npt.NDArray[np.int64]) -> list[int]:
-    """Each group called by the place of its first member."""
+    """Number each group by the index of its first member."""
     names = groups.tolist()
     return [names.index(name) for name in names]
 
 
-def found(values: Hashes, bits: int) -> list[int]:
+def group(values: Hashes, bits: int) -> list[int]:
     return canonical(near_duplicates.group_hashes(values, bits))
 
 
@@ -42,7 +42,7 @@ def compared_each_with_each(values: Hashes, bits: int) -> list[int]:
 
 
 def spread(values: npt.NDArray[np.int64], positions: npt.NDArray[np.int64]) -> Hashes:
-    """Bit k of each value at the k-th of the positions."""
+    """Move bit k of each value to the k-th of the positions."""
     laid = np.zeros(len(values), np.uint64)
     for number, position in enumerate(positions):
         bit = ((values >> number) & 1).astype(np.uint64)
@@ -58,7 +58,7 @@ def among(random: np.random.Generator, count: int, free: int) -> Hashes:
 
 
 def clustered(random: np.random.Generator, count: int, flips: int) -> Hashes:
-    """Copies of a few hashes, with up to `flips` bits turned in each."""
+    """Copies of a few hashes, with up to `flips` bits flipped in each."""
     centres = random.integers(0, 2**64, max(1, count // 20), dtype=np.uint64)
     copies = centres[random.integers(0, len(centres), count)]
     for _ in range(flips):
@@ -66,7 +66,7 @@ def clustered(random: np.random.Generator, count: int, flips: int) -> Hashes:
     return copies
 
 
-def turned(value: int, *positions: int) -> int:
+def flip(value: int, *positions: int) -> int:
     for position in positions:
         value ^= 1 << position
     return value
@@ -77,7 +77,7 @@ def turned(value: int, *positions: int) -> int:
 def test_any_hashes_are_grouped_as_by_comparing_each_with_each(
     values: list[int], bits: int
 ) -> None:
-    assert found(hashes(*values), bits) == compared_each_with_each(hashes(*values), bits)
+    assert group(hashes(*values), bits) == compared_each_with_each(hashes(*values), bits)
 
 
 @pytest.mark.parametrize("bits", ALL_BITS)
@@ -87,7 +87,7 @@ def test_clustered_hashes_are_grouped_as_by_comparing_each_with_each(
     bits: int, seed: int, count: int, flips: int
 ) -> None:
     values = clustered(np.random.default_rng(seed), count, flips)
-    assert found(values, bits) == compared_each_with_each(values, bits)
+    assert group(values, bits) == compared_each_with_each(values, bits)
 
 
 @pytest.mark.parametrize("bits", ALL_BITS)
@@ -97,26 +97,26 @@ def test_hashes_that_agree_on_most_bits_are_grouped_as_by_comparing_each_with_ea
     bits: int, seed: int, count: int, free: int
 ) -> None:
     values = among(np.random.default_rng(seed), count, free)
-    assert found(values, bits) == compared_each_with_each(values, bits)
+    assert group(values, bits) == compared_each_with_each(values, bits)
 
 
 @pytest.mark.parametrize("compared", [64, 128, 256])
 @pytest.mark.parametrize("bits", ALL_BITS)
-def test_how_many_are_compared_changes_nothing(
+def test_the_block_size_changes_no_group(
     bits: int, compared: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(near_duplicates, "MAX_COMPARED", compared)
     values = among(np.random.default_rng(bits), 2000, 12 + 4 * bits)
     expected = compared_each_with_each(values, bits)
-    assert found(values, bits) == expected
+    assert group(values, bits) == expected
     assert bits == 0 or 1 < len(set(expected)) < 2000
 
 
 @pytest.mark.parametrize("bits", ALL_BITS)
-def test_all_hashes_of_a_few_positions_hang_together(bits: int) -> None:
+def test_all_hashes_that_differ_in_a_few_positions_are_one_group(bits: int) -> None:
     values = spread(np.arange(2**9), np.arange(50, 59))
     groups = 1 if bits else 2**9
-    assert len(set(found(values, bits))) == groups
+    assert len(set(group(values, bits))) == groups
 
 
 @CHECKED
@@ -126,33 +126,33 @@ def test_the_order_of_the_hashes_does_not_matter(seed: int, bits: int) -> None:
     values = np.concatenate([clustered(random, 150, 4), among(random, 150, 14)])
     order = random.permutation(len(values))
     back = np.argsort(order)
-    assert found(values, bits) == canonical(near_duplicates.group_hashes(values[order], bits)[back])
+    assert group(values, bits) == canonical(near_duplicates.group_hashes(values[order], bits)[back])
 
 
 @pytest.mark.parametrize("bits", range(1, 7))
-def test_bits_is_the_most_that_two_may_differ_in(bits: int) -> None:
+def test_hashes_that_differ_in_up_to_bits_positions_are_one_group(bits: int) -> None:
     start = 0x0123_4567_89AB_CDEF
     places = [0, 13, 22, 31, 40, 52, 63]
-    near_by, apart = turned(start, *places[:bits]), turned(start, *places[: bits + 1])
-    assert found(hashes(start, near_by), bits) == [0, 0]
-    assert found(hashes(start, apart), bits) == [0, 1]
+    near_by, apart = flip(start, *places[:bits]), flip(start, *places[: bits + 1])
+    assert group(hashes(start, near_by), bits) == [0, 0]
+    assert group(hashes(start, apart), bits) == [0, 1]
 
 
-def test_near_to_one_of_a_group_is_in_the_group() -> None:
-    chain = [turned(0, *range(length)) for length in range(0, 64, 3)]
-    assert set(found(hashes(*chain), 3)) == {0}
-    assert len(set(found(hashes(*chain), 2))) == len(chain)
+def test_a_hash_near_one_member_joins_the_group() -> None:
+    chain = [flip(0, *range(length)) for length in range(0, 64, 3)]
+    assert set(group(hashes(*chain), 3)) == {0}
+    assert len(set(group(hashes(*chain), 2))) == len(chain)
 
 
-def test_equal_hashes_are_one_group_with_no_bits_at_all() -> None:
-    assert found(hashes(5, 7, 5, 6, 7), 0) == [0, 1, 0, 3, 1]
+def test_equal_hashes_are_one_group_with_zero_bits() -> None:
+    assert group(hashes(5, 7, 5, 6, 7), 0) == [0, 1, 0, 3, 1]
 
 
 @pytest.mark.parametrize("bits", ALL_BITS)
-def test_nothing_and_one_and_the_extremes_are_grouped(bits: int) -> None:
-    assert found(hashes(), bits) == []
-    assert found(hashes(2**64 - 1), bits) == [0]
-    assert found(hashes(0, 2**64 - 1, 0), bits) == [0, 1, 0]
+def test_empty_single_and_extreme_hashes_are_grouped(bits: int) -> None:
+    assert group(hashes(), bits) == []
+    assert group(hashes(2**64 - 1), bits) == [0]
+    assert group(hashes(0, 2**64 - 1, 0), bits) == [0, 1, 0]
 
 
 @pytest.mark.parametrize("bits", range(1, 7))
@@ -174,7 +174,7 @@ def test_planted_chains_are_found_among_a_hundred_thousand(bits: int) -> None:
     assert pairs.shape[1] == len(np.unique(groups)) == alone + chains
 
 
-def test_a_hundred_thousand_crowded_hashes_are_grouped_as_by_looking_up_every_neighbour() -> None:
+def test_a_hundred_thousand_crowded_hashes_are_grouped_as_by_neighbour_search() -> None:
     values = np.unique(among(np.random.default_rng(0), 100_000, 22))
     ones, others = [], []
     for position in range(64):

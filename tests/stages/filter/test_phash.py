@@ -28,7 +28,7 @@ SEEDS = range(12)
 
 
 def photograph(seed: int, height: int = 300, width: int = 400) -> Pixels:
-    """Detail at every scale, the more the coarser, as photographs have it."""
+    """Detail at every scale, stronger at coarse scales, as in photographs."""
     random = np.random.default_rng(seed)
     picture = np.zeros((height, width, 3))
     for cells in (3, 6, 12, 24, 48, 96):
@@ -38,21 +38,21 @@ def photograph(seed: int, height: int = 300, width: int = 400) -> Pixels:
     return np.asarray(picture * (255 / picture.max()), np.uint8)
 
 
-def saved(picture: Pixels, form: str, **options: Any) -> bytes:
+def encode(picture: Pixels, form: str, **options: Any) -> bytes:
     file = io.BytesIO()
     Image.fromarray(picture).save(file, form, **options)
     return file.getvalue()
 
 
-def scaled(picture: Pixels, by: float) -> Pixels:
+def scale(picture: Pixels, by: float) -> Pixels:
     small = cv2.resize(picture, None, fx=by, fy=by, interpolation=cv2.INTER_AREA)
     return np.asarray(small, np.uint8)
 
 
-def judged(data: bytes) -> int:
-    found = judgement.judge(data, LIMITS)
-    assert found.reason is None
-    return found.phash
+def hash_of(data: bytes) -> int:
+    result = judgement.judge(data, LIMITS)
+    assert result.reason is None
+    return result.phash
 
 
 def grey(picture: Pixels) -> Grey:
@@ -74,7 +74,7 @@ def test_a_picture_that_is_encoded_again_is_near(options: dict[str, Any]) -> Non
     pictures = [photograph(seed) for seed in SEEDS]
     assert mostly_near(
         [
-            distance(judged(saved(picture, "PNG")), judged(saved(picture, "JPEG", **options)))
+            distance(hash_of(encode(picture, "PNG")), hash_of(encode(picture, "JPEG", **options)))
             for picture in pictures
         ]
     )
@@ -85,14 +85,14 @@ def test_a_picture_that_is_scaled_is_near(by: float) -> None:
     pictures = [photograph(seed) for seed in SEEDS]
     assert mostly_near(
         [
-            distance(judged(saved(picture, "JPEG")), judged(saved(scaled(picture, by), "JPEG")))
+            distance(hash_of(encode(picture, "JPEG")), hash_of(encode(scale(picture, by), "JPEG")))
             for picture in pictures
         ]
     )
 
 
 @pytest.mark.parametrize(("factor", "offset"), [(0.8, 0), (0.7, 60), (1, 0)])
-def test_brightness_and_contrast_are_not_what_is_hashed(factor: float, offset: int) -> None:
+def test_brightness_and_contrast_do_not_change_the_hash(factor: float, offset: int) -> None:
     assert mostly_near(
         [
             distance(
@@ -104,7 +104,7 @@ def test_brightness_and_contrast_are_not_what_is_hashed(factor: float, offset: i
     )
 
 
-def test_noise_is_not_what_is_hashed() -> None:
+def test_noise_hardly_changes_the_hash() -> None:
     random = np.random.default_rng(0)
     pictures = [grey(photograph(seed, 600, 800)) for seed in SEEDS]
     noisy = [np.clip(p + random.normal(0, 25, p.shape), 0, 255).astype(np.uint8) for p in pictures]
@@ -117,7 +117,7 @@ def test_noise_is_not_what_is_hashed() -> None:
 
 
 def test_different_pictures_are_far_apart() -> None:
-    hashes = [judged(saved(photograph(seed), "JPEG")) for seed in range(40)]
+    hashes = [hash_of(encode(photograph(seed), "JPEG")) for seed in range(40)]
     distances = [distance(a, b) for n, a in enumerate(hashes) for b in hashes[:n]]
     assert min(distances) > 12
     assert 28 < np.mean(distances) < 36
@@ -133,10 +133,10 @@ def test_a_jpeg_that_is_decoded_at_reduced_scale_is_near_to_its_lossless_copy(
     shape: tuple[int, int], options: dict[str, Any]
 ) -> None:
     for seed in range(3):
-        data = saved(photograph(seed, *shape), "JPEG", quality=95, **options)
+        data = encode(photograph(seed, *shape), "JPEG", quality=95, **options)
         assert judgement.judge(data, LIMITS).stored is None
-        copy = saved(decoding.decode(data), "PNG")
-        assert distance(judged(data), judged(copy)) <= 4
+        copy = encode(decoding.decode(data), "PNG")
+        assert distance(hash_of(data), hash_of(copy)) <= 4
 
 
 @pytest.mark.parametrize("orientation", range(2, 9))
@@ -144,13 +144,13 @@ def test_a_picture_rotated_by_exif_is_near_to_its_upright_copy(orientation: int)
     exif = Image.Exif()
     exif[ORIENTATION] = orientation
     for seed in range(3):
-        data = saved(photograph(seed, 900, 1200), "JPEG", exif=exif)
-        upright = saved(decoding.load(data, LIMITS.max_megapixels, 1200)[1], "JPEG")
-        assert distance(judged(data), judged(upright)) <= 4
-        assert distance(judged(data), judged(saved(photograph(seed, 900, 1200), "JPEG"))) > 12
+        data = encode(photograph(seed, 900, 1200), "JPEG", exif=exif)
+        upright = encode(decoding.load(data, LIMITS.max_megapixels, 1200)[1], "JPEG")
+        assert distance(hash_of(data), hash_of(upright)) <= 4
+        assert distance(hash_of(data), hash_of(encode(photograph(seed, 900, 1200), "JPEG"))) > 12
 
 
-def test_a_turned_picture_is_another() -> None:
+def test_a_turned_picture_has_another_hash() -> None:
     for seed in SEEDS:
         picture = grey(photograph(seed))
         for other in (np.rot90(picture), picture[::-1], picture[:, ::-1]):

@@ -36,8 +36,8 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working directory with a params.yaml."""
     shipped = load_params(ROOT / "params.yaml")
     overrides = {f"filter.{key}": value for key, value in FILTER_PARAMS.model_dump().items()}
-    chosen = with_overrides(shipped, overrides)
-    (tmp_path / "params.yaml").write_text(json.dumps(chosen.model_dump()))
+    params = with_overrides(shipped, overrides)
+    (tmp_path / "params.yaml").write_text(json.dumps(params.model_dump()))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
     (tmp_path / "dataset").mkdir()
@@ -46,7 +46,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(autouse=True)
 def threads() -> Iterator[None]:
-    """Processes would take a second to start."""
+    """Run joblib in threads: processes take a second to start."""
     with joblib.parallel_config("threading"):
         yield
 
@@ -83,7 +83,7 @@ def reasons(rows: list[dict[str, Any]]) -> dict[str, str | None]:
 GOOD = [image(f"{'cat' if n % 2 else 'dog'}/{n}.png", noise_png(n)) for n in range(4)]
 
 
-def test_good_images_are_kept_with_all_their_facts(project: Path) -> None:
+def test_good_images_are_accepted_with_all_their_facts(project: Path) -> None:
     large = image("cat/large.png", noise_png(9, 100, 128), "val")
     (small_row, large_row) = judged(project, [GOOD[1], large])
     facts = ("id", "label", "name", "split", "licence", "reason", "warnings", "width", "height")
@@ -113,7 +113,7 @@ def test_good_images_are_kept_with_all_their_facts(project: Path) -> None:
     assert decoding.decode(large_row["bytes"]).shape == (64, 82, 3)
 
 
-def test_of_equal_images_under_one_label_the_first_stays(project: Path) -> None:
+def test_the_first_of_equal_images_under_one_label_stays(project: Path) -> None:
     rows = judged(project, [image(f"cat/{name}.png", noise_png(1)) for name in "bac"])
     assert reasons(rows) == {
         "cat/b.png": None,
@@ -133,15 +133,17 @@ def test_of_equal_images_under_one_label_the_first_stays(project: Path) -> None:
         (["test", "test"], 0),
     ],
 )
-def test_of_equal_images_the_one_in_test_stays_else_in_val(
+def test_of_equal_images_the_one_in_the_latest_split_stays(
     project: Path, splits: list[str | None], stays: int
 ) -> None:
-    rows = judged(project, [image(f"cat/{n}.png", noise_png(1), s) for n, s in enumerate(splits)])
+    rows = judged(
+        project, [image(f"cat/{n}.png", noise_png(1), split) for n, split in enumerate(splits)]
+    )
     assert [n for n, row in enumerate(rows) if row["reason"] is None] == [stays]
     assert Counter(row["reason"] for row in rows)[RejectReason.DUPLICATE] == len(splits) - 1
 
 
-def test_of_equal_images_under_two_labels_none_stays(project: Path) -> None:
+def test_equal_images_under_two_labels_are_rejected(project: Path) -> None:
     names = ["cat/1.png", "dog/1.png", "cat/2.png"]
     rows = judged(project, [*(image(name, noise_png(50)) for name in names), *GOOD])
     assert [row["reason"] for row in rows[:3]] == [RejectReason.CONFLICTING_LABELS] * 3
@@ -156,7 +158,7 @@ def test_duplicates_are_found_across_shards(project: Path, monkeypatch: pytest.M
     }
 
 
-def test_what_is_wrong_with_the_bytes_counts_before_their_copies(project: Path) -> None:
+def test_damage_is_reported_before_duplicates(project: Path) -> None:
     rows = judged(project, [image("cat/1.png", b""), image("dog/1.png", b""), *GOOD])
     assert [row["reason"] for row in rows[:2]] == [RejectReason.EMPTY] * 2
 
@@ -164,7 +166,9 @@ def test_what_is_wrong_with_the_bytes_counts_before_their_copies(project: Path) 
 @pytest.mark.parametrize(
     ("name", "expected"), [("cat/1.png", []), ("cat/1.jpg", [Warn.WRONG_EXTENSION])]
 )
-def test_a_wrong_extension_is_told_per_name(project: Path, name: str, expected: list[Warn]) -> None:
+def test_a_wrong_extension_is_a_warning_per_name(
+    project: Path, name: str, expected: list[Warn]
+) -> None:
     (row,) = judged(project, [image(name, noise_png(1))])
     assert row["reason"] is None
     assert row["warnings"] == expected
@@ -194,7 +198,7 @@ def test_a_share_of_rejects_past_the_limit_is_refused(bad: int, total: int, refu
 
 
 @pytest.mark.parametrize("others", [0, 10])
-def test_a_class_of_which_nothing_is_kept_is_refused_whatever_the_limit_without_blaming_it(
+def test_a_class_without_accepted_images_is_refused_at_any_limit(
     others: int,
 ) -> None:
     limits = FILTER_PARAMS.model_copy(update={"max_reject_fraction": 1.0})
@@ -237,8 +241,8 @@ def test_the_stage_writes_a_verdict_for_every_raw_image(
 ) -> None:
     write(project, mixed())
     table = run(project)
-    told = [(row.name, row.verdict, row.reason, row.warnings) for row in table]
-    assert told == [
+    columns = [(row.name, row.verdict, row.reason, row.warnings) for row in table]
+    assert columns == [
         *((picture.name, "keep", "", "") for picture in GOOD),
         ("cat/rotated.png", "keep", "", "wrong_extension rotated"),
         ("cat/copy.png", "reject", "duplicate", ""),
@@ -273,7 +277,7 @@ def test_the_same_images_give_the_same_bytes_twice(project: Path) -> None:
     assert outputs() == outputs()
 
 
-def test_too_many_rejects_leave_the_old_images_and_say_which_they_were(project: Path) -> None:
+def test_too_many_rejects_keep_the_old_images_and_write_the_verdicts(project: Path) -> None:
     write(project, GOOD)
     run(project)
     write(project, [image(f"cat/{n}.png", b"") for n in range(3)])
@@ -286,16 +290,16 @@ def test_too_many_rejects_leave_the_old_images_and_say_which_they_were(project: 
 
 @pytest.fixture
 def judged_ids(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Every id that is really judged from here on, in order."""
-    seen: list[str] = []
+    """The ids that are judged and not read from the memo, in order."""
+    ids: list[str] = []
     judge_batch = judge_all.judge_batch
 
     def spy(batch: pa.RecordBatch, params: FilterParams) -> pa.RecordBatch:
-        seen.extend(batch.column("id").to_pylist())
+        ids.extend(batch.column("id").to_pylist())
         return judge_batch(batch, params)
 
     monkeypatch.setattr(judge_all, "judge_batch", spy)
-    return seen
+    return ids
 
 
 def test_a_second_run_computes_nothing(project: Path, judged_ids: list[str]) -> None:
@@ -328,7 +332,7 @@ def test_a_new_image_is_computed_alone(project: Path, judged_ids: list[str]) -> 
         ({"max_megapixels": 2.0}, 4),
     ],
 )
-def test_only_params_that_change_a_judgement_forget_it(
+def test_only_params_that_affect_judgements_recompute_them(
     project: Path, judged_ids: list[str], changed: dict[str, Any], again: int
 ) -> None:
     raw = write(project, GOOD)
@@ -342,7 +346,7 @@ def test_only_params_that_change_a_judgement_forget_it(
 
 
 def scene(seed: int, scale: float = 1.0) -> bytes:
-    """Soft random shapes, as photographs have them; at every scale a near-duplicate of itself."""
+    """Soft random shapes, as in photographs; a near-duplicate of itself at every scale."""
     coarse = np.random.default_rng(seed).integers(0, 256, (6, 8, 3), dtype=np.uint8)
     size = (round(64 * scale), round(48 * scale))
     smooth = cv2.resize(
@@ -386,10 +390,10 @@ def test_near_duplicates_stay_and_share_the_smallest_id_as_their_group(project: 
     ],
 )
 @pytest.mark.parametrize("seed", range(3))
-def test_of_near_duplicates_one_is_kept_where_asked_in_test_else_in_val(
+def test_keep_one_keeps_the_near_duplicate_in_the_latest_split(
     project: Path, splits: list[str | None], among: set[int], seed: int
 ) -> None:
-    """Of several there the one of the smallest id, wherever it stands."""
+    """Of several in one split the smallest id stays, in any order."""
     album = alike(*splits, seed=seed)
     stays = min((album[n] for n in among), key=picture_id)
     for ordered in (album, album[::-1]):
@@ -414,16 +418,16 @@ def test_of_near_duplicates_one_is_kept_where_asked_in_test_else_in_val(
     st.sampled_from(["keep", "keep_one"]),
     st.randoms(use_true_random=False),
 )
-def test_what_images_are_compared_to_does_not_depend_on_their_order(
+def test_comparisons_do_not_depend_on_the_order_of_the_images(
     album: list[tuple[str, str | None, int]], near_duplicates: str, random: Random
 ) -> None:
     limits = FILTER_PARAMS.model_copy(update={"near_duplicates": near_duplicates})
     shuffled = [(f"{number:02d}", *facts) for number, facts in enumerate(album)]
     random.shuffle(shuffled)
 
-    def told(ordered: list[tuple[str, str, str | None, int]]) -> dict[str, tuple[Any, Any]]:
-        ids, labels, splits, looks = zip(*ordered, strict=True)
-        hashes = [0xFF << 16 * look for look in looks]
+    def compare(ordered: list[tuple[str, str, str | None, int]]) -> dict[str, tuple[Any, Any]]:
+        ids, labels, splits, scenes = zip(*ordered, strict=True)
+        hashes = [0xFF << 16 * scene_number for scene_number in scenes]
         facts = pa.table(
             {
                 "id": ids,
@@ -437,19 +441,21 @@ def test_what_images_are_compared_to_does_not_depend_on_their_order(
             zip(ids, zip(*verdicts.compare_images(facts, {}, limits), strict=True), strict=True)
         )
 
-    found = told(shuffled)
-    assert found == told(sorted(shuffled))
+    outcomes = compare(shuffled)
+    assert outcomes == compare(sorted(shuffled))
     for label in ("cat", "dog"):
-        for look in range(4):
-            rows = [row for row in shuffled if (row[1], row[3]) == (label, look)]
-            left = {row[0] for row in rows if found[row[0]][0] is None}
+        for scene_number in range(4):
+            rows = [row for row in shuffled if (row[1], row[3]) == (label, scene_number)]
+            accepted = {row[0] for row in rows if outcomes[row[0]][0] is None}
             order = {"test": 0, "val": 1, "train": 2, None: 3}
-            one = min(rows, key=lambda row: (order[row[2]], row[0]), default=None)
-            kept = {one[0]} if one and near_duplicates == "keep_one" else {row[0] for row in rows}
-            assert left == kept
+            best = min(rows, key=lambda row: (order[row[2]], row[0]), default=None)
+            expected = (
+                {best[0]} if best and near_duplicates == "keep_one" else {row[0] for row in rows}
+            )
+            assert accepted == expected
 
 
-def test_of_near_duplicates_one_of_each_label_is_kept(project: Path) -> None:
+def test_keep_one_keeps_one_near_duplicate_of_each_label(project: Path) -> None:
     cats, dogs = alike("train", "test"), alike("test", "train", label="dog")
     dogs = [image(dog.name, scene(1, 1.3 + n), dog.split) for n, dog in enumerate(dogs)]
     rows = judged(project, [*cats, *dogs], near_duplicates="keep_one")
@@ -459,7 +465,7 @@ def test_of_near_duplicates_one_of_each_label_is_kept(project: Path) -> None:
 
 
 @pytest.mark.parametrize("near_duplicates", ["keep", "keep_one"])
-def test_no_near_duplicates_are_looked_for_where_none_are_wanted(
+def test_without_near_duplicate_bits_there_are_no_groups(
     project: Path, near_duplicates: str
 ) -> None:
     rows = judged(
@@ -469,7 +475,7 @@ def test_no_near_duplicates_are_looked_for_where_none_are_wanted(
 
 
 def recoded(picture: RawImage) -> RawImage:
-    """Other bytes, the same pixels: the same hash."""
+    """Encode the same pixels in other bytes; the hash is the same."""
     pixels = cv2.imdecode(np.frombuffer(picture.data, np.uint8), cv2.IMREAD_COLOR)
     assert pixels is not None
     data = cv2.imencode(".png", pixels, [cv2.IMWRITE_PNG_COMPRESSION, 9])[1].tobytes()
@@ -477,9 +483,9 @@ def recoded(picture: RawImage) -> RawImage:
     return image("cat/recoded.png", data)
 
 
-def test_no_bits_group_equal_hashes_alone(project: Path) -> None:
-    turned = np.random.default_rng(0).integers(0, 2**63, dtype=np.uint64)
-    hashes = pa.array([turned, turned ^ np.uint64(1), turned], pa.uint64())
+def test_zero_bits_group_only_equal_hashes(project: Path) -> None:
+    hash_value = np.random.default_rng(0).integers(0, 2**63, dtype=np.uint64)
+    hashes = pa.array([hash_value, hash_value ^ np.uint64(1), hash_value], pa.uint64())
     facts = pa.table(
         {
             "id": ["c", "b", "a"],
@@ -489,18 +495,20 @@ def test_no_bits_group_equal_hashes_alone(project: Path) -> None:
             "phash": hashes,
         }
     )
-    none, one = (FILTER_PARAMS.model_copy(update={"near_duplicate_bits": bits}) for bits in (0, 1))
-    assert verdicts.compare_images(facts, {}, none) == ([None] * 3, ["a", None, "a"])
-    assert verdicts.compare_images(facts, {}, one) == ([None] * 3, ["a"] * 3)
+    zero_bits, one_bit = (
+        FILTER_PARAMS.model_copy(update={"near_duplicate_bits": bits}) for bits in (0, 1)
+    )
+    assert verdicts.compare_images(facts, {}, zero_bits) == ([None] * 3, ["a", None, "a"])
+    assert verdicts.compare_images(facts, {}, one_bit) == ([None] * 3, ["a"] * 3)
 
 
-def test_the_same_pixels_in_other_bytes_are_near_duplicates_without_a_bit(project: Path) -> None:
+def test_the_same_pixels_in_other_bytes_are_near_duplicates_at_zero_bits(project: Path) -> None:
     first = alike(None)[0]
     rows = judged(project, [first, recoded(first)], near_duplicate_bits=0)
     assert near_groups(rows) == [min(row["id"] for row in rows)] * 2
 
 
-def test_what_is_rejected_is_in_no_group(project: Path) -> None:
+def test_rejected_images_are_in_no_group(project: Path) -> None:
     first, second, third = alike(None, None, None)
     copy = image("cat/copy.png", first.data)
     contested = image("dog/3.png", third.data)
@@ -509,7 +517,7 @@ def test_what_is_rejected_is_in_no_group(project: Path) -> None:
     assert near_groups(rows) == [group, None, group, None, None, None]
 
 
-def test_a_group_of_which_one_stays_is_told_in_the_clean_shards(
+def test_the_clean_shards_contain_the_near_duplicate_groups(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pictures = [*alike(None, None), *GOOD]
@@ -526,19 +534,19 @@ def test_a_group_of_which_one_stays_is_told_in_the_clean_shards(
 # ---- by hand ----
 
 
-def test_what_somebody_does_not_want_is_rejected(project: Path) -> None:
+def test_an_image_in_the_reject_list_is_rejected(project: Path) -> None:
     rows = judged(project, GOOD, by_hand=[GOOD[2]])
     assert [row["reason"] for row in rows] == [None, None, RejectReason.BY_HAND, None]
 
 
-def test_every_copy_of_what_somebody_does_not_want_is_rejected(project: Path) -> None:
+def test_every_copy_of_an_image_in_the_reject_list_is_rejected(project: Path) -> None:
     copies = [image(f"{label}/copy.png", GOOD[0].data) for label in ("cat", "dog")]
     rows = judged(project, [*GOOD, *copies], by_hand=[GOOD[0]])
     by_hand = RejectReason.BY_HAND
     assert [row["reason"] for row in rows] == [by_hand, None, None, None, by_hand, by_hand]
 
 
-def test_what_is_wrong_with_the_bytes_is_told_before_what_somebody_said(project: Path) -> None:
+def test_damage_is_reported_before_the_reject_list(project: Path) -> None:
     broken = [image("cat/cut.png", GOOD[0].data[:200]), image("cat/empty.png", b"")]
     rows = judged(project, [*broken, *GOOD], by_hand=broken)
     assert [row["reason"] for row in rows[:2]] == [RejectReason.DAMAGED, RejectReason.EMPTY]
@@ -550,7 +558,7 @@ def test_ids_that_do_not_occur_reject_nothing(project: Path) -> None:
 
 
 @pytest.mark.parametrize("near_duplicates", ["keep", "keep_one"])
-def test_what_somebody_does_not_want_is_nobodys_near_duplicate(
+def test_an_image_in_the_reject_list_is_no_near_duplicate(
     project: Path, near_duplicates: str
 ) -> None:
     pictures = alike("test", "train", None)
@@ -564,7 +572,7 @@ def test_what_somebody_does_not_want_is_nobodys_near_duplicate(
     assert near_groups(rows) == [None, group, group]
 
 
-def test_the_stage_reads_what_somebody_does_not_want_from_the_data_set(
+def test_the_stage_reads_the_reject_list_of_the_data_set(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write(project, GOOD)
@@ -575,7 +583,9 @@ def test_the_stage_reads_what_somebody_does_not_want_from_the_data_set(
     assert clean == [picture.name for picture in (GOOD[0], *GOOD[2:])]
 
 
-def test_a_change_of_mind_computes_nothing(project: Path, judged_ids: list[str]) -> None:
+def test_a_change_of_the_reject_list_recomputes_nothing(
+    project: Path, judged_ids: list[str]
+) -> None:
     write(project, GOOD)
     run(project)
     judged_ids.clear()
@@ -584,7 +594,7 @@ def test_a_change_of_mind_computes_nothing(project: Path, judged_ids: list[str])
     assert judged_ids == []
 
 
-def test_a_list_that_is_none_stops_the_stage_before_anything_is_judged(
+def test_a_malformed_reject_list_stops_the_stage_before_any_judgement(
     project: Path, judged_ids: list[str]
 ) -> None:
     write(project, GOOD)
@@ -594,18 +604,18 @@ def test_a_list_that_is_none_stops_the_stage_before_anything_is_judged(
     assert judged_ids == []
 
 
-# ---- what breaks a decoder ----
+# ---- images that break a decoder ----
 
 
 def judge_greedily(batch: pa.RecordBatch, params: FilterParams) -> pa.RecordBatch:
-    """In a worker, which finds this module by its name."""
+    """Runs in a worker, which imports this module by name."""
     if GOOD[1].data in batch.column("bytes").to_pylist():
         raise MemoryError
     return real_judge_batch(batch, params)
 
 
 @pytest.mark.parametrize("backend", ["threading", "loky"])
-def test_too_much_memory_costs_an_image_itself_alone(
+def test_an_image_that_needs_too_much_memory_is_rejected_alone(
     project: Path, monkeypatch: pytest.MonkeyPatch, backend: str
 ) -> None:
     monkeypatch.setattr(judge_all, "judge_batch", judge_greedily)
@@ -615,7 +625,7 @@ def test_too_much_memory_costs_an_image_itself_alone(
     assert rows[1]["warnings"] == []
 
 
-def test_running_out_of_memory_is_no_verdict_of_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_judge_batch_raises_memory_errors(monkeypatch: pytest.MonkeyPatch) -> None:
     def greedy(data: bytes, params: FilterParams) -> judgement.Judgement:
         raise MemoryError
 
@@ -632,7 +642,7 @@ needs_status = pytest.mark.skipif(
 
 @pytest.fixture
 def memory(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
-    """Bytes that a worker may take."""
+    """The bytes that a worker may allocate."""
     monkeypatch.setattr(sandbox, "BASE_MEGABYTES", 120)
     monkeypatch.setattr(sandbox, "BYTES_PER_PIXEL", 0)
     with joblib.parallel_config("loky"):
@@ -640,15 +650,15 @@ def memory(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
 
 
 @needs_status
-def test_bombs_that_exceed_the_memory_together_cost_nobody_a_verdict(
+def test_images_that_exceed_the_memory_only_together_are_all_accepted(
     project: Path, memory: int
 ) -> None:
     bombs = [image(f"cat/{seed}.png", tiled(seed)) for seed in range(60)]
     assert sum(len(bomb.data) for bomb in bombs) < memory / 20
-    judged = [judgement.judge(bomb.data, LARGE).stored or b"" for bomb in bombs[:2]]
-    assert len(bombs) * min(map(len, judged)) > 1.2 * memory
-    innocent = [*GOOD, image("dog/empty.png", b""), image("dog/text.png", b"text")]
-    pictures = [*innocent[:2], *bombs, *innocent[2:]]
+    stored = [judgement.judge(bomb.data, LARGE).stored or b"" for bomb in bombs[:2]]
+    assert len(bombs) * min(map(len, stored)) > 1.2 * memory
+    others = [*GOOD, image("dog/empty.png", b""), image("dog/text.png", b"text")]
+    pictures = [*others[:2], *bombs, *others[2:]]
     rows = rows_of(verdicts.judge_images(write(project, pictures), {}, LARGE))
     assert reasons(rows) == {picture.name: None for picture in pictures} | {
         "dog/empty.png": RejectReason.EMPTY,
@@ -657,7 +667,7 @@ def test_bombs_that_exceed_the_memory_together_cost_nobody_a_verdict(
 
 
 @needs_status
-def test_bombs_that_exceed_the_memory_each_cost_nobody_else_a_verdict(
+def test_images_that_exceed_the_memory_are_rejected_without_affecting_others(
     project: Path, memory: int
 ) -> None:
     bombs = [image(f"cat/bomb{n}.png", vast(7000, 7000 + n)) for n in range(2)]
@@ -665,17 +675,17 @@ def test_bombs_that_exceed_the_memory_each_cost_nobody_else_a_verdict(
     raw = write(project, [*GOOD[:2], bombs[0], *GOOD[2:], bombs[1]])
     large = LARGE.model_copy(update={"max_megapixels": 100})
     rows = rows_of(verdicts.judge_images(raw, {}, large))
-    found = [row["reason"] for row in rows]
-    assert found[:2] + found[3:5] == [None] * 4
-    # OpenCV does not say why it has no pixels.
-    assert {found[2], found[5]} <= {RejectReason.BREAKS_DECODER, RejectReason.DAMAGED}
+    row_reasons = [row["reason"] for row in rows]
+    assert row_reasons[:2] + row_reasons[3:5] == [None] * 4
+    # OpenCV gives no reason when it returns no pixels.
+    assert {row_reasons[2], row_reasons[5]} <= {RejectReason.BREAKS_DECODER, RejectReason.DAMAGED}
 
 
 LARGE = FILTER_PARAMS.model_copy(update={"store_side": 1000, "near_duplicate_bits": None})
 
 
 def tiled(seed: int) -> bytes:
-    """A transparent PNG of tens of kilobytes, which OpenCV would encode in almost 3 megabytes."""
+    """A transparent PNG of tens of kilobytes; OpenCV would encode it in almost 3 megabytes."""
     tile = np.random.default_rng(seed).integers(0, 256, (8, 1000, 4), dtype=np.uint8)
     tile[:, :, 3] = 254
     file = io.BytesIO()
@@ -684,14 +694,14 @@ def tiled(seed: int) -> bytes:
 
 
 def vast(height: int, width: int) -> bytes:
-    """A PNG of 147 megabytes of pixels in few bytes."""
+    """A small PNG with 147 megabytes of pixels."""
     rows = (np.arange(height) // 64 % 256).astype(np.uint8)
     pixels = np.repeat(rows[:, None], width, axis=1)
     return cv2.imencode(".png", pixels)[1].tobytes()
 
 
 def judge_or_die(batch: pa.RecordBatch, params: FilterParams) -> pa.RecordBatch:
-    """In a worker, which finds this module by its name."""
+    """Runs in a worker, which imports this module by name."""
     if b"kill" in batch.column("bytes").to_pylist():
         os.kill(os.getpid(), signal.SIGKILL)
     return real_judge_batch(batch, params)
@@ -700,7 +710,7 @@ def judge_or_die(batch: pa.RecordBatch, params: FilterParams) -> pa.RecordBatch:
 real_judge_batch = judge_all.judge_batch
 
 
-def test_what_kills_its_worker_is_a_verdict_like_others(
+def test_an_image_that_kills_its_worker_gets_a_verdict(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(judge_all, "judge_batch", judge_or_die)

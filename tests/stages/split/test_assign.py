@@ -1,4 +1,4 @@
-"""assign() on whole albums: what holds for any images and params."""
+"""assign() on whole albums: invariants for any images and params."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -13,15 +13,23 @@ from pipeline.core.errors import PipelineError
 from pipeline.core.shards import SPLITS
 from pipeline.params import SplitParams
 from pipeline.stages.split import assignment, leaks
-from tests.builders.albums import CHOSEN, Dealt, Photo, assign_album, count_shares, read, singles
+from tests.builders.albums import (
+    SPLIT_PARAMS,
+    Photo,
+    Splits,
+    assign_album,
+    count_shares,
+    images_and_groups,
+    singles,
+)
 from tests.builders.params import split_params
 
 EXAMPLES = settings(deadline=None, derandomize=True, max_examples=100)
 
-SAID = st.sampled_from([None, "train", "val", "test"])
+PRESCRIBED = st.sampled_from([None, "train", "val", "test"])
 
 
-def photos(said: st.SearchStrategy[str | None], max_size: int = 25) -> Any:
+def photos(prescribed: st.SearchStrategy[str | None], max_size: int = 25) -> Any:
     return st.lists(
         st.builds(
             Photo,
@@ -29,7 +37,7 @@ def photos(said: st.SearchStrategy[str | None], max_size: int = 25) -> Any:
             label=st.sampled_from(["cat", "dog"]),
             owner=st.none() | st.sampled_from(["ann", "bob", "cid", "dot", "eve", "flo"]),
             like=st.none() | st.sampled_from("pqrstu"),
-            said=said,
+            prescribed=prescribed,
         ),
         max_size=max_size,
         unique_by=lambda photo: photo.id,
@@ -51,56 +59,60 @@ NUMBERS = st.builds(
 FOLDS = st.builds(split_params, seed=SEEDS, folds=st.just(3), fold=st.integers(0, 2))
 
 MODES = {
-    "shares": (SHARES, SAID),
-    "numbers": (NUMBERS, SAID),
+    "shares": (SHARES, PRESCRIBED),
+    "numbers": (NUMBERS, PRESCRIBED),
     "folds": (FOLDS, st.none()),
     "folds of what was prescribed": (
         st.builds(split_params, seed=SEEDS, folds=st.just(3), prescribed=st.just(False)),
-        SAID,
+        PRESCRIBED,
     ),
 }
 
 
-def straddling(album: Sequence[Photo], dealt: Dealt) -> list[str]:
-    """Owners, and what near-duplicates show, that are in several splits."""
+def straddling(album: Sequence[Photo], splits: Splits) -> list[str]:
+    """The owners and scenes whose images are in several splits."""
     where: dict[str, set[str]] = {}
     for photo in album:
         for thing in (photo.owner, photo.like):
-            if thing and (name := dealt[photo.id]):
+            if thing and (name := splits[photo.id]):
                 where.setdefault(thing, set()).add(name)
     return [thing for thing, splits in where.items() if len(splits) > 1]
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_no_owner_and_no_near_duplicates_straddle(mode: str) -> None:
-    settings, said = MODES[mode]
+def test_no_owner_and_no_near_duplicates_are_in_several_splits(mode: str) -> None:
+    params_strategy, prescribed = MODES[mode]
 
     @EXAMPLES
-    @given(photos(said), settings, st.dictionaries(st.integers(0, 999).map("{:03d}".format), SAID))
-    def holds(album: list[Photo], params: SplitParams, before: Dealt) -> None:
+    @given(
+        photos(prescribed),
+        params_strategy,
+        st.dictionaries(st.integers(0, 999).map("{:03d}".format), PRESCRIBED),
+    )
+    def holds(album: list[Photo], params: SplitParams, before: Splits) -> None:
         try:
-            dealt = assign_album(album, params, before)
+            splits = assign_album(album, params, before)
         except PipelineError:
             assert params.is_exact
         else:
-            assert not straddling(album, dealt)
-            assert set(dealt.values()) <= {*SPLITS, None}
+            assert not straddling(album, splits)
+            assert set(splits.values()) <= {*SPLITS, None}
 
     holds()
 
 
 @pytest.mark.parametrize("mode", MODES)
 def test_the_order_of_the_images_does_not_matter(mode: str) -> None:
-    settings, said = MODES[mode]
+    params_strategy, prescribed = MODES[mode]
 
     @EXAMPLES
     @given(
-        photos(said),
-        settings,
+        photos(prescribed),
+        params_strategy,
         st.randoms(use_true_random=False),
-        st.dictionaries(st.integers(0, 999).map("{:03d}".format), SAID),
+        st.dictionaries(st.integers(0, 999).map("{:03d}".format), PRESCRIBED),
     )
-    def holds(album: list[Photo], params: SplitParams, random: Random, before: Dealt) -> None:
+    def holds(album: list[Photo], params: SplitParams, random: Random, before: Splits) -> None:
         def outcome(ordered: list[Photo]) -> object:
             try:
                 return assign_album(ordered, params, before)
@@ -113,32 +125,38 @@ def test_the_order_of_the_images_does_not_matter(mode: str) -> None:
 
 
 def expected_groups(album: Sequence[Photo]) -> list[set[str]]:
-    return [{album[row].id for row in group.rows} for group in read(album)[1]]
+    return [{album[row].id for row in group.rows} for group in images_and_groups(album)[1]]
 
 
 @settings(EXAMPLES, max_examples=400)
 @given(photos(st.none(), 40), SHARES, st.lists(st.integers(0, 40), max_size=3), st.randoms())
-def test_an_image_moves_only_when_a_new_one_joins_its_group_to_one_in_another_split(
+def test_an_image_moves_only_when_a_new_image_merges_groups_of_two_splits(
     album: list[Photo], params: SplitParams, arrivals: list[int], random: Random
 ) -> None:
-    """Over up to four runs, each of which sees what the one before it has dealt."""
-    before: Dealt = {}
+    """Over up to four runs; each starts from the split of the one before."""
+    before: Splits = {}
     for end in [*sorted(arrivals), len(album)]:
-        there = album[:end]
-        random.shuffle(there)
-        now = assign_album(there, params, before)
-        for group in expected_groups(there):
-            was = Counter(before[key] for key in group if key in before)
-            (stands,) = {now[key] for key in group}
-            most = {name for name, count in was.items() if count == max(was.values())}
-            assert not was or stands in most
-            assert len(was) < 2 or group - set(before), "a new image has joined them"
+        present = album[:end]
+        random.shuffle(present)
+        now = assign_album(present, params, before)
+        for group in expected_groups(present):
+            previous_counts = Counter(before[key] for key in group if key in before)
+            (current,) = {now[key] for key in group}
+            majority = {
+                name
+                for name, count in previous_counts.items()
+                if count == max(previous_counts.values())
+            }
+            assert not previous_counts or current in majority
+            assert len(previous_counts) < 2 or group - set(before), (
+                "a new image has joined the groups"
+            )
         before = now
 
 
 @EXAMPLES
 @given(photos(st.none()), photos(st.none()), SHARES)
-def test_images_that_join_no_group_move_none(
+def test_images_that_join_no_group_move_no_others(
     old: list[Photo], new: list[Photo], params: SplitParams
 ) -> None:
     def apart(photo: Photo) -> Photo:
@@ -149,42 +167,52 @@ def test_images_that_join_no_group_move_none(
         )
 
     before = assign_album(old, params)
-    for known in ({}, before):  # neither with the last run nor without
+    for known in ({}, before):  # without the last run, and with it
         now = assign_album(old + [apart(photo) for photo in new], params, known)
         assert {key: now[key] for key in before} == before
 
 
 @EXAMPLES
-@given(photos(st.none()), SHARES, st.dictionaries(st.integers(0, 999).map("{:03d}".format), SAID))
-def test_a_single_stays_where_it_was_or_goes_where_it_would_alone(
-    album: list[Photo], params: SplitParams, before: Dealt
+@given(
+    photos(st.none()), SHARES, st.dictionaries(st.integers(0, 999).map("{:03d}".format), PRESCRIBED)
+)
+def test_a_single_image_stays_or_goes_where_it_would_alone(
+    album: list[Photo], params: SplitParams, before: Splits
 ) -> None:
-    dealt = assign_album(album, params, before)
+    splits = assign_album(album, params, before)
     for photo in album:
         if photo.owner is None and photo.like is None:
-            assert dealt[photo.id] == before.get(photo.id) or (
+            assert splits[photo.id] == before.get(photo.id) or (
                 not before.get(photo.id)
-                and assign_album([photo], params) == {photo.id: dealt[photo.id]}
+                and assign_album([photo], params) == {photo.id: splits[photo.id]}
             )
 
 
 @settings(EXAMPLES, max_examples=300)
 @given(photos(st.none()), SHARES, st.lists(st.integers(0, 24), max_size=8))
-def test_images_that_go_move_none(album: list[Photo], params: SplitParams, gone: list[int]) -> None:
-    """Though they led their group, or held it together."""
+def test_removed_images_move_no_others(
+    album: list[Photo], params: SplitParams, gone: list[int]
+) -> None:
+    """Even if they led their group, or linked its images."""
     before = assign_album(album, params)
     left = [photo for number, photo in enumerate(album) if number not in gone]
     assert assign_album(left, params, before) == {photo.id: before[photo.id] for photo in left}
 
 
-def test_halves_of_a_group_stay_when_what_linked_them_is_gone() -> None:
+def test_halves_of_a_group_stay_when_the_image_between_them_is_gone() -> None:
     moved = 0
     for number in range(100):
-        a, b = Photo(f"{number} a", owner="ann"), Photo(f"{number} b", like="p")
-        before = assign_album([a, b, Photo(f"{number} x", owner="ann", like="p")], CHOSEN)
+        first, second = Photo(f"{number} a", owner="ann"), Photo(f"{number} b", like="p")
+        before = assign_album(
+            [first, second, Photo(f"{number} x", owner="ann", like="p")], SPLIT_PARAMS
+        )
         assert len(set(before.values())) == 1
-        assert assign_album([a, b], CHOSEN, before) == {key: before[key] for key in (a.id, b.id)}
-        moved += assign_album([a, b], CHOSEN) != {key: before[key] for key in (a.id, b.id)}
+        assert assign_album([first, second], SPLIT_PARAMS, before) == {
+            key: before[key] for key in (first.id, second.id)
+        }
+        moved += assign_album([first, second], SPLIT_PARAMS) != {
+            key: before[key] for key in (first.id, second.id)
+        }
     assert moved > 10, "chance alone would move some"
 
 
@@ -198,7 +226,7 @@ def test_the_same_images_stay_when_the_last_run_is_known(
 
 
 @EXAMPLES
-@given(photos(SAID), SHARES)
+@given(photos(PRESCRIBED), SHARES)
 def test_the_same_images_stay_whatever_the_source_prescribes(
     album: list[Photo], params: SplitParams
 ) -> None:
@@ -207,40 +235,40 @@ def test_the_same_images_stay_whatever_the_source_prescribes(
 
 
 @EXAMPLES
-@given(photos(SAID), SHARES | NUMBERS)
-def test_what_the_source_puts_in_val_or_test_stays_there_or_is_a_leak(
+@given(photos(PRESCRIBED), SHARES | NUMBERS)
+def test_images_that_the_source_puts_in_val_or_test_stay_there_or_leak(
     album: list[Photo], params: SplitParams
 ) -> None:
     try:
-        dealt = assign_album(album, params)
+        splits = assign_album(album, params)
     except PipelineError:
         return
     leaking = {leak.image.id for leak in leaks_of(album)}
     for photo in album:
         if photo.id in leaking:
-            assert dealt[photo.id] is None
-        elif photo.said in {"val", "test"}:
-            assert dealt[photo.id] == photo.said
+            assert splits[photo.id] is None
+        elif photo.prescribed in {"val", "test"}:
+            assert splits[photo.id] == photo.prescribed
         elif params.train is None:
-            assert dealt[photo.id] is not None
+            assert splits[photo.id] is not None
 
 
 @EXAMPLES
-@given(photos(SAID), SHARES | NUMBERS)
-def test_a_train_set_gives_nothing_to_splits_the_source_has(
+@given(photos(PRESCRIBED), SHARES | NUMBERS)
+def test_no_train_image_goes_to_a_split_that_the_source_has(
     album: list[Photo], params: SplitParams
 ) -> None:
     try:
-        dealt = assign_album(album, params)
+        splits = assign_album(album, params)
     except PipelineError:
         return
-    given = {photo.said for photo in album} - {None, "train"}
-    assert not {dealt[photo.id] for photo in album if photo.said == "train"} & given
+    source_splits = {photo.prescribed for photo in album} - {None, "train"}
+    assert not {splits[photo.id] for photo in album if photo.prescribed == "train"} & source_splits
 
 
 @EXAMPLES
-@given(photos(SAID), SHARES | NUMBERS)
-def test_what_the_source_prescribes_is_forgotten_on_request(
+@given(photos(PRESCRIBED), SHARES | NUMBERS)
+def test_prescribed_false_ignores_the_splits_of_the_source(
     album: list[Photo], params: SplitParams
 ) -> None:
     def outcome(album: Sequence[Photo]) -> object:
@@ -249,11 +277,11 @@ def test_what_the_source_prescribes_is_forgotten_on_request(
         except PipelineError as error:
             return str(error)
 
-    assert outcome(album) == outcome([photo._replace(said=None) for photo in album])
+    assert outcome(album) == outcome([photo._replace(prescribed=None) for photo in album])
 
 
 @pytest.mark.parametrize(
-    ("given", "expected"),
+    ("source_splits", "expected"),
     [
         (set(), {"train": 0.5, "val": 0.2, "test": 0.3}),
         ({"test"}, {"train": 0.8, "val": 0.2}),
@@ -262,46 +290,50 @@ def test_what_the_source_prescribes_is_forgotten_on_request(
     ],
     ids=["nothing", "test", "val", "both"],
 )
-def test_shares_hold_of_a_train_set(given: set[str], expected: dict[str, float]) -> None:
-    album = singles(20_000, "train") + [Photo(name, said=name) for name in sorted(given)]
-    dealt = assign_album(album, CHOSEN)
-    assert count_shares([dealt[photo.id] for photo in album[:20_000]]) == pytest.approx(
+def test_shares_hold_within_the_train_set_of_the_source(
+    source_splits: set[str], expected: dict[str, float]
+) -> None:
+    album = singles(20_000, "train") + [
+        Photo(name, prescribed=name) for name in sorted(source_splits)
+    ]
+    splits = assign_album(album, SPLIT_PARAMS)
+    assert count_shares([splits[photo.id] for photo in album[:20_000]]) == pytest.approx(
         expected, abs=0.01
     )
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_shares_hold_for_each_class_of_images_that_nobody_assigned(seed: int) -> None:
+def test_shares_hold_for_each_class(seed: int) -> None:
     album = singles(20_000)
-    dealt = assign_album(album, split_params(seed=seed))
+    splits = assign_album(album, split_params(seed=seed))
     for label in ("cat", "dog"):
-        found = count_shares([dealt[photo.id] for photo in album if photo.label == label])
-        assert found == pytest.approx({"train": 0.5, "val": 0.2, "test": 0.3}, abs=0.02)
+        shares = count_shares([splits[photo.id] for photo in album if photo.label == label])
+        assert shares == pytest.approx({"train": 0.5, "val": 0.2, "test": 0.3}, abs=0.02)
 
 
 @pytest.mark.parametrize(
-    "params", [CHOSEN, split_params(folds=4, test=0.1)], ids=["shares", "folds"]
+    "params", [SPLIT_PARAMS, split_params(folds=4, test=0.1)], ids=["shares", "folds"]
 )
 def test_shares_hold_for_large_groups_of_near_duplicates(params: SplitParams) -> None:
-    """Of eight images without owners, so that each group has eight keys."""
+    """Groups of eight images without owners have eight keys."""
     album = [photo._replace(like=str(number // 8)) for number, photo in enumerate(singles(40_000))]
     expected = {"test": 0.25, "val": 0.15, "train": 0.6}
     if not params.folds:
         expected = {"train": 0.5, "val": 0.2, "test": 0.3}
-    found = count_shares(list(assign_album(album, params).values()))
-    assert found == pytest.approx(expected, abs=0.025)
+    shares = count_shares(list(assign_album(album, params).values()))
+    assert shares == pytest.approx(expected, abs=0.025)
 
 
-def test_groups_that_grow_image_by_image_do_not_drift_to_a_split() -> None:
-    """Whose first image was dealt alone: the others go with it, whoever leads."""
+def test_growing_groups_do_not_drift_to_one_split() -> None:
+    """Each first image was assigned alone; the others follow it, whichever image leads."""
     album = singles(4000)
-    before = assign_album(album, CHOSEN)
+    before = assign_album(album, SPLIT_PARAMS)
     grown = [photo._replace(like=photo.id) for photo in album] + [
         Photo(f"{photo.id} {copy}", photo.label, like=photo.id)
         for photo in album
         for copy in range(3)
     ]
-    now = assign_album(grown, CHOSEN, before)
+    now = assign_album(grown, SPLIT_PARAMS, before)
     assert {key: now[key] for key in before} == before
     assert count_shares(list(now.values())) == pytest.approx(count_shares(list(before.values())))
 
@@ -317,11 +349,11 @@ def test_groups_that_grow_image_by_image_do_not_drift_to_a_split() -> None:
     ids=["more val", "less val", "more test", "less test"],
 )
 @pytest.mark.parametrize("size", [1, 4])
-def test_a_changed_share_takes_from_train_alone_and_gives_to_it_alone(
+def test_a_changed_share_moves_images_only_to_or_from_train(
     size: int, changes: dict[str, float], way: tuple[str, str]
 ) -> None:
     album = [photo._replace(like=str(n // size)) for n, photo in enumerate(singles(1000))]
-    before, after = assign_album(album, CHOSEN), assign_album(album, split_params(**changes))
+    before, after = assign_album(album, SPLIT_PARAMS), assign_album(album, split_params(**changes))
     assert {(before[key], after[key]) for key in before if before[key] != after[key]} == {way}
 
 
@@ -329,76 +361,78 @@ def test_a_changed_share_takes_from_train_alone_and_gives_to_it_alone(
 def test_the_first_image_that_the_source_puts_in_a_split_does_not_reshuffle_the_other(
     first: str, other: str
 ) -> None:
-    """What was carved out of the train set for `first` goes back to it; nothing else moves."""
+    """Images that `first` took from the train set go back to it; no others move."""
 
     @EXAMPLES
     @given(photos(st.sampled_from([None, "train"])), SHARES)
     def holds(album: list[Photo], params: SplitParams) -> None:
         before = assign_album(album, params)
-        said = {photo.id: photo.said for photo in album}
+        prescribed_of = {photo.id: photo.prescribed for photo in album}
         back = {
             key
             for group in expected_groups(album)
             for key in group
-            if before[key] == first and "train" in {said[one] for one in group}
+            if before[key] == first and "train" in {prescribed_of[key] for key in group}
         }
         for known in ({}, before):
-            now = assign_album([*album, Photo("new", said=first)], params, known)
+            now = assign_album([*album, Photo("new", prescribed=first)], params, known)
             assert now == before | dict.fromkeys(back, "train") | {"new": first}
 
     holds()
     album = singles(1000, "train")
     before, now = (
-        assign_album(album, CHOSEN),
-        assign_album([*album, Photo("new", said=first)], CHOSEN),
+        assign_album(album, SPLIT_PARAMS),
+        assign_album([*album, Photo("new", prescribed=first)], SPLIT_PARAMS),
     )
     carved = {key for key, name in before.items() if name == other}
     assert carved == {key for key, name in now.items() if name == other}
     assert carved
 
 
-def test_an_image_that_one_of_the_train_set_joins_stays_in_val_where_that_is_carved() -> None:
-    """Val is open to both of them; test, which the source has, to the first one alone."""
+def test_an_image_in_val_stays_when_a_train_image_joins_its_group() -> None:
+    """Val is open to both images; test, which the source has, only to the first."""
     album = singles(300) + singles(20, "test", 400)
-    before = assign_album(album, CHOSEN)
+    before = assign_album(album, SPLIT_PARAMS)
     grown = [photo._replace(like=photo.id) for photo in album]
-    free = [photo for photo in grown if not photo.said]
-    grown += [Photo(f"{one.id} b", one.label, like=one.id, said="train") for one in free]
-    now = assign_album(grown, CHOSEN, before)
+    free = [photo for photo in grown if not photo.prescribed]
+    grown += [
+        Photo(f"{photo.id} b", photo.label, like=photo.id, prescribed="train") for photo in free
+    ]
+    now = assign_album(grown, SPLIT_PARAMS, before)
     for name in ("val", "train"):
-        stay = {one.id for one in free if before[one.id] == name}
+        stay = {photo.id for photo in free if before[photo.id] == name}
         assert stay
         assert {now[key] for key in stay} == {now[f"{key} b"] for key in stay} == {name}
-    anew = assign_album(grown, CHOSEN)
-    assert {anew[one.id] for one in free if before[one.id] == "val"} == {"val", "train"}
-    assert {now[one.id] for one in free if before[one.id] == "test"} == {"val", "train"}
+    anew = assign_album(grown, SPLIT_PARAMS)
+    assert {anew[photo.id] for photo in free if before[photo.id] == "val"} == {"val", "train"}
+    assert {now[photo.id] for photo in free if before[photo.id] == "test"} == {"val", "train"}
 
 
-def test_another_seed_deals_anew() -> None:
+def test_another_seed_assigns_anew() -> None:
     album = singles(1000)
-    before = assign_album(album, CHOSEN)
+    before = assign_album(album, SPLIT_PARAMS)
     assert assign_album(album, split_params(seed=2)) != before
     assert assign_album(album, split_params(seed=2), before) == before, (
-        "which is why the stage forgets it"
+        "so the stage drops the last split when the seed changes"
     )
 
 
 def test_the_tutorials_numbers_are_exact_per_class() -> None:
     album = singles(2600)
-    dealt = assign_album(album, split_params(val=150, test=300, train=850))
+    splits = assign_album(album, split_params(val=150, test=300, train=850))
     label = {photo.id: photo.label for photo in album}
-    assert Counter((label[key], name) for key, name in dealt.items()) == {
+    assert Counter((label[key], name) for key, name in splits.items()) == {
         (label, name): count
         for label in ("cat", "dog")
         for name, count in (("val", 150), ("test", 300), ("train", 850))
     }
 
 
-def test_numbers_carve_val_out_of_a_train_set_and_leave_out_what_is_too_many() -> None:
+def test_numbers_take_val_from_the_train_set_and_leave_out_the_rest() -> None:
     album = singles(100, "train") + singles(40, "test", 100)
-    dealt = assign_album(album, split_params(val=10, test=7, train=30))
+    splits = assign_album(album, split_params(val=10, test=7, train=30))
     label = {photo.id: photo.label for photo in album}
-    assert Counter((label[key], name) for key, name in dealt.items()) == {
+    assert Counter((label[key], name) for key, name in splits.items()) == {
         (label, name): count
         for label in ("cat", "dog")
         for name, count in (("val", 10), ("test", 20), ("train", 30), (None, 10))
@@ -407,20 +441,20 @@ def test_numbers_carve_val_out_of_a_train_set_and_leave_out_what_is_too_many() -
 
 @EXAMPLES
 @given(photos(st.none()), st.integers(2, 6), SEEDS, st.floats(0.05, 0.45))
-def test_each_image_tests_in_exactly_one_fold(
+def test_each_image_is_tested_in_exactly_one_fold(
     album: list[Photo], folds: int, seed: int, val: float
 ) -> None:
-    dealt = [
+    fold_splits = [
         assign_album(album, split_params(seed=seed, folds=folds, fold=fold, val=val))
         for fold in range(folds)
     ]
     for photo in album:
-        assert [one[photo.id] for one in dealt].count("test") == 1
+        assert [splits[photo.id] for splits in fold_splits].count("test") == 1
     for group in expected_groups(album):
-        assert all(len({one[key] for key in group}) == 1 for one in dealt)
+        assert all(len({splits[key] for key in group}) == 1 for splits in fold_splits)
 
 
-def test_folds_want_a_source_that_prescribes_nothing() -> None:
+def test_folds_are_refused_when_the_source_prescribes_splits() -> None:
     album = singles(10, "train") + singles(10, "test", 10)
     with pytest.raises(PipelineError) as caught:
         assign_album(album, split_params(folds=3))
@@ -432,19 +466,19 @@ def test_folds_want_a_source_that_prescribes_nothing() -> None:
 
 
 def leaks_of(album: Sequence[Photo]) -> list[leaks.Leak]:
-    images, found = read(album)
-    return leaks.find_leaks(found, images, [])
+    images, groups = images_and_groups(album)
+    return leaks.find_leaks(groups, images, [])
 
 
 @EXAMPLES
 @given(photos(st.none() | st.just("train")))
-def test_what_the_source_puts_in_one_split_does_not_leak(album: list[Photo]) -> None:
+def test_images_in_one_split_of_the_source_do_not_leak(album: list[Photo]) -> None:
     assert leaks_of(album) == []
 
 
 @EXAMPLES
-@given(photos(SAID), SHARES)
-def test_exactly_what_leaks_is_left_out(album: list[Photo], params: SplitParams) -> None:
+@given(photos(PRESCRIBED), SHARES)
+def test_only_leaking_images_are_left_out(album: list[Photo], params: SplitParams) -> None:
     left_out = [key for key, name in assign_album(album, params).items() if name is None]
     leaking = leaks_of(album)
     assert sorted(left_out) == sorted(leak.image.id for leak in leaking)
@@ -452,27 +486,27 @@ def test_exactly_what_leaks_is_left_out(album: list[Photo], params: SplitParams)
 
 
 @EXAMPLES
-@given(photos(SAID), SHARES)
-def test_without_what_leaks_nothing_does(album: list[Photo], params: SplitParams) -> None:
-    dealt = assign_album(album, params)
-    assert leaks_of([photo for photo in album if dealt[photo.id]]) == []
+@given(photos(PRESCRIBED), SHARES)
+def test_without_the_leaking_images_nothing_leaks(album: list[Photo], params: SplitParams) -> None:
+    splits = assign_album(album, params)
+    assert leaks_of([photo for photo in album if splits[photo.id]]) == []
 
 
-def test_one_class_alone_is_refused() -> None:
+def test_a_single_class_is_refused() -> None:
     with pytest.raises(PipelineError, match=r"class 'cat': a classifier needs at least two"):
         assignment.check_classes(["cat"] * 3, ["train", "val", "test"])
 
 
-@pytest.mark.parametrize("lacking", SPLITS)
-def test_a_class_that_lacks_a_split_is_named(lacking: str) -> None:
+@pytest.mark.parametrize("missing", SPLITS)
+def test_the_error_names_a_class_without_images_in_a_split(missing: str) -> None:
     labels = ["cat"] * 3 + ["dog"] * 4
     splits: list[str | None] = [*SPLITS]
-    splits += [*(name for name in SPLITS if name != lacking), None]
-    splits += ["val" if lacking == "train" else "train"]
+    splits += [*(name for name in SPLITS if name != missing), None]
+    splits += ["val" if missing == "train" else "train"]
     with pytest.raises(PipelineError) as caught:
         assignment.check_classes(labels, splits)
     assert str(caught.value) == (
-        f"class 'dog' has no image in {lacking} (of 3 in all): add images, change split.val and "
+        f"class 'dog' has no image in {missing} (of 3 in all): add images, change split.val and "
         "split.test, try another split.seed, or, where the source prescribes splits, set "
         "split.prescribed=false"
     )

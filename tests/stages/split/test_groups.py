@@ -27,38 +27,38 @@ ROWS = st.lists(
 )
 
 
-def grouped(rows: list[Row]) -> list[Group]:
+def build_groups(rows: list[Row]) -> list[Group]:
     return find_groups(
         [row.id for row in rows], [row.owner for row in rows], [row.near for row in rows]
     )
 
 
 def expected_groups(rows: list[Row]) -> set[frozenset[str]]:
-    """The ids of each group, by joining whatever two rows have in common until nothing changes."""
-    found = [{row.id} for row in rows]
-    for one in rows:
+    """The ids of each group, by joining every two rows that share an owner or near-duplicate."""
+    groups = [{first.id} for first in rows]
+    for row in rows:
         for other in rows:
-            owner, near = one.owner == other.owner, one.near == other.near
-            if (owner and one.owner is not None) or (near and one.near is not None):
-                joined = [ids for ids in found if {one.id, other.id} & ids]
-                found = [ids for ids in found if ids not in joined] + [set().union(*joined)]
-    return {frozenset(ids) for ids in found}
+            owner, near = row.owner == other.owner, row.near == other.near
+            if (owner and row.owner is not None) or (near and row.near is not None):
+                touching = [ids for ids in groups if {row.id, other.id} & ids]
+                groups = [ids for ids in groups if ids not in touching] + [set().union(*touching)]
+    return {frozenset(ids) for ids in groups}
 
 
 @EXAMPLES
 @given(ROWS)
-def test_a_group_is_all_that_hangs_together(rows: list[Row]) -> None:
-    found = grouped(rows)
-    assert {frozenset(rows[row].id for row in group.rows) for group in found} == expected_groups(
+def test_a_group_is_a_connected_component(rows: list[Row]) -> None:
+    groups = build_groups(rows)
+    assert {frozenset(rows[row].id for row in group.rows) for group in groups} == expected_groups(
         rows
     )
-    assert sorted(row for group in found for row in group.rows) == list(range(len(rows)))
+    assert sorted(row for group in groups for row in group.rows) == list(range(len(rows)))
 
 
 @EXAMPLES
 @given(ROWS)
-def test_a_group_knows_its_owners_and_the_ids_of_those_that_have_none(rows: list[Row]) -> None:
-    for group in grouped(rows):
+def test_the_keys_of_a_group_are_its_owners_and_the_ids_without_an_owner(rows: list[Row]) -> None:
+    for group in build_groups(rows):
         keys = {rows[row].owner or rows[row].id for row in group.rows}
         assert group.keys == sorted(keys)
 
@@ -71,7 +71,7 @@ def test_the_order_of_the_images_does_not_matter(rows: list[Row], random: Random
     def outcome(ordered: list[Row]) -> set[tuple[tuple[str, ...], frozenset[str]]]:
         return {
             (tuple(group.keys), frozenset(ordered[row].id for row in group.rows))
-            for group in grouped(ordered)
+            for group in build_groups(ordered)
         }
 
     assert outcome(shuffled) == outcome(rows)
@@ -79,19 +79,19 @@ def test_the_order_of_the_images_does_not_matter(rows: list[Row], random: Random
 
 @EXAMPLES
 @given(ROWS)
-def test_groups_and_their_images_keep_the_order_they_came_in(rows: list[Row]) -> None:
-    found = [group.rows for group in grouped(rows)]
-    assert found == sorted(sorted(group) for group in found)
+def test_groups_and_their_images_keep_the_order_of_the_input(rows: list[Row]) -> None:
+    group_rows = [group.rows for group in build_groups(rows)]
+    assert group_rows == sorted(sorted(group) for group in group_rows)
 
 
-def test_what_has_neither_owner_nor_likeness_is_alone() -> None:
+def test_an_image_without_owner_and_near_duplicates_is_alone() -> None:
     assert find_groups(["a", "b"], [None, None], [None, None]) == [
         Group(["a"], [0]),
         Group(["b"], [1]),
     ]
 
 
-def test_an_owner_without_a_name_is_none() -> None:
+def test_an_empty_owner_is_no_owner() -> None:
     assert find_groups(["a", "b"], ["", ""], [None, None]) == [Group(["a"], [0]), Group(["b"], [1])]
 
 
@@ -111,5 +111,5 @@ def test_a_chain_of_any_length_is_one_group() -> None:
     assert group.rows == list(range(count))
 
 
-def test_nothing_has_no_groups() -> None:
+def test_no_images_make_no_groups() -> None:
     assert find_groups([], [], []) == []

@@ -23,16 +23,16 @@ MEMBERS = st.lists(
 )
 
 
-def image(key: str, split: str | None, near: str | None = None) -> Image:
+def make_image(key: str, split: str | None, near: str | None = None) -> Image:
     return Image(key, f"cat/{key}.png", "cat", split, near)
 
 
-def of(*images: Image) -> list[Leak]:
+def group_leaks(*images: Image) -> list[Leak]:
     return leaks.find_group_leaks(Group(["ann"], list(range(len(images)))), images)
 
 
 @pytest.mark.parametrize(
-    ("one", "other", "leaving"),
+    ("first", "second", "leaving"),
     [
         ("train", "test", "a"),
         ("train", "val", "a"),
@@ -42,87 +42,96 @@ def of(*images: Image) -> list[Leak]:
         ("test", "val", "b"),
     ],
 )
-def test_the_copy_that_would_train_goes_before_the_one_that_validates(
-    one: str, other: str, leaving: str
-) -> None:
-    pair = {"a": image("a", one), "b": image("b", other)}
+def test_train_leaves_before_val_and_val_before_test(first: str, second: str, leaving: str) -> None:
+    pair = {"a": make_image("a", first), "b": make_image("b", second)}
     gone, stays = pair[leaving], pair["b" if leaving == "a" else "a"]
-    assert of(*pair.values()) == [Leak(gone, Kind.SAME_GROUP, stays)]
+    assert group_leaks(*pair.values()) == [Leak(gone, Kind.SAME_GROUP, stays)]
 
 
-def test_of_three_splits_only_test_stays() -> None:
-    train, val, test = image("a", "train"), image("b", "val"), image("c", "test")
-    found = of(train, val, test)
-    assert [(leak.image, leak.stays) for leak in found] == [(train, test), (val, test)]
+def test_only_test_stays_when_a_group_is_in_three_splits() -> None:
+    train, val, test = make_image("a", "train"), make_image("b", "val"), make_image("c", "test")
+    found_leaks = group_leaks(train, val, test)
+    assert [(leak.image, leak.stays) for leak in found_leaks] == [(train, test), (val, test)]
 
 
 @pytest.mark.parametrize("split", [None, "train", "val", "test"])
 def test_a_group_in_one_split_does_not_leak(split: str | None) -> None:
-    assert of(image("a", split), image("b", split), image("c", None)) == []
+    assert group_leaks(make_image("a", split), make_image("b", split), make_image("c", None)) == []
 
 
-def test_an_image_that_the_source_says_nothing_of_does_not_leak() -> None:
-    free, train, test = image("a", None), image("b", "train"), image("c", "test")
-    assert [leak.image for leak in of(free, train, test)] == [train]
+def test_an_image_without_a_prescribed_split_does_not_leak() -> None:
+    free, train, test = make_image("a", None), make_image("b", "train"), make_image("c", "test")
+    assert [leak.image for leak in group_leaks(free, train, test)] == [train]
 
 
-def test_a_near_duplicate_is_told_from_an_image_of_the_same_owner() -> None:
-    like, other = image("a", "train", "x"), image("b", "train", "y")
-    first, twin = image("c", "test"), image("d", "test", "x")
-    assert of(like, other, first, twin) == [
+def test_near_duplicates_and_images_of_one_owner_are_different_kinds() -> None:
+    like, other = make_image("a", "train", "x"), make_image("b", "train", "y")
+    first, twin = make_image("c", "test"), make_image("d", "test", "x")
+    assert group_leaks(like, other, first, twin) == [
         Leak(like, Kind.NEAR_DUPLICATE, twin),
         Leak(other, Kind.SAME_GROUP, first),
     ]
 
 
-def test_near_duplicates_that_both_leave_are_not_what_either_is_a_copy_of() -> None:
-    train, val, test = image("a", "train", "x"), image("b", "val", "x"), image("c", "test")
-    assert {leak.kind for leak in of(train, val, test)} == {Kind.SAME_GROUP}
+def test_near_duplicates_that_both_leave_are_reported_as_the_same_group() -> None:
+    train, val, test = (
+        make_image("a", "train", "x"),
+        make_image("b", "val", "x"),
+        make_image("c", "test"),
+    )
+    assert {leak.kind for leak in group_leaks(train, val, test)} == {Kind.SAME_GROUP}
 
 
-def test_images_outside_the_group_are_left_alone() -> None:
-    images = [image("a", "test"), image("b", "train"), image("c", "test"), image("d", "train")]
+def test_images_outside_the_group_are_ignored() -> None:
+    images = [
+        make_image("a", "test"),
+        make_image("b", "train"),
+        make_image("c", "test"),
+        make_image("d", "train"),
+    ]
     (leak,) = leaks.find_group_leaks(Group(["ann"], [1, 2]), images)
     assert (leak.image, leak.stays) == (images[1], images[2])
 
 
 @EXAMPLES
 @given(MEMBERS)
-def test_what_is_left_of_a_group_is_in_one_split_and_nothing_leaves_without_need(
+def test_the_rest_of_a_group_is_in_one_split_and_no_image_leaves_needlessly(
     members: list[tuple[str | None, str | None]],
 ) -> None:
-    images = [image(str(number), *member) for number, member in enumerate(members)]
-    found = of(*images)
-    gone = {leak.image for leak in found}
-    assert len(gone) == len(found)
-    said = [name for name in ("test", "val", "train") if name in {one.split for one in images}]
-    assert {one.split for one in images if one not in gone} - {None} == set(said[:1])
-    assert bool(gone) == (len(said) > 1)
-    assert all(one.split is not None for one in gone)
-    for leak in found:
-        assert leak.stays not in gone
+    images = [make_image(str(number), *member) for number, member in enumerate(members)]
+    found_leaks = group_leaks(*images)
+    leaving = {leak.image for leak in found_leaks}
+    assert len(leaving) == len(found_leaks)
+    prescribed = [
+        name for name in ("test", "val", "train") if name in {image.split for image in images}
+    ]
+    assert {image.split for image in images if image not in leaving} - {None} == set(prescribed[:1])
+    assert bool(leaving) == (len(prescribed) > 1)
+    assert all(image.split is not None for image in leaving)
+    for leak in found_leaks:
+        assert leak.stays not in leaving
         assert split_rank(leak.stays.split) > split_rank(leak.image.split)
-        twins = [one for one in images if one not in gone and one.split]
-        near = leak.image.near is not None and leak.image.near in {one.near for one in twins}
+        twins = [image for image in images if image not in leaving and image.split]
+        near = leak.image.near is not None and leak.image.near in {image.near for image in twins}
         assert leak.kind == (Kind.NEAR_DUPLICATE if near else Kind.SAME_GROUP)
 
 
 @EXAMPLES
 @given(MEMBERS, st.randoms(use_true_random=False))
-def test_what_leaks_does_not_depend_on_the_order(
+def test_leaks_do_not_depend_on_the_order_of_the_images(
     members: list[tuple[str | None, str | None]], random: Random
 ) -> None:
-    images = [image(str(number), *member) for number, member in enumerate(members)]
+    images = [make_image(str(number), *member) for number, member in enumerate(members)]
     shuffled = random.sample(images, len(images))
 
-    def outcome(found: list[Leak]) -> set[tuple[Image, Kind]]:
-        return {(leak.image, leak.kind) for leak in found}
+    def outcome(found_leaks: list[Leak]) -> set[tuple[Image, Kind]]:
+        return {(leak.image, leak.kind) for leak in found_leaks}
 
-    assert outcome(of(*shuffled)) == outcome(of(*images))
+    assert outcome(group_leaks(*shuffled)) == outcome(group_leaks(*images))
 
 
-def test_a_leak_is_a_line_of_the_table() -> None:
-    leak = Leak(image("a", "train"), Kind.NEAR_DUPLICATE, image("b", "test"))
+def test_a_leak_is_a_row_of_the_table() -> None:
+    leak = Leak(make_image("a", "train"), Kind.NEAR_DUPLICATE, make_image("b", "test"))
     row = leak.row()
     assert asdict(row) == {
         "id": "a",
@@ -138,36 +147,42 @@ def test_a_leak_is_a_line_of_the_table() -> None:
 
 
 def verdict(
-    key: str, said: str, reason: str = "duplicate", name: str = "copy.png", near: str = ""
+    key: str, split: str, reason: str = "duplicate", name: str = "copy.png", near: str = ""
 ) -> VerdictRow:
-    return VerdictRow(key, name, "cat", said, "reject" if reason else "keep", reason, "", near)
+    return VerdictRow(key, name, "cat", split, "reject" if reason else "keep", reason, "", near)
 
 
-def find(images: list[Image], *verdicts: VerdictRow) -> list[Leak]:
-    """Where each image is a group of its own."""
+def find_leaks(images: list[Image], *verdicts: VerdictRow) -> list[Leak]:
+    """Find leaks among images that are groups of their own."""
     return leaks.find_leaks(
-        [Group([one.id], [n]) for n, one in enumerate(images)], images, verdicts
+        [Group([image.id], [n]) for n, image in enumerate(images)], images, verdicts
     )
 
 
 def test_the_same_bytes_in_two_splits_leak() -> None:
-    stays = image("a", "test")
-    (leak,) = find([image("b", "test"), stays], verdict("a", "train"))
+    stays = make_image("a", "test")
+    (leak,) = find_leaks([make_image("b", "test"), stays], verdict("a", "train"))
     assert leak == Leak(Image("a", "copy.png", "cat", "train", None), Kind.DUPLICATE, stays)
 
 
-def test_a_copy_that_the_filter_left_out_for_its_likeness_leaks() -> None:
-    stays = image("b", "val", "a")
-    (leak,) = find([stays, image("c", "val")], verdict("a", "train", "near_duplicate", near="a"))
+def test_a_near_duplicate_that_the_filter_rejected_leaks() -> None:
+    stays = make_image("b", "val", "a")
+    (leak,) = find_leaks(
+        [stays, make_image("c", "val")], verdict("a", "train", "near_duplicate", near="a")
+    )
     assert leak == Leak(Image("a", "copy.png", "cat", "train", None), Kind.NEAR_DUPLICATE, stays)
 
 
-def test_of_several_that_are_like_it_the_one_in_the_last_split_is_told() -> None:
-    """With keep_one, one stays of each label."""
-    album = [image("a", "train", "x"), image("b", "test", "x"), image("c", "val", "x")]
+def test_the_near_duplicate_in_the_latest_split_is_reported() -> None:
+    """With keep_one, one image of each label stays."""
+    album = [
+        make_image("a", "train", "x"),
+        make_image("b", "test", "x"),
+        make_image("c", "val", "x"),
+    ]
     rejected = verdict("d", "train", "near_duplicate", near="x")
     for images in (album, album[::-1]):
-        (leak,) = find(images, rejected)
+        (leak,) = find_leaks(images, rejected)
         assert leak.stays == album[1]
 
 
@@ -175,9 +190,9 @@ def test_of_several_that_are_like_it_the_one_in_the_last_split_is_told() -> None
     "rejected",
     [
         verdict("a", "test"),  # a copy in the same split
-        verdict("a", ""),  # the source says nothing of the copy
-        verdict("b", "train"),  # no copy of it was kept
-        verdict("c", "train"),  # the source says nothing of the one that was kept
+        verdict("a", ""),  # the source prescribes no split for the copy
+        verdict("b", "train"),  # no copy of it passed the filter
+        verdict("c", "train"),  # no split is prescribed for the copy that passed the filter
         verdict("a", "train", "conflicting_labels"),
         verdict("a", "train", "by_hand", near="x"),
         verdict("a", "test", ""),  # itself
@@ -188,38 +203,38 @@ def test_of_several_that_are_like_it_the_one_in_the_last_split_is_told() -> None
     ],
 )
 def test_other_verdicts_are_no_leaks(rejected: VerdictRow) -> None:
-    assert find([image("a", "test", "x"), image("c", None, "z")], rejected) == []
+    assert find_leaks([make_image("a", "test", "x"), make_image("c", None, "z")], rejected) == []
 
 
-def test_every_copy_of_the_same_bytes_is_told() -> None:
+def test_every_copy_of_the_same_bytes_is_reported() -> None:
     copies = [verdict("a", "train", name="1.png"), verdict("a", "val", name="2.png")]
-    found = find([image("a", "test")], *copies)
-    assert [leak.image.name for leak in found] == ["1.png", "2.png"]
+    found_leaks = find_leaks([make_image("a", "test")], *copies)
+    assert [leak.image.name for leak in found_leaks] == ["1.png", "2.png"]
 
 
-def test_what_the_filter_left_out_comes_before_what_groups_share() -> None:
-    images = [image("a", "train"), image("b", "test"), image("c", "test")]
+def test_leaks_of_rejected_images_come_before_leaks_of_groups() -> None:
+    images = [make_image("a", "train"), make_image("b", "test"), make_image("c", "test")]
     groups = [Group(["ann"], [0, 1]), Group(["c"], [2])]
-    found = leaks.find_leaks(groups, images, [verdict("c", "val")])
-    assert [(leak.image.id, leak.kind) for leak in found] == [
+    found_leaks = leaks.find_leaks(groups, images, [verdict("c", "val")])
+    assert [(leak.image.id, leak.kind) for leak in found_leaks] == [
         ("c", Kind.DUPLICATE),
         ("a", Kind.SAME_GROUP),
     ]
 
 
-def leaking(count: int) -> list[Leak]:
+def make_leaks(count: int) -> list[Leak]:
     return [
-        Leak(image(f"a{number}", "train"), Kind.SAME_GROUP, image(f"b{number}", "test"))
+        Leak(make_image(f"a{number}", "train"), Kind.SAME_GROUP, make_image(f"b{number}", "test"))
         for number in range(count)
     ]
 
 
 @pytest.mark.parametrize("count", [1, leaks.MAX_PRINTED, leaks.MAX_PRINTED + 1])
-def test_the_gate_tells_the_first_and_writes_all(
+def test_the_first_leaks_are_printed_and_all_are_written(
     count: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    found, path = leaking(count), tmp_path / "data" / "leaks.csv"
-    leaks.handle_leaks(found, split_params(), path)
+    found_leaks, path = make_leaks(count), tmp_path / "data" / "leaks.csv"
+    leaks.handle_leaks(found_leaks, split_params(), path)
     first, *named = capsys.readouterr().out.splitlines()
     assert first == (
         f"split: {count} images of the source are in a later split of the source too, and are "
@@ -229,13 +244,13 @@ def test_the_gate_tells_the_first_and_writes_all(
         f"  cat/a{number}.png (same_group of cat/b{number}.png)"
         for number in range(min(count, leaks.MAX_PRINTED))
     ]
-    assert read_leaks(path) == [leak.row() for leak in found]
+    assert read_leaks(path) == [leak.row() for leak in found_leaks]
 
 
-def test_the_strict_gate_refuses_and_writes_all(tmp_path: Path) -> None:
+def test_leaks_fail_raises_and_writes_all_leaks(tmp_path: Path) -> None:
     path = tmp_path / "leaks.csv"
     with pytest.raises(PipelineError) as caught:
-        leaks.handle_leaks(leaking(7), split_params(leaks="fail"), path)
+        leaks.handle_leaks(make_leaks(7), split_params(leaks="fail"), path)
     assert str(caught.value) == (
         "7 images of the source are in a later split of the source too "
         f"({path}): correct the source, or leave them out with split.leaks=drop"
@@ -244,7 +259,7 @@ def test_the_strict_gate_refuses_and_writes_all(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("way", ["drop", "fail"])
-def test_nothing_that_leaks_passes_in_silence_and_leaves_an_empty_table(
+def test_without_leaks_nothing_is_printed_and_the_table_is_empty(
     way: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "leaks.csv"

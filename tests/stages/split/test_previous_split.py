@@ -14,7 +14,7 @@ from pipeline.stages.split.images import Image
 from tests.builders.params import locked_code
 
 EXAMPLES = settings(deadline=None, derandomize=True, max_examples=100)
-SPLIT = {
+SPLIT_VALUES = {
     "seed": 1,
     "val": 0.15,
     "test": 0.25,
@@ -24,7 +24,7 @@ SPLIT = {
     "fold": 0,
     "leaks": "drop",
 }
-CHOSEN = SplitParams.model_validate(SPLIT)
+SPLIT_PARAMS = SplitParams.model_validate(SPLIT_VALUES)
 NAMES = st.sampled_from(["train", "val", "test"])
 IDS = st.integers(0, 30).map("{:02d}".format)
 
@@ -63,7 +63,7 @@ IDS = st.integers(0, 30).map("{:02d}".format)
         "huge field",
     ],
 )
-def test_of_the_last_split_counts_what_can_be_read(
+def test_the_readable_rows_of_the_last_split_count(
     tmp_path: Path, content: bytes, known: dict[str, str]
 ) -> None:
     path = tmp_path / "split.csv"
@@ -71,7 +71,7 @@ def test_of_the_last_split_counts_what_can_be_read(
     assert previous_split.read_previous(path) == known
 
 
-def test_before_the_first_run_nothing_is_known(tmp_path: Path) -> None:
+def test_before_the_first_run_there_is_no_previous_split(tmp_path: Path) -> None:
     assert previous_split.read_previous(tmp_path / "data" / "split.csv") == {}
 
 
@@ -81,16 +81,14 @@ def lock(world: Path, params: object, code: list[dict[str, str]] | None = None) 
 
 
 @pytest.mark.parametrize("changes", [{}, {"leaks": "fail"}, {"leaks": "of old"}], ids=str)
-def test_the_same_params_deal_alike_whatever_happens_to_leaks(
-    world: Path, changes: dict[str, Any]
-) -> None:
-    lock(world, {"split": SPLIT | changes})
-    assert previous_split.has_same_params_and_code(CHOSEN)
+def test_params_are_the_same_whatever_split_leaks_is(world: Path, changes: dict[str, Any]) -> None:
+    lock(world, {"split": SPLIT_VALUES | changes})
+    assert previous_split.has_same_params_and_code(SPLIT_PARAMS)
 
 
-def test_the_lock_of_a_version_without_leaks_deals_alike(world: Path) -> None:
-    lock(world, {"split": {key: value for key, value in SPLIT.items() if key != "leaks"}})
-    assert previous_split.has_same_params_and_code(CHOSEN)
+def test_the_lock_of_a_version_without_split_leaks_has_the_same_params(world: Path) -> None:
+    lock(world, {"split": {key: value for key, value in SPLIT_VALUES.items() if key != "leaks"}})
+    assert previous_split.has_same_params_and_code(SPLIT_PARAMS)
 
 
 @pytest.mark.parametrize(
@@ -108,50 +106,54 @@ def test_the_lock_of_a_version_without_leaks_deals_alike(world: Path) -> None:
     ],
     ids=str,
 )
-def test_other_params_do_not_deal_alike(world: Path, changes: dict[str, Any]) -> None:
-    lock(world, {"split": SPLIT | changes})
-    assert not previous_split.has_same_params_and_code(CHOSEN)
+def test_changed_params_are_not_the_same(world: Path, changes: dict[str, Any]) -> None:
+    lock(world, {"split": SPLIT_VALUES | changes})
+    assert not previous_split.has_same_params_and_code(SPLIT_PARAMS)
 
 
-@pytest.mark.parametrize("key", sorted(SPLIT.keys() - {"leaks"}))
-def test_a_param_that_the_lock_does_not_know_does_not_deal_alike(world: Path, key: str) -> None:
-    lock(world, {"split": {name: value for name, value in SPLIT.items() if name != key}})
-    assert not previous_split.has_same_params_and_code(CHOSEN)
+@pytest.mark.parametrize("key", sorted(SPLIT_VALUES.keys() - {"leaks"}))
+def test_a_lock_that_lacks_a_param_is_not_the_same(world: Path, key: str) -> None:
+    lock(world, {"split": {name: value for name, value in SPLIT_VALUES.items() if name != key}})
+    assert not previous_split.has_same_params_and_code(SPLIT_PARAMS)
 
 
-@pytest.mark.parametrize("params", [None, {}, 3, {"split": None}, {"split": []}, {"filter": SPLIT}])
-def test_a_lock_without_the_section_does_not_deal_alike(world: Path, params: object) -> None:
+@pytest.mark.parametrize(
+    "params", [None, {}, 3, {"split": None}, {"split": []}, {"filter": SPLIT_VALUES}]
+)
+def test_a_lock_without_the_section_is_not_the_same(world: Path, params: object) -> None:
     lock(world, params)
-    assert not previous_split.has_same_params_and_code(CHOSEN)
+    assert not previous_split.has_same_params_and_code(SPLIT_PARAMS)
 
 
 @pytest.mark.parametrize("name", previous_split.ASSIGNMENT_CODE)
-def test_other_code_does_not_deal_alike(world: Path, name: str) -> None:
+def test_changed_code_is_not_the_same(world: Path, name: str) -> None:
     code = [dep | {"md5": "0" * 32} if dep["path"] == name else dep for dep in locked_code()]
-    lock(world, {"split": SPLIT}, code)
-    assert not previous_split.has_same_params_and_code(CHOSEN)
+    lock(world, {"split": SPLIT_VALUES}, code)
+    assert not previous_split.has_same_params_and_code(SPLIT_PARAMS)
 
 
-def test_without_a_lock_nothing_was_dealt_alike(world: Path) -> None:
-    assert not previous_split.has_same_params_and_code(CHOSEN)
+def test_a_missing_lock_is_not_the_same(world: Path) -> None:
+    assert not previous_split.has_same_params_and_code(SPLIT_PARAMS)
 
 
-def test_a_lock_that_is_no_yaml_is_told(world: Path) -> None:
+def test_a_lock_that_is_not_yaml_is_an_error(world: Path) -> None:
     (world / "dvc.lock").write_text("<<<<<<< HEAD\nstages: [\n")
     with pytest.raises(PipelineError, match=r"^dvc\.lock is not YAML: "):
-        previous_split.has_same_params_and_code(CHOSEN)
+        previous_split.has_same_params_and_code(SPLIT_PARAMS)
 
 
 def image(key: str) -> Image:
     return Image(key, f"{key}.png", "cat", None, None)
 
 
-def listed(world: Path) -> list[tuple[str, ...]]:
+def read_moves(world: Path) -> list[tuple[str, ...]]:
     rows = atomic.read_csv(world / ".cache" / "split" / "moves.csv")
     return [tuple(row.values()) for row in rows]
 
 
-def test_moves_are_told_by_way_and_listed(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_moves_are_printed_by_direction_and_written(
+    world: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     before = {"a": "train", "b": "val", "c": "train", "d": "test", "e": "val", "gone": "test"}
     splits = ["test", "train", "test", "test", None, "val"]
     previous_split.report_moves(before, [image(key) for key in "abcdef"], splits)
@@ -166,7 +168,7 @@ def test_moves_are_told_by_way_and_listed(world: Path, capsys: pytest.CaptureFix
     )
 
 
-def test_no_moves_are_not_told_and_those_of_the_last_run_forgotten(
+def test_without_moves_nothing_is_printed_and_the_file_is_emptied(
     world: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     previous_split.report_moves({"a": "train"}, [image("a")], ["test"])
@@ -176,12 +178,12 @@ def test_no_moves_are_not_told_and_those_of_the_last_run_forgotten(
     assert (world / ".cache" / "split" / "moves.csv").read_text() == "id,label,before,now\n"
 
 
-def test_exactly_what_was_there_and_is_elsewhere_has_moved(world: Path) -> None:
+def test_only_images_that_changed_their_split_have_moved(world: Path) -> None:
     @EXAMPLES
     @given(st.dictionaries(IDS, NAMES), st.dictionaries(IDS, st.none() | NAMES))
     def holds(before: dict[str, str], now: dict[str, str | None]) -> None:
         previous_split.report_moves(before, [image(key) for key in now], list(now.values()))
-        assert listed(world) == [
+        assert read_moves(world) == [
             (key, "cat", before[key], name or "left out")
             for key, name in now.items()
             if key in before and before[key] != name

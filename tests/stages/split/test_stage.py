@@ -17,14 +17,21 @@ from pipeline.params import load_params, with_overrides
 from pipeline.stages.split import __main__ as split
 from pipeline.stages.split import assignment, leaks
 from tests import ROOT
-from tests.builders.albums import CHOSEN, Photo, assign_album, count_shares, read, singles
+from tests.builders.albums import (
+    SPLIT_PARAMS,
+    Photo,
+    assign_album,
+    count_shares,
+    images_and_groups,
+    singles,
+)
 from tests.builders.params import locked_code, split_params
 
 
 def verdict(
-    key: str, said: str, reason: str = "duplicate", name: str = "copy.png", near: str = ""
+    key: str, split: str, reason: str = "duplicate", name: str = "copy.png", near: str = ""
 ) -> VerdictRow:
-    return VerdictRow(key, name, "cat", said, "reject" if reason else "keep", reason, "", near)
+    return VerdictRow(key, name, "cat", split, "reject" if reason else "keep", reason, "", near)
 
 
 class Stage:
@@ -39,16 +46,16 @@ class Stage:
     def run(
         self, album: Sequence[Photo], verdicts: Sequence[VerdictRow] = (), **changes: Any
     ) -> list[SplitRow]:
-        """The rows of split.csv, with `changes` to the section of params.yaml.
+        """Run the stage with `changes` to split in params.yaml; return the rows of split.csv.
 
-        Where it does not fail its params are locked, as DVC does.
+        After a success the params are in dvc.lock, as DVC writes them.
         """
         shipped = load_params(ROOT / "params.yaml")
-        wanted = CHOSEN.model_dump() | changes
-        overrides = {f"split.{key}": value for key, value in wanted.items()}
+        split_values = SPLIT_PARAMS.model_dump() | changes
+        overrides = {f"split.{key}": value for key, value in split_values.items()}
         values = with_overrides(shipped, overrides).model_dump()
         (self.folder / "params.yaml").write_text(json.dumps(values))
-        images, _ = read(album)
+        images, _ = images_and_groups(album)
         rows = [
             {
                 "id": image.id,
@@ -65,11 +72,11 @@ class Stage:
             for photo, image in zip(album, images, strict=True)
         ]
         shards.write(self.folder / "clean", shards.CLEAN, rows)
-        kept = [
+        accepted = [
             verdict(image.id, image.split or "", "", image.name, image.near or "")
             for image in images
         ]
-        write_verdicts(self.folder / "verdicts.csv", [*kept, *verdicts])
+        write_verdicts(self.folder / "verdicts.csv", [*accepted, *verdicts])
         split.main(
             self.folder / "clean", self.folder / "verdicts.csv", self.split_csv, self.leaks_csv
         )
@@ -110,19 +117,19 @@ def test_the_stage_writes_every_image_in_the_order_of_ids(stage: Stage) -> None:
     assert len({(row.group, row.split) for row in table}) == 20
 
 
-def test_the_stage_writes_that_nothing_leaks_and_nothing_moved(stage: Stage) -> None:
+def test_without_leaks_and_moves_their_tables_are_empty(stage: Stage) -> None:
     stage.run(singles(100))
     assert stage.leaks_csv.read_text() == f"{LEAKS_HEADER}\n"
     moves = stage.folder / ".cache" / "split" / "moves.csv"
     assert moves.read_text() == "id,label,before,now\n"
 
 
-def test_the_stage_deals_by_id_where_there_is_no_group(
+def test_the_stage_assigns_by_id_without_groups(
     stage: Stage, capsys: pytest.CaptureFixture[str]
 ) -> None:
     album = singles(60) + singles(10, "test", 60)
     table = stage.run(album)
-    assert {row.id: row.split for row in table} == assign_album(album, CHOSEN)
+    assert {row.id: row.split for row in table} == assign_album(album, SPLIT_PARAMS)
     assert {row.split for row in table[60:]} == {"test"}
     assert {row.group for row in table} == {""}
     counts = Counter(row.split for row in table)
@@ -131,7 +138,7 @@ def test_the_stage_deals_by_id_where_there_is_no_group(
     )
 
 
-def test_a_group_without_owners_is_named_after_an_image_of_it(stage: Stage) -> None:
+def test_a_group_without_owners_is_named_after_one_of_its_images(stage: Stage) -> None:
     album = [*singles(100), Photo("x", like="a"), Photo("y", like="a"), Photo("z", owner="ann")]
     rows = {row.id: row for row in stage.run(album)}
     assert rows["x"].group == rows["y"].group in {"x", "y"}
@@ -144,26 +151,26 @@ def test_the_stage_run_again_gives_the_same_bytes(
 ) -> None:
     album = [photo._replace(like=str(n // 3)) for n, photo in enumerate(singles(60))]
     album += [
-        Photo("train x", "cat", "ann", said="train"),
-        Photo("test x", "cat", "ann", said="test"),
+        Photo("train x", "cat", "ann", prescribed="train"),
+        Photo("test x", "cat", "ann", prescribed="test"),
     ]
     stage.run(album)
     written = [path.read_bytes() for path in (stage.split_csv, stage.leaks_csv)]
-    said = capsys.readouterr().out
+    printed = capsys.readouterr().out
     stage.run(album)
     assert [path.read_bytes() for path in (stage.split_csv, stage.leaks_csv)] == written
-    assert capsys.readouterr().out == said
+    assert capsys.readouterr().out == printed
     assert stage.moves() == []
 
 
-def test_a_split_that_cannot_be_used_is_not_written(stage: Stage) -> None:
+def test_an_unusable_split_is_not_written(stage: Stage) -> None:
     with pytest.raises(PipelineError, match="has no image in"):
         stage.run(singles(2))
     assert not stage.split_csv.exists()
 
 
 @pytest.mark.parametrize(
-    ("album", "changes", "said"),
+    ("album", "changes", "message"),
     [
         ([Photo(str(number)) for number in range(60)], {}, "all images are of the class 'cat'"),
         (
@@ -180,14 +187,14 @@ def test_a_split_that_cannot_be_used_is_not_written(stage: Stage) -> None:
     ],
     ids=["one class", "too few", "empty", "folds"],
 )
-def test_what_cannot_be_dealt_is_said_and_the_last_split_stays(
-    stage: Stage, album: list[Photo], changes: dict[str, Any], said: str
+def test_images_that_cannot_be_assigned_are_an_error_and_the_last_split_stays(
+    stage: Stage, album: list[Photo], changes: dict[str, Any], message: str
 ) -> None:
     stage.run(singles(100))
     before = stage.split_csv.read_bytes()
     with pytest.raises(PipelineError) as caught:
         stage.run(album, **changes)
-    assert str(caught.value).startswith(said)
+    assert str(caught.value).startswith(message)
     assert stage.split_csv.read_bytes() == before
 
 
@@ -197,10 +204,10 @@ LEAKING = [
     *singles(60, "train"),
     *singles(20, "val", 100),
     *singles(20, "test", 200),
-    Photo("near train", "cat", like="p", said="train"),
-    Photo("near test", "cat", like="p", said="test"),
-    Photo("ann val", "dog", "ann", said="val"),
-    Photo("ann train", "dog", "ann", said="train"),
+    Photo("near train", "cat", like="p", prescribed="train"),
+    Photo("near test", "cat", like="p", prescribed="test"),
+    Photo("ann val", "dog", "ann", prescribed="val"),
+    Photo("ann train", "dog", "ann", prescribed="train"),
 ]
 
 COPY = verdict("00200", "train")
@@ -208,14 +215,18 @@ COPY = verdict("00200", "train")
 LIKE = verdict("rejected", "val", "near_duplicate", "like.png", "near test")
 
 
-def test_what_leaks_is_told_and_left_out(stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
+def test_leaking_images_are_printed_and_left_out(
+    stage: Stage, capsys: pytest.CaptureFixture[str]
+) -> None:
     table = stage.run(LEAKING, [COPY, LIKE])
     assert {photo.id for photo in LEAKING} - {row.id for row in table} == {
         "near train",
         "ann train",
     }
     assert {row.id: row.split for row in table} == {
-        photo.id: photo.said for photo in LEAKING if photo.id not in {"near train", "ann train"}
+        photo.id: photo.prescribed
+        for photo in LEAKING
+        if photo.id not in {"near train", "ann train"}
     }
     with stage.leaks_csv.open(newline="") as file:
         assert [tuple(line) for line in csv.reader(file)] == [
@@ -252,8 +263,8 @@ def test_what_leaks_is_told_and_left_out(stage: Stage, capsys: pytest.CaptureFix
                 "val",
             ),
         ]
-    said = capsys.readouterr().out.splitlines()
-    assert said[:5] == [
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[:5] == [
         "split: 4 images of the source are in a later split of the source too, and are "
         f"not used; see {stage.leaks_csv}:",
         "  copy.png (duplicate of 00200.png)",
@@ -263,7 +274,7 @@ def test_what_leaks_is_told_and_left_out(stage: Stage, capsys: pytest.CaptureFix
     ]
 
 
-def test_many_leaks_are_told_in_part_and_written_in_full(
+def test_only_the_first_leaks_are_printed_and_all_are_written(
     stage: Stage, capsys: pytest.CaptureFixture[str]
 ) -> None:
     stage.run(LEAKING, [COPY] * 20)
@@ -272,7 +283,7 @@ def test_many_leaks_are_told_in_part_and_written_in_full(
 
 
 @pytest.mark.parametrize("copies", [[], [COPY]], ids=["likeness", "bytes"])
-def test_leaks_may_stop_the_stage_which_writes_them_all_the_same(
+def test_leaks_fail_stops_the_stage_and_writes_the_leaks(
     stage: Stage, copies: list[VerdictRow]
 ) -> None:
     album = [photo for photo in LEAKING if not copies or photo.id[0] in "0123456789"]
@@ -287,7 +298,7 @@ def test_leaks_may_stop_the_stage_which_writes_them_all_the_same(
     assert not stage.split_csv.exists()
 
 
-def test_nothing_leaks_where_the_source_is_not_heard(stage: Stage) -> None:
+def test_nothing_leaks_when_prescribed_splits_are_ignored(stage: Stage) -> None:
     table = stage.run(LEAKING, [COPY], leaks="fail", prescribed=False)
     assert read_leaks(stage.leaks_csv) == []
     assert len(table) == len(LEAKING)
@@ -296,7 +307,7 @@ def test_nothing_leaks_where_the_source_is_not_heard(stage: Stage) -> None:
     )
 
 
-def test_a_source_without_leaks_passes_the_strict_gate(stage: Stage) -> None:
+def test_a_source_without_leaks_passes_leaks_fail(stage: Stage) -> None:
     stage.run(singles(60, "train") + singles(20, "test", 100), leaks="fail")
     assert read_leaks(stage.leaks_csv) == []
 
@@ -313,7 +324,7 @@ def test_moves_are_counted_and_listed(
     capsys.readouterr()
     stage.run(album, **changes)
     now = stage.where()
-    assert now == assign_album(album, split_params(**changes)), "what was before does not count"
+    assert now == assign_album(album, split_params(**changes)), "the last split is ignored"
     moved = [
         {"id": photo.id, "label": photo.label, "before": before[photo.id], "now": now[photo.id]}
         for photo in album
@@ -321,14 +332,16 @@ def test_moves_are_counted_and_listed(
     ]
     assert moved
     assert stage.moves() == moved
-    ways = Counter(f"{move['before']} to {move['now']}" for move in moved)
-    told = ", ".join(f"{count} {way}" for way, count in sorted(ways.items()))
-    said = capsys.readouterr().out.splitlines()[0]
-    assert said.startswith(f"split: {len(moved)} images moved since the last run ({told}); see ")
-    assert said.endswith("moves.csv")
+    directions = Counter(f"{move['before']} to {move['now']}" for move in moved)
+    by_direction = ", ".join(f"{count} {way}" for way, count in sorted(directions.items()))
+    first_line = capsys.readouterr().out.splitlines()[0]
+    assert first_line.startswith(
+        f"split: {len(moved)} images moved since the last run ({by_direction}); see "
+    )
+    assert first_line.endswith("moves.csv")
 
 
-def test_images_that_are_left_out_now_have_moved(stage: Stage) -> None:
+def test_images_that_are_left_out_count_as_moved(stage: Stage) -> None:
     album = singles(100)
     before = {row.id: row.split for row in stage.run(album)}
     now = {row.id: row.split for row in stage.run(album, val=10, test=10, train=20)}
@@ -337,14 +350,14 @@ def test_images_that_are_left_out_now_have_moved(stage: Stage) -> None:
     assert len(left_out) == 20
 
 
-def test_new_images_have_not_moved_and_gone_ones_are_forgotten(stage: Stage) -> None:
+def test_new_and_removed_images_do_not_count_as_moved(stage: Stage) -> None:
     stage.run(singles(100))
     stage.run(singles(100, start=20))
     assert stage.moves() == []
 
 
-def test_a_group_stays_where_the_last_run_has_put_it(stage: Stage) -> None:
-    """Though a new image leads it that would go elsewhere: the written split decides."""
+def test_a_group_stays_in_the_split_of_the_last_run(stage: Stage) -> None:
+    """Even if a new leader would go elsewhere: the written split decides."""
     album = [photo._replace(like=photo.id) for photo in singles(200)]
     stage.run(album)
     before = stage.where()
@@ -353,21 +366,21 @@ def test_a_group_stays_where_the_last_run_has_put_it(stage: Stage) -> None:
     now = stage.where()
     assert {key: now[key] for key in before} == before
     assert stage.moves() == []
-    anew = assign_album(grown, CHOSEN)
+    anew = assign_album(grown, SPLIT_PARAMS)
     assert {key: anew[key] for key in before} != before, "chance alone would move some"
 
 
-def grown_twice(stage: Stage) -> tuple[list[Photo], dict[str, str]]:
-    """Pairs of which one half was dealt alone in the last run, and where that has put it."""
+def paired_album(stage: Stage) -> tuple[list[Photo], dict[str, str]]:
+    """Pairs, half of each was assigned alone in the last run; and the splits of these halves."""
     album = singles(200)
     stage.run(album)
     before = stage.where()
     grown = [photo._replace(like=photo.id) for photo in album]
-    return grown + [Photo(f"{one.id} b", one.label, like=one.id) for one in album], before
+    return grown + [Photo(f"{photo.id} b", photo.label, like=photo.id) for photo in album], before
 
 
-def test_another_way_with_leaks_does_not_deal_anew(stage: Stage) -> None:
-    grown, before = grown_twice(stage)
+def test_a_change_of_split_leaks_moves_no_images(stage: Stage) -> None:
+    grown, before = paired_album(stage)
     stage.run(grown, leaks="fail")
     assert {key: stage.where()[key] for key in before} == before
 
@@ -388,38 +401,40 @@ def test_another_way_with_leaks_does_not_deal_anew(stage: Stage) -> None:
     ],
     ids=str,
 )
-def test_without_the_same_params_in_the_lock_all_is_dealt_from_scratch(
+def test_all_images_are_assigned_anew_when_the_lock_has_other_params(
     stage: Stage, last: dict[str, Any] | None
 ) -> None:
-    grown, before = grown_twice(stage)
+    grown, before = paired_album(stage)
     if last is None:
         stage.lock.unlink()
     else:
-        stage.write_lock(CHOSEN.model_dump() | last if last else {})
+        stage.write_lock(SPLIT_PARAMS.model_dump() | last if last else {})
     stage.run(grown)
-    assert stage.where() == assign_album(grown, CHOSEN)
+    assert stage.where() == assign_album(grown, SPLIT_PARAMS)
     moved = {key for key, name in before.items() if stage.where()[key] != name}
-    assert {move["id"] for move in stage.moves()} == moved, "they are told all the same"
+    assert {move["id"] for move in stage.moves()} == moved, "moves are written all the same"
     assert moved
 
 
-def test_shares_hold_when_many_pairs_are_dealt_with_another_seed(stage: Stage) -> None:
-    """The last split does not count, or not a pair would be dealt with the other seed."""
+def test_shares_hold_for_many_pairs_with_another_seed(stage: Stage) -> None:
+    """The last split is ignored; otherwise no pair would move with the other seed."""
     album = [photo._replace(like=str(number // 2)) for number, photo in enumerate(singles(40_000))]
     stage.run(album)
     before = stage.where()
     stage.run(album, seed=2)
     for label in ("cat", "dog"):
-        found = count_shares([row.split for row in stage.table() if row.label == label])
-        assert found == pytest.approx({"train": 0.5, "val": 0.2, "test": 0.3}, abs=0.012)
+        shares = count_shares([row.split for row in stage.table() if row.label == label])
+        assert shares == pytest.approx({"train": 0.5, "val": 0.2, "test": 0.3}, abs=0.012)
     now = stage.where()
     assert now == assign_album(album, split_params(seed=2))
     for name, share in (("train", 0.5), ("val", 0.2), ("test", 0.3)):
-        were = [now[key] for key in before if before[key] == name]
-        assert were.count(name) / len(were) == pytest.approx(share, abs=0.03), "no memory"
+        moved_from = [now[key] for key in before if before[key] == name]
+        assert moved_from.count(name) / len(moved_from) == pytest.approx(share, abs=0.03), (
+            "independent of the last split"
+        )
 
 
-def test_a_lock_that_is_no_yaml_is_told_and_the_last_split_stays(stage: Stage) -> None:
+def test_a_lock_that_is_not_yaml_is_an_error_and_the_last_split_stays(stage: Stage) -> None:
     stage.run(singles(100))
     before = stage.split_csv.read_bytes()
     stage.lock.write_text("<<<<<<< HEAD\nstages: [\n")
@@ -475,15 +490,15 @@ def test_a_damaged_split_of_the_last_run_is_ignored(
 ) -> None:
     album = [photo._replace(like=str(n // 3)) for n, photo in enumerate(singles(60))]
     stage.run(album)
-    whole, said = stage.split_csv.read_bytes(), capsys.readouterr().out
+    whole, printed = stage.split_csv.read_bytes(), capsys.readouterr().out
     stage.split_csv.write_bytes(damaged)
     stage.run(album)
     assert stage.split_csv.read_bytes() == whole
-    assert capsys.readouterr().out == said
+    assert capsys.readouterr().out == printed
     assert stage.moves() == []
 
 
-def test_a_torn_split_of_the_last_run_counts_as_far_as_it_goes(stage: Stage) -> None:
+def test_the_whole_rows_of_a_torn_split_of_the_last_run_count(stage: Stage) -> None:
     album = singles(60)
     stage.run(album)
     whole = stage.split_csv.read_bytes()
@@ -496,5 +511,9 @@ def test_a_torn_split_of_the_last_run_counts_as_far_as_it_goes(stage: Stage) -> 
 def test_the_leader_names_a_group_of_several_owners(stage: Stage) -> None:
     album = [*singles(100), Photo("x", "cat", "ann", "p"), Photo("y", "cat", "bob", "p")]
     rows = {row.id: row for row in stage.run(album)}
-    (group,) = [one for one in read(album)[1] if one.keys == ["ann", "bob"]]
-    assert rows["x"].group == rows["y"].group == assignment.choose_leader(group.keys, CHOSEN.seed)
+    (group,) = [group for group in images_and_groups(album)[1] if group.keys == ["ann", "bob"]]
+    assert (
+        rows["x"].group
+        == rows["y"].group
+        == assignment.choose_leader(group.keys, SPLIT_PARAMS.seed)
+    )
