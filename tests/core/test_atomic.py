@@ -37,7 +37,7 @@ def test_a_folder_is_replaced_whole(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("link", [False, True], ids=["file", "symlink to a folder"])
-def test_a_folder_can_take_the_place_of_what_is_none(tmp_path: Path, link: bool) -> None:
+def test_a_folder_replaces_a_file_or_a_symlink(tmp_path: Path, link: bool) -> None:
     path = tmp_path / "out"
     if link:
         (tmp_path / "elsewhere").mkdir()
@@ -85,7 +85,7 @@ def test_failure_leaves_the_old_folder_and_no_leftovers(tmp_path: Path) -> None:
     assert names(tmp_path) == ["out"]
 
 
-def test_the_old_folder_stays_where_nothing_was_made(tmp_path: Path) -> None:
+def test_the_old_folder_stays_when_nothing_was_written(tmp_path: Path) -> None:
     path = tmp_path / "out"
     path.mkdir()
     (path / "old").write_text("old")
@@ -142,7 +142,7 @@ def test_text_is_written_as_utf_8_with_its_own_line_ends(tmp_path: Path) -> None
     assert (tmp_path / "out").read_bytes() == b"\xc3\xa9\r\nx\n"
 
 
-def test_a_relative_path_is_meant_from_where_it_was_given(
+def test_a_relative_path_is_resolved_before_the_block(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -173,7 +173,7 @@ def test_a_row_that_fails_leaves_the_old_table(tmp_path: Path) -> None:
     assert names(tmp_path) == ["table.csv"]
 
 
-def test_a_file_takes_no_folders_place(tmp_path: Path) -> None:
+def test_a_file_does_not_replace_a_folder(tmp_path: Path) -> None:
     (tmp_path / "work").mkdir()
     (tmp_path / "work/mine.txt").write_text("mine")
     with pytest.raises(IsADirectoryError, match="folder of this name"):

@@ -1,4 +1,4 @@
-"""The tables under data/: columns, bytes, and what a damaged one is answered with."""
+"""The tables under data/: columns, bytes, and the errors for damaged ones."""
 
 from collections.abc import Callable
 from dataclasses import astuple, dataclass
@@ -60,9 +60,9 @@ def test_split_csv_is_written_in_the_order_of_ids(tmp_path: Path) -> None:
     assert [row.id for row in split_csv.read_split(tmp_path / "split.csv")] == ["a", "b", "c"]
 
 
-@pytest.mark.parametrize(("verdict", "kept"), [("keep", True), ("reject", False)])
-def test_a_verdict_keeps_or_rejects(verdict: str, kept: bool) -> None:
-    assert VerdictRow("a", "a.png", "cat", "", verdict, "", "", "").is_kept == kept
+@pytest.mark.parametrize(("verdict", "expected"), [("keep", True), ("reject", False)])
+def test_a_verdict_keeps_or_rejects(verdict: str, expected: bool) -> None:
+    assert VerdictRow("a", "a.png", "cat", "", verdict, "", "", "").is_kept == expected
 
 
 @dataclass(frozen=True, slots=True)

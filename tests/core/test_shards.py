@@ -41,7 +41,7 @@ def test_rows_read_back_as_they_were_written(rows: list[dict[str, Any]]) -> None
         assert shards.write(directory, shards.RAW, rows) == len(rows)
         read = pa.Table.from_batches([shards.read(path) for path in shards.paths(directory)])
         empty = dict.fromkeys(shards.RAW.names)
-        assert read.to_pylist() == [empty | given for given in rows]
+        assert read.to_pylist() == [empty | values for values in rows]
 
 
 @settings(deadline=None, derandomize=True, max_examples=20)
@@ -88,15 +88,15 @@ def test_shards_are_numbered_in_the_order_of_the_rows(tmp_path: Path) -> None:
 
 
 def test_a_shard_is_written_as_soon_as_it_is_full(tmp_path: Path) -> None:
-    """However many rows there are, memory holds those of one shard."""
+    """So memory contains the rows of one shard at most."""
 
-    def seen() -> Iterator[dict[str, Any]]:
+    def rows() -> Iterator[dict[str, Any]]:
         for number in range(2 * shards.ROWS + 1):
             written = {path.name for path in tmp_path.rglob("*.arrow")}
             assert 0 <= number // shards.ROWS - len(written) <= 1  # one may be on its way
             yield row(number)
 
-    assert shards.write(tmp_path / "raw", shards.RAW, seen()) == 2 * shards.ROWS + 1
+    assert shards.write(tmp_path / "raw", shards.RAW, rows()) == 2 * shards.ROWS + 1
 
 
 def test_a_source_that_fails_leaves_the_old_shards(tmp_path: Path) -> None:

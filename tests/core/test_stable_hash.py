@@ -8,7 +8,7 @@ EXAMPLES = settings(deadline=None, derandomize=True, max_examples=50)
 
 
 @pytest.mark.parametrize(
-    ("key", "seed", "place"),
+    ("key", "seed", "position"),
     [
         # printf '0:' | sha256sum | cut -c-16, and so on
         ("", 0, 0xBA768B331FD86CEC / 2**64),
@@ -16,8 +16,8 @@ EXAMPLES = settings(deadline=None, derandomize=True, max_examples=50)
         ("é", 2, 0x2F23C71856587C2A / 2**64),
     ],
 )
-def test_a_position_is_the_same_on_every_machine(key: str, seed: int, place: float) -> None:
-    assert unit_interval(key, seed) == place
+def test_a_position_is_the_same_on_every_machine(key: str, seed: int, position: float) -> None:
+    assert unit_interval(key, seed) == position
 
 
 @EXAMPLES
@@ -32,5 +32,5 @@ def test_positions_are_spread_evenly() -> None:
 
 
 def test_another_seed_gives_other_positions() -> None:
-    places = {unit_interval("owner 7", seed) for seed in range(1000)}
-    assert len(places) == 1000
+    positions = {unit_interval("owner 7", seed) for seed in range(1000)}
+    assert len(positions) == 1000

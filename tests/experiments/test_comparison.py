@@ -36,16 +36,16 @@ def predict_bees(right: np.ndarray, groups: int = 0) -> dict[str, Prediction]:
 
 def test_a_real_difference_is_significant() -> None:
     random = np.random.default_rng(0)
-    one = random.random(400) < 0.85
-    other = one | (random.random(400) < 0.6)
-    comparison = compare(predict_bees(one), predict_bees(other))
+    first = random.random(400) < 0.85
+    second = first | (random.random(400) < 0.6)
+    comparison = compare(predict_bees(first), predict_bees(second))
     assert (comparison.n, comparison.lost, comparison.unshared) == (400, 0, 0)
-    assert comparison.difference == pytest.approx((other.sum() - one.sum()) / 400)
+    assert comparison.difference == pytest.approx((second.sum() - first.sum()) / 400)
     interval = comparison.accuracy_interval
     assert interval.low <= comparison.difference <= interval.high
     assert comparison.verdict("main", "tidy-owl").startswith("tidy-owl is better than main: ")
     assert (
-        compare(predict_bees(other), predict_bees(one))
+        compare(predict_bees(second), predict_bees(first))
         .verdict("a", "b")
         .startswith("a is better than b: ")
     )
@@ -57,8 +57,8 @@ def test_noise_is_significant_in_at_most_five_of_a_hundred_comparisons() -> None
     random = np.random.default_rng(0)
     significant = 0
     for _ in range(200):
-        one, other = random.random((2, 150)) < 0.9
-        significant += "is better" in compare(predict_bees(one), predict_bees(other)).verdict(
+        first, second = random.random((2, 150)) < 0.9
+        significant += "is better" in compare(predict_bees(first), predict_bees(second)).verdict(
             "a", "b"
         )
     assert significant <= 10
@@ -66,17 +66,17 @@ def test_noise_is_significant_in_at_most_five_of_a_hundred_comparisons() -> None
 
 def test_images_of_one_group_count_as_one() -> None:
     """More right answers on photographs of few owners are weak evidence."""
-    one = np.arange(120) % 4 != 0
-    other = one | (np.arange(120) % 10 == 0)
-    assert "is better" in compare(predict_bees(one), predict_bees(other)).verdict("a", "b")
+    first = np.arange(120) % 4 != 0
+    second = first | (np.arange(120) % 10 == 0)
+    assert "is better" in compare(predict_bees(first), predict_bees(second)).verdict("a", "b")
     assert "No significant difference" in compare(
-        predict_bees(one, 10), predict_bees(other, 10)
+        predict_bees(first, 10), predict_bees(second, 10)
     ).verdict("a", "b")
 
 
 def test_a_model_does_not_differ_from_itself() -> None:
-    one = predict_bees(np.arange(30) % 3 == 0)
-    comparison = compare(one, one)
+    first = predict_bees(np.arange(30) % 3 == 0)
+    comparison = compare(first, first)
     assert (comparison.p, comparison.difference, comparison.disagreements) == (1.0, 0.0, [])
     sentence = comparison.verdict("a", "b")
     assert sentence.startswith("No significant difference between a and b: ")

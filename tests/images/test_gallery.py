@@ -51,23 +51,23 @@ def test_a_picture_is_inside_the_page() -> None:
     assert figure.caption == "cat · oddb.jpg1f1f1f1f1f1f"
 
 
-def test_what_has_no_picture_has_a_caption() -> None:
+def test_an_image_without_a_picture_has_a_caption() -> None:
     (figure,) = Page(render(GalleryImage("1f" * 32, "a/b.jpg", "cat", data_uri(None)))).figures
     assert (figure.picture, figure.caption) == (b"", "catb.jpg1f1f1f1f1f1f")
 
 
 @pytest.mark.parametrize("jpeg", [None, b""])
-def test_nothing_to_see_is_no_uri(jpeg: bytes | None) -> None:
+def test_an_empty_picture_has_no_uri(jpeg: bytes | None) -> None:
     assert data_uri(jpeg) == ""
 
 
-def test_a_uri_holds_the_bytes() -> None:
+def test_a_uri_contains_the_bytes() -> None:
     kind, _, rest = data_uri(bytes(range(256))).partition(",")
     assert (kind, base64.b64decode(rest)) == ("data:image/jpeg;base64", bytes(range(256)))
 
 
 @pytest.mark.parametrize("hostile", HOSTILE)
-def test_what_strangers_wrote_is_text(hostile: str) -> None:
+def test_hostile_text_is_escaped(hostile: str) -> None:
     image = GalleryImage("1f" * 32, hostile, hostile, data_uri(b"jpeg"), hostile)
     html = render(image, name=hostile, lines=hostile)
     page = Page(html)
@@ -78,7 +78,7 @@ def test_what_strangers_wrote_is_text(hostile: str) -> None:
     assert "<img src=x" not in html
 
 
-def test_a_page_asks_for_nothing() -> None:
+def test_a_page_requests_nothing() -> None:
     html = render(GalleryImage("1f" * 32, "a", "b", data_uri(b"jpeg")))
     assert "http://" not in html
     assert "https://" not in html
@@ -92,6 +92,6 @@ def test_the_same_facts_give_the_same_page() -> None:
     assert render(image) == render(image)
 
 
-def test_a_fact_that_is_missing_is_a_bug() -> None:
+def test_a_missing_fact_is_an_error() -> None:
     with pytest.raises(UndefinedError):
         gallery.render(PAGE, TooFewFacts("cats"))

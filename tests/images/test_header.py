@@ -25,20 +25,20 @@ BRANDS = (b"heic", b"heix", b"mif1", b"avif", b"avis")
 BOX = b"\0\0\0\x18ftyp"  # how the files of HEIC and its relatives begin
 
 
-def saved(form: str, mode: str = "RGB", **options: Any) -> bytes:
+def encode(form: str, mode: str = "RGB", **options: Any) -> bytes:
     file = io.BytesIO()
     Image.fromarray(PICTURE).convert(mode).save(file, form, **options)
     return file.getvalue()
 
 
-def encoded(ending: str, kind: type = np.uint8) -> bytes:
-    """`PICTURE` as OpenCV writes it; in grey or in black and white where the format is."""
+def encode_with_opencv(ending: str, kind: type = np.uint8) -> bytes:
+    """`PICTURE` as OpenCV writes it; grey or black and white if the format requires it."""
     pixels = PICTURE[:, :, 0] if ending in {".pbm", ".pgm"} else PICTURE
     return cv2.imencode(ending, pixels.astype(kind))[1].tobytes()
 
 
 def tiff(kind: type) -> bytes:
-    """Grey, of values of this kind, whoever can read them."""
+    """A grey TIFF with values of this type."""
     values: np.ndarray[Any, Any] = PICTURE[:, :, 0].astype(kind)
     form = {"u": 1, "i": 2, "f": 3}[values.dtype.kind]
     entries = [
@@ -58,14 +58,14 @@ def tiff(kind: type) -> bytes:
     return head.ljust(200, b"\0") + values.tobytes()
 
 
-def turned(orientation: int) -> Image.Exif:
+def orientation_exif(orientation: int) -> Image.Exif:
     exif = Image.Exif()
     exif[ORIENTATION] = orientation
     return exif
 
 
 def with_exif(data: bytes, exif: bytes) -> bytes:
-    """A JPEG or a PNG with this after its signature, where Exif belongs."""
+    """Insert Exif after the signature of a JPEG or a PNG."""
     if data.startswith(b"\xff\xd8"):
         body = b"Exif\0\0" + exif
         return data[:2] + b"\xff\xe1" + struct.pack(">H", len(body) + 2) + body + data[2:]
@@ -77,18 +77,18 @@ def insert_chunk(data: bytes, kind: bytes, body: bytes, place: int) -> bytes:
     return data[:place] + chunk + struct.pack(">I", zlib.crc32(kind + body)) + data[place:]
 
 
-def refusal(data: bytes) -> tuple[RejectReason, str]:
+def reject_reason(data: bytes) -> tuple[RejectReason, str]:
     with pytest.raises(Unreadable) as caught:
         read_header(data)
     return caught.value.reason, caught.value.format
 
 
-# ---- what a header says ----
+# ---- reading headers ----
 
 
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP"])
 def test_format_and_size_are_read(form: str) -> None:
-    header = read_header(saved(form))
+    header = read_header(encode(form))
     assert (header.format, header.width, header.height, header.warnings) == (form, 64, 48, ())
     assert header.plain is (form in {"JPEG", "PNG"})
 
@@ -96,20 +96,20 @@ def test_format_and_size_are_read(form: str) -> None:
 @pytest.mark.parametrize("mode", ["L", "CMYK", "1", "P", "RGBA", "LA", "I;16"])
 def test_only_rgb_is_plain(mode: str) -> None:
     form = "JPEG" if mode == "CMYK" else "PNG"
-    assert not read_header(saved(form, mode)).plain
+    assert not read_header(encode(form, mode)).plain
 
 
 def test_the_header_of_a_photograph_is_enough() -> None:
-    data = saved("JPEG", quality=100)
+    data = encode("JPEG", quality=100)
     assert read_header(data[: data.index(b"\xff\xda") + 20]) == read_header(data)
 
 
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "TIFF"])
 @pytest.mark.parametrize("orientation", [1, 2, 3, 6, 8, 0, 9])
-def test_an_orientation_that_turns_is_noticed(form: str, orientation: int) -> None:
-    header = read_header(saved(form, exif=turned(orientation)))
+def test_an_orientation_that_rotates_is_a_warning(form: str, orientation: int) -> None:
+    header = read_header(encode(form, exif=orientation_exif(orientation)))
     assert header.warnings == ((Warn.ROTATED,) if 2 <= orientation <= 8 else ())
-    assert {header.width, header.height} == {64, 48}  # of a TIFF Pillow says the upright size
+    assert {header.width, header.height} == {64, 48}  # for a TIFF, Pillow returns the upright size
     assert not (header.plain and header.warnings)
 
 
@@ -118,7 +118,7 @@ def test_an_orientation_that_turns_is_noticed(form: str, orientation: int) -> No
 )
 @pytest.mark.parametrize("form", ["JPEG", "PNG"])
 def test_broken_exif_is_no_reason_to_refuse(form: str, exif: bytes) -> None:
-    header = read_header(with_exif(saved(form), exif))
+    header = read_header(with_exif(encode(form), exif))
     assert (header.width, header.height, header.warnings) == (64, 48, ())
 
 
@@ -134,41 +134,44 @@ def test_a_png_may_carry_16_mebibytes_of_profile_or_text(
         add = info.add_text if kind == "text" else info.add_itxt
         add("Comment", "x" * size, zip=True)  # a few kilobytes that claim to be many
         options = {"pnginfo": info}
-    data = saved("PNG", **options)
+    data = encode("PNG", **options)
     if read:
         header = read_header(data)
         assert (header.width, header.height, header.plain) == (64, 48, True)
     else:
-        assert refusal(data) == (RejectReason.DAMAGED, "PNG")
+        assert reject_reason(data) == (RejectReason.DAMAGED, "PNG")
 
 
-def test_a_file_whose_metadata_pillow_warns_of_is_not_plain() -> None:
-    cut = b"MM\0*\0\0\0\x08\0\2\x01\x12\0\x03"  # two entries announced, half of one there
-    assert not read_header(with_exif(saved("JPEG"), cut)).plain
+def test_a_file_with_metadata_that_pillow_warns_about_is_not_plain() -> None:
+    cut = b"MM\0*\0\0\0\x08\0\2\x01\x12\0\x03"  # declares two entries, contains half of one
+    assert not read_header(with_exif(encode("JPEG"), cut)).plain
 
 
 @pytest.mark.parametrize(
     ("data", "expected"),
     [
-        (saved("GIF", save_all=True, append_images=[BLACK]), {Warn.FIRST_FRAME_ONLY}),
-        (saved("PNG", "RGBA"), {Warn.TRANSPARENCY_FLATTENED}),
-        (saved("JPEG", "CMYK"), {Warn.CMYK_CONVERTED}),
-        (saved("PNG", "I;16"), {Warn.REDUCED_TO_8_BIT}),
+        (encode("GIF", save_all=True, append_images=[BLACK]), {Warn.FIRST_FRAME_ONLY}),
+        (encode("PNG", "RGBA"), {Warn.TRANSPARENCY_FLATTENED}),
+        (encode("JPEG", "CMYK"), {Warn.CMYK_CONVERTED}),
+        (encode("PNG", "I;16"), {Warn.REDUCED_TO_8_BIT}),
         (cv2.imencode(".png", PICTURE.astype(np.uint16))[1].tobytes(), {Warn.REDUCED_TO_8_BIT}),
         (cv2.imencode(".tiff", PICTURE.astype(np.uint16))[1].tobytes(), {Warn.REDUCED_TO_8_BIT}),
-        (saved("TIFF", "I;16"), {Warn.REDUCED_TO_8_BIT}),
-        (saved("MPO", save_all=True, append_images=[BLACK.copy()]), {Warn.FIRST_FRAME_ONLY}),
-        (saved("TIFF", save_all=True, append_images=[BLACK]), {Warn.FIRST_FRAME_ONLY}),
-        (saved("PNG", "RGBA", exif=turned(3)), {Warn.ROTATED, Warn.TRANSPARENCY_FLATTENED}),
+        (encode("TIFF", "I;16"), {Warn.REDUCED_TO_8_BIT}),
+        (encode("MPO", save_all=True, append_images=[BLACK.copy()]), {Warn.FIRST_FRAME_ONLY}),
+        (encode("TIFF", save_all=True, append_images=[BLACK]), {Warn.FIRST_FRAME_ONLY}),
+        (
+            encode("PNG", "RGBA", exif=orientation_exif(3)),
+            {Warn.ROTATED, Warn.TRANSPARENCY_FLATTENED},
+        ),
     ],
 )
-def test_what_is_odd_is_noticed(data: bytes, expected: set[Warn]) -> None:
+def test_odd_images_have_warnings(data: bytes, expected: set[Warn]) -> None:
     header = read_header(data)
     assert set(header.warnings) == expected
     assert not header.plain
 
 
-# ---- what cannot be read ----
+# ---- unreadable headers ----
 
 
 @pytest.mark.parametrize(
@@ -183,8 +186,8 @@ def test_what_is_odd_is_noticed(data: bytes, expected: set[Warn]) -> None:
         b"GIF",
         BOX + b"isom\0\0\0\0",
         BOX + b"qt  \0\0\0\0",
-        b"PK\3\4" + saved("PNG"),
-        b" " + saved("JPEG"),
+        b"PK\3\4" + encode("PNG"),
+        b" " + encode("JPEG"),
         b"P8 64 48 255\n",
         b"P6",
         b"P64",
@@ -194,52 +197,52 @@ def test_what_is_odd_is_noticed(data: bytes, expected: set[Warn]) -> None:
         b"DDSX",
         b"icon",
         b"BM of a text that is no picture",
-        saved("PCX"),
+        encode("PCX"),
     ],
 )
-def test_what_is_no_image_by_its_content_is_not_an_image(data: bytes) -> None:
-    assert refusal(data) == (RejectReason.NOT_AN_IMAGE, "")
+def test_other_content_is_not_an_image(data: bytes) -> None:
+    assert reject_reason(data) == (RejectReason.NOT_AN_IMAGE, "")
 
 
 @pytest.mark.parametrize(
     "data",
     [
         *(BOX + brand + b"\0\0\0\0mif1heic" for brand in BRANDS),
-        saved("ICO"),
+        encode("ICO"),
         b"\0\0\2\0\1\0  \0\0",
-        saved("JPEG2000"),
+        encode("JPEG2000"),
         b"\xff\x4f\xff\x51\0\x2f",
         b"\xff\x0a\xfa\x1f",
         b"\0\0\0\x0cJXL \r\n\x87\n",
         b"8BPS\0\1",
-        saved("PPM"),
-        saved("PPM", "L"),
-        saved("PPM", "1"),
-        *(encoded(ending) for ending in (".pbm", ".pgm", ".ppm", ".pam", ".sr", ".ras")),
+        encode("PPM"),
+        encode("PPM", "L"),
+        encode("PPM", "1"),
+        *(encode_with_opencv(ending) for ending in (".pbm", ".pgm", ".ppm", ".pam", ".sr", ".ras")),
         *(b"P%d\n64 48\n255\n" % number for number in range(1, 7)),
         b"P7\nWIDTH 64\n",
-        *(encoded(ending, np.float32) for ending in (".pfm", ".hdr")),
+        *(encode_with_opencv(ending, np.float32) for ending in (".pfm", ".hdr")),
         b"Pf\n64 48\n-1.0\n",
-        saved("SGI"),
-        saved("SGI", "L"),
-        saved("SGI", bpc=2),
+        encode("SGI"),
+        encode("SGI", "L"),
+        encode("SGI", bpc=2),
         b"\x01\xda\1\1\0\3",
-        saved("DDS"),
-        saved("ICNS"),
+        encode("DDS"),
+        encode("ICNS"),
     ],
 )
-def test_an_image_of_a_kind_that_is_not_read_is_unsupported(data: bytes) -> None:
-    assert refusal(data) == (RejectReason.UNSUPPORTED, "")
+def test_an_image_of_another_format_is_unsupported(data: bytes) -> None:
+    assert reject_reason(data) == (RejectReason.UNSUPPORTED, "")
 
 
 @pytest.mark.parametrize("kind", [np.float32, np.uint32, np.int32])
 def test_a_tiff_of_floats_or_of_more_than_16_bits_is_unsupported(kind: type) -> None:
-    assert refusal(tiff(kind)) == (RejectReason.UNSUPPORTED, "TIFF")
+    assert reject_reason(tiff(kind)) == (RejectReason.UNSUPPORTED, "TIFF")
 
 
 @pytest.mark.parametrize("mode", ["I", "F"])
-def test_a_tiff_whose_pixels_pillow_calls_numbers_is_unsupported(mode: str) -> None:
-    assert refusal(saved("TIFF", mode)) == (RejectReason.UNSUPPORTED, "TIFF")
+def test_a_tiff_in_the_modes_i_and_f_is_unsupported(mode: str) -> None:
+    assert reject_reason(encode("TIFF", mode)) == (RejectReason.UNSUPPORTED, "TIFF")
 
 
 @pytest.mark.parametrize("kind", [np.uint8, np.uint16])
@@ -247,16 +250,16 @@ def test_a_tiff_of_up_to_16_bits_is_read(kind: type) -> None:
     assert read_header(tiff(kind)).format == "TIFF"
 
 
-def test_an_avif_is_unsupported_though_a_library_reads_it() -> None:
-    assert refusal(saved("AVIF")) == (RejectReason.UNSUPPORTED, "")
+def test_an_avif_is_unsupported_although_pillow_reads_it() -> None:
+    assert reject_reason(encode("AVIF")) == (RejectReason.UNSUPPORTED, "")
 
 
 @pytest.mark.parametrize("marker", [b"\xff\xc0", b"\xff\xc1", b"\xff\xc2"])
 def test_a_jpeg_of_12_bits_is_unsupported(marker: bytes) -> None:
-    data = saved("JPEG")
+    data = encode("JPEG")
     place = data.index(b"\xff\xc0")
     deep = data[:place] + marker + data[place + 2 : place + 4] + b"\x0c" + data[place + 5 :]
-    assert refusal(deep) == (RejectReason.UNSUPPORTED, "JPEG")
+    assert reject_reason(deep) == (RejectReason.UNSUPPORTED, "JPEG")
 
 
 @pytest.mark.parametrize(
@@ -265,28 +268,28 @@ def test_a_jpeg_of_12_bits_is_unsupported(marker: bytes) -> None:
         (b"\xff\xd8\xff", "JPEG"),
         (b"\xff\xd8", "JPEG"),
         (b"\xff\xd8\xff\xe0\0\x10JFIF\0", "JPEG"),
-        (saved("JPEG")[:100], "JPEG"),
+        (encode("JPEG")[:100], "JPEG"),
         (b"\xff\xd8\xff\xd9", "JPEG"),
-        (saved("PNG")[:12], "PNG"),
+        (encode("PNG")[:12], "PNG"),
         (b"\x89PNG\r\n\x1a\n", "PNG"),
-        (saved("GIF")[:8], "GIF"),
-        (saved("TIFF")[:6], "TIFF"),
+        (encode("GIF")[:8], "GIF"),
+        (encode("TIFF")[:6], "TIFF"),
         (b"MM\0*\0\0\0\x08", "TIFF"),
-        (saved("WEBP")[:14], "WEBP"),
-        (saved("BMP")[:20], "BMP"),
-        (saved("BMP")[:14] + b"\xff\0\0\0" + saved("BMP")[18:], "BMP"),
-        (saved("TIFF", big_tiff=True)[:12], "TIFF"),
+        (encode("WEBP")[:14], "WEBP"),
+        (encode("BMP")[:20], "BMP"),
+        (encode("BMP")[:14] + b"\xff\0\0\0" + encode("BMP")[18:], "BMP"),
+        (encode("TIFF", big_tiff=True)[:12], "TIFF"),
         (b"II+\0\x08\0\0\0" + b"\xff" * 8, "TIFF"),
         (b"MM\0+\0\x08\0\0" + b"\xff" * 8, "TIFF"),
     ],
 )
-def test_a_signature_with_a_broken_header_behind_it_is_damaged(data: bytes, form: str) -> None:
-    assert refusal(data) == (RejectReason.DAMAGED, form)
+def test_a_signature_with_a_broken_header_is_damaged(data: bytes, form: str) -> None:
+    assert reject_reason(data) == (RejectReason.DAMAGED, form)
 
 
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP"])
-def test_however_short_it_is_cut_a_header_is_read_or_refused(form: str) -> None:
-    data = saved(form)
+def test_a_header_cut_at_any_length_is_read_or_refused(form: str) -> None:
+    data = encode(form)
     outcomes = [read_or_refuse(data[:length]) for length in range(min(len(data), 1000))]
     assert set(outcomes) <= {RejectReason.NOT_AN_IMAGE, RejectReason.DAMAGED, (form, 64, 48)}
     assert outcomes[0] is RejectReason.NOT_AN_IMAGE
@@ -321,7 +324,7 @@ def read_or_refuse(data: bytes) -> RejectReason | tuple[str, int, int]:
         ("b.jpg", "unheard", True),
     ],
 )
-def test_an_extension_is_held_against_the_content(name: str, form: str, wrong: bool) -> None:
+def test_an_extension_is_compared_with_the_content(name: str, form: str, wrong: bool) -> None:
     assert has_wrong_extension(name, form) is wrong
 
 

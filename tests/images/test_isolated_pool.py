@@ -78,8 +78,8 @@ def test_a_caller_that_stops_early_can_map_again(pool: IsolatedPool) -> None:
     assert results(pool, "c") == [[["C"]]]
 
 
-def test_whatever_runs_the_chunks_they_are_isolated() -> None:
-    """As joblib's backend does: it takes all chunks at once."""
+def test_isolated_map_works_with_any_map() -> None:
+    """With a map that takes all chunks at once, as joblib's backend does."""
 
     def run_here(function, chunks):  # type: ignore[no-untyped-def]
         return map(function, list(chunks))
@@ -88,7 +88,7 @@ def test_whatever_runs_the_chunks_they_are_isolated() -> None:
     assert [list(part) for part in parts] == [[["A"]], [["B"], ["m broke"]], [["C"]]]
 
 
-def test_a_worker_of_the_pool_prepares_itself(tmp_path: os.PathLike[str]) -> None:
+def test_a_worker_calls_the_initializer(tmp_path: os.PathLike[str]) -> None:
     with IsolatedPool(1, partial(os.mkdir, os.path.join(tmp_path, "prepared"))) as pool:  # noqa: PTH118
         pool.start()
         pool.wait()

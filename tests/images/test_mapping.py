@@ -28,7 +28,7 @@ def few_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Measure:
-    """Length of each image's bytes; remembers what it was calls."""
+    """Measure the length of each image's bytes; record the ids of each call."""
 
     def __init__(self) -> None:
         self.calls: list[list[str]] = []
@@ -41,7 +41,7 @@ class Measure:
 
 
 def write(folder: Path, keys: str) -> Path:
-    """A shard folder with an image per letter, as long as the letter's place in the alphabet."""
+    """A shard folder with an image per letter; its length is the letter's index in the alphabet."""
     shards.write(
         folder / "raw",
         shards.RAW,
@@ -58,7 +58,7 @@ def run(
     key: str = "key",
     isolation: Isolation | None = None,
 ) -> list[tuple[list[Any], list[Any], list[Any]]]:
-    """Per slice that is yielded: the ids of its rows, those of the results, and the results."""
+    """For each yielded slice: the ids of the rows, the ids of the results, and the lengths."""
     mapped = map_images(
         function,
         directory,
@@ -76,13 +76,13 @@ def run(
 
 
 def slices(keys: str) -> list[list[str]]:
-    """Shards of three, of each of which two rows are yielded and then one."""
+    """The slices of shards of three rows: two rows, then one."""
     starts = range(0, len(keys), 3)
     parts = [part for s in starts for part in (keys[s : s + 2], keys[s + 2 : s + 3])]
     return [list(part) for part in parts if part]
 
 
-def test_results_come_some_at_a_time_in_the_order_of_the_rows(tmp_path: Path) -> None:
+def test_results_come_in_chunks_in_the_order_of_the_rows(tmp_path: Path) -> None:
     function = Measure()
     batches = run(function, write(tmp_path, "dacfbeg"))
     assert batches == [
@@ -95,7 +95,7 @@ def test_results_come_some_at_a_time_in_the_order_of_the_rows(tmp_path: Path) ->
     assert function.calls == [["d", "a"], ["c"], ["f", "b"], ["e"], ["g"]]
 
 
-def test_only_what_the_memo_lacks_is_computed(tmp_path: Path) -> None:
+def test_only_images_that_are_not_in_the_memo_are_computed(tmp_path: Path) -> None:
     first, second, third = Measure(), Measure(), Measure()
     run(first, write(tmp_path, "abcd"))
     batches = run(second, write(tmp_path, "xaybcd"))
@@ -112,13 +112,13 @@ def test_only_what_the_memo_lacks_is_computed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("chunk", [1, 2, 3, 5, 100])
 @pytest.mark.parametrize("only", [None, set("abdeij"), set("b")])
-def test_no_more_than_a_chunk_is_yielded_at_a_time(
+def test_at_most_a_chunk_is_yielded_at_a_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk: int, only: set[str] | None
 ) -> None:
     monkeypatch.setattr(mapping, "CHUNK", chunk)
     monkeypatch.setattr(shards, "ROWS", 5)
     directory = write(tmp_path, "abcdeafghij")
-    for _ in range(2):  # computed, and then remembered
+    for _ in range(2):  # computed, then read from the memo
         batches = run(Measure(), directory, only=only)
         assert all(0 < len(ids) <= chunk for ids, _, _ in batches)
         yielded = [key for ids, _, _ in batches for key in ids]
@@ -135,19 +135,19 @@ def test_an_image_that_occurs_twice_is_computed_once(tmp_path: Path) -> None:
     assert [lengths for _, _, lengths in batches] == [[1, 2], [1], [1, 2]]
 
 
-def test_only_the_wanted_are_computed_and_yielded(tmp_path: Path) -> None:
+def test_only_limits_the_images_that_are_computed_and_yielded(tmp_path: Path) -> None:
     function = Measure()
     batches = run(function, write(tmp_path, "abcdefghi"), only={"b", "i", "h", "unheard"})
     assert function.calls == [["b"], ["h", "i"]]
     assert batches == [(["b"], ["b"], [2]), (["h", "i"], ["h", "i"], [8, 9])]
 
 
-def test_nothing_wanted_yields_nothing(tmp_path: Path) -> None:
+def test_an_empty_only_yields_nothing(tmp_path: Path) -> None:
     assert run(Measure(), write(tmp_path, "abc"), only=set()) == []
 
 
-def test_two_jobs_give_what_one_gives(tmp_path: Path) -> None:
-    # A closure travels to the workers by value; they need not find this file.
+def test_two_jobs_give_the_results_of_one(tmp_path: Path) -> None:
+    # A closure is pickled by value; the workers need not import this file.
     schema = SCHEMA
 
     def measure(batch: pa.RecordBatch) -> pa.RecordBatch:
@@ -175,7 +175,7 @@ def test_a_failure_comes_through(tmp_path: Path, jobs: int) -> None:
         run(fail_at_f(SCHEMA), write(tmp_path, "abcdef"), jobs=jobs)
 
 
-def test_what_was_finished_before_a_failure_stays_remembered(tmp_path: Path) -> None:
+def test_results_before_a_failure_stay_in_the_memo(tmp_path: Path) -> None:
     directory = write(tmp_path, "abcdef")
     with pytest.raises(ArithmeticError):
         run(fail_at_f(SCHEMA), directory)
@@ -184,7 +184,7 @@ def test_what_was_finished_before_a_failure_stays_remembered(tmp_path: Path) -> 
     assert again.calls == [["f"]]
 
 
-def test_a_caller_who_stops_early_keeps_what_was_finished(tmp_path: Path) -> None:
+def test_a_caller_that_stops_early_keeps_the_finished_results(tmp_path: Path) -> None:
     directory = write(tmp_path, "abcdef")
     memo = Memo("stage", "key")
     mapped = map_images(Measure(), directory, schema=SCHEMA, memo=memo, title="t", jobs=1)
@@ -205,20 +205,21 @@ needs_status = pytest.mark.skipif(
 ISOLATION = Isolation(lambda key: {"id": key, "length": -1}, MEGABYTES * 10**6)
 
 
-allocations: list[bytes] = []  # what a worker keeps until its batch is done
+allocations: list[bytes] = []  # memory that a worker holds until its batch ends
 
 
 def measure_or_die(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """Lengths; but some letters are deadly, each in its way."""
+    """Measure lengths; some letters kill the worker, stall it, or exhaust its memory."""
     allocations.clear()
     ids = batch.column("id").to_pylist()
     lengths = [
-        _deadly(key, len(data.as_py())) for key, data in zip(ids, batch["bytes"], strict=True)
+        _measure_or_die(key, len(data.as_py()))
+        for key, data in zip(ids, batch["bytes"], strict=True)
     ]
     return pa.RecordBatch.from_pydict({"id": ids, "length": lengths}, schema=SCHEMA)
 
 
-def _deadly(key: str, length: int) -> int:
+def _measure_or_die(key: str, length: int) -> int:
     match key:
         case "k":
             os.kill(os.getpid(), signal.SIGKILL)
@@ -229,7 +230,7 @@ def _deadly(key: str, length: int) -> int:
                 while True:
                     pass
         case "m" | "o" | "r" | "h":
-            return _greedy(key, length)
+            return _exhaust_memory(key, length)
         case "w":
             os.write(2, b"libpng error: bad adaptive filter value\n")
         case "f":
@@ -237,20 +238,20 @@ def _deadly(key: str, length: int) -> int:
     return length
 
 
-def _greedy(key: str, length: int) -> int:
-    much = 2 * MEGABYTES * 10**6
+def _exhaust_memory(key: str, length: int) -> int:
+    size = 2 * MEGABYTES * 10**6
     match key:
         case "m":
             try:
-                return len(bytes(much))
+                return len(bytes(size))
             except MemoryError:
                 return -2
         case "o":
-            bytes(much)
+            bytes(size)
         case "r":
-            pa.allocate_buffer(much)
+            pa.allocate_buffer(size)
         case "h":
-            allocations.append(bytes(much // 6))
+            allocations.append(bytes(size // 6))
     return length
 
 
@@ -262,24 +263,24 @@ def map_to_process_id(batch: pa.RecordBatch) -> pa.RecordBatch:
 
 
 def length(key: str) -> int:
-    """What `measure_or_die` should say of an image."""
+    """The result of `measure_or_die` for an image."""
     deadly = {"k": -1, "x": -1, "l": -1, "o": -1, "r": -1, "m": -2}
     return deadly.get(key, ord(key) - ord("a") + 1)
 
 
-def assert_all_there(batches: list[tuple[list[Any], list[Any], list[Any]]], keys: str) -> None:
+def assert_results(batches: list[tuple[list[Any], list[Any], list[Any]]], keys: str) -> None:
     assert batches == [(ids, ids, [length(key) for key in ids]) for ids in slices(keys)]
 
 
-def test_a_killer_costs_itself_alone_and_is_not_asked_again(tmp_path: Path) -> None:
+def test_an_image_that_kills_its_worker_is_lost_alone_and_not_retried(tmp_path: Path) -> None:
     directory = write(tmp_path, "dakbc")
-    assert_all_there(run(measure_or_die, directory, jobs=2, isolation=ISOLATION), "dakbc")
+    assert_results(run(measure_or_die, directory, jobs=2, isolation=ISOLATION), "dakbc")
     again = Measure()
-    assert_all_there(run(again, directory), "dakbc")
+    assert_results(run(again, directory), "dakbc")
     assert again.calls == []
 
 
-def test_killers_of_every_kind_in_one_chunk_leave_the_others_alive(
+def test_the_other_images_of_a_chunk_survive_every_kind_of_kill(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(mapping, "CHUNK", 10)
@@ -289,12 +290,12 @@ def test_killers_of_every_kind_in_one_chunk_leave_the_others_alive(
     assert batches == [(ids, ids, [length(key) for key in ids])]
 
 
-def test_killers_in_several_chunks_leave_the_others_alive(tmp_path: Path) -> None:
+def test_the_other_images_survive_kills_in_several_chunks(tmp_path: Path) -> None:
     directory = write(tmp_path, "akbx")
-    assert_all_there(run(measure_or_die, directory, jobs=2, isolation=ISOLATION), "akbx")
+    assert_results(run(measure_or_die, directory, jobs=2, isolation=ISOLATION), "akbx")
 
 
-def test_what_is_killed_is_computed_again_under_another_key_alone(tmp_path: Path) -> None:
+def test_an_image_that_killed_its_worker_is_retried_only_under_another_key(tmp_path: Path) -> None:
     directory = write(tmp_path, "ak")
     run(measure_or_die, directory, isolation=ISOLATION)
     write(tmp_path, "akb")
@@ -305,26 +306,26 @@ def test_what_is_killed_is_computed_again_under_another_key_alone(tmp_path: Path
 
 
 @needs_status
-def test_too_much_memory_is_an_error_inside_and_nothing_is_written_to_the_terminal(
+def test_a_worker_gets_a_memory_error_and_prints_nothing(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     directory = write(tmp_path, "amwb")
-    assert_all_there(run(measure_or_die, directory, isolation=ISOLATION), "amwb")
+    assert_results(run(measure_or_die, directory, isolation=ISOLATION), "amwb")
     assert capfd.readouterr().err == ""
 
 
 @needs_status
 @pytest.mark.parametrize("greedy", "or")  # through Python, and through Arrow
-def test_running_out_of_memory_costs_an_image_itself_alone(tmp_path: Path, greedy: str) -> None:
+def test_an_image_that_exhausts_the_memory_is_lost_alone(tmp_path: Path, greedy: str) -> None:
     directory = write(tmp_path, f"a{greedy}b")
-    assert_all_there(run(measure_or_die, directory, isolation=ISOLATION), f"a{greedy}b")
+    assert_results(run(measure_or_die, directory, isolation=ISOLATION), f"a{greedy}b")
     again = Measure()
-    assert_all_there(run(again, directory), f"a{greedy}b")
+    assert_results(run(again, directory), f"a{greedy}b")
     assert again.calls == []
 
 
 @needs_status
-def test_images_that_are_too_much_together_are_none_alone(
+def test_images_that_exceed_the_memory_only_together_all_succeed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(mapping, "CHUNK", 10)
@@ -341,14 +342,14 @@ def hold_all(batch: pa.RecordBatch) -> pa.RecordBatch:
     """A third of the memory for each image whose id begins with h."""
     ids = batch.column("id").to_pylist()
     for key in ids:
-        _deadly(key[0] if key[0] == "h" else "", 0)
+        _measure_or_die(key[0] if key[0] == "h" else "", 0)
     lengths = [len(data.as_py()) for data in batch["bytes"]]
     allocations.clear()
     return pa.RecordBatch.from_pydict({"id": ids, "length": lengths}, schema=SCHEMA)
 
 
 @needs_status
-def test_what_is_taken_up_one_by_one_is_remembered_one_by_one(
+def test_images_that_are_retried_one_by_one_are_stored_one_by_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(mapping, "CHUNK", 10)
@@ -370,20 +371,20 @@ def test_without_isolation_running_out_of_memory_ends_the_run(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("isolation", [None, ISOLATION], ids=["open", "isolated"])
-def test_workers_find_relative_folders_wherever_they_were_started(
+def test_workers_resolve_relative_folders_in_the_current_directory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, isolation: Isolation | None
 ) -> None:
     for name, keys in (("one", "abcdeg"), ("two", "ckbegh")):
         (tmp_path / name).mkdir()
         write(tmp_path / name, keys)
     batches = []
-    for name in ("one", "two"):  # the same workers serve both
+    for name in ("one", "two"):  # in the same workers
         monkeypatch.chdir(tmp_path / name)
         function = measure_or_die if isolation else map_to_length
         batches.append(run(function, Path("raw"), jobs=2, key=name, isolation=isolation))
-    assert_all_there(batches[0], "abcdeg")
+    assert_results(batches[0], "abcdeg")
     if isolation:
-        assert_all_there(batches[1], "ckbegh")
+        assert_results(batches[1], "ckbegh")
     else:
         assert [ids for ids, _, _ in batches[1]] == slices("ckbegh")
         assert [lengths for _, _, lengths in batches[1]] == [[3, 11], [2], [5, 7], [8]]
@@ -405,12 +406,12 @@ def test_a_failure_comes_through_isolation(tmp_path: Path) -> None:
         run(measure_or_die, write(tmp_path, "abcdef"), isolation=ISOLATION)
 
 
-def test_without_isolation_a_killer_ends_the_run(tmp_path: Path) -> None:
+def test_without_isolation_a_killed_worker_ends_the_run(tmp_path: Path) -> None:
     with pytest.raises(BrokenProcessPool):
         run(measure_or_die, write(tmp_path, "abk"), jobs=2)
 
 
-def test_a_backend_that_works_in_this_process_does_not_confine_it(tmp_path: Path) -> None:
+def test_a_backend_in_this_process_does_not_confine_it(tmp_path: Path) -> None:
     def linger(batch: pa.RecordBatch) -> pa.RecordBatch:
         with deadline(0.05):
             time.sleep(0.1)
@@ -421,22 +422,22 @@ def test_a_backend_that_works_in_this_process_does_not_confine_it(tmp_path: Path
     assert batches == [(ids, ids, [os.getpid()] * len(ids)) for ids in slices("abc")]
 
 
-def test_all_that_is_remembered_needs_no_worker(tmp_path: Path) -> None:
+def test_results_in_the_memo_need_no_worker(tmp_path: Path) -> None:
     directory = write(tmp_path, "abcd")
     expected = run(Measure(), directory)
     assert run(Measure(), directory, isolation=ISOLATION) == expected
 
 
 @pytest.mark.parametrize(
-    ("seconds", "taken"),
+    ("seconds", "chunk_sizes"),
     [
-        (0.0, [16, 48, 64, 64, 8]),  # quick: the most
+        (0.0, [16, 48, 64, 64, 8]),  # fast: chunks grow to the maximum
         (4.0, [16] * 12 + [8]),
-        (32.0, [16, 2]),  # slow: a kill forgets few
+        (32.0, [16, 2]),  # slow: a kill loses few results
     ],
 )
-def test_slow_images_are_remembered_a_few_at_a_time(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float, taken: list[int]
+def test_slow_images_are_stored_in_small_chunks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float, chunk_sizes: list[int]
 ) -> None:
     clock = [0.0]
     monkeypatch.setattr(shards, "ROWS", 200)
@@ -452,10 +453,11 @@ def test_slow_images_are_remembered_a_few_at_a_time(
         clock[0] += seconds
         return measure(batch)
 
-    wanted = {f"{n:03d}" for n in range(200)}
-    remembered = Memo("lengths", "key")
-    mapping.remember(slow, tmp_path / "raw", remembered, title="t", only=wanted, most=64)
-    sizes = [len(ids) for ids in measure.calls]
-    assert sizes[: len(taken)] == taken
-    assert set(sizes[len(taken) :]) <= {1}  # 32 seconds for one image: no fewer can be taken
-    assert all(key in remembered for key in wanted)
+    ids = {f"{n:03d}" for n in range(200)}
+    results = Memo("lengths", "key")
+    mapping.remember(slow, tmp_path / "raw", results, title="t", only=ids, most=64)
+    call_sizes = [len(ids) for ids in measure.calls]
+    assert call_sizes[: len(chunk_sizes)] == chunk_sizes
+    # At 32 seconds per image, a chunk is one image.
+    assert set(call_sizes[len(chunk_sizes) :]) <= {1}
+    assert all(key in results for key in ids)

@@ -25,25 +25,25 @@ def results(**values: int) -> pa.RecordBatch:
     return pa.RecordBatch.from_pylist(rows, schema=SCHEMA)
 
 
-def values(known: Memo, keys: list[str]) -> list[int]:
-    values: list[int] = known.get(keys, SCHEMA).column("value").to_pylist()
-    return values
+def get_numbers(memo: Memo, keys: list[str]) -> list[int]:
+    numbers: list[int] = memo.get(keys, SCHEMA).column("value").to_pylist()
+    return numbers
 
 
-def test_results_are_remembered_by_the_next_process(root: Path) -> None:
+def test_results_are_read_by_the_next_process(root: Path) -> None:
     Memo("filter", "key").add(results(a=1, b=2))
     later = Memo("filter", "key")
     assert "a" in later
     assert "c" not in later
-    assert values(later, ["b"]) == [2]
+    assert get_numbers(later, ["b"]) == [2]
     assert (root / ".cache" / "filter" / "key").is_dir()
 
 
-def test_get_keeps_the_order_of_its_keys_across_files() -> None:
+def test_get_returns_results_in_the_order_of_its_keys_across_files() -> None:
     known = Memo("filter", "key")
     known.add(results(a=1, b=2, c=3))
     known.add(results(d=4, e=5))
-    assert values(known, ["e", "a", "d", "c", "a"]) == [5, 1, 4, 3, 1]
+    assert get_numbers(known, ["e", "a", "d", "c", "a"]) == [5, 1, 4, 3, 1]
 
 
 @settings(
@@ -53,14 +53,14 @@ def test_get_keeps_the_order_of_its_keys_across_files() -> None:
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(st.data())
-def test_get_returns_what_was_added_however_it_fell_into_files(data: st.DataObject) -> None:
+def test_get_returns_the_added_results_from_any_files(data: st.DataObject) -> None:
     files = data.draw(st.lists(st.lists(st.integers(0, 30), min_size=1, unique=True), min_size=1))
     known = Memo("filter", json.dumps(files).replace(" ", "")[:80])
     for numbers in files:
         known.add(results(**{str(number): number for number in numbers}))
     all_numbers = sorted({number for numbers in files for number in numbers})
-    asked = data.draw(st.lists(st.sampled_from(all_numbers), min_size=1))
-    assert values(known, [str(number) for number in asked]) == asked
+    requested = data.draw(st.lists(st.sampled_from(all_numbers), min_size=1))
+    assert get_numbers(known, [str(number) for number in requested]) == requested
 
 
 def test_a_result_that_was_never_added_is_a_bug() -> None:
@@ -80,19 +80,19 @@ def test_a_damaged_file_is_dropped_and_the_others_stay(fraction: float) -> None:
     later = Memo("filter", "key")
     assert "a" not in later
     assert not damaged.exists()
-    assert values(later, ["b"]) == [2]
+    assert get_numbers(later, ["b"]) == [2]
     later.add(results(a=1))
-    assert values(Memo("filter", "key"), ["a", "b"]) == [1, 2]
+    assert get_numbers(Memo("filter", "key"), ["a", "b"]) == [1, 2]
 
 
-def test_adding_leaves_whole_files_only() -> None:
+def test_adding_leaves_only_whole_files() -> None:
     known = Memo("filter", "key")
     known.add(results(a=1))
     known.add(results(a=1))
     assert [path.suffix for path in known.directory.iterdir()] == [".arrow"]
 
 
-def test_another_key_or_stage_knows_nothing() -> None:
+def test_another_key_or_stage_has_no_results() -> None:
     Memo("filter", "key").add(results(a=1))
     assert "a" not in Memo("filter", "other")
     assert "a" not in Memo("features", "key")
@@ -114,7 +114,7 @@ def test_a_memo_that_was_pruned_meanwhile_can_still_add() -> None:
     known = Memo("filter", "key")
     known.directory.rmdir()
     known.add(results(a=1))
-    assert values(known, ["a"]) == [1]
+    assert get_numbers(known, ["a"]) == [1]
 
 
 VALUES: dict[str, Any] = {"side": 32, "names": ["a", "b"]}

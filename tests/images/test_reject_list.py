@@ -47,7 +47,7 @@ def test_a_reason_may_be_missing(tmp_path: Path, line: str) -> None:
     ],
     ids=["bom", "crlf", "empty lines", "no last newline", "upper case", "spaces", "quoted"],
 )
-def test_what_spreadsheets_and_editors_write_is_read(tmp_path: Path, text: str) -> None:
+def test_files_of_spreadsheets_and_editors_are_read(tmp_path: Path, text: str) -> None:
     assert read(tmp_path, text) == {ONE: "x"}
 
 
@@ -65,12 +65,12 @@ def test_another_first_line_is_refused(tmp_path: Path, text: str) -> None:
         read(tmp_path, text)
 
 
-def test_an_empty_file_rejects_nobody(tmp_path: Path) -> None:
+def test_an_empty_file_rejects_nothing(tmp_path: Path) -> None:
     assert read(tmp_path, "") == {}
 
 
 @pytest.mark.parametrize("key", ["", "cat/1.png", ONE[:-1], ONE + "0", "g" + ONE[1:]])
-def test_what_is_no_id_is_refused_with_its_line(tmp_path: Path, key: str) -> None:
+def test_the_error_for_a_bad_id_names_its_line(tmp_path: Path, key: str) -> None:
     with pytest.raises(
         PipelineError, match=r"reject\.csv, line 3: .* is not an image id"
     ) as caught:
@@ -79,6 +79,6 @@ def test_what_is_no_id_is_refused_with_its_line(tmp_path: Path, key: str) -> Non
 
 
 @pytest.mark.parametrize("data", [b"id,why\n\xff\xfe,x\n", b'id,why\n"unclosed', b"\xff\xfe\x00"])
-def test_what_is_no_table_is_refused(tmp_path: Path, data: bytes) -> None:
+def test_a_file_that_is_not_csv_is_refused(tmp_path: Path, data: bytes) -> None:
     with pytest.raises(PipelineError, match=r"reject\.csv is not (a CSV file|in UTF-8): "):
         read(tmp_path, data)

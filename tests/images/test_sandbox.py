@@ -1,4 +1,4 @@
-"""What confines kills, so everything here happens in processes forked for it."""
+"""The sandbox kills its process, so each test runs in a forked process."""
 
 import hashlib
 import os
@@ -23,7 +23,7 @@ needs_status = pytest.mark.skipif(
 )
 
 
-def forked(function: Callable[[], object]) -> tuple[int | None, object]:
+def call_in_fork(function: Callable[[], object]) -> tuple[int | None, object]:
     """The exit code of a process that calls `function`, negative when a signal ended it; and what
     the function returned."""
     fork = get_context("fork")
@@ -54,7 +54,7 @@ def spin() -> None:
 
 
 def digest_forever() -> None:
-    """In C, where no Python signal handler would have its turn."""
+    """Block in C, where no Python signal handler runs."""
     hashlib.pbkdf2_hmac("sha256", b"", b"", 10**9)
 
 
@@ -64,10 +64,10 @@ def test_a_confined_process_dies_at_its_deadline(stuck: Callable[[], None]) -> N
         with confined(NOBODY, 500 * MEGABYTE), deadline(0.2):
             stuck()
 
-    assert forked(work) == (-signal.SIGALRM, None)
+    assert call_in_fork(work) == (-signal.SIGALRM, None)
 
 
-def test_a_block_that_ends_in_time_is_past_danger() -> None:
+def test_a_block_that_ends_in_time_cancels_its_deadline() -> None:
     def work() -> str:
         with confined(NOBODY, 500 * MEGABYTE):
             for _ in range(3):
@@ -76,10 +76,10 @@ def test_a_block_that_ends_in_time_is_past_danger() -> None:
             time.sleep(0.3)
         return "alive"
 
-    assert forked(work) == (0, "alive")
+    assert call_in_fork(work) == (0, "alive")
 
 
-def test_a_block_that_raises_is_past_danger() -> None:
+def test_a_block_that_raises_cancels_its_deadline() -> None:
     def work() -> str:
         with confined(NOBODY, 500 * MEGABYTE):
             with pytest.raises(ArithmeticError), deadline(0.1):
@@ -87,7 +87,7 @@ def test_a_block_that_raises_is_past_danger() -> None:
             time.sleep(0.2)
         return "alive"
 
-    assert forked(work) == (0, "alive")
+    assert call_in_fork(work) == (0, "alive")
 
 
 def test_a_process_that_is_no_longer_confined_has_no_deadline() -> None:
@@ -98,7 +98,7 @@ def test_a_process_that_is_no_longer_confined_has_no_deadline() -> None:
             time.sleep(0.2)
         return "alive"
 
-    assert forked(work) == (0, "alive")
+    assert call_in_fork(work) == (0, "alive")
 
 
 def test_the_main_process_is_never_confined() -> None:
@@ -111,7 +111,7 @@ def test_the_main_process_is_never_confined() -> None:
         assert len(bytes(100 * MEGABYTE)) == 100 * MEGABYTE
 
 
-def test_a_deadline_in_a_process_that_nobody_confined_has_no_effect() -> None:
+def test_a_deadline_in_an_unconfined_process_has_no_effect() -> None:
     with deadline(0.05):
         time.sleep(0.2)
 
@@ -125,22 +125,22 @@ def test_too_much_memory_is_an_error_that_the_process_survives() -> None:
             within = len(bytes(50 * MEGABYTE))
         return within, len(bytes(200 * MEGABYTE))
 
-    assert forked(work) == (0, (50 * MEGABYTE, 200 * MEGABYTE))
+    assert call_in_fork(work) == (0, (50 * MEGABYTE, 200 * MEGABYTE))
 
 
 @needs_status
-def test_memory_counts_from_what_the_process_has_already() -> None:
+def test_the_limit_is_added_to_the_memory_already_allocated() -> None:
     def work() -> int:
-        had = bytes(300 * MEGABYTE)
+        allocated = bytes(300 * MEGABYTE)
         with confined(NOBODY, 100 * MEGABYTE):
-            return len(had) + len(bytes(60 * MEGABYTE))
+            return len(allocated) + len(bytes(60 * MEGABYTE))
 
-    assert forked(work) == (0, 360 * MEGABYTE)
+    assert call_in_fork(work) == (0, 360 * MEGABYTE)
 
 
 @needs_status
 @pytest.mark.parametrize("which", ["soft", "hard"])
-def test_a_lower_limit_that_was_there_before_stays(which: str) -> None:
+def test_a_lower_limit_stays(which: str) -> None:
     def work() -> tuple[int, int]:
         _, hard = resource.getrlimit(resource.RLIMIT_DATA)
         lower = (sandbox._allocated_bytes() or 0) + 100 * MEGABYTE
@@ -150,10 +150,10 @@ def test_a_lower_limit_that_was_there_before_stays(which: str) -> None:
         after, _ = resource.getrlimit(resource.RLIMIT_DATA)
         return within - lower, after - lower
 
-    assert forked(work) == (0, (0, 0))
+    assert call_in_fork(work) == (0, (0, 0))
 
 
-def test_a_system_that_does_not_say_what_is_taken_has_no_limit(
+def test_there_is_no_limit_where_the_memory_in_use_is_unknown(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def work() -> bool:
@@ -162,10 +162,10 @@ def test_a_system_that_does_not_say_what_is_taken_has_no_limit(
             return resource.getrlimit(resource.RLIMIT_DATA) == before
 
     monkeypatch.setattr(sandbox, "PROCESS_STATUS", sandbox.PROCESS_STATUS / "missing")
-    assert forked(work) == (0, True)
+    assert call_in_fork(work) == (0, True)
 
 
-def test_what_is_written_to_the_terminal_while_confined_is_not_seen(
+def test_output_to_the_terminal_is_discarded_while_confined(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     def work() -> None:
@@ -175,7 +175,7 @@ def test_what_is_written_to_the_terminal_while_confined_is_not_seen(
             os.system("echo from a child >&2")
         os.write(2, b"after\n")
 
-    assert forked(work) == (0, None)
+    assert call_in_fork(work) == (0, None)
     assert capfd.readouterr().err == "before\nafter\n"
 
 
@@ -183,7 +183,7 @@ def open_files() -> int:
     return len(list(Path("/dev/fd").iterdir()))
 
 
-def test_everything_is_as_before_after_a_failure(capfd: pytest.CaptureFixture[str]) -> None:
+def test_limits_and_files_are_restored_after_a_failure(capfd: pytest.CaptureFixture[str]) -> None:
     def work() -> bool:
         before = resource.getrlimit(resource.RLIMIT_DATA), open_files()
         with pytest.raises(ArithmeticError), confined(NOBODY, 500 * MEGABYTE):
@@ -191,5 +191,5 @@ def test_everything_is_as_before_after_a_failure(capfd: pytest.CaptureFixture[st
         os.write(2, b"seen\n")
         return before == (resource.getrlimit(resource.RLIMIT_DATA), open_files())
 
-    assert forked(work) == (0, True)
+    assert call_in_fork(work) == (0, True)
     assert capfd.readouterr().err == "seen\n"

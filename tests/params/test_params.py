@@ -16,7 +16,7 @@ VALID = load_params(ROOT / "params.yaml")
 SHARE = "a share between 0 and 1, or a whole number of images per class"
 
 
-def changed(name: str, value: object) -> dict[str, Any]:
+def change(name: str, value: object) -> dict[str, Any]:
     """All values as in a params file, one of them changed."""
     values = deepcopy(VALID.model_dump())
     section, _, key = name.partition(".")
@@ -27,7 +27,7 @@ def changed(name: str, value: object) -> dict[str, Any]:
     return values
 
 
-def refusal(values: object) -> str:
+def parse_error(values: object) -> str:
     with pytest.raises(PipelineError) as caught:
         parse_params(values, "params.yaml")
     return str(caught.value)
@@ -42,11 +42,11 @@ def refusal(values: object) -> str:
     ],
 )
 def test_an_unknown_key_names_the_close_one(name: str, hint: str) -> None:
-    assert refusal(changed(name, 7)).startswith(hint)
+    assert parse_error(change(name, 7)).startswith(hint)
 
 
-def test_an_unknown_key_far_from_all_lists_those_that_exist() -> None:
-    message = refusal(changed("split.zzz", 7))
+def test_the_error_for_another_unknown_key_lists_the_known_ones() -> None:
+    message = parse_error(change("split.zzz", 7))
     assert message == "params.yaml: split.zzz = 7 is not a known key: " + ", ".join(
         ["seed", "val", "test", "train", "prescribed", "folds", "fold", "leaks"]
     )
@@ -129,15 +129,15 @@ def test_a_wrong_value_names_key_value_and_what_is_allowed(
     name: str, value: object, allowed: str
 ) -> None:
     start = f"params.yaml: {name} = {value!r}, but should be {allowed}"
-    assert refusal(changed(name, value)).startswith(start)
+    assert parse_error(change(name, value)).startswith(start)
 
 
 @pytest.mark.parametrize(
     ("name", "value"),
     [("dataset.name", "../outside"), ("dataset.name", ""), ("dataset.source", "")],
 )
-def test_a_text_that_is_refused_is_told_in_good_english(name: str, value: str) -> None:
-    message = refusal(changed(name, value))
+def test_the_error_for_a_text_is_grammatical(name: str, value: str) -> None:
+    message = parse_error(change(name, value))
     assert message.startswith(f"params.yaml: {name} = {value!r}, but should ")
     assert "should be String should" not in message
 
@@ -147,7 +147,7 @@ def test_a_missing_key_is_named(name: str) -> None:
     values = deepcopy(VALID.model_dump())
     section, _, key = name.partition(".")
     del (values[section] if key else values)[key or section]
-    assert refusal(values) == f"params.yaml: {name} is missing"
+    assert parse_error(values) == f"params.yaml: {name} is missing"
 
 
 @pytest.mark.parametrize(
@@ -251,7 +251,7 @@ def test_values_that_exclude_each_other_are_refused(
         ({"split.fold": 7}, False),
     ],
 )
-def test_every_way_to_split_can_be_asked_for(overrides: dict[str, object], exact: bool) -> None:
+def test_every_split_mode_is_valid(overrides: dict[str, object], exact: bool) -> None:
     params = with_overrides(VALID, overrides)
     assert params.split.is_exact is exact
     assert params.flat() == VALID.flat() | overrides
@@ -277,8 +277,8 @@ def test_no_augmentation_goes_with_no_views() -> None:
 
 
 @pytest.mark.parametrize("values", [None, [], "train", 3])
-def test_a_file_that_holds_no_sections_is_refused(values: object) -> None:
-    assert refusal(values).startswith(f"params.yaml: the file = {values!r}, but should be ")
+def test_a_file_without_sections_is_refused(values: object) -> None:
+    assert parse_error(values).startswith(f"params.yaml: the file = {values!r}, but should be ")
 
 
 @pytest.mark.parametrize(
@@ -286,7 +286,7 @@ def test_a_file_that_holds_no_sections_is_refused(values: object) -> None:
     [b"train: [1, 2", b"train:\n\tlr: 1\n", b"a: 1\na: 2\n", b"a: \xff\xfe\n", b"a: \x00\n"],
     ids=["unclosed", "tab", "key twice", "not UTF-8", "null byte"],
 )
-def test_what_is_not_yaml_is_said_in_one_line(tmp_path: Path, content: bytes) -> None:
+def test_the_error_for_bad_yaml_is_one_line(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "params.yaml"
     path.write_bytes(content)
     with pytest.raises(PipelineError) as caught:
@@ -319,14 +319,14 @@ def test_the_error_for_a_missing_file_names_the_folder_to_run_in(tmp_path: Path)
 def test_a_file_is_parsed_as_yaml_1_2(tmp_path: Path, name: str, text: str, value: object) -> None:
     marker = 0.123456 if name == "train.lr" else "MARKER"
     path = tmp_path / "params.yaml"
-    path.write_text(json.dumps(changed(name, marker)).replace(json.dumps(marker), text))
+    path.write_text(json.dumps(change(name, marker)).replace(json.dumps(marker), text))
     read = load_params(path).flat()[name]
     assert read == value
     assert type(read) is type(value)
 
 
-def test_a_whole_number_in_a_file_stays_one(tmp_path: Path) -> None:
-    values = changed("split.val", 300)
+def test_a_whole_number_in_a_file_stays_an_int(tmp_path: Path) -> None:
+    values = change("split.val", 300)
     values["split"]["test"] = 200
     path = tmp_path / "params.yaml"
     path.write_text(json.dumps(values))

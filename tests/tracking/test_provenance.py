@@ -48,9 +48,9 @@ def test_the_patch_restores_uncommitted_changes(repository: Path) -> None:
     Path("pipeline/new.py").write_text("y = 2\n")
     Path("README.md").write_text("nothing depends on this\n")
     commit = provenance.source_tags()[provenance.COMMIT]
-    told = provenance.environment_tags(commit)
-    assert told["git.changed"] == "yes"
-    assert told["git.untracked"] == "pipeline/new.py"
+    tags = provenance.environment_tags(commit)
+    assert tags["git.changed"] == "yes"
+    assert tags["git.untracked"] == "pipeline/new.py"
     files = provenance.read_files(commit)
     assert set(files) == {"params.yaml", "dvc.lock", "changes.patch"}
     git("checkout", "-q", "pipeline/code.py")

@@ -132,9 +132,9 @@ def test_one_run_holds_the_training_and_the_evaluation(
 def test_mlflow_has_the_checkpoints_of_log_checkpoints(
     dataset: Path, params: Params, which: str, steps: list[str]
 ) -> None:
-    chosen = override(params, **NARROW_RESNET, train__epochs=2, train__log_checkpoints=which)
-    Path("params.yaml").write_text(json.dumps(chosen.model_dump()))
-    folder = compute_features(dataset, chosen)
+    trial_params = override(params, **NARROW_RESNET, train__epochs=2, train__log_checkpoints=which)
+    Path("params.yaml").write_text(json.dumps(trial_params.model_dump()))
+    folder = compute_features(dataset, trial_params)
     train.main(
         dataset / "clean",
         dataset / "split.csv",
