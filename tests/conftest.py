@@ -1,4 +1,4 @@
-"""What several tests start from; what takes long is made once per session and copied."""
+"""Shared fixtures; the slow ones are built once per session and copied."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 
 
 def pytest_configure() -> None:
-    """One thread for torch: several test processes share the cores, and would wait for another."""
+    """One thread for torch: several test processes share the cores."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when torch is imported
-    # A shell that starts tests in its background has Ctrl-C ignored, also by what tests start.
+    # Shells ignore Ctrl-C in background jobs, and child processes inherit that.
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -41,7 +41,7 @@ def pytest_collection_finish() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest first: what a process begins last, it ends alone."""
+    """Run the longest tests first, so that all processes end at about the same time."""
     for item in items:
         name = item.path.relative_to(ROOT / "tests").with_suffix("").as_posix()
         if name.startswith("system/") or name in SLOW:
@@ -56,7 +56,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty project folder: the working directory, and where .cache goes."""
+    """An empty project folder, which is the working directory and contains .cache."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
     for name in ("MLFLOW_TRACKING_URI", "DVC_EXP_NAME", "DVC_EXP_BASELINE_REV"):
@@ -66,7 +66,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where .cache goes; no proxy of this machine stands between tests and their servers."""
+    """The folder of .cache; requests to the servers of tests use no proxy."""
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
     monkeypatch.setenv("NO_PROXY", "*")
     monkeypatch.setenv("no_proxy", "*")
@@ -74,12 +74,12 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def build_once(factory: pytest.TempPathFactory, name: str, build: Callable[[Path], None]) -> Path:
-    """A folder that one of the test processes makes, and all share. It is to be copied."""
+    """A folder that one test process builds and all share. Copy it before use."""
     base = factory.getbasetemp()
     shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
     with FileLock(shared / f"{name}.lock"):
         if not (shared / f"{name}.ready").exists():
-            shutil.rmtree(shared / name, ignore_errors=True)  # another's that failed
+            shutil.rmtree(shared / name, ignore_errors=True)  # of a failed build
             (shared / name).mkdir()
             build(shared / name)
             (shared / f"{name}.ready").touch()
@@ -88,7 +88,7 @@ def build_once(factory: pytest.TempPathFactory, name: str, build: Callable[[Path
 
 @pytest.fixture(scope="session")
 def new_project(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """A project in which nothing has run. It is to be copied."""
+    """A project in which nothing has run. Copy it before use."""
     from tests.project import Project
 
     def build(folder: Path) -> None:
@@ -99,7 +99,7 @@ def new_project(tmp_path_factory: pytest.TempPathFactory) -> Project:
 
 @pytest.fixture(scope="session")
 def first_run(tmp_path_factory: pytest.TempPathFactory, new_project: Project) -> Project:
-    """A project whose pipeline has run once, and whose result is committed. It is to be copied."""
+    """A project whose pipeline has run once, and whose result is committed. Copy it before use."""
     from tests.project import STAGES, Project, ran
 
     def build(folder: Path) -> None:
@@ -115,23 +115,23 @@ def first_run(tmp_path_factory: pytest.TempPathFactory, new_project: Project) ->
 
 @pytest.fixture(scope="session")
 def first_experiment(tmp_path_factory: pytest.TempPathFactory, first_run: Project) -> Project:
-    """The same with an experiment, `faster`, run in a temporary folder. It is to be copied."""
+    """`first_run` with an experiment, `faster`, run in a temporary folder. Copy it before use."""
     from tests.project import Project, ran
 
     def build(folder: Path) -> None:
         project = first_run.copied(folder)
         result = project.dvc("exp", "run", "--temp", "-n", "faster", "-S", "train.lr=0.003")
         assert result.returncode == 0, result.stdout
-        assert ran(result.stdout) == ["train", "evaluate"]  # the features are those of the commit
+        assert ran(result.stdout) == ["train", "evaluate"]  # the features of the commit are reused
 
     return Project.at(build_once(tmp_path_factory, "first-experiment", build))
 
 
 @pytest.fixture(scope="session")
 def params() -> Params:
-    """The shipped params.yaml, made small: mobilenet_v2 sees 32 pixels, for three epochs.
+    """The shipped params.yaml, made small: mobilenet_v2 with 32 pixels, for three epochs.
 
-    What is frozen computes in full precision, so that it equals the whole network's numbers.
+    The frozen part runs in full precision, so that it equals the whole network.
     """
     from pipeline.params import load_params
     from tests.builders.params import small_params
@@ -188,9 +188,9 @@ def _write_data(data: Path, params: Params) -> None:
         png = encode_png(np.clip(noisy, 0, 255).astype(np.uint8))
         images.append(RawImage(f"{label}/{number}.png", label, png).row())
     shards.write(data / "raw", shards.RAW, images)
-    judged = verdicts.judge_images(data / "raw", {}, params.filter)
-    kept = (batch.select(shards.CLEAN.names) for batch in judged)
-    shards.write_batches(data / "clean", shards.CLEAN, kept)
+    judged_batches = verdicts.judge_images(data / "raw", {}, params.filter)
+    clean_batches = (batch.select(shards.CLEAN.names) for batch in judged_batches)
+    shards.write_batches(data / "clean", shards.CLEAN, clean_batches)
     clean_images, groups = split.read_images(data / "clean")
     splits = assignment.assign(groups, clean_images, params.split, {})
     assignment.check_classes([image.label for image in clean_images], splits)
@@ -209,7 +209,7 @@ def dataset(world: Path, striped_data: Path, mlflow_db: None) -> Path:
 def striped_model(
     tmp_path_factory: pytest.TempPathFactory, striped_data: Path, params: Params
 ) -> Path:
-    """A folder with models/ that knows stripes."""
+    """A folder with models/ that recognise stripes."""
     from pipeline.network import model_folder
     from tests.builders.models import train_job
     from tests.builders.params import override
@@ -228,7 +228,7 @@ def striped_model(
 
 @pytest.fixture
 def models(dataset: Path, striped_model: Path) -> Path:
-    """The folder of a model that knows stripes."""
+    """The folder of a model that recognises stripes."""
     shutil.copytree(striped_model / "models", "models")
     return Path("models")
 
@@ -259,7 +259,7 @@ def evaluated_model(
 
 @pytest.fixture
 def figures(world: Path, evaluated_model: Path) -> Figures:
-    """Of a model of stripes; its data, reports and run are in the working directory."""
+    """The metrics of a model of stripes; its data, reports and run are in the working directory."""
     from tests.builders.stores import copy_store
 
     shutil.copytree(evaluated_model, world, dirs_exist_ok=True)
@@ -270,7 +270,7 @@ def figures(world: Path, evaluated_model: Path) -> Figures:
 
 @pytest.fixture
 def commit(world: Path, params: Params, mlflow_db: None) -> CommitResult:
-    """Commits results to a repository in the working directory."""
+    """A function that commits results to a repository in the working directory."""
     from tests.builders.repositories import start_repository
 
     return start_repository(world, params)

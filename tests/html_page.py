@@ -1,4 +1,4 @@
-"""What a person sees on a page that `page.render` made."""
+"""Parse the text, tables and pictures of a rendered page."""
 
 import base64
 from html.parser import HTMLParser
@@ -11,24 +11,24 @@ VOID = {"meta", "img", "br", "link", "hr", "input"}
 
 
 class Figure(NamedTuple):
-    """A picture, or the place of one, with what is said below it."""
+    """A picture or its placeholder, with its caption."""
 
     section: str
-    """Of the heading above it: its text."""
+    """The text of the heading above it."""
     picture: bytes
-    """A JPEG, or nothing."""
+    """A JPEG, or empty."""
     caption: str
     group: int
-    """Of near-duplicates, counted from 1; 0 is none."""
+    """The group of near-duplicates, counted from 1; 0 is none."""
 
 
 class Page(HTMLParser):
-    """A page, held to be balanced, without scripts, and without references to anything outside."""
+    """A parsed page; fails if its tags are unbalanced, or it has scripts or external references."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
         self.text_of: dict[str, str] = {}  # everything below a heading
-        self.tables: dict[str, list[list[str]]] = {}  # the rows of those below a heading
+        self.tables: dict[str, list[list[str]]] = {}  # the rows below a heading
         self.figures: list[Figure] = []
         self.groups: list[str] = []  # the classes of each group of near-duplicates
         self.links: set[str] = set()
@@ -44,8 +44,8 @@ class Page(HTMLParser):
         assert self.links <= self.ids, f"lead nowhere: {self.links - self.ids}"
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        given = {name: value or "" for name, value in attrs}
-        self._check(tag, given)
+        attributes = {name: value or "" for name, value in attrs}
+        self._check(tag, attributes)
         if tag in {"h1", "h2", "h3"}:
             self._heading = ""
         if tag == "tr":
@@ -55,24 +55,24 @@ class Page(HTMLParser):
         if tag == "figure":
             self._caption, self._picture = "", b""
         if tag == "img":
-            self._picture = base64.b64decode(given["src"].split(",")[1], validate=True)
-        if "group" in given.get("class", "").split():
-            self.groups.append(given["class"])
+            self._picture = base64.b64decode(attributes["src"].split(",")[1], validate=True)
+        if "group" in attributes.get("class", "").split():
+            self.groups.append(attributes["class"])
         if tag not in VOID:
             self._open.append(tag)
 
-    def _check(self, tag: str, given: dict[str, str]) -> None:
+    def _check(self, tag: str, attributes: dict[str, str]) -> None:
         assert tag not in {"script", "link", "iframe", "object", "base", "form"}
-        assert not [name for name in given if name.startswith("on")]
+        assert not [name for name in attributes if name.startswith("on")]
         kinds = ("data:image/jpeg;base64,", "data:image/png;base64,")
-        assert given.get("src", kinds[0]).startswith(kinds)
-        assert "url(" not in given.get("style", "")
-        if "href" in given:
-            assert given["href"].startswith("#")
-            self.links.add(given["href"][1:])
-        if "id" in given:
-            assert given["id"] not in self.ids
-            self.ids.add(given["id"])
+        assert attributes.get("src", kinds[0]).startswith(kinds)
+        assert "url(" not in attributes.get("style", "")
+        if "href" in attributes:
+            assert attributes["href"].startswith("#")
+            self.links.add(attributes["href"][1:])
+        if "id" in attributes:
+            assert attributes["id"] not in self.ids
+            self.ids.add(attributes["id"])
 
     def handle_endtag(self, tag: str) -> None:
         assert self._open, f"</{tag}> closes nothing"

@@ -18,7 +18,7 @@ STAGES = ("acquire", "filter", "split", "describe", "features", "train", "evalua
 
 
 class Project:
-    """A git repository with the pipeline in it, as somebody's clone would be."""
+    """A git repository with the pipeline in it, like a user's clone."""
 
     def __init__(self, folder: Path, small: bool = True) -> None:
         self.folder = folder
@@ -39,26 +39,26 @@ class Project:
                 shutil.copy(source, target)
         if small:
             self._shrink()
-        # The place of the split files is known to git before the first run, as in the project.
+        # Ignored before the first run, as in the project.
         (folder / ".gitignore").write_text((folder / ".gitignore").read_text() + "/models\n")
         for command in ("init -q -b main", "add -A", "commit -q -m start"):
             self.git(*command.split())
 
     @classmethod
     def cloned(cls, other: "Project", folder: Path) -> Self:
-        """Another machine's: what git has of a project."""
+        """A git clone, as on another machine."""
         other.git("clone", "-q", ".", str(folder))
         return cls.at(folder)
 
     @classmethod
     def at(cls, folder: Path) -> Self:
-        """One that exists."""
+        """A project that exists."""
         project = cls.__new__(cls)
         project.folder = folder
         return project
 
     def copied(self, folder: Path) -> "Project":
-        """The same with all that git does not have, elsewhere: data, caches, runs."""
+        """A copy in another folder, with the files that git ignores: data, caches, runs."""
         shutil.copytree(self.folder, folder, symlinks=True, dirs_exist_ok=True)
         if (self.folder / "mlflow.db").exists():
             copy_store(self.folder, folder)
@@ -105,7 +105,7 @@ class Project:
         )
 
     def pipeline(self, *words: str, **changed: str) -> str:
-        """What a command that succeeds prints."""
+        """The output of a command, which must succeed."""
         result = self.run(sys.executable, "-m", "pipeline", *words, **changed)
         assert result.returncode == 0, result.stdout
         return result.stdout
@@ -119,7 +119,7 @@ class Project:
 
     def restore(self) -> None:
         """Undo what an experiment left in the workspace."""
-        # By hand as well: a change of the same length within a second is invisible to git.
+        # Written here too: git does not notice a change of the same length within a second.
         (self.folder / "params.yaml").write_text(self.git("show", "HEAD:params.yaml"))
         self.git("reset", "-q", "--hard")
         self.dvc("checkout")
@@ -134,5 +134,5 @@ class Project:
 
 
 def ran(output: str) -> list[str]:
-    """The stages that DVC really ran."""
+    """The stages that DVC ran, not those restored from its cache."""
     return [line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage")]

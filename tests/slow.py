@@ -1,4 +1,4 @@
-"""What `make test-fast` leaves out besides tests/system."""
+"""The test files that `make test-fast` leaves out, besides tests/system."""
 
 # Real networks, processes, DVC or MLflow's database: seconds of a core per test or per file.
 SLOW = {

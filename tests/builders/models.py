@@ -1,4 +1,4 @@
-"""Features, trainings and models, made in this process."""
+"""Features, training jobs and models, built in this process."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ LINEAR_HEAD = HeadParams(kind="linear", hidden=8, dropout=0.5, one_logit=False)
 
 
 def compute_features(dataset: Path, params: Params, name: str = "features") -> Path:
-    """What the stage computes, on the working directory's data."""
+    """Compute features as the stage does, from the data in the working directory."""
     examples = read_examples(dataset / "split.csv")
     prefix = compute.frozen_prefix(params)
     index = compute.describe(params, prefix, examples)
@@ -31,7 +31,7 @@ def compute_features(dataset: Path, params: Params, name: str = "features") -> P
 
 
 def prepare_job(dataset: Path, params: Params) -> tuple[Job, Card, Examples]:
-    """Features, and a training over them that has not begun."""
+    """Compute features and prepare a training job on them."""
     folder = compute_features(dataset, params)
     examples = read_examples(dataset / "split.csv")
     assembled = setup.assemble(params, len(examples.classes))
@@ -42,7 +42,7 @@ def prepare_job(dataset: Path, params: Params) -> tuple[Job, Card, Examples]:
 
 
 def train_job(dataset: Path, params: Params) -> tuple[Job, Card, list[Record]]:
-    """The same, trained."""
+    """Prepare a job as `prepare_job` does, and train it."""
     job, card, examples = prepare_job(dataset, params)
     return job, card, list(loop.fit(job, examples, params.train))
 

@@ -1,4 +1,4 @@
-"""Git repositories with a dvc.lock of results that nobody computed, and their MLflow runs."""
+"""Git repositories with a dvc.lock of made-up results, and their MLflow runs."""
 
 import json
 import subprocess
@@ -16,7 +16,7 @@ CommitResult = Callable[..., str]
 
 
 def git(*words: str, folder: Path | None = None) -> str:
-    """In `folder` or the working directory, as a user with a name."""
+    """Run git in `folder` or the working directory, with a user name."""
     user = ["-c", "user.name=t", "-c", "user.email=t@example.com"]
     command = ["git", *user, *words]
     result = subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True)
@@ -24,14 +24,14 @@ def git(*words: str, folder: Path | None = None) -> str:
 
 
 def commit_all(message: str, folder: Path | None = None) -> None:
-    """Into a repository, which is made where there is none."""
+    """Commit all files, after creating the repository if there is none."""
     git("init", "-q", "-b", "main", folder=folder)
     git("add", "-A", folder=folder)
     git("commit", "-q", "-m", message, folder=folder)
 
 
 def result_lock(params: Params, models: str, evaluated: str | None = None) -> dict[str, Any]:
-    """dvc.lock after a whole run; `evaluated`: the digest of the model that evaluate had."""
+    """dvc.lock after a whole run; `evaluated` is the digest of the model that evaluate read."""
 
     def outs(**digests: str) -> list[dict[str, str]]:
         return [{"path": path, "hash": "md5", "md5": md5} for path, md5 in digests.items()]
@@ -53,7 +53,7 @@ def result_lock(params: Params, models: str, evaluated: str | None = None) -> di
 
 
 def start_repository(folder: Path, default: Params) -> CommitResult:
-    """Make a repository; return what commits results to it."""
+    """Create a repository; return a function that commits results to it."""
     git("init", "-q", "-b", "main")
     (folder / ".gitignore").write_text("mlflow.db\nmlartifacts/\n.cache/\n")
 
@@ -77,7 +77,7 @@ def add_experiment(name: str, baseline: str, revision: str) -> None:
 def log_run(
     params: Params, models: str, name: str = "", status: str = "FINISHED", **tags: str
 ) -> str:
-    """A run with a training's tags; `tags` win, and "" leaves one out."""
+    """Log a run with the tags of a training; `tags` take precedence, and "" leaves a tag out."""
     experiment = store.experiment_id(params.dataset.name)  # which connects
     client = MlflowClient()
     defaults = {

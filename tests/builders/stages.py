@@ -1,4 +1,4 @@
-"""Stages as dvc.yaml runs them, but in this process and the working directory."""
+"""Run stages as dvc.yaml does, but in this process and the working directory."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""MLflow's own database of a project, made once and copied: its tables take seconds to make."""
+"""The MLflow database of a project, created once and copied: its tables take seconds to create."""
 
 import shutil
 import sqlite3
@@ -18,14 +18,14 @@ ADDRESSES = (
 
 
 def make_store(folder: Path) -> None:
-    """An empty mlflow.db in `folder`, as the first training of a project makes it."""
+    """Create an empty mlflow.db in `folder`, as the first training of a project does."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DVC_ROOT", str(folder))
         store._create_database(folder / "mlflow.db")
 
 
 def copy_store(source: Path, target: Path) -> None:
-    """The mlflow.db of a folder for another folder, which has or will have its artifacts."""
+    """Copy mlflow.db to another folder, which has or will have the artifacts."""
     shutil.copy(source / "mlflow.db", target / "mlflow.db")
     with closing(sqlite3.connect(target / "mlflow.db")) as database, database:
         for table, column in ADDRESSES:

@@ -44,7 +44,7 @@ LONGER_SIDES = {
     "o": 3000,
 }
 SIZES = ("m", "n", "z", "c", "l")
-OWNERS = "XAXBXCXDXBXEXFXCXGX"  # of 19 photos one owner has 10, two have 2, five have 1
+OWNERS = "XAXBXCXDXBXEXFXCXGX"  # of 19 photos, one owner has 10, two have 2, five have 1
 FIRST, LAST = 1_104_537_600, 1_577_836_800  # the years 2005 to 2019
 
 

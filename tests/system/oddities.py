@@ -1,7 +1,7 @@
-"""What the filter should say of 77 malformed or tricky files from image libraries' own tests.
+"""The expected verdicts on 77 malformed or tricky files from the tests of image libraries.
 
-Where a verdict differs from what the archive's MANIFEST.csv says that a decoder does with the file
-(`pil_load`, `cv2_color`), `why` says why.
+`why` gives the reason where a verdict differs from the behaviour of a decoder in the archive's
+MANIFEST.csv (`pil_load`, `cv2_color`).
 """
 
 from dataclasses import dataclass
@@ -18,13 +18,13 @@ class Expected:
 
 SMALL = Expected(RejectReason.TOO_SMALL, why="sound, but its shorter side is below 32 pixels")
 DAMAGED = Expected(RejectReason.DAMAGED)
-FUZZED = Expected(RejectReason.DAMAGED, why="Pillow or OpenCV forgive it; its data make no sense")
-HARMLESS = Expected(why="its pixels are whole: what is odd stands around them")
+FUZZED = Expected(RejectReason.DAMAGED, why="Pillow or OpenCV accept it; its data are nonsense")
+HARMLESS = Expected(why="its pixels are intact, only the metadata are odd")
 ROTATED = Expected(None, (Warn.ROTATED,))
 CLEAR = Expected(None, (Warn.TRANSPARENCY_FLATTENED,))
 CMYK = Expected(None, (Warn.CMYK_CONVERTED,))
 DEEP = Expected(None, (Warn.REDUCED_TO_8_BIT,))
-KEPT = Expected()
+PLAIN = Expected()
 UNSUPPORTED = Expected(RejectReason.UNSUPPORTED)
 
 EXPECTED: dict[str, Expected] = {
@@ -85,10 +85,10 @@ EXPECTED: dict[str, Expected] = {
     "palette_alpha/pil123p.png": CLEAR,
     "palette_alpha/basn4a08.png": CLEAR,
     "palette_alpha/rgb_trns.png": CLEAR,
-    "gray/hopper_gray.jpg": KEPT,
+    "gray/hopper_gray.jpg": PLAIN,
     "gray/grayscale_long.jpg": SMALL,
-    "progressive/tower_progressive.jpg": KEPT,
-    "progressive/testimgari.jpg": KEPT,
+    "progressive/tower_progressive.jpg": PLAIN,
+    "progressive/testimgari.jpg": PLAIN,
     "exif_orientation/hopper_orientation_3.jpg": ROTATED,
     "exif_orientation/hopper_orientation_5.jpg": ROTATED,
     "exif_orientation/hopper_orientation_7.jpg": ROTATED,
@@ -110,11 +110,11 @@ EXPECTED: dict[str, Expected] = {
     "animated/multipage.tiff": Expected(
         RejectReason.TOO_SMALL, (Warn.FIRST_FRAME_ONLY,), SMALL.why
     ),
-    "formats/hopper.bmp": KEPT,
-    "formats/hopper.tif": KEPT,
-    "formats/hopper.Lab.tif": KEPT,
+    "formats/hopper.bmp": PLAIN,
+    "formats/hopper.tif": PLAIN,
+    "formats/hopper.Lab.tif": PLAIN,
     "formats/hopper.ico": UNSUPPORTED,
-    "formats/hopper.png": KEPT,
+    "formats/hopper.png": PLAIN,
     "crash_tiff/crash-0c7e0e8e11ce787078f00b5b0ca409a167f070e0.tif": DAMAGED,
     "crash_tiff/crash-2020-10-test.tif": DAMAGED,
     "crash_tiff/ycbcr_lzw_broken.tif": Expected(

@@ -1,4 +1,4 @@
-"""The report in a real browser: Chromium draws it, on a desk and on a phone."""
+"""The report in Chromium, at the widths of a desktop and a phone."""
 
 import shutil
 import subprocess
@@ -13,7 +13,7 @@ from tests.builders.stages import REPORT
 BROWSER = (
     shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 )
-pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium here to look with")
+pytestmark = pytest.mark.skipif(BROWSER is None, reason="Chromium is not installed")
 
 
 def browse(*options: str) -> str:
@@ -33,21 +33,21 @@ def browse(*options: str) -> str:
 
 @pytest.mark.parametrize("width", [1280, 500])
 @pytest.mark.usefixtures("figures")
-def test_it_is_drawn_whole(width: int) -> None:
+def test_the_report_is_drawn_to_its_end(width: int) -> None:
     browse(f"--window-size={width},3000", f"--screenshot={Path('page.png').resolve()}")
-    seen = cv2.imread("page.png")
-    assert seen is not None
-    assert seen.shape[:2] == (3000, width)
+    screenshot = cv2.imread("page.png")
+    assert screenshot is not None
+    assert screenshot.shape[:2] == (3000, width)
     # Text, tables and charts all the way down: no tall band of one colour.
-    drawn = np.flatnonzero(seen.std(axis=(1, 2)) > 1)
+    drawn = np.flatnonzero(screenshot.std(axis=(1, 2)) > 1)
     assert drawn[-1] > 2500
     assert np.diff(drawn).max() < 200
-    # Charts are as wide as the page lets them, and end before its edge.
-    assert seen[:, -8:].std() < 1
+    # Charts fill the page width and end before its edge.
+    assert screenshot[:, -8:].std() < 1
 
 
 @pytest.mark.usefixtures("figures")
-def test_what_is_read_is_what_was_written() -> None:
+def test_the_browser_reads_the_whole_report() -> None:
     text = browse("--dump-dom")
     assert '<h2 id="limits">Limits</h2>' in text
     assert text.count("<img") == REPORT.read_text().count("<img")

@@ -1,4 +1,4 @@
-"""Filter, split and describe under real DVC, as people's data change."""
+"""Filter, split and describe under real DVC, with changing data."""
 
 import shutil
 from pathlib import Path
@@ -36,28 +36,28 @@ def photos(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def project(tmp_path: Path, photos: Path) -> Project:
-    found = Project(tmp_path / "project")
-    settings = found.folder / "params.yaml"
+    new_project = Project(tmp_path / "project")
+    settings = new_project.folder / "params.yaml"
     text = settings.read_text().replace("name: sample", "name: images")
     text = text.replace("source: datasets ", f"source: {photos} ")
     settings.write_text(text.replace("val: 0.15", "val: 0.25").replace("test: 0.15", "test: 0.25"))
-    found.git("commit", "-qam", "my photographs")
-    return found
+    new_project.git("commit", "-qam", "my photographs")
+    return new_project
 
 
 def repro(project: Project) -> str:
-    done = project.dvc("repro", "describe")
-    assert done.returncode == 0, done.stdout
-    return done.stdout
+    process = project.dvc("repro", "describe")
+    assert process.returncode == 0, process.stdout
+    return process.stdout
 
 
 def splits(project: Project) -> dict[str, str]:
-    """By name."""
+    """The split of each image, by name."""
     names = {row.id: row.name for row in read_verdicts(project.folder / "data/verdicts.csv")}
     return {names[row.id]: row.split for row in read_split(project.folder / "data/split.csv")}
 
 
-def test_an_image_rejected_by_hand_is_gone_and_shown_with_its_reason(project: Project) -> None:
+def test_an_image_rejected_by_hand_is_left_out_and_shown_with_its_reason(project: Project) -> None:
     repro(project)
     verdicts = read_verdicts(project.folder / "data/verdicts.csv")
     assert all(row.is_kept for row in verdicts)
@@ -73,9 +73,7 @@ def test_an_image_rejected_by_hand_is_gone_and_shown_with_its_reason(project: Pr
     assert len(splits(project)) == 2 * SOURCES
 
 
-def test_new_images_leave_the_others_where_they_are_and_moves_are_told(
-    project: Project, photos: Path
-) -> None:
+def test_new_images_move_no_others_and_moves_are_printed(project: Project, photos: Path) -> None:
     repro(project)
     before = splits(project)
     for number in range(100, 106):  # unlike any other
@@ -111,31 +109,29 @@ def change(project: Project, old: str, new: str) -> str:
     return repro(project)
 
 
-def test_an_experiment_starts_from_the_split_that_its_commit_has(
-    project: Project, photos: Path
-) -> None:
+def test_an_experiment_starts_from_the_split_of_its_commit(project: Project, photos: Path) -> None:
     repro(project)
     project.git("add", "-A")
-    project.git("commit", "-qm", "dealt")
+    project.git("commit", "-qm", "split")
     before = splits(project)
     for name in before:
         pixels = cv2.imread(str(photos / name))
         assert pixels is not None
         save(photos / name.replace(".png", " small.png"), cv2.resize(pixels, (80, 60)))
-    # What a run in between has left in the workspace has no say in a temporary folder.
+    # Files that another run left in the workspace do not affect a temporary folder.
     (project.folder / "data/split.csv").unlink()
     (project.folder / "data/split.csv").write_text("id,label,split,group\n")
-    done = project.dvc("exp", "run", "--temp", "describe")
-    assert done.returncode == 0, done.stdout
-    assert "moved" not in done.stdout
+    process = project.dvc("exp", "run", "--temp", "describe")
+    assert process.returncode == 0, process.stdout
+    assert "moved" not in process.stdout
     name = project.dvc("exp", "list", "--name-only").stdout.split()[-1]
-    project.dvc("exp", "apply", name)  # which complains of the stages after it: they did not run
+    project.dvc("exp", "apply", name)  # reports the later stages as missing: they did not run
     assert project.dvc("checkout", "--force", "data/split.csv", "data/verdicts.csv").returncode == 0
     after = splits(project)
     assert before.items() < after.items()
 
 
-def test_only_what_changed_runs_and_from_nothing_it_ends_the_same(project: Project) -> None:
+def test_unchanged_stages_do_not_run_and_a_fresh_run_gives_the_same_lock(project: Project) -> None:
     repro(project)
     lock = (project.folder / "dvc.lock").read_bytes()
     assert ran(repro(project)) == []

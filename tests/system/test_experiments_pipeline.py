@@ -1,4 +1,4 @@
-"""DVC and MLflow brought together, with real ones, in a repository of their own."""
+"""DVC experiments and MLflow runs together, with the real programs, in a separate repository."""
 
 import os
 import re
@@ -41,11 +41,11 @@ def artifacts(run: Run, folder: str | None = None) -> set[str]:
 
 
 def facts(run: Run) -> dict[str, object]:
-    """What must come back of a run."""
+    """The parts of a run that `sync` must restore."""
     curves = {
         name: [
-            (each.step, each.value)
-            for each in MlflowClient().get_metric_history(run.info.run_id, f"curves/{name}")
+            (point.step, point.value)
+            for point in MlflowClient().get_metric_history(run.info.run_id, f"curves/{name}")
         ]
         for name in ("train_loss", "val_loss", "val_accuracy", "lr")
     }
@@ -66,15 +66,15 @@ def facts(run: Run) -> dict[str, object]:
     }
 
 
-def test_all_runs_come_back_from_what_dvc_holds(project: Project) -> None:
+def test_sync_restores_all_runs_from_dvc(project: Project) -> None:
     again = project.experiment("two", "train.lr=0.003")
     project.restore()
-    assert ran(again) == []  # from DVC's run cache, so it made no run
+    assert ran(again) == []  # restored from DVC's run cache, so there is no MLflow run
     assert "two" in project.pipeline("runs", "--missing")
-    # This process would go on reading the file that it has open: so it reads a copy.
+    # Read a copy: this process would keep reading the deleted file that it has open.
     shutil.copy(project.folder / "mlflow.db", project.folder / "before.db")
     before = {run.info.run_name: facts(run) for run in project.runs("before.db")}
-    assert len(before) == 3  # with the one above experiments in temporary folders
+    assert len(before) == 3  # with the parent run of experiments in temporary folders
     (project.folder / "mlflow.db").unlink()
     output = project.pipeline("sync")
     assert "faster: created" in output
@@ -88,7 +88,7 @@ def test_all_runs_come_back_from_what_dvc_holds(project: Project) -> None:
     assert project.pipeline("runs", "--missing") == "nothing is missing\n"
 
 
-def test_ones_own_photographs_without_a_server_are_a_run_later(
+def test_a_run_on_own_photographs_without_a_server_is_uploaded_later(
     project: Project, tmp_path: Path
 ) -> None:
     """A folder of images is a data set; its run is uploaded when there is a server again."""
@@ -117,7 +117,7 @@ def test_ones_own_photographs_without_a_server_are_a_run_later(
     assert result.stdout.startswith(f"error: MLflow at {NOWHERE} fails (")
 
 
-def test_a_server_that_is_killed_in_the_middle_costs_nothing(
+def test_a_killed_server_loses_nothing_of_a_run(
     project: Project, tmp_path: Path, empty_store: Path
 ) -> None:
     copy_store(empty_store, tmp_path)
@@ -126,41 +126,41 @@ def test_a_server_that_is_killed_in_the_middle_costs_nothing(
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     address = f"http://127.0.0.1:{port}"
-    place = {"MLFLOW_TRACKING_URI": address, "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
+    tracking = {"MLFLOW_TRACKING_URI": address, "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
     with served(tmp_path, port) as client:
         options = ["-n", "cut", "-S", f"train.epochs={EPOCHS}"]
         command = [sys.executable, "-m", "dvc", "exp", "run", *options]
-        working = subprocess.Popen(
+        experiment = subprocess.Popen(
             command,
             cwd=project.folder,
-            env=project.environment | place,
+            env=project.environment | tracking,
             text=True,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
         )
-        while not (begun := curves(client)):
-            assert working.poll() is None, working.communicate()
+        while not (epochs := curves(client)):
+            assert experiment.poll() is None, experiment.communicate()
             time.sleep(0.05)
-    said, _ = working.communicate()
-    assert working.returncode == 0, said
-    assert begun < EPOCHS, "it was not killed while it trained"
-    assert f"warning: MLflow at {address} fails" in said
+    output, _ = experiment.communicate()
+    assert experiment.returncode == 0, output
+    assert epochs < EPOCHS, "it was not killed while it trained"
+    assert f"warning: MLflow at {address} fails" in output
     project.restore()
     with served(tmp_path, port) as client:
-        assert "cut: completed" in project.pipeline("sync", **place)
+        assert "cut: completed" in project.pipeline("sync", **tracking)
         assert curves(client) == EPOCHS
-        (run,) = named(client, "cut")
+        (run,) = find_runs(client, "cut")
         assert run.info.status == "FINISHED"
         assert run.data.tags["result.test"]
         history = client.get_metric_history(run.info.run_id, "curves/train_loss")
-        assert [each.step for each in history] == list(range(1, EPOCHS + 1))
-        files = {each.path for each in client.list_artifacts(run.info.run_id, "test")}
+        assert [point.step for point in history] == list(range(1, EPOCHS + 1))
+        files = {point.path for point in client.list_artifacts(run.info.run_id, "test")}
         assert "test/predictions.csv" in files
 
 
 @contextmanager
 def served(folder: Path, port: int) -> Iterator[MlflowClient]:
-    """MLflow's own server, which is killed in the end."""
+    """Run MLflow's server, and kill it at the end."""
     command = [
         sys.executable,
         "-m",
@@ -186,7 +186,7 @@ def served(folder: Path, port: int) -> Iterator[MlflowClient]:
     ) as server:
         try:
             deadline = time.monotonic() + 120
-            while not answers(port):
+            while not is_ready(port):
                 assert server.poll() is None
                 assert time.monotonic() < deadline, "the server does not start"
                 time.sleep(0.1)
@@ -195,7 +195,7 @@ def served(folder: Path, port: int) -> Iterator[MlflowClient]:
             os.killpg(server.pid, signal.SIGKILL)
 
 
-def answers(port: int) -> bool:
+def is_ready(port: int) -> bool:
     try:
         urllib.request.urlopen(f"http://127.0.0.1:{port}/health").close()
     except OSError:
@@ -203,24 +203,24 @@ def answers(port: int) -> bool:
     return True
 
 
-def named(client: MlflowClient, name: str) -> list[Run]:
-    places = [each.experiment_id for each in client.search_experiments()]
-    found = client.search_runs(places, f"attributes.run_name = '{name}'")
-    return list(found)
+def find_runs(client: MlflowClient, name: str) -> list[Run]:
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    runs = client.search_runs(experiments, f"attributes.run_name = '{name}'")
+    return list(runs)
 
 
 def curves(client: MlflowClient) -> int:
-    """Epochs that the run has a loss of."""
-    found = [
+    """The number of epochs with a logged loss."""
+    histories = [
         client.get_metric_history(run.info.run_id, "curves/val_loss")
-        for run in named(client, "cut")
+        for run in find_runs(client, "cut")
     ]
-    return sum(map(len, found))
+    return sum(map(len, histories))
 
 
-def test_a_killed_experiment_is_closed_and_then_goes_on_in_its_run(project: Project) -> None:
+def test_a_killed_experiment_resumes_in_its_run(project: Project) -> None:
     command = [sys.executable, "-m", "dvc", "exp", "run", "-n", "killed", "-S", "train.epochs=200"]
-    working = subprocess.Popen(
+    experiment = subprocess.Popen(
         command,
         cwd=project.folder,
         env=project.environment,
@@ -231,23 +231,23 @@ def test_a_killed_experiment_is_closed_and_then_goes_on_in_its_run(project: Proj
     states, deadline = project.folder / ".cache/train", time.monotonic() + 120
     while not list(states.glob("*/state.safetensors")) and time.monotonic() < deadline:
         time.sleep(0.02)
-    os.killpg(working.pid, signal.SIGKILL)
-    working.wait()
-    _end_of("pipeline.stages.train", project.folder)
+    os.killpg(experiment.pid, signal.SIGKILL)
+    experiment.wait()
+    _kill_stage("pipeline.stages.train", project.folder)
     assert list(states.glob("*/state.safetensors")), "it was not killed while it trained"
-    said = project.pipeline("runs")
-    assert re.search(r"^killed .* killed .* model", said, re.MULTILINE), said
+    printed = project.pipeline("runs")
+    assert re.search(r"^killed .* killed .* model", printed, re.MULTILINE), printed
     project.restore()
     project.experiment("killed", "train.epochs=200")
     project.restore()
     (run,) = [run for run in project.runs() if run.info.run_name == "killed"]
     assert run.info.status == "FINISHED"
     losses = MlflowClient().get_metric_history(run.info.run_id, "curves/val_loss")
-    assert [each.step for each in losses] == list(range(1, 201))
+    assert [point.step for point in losses] == list(range(1, 201))
 
 
-def _end_of(module: str, folder: Path) -> None:
-    """Kill what a stage of this project left behind: DVC starts stages in groups of their own."""
+def _kill_stage(module: str, folder: Path) -> None:
+    """Kill the process of a stage: DVC starts stages in their own process groups."""
     import psutil
 
     for process in psutil.process_iter(["cmdline", "cwd"]):
@@ -256,7 +256,7 @@ def _end_of(module: str, folder: Path) -> None:
             process.wait()
 
 
-def test_a_run_of_two_commits_ago_is_made_again_in_a_clean_clone(
+def test_a_run_of_two_commits_ago_is_reproduced_in_a_clean_clone(
     project: Project, tmp_path: Path
 ) -> None:
     storage, clone = tmp_path / "storage", tmp_path / "clone"
@@ -266,20 +266,20 @@ def test_a_run_of_two_commits_ago_is_made_again_in_a_clean_clone(
         (project.folder / "notes.txt").write_text(f"{number}\n")
         project.git("add", "-A")
         project.git("commit", "-q", "-m", f"later {number}")
-    done = project.dvc("push")
-    assert done.returncode == 0, done.stdout
+    process = project.dvc("push")
+    assert process.returncode == 0, process.stdout
     other = Project.cloned(project, clone)
     store = {"MLFLOW_TRACKING_URI": f"sqlite:///{project.folder / 'mlflow.db'}"}
-    said = other.pipeline("reproduce", run.info.run_id[:10], **store)
-    assert "nothing was computed" in said
-    assert "identical: all " in said
-    said = other.pipeline("reproduce", run.info.run_id, "--again", "train", **store)
-    assert re.search(r"^train +computed", said, re.MULTILINE), said
-    assert re.search(r"^features +restored", said, re.MULTILINE), said
-    assert "identical: all " in said
+    printed = other.pipeline("reproduce", run.info.run_id[:10], **store)
+    assert "nothing was computed" in printed
+    assert "identical: all " in printed
+    printed = other.pipeline("reproduce", run.info.run_id, "--again", "train", **store)
+    assert re.search(r"^train +computed", printed, re.MULTILINE), printed
+    assert re.search(r"^features +restored", printed, re.MULTILINE), printed
+    assert "identical: all " in printed
     assert not list((clone / ".cache/reproduce").iterdir())
-    told = MlflowClient().get_run(run.info.run_id).data.tags["reproduced"]
-    assert "computed train, evaluate: identical: all " in told
-    done = other.run(sys.executable, "-m", "pipeline", "reproduce", "0000", **store)
-    assert done.returncode == 1
-    assert done.stdout.startswith("error: no run of a training is 0000 at sqlite:///")
+    tag = MlflowClient().get_run(run.info.run_id).data.tags["reproduced"]
+    assert "computed train, evaluate: identical: all " in tag
+    process = other.run(sys.executable, "-m", "pipeline", "reproduce", "0000", **store)
+    assert process.returncode == 1
+    assert process.stdout.startswith("error: no run of a training is 0000 at sqlite:///")

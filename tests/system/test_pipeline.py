@@ -1,4 +1,4 @@
-"""The whole pipeline, with real DVC and real MLflow, in repositories of their own."""
+"""The whole pipeline, with real DVC and MLflow, in separate repositories."""
 
 import json
 import os
@@ -45,12 +45,12 @@ def locked(project: Project, *stages: str) -> dict[str, Any]:
     return {stage: lock["stages"][stage] for stage in stages}
 
 
-def test_killed_while_it_computes_features_it_ends_in_the_same_lock(
+def test_a_run_killed_in_the_features_stage_resumes_to_the_same_lock(
     project: Project, new_project: Project, tmp_path: Path
 ) -> None:
-    """What train and evaluate make of the same features is the same: `pipeline reproduce` shows."""
+    """That train and evaluate repeat is tested with `pipeline reproduce`."""
     other = new_project.copied(tmp_path / "other")
-    working = subprocess.Popen(
+    process = subprocess.Popen(
         [sys.executable, "-m", "dvc", "repro"],
         cwd=other.folder,
         env=other.environment,
@@ -62,8 +62,8 @@ def test_killed_while_it_computes_features_it_ends_in_the_same_lock(
     deadline = time.monotonic() + 120
     while not list(memo.rglob("*.arrow")) and time.monotonic() < deadline:
         time.sleep(0.02)
-    os.killpg(working.pid, signal.SIGKILL)
-    working.wait()
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
     assert list(memo.rglob("*.arrow")), "it was not killed while it computed features"
     assert not (other.folder / "data/features").exists()
     result = other.dvc("repro", "describe", "features")
@@ -72,7 +72,7 @@ def test_killed_while_it_computes_features_it_ends_in_the_same_lock(
     assert locked(other, *stages) == locked(project, *stages)
 
 
-def test_an_experiment_with_another_learning_rate_is_a_run_of_its_own(project: Project) -> None:
+def test_an_experiment_with_another_learning_rate_is_a_separate_run(project: Project) -> None:
     (run,) = [run for run in project.runs() if run.info.run_name == "faster"]
     assert run.info.status == "FINISHED"
     assert run.data.params["train.lr"] == "0.003"
@@ -96,21 +96,21 @@ def test_temporary_and_queued_experiments_are_recorded_in_the_one_store(project:
 
 def test_models_are_compared_by_each_of_their_names(project: Project) -> None:
     (run,) = [run for run in project.runs() if run.info.run_name == "faster"]
-    for one, other in (
+    for first, second in (
         ("faster", run.info.run_id),
         ("HEAD", "reports/test"),
         ("faster", "models"),  # another model than the experiment's
     ):
-        output = " ".join(project.pipeline("compare", one, other).split())
+        output = " ".join(project.pipeline("compare", first, second).split())
         assert f" on {project.metrics()['n']} images " in output
-        same = other != "models"
+        same = second != "models"
         assert ("(95 %: +0.0 to +0.0; 0 gained, 0 lost" in output) >= same
     result = project.run(sys.executable, "-m", "pipeline", "compare", "nobody", "HEAD")
     assert result.returncode == 1
     assert result.stdout.startswith("error: no predictions of nobody (")
 
 
-def test_dvc_shows_in_one_sentence_what_is_wrong_with_params(project: Project) -> None:
+def test_dvc_prints_one_sentence_about_bad_params(project: Project) -> None:
     result = project.dvc("exp", "run", "-S", "train.lr=fast")
     assert result.returncode != 0
     assert "params.yaml: train.lr = 'fast', but should be a valid number" in result.stdout
@@ -150,7 +150,7 @@ def test_the_features_stage_refuses_bad_params(
     ("folder", "source"),
     [("datasets/absent", "datasets"), (ROOT / "datasets/images", "absent.zip")],
 )
-def test_acquire_refuses_what_is_not_there(world: Path, folder: Path | str, source: str) -> None:
+def test_acquire_refuses_missing_paths(world: Path, folder: Path | str, source: str) -> None:
     write_params()
     with pytest.raises(PipelineError, match=r"datasets/absent|absent\.zip"):
         acquire.main(Path(folder), source, Path("data/raw"), Path("data/skipped.csv"))

@@ -1,4 +1,4 @@
-"""README's claims, on real photographs: PIPELINE_TEST_PHOTOS names a folder with the archives."""
+"""The results in README, on real photographs from the archives in PIPELINE_TEST_PHOTOS."""
 
 import csv
 import io
@@ -25,7 +25,7 @@ from pipeline.stages.acquire.raw_image import RawImage
 from pipeline.stages.evaluate import __main__ as evaluate
 from pipeline.stages.features import __main__ as features
 from pipeline.stages.filter import __main__ as filtering
-from pipeline.stages.filter import judgement as images
+from pipeline.stages.filter import judgement
 from pipeline.stages.split import __main__ as split
 from pipeline.stages.train import __main__ as train
 from tests import ROOT
@@ -37,7 +37,7 @@ PHOTOS = Path(os.environ.get("PIPELINE_TEST_PHOTOS", ""))
 
 
 def archive(name: str) -> Path:
-    """A real archive, or a skip that says what is missing."""
+    """The path of a real archive; skips the test if it is missing."""
     path = (PHOTOS / name).resolve()
     if not path.is_file():
         pytest.skip(f"PIPELINE_TEST_PHOTOS names no folder with {name}")
@@ -53,11 +53,11 @@ def test_ants_and_bees_beat_the_tutorial(tmp_path: Path) -> None:
     source = archive("hymenoptera_data.zip")
     project = Project(tmp_path / "project", small=False)
     options = recipes.read("better-ants-bees").options()
-    done = project.dvc("exp", "run", *options, "-S", f"dataset.source={source}")
-    assert done.returncode == 0, done.stdout
-    found = project.metrics()
-    assert found["n"] == 153
-    assert found["accuracy"] >= 0.95  # the tutorial: 0.9216
+    process = project.dvc("exp", "run", *options, "-S", f"dataset.source={source}")
+    assert process.returncode == 0, process.stdout
+    metrics = project.metrics()
+    assert metrics["n"] == 153
+    assert metrics["accuracy"] >= 0.95  # the tutorial: 0.9216
 
 
 @pytest.mark.parametrize(
@@ -72,12 +72,12 @@ def test_a_better_recipe_beats_its_tutorial(
     world: Path, recipe: str, file: str, least: float
 ) -> None:
     source = archive(file)
-    settings = recipe_params(recipe)
-    YAML().dump(settings.model_dump(), world / "params.yaml")
-    described = ROOT / "datasets" / settings.dataset.name
+    params = recipe_params(recipe)
+    YAML().dump(params.model_dump(), world / "params.yaml")
+    dataset = ROOT / "datasets" / params.dataset.name
     raw, clean, table, split_csv = (Path(name) for name in ("raw", "clean", "v.csv", "split.csv"))
-    acquire.main(described, str(source), raw, Path("skipped.csv"))
-    filtering.main(described, raw, clean, table)
+    acquire.main(dataset, str(source), raw, Path("skipped.csv"))
+    filtering.main(dataset, raw, clean, table)
     split.main(clean, table, split_csv, Path("leaks.csv"))
     features.main(clean, split_csv, Path("features"))
     train.main(
@@ -119,7 +119,7 @@ def test_an_archive_gives_every_file_of_its_class_folders(
     assert len(files) - labels.total() == outside
 
 
-def judged(world: Path, name: str, file: str) -> dict[str, VerdictRow]:
+def judge_archive(world: Path, name: str, file: str) -> dict[str, VerdictRow]:
     """The verdicts on a real archive, by file name without the folders above the class."""
     source = archive(file)
     shutil.copy(ROOT / "params.yaml", world)
@@ -133,8 +133,8 @@ def rejected(verdicts: dict[str, VerdictRow]) -> dict[str, str]:
     return {name: row.reason for name, row in verdicts.items() if row.reason}
 
 
-def test_what_is_planted_in_petimages_is_rejected_and_no_clean_photograph(world: Path) -> None:
-    verdicts = judged(world, "cats_dogs", "petimages_sample.zip")
+def test_only_the_defective_images_of_petimages_are_rejected(world: Path) -> None:
+    verdicts = judge_archive(world, "cats_dogs", "petimages_sample.zip")
     fuzzed = {
         f"{label}/{number}.jpg": "damaged"
         for label, number in (
@@ -152,16 +152,16 @@ def test_what_is_planted_in_petimages_is_rejected_and_no_clean_photograph(world:
         "Cat/10404.jpg": "damaged",
         "Dog/Thumbs.db": "not_an_image",
     }
-    # Not planted, and no clean photographs either: an all-white one, and two that stand twice.
-    found = {"Cat/835.jpg": "blank", "Dog/74.jpg": "duplicate", "Dog/980.jpg": "duplicate"}
-    assert rejected(verdicts) == fuzzed | planted | found
+    # Real defects: an all-white image, and two duplicates.
+    real_defects = {"Cat/835.jpg": "blank", "Dog/74.jpg": "duplicate", "Dog/980.jpg": "duplicate"}
+    assert rejected(verdicts) == fuzzed | planted | real_defects
     assert verdicts["Dog/11233.jpg"].warnings == "wrong_extension first_frame_only"
     assert len(verdicts) == 3010
 
 
-def test_cars_and_bikes_are_all_in_but_for_copies(world: Path) -> None:
+def test_only_duplicates_of_cars_and_bikes_are_rejected(world: Path) -> None:
     source = archive("car_bike_sample.zip")
-    verdicts = judged(world, "cars_bicycles", "car_bike_sample.zip")
+    verdicts = judge_archive(world, "cars_bicycles", "car_bike_sample.zip")
     assert set(rejected(verdicts).values()) == {"duplicate"}
     with zipfile.ZipFile(source) as opened:
         files = {"/".join(Path(n).parts[-2:]): opened.read(n) for n in opened.namelist()}
@@ -182,7 +182,7 @@ def test_cars_and_bikes_are_all_in_but_for_copies(world: Path) -> None:
 
 
 def test_both_leaks_of_the_flowers_are_found_and_left_out(world: Path) -> None:
-    judged(world, "flowers", "flowers_224.zip")
+    judge_archive(world, "flowers", "flowers_224.zip")
     split.main(Path("clean"), Path("verdicts.csv"), Path("split.csv"), Path("leaks.csv"))
     leaks = read_leaks(Path("leaks.csv"))
     assert [(row.split, row.stays_split, row.kind) for row in leaks] == [
@@ -196,11 +196,11 @@ def test_both_leaks_of_the_flowers_are_found_and_left_out(world: Path) -> None:
 JUDGE = """
 import json, resource, sys
 from pathlib import Path
-from pipeline import atomic, filter as filtering, params
 from pipeline.params import load_params
-limits = params.load(Path("params.yaml")).filter
-found = filtering.verdicts(Path("raw"), {}, limits)
-rows = [(row["name"], row["reason"], row["warnings"]) for b in found for row in b.to_pylist()]
+from pipeline.stages.filter import verdicts
+limits = load_params(Path("params.yaml")).filter
+batches = verdicts.judge_images(Path("raw"), {}, limits)
+rows = [(row["name"], row["reason"], row["warnings"]) for b in batches for row in b.to_pylist()]
 whose = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
 print(json.dumps([rows, max(resource.getrusage(who).ru_maxrss for who in whose) / 1024]))
 """
@@ -216,7 +216,7 @@ def test_each_oddity_has_the_expected_verdict_in_little_memory(world: Path) -> N
     assert set(names) == set(EXPECTED)
     shutil.copy(ROOT / "params.yaml", world)
     shards.write(world / "raw", shards.RAW, [file.row() for file in files])
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", JUDGE],
         cwd=world,
         check=True,
@@ -224,21 +224,23 @@ def test_each_oddity_has_the_expected_verdict_in_little_memory(world: Path) -> N
         text=True,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
     )
-    rows, mebibytes = json.loads(done.stdout)
-    found = {name: (reason, tuple(warnings)) for name, reason, warnings in rows}
-    assert found == {name: (one.reason, one.warnings) for name, one in EXPECTED.items()}
+    rows, mebibytes = json.loads(process.stdout)
+    outcomes = {name: (reason, tuple(warnings)) for name, reason, warnings in rows}
+    assert outcomes == {
+        name: (expected.reason, expected.warnings) for name, expected in EXPECTED.items()
+    }
     assert mebibytes < 1500
-    assert "TIFF" not in done.stderr
+    assert "TIFF" not in process.stderr
 
 
-def test_what_the_strict_pass_keeps_decodes_with_opencv_too(world: Path) -> None:
+def test_images_that_pass_strict_decoding_decode_with_opencv(world: Path) -> None:
     params = load_params(ROOT / "params.yaml").filter
     with zipfile.ZipFile(archive("hymenoptera_data.zip")) as opened:
         photographs = [opened.read(n) for n in opened.namelist() if n.endswith(".jpg")]
     as_is = 0
     for data in photographs:
-        judgement = images.judge(data, params)
-        if judgement.reason is None and judgement.stored is None:
+        result = judgement.judge(data, params)
+        if result.reason is None and result.stored is None:
             as_is += 1
-            assert decoding.decode(data).shape[:2] == (judgement.height, judgement.width)
+            assert decoding.decode(data).shape[:2] == (result.height, result.width)
     assert as_is > 250

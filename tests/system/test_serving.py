@@ -1,4 +1,4 @@
-"""MLflow's own commands on the model that training logged."""
+"""MLflow's commands serve and predict, on the model that training logged."""
 
 import base64
 import json
@@ -32,15 +32,17 @@ def logged(models: Path, params: Params) -> str:
         run.log_model(models, 1)
     client = MlflowClient()
     (experiment,) = (
-        one.experiment_id for one in client.search_experiments() if one.name == params.dataset.name
+        candidate.experiment_id
+        for candidate in client.search_experiments()
+        if candidate.name == params.dataset.name
     )
-    (found,) = client.search_logged_models([experiment])
-    return str(found.model_uri)
+    (model,) = client.search_logged_models([experiment])
+    return str(model.model_uri)
 
 
 def environment(world: Path) -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    return kept | {
+    inherited = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    return inherited | {
         "MLFLOW_TRACKING_URI": f"sqlite:///{world / 'mlflow.db'}",
         "MLFLOW_DISABLE_TELEMETRY": "true",
     }
@@ -82,7 +84,7 @@ def wait(url: str, process: "subprocess.Popen[bytes]") -> None:
     pytest.fail("the server does not start")
 
 
-def ask(url: str, body: bytes) -> tuple[int, Any]:
+def post(url: str, body: bytes) -> tuple[int, Any]:
     request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
     try:
         with urllib.request.urlopen(request, timeout=SECONDS) as answer:
@@ -92,7 +94,7 @@ def ask(url: str, body: bytes) -> tuple[int, Any]:
             return error.code, json.loads(error.read())
 
 
-def test_a_server_takes_every_form_of_json_and_survives_what_is_hostile(served: str) -> None:
+def test_a_server_accepts_every_form_of_json_and_survives_malformed_requests(served: str) -> None:
     forms: list[dict[str, Any]] = [
         {"dataframe_records": [{"image": PACKED}]},
         {"dataframe_split": {"columns": ["image"], "data": [[PACKED]]}},
@@ -100,11 +102,11 @@ def test_a_server_takes_every_form_of_json_and_survives_what_is_hostile(served: 
         {"inputs": [PACKED]},
         {"instances": [{"image": PACKED}]},
     ]
-    said = [ask(served, json.dumps(form).encode()) for form in forms]
-    assert [status for status, _ in said] == [200] * len(forms)
-    (first,) = said[0][1]["predictions"]
+    answers = [post(served, json.dumps(form).encode()) for form in forms]
+    assert [status for status, _ in answers] == [200] * len(forms)
+    (first,) = answers[0][1]["predictions"]
     assert first["label"] in {"plain", "striped"}
-    assert all(answer["predictions"] == [first] for _, answer in said)
+    assert all(answer["predictions"] == [first] for _, answer in answers)
     for body in (
         b"",
         b"{",
@@ -114,26 +116,26 @@ def test_a_server_takes_every_form_of_json_and_survives_what_is_hostile(served: 
         b'{"dataframe_records": [{"x": 1}]}',
         b'{"dataframe_records": [{"image": 5}]}',
     ):
-        status, answer = ask(served, body)
+        status, answer = post(served, body)
         assert 400 <= status < 500, (body, status)
         assert answer["message"]
     mixed = {"dataframe_records": [{"image": text} for text in ("", "aGVsbG8=", "%%%", PACKED)]}
-    status, answer = ask(served, json.dumps(mixed).encode())
+    status, answer = post(served, json.dumps(mixed).encode())
     *problems, last = [row["problem"] for row in answer["predictions"]]
     assert (status, last) == (200, None)
     assert set(problems) == {"empty", "not_an_image"}
 
 
 def test_mlflow_predicts_from_a_file(logged: str, world: Path) -> None:
-    (world / "asked.json").write_text(json.dumps({"dataframe_records": [{"image": PACKED}]}))
-    said = subprocess.run(
-        command("predict", "-m", logged, "-i", str(world / "asked.json"), "-t", "json"),
+    (world / "request.json").write_text(json.dumps({"dataframe_records": [{"image": PACKED}]}))
+    process = subprocess.run(
+        command("predict", "-m", logged, "-i", str(world / "request.json"), "-t", "json"),
         env=environment(world),
         cwd="/",
         capture_output=True,
         check=True,
         text=True,
     )
-    (row,) = json.loads(said.stdout.splitlines()[-1])["predictions"]
+    (row,) = json.loads(process.stdout.splitlines()[-1])["predictions"]
     assert row["label"] in {"plain", "striped"}
     assert row["problem"] is None
