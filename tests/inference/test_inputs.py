@@ -51,7 +51,7 @@ def test_a_file_and_one_that_is_not_there() -> None:
     assert named("a.jpg", "no.jpg") == [("a.jpg", JPEG), ("no.jpg", "No such file or directory")]
 
 
-def test_folders_are_walked_in_order_without_what_is_hidden() -> None:
+def test_folders_are_walked_in_order_without_hidden_files() -> None:
     Path("in/ner").mkdir(parents=True)
     Path("in/.git").mkdir()
     for name in ("in/b.jpg", "in/ner/a.jpg", "in/.git/c.jpg", "in/.DS_Store"):
@@ -83,7 +83,7 @@ def test_patterns_also_through_folders_and_files_that_look_like_patterns() -> No
     assert named("in/*.gif") == [("in/*.gif", "no file matches this pattern")]
 
 
-def test_archives_by_what_they_hold_not_by_their_names() -> None:
+def test_archives_are_recognised_by_content_not_by_name() -> None:
     Path("z.bin").write_bytes(zipped("cats/1.jpg", "__MACOSX/cats/._1.jpg", "../out.jpg"))
     assert named("z.bin") == [("z.bin/../out.jpg", "unsafe_name"), ("z.bin/cats/1.jpg", JPEG)]
     Path("a.jpg").write_bytes(JPEG)
@@ -112,7 +112,7 @@ def test_a_bomb_is_one_row() -> None:
     assert (name, "no archive of photographs" in str(why)) == ("bomb.zip", True)
 
 
-def test_what_never_ends_is_too_large() -> None:
+def test_an_endless_input_is_too_large() -> None:
     assert named("/dev/zero", limits=SMALL) == [("/dev/zero", "too_large")]
     Path("long.jpg").write_bytes(JPEG + bytes(200))
     assert named("long.jpg", limits=SMALL) == [("long.jpg", "too_large")]
@@ -169,7 +169,7 @@ def test_names_that_are_no_names_of_files() -> None:
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may look everywhere")
-def test_a_folder_that_may_not_be_looked_into_costs_nothing_else() -> None:
+def test_an_unreadable_folder_does_not_affect_other_inputs() -> None:
     _locked_away()
     assert named("in") == [("in/locked", "unreadable"), ("in/a.jpg", JPEG)]
 

@@ -51,7 +51,7 @@ def test_features_of_an_image_do_not_depend_on_others(params: Params, precision:
         assert torch.equal(alone[0], together[number])
 
 
-def test_it_computes_what_the_network_computes(params: Params) -> None:
+def test_it_computes_the_same_as_the_network(params: Params) -> None:
     prefix = build_prefix(params)
     (values,) = prefix(images())
     assert prefix.cut.prefix is not None

@@ -36,9 +36,7 @@ def build_network(name: str = "squeezenet1_1") -> nn.Module:
 
 
 @pytest.mark.parametrize("name", ["squeezenet1_1", "mnasnet0_5", "timm/test_resnet"])
-def test_what_is_saved_loads_to_the_same_scores_and_the_same_bytes(
-    tmp_path: Path, name: str
-) -> None:
+def test_a_saved_model_loads_with_the_same_scores_and_bytes(tmp_path: Path, name: str) -> None:
     network = build_network(name)
     last = backbones.blank(name, {}, 32, seed=0).last
     written = card(backbone=name, replaced=last)

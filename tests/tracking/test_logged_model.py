@@ -29,7 +29,7 @@ def files(folder: Path) -> set[str]:
     }
 
 
-def test_the_folder_equals_what_mlflow_writes(tmp_path: Path) -> None:
+def test_the_folder_equals_the_one_that_mlflow_writes(tmp_path: Path) -> None:
     models = tmp_path / "models"
     models.mkdir()
     (models / "model.json").write_text("{}")

@@ -11,7 +11,7 @@ from pipeline.network.backbones import blank
 
 
 @pytest.mark.parametrize("name", ["resnet18", "squeezenet1_1", "densenet121"])
-def test_what_is_listed_is_what_a_cut_there_takes_and_trains(name: str) -> None:
+def test_the_listed_numbers_equal_those_of_a_cut_at_the_layer(name: str) -> None:
     network = blank(name, {}, 64, seed=0).network
     listed = list(layers.layers(network, 64, depth=2))
     assert len({layer.name for layer in listed}) == len(listed) > 4

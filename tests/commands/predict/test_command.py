@@ -91,7 +91,7 @@ def test_gradcam_draws_every_image_at_the_networks_size(photos: list[Path]) -> N
         assert pixels.shape == (32, 32, 3)
 
 
-def test_an_empty_folder_is_told(models: Path) -> None:
+def test_an_empty_folder_is_reported(models: Path) -> None:
     Path("empty").mkdir()
     result = run("empty")
     assert (result.exit_code, result.stdout) == (1, "empty\t-\t-\tno files in it\n")

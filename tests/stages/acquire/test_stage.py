@@ -308,7 +308,7 @@ def test_the_stage_writes_raw_shards_and_counts_labels(
     assert Path("skipped.csv").read_text() == "name,label,url,reason\n"
 
 
-def test_the_stage_writes_what_was_left_out_and_why(
+def test_the_stage_writes_the_skipped_files_with_reasons(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = write_dataset(project, 'kind = "folder"', 'path = "photos"')

@@ -22,7 +22,7 @@ def test_the_bytes_of_the_file(tmp_path: Path) -> None:
 
 
 @given(st.lists(st.tuples(TEXTS, TEXTS, st.floats(0, 1))))
-def test_what_is_written_is_read(
+def test_predictions_read_back_as_they_were_written(
     tmp_path_factory: pytest.TempPathFactory, values: list[tuple[str, str, float]]
 ) -> None:
     rows = [

@@ -150,7 +150,7 @@ def test_a_killed_training_of_a_whole_network_ends_with_the_same_bytes(
     assert has_same_weights(job, whole)
 
 
-def test_a_lack_of_memory_names_what_to_lower(
+def test_the_error_for_a_lack_of_memory_names_the_params_to_lower(
     dataset: Path, params: Params, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def raise_out_of_memory(*_: object) -> None:

@@ -296,7 +296,7 @@ def worlds(draw: st.DrawFn) -> World:
 
 @EXAMPLES
 @given(worlds(), WANTED, st.integers(0, 9))
-def test_quotas_are_filled_with_what_is_usable(
+def test_quotas_are_filled_with_usable_photographs(
     world: World, wanted: dict[str, int], seed: int
 ) -> None:
     results, failing = world
@@ -341,7 +341,7 @@ def test_the_order_of_responses_does_not_matter(
     "wanted",
     [{"train": 1000, "test": 300}, {"train": 8, "val": 1, "test": 1}, {"val": 0, "test": 3}],
 )
-def test_owners_are_assigned_in_proportion_to_what_is_wanted(wanted: dict[str, int]) -> None:
+def test_owners_are_assigned_in_proportion_to_the_wanted_numbers(wanted: dict[str, int]) -> None:
     dataset = make_dataset(1, **wanted)
     splits = Counter(split_of(f"{number}@N00", dataset) for number in range(10_000))
     for split, number in dataset.wanted.items():
