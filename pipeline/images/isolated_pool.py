@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, partial
 from threading import Thread
@@ -24,15 +25,30 @@ from pipeline.images import sandbox
 MAX_WAITING = 2  # chunks per worker, besides the chunk in progress
 MAX_TRIES = 2  # of one image alone: the system may have killed the worker for another reason
 PARENT_CHECK_SECONDS = 1
-WORKER_FAILURES = (BrokenProcessPool, MemoryError)
 # Images are the unit of parallelism.
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
 Chunk = TypeVar("Chunk")
 Result = TypeVar("Result")
 Run = Callable[[Callable[[Chunk], Result], Iterable[Chunk]], Iterator[Result]]
-"""Runs a function over chunks and yields the results in order. It raises one of
-`WORKER_FAILURES` if a worker failed; the next chunk in order need not be the cause."""
+"""Runs a function over chunks and yields the results in order. It raises `WorkerFailure` if a
+worker failed; the next chunk in order need not be the cause."""
+
+
+class WorkerFailure(Exception):
+    """A worker died or had too little memory.
+
+    Of its own type, because the iterator of chunks may raise a MemoryError in this process.
+    """
+
+
+@contextmanager
+def worker_failures() -> Iterator[None]:
+    """Turn what a failed worker raises into `WorkerFailure`."""
+    try:
+        yield
+    except (BrokenProcessPool, MemoryError) as error:
+        raise WorkerFailure(str(error)) from error
 
 
 @dataclass(frozen=True)
@@ -98,17 +114,17 @@ class IsolatedPool:
         """Yield the result of each chunk, in order. A few chunks are taken ahead.
 
         Raises:
-            BrokenProcessPool, MemoryError: as `Run`.
+            WorkerFailure: as `Run`.
         """
         futures: deque[Future[Result]] = deque()
         try:
             for chunk in chunks:
                 futures.append(self._submit(function, chunk))
                 if len(futures) > (1 + MAX_WAITING) * self._processes:
-                    yield futures.popleft().result()
+                    yield _result(futures.popleft())
             while futures:
-                yield futures.popleft().result()
-        except WORKER_FAILURES:
+                yield _result(futures.popleft())
+        except WorkerFailure:
             self.close()
             raise
         finally:
@@ -137,6 +153,11 @@ class IsolatedPool:
         return future
 
 
+def _result(future: Future[Result]) -> Result:
+    with worker_failures():
+        return future.result()
+
+
 @cache
 def shared_pool(processes: int) -> IsolatedPool:
     """A pool that all maps of this process use one after another: workers start once."""
@@ -160,7 +181,7 @@ def isolated_map(
                 unfinished.popleft()
                 yield iter([result])
             return
-        except WORKER_FAILURES:
+        except WorkerFailure:
             chunk = unfinished.popleft()
         yield _one_by_one(function, chunk)
 
@@ -183,7 +204,7 @@ def _alone(pool: IsolatedPool, function: IsolatedFunction[Chunk, Result], image:
     for _ in range(MAX_TRIES):
         try:
             return next(pool.run(function.confined(), [image]))
-        except WORKER_FAILURES:
+        except WorkerFailure:
             continue
     return function.stand_in(image)
 

@@ -14,7 +14,12 @@ from joblib.parallel import BACKENDS, get_active_backend
 
 from pipeline.core import shards
 from pipeline.core.progress import bar
-from pipeline.images.isolated_pool import IsolatedFunction, isolated_map, shared_pool
+from pipeline.images.isolated_pool import (
+    IsolatedFunction,
+    isolated_map,
+    shared_pool,
+    worker_failures,
+)
 from pipeline.images.memo import Memo, ResultStore
 
 CHUNK = 256  # images per task of a worker; a killed run loses the chunks in progress
@@ -175,6 +180,15 @@ def _parallel(
     return results
 
 
+def _parallel_run(
+    function: Callable[[Chunk], pa.RecordBatch], chunks: Iterable[Chunk], jobs: int
+) -> Iterator[pa.RecordBatch]:
+    """As `_parallel`, with the errors of an `isolated_pool.Run`."""
+    ready = list(chunks)
+    with worker_failures():
+        yield from _parallel(function, ready, jobs)
+
+
 def _isolated(
     function: Function, chunks: Sequence[Chunk], jobs: int, schema: pa.Schema, isolation: Isolation
 ) -> Iterator[pa.RecordBatch]:
@@ -186,7 +200,7 @@ def _isolated(
     if _is_backend_loky():
         run = shared_pool(processes).run
     else:
-        run = partial(_parallel, jobs=max(2, processes))
+        run = partial(_parallel_run, jobs=max(2, processes))
     for results in isolated_map(isolated_function, chunks, run):
         yield from results
 

@@ -8,8 +8,17 @@ from typing import Any
 from torch import fx, nn
 from torch.nn import functional
 
-# What torch.fx raises while it traces: a branch on values, len(), and a value where an int belongs.
-UNTRACEABLE = (fx.proxy.TraceError, RuntimeError, TypeError)
+# What tracing raises: torch.fx at a branch on values or len(), and the code of any network's
+# `forward` when a proxy stands where it expects a tensor.
+UNTRACEABLE = (
+    fx.proxy.TraceError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
 DROPOUTS: dict[Any, type[nn.Module]] = {
     functional.dropout: nn.Dropout,
     functional.dropout2d: nn.Dropout2d,

@@ -411,6 +411,48 @@ def test_a_network_that_cannot_be_traced_is_cut_before_its_head_only() -> None:
             cut(_Branching(), first, 16)
 
 
+class _Checking(nn.Module):
+    """Its own code raises an error where a proxy of torch.fx stands in the place of a tensor."""
+
+    def __init__(self, check: Callable[[Tensor], object]) -> None:
+        super().__init__()
+        self.first, self.last = nn.Conv2d(3, 4, 3), nn.Linear(4, 2)
+        self.check = check
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.check(images)
+        scores: Tensor = self.last(self.first(images).mean((2, 3)))
+        return scores
+
+
+def _raise_value_error(images: Tensor) -> None:
+    if not isinstance(images, Tensor):
+        raise ValueError("expected a tensor")
+
+
+def _assert_tensor(images: Tensor) -> None:
+    assert isinstance(images, Tensor)
+
+
+@pytest.mark.parametrize(
+    "check",
+    [
+        _raise_value_error,
+        _assert_tensor,
+        lambda images: {torch.Size((16, 16)): 1}[images.shape[2:]],
+    ],
+    ids=["ValueError", "AssertionError", "KeyError"],
+)
+def test_whatever_a_network_raises_while_it_is_traced_it_is_cut_before_its_head(
+    check: Callable[[Tensor], object],
+) -> None:
+    whole = _Checking(check)
+    prefix, suffix = halves(whole, "last", 16)
+    images = random_images(16)
+    assert suffix is whole.last
+    assert torch.equal(suffix(*prefix(images)), whole(images))
+
+
 def test_a_module_inside_an_untraceable_one_is_refused_with_its_name() -> None:
     whole = timm.create_model("mobilevit_xxs")
     name = next(n for n, m in whole.named_modules() if type(m).__name__ == "MobileVitBlock")

@@ -194,15 +194,16 @@ def test_both_leaks_of_the_flowers_are_found_and_left_out(world: Path) -> None:
 
 
 JUDGE = """
-import json, resource, sys
+import json, resource
 from pathlib import Path
 from pipeline.params import load_params
-from pipeline.stages.filter import verdicts
-limits = load_params(Path("params.yaml")).filter
-batches = verdicts.judge_images(Path("raw"), {}, limits)
+from pipeline.stages.filter.verdicts import judge_images
+params = load_params(Path("params.yaml")).filter
+batches = judge_images(Path("raw"), {}, params)
 rows = [(row["name"], row["reason"], row["warnings"]) for b in batches for row in b.to_pylist()]
-whose = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
-print(json.dumps([rows, max(resource.getrusage(who).ru_maxrss for who in whose) / 1024]))
+processes = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+peak = max(resource.getrusage(process).ru_maxrss for process in processes) / 1024
+print(json.dumps([rows, peak]))
 """
 
 

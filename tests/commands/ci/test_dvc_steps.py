@@ -3,7 +3,7 @@ from pipeline.commands.ci.dvc_steps import parse_outcomes
 OUTPUT = """Stage 'acquire' didn't change, skipping
 Stage 'split' is cached - skipping run, checking out outputs
 Running stage 'train':
-> python -m pipeline.train
+> python -m pipeline.stages.train
 Running stage 'evaluate':
 """
 
