@@ -97,7 +97,7 @@ def test_a_result_may_have_params_of_another_version(
     "text",
     [
         "stages: {x: 2001-13-45}",
-        "stages: " + 2000 * "[",
+        "stages: " + 1000 * "[",
         "stages: {1: {}, a: {}}",
         "stages: 3",
         "\0",
