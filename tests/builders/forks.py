@@ -32,10 +32,14 @@ class Fork:
         self.process.kill()
         self.process.join()
 
+    def wait(self) -> int | None:
+        """Its exit code: negative of a signal, None if it does not end."""
+        self.process.join(timeout=120)
+        return self.process.exitcode
+
     def finish(self) -> str:
         """Wait for its end without an error; return its output."""
-        self.process.join(timeout=120)
-        assert self.process.exitcode == 0, self.output.read_text()
+        assert self.wait() == 0, self.output.read_text()
         return self.output.read_text()
 
 
