@@ -1,8 +1,10 @@
 """The benchmarks run; their figures are not checked, they need a quiet machine."""
 
 import re
+import runpy
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from bench import project as bench_project
 from bench import train as bench_train
 from bench.project import LOOPS, Project
 from tests import ROOT
+from tests.builders.forks import Fork
 from tests.builders.stores import copy_store
 
 
@@ -111,7 +114,10 @@ def test_a_training_benchmark_prints_its_figures(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Runs in this process: separate processes would take most of a minute to import torch."""
+    """Runs in this process and its forks: separate processes would take most of a minute to import torch.
+
+    The tutorial alone is a whole process.
+    """
 
     def measure_here(project: Project, name: str) -> object:
         if not (project.folder / "mlflow.db").exists():
@@ -120,6 +126,16 @@ def test_a_training_benchmark_prints_its_figures(
         monkeypatch.setenv("DVC_ROOT", str(project.folder))
         return LOOPS[name]()
 
+    def start(project: Project, module: str, *arguments: str) -> str:
+        if not module.startswith("pipeline.stages."):
+            return start_python(project, module, *arguments)
+        monkeypatch.chdir(project.folder)
+        main = partial(runpy.run_module, module, run_name="__main__", alter_sys=True)
+        output = project.folder / "output.txt"
+        return Fork(main, [module, *arguments], output, DVC_ROOT=str(project.folder)).finish()
+
+    start_python = Project._python
+    monkeypatch.setattr(Project, "_python", start)
     monkeypatch.setattr(Project, "measure", measure_here)
     monkeypatch.setattr(sys, "argv", ["bench.train", *arguments.split()])
     bench_train.main()
