@@ -2,9 +2,8 @@ import ast
 import hashlib
 import importlib.metadata
 import json
+import os
 import signal
-import subprocess
-import sys
 from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -29,6 +28,7 @@ from pipeline.tracking import find_run, logged_model, process_lock, provenance, 
 from pipeline.tracking import run as tracking_run
 from pipeline.tracking.record import TrainedResult
 from tests import ROOT
+from tests.builders.forks import Fork
 from tests.builders.images import grey_png
 from tests.builders.models import compute_features, train_job
 from tests.builders.params import NARROW_RESNET, override
@@ -232,43 +232,42 @@ def test_an_unreachable_server_causes_one_warning(
 
 
 def test_processes_that_start_together_create_one_store(world: Path) -> None:
-    code = "from pipeline.tracking import store; print(store.experiment_id('cats'))"
-    workers = [
-        subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) for _ in range(2)
-    ]
-    answers = {worker.communicate()[0] for worker in workers}
-    assert len(answers) == 1
-    assert all(worker.returncode == 0 for worker in workers)
+    def print_experiment() -> None:
+        print(store.experiment_id("cats"))
+
+    forks = [Fork(print_experiment, ["store"], Path(f"output{n}.txt")) for n in range(2)]
+    experiments = {fork.finish().splitlines()[0] for fork in forks}
+    assert len(experiments) == 1
 
 
-EARLIEST = """
-def begun(self, *arguments):
-    real(self, *arguments)
+def kill_itself() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
-real, MlflowClient.create_run = MlflowClient.create_run, begun
-"""
 
 
-@pytest.mark.parametrize("killing", ["", EARLIEST])
+def create_run_and_die(client: MlflowClient, *arguments: Any, **options: Any) -> None:
+    create_run(client, *arguments, **options)
+    kill_itself()
+
+
+create_run = MlflowClient.create_run
+
+
+@pytest.mark.parametrize("moment", ["run created", "epoch logged"])
 def test_a_killed_training_is_closed_by_the_next_start(
-    trained: tuple[Job, list[dict[str, Any]]], params: Params, killing: str
+    trained: tuple[Job, list[dict[str, Any]]],
+    params: Params,
+    monkeypatch: pytest.MonkeyPatch,
+    moment: str,
 ) -> None:
-    code = (
-        "import os, signal, sys; sys.path += sys.argv[1:]\n"
-        "from pathlib import Path\n"
-        "from mlflow import MlflowClient\n"
-        "from pipeline.params import load_params\n"
-        "from pipeline.tracking import record\n"
-        f"{killing}\n"
-        "with record.training_run(load_params(), 'e' * 20, Path('data/split.csv')) as run:\n"
-        "    run.log_validation({'epoch': 1.0, 'lr': 1, 'train_loss': 1, 'train_accuracy': 1,"
-        " 'val_loss': 1, 'val_accuracy': 1})\n"
-        "    run.set_tags({})\n"
-        "    os.kill(os.getpid(), signal.SIGKILL)"
-    )
-    Path("params.yaml").write_text(json.dumps(params.model_dump()))
-    process = subprocess.run([sys.executable, "-c", code], check=False)
-    assert process.returncode == -signal.SIGKILL
+    def train_and_die() -> None:
+        if moment == "run created":
+            monkeypatch.setattr(MlflowClient, "create_run", create_run_and_die)
+        with record.training_run(params, "e" * 20, Path("data/split.csv")) as run:
+            run.log_validation(trained[1][0])
+            run.set_tags({})
+            kill_itself()
+
+    assert Fork(train_and_die, ["train"], Path("output.txt")).wait() == -signal.SIGKILL
     store.connect()
     assert [run.info.status for run in runs()] == ["RUNNING"]
     logged(params, *trained)  # another training
