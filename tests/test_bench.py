@@ -114,7 +114,7 @@ def test_a_training_benchmark_prints_its_figures(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Runs in this process and its forks: separate processes would take most of a minute to import torch.
+    """Runs in this process and its forks: other processes would import torch for most of a minute.
 
     The tutorial alone is a whole process.
     """
