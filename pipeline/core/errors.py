@@ -1,4 +1,4 @@
-"""Errors whose message is for people."""
+"""Errors that users can fix."""
 
 from collections import Counter
 

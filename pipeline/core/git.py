@@ -16,7 +16,9 @@ def git(*arguments: str, folder: Path | None = None, stdin: str | None = None) -
     try:
         process = _run(arguments, folder, stdin)
     except FileNotFoundError as error:
-        raise PipelineError("git is not installed: it has the code that made a model") from error
+        raise PipelineError(
+            "git is not installed: install it, it records the code of models"
+        ) from error
     if process.returncode:
         reason = " ".join(process.stderr.split())[:300]
         raise PipelineError(f"git {arguments[0]} in {folder or Path.cwd()} fails: {reason}")

@@ -1,6 +1,6 @@
 """Limits for a worker process that decodes untrusted bytes: memory, time, and no output.
 
-They apply to a worker process only, where a deadline kills. The main process is never limited.
+Only worker processes are limited, and a deadline kills them.
 """
 
 import errno

@@ -113,6 +113,6 @@ def classes_of(labels: Sequence[str]) -> list[str]:
     classes = sorted(set(labels))
     if MACRO in classes:
         raise PipelineError(
-            f"a class is called {MACRO!r}, as averages over the classes are: rename its folder"
+            f"the class name {MACRO!r} is reserved for averages over classes: rename its folder"
         )
     return classes

@@ -128,7 +128,7 @@ class SplitParams(Section):
             raise ValueError(
                 f"split.fold = {self.fold} should be below split.folds = {self.folds}"
                 if self.fold >= self.folds
-                else f"split.folds = {self.folds} deals by shares: set split.val and split.test to "
-                "such as 0.15, or split.folds=null"
+                else f"split.folds = {self.folds} needs shares: set split.val and split.test to "
+                "shares such as 0.15, or split.folds=null"
             )
         return self

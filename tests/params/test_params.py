@@ -186,7 +186,7 @@ def test_a_missing_key_is_named(name: str) -> None:
         ),
         (
             {"split.folds": 5, "split.val": 10, "split.test": 10},
-            "split.folds = 5 deals by shares: set split.val and split.test to such as 0.15, or "
+            "split.folds = 5 needs shares: set split.val and split.test to shares such as 0.15, or "
             "split.folds=null",
         ),
         (

@@ -22,9 +22,8 @@ from pipeline.core.progress import bar
 from pipeline.core.split_csv import read_split
 from pipeline.images import gallery, reject_list
 from pipeline.images.gallery import GalleryImage, data_uri
-from pipeline.network import examples as batches
 from pipeline.network import feature_store
-from pipeline.network.examples import Examples
+from pipeline.network.examples import Examples, read_examples
 from pipeline.network.views import EVALUATION
 from pipeline.stages.describe import thumbnails
 
@@ -56,7 +55,7 @@ def find_suspects(clean: Path, split_csv: Path, features: Path) -> list[Suspect]
     Raises:
         PipelineError: no features are stored, or a class is too small for folds.
     """
-    examples = batches.read_examples(split_csv)
+    examples = read_examples(split_csv)
     rows = examples.rows("train")
     values = read_features(features, examples, rows)
     labels = examples.labels[rows].numpy()

@@ -71,7 +71,7 @@ def fingerprint(trainer: Trainer, space: Space, request: SweepRequest) -> str:
         "goal": request.goal.value,
         "seed": request.seed,
     }
-    return memo.fingerprint(values, [__name__], LIBRARIES)
+    return memo.fingerprint(values, [study.__name__], LIBRARIES)
 
 
 def _train(

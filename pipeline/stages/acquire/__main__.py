@@ -22,7 +22,7 @@ def main(
 ) -> None:
     """Fetch the images that DATASET/dataset.toml describes, or those at SOURCE, into RAW.
 
-    SKIPPED lists what the source has and RAW has not, with a reason.
+    SKIPPED lists what the source has and RAW lacks, with a reason.
     """
     labels: Counter[str] = Counter()
     skipped: list[SkippedItem] = []

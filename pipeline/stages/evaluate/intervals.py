@@ -35,8 +35,8 @@ def wilson(right: int, count: int) -> Interval:
 def bootstrap(right: Right, groups: Sequence[str]) -> Interval:
     """Interval of an accuracy, by resampling whole groups.
 
-    Images of one owner, or near-duplicates, are right or wrong together, and say less than as many
-    independent images.
+    Images of one owner, or near-duplicates, are right or wrong together: they are weaker evidence
+    than the same number of independent images.
 
     Args:
         groups: (N,) The group of each image, "" for an image on its own.
@@ -52,7 +52,7 @@ def difference(first: Values, second: Values, groups: Sequence[str]) -> Interval
 
 
 def mcnemar(first: Right, second: Right) -> float:
-    """The p-value of so one-sided a disagreement between two models that are equally good.
+    """The p-value of the hypothesis that two models are equally accurate.
 
     Exact and two-sided. Source: Q. McNemar, "Note on the sampling error of the difference between
     correlated proportions or percentages" (1947).

@@ -144,7 +144,7 @@ def assign_by_share(
 
 
 def _split_at(position: float, names: Sequence[str], params: SplitParams) -> str:
-    # val from the lower end, test from the upper: the share of one does not move the other.
+    # val from the lower end, test from the upper: changing one share moves no image of the other.
     if position < params.val:
         name = "val"
     elif position >= 1 - params.test:

@@ -23,7 +23,7 @@ MOVES_COLUMNS = ("id", "label", "before", "now")
 def read_previous(split_csv: Path) -> dict[str, str]:
     """Read the split of each id in the last run, which DVC leaves in place (persist).
 
-    Unlike `read_split`, skip what cannot be read: a torn file costs only the memory of its rest.
+    Unlike `read_split`, skip what cannot be read: the rows before the damage still count.
     """
     try:
         rows = atomic.read_csv(split_csv)

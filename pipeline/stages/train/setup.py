@@ -17,7 +17,7 @@ from pipeline.network.parallel_forward import SUB_BATCH
 from pipeline.params import Params
 from pipeline.stages.train.state import Job
 
-MODULES = [__name__, "pipeline.stages.train.loop"]  # which compute a training, with their imports
+MODULES = [__name__, "pipeline.stages.train.loop"]  # of a training; their imports count too
 LIBRARIES = ["torch", "torchvision", "lightning-fabric", "opencv-python-headless", "timm"]
 
 

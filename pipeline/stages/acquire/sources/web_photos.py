@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from pipeline.core.errors import PipelineError, format_counts
+from pipeline.core.terminal import warn
 from pipeline.params import AcquireParams
 from pipeline.stages.acquire import photo_list
 from pipeline.stages.acquire.dataset_toml import FlickrDataset
@@ -123,4 +124,4 @@ def _check_counts(
             f"{message}, past acquire.max_missing_fraction={params.max_missing_fraction:g}: search "
             f"for more or want fewer in {folder}/dataset.toml, or raise it"
         )
-    print(f"acquire: {message}")
+    warn(f"acquire: {message}")

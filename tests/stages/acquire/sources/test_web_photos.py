@@ -428,7 +428,7 @@ def test_a_search_with_almost_enough_results_prints_a_message(
         update={"classes": {"cat": SearchTerms(text="cat")}, "wanted": {"train": len(CATS) + 1}}
     )
     assert len(images_of(from_search(world, dataset))) == len(CATS)
-    assert "the search gives 12 of" in capsys.readouterr().out
+    assert "the search gives 12 of" in capsys.readouterr().err
 
 
 def test_a_search_without_results_is_an_error(world: Path, fake: FakeFlickr) -> None:
