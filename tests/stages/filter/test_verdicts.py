@@ -643,17 +643,17 @@ needs_status = pytest.mark.skipif(
 @pytest.fixture
 def memory(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
     """The bytes that a worker may allocate."""
-    monkeypatch.setattr(sandbox, "BASE_MEGABYTES", 120)
+    monkeypatch.setattr(sandbox, "BASE_MEGABYTES", 70)
     monkeypatch.setattr(sandbox, "BYTES_PER_PIXEL", 0)
     with joblib.parallel_config("loky"):
-        yield 120 * 10**6
+        yield 70 * 10**6
 
 
 @needs_status
 def test_images_that_exceed_the_memory_only_together_are_all_accepted(
     project: Path, memory: int
 ) -> None:
-    bombs = [image(f"cat/{seed}.png", tiled(seed)) for seed in range(60)]
+    bombs = [image(f"cat/{seed}.png", tiled(seed)) for seed in range(35)]
     assert sum(len(bomb.data) for bomb in bombs) < memory / 20
     stored = [judgement.judge(bomb.data, LARGE).stored or b"" for bomb in bombs[:2]]
     assert len(bombs) * min(map(len, stored)) > 1.2 * memory
@@ -670,7 +670,7 @@ def test_images_that_exceed_the_memory_only_together_are_all_accepted(
 def test_images_that_exceed_the_memory_are_rejected_without_affecting_others(
     project: Path, memory: int
 ) -> None:
-    bombs = [image(f"cat/bomb{n}.png", vast(7000, 7000 + n)) for n in range(2)]
+    bombs = [image(f"cat/bomb{n}.png", vast(5400, 5400 + n)) for n in range(2)]
     assert all(len(bomb.data) < 10**6 for bomb in bombs)
     raw = write(project, [*GOOD[:2], bombs[0], *GOOD[2:], bombs[1]])
     large = LARGE.model_copy(update={"max_megapixels": 100})
@@ -694,7 +694,7 @@ def tiled(seed: int) -> bytes:
 
 
 def vast(height: int, width: int) -> bytes:
-    """A small PNG with 147 megabytes of pixels."""
+    """A small PNG with 87 megabytes of pixels."""
     rows = (np.arange(height) // 64 % 256).astype(np.uint8)
     pixels = np.repeat(rows[:, None], width, axis=1)
     return cv2.imencode(".png", pixels)[1].tobytes()
