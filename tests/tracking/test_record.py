@@ -511,7 +511,10 @@ def test_different_class_names_give_different_metric_names() -> None:
     assert all(len(name) <= 250 and name.count("/") == 1 for name in names)
 
 
-def test_the_lock_of_a_missing_run_is_removed(world: Path, params: Params) -> None:
+def test_the_lock_of_a_missing_run_is_removed(
+    world: Path, params: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with training(params):
         pass
     for place in (mlflow.get_tracking_uri(), f"sqlite:///{world / 'none.db'}"):
