@@ -7,7 +7,8 @@ PYTHON ?= python3.11
 TORCH ?= $(or $(patsubst .venv/installed-%,%,$(wildcard .venv/installed-*)),default)
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
-PYTEST := pytest -n auto --dist loadgroup --no-loadscope-reorder
+# A file's tests share fixtures of minutes, so one process runs them all.
+PYTEST := pytest -n auto --dist loadfile --no-loadscope-reorder
 export MLFLOW_DISABLE_TELEMETRY := true
 export DVC_NO_ANALYTICS := true
 

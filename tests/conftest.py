@@ -42,13 +42,13 @@ def pytest_collection_finish() -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Run the longest tests first, so that all processes end at about the same time."""
-    for item in items:
-        name = item.path.relative_to(ROOT / "tests").with_suffix("").as_posix()
-        if name.startswith("system/") or name in SLOW:
+    names = {item: item.path.relative_to(ROOT / "tests").with_suffix("") for item in items}
+    for item, name in names.items():
+        if name.parts[0] == "system" or name.as_posix() in SLOW:
             item.add_marker(pytest.mark.slow)
     items.sort(
         key=lambda item: (
-            item.get_closest_marker("xdist_group") is None,
+            names[item].parts[0] != "system",
             item.get_closest_marker("slow") is None,
         )
     )

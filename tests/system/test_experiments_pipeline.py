@@ -24,9 +24,6 @@ EPOCHS = 500  # some seconds
 NOWHERE = "http://127.0.0.1:9"  # the discard port
 
 
-pytestmark = pytest.mark.xdist_group("experiments")
-
-
 @pytest.fixture(scope="module")
 def project(first_experiment: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A project whose pipeline has run once; it has an experiment with another learning rate."""

@@ -17,7 +17,6 @@ from pipeline.core import atomic, shards
 from tests.fakes.process import Running, running
 from tests.project import Project
 
-pytestmark = pytest.mark.xdist_group("flickr")
 KEY, SECRET = "4f1a90c3d2e57b68a1b2c3d4e5f60718", "9b8c7d6e5f4a3b2c"
 FLICKR = (
     "--photos",

@@ -19,8 +19,6 @@ from tests import ROOT
 from tests.builders.stages import CLEAN, FEATURES, SPLIT
 from tests.project import Project, ran
 
-pytestmark = pytest.mark.xdist_group("pipeline")
-
 
 @pytest.fixture(scope="module")
 def project(first_experiment: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:

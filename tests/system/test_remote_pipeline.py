@@ -8,7 +8,6 @@ import pytest
 
 from tests.project import Project, ran
 
-pytestmark = pytest.mark.xdist_group("remote")
 Process = subprocess.CompletedProcess[str]
 NOTHING = "ci: nothing to do: every stage is up to date"
 

@@ -13,7 +13,6 @@ from pipeline.core.errors import PipelineError
 from tests import ROOT
 from tests.builders.repositories import git
 
-pytestmark = pytest.mark.xdist_group("ci")
 STAGES = """
 stages:
   train:
