@@ -92,16 +92,30 @@ def test_temporary_and_queued_experiments_are_recorded_in_the_one_store(project:
         assert run.data.tags["mlflow.parentRunId"] == above.info.run_id
 
 
+# One process: each would import torch and MLflow again.
+COMPARE = """
+import sys
+from pipeline.__main__ import app
+for pair in sys.argv[1:]:
+    app(["compare", *pair.split()], standalone_mode=False)
+    print("---")
+"""
+
+
 def test_models_are_compared_by_each_of_their_names(project: Project) -> None:
     (run,) = [run for run in project.runs() if run.info.run_name == "faster"]
-    for first, second in (
-        ("faster", run.info.run_id),
-        ("HEAD", "reports/test"),
-        ("faster", "models"),  # another model than the experiment's
-    ):
-        output = " ".join(project.pipeline("compare", first, second).split())
+    pairs = (
+        f"faster {run.info.run_id}",
+        "HEAD reports/test",
+        "faster models",  # another model than the experiment's
+    )
+    result = project.run(sys.executable, "-c", COMPARE, *pairs)
+    assert result.returncode == 0, result.stdout
+    *outputs, end = " ".join(result.stdout.split()).split("---")
+    assert end == ""
+    for pair, output in zip(pairs, outputs, strict=True):
         assert f" on {project.metrics()['n']} images " in output
-        same = second != "models"
+        same = pair != "faster models"
         assert ("(95 %: +0.0 to +0.0; 0 gained, 0 lost" in output) >= same
     result = project.run(sys.executable, "-m", "pipeline", "compare", "nobody", "HEAD")
     assert result.returncode == 1
