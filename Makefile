@@ -25,7 +25,7 @@ remote: env  ## what the DVC remote of .dvc/config needs
 test: env  ## run all tests, on all cores
 	$(PYTEST)
 
-test-fast: env  ## run what takes a minute, between two edits
+test-fast: env  ## run the quick tests, between two edits
 	$(PYTEST) -m "not slow"
 
 test-system: env  ## run the tests of the whole pipeline

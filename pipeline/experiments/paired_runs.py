@@ -16,7 +16,7 @@ DIRTY = "-dirty"  # as `git describe` marks it
 MAX_PARAMS = 4  # listed for a result
 
 ADVICE = {
-    "run": "MLflow has no run of it: `pipeline sync` creates one",
+    "run": "MLflow has no run of it: `pipeline sync` creates one, if DVC has its files",
     "part of run": "its run in MLflow is incomplete: `pipeline sync` completes it",
     "model": "its training was stopped: `dvc repro` or `dvc exp run` with its params resumes it",
     DIRTY: "its code has uncommitted changes: see origin/changes.patch of the run",

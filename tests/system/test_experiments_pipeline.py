@@ -279,4 +279,4 @@ def test_a_run_of_two_commits_ago_is_reproduced_in_a_clean_clone(
     assert "computed train, evaluate: identical: all " in tag
     process = other.run(sys.executable, "-m", "pipeline", "reproduce", "0000", **store)
     assert process.returncode == 1
-    assert process.stdout.startswith("error: no run of a training is 0000 at sqlite:///")
+    assert process.stdout.startswith("error: no training run is called 0000 at sqlite:///")

@@ -24,7 +24,7 @@ def export(
         ),
     ] = None,
     models: Annotated[Path, typer.Option("--model", help="The model's folder.")] = Path("models"),
-    clean: Annotated[Path, typer.Option(help="The clean shards.")] = Path("data/clean"),
+    clean: Annotated[Path, typer.Option(help="The folder of clean images.")] = Path("data/clean"),
     split: Annotated[Path, typer.Option(help="The splits.")] = Path("data/split.csv"),
 ) -> None:
     """Export the model, or the clean images, for other tools.

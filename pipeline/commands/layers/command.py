@@ -9,8 +9,8 @@ def layers(
     backbone: Annotated[
         str, typer.Argument(metavar="[BACKBONE]", help="By default that of params.yaml.")
     ] = "",
-    depth: Annotated[int, typer.Option(min=1, help="Longest names, counted in parts.")] = 2,
-    size: Annotated[int, typer.Option(help="Of the images; 0: images.size of params.yaml.")] = 0,
+    depth: Annotated[int, typer.Option(min=1, help="Levels of modules to list.")] = 2,
+    size: Annotated[int, typer.Option(help="Side of the images in pixels; 0: images.size.")] = 0,
 ) -> None:
     """List where a network can be cut: everything from there on trains, the rest runs once.
 

@@ -61,7 +61,7 @@ def find_run(name: str) -> MlflowRun:
         return matches[0]
     ids = ", ".join(run.info.run_id[:12] for run in matches[:5])
     problem = (
-        f"several ids begin with {name} ({ids})" if matches else f"no run of a training is {name}"
+        f"several ids begin with {name} ({ids})" if matches else f"no training run is called {name}"
     )
     raise PipelineError(f"{problem} at {store.address()}: `pipeline runs` lists them")
 

@@ -9,7 +9,7 @@ import typer
 def suspects(
     most: Annotated[int, typer.Option(min=1, help="Suspects to list.")] = 50,
     page: Annotated[Path, typer.Option(help="Page to write.")] = Path("reports/suspects.html"),
-    clean: Annotated[Path, typer.Option(help="The clean shards.")] = Path("data/clean"),
+    clean: Annotated[Path, typer.Option(help="The folder of clean images.")] = Path("data/clean"),
     split: Annotated[Path, typer.Option(help="The split of each image.")] = Path("data/split.csv"),
     features: Annotated[Path, typer.Option(help="The features.")] = Path("data/features"),
 ) -> None:
@@ -38,6 +38,9 @@ def suspects(
         ]
         for suspect in listed
     ]
+    if not suspects:
+        print("no label of a training image is suspect")
+        return
     print_table(["id", "label", "looks like", "image"], rows)
     print(
         f"{len(suspects)} suspects among the training images; {len(rows)} with full ids in {page}"

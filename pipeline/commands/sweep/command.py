@@ -29,12 +29,12 @@ def sweep(
     goal: Annotated[
         Goal, typer.Option("--by", help="The validation figure to optimise.")
     ] = Goal.VAL_LOSS,
-    seed: Annotated[int, typer.Option(min=0, help="Of the sampler.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the sampler.")] = 1,
     name: Annotated[str, typer.Option(help="Name of the run in MLflow.")] = "",
     plots: Annotated[
         Path | None, typer.Option(metavar="DIR", help="A folder for the pictures and trials.csv.")
     ] = None,
-    clean: Annotated[Path, typer.Option(help="The clean shards.")] = Path("data/clean"),
+    clean: Annotated[Path, typer.Option(help="The folder of clean images.")] = Path("data/clean"),
     split: Annotated[Path, typer.Option(help="The split of each image.")] = Path("data/split.csv"),
     features: Annotated[Path, typer.Option(help="The features that trials share.")] = Path(
         "data/features"

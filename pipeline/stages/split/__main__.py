@@ -27,13 +27,15 @@ def main(
 
     Where the source prescribes splits, copies across them are written to LEAKS.
     """
-    params = load_params().split
+    dataset, params = load_params().dataset, load_params().split
     images, groups = read_images(clean)
     leaks = find_leaks(groups, images, read_verdicts(verdicts_csv)) if params.prescribed else []
     handle_leaks(leaks, params, leaks_csv)
     previous = previous_split.read_previous(split_csv)
-    usable = previous if previous_split.has_same_params_and_code(params) else {}
-    by_row = {row: usable[image.id] for row, image in enumerate(images) if image.id in usable}
+    remembered = previous if previous_split.is_valid(dataset, params) else {}
+    by_row = {
+        row: remembered[image.id] for row, image in enumerate(images) if image.id in remembered
+    }
     splits = assign(groups, images, params, by_row)
     check_classes([image.label for image in images], splits)
     previous_split.report_moves(previous, images, splits)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pipeline.core import atomic, dvc_lock, project, source_code
 from pipeline.core.shards import SPLITS
-from pipeline.params import SplitParams
+from pipeline.params import DatasetParams, SplitParams
 from pipeline.stages.split.images import Image
 
 # The code that assigns groups to splits; dvc.yaml lists each file, so dvc.lock has its digest.
@@ -47,6 +47,20 @@ def has_same_params_and_code(params: SplitParams) -> bool:
     return isinstance(last, dict) and {
         key: value for key, value in last.items() if key not in ignored
     } == params.model_dump(exclude=ignored)
+
+
+def is_valid(dataset: DatasetParams, params: SplitParams) -> bool:
+    """Whether the last split counts: of the same data set, by the same params and code."""
+    return is_of_dataset(dataset.name) and has_same_params_and_code(params)
+
+
+def is_of_dataset(name: str) -> bool:
+    """Whether the last run split this data set, according to dvc.lock.
+
+    Another data set may have the same images and prescribe other splits.
+    """
+    last = dvc_lock.params(dvc_lock.read(), "split").get("dataset")
+    return isinstance(last, dict) and last.get("name") == name
 
 
 def report_moves(

@@ -55,7 +55,7 @@ def test_a_run_is_identified_by_the_start_of_its_id_or_its_name(
     for name, sentence in (
         ("", "too short"),
         ("xyz", "too short"),
-        ("xyzw", "no run of a training is xyzw"),
+        ("xyzw", "no training run is called xyzw"),
     ):
         with pytest.raises(PipelineError, match=sentence):
             find_run(name)

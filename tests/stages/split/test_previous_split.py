@@ -142,6 +142,18 @@ def test_a_lock_that_is_not_yaml_is_an_error(world: Path) -> None:
         previous_split.has_same_params_and_code(SPLIT_PARAMS)
 
 
+@pytest.mark.parametrize(
+    ("dataset", "expected"),
+    [({"name": "sample", "source": "datasets"}, True), ({"name": "images"}, False), (None, False)],
+    ids=["the same", "another", "unknown"],
+)
+def test_the_last_split_counts_for_its_own_data_set_only(
+    world: Path, dataset: object, expected: bool
+) -> None:
+    lock(world, {"split": SPLIT_VALUES, "dataset": dataset})
+    assert previous_split.is_of_dataset("sample") is expected
+
+
 def image(key: str) -> Image:
     return Image(key, f"{key}.png", "cat", None, None)
 

@@ -42,6 +42,7 @@ class Stage:
         self.split_csv = folder / "data" / "split.csv"
         self.leaks_csv = folder / "data" / "leaks.csv"
         self.lock = folder / "dvc.lock"
+        self.dataset = "sample"  # in dvc.lock; params.yaml always has this one
 
     def run(
         self, album: Sequence[Photo], verdicts: Sequence[VerdictRow] = (), **changes: Any
@@ -84,7 +85,7 @@ class Stage:
         return self.table()
 
     def write_lock(self, values: dict[str, Any]) -> None:
-        params = {"params.yaml": {"split": values}}
+        params = {"params.yaml": {"dataset": {"name": self.dataset}, "split": values}}
         stages = {"split": {"cmd": "x", "deps": locked_code(), "params": params}}
         self.lock.write_text(json.dumps({"schema": "2.0", "stages": stages}))
 
@@ -103,6 +104,23 @@ def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stage:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
     return Stage(tmp_path)
+
+
+def test_the_split_of_another_data_set_with_the_same_images_does_not_count(stage: Stage) -> None:
+    album = [
+        photo._replace(prescribed="train" if number % 3 else "val")
+        for number, photo in enumerate(singles(100))
+    ]
+    stage.dataset = "images"
+    stage.run(album)
+    tested = [
+        photo._replace(prescribed="test" if photo.prescribed == "val" else "train")
+        for photo in album
+    ]
+    rows = stage.run(tested)
+    stage.split_csv.unlink()
+    assert rows == stage.run(tested)
+    assert {row.split for row in rows} == {"train", "val", "test"}
 
 
 def test_the_stage_writes_every_image_in_the_order_of_ids(stage: Stage) -> None:
