@@ -1,4 +1,4 @@
-import importlib
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -8,23 +8,16 @@ import pytest
 from pipeline.core import source_code
 from pipeline.core.source_code import digest, imported_files
 from tests import ROOT
-from tests.builders.forks import Fork
 
 Write = Callable[[str, str], None]
 
-
-def is_ours(module: str) -> bool:
-    return module.split(".")[0] == "pipeline"
-
-
-def print_loaded_files() -> None:
-    """Import a module as the first of the package; print the package's files that this loads."""
-    for name in list(filter(is_ours, sys.modules)):
-        del sys.modules[name]
-    importlib.import_module(sys.argv[1])
-    for name, module in list(sys.modules.items()):
-        if is_ours(name) and module.__file__:
-            print(f"loaded {module.__file__}")
+PRINT_LOADED_FILES = """
+import importlib, sys
+importlib.import_module(sys.argv[1])
+for name, module in sys.modules.items():
+    if name.split(".")[0] == "pipeline" and module.__file__:
+        print(module.__file__)
+"""
 
 
 @pytest.fixture
@@ -46,10 +39,15 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Write]:
 @pytest.mark.parametrize(
     "module", ["pipeline.stages.filter.judge_all", "pipeline.inference.mlflow_model"]
 )
-def test_every_file_that_python_loads_is_listed(module: str, tmp_path: Path) -> None:
-    output = Fork(print_loaded_files, ["python", module], tmp_path / "output.txt").finish()
-    lines = [line for line in output.splitlines() if line.startswith("loaded ")]
-    loaded = {Path(line.removeprefix("loaded ")).relative_to(ROOT).as_posix() for line in lines}
+def test_every_file_that_python_loads_is_listed(module: str) -> None:
+    process = subprocess.run(
+        [sys.executable, "-c", PRINT_LOADED_FILES, module],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    loaded = {Path(line).relative_to(ROOT).as_posix() for line in process.stdout.splitlines()}
     assert len(loaded) > 5
     assert loaded <= set(imported_files(module))
 
