@@ -3,11 +3,13 @@
 import multiprocessing
 import os
 import sys
+import time
 import warnings
 from collections.abc import Callable
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+MAX_SECONDS = 120
 # The warnings that Python hides by itself.
 HIDDEN = (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning)
 
@@ -19,14 +21,19 @@ class Fork:
         self, main: Callable[[], object], words: list[str], output: Path, **environment: str
     ) -> None:
         self.output = output
+        self._start = time.monotonic()
         context = multiprocessing.get_context("fork")
         self.process: BaseProcess = context.Process(
             target=_run, args=(main, words, output, environment)
         )
         self.process.start()
 
-    def is_alive(self) -> bool:
-        return self.process.is_alive()
+    def check(self) -> None:
+        """Fail with its output if it has ended, or runs for longer than any test needs."""
+        assert self.process.is_alive(), self.output.read_text()
+        if time.monotonic() - self._start > MAX_SECONDS:
+            self.kill()
+            raise AssertionError(f"it hangs: {self.output.read_text()}")
 
     def kill(self) -> None:
         self.process.kill()
@@ -34,7 +41,7 @@ class Fork:
 
     def wait(self) -> int | None:
         """Its exit code: negative of a signal, None if it does not end."""
-        self.process.join(timeout=120)
+        self.process.join(timeout=MAX_SECONDS)
         return self.process.exitcode
 
     def finish(self) -> str:

@@ -338,7 +338,7 @@ def test_a_killed_sweep_continues_to_the_same_result(
     for trial_count in (3, 12):  # before and after the end of the random trials
         running = start_sweep(14)
         while len(journal_lines()) < trial_count:
-            assert running.is_alive(), running.output.read_text()
+            running.check()
             time.sleep(0.002)
         running.kill()
         assert len(journal_lines()) < 14
