@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from pipeline.core import atomic
-from pipeline.core.errors import PipelineError
+from pipeline.core.errors import REPAIR, PipelineError
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -40,9 +40,7 @@ def read(path: Path, row_class: type[Row]) -> list[Row]:
 
 
 def _damaged(path: Path, reason: str) -> PipelineError:
-    return PipelineError(
-        f"{path} is damaged, or of another version ({reason}): run `dvc repro` to make it again"
-    )
+    return PipelineError(f"{path} is damaged, or of another version ({reason}): {REPAIR}")
 
 
 def write(path: Path, row_class: type[Row], rows: Iterable[Row]) -> None:

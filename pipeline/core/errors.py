@@ -2,6 +2,10 @@
 
 from collections import Counter
 
+REPAIR = "`pipeline doctor --repair` moves damaged files away, and `dvc repro` makes them again"
+"""How to heal an output that is damaged. Deleting it is no help, since DVC restores it from its
+cache, whose copy may be as damaged."""
+
 
 class PipelineError(Exception):
     """Bad input or a bad environment; the message is one sentence: what, where, what to do.

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.core import atomic
-from pipeline.core.errors import PipelineError
+from pipeline.core.errors import REPAIR, PipelineError
 
 SPLITS = ("train", "val", "test")  # in the order of `split_rank`
 ROWS = 1000
@@ -196,7 +196,7 @@ def read(path: Path) -> pa.RecordBatch:
             raise PipelineError(f"{path} has {reader.num_record_batches} record batches, not 1")
         return reader.get_batch(0)
     except pa.ArrowInvalid as error:
-        raise PipelineError(f"{path} is not a shard ({error}): delete it and run again") from error
+        raise PipelineError(f"{path} is not a shard ({error}): {REPAIR}") from error
 
 
 def columns(directory: Path, names: list[str]) -> pa.Table:

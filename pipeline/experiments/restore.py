@@ -13,6 +13,7 @@ from pipeline.core import atomic, project
 from pipeline.core.errors import PipelineError
 from pipeline.core.git import text_at
 from pipeline.core.history import Record
+from pipeline.core.terminal import one_line
 from pipeline.experiments import dvc
 from pipeline.experiments.dvc_results import METRICS, MODELS, TEST, DvcResult
 from pipeline.network import model_folder
@@ -40,7 +41,8 @@ def restore(result: DvcResult) -> Iterator[TrainedResult]:
             restored = _read(result, folder)
         except (PipelineError, OSError, ValueError, KeyError) as error:
             raise PipelineError(
-                f"the files of {result.label} in DVC's cache are damaged: run it again"
+                f"the files of {result.label} in DVC's cache are damaged ({one_line(error)}): "
+                "`pipeline doctor --repair`, then run it again"
             ) from error
         yield restored
 

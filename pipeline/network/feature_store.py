@@ -12,7 +12,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor, nn
 
-from pipeline.core.errors import PipelineError
+from pipeline.core.errors import REPAIR, PipelineError
 from pipeline.network.examples import Examples
 from pipeline.network.frozen_prefix import FrozenPrefix
 from pipeline.network.parallel_forward import Tensors
@@ -95,9 +95,16 @@ class StoredFeatures:
     def _arrays(self, view: int) -> list[npt.NDArray[Any]]:
         if view not in self._open:
             files = [array_path(self._directory, view, tensor) for tensor in self._tensors]
-            # As plain arrays: gathering a batch from np.memmap takes twice as long.
-            self._open[view] = [np.asarray(np.load(file, mmap_mode="r")) for file in files]
+            self._open[view] = [_load_array(file) for file in files]
         return self._open[view]
+
+
+def _load_array(file: Path) -> npt.NDArray[Any]:
+    try:
+        # As a plain array: gathering a batch from np.memmap takes twice as long.
+        return np.asarray(np.load(file, mmap_mode="r"))
+    except (EOFError, ValueError) as error:  # empty, or cut off
+        raise PipelineError(f"{file} is damaged ({error}): {REPAIR}") from error
 
 
 class StreamedFeatures:
@@ -169,7 +176,7 @@ def read_index(features: Path) -> Index:
         return Index.model_validate_json((features / INDEX).read_bytes())
     except ValidationError as error:
         raise PipelineError(
-            f"{features / INDEX} was written by another version: run `dvc repro`"
+            f"{features / INDEX} is damaged, or of another version: {REPAIR}"
         ) from error
 
 

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from pipeline.core import atomic
-from pipeline.core.errors import PipelineError
+from pipeline.core.errors import REPAIR, PipelineError
 from pipeline.network import backbones, heads, tensors, torchvision_models
 from pipeline.network.views import Preprocess
 from pipeline.params import HeadParams
@@ -101,7 +101,7 @@ def _damage_as_sentence(directory: Path) -> Iterator[None]:
         ) from error
     except (ValidationError, SafetensorError, RuntimeError, ValueError) as error:
         why = " ".join(str(error).split())[:200]
-        raise PipelineError(f"the model in {directory} is damaged: {why}") from error
+        raise PipelineError(f"the model in {directory} is damaged: {why}; {REPAIR}") from error
 
 
 def classes_of(labels: Sequence[str]) -> list[str]:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.core import csv_table, split_csv, verdicts_csv
-from pipeline.core.errors import PipelineError
+from pipeline.core.errors import REPAIR, PipelineError
 from pipeline.core.split_csv import LeakRow, SplitRow
 from pipeline.core.verdicts_csv import VerdictRow
 
@@ -115,9 +115,7 @@ def test_a_damaged_table_is_one_sentence(tmp_path: Path, content: bytes, reason:
     path.write_bytes(content)
     with pytest.raises(PipelineError) as caught:
         csv_table.read(path, Pair)
-    assert str(caught.value) == (
-        f"{path} is damaged, or of another version ({reason}): run `dvc repro` to make it again"
-    )
+    assert str(caught.value) == f"{path} is damaged, or of another version ({reason}): {REPAIR}"
 
 
 def test_a_missing_table_is_the_systems_error(tmp_path: Path) -> None:

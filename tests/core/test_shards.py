@@ -141,7 +141,9 @@ def test_a_shard_that_is_cut_short_is_refused_and_named(tmp_path: Path, share: f
     (path,) = shards.paths(tmp_path / "raw")
     data = path.read_bytes()
     path.write_bytes(data[: int(len(data) * share)])
-    with pytest.raises(PipelineError, match=r"00000\.arrow is not a shard .* run again"):
+    with pytest.raises(
+        PipelineError, match=r"00000\.arrow is not a shard .*: `pipeline doctor --repair`"
+    ):
         shards.read(path)
 
 
