@@ -22,15 +22,25 @@ def read(lock: Path = LOCK) -> Lock:
     Raises:
         PipelineError: the file is not YAML.
     """
-    return parse(lock.read_bytes(), str(lock)) if lock.exists() else {}
+    if not lock.exists():
+        return {}
+    try:
+        return parse(lock.read_bytes(), str(lock))
+    except PipelineError as error:
+        raise PipelineError(f"{error}: `pipeline doctor` puts back the last good one") from error
+
+
+def load(text: bytes, source: str = "dvc.lock") -> object:
+    """Load the text of a lock file, whatever it holds; error messages name `source`."""
+    try:
+        return YAML(typ="safe", pure=True).load(text)
+    except (YAMLError, ValueError, RecursionError) as error:  # bad dates, deep nesting
+        raise PipelineError(f"{source} is not YAML: {error}".splitlines()[0]) from error
 
 
 def parse(text: bytes, source: str = "dvc.lock") -> Lock:
-    """Parse the text of a lock file; error messages name `source`."""
-    try:
-        content = YAML(typ="safe", pure=True).load(text)
-    except (YAMLError, ValueError, RecursionError) as error:  # bad dates, deep nesting
-        raise PipelineError(f"{source} is not YAML: {error}".splitlines()[0]) from error
+    """The stages in the text of a lock file; error messages name `source`."""
+    content = load(text, source)
     stages = content.get("stages") if isinstance(content, dict) else None
     return {
         name: stage

@@ -1,13 +1,15 @@
 """Run DVC's commands, and call its Python API."""
 
+import json
+import math
 import os
 import re
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from pipeline.core.errors import PipelineError
 from pipeline.core.terminal import one_line
@@ -49,6 +51,15 @@ def run(
     return process.returncode, lines
 
 
+class DvcIsBusy(PipelineError):
+    """A DVC process is at work in the project."""
+
+    def __init__(self, process: str = "") -> None:
+        super().__init__(
+            f"a DVC process{process} is at work in this project: run this again when it has ended"
+        )
+
+
 @contextmanager
 def errors_as_sentences(problem: str, advice: str) -> Iterator[None]:
     """Turn any error of DVC's Python API into one sentence. Wrap nothing but calls of that API.
@@ -63,6 +74,76 @@ def errors_as_sentences(problem: str, advice: str) -> Iterator[None]:
         yield
     except Exception as error:
         raise PipelineError(f"{problem} ({one_line(error)}): {advice}") from error
+
+
+def open_repo() -> Any:
+    """DVC's `Repo` of the working directory, a context manager.
+
+    Raises:
+        PipelineError: DVC does not run here.
+    """
+    from dvc.repo import Repo
+
+    with errors_as_sentences("DVC does not run here", "see `dvc doctor`"):
+        return Repo(os.curdir)
+
+
+@contextmanager
+def exclusive() -> Iterator[Any]:
+    """Hold DVC's locks, so that no DVC process changes the project; yield its `Repo`.
+
+    Raises:
+        DvcIsBusy: a DVC process is at work.
+        PipelineError: DVC does not run here.
+    """
+    from dvc.lock import LockError, make_lock
+
+    with open_repo() as repo, ExitStack() as stack:
+        is_hardlink = repo.config["core"].get("hardlink_lock", False)
+        folders = _temporary_folders(repo)
+        locks = [make_lock(str(folder / "lock"), folder, False, is_hardlink) for folder in folders]
+        try:
+            for lock in (repo.lock, *locks):
+                stack.enter_context(lock)
+        except LockError as error:
+            raise DvcIsBusy from error
+        # While a stage runs, DVC gives back the lock, but stays in the list of readers and writers.
+        if running := running_processes(repo):
+            raise DvcIsBusy(f" ({running[0]})")
+        yield repo
+
+
+def running_processes(repo: Any) -> list[int]:
+    """Ids of the DVC processes whose stages are running, also in temporary folders."""
+    folders = [Path(repo.tmp_dir), *_temporary_folders(repo)]
+    return sorted(pid for folder in folders for pid in _users(folder / "rwlock"))
+
+
+def _temporary_folders(repo: Any) -> list[Path]:
+    """`.dvc/tmp` of the experiments that have a folder of their own, from --temp or the queue."""
+    folder = Path(repo.tmp_dir, "exps")
+    return sorted({*folder.glob("*/.dvc/tmp"), *folder.glob("*/*/.dvc/tmp")})
+
+
+def _users(rwlock: Path) -> set[int]:
+    """Living processes in DVC's list of those that read and write outs. Source: dvc/rwlock.py."""
+    try:
+        lists, written = json.loads(rwlock.read_bytes()), rwlock.stat().st_mtime
+        readers = [user for users in lists.get("read", {}).values() for user in users]
+        users = [*lists.get("write", {}).values(), *readers]
+        return {user["pid"] for user in users if _start_time(user["pid"]) <= written}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return set()  # missing or damaged
+
+
+def _start_time(pid: int) -> float:
+    """Seconds since 1970; infinity if there is no such process."""
+    import psutil
+
+    try:
+        return float(psutil.Process(pid).create_time())
+    except psutil.NoSuchProcess:
+        return math.inf
 
 
 def command(*arguments: str) -> list[str]:

@@ -10,6 +10,7 @@ from pipeline.commands.ci.revisions import METRICS, PARAMS, Revision
 from pipeline.commands.ci.summary import CiRun, Reference, Sharing, Verdict
 from pipeline.core import terminal
 from pipeline.core.errors import PipelineError
+from pipeline.experiments import last_good_lock
 from pipeline.experiments.predictions import load_predictions
 from pipeline.experiments.sync import sync
 
@@ -35,6 +36,7 @@ def run(overrides: Overrides, options: SummaryOptions) -> None:
             and `options.fail_if_worse` is set.
     """
     head = revisions.read_head()
+    _mend_lock()
     overrides.validate(Path(PARAMS))
     check_params(overrides, head)
     reference = _find_reference(options)
@@ -43,6 +45,7 @@ def run(overrides: Overrides, options: SummaryOptions) -> None:
     is_pulled = _pull(remote)
     stages = dvc_steps.reproduce(overrides, pull=is_pulled)
     print(f"ci: {stages.describe()}")
+    _mend_lock()  # keeps a copy of the new one
     sharing = Sharing(remote, is_pulled, is_pushed=remote is not None and dvc_steps.push())
     print(f"ci: {sharing.describe()}")
 
@@ -61,6 +64,11 @@ def run(overrides: Overrides, options: SummaryOptions) -> None:
     _record_run()
     if problems := _problems(sharing, verdict, options):
         raise PipelineError("; ".join(problems))
+
+
+def _mend_lock() -> None:
+    if sentence := last_good_lock.mend():
+        print(f"ci: {sentence}")
 
 
 def check_params(overrides: Overrides, head: Revision) -> None:

@@ -103,6 +103,17 @@ def test_a_fresh_clone_pulls_and_runs_nothing(
     assert "The same as main (" in summary
 
 
+def test_a_lock_that_is_cut_off_is_put_back(clone: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    lock = Path("dvc.lock")
+    whole = lock.read_bytes()
+    lock.write_bytes(whole[: whole.index(b"  evaluate:")])  # still YAML
+    ci()
+    output = capfd.readouterr().out
+    assert "ci: dvc.lock ends after " in output
+    assert NOTHING in output
+    assert lock.read_bytes() == whole
+
+
 def test_requested_values_run_once_and_are_restored_on_another_clone(
     clone: Path, upstream: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
