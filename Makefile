@@ -13,6 +13,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export DVC_NO_ANALYTICS := true
 
 repro: env  ## run the pipeline: data, model, evaluation, an MLflow run
+	pipeline doctor --lock  # a killed run may have cut off dvc.lock
 	dvc repro
 
 ci: remote  ## pull, run, push, and a summary, as on a schedule: make ci ARGS='-S train.lr=0.003'

@@ -11,6 +11,7 @@ from pipeline import __version__
 from pipeline.commands.ci.command import ci
 from pipeline.commands.compare import compare
 from pipeline.commands.credits.command import credit
+from pipeline.commands.doctor.command import doctor
 from pipeline.commands.export.command import export
 from pipeline.commands.layers.command import layers
 from pipeline.commands.pin.command import pin
@@ -49,6 +50,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "reproduce": reproduce,
     "sweep": sweep,
     "ci": ci,
+    "doctor": doctor,
     "export": export,
     "pin": pin,
     "credits": credit,

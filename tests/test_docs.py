@@ -23,7 +23,9 @@ ARCHITECTURE = (ROOT / "docs/architecture.md").read_text()
 DATASETS = (ROOT / "docs/datasets.md").read_text()
 FILTER = (ROOT / "docs/filter_and_split.md").read_text()
 TRAINING = (ROOT / "docs/training.md").read_text()
-SHARED = "".join((ROOT / f"docs/{name}.md").read_text() for name in ("scheduled", "remotes"))
+SHARED = "".join(
+    (ROOT / f"docs/{name}.md").read_text() for name in ("after_a_crash", "scheduled", "remotes")
+)
 LINES = [
     line for text in (README, DATASETS, FILTER, TRAINING, SHARED) for line in text.splitlines()
 ]

@@ -1,0 +1,48 @@
+"""`pipeline doctor`, after a crash."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+
+def doctor(
+    repair: Annotated[
+        bool,
+        typer.Option(
+            "--repair",
+            help="Move what is damaged into a quarantine folder, so that `dvc repro` computes it "
+            "or `dvc pull` fetches it. Deletes nothing; refuses while DVC is at work.",
+        ),
+    ] = False,
+    lock: Annotated[
+        bool, typer.Option("--lock", help="Look only at dvc.lock, which takes no time.")
+    ] = False,
+) -> None:
+    """Find what a crash, a kill or a disk has damaged, and say what heals it.
+
+    Looks at dvc.lock, the files that DVC writes in place, every object in DVC's cache, the outputs
+    in the workspace, the run cache, the memos in .cache, MLflow's database, and at what killed
+    processes have left. A dvc.lock that is cut off is replaced by the last good one, and kept as
+    dvc.lock.broken-1. Exits with 1 if something is left to do.
+
+    Examples:
+
+        pipeline doctor
+
+        pipeline doctor --repair && dvc repro
+
+        pipeline doctor --lock    # before `dvc exp run`, after a Ctrl-C
+    """
+    from pipeline.core import project
+
+    project.check()
+    if lock:
+        from pipeline.experiments.last_good_lock import mend
+
+        if sentence := mend():
+            print(f"doctor: {sentence}")
+        return
+    from pipeline.commands.doctor.examination import examine
+
+    sys.exit(0 if examine(repair) else 1)

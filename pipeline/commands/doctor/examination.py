@@ -1,0 +1,76 @@
+"""All checks of `pipeline doctor`, in their order."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pipeline.commands.doctor import data_files, leftovers, memos, mlflow_database, tracked_files
+from pipeline.commands.doctor.cache_users import list_out_files
+from pipeline.commands.doctor.finding import Finding
+from pipeline.core.errors import PipelineError
+from pipeline.experiments import dvc
+from pipeline.experiments.last_good_lock import mend
+
+
+def examine(repair: bool) -> bool:
+    """Print what is wrong, a line each; return whether nothing is left to do.
+
+    Raises:
+        DvcIsBusy: something is to be repaired while a DVC process is at work.
+    """
+    healed = left = 0
+    for finding in _findings(repair):
+        print(finding.line(), flush=True)
+        healed += finding.is_healed
+        left += not finding.is_healed
+    print(f"doctor: {left or 'nothing'} wrong" + (f", {healed} healed" if healed else ""))
+    return not left
+
+
+def _findings(repair: bool) -> Iterator[Finding]:
+    yield from _examine_lock()
+    yield from tracked_files.examine()
+    try:
+        with dvc.exclusive() if repair else dvc.open_repo() as repo:
+            yield from _examine_repo(repo, repair)
+    except dvc.DvcIsBusy:
+        raise
+    except PipelineError as error:
+        yield Finding(str(error))
+    yield from memos.examine()
+    yield from mlflow_database.examine()
+    yield from leftovers.examine_clones()
+
+
+def _examine_lock() -> Iterator[Finding]:
+    """dvc.lock, which is mended also without --repair: nothing runs without it."""
+    try:
+        sentence = mend()
+    except dvc.DvcIsBusy:
+        raise
+    except PipelineError as error:
+        yield Finding(str(error))
+        return
+    if sentence:
+        yield Finding(sentence, is_healed=True)
+
+
+def _examine_repo(repo: Any, repair: bool) -> Iterator[Finding]:
+    tmp_dir, cache = Path(repo.tmp_dir), Path(repo.cache.local_cache_dir)
+    places = data_files.make_quarantines(repo) if repair else data_files.Quarantines()
+    yield from leftovers.examine_rwlock(tmp_dir, places.project)
+    if running := dvc.running_processes(repo):
+        print(f"a DVC process ({running[0]}) is at work: what it writes is left out", flush=True)
+    else:
+        yield from leftovers.examine_project(tmp_dir, places.project)
+        yield from leftovers.examine_cache(cache, places.cache)
+    yield from data_files.examine_run_cache(repo, places)
+    try:
+        with dvc.errors_as_sentences("DVC cannot read the pipeline", "see `dvc status`"):
+            files = list(list_out_files(repo))
+    except PipelineError as error:
+        yield Finding(str(error))
+        files = []
+    yield from data_files.examine_objects(repo, files, places)
+    if not running:
+        yield from data_files.examine_workspace(repo, files, places)
