@@ -3,6 +3,7 @@
 # Real networks, processes, DVC or MLflow's database: seconds of a core per test or per file.
 SLOW = {
     "commands/ci/test_steps",
+    "commands/doctor/test_examination",
     "commands/export/test_onnx",
     "commands/export/test_plain_torch",
     "commands/predict/test_command",
