@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,13 +15,9 @@ from joblib.parallel import BACKENDS, get_active_backend
 
 from pipeline.core import shards
 from pipeline.core.progress import bar
-from pipeline.images.isolated_pool import (
-    IsolatedFunction,
-    isolated_map,
-    shared_pool,
-    worker_failures,
-)
+from pipeline.images.isolated_pool import IsolatedFunction, isolated_map, shared_pool
 from pipeline.images.memo import Memo, ResultStore
+from pipeline.images.worker import Cause, WorkerFailure
 
 CHUNK = 256  # images per task of a worker; a killed run loses the chunks in progress
 FIRST_CHUNK = 16  # images in the first chunk in one process, before its speed is measured
@@ -35,9 +32,17 @@ class Isolation:
     """What a map does with images that break their worker."""
 
     stand_in: Callable[[str], Mapping[str, Any]]
-    """The result for an image that does, by its id."""
+    """The result for an image that does, by its id. It is not remembered: how long an image takes,
+    and whether it crashes, may depend on the machine."""
     memory: int
     """Bytes that a worker may allocate for a chunk."""
+
+
+@dataclass(frozen=True)
+class _StandIn:
+    """The result of an image that breaks its worker."""
+
+    batch: pa.RecordBatch
 
 
 @dataclass(frozen=True)
@@ -72,6 +77,7 @@ def map_images(
     """
     plans = _plan(directory, only, memo, CHUNK)
     chunks = _missing_chunks(plans)
+    results: Iterator[pa.RecordBatch | _StandIn]
     if isolation is not None:
         results = _isolated(function, chunks, jobs, schema, isolation)
     else:
@@ -123,7 +129,10 @@ def _count_missing(plans: Sequence[_ShardPlan]) -> int:
 
 
 def _completed(
-    plans: Sequence[_ShardPlan], results: Iterator[pa.RecordBatch], memo: ResultStore, title: str
+    plans: Sequence[_ShardPlan],
+    results: Iterator[pa.RecordBatch | _StandIn],
+    memo: Memo,
+    title: str,
 ) -> Iterator[_ShardPlan]:
     """Yield each shard as soon as the memo has all its results."""
     with bar(title, total=_count_missing(plans)) as progress:
@@ -131,7 +140,11 @@ def _completed(
             missing = _count_missing([plan])
             while missing:
                 result = next(results)
-                memo.add(result)
+                if isinstance(result, _StandIn):
+                    result = result.batch
+                    memo.hold(result)
+                else:
+                    memo.add(result)
                 missing -= result.num_rows
                 progress.update(result.num_rows)
             yield plan
@@ -182,19 +195,29 @@ def _parallel(
 
 def _parallel_run(
     function: Callable[[Chunk], pa.RecordBatch], chunks: Iterable[Chunk], jobs: int
-) -> Iterator[pa.RecordBatch]:
-    """As `_parallel`, with the errors of an `isolated_pool.Run`."""
-    ready = list(chunks)
-    with worker_failures():
-        yield from _parallel(function, ready, jobs)
+) -> Iterator[pa.RecordBatch | WorkerFailure]:
+    """As `_parallel`, as an `isolated_pool.Run`."""
+    rest = list(chunks)
+    while rest:
+        try:
+            for result in _parallel(function, rest, jobs):
+                del rest[0]
+                yield result
+        except (BrokenProcessPool, MemoryError) as error:
+            del rest[0]
+            yield WorkerFailure(Cause.MACHINE, str(error))
 
 
 def _isolated(
     function: Function, chunks: Sequence[Chunk], jobs: int, schema: pa.Schema, isolation: Isolation
-) -> Iterator[pa.RecordBatch]:
+) -> Iterator[pa.RecordBatch | _StandIn]:
     """Yield the results of the chunks, in order, one for each image of a chunk that failed."""
     isolated_function = IsolatedFunction(
-        partial(_apply, function), isolation.memory, _split, partial(_stand_in, schema, isolation)
+        partial(_apply, function),
+        isolation.memory,
+        _split,
+        partial(_stand_in, schema, isolation),
+        _name,
     )
     processes = effective_n_jobs(jobs)
     if _is_backend_loky():
@@ -221,7 +244,12 @@ def _split(chunk: Chunk) -> list[Chunk]:
     return [(path, [row]) for row in rows]
 
 
-def _stand_in(schema: pa.Schema, isolation: Isolation, chunk: Chunk) -> pa.RecordBatch:
+def _stand_in(schema: pa.Schema, isolation: Isolation, chunk: Chunk) -> _StandIn:
     path, (row,) = chunk
     key = shards.read(path).column("id")[row].as_py()
-    return pa.RecordBatch.from_pylist([isolation.stand_in(key)], schema=schema)
+    return _StandIn(pa.RecordBatch.from_pylist([isolation.stand_in(key)], schema=schema))
+
+
+def _name(chunk: Chunk) -> str:
+    path, (row,) = chunk
+    return f"the image {shards.read(path).column('name')[row].as_py()!r}"

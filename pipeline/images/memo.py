@@ -94,6 +94,10 @@ class Memo:
             Path(staged).unlink(missing_ok=True)
         self._index(shards.read(path))
 
+    def hold(self, batch: pa.RecordBatch) -> None:
+        """Remember the results of `batch` as long as this object lives."""
+        self._index(batch)
+
     def get(self, keys: Iterable[str], schema: pa.Schema) -> pa.RecordBatch:
         """The results for `keys`, in their order. All must be in the memo."""
         positions = [self._where[key] for key in keys]

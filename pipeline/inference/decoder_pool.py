@@ -31,6 +31,7 @@ class DecoderPool(IsolatedPool):
             sandbox.memory_for(max_megapixels),
             _split,
             _stand_in,
+            _name,
         )
         for results in self.map(function, chunks):
             yield [image for result in results for image in result]
@@ -54,8 +55,12 @@ def _stand_in(_: Sequence[bytes]) -> Decoded:
     return [RejectReason.BREAKS_DECODER]
 
 
+def _name(chunk: Sequence[bytes]) -> str:
+    return f"an image of {len(chunk[0])} bytes"
+
+
 def _decode(data: bytes, max_megapixels: float, side: int) -> Pixels | RejectReason:
-    with sandbox.deadline(sandbox.MAX_SECONDS):
+    with sandbox.deadline(sandbox.seconds_for(max_megapixels)):
         try:
             return decoding.load(data, max_megapixels, side)[1]
         except Unreadable as error:

@@ -4,6 +4,7 @@ import hashlib
 import os
 import resource
 import signal
+import threading
 import time
 from collections.abc import Callable
 from multiprocessing import get_context
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.images import sandbox
-from pipeline.images.sandbox import confined, deadline
+from pipeline.images.sandbox import MachineMemoryError, confined, deadline
 
 NOBODY = 0  # no process has this id
 MEGABYTE = 10**6
@@ -58,13 +59,43 @@ def digest_forever() -> None:
     hashlib.pbkdf2_hmac("sha256", b"", b"", 10**9)
 
 
-@pytest.mark.parametrize("stuck", [spin, digest_forever, lambda: time.sleep(60)])
-def test_a_confined_process_dies_at_its_deadline(stuck: Callable[[], None]) -> None:
+def spin_in_threads() -> None:
+    for _ in range(2):
+        threading.Thread(target=digest_forever, daemon=True).start()
+    time.sleep(60)
+
+
+@pytest.mark.parametrize(
+    ("stuck", "number"),
+    [
+        (spin, signal.SIGPROF),
+        (digest_forever, signal.SIGPROF),
+        (spin_in_threads, signal.SIGPROF),
+        (lambda: time.sleep(60), signal.SIGALRM),
+    ],
+)
+def test_a_confined_process_dies_at_its_deadline(stuck: Callable[[], None], number: int) -> None:
     def work() -> None:
         with confined(NOBODY, 500 * MEGABYTE), deadline(0.2):
             stuck()
 
-    assert call_in_fork(work) == (-signal.SIGALRM, None)
+    assert call_in_fork(work) == (-number, None)
+
+
+def test_time_that_other_processes_use_does_not_count() -> None:
+    """The process waits for longer than it may work, as it does under load."""
+
+    def work() -> str:
+        with confined(NOBODY, 500 * MEGABYTE), deadline(0.5):
+            time.sleep(1)
+        return "alive"
+
+    assert call_in_fork(work) == (0, "alive")
+
+
+def test_the_time_of_an_image_grows_with_the_allowed_size() -> None:
+    assert sandbox.seconds_for(50) == 45
+    assert sandbox.seconds_for(1000) > 10 * sandbox.seconds_for(50)
 
 
 def test_a_block_that_ends_in_time_cancels_its_deadline() -> None:
@@ -139,18 +170,37 @@ def test_the_limit_is_added_to_the_memory_already_allocated() -> None:
 
 
 @needs_status
+@pytest.mark.parametrize("kind", [resource.RLIMIT_DATA, resource.RLIMIT_AS])
 @pytest.mark.parametrize("which", ["soft", "hard"])
-def test_a_lower_limit_stays(which: str) -> None:
-    def work() -> tuple[int, int]:
-        _, hard = resource.getrlimit(resource.RLIMIT_DATA)
-        lower = (sandbox._allocated_bytes() or 0) + 100 * MEGABYTE
-        resource.setrlimit(resource.RLIMIT_DATA, (lower, hard if which == "soft" else lower))
-        with confined(NOBODY, 1000 * MEGABYTE):
-            within, _ = resource.getrlimit(resource.RLIMIT_DATA)
-        after, _ = resource.getrlimit(resource.RLIMIT_DATA)
-        return within - lower, after - lower
+def test_a_lower_limit_of_the_session_is_the_machines_fault(kind: int, which: str) -> None:
+    """As `ulimit -d` and `ulimit -v` set it."""
 
-    assert call_in_fork(work) == (0, (0, 0))
+    def work() -> tuple[str, bool]:
+        _, hard = resource.getrlimit(kind)
+        lower = (sandbox._allocated_bytes() or 0) + 100 * MEGABYTE
+        resource.setrlimit(kind, (lower, hard if which == "soft" else lower))
+        with pytest.raises(MachineMemoryError) as error, confined(NOBODY, 1000 * MEGABYTE):
+            pass
+        return str(error.value), resource.getrlimit(kind)[0] == lower
+
+    assert call_in_fork(work) == (0, ("the system does not give a process 1000 MB", True))
+
+
+@needs_status
+def test_memory_that_ran_out_meanwhile_is_the_machines_fault() -> None:
+    def allocate() -> None:
+        _, hard = resource.getrlimit(resource.RLIMIT_AS)
+        with confined(NOBODY, 1000 * MEGABYTE):
+            used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+            resource.setrlimit(resource.RLIMIT_AS, (used + 50 * MEGABYTE, hard))
+            bytes(500 * MEGABYTE)
+
+    def work() -> bool:
+        with pytest.raises(MachineMemoryError):
+            allocate()
+        return True
+
+    assert call_in_fork(work) == (0, True)
 
 
 def test_there_is_no_limit_where_the_memory_in_use_is_unknown(

@@ -7,12 +7,13 @@ import cv2
 import numpy as np
 import pytest
 
-from pipeline.images import decoding
+from pipeline.core.errors import PipelineError
+from pipeline.images import decoding, isolated_pool
 from pipeline.images.header import RejectReason
 from pipeline.inference import decoder_pool
 from pipeline.inference.decoder_pool import Decoded, DecoderPool
 
-KILLS, HUNGRY = b"kills", b"hungry"
+CRASHES, EXITS, HUNGRY = b"crashes", b"exits", b"hungry"
 
 
 def png(level: int) -> bytes:
@@ -27,8 +28,10 @@ def decoders() -> Iterator[DecoderPool]:
 
 def decode_or_die(chunk: Sequence[bytes], **_: object) -> Decoded:
     """Decodes; but some images break the decoder."""
-    if KILLS in chunk:
-        os.kill(os.getpid(), signal.SIGKILL)
+    if CRASHES in chunk:
+        os.kill(os.getpid(), signal.SIGABRT)
+    if EXITS in chunk:
+        os._exit(1)
     if HUNGRY in chunk:
         raise MemoryError
     return [decoding.load(data, 50, 400)[1] for data in chunk]
@@ -56,7 +59,7 @@ def test_few_chunks_are_in_memory_however_many_there_are(decoders: DecoderPool) 
         assert taken - yielded <= 6
 
 
-@pytest.mark.parametrize("bad", [KILLS, HUNGRY])
+@pytest.mark.parametrize("bad", [CRASHES, EXITS, HUNGRY])
 def test_only_the_image_that_breaks_its_process_is_rejected(
     decoders: DecoderPool, monkeypatch: pytest.MonkeyPatch, bad: bytes
 ) -> None:
@@ -71,7 +74,7 @@ def test_only_the_image_that_breaks_its_process_is_rejected(
 
 
 def die_first(marker: str, times: int, chunk: Sequence[bytes], **_: object) -> Decoded:
-    """Dies for the first `times` calls, which are counted in the file `marker`."""
+    """Killed in the first `times` calls, which are counted in the file `marker`."""
     with open(marker, "a+b", buffering=0) as file:  # noqa: PTH123
         file.write(b".")
         calls = file.tell()
@@ -80,18 +83,23 @@ def die_first(marker: str, times: int, chunk: Sequence[bytes], **_: object) -> D
     return [decoding.load(data, 50, 400)[1] for data in chunk]
 
 
-@pytest.mark.parametrize(("deaths", "is_rejected"), [(1, False), (2, False), (3, True)])
-def test_an_image_is_rejected_if_it_fails_twice_alone(
-    decoders: DecoderPool,
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: os.PathLike[str],
-    deaths: int,
-    is_rejected: bool,
+def test_an_image_whose_worker_is_killed_is_tried_again(
+    decoders: DecoderPool, monkeypatch: pytest.MonkeyPatch, tmp_path: os.PathLike[str]
 ) -> None:
-    function = partial(die_first, os.path.join(tmp_path, "calls"), deaths)  # noqa: PTH118
+    function = partial(die_first, os.path.join(tmp_path, "calls"), 4)  # noqa: PTH118
     monkeypatch.setattr(decoder_pool, "decode_chunk", function)
     ((image,),) = decoders.decode([[png(1)]], 50, 400)
-    assert isinstance(image, RejectReason) is is_rejected
+    assert not isinstance(image, RejectReason)
+
+
+def test_kills_without_end_are_an_error_and_no_reason(
+    decoders: DecoderPool, monkeypatch: pytest.MonkeyPatch, tmp_path: os.PathLike[str]
+) -> None:
+    function = partial(die_first, os.path.join(tmp_path, "calls"), 1000)  # noqa: PTH118
+    monkeypatch.setattr(decoder_pool, "decode_chunk", function)
+    monkeypatch.setattr(isolated_pool, "PAUSES", (0.0, 0.0))
+    with pytest.raises(PipelineError, match=rf"an image of {len(png(1))} bytes.*SIGKILL"):
+        list(decoders.decode([[png(1)]], 50, 400))
 
 
 def test_an_image_with_too_many_pixels_is_rejected() -> None:

@@ -17,7 +17,6 @@ from pipeline.images.mapping import Isolation, map_images
 SIDE = 144  # pixels, of the longer side
 QUALITY = 70
 MAX_MEGAPIXELS = 50  # larger images have no thumbnail
-MAX_SECONDS = 20  # per image; rejected images may be malicious
 MEMORY = 2_000_000_000  # bytes
 SCHEMA = pa.schema({"id": pa.string(), "picture": pa.binary()})
 
@@ -47,7 +46,7 @@ def draw_batch(batch: pa.RecordBatch) -> pa.RecordBatch:
     """A JPEG, or null, for each row of a raw or clean shard."""
     rows = []
     for key, data in zip(batch.column("id"), batch.column("bytes"), strict=True):
-        with sandbox.deadline(MAX_SECONDS):
+        with sandbox.deadline(sandbox.seconds_for(MAX_MEGAPIXELS)):
             rows.append({"id": key.as_py(), "picture": draw(data.as_py())})
     return pa.RecordBatch.from_pylist(rows, schema=SCHEMA)
 

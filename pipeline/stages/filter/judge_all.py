@@ -31,9 +31,9 @@ LIBRARIES = ["opencv-python-headless", "pillow", "simplejpeg", "numpy"]
 
 def judge_batch(batch: pa.RecordBatch, params: FilterParams) -> pa.RecordBatch:
     """Judge a batch of raw images; return rows of `SCHEMA`."""
-    rows = []
+    rows, seconds = [], sandbox.seconds_for(params.max_megapixels)
     for key, data in zip(batch.column("id"), batch.column("bytes"), strict=True):
-        with sandbox.deadline(sandbox.MAX_SECONDS):
+        with sandbox.deadline(seconds):
             result = judgement.judge(data.as_py(), params)
         rows.append({"id": key.as_py()} | vars(result))
     return pa.RecordBatch.from_pylist(rows, schema=SCHEMA)

@@ -1,3 +1,4 @@
+import hashlib
 import io
 import json
 import os
@@ -702,19 +703,27 @@ def vast(height: int, width: int) -> bytes:
 
 def judge_or_die(batch: pa.RecordBatch, params: FilterParams) -> pa.RecordBatch:
     """Runs in a worker, which imports this module by name."""
-    if b"kill" in batch.column("bytes").to_pylist():
-        os.kill(os.getpid(), signal.SIGKILL)
+    contents = batch.column("bytes").to_pylist()
+    if b"crash" in contents:
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if b"loop" in contents:
+        with sandbox.deadline(0.2):
+            hashlib.pbkdf2_hmac("sha256", b"", b"", 10**9)
+    if b"allocate" in contents:
+        bytes(10**12)
     return real_judge_batch(batch, params)
 
 
 real_judge_batch = judge_all.judge_batch
 
 
-def test_an_image_that_kills_its_worker_gets_a_verdict(
-    project: Path, monkeypatch: pytest.MonkeyPatch
+@needs_status
+@pytest.mark.parametrize("fault", [b"crash", b"loop", b"allocate"])
+def test_an_image_that_breaks_its_decoder_gets_a_verdict(
+    project: Path, monkeypatch: pytest.MonkeyPatch, fault: bytes
 ) -> None:
     monkeypatch.setattr(judge_all, "judge_batch", judge_or_die)
-    write(project, [*GOOD[:2], image("cat/bad.jpg", b"kill"), *GOOD[2:]])
+    write(project, [*GOOD[:2], image("cat/bad.jpg", fault), *GOOD[2:]])
     with joblib.parallel_config("loky"):
         table = run(project)
     assert [row.reason for row in table] == ["", "", "breaks_decoder", "", ""]

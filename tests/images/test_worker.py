@@ -1,0 +1,82 @@
+import os
+import signal
+from collections.abc import Iterator
+
+import pytest
+
+from pipeline.core.errors import PipelineError
+from pipeline.images.worker import Cause, Worker, WorkerFailure
+
+
+@pytest.fixture
+def worker() -> Iterator[Worker]:
+    with Worker() as worker:
+        yield worker
+
+
+def end(code: int) -> int:
+    """End this process with an exit code, or by a signal if it is negative."""
+    if code >= 0:
+        os._exit(code)
+    os.kill(os.getpid(), -code)
+    return 0
+
+
+def fail(text: str) -> None:
+    raise ArithmeticError(text)
+
+
+@pytest.mark.parametrize(
+    ("code", "cause", "why"),
+    [
+        (-signal.SIGPROF, Cause.LIMIT, "it was ended by SIGPROF"),
+        (-signal.SIGALRM, Cause.LIMIT, "it was ended by SIGALRM"),
+        (-signal.SIGSEGV, Cause.CRASH, "it was ended by SIGSEGV"),
+        (-signal.SIGBUS, Cause.CRASH, "it was ended by SIGBUS"),
+        (-signal.SIGABRT, Cause.CRASH, "it was ended by SIGABRT"),
+        (-signal.SIGFPE, Cause.CRASH, "it was ended by SIGFPE"),
+        (0, Cause.CRASH, "it ended with exit code 0"),
+        (1, Cause.CRASH, "it ended with exit code 1"),
+        (-signal.SIGKILL, Cause.MACHINE, "it was ended by SIGKILL"),
+        (-signal.SIGTERM, Cause.MACHINE, "it was ended by SIGTERM"),
+        (-signal.SIGXCPU, Cause.MACHINE, "it was ended by SIGXCPU"),
+    ],
+)
+def test_the_end_of_a_process_tells_its_cause(
+    worker: Worker, code: int, cause: Cause, why: str
+) -> None:
+    for _ in range(2):  # it starts again
+        assert worker.is_fresh
+        with pytest.raises(WorkerFailure) as failure:
+            worker.call(end, code)
+        assert (failure.value.cause, failure.value.why) == (cause, why)
+    assert worker.call(abs, -3) == 3
+    assert not worker.is_fresh
+
+
+def test_an_error_of_the_function_names_its_place_in_the_worker(worker: Worker) -> None:
+    with pytest.raises(ArithmeticError, match="is too much") as error:
+        worker.call(fail, "f is too much")
+    assert "raise ArithmeticError(text)" in error.value.__notes__[0]
+    assert worker.call(abs, -3) == 3
+
+
+def test_one_process_serves_several_functions(worker: Worker) -> None:
+    processes = {worker.call(os.getpgid, 0), worker.call(os.getpgid, 0)}
+    assert worker.call(abs, -2) == 2
+    assert len(processes) == 1
+
+
+def test_a_closed_worker_does_not_start_again(worker: Worker) -> None:
+    worker.close()
+    with pytest.raises(WorkerFailure, match="closed"):
+        worker.call(abs, -2)
+
+
+def exit_then_answer(_: int) -> int:
+    raise SystemExit(1)
+
+
+def test_python_that_ends_the_process_blames_no_image(worker: Worker) -> None:
+    with pytest.raises(PipelineError, match=r"cannot work here .SystemExit: 1"):
+        worker.call(exit_then_answer, 0)

@@ -1,0 +1,81 @@
+"""Judging in real worker processes, some of which die of something else than their image."""
+
+import json
+import time
+from functools import partial
+from pathlib import Path
+
+import joblib
+import pyarrow as pa
+import pytest
+
+from pipeline.core import shards
+from pipeline.core.verdicts_csv import read_verdicts
+from pipeline.images import mapping
+from pipeline.params import FilterParams, load_params, with_overrides
+from pipeline.stages.acquire.raw_image import RawImage
+from pipeline.stages.filter import __main__ as filtering
+from pipeline.stages.filter import judge_all
+from tests import ROOT
+from tests.builders.images import noise_png
+from tests.builders.killer import Killer
+from tests.builders.params import FILTER_PARAMS
+
+LAST = "dog/last.png"
+MAX_WAIT = 60  # seconds for the killer
+
+judge_batch = judge_all.judge_batch
+
+
+def judge_when_killed(gate: Path, batch: pa.RecordBatch, params: FilterParams) -> pa.RecordBatch:
+    """Runs in a worker. The last image waits for the killer's end, so all kills hit the map."""
+    end = time.monotonic() + MAX_WAIT
+    if LAST in batch.column("name").to_pylist():
+        while not gate.exists():
+            assert time.monotonic() < end
+            time.sleep(0.01)
+    return judge_batch(batch, params)
+
+
+@pytest.fixture
+def raw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A shard folder of 251 drawn images, ten of them damaged."""
+    overrides = {f"filter.{key}": value for key, value in FILTER_PARAMS.model_dump().items()}
+    params = with_overrides(load_params(ROOT / "params.yaml"), overrides)
+    (tmp_path / "params.yaml").write_text(json.dumps(params.model_dump()))
+    (tmp_path / "dataset").mkdir()
+    monkeypatch.chdir(tmp_path)
+    pictures = [
+        RawImage(name, name.split("/")[0], data, None, "CC0-1.0")
+        for name, data in (
+            *((f"cat/{number}.png", noise_png(number, 90, 100)) for number in range(240)),
+            *((f"dog/{number}.png", noise_png(number)[:-20]) for number in range(10)),
+            (LAST, noise_png(240)),
+        )
+    ]
+    shards.write(tmp_path / "raw", shards.RAW, [picture.row() for picture in pictures])
+    return tmp_path / "raw"
+
+
+def test_a_killer_of_workers_as_when_memory_is_short_changes_no_verdict(
+    raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Six workers of the stage are killed at random; every byte is as without a kill."""
+    monkeypatch.setattr(mapping, "CHUNK", 16)
+    outputs = []
+    for name, kills in (("calm", 0), ("killed", 6)):
+        out = tmp_path / name
+        out.mkdir()
+        monkeypatch.setenv("DVC_ROOT", str(out))  # a memo of its own
+        monkeypatch.setattr(
+            judge_all, "judge_batch", partial(judge_when_killed, out / "all-killed")
+        )
+        with joblib.parallel_config("loky", n_jobs=2), Killer(kills, out / "all-killed"):
+            filtering.main(tmp_path / "dataset", raw, out / "clean", out / "verdicts.csv")
+        assert (out / "all-killed").exists()
+        files = [out / "verdicts.csv", *sorted((out / "clean").iterdir())]
+        outputs.append([file.read_bytes() for file in files])
+    assert outputs[1] == outputs[0]
+    verdicts = read_verdicts(tmp_path / "killed/verdicts.csv")
+    assert {row.reason for row in verdicts if row.label == "cat"} == {""}
+    assert [row.reason for row in verdicts if row.label == "dog"] == ["damaged"] * 10 + [""]
