@@ -15,6 +15,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
+from pipeline.core import csv_cells
+
 STAGING = ".staging-"
 MAX_STAGING_AGE = 24 * 3600  # seconds; an older staging folder was left by a killed process
 
@@ -71,17 +73,20 @@ class _Lines:
 
 
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Write a small table as CSV, readable by git, people and `dvc plots`."""
+    """Write a small table as CSV, readable by git, people and `dvc plots`.
+
+    Texts are escaped for spreadsheets (`csv_cells`), numbers are not.
+    """
     with replacing(path) as staged, staged.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(_Lines(file))
-        writer.writerow(header)
-        writer.writerows(rows)
+        writer.writerow(csv_cells.escape_row(header))
+        writer.writerows(map(csv_cells.escape_row, rows))
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:
     """Read the rows of a table that `write_csv` wrote."""
     with path.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
+        return list(csv_cells.DictReader(file))
 
 
 def modified_time(path: Path) -> float:

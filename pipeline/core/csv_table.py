@@ -7,7 +7,7 @@ from operator import attrgetter, itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from pipeline.core import atomic
+from pipeline.core import atomic, csv_cells
 from pipeline.core.errors import REPAIR, PipelineError
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def read(path: Path, row_class: type[Row]) -> list[Row]:
             if missing := [name for name in names if name not in header]:
                 raise _damaged(path, f"it has no column {missing[0]!r}")
             cells = itemgetter(*map(header.index, names))
-            return [row_class(*cells(line)) for line in lines if line]
+            return [row_class(*map(csv_cells.unescape, cells(line))) for line in lines if line]
         except IndexError as error:
             raise _damaged(path, f"line {lines.line_num} is cut off") from error
         except UnicodeDecodeError as error:

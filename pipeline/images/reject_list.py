@@ -5,6 +5,7 @@ import io
 from collections.abc import Iterable
 from pathlib import Path
 
+from pipeline.core import csv_cells
 from pipeline.core.errors import PipelineError
 
 NAME = "reject.csv"
@@ -22,7 +23,7 @@ def read(folder: Path) -> dict[str, str]:
         return {}
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            table = csv.DictReader(file, strict=True)
+            table = csv_cells.DictReader(file, strict=True)
             if table.fieldnames and tuple(table.fieldnames) != COLUMNS:
                 raise PipelineError(
                     f"{path} should start with the line {','.join(COLUMNS)} and have commas, not "
@@ -42,7 +43,7 @@ def lines(rows: Iterable[tuple[str, str]]) -> str:
     for number, row in enumerate(rows):
         if not number:
             writer.writerow(COLUMNS)
-        writer.writerow(row)
+        writer.writerow(csv_cells.escape_row(row))
     return text.getvalue()
 
 

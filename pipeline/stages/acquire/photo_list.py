@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from pipeline.core import csv_cells
 from pipeline.core.errors import PipelineError
 from pipeline.stages.acquire.dataset_toml import SplitName
 from pipeline.stages.acquire.raw_image import RawImage
@@ -71,7 +72,7 @@ def read_photos(path: Path) -> Iterator[Photo]:
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = csv.DictReader(file, strict=True)
+            rows = csv_cells.DictReader(file, strict=True)
             _check_columns(path, rows.fieldnames or [])
             for row in rows:
                 yield _parse_photo(path, rows.line_num, row)

@@ -63,7 +63,7 @@ def _write_embedding(folder: Path, result: TestSetResult) -> None:
     figure = charts.embedding(points, labels, predicted, result.classes)
     charts.save(figure, folder / "embedding.png")
     rows = [
-        (key, result.classes[label], result.classes[answer], f"{x:.4f}", f"{y:.4f}")
+        (key, result.classes[label], result.classes[answer], round(float(x), 4), round(float(y), 4))
         for key, label, answer, (x, y) in zip(result.ids, labels, predicted, points, strict=False)
     ]
     atomic.write_csv(folder / "embedding.csv", ["id", "label", "predicted", "x", "y"], rows)

@@ -1,13 +1,12 @@
 """predictions.csv: a model's prediction for each test image, with the probability of each class."""
 
-import csv
 import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.core import atomic
+from pipeline.core import atomic, csv_cells
 
 NAME = "predictions.csv"
 COLUMNS = ("id", "label", "predicted", "group")
@@ -46,11 +45,11 @@ def parse_predictions(text: str) -> list[PredictionRow]:
         KeyError: a column is missing.
         csv.Error: it is not CSV.
     """
-    return [_row(cells) for cells in csv.DictReader(io.StringIO(text))]
+    return [_row(cells) for cells in csv_cells.DictReader(io.StringIO(text))]
 
 
-def _cells(row: PredictionRow, classes: Sequence[str]) -> list[str]:
-    probabilities = [repr(float(row.probabilities[name])) for name in classes]
+def _cells(row: PredictionRow, classes: Sequence[str]) -> list[object]:
+    probabilities = [float(row.probabilities[name]) for name in classes]
     return [row.id, row.label, row.predicted, row.group, *probabilities]
 
 
