@@ -23,6 +23,7 @@ from pipeline.commands.suspects.command import suspects
 from pipeline.commands.sweep.command import sweep
 from pipeline.commands.sync import sync
 from pipeline.core import stage
+from pipeline.core.terminal import print_line
 
 app = typer.Typer(
     add_completion=False,
@@ -38,7 +39,7 @@ def _version(
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
 ) -> None:
     if version:
-        print(__version__)
+        print_line(__version__)
         raise typer.Exit
 
 
@@ -69,7 +70,7 @@ def main() -> None:
 
 def _run() -> None:
     try:
-        app()
+        stage.call(app)
     except BrokenPipeError:  # the reader has closed the pipe, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from pipeline.core.terminal import print_line, print_table
+
 
 def compare(
     a: Annotated[
@@ -31,19 +33,18 @@ def compare(
         pipeline compare bold-aunt 5f0c9b1e --csv differ.csv
     """
     from pipeline.core import atomic
-    from pipeline.core.terminal import print_table
     from pipeline.experiments import comparison
     from pipeline.experiments.predictions import load_predictions
 
     result = comparison.compare(load_predictions(a), load_predictions(b))
     print_table(["", a, b, "difference", "95 %"], result.rows(), numbers=True)
     if result.unshared:
-        print(f"{result.unshared} test images of only one of them are left out")
-    print(result.verdict(a, b))
+        print_line(f"{result.unshared} test images of only one of them are left out")
+    print_line(result.verdict(a, b))
     if csv is not None:
         rows = [
             (image.id, image.label, image.predicted_a, image.predicted_b)
             for image in result.disagreements
         ]
         atomic.write_csv(csv, ["id", "label", "A", "B"], rows)
-        print(f"{csv} lists the {len(rows)} images on which they disagree")
+        print_line(f"{csv} lists the {len(rows)} images on which they disagree")

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pipeline.commands.options import AllCommits
+from pipeline.core.terminal import print_line, print_table
 
 if TYPE_CHECKING:
     from pipeline.experiments.paired_runs import PairedRun
@@ -27,7 +28,6 @@ def runs(
         pipeline runs --missing --all-commits
     """
     from pipeline.core import project
-    from pipeline.core.terminal import print_table
     from pipeline.experiments import paired_runs
     from pipeline.params import load_params
 
@@ -36,7 +36,9 @@ def runs(
     pairs = paired_runs.paired_runs(all_commits)
     listed = [pair for pair in pairs if pair.missing or not missing_only]
     if not listed:
-        print("nothing is missing" if pairs else "there are no results yet: `dvc repro` makes one")
+        print_line(
+            "nothing is missing" if pairs else "there are no results yet: `dvc repro` makes one"
+        )
         return
     params = load_params().flat()
     print_table(paired_runs.HEADER, [pair.row(params) for pair in listed])
@@ -50,4 +52,4 @@ def _print_advice(pairs: list["PairedRun"]) -> None:
     kinds = {pair.missing for pair in pairs} | {DIRTY for pair in pairs if pair.is_dirty}
     for kind, advice in ADVICE.items():
         if kind in kinds:
-            print(f"{kind}: {advice}")
+            print_line(f"{kind}: {advice}")

@@ -3,6 +3,7 @@
 import typer
 
 from pipeline.commands.options import AllCommits
+from pipeline.core.terminal import print_line
 
 
 def sync(all_commits: AllCommits = False) -> None:
@@ -24,12 +25,12 @@ def sync(all_commits: AllCommits = False) -> None:
 
     synced_runs = []
     for run in sync_runs(all_commits):
-        print(f"{run.label}: {run.action or f'left as it is, {run.problem}'}", flush=True)
+        print_line(f"{run.label}: {run.action or f'left as it is, {run.problem}'}")
         synced_runs.append(run)
     changed = sum(bool(run.action) for run in synced_runs)
     unchanged = len(synced_runs) - changed
     rest = f", {unchanged} left as they are" if unchanged else ""
-    print(
+    print_line(
         f"sync: {changed} runs created or completed{rest}" if synced_runs else "sync: nothing to do"
     )
     if any(run.is_server_problem for run in synced_runs):

@@ -4,6 +4,8 @@ from typing import Any
 
 from tqdm import tqdm
 
+from pipeline.core.terminal import printable
+
 
 def bar(title: str, total: int | None, unit: str = "img", scale: bool = False) -> "tqdm[Any]":
     """A bar with rate and time left, drawn on a terminal only, and only after two seconds.
@@ -13,7 +15,13 @@ def bar(title: str, total: int | None, unit: str = "img", scale: bool = False) -
         scale: Whether to print units as k, M, G (for bytes).
     """
     return tqdm(
-        desc=title, total=total, unit=unit, unit_scale=scale, delay=2, disable=None, leave=False
+        desc=printable(title),
+        total=total,
+        unit=unit,
+        unit_scale=scale,
+        delay=2,
+        disable=None,
+        leave=False,
     )
 
 

@@ -8,7 +8,9 @@ from collections.abc import Callable
 from typing import Any
 
 import typer
+from typer.exceptions import TyperException
 
+from pipeline.core import terminal
 from pipeline.core.errors import PipelineError
 
 
@@ -22,23 +24,38 @@ def run(main: Callable[..., Any]) -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     app.command()(main)
-    exit_on_failure(app)
+    exit_on_failure(lambda: call(app))
+
+
+def call(app: typer.Typer) -> None:
+    """Run a command line; an error in it may quote the name of a file (`pipeline predict *`)."""
+    try:
+        code = typer.main.get_command(app)(standalone_mode=False)
+    except TyperException as error:
+        from typer.rich_utils import rich_format_error
+
+        error.message = terminal.printable(error.message)
+        rich_format_error(error)  # type: ignore[arg-type]
+        sys.exit(error.exit_code)
+    if code:
+        sys.exit(code)
 
 
 def exit_on_failure(command: Callable[[], Any]) -> None:
     """Call `command`; print errors that people can fix as one sentence, without a traceback."""
     gc.freeze()  # imports create no garbage; searching them takes 0.4 s per collection
     gc.enable()
+    terminal.guard()
     try:
         command()
     except PipelineError as error:
         is_first = os.environ.get("LOCAL_RANK", "0") == "0"  # in distributed training
-        sys.exit(f"error: {error}" if is_first else 1)
+        sys.exit(f"error: {terminal.printable(str(error))}" if is_first else 1)
     except OSError as error:
         if error.strerror is None:
             raise
         where = f"{error.filename}: " if error.filename else ""
-        sys.exit(f"error: {where}{error.strerror}")
+        sys.exit(f"error: {terminal.printable(f'{where}{error.strerror}')}")
     except KeyboardInterrupt:
         sys.exit(130)
     finally:

@@ -1,17 +1,49 @@
-"""Text for a terminal: made safe where it comes from outside, tables, warnings."""
+"""Everything that is printed: names are made safe here, and nothing is printed elsewhere.
 
+Names come from strangers: of files, classes, photographs, branches, runs, and in the messages of
+servers and libraries. A terminal obeys some of their characters, and a reader does not see others.
+"""
+
+import csv
+import io
+import json
+import logging
 import re
 import sys
+import traceback
+import unicodedata
+import warnings
 from collections.abc import Sequence
+from types import TracebackType
+from typing import Any, TextIO
 
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
+from pipeline.core.csv_cells import escape_row
+
+# Letters and marks without a shape, which str.isprintable takes for visible.
+SHAPELESS = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
 
 
 def printable(text: str) -> str:
-    """`text` on one line, without control characters."""
-    return "".join(character if character.isprintable() else " " for character in text)
+    """`text` on one line, with an escape such as \\x1b for each character that could deceive.
+
+    These are control characters, those that turn the direction of writing, invisible ones, and
+    bytes that are not UTF-8. All blanks become spaces.
+    """
+    if text.isprintable() and (text.isascii() or SHAPELESS.isdisjoint(text)):
+        return text
+    return "".join(map(_visible, text))
+
+
+def _visible(character: str) -> str:
+    if character.isprintable() and character not in SHAPELESS:
+        return character
+    is_blank = unicodedata.category(character) == "Zs"
+    return " " if is_blank else character.encode("unicode_escape").decode()
+
+
+def printable_lines(text: str) -> str:
+    """Like `printable`, with the line breaks and tabs of `text`."""
+    return re.sub(r"[^\n\t]+", lambda match: printable(match[0]), text)
 
 
 def one_line(error: BaseException) -> str:
@@ -32,9 +64,27 @@ def safe_file_name(text: str) -> str:
     return re.sub(r'[\\/:*?"<>|]|^\.+', "_", name)
 
 
+def print_line(*cells: str, file: TextIO | None = None) -> None:
+    """Print a line at once, with tabs between cells; `file` is standard output if None."""
+    print("\t".join(map(printable, cells)), file=file, flush=True)
+
+
 def warn(message: str) -> None:
-    """Print a warning on stderr, on one line and without control characters."""
-    print(f"warning: {printable(message)}", file=sys.stderr, flush=True)
+    """Print a warning on stderr."""
+    print_line(f"warning: {message}", file=sys.stderr)
+
+
+def print_json(record: object) -> None:
+    """Print a line of JSON, in ASCII."""
+    print(json.dumps(record).replace("\x7f", r"\u007f"), flush=True)
+
+
+def print_csv(cells: Sequence[object]) -> None:
+    """Print a row of CSV: for a program with the exact names, on a terminal with printable ones."""
+    if sys.stdout.isatty():
+        cells = [printable(cell) if isinstance(cell, str) else cell for cell in cells]
+    csv.writer(sys.stdout, lineterminator="\n").writerow(escape_row(cells))
+    sys.stdout.flush()
 
 
 def print_table(
@@ -45,10 +95,56 @@ def print_table(
     Args:
         numbers: Whether all columns but the first are numbers, which are aligned right.
     """
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
     table = Table(box=None, pad_edge=False)
     for index, name in enumerate(header):
-        table.add_column(name, justify="right" if numbers and index else "left", overflow="fold")
+        table.add_column(
+            Text(printable(name)),
+            justify="right" if numbers and index else "left",
+            overflow="fold",
+        )
     for row in rows:
         table.add_row(*(Text(printable(cell)) for cell in row))
     # Do not wrap when piped: grep needs whole words.
     Console(width=None if sys.stdout.isatty() else 1000).print(table)
+
+
+def guard() -> None:
+    """Make what Python and libraries print safe, too: tracebacks, warnings and log records.
+
+    What the terminal's encoding lacks is printed as an escape, instead of an error.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    sys.excepthook = _print_traceback
+    warnings.showwarning = _show_warning
+    create = logging.getLogRecordFactory()
+
+    def create_printable(*arguments: Any, **facts: Any) -> logging.LogRecord:
+        record = create(*arguments, **facts)
+        record.msg, record.args = printable_lines(record.getMessage()), ()
+        return record
+
+    logging.setLogRecordFactory(create_printable)
+
+
+def _print_traceback(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
+    sys.stderr.write(printable_lines("".join(traceback.format_exception(kind, error, trace))))
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    text = warnings.formatwarning(message, category, filename, lineno, line)
+    print(printable_lines(text), end="", file=file or sys.stderr)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from pipeline.core.errors import PipelineError
-from pipeline.core.terminal import one_line
+from pipeline.core.terminal import one_line, print_line
 
 RUNNING_STAGE = re.compile(r"Running stage '([^']+)'")
 
@@ -46,7 +46,7 @@ def run(
     ) as process:
         assert process.stdout is not None
         for line in process.stdout:
-            print(line, end="", file=out, flush=True)
+            print_line(*line.rstrip("\n").split("\t"), file=out)
             lines.append(line)
     return process.returncode, lines
 

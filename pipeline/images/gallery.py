@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from pipeline.core.terminal import printable_lines
+
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
@@ -30,14 +32,21 @@ def data_uri(jpeg: bytes | None) -> str:
 def render(template: str, facts: "DataclassInstance") -> str:
     """Render a page; the fields of `facts` are the template's variables.
 
-    Everything is escaped: names and labels are untrusted.
+    Names and labels are untrusted: HTML in them is escaped, and so are characters that turn the
+    direction of writing or are invisible.
     """
     environment = Environment(
         loader=PackageLoader("pipeline", ""),
         autoescape=True,
+        finalize=_visible,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     variables = {field.name: getattr(facts, field.name) for field in fields(facts)}
     return environment.get_template(template).render(variables)
+
+
+def _visible(value: object) -> object:
+    is_html = hasattr(value, "__html__")
+    return printable_lines(value) if isinstance(value, str) and not is_html else value

@@ -1,13 +1,223 @@
-import pytest
+import ast
+import csv
+import io
+import json
+import os
+import pty
+import subprocess
+import sys
+from pathlib import Path
 
-from pipeline.core import terminal
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.core import progress, terminal
+from tests import ROOT
+from tests.builders.names import DECEPTIVE
+
+
+@pytest.mark.parametrize("text", DECEPTIVE)
+def test_a_character_that_deceives_is_visible_as_an_escape(text: str) -> None:
+    line = terminal.printable(f"a{text}b")
+    assert line.isprintable()
+    assert line.startswith("a\\")
+    assert line.endswith("b")
+    assert set(text[0]).isdisjoint(line)
+    assert line.encode().decode("unicode_escape").encode("utf-16", "surrogatepass") == (
+        f"a{text}b".encode("utf-16", "surrogatepass")
+    )
+
+
+@pytest.mark.parametrize("text", ["", "żółw 日本語 🚲 ❤️", "שלום", "a\\x1b", "é"])
+def test_ordinary_text_in_any_language_stays(text: str) -> None:
+    assert terminal.printable(text) == text
+    assert terminal.printable_lines(text) == text
+
+
+def test_every_blank_is_a_space() -> None:
+    assert terminal.printable("5.00\u202fPM\xa0\u3000") == "5.00 PM  "
+
+
+@given(st.text(st.characters()))
+def test_any_text_is_printable_on_one_line(text: str) -> None:
+    line = terminal.printable(text)
+    assert line.isprintable()
+    assert terminal.printable(line) == line
+    lines = terminal.printable_lines(text)
+    assert lines.replace("\n", "").replace("\t", "").isprintable()
+    assert (lines.count("\n"), lines.count("\t")) == (text.count("\n"), text.count("\t"))
+
+
+@given(st.text(st.characters()))
+def test_any_text_can_be_printed(text: str) -> None:
+    file = io.TextIOWrapper(io.BytesIO(), "ascii", "backslashreplace", newline="")
+    terminal.print_line(text, text, file=file)
+    printed = file.buffer.getvalue()
+    assert printed.count(b"\n") == 1
+    assert printed.count(b"\t") == 1
+    assert min(printed.replace(b"\n", b"").replace(b"\t", b""), default=32) >= 32
 
 
 def test_a_warning_is_one_printable_line_on_stderr(capsys: pytest.CaptureFixture[str]) -> None:
     terminal.warn("a server's\n\x1b[31mmessage")
     output = capsys.readouterr()
-    assert output.err == "warning: a server's  [31mmessage\n"
+    assert output.err == "warning: a server's\\n\\x1b[31mmessage\n"
     assert output.out == ""
+
+
+def test_cells_of_a_table_are_literal(capsys: pytest.CaptureFixture[str]) -> None:
+    terminal.print_table(["[bold]a[/bold]", "b\x1b[2J"], [["[red]x", "\u202ey"], [":car:", "1"]])
+    assert capsys.readouterr().out.split() == [
+        "[bold]a[/bold]",
+        "b\\x1b[2J",
+        "[red]x",
+        "\\u202ey",
+        ":car:",
+        "1",
+    ]
+
+
+def test_a_progress_bar_has_a_printable_title(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)  # otherwise no bar is drawn
+    with progress.bar("download \x1b[2J\u202e", 1) as bar:
+        assert bar.desc == "download \\x1b[2J\\u202e"
+
+
+NAMES = ["\x1b[2J", "a\u202eb", "\x7f", "=1", "-1", 'a"b,c', "tab\t"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_program_that_reads_csv_or_json_gets_the_exact_name(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    terminal.print_csv([name, -0.5])
+    ((cell, number),) = csv.reader(io.StringIO(capsys.readouterr().out))
+    assert cell in (name, f"'{name}")
+    assert not cell.startswith(("=", "-"))
+    assert number == "-0.5"
+    terminal.print_json({"path": name})
+    line = capsys.readouterr().out
+    assert json.loads(line) == {"path": name}
+    assert line.rstrip("\n").isprintable()
+
+
+def test_no_module_prints_but_this_one() -> None:
+    """A name that is printed elsewhere would reach the terminal as it is."""
+    offenders = [
+        f"{name}:{node.lineno}"
+        for path in sorted(ROOT.glob("pipeline/**/*.py"))
+        if (name := path.relative_to(ROOT).as_posix()) != "pipeline/core/terminal.py"
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.expr) and _prints(node)
+    ]
+    assert offenders == []
+
+
+def _prints(node: ast.AST) -> bool:
+    """Whether a node prints, or is a way to do so."""
+    match node:
+        case ast.Name(id="print" | "Console"):
+            return True
+        case ast.Attribute(attr="echo" | "secho" | "showwarning" | "excepthook"):
+            return True
+        case ast.Attribute(
+            value=ast.Attribute(attr="stdout" | "stderr"), attr="write" | "writelines" | "buffer"
+        ):
+            return True
+        case ast.Call(func=ast.Name(id="tqdm")):
+            return not any(keyword.arg == "desc" for keyword in node.keywords)
+        case ast.Call(func=ast.Attribute(value=ast.Name(id="sys"), attr="exit"), args=[message]):
+            return isinstance(message, ast.JoinedStr) and "printable" not in ast.unparse(message)
+    return False
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "print(x)",
+        "typer.echo(x)",
+        "sys.stdout.write(x)",
+        "sys.stderr.buffer.write(x)",
+        "Console().print(x)",
+        "sys.exit(f'error: {x}')",
+        "show = print",
+    ],
+)
+def test_the_search_for_prints_finds(code: str) -> None:
+    assert any(map(_prints, ast.walk(ast.parse(code))))
+
+
+HOSTILE = "\x1b]0;pwned\x07\u202e\x9b2J\u200b"
+FAILING = f"""
+import logging, sys, warnings
+from pipeline.core import stage
+from pipeline.core.errors import PipelineError
+from pipeline.core.progress import bar
+from pipeline.core.terminal import print_csv, print_json, print_line, print_table, warn
+
+NAME = {HOSTILE!r}
+
+def main(kind: str) -> None:
+    if kind == "names":
+        print_line(NAME, NAME)
+        print_csv([NAME])
+        print_json(NAME)
+        print_table([NAME], [[NAME]])
+        warn(NAME)
+        warnings.warn(NAME)
+        logging.getLogger(NAME).warning("a server says %s", NAME)
+    if kind == "sentence":
+        raise PipelineError(NAME)
+    if kind == "system":
+        open(NAME)
+    if kind == "bug":
+        raise ValueError(NAME)
+
+stage.run(main)
+"""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "exit_code", "times"),
+    [
+        (["names"], 0, 9),
+        (["sentence"], 1, 1),
+        (["system"], 1, 1),
+        (["bug"], 1, 1),
+        ([f"--{HOSTILE}"], 2, 1),
+        (["names", HOSTILE], 2, 1),
+    ],
+    ids=["names", "sentence", "system", "bug", "option", "argument"],
+)
+def test_a_terminal_gets_no_character_of_a_name_that_it_obeys(
+    tmp_path: Path, arguments: list[str], exit_code: int, times: int
+) -> None:
+    output, code = run_in_terminal([sys.executable, "-c", FAILING, *arguments], tmp_path)
+    assert code == exit_code, output
+    text = output.decode().replace("\r\n", "\n")
+    assert not set(text) & set(HOSTILE[0] + "\x07\u202e\x9b\u200b\r"), text
+    assert text.replace("│\n│", "").replace(" ", "").count("\\x9b2J\\u200b") >= 1, text
+    assert text.count("pwned") == times
+
+
+def run_in_terminal(command: list[str], folder: Path) -> tuple[bytes, int]:
+    """The raw bytes that a program sends to its terminal, and its exit code."""
+    parent, child = pty.openpty()
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "NO_COLOR": "1", "TERM": "dumb"}
+    with subprocess.Popen(
+        command, cwd=folder, stdin=child, stdout=child, stderr=child, env=environment
+    ) as process:
+        os.close(child)
+        chunks = []
+        try:
+            while chunk := os.read(parent, 2**16):
+                chunks.append(chunk)
+        except OSError:  # Linux's end of a pseudo-terminal
+            pass
+        os.close(parent)
+    return b"".join(chunks), process.returncode
 
 
 @pytest.mark.parametrize(

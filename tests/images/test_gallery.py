@@ -4,8 +4,11 @@ from dataclasses import dataclass
 import pytest
 from jinja2 import UndefinedError
 
+from pipeline.core.terminal import printable_lines
 from pipeline.images import gallery
 from pipeline.images.gallery import GalleryImage, data_uri
+from tests import ROOT
+from tests.builders.names import DECEPTIVE
 from tests.html_page import Page
 
 HOSTILE = [
@@ -72,10 +75,30 @@ def test_hostile_text_is_escaped(hostile: str) -> None:
     html = render(image, name=hostile, lines=hostile)
     page = Page(html)
     (figure,) = page.figures
-    assert " ".join(hostile.split()) in figure.caption
-    assert page.pre == hostile
+    visible = printable_lines(hostile)
+    assert " ".join(visible.split()) in figure.caption
+    assert page.pre == visible
     assert "<script" not in html
     assert "<img src=x" not in html
+
+
+@pytest.mark.parametrize("hostile", DECEPTIVE)
+def test_text_that_deceives_is_visible_on_every_page(hostile: str) -> None:
+    image = GalleryImage("1f" * 32, hostile, hostile, data_uri(b"jpeg"), hostile)
+    html = render(image, name=hostile, lines=hostile)
+    # Line breaks and tabs are white space in HTML.
+    assert html.replace("\n", "").replace("\t", "").isprintable()
+    assert not {character for character in hostile if not character.isascii()} & set(html)
+
+
+def test_no_other_module_renders_html() -> None:
+    """Another environment of jinja might not escape."""
+    modules = {
+        path.relative_to(ROOT).as_posix()
+        for path in ROOT.glob("pipeline/**/*.py")
+        if "Environment(" in path.read_text()
+    }
+    assert modules == {"pipeline/images/gallery.py", "pipeline/commands/export/plain_torch.py"}
 
 
 def test_a_page_requests_nothing() -> None:

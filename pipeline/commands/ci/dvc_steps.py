@@ -146,5 +146,5 @@ def _push_uncached() -> bool:
 
 def _run(*arguments: str) -> tuple[int, list[str]]:
     """Print and run a DVC command; return its exit code and printed lines."""
-    print(f"$ dvc {' '.join(arguments)}", flush=True)
+    terminal.print_line(f"$ dvc {' '.join(arguments)}")
     return dvc.run(*arguments)

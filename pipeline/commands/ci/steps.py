@@ -44,10 +44,10 @@ def run(overrides: Overrides, options: SummaryOptions) -> None:
     remote = dvc_steps.default_remote()
     is_pulled = _pull(remote)
     stages = dvc_steps.reproduce(overrides, pull=is_pulled)
-    print(f"ci: {stages.describe()}")
+    terminal.print_line(f"ci: {stages.describe()}")
     _mend_lock()  # keeps a copy of the new one
     sharing = Sharing(remote, is_pulled, is_pushed=remote is not None and dvc_steps.push())
-    print(f"ci: {sharing.describe()}")
+    terminal.print_line(f"ci: {sharing.describe()}")
 
     ci_run = CiRun(
         overrides,
@@ -68,7 +68,7 @@ def run(overrides: Overrides, options: SummaryOptions) -> None:
 
 def _mend_lock() -> None:
     if sentence := last_good_lock.mend():
-        print(f"ci: {sentence}")
+        terminal.print_line(f"ci: {sentence}")
 
 
 def check_params(overrides: Overrides, head: Revision) -> None:
@@ -117,7 +117,7 @@ def summarise(ci_run: CiRun, file: Path | None) -> Verdict:
     if not target:
         summary.print_metrics(ci_run)
     hint = f"Summary: {target}" if target else "--summary FILE writes params and charts, too"
-    print(f"ci: {verdict.sentence} {hint}")
+    terminal.print_line(f"ci: {verdict.sentence} {hint}")
     return verdict
 
 
@@ -125,7 +125,8 @@ def _record_run() -> None:
     """Create the MLflow run of a result that was restored. An unreachable server is a warning."""
     try:
         for synced in sync(workspace_only=True):
-            print(f"ci: MLflow run of {synced.label}: {synced.action or synced.problem}")
+            outcome = synced.action or synced.problem
+            terminal.print_line(f"ci: MLflow run of {synced.label}: {outcome}")
     except PipelineError as error:
         terminal.warn(f"{error}; `pipeline sync` records the result later")
 

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from pipeline.core.terminal import print_line
+
 
 def credit(
     raw: Annotated[Path, typer.Option(help="The output of stage acquire.")] = Path("data/raw"),
@@ -18,4 +20,4 @@ def credit(
     from pipeline.commands.credits.credits import credit_lines
 
     for line in credit_lines(raw):
-        print(line)
+        print_line(line)

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from pipeline.core.terminal import print_line
+
 
 def doctor(
     repair: Annotated[
@@ -41,7 +43,7 @@ def doctor(
         from pipeline.experiments.last_good_lock import mend
 
         if sentence := mend():
-            print(f"doctor: {sentence}")
+            print_line(f"doctor: {sentence}")
         return
     from pipeline.commands.doctor.examination import examine
 

@@ -8,6 +8,7 @@ from pipeline.commands.doctor import data_files, leftovers, memos, mlflow_databa
 from pipeline.commands.doctor.cache_users import list_out_files
 from pipeline.commands.doctor.finding import Finding
 from pipeline.core.errors import PipelineError
+from pipeline.core.terminal import print_line
 from pipeline.experiments import dvc
 from pipeline.experiments.last_good_lock import mend
 
@@ -20,10 +21,10 @@ def examine(repair: bool) -> bool:
     """
     healed = left = 0
     for finding in _findings(repair):
-        print(finding.line(), flush=True)
+        print_line(finding.line())
         healed += finding.is_healed
         left += not finding.is_healed
-    print(f"doctor: {left or 'nothing'} wrong" + (f", {healed} healed" if healed else ""))
+    print_line(f"doctor: {left or 'nothing'} wrong" + (f", {healed} healed" if healed else ""))
     return not left
 
 
@@ -60,7 +61,7 @@ def _examine_repo(repo: Any, repair: bool) -> Iterator[Finding]:
     places = data_files.make_quarantines(repo) if repair else data_files.Quarantines()
     yield from leftovers.examine_rwlock(tmp_dir, places.project)
     if running := dvc.running_processes(repo):
-        print(f"a DVC process ({running[0]}) is at work: what it writes is left out", flush=True)
+        print_line(f"a DVC process ({running[0]}) is at work: what it writes is left out")
     else:
         yield from leftovers.examine_project(tmp_dir, places.project)
         yield from leftovers.examine_cache(cache, places.cache)

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from pipeline.core.errors import PipelineError
+from pipeline.core.terminal import print_line
 
 
 def export(
@@ -47,11 +48,11 @@ def export(
     if plain:
         from pipeline.commands.export.plain_torch import export as write_plain
 
-        print(f"{plain}: {', '.join(write_plain(models, plain))}")
+        print_line(f"{plain}: {', '.join(write_plain(models, plain))}")
     if imagefolder:
         from pipeline.commands.export.imagefolder import imagefolder as write_images
 
-        print(f"{write_images(clean, split, imagefolder)} images in {imagefolder}")
+        print_line(f"{write_images(clean, split, imagefolder)} images in {imagefolder}")
 
 
 def _onnx(models: Path, destination: Path, clean: Path, split: Path) -> None:
@@ -68,4 +69,4 @@ def _onnx(models: Path, destination: Path, clean: Path, split: Path) -> None:
             test_views = Views(ids, EncodedImages(clean, ids), preprocess)
             inputs = f"{len(ids)} test images"
     worst = write(models, destination, test_views)
-    print(f"{destination}: on {inputs}, onnxruntime and torch differ by at most {worst:.1g}")
+    print_line(f"{destination}: on {inputs}, onnxruntime and torch differ by at most {worst:.1g}")

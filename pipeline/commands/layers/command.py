@@ -4,6 +4,8 @@ from typing import Annotated
 
 import typer
 
+from pipeline.core.terminal import print_line, print_table
+
 
 def layers(
     backbone: Annotated[
@@ -23,7 +25,6 @@ def layers(
         pipeline layers timm/convnext_tiny --depth 3
     """
     from pipeline.commands.layers.layers import layers as list_layers
-    from pipeline.core.terminal import print_table
     from pipeline.network.assembly import trainable
     from pipeline.network.backbones import build
     from pipeline.params import load_params
@@ -43,7 +44,7 @@ def layers(
         for layer in list_layers(network, side, depth)
     ]
     print_table(["model.trainable", "class", "input", "kB", "M trained"], rows)
-    print(
+    print_line(
         "input: per image; kB: stored per image and view as float32 (half with "
         "features.dtype=float16); M trained: million parameters from there on"
     )

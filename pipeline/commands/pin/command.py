@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from pipeline.core.terminal import print_line
+
 
 def pin(
     name: Annotated[str, typer.Argument(help="A folder under datasets/.")],
@@ -21,4 +23,4 @@ def pin(
     """
     from pipeline.commands.pin.pin import write_pin
 
-    print(f"{write_pin(Path('datasets', name), raw, Path('dvc.lock'))}: `git add` it")
+    print_line(f"{write_pin(Path('datasets', name), raw, Path('dvc.lock'))}: `git add` it")

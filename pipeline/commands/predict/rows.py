@@ -1,14 +1,11 @@
 """Print predictions as a table, JSON or CSV."""
 
-import csv
-import json
-import sys
 from collections.abc import Sequence
 from enum import StrEnum
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from pipeline.core.terminal import printable
+from pipeline.core.terminal import print_csv, print_json, print_line
 
 if TYPE_CHECKING:  # it imports torch
     from pipeline.inference.predict import Answer
@@ -25,20 +22,18 @@ class Writer:
 
     def __init__(self, form: Format, top_k: int) -> None:
         self._form = form
-        self._csv = csv.writer(sys.stdout, lineterminator="\n")
         self._top_k = top_k
         if form is Format.CSV:
-            self._csv.writerow(_header(top_k))
+            print_csv(_header(top_k))
 
     def write(self, answer: "Answer") -> None:
         """Print the row."""
         if self._form is Format.JSON:
-            print(json.dumps(_record(answer, self._top_k)))
+            print_json(_record(answer, self._top_k))
         elif self._form is Format.CSV:
-            self._csv.writerow(_cells(answer, self._top_k))
+            print_csv(_cells(answer, self._top_k))
         else:
-            print("\t".join(_columns(answer)))
-        sys.stdout.flush()
+            print_line(*_columns(answer))
 
 
 def _record(answer: "Answer", top_k: int) -> dict[str, object]:
@@ -68,8 +63,8 @@ def _cells(answer: "Answer", top_k: int) -> list[object]:
 
 
 def _columns(answer: "Answer") -> Sequence[str]:
-    name, prediction = printable(answer.image.name), answer.prediction
+    name, prediction = answer.image.name, answer.prediction
     if prediction.problem is not None:
-        return [name, "-", "-", printable(prediction.problem)]
-    pairs = ((printable(label), f"{probability:.4f}") for label, probability in prediction.top)
+        return [name, "-", "-", prediction.problem]
+    pairs = ((label, f"{probability:.4f}") for label, probability in prediction.top)
     return [name, *chain.from_iterable(pairs)]

@@ -4,6 +4,8 @@ from typing import Annotated
 
 import typer
 
+from pipeline.core.terminal import print_line
+
 
 def recipe(
     name: Annotated[
@@ -30,10 +32,11 @@ def recipe(
 
     if not name:
         for listed in recipes.names():
-            print(f"{listed}: {recipes.read(listed).about}")
+            print_line(f"{listed}: {recipes.read(listed).about}")
         return
     recipe = recipes.read(name)
     if about:
-        print("\n".join([recipe.about, *(f"- {deviation}" for deviation in recipe.deviations)]))
+        for line in (recipe.about, *(f"- {deviation}" for deviation in recipe.deviations)):
+            print_line(line)
     else:
-        print(" ".join(recipe.options()))
+        print_line(" ".join(recipe.options()))

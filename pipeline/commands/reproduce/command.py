@@ -4,6 +4,8 @@ from typing import Annotated
 
 import typer
 
+from pipeline.core.terminal import print_line, print_table
+
 
 def reproduce(
     run: Annotated[
@@ -42,7 +44,6 @@ def reproduce(
     from pipeline.commands.reproduce.reproduce import ReproduceRequest, find_run, tag_run
     from pipeline.commands.reproduce.reproduce import reproduce as reproduce_run
     from pipeline.core import project
-    from pipeline.core.terminal import print_table
 
     project.check()
 
@@ -51,10 +52,10 @@ def reproduce(
         reproduction = reproduce_run(mlflow_run, folder, request)
     print_table(verdict.HEADER, [stage.row() for stage in reproduction.stages])
     if not any(stage.is_computed for stage in reproduction.stages):
-        print("nothing was computed, everything was in the cache: --again train trains again")
-    print(reproduction.verdict())
+        print_line("nothing was computed, everything was in the cache: --again train trains again")
+    print_line(reproduction.verdict())
     tag_run(reproduction)
     if keep:
-        print(f"the reproduction is in {folder}")
+        print_line(f"the reproduction is in {folder}")
     if not (reproduction.is_identical or reproduction.is_equal):
         raise typer.Exit(1)

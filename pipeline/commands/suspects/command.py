@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from pipeline.core.terminal import print_line, print_table
+
 
 def suspects(
     most: Annotated[int, typer.Option(min=1, help="Suspects to list.")] = 50,
@@ -22,7 +24,6 @@ def suspects(
         pipeline suspects --most 20
     """
     from pipeline.commands.suspects.suspects import find_suspects, write_page
-    from pipeline.core.terminal import print_table
     from pipeline.params import load_params
 
     name = load_params().dataset.name
@@ -39,9 +40,9 @@ def suspects(
         for suspect in listed
     ]
     if not suspects:
-        print("no label of a training image is suspect")
+        print_line("no label of a training image is suspect")
         return
     print_table(["id", "label", "looks like", "image"], rows)
-    print(
+    print_line(
         f"{len(suspects)} suspects among the training images; {len(rows)} with full ids in {page}"
     )

@@ -15,7 +15,7 @@ from pipeline.commands.sweep.summary import SweepResult
 from pipeline.commands.sweep.trainer import StagePaths, Trainer
 from pipeline.core import atomic
 from pipeline.core.progress import bar
-from pipeline.core.terminal import print_table
+from pipeline.core.terminal import print_line, print_table
 from pipeline.images import memo
 from pipeline.params import Params
 from pipeline.stages.train import setup
@@ -110,11 +110,11 @@ def report(result: SweepResult, request: SweepRequest, run: SweepRun) -> None:
     with tempfile.TemporaryDirectory() as folder:
         run.add_summary(note, figures, _write_files(request.plots or Path(folder), result, shares))
     print_table(["trial", "val_loss", "val_accuracy", "epoch", "params"], summary.table(result))
-    print(f"sweep: {len(result.trials)} trial{'s' * (len(result.trials) > 1)} ({states})")
-    print(summary.describe_importances(result, shares))
+    print_line(f"sweep: {len(result.trials)} trial{'s' * (len(result.trials) > 1)} ({states})")
+    print_line(summary.describe_importances(result, shares))
     for sentence in filter(None, (summary.describe_ties(result), summary.describe_edges(result))):
-        print(sentence)
-    print(result.command())
+        print_line(sentence)
+    print_line(result.command())
 
 
 def _write_files(folder: Path, result: SweepResult, shares: dict[str, float]) -> list[Path]:

@@ -9,6 +9,7 @@ import typer
 
 from pipeline.core import atomic, shards, stage
 from pipeline.core.errors import format_counts
+from pipeline.core.terminal import print_line
 from pipeline.params import load_params
 from pipeline.stages.acquire.raw_image import SKIPPED_COLUMNS, SkippedItem
 from pipeline.stages.acquire.sources.dispatch import acquire_images
@@ -42,7 +43,7 @@ def main(
         atomic.write_csv(skipped_csv, SKIPPED_COLUMNS, [item.row() for item in skipped])
     counts = ", ".join(f"{number} {label}" for label, number in sorted(labels.items()))
     reasons = format_counts(Counter(item.reason.value for item in skipped))
-    print(f"acquire: {count} files ({counts}); left out: {reasons}")
+    print_line(f"acquire: {count} files ({counts}); left out: {reasons}")
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import typer
 
 from pipeline.core import atomic, shards, stage
 from pipeline.core.split_csv import read_leaks, read_split
-from pipeline.core.terminal import print_table
+from pipeline.core.terminal import print_line, print_table
 from pipeline.core.verdicts_csv import read_verdicts
 from pipeline.images import gallery, reject_list
 from pipeline.params import AS_DESCRIBED, load_params
@@ -54,7 +54,7 @@ def main(
     page = build_page(data, folder.name, "" if source == AS_DESCRIBED else source, raw, clean)
     atomic.write_text(data_html, gallery.render("stages/describe/data.html", page))
     print_summary(data)
-    print(f"describe: {data_html}")
+    print_line(f"describe: {data_html}")
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from pipeline.core import atomic, history, stage
+from pipeline.core.terminal import print_line
 from pipeline.network.examples import read_examples
 from pipeline.params import load_params
 from pipeline.stages.evaluate import predictions_csv, report, test_set
@@ -44,7 +45,7 @@ def main(
     atomic.write_text(report_html, page.html(provenance.data_tags(tags)))
     paths = {"models": models, "history_csv": history_csv, "split_csv": split_csv, "test": test}
     record_evaluation(params, model, page, tags, **paths)
-    print(f"evaluate: {headline(figures)}")
+    print_line(f"evaluate: {headline(figures)}")
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from pipeline.core import atomic, stage
+from pipeline.core.terminal import print_line
 from pipeline.network import device, feature_store
 from pipeline.network.examples import read_examples
 from pipeline.params import load_params
@@ -20,7 +21,7 @@ def main(clean: Path, split_csv: Path, features: Path) -> None:
         feature_store.write_index(staged, index)
         if index.stored:
             store(staged, clean, FeatureSettings(prefix, params.images, index), examples)
-    print(f"features: {'stored' if index.stored else 'nothing stored'}, {index.why}")
+    print_line(f"features: {'stored' if index.stored else 'nothing stored'}, {index.why}")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import typer
 
 from pipeline.core import shards, stage
 from pipeline.core.errors import format_counts
-from pipeline.core.terminal import warn
+from pipeline.core.terminal import print_line, warn
 from pipeline.core.verdicts_csv import VerdictRow, write_verdicts
 from pipeline.images import reject_list
 from pipeline.params import load_params
@@ -62,7 +62,7 @@ def main(
     if unknown := by_hand.keys() - {row.id for row in table}:
         warn(f"filter: {len(unknown)} ids of {folder / reject_list.NAME} match no image")
     reasons = format_counts(count_reasons(table))
-    print(f"filter: kept {count} of {len(table)} images; rejected: {reasons}")
+    print_line(f"filter: kept {count} of {len(table)} images; rejected: {reasons}")
 
 
 if __name__ == "__main__":

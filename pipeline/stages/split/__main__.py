@@ -9,6 +9,7 @@ import typer
 from pipeline.core import stage
 from pipeline.core.shards import SPLITS
 from pipeline.core.split_csv import write_split
+from pipeline.core.terminal import print_line
 from pipeline.core.verdicts_csv import read_verdicts
 from pipeline.params import load_params
 from pipeline.stages.split import previous_split
@@ -41,7 +42,7 @@ def main(
     previous_split.report_moves(previous, images, splits)
     write_split(split_csv, split_rows(groups, images, splits, params.seed))
     counts = Counter(splits)
-    print("split: " + ", ".join(f"{counts[name]} {name}" for name in SPLITS))
+    print_line("split: " + ", ".join(f"{counts[name]} {name}" for name in SPLITS))
 
 
 if __name__ == "__main__":

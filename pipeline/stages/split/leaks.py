@@ -8,7 +8,7 @@ from pathlib import Path
 from pipeline.core.errors import PipelineError
 from pipeline.core.shards import split_rank
 from pipeline.core.split_csv import LeakRow, write_leaks
-from pipeline.core.terminal import printable
+from pipeline.core.terminal import print_line
 from pipeline.core.verdicts_csv import VerdictRow
 from pipeline.params import SplitParams
 from pipeline.stages.split.groups import Group
@@ -121,6 +121,6 @@ def handle_leaks(leaks: Sequence[Leak], params: SplitParams, leaks_csv: Path) ->
         raise PipelineError(
             f"{summary} ({leaks_csv}): correct the source, or leave them out with split.leaks=drop"
         )
-    print(f"split: {summary}, and are not used; see {leaks_csv}:")
+    print_line(f"split: {summary}, and are not used; see {leaks_csv}:")
     for leak in leaks[:MAX_PRINTED]:
-        print(printable(f"  {leak.image.name} ({leak.kind.value} of {leak.stays.name})"))
+        print_line(f"  {leak.image.name} ({leak.kind.value} of {leak.stays.name})")

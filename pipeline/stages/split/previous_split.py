@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pipeline.core import atomic, dvc_lock, project, source_code
 from pipeline.core.shards import SPLITS
+from pipeline.core.terminal import print_line
 from pipeline.params import DatasetParams, SplitParams
 from pipeline.stages.split.images import Image
 
@@ -77,4 +78,4 @@ def report_moves(
     if moves:
         counts = Counter(f"{before} to {now}" for *_, before, now in moves)
         summary = ", ".join(f"{count} {move}" for move, count in sorted(counts.items()))
-        print(f"split: {len(moves)} images moved since the last run ({summary}); see {path}")
+        print_line(f"split: {len(moves)} images moved since the last run ({summary}); see {path}")

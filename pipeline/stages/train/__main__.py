@@ -10,6 +10,7 @@ from lightning_fabric import Fabric
 from pipeline.core import history, stage
 from pipeline.core.history import Record
 from pipeline.core.progress import bar
+from pipeline.core.terminal import print_line
 from pipeline.network import device, model_folder
 from pipeline.network.examples import Examples, read_examples
 from pipeline.network.model_folder import Card
@@ -47,7 +48,7 @@ def train(
         "or images.size, or train less of the network (model.trainable)"
     )
     if checkpoint.exists and job.fabric.is_global_zero:
-        print("train: continues a killed run of the same params")
+        print_line("train: continues a killed run of the same params")
     with (
         bar("train", params.train.epochs, "epoch") as progress,
         device.explain_out_of_memory(advice),
@@ -68,7 +69,7 @@ def write_model(
     suffix = job.suffix if params.train.log_checkpoints != "none" else None
     record.log_trained(run, models, [asdict(row) for row in records], suffix)
     best = history.best(records)
-    print(
+    print_line(
         f"train: best epoch {best.epoch:g} of {records[-1].epoch:g}, "
         f"validation loss {best.val_loss:.4f}, accuracy {best.val_accuracy:.4f}"
     )

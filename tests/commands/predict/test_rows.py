@@ -49,5 +49,5 @@ def test_csv_has_as_many_cells_in_every_row(capsys: pytest.CaptureFixture[str], 
 
 def test_the_table_has_nothing_that_a_terminal_obeys(capsys: pytest.CaptureFixture[str]) -> None:
     good, bad = printed(capsys, Format.TABLE, 2).splitlines()
-    assert good == "a,b [31m.jpg\tcat\t0.7500\tdog\t0.2500"
+    assert good == "a,b\\x1b[31m.jpg\tcat\t0.7500\tdog\t0.2500"
     assert bad == "text.jpg\t-\t-\tnot_an_image"

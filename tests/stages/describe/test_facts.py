@@ -18,6 +18,7 @@ from PIL import Image
 from pipeline.core import shards
 from pipeline.core.errors import PipelineError
 from pipeline.core.split_csv import LeakRow, SplitRow, read_split, write_leaks, write_split
+from pipeline.core.terminal import printable, printable_lines
 from pipeline.core.verdicts_csv import VerdictRow, read_verdicts
 from pipeline.images import gallery
 from pipeline.images.header import RejectReason
@@ -143,9 +144,10 @@ def assert_counts(doc: Page, project: Path) -> None:
     assert head == ["class", *COLUMNS]
     expected = expected_counts(project)
     assert {label: list(map(int, numbers)) for label, *numbers in rows} == {
-        label: [count[column] for column in COLUMNS] for label, count in expected.items()
+        printable_lines(label): [count[column] for column in COLUMNS]
+        for label, count in expected.items()
     }
-    assert [label for label, *_ in rows] == sorted(expected)
+    assert [label for label, *_ in rows] == list(map(printable_lines, sorted(expected)))
     for _, *numbers in rows:
         *parts, total = map(int, numbers)
         assert sum(parts) == total
@@ -457,9 +459,11 @@ def test_hostile_names_and_labels_are_escaped(project: Path, hostile: str) -> No
     html = (project / "data.html").read_text(encoding="utf-8")
     assert "<script" not in html
     assert "<img src=x" not in html
-    assert hostile in [name for name, _ in doc.tables["Licences"]]
-    assert doc.tables["Leaks"][1][0] == hostile
-    assert f"2{hostile}.png" in doc.text_of["not_an_image"]
+    visible = printable_lines(hostile)
+    assert visible in [name for name, _ in doc.tables["Licences"]]
+    assert doc.tables["Leaks"][1][0] == visible
+    assert f"2{visible}.png" in doc.text_of["not_an_image"]
+    assert html.replace("\n", "").isprintable()
     assert len(doc.groups) == 1
 
 
@@ -472,8 +476,7 @@ def test_hostile_labels_leave_the_printed_table_intact(
     describe.print_summary(Data(verdicts, pa.table({}), {"0": "train", "1": "val"}, [], {}))
     out = capsys.readouterr().out
     assert out.replace("\n", "").isprintable()
-    plain = "".join(char if char.isprintable() else " " for char in hostile)
-    assert plain in out
+    assert printable(hostile) in out
     rows = [line.split() for line in out.splitlines()]
     assert [row[-6:] for row in rows if row[-1:] == ["1"]] == [
         ["1", "0", "0", "0", "0", "1"],

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from pipeline.core.errors import PipelineError
+from pipeline.core.terminal import print_line
 from pipeline.params import AS_DESCRIBED, AcquireParams
 from pipeline.stages.acquire import dataset_toml
 from pipeline.stages.acquire.raw_image import RawImage, SkippedItem
@@ -36,7 +37,7 @@ def acquire_images(
         if source != AS_DESCRIBED:
             yield from _read_override(source, dataset, client, store, params)
         elif pin.exists():
-            print(f"acquire: the photographs of {pin}")
+            print_line(f"acquire: the photographs of {pin}")
             yield from web_photos.from_list(pin, dataset.licence, client, store, params)
         else:
             yield from _read_described(folder, dataset, client, store, params)
@@ -57,7 +58,7 @@ def _read_override(
     store: ContentStore,
     params: AcquireParams,
 ) -> Iterator[RawImage | SkippedItem]:
-    print(f"acquire: from {source}")
+    print_line(f"acquire: from {source}")
     suffix = PurePosixPath(source.partition("?")[0]).suffix.lower()
     if source.startswith(("http://", "https://")):
         # Without the checksums of dataset.toml: they are of another file.

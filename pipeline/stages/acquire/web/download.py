@@ -13,6 +13,7 @@ from filelock import FileLock
 
 from pipeline.core.errors import PipelineError
 from pipeline.core.progress import bar
+from pipeline.core.terminal import print_line
 from pipeline.stages.acquire.raw_image import SkipReason
 from pipeline.stages.acquire.web.client import Client
 from pipeline.stages.acquire.web.content_store import ContentStore
@@ -52,7 +53,7 @@ def download(
             path = store.archive_path(known)
             if not _find_problem(path, _digest(path, "sha256"), expected, known):
                 return path
-        print(f"acquire: downloading {url}", flush=True)
+        print_line(f"acquire: downloading {url}")
         try:
             _fetch(url, part, expected, client, max_bytes)
         except FetchError as error:
@@ -68,7 +69,7 @@ def download(
             raise PipelineError(f"{url} {problem}")
         store.add_archive(part, url, sha256)
     if recorded is None and not (expected.sha256 or expected.md5):
-        print(f"acquire: {url} has sha256 {sha256}; later downloads must match it")
+        print_line(f"acquire: {url} has sha256 {sha256}; later downloads must match it")
     return store.archive_path(sha256)
 
 
