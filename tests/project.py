@@ -5,10 +5,13 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
 import mlflow
+import psutil
 from mlflow.entities import Run
 
 from tests import ROOT
@@ -94,15 +97,26 @@ class Project:
         return self.run(sys.executable, "-m", "dvc", *arguments, **changed)
 
     def run(self, *command: str, **changed: str) -> "subprocess.CompletedProcess[str]":
-        return subprocess.run(
-            command,
-            cwd=self.folder,
-            env=self.environment | changed,
-            text=True,
-            check=False,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-        )
+        # To a file: a worker of DVC's queue may outlive its command, and would keep a pipe open.
+        with tempfile.TemporaryFile("w+") as output:
+            process = subprocess.run(
+                command,
+                cwd=self.folder,
+                env=self.environment | changed,
+                check=False,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+            output.seek(0)
+            return subprocess.CompletedProcess(command, process.returncode, output.read())
+
+    def kill_queue_workers(self) -> None:
+        """Kill the workers of DVC's queue, which sometimes miss their shutdown."""
+        for process in psutil.process_iter():
+            with suppress(psutil.Error):
+                if "queue-worker" in process.cmdline() and process.cwd() == str(self.folder):
+                    process.kill()
 
     def pipeline(self, *words: str, **changed: str) -> str:
         """The output of a command, which must succeed."""

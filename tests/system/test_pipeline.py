@@ -81,6 +81,7 @@ def test_temporary_and_queued_experiments_are_recorded_in_the_one_store(project:
     for number in (3, 4):
         project.dvc("exp", "run", "--queue", "-n", f"queued-{number}", "-S", f"train.seed={number}")
     result = project.dvc("exp", "run", "--run-all", "-j", "2")
+    project.kill_queue_workers()
     assert result.returncode == 0, result.stdout
     (above,) = [run for run in project.runs() if run.info.run_name.startswith("queue-")]
     names = ["faster", "queued-3", "queued-4"]  # `faster` ran in a temporary folder
