@@ -3,6 +3,10 @@
 import gc
 import sys
 
+from pipeline.core import deferred_dynamo
+
+deferred_dynamo.install()  # before anything imports torchvision or lightning-fabric
+
 if sys.argv[:1] == ["-m"]:  # only while `python -m pipeline...` starts
     # Imports create no garbage; collecting takes a quarter of the time of importing torch and
     # mlflow. `stage.exit_on_failure` enables it again.

@@ -63,7 +63,9 @@ def start(device: DeviceParams, alone: bool = False) -> Fabric:
 def _set_up_process() -> None:
     """Make torch deterministic, keep freed memory, and silence lightning-fabric."""
     keep_freed_memory()
-    torch.use_deterministic_algorithms(True, warn_only=True)
+    # As torch.use_deterministic_algorithms, which imports the compiler to configure it.
+    torch.set_deterministic_debug_mode("warn")
+    os.environ.setdefault("TORCHINDUCTOR_DETERMINISTIC", "1")
     torch.backends.cudnn.benchmark = False
     # cuBLAS is deterministic only with this, read when CUDA starts.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")

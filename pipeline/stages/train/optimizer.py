@@ -1,9 +1,11 @@
 """Optimizers, their parameter groups, and learning rate schedules."""
 
+import inspect
 import math
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import nn, optim
 from torch.optim import lr_scheduler
 
@@ -30,14 +32,29 @@ def make_optimizer(
     ]
     # The head's group first: history.csv has the learning rate of the first group.
     options.sort(key=lambda group: group["lr"] != params.lr)
-    kinds: dict[str, Callable[..., optim.Optimizer]] = {
+    kinds: dict[str, type[optim.Optimizer]] = {
         "adam": optim.Adam,
         "adamw": optim.AdamW,
         "rmsprop": optim.RMSprop,
         "sgd": optim.SGD,
     }
     momentum = {"momentum": params.momentum} if params.optimizer == "sgd" else {}
-    return kinds[params.optimizer](options, lr=params.lr, **momentum)
+    make: Callable[..., optim.Optimizer] = without_compiler(kinds[params.optimizer])
+    return make(options, lr=params.lr, **momentum)
+
+
+def without_compiler(optimizer: type[optim.Optimizer]) -> type[optim.Optimizer]:
+    """The class without torch's preparations for compiling a step.
+
+    They change nothing in a step that is not compiled, and import the compiler, which takes more
+    than a second.
+    """
+    methods = {
+        name: inspect.unwrap(getattr(optimizer, name))
+        for name in ("add_param_group", "load_state_dict", "state_dict", "step", "zero_grad")
+    }
+    methods["step"] = torch.no_grad()(methods["step"])
+    return type(optimizer.__name__, (optimizer,), methods)
 
 
 def _decays(name: str, parameter: nn.Parameter) -> bool:
