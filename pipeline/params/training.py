@@ -147,8 +147,9 @@ class TrainParams(Section):
     OneCycleLR); to a tenth whenever the validation loss stops falling."""
     warmup_epochs: Annotated[float, Field(ge=0)]
     """Epochs at the start over which the learning rate rises linearly to `lr`."""
-    plateau_patience: Annotated[int, Field(ge=0)]
-    """Of `plateau`: validations without a lower loss before the learning rate falls."""
+    plateau_patience: Positive
+    """Of `plateau`: the learning rate falls after this many validations in a row without a lower
+    loss, counted anew after each fall. A loss counts as lower as for `patience`: however little."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)]
     class_weights: Literal["none", "balanced"]
     """balanced: weights are inverse to the number of training images of a class."""
@@ -159,7 +160,8 @@ class TrainParams(Section):
     validate_every: Positive | None
     """Steps between validations; an epoch always ends with one."""
     patience: Positive | None
-    """Stop after this many validations in a row without a lower loss; null: do not stop."""
+    """Stop after this many validations in a row without a loss below the lowest, however little;
+    null: do not stop."""
     target_accuracy: Annotated[float, Field(gt=0, le=1)] | None
     """Stop once the validation accuracy reaches this; null: do not stop."""
     log_checkpoints: Literal["none", "best", "every"]

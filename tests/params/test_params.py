@@ -110,6 +110,7 @@ def test_the_error_for_another_unknown_key_lists_the_known_ones() -> None:
         ("train.accumulate", 0, "greater than 0"),
         ("train.validate_every", 0, "greater than 0"),
         ("train.patience", 0, "greater than 0"),
+        ("train.plateau_patience", 0, "greater than 0"),
         ("train.log_checkpoints", "all", "'none', 'best' or 'every'"),
         ("device.devices", 0, "greater than 0"),
         ("acquire.allow_private", "yes", "a valid boolean"),

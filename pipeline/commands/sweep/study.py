@@ -68,9 +68,9 @@ def create_sampler(seed: int, number: int) -> BaseSampler:
 
 
 def _create_pruner(epochs: int) -> BasePruner:
-    return PercentilePruner(
-        BEST_PERCENT, n_startup_trials=RANDOM_TRIALS, n_warmup_steps=round(WARMUP_SHARE * epochs)
-    )
+    # Optuna prunes from step `n_warmup_steps` on, and epochs count from 1.
+    first = round(WARMUP_SHARE * epochs) + 1
+    return PercentilePruner(BEST_PERCENT, n_startup_trials=RANDOM_TRIALS, n_warmup_steps=first)
 
 
 def _run_trial(trainer: Trainer, space: Space, goal: Goal, study: Study) -> EndedTrial:

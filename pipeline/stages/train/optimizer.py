@@ -79,8 +79,10 @@ class Schedule:
             )
             return
         if params.schedule == "plateau":
+            # torch waits for one stale validation more than its `patience`, and takes a loss that
+            # is lower by less than `threshold` for stale; `train.patience` does neither.
             self._by_loss = lr_scheduler.ReduceLROnPlateau(
-                optimizer, patience=params.plateau_patience
+                optimizer, patience=params.plateau_patience - 1, threshold=0, eps=0
             )
             self._by_step = (
                 lr_scheduler.LinearLR(optimizer, 1 / (warmup + 1), total_iters=warmup)

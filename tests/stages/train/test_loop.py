@@ -138,7 +138,7 @@ def train_killed(params: TrainParams, network: Any, *stops: int) -> tuple[list[R
 def test_a_killed_training_ends_with_the_same_bytes(
     root: Path, params: Params, optimizer: str, schedule: str, network: Any
 ) -> None:
-    train_params = override(params, optimizer=optimizer, schedule=schedule, plateau_patience=0)
+    train_params = override(params, optimizer=optimizer, schedule=schedule, plateau_patience=1)
     history, weights = train_whole(train_params, network)
     again, job = train_killed(train_params, network, 2, 4)
     assert again == history
@@ -336,6 +336,27 @@ def test_it_stops_when_patience_runs_out(params: Params) -> None:
     examples = make_examples()
     still = override(params, lr=1e-30, weight_decay=0.0, patience=2, epochs=30)
     assert len(list(loop.fit(make_job(examples), examples, still))) == 3
+
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_patience_and_plateau_patience_count_the_same_validations(
+    root: Path, params: Params, number: int
+) -> None:
+    # The rate is too small to change a weight, so that no loss is lower than the first.
+    still = {"lr": 1e-30, "weight_decay": 0.0, "epochs": 2 * number + 2}
+    stopping = override(params, patience=number, **still)
+    falling = override(params, schedule="plateau", plateau_patience=number, **still)
+    stopped, _ = train_whole(stopping, linear)
+    assert len(stopped) == 1 + number
+    fallen, _ = train_whole(falling, linear)
+    expected = [1e-30] * (1 + number) + [1e-31] * number + [1e-32]
+    assert [record.lr for record in fallen] == pytest.approx(expected, rel=1e-6, abs=0)
+    for stop in range(1, 2 * number + 2):  # a killed training remembers how many were stale
+        Checkpoint("run").remove()
+        assert train_killed(falling, linear, stop)[0] == fallen
+    for stop in range(1, number + 1):
+        Checkpoint("run").remove()
+        assert train_killed(stopping, linear, stop)[0] == stopped
 
 
 def test_patience_counts_from_the_lowest_loss(params: Params) -> None:

@@ -129,9 +129,26 @@ def test_a_warm_up_is_linear(params: Params, schedule: str) -> None:
 
 def test_a_plateau_divides_the_rate_by_ten(params: Params) -> None:
     values = rates(
-        params, [1.0, 0.9, 0.9, 0.9, 0.5], schedule="plateau", plateau_patience=1, epochs=5
+        params, [1.0, 0.9, 0.9, 0.9, 0.5], schedule="plateau", plateau_patience=2, epochs=5
     )
     assert values[::STEPS] == pytest.approx([0.1, 0.1, 0.1, 0.1, 0.01, 0.01])
+
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_the_rate_falls_after_exactly_plateau_patience_stale_validations(
+    params: Params, number: int
+) -> None:
+    plateau = {"schedule": "plateau", "plateau_patience": number, "epochs": 8}
+    values = rates(params, [1.0] * 8, **plateau)[::STEPS]
+    assert [value > 0.05 for value in values].index(False) == 1 + number
+
+
+@pytest.mark.parametrize("lr", [0.1, 1e-9])
+def test_a_loss_that_falls_a_little_is_no_plateau(params: Params, lr: float) -> None:
+    losses = [1 - 1e-6 * epoch for epoch in range(6)]
+    falling = {"schedule": "plateau", "plateau_patience": 1, "epochs": 6, "lr": lr}
+    assert set(rates(params, losses, **falling)) == {lr}
+    assert rates(params, [1.0] * 6, **falling)[-1] == pytest.approx(lr / 1e5, rel=1e-6, abs=0)
 
 
 @pytest.mark.parametrize("schedule", ["constant", "cosine", "one-cycle", "plateau"])
