@@ -9,7 +9,7 @@ from pipeline.network import backbones, heads
 from pipeline.network.backbones import Backbone
 from pipeline.network.cut import Cut, check_size, cut
 from pipeline.network.views import Preprocess
-from pipeline.params import HeadParams, ImagesParams, ModelParams
+from pipeline.params import FilterParams, HeadParams, ImagesParams, ModelParams
 
 MODULE = "module:"  # before the name of a module that is called like a keyword
 KEYWORDS = ("head", "all")  # of model.trainable
@@ -92,6 +92,21 @@ def _check_head_trains(
 def trainable(module: str) -> str:
     """The value of `model.trainable` for a module."""
     return MODULE + module if module in KEYWORDS else module
+
+
+def check_stored_size(preprocess: Preprocess, stored_by: FilterParams) -> None:
+    """Refuse to enlarge images that stage filter scaled down.
+
+    Raises:
+        PipelineError: the evaluation view needs more pixels than filter.store_side leaves.
+    """
+    side, size, resize = stored_by.store_side, preprocess.size, preprocess.resize
+    if resize > side:
+        raise PipelineError(
+            f"images.size = {size} resizes images to {resize} pixels, but filter.store_side = "
+            f"{side}: they would be stored smaller and then enlarged; set "
+            f"filter.store_side={resize}, or images.resize={side}"
+        )
 
 
 def preprocess_of(images: ImagesParams, usual: Preprocess) -> Preprocess:

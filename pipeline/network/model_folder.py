@@ -4,9 +4,9 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
@@ -47,6 +47,18 @@ class Card(BaseModel):
     """Divisor of the scores before their softmax, which calibrates the probabilities."""
     fingerprint: str
     """Digest of everything that the training depended on."""
+    deviation: str = ""
+    """How the images differ from those that the data set describes, a clause; "" if they do not."""
+
+    @model_validator(mode="after")
+    def _stored_images_are_large_enough(self) -> Self:
+        if self.preprocess.resize > self.store_side:
+            raise ValueError(
+                f"preprocess.resize = {self.preprocess.resize}, but store_side = "
+                f"{self.store_side}: images would be scaled down and then enlarged; train with "
+                f"filter.store_side={self.preprocess.resize}"
+            )
+        return self
 
 
 def save(directory: Path, network: nn.Module, card: Card) -> None:

@@ -74,6 +74,21 @@ class Params(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _stored_images_are_large_enough(self) -> Self:
+        stored, images = self.filter.store_side, self.images
+        if max(images.size, images.resize or 0) > stored:
+            key, value = (
+                ("size", images.size) if images.size > stored else ("resize", images.resize)
+            )
+            # Without images.resize the weights decide: at most 8/7 of the size, in most families.
+            enough = images.resize or -(-images.size * 8 // 7)
+            raise ValueError(
+                f"images.{key} = {value}, but filter.store_side = {stored}: images would be stored "
+                f"smaller and then enlarged; set filter.store_side={enough}, or lower images.{key}"
+            )
+        return self
+
     def flat(self) -> dict[str, object]:
         """All values by dotted name, such as train.lr, as in `dvc exp run -S` and in MLflow."""
         return {

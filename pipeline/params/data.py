@@ -49,7 +49,8 @@ class FilterParams(Section):
     max_megapixels: Annotated[float, Field(gt=0, le=1000)]
     """Largest image, in 10^6 pixels by its header; larger ones are not decoded."""
     store_side: Positive
-    """Larger images are scaled down so that their shorter side has this many pixels."""
+    """Larger images are scaled down so that their shorter side has this many pixels. At least what
+    the network needs: see `images.size` and `images.resize`."""
     near_duplicate_bits: Annotated[int, Field(ge=0, le=6)] | None
     """Images whose perceptual hashes differ in at most this many of 64 bits are near-duplicates;
     null: do not search for them."""
@@ -64,6 +65,11 @@ class FilterParams(Section):
         if self.min_side > self.store_side:
             raise ValueError(
                 f"filter.min_side ({self.min_side}) must not exceed store_side ({self.store_side})"
+            )
+        if self.min_side**2 > self.max_megapixels * 1e6:
+            raise ValueError(
+                f"filter.min_side = {self.min_side}, but filter.max_megapixels = "
+                f"{self.max_megapixels:g}: every image is too small or too large; lower the first"
             )
         return self
 

@@ -15,10 +15,11 @@ class ImagesParams(Section):
     """The input of the network. Read by features and train."""
 
     size: Annotated[int, Field(ge=16, le=2048)]
-    """Side of the square input, in pixels."""
+    """Side of the square input, in pixels; at most `filter.store_side`."""
     resize: Annotated[int, Field(ge=16, le=4096)] | None
     """Shorter side, in pixels, before the evaluation view's centre crop; null: `size` times the
-    ratio of the weights' own preprocessing."""
+    ratio of the weights' own preprocessing. At most `filter.store_side`, or images that were stored
+    smaller would be enlarged."""
     normalise: Literal["weights", "half", "none"]
     """Mean and standard deviation: those of the weights' own preprocessing, 0.5 for each channel,
     or none (values stay in 0..1)."""

@@ -67,6 +67,18 @@ def test_the_resize_scales_with_the_size(params: Params) -> None:
     assert assembly.preprocess_of(fixed, USUAL).resize == 150
 
 
+def test_the_resize_of_the_weights_counts_for_the_stored_size(params: Params) -> None:
+    preprocess = USUAL.model_copy(update={"size": 350, "resize": 400})
+    assembly.check_stored_size(preprocess, params.filter)
+    larger = USUAL.model_copy(update={"size": 351, "resize": 401})
+    with pytest.raises(PipelineError) as caught:
+        assembly.check_stored_size(larger, params.filter)
+    assert str(caught.value) == (
+        "images.size = 351 resizes images to 401 pixels, but filter.store_side = 400: they would "
+        "be stored smaller and then enlarged; set filter.store_side=401, or images.resize=400"
+    )
+
+
 @pytest.mark.parametrize(
     ("normalise", "mean", "std"),
     [

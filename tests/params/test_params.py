@@ -159,6 +159,31 @@ def test_a_missing_key_is_named(name: str) -> None:
             "filter.min_side (100) must not exceed store_side (99)",
         ),
         (
+            {"filter.min_side": 320, "filter.max_megapixels": 0.1},
+            "filter.min_side = 320, but filter.max_megapixels = 0.1: every image is too small or "
+            "too large; lower the first",
+        ),
+        (
+            {"images.size": 448},
+            "images.size = 448, but filter.store_side = 400: images would be stored smaller and "
+            "then enlarged; set filter.store_side=512, or lower images.size",
+        ),
+        (
+            {"images.size": 448, "images.resize": 480},
+            "images.size = 448, but filter.store_side = 400: images would be stored smaller and "
+            "then enlarged; set filter.store_side=480, or lower images.size",
+        ),
+        (
+            {"images.resize": 401},
+            "images.resize = 401, but filter.store_side = 400: images would be stored smaller and "
+            "then enlarged; set filter.store_side=401, or lower images.resize",
+        ),
+        (
+            {"filter.store_side": 40},
+            "images.size = 224, but filter.store_side = 40: images would be stored smaller and "
+            "then enlarged; set filter.store_side=256, or lower images.size",
+        ),
+        (
             {"split.val": 0.5, "split.test": 0.5},
             "split.val + split.test is 1, but should be below 1, or nothing trains",
         ),
@@ -239,6 +264,19 @@ def test_values_that_exclude_each_other_are_refused(
     with pytest.raises(PipelineError) as caught:
         with_overrides(VALID, overrides)
     assert str(caught.value) == f"params: {message}"
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        {"images.size": 400, "images.resize": 400},
+        {"images.size": 448, "filter.store_side": 512},
+        {"images.size": 448, "images.resize": 480, "filter.store_side": 480},
+        {"images.resize": 401, "filter.store_side": 401},
+    ],
+)
+def test_images_may_be_as_large_as_they_are_stored(overrides: dict[str, object]) -> None:
+    assert with_overrides(VALID, overrides).flat() == VALID.flat() | overrides
 
 
 @pytest.mark.parametrize(

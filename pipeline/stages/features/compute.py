@@ -33,6 +33,7 @@ LIBRARIES = ["torch", "torchvision", "opencv-python-headless", "numpy", "lightni
 def frozen_prefix(params: Params) -> FrozenPrefix:
     """The prefix of the configured network."""
     assembled = assembly.assemble(params.model, params.images, params.features.seed)
+    assembly.check_stored_size(assembled.preprocess, params.filter)
     halves = Halves(
         assembled.cut,
         assembled.preprocess,

@@ -24,7 +24,9 @@ LIBRARIES = ["torch", "torchvision", "lightning-fabric", "opencv-python-headless
 def assemble(params: Params, classes: int) -> Assembly:
     """Build the network with a new head, and cut it."""
     head = NewHead(params.head, classes, params.train.seed)
-    return assembly.assemble(params.model, params.images, params.features.seed, head)
+    assembled = assembly.assemble(params.model, params.images, params.features.seed, head)
+    assembly.check_stored_size(assembled.preprocess, params.filter)
+    return assembled
 
 
 def prepare(

@@ -55,6 +55,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         "filter.min_side": 32,
         "filter.max_megapixels": 1,
         "filter.store_side": 64,
+        "images.size": 32,
         "filter.near_duplicate_bits": 4,
         "filter.max_reject_fraction": 0.99,
     }

@@ -37,7 +37,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working directory with a params.yaml."""
     shipped = load_params(ROOT / "params.yaml")
     overrides = {f"filter.{key}": value for key, value in FILTER_PARAMS.model_dump().items()}
-    params = with_overrides(shipped, overrides)
+    params = with_overrides(shipped, overrides | {"images.size": 32})
     (tmp_path / "params.yaml").write_text(json.dumps(params.model_dump()))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
