@@ -26,6 +26,7 @@ from bench import ratios
 from bench.server import serving
 from pipeline.core import shards
 from pipeline.params import load_params
+from pipeline.stages.acquire.class_names import ClassNames
 from pipeline.stages.acquire.raw_image import RawImage
 from pipeline.stages.acquire.sources import web_photos
 from pipeline.stages.acquire.web.client import Client
@@ -57,7 +58,7 @@ def acquire(_host: str, count: int) -> None:
         update={"allow_private": True, "per_host_per_second": 0, "workers": THREADS}
     )
     with Client(params) as client, ContentStore() as store:
-        images = web_photos.from_list(Path("list.csv"), None, client, store, params)
+        images = web_photos.from_list(Path("list.csv"), None, client, store, params, ClassNames())
         rows = (image.row() for image in images if isinstance(image, RawImage))
         assert shards.write(Path("raw"), shards.RAW, rows) == count
 

@@ -63,6 +63,13 @@ def test_every_dvc_command_in_readme_exists() -> None:
         assert process.returncode == 0, command
 
 
+def test_no_command_leaves_the_source_of_another_data_set_in_force() -> None:
+    named = [command for command in COMMANDS if "-S dataset.name=" in command]
+    assert len(named) > 2
+    for command in named:
+        assert "-S dataset.source=" in command, command
+
+
 def test_every_data_set_is_in_readmes_table() -> None:
     shipped = {path.parent.name for path in ROOT.glob("datasets/*/dataset.toml")}
     table = README.split("## Data sets")[1].split("\n## ")[0]
@@ -119,7 +126,8 @@ KINDS: dict[str, set[type[BaseModel]]] = {
 def test_every_key_of_a_kind_is_in_datasets_md(kind: str) -> None:
     section = DATASETS.split(f"### `{kind}`")[1].split("\n#")[0]
     keys = {key for model in KINDS[kind] for key in model.model_fields}
-    documented_keys = keys - {"kind", "description", "licence"}
+    common = set(re.findall(r"`(\w+)", DATASETS.split("## Kinds")[0]))
+    documented_keys = keys - (common & {"kind", "description", "licence", "classes", "labels"})
     inherited = {"splits"} if kind in {"urls", "flickr"} else set()
     for key in documented_keys - inherited:
         assert f"`{key}`" in section, key

@@ -55,6 +55,24 @@ CLEAN = pa.schema(
 )
 
 
+_DEVIATION = b"deviation"  # in the metadata of a shard's schema
+
+
+def with_deviation(schema: pa.Schema, deviation: str) -> pa.Schema:
+    """A schema for shards of images that are not those that dataset.toml describes; "": they are.
+
+    Args:
+        deviation: How they differ, a clause for people.
+    """
+    return schema.with_metadata({_DEVIATION: deviation.encode()}) if deviation else schema
+
+
+def read_deviation(directory: Path) -> str:
+    """The deviation that the shards of a folder were written with; "" for none."""
+    metadata = read(paths(directory)[0]).schema.metadata or {}
+    return str(metadata.get(_DEVIATION, b"").decode())
+
+
 def split_rank(split: str | None) -> int:
     """Rank of a split: of copies in several splits, the one with the highest rank is used."""
     return SPLITS.index(split) if split else -1

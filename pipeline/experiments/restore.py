@@ -73,7 +73,9 @@ def _read(result: DvcResult, folder: Path) -> TrainedResult:
     record.describe_splits(folder / SPLIT)
     return TrainedResult(
         result.params,
-        tags(result) | {provenance.FINGERPRINT: card.fingerprint},
+        tags(result)
+        | {provenance.FINGERPRINT: card.fingerprint}
+        | provenance.deviation_tags(card.deviation),
         files(result),
         folder / MODELS,
         lambda: _load_suffix(folder / MODELS),

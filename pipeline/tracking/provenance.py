@@ -15,6 +15,7 @@ from pipeline.core.git import try_git
 COMMIT, EXPERIMENT, BASELINE = "git.commit", "dvc.experiment", "dvc.baseline"
 FINGERPRINT, MODELS, TEST = "model.fingerprint", "result.models", "result.test"
 DATASET = "dataset.name"  # a param, and the name of MLflow's experiment
+DEVIATION = "dataset.deviation"  # how the images differ from those of that data set
 PARAMS, LOCK, CHANGES = "params.yaml", "dvc.lock", "changes.patch"
 FOLDER = "origin"  # of a run's artifacts that has the files
 DATA = ("acquire", "filter", "split", "features")  # stages
@@ -46,12 +47,17 @@ def known_tags(tags: Mapping[str, str]) -> dict[str, str]:
     return names | data_tags(tags)
 
 
-def run_tags(fingerprint: str) -> dict[str, str]:
-    """All tags of a run that starts now."""
+def run_tags(fingerprint: str, deviation: str = "") -> dict[str, str]:
+    """All tags of a run that starts now; `deviation` is that of its images, "" for none."""
     sources = source_tags()
     environment = environment_tags(sources[COMMIT])
     known = {name: value for name, value in environment.items() if value}
-    return sources | known | {FINGERPRINT: fingerprint}
+    return sources | known | {FINGERPRINT: fingerprint} | deviation_tags(deviation)
+
+
+def deviation_tags(deviation: str) -> dict[str, str]:
+    """The tag of a run whose images are not those of its data set."""
+    return {DEVIATION: deviation} if deviation else {}
 
 
 def digest_tags(lock: dvc_lock.Lock, stages: Sequence[str]) -> dict[str, str]:

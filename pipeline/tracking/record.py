@@ -67,12 +67,17 @@ class TrainedResult:
 
 
 @contextmanager
-def training_run(params: Params, fingerprint: str, split_csv: Path) -> Iterator[Run]:
+def training_run(
+    params: Params, fingerprint: str, split_csv: Path, deviation: str = ""
+) -> Iterator[Run]:
     """The run of a training: FINISHED when the block ends without an error, else FAILED or KILLED.
 
     A training that was stopped continues in its first run.
+
+    Args:
+        deviation: How the images differ from those that the data set describes.
     """
-    run, tags = Run(), provenance.run_tags(fingerprint)
+    run, tags = Run(), provenance.run_tags(fingerprint, deviation)
     _open(run, params.flat(), tags)
     with _closing(run):
         run.log_texts(provenance.read_files(tags[provenance.COMMIT]), provenance.FOLDER)

@@ -11,7 +11,7 @@ from pathlib import Path
 from ruamel.yaml import YAML
 
 from pipeline.core.errors import PipelineError
-from pipeline.params import parse_params
+from pipeline.params import AS_DESCRIBED, load_params, parse_params
 
 OVERRIDE = re.compile(r"(?:\+{0,2}[A-Za-z_][\w.]*=.*|~[A-Za-z_][\w.]*)", re.DOTALL)
 MAX_NAME_LENGTH = 40  # characters
@@ -84,6 +84,9 @@ def parse_overrides(dataset: str | None, backbone: str | None, values: Sequence[
     if dataset:
         _check_dataset(dataset)
     named = {"dataset.name": dataset, "model.backbone": backbone}
+    names_source = any(_key(value) in {"dataset", "dataset.source"} for value in values)
+    if dataset and not names_source and not _is_in_params(dataset):
+        named["dataset.source"] = AS_DESCRIBED  # the source in params.yaml is of other images
     overrides = (*(f"{key}={value}" for key, value in named.items() if value), *values)
     for value in overrides:
         _check_syntax(value)
@@ -96,6 +99,10 @@ def _check_dataset(dataset: str) -> None:
         raise PipelineError(
             f"no data set is called {dataset!r}: {', '.join(names) or 'datasets/ has none'}"
         )
+
+
+def _is_in_params(dataset: str, params_file: Path = Path("params.yaml")) -> bool:
+    return params_file.exists() and load_params(params_file).dataset.name == dataset
 
 
 def _check_syntax(value: str) -> None:

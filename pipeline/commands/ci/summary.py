@@ -160,9 +160,16 @@ def _inputs(ci_run: CiRun) -> list[str]:
     if ci_run.overrides.values:
         pairs.append(("set for this run", " ".join(ci_run.overrides.values)))
         pairs.append(("experiment", ci_run.overrides.experiment))
+    if deviation := _read_deviation():
+        pairs.append(("not the images that the data set describes", deviation))
     pairs.append(("stages", ci_run.stages.describe()))
     pairs.append(("remote", ci_run.sharing.describe()))
     return markdown.definitions(pairs)
+
+
+def _read_deviation(card: Path = Path("models/model.json")) -> str:
+    """How the images of the model differ from those of its data set; "" if they do not."""
+    return str(json.loads(card.read_text()).get("deviation", "")) if card.exists() else ""
 
 
 def _metrics(ci_run: CiRun, verdict: Verdict) -> list[str]:

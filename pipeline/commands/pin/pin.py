@@ -5,6 +5,7 @@ from typing import Any
 
 from pipeline.core import atomic, dvc_lock, shards
 from pipeline.core.errors import PipelineError
+from pipeline.params import AS_DESCRIBED
 from pipeline.stages.acquire import dataset_toml
 from pipeline.stages.acquire.photo_list import COLUMNS
 from pipeline.stages.acquire.web.content_store import ContentStore
@@ -39,7 +40,12 @@ def write_pin(folder: Path, raw: Path, lock: Path) -> Path:
     if (name := _acquired_name(lock)) != folder.name:
         raise PipelineError(
             f"{raw} is of {name or 'a data set not in dvc.lock'}, not of {folder.name}: first "
-            f"`dvc exp run -S dataset.name={folder.name}`"
+            f"`{_command(folder)}`"
+        )
+    if deviation := shards.read_deviation(raw):
+        raise PipelineError(
+            f"{raw} has not the images that {folder} describes ({deviation}): first "
+            f"`{_command(folder)}`"
         )
     rows = shards.columns(raw, RAW_COLUMNS).to_pylist()
     if names := [row["name"] for row in rows if row["url"] is None]:
@@ -50,6 +56,10 @@ def write_pin(folder: Path, raw: Path, lock: Path) -> Path:
     pin = dataset_toml.pin_path(folder)
     atomic.write_csv(pin, COLUMNS, [_to_row(row) for row in rows])
     return pin
+
+
+def _command(folder: Path) -> str:
+    return f"dvc exp run -S dataset.name={folder.name} -S dataset.source={AS_DESCRIBED}"
 
 
 def _to_row(image: dict[str, Any]) -> list[str]:

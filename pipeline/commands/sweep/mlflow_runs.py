@@ -33,8 +33,10 @@ MAX_METRICS = 500  # per request; MLflow accepts 1,000
 class SweepRun:
     """The runs of a sweep; after the first failure to reach the server, a no-op."""
 
-    def __init__(self, params: Params, key: str, name: str) -> None:
+    def __init__(self, params: Params, key: str, name: str, deviation: str = "") -> None:
+        """`deviation`: how the images differ from those that the data set describes."""
         self._params = params
+        self._origin = provenance.deviation_tags(deviation)
         self._key = key
         self._name = name or sweep_name(key)
         self._client: MlflowClient
@@ -70,7 +72,7 @@ class SweepRun:
         self._try(reopen_or_create, first=True)
 
     def _create_parent(self, space: Space, goal: Goal, seed: int) -> str:
-        tags = {**provenance.source_tags(), **self._tags, KEY: self._key}
+        tags = {**provenance.source_tags(), **self._origin, **self._tags, KEY: self._key}
         run = self._client.create_run(self._experiment, tags=tags, run_name=self._name)
         facts = {f"space.{name}": text for name, text in space.texts.items()}
         facts |= {"sweep.goal": goal.value, "sweep.seed": str(seed)}
@@ -102,6 +104,7 @@ class SweepRun:
             NUMBER: str(trial.number),
             STATE: trial.state.value,
             **({REASON: trial.reason} if trial.reason else {}),
+            **self._origin,
             **self._tags,
         }
         run_id = self._client.create_run(
@@ -163,11 +166,8 @@ def _metrics(trial: EndedTrial) -> list[Metric]:
 
 
 @contextmanager
-def open_sweep_run(
-    params: Params, key: str, name: str, space: Space, goal: Goal, seed: int
-) -> Iterator[SweepRun]:
+def open_sweep_run(run: SweepRun, space: Space, goal: Goal, seed: int) -> Iterator[SweepRun]:
     """The run of a sweep: FINISHED when the block ends normally, else FAILED or KILLED."""
-    run = SweepRun(params, key, name)
     run.open(space, goal, seed)
     try:
         yield run

@@ -13,7 +13,7 @@ from pipeline.commands.sweep.plots import write_plots
 from pipeline.commands.sweep.search_space import Space
 from pipeline.commands.sweep.summary import SweepResult
 from pipeline.commands.sweep.trainer import StagePaths, Trainer
-from pipeline.core import atomic
+from pipeline.core import atomic, shards
 from pipeline.core.progress import bar
 from pipeline.core.terminal import print_line, print_table
 from pipeline.images import memo
@@ -48,9 +48,10 @@ def sweep(params: Params, request: SweepRequest, paths: StagePaths) -> SweepResu
     space = search_space.parse(request.overrides or search_space.default(params), params)
     trainer = Trainer(params, paths)
     key = fingerprint(trainer, space, request)
+    sweep_run = SweepRun(params, key, request.name, shards.read_deviation(paths.clean))
     with (
         Journal(key) as journal,
-        open_sweep_run(params, key, request.name, space, request.goal, request.seed) as run,
+        open_sweep_run(sweep_run, space, request.goal, request.seed) as run,
     ):
         result = SweepResult(space, request.goal, params.train.epochs, journal.trials)
         try:

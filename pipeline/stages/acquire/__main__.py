@@ -1,18 +1,23 @@
 """Stage acquire: fetch the images of a data set and write them to raw shards."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from pipeline.core import atomic, shards, stage
-from pipeline.core.errors import format_counts
+from pipeline.core.errors import PipelineError, format_counts
 from pipeline.core.terminal import print_line
 from pipeline.params import load_params
-from pipeline.stages.acquire.raw_image import SKIPPED_COLUMNS, SkippedItem
-from pipeline.stages.acquire.sources.dispatch import acquire_images
+from pipeline.stages.acquire.raw_image import SKIPPED_COLUMNS, RawImage, SkippedItem
+from pipeline.stages.acquire.sources.dispatch import open_source
+
+
+def write_skipped(path: Path, items: Sequence[SkippedItem]) -> None:
+    """Replace the list of what the source has and the raw shards lack."""
+    atomic.write_csv(path, SKIPPED_COLUMNS, [item.row() for item in items])
 
 
 def main(
@@ -28,22 +33,27 @@ def main(
     labels: Counter[str] = Counter()
     skipped: list[SkippedItem] = []
 
-    def rows() -> Iterator[dict[str, object]]:
-        for item in acquire_images(folder, source, load_params().acquire):
+    def rows(items: Iterable[RawImage | SkippedItem]) -> Iterator[dict[str, object]]:
+        for item in items:
             if isinstance(item, SkippedItem):
                 skipped.append(item)
             else:
                 labels[item.label] += 1
                 yield item.row()
 
-    try:
-        count = shards.write(raw, shards.RAW, rows())
-    finally:
-        # Also on failure: it lists what is missing.
-        atomic.write_csv(skipped_csv, SKIPPED_COLUMNS, [item.row() for item in skipped])
+    with open_source(folder, source, load_params().acquire) as acquired:
+        schema = shards.with_deviation(shards.RAW, acquired.deviation)
+        try:
+            count = shards.write(raw, schema, rows(acquired.items))
+        except PipelineError:
+            if skipped:  # it lists what is missing
+                write_skipped(skipped_csv, skipped)
+            raise
+    write_skipped(skipped_csv, skipped)
     counts = ", ".join(f"{number} {label}" for label, number in sorted(labels.items()))
     reasons = format_counts(Counter(item.reason.value for item in skipped))
-    print_line(f"acquire: {count} files ({counts}); left out: {reasons}")
+    deviation = f"; not as described: {acquired.deviation}" if acquired.deviation else ""
+    print_line(f"acquire: {count} files ({counts}); left out: {reasons}{deviation}")
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from typing import Annotated, Literal, Self
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     TypeAdapter,
@@ -17,6 +18,7 @@ from pydantic import (
 )
 
 from pipeline.core.errors import PipelineError
+from pipeline.stages.acquire.class_names import to_nfc
 from pipeline.stages.acquire.licences import LICENCES
 
 SplitName = Literal["train", "val", "test"]
@@ -49,6 +51,19 @@ def _one_of(allowed: Collection[str]) -> AfterValidator:
     return AfterValidator(check)
 
 
+def _check_distinct(names: tuple[str, ...]) -> tuple[str, ...]:
+    if len(set(names)) < len(names):
+        raise ValueError("a class is listed twice")
+    return names
+
+
+def _check_keys(values: object) -> object:
+    if isinstance(values, dict) and len(set(map(to_nfc, values))) < len(values):
+        raise ValueError("a class is listed twice, in two Unicode forms of its name")
+    return values
+
+
+ClassName = Annotated[str, Field(min_length=1), AfterValidator(to_nfc)]
 LicenceName = Annotated[str, _one_of(LICENCES)]
 Size = Annotated[str, _one_of(FLICKR_SIDES)]
 
@@ -60,8 +75,26 @@ class _BaseDataset(BaseModel):
     licence: str | None = None
     """The licence of all images, if they share one."""
 
+    @property
+    def class_names(self) -> frozenset[str]:
+        """The classes that every source of the data set must have; empty: any."""
+        return frozenset()
 
-class SampleDataset(_BaseDataset):
+
+class _ListedClasses(_BaseDataset):
+    classes: Annotated[
+        tuple[ClassName, ...],
+        Field(strict=False, min_length=1),
+        AfterValidator(_check_distinct),
+    ] = ()
+    """All classes; a source that has others is refused."""
+
+    @property
+    def class_names(self) -> frozenset[str]:
+        return frozenset(self.classes)
+
+
+class SampleDataset(_ListedClasses):
     """Generated pictures; needs no download."""
 
     kind: Literal["sample"]
@@ -69,7 +102,7 @@ class SampleDataset(_BaseDataset):
     seed: Annotated[int, Field(ge=0)]
 
 
-class DigitsDataset(_BaseDataset):
+class DigitsDataset(_ListedClasses):
     """scikit-learn's handwritten digits; needs no download."""
 
     kind: Literal["digits"]
@@ -88,9 +121,18 @@ class _ClassFolders(_BaseDataset):
         "testing": "test",
     }
     """Folder above the class folders -> split."""
+    labels: Annotated[dict[ClassName, ClassName], BeforeValidator(_check_keys)] = {}
+    """Name of a class in the source -> class; the others stay as they are."""
+
+    @model_validator(mode="after")
+    def _check_labels(self) -> Self:
+        others = set(self.labels.values()) - self.class_names
+        if self.class_names and others:
+            raise ValueError(f"labels: {min(others)!r} is none of the classes")
+        return self
 
 
-class FolderDataset(_ClassFolders):
+class FolderDataset(_ClassFolders, _ListedClasses):
     """Class folders on disk."""
 
     kind: Literal["folder"]
@@ -98,7 +140,7 @@ class FolderDataset(_ClassFolders):
     """Relative to the data set's folder; without it, `dataset.source` is required."""
 
 
-class ArchiveDataset(_ClassFolders):
+class ArchiveDataset(_ClassFolders, _ListedClasses):
     """Class folders in a zip or tar, at a path or a URL."""
 
     kind: Literal["archive"]
@@ -120,7 +162,7 @@ class ArchiveDataset(_ClassFolders):
         return self
 
 
-class UrlsDataset(_ClassFolders):
+class UrlsDataset(_ClassFolders, _ListedClasses):
     """Photographs listed by URL in a CSV file; `photo_list.Photo` defines its columns."""
 
     kind: Literal["urls"]
@@ -149,7 +191,9 @@ class FlickrDataset(_ClassFolders):
     """A search of Flickr; `pipeline pin` saves its results as a list."""
 
     kind: Literal["flickr"]
-    classes: Annotated[dict[str, SearchTerms], Field(min_length=1)]
+    classes: Annotated[
+        dict[ClassName, SearchTerms], Field(min_length=1), BeforeValidator(_check_keys)
+    ]
     """Label -> search. A photograph that matches two searches is used for neither."""
     wanted: Annotated[dict[SplitName, Annotated[int, Field(ge=0)]], Field(min_length=1)]
     """Split -> photographs per class. All photographs of one owner go to one split."""
@@ -161,6 +205,10 @@ class FlickrDataset(_ClassFolders):
     """Flickr's size letters in order of preference; without any, the size nearest to the first."""
     uploaded_after: date | None = None
     uploaded_before: date | None = None
+
+    @property
+    def class_names(self) -> frozenset[str]:
+        return frozenset(self.classes)
 
     @model_validator(mode="after")
     def _check_wanted(self) -> Self:

@@ -1,6 +1,7 @@
 """CSV lists of photographs with their URLs: photos.csv, written by `pipeline pin`, and urls.csv."""
 
 import csv
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Annotated
@@ -82,16 +83,16 @@ def read_photos(path: Path) -> Iterator[Photo]:
         raise PipelineError(f"{path} is not a CSV file in UTF-8 ({error})") from error
 
 
-def count_photos(path: Path) -> int:
-    """Check every row of the file and return how many there are.
+def count_labels(path: Path) -> Counter[str]:
+    """Check every row of the file and return the number of photographs by label.
 
     Raises:
         PipelineError: there are none, or a line is invalid.
     """
-    total = sum(1 for _ in read_photos(path))
-    if not total:
+    counts = Counter(photo.label for photo in read_photos(path))
+    if not counts:
         raise PipelineError(f"{path} lists no photographs")
-    return total
+    return counts
 
 
 def _check_columns(path: Path, columns: Sequence[str]) -> None:

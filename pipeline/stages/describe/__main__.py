@@ -19,7 +19,7 @@ from pipeline.stages.describe.facts import (
     count_classes,
     count_reasons,
 )
-from pipeline.stages.describe.page import build_page
+from pipeline.stages.describe.page import Origin, build_page
 
 
 def print_summary(data: Data) -> None:
@@ -51,7 +51,10 @@ def main(
         reject_list.read(folder),
     )
     source = load_params().dataset.source
-    page = build_page(data, folder.name, "" if source == AS_DESCRIBED else source, raw, clean)
+    origin = Origin(
+        folder.name, "" if source == AS_DESCRIBED else source, shards.read_deviation(raw)
+    )
+    page = build_page(data, origin, raw, clean)
     atomic.write_text(data_html, gallery.render("stages/describe/data.html", page))
     print_summary(data)
     print_line(f"describe: {data_html}")

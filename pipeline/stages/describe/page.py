@@ -73,13 +73,22 @@ class NearGroup:
 
 
 @dataclass(frozen=True)
-class DataPage:
-    """The facts of data.html. Counts are of images, unless stated otherwise."""
+class Origin:
+    """Where the images come from."""
 
     name: str
     """Of the data set."""
     source: str
     """The address that the params name, or empty."""
+    deviation: str
+    """How the images differ from those that the data set describes, or empty."""
+
+
+@dataclass(frozen=True)
+class DataPage:
+    """The facts of data.html. Counts are of images, unless stated otherwise."""
+
+    origin: Origin
     acquired: int
     accepted: int
     splits: dict[str, int]
@@ -106,7 +115,7 @@ class DataPage:
     licences: dict[str, int]
 
 
-def build_page(data: Data, name: str, source: str, raw: Path, clean: Path) -> DataPage:
+def build_page(data: Data, origin: Origin, raw: Path, clean: Path) -> DataPage:
     """Collect the facts and draw the pictures."""
     rows: list[CleanRow] = data.clean.to_pylist()
     rejected = {
@@ -117,8 +126,7 @@ def build_page(data: Data, name: str, source: str, raw: Path, clean: Path) -> Da
     counts = count_classes(data)
     total = sum(counts.values(), Counter())
     return DataPage(
-        name=name,
-        source=source,
+        origin=origin,
         acquired=total[TOTAL],
         accepted=len(rows),
         splits={split: total[split] for split in SPLITS},

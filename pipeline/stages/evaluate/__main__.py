@@ -41,7 +41,7 @@ def main(
         write_pictures(folder, validations, model, result, clean, params.evaluate.samples)
     atomic.write_text(metrics_json, json.dumps(figures, indent=2) + "\n")
     page = report.collect(params, model.card, figures, test=test, clean=clean, split_csv=split_csv)
-    tags = provenance.run_tags(model.card.fingerprint)
+    tags = provenance.run_tags(model.card.fingerprint, model.card.deviation)
     atomic.write_text(report_html, page.html(provenance.data_tags(tags)))
     paths = {"models": models, "history_csv": history_csv, "split_csv": split_csv, "test": test}
     record_evaluation(params, model, page, tags, **paths)

@@ -18,7 +18,7 @@ from pipeline.core.shards import SPLITS
 from pipeline.core.split_csv import read_split
 from pipeline.images import gallery
 from pipeline.network.model_folder import Card
-from pipeline.params import Params
+from pipeline.params import AS_DESCRIBED, Params
 from pipeline.stages.evaluate import predictions_csv
 from pipeline.stages.evaluate.metrics import Figures
 from pipeline.stages.evaluate.predictions_csv import PredictionRow, read_predictions
@@ -84,6 +84,8 @@ class Report:
     """The facts on the page."""
 
     dataset: str
+    source: str
+    """The address that the params name, or empty."""
     params: Mapping[str, Mapping[str, object]]
     """Sections of the params, listed in full."""
     card: Card
@@ -125,6 +127,7 @@ def collect(
     predictions = read_predictions(test / predictions_csv.NAME)
     return Report(
         dataset=params.dataset.name,
+        source="" if params.dataset.source == AS_DESCRIBED else params.dataset.source,
         params={name: getattr(params, name).model_dump() for name in names},
         card=card,
         figures=figures,

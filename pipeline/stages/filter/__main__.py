@@ -58,7 +58,8 @@ def main(
         write_verdicts(verdicts_csv, table)
         check_rejects(table, params, verdicts_csv)
 
-    count = shards.write_batches(clean, shards.CLEAN, clean_batches(), WRITERS)
+    schema = shards.with_deviation(shards.CLEAN, shards.read_deviation(raw))
+    count = shards.write_batches(clean, schema, clean_batches(), WRITERS)
     if unknown := by_hand.keys() - {row.id for row in table}:
         warn(f"filter: {len(unknown)} ids of {folder / reject_list.NAME} match no image")
     reasons = format_counts(count_reasons(table))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from lightning_fabric import Fabric
 
-from pipeline.core import history, stage
+from pipeline.core import history, shards, stage
 from pipeline.core.history import Record
 from pipeline.core.progress import bar
 from pipeline.core.terminal import print_line
@@ -24,12 +24,14 @@ from pipeline.tracking.run import Run
 
 
 @contextmanager
-def open_run(params: Params, fabric: Fabric, digest: str, split_csv: Path) -> Iterator[Run]:
+def open_run(
+    params: Params, fabric: Fabric, digest: str, split_csv: Path, deviation: str
+) -> Iterator[Run]:
     """The MLflow run of this training; only the first process has one that records."""
     if not fabric.is_global_zero:
         yield Run()
         return
-    with record.training_run(params, digest, split_csv) as run:
+    with record.training_run(params, digest, split_csv, deviation) as run:
         yield run
 
 
@@ -86,8 +88,8 @@ def main(
     assembled = assemble(params, len(examples.classes))
     job = prepare(params, assembled, examples, features, clean, fabric)
     digest = fingerprint(params, examples, clean, job)
-    checkpoint = Checkpoint(digest)
-    with open_run(params, fabric, digest, split_csv) as run:
+    checkpoint, deviation = Checkpoint(digest), shards.read_deviation(clean)
+    with open_run(params, fabric, digest, split_csv, deviation) as run:
         records = train(params, job, examples, checkpoint, run)
         if fabric.is_global_zero:
             pixels = augmented_png.draw(
@@ -97,7 +99,7 @@ def main(
             run.log_file(augmented, "train")
             history.write(history_csv, records)
             temperature = calibrate(job, examples)
-            card = make_card(params, assembled, examples, digest, temperature)
+            card = make_card(params, assembled, examples, digest, temperature, deviation)
             write_model(params, run, records, job, card, models)
             checkpoint.remove()
 

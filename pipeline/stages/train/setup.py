@@ -71,9 +71,18 @@ def calibrate(job: Job, examples: Examples) -> float:
 
 
 def make_card(
-    params: Params, assembled: Assembly, examples: Examples, fingerprint: str, temperature: float
+    params: Params,
+    assembled: Assembly,
+    examples: Examples,
+    fingerprint: str,
+    temperature: float,
+    deviation: str = "",
 ) -> Card:
-    """Everything about the network that prediction needs, except its weights."""
+    """Everything about the network that prediction needs, except its weights.
+
+    Args:
+        deviation: That of the clean shards.
+    """
     return Card(
         backbone=assembled.backbone.name,
         options=assembled.backbone.options,
@@ -87,6 +96,7 @@ def make_card(
         precision=params.features.precision,
         temperature=temperature,
         fingerprint=fingerprint,
+        deviation=deviation,
     )
 
 

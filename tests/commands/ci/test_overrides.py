@@ -1,9 +1,12 @@
+import json
 import re
+from pathlib import Path
 
 import pytest
 
 from pipeline.commands.ci.overrides import Overrides, parse_overrides
 from pipeline.core.errors import PipelineError
+from pipeline.params import load_params
 from tests import ROOT
 
 
@@ -23,6 +26,8 @@ def test_overrides_become_options_of_dvc_and_a_stable_name() -> None:
         "-S",
         "model.backbone=timm/resnet18.a1_in1k",
         "-S",
+        "dataset.source=datasets",
+        "-S",
         "train.lr=0.003",
     ]
     assert re.fullmatch(r"ci-name-ants-backbone-[\w-]*-[0-9a-f]{6}", overrides.experiment)
@@ -35,6 +40,26 @@ def test_overrides_become_options_of_dvc_and_a_stable_name() -> None:
         != parse_overrides("ants", "timm/resnet18.a1_in1k", ["train.lr=0.03"]).experiment
     )
     assert parse_overrides(None, "", []).values == ()
+
+
+@pytest.mark.usefixtures("folder")
+@pytest.mark.parametrize(
+    "value", ["dataset.source=/photos", "++dataset.source=/photos", "dataset={name: a, source: b}"]
+)
+def test_a_source_that_is_set_is_left(value: str) -> None:
+    assert parse_overrides("ants", None, [value]).values == ("dataset.name=ants", value)
+
+
+@pytest.mark.usefixtures("folder")
+def test_the_data_set_of_params_yaml_keeps_its_source() -> None:
+    values = load_params(ROOT / "params.yaml").model_dump()
+    values["dataset"] = {"name": "ants", "source": "/photos/of/ants"}
+    Path("params.yaml").write_text(json.dumps(values))
+    assert parse_overrides("ants", None, []).values == ("dataset.name=ants",)
+    values["dataset"]["name"] = "wasps"
+    Path("params.yaml").write_text(json.dumps(values))
+    expected = ("dataset.name=ants", "dataset.source=datasets")
+    assert parse_overrides("ants", None, []).values == expected
 
 
 @pytest.mark.usefixtures("folder")

@@ -10,6 +10,7 @@ from pipeline.commands.pin.pin import write_pin
 from pipeline.core import atomic, shards
 from pipeline.core.errors import PipelineError
 from pipeline.params import load_params
+from pipeline.stages.acquire.class_names import ClassNames
 from pipeline.stages.acquire.dataset_toml import FlickrDataset, SearchTerms, pin_path
 from pipeline.stages.acquire.photo_list import COLUMNS, read_photos
 from pipeline.stages.acquire.raw_image import RawImage, SkippedItem
@@ -63,7 +64,9 @@ def acquire_to(acquire: Acquire, raw: Path) -> list[bytes]:
 
 
 def acquire_list(path: Path) -> Acquire:
-    return lambda client, store: web_photos.from_list(path, "of the set", client, store, PARAMS)
+    return lambda client, store: web_photos.from_list(
+        path, "of the set", client, store, PARAMS, ClassNames()
+    )
 
 
 def write_raw(world: Path, *rows: dict[str, Any]) -> Path:
@@ -160,7 +163,8 @@ def test_images_of_another_data_set_are_refused(world: Path) -> None:
     write_dataset(world)
     write_raw(world, {})
     assert error_of(world, write_lock(world, "other")) == (
-        f"{world / 'raw'} is of other, not of mine: first `dvc exp run -S dataset.name=mine`"
+        f"{world / 'raw'} is of other, not of mine: first "
+        "`dvc exp run -S dataset.name=mine -S dataset.source=datasets`"
     )
 
 
@@ -199,7 +203,7 @@ def test_a_lock_without_a_data_set_is_an_error(world: Path, text: str | None) ->
         (world / "dvc.lock").write_text(text)
     assert error_of(world, world / "dvc.lock") == (
         f"{world / 'raw'} is of a data set not in dvc.lock, not of mine: first "
-        "`dvc exp run -S dataset.name=mine`"
+        "`dvc exp run -S dataset.name=mine -S dataset.source=datasets`"
     )
 
 

@@ -140,14 +140,14 @@ def test_a_header_without_rows_gives_no_photos(tmp_path: Path) -> None:
 def test_counting_an_empty_list_is_an_error(tmp_path: Path) -> None:
     path = write_file(tmp_path, "url,label\n")
     with pytest.raises(PipelineError) as caught:
-        photo_list.count_photos(path)
+        photo_list.count_labels(path)
     assert str(caught.value) == f"{path} lists no photographs"
 
 
 @pytest.mark.parametrize("number", [1, 50])
 def test_photographs_are_counted(tmp_path: Path, number: int) -> None:
     path = write_file(tmp_path, "url,label,title\n" + f'{URL},cat,"a\nb"\n' * number)
-    assert photo_list.count_photos(path) == number
+    assert photo_list.count_labels(path).total() == number
 
 
 @pytest.mark.parametrize(

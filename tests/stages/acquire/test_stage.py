@@ -1,7 +1,7 @@
 import hashlib
 import json
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from pipeline.params import AcquireParams, load_params, with_overrides
 from pipeline.stages.acquire import __main__ as stage
 from pipeline.stages.acquire.raw_image import SKIPPED_COLUMNS, RawImage, SkippedItem, SkipReason
 from pipeline.stages.acquire.sources import dispatch
+from pipeline.stages.acquire.sources.cifar10 import CLASSES
 from tests import ROOT
 from tests.fakes.flickr import KEY, SECRET, FakeFlickr
 from tests.fakes.photos import photos as fake_photos
@@ -67,9 +68,9 @@ def write_photos(folder: Path) -> Path:
     return folder
 
 
-def zipped(path: Path) -> Path:
+def zipped(path: Path, content: Mapping[str, bytes] = PHOTOS) -> Path:
     with zipfile.ZipFile(path, "w") as archive:
-        for name, data in PHOTOS.items():
+        for name, data in content.items():
             archive.writestr(name, data)
     return path
 
@@ -77,8 +78,14 @@ def zipped(path: Path) -> Path:
 def images(
     folder: Path, source: str = AS_DESCRIBED, params: AcquireParams = PARAMS
 ) -> list[RawImage]:
-    items = dispatch.acquire_images(folder, source, params)
-    return [item for item in items if isinstance(item, RawImage)]
+    return [item for item in items_of(folder, source, params) if isinstance(item, RawImage)]
+
+
+def items_of(
+    folder: Path, source: str = AS_DESCRIBED, params: AcquireParams = PARAMS
+) -> Iterator[RawImage | SkippedItem]:
+    with dispatch.open_source(folder, source, params) as acquired:
+        yield from acquired.items
 
 
 def acquire(
@@ -192,7 +199,7 @@ def test_a_url_of_dataset_toml_may_not_be_private(project: Path, fake: FakeFlick
 
 def test_the_sample_needs_nothing_else(project: Path) -> None:
     folder = write_dataset(project, 'kind = "sample"', "images_per_class = 10", "seed = 1")
-    first = next(iter(dispatch.acquire_images(folder, AS_DESCRIBED, PARAMS)))
+    first = next(items_of(folder))
     assert first.name == "bicycle/bicycle_0000.jpg"
 
 
@@ -245,21 +252,29 @@ def test_without_a_pin_flickr_is_searched(project: Path, fake: FakeFlickr) -> No
 )
 def test_a_pin_overrides_dataset_toml(project: Path, fake: FakeFlickr, lines: list[str]) -> None:
     folder = write_dataset(project, *lines)
-    write_list(folder / "photos.csv", {"id": "7", "url": url_of(fake, 0), "label": "car"})
-    assert acquire(folder, params=OPEN) == {"car/7": fake.photo_bytes_of(CARS[0], "z")}
+    write_list(
+        folder / "photos.csv",
+        {"id": "7", "url": url_of(fake, 0), "label": "car"},
+        {"id": "8", "url": url_of(fake, 1), "label": "bicycle"},
+    )
+    assert acquire(folder, params=OPEN) == {
+        "car/7": fake.photo_bytes_of(CARS[0], "z"),
+        "bicycle/8": fake.photo_bytes_of(CARS[1], "z"),
+    }
     assert {request.kind for request in fake.requests} == {"photo"}
 
 
 def test_a_source_overrides_a_pin(project: Path) -> None:
     folder = write_dataset(project, *FLICKR)
     (folder / "photos.csv").write_text("not a list")
-    assert acquire(folder, str(write_photos(project / "photos"))) == PHOTOS
+    photos = {"bicycle/1.jpg": b"one", "car/1.jpg": b"two"}
+    assert acquire(folder, str(zipped(project / "photos.zip", photos))) == photos
 
 
 def test_a_pinned_url_may_not_be_private(project: Path, fake: FakeFlickr) -> None:
     folder = write_dataset(project, 'kind = "urls"')
     write_list(folder / "photos.csv", {"url": url_of(fake, 0), "label": "car"})
-    item = next(iter(dispatch.acquire_images(folder, AS_DESCRIBED, PARAMS)))
+    item = next(items_of(folder))
     assert isinstance(item, SkippedItem)
     assert item.reason is SkipReason.PRIVATE_ADDRESS
 
@@ -418,3 +433,270 @@ def test_a_source_that_fails_leaves_the_old_shards(project: Path) -> None:
     with pytest.raises(PipelineError):
         run(folder, "/nowhere/at/all")
     assert len(shards.columns(project / "raw", ["id"])) == len(PHOTOS)
+
+
+# The source of another data set
+
+
+CATS_AND_DOGS = 'classes = ["cat", "dog"]'
+ANTS_AND_BEES = 'classes = ["ants", "bees"]'
+
+
+def refusal(folder: Path, source: str, outs: tuple[str, ...] = ("raw", "skipped.csv")) -> str:
+    """The message of the stage, which must not have written anything."""
+    before = {name: Path(name).exists() for name in outs}
+    with pytest.raises(PipelineError) as caught:
+        run(folder, source)
+    assert {name: Path(name).exists() for name in outs} == before
+    return str(caught.value)
+
+
+def photo_list(project: Path, fake: FakeFlickr, *labels: str) -> str:
+    rows = [{"url": url_of(fake, n), "label": label} for n, label in enumerate(labels)]
+    return str(write_list(project / "list.csv", *rows))
+
+
+def test_the_source_of_the_previous_data_set_is_refused(project: Path, fake: FakeFlickr) -> None:
+    data = zipped(project / "own.zip", {"ants/1.jpg": b"a", "bees/1.jpg": b"b"}).read_bytes()
+    url = fake.serve("own.zip", data)
+    folder = write_dataset(project, 'kind = "archive"', f'url = "{url}"', ANTS_AND_BEES)
+    source = str(write_photos(project / "photos"))
+    assert refusal(folder, source) == (
+        f"{source} has other classes than {folder}/dataset.toml lists (cat, dog instead of ants, "
+        "bees): set -S dataset.source=datasets for the images that belong to this data set, or -S "
+        "dataset.name=images for your own"
+    )
+    run(folder)
+    assert set(shards.columns(project / "raw", ["label"])["label"].to_pylist()) == {"ants", "bees"}
+
+
+@pytest.mark.parametrize("archived", [True, False])
+@pytest.mark.parametrize(
+    ("classes", "difference"),
+    [
+        ('["cat"]', "also dog"),
+        ('["cat", "dog", "eel"]', "no image of eel"),
+        ('["Cat", "dog"]', "cat instead of Cat"),
+        ('["cats", "dogs"]', "cat, dog instead of cats, dogs"),
+    ],
+)
+def test_files_of_other_classes_are_refused_before_any_is_read(
+    project: Path, archived: bool, classes: str, difference: str
+) -> None:
+    source = zipped(project / "a.zip") if archived else write_photos(project / "photos")
+    folder = write_dataset(project, 'kind = "folder"', f"classes = {classes}")
+    assert f" lists ({difference}): set -S dataset.source=datasets" in refusal(folder, str(source))
+
+
+def test_a_list_of_other_classes_is_refused_before_any_photograph_is_fetched(
+    project: Path, fake: FakeFlickr
+) -> None:
+    folder = write_dataset(project, 'kind = "urls"', CATS_AND_DOGS)
+    source = photo_list(project, fake, "car", "bicycle")
+    assert "(bicycle, car instead of cat, dog)" in refusal(folder, source)
+    assert fake.requests == []
+
+
+def test_a_search_refuses_photographs_of_other_classes(project: Path, fake: FakeFlickr) -> None:
+    folder = write_dataset(project, *FLICKR)
+    source = str(write_photos(project / "photos"))
+    assert "(cat, dog instead of bicycle, car)" in refusal(folder, source)
+    (folder / "photos.csv").write_text(Path(photo_list(project, fake, "car")).read_text())
+    assert refusal(folder, AS_DESCRIBED).endswith("correct the source, or `classes` there")
+
+
+def test_a_class_of_which_nothing_could_be_fetched_is_refused(
+    project: Path, fake: FakeFlickr
+) -> None:
+    folder = write_dataset(project, 'kind = "urls"', 'classes = ["car", "bicycle"]')
+    fake.removed.add(CARS[1].id)
+    source = photo_list(project, fake, "car", "bicycle")
+    with pytest.raises(PipelineError, match=r"\(no image of bicycle\)"):
+        run(folder, source)
+    assert not Path("raw").exists()
+    assert [row["reason"] for row in read_skipped()] == ["gone"]
+
+
+def test_a_class_whose_files_are_all_too_large_is_refused(project: Path) -> None:
+    source = write_photos(project / "photos")
+    (source / "dog/1.jpg").write_bytes(bytes(1_000_001))
+    folder = write_dataset(project, 'kind = "folder"', CATS_AND_DOGS)
+    assert "(no image of dog)" in refusal(folder, str(source))
+
+
+def test_records_of_a_part_of_the_classes_are_refused(project: Path) -> None:
+    source = zipped(project / "a.zip", {"data_batch_1.bin": bytes(3073)})
+    names = ", ".join(f'"{name}"' for name in CLASSES)
+    folder = write_dataset(
+        project,
+        'kind = "archive"',
+        'url = "http://a/b"',
+        'records = "cifar10"',
+        f"classes = [{names}]",
+    )
+    assert "(no image of automobile, bird, cat, deer, dog, 4 more)" in refusal(folder, str(source))
+
+
+@pytest.mark.parametrize(
+    "lines", [['kind = "digits"'], ['kind = "sample"', "images_per_class = 10", "seed = 1"]]
+)
+def test_drawn_images_of_other_classes_are_refused(project: Path, lines: list[str]) -> None:
+    folder = write_dataset(project, *lines, ANTS_AND_BEES)
+    assert "other classes" in refusal(folder, AS_DESCRIBED)
+
+
+def test_labels_of_dataset_toml_rename_the_classes_of_every_source(
+    project: Path, fake: FakeFlickr
+) -> None:
+    folder = write_dataset(
+        project,
+        'kind = "urls"',
+        'classes = ["Katze", "Hund"]',
+        "[labels]",
+        'cat = "Katze"',
+        'dog = "Hund"',
+    )
+    for source in (
+        str(write_photos(project / "photos")),
+        str(zipped(project / "a.zip")),
+        photo_list(project, fake, "dog", "cat"),
+    ):
+        read = images(folder, source, OPEN)
+        assert {image.label for image in read} == {"Katze", "Hund"}
+    photos = images(folder, str(project / "photos"))
+    assert [image.name for image in photos] == ["cat/1.jpg", "cat/2.jpg", "dog/1.jpg"]
+
+
+# Images that are not those of the data set
+
+
+def deviation_of(folder: Path, source: str, params: AcquireParams = PARAMS) -> str:
+    with dispatch.open_source(folder, source, params) as acquired:
+        return acquired.deviation
+
+
+def test_an_archive_with_another_digest_or_size_deviates(project: Path) -> None:
+    archive = zipped(project / "a.zip")
+    data = archive.read_bytes()
+    sha256, md5 = hashlib.sha256(data).hexdigest(), hashlib.md5(data).hexdigest()
+    toml = write_dataset(project) / "dataset.toml"
+    start = 'description = "d"\nkind = "archive"\nurl = "http://a/b"\n'
+    zeros = {"sha256": "0" * 64, "md5": "0" * 32}
+    for lines, expected in (
+        (f'sha256 = "{sha256}"', ""),
+        (f'md5 = "{md5}"\nsize = {len(data)}', ""),
+        (f'sha256 = "{zeros["sha256"]}"', f"has sha256 {sha256}, but dataset.toml says 000"),
+        (f'md5 = "{zeros["md5"]}"', f"has md5 {md5}, but dataset.toml says 000"),
+        (f'md5 = "{md5}"\nsize = 5', f"has {len(data)} bytes, but dataset.toml says 5"),
+        (f"size = {len(data)}", "is not the archive that dataset.toml names"),
+        ("", "is not the archive that dataset.toml names"),
+    ):
+        toml.write_text(start + lines)
+        deviation = deviation_of(toml.parent, str(archive))
+        assert deviation.startswith(f"{archive} {expected}" if expected else ""), lines
+        assert bool(deviation) == bool(expected), lines
+
+
+def test_a_folder_in_place_of_an_archive_deviates(project: Path) -> None:
+    folder = write_dataset(project, 'kind = "archive"', 'url = "http://a/b"', f'md5 = "{"0" * 32}"')
+    source = write_photos(project / "photos")
+    expected = f"{source} is not the archive that dataset.toml names"
+    assert deviation_of(folder, str(source)) == expected
+
+
+@pytest.mark.parametrize(
+    "lines", [['kind = "folder"', 'path = "p"'], ['kind = "urls"'], FLICKR], ids=lambda x: x[0]
+)
+def test_any_other_source_than_the_one_of_dataset_toml_deviates(
+    project: Path, fake: FakeFlickr, lines: list[str]
+) -> None:
+    folder = write_dataset(project, *lines)
+    source = str(write_photos(project / "photos"))
+    assert deviation_of(folder, source).startswith(f"{source} is not ")
+    assert deviation_of(folder, AS_DESCRIBED) == ""
+
+
+def test_the_named_source_by_its_path_does_not_deviate(project: Path) -> None:
+    folder = write_dataset(project, 'kind = "folder"', 'path = "p"')
+    write_photos(folder / "p")
+    assert deviation_of(folder, str(folder / "p")) == ""
+    assert deviation_of(folder, str(folder.parent / "mine/../mine/p")) == ""
+
+
+def test_a_source_that_dataset_toml_leaves_open_does_not_deviate(project: Path) -> None:
+    folder = write_dataset(project, 'kind = "folder"')
+    assert deviation_of(folder, str(write_photos(project / "photos"))) == ""
+
+
+def test_a_deviation_is_printed_and_stored_and_takes_no_licence(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    archive = zipped(project / "a.zip")
+    folder = write_dataset(
+        project, 'kind = "archive"', 'url = "http://a/b"', "size = 5", 'licence = "CC0 1.0"'
+    )
+    run(folder, str(archive))
+    size = archive.stat().st_size
+    deviation = f"{archive} has {size} bytes, but dataset.toml says 5"
+    assert capsys.readouterr().out.endswith(f"left out: none; not as described: {deviation}\n")
+    assert shards.read_deviation(Path("raw")) == deviation
+    assert set(shards.columns(project / "raw", ["licence"])["licence"].to_pylist()) == {None}
+
+
+# Class names in Unicode
+
+
+def test_a_zip_with_a_folder_in_two_unicode_forms_has_one_class(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = ["cafe\u0301/1.jpg", "caf\u00e9/2.jpg", "tea/1.jpg"]
+    source = zipped(project / "a.zip", {name: name.encode() for name in names})
+    run(write_dataset(project, 'kind = "folder"'), str(source))
+    table = shards.columns(project / "raw", ["name", "label"]).to_pydict()
+    assert dict(zip(table["name"], table["label"], strict=True)) == dict(
+        zip(names, ["caf\u00e9", "caf\u00e9", "tea"], strict=True)
+    )
+    assert "acquire: caf\u00e9 is written in 2 Unicode forms: one class\n" in (
+        capsys.readouterr().out
+    )
+
+
+def test_two_unicode_forms_in_dataset_toml_a_list_and_a_folder_are_one_class(
+    project: Path, fake: FakeFlickr
+) -> None:
+    folder = write_dataset(project, 'kind = "urls"', 'classes = ["cafe\u0301", "tea"]')
+    write_list(
+        folder / "urls.csv",
+        {"url": url_of(fake, 0), "label": "caf\u00e9"},
+        {"url": url_of(fake, 1), "label": "cafe\u0301"},
+        {"url": url_of(fake, 2), "label": "tea"},
+    )
+    assert [image.label for image in images(folder, params=OPEN)] == [
+        "caf\u00e9",
+        "caf\u00e9",
+        "tea",
+    ]
+    source = project / "photos"
+    for name in ("cafe\u0301/1.jpg", "tea/1.jpg"):
+        (source / name).parent.mkdir(parents=True)
+        (source / name).write_bytes(b"x")
+    assert [image.label for image in images(folder, str(source))] == ["caf\u00e9", "tea"]
+
+
+def test_a_search_labels_in_the_composed_form(project: Path, fake: FakeFlickr) -> None:
+    lines = [line.replace("classes.car", 'classes."ca\u0301r"') for line in FLICKR]
+    labels = [image.label for image in images(write_dataset(project, *lines), params=OPEN)]
+    assert labels == ["c\u00e1r"] * 9 + ["bicycle"] * 9
+
+
+def test_classes_that_look_alike_are_refused(project: Path) -> None:
+    source = zipped(project / "a.zip", {"cat/1.jpg": b"a", "Cat/2.jpg": b"b", "dog/1.jpg": b"c"})
+    folder = write_dataset(project, 'kind = "folder"')
+    message = refusal(folder, str(source))
+    assert message.startswith(f'{source} has two classes that differ only in case, "Cat" and "cat"')
+    toml = folder / "dataset.toml"
+    text = toml.read_text()
+    toml.write_text(f'{text}\n[labels]\n"Cat" = "cat"\n')
+    assert {image.label for image in images(folder, str(source))} == {"cat", "dog"}
+    toml.write_text(f'{text}\nclasses = ["Cat", "cat", "dog"]\n')
+    assert {image.label for image in images(folder, str(source))} == {"Cat", "cat", "dog"}

@@ -535,7 +535,9 @@ def test_the_page_of_the_striped_data_set_is_complete(
             [],
             {},
         )
-        built = page.build_page(data, "sample", "", dataset / "raw", dataset / "clean")
+        built = page.build_page(
+            data, page.Origin("sample", "", ""), dataset / "raw", dataset / "clean"
+        )
     doc = Page(gallery.render("stages/describe/data.html", built))
     assert [row[0] for row in doc.tables["Classes"]] == ["class", "plain", "striped"]
     assert sum(int(row[-1]) for row in doc.tables["Classes"][1:]) == 48

@@ -4,6 +4,7 @@ import errno
 import gzip
 import lzma
 import stat
+import struct
 import tarfile
 import zipfile
 import zlib
@@ -26,7 +27,8 @@ DAMAGE = (
     RuntimeError,
     ValueError,
 )
-ENCRYPTED = 0x1  # flag of a zip member
+ENCRYPTED, UTF8 = 0x1, 0x800  # flags of a zip member
+UNICODE_PATH = 0x7075  # an extra field of a zip member
 MAX_HEADER_BYTES = 2**20  # of a tar member other than a file: long names, extended headers
 MAX_PADDING_BYTES = 16 * 2**20  # after the end of a tar; more than any tape's record
 BLOCK = 512  # bytes; a tar ends with two blocks of zeros
@@ -61,8 +63,8 @@ def is_damage(error: OSError) -> bool:
 
 
 def _list_zip(archive: zipfile.ZipFile) -> Iterator[SourceFile | SkippedItem]:
-    for info in sorted(archive.infolist(), key=lambda info: info.filename):
-        name = info.filename.replace("\\", "/")  # some Windows programs write backslashes
+    for info in sorted(archive.infolist(), key=_zip_name):
+        name = _zip_name(info).replace("\\", "/")  # some Windows programs write backslashes
         if name.endswith("/"):
             continue
         if stat.S_ISLNK(info.external_attr >> 16):
@@ -71,6 +73,30 @@ def _list_zip(archive: zipfile.ZipFile) -> Iterator[SourceFile | SkippedItem]:
             yield SkippedItem(name, SkipReason.ENCRYPTED)
         else:
             yield SourceFile(name, info.file_size, partial(_read_zip_member, archive, info))
+
+
+def _zip_name(info: zipfile.ZipInfo) -> str:
+    """The name of a member; without the flag for UTF-8, zipfile takes any bytes for code page 437.
+
+    macOS and old versions of Info-ZIP write UTF-8 without the flag, or beside it in an extra field.
+    """
+    if info.flag_bits & UTF8 or info.filename.isascii():
+        return info.filename
+    try:
+        return _unicode_path(info) or info.filename.encode("cp437").decode("utf-8")
+    except UnicodeDecodeError:
+        return info.filename
+
+
+def _unicode_path(info: zipfile.ZipInfo) -> str | None:
+    """The name in Info-ZIP's extra field (APPNOTE.TXT, 4.6.9), unless it is of another name."""
+    extra, header = info.extra, zlib.crc32(info.orig_filename.encode("cp437"))
+    while len(extra) >= 4:
+        kind, size = struct.unpack("<HH", extra[:4])
+        body, extra = extra[4 : 4 + size], extra[4 + size :]
+        if kind == UNICODE_PATH and body[:5] == struct.pack("<BI", 1, header):
+            return body[5:].decode("utf-8")
+    return None
 
 
 def _read_zip_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from pipeline.core.errors import PipelineError
+from pipeline.stages.acquire.class_names import to_nfc
 
 
 @dataclass(frozen=True)
@@ -22,13 +23,13 @@ def label_paths(names: Iterable[str], splits: Mapping[str, str]) -> dict[str, Fo
 
     Args:
         names: Relative paths with forward slashes.
-        splits: Folder above the class folders -> split; case does not matter.
+        splits: Folder above the class folders -> split; case and Unicode form do not matter.
 
     Raises:
         PipelineError: there are no class folders, or only some folders are named like splits.
     """
-    splits = {folder.lower(): split for folder, split in splits.items()}
-    parts = {name: PurePosixPath(name).parts for name in names if not is_hidden(name)}
+    splits = {to_nfc(folder).lower(): split for folder, split in splits.items()}
+    parts = {name: PurePosixPath(to_nfc(name)).parts for name in names if not is_hidden(name)}
     depth = _wrapping_depth(list(parts.values()), splits)
     below = {name: path[depth:] for name, path in parts.items()}
     prescribed = _are_splits({path[0] for path in below.values() if len(path) > 1}, splits)
@@ -37,7 +38,8 @@ def label_paths(names: Iterable[str], splits: Mapping[str, str]) -> dict[str, Fo
         split = splits[path[0].lower()] if prescribed and len(path) > 1 else None
         inside = path[1:] if prescribed else path
         if len(inside) > 1:
-            labels[name] = FolderLabel(inside[0], split)
+            folder = PurePosixPath(name).parts[-len(inside)]  # as the source spells it
+            labels[name] = FolderLabel(folder, split)
     if not labels:
         raise PipelineError(
             "no class folders: expected <class>/<image>, or train/<class>/<image> and "

@@ -1,12 +1,17 @@
 """Choose the source of a data set: dataset.toml, its pin, or `dataset.source`."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from pipeline.core.errors import PipelineError
 from pipeline.core.terminal import print_line
 from pipeline.params import AS_DESCRIBED, AcquireParams
 from pipeline.stages.acquire import dataset_toml
+from pipeline.stages.acquire.class_names import ClassNames
+from pipeline.stages.acquire.dataset_toml import ExternalDataset
+from pipeline.stages.acquire.deviation import describe_deviation
 from pipeline.stages.acquire.raw_image import RawImage, SkippedItem
 from pipeline.stages.acquire.sources import digits, files, sample, web_photos
 from pipeline.stages.acquire.web.client import Client
@@ -14,33 +19,59 @@ from pipeline.stages.acquire.web.content_store import ContentStore
 from pipeline.stages.acquire.web.download import ExpectedFile, download
 
 
-def acquire_images(
-    folder: Path, source: str, params: AcquireParams
-) -> Iterator[RawImage | SkippedItem]:
-    """Yield every image of the data set described in `folder`, in the order of its source.
+@dataclass(frozen=True)
+class Acquisition:
+    """The images of a source."""
+
+    items: Iterator[RawImage | SkippedItem]
+    """In the order of the source, read one at a time; an error of the source comes from here."""
+    deviation: str = ""
+    """How the source differs from the one in dataset.toml, a clause; "" if it does not."""
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """What every source of images elsewhere needs."""
+
+    folder: Path
+    dataset: ExternalDataset
+    names: ClassNames
+    client: Client
+    store: ContentStore
+    params: AcquireParams
+
+    def download(self, url: str, expected: ExpectedFile) -> Path:
+        return download(url, expected, self.client, self.store, self.params.max_gigabytes * 1e9)
+
+    def read_list(self, path: Path, licence: str | None) -> Iterator[RawImage | SkippedItem]:
+        return web_photos.from_list(path, licence, self.client, self.store, self.params, self.names)
+
+    def read_files(self, path: Path, licence: str | None) -> Iterator[RawImage | SkippedItem]:
+        dataset = self.dataset.model_copy(update={"licence": licence})
+        return files.read_images(path, dataset, self.params, self.names)
+
+
+@contextmanager
+def open_source(folder: Path, source: str, params: AcquireParams) -> Iterator[Acquisition]:
+    """Yield the images of the data set described in `folder`, to be read within the block.
 
     Args:
         source: `dataset.source`: a folder, an archive or its URL, or a CSV list, which overrides
             dataset.toml; or `datasets` for what dataset.toml describes.
     """
     dataset = dataset_toml.load(folder)
+    toml = str(folder / "dataset.toml")
     if isinstance(dataset, dataset_toml.SampleDataset | dataset_toml.DigitsDataset):
         _check_no_source(folder, source)
-        match dataset:
-            case dataset_toml.SampleDataset():
-                yield from sample.draw_images(dataset)
-            case dataset_toml.DigitsDataset():
-                yield from digits.read_images(dataset)
+        names = ClassNames(toml, classes=dataset.class_names)
+        yield Acquisition(names.check_images(_generate(dataset), folder))
         return
-    pin = dataset_toml.pin_path(folder)
+    names = ClassNames(toml, source, dataset.labels, dataset.class_names)
     with Client(params) as client, ContentStore() as store:
-        if source != AS_DESCRIBED:
-            yield from _read_override(source, dataset, client, store, params)
-        elif pin.exists():
-            print_line(f"acquire: the photographs of {pin}")
-            yield from web_photos.from_list(pin, dataset.licence, client, store, params)
-        else:
-            yield from _read_described(folder, dataset, client, store, params)
+        reader = _Reader(folder, dataset, names, client, store, params)
+        acquired = _described(reader) if source == AS_DESCRIBED else _overridden(reader, source)
+        where = folder if source == AS_DESCRIBED else source
+        yield Acquisition(names.check_images(acquired.items, where), acquired.deviation)
 
 
 def _check_no_source(folder: Path, source: str) -> None:
@@ -51,46 +82,53 @@ def _check_no_source(folder: Path, source: str) -> None:
         )
 
 
-def _read_override(
-    source: str,
-    dataset: dataset_toml.ExternalDataset,
-    client: Client,
-    store: ContentStore,
-    params: AcquireParams,
-) -> Iterator[RawImage | SkippedItem]:
+def _generate(
+    dataset: dataset_toml.SampleDataset | dataset_toml.DigitsDataset,
+) -> Iterator[RawImage]:
+    match dataset:
+        case dataset_toml.SampleDataset():
+            return sample.draw_images(dataset)
+        case dataset_toml.DigitsDataset():
+            return digits.read_images(dataset)
+
+
+def _overridden(reader: _Reader, source: str) -> Acquisition:
     print_line(f"acquire: from {source}")
-    suffix = PurePosixPath(source.partition("?")[0]).suffix.lower()
     if source.startswith(("http://", "https://")):
         # Without the checksums of dataset.toml: they are of another file.
-        path = download(source, ExpectedFile(), client, store, params.max_gigabytes * 1e9)
+        path = reader.download(source, ExpectedFile())
     else:
         path = Path(source).expanduser()
-    if suffix == ".csv":
-        return web_photos.from_list(path, dataset.licence, client, store, params)
-    return files.read_images(path, dataset, params)
+    deviation = describe_deviation(source, path, reader.folder, reader.dataset)
+    # The licence in dataset.toml is that of other images.
+    licence = None if deviation else reader.dataset.licence
+    is_list = PurePosixPath(source.partition("?")[0]).suffix.lower() == ".csv"
+    read = reader.read_list if is_list else reader.read_files
+    return Acquisition(read(path, licence), deviation)
 
 
-def _read_described(
-    folder: Path,
-    dataset: dataset_toml.ExternalDataset,
-    client: Client,
-    store: ContentStore,
-    params: AcquireParams,
-) -> Iterator[RawImage | SkippedItem]:
+def _described(reader: _Reader) -> Acquisition:
+    folder, dataset = reader.folder, reader.dataset
+    licence = dataset.licence
+    pin = dataset_toml.pin_path(folder)
+    if pin.exists():
+        print_line(f"acquire: the photographs of {pin}")
+        return Acquisition(reader.read_list(pin, licence))
     match dataset:
         case dataset_toml.FlickrDataset():
-            return web_photos.from_search(dataset, folder, client, store, params)
+            photos = web_photos.from_search(
+                dataset, folder, reader.client, reader.store, reader.params
+            )
+            return Acquisition(photos)
         case dataset_toml.UrlsDataset():
-            path = folder / dataset.path
-            return web_photos.from_list(path, dataset.licence, client, store, params)
+            return Acquisition(reader.read_list(folder / dataset.path, licence))
         case dataset_toml.ArchiveDataset(url=str(url)):
             expected = ExpectedFile(dataset.size, dataset.sha256, dataset.md5)
-            path = download(url, expected, client, store, params.max_gigabytes * 1e9)
-            return files.read_images(path, dataset, params)
+            return Acquisition(reader.read_files(reader.download(url, expected), licence))
         case (
             dataset_toml.FolderDataset(path=str(path)) | dataset_toml.ArchiveDataset(path=str(path))
         ):
-            return files.read_images(folder / path, dataset, params)
+            return Acquisition(reader.read_files(folder / path, licence))
     raise PipelineError(
         f"{folder} does not name a source: set -S dataset.source=/absolute/path, a folder or "
         "archive with one folder per class, or a CSV file with the columns url,label"

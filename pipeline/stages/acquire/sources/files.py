@@ -3,12 +3,13 @@
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from pipeline.core.errors import PipelineError, format_counts
 from pipeline.core.progress import bar
 from pipeline.params import AcquireParams
+from pipeline.stages.acquire.class_names import ClassNames
 from pipeline.stages.acquire.dataset_toml import ArchiveDataset, ExternalDataset
 from pipeline.stages.acquire.raw_image import RawImage, SkippedItem, SkipReason
 from pipeline.stages.acquire.sources import archive, cifar10, class_folders, folder
@@ -30,24 +31,28 @@ class Listing:
 
 
 def read_images(
-    path: Path, dataset: ExternalDataset, params: AcquireParams
+    path: Path, dataset: ExternalDataset, params: AcquireParams, names: ClassNames
 ) -> Iterator[RawImage | SkippedItem]:
     """Yield the images of a folder, zip or tar in the order of its listing, after what it skips.
 
     Raises:
         PipelineError: the path does not exist, is not a folder or archive, is too large unpacked,
-            is damaged, or has no class folders.
+            is damaged, or has no class folders, or `names` refuses its classes.
     """
     with open_listing(path, params) as listing:
         batches = _find_batches(listing.files, dataset)
         # Also for a copy with class folders, where dataset.toml says records.
         labels = {} if batches else _label_files(path, listing.files, dataset)
+        folders = {label.label for label in labels.values()}
+        classes = names.settle(cifar10.CLASSES if batches else folders, path)
         yield from listing.skipped
         yield from _find_outside(listing.files, [*labels, *(file.name for file in batches)])
         if batches:
-            yield from _read_batches(path, batches, dataset)
+            images = _read_batches(path, batches, dataset)
         else:
-            yield from _read_photographs(path, listing.files, labels, dataset)
+            images = _read_photographs(path, listing.files, labels, dataset)
+        for image in images:
+            yield replace(image, label=classes[image.label])
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from pipeline.core.errors import PipelineError, format_counts
 from pipeline.core.terminal import warn
 from pipeline.params import AcquireParams
 from pipeline.stages.acquire import photo_list
+from pipeline.stages.acquire.class_names import ClassNames
 from pipeline.stages.acquire.dataset_toml import FlickrDataset
 from pipeline.stages.acquire.photo_list import Photo
 from pipeline.stages.acquire.raw_image import RawImage, SkippedItem, SkipReason
@@ -21,17 +22,27 @@ ROUNDING = 1e-9  # 0.29 * 100 is less than 29
 
 
 def from_list(
-    path: Path, licence: str | None, client: Client, store: ContentStore, params: AcquireParams
+    path: Path,
+    licence: str | None,
+    client: Client,
+    store: ContentStore,
+    params: AcquireParams,
+    names: ClassNames,
 ) -> Iterator[RawImage | SkippedItem]:
     """Yield the photographs of a CSV list, in its order, in constant memory.
 
     Raises:
-        PipelineError: the file is not such a list, or more than `acquire.max_missing_fraction` of
-            its photographs cannot be fetched.
+        PipelineError: the file is not such a list, `names` refuses its classes, or more than
+            `acquire.max_missing_fraction` of its photographs cannot be fetched.
     """
-    total = photo_list.count_photos(path)
+    labels = photo_list.count_labels(path)
+    classes, total = names.settle(labels, path), labels.total()
     missing: Counter[str] = Counter()
-    results = fetch_all(photo_list.read_photos(path), client, store, params, total)
+    photos = (
+        photo.model_copy(update={"label": classes[photo.label]})
+        for photo in photo_list.read_photos(path)
+    )
+    results = fetch_all(photos, client, store, params, total)
     for number, (photo, result) in enumerate(results, start=1):
         if isinstance(result, SkipReason):
             missing[result.value] += 1

@@ -32,6 +32,21 @@ class ExpectedFile:
     sha256: str | None = None
     md5: str | None = None
 
+    def find_difference(self, path: Path, sha256: str | None = None) -> str | None:
+        """Compare a file with what dataset.toml states; return the end of a sentence, or None.
+
+        Args:
+            sha256: That of the file, if it is known.
+        """
+        size = path.stat().st_size
+        if self.size not in {None, size}:
+            return f"has {size} bytes, but dataset.toml says {self.size}"
+        for name, stated in (("sha256", self.sha256), ("md5", self.md5)):
+            known = sha256 if name == "sha256" else None
+            if stated and (actual := known or _digest(path, name)) != stated:
+                return f"has {name} {actual}, but dataset.toml says {stated}"
+        return None
+
 
 def download(
     url: str, expected: ExpectedFile, client: Client, store: ContentStore, max_bytes: float
@@ -77,13 +92,8 @@ def _find_problem(
     path: Path, sha256: str, expected: ExpectedFile, recorded: str | None
 ) -> str | None:
     """Compare a file with what is expected; return the end of a sentence, or None."""
-    damaged = "the download is damaged, or the file behind the address was replaced"
-    size = path.stat().st_size
-    if expected.size not in {None, size}:
-        return f"has {size} bytes, but dataset.toml says {expected.size}: {damaged}"
-    for name, stated in (("sha256", expected.sha256), ("md5", expected.md5)):
-        if stated and (actual := sha256 if name == "sha256" else _digest(path, name)) != stated:
-            return f"has {name} {actual}, but dataset.toml says {stated}: {damaged}"
+    if difference := expected.find_difference(path, sha256):
+        return f"{difference}: the download is damaged, or the file behind the address was replaced"
     if not (expected.sha256 or expected.md5) and recorded not in {None, sha256}:
         return (
             f"has sha256 {sha256}, but the first download had {recorded}: if the change is "

@@ -11,6 +11,7 @@ import pytest
 
 from pipeline.core.errors import PipelineError
 from pipeline.params import load_params
+from pipeline.stages.acquire.class_names import ClassNames
 from pipeline.stages.acquire.dataset_toml import ArchiveDataset
 from pipeline.stages.acquire.raw_image import RawImage, SkippedItem, SkipReason
 from pipeline.stages.acquire.sources import cifar10, files
@@ -61,7 +62,7 @@ def pixels(image: RawImage) -> bytes:
 
 
 def images(path: Path, dataset: ArchiveDataset = DATASET) -> list[RawImage]:
-    items = files.read_images(path, dataset, PARAMS)
+    items = files.read_images(path, dataset, PARAMS, ClassNames())
     return [item for item in items if isinstance(item, RawImage)]
 
 
@@ -150,7 +151,7 @@ def test_a_batch_that_is_a_link_is_skipped(tmp_path: Path) -> None:
         link = tarfile.TarInfo("cifar/data_batch_2.bin")
         link.type, link.linkname = tarfile.SYMTYPE, "data_batch_1.bin"
         archive.addfile(link)
-    items = files.read_images(path, DATASET, PARAMS)
+    items = files.read_images(path, DATASET, PARAMS, ClassNames())
     skipped = [item for item in items if isinstance(item, SkippedItem)]
     assert skipped == [SkippedItem("cifar/data_batch_2.bin", SkipReason.NOT_A_FILE)]
 

@@ -164,3 +164,21 @@ def test_the_order_of_the_names_does_not_matter(names: list[str], random: Random
     shuffled = list(names)
     random.shuffle(shuffled)
     assert result(shuffled) == result(names)
+
+
+COMPOSED, DECOMPOSED = "\u00e9t\u00e9", "e\u0301te\u0301"
+
+
+def test_split_and_wrapping_folders_are_the_same_in_every_unicode_form() -> None:
+    names = [f"{DECOMPOSED}/train/cat/1.jpg", f"{COMPOSED}/test/dog/1.jpg"]
+    labels = label_paths(names, SPLITS)
+    assert [(label.label, label.split) for label in labels.values()] == [
+        ("cat", "train"),
+        ("dog", "test"),
+    ]
+    labels = label_paths(
+        [f"{DECOMPOSED}/cat/1.jpg", f"train/{DECOMPOSED}/1.jpg"],
+        {COMPOSED: "test", "train": "train"},
+    )
+    assert [label.split for label in labels.values()] == ["test", "train"]
+    assert [label.label for label in labels.values()] == ["cat", DECOMPOSED]  # as it is spelt

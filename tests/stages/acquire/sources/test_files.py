@@ -21,6 +21,7 @@ import pytest
 
 from pipeline.core.errors import PipelineError
 from pipeline.params import AcquireParams, load_params
+from pipeline.stages.acquire.class_names import ClassNames
 from pipeline.stages.acquire.dataset_toml import ArchiveDataset, FolderDataset
 from pipeline.stages.acquire.raw_image import RawImage, SkippedItem, SkipReason
 from pipeline.stages.acquire.sources import archive, files
@@ -86,7 +87,7 @@ def member(name: str, size: int = 0, kind: bytes = tarfile.REGTYPE) -> tarfile.T
 
 
 def read(path: Path, params: AcquireParams = PARAMS) -> list[RawImage | SkippedItem]:
-    return list(files.read_images(path, DATASET, params))
+    return list(files.read_images(path, DATASET, params, ClassNames()))
 
 
 def images(path: Path, params: AcquireParams = PARAMS) -> list[RawImage]:
@@ -149,7 +150,7 @@ def test_a_folder_and_a_zip_are_listed_by_name(tmp_path: Path) -> None:
 def test_an_archive_is_recognized_by_its_content(tmp_path: Path) -> None:
     path = zipped()(tmp_path, CONTENT).rename(tmp_path / "download")
     dataset = ArchiveDataset(kind="archive", description="d", licence="CC0-1.0", path="x")
-    assert list(files.read_images(path, dataset, PARAMS)) == [README, *EXPECTED]
+    assert list(files.read_images(path, dataset, PARAMS, ClassNames())) == [README, *EXPECTED]
 
 
 def test_an_id_is_the_digest_of_the_bytes(tmp_path: Path) -> None:
@@ -601,14 +602,14 @@ def zip64(path: Path, count: int) -> Path:
 
 
 def test_a_zip64_is_listed_before_its_first_file_is_read(tmp_path: Path) -> None:
-    reader = files.read_images(zip64(tmp_path / "set.zip", 5_000), DATASET, PARAMS)
+    reader = files.read_images(zip64(tmp_path / "set.zip", 5_000), DATASET, PARAMS, ClassNames())
     first = [item.name for item in islice(reader, 3)]
     assert first == ["cat/000000.jpg", "cat/000002.jpg", "cat/000004.jpg"]
     reader.close()  # type: ignore[attr-defined]
 
 
 def test_an_archive_is_closed_if_the_reader_stops_early(tmp_path: Path) -> None:
-    reader = files.read_images(zipped()(tmp_path, CONTENT), DATASET, PARAMS)
+    reader = files.read_images(zipped()(tmp_path, CONTENT), DATASET, PARAMS, ClassNames())
     next(reader)
     with warnings.catch_warnings():
         warnings.simplefilter("error", ResourceWarning)
@@ -622,3 +623,56 @@ def test_a_tar_with_more_than_padding_after_its_end_is_refused(
     path = tarred("bz2")(tmp_path, CONTENT)
     path.write_bytes(path.read_bytes() + bz2.compress(padding))
     assert "more than padding after its end" in error_of(path)
+
+
+# Names that are not ASCII
+
+
+def zip_of(path: Path, name: bytes, extra: bytes) -> Path:
+    """A zip with one file, whose name is these bytes, without the flag for UTF-8."""
+    with zipfile.ZipFile(path, "w") as archive:
+        info = zipfile.ZipInfo("x" * len(name))
+        info.extra = extra
+        archive.writestr(info, b"data")
+    path.write_bytes(path.read_bytes().replace(b"x" * len(name), name))
+    return path
+
+
+def unicode_path(name: bytes, text: str) -> bytes:
+    body = struct.pack("<BI", 1, zlib.crc32(name)) + text.encode()
+    return struct.pack("<HH", 0x7075, len(body)) + body
+
+
+@pytest.mark.parametrize(
+    ("name", "extra", "expected"),
+    [
+        ("caf\u00e9/1.jpg".encode(), b"", "caf\u00e9/1.jpg"),
+        ("cafe\u0301/1.jpg".encode(), b"", "cafe\u0301/1.jpg"),
+        ("caf\u00e9/1.jpg".encode("cp437"), b"", "caf\u00e9/1.jpg"),
+        (b"caf?/1.jpg", b"", "caf?/1.jpg"),
+        (
+            "\u00f5/1.jpg".encode("cp850"),
+            unicode_path("\u00f5/1.jpg".encode("cp850"), "\u00f5/1.jpg"),
+            "\u00f5/1.jpg",
+        ),
+        ("\u00fc/1.jpg".encode("cp437"), unicode_path(b"other", "other"), "\u00fc/1.jpg"),
+    ],
+)
+def test_names_in_a_zip_without_the_flag_for_utf8(
+    tmp_path: Path, name: bytes, extra: bytes, expected: str
+) -> None:
+    path = zip_of(tmp_path / "a.zip", name, extra)
+    with files.open_listing(path, PARAMS) as listing:
+        (file,) = listing.files
+        assert file.name == expected
+        assert file.read() == b"data"
+
+
+@pytest.mark.parametrize("pack", [folder, tarred()], ids=["folder", "tar"])
+def test_class_folders_whose_names_are_not_utf8_are_not_merged(tmp_path: Path, pack: Pack) -> None:
+    content = {os.fsdecode(b"caf\xe8/1.jpg"): b"one", os.fsdecode(b"caf\xe9/1.jpg"): b"two"}
+    path = pack(tmp_path, content | {"tea/1.jpg": b"three"})
+    assert error_of(path) == (
+        f'{path} has a class whose name is not UTF-8, "caf\N{REPLACEMENT CHARACTER}": rename its '
+        "folder"
+    )

@@ -9,6 +9,7 @@ import pytest
 from pipeline.core import atomic, shards
 from pipeline.core.errors import PipelineError
 from pipeline.params import AcquireParams, load_params
+from pipeline.stages.acquire.class_names import ClassNames
 from pipeline.stages.acquire.dataset_toml import FlickrDataset, SearchTerms
 from pipeline.stages.acquire.photo_list import COLUMNS
 from pipeline.stages.acquire.raw_image import RawImage, SkippedItem, SkipReason
@@ -82,7 +83,7 @@ def from_list(
         Client(params, Policy(pause=0.01, read_timeout=0.5, attempts=3)) as client,
         ContentStore() as store,
     ):
-        yield from web_photos.from_list(path, licence, client, store, params)
+        yield from web_photos.from_list(path, licence, client, store, params, ClassNames())
 
 
 def from_search(

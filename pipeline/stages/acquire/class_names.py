@@ -1,0 +1,180 @@
+"""Class names: one spelling of each, and only the classes that dataset.toml lists."""
+
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from pipeline.core.errors import PipelineError
+from pipeline.core.terminal import SHAPELESS, print_line
+from pipeline.params import AS_DESCRIBED
+from pipeline.stages.acquire.raw_image import RawImage, SkippedItem
+
+MAX_LISTED = 5  # names in a message
+# Variation selectors and tags, which have no shape of their own and are not of the category Cf.
+SELECTORS = {*range(0x180B, 0x1810), *range(0xFE00, 0xFE10), *range(0xE0000, 0xE1000)}
+
+
+@dataclass(frozen=True)
+class ClassNames:
+    """What dataset.toml decides about the names of classes."""
+
+    toml: str = "dataset.toml"
+    """Its path, for messages."""
+    source: str = AS_DESCRIBED
+    """The value of `dataset.source`."""
+    renamed: Mapping[str, str] = field(default_factory=dict)
+    """Name in the source -> class, both in NFC."""
+    classes: frozenset[str] = frozenset()
+    """The classes of the data set, in NFC; empty where dataset.toml does not list them."""
+
+    def settle(self, labels: Iterable[str], where: object) -> dict[str, str]:
+        """Return the class of every label of a source, before its images are read.
+
+        Args:
+            where: The source, for messages.
+
+        Raises:
+            PipelineError: two labels look alike and dataset.toml does not decide, or they are not
+                the classes of dataset.toml.
+        """
+        names = {label: to_nfc(label) for label in labels}
+        spellings: dict[str, set[str]] = defaultdict(set)
+        for label, name in names.items():
+            spellings[name].add(label)
+        for name, forms in sorted(spellings.items()):
+            if len(forms) > 1:
+                print_line(f"acquire: {name} is written in {len(forms)} Unicode forms: one class")
+        settled = {label: self.renamed.get(name, name) for label, name in names.items()}
+        self._check_distinct(set(settled.values()), where)
+        self._check_listed(set(settled.values()), where)
+        return settled
+
+    def check_images(
+        self, items: Iterable[RawImage | SkippedItem], where: object
+    ) -> Iterator[RawImage | SkippedItem]:
+        """Yield `items`, then check that their classes are those of dataset.toml.
+
+        Raises:
+            PipelineError: they are not, also because no image of a class could be fetched.
+        """
+        labels = set()
+        for item in items:
+            if isinstance(item, RawImage):
+                labels.add(item.label)
+            yield item
+        self._check_listed(labels, where)
+
+    def _check_distinct(self, names: set[str], where: object) -> None:
+        if lossy := sorted(name for name in names if "\N{REPLACEMENT CHARACTER}" in name):
+            raise PipelineError(
+                f"{where} has a class whose name is not UTF-8, {quote(lossy[0])}: rename its folder"
+            )
+        decided = self.classes | set(self.renamed.values())
+        alike: dict[str, list[str]] = defaultdict(list)
+        for name in sorted(names):
+            alike[_skeleton(name)].append(name)
+        for skeleton, group in sorted(alike.items()):
+            if not skeleton:
+                raise PipelineError(
+                    f"{where} has a class whose name prints as nothing, {quote(group[0])}: rename "
+                    "its folder or label"
+                )
+            if len(group) > 1 and not decided.issuperset(group):
+                first, second = (quote(name) for name in group[:2])
+                raise PipelineError(
+                    f"{where} has two classes that differ only in {_difference(*group[:2])}, "
+                    f"{first} and {second}: rename one of them, or decide in {self.toml}, by "
+                    f"{second} = {first} under [labels] for one class, or by both names in classes"
+                )
+
+    def _check_listed(self, names: set[str], where: object) -> None:
+        if not self.classes or names == self.classes:
+            return
+        missing, others = sorted(self.classes - names), sorted(names - self.classes)
+        if not others:
+            difference = f"no image of {_listing(missing)}"
+        elif missing:
+            difference = f"{_listing(others)} instead of {_listing(missing)}"
+        else:
+            difference = f"also {_listing(others)}"
+        raise PipelineError(
+            f"{where} has other classes than {self.toml} lists ({difference}): "
+            f"{self._advice(others, missing)}"
+        )
+
+    def _advice(self, others: list[str], missing: list[str]) -> str:
+        advice = "correct the source, or `classes` there"
+        if self.source != AS_DESCRIBED:
+            advice = (
+                f"set -S dataset.source={AS_DESCRIBED} for the images that belong to this data "
+                "set, or -S dataset.name=images for your own"
+            )
+        for other in others:
+            for name in missing:
+                if _skeleton(other) == _skeleton(name):
+                    return f"{advice}; {quote(other)} = {quote(name)} under [labels] renames one"
+        return advice
+
+
+def to_nfc(name: str) -> str:
+    """Return the composed Unicode form, so that two spellings of the same text are equal."""
+    return unicodedata.normalize("NFC", name)
+
+
+def quote(name: str) -> str:
+    """Return a name in quotes, with code points that print as nothing as escapes."""
+    text = "".join(
+        character if character == " " or not _is_blank(character) else _escape(character)
+        for character in name.replace("\\", "\\\\").replace('"', '\\"')
+    )
+    return f'"{text}"'
+
+
+def _escape(character: str) -> str:
+    """As TOML writes it in a quoted key."""
+    code = ord(character)
+    return f"\\u{code:04X}" if code < 0x10000 else f"\\U{code:08X}"
+
+
+def _is_blank(character: str) -> bool:
+    return character.isspace() or _is_invisible(character)
+
+
+def _is_invisible(character: str) -> bool:
+    """Whether it prints as nothing, and is no white space."""
+    if character.isspace():
+        return False
+    is_control = unicodedata.category(character) in {"Cc", "Cf"}
+    return is_control or character in SHAPELESS or ord(character) in SELECTORS
+
+
+def _without_invisible(name: str) -> str:
+    return "".join(character for character in name if not _is_invisible(character))
+
+
+def _skeleton(name: str) -> str:
+    """The same for names that people take for the same, whatever their case, width and blanks."""
+    folded = unicodedata.normalize("NFKC", _without_invisible(name)).casefold()
+    return " ".join(unicodedata.normalize("NFKC", _without_invisible(folded)).split())
+
+
+def _difference(name: str, other: str) -> str:
+    if name.casefold() == other.casefold():
+        return "case"
+    if name.split() == other.split():
+        return "white space"
+    if _without_invisible(name) == _without_invisible(other):
+        return "invisible characters"
+    return "the form of their characters"
+
+
+def _listing(names: list[str]) -> str:
+    more = [f"{len(names) - MAX_LISTED} more"] if len(names) > MAX_LISTED else []
+    return ", ".join([*map(_quote_if_odd, names[:MAX_LISTED]), *more])
+
+
+def _quote_if_odd(name: str) -> str:
+    """In quotes only if a part of it does not print."""
+    is_plain = name == " ".join(_without_invisible(name).split())
+    return name if is_plain else quote(name)
