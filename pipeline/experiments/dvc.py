@@ -106,7 +106,9 @@ def exclusive() -> Iterator[Any]:
             for lock in (repo.lock, *locks):
                 stack.enter_context(lock)
         except LockError as error:
-            raise DvcIsBusy from error
+            # With core.hardlink_lock, unlike the system's locks, a lock outlives its process.
+            killed = " (or one that was killed: `rm .dvc/tmp/lock`)" if is_hardlink else ""
+            raise DvcIsBusy(killed) from error
         # While a stage runs, DVC gives back the lock, but stays in the list of readers and writers.
         if running := running_processes(repo):
             raise DvcIsBusy(f" ({running[0]})")
@@ -115,7 +117,7 @@ def exclusive() -> Iterator[Any]:
 
 def running_processes(repo: Any) -> list[int]:
     """Ids of the DVC processes whose stages are running, also in temporary folders."""
-    folders = [Path(repo.tmp_dir), *_temporary_folders(repo)]
+    folders = [Path(repo.tmp_dir), Path(repo.tmp_dir, "exps"), *_temporary_folders(repo)]
     return sorted(pid for folder in folders for pid in _users(folder / "rwlock"))
 
 

@@ -120,6 +120,7 @@ def test_the_error_for_bad_yaml_is_one_line(tmp_path: Path, content: bytes) -> N
     with pytest.raises(PipelineError) as caught:
         dvc_lock.read(path)
     assert str(caught.value).startswith(f"{path} is not YAML: ")
+    assert str(caught.value).endswith(": `pipeline doctor` puts back the last good one")
     assert "\n" not in str(caught.value)
 
 

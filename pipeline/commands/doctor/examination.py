@@ -4,7 +4,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pipeline.commands.doctor import data_files, leftovers, memos, mlflow_database, tracked_files
+from pipeline.commands.doctor import (
+    data_files,
+    dvc_state,
+    leftovers,
+    memos,
+    mlflow_database,
+    tracked_files,
+)
 from pipeline.commands.doctor.cache_users import list_out_files
 from pipeline.commands.doctor.finding import Finding
 from pipeline.core.errors import PipelineError
@@ -31,6 +38,7 @@ def examine(repair: bool) -> bool:
 def _findings(repair: bool) -> Iterator[Finding]:
     yield from _examine_lock()
     yield from tracked_files.examine()
+    yield from dvc_state.examine(repair)
     try:
         with dvc.exclusive() if repair else dvc.open_repo() as repo:
             yield from _examine_repo(repo, repair)
@@ -59,7 +67,7 @@ def _examine_lock() -> Iterator[Finding]:
 def _examine_repo(repo: Any, repair: bool) -> Iterator[Finding]:
     tmp_dir, cache = Path(repo.tmp_dir), Path(repo.cache.local_cache_dir)
     places = data_files.make_quarantines(repo) if repair else data_files.Quarantines()
-    yield from leftovers.examine_rwlock(tmp_dir, places.project)
+    yield from leftovers.examine_rwlocks(tmp_dir, places.project)
     if running := dvc.running_processes(repo):
         print_line(f"a DVC process ({running[0]}) is at work: what it writes is left out")
     else:

@@ -8,23 +8,31 @@ from pathlib import Path
 from pipeline.commands.doctor.finding import Finding
 from pipeline.commands.doctor.quarantine import Quarantine, isolate
 from pipeline.core import atomic
+from pipeline.core.errors import PipelineError
+from pipeline.experiments import dvc
 
 MIN_AGE = 3600  # seconds: a younger one may belong to a process that runs
 CLONES = Path(".cache/reproduce")
 
 
-def examine_rwlock(tmp_dir: Path, quarantine: Quarantine | None) -> Iterator[Finding]:
-    """DVC's list of readers and writers: if it is damaged, DVC stops until it is deleted."""
-    path = tmp_dir / "rwlock"
+def examine_rwlocks(tmp_dir: Path, quarantine: Quarantine | None) -> Iterator[Finding]:
+    """DVC's lists of readers and writers: if one is damaged, DVC stops until it is deleted."""
+    for path in (tmp_dir / "rwlock", tmp_dir / "exps/rwlock"):
+        if path.exists() and not _is_rwlock(path):
+            problem = f"{path} is damaged, and DVC stops at it"
+            name = str(path.relative_to(tmp_dir))
+            yield isolate(problem, path, name, quarantine, "DVC makes it anew")
+
+
+def _is_rwlock(path: Path) -> bool:
+    from dvc.rwlock import SCHEMA
+
     try:
-        is_sound = isinstance(json.loads(path.read_bytes()), dict)
-    except FileNotFoundError:
-        return
-    except ValueError:
-        is_sound = False
-    if not is_sound:
-        problem = f"{path} is damaged, and DVC stops at it"
-        yield isolate(problem, path, "rwlock", quarantine, "DVC makes it anew")
+        with dvc.errors_as_sentences(f"{path} is no list of readers and writers", "delete it"):
+            SCHEMA(json.loads(path.read_bytes()))
+    except PipelineError:
+        return False
+    return True
 
 
 def examine_project(tmp_dir: Path, quarantine: Quarantine | None) -> Iterator[Finding]:

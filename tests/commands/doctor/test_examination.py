@@ -38,6 +38,7 @@ COUNT = """
 from pathlib import Path
 Path("total.txt").write_text(str(sum(p.stat().st_size for p in Path("data").rglob("*.bin"))))
 """
+ZEROED = b"b" * 5_000 + bytes(5_000)
 A, B = Path("data/a.bin"), Path("data/sub/b.bin")
 
 
@@ -54,7 +55,7 @@ def first_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("make.py", MAKE),
         ("count.py", COUNT),
         ("params.yaml", (ROOT / "params.yaml").read_text()),
-        (".gitignore", ".cache/\nmlflow.db\n"),
+        (".gitignore", ".cache/\n.dvc/site\nmlflow.db\n"),
     ):
         (folder / name).write_text(text)
     git("init", "-q", "-b", "main", folder=folder)
@@ -68,8 +69,9 @@ def first_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def project(first_run: Path, world: Path) -> Path:
+def project(first_run: Path, world: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of the first run, in which DVC has linked its cache into the workspace again."""
+    monkeypatch.setenv("DVC_SITE_CACHE_DIR", str(world / ".dvc/site"))
     shutil.copytree(first_run, world, dirs_exist_ok=True)
     with dvc.open_repo() as repo:
         repo.checkout(relink=True, force=True)
@@ -85,6 +87,18 @@ def doctor(capsys: pytest.CaptureFixture[str], repair: bool = False) -> tuple[bo
 def object_of(path: Path) -> Path:
     md5 = dvc_lock.digest(path)
     return Path(".dvc/cache/files/md5", md5[:2], md5[2:])
+
+
+@pytest.fixture
+def link(request: pytest.FixtureRequest, project: Path) -> str:
+    """How DVC puts objects of the cache into the workspace of `project`."""
+    kind = str(request.param)
+    Path(".dvc/config").write_text(f"[cache]\n    type = {kind}\n")
+    commit_all("config")
+    with dvc.open_repo() as repo:
+        repo.checkout(relink=True, force=True)
+    assert B.is_symlink() is (kind == "symlink")
+    return kind
 
 
 def damage(path: Path, data: bytes) -> None:
@@ -104,15 +118,16 @@ def test_nothing_is_wrong_with_a_sound_project(
     assert not list(project.rglob("quarantine"))
 
 
-@pytest.mark.parametrize("data", [b"", b"b" * 5_000 + bytes(5_000)], ids=["empty", "zeroed page"])
+@pytest.mark.parametrize(
+    ("link", "data"),
+    [("hardlink", b""), ("hardlink", ZEROED), ("symlink", ZEROED), ("copy", b"")],
+    indirect=["link"],
+)
 def test_a_damaged_object_is_moved_away_and_made_again(
-    project: Path, capsys: pytest.CaptureFixture[str], data: bytes
+    project: Path, link: str, capsys: pytest.CaptureFixture[str], data: bytes
 ) -> None:
     item = object_of(B)
     damage(item, data)
-    before = (item.stat().st_ino, B.stat().st_ino)
-    assert before[0] == before[1]
-
     is_well, lines = doctor(capsys)
     assert not is_well
     assert any(f"{item.absolute()} (data/sub/b.bin)" in line for line in lines)
@@ -122,9 +137,11 @@ def test_a_damaged_object_is_moved_away_and_made_again(
     is_well, lines = doctor(capsys, repair=True)
     assert is_well
     assert not item.exists()
-    assert not B.exists(), "DVC would take the link for sound"
+    # DVC would take a link for sound, but a copy is.
+    assert os.path.lexists(B) is (link == "copy")
     kept = [path for path in project.rglob("quarantine/**/*") if path.is_file()]
-    assert [path.read_bytes() for path in kept] == [data, data]
+    assert all(path.read_bytes() == data for path in kept)
+    assert len(kept) == (2 if link == "hardlink" else 1)
     assert all(any(str(path) in line for line in lines) for path in kept)
 
     run_dvc("repro")
@@ -232,17 +249,34 @@ def test_nothing_is_repaired_while_dvc_is_at_work(
     assert not item.exists()
 
 
-@pytest.mark.parametrize("content", [b"", b'{"write": {', b"[]"])
+@pytest.mark.parametrize("content", [b"", b'{"write": {', b"[]", b'{"write": {"a": 1}}'])
+@pytest.mark.parametrize("path", [".dvc/tmp/rwlock", ".dvc/tmp/exps/rwlock"])
 def test_a_damaged_list_of_readers_and_writers_is_moved_away(
-    project: Path, capsys: pytest.CaptureFixture[str], content: bytes
+    project: Path, capsys: pytest.CaptureFixture[str], path: str, content: bytes
 ) -> None:
-    rwlock = Path(".dvc/tmp/rwlock")
+    rwlock = Path(path)
+    rwlock.parent.mkdir(exist_ok=True)
     rwlock.write_bytes(content)
     is_well, lines = doctor(capsys)
     assert not is_well
     assert "rwlock is damaged, and DVC stops at it: `pipeline doctor --repair`" in lines[0]
     assert doctor(capsys, repair=True)[0]
     assert not rwlock.exists()
+
+
+def test_a_damaged_memory_of_digests_is_moved_away(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """DVC keeps it outside the project, and stops with "file is not a database"."""
+    (database,) = Path(os.environ["DVC_SITE_CACHE_DIR"]).glob("repo/*/hashes/local/cache.db")
+    for path in database.parent.glob("*"):
+        path.write_bytes(b"x" * 5000)
+    is_well, lines = doctor(capsys)
+    assert not is_well
+    assert f"{database}, DVC's memory of digests, is damaged" in lines[0]
+    assert "DVC does not run here (file is not a database)" in lines[1]
+    assert doctor(capsys, repair=True)[0]
+    assert "Data and pipelines are up to date" in run_dvc("status")
 
 
 def test_files_that_are_written_in_place_are_examined(
