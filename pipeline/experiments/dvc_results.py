@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from pipeline.core import dvc_lock, project
+from pipeline.core import dvc_lock, project, terminal
 from pipeline.core.dvc_lock import Lock
 from pipeline.core.errors import PipelineError
 from pipeline.core.git import git, text_at
@@ -160,7 +160,9 @@ def _read_result(source: Source) -> DvcResult | None:
     text = text_at(source.revision, "dvc.lock") if source.revision else _read_workspace("dvc.lock")
     try:
         lock = dvc_lock.parse((text or "").encode("utf-8", "replace"))
-    except PipelineError:
+    except PipelineError as error:
+        if not source.revision:
+            terminal.warn(f"{error}: `pipeline doctor` puts back the last good one")
         return None
     params = _flat_params(locked_params(lock))
     is_complete = {MODELS, TEST} <= _outs(lock).keys() and params.keys() >= REQUIRED_PARAMS

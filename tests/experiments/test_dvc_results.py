@@ -39,6 +39,16 @@ def test_branches_tags_and_experiments_have_results(commit: CommitResult, params
     assert results["main"].experiment == ""
 
 
+def test_a_cut_lock_in_the_workspace_is_said(
+    commit: CommitResult, capsys: pytest.CaptureFixture[str]
+) -> None:
+    commit("a")
+    lock = Path("dvc.lock")
+    lock.write_text(lock.read_text()[:40])
+    assert labels() == {"main"}
+    assert "warning: dvc.lock is not YAML" in capsys.readouterr().err
+
+
 def test_the_workspace_has_an_uncommitted_result(
     commit: CommitResult, params: Params, world: Path
 ) -> None:
