@@ -1,6 +1,9 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -10,6 +13,7 @@ from pipeline.core.split_csv import SplitRow, write_split
 from pipeline.network import feature_store
 from pipeline.network.examples import Examples, read_examples
 from pipeline.network.feature_store import Index
+from pipeline.network.frozen_prefix import FrozenPrefix
 from pipeline.network.parallel_forward import Tensors
 
 INDEX = Index(
@@ -54,6 +58,19 @@ def test_features_of_another_split_are_refused(tmp_path: Path) -> None:
     )
     with pytest.raises(PipelineError, match=r"computed for another data/split\.csv"):
         feature_store.check_images(tmp_path, INDEX, examples)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5])
+def test_an_array_that_is_cut_short_is_refused_and_named(tmp_path: Path, share: float) -> None:
+    path = feature_store.array_path(tmp_path, 0, 0)
+    np.save(path, np.ones((4, 8), np.float32))
+    data = path.read_bytes()
+    path.write_bytes(data[: int(len(data) * share)])
+    prefix = cast("FrozenPrefix", SimpleNamespace(device=torch.device("cpu")))
+    examples = Examples(["a"], torch.tensor([0]), ["train"], ["x"])
+    features = feature_store.StoredFeatures(tmp_path, INDEX, examples, prefix)
+    with pytest.raises(PipelineError, match=r"view_0\.tensor_0\.npy is damaged .*doctor"):
+        next(features.batches([[0]], 0))
 
 
 def test_an_index_is_read_as_it_was_written(tmp_path: Path) -> None:
