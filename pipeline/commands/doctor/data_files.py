@@ -67,13 +67,14 @@ def examine_objects(repo: Any, files: list[OutFile], places: Quarantines) -> Ite
 def _isolate_object(
     damage: Damage, problem: str, users: list[OutFile], places: Quarantines
 ) -> Iterator[Finding]:
-    """Its links in the workspace go first: with them alone, DVC would take them for sound."""
-    for file in users:
-        if places.project and workspace.is_link(file):
-            link = f"{file.path}, a link to it, {damage.problem}"
-            yield isolate(link, file.path, str(file.path), places.project, ANEW)
+    """Its links in the workspace follow it, because DVC would take them for sound."""
+    links = [file for file in users if workspace.is_link(file)]
     name = f"{damage.object.path.parent.name}/{damage.object.path.name}"
-    yield isolate(problem, damage.object.path, name, places.cache, ANEW)
+    finding = isolate(problem, damage.object.path, name, places.cache, ANEW)
+    yield finding
+    for file in links if finding.is_healed else ():
+        link = f"{file.path}, a link to it, {damage.problem}"
+        yield isolate(link, file.path, str(file.path), places.project, ANEW)
 
 
 def examine_workspace(repo: Any, files: list[OutFile], places: Quarantines) -> Iterator[Finding]:

@@ -61,7 +61,7 @@ def _examine(
     for folder, pattern in patterns:
         for path in sorted(folder.glob(pattern)):
             if time.time() - atomic.modified_time(path) > MIN_AGE:
-                problem = f"{path} is left of a killed process"
+                problem = f"{path} was left by a killed process"
                 yield isolate(problem, path, f"left/{path.name}", quarantine, "you may delete it")
 
 
@@ -73,7 +73,7 @@ def examine_clones() -> Iterator[Finding]:
         try:
             with FileLock(folder.with_suffix(".lock"), blocking=False):
                 yield Finding(
-                    f"{folder} is left of a killed `pipeline reproduce`",
+                    f"{folder} was left by a killed `pipeline reproduce`",
                     "the next `pipeline reproduce` deletes it",
                 )
         except Timeout:  # it is at work

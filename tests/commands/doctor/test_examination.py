@@ -151,6 +151,20 @@ def test_a_damaged_object_is_moved_away_and_made_again(
     assert git("status", "--porcelain") == ""
 
 
+def test_a_read_only_cache_is_left_as_it_is(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    item = object_of(B)
+    damage(item, b"")
+    Path(".dvc/cache/files/quarantine").write_text("nothing can be created in it")
+    is_well, lines = doctor(capsys, repair=True)
+    assert not is_well
+    assert "it cannot be moved away (" in lines[0]
+    assert len(lines) == 2
+    assert item.exists()
+    assert B.exists()
+
+
 def test_deleting_the_out_is_no_help(project: Path) -> None:
     """Why the doctor is needed: DVC restores the empty object, as long as it is in the cache."""
     damage(object_of(B), b"")
