@@ -1,11 +1,13 @@
 """Compare two models on the same test images, and test whether the difference is significant."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from pipeline.core.errors import PipelineError
+from pipeline.core.percentages import MIN_IMAGES
 from pipeline.experiments.predictions import Prediction
 from pipeline.stages.evaluate import intervals
 from pipeline.stages.evaluate.intervals import Interval, Right, Values
@@ -64,19 +66,31 @@ class Comparison:
 
     def verdict(self, a: str, b: str) -> str:
         """The result in one sentence; `a` and `b` are the models' names."""
-        interval = self.accuracy_interval
-        evidence = (
-            f"{b} has {100 * self.difference:+.1f} points of accuracy on {self.n} images "
-            f"(95 %: {100 * interval.low:+.1f} to {100 * interval.high:+.1f}; {self.gained} "
-            f"gained, {self.lost} lost, McNemar's p = {self.p:.2g})"
-        )
+        evidence = self._describe_evidence(a, b)
         if not self.is_significant:
             return f"No significant difference between {a} and {b}: {evidence}."
         better, worse = (b, a) if self.difference > 0 else (a, b)
         return f"{better} is better than {worse}: {evidence}."
 
+    def _describe_evidence(self, a: str, b: str) -> str:
+        tests = f"{self.gained} gained, {self.lost} lost, McNemar's p = {self.p:.2g}"
+        if self.n < MIN_IMAGES:
+            right_a, right_b = (round(accuracy * self.n) for accuracy in self.accuracy)
+            return f"{b} has {right_b} of {self.n} images right, {a} {right_a} ({tests})"
+        interval = self.accuracy_interval
+        if not interval.is_empty:
+            ends = f"{self._points(interval.low)} to {self._points(interval.high)}"
+            tests = f"95 %: {ends}; {tests}"
+        points = self._points(self.difference)
+        return f"{b} has {points} points of accuracy on {self.n} images ({tests})"
+
+    def _points(self, share: float) -> str:
+        """Percentage points, with decimals enough for a single image."""
+        decimals = max(1, math.ceil(math.log10(self.n)) - 2)
+        return f"{round(100 * share, decimals) + 0.0:+.{decimals}f}"  # + 0.0: of -0 makes 0
+
     def rows(self) -> list[list[str]]:
-        """Metric, A, B, difference and its interval."""
+        """Metric, A, B, difference and its interval, which equal results do not have."""
         metrics = (
             ("accuracy", self.accuracy, self.accuracy_interval),
             ("log loss", self.loss, self.loss_interval),
@@ -87,7 +101,7 @@ class Comparison:
                 f"{a:.4f}",
                 f"{b:.4f}",
                 f"{b - a:+.4f}",
-                f"{interval.low:+.4f} to {interval.high:+.4f}",
+                "–" if interval.is_empty else f"{interval.low:+.4f} to {interval.high:+.4f}",
             ]
             for name, (a, b), interval in metrics
         ]

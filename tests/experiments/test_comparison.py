@@ -79,7 +79,17 @@ def test_a_model_does_not_differ_from_itself() -> None:
     comparison = compare(first, first)
     assert (comparison.p, comparison.difference, comparison.disagreements) == (1.0, 0.0, [])
     sentence = comparison.verdict("a", "b")
-    assert sentence.startswith("No significant difference between a and b: ")
+    assert sentence == (
+        "No significant difference between a and b: b has +0.0 points of accuracy on 30 images "
+        "(0 gained, 0 lost, McNemar's p = 1)."
+    )
+    assert [row[-1] for row in comparison.rows()] == ["–", "–"]
+
+
+def test_a_difference_of_a_single_image_of_many_is_not_zero() -> None:
+    right = np.arange(10_000) > 0
+    sentence = compare(predict_bees(np.ones(10_000, bool)), predict_bees(right)).verdict("a", "b")
+    assert "b has -0.01 points of accuracy on 10000 images (95 %: -0.03 to +0.00; " in sentence
 
 
 def test_only_images_of_both_count() -> None:
@@ -125,7 +135,10 @@ def test_the_command_compares_two_folders(world: Path) -> None:
     result = CliRunner().invoke(app, ["compare", "a", "b", "--csv", "differ.csv"])
     assert result.exit_code == 0, result.output
     output = " ".join(result.output.split())
-    assert "No significant difference between a and b: b has +25.0 points" in output
+    assert (
+        "No significant difference between a and b: b has 4 of 4 images right, a 3 (1 gained, "
+        "0 lost, McNemar's p = 1)." in output
+    )
     with Path("differ.csv").open(newline="") as file:
         (row,) = csv.DictReader(file)
     assert row == {"id": f"{2:064x}", "label": "bee", "A": "ant", "B": "bee"}

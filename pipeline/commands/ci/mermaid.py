@@ -70,8 +70,12 @@ def _cell(count: int, is_right: bool) -> markdown.Cell:
 
 def _most_frequent(counts: Counter[tuple[str, str]]) -> list[str]:
     mistakes = Counter({pair: count for pair, count in counts.items() if pair[0] != pair[1]})
-    rows = [[*pair, str(count)] for pair, count in mistakes.most_common(MAX_MISTAKES)]
+    ordered = sorted(mistakes.items(), key=lambda item: (-item[1], item[0]))
+    rows = [[*pair, str(count)] for pair, count in ordered[:MAX_MISTAKES]]
     if not rows:
         return ["There are no mistakes."]
-    header = ["label", "predicted", "images"]
-    return ["The most frequent mistakes:", "", *markdown.table(header, rows)]
+    lines = markdown.table(["label", "predicted", "images"], rows)
+    if left_out := ordered[MAX_MISTAKES:]:
+        most = left_out[0][1]
+        lines += ["", f"And {len(left_out)} more pairs of classes, each with {most} or fewer."]
+    return ["The most frequent mistakes:", "", *lines]

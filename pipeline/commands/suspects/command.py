@@ -24,6 +24,7 @@ def suspects(
         pipeline suspects --most 20
     """
     from pipeline.commands.suspects.suspects import find_suspects, write_page
+    from pipeline.core.percentages import format_share
     from pipeline.params import load_params
 
     name = load_params().dataset.name
@@ -33,8 +34,8 @@ def suspects(
     rows = [
         [
             suspect.id[:12],
-            f"{suspect.label} {suspect.own:.0%}",
-            f"{suspect.looks_like} {suspect.other:.0%}",
+            f"{suspect.label} {format_share(suspect.own, 0)}",
+            f"{suspect.looks_like} {format_share(suspect.other, 0)}",
             suspect.name,
         ]
         for suspect in listed

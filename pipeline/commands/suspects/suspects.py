@@ -18,6 +18,7 @@ from sklearn.preprocessing import StandardScaler
 
 from pipeline.core import atomic, shards
 from pipeline.core.errors import PipelineError
+from pipeline.core.percentages import format_share
 from pipeline.core.progress import bar
 from pipeline.core.split_csv import read_split
 from pipeline.images import gallery, reject_list
@@ -163,7 +164,7 @@ def write_page(path: Path, suspects: Sequence[Suspect], clean: Path, dataset: st
             suspect.name,
             suspect.label,
             data_uri(pictures.get(suspect.id)),
-            f"looks like {suspect.looks_like} ({suspect.other:.0%})",
+            f"looks like {suspect.looks_like} ({format_share(suspect.other, 0)})",
         )
         for suspect in suspects
     ]

@@ -17,6 +17,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 
 from pipeline.commands.sweep.journal import EndedTrial, TrialState
 from pipeline.commands.sweep.summary import SweepResult
+from pipeline.core.percentages import format_share
 from pipeline.stages.evaluate import charts
 
 COLUMNS = 3
@@ -41,7 +42,7 @@ def plot_importance(shares: Mapping[str, float]) -> Figure:
     axes = figure.subplots()
     names = list(shares)[::-1]
     bars = axes.barh(names, [shares[name] for name in names], color="C0")
-    axes.bar_label(bars, [f"{shares[name]:.0%}" for name in names], padding=3)
+    axes.bar_label(bars, [format_share(shares[name], 0) for name in names], padding=3)
     axes.set(xlabel="share of the variance between complete trials", xlim=(0, 1.1))
     axes.xaxis.set_major_formatter("{x:.0%}")
     axes.grid(axis="x", alpha=0.3)

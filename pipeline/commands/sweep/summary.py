@@ -14,6 +14,7 @@ from pipeline.commands.sweep.search_space import Space, Values
 from pipeline.commands.sweep.study import create_study
 from pipeline.core import history
 from pipeline.core.errors import PipelineError, format_counts
+from pipeline.core.percentages import format_share
 
 MAX_ROWS = 5  # of the printed table
 MIN_TRIALS = 10  # complete ones, for importances that are more than chance
@@ -104,7 +105,7 @@ def describe_importances(result: SweepResult, shares: Mapping[str, float]) -> st
             f"{len(result.complete)} complete trials are too few to estimate which params mattered:"
             f" it takes {MIN_TRIALS} with different values, and two params"
         )
-    listed = ", ".join(f"{name} {share:.0%}" for name, share in shares.items())
+    listed = ", ".join(f"{name} {format_share(share, 0)}" for name, share in shares.items())
     return f"what mattered (share of the variance between complete trials): {listed}"
 
 

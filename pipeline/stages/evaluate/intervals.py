@@ -21,6 +21,11 @@ class Interval:
     low: float
     high: float
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether it says nothing: a bootstrap of equal groups always draws the same figure."""
+        return self.low == self.high
+
 
 def wilson(right: int, count: int) -> Interval:
     """Interval of an accuracy on `count` independent images.
@@ -44,6 +49,11 @@ def bootstrap(right: Right, groups: Sequence[str]) -> Interval:
     Source: B. Efron, "Bootstrap methods: another look at the jackknife" (1979); percentiles.
     """
     return _percentiles(_resample(right.astype(float), groups))
+
+
+def count_groups(groups: Sequence[str]) -> int:
+    """Number of independent groups, where an image without a group is its own."""
+    return len(set(_keys(groups)))
 
 
 def difference(first: Values, second: Values, groups: Sequence[str]) -> Interval:
@@ -79,7 +89,10 @@ def _resample(values: Values, groups: Sequence[str]) -> Values:
 
 def _by_group(values: Values, groups: Sequence[str]) -> tuple[Values, Values]:
     """(G,) sums and (G,) numbers of images; an image without a group is its own group."""
-    keys = [group or f"\0{number}" for number, group in enumerate(groups)]
-    _, index = np.unique(keys, return_inverse=True)
+    _, index = np.unique(_keys(groups), return_inverse=True)
     sums, counts = np.bincount(index, values), np.bincount(index)
     return sums.astype(np.float64), counts.astype(np.float64)
+
+
+def _keys(groups: Sequence[str]) -> list[str]:
+    return [group or f"\0{number}" for number, group in enumerate(groups)]

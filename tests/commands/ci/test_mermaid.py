@@ -58,3 +58,11 @@ def test_with_many_classes_the_most_frequent_mistakes_are_listed() -> None:
     assert mermaid.confusion(predictions(*right)) == ["There are no mistakes."]
     lines = mermaid.confusion(predictions(*right, ("3", "4"), ("3", "4"), ("5", "4")))
     assert lines[-2:] == ["| 3 | 4 | 2 |", "| 5 | 4 | 1 |"]
+
+
+def test_mistakes_that_are_left_out_are_counted() -> None:
+    names = [f"class {number:02}" for number in range(13)]
+    pairs = [("class 12", name) for name in names[:12]]
+    lines = mermaid.confusion(predictions(*pairs, *pairs[:1], *reversed(pairs)))
+    assert lines[4:6] == ["| class 12 | class 00 | 3 |", "| class 12 | class 01 | 2 |"]
+    assert lines[-1] == "And 2 more pairs of classes, each with 2 or fewer."

@@ -274,7 +274,7 @@ def test_each_suspect_has_a_picture_and_its_likely_class(world: Path) -> None:
     page = draw(world, listed, [noise_png(n) for n in range(3)])
     assert [size(figure.picture) for figure in page.figures] == [(40, 48)] * 3
     for number, figure in enumerate(page.figures):
-        assert figure.caption.startswith("cat · looks like dog (93%")
+        assert figure.caption.startswith("cat · looks like dog (93 %)")
         assert f"{number}.png" in figure.caption
 
 
