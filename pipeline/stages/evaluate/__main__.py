@@ -38,13 +38,15 @@ def main(
         rows = test_set.prediction_rows(result, groups)
         write_predictions(folder / predictions_csv.NAME, result.classes, rows)
         validations = history.read(history_csv)
-        write_pictures(folder, validations, model, result, clean, params.evaluate.samples)
+        count = params.evaluate.samples
+        pictures = write_pictures(folder, validations, model, result, clean, count)
     atomic.write_text(metrics_json, json.dumps(figures, indent=2) + "\n")
-    page = report.collect(params, model.card, figures, test=test, clean=clean, split_csv=split_csv)
+    paths = {"test": test, "clean": clean, "split_csv": split_csv}
+    page = report.collect(params, model.card, figures, pictures, **paths)
     tags = provenance.run_tags(model.card.fingerprint, model.card.deviation)
     atomic.write_text(report_html, page.html(provenance.data_tags(tags)))
-    paths = {"models": models, "history_csv": history_csv, "split_csv": split_csv, "test": test}
-    record_evaluation(params, model, page, tags, **paths)
+    inputs = {"models": models, "history_csv": history_csv, "split_csv": split_csv}
+    record_evaluation(params, model, page, tags, **inputs, test=test)
     print_line(f"evaluate: {headline(figures)}")
 
 

@@ -1,13 +1,20 @@
 """matplotlib figures, drawn without pyplot, which keeps figures in memory."""
 
+import io
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import matplotlib as mpl
 import numpy as np
 import numpy.typing as npt
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from pipeline.core.percentages import format_share
+from pipeline.core.terminal import printable
 from pipeline.images.decoding import Pixels
 from pipeline.network.calibration import Bins
 from pipeline.stages.evaluate.metrics import Curve
@@ -19,6 +26,11 @@ MAX_INCHES = 16.0  # side of the confusion matrix
 MAX_NAMES, MAX_COUNTS = 60, 25  # classes with readable names, and with readable counts
 MAX_MARKED_EPOCHS = 20
 MAX_LINES = 12  # classes drawn as curves
+MAX_NAME_LENGTH = 24  # characters; the middle of a longer name is left out
+# Of the SVG that matplotlib writes: its fonts and rules for the whole page, ids of its groups.
+PAGE_WIDE = re.compile(r"<style.*?</style>|<metadata>.*?</metadata>", re.DOTALL)
+GROUP_ID = re.compile(r'<g id="[^"]*"')
+FONT_FAMILY = re.compile(r'(<text style="[^"]*?)font-family: [^;"]*;? ?')
 
 
 @dataclass(frozen=True)
@@ -35,6 +47,22 @@ class PicturedSample:
 def save(figure: Figure, path: Path) -> None:
     """Write a PNG; its bytes depend on the picture alone."""
     figure.savefig(path, dpi=DPI, metadata={"Software": None})
+
+
+def svg(figure: Figure, name: str) -> str:
+    """A saved figure as an <svg> for a page; text stays text, in the fonts of the page.
+
+    Args:
+        name: Of the picture, unique on the page: ids start from it.
+    """
+    written = io.StringIO()
+    metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+    figure.set_layout_engine("none")  # as it was laid out for `save`, which is half of the work
+    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
+        figure.savefig(written, format="svg", metadata=metadata)
+    text = written.getvalue()
+    text = PAGE_WIDE.sub("", text[text.index("<svg ") :])
+    return FONT_FAMILY.sub(r"\1", GROUP_ID.sub("<g", text))
 
 
 def curves(history: Sequence[Mapping[str, float]]) -> Figure:
@@ -63,7 +91,7 @@ def confusion(matrix: npt.NDArray[np.int64], classes: Sequence[str]) -> Figure:
     share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
     step = -(-len(classes) // MAX_NAMES)
-    ticks, names = range(0, len(classes), step), classes[::step]
+    ticks, names = range(0, len(classes), step), [_shorten(name) for name in classes[::step]]
     axes.set_xticks(ticks, names, rotation=45, ha="right", rotation_mode="anchor", parse_math=False)
     axes.set_yticks(ticks, names, parse_math=False)
     axes.set(xlabel="predicted", ylabel="true")
@@ -76,18 +104,17 @@ def confusion(matrix: npt.NDArray[np.int64], classes: Sequence[str]) -> Figure:
 def by_threshold(roc: Mapping[str, Curve], precision_recall: Mapping[str, Curve]) -> Figure:
     """ROC, and precision by recall: each class against the rest."""
     figure = Figure(figsize=(10, 4.6), layout="constrained")
+    # The areas below are the AUC, of straight lines, and the average precision, of steps.
     charts = (
-        (roc, "false positive rate", "true positive rate"),
-        (precision_recall, "recall", "precision"),
+        (roc, "false positive rate", "true positive rate", "default"),
+        (precision_recall, "recall", "precision", "steps-post"),
     )
-    for axes, (by_class, x, y) in zip(figure.subplots(1, 2), charts, strict=True):
-        for name, curve in list(by_class.items())[:MAX_LINES]:
-            axes.plot(curve.x, curve.y, drawstyle="steps-post", label=name)
+    for axes, (by_class, x, y, style) in zip(figure.subplots(1, 2), charts, strict=True):
+        drawn = dict(list(by_class.items())[:MAX_LINES])
+        lines = [axes.plot(curve.x, curve.y, drawstyle=style)[0] for curve in drawn.values()]
         axes.set(xlabel=x, ylabel=y, xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
         axes.grid(alpha=0.3)
-        legend = axes.legend(fontsize=8)
-        for text in legend.get_texts():
-            text.set_parse_math(False)
+        _legend(axes, lines, list(drawn))
     return figure
 
 
@@ -97,7 +124,7 @@ def reliability(before: Bins, after: Bins) -> Figure:
     axes = figure.subplots()
     axes.plot([0, 1], [0, 1], color="grey", linestyle=":", label="calibrated perfectly")
     for name, bins in (("as trained", before), ("calibrated", after)):
-        label = f"{name}: off by {bins.error:.1%} on average"
+        label = f"{name}: off by {format_share(bins.error)} on average"
         (line,) = axes.plot(bins.confidence, bins.accuracy, linewidth=1, label=label)
         area = 10 + 400 * bins.count / bins.count.sum()  # by the number of images
         axes.scatter(bins.confidence, bins.accuracy, s=area, color=line.get_color(), alpha=0.6)
@@ -117,15 +144,13 @@ def embedding(
     figure = Figure(figsize=(7, 6), layout="constrained")
     axes = figure.subplots()
     wrong = labels != predicted
-    for number, name in enumerate(classes):
-        x, y = points[labels == number].T
-        label = name if number < MAX_LINES else None
-        axes.scatter(x, y, s=14, color=f"C{number % 10}", alpha=0.7, label=label)
-    x, y = points[wrong].T
-    axes.scatter(x, y, s=60, facecolors="none", edgecolors=WRONG)
+    dots = [
+        axes.scatter(*points[labels == number].T, s=14, color=f"C{number % 10}", alpha=0.7)
+        for number in range(len(classes))
+    ]
+    axes.scatter(*points[wrong].T, s=60, facecolors="none", edgecolors=WRONG)
     axes.set(xticks=[], yticks=[])
-    for text in axes.legend(fontsize=8).get_texts():
-        text.set_parse_math(False)
+    _legend(axes, dots[:MAX_LINES], classes[:MAX_LINES])
     return figure
 
 
@@ -140,7 +165,24 @@ def samples(images: Sequence[PicturedSample]) -> Figure:
         figure.text(0.5, 0.5, "no images", ha="center")
     for axes, sample in zip(grid, images, strict=False):
         colour = RIGHT if sample.predicted == sample.true else WRONG
-        title = f"{sample.predicted} ({sample.true})\n{sample.probability:.0%}"
+        predicted, true = _shorten(sample.predicted), _shorten(sample.true)
+        line_break = "\n" if len(predicted + true) > MAX_NAME_LENGTH else " "
+        title = f"{predicted}{line_break}({true})\n{format_share(sample.probability, 0)}"
         axes.imshow(sample.pixels)
         axes.set_title(title, color=colour, fontsize=10, parse_math=False)
     return figure
+
+
+def _legend(axes: Axes, artists: Sequence[Artist], names: Sequence[str]) -> None:
+    """A legend of class names, which may start with _ (matplotlib leaves those out) or hold a $."""
+    legend = axes.legend(artists, ["-"] * len(names), fontsize=8)
+    for text, name in zip(legend.get_texts(), names, strict=True):
+        text.set_parse_math(False)
+        text.set_text(_shorten(name))
+
+
+def _shorten(name: str) -> str:
+    """A class name on one line, of at most `MAX_NAME_LENGTH` characters."""
+    name = printable(name)
+    half = MAX_NAME_LENGTH // 2
+    return name if len(name) <= MAX_NAME_LENGTH else f"{name[:half]}…{name[1 - half :]}"

@@ -2,14 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from sklearn import metrics as sklearn
 
-from pipeline.core import atomic
 from pipeline.network import calibration
 from pipeline.stages.evaluate import intervals
 
@@ -155,19 +153,9 @@ def roc(labels: Labels, probabilities: Probabilities, number: int) -> Curve:
 def precision_recall(labels: Labels, probabilities: Probabilities, number: int) -> Curve:
     """Recall (x) and precision (y) of class `number` against the rest."""
     precision, recall, _ = sklearn.precision_recall_curve(
-        labels == number, probabilities[:, number]
+        labels == number, probabilities[:, number], drop_intermediate=True
     )
     return Curve(recall, precision)
-
-
-def write_curves(path: Path, curves: Mapping[str, Curve]) -> None:
-    """Write a row per class and point, for `dvc plots`."""
-    rows = [
-        (name, f"{x:.6f}", f"{y:.6f}")
-        for name, curve in curves.items()
-        for x, y in zip(curve.x, curve.y, strict=True)
-    ]
-    atomic.write_csv(path, ["class", "x", "y"], rows)
 
 
 def _none_if_nan(value: float) -> float | None:

@@ -4,7 +4,6 @@ One file, pictures inside. DVC's copy leaves out the commit, so that its bytes d
 alone; MLflow's copy has it.
 """
 
-import base64
 import io
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -14,56 +13,60 @@ from pathlib import Path
 from PIL import Image
 
 from pipeline.core import shards
+from pipeline.core.percentages import MIN_IMAGES, format_interval, format_right, format_share
 from pipeline.core.shards import SPLITS
 from pipeline.core.split_csv import read_split
 from pipeline.images import gallery
+from pipeline.images.gallery import data_uri
 from pipeline.network.model_folder import Card
 from pipeline.params import AS_DESCRIBED, Params
 from pipeline.stages.evaluate import predictions_csv
+from pipeline.stages.evaluate.charts import PicturedSample
+from pipeline.stages.evaluate.confusions import (
+    Confusion,
+    count_confusions,
+    describe_most_frequent,
+)
+from pipeline.stages.evaluate.intervals import Interval
 from pipeline.stages.evaluate.metrics import Figures
-from pipeline.stages.evaluate.predictions_csv import PredictionRow, read_predictions
+from pipeline.stages.evaluate.pictures import Pictures
+from pipeline.stages.evaluate.predictions_csv import read_predictions
+from pipeline.stages.evaluate.sentences import describe_bootstrap, describe_calibration
 
 CLASS_FIGURES = ("n", "correct", "precision", "recall", "f1", "roc_auc", "average_precision")
-PICTURES = (
-    "curves",
-    "confusion",
-    "thresholds",
-    "reliability",
-    "samples",
-    "mistakes",
-    "gradcam",
-    "embedding",
-)
-PHOTOGRAPHS = ("samples", "mistakes", "gradcam")  # ten times smaller as JPEG than as PNG
+PHOTOGRAPH_SIDE = 256  # pixels, at most
 MIN_TEST_IMAGES = 30  # of a class, for figures that mean something
-MAX_CONFUSIONS = 5
+MAX_CONFUSIONS = 5  # in the table
 
 
 @dataclass(frozen=True)
-class ClassFigures:
+class ClassRow:
     """A row of the table of classes."""
 
     name: str
-    figures: Mapping[str, float | None]
-    """By the names of `CLASS_FIGURES`."""
+    cells: Sequence[str]
+    """By `CLASS_FIGURES`."""
 
 
 @dataclass(frozen=True)
-class SliceFigures:
+class SliceRow:
     """A row of the table of slices."""
 
     name: str
     n: int
-    accuracy: float
+    accuracy: str
 
 
 @dataclass(frozen=True)
-class Confusion:
-    """A kind of mistake."""
+class Sample:
+    """A test image on the page."""
 
-    label: str
+    picture: str
+    """A data URI."""
     predicted: str
-    count: int
+    label: str
+    probability: str
+    """Of the predicted class."""
 
 
 @dataclass(frozen=True)
@@ -90,22 +93,39 @@ class Report:
     """Sections of the params, listed in full."""
     card: Card
     figures: Figures
-    classes: Sequence[ClassFigures]
-    macro: Mapping[str, float | None]
-    """Averages over the classes, by the names of `CLASS_FIGURES` that have one."""
-    slices: Sequence[SliceFigures]
+    accuracy: str
+    """A percentage, or counts such as "3 of 4"."""
+    interval: str
+    """Wilson's, of the accuracy."""
+    bootstrap: str
+    """A sentence on the interval of groups."""
+    mistakes: str
+    """A sentence on the most frequent."""
+    calibration_error: str
+    calibration: str
+    """A sentence on it."""
+    classes: Sequence[ClassRow]
+    """With a row of averages at the end."""
+    has_small_rows: bool
+    """Whether counts stand for percentages somewhere in the tables."""
+    slices: Sequence[SliceRow]
     confusions: Sequence[Confusion]
-    """The most frequent first."""
+    """The most frequent first, at most `MAX_CONFUSIONS`."""
+    more_confusions: int
+    """Kinds of mistakes that are left out."""
     grouped: bool
     """Whether some test images are not independent."""
     data: DataFacts
-    pictures: Mapping[str, str]
-    """Data URIs by the names of `PICTURES`."""
+    charts: Mapping[str, str]
+    """As SVG, by name; names in them are escaped."""
+    photographs: Mapping[str, Sequence[Sample]]
+    """By name."""
     provenance: Mapping[str, str]
     """Digests of the data and, if known, the commit."""
     small_classes: Sequence[str]
     """Classes with fewer than `min_test_images` test images."""
     min_test_images: int = MIN_TEST_IMAGES
+    min_images: int = MIN_IMAGES
     columns: Sequence[str] = CLASS_FIGURES
     """Of the table of classes."""
 
@@ -116,55 +136,106 @@ class Report:
 
 
 def collect(
-    params: Params, card: Card, figures: Figures, *, test: Path, clean: Path, split_csv: Path
+    params: Params,
+    card: Card,
+    figures: Figures,
+    pictures: Pictures,
+    *,
+    test: Path,
+    clean: Path,
+    split_csv: Path,
 ) -> Report:
     """Collect the facts of the page.
 
     Args:
-        test: The folder with predictions.csv and the pictures.
+        test: The folder with predictions.csv.
     """
     names = ("images", "model", "features", "head", "train")  # the sections that decide the model
     predictions = read_predictions(test / predictions_csv.NAME)
+    groups = [row.group for row in predictions]
+    confusions = count_confusions(predictions)
+    wilson = Interval(figures["accuracy.wilson_low"], figures["accuracy.wilson_high"])
+    slices = _slices(figures)
+    counts = [figures[f"{key}.{name}"] for key in ("n", "predicted") for name in card.classes]
     return Report(
         dataset=params.dataset.name,
         source="" if params.dataset.source == AS_DESCRIBED else params.dataset.source,
         params={name: getattr(params, name).model_dump() for name in names},
         card=card,
         figures=figures,
+        accuracy=format_right(figures["correct"], figures["n"]),
+        interval=format_interval(wilson.low, wilson.high),
+        bootstrap=describe_bootstrap(figures, groups),
+        mistakes=describe_most_frequent(confusions),
+        calibration_error=_calibration_error(figures, "ece"),
+        calibration=describe_calibration(figures),
         classes=_classes(card.classes, figures),
-        macro={name: figures[key] for name in CLASS_FIGURES if (key := f"{name}.macro") in figures},
-        slices=_slices(figures),
-        confusions=_confusions(predictions),
-        grouped=any(row.group for row in predictions),
+        has_small_rows=min([*counts, *(row.n for row in slices)]) < MIN_IMAGES,
+        slices=slices,
+        confusions=confusions[:MAX_CONFUSIONS],
+        more_confusions=max(0, len(confusions) - MAX_CONFUSIONS),
+        grouped=any(groups),
         data=_data(card.classes, clean, split_csv),
-        pictures={name: _embed(test / f"{name}.png") for name in PICTURES},
+        charts=pictures.charts,
+        photographs={
+            name: [_sample(image) for image in images]
+            for name, images in pictures.photographs.items()
+        },
         provenance={},
         small_classes=[name for name in card.classes if figures[f"n.{name}"] < MIN_TEST_IMAGES],
     )
 
 
-def _classes(names: Sequence[str], figures: Figures) -> list[ClassFigures]:
-    return [
-        ClassFigures(name, {figure: figures[f"{figure}.{name}"] for figure in CLASS_FIGURES})
-        for name in names
-    ]
+def _calibration_error(figures: Figures, name: str) -> str:
+    return format_share(figures[name]) if figures["n"] >= MIN_IMAGES else "–"
 
 
-def _slices(figures: Figures) -> list[SliceFigures]:
+def _classes(names: Sequence[str], figures: Figures) -> list[ClassRow]:
+    rows = [ClassRow(name, _class_cells(name, figures)) for name in names]
+    macro = [_format(figures.get(f"{figure}.macro", "")) for figure in CLASS_FIGURES]
+    return [*rows, ClassRow("macro average", macro)]
+
+
+def _class_cells(name: str, figures: Figures) -> list[str]:
+    """Figures of a class; of fewer than `MIN_IMAGES` images, counts or nothing."""
+    right, count, predicted = (figures[f"{key}.{name}"] for key in ("correct", "n", "predicted"))
+    cells = {figure: _format(figures[f"{figure}.{name}"]) for figure in CLASS_FIGURES}
+    if count < MIN_IMAGES:
+        cells |= dict.fromkeys(("f1", "roc_auc", "average_precision"), "–")
+    if 0 < count < MIN_IMAGES:
+        cells["recall"] = format_right(right, count)
+    if 0 < predicted < MIN_IMAGES:
+        cells["precision"] = format_right(right, predicted)
+    return list(cells.values())
+
+
+def _format(value: float | str | None) -> str:
+    """A cell of the table of classes."""
+    if value is None:
+        return "–"
+    return f"{value:.4f}" if isinstance(value, float) else str(value)
+
+
+def _slices(figures: Figures) -> list[SliceRow]:
     start = "accuracy.slice."
     names = [key.removeprefix(start) for key in figures if key.startswith(start)]
     return [
-        SliceFigures(name.replace("_", " "), figures[f"n.slice.{name}"], figures[start + name])
+        SliceRow(
+            name.replace("_", " "),
+            count := figures[f"n.slice.{name}"],
+            format_right(round(figures[start + name] * count), count),
+        )
         for name in names
     ]
 
 
-def _confusions(predictions: Sequence[PredictionRow]) -> list[Confusion]:
-    mistakes = [(row.label, row.predicted) for row in predictions if row.label != row.predicted]
-    return [
-        Confusion(label, predicted, count)
-        for (label, predicted), count in Counter(mistakes).most_common(MAX_CONFUSIONS)
-    ]
+def _sample(image: PicturedSample) -> Sample:
+    photograph = Image.fromarray(image.pixels)
+    photograph.thumbnail((PHOTOGRAPH_SIDE, PHOTOGRAPH_SIDE))
+    encoded = io.BytesIO()
+    photograph.save(encoded, "JPEG", quality=85)
+    probability = format_share(image.probability, 0)
+    return Sample(data_uri(encoded.getvalue()), image.predicted, image.true, probability)
 
 
 def _data(classes: Sequence[str], clean: Path, split_csv: Path) -> DataFacts:
@@ -179,13 +250,3 @@ def _data(classes: Sequence[str], clean: Path, split_csv: Path) -> DataFacts:
         dict(Counter(licence or "none stated" for licence in licences).most_common()),
         sorted(Counter(owner for owner in owners if owner).items()),
     )
-
-
-def _embed(picture: Path) -> str:
-    """A data URI of a picture."""
-    content, kind = picture.read_bytes(), "png"
-    if picture.stem in PHOTOGRAPHS:
-        encoded = io.BytesIO()
-        Image.open(picture).convert("RGB").save(encoded, "JPEG", quality=85)
-        content, kind = encoded.getvalue(), "jpeg"
-    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"

@@ -1,10 +1,18 @@
+from collections.abc import Callable
 from pathlib import Path
+from xml.etree import ElementTree
 
 import cv2
 import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from sklearn.metrics import auc, average_precision_score, roc_auc_score
 
-from pipeline.stages.evaluate import charts
+from pipeline.network.calibration import Bins
+from pipeline.stages.evaluate import charts, metrics
 from pipeline.stages.evaluate.charts import PicturedSample
+from pipeline.stages.evaluate.fonts import fonts_for
+from tests.vega import SVG
 
 HISTORY = [
     {"epoch": 1, "train_loss": 0.9, "train_accuracy": 0.5, "val_loss": 0.8, "val_accuracy": 0.6},
@@ -25,7 +33,7 @@ def test_samples_are_green_when_right_and_red_when_wrong(tmp_path: Path) -> None
     )
     titles = [axes.title for axes in grid.axes[:2]]
     assert [title.get_color() for title in titles] == [charts.RIGHT, charts.WRONG]
-    assert titles[1].get_text() == "car (bike)\n60%"
+    assert titles[1].get_text() == "car (bike)\n60 %"
     charts.save(grid, tmp_path / "samples.png")
     assert cv2.imread(str(tmp_path / "samples.png")) is not None
 
@@ -45,3 +53,102 @@ def test_the_size_is_limited_and_names_are_not_formulas(tmp_path: Path) -> None:
     figure = charts.confusion(np.eye(300, dtype=np.int64), [f"a$_$b{n}" for n in range(300)])
     assert max(figure.get_size_inches()) <= charts.MAX_INCHES + 1
     charts.save(figure, tmp_path / "confusion.png")
+
+
+LABELS = np.array([0, 0, 1, 1, 1, 2, 2, 2])
+# The first class has ties, within the class and across.
+PROBABILITIES = np.array(
+    [
+        [0.6, 0.3, 0.1],
+        [0.4, 0.4, 0.2],
+        [0.4, 0.5, 0.1],
+        [0.6, 0.2, 0.2],
+        [0.1, 0.8, 0.1],
+        [0.1, 0.2, 0.7],
+        [0.4, 0.1, 0.5],
+        [0.2, 0.5, 0.3],
+    ]
+)
+NAMES = ["蚂蚁", "_hidden$_$<&", "line\nbreak " + "very " * 40]
+DRAWN = ["蚂蚁", "_hidden$_$<&", "line\\nbreak … very very "]
+
+
+def curves_of(classes: list[str]) -> tuple[dict[str, metrics.Curve], dict[str, metrics.Curve]]:
+    numbers = dict(enumerate(classes))
+    roc = {name: metrics.roc(LABELS, PROBABILITIES, n) for n, name in numbers.items()}
+    precision = {
+        name: metrics.precision_recall(LABELS, PROBABILITIES, n) for n, name in numbers.items()
+    }
+    return roc, precision
+
+
+def test_the_areas_below_the_curves_are_auc_and_average_precision() -> None:
+    left, right = charts.by_threshold(*curves_of(["a", "b", "c"])).axes
+    for number in range(3):
+        positive, scores = number == LABELS, PROBABILITIES[:, number]
+        x, y = left.lines[number].get_path().vertices.T
+        assert auc(x, y) == pytest.approx(roc_auc_score(positive, scores))
+        x, y = right.lines[number].get_path().interpolated(1).vertices.T
+        assert right.lines[number].get_drawstyle() == "steps-post"
+        steps = -np.diff(x) @ y[:-1]
+        assert steps == pytest.approx(average_precision_score(positive, scores))
+
+
+def test_no_curves_are_no_reason_to_warn(tmp_path: Path) -> None:
+    charts.save(charts.by_threshold({}, {}), tmp_path / "empty.png")
+
+
+def confusion_of(classes: list[str]) -> Figure:
+    return charts.confusion(metrics.confusion(LABELS, PROBABILITIES.argmax(axis=1), 3), classes)
+
+
+def embedding_of(classes: list[str]) -> Figure:
+    predicted = PROBABILITIES.argmax(axis=1)
+    return charts.embedding(PROBABILITIES[:, :2], LABELS, predicted, classes)
+
+
+@pytest.mark.parametrize(
+    ("draw", "count"),
+    [
+        (confusion_of, 2),
+        (lambda classes: charts.by_threshold(*curves_of(classes)), 2),
+        (embedding_of, 1),
+    ],
+)
+def test_class_names_are_text_in_the_svg(
+    tmp_path: Path, draw: Callable[[list[str]], Figure], count: int
+) -> None:
+    with fonts_for(NAMES):
+        figure = draw(NAMES)
+        charts.save(figure, tmp_path / "a.png")
+        svg = charts.svg(figure, "a")
+        assert charts.svg(figure, "a") == svg
+    root = ElementTree.fromstring(svg)
+    texts = ["".join(element.itertext()) for element in root.iter(f"{SVG}text")]
+    assert [texts.count(name) for name in DRAWN] == [count] * 3
+    assert "font-family" not in svg
+    assert "<style" not in svg
+    assert "dc:date" not in svg
+    ids = [element.get("id") for element in root.iter() if element.get("id")]
+    assert len(ids) == len(set(ids))
+
+
+def test_a_report_of_many_classes_and_images_stays_small() -> None:
+    random = np.random.default_rng(0)
+    names = [f"class {number}" for number in range(200)]
+    labels = random.integers(0, 200, 10_000)
+    scores = random.random((10_000, 200)) + 0.5 * np.eye(200)[labels]
+    roc = {name: metrics.roc(labels, scores, n) for n, name in enumerate(names[:20])}
+    figures = [
+        charts.confusion(metrics.confusion(labels, scores.argmax(axis=1), 200), names),
+        charts.by_threshold(roc, roc),
+        charts.embedding(scores[:1000, :2], labels[:1000], labels[1000:2000], names),
+    ]
+    sizes = [len(charts.svg(figure, "a")) for figure in figures]
+    assert max(sizes) < 1_000_000
+
+
+def test_a_reliability_of_less_than_a_tenth_of_a_percent_is_not_zero() -> None:
+    bins = Bins(np.array([0.9996]), np.array([1.0]), np.array([40]))
+    (_, line, _) = charts.reliability(bins, bins).axes[0].get_legend().get_texts()
+    assert line.get_text() == "as trained: off by < 0.1 % on average"

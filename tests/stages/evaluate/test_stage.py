@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from ruamel.yaml import YAML
 from sklearn import metrics as reference
 
 from pipeline.core import shards
@@ -20,13 +21,19 @@ from pipeline.network.model_folder import Card
 from pipeline.params import Params, load_params
 from pipeline.stages.evaluate import predictions_csv, report, slices, test_set
 from pipeline.stages.evaluate.metrics import Figures
+from pipeline.stages.evaluate.pictures import Pictures
 from pipeline.stages.evaluate.predictions_csv import PredictionRow
 from pipeline.stages.evaluate.report import Report
 from pipeline.stages.evaluate.slices import ImageFacts
+from tests import ROOT
 from tests.builders.stages import CLEAN, MODELS, REPORT, SPLIT, TEST, evaluate_stage
 from tests.html_page import Page
 
 CLASSES = ["plain", "striped"]
+CHARTS = ("curves", "confusion", "thresholds", "reliability", "embedding")
+PICTURES = Pictures(
+    dict.fromkeys(CHARTS, "<svg></svg>"), {"samples": [], "mistakes": [], "gradcam": []}
+)
 IMAGE = ImageFacts("a", "", None, 500, 600, "a/1.jpg", None)
 
 
@@ -99,15 +106,65 @@ def test_the_page_shows_the_figures(figures: Figures) -> None:
     assert names == ["plain", "striped", "macro average"]
     assert classes[2][1] == str(figures["n.striped"])
     assert classes[2][classes[0].index("f1")] == f"{figures['f1.striped']:.4f}"
-    assert html.count('<img class="chart"') >= 5
+    assert html.count('<figure class="chart"') == html.count("<svg ") == 5
     for source in html.split('src="')[1:]:
         kind, _, content = source.split('"')[0].partition(",")
         assert kind in {"data:image/png;base64", "data:image/jpeg;base64"}
         Image.open(io.BytesIO(base64.b64decode(content))).verify()
 
 
+def test_dvc_plots_names_columns_that_evaluate_writes(figures: Figures) -> None:
+    plots = YAML(typ="safe").load(ROOT / "dvc.yaml")["plots"]
+    for plot in plots:
+        if isinstance(plot, dict):
+            (values,) = plot.values()
+            ((path, columns),) = values["y"].items()
+            header = Path(path).read_text().splitlines()[0].split(",")
+            columns = [columns] if isinstance(columns, str) else columns
+            assert {values["x"], *columns} <= set(header)
+    pictures = [plot for plot in plots if isinstance(plot, str) and "/test/" in plot]
+    assert pictures
+    assert all(Path(path).exists() for path in pictures)
+
+
 def collect(card: Card, figures: Figures, split_csv: Path) -> Report:
-    return report.collect(load_params(), card, figures, test=TEST, clean=CLEAN, split_csv=split_csv)
+    paths = {"test": TEST, "clean": CLEAN, "split_csv": split_csv}
+    return report.collect(load_params(), card, figures, PICTURES, **paths)
+
+
+def test_few_images_are_counts_and_not_percentages(figures: Figures) -> None:
+    few = figures | {
+        "n.striped": 4,
+        "correct.striped": 3,
+        "recall.striped": 0.75,
+        "predicted.striped": 0,
+        "precision.striped": None,
+        "n.plain": 40,
+        "predicted.plain": 9,
+        "correct.plain": 8,
+        "n.slice.folder_x": 1,
+        "accuracy.slice.folder_x": 1.0,
+        "n.slice.folder_y": 10,
+        "accuracy.slice.folder_y": 0.9,
+    }
+    page = collect(model_folder.load(MODELS)[1], few, SPLIT)
+    plain, striped, _ = [
+        dict(zip(report.CLASS_FIGURES, r.cells, strict=True)) for r in page.classes
+    ]
+    assert (plain["precision"], plain["recall"]) == ("8 of 9", f"{figures['recall.plain']:.4f}")
+    assert (striped["recall"], striped["precision"]) == ("3 of 4", "–")
+    assert striped["f1"] == striped["roc_auc"] == striped["average_precision"] == "–"
+    accuracies = {row.name: row.accuracy for row in page.slices}
+    assert (accuracies["folder x"], accuracies["folder y"]) == ("1 of 1", "90.0 %")
+    assert "Of fewer than 10 images the tables have counts" in page.html({})
+
+
+def test_a_test_set_of_few_images_has_no_percentage(figures: Figures) -> None:
+    few = figures | {"n": 4, "correct": 3, "accuracy": 0.75}
+    html = collect(model_folder.load(MODELS)[1], few, SPLIT).html({})
+    assert "the model is right on <b>3 of 4</b>" in html
+    assert "75.0 %" not in html
+    assert "By how much the probabilities are off cannot be said of 4 images." in html
 
 
 def test_names_are_escaped_on_the_page(figures: Figures) -> None:

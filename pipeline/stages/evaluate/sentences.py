@@ -1,0 +1,46 @@
+"""Sentences of the report on its figures."""
+
+from collections.abc import Sequence
+
+from pipeline.core.percentages import MIN_IMAGES, format_interval, format_share
+from pipeline.network import calibration
+from pipeline.stages.evaluate import intervals
+from pipeline.stages.evaluate.intervals import Interval
+from pipeline.stages.evaluate.metrics import Figures
+
+MIN_PER_BIN = 10  # images on average, for a calibration error that is not mostly chance
+
+
+def describe_bootstrap(figures: Figures, groups: Sequence[str]) -> str:
+    """What resampling groups says that Wilson's interval, of independent images, does not."""
+    interval = Interval(figures["accuracy.bootstrap_low"], figures["accuracy.bootstrap_high"])
+    count = intervals.count_groups(groups)
+    together = "images of one group (of one owner, or near-duplicates) are right or wrong together"
+    if not interval.is_empty:
+        ends = format_interval(interval.low, interval.high)
+        if not any(groups):
+            return f"Bootstrapping images gives {ends}."
+        return f"Bootstrapping groups gives {ends}: {together}."
+    if not any(groups):
+        return "Bootstrapping gives no interval, because all images are equally right."
+    if count == 1:
+        return f"All test images are of one group, but {together}: they say little of others."
+    right = round(figures["accuracy"] * count)
+    wilson = intervals.wilson(right, count)
+    return (
+        f"But {together}. Bootstrapping groups gives no interval, because all are equally right; "
+        f"counting each of the {count} groups once, Wilson's is "
+        f"{format_interval(wilson.low, wilson.high)}."
+    )
+
+
+def describe_calibration(figures: Figures) -> str:
+    if figures["n"] < MIN_IMAGES:
+        return f"By how much the probabilities are off cannot be said of {figures['n']} images."
+    sentence = (
+        f"The probabilities are then off by {format_share(figures['ece'])} on average; "
+        f"without it, by {format_share(figures['ece.as_trained'])}."
+    )
+    if figures["n"] < MIN_PER_BIN * calibration.BINS:
+        sentence += f" Of {figures['n']} images, part of that is chance."
+    return sentence

@@ -1,0 +1,59 @@
+"""The CSV files behind the charts. `dvc plots` draws them with the templates in .dvc/plots."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.core import atomic
+from pipeline.network.calibration import Bins, Floats
+from pipeline.stages.evaluate.metrics import Curve
+from pipeline.stages.evaluate.test_set import TestSetResult
+
+
+def write_curves(path: Path, curves: Mapping[str, Curve]) -> None:
+    """Write a row per class and point, in the order of the curve."""
+    rows = [
+        (name, f"{x:.6f}", f"{y:.6f}")
+        for name, curve in curves.items()
+        for x, y in zip(curve.x, curve.y, strict=True)
+    ]
+    atomic.write_csv(path, ["class", "x", "y"], rows)
+
+
+def write_confusion(path: Path, matrix: npt.NDArray[np.int64], classes: Sequence[str]) -> None:
+    """Write a row per pair of classes with images, and one per class with itself.
+
+    Args:
+        matrix: (C, C) Counts: rows are true classes, columns predicted ones.
+    """
+    rows = [
+        (classes[label], classes[predicted], count)
+        for (label, predicted), count in np.ndenumerate(matrix)
+        if count or label == predicted
+    ]
+    atomic.write_csv(path, ["label", "predicted", "images"], rows)
+
+
+def write_reliability(path: Path, as_trained: Bins, calibrated: Bins) -> None:
+    """Write a row per bin, before and after temperature scaling."""
+    rows = [
+        (name, f"{probability:.6f}", f"{accuracy:.6f}", count)
+        for name, bins in (("as trained", as_trained), ("calibrated", calibrated))
+        for probability, accuracy, count in zip(
+            bins.confidence, bins.accuracy, bins.count, strict=True
+        )
+    ]
+    atomic.write_csv(path, ["probabilities", "probability", "accuracy", "images"], rows)
+
+
+def write_embedding(path: Path, points: Floats, result: TestSetResult) -> None:
+    """Write a row per image on the map: the first images of `result`, at points (N, 2)."""
+    rows = [
+        (key, result.classes[label], result.classes[predicted], round(x, 4), round(y, 4))
+        for key, label, predicted, (x, y) in zip(
+            result.ids, result.labels, result.predicted, points.tolist(), strict=False
+        )
+    ]
+    atomic.write_csv(path, ["id", "label", "predicted", "x", "y"], rows)

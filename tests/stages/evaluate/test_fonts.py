@@ -1,0 +1,75 @@
+"""Names in any script: drawn where a font has them, and one warning where none has."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+from fontTools.ttLib import TTFont
+from matplotlib.font_manager import FontProperties, fontManager
+
+from pipeline.stages.evaluate import charts, fonts
+from pipeline.stages.evaluate.charts import PicturedSample
+
+ANT = "\u8682"
+
+
+@pytest.fixture
+def ant_font(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The family of an installed font that draws an A for a Chinese ant."""
+    font = TTFont(fontManager.findfont(FontProperties()))
+    for table in font["cmap"].tables:
+        if table.isUnicode():
+            table.cmap[ord(ANT)] = table.cmap[ord("A")]
+    for record in font["name"].names:
+        if record.nameID in {1, 4, 16}:
+            record.string = "Ant Sans".encode(record.getEncoding())
+    font.save(tmp_path / "ant.ttf")
+    monkeypatch.setattr(fontManager, "ttflist", list(fontManager.ttflist))
+    fontManager.addfont(tmp_path / "ant.ttf")
+    fonts._characters.cache_clear()
+    yield "Ant Sans"
+    fonts._characters.cache_clear()
+
+
+def picture(name: str, path: Path) -> bytes:
+    """A PNG with a class name, drawn as evaluate does."""
+    with fonts.fonts_for([name]):
+        pixels = np.zeros((8, 8, 3), np.uint8)
+        charts.save(charts.samples([PicturedSample(pixels, name, name, 0.5)]), path)
+    return path.read_bytes()
+
+
+def test_an_installed_font_draws_what_the_default_font_lacks(
+    ant_font: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with fonts.fonts_for(["bee", ANT]):
+        assert mpl.rcParams["font.family"] == ["sans-serif", ant_font]
+    assert mpl.rcParams["font.family"] == ["sans-serif"]
+    assert picture(ANT, tmp_path / "1.png") == picture("A", tmp_path / "2.png")
+    assert capfd.readouterr().err == ""
+
+
+def test_a_character_that_no_font_has_is_told_once(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Warnings are errors here: matplotlib's own, one for each picture, would fail the test."""
+    monkeypatch.setattr(fonts, "_installed", list)
+    names = [ANT, "bee \u8681", "cat"]
+    with fonts.fonts_for(names):
+        for number in range(3):
+            figure = charts.confusion(np.eye(3, dtype=np.int64), names)
+            charts.save(figure, tmp_path / f"{number}.png")
+            assert names[0] in charts.svg(figure, "a")
+    (line,) = capfd.readouterr().err.splitlines()
+    assert line.startswith("warning: no font on this machine has 蚂蚁 of the class names: boxes ")
+
+
+@pytest.mark.parametrize("name", ["ants", "Ameisen äöß", "муравьи", "μέλισσα", "نمل", "x\ufe0f"])
+def test_names_that_the_default_font_has_need_no_other(
+    name: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with fonts.fonts_for([name]):
+        assert mpl.rcParams["font.family"] == ["sans-serif"]
+    assert capfd.readouterr().err == ""

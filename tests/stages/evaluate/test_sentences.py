@@ -1,0 +1,114 @@
+"""Sentences say neither more nor less than the figures."""
+
+import re
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.stages.evaluate import intervals
+from pipeline.stages.evaluate.confusions import (
+    Confusion,
+    count_confusions,
+    describe_most_frequent,
+)
+from pipeline.stages.evaluate.metrics import Figures
+from pipeline.stages.evaluate.predictions_csv import PredictionRow
+from pipeline.stages.evaluate.sentences import describe_bootstrap, describe_calibration
+
+
+def predictions(*pairs: tuple[str, str]) -> list[PredictionRow]:
+    return [PredictionRow("1f", label, predicted, "", {}) for label, predicted in pairs]
+
+
+@pytest.mark.parametrize(
+    ("pairs", "sentence"),
+    [
+        ([("ant", "ant")], "It makes no mistake on them."),
+        ([("ant", "bee"), ("ant", "ant")], "It most often takes ant for bee (once)."),
+        (
+            [("ant", "bee"), ("bee", "ant"), ("bee", "ant")],
+            "It most often takes bee for ant (2 times).",
+        ),
+        (
+            [("bee", "ant"), ("ant", "bee"), ("cat", "bee")],
+            "It most often takes ant for bee and bee for ant and cat for bee (once each).",
+        ),
+        (
+            [(a, b) for a in "abc" for b in "abc"] * 2,
+            "6 pairs of classes are confused most often: 2 times each.",
+        ),
+    ],
+)
+def test_ties_are_told(pairs: list[tuple[str, str]], sentence: str) -> None:
+    assert describe_most_frequent(count_confusions(predictions(*pairs))) == sentence
+    reversed_order = predictions(*reversed(pairs))
+    assert describe_most_frequent(count_confusions(reversed_order)) == sentence
+
+
+def test_equally_frequent_mistakes_are_in_the_order_of_their_names() -> None:
+    rows = predictions(("b", "a"), ("c", "a"), ("a", "b"), ("c", "a"), ("a", "a"))
+    expected = [Confusion("c", "a", 2), Confusion("a", "b", 1), Confusion("b", "a", 1)]
+    assert count_confusions(rows) == expected
+
+
+def figures_of(right: Sequence[bool], groups: Sequence[str]) -> Figures:
+    wilson = intervals.wilson(sum(right), len(right))
+    bootstrap = intervals.bootstrap(np.array(right), groups)
+    return {
+        "accuracy": sum(right) / len(right),
+        "accuracy.wilson_low": wilson.low,
+        "accuracy.wilson_high": wilson.high,
+        "accuracy.bootstrap_low": bootstrap.low,
+        "accuracy.bootstrap_high": bootstrap.high,
+    }
+
+
+@pytest.mark.parametrize(
+    ("right", "groups", "sentence"),
+    [
+        ([True] * 8 + [False] * 8, [""] * 16, "Bootstrapping images gives 25.0 % to 75.0 %."),
+        (
+            [True] * 20,
+            [""] * 20,
+            "Bootstrapping gives no interval, because all images are equally right.",
+        ),
+        (
+            [True] * 20,
+            ["a", "a", "b", "b"] * 5,
+            "But images of one group (of one owner, or near-duplicates) are right or wrong "
+            "together. Bootstrapping groups gives no interval, because all are equally right; "
+            "counting each of the 2 groups once, Wilson's is 34.2 % to 100.0 %.",
+        ),
+        (
+            [True, False] * 10,
+            ["a"] * 20,
+            "All test images are of one group, but images of one group (of one owner, or "
+            "near-duplicates) are right or wrong together: they say little of others.",
+        ),
+    ],
+)
+def test_the_bootstrap(right: list[bool], groups: list[str], sentence: str) -> None:
+    assert describe_bootstrap(figures_of(right, groups), groups) == sentence
+
+
+@given(st.lists(st.tuples(st.booleans(), st.sampled_from(["", "a", "b", "c"])), min_size=1))
+def test_no_interval_has_zero_width(images: list[tuple[bool, str]]) -> None:
+    right, groups = map(list, zip(*images, strict=True))
+    sentence = describe_bootstrap(figures_of(right, groups), groups)
+    for low, high in re.findall(r"([\d.]+) % to ([\d.]+) %", sentence):
+        assert float(low) < float(high)
+
+
+@pytest.mark.parametrize(
+    ("n", "end"),
+    [
+        (9, "By how much the probabilities are off cannot be said of 9 images."),
+        (149, "without it, by 100.0 %. Of 149 images, part of that is chance."),
+        (150, "The probabilities are then off by < 0.1 % on average; without it, by 100.0 %."),
+    ],
+)
+def test_the_calibration_error_of_few_images(n: int, end: str) -> None:
+    assert describe_calibration({"n": n, "ece": 0.0001, "ece.as_trained": 1.0}).endswith(end)
