@@ -31,6 +31,7 @@ class Project:
             "params.yaml",
             "dvc.yaml",
             ".dvc/config",
+            ".dvc/plots",
             ".dvcignore",
             ".gitignore",
         ):

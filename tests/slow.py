@@ -28,6 +28,7 @@ SLOW = {
     "stages/train/test_setup",
     "test_bench",
     "test_docs",
+    "test_dvc_plots",
     "tracking/test_logged_model",
     "tracking/test_record",
 }

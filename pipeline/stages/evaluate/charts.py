@@ -144,11 +144,12 @@ def embedding(
     figure = Figure(figsize=(7, 6), layout="constrained")
     axes = figure.subplots()
     wrong = labels != predicted
-    dots = [
-        axes.scatter(*points[labels == number].T, s=14, color=f"C{number % 10}", alpha=0.7)
-        for number in range(len(classes))
-    ]
-    axes.scatter(*points[wrong].T, s=60, facecolors="none", edgecolors=WRONG)
+    x, y = points.T
+    dots = []
+    for number in range(len(classes)):
+        own = labels == number
+        dots.append(axes.scatter(x[own], y[own], s=14, color=f"C{number % 10}", alpha=0.7))
+    axes.scatter(x[wrong], y[wrong], s=60, facecolors="none", edgecolors=WRONG)
     axes.set(xticks=[], yticks=[])
     _legend(axes, dots[:MAX_LINES], classes[:MAX_LINES])
     return figure
