@@ -1,4 +1,4 @@
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 import timm
@@ -51,15 +51,6 @@ FAMILIES = [
     ("timm/test_maxvit", 160, "stages.2"),
     ("timm/test_nfnet", 160, "stages.2"),
 ]
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Independent of other processes on the machine."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def network(name: str, size: int) -> nn.Module:

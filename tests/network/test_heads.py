@@ -1,4 +1,4 @@
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -27,15 +27,6 @@ ENDS = [  # the head's input is a vector, a map, or a map with the channels last
     ("timm/test_vit", 160, "last"),
     ("timm/test_convnext", 64, "head"),
 ]
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Independent of other processes on the machine."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def network(name: str, size: int) -> tuple[nn.Module, str]:
