@@ -3,7 +3,6 @@
 DVC's cache is hard-linked into the workspace, so writing into a file would change the cache.
 """
 
-import csv
 import errno
 import glob
 import os
@@ -13,7 +12,6 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TextIO
 
 from pipeline.core import csv_cells
 
@@ -62,25 +60,14 @@ def write_text(path: Path, text: str) -> None:
         staged.write_bytes(text.encode())
 
 
-class _Lines:
-    """Replaces the "\\r\\n" that csv ends lines with (it quotes "\\r" only then) by "\\n"."""
-
-    def __init__(self, file: TextIO) -> None:
-        self._file = file
-
-    def write(self, line: str) -> int:
-        return self._file.write(line.removesuffix("\r\n") + "\n")
-
-
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Write a small table as CSV, readable by git, people and `dvc plots`.
 
     Texts are escaped for spreadsheets (`csv_cells`), numbers are not.
     """
     with replacing(path) as staged, staged.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(_Lines(file))
-        writer.writerow(csv_cells.escape_row(header))
-        writer.writerows(map(csv_cells.escape_row, rows))
+        csv_cells.write_rows(file, [header])
+        csv_cells.write_rows(file, rows)
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:

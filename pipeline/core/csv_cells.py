@@ -10,7 +10,7 @@ Source: OWASP, "CSV Injection".
 import csv
 import re
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, TextIO
 
 # A cell also starts after a line break and, for programs that separate by semicolons (Excel in most
 # of Europe) or tabs, in the middle of a text.
@@ -40,9 +40,19 @@ def unescape(cell: str) -> str:
     return _ESCAPED.sub("", cell) if "'" in cell else cell
 
 
-def escape_row(cells: Iterable[object]) -> list[object]:
-    """The cells of a row, escaped."""
-    return [escape(cell) for cell in cells]
+class _Lines:
+    """Replaces the "\\r\\n" that csv ends lines with (it quotes "\\r" only then) by "\\n"."""
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+
+    def write(self, line: str) -> int:
+        return self._file.write(line.removesuffix("\r\n") + "\n")
+
+
+def write_rows(file: TextIO, rows: Iterable[Iterable[object]]) -> None:
+    """Write rows, with their texts escaped."""
+    csv.writer(_Lines(file)).writerows([escape(cell) for cell in row] for row in rows)
 
 
 class DictReader(csv.DictReader):  # type: ignore[type-arg] # subscriptable from Python 3.12 on

@@ -4,7 +4,6 @@ Names come from strangers: of files, classes, photographs, branches, runs, and i
 servers and libraries. A terminal obeys some of their characters, and a reader does not see others.
 """
 
-import csv
 import io
 import json
 import logging
@@ -17,7 +16,7 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, TextIO
 
-from pipeline.core.csv_cells import escape_row
+from pipeline.core.csv_cells import write_rows
 
 # Letters and marks without a shape, which str.isprintable takes for visible.
 SHAPELESS = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
@@ -83,7 +82,7 @@ def print_csv(cells: Sequence[object]) -> None:
     """Print a row of CSV: for a program with the exact names, on a terminal with printable ones."""
     if sys.stdout.isatty():
         cells = [printable(cell) if isinstance(cell, str) else cell for cell in cells]
-    csv.writer(sys.stdout, lineterminator="\n").writerow(escape_row(cells))
+    write_rows(sys.stdout, [cells])
     sys.stdout.flush()
 
 

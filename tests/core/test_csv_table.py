@@ -1,7 +1,8 @@
 """The tables under data/: columns, bytes, and the errors for damaged ones."""
 
+import csv
 from collections.abc import Callable
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.core import csv_table, split_csv, verdicts_csv
+from pipeline.core import csv_cells, csv_table, split_csv, verdicts_csv
 from pipeline.core.errors import REPAIR, PipelineError
 from pipeline.core.split_csv import LeakRow, SplitRow
 from pipeline.core.verdicts_csv import VerdictRow
+from tests.builders.names import FORMULAS
 
 STRANGE = 'a,"b"\nc é'
 VERDICT = VerdictRow("a", STRANGE, "cat", "", "reject", "blank", "rotated first_frame_only", "a")
@@ -52,6 +54,30 @@ def test_a_table_has_these_bytes_and_reads_back(
     write(path, rows)
     assert path.read_bytes() == text.encode()
     assert read(path) == rows
+
+
+@pytest.mark.parametrize("text", FORMULAS)
+@pytest.mark.parametrize(("write", "read", "rows", "_"), TABLES.values(), ids=TABLES)
+def test_no_table_has_a_formula_and_its_reader_gets_the_text(
+    tmp_path: Path,
+    write: Callable[[Path, Any], None],
+    read: Callable[[Path], Any],
+    rows: list[Any],
+    _: str,
+    text: str,
+) -> None:
+    path = tmp_path / "table.csv"
+    strange = replace(rows[-1], **{field.name: text for field in fields(rows[-1])})
+    write(path, [strange])
+    with path.open(encoding="utf-8", newline="") as file:
+        _, cells = csv.reader(file)
+    assert cells == [csv_cells.escape(text)] * len(cells)
+    assert read(path) == [strange]
+
+
+def test_a_table_that_was_written_without_escapes_is_read(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("x,y\n=1,-2\n'tis,@a\n")
+    assert csv_table.read(tmp_path / "t.csv", Pair) == [Pair("=1", "-2"), Pair("'tis", "@a")]
 
 
 def test_split_csv_is_written_in_the_order_of_ids(tmp_path: Path) -> None:

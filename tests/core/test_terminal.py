@@ -85,7 +85,7 @@ def test_a_progress_bar_has_a_printable_title(monkeypatch: pytest.MonkeyPatch) -
         assert bar.desc == "download \\x1b[2J\\u202e"
 
 
-NAMES = ["\x1b[2J", "a\u202eb", "\x7f", "=1", "-1", 'a"b,c', "tab\t"]
+NAMES = ["\x1b[2J", "a\rb", "a\u202eb", "\x7f", "=1", "-1", 'a"b,c', "tab\t"]
 
 
 @pytest.mark.parametrize("name", NAMES)

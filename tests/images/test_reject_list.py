@@ -1,9 +1,13 @@
+import csv
+import io
 from pathlib import Path
 
 import pytest
 
+from pipeline.core import csv_cells
 from pipeline.core.errors import PipelineError
 from pipeline.images import reject_list
+from tests.builders.names import FORMULAS
 
 ONE, TWO = "0123456789abcdef" * 4, "f" * 64
 
@@ -63,6 +67,14 @@ def test_another_first_line_is_refused(tmp_path: Path, text: str) -> None:
         PipelineError, match=r"reject\.csv should start with the line id,why and have"
     ):
         read(tmp_path, text)
+
+
+@pytest.mark.parametrize("why", FORMULAS)
+def test_no_reason_is_a_formula_and_the_reader_gets_it(tmp_path: Path, why: str) -> None:
+    text = reject_list.lines([(ONE, why)])
+    (_, (key, cell)) = csv.reader(io.StringIO(text, newline=""))
+    assert (key, cell) == (ONE, csv_cells.escape(why))
+    assert read(tmp_path, text) == {ONE: why}
 
 
 def test_an_empty_file_rejects_nothing(tmp_path: Path) -> None:

@@ -111,8 +111,9 @@ def test_the_pin_of_a_search_gives_the_same_bytes(world: Path, fake: FakeFlickr)
         {"id": "cat/cat/7"},
         {"licence": "CC BY 4.0"},
         {"label": "cat/with/slashes"},
+        {"label": "-1", "id": "=1+1", "title": "=1+1", "owner": "@jo", "group": "+1"},
     ],
-    ids=["bare", "all", "strange", "cr", "crlf", "id like a label", "licence", "label"],
+    ids=["bare", "all", "strange", "cr", "crlf", "id like a label", "licence", "label", "formula"],
 )
 def test_the_pin_of_a_list_gives_the_same_bytes(
     world: Path, fake: FakeFlickr, facts: dict[str, str]

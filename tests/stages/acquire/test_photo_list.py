@@ -105,6 +105,19 @@ def test_quoted_cells_may_contain_lines_commas_and_quotes(tmp_path: Path) -> Non
     assert [photo.title for photo in read(tmp_path, text)] == ['a, "b"\nc', "d"]
 
 
+@pytest.mark.parametrize("title", ["'tis", "'90s", "'a' = 'b'", "it's", "''", "=1", "-2", "@me"])
+def test_a_cell_that_a_user_wrote_is_read_as_it_is(tmp_path: Path, title: str) -> None:
+    (photo,) = read(tmp_path, f"url,label,title\n{URL},cat,{title}\n")
+    assert photo.title == title
+
+
+def test_a_formula_that_a_spreadsheet_keeps_as_text_is_read_without_its_apostrophe(
+    tmp_path: Path,
+) -> None:
+    (photo,) = read(tmp_path, f"url,label,title\n{URL},'-1,'=x\n")
+    assert (photo.label, photo.title) == ("-1", "=x")
+
+
 KNOWN = f": its first line may name {', '.join(COLUMNS)}; url and label are required"
 
 
@@ -275,6 +288,7 @@ PHOTO = st.builds(
 @example([Photo(url=URL, label="cat", title="a\rb")])
 @example([Photo(url=URL, label="cat", title="\0\x1b[31m\u202e\u2028\ufeff")])
 @example([Photo(url=URL, label="cat", title='"=cmd()", \\')])
+@example([Photo(url="=1", label="-1", title="'=1", owner="'@", group="\t=1", licence="a;+1")])
 def test_a_pin_can_be_read_back(listed: list[Photo]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "photos.csv")

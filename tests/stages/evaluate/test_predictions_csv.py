@@ -6,8 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.core import csv_cells
 from pipeline.stages.evaluate import predictions_csv
 from pipeline.stages.evaluate.predictions_csv import PredictionRow
+from tests.builders.names import FORMULAS
 
 CLASSES = ["ant", "bee, or wasp"]
 ROW = PredictionRow("1f", "ant", "bee, or wasp", "", {"ant": 0.1, "bee, or wasp": 0.9})
@@ -32,6 +34,17 @@ def test_predictions_read_back_as_they_were_written(
     path = tmp_path_factory.mktemp("predictions") / "p.csv"
     predictions_csv.write_predictions(path, CLASSES, rows)
     assert predictions_csv.read_predictions(path) == rows
+
+
+@pytest.mark.parametrize("name", FORMULAS)
+def test_no_class_is_a_formula_and_its_probabilities_are_found(tmp_path: Path, name: str) -> None:
+    row = PredictionRow("1f", name, name, name, {name: 1e-05, f"a;{name}": 0.5})
+    predictions_csv.write_predictions(tmp_path / "p.csv", list(row.probabilities), [row])
+    with (tmp_path / "p.csv").open(encoding="utf-8", newline="") as file:
+        _, cells = csv.reader(file)
+    assert cells == ["1f", *[csv_cells.escape(name)] * 3, "1e-05", "0.5"]
+    with (tmp_path / "p.csv").open(encoding="utf-8", newline="") as file:
+        assert predictions_csv.parse_predictions(file.read()) == [row]
 
 
 def test_a_file_from_elsewhere_may_lack_groups_and_have_more_columns() -> None:
