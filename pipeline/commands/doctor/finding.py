@@ -1,8 +1,8 @@
 """What the doctor finds."""
 
+import os
 from dataclasses import dataclass
-
-from pipeline.core.terminal import printable
+from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -14,6 +14,7 @@ class Finding:
     is_healed: bool = False
 
     def line(self) -> str:
-        """For the terminal."""
+        """For the terminal; paths in the working directory are relative to it."""
         state = "healed" if self.is_healed else "wrong"
-        return printable(": ".join(part for part in (state, self.problem, self.remedy) if part))
+        text = ": ".join(part for part in (state, self.problem, self.remedy) if part)
+        return text.replace(f"{Path.cwd()}{os.sep}", "")

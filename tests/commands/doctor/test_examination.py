@@ -130,7 +130,7 @@ def test_a_damaged_object_is_moved_away_and_made_again(
     damage(item, data)
     is_well, lines = doctor(capsys)
     assert not is_well
-    assert any(f"{item.absolute()} (data/sub/b.bin)" in line for line in lines)
+    assert any(f" {item} (data/sub/b.bin) " in line for line in lines)
     assert all("`pipeline doctor --repair` moves it away" in line for line in lines[:-1])
     assert item.exists(), "a report changes nothing"
 
@@ -142,7 +142,7 @@ def test_a_damaged_object_is_moved_away_and_made_again(
     kept = [path for path in project.rglob("quarantine/**/*") if path.is_file()]
     assert all(path.read_bytes() == data for path in kept)
     assert len(kept) == (2 if link == "hardlink" else 1)
-    assert all(any(str(path) in line for line in lines) for path in kept)
+    assert all(any(str(path.relative_to(project)) in line for line in lines) for path in kept)
 
     run_dvc("repro")
     assert B.read_bytes() == b"b" * 10_000
@@ -287,7 +287,7 @@ def test_a_damaged_memory_of_digests_is_moved_away(
         path.write_bytes(b"x" * 5000)
     is_well, lines = doctor(capsys)
     assert not is_well
-    assert f"{database}, DVC's memory of digests, is damaged" in lines[0]
+    assert f"{database.relative_to(project)}, DVC's memory of digests, is damaged" in lines[0]
     assert "DVC does not run here (file is not a database)" in lines[1]
     assert doctor(capsys, repair=True)[0]
     assert "Data and pipelines are up to date" in run_dvc("status")
