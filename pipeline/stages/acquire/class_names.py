@@ -35,8 +35,8 @@ class ClassNames:
             where: The source, for messages.
 
         Raises:
-            PipelineError: two labels look alike and dataset.toml does not decide, or they are not
-                the classes of dataset.toml.
+            PipelineError: two labels look alike and dataset.toml does not decide, they are not
+                the classes of dataset.toml, or one is markup.
         """
         names = {label: to_nfc(label) for label in labels}
         spellings: dict[str, set[str]] = defaultdict(set)
@@ -46,6 +46,7 @@ class ClassNames:
             if len(forms) > 1:
                 print_line(f"acquire: {name} is written in {len(forms)} Unicode forms: one class")
         settled = {label: self.renamed.get(name, name) for label, name in names.items()}
+        _check_markup(set(settled.values()), where)
         self._check_distinct(set(settled.values()), where)
         self._check_listed(set(settled.values()), where)
         return settled
@@ -115,6 +116,15 @@ class ClassNames:
                 if _skeleton(other) == _skeleton(name):
                     return f"{advice}; {quote(other)} = {quote(name)} under [labels] renames one"
         return advice
+
+
+def _check_markup(names: set[str], where: object) -> None:
+    # DVC writes class names as they are into a script of its page of plots, which this would end.
+    if markup := sorted(name for name in names if "</" in name):
+        raise PipelineError(
+            f"{where} has a class whose name is markup, {quote(markup[0])}: rename its label to "
+            'one without "</"'
+        )
 
 
 def to_nfc(name: str) -> str:

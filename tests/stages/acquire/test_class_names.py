@@ -104,6 +104,19 @@ def test_a_decision_on_one_of_two_names_is_not_enough() -> None:
     assert "differ only in case" in error_of(ClassNames(renamed={"Cat": "Cat"}), ["Cat", "cat"])
 
 
+def test_a_name_that_would_end_the_script_of_a_page_of_plots_is_refused() -> None:
+    message = error_of(ClassNames(), ["</script><script>alert(1)", "cat"])
+    assert message == (
+        'here has a class whose name is markup, "</script><script>alert(1)": rename its label to '
+        'one without "</"'
+    )
+    assert ClassNames().settle(["a<b", "b/c", "<i>"], "here") == {
+        "a<b": "a<b",
+        "b/c": "b/c",
+        "<i>": "<i>",
+    }
+
+
 @pytest.mark.parametrize("label", ["\u200b", " ", "\u2800", "\u3164", "\u00ad\u200d"])
 def test_a_name_that_prints_as_nothing_is_refused(label: str) -> None:
     message = error_of(ClassNames(), [label, "cat"])
