@@ -9,6 +9,7 @@ import json
 import logging
 import re
 import sys
+import threading
 import traceback
 import unicodedata
 import warnings
@@ -120,6 +121,7 @@ def guard() -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     sys.excepthook = _print_traceback
+    threading.excepthook = lambda failure: _print_traceback(*failure[:3])
     warnings.showwarning = _show_warning
     create = logging.getLogRecordFactory()
 
@@ -132,7 +134,7 @@ def guard() -> None:
 
 
 def _print_traceback(
-    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+    kind: type[BaseException], error: BaseException | None, trace: TracebackType | None
 ) -> None:
     sys.stderr.write(printable_lines("".join(traceback.format_exception(kind, error, trace))))
 

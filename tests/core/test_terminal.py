@@ -151,7 +151,7 @@ def test_the_search_for_prints_finds(code: str) -> None:
 
 HOSTILE = "\x1b]0;pwned\x07\u202e\x9b2J\u200b"
 FAILING = f"""
-import logging, sys, warnings
+import logging, sys, threading, warnings
 from pipeline.core import stage
 from pipeline.core.errors import PipelineError
 from pipeline.core.progress import bar
@@ -168,6 +168,10 @@ def main(kind: str) -> None:
         warn(NAME)
         warnings.warn(NAME)
         logging.getLogger(NAME).warning("a server says %s", NAME)
+    if kind == "thread":
+        thread = threading.Thread(target=main, args=("bug",))
+        thread.start()
+        thread.join()
     if kind == "sentence":
         raise PipelineError(NAME)
     if kind == "system":
@@ -186,10 +190,11 @@ stage.run(main)
         (["sentence"], 1, 1),
         (["system"], 1, 1),
         (["bug"], 1, 1),
+        (["thread"], 0, 1),
         ([f"--{HOSTILE}"], 2, 1),
         (["names", HOSTILE], 2, 1),
     ],
-    ids=["names", "sentence", "system", "bug", "option", "argument"],
+    ids=["names", "sentence", "system", "bug", "thread", "option", "argument"],
 )
 def test_a_terminal_gets_no_character_of_a_name_that_it_obeys(
     tmp_path: Path, arguments: list[str], exit_code: int, times: int
@@ -200,6 +205,18 @@ def test_a_terminal_gets_no_character_of_a_name_that_it_obeys(
     assert not set(text) & set(HOSTILE[0] + "\x07\u202e\x9b\u200b\r"), text
     assert text.replace("│\n│", "").replace(" ", "").count("\\x9b2J\\u200b") >= 1, text
     assert text.count("pwned") == times
+
+
+def test_what_the_encoding_of_the_terminal_lacks_is_an_escape() -> None:
+    script = (
+        "from pipeline.core import stage, terminal; stage.run(lambda: terminal.print_line('żółw'))"
+    )
+    process = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "ascii"},
+    )
+    assert process.stdout == rb"\u017c\xf3\u0142w" + b"\n", process.stderr
 
 
 def run_in_terminal(command: list[str], folder: Path) -> tuple[bytes, int]:

@@ -47,7 +47,10 @@ def default_remote() -> str | None:
         PipelineError: DVC fails.
     """
     process = subprocess.run(  # noqa: S603
-        dvc.command("config", "core.remote"), capture_output=True, text=True
+        dvc.command("config", "core.remote"),
+        capture_output=True,
+        encoding="utf-8",
+        errors="replace",
     )
     if process.returncode != 0:
         reason = " ".join(process.stderr.split())[:MAX_REASON_LENGTH]

@@ -134,7 +134,6 @@ def _has_remote(folder: Path) -> bool:
         cwd=folder,
         env=_environment(),
         capture_output=True,
-        text=True,
     )
     return bool(process.stdout.strip())
 
