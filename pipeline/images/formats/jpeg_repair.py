@@ -1,0 +1,156 @@
+"""Repair of faults for which a strict decoder refuses a JPEG although its picture is whole."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from pipeline.images.formats.jpeg import (
+    ADOBE,
+    APP0,
+    APP14,
+    DHT,
+    DQT,
+    END,
+    JFIF,
+    SOF,
+    SOS,
+    START,
+    Segment,
+    has_whole_profile,
+    is_profile,
+    read_frame,
+    segments,
+)
+
+JFIF_VERSIONS = (b"\1", b"\2")  # major ones
+ADOBE_BYTES = 12  # of a complete Adobe segment; its last byte is the colour transform
+COLOUR_TRANSFORMS = {3: (0, 1), 4: (0, 2)}  # by number of components; the second is the usual one
+SEQUENTIAL = {0xC0, 0xC1}  # with Huffman codes
+GREY = b"\1"  # component
+MAX_JUNK_BYTES = 64  # between two segments
+MIN_FILLER_BYTES = 4  # equal ones before the end marker, too many for a picture's
+
+
+@dataclass(frozen=True)
+class Mended:
+    """A JPEG with the same picture, without the faults."""
+
+    data: bytes
+    has_lost_bytes: bool
+    """Whether bytes that belonged to no part of the file were removed."""
+
+
+def mend(data: bytes) -> Mended | None:
+    """Repair what libjpeg warns of although it is harmless; None if there is no such fault.
+
+    These are an unknown JFIF version, an incomplete colour profile, an unknown Adobe colour
+    transform (libjpeg takes it as the usual one), bytes between segments, which a wrong length
+    leaves, and filler before the end marker. No warning is ignored: the result has to pass a strict
+    decoder.
+    """
+    listed = list(segments(data))
+    if not listed:
+        return None
+    header, scans = data[: listed[-1].end], data[listed[-1].end :]
+    mended_header = b"".join(_mended_segments(data, listed))
+    mended_scans = _without_filler(scans)
+    drops_junk = _has_all_segments(listed) and any(map(_is_junk, _gaps(data, listed)))
+    if (mended_header, mended_scans) == (header, scans):
+        return None
+    return Mended(mended_header + mended_scans, drops_junk or mended_scans != scans)
+
+
+def _mended_segments(data: bytes, listed: Sequence[Segment]) -> Iterator[bytes]:
+    """What stands before the first scan, in pieces."""
+    frame = read_frame(data)
+    components = frame.components if frame else 0
+    drops_profile, drops_junk = not has_whole_profile(listed), _has_all_segments(listed)
+    yield START
+    for segment, gap in zip(listed, _gaps(data, listed), strict=True):
+        if not (drops_junk and _is_junk(gap)):
+            yield gap
+        if not (drops_profile and is_profile(segment)):
+            yield _with_known_values(segment, data[segment.start : segment.end], components)
+
+
+def _gaps(data: bytes, listed: Sequence[Segment]) -> Iterator[bytes]:
+    """The bytes before each segment that belong to none."""
+    position = len(START)
+    for segment in listed:
+        yield data[position : segment.start]
+        position = segment.end
+
+
+def _is_junk(gap: bytes) -> bool:
+    """Whether bytes between segments can be no lost segment; zeros are a hole in the file."""
+    return len(gap) <= MAX_JUNK_BYTES and any(gap)
+
+
+def _with_known_values(segment: Segment, whole: bytes, components: int) -> bytes:
+    """The segment with a known JFIF version, or a known colour transform."""
+    body, marker_bytes = segment.body, len(whole) - len(segment.body)
+    if segment.marker == APP0 and body.startswith(JFIF) and body[5:6] not in JFIF_VERSIONS:
+        version = marker_bytes + len(JFIF)
+        return whole[:version] + b"\1\1" + whole[version + 2 :]
+    is_adobe = segment.marker == APP14 and body.startswith(ADOBE) and len(body) >= ADOBE_BYTES
+    known = COLOUR_TRANSFORMS.get(components)
+    if is_adobe and known and body[ADOBE_BYTES - 1] not in known:
+        transform = marker_bytes + ADOBE_BYTES - 1
+        return whole[:transform] + bytes([known[1]]) + whole[transform + 1 :]
+    return whole
+
+
+def _has_all_segments(listed: Sequence[Segment]) -> bool:
+    """Whether none is missing that decides the pixels: their tables and their colour space."""
+    bodies: dict[int, list[bytes]] = {}
+    for segment in listed:
+        bodies.setdefault(segment.marker, []).append(segment.body)
+    frame = next((segment for segment in listed if segment.marker in SOF), None)
+    if frame is None or SOS not in bodies:
+        return False
+    adobe = [body for body in bodies.get(APP14, []) if body.startswith(ADOBE)]
+    is_jfif = any(body.startswith(JFIF) for body in bodies.get(APP0, []))
+    return (
+        (frame.body[5:6] == GREY or is_jfif or bool(adobe))
+        and all(len(body) >= ADOBE_BYTES for body in adobe)
+        and {*frame.body[8::3]} <= set(_quantization_tables(bodies.get(DQT, [])))
+        and set(_used_codes(frame.marker, bodies[SOS][0]))
+        <= set(_huffman_tables(bodies.get(DHT, [])))
+    )
+
+
+def _used_codes(sof: int, scan: bytes) -> Iterator[int]:
+    """The Huffman tables of a scan, numbered as in their segments: AC tables from 16 on."""
+    for codes in scan[2:-3:2]:
+        yield codes >> 4
+        if sof in SEQUENTIAL:  # in others the first scan has no AC coefficients
+            yield 0x10 | codes & 0xF
+
+
+def _quantization_tables(bodies: Sequence[bytes]) -> Iterator[int]:
+    for body in bodies:
+        place = 0
+        while place < len(body):
+            yield body[place] & 0xF
+            place += 129 if body[place] >> 4 else 65  # values of 16 or 8 bits
+
+
+def _huffman_tables(bodies: Sequence[bytes]) -> Iterator[int]:
+    for body in bodies:
+        place = 0
+        while place < len(body):
+            yield body[place]
+            place += 17 + sum(body[place + 1 : place + 17])
+
+
+def _without_filler(scans: bytes) -> bytes:
+    """Entropy-coded data without the equal bytes before the end marker."""
+    end = scans.find(END)
+    if end < 1:
+        return scans
+    filler = scans[end - 1 : end]
+    content = scans[:end].rstrip(filler)
+    if end - len(content) < MIN_FILLER_BYTES:
+        return scans
+    # 0xff in entropy-coded data is followed by a zero byte that belongs to it.
+    stuffing = b"\0" if filler == b"\0" and content.endswith(b"\xff") else b""
+    return content + stuffing + scans[end:]
