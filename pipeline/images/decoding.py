@@ -1,41 +1,45 @@
 """Decode untrusted bytes into pixels; no other module does.
 
-First the header and its size are checked, then OpenCV decodes. A JPEG is also decoded by simplejpeg
-in strict mode, which detects damage that OpenCV ignores. Where its bytes will be stored unchanged,
-that alone, at a reduced scale, is enough: both use libjpeg-turbo.
+First the header and its size are checked, then OpenCV decodes, and Pillow what OpenCV guesses at:
+BMP, GIF, TIFF, CMYK and transparency. A JPEG is also decoded by simplejpeg in strict mode, which
+detects damage that OpenCV ignores. Where its bytes will be stored unchanged, that alone, at a
+reduced scale, is enough: both use libjpeg-turbo.
 """
 
-import io
-import warnings
-from functools import cache
+from dataclasses import replace
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 import simplejpeg
-from PIL import Image
 
 from pipeline.core.errors import PipelineError
+from pipeline.images.colour import LAB
+from pipeline.images.formats import jpeg_repair, png
+from pipeline.images.formats.jpeg_repair import Mended
 from pipeline.images.header import (
     JPEGS,
-    PILLOW_ERRORS,
-    PILLOW_FORMATS,
     Header,
     RejectReason,
     Unreadable,
     Warn,
-    configure_pillow,
     read_header,
+    visible_data,
 )
-
-Pixels = npt.NDArray[np.uint8]  # (height, width, 3), RGB
-Grey = npt.NDArray[np.uint8]  # (height, width)
+from pipeline.images.opencv_decoding import (
+    AS_STORED,
+    check_memory,
+    configure_opencv,
+    decode_with_opencv,
+)
+from pipeline.images.orientation import turn
+from pipeline.images.pillow_decoding import CannotDecode, Mode, decode_with_pillow
+from pipeline.images.pixels import Grey, Pixels
+from pipeline.images.rare_formats import RARE_FORMATS, decode_rare
 
 OUT_OF_MEMORY = -4  # cv::Error::StsNoMem
 UNKNOWN_SUBSAMPLING = "Could not determine subsampling"  # simplejpeg's message; no damage
 STRIP_ROWS = 256
-DECODER_BYTES = 12  # per pixel, at most
-AS_STORED = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
 # The flags for grey contain only the scale; those for colour also contain BGR.
 REDUCED_SCALES = {
     8: cv2.IMREAD_REDUCED_GRAYSCALE_8,
@@ -43,14 +47,6 @@ REDUCED_SCALES = {
     2: cv2.IMREAD_REDUCED_GRAYSCALE_2,
 }
 MAX_SQUARES = 4  # the area of a stored image, at most, in squares of its allowed side
-
-
-@cache
-def configure_opencv() -> None:
-    """Set OpenCV's threads and log level for this process; repeated calls are free."""
-    # Images are the unit of parallelism: threads within an image would compete for the cores.
-    cv2.setNumThreads(0)
-    cv2.utils.logging.setLogLevel(0)  # damage is reported by `Unreadable`
 
 
 def load(data: bytes, max_megapixels: float, side: int) -> tuple[Header, Pixels]:
@@ -62,15 +58,37 @@ def load(data: bytes, max_megapixels: float, side: int) -> tuple[Header, Pixels]
         Unreadable: with the reason.
         MemoryError: too little memory; the image may be sound.
     """
+    try:
+        return _load(data, max_megapixels, side)
+    except Unreadable as error:
+        mended = mend(data, error)
+        if mended is None:
+            raise
+        header, pixels = _load(mended.data, max_megapixels, side)
+        return replace(header, warnings=mended_warnings(header.warnings, mended)), pixels
+
+
+def _load(data: bytes, max_megapixels: float, side: int) -> tuple[Header, Pixels]:
     header = check_header(data, max_megapixels)
     try:
-        if header.format in JPEGS and Warn.CMYK_CONVERTED not in header.warnings:
+        if header.format in JPEGS and header.mode != "CMYK":
             return header, _shrink(_decode_strict_rgb(header, data), side)
         return header, decode_checked(header, data, side)
     except cv2.error as error:
         if error.code == OUT_OF_MEMORY:
             raise MemoryError(str(error)) from error
         raise Unreadable(RejectReason.DAMAGED, header.format) from error
+
+
+def mend(data: bytes, error: Unreadable) -> Mended | None:
+    """A version of a JPEG that was called damaged in which harmless faults are repaired, if any."""
+    is_damaged_jpeg = error.reason is RejectReason.DAMAGED and error.format in JPEGS
+    return jpeg_repair.mend(data) if is_damaged_jpeg else None
+
+
+def mended_warnings(warnings: tuple[Warn, ...], mended: Mended) -> tuple[Warn, ...]:
+    """The warnings on a mended JPEG, whose own are `warnings`."""
+    return (*warnings, Warn.EXTRANEOUS_BYTES) if mended.has_lost_bytes else warnings
 
 
 def check_header(data: bytes, max_megapixels: float) -> Header:
@@ -94,7 +112,7 @@ def decode_checked(header: Header, data: bytes, side: int) -> Pixels:
         Unreadable, cv2.error: it is damaged.
     """
     if header.format in JPEGS:
-        decode_strict(header, data, "CMYK" if Warn.CMYK_CONVERTED in header.warnings else "RGB", 1)
+        decode_strict(header, data, "CMYK" if header.mode == "CMYK" else "RGB", 1)
     flattened = Warn.TRANSPARENCY_FLATTENED in header.warnings
     pixels = _decode_transparent(header, data) if flattened else decode_upright(header, data)
     return _shrink(pixels, side)
@@ -110,7 +128,7 @@ def decode(data: bytes, least: int | None = None) -> Pixels:
     Raises:
         PipelineError: it is no such image.
     """
-    pixels = _imdecode(data, AS_STORED if least is None else _scaled(data, least))
+    pixels = decode_with_opencv(data, AS_STORED if least is None else _scaled(data, least))
     if pixels is None:
         raise PipelineError(
             "a stored image does not decode: delete data/clean and run `dvc repro` again"
@@ -168,97 +186,72 @@ def _decode_strict_rgb(header: Header, data: bytes) -> Pixels:
             raise Unreadable(RejectReason.DAMAGED, header.format) from error
         _decode_pillow(header, data, "RGB")
         return decode_upright(header, data)
-    return _upright(header, pixels)
+    return turn(_to_srgb(header, pixels), header.orientation)
 
 
-def _decode_pillow(header: Header, data: bytes, mode: str) -> npt.NDArray[np.uint8]:
-    """Decode with Pillow, upright; raise Unreadable where the data end too early or are corrupt."""
-    configure_pillow()
+def _decode_pillow(header: Header, data: bytes, mode: Mode) -> npt.NDArray[np.uint8]:
     try:
-        with (
-            warnings.catch_warnings(action="ignore"),
-            Image.open(io.BytesIO(data), formats=PILLOW_FORMATS) as image,
-        ):
-            if mode == "RGBA" and image.mode.startswith("I;16"):
-                pixels = _deep_grey(image)
-            else:
-                pixels = np.array(image.convert(mode))
-    except PILLOW_ERRORS as error:
+        return decode_with_pillow(visible_data(header.format, data), mode)
+    except CannotDecode as error:
         raise Unreadable(RejectReason.DAMAGED, header.format) from error
-    return _upright(header, pixels)
-
-
-def _deep_grey(image: Image.Image) -> npt.NDArray[np.uint8]:
-    """Convert 16-bit grey with one transparent value to RGBA; Pillow would clip at 255."""
-    values = np.array(image)
-    alpha = np.where(values == image.info.get("transparency", -1), 0, 255)
-    return np.dstack([values >> 8] * 3 + [alpha]).astype(np.uint8)
 
 
 def decode_upright(header: Header, data: bytes) -> Pixels:
-    """Decode with OpenCV: RGB, upright.
+    """Decode: RGB in sRGB, upright.
 
     Raises:
-        Unreadable: it is damaged, as far as OpenCV checks.
+        Unreadable: damaged, as far as its decoder checks, or a kind whose pixels are uncertain.
     """
-    if header.format == "PNG" and not _has_whole_chunks(data):
+    return turn(_to_srgb(header, _decode(header, data)), header.orientation)
+
+
+def _decode(header: Header, data: bytes) -> npt.NDArray[np.uint8]:
+    """Decode: RGB, or CMYK or Lab where that is converted."""
+    if header.mode == LAB:  # OpenCV takes it for another white
+        return _decode_pillow(header, data, "LAB")
+    if header.mode == "CMYK" and header.format in JPEGS:
+        return _decode_pillow(header, data, "CMYK" if header.conversion else "RGB")
+    if header.format in RARE_FORMATS:
+        return decode_rare(
+            header, data, "CMYK" if header.conversion and header.mode == "CMYK" else "RGB"
+        )
+    return _decode_opencv(header, data)
+
+
+def _decode_opencv(header: Header, data: bytes) -> Pixels:
+    if header.format == "PNG" and png.is_cut_off(data):
         raise Unreadable(RejectReason.DAMAGED, header.format)
-    pixels = _imdecode(data)
+    pixels = decode_with_opencv(visible_data(header.format, data))
     if pixels is None:
-        # OpenCV does not report whether memory was too little: try to allocate as much.
-        np.empty(DECODER_BYTES * header.width * header.height, np.uint8)
+        check_memory(header.width, header.height)
         raise Unreadable(RejectReason.DAMAGED, header.format)
-    return _upright(header, pixels)
+    return pixels
 
 
-def _has_whole_chunks(data: bytes) -> bool:
-    """Whether no chunk of a PNG has a length beyond the file: OpenCV would allocate it."""
-    start = len(b"\x89PNG\r\n\x1a\n")
-    while start + 12 <= len(data):
-        length, kind = int.from_bytes(data[start : start + 4], "big"), data[start + 4 : start + 8]
-        if kind == b"IEND":
-            return True
-        start += 12 + length
-    return start <= len(data)
-
-
-def _upright(header: Header, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """Turn (H, W, ...) by the header's orientation: decoders differ in how they read EXIF."""
-    if header.format == "TIFF" or header.orientation == 1:
+def _to_srgb(header: Header, pixels: npt.NDArray[np.uint8]) -> Pixels:
+    """Convert (H, W, channels), of which grey pixels have three equal ones."""
+    if header.conversion is None:
         return pixels
-    if header.orientation >= 5:  # mirrored at the diagonal
-        pixels = pixels.swapaxes(0, 1)
-    if header.orientation in {3, 4, 7, 8}:
-        pixels = pixels[::-1]
-    if header.orientation in {2, 3, 6, 7}:
-        pixels = pixels[:, ::-1]
-    return np.ascontiguousarray(pixels)
-
-
-def _imdecode(data: bytes, flags: int = AS_STORED) -> Pixels | None:
-    configure_opencv()
-    try:
-        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
-    except cv2.error:
-        return None
-    if pixels is None or pixels.dtype != np.uint8:
-        return None
-    return pixels.astype(np.uint8, copy=False)
+    return header.conversion.apply(pixels[:, :, 0] if header.mode == "L" else pixels)
 
 
 def _decode_transparent(header: Header, data: bytes) -> Pixels:
-    """Decode onto white: RGB, upright. OpenCV must accept the image too.
+    """Decode onto white: RGB, upright.
 
-    Pillow reads every kind of transparency; OpenCV only alpha as a fourth channel.
+    Pillow reads every kind of transparency; OpenCV, which must accept the image too, only alpha as
+    a fourth channel.
     """
-    decode_upright(header, data)
-    rgba = _decode_pillow(header, data, "RGBA")
-    flat = np.empty((*rgba.shape[:2], 3), np.uint8)
+    if header.format in RARE_FORMATS:
+        rgba = decode_rare(header, data, "RGBA")
+    else:
+        _decode_opencv(header, data)
+        rgba = _decode_pillow(header, data, "RGBA")
+    converted, flat = _to_srgb(header, rgba[:, :, :3]), np.empty((*rgba.shape[:2], 3), np.uint8)
     for start in range(0, len(rgba), STRIP_ROWS):  # in 16 bits, the whole would take much memory
-        strip = rgba[start : start + STRIP_ROWS].astype(np.uint16)
-        colour, alpha = strip[:, :, :3], strip[:, :, 3:]
-        flat[start : start + STRIP_ROWS] = (colour * alpha + 255 * (255 - alpha) + 127) // 255
-    return flat
+        rows = slice(start, start + STRIP_ROWS)
+        colour, alpha = converted[rows].astype(np.uint16), rgba[rows, :, 3:].astype(np.uint16)
+        flat[rows] = (colour * alpha + 255 * (255 - alpha) + 127) // 255
+    return turn(flat, header.orientation)
 
 
 def to_grey(pixels: Pixels) -> Grey:
@@ -281,10 +274,9 @@ def _shrink(pixels: Pixels, side: int) -> Pixels:
     return cv2.resize(pixels, size, interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
 
 
-def encode(pixels: Pixels, original: bytes, form: str) -> bytes:
-    """Encode as PNG if the original format was lossless, otherwise as JPEG."""
+def encode(pixels: Pixels, lossless: bool) -> bytes:
+    """Encode as PNG, or as JPEG."""
     configure_opencv()
-    lossless = form in {"PNG", "GIF", "BMP", "TIFF"} or original[12:16] == b"VP8L"
     options = [] if lossless else [cv2.IMWRITE_JPEG_QUALITY, 95]
     _, data = cv2.imencode(".png" if lossless else ".jpg", pixels[:, :, ::-1], options)
     return data.tobytes()

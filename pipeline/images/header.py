@@ -1,55 +1,36 @@
-"""Read the header of an untrusted image with Pillow: format, size, orientation, oddities."""
+"""Read the header of an untrusted image: format, size, orientation, colours, oddities."""
 
 import io
-import re
-import struct
 import warnings
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import cache
-from pathlib import PurePosixPath
-from typing import Any
 
-from PIL import Image, PngImagePlugin
-from PIL.TiffImagePlugin import TiffImageFile
+from PIL import Image
 
-EXTENSIONS = {
-    "JPEG": {".jpg", ".jpeg", ".jpe", ".jfif"},
-    "MPO": {".jpg", ".jpeg", ".mpo"},
-    "PNG": {".png"},
-    "GIF": {".gif"},
-    "BMP": {".bmp", ".dib"},
-    "WEBP": {".webp"},
-    "TIFF": {".tif", ".tiff"},
-}
+from pipeline.images.colour import LAB, Conversion, find_conversion
+from pipeline.images.format_detection import detect_format, is_other_image
+from pipeline.images.formats import bmp, gif, jpeg, png, tiff, webp
+from pipeline.images.formats.metadata import Metadata
+from pipeline.images.formats.tiff import Tiff
+from pipeline.images.orientation import UPRIGHT, read_orientation
+from pipeline.images.pillow_settings import FORMATS, PILLOW_ERRORS, configure_pillow
+
 JPEGS = {"JPEG", "MPO"}
-# First bytes of the formats that are read, for files with a header too broken for Pillow.
-SIGNATURES = {
-    rb"\xff\xd8": "JPEG",
-    rb"\x89PNG\r\n\x1a\n": "PNG",
-    rb"GIF8[79]a": "GIF",
-    rb"RIFF....WEBP": "WEBP",
-    rb"II\*\0|MM\0\*|II\+\0|MM\0\+": "TIFF",
-    rb"BM....\0\0\0\0": "BMP",
+LOSSLESS = {"PNG", "GIF", "BMP", "TIFF"}
+TRANSPARENT = {"RGBA", "RGBa", "LA", "La", "PA"}  # modes of Pillow
+# Modes of the pixels, by Pillow's; RGB for the others.
+MODES = dict.fromkeys(("1", "L", "LA", "La", "I;16", "I;16B", "I;16L"), "L") | {
+    "CMYK": "CMYK",
+    LAB: LAB,
 }
-# First bytes of other formats: HEIC and AVIF, JPEG XL, JPEG 2000, ICO and CUR, Photoshop, netpbm,
-# Radiance, Sun raster, SGI, DDS, ICNS.
-UNSUPPORTED_SIGNATURES = re.compile(
-    rb"....ftyp(heic|heix|hevc|mif1|msf1|avif|avis)|\xff\x0a|....JXL |....jP  |\xff\x4f\xff\x51"
-    rb"|\0\0[\1\2]\0|8BPS|P[1-7fF]\s|#\?RADIANCE|\x59\xa6\x6a\x95|\x01\xda[\0\1][\1\2]|DDS |icns",
-    re.DOTALL,
-)
-# The frame header of a JPEG with 12 bits per sample.
-DEEP_JPEG = re.compile(rb"\xff[\xc0-\xc3\xc5-\xc7\xc9-\xcb\xcd-\xcf]\0.\x0c", re.DOTALL)
-# For `Image.open`; Pillow detects an MPO when it opens a JPEG.
-PILLOW_FORMATS = tuple(EXTENSIONS.keys() - {"MPO"})
-ORIENTATION = 0x0112  # EXIF tag; 1 means upright
-BITS_PER_SAMPLE, SAMPLE_FORMAT = 0x0102, 0x0153  # TIFF tags
-FLOAT = 3  # a value of SAMPLE_FORMAT
-# What Pillow raises on hostile bytes, found by fuzzing each format (UnidentifiedImageError is an
-# OSError). Anything else is a bug of ours.
-PILLOW_ERRORS = (OSError, ValueError, SyntaxError, EOFError, IndexError, struct.error)
-MAX_PNG_TEXT_BYTES = 16 * 2**20  # Pillow allows 1 MiB of text or colour profile; some have more
+METADATA_READERS = {
+    "JPEG": jpeg.read_metadata,
+    "PNG": png.read_metadata,
+    "GIF": gif.read_metadata,
+    "BMP": bmp.read_metadata,
+    "WEBP": webp.read_metadata,
+    "TIFF": tiff.read_metadata,
+}
 
 
 class RejectReason(StrEnum):
@@ -57,7 +38,7 @@ class RejectReason(StrEnum):
 
     EMPTY = "empty"
     NOT_AN_IMAGE = "not_an_image"
-    UNSUPPORTED = "unsupported"  # an image format that is not read: HEIC, ICO, ...
+    UNSUPPORTED = "unsupported"  # a format or kind that is not read: HEIC, a raw photograph, ...
     TOO_MANY_PIXELS = "too_many_pixels"
     DAMAGED = "damaged"
     TOO_SMALL = "too_small"
@@ -78,12 +59,14 @@ class Warn(StrEnum):
     FIRST_FRAME_ONLY = "first_frame_only"
     CMYK_CONVERTED = "cmyk_converted"
     REDUCED_TO_8_BIT = "reduced_to_8_bit"
+    COLOUR_CONVERTED = "colour_converted"
+    EXTRANEOUS_BYTES = "extraneous_bytes"
 
 
 MEANING: dict[str, str] = {
     RejectReason.EMPTY: "a file of no bytes",
     RejectReason.NOT_AN_IMAGE: "not an image by its content, whatever its name",
-    RejectReason.UNSUPPORTED: "an image format that is not read, such as HEIC, AVIF or ICO",
+    RejectReason.UNSUPPORTED: "an image format or kind that is not read, such as HEIC or raw",
     RejectReason.TOO_MANY_PIXELS: "more than filter.max_megapixels by its header; not decoded",
     RejectReason.DAMAGED: "truncated or corrupt",
     RejectReason.TOO_SMALL: "its shorter side is below filter.min_side",
@@ -94,11 +77,13 @@ MEANING: dict[str, str] = {
     RejectReason.DUPLICATE: "the same bytes as another image of the same label",
     RejectReason.NEAR_DUPLICATE: "looks like another image (filter.near_duplicates is keep_one)",
     Warn.WRONG_EXTENSION: "the extension is that of another format",
-    Warn.ROTATED: "turned upright by its EXIF orientation",
+    Warn.ROTATED: "turned upright by its EXIF or XMP orientation",
     Warn.TRANSPARENCY_FLATTENED: "transparency replaced by white",
     Warn.FIRST_FRAME_ONLY: "several frames or pages; the first is used",
     Warn.CMYK_CONVERTED: "CMYK, converted to RGB",
     Warn.REDUCED_TO_8_BIT: "more than 8 bits per channel, reduced to 8",
+    Warn.COLOUR_CONVERTED: "converted to sRGB from the colour space that the file names",
+    Warn.EXTRANEOUS_BYTES: "bytes that belong to no part of the file; left out",
 }
 
 
@@ -112,10 +97,16 @@ class Header:
     height: int
     """In pixels, before any rotation."""
     orientation: int
-    """EXIF's code: 1 is upright. Decoders of TIFF apply it themselves."""
+    """EXIF's code of how decoders leave it turned: 1 is upright."""
     plain: bool
-    """8-bit RGB, upright, one frame, opaque."""
+    """8-bit RGB, sRGB, upright, one frame, opaque."""
     warnings: tuple[Warn, ...]
+    mode: str
+    """Of the pixels, as Pillow calls it: L, RGB, CMYK or LAB."""
+    conversion: Conversion | None
+    """To sRGB, if the pixels are in another colour space."""
+    lossless: bool
+    """Whether nothing is lost when the pixels are stored as PNG."""
 
 
 class Unreadable(Exception):
@@ -127,99 +118,122 @@ class Unreadable(Exception):
         self.format = format
 
 
-@cache
-def configure_pillow() -> None:
-    """Lift limits of Pillow that `read_header` and its callers replace; repeated calls are free."""
-    # Callers check the size in the header before they decode.
-    Image.MAX_IMAGE_PIXELS = None
-    PngImagePlugin.MAX_TEXT_CHUNK = MAX_PNG_TEXT_BYTES
-
-
 def read_header(data: bytes) -> Header:
     """Read the header without decoding pixels.
 
     Raises:
         Unreadable: no image, judged by content and not by name, or one that cannot be read.
     """
-    configure_pillow()
-    try:
-        with warnings.catch_warnings(record=True) as pillow_warnings:  # of malformed metadata
-            warnings.simplefilter("always")
-            with Image.open(io.BytesIO(data), formats=PILLOW_FORMATS) as image:
-                form = image.format or ""
-                mode, width, height = image.mode, image.width, image.height
-                has_frames = bool(getattr(image, "is_animated", False))
-                is_transparent = mode in {"RGBA", "LA", "PA"} or "transparency" in image.info
-                orientation = _orientation(image)
-                bits, has_floats = _sample_format(image, data)
-    except PILLOW_ERRORS as error:
-        raise _unreadable(data) from error
-    # The brightness of floats and of more than 16 bits is undefined.
-    if form == "TIFF" and (has_floats or bits > 16):
+    form = detect_format(data)
+    if form is None:
+        is_image = is_other_image(data)
+        raise Unreadable(RejectReason.UNSUPPORTED if is_image else RejectReason.NOT_AN_IMAGE)
+    directories = tiff.read_tiff(data) if form == "TIFF" else None
+    if form == "TIFF" and directories is None:
+        raise Unreadable(RejectReason.DAMAGED, form)
+    if not _is_supported(form, data, directories):
         raise Unreadable(RejectReason.UNSUPPORTED, form)
+    metadata = METADATA_READERS[form](data)
+    try:
+        basics = _read_with_pillow(visible_data(form, data), metadata)
+    except PILLOW_ERRORS as error:
+        is_whole = _is_whole(form, data, directories)  # then it is Pillow that cannot read it
+        reason = RejectReason.UNSUPPORTED if is_whole else RejectReason.DAMAGED
+        raise Unreadable(reason, form) from error
+    return _describe(basics, metadata.profiles, form, data, directories)
+
+
+@dataclass(frozen=True)
+class _Basics:
+    """What Pillow reads in a header."""
+
+    format: str
+    mode: str
+    width: int
+    height: int
+    orientation: int
+    """By EXIF or XMP."""
+    has_frames: bool
+    is_transparent: bool
+    has_warnings: bool
+
+
+def _read_with_pillow(data: bytes, metadata: Metadata) -> _Basics:
+    """Raises one of `PILLOW_ERRORS` if that is impossible."""
+    configure_pillow()
+    with warnings.catch_warnings(record=True) as pillow_warnings:  # of malformed metadata
+        warnings.simplefilter("always")
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            return _Basics(
+                image.format or "",
+                image.mode,
+                image.width,
+                image.height,
+                read_orientation(metadata),
+                bool(getattr(image, "is_animated", False)),
+                image.mode in TRANSPARENT or "transparency" in image.info,
+                bool(pillow_warnings),
+            )
+
+
+def _describe(
+    basics: _Basics,
+    profiles: tuple[bytes, ...],
+    form: str,
+    data: bytes,
+    directories: Tiff | None,
+) -> Header:
+    mode = MODES.get(basics.mode, "RGB")
+    conversion = find_conversion(profiles, mode)
+    by_decoder = directories.orientation if directories else None  # by its own tag, not by XMP
     conditions = {
-        Warn.ROTATED: orientation in range(2, 9),
-        Warn.TRANSPARENCY_FLATTENED: is_transparent,
-        Warn.FIRST_FRAME_ONLY: has_frames,
+        Warn.ROTATED: (by_decoder or basics.orientation) != UPRIGHT,
+        Warn.TRANSPARENCY_FLATTENED: basics.is_transparent,
+        Warn.FIRST_FRAME_ONLY: basics.has_frames or (form == "PNG" and png.has_frames(data)),
         Warn.CMYK_CONVERTED: mode == "CMYK",
-        Warn.REDUCED_TO_8_BIT: bits > 8,
+        Warn.REDUCED_TO_8_BIT: _is_deep(form, data, directories),
+        Warn.COLOUR_CONVERTED: conversion is not None,
     }
     warns = tuple(warn for warn, applies in conditions.items() if applies)
-    is_plain = form in {"JPEG", "PNG"} and mode == "RGB" and not (warns or pillow_warnings)
-    return Header(form, width, height, orientation, is_plain, warns)
-
-
-def _unreadable(data: bytes) -> Unreadable:
-    """Why Pillow cannot read the header."""
-    if UNSUPPORTED_SIGNATURES.match(data):
-        return Unreadable(RejectReason.UNSUPPORTED)
-    for signature, form in SIGNATURES.items():
-        if re.match(signature, data, re.DOTALL):
-            is_deep = form == "JPEG" and DEEP_JPEG.search(data)
-            return Unreadable(RejectReason.UNSUPPORTED if is_deep else RejectReason.DAMAGED, form)
-    return Unreadable(RejectReason.NOT_AN_IMAGE)
-
-
-def looks_like_image(start: bytes) -> bool:
-    """Whether these are the first bytes of an image of some kind, damaged or not."""
-    return bool(UNSUPPORTED_SIGNATURES.match(start)) or any(
-        re.match(signature, start, re.DOTALL) for signature in SIGNATURES
+    is_usual = basics.format in {"JPEG", "PNG"} and basics.mode == "RGB" and not warns
+    return Header(
+        basics.format,
+        basics.width,
+        basics.height,
+        UPRIGHT if by_decoder else basics.orientation,
+        is_usual and not basics.has_warnings and (form != "PNG" or png.is_clean(data)),
+        warns,
+        mode,
+        conversion,
+        form in LOSSLESS or (form == "WEBP" and webp.is_lossless(data)),
     )
 
 
-def _orientation(image: Image.Image) -> int:
-    """The EXIF orientation as OpenCV reads it; 1 if it is malformed.
-
-    Pillow's getexif would decode a PNG, to find EXIF after the pixels.
-    """
-    try:
-        if isinstance(image, TiffImageFile):
-            return _as_int(image.tag_v2.get(ORIENTATION, 1))
-        exif = Image.Exif()
-        exif.load(image.info.get("exif", b""))
-        orientation = _as_int(exif.get(ORIENTATION, 1))
-    except PILLOW_ERRORS:  # malformed metadata is no damage
-        return 1
-    return orientation if orientation in range(1, 9) else 1
+def visible_data(form: str, data: bytes) -> bytes:
+    """What decoders see: of a PNG its pixels, because they refuse it for faults of metadata."""
+    return png.pixel_data(data) if form == "PNG" else data
 
 
-def _as_int(value: Any) -> int:
-    """A tag's value, which may be of any type in a malformed file: then 1."""
-    try:
-        return int(value)
-    except (TypeError, ValueError, OverflowError):
-        return 1
+def _is_supported(form: str, data: bytes, directories: Tiff | None) -> bool:
+    """Whether this kind of the format is read; as far as the structure is readable."""
+    if form == "JPEG":
+        frame = jpeg.read_frame(data)
+        return frame is None or jpeg.is_supported(frame)
+    if form == "PNG":
+        return not png.is_hdr(data)
+    return directories is None or directories.is_supported
 
 
-def _sample_format(image: Image.Image, data: bytes) -> tuple[int, bool]:
-    """Bits per channel, as far as it matters here (8, 16 or more), and whether they are floats."""
-    if isinstance(image, TiffImageFile):
-        bits = image.tag_v2.get(BITS_PER_SAMPLE, (1,))
-        return max(bits), FLOAT in image.tag_v2.get(SAMPLE_FORMAT, (1,))
-    is_deep_png = image.format == "PNG" and data[24:25] == b"\x10"  # bit depth of IHDR
-    return (16 if image.mode[0] in "IF" or is_deep_png else 8), False
+def _is_whole(form: str, data: bytes, directories: Tiff | None) -> bool:
+    """Whether nothing is missing in the structure, as far as the format tells that."""
+    if form == "BMP":
+        header = bmp.read_bmp_header(data)
+        return header is not None and header.is_whole
+    return directories is not None and directories.first.is_within(len(data))
 
 
-def has_wrong_extension(name: str, form: str) -> bool:
-    """Whether the extension of `name` is not one of the format `form`."""
-    return PurePosixPath(name).suffix.lower() not in EXTENSIONS.get(form, set())
+def _is_deep(form: str, data: bytes, directories: Tiff | None) -> bool:
+    """Whether it has more than 8 bits per channel."""
+    if form == "PNG":
+        return data[png.BIT_DEPTH] > 8
+    return directories is not None and directories.first.depth > 8

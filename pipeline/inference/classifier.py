@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from pipeline.images.decoding import Pixels
+from pipeline.images.pixels import Pixels
 from pipeline.network import device, model_folder, parallel_forward
 from pipeline.network.halves import Halves, cut_as_trained
 from pipeline.network.views import Views

@@ -4,9 +4,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 
 from pipeline.images import decoding, sandbox
-from pipeline.images.decoding import Pixels
 from pipeline.images.header import RejectReason, Unreadable
 from pipeline.images.isolated_pool import IsolatedFunction, IsolatedPool
+from pipeline.images.pixels import Pixels
 from pipeline.network.malloc import keep_freed_memory
 
 Decoded = list[Pixels | RejectReason]

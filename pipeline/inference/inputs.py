@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import IO, BinaryIO, Self
 
 from pipeline.core.errors import PipelineError
-from pipeline.images.header import looks_like_image
+from pipeline.images.format_detection import looks_like_image
 from pipeline.inference.predict import NamedImage
 from pipeline.params import AcquireParams
 from pipeline.stages.acquire.raw_image import SkipReason

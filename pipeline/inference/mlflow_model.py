@@ -7,7 +7,8 @@ from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
-from pipeline.images.header import RejectReason, looks_like_image
+from pipeline.images.format_detection import looks_like_image
+from pipeline.images.header import RejectReason
 from pipeline.inference.classifier import Classifier
 from pipeline.inference.decoder_pool import DecoderPool
 from pipeline.inference.predict import NamedImage, predict

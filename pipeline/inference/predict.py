@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pipeline.images.decoding import Pixels
+from pipeline.images.pixels import Pixels
 from pipeline.inference.classifier import Classification, Classifier
 from pipeline.inference.decoder_pool import DecoderPool
 from pipeline.network import device

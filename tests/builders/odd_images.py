@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from pipeline.images.decoding import Pixels
+from pipeline.images.pixels import Pixels
 
 RED, BLUE, GREY, WHITE = (200, 30, 30), (20, 40, 200), (230, 230, 230), (255, 255, 255)
 

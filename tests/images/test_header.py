@@ -10,11 +10,9 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from pipeline.images.header import (
-    EXTENSIONS,
     RejectReason,
     Unreadable,
     Warn,
-    has_wrong_extension,
     read_header,
 )
 
@@ -122,11 +120,9 @@ def test_broken_exif_is_no_reason_to_refuse(form: str, exif: bytes) -> None:
     assert (header.width, header.height, header.warnings) == (64, 48, ())
 
 
-@pytest.mark.parametrize(("mebibytes", "read"), [(2, True), (15, True), (17, False)])
+@pytest.mark.parametrize("mebibytes", [2, 17])
 @pytest.mark.parametrize("kind", ["profile", "text", "international text"])
-def test_a_png_may_carry_16_mebibytes_of_profile_or_text(
-    kind: str, mebibytes: int, read: bool
-) -> None:
+def test_a_png_may_carry_mebibytes_of_profile_or_text(kind: str, mebibytes: int) -> None:
     size = mebibytes * 2**20
     options: dict[str, Any] = {"icc_profile": bytes(size)}
     if kind != "profile":
@@ -134,12 +130,8 @@ def test_a_png_may_carry_16_mebibytes_of_profile_or_text(
         add = info.add_text if kind == "text" else info.add_itxt
         add("Comment", "x" * size, zip=True)  # a few kilobytes that claim to be many
         options = {"pnginfo": info}
-    data = encode("PNG", **options)
-    if read:
-        header = read_header(data)
-        assert (header.width, header.height, header.plain) == (64, 48, True)
-    else:
-        assert reject_reason(data) == (RejectReason.DAMAGED, "PNG")
+    header = read_header(encode("PNG", **options))
+    assert (header.width, header.height, header.plain) == (64, 48, True)
 
 
 def test_a_file_with_metadata_that_pillow_warns_about_is_not_plain() -> None:
@@ -302,34 +294,3 @@ def read_or_refuse(data: bytes) -> RejectReason | tuple[str, int, int]:
     except Unreadable as error:
         return error.reason
     return header.format, header.width, header.height
-
-
-# ---- names ----
-
-
-@pytest.mark.parametrize(
-    ("name", "form", "wrong"),
-    [
-        ("a/b.jpg", "JPEG", False),
-        ("a/b.JPEG", "JPEG", False),
-        ("a/b.jpe", "JPEG", False),
-        ("a/b.jfif", "JPEG", False),
-        ("a/b.jpg", "MPO", False),
-        ("b.tif", "TIFF", False),
-        ("a/b.png", "JPEG", True),
-        ("a.png/b", "PNG", True),
-        ("b", "JPEG", True),
-        (".jpg", "JPEG", True),
-        ("b.jpg", "WEBP", True),
-        ("b.jpg", "unheard", True),
-    ],
-)
-def test_an_extension_is_compared_with_the_content(name: str, form: str, wrong: bool) -> None:
-    assert has_wrong_extension(name, form) is wrong
-
-
-@pytest.mark.parametrize("form", sorted(EXTENSIONS))
-def test_an_extension_of_the_format_is_right(form: str) -> None:
-    for extension in EXTENSIONS[form]:
-        assert not has_wrong_extension(f"cat/1{extension}", form)
-        assert not has_wrong_extension(f"cat/1.old{extension.upper()}", form)

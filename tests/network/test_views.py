@@ -10,7 +10,7 @@ from torchvision.transforms import v2
 from pipeline.core import shards
 from pipeline.core.errors import PipelineError
 from pipeline.images import decoding
-from pipeline.images.decoding import Pixels
+from pipeline.images.pixels import Pixels
 from pipeline.network import views
 from pipeline.network.views import EVALUATION, Preprocess, Views
 from pipeline.params import ImagesParams, load_params, with_overrides

@@ -9,10 +9,10 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image, ImageFile
 
-from pipeline.images import decoding, header, memo, sandbox
-from pipeline.images.decoding import Pixels
+from pipeline.images import decoding, memo, pillow_settings, sandbox
 from pipeline.images.header import RejectReason, Unreadable
 from pipeline.images.mapping import Isolation, map_images
+from pipeline.images.pixels import Pixels
 
 SIDE = 144  # pixels, of the longer side
 QUALITY = 70
@@ -81,9 +81,9 @@ def _load_damaged(data: bytes) -> Pixels | None:
     ImageFile.LOAD_TRUNCATED_IMAGES = True
     try:
         decoding.check_header(data, MAX_MEGAPIXELS)
-        with Image.open(io.BytesIO(data), formats=header.PILLOW_FORMATS) as image:
+        with Image.open(io.BytesIO(data), formats=pillow_settings.FORMATS) as image:
             return np.array(image.convert("RGB"))
-    except (Unreadable, *header.PILLOW_ERRORS):
+    except (Unreadable, *pillow_settings.PILLOW_ERRORS):
         pass
     finally:
         ImageFile.LOAD_TRUNCATED_IMAGES = False

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from pipeline.core.percentages import format_share
 from pipeline.core.terminal import printable
-from pipeline.images.decoding import Pixels
+from pipeline.images.pixels import Pixels
 from pipeline.network.calibration import Bins
 from pipeline.stages.evaluate.metrics import Curve
 

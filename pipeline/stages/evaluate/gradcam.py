@@ -12,7 +12,7 @@ from captum.attr import LayerAttribution, LayerGradCam
 from torch import Tensor, nn
 
 from pipeline.core.errors import PipelineError
-from pipeline.images.decoding import Pixels
+from pipeline.images.pixels import Pixels
 from pipeline.network import device
 from pipeline.network.model_folder import Card
 

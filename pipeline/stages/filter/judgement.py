@@ -1,22 +1,23 @@
 """Judge one image by its bytes alone."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 
 from pipeline.images.decoding import (
     OUT_OF_MEMORY,
-    Grey,
-    Pixels,
     check_header,
     decode_checked,
     decode_strict,
     decode_upright,
     encode,
     is_small_enough,
+    mend,
+    mended_warnings,
     to_grey,
 )
 from pipeline.images.header import Header, RejectReason, Unreadable, Warn
+from pipeline.images.pixels import Grey, Pixels
 from pipeline.params import FilterParams
 from pipeline.stages.filter.phash import perceptual_hash
 
@@ -46,22 +47,37 @@ def judge(data: bytes, params: FilterParams) -> Judgement:
         MemoryError: memory ran out, which need not be the fault of the image.
     """
     try:
-        return _judge(data, params)
+        return _judge_or_mend(data, params)
     except cv2.error as error:
         if error.code == OUT_OF_MEMORY:
             raise MemoryError(str(error)) from error
         return Judgement(RejectReason.DAMAGED)
 
 
-def _judge(data: bytes, params: FilterParams) -> Judgement:
+def _judge_or_mend(data: bytes, params: FilterParams) -> Judgement:
     try:
-        header = check_header(data, params.max_megapixels)
-        as_is = header.plain and is_small_enough(header.height, header.width, params.store_side)
-        if as_is and header.format == "JPEG":
-            return _judge_as_is(header, data, params)
-        pixels = decode_checked(header, data, params.store_side)
+        return _judge(data, params)
+    except Unreadable as error:
+        failure = error
+    mended = mend(data, failure)
+    if mended is None:
+        return Judgement(failure.reason, failure.format)
+    try:
+        result = _judge(mended.data, params)
     except Unreadable as error:
         return Judgement(error.reason, error.format)
+    warnings = mended_warnings(result.warnings, mended)
+    stored = None if result.reason else (result.stored or mended.data)
+    return replace(result, warnings=warnings, stored=stored)
+
+
+def _judge(data: bytes, params: FilterParams) -> Judgement:
+    """Raises `Unreadable`."""
+    header = check_header(data, params.max_megapixels)
+    as_is = header.plain and is_small_enough(header.height, header.width, params.store_side)
+    if as_is and header.format == "JPEG":
+        return _judge_as_is(header, data, params)
+    pixels = decode_checked(header, data, params.store_side)
     grey = to_grey(pixels)
     reason = _reject_reason(header, grey, pixels, params.min_side)
     if reason:
@@ -73,7 +89,7 @@ def _judge(data: bytes, params: FilterParams) -> Judgement:
         pixels.shape[1],
         pixels.shape[0],
         perceptual_hash(grey),
-        None if as_is else encode(pixels, data, header.format),
+        None if as_is else encode(pixels, header.lossless),
     )
 
 

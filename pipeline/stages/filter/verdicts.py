@@ -11,7 +11,8 @@ from pipeline.core import shards
 from pipeline.core.errors import PipelineError, format_counts
 from pipeline.core.shards import split_rank
 from pipeline.core.verdicts_csv import KEEP, REJECT, VerdictRow
-from pipeline.images.header import RejectReason, Warn, has_wrong_extension
+from pipeline.images.format_detection import has_wrong_extension
+from pipeline.images.header import RejectReason, Warn
 from pipeline.params import FilterParams
 from pipeline.stages.filter.judge_all import judge_all
 from pipeline.stages.filter.near_duplicates import Hashes, group_hashes

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from pipeline.images import decoding
-from pipeline.images.decoding import Grey, Pixels
+from pipeline.images.pixels import Grey, Pixels
 from pipeline.params import FilterParams
 from pipeline.stages.filter import judgement
 from pipeline.stages.filter.phash import perceptual_hash
