@@ -70,7 +70,7 @@ def test_no_table_has_a_formula_and_its_reader_gets_the_text(
     strange = replace(rows[-1], **{field.name: text for field in fields(rows[-1])})
     write(path, [strange])
     with path.open(encoding="utf-8", newline="") as file:
-        _, cells = csv.reader(file)
+        cells = list(csv.reader(file))[1]
     assert cells == [csv_cells.escape(text)] * len(cells)
     assert read(path) == [strange]
 
