@@ -163,3 +163,20 @@ def test_clean_shards_hold_every_bit_of_a_hash(tmp_path: Path) -> None:
     shards.write(tmp_path / "clean", shards.CLEAN, [row(1) | facts])
     table = shards.columns(tmp_path / "clean", list(facts))
     assert table.to_pylist() == [facts]
+
+
+def test_a_deviation_changes_no_row(tmp_path: Path) -> None:
+    rows = [row(number) for number in range(1500)]
+    shards.write(tmp_path / "plain", shards.with_deviation(shards.RAW, ""), rows)
+    shards.write(tmp_path / "noted", shards.with_deviation(shards.RAW, "caf\u00e9"), rows)
+    assert [shards.read_deviation(tmp_path / name) for name in ("plain", "noted")] == [
+        "",
+        "caf\u00e9",
+    ]
+    plain, noted = (
+        shards.columns(tmp_path / name, shards.RAW.names).to_pydict() for name in ("plain", "noted")
+    )
+    assert plain == noted
+    shards.write(tmp_path / "raw", shards.RAW, rows)
+    for path in shards.paths(tmp_path / "raw"):
+        assert (tmp_path / "plain" / path.name).read_bytes() == path.read_bytes()

@@ -49,12 +49,25 @@ def _recipes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recipes, "FOLDER", ROOT / "recipes")
 
 
+def test_ants_and_bees_are_not_trained_on_other_photographs(tmp_path: Path) -> None:
+    source = archive("flowers_224.zip")
+    project = Project(tmp_path / "project", small=False)
+    own = ["-S", "dataset.name=images", "-S", f"dataset.source={source}"]
+    assert project.dvc("exp", "run", *own, "acquire").returncode == 0
+    process = project.dvc("exp", "run", "-S", "dataset.name=hymenoptera")
+    assert process.returncode != 0
+    assert "other classes than datasets/hymenoptera/dataset.toml lists" in process.stdout
+    assert "set -S dataset.source=datasets" in process.stdout
+
+
 def test_ants_and_bees_beat_the_tutorial(tmp_path: Path) -> None:
     source = archive("hymenoptera_data.zip")
     project = Project(tmp_path / "project", small=False)
     options = recipes.read("better-ants-bees").options()
     process = project.dvc("exp", "run", *options, "-S", f"dataset.source={source}")
     assert process.returncode == 0, process.stdout
+    assert f"not as described: {source} has md5 " in process.stdout
+    assert f"{source} has md5 " in (project.folder / "reports/report.html").read_text()
     metrics = project.metrics()
     assert metrics["n"] == 153
     assert metrics["accuracy"] >= 0.95  # the tutorial: 0.9216
@@ -114,7 +127,9 @@ def test_an_archive_gives_every_file_of_its_class_folders(
     labels = Counter(shards.columns(Path("raw"), ["label"])["label"].to_pylist())
     with zipfile.ZipFile(source) as opened:
         files = [info.filename for info in opened.infolist() if not info.is_dir()]
-    listed = Counter(Path(path).parent.name for path in files)
+    renamed = {"Car": "car", "Bike": "bicycle"}  # by dataset.toml
+    folders = [Path(path).parent.name for path in files]
+    listed = Counter(renamed.get(folder, folder) for folder in folders)
     assert labels == {label: listed[label] for label in labels}
     assert len(files) - labels.total() == outside
 

@@ -126,6 +126,15 @@ def test_one_run_holds_the_training_and_the_evaluation(
     assert names == {"test/samples.png"}
 
 
+def test_a_run_on_other_images_than_the_data_sets_is_tagged(world: Path, params: Params) -> None:
+    with training(params):
+        pass
+    with record.training_run(params, "e" * 20, Path("data/split.csv"), "x.zip has 5 bytes"):
+        pass
+    tags = [run.data.tags.get(provenance.DEVIATION) for run in runs()]
+    assert sorted(tags, key=str) == [None, "x.zip has 5 bytes"]
+
+
 @pytest.mark.parametrize(
     ("which", "steps"), [("none", []), ("best", []), ("every", ["epoch_0001", "epoch_0002"])]
 )

@@ -224,3 +224,17 @@ def test_owners_are_credited_on_the_page(figures: Figures) -> None:
     shards.write(CLEAN, shards.CLEAN, owned)
     page = collect(model_folder.load(MODELS)[1], figures, SPLIT)
     assert f'By 1 owner</summary><p class="soft">&lt;Ann&gt; ({len(rows) // 2})' in page.html({})
+
+
+def test_images_that_are_not_those_of_the_data_set_are_named_below_the_heading(
+    figures: Figures,
+) -> None:
+    card = model_folder.load(MODELS)[1]
+    assert "not the images" not in collect(card, figures, SPLIT).html({})
+    deviation = card.model_copy(update={"deviation": "<x>.zip has 5 bytes"})
+    html = collect(deviation, figures, SPLIT).html({})
+    _, _, below = html.partition("</h1>")
+    assert below.strip().startswith(
+        '<p class="bad"><b>These are not the images that the data set describes:</b> '
+        "&lt;x&gt;.zip has 5 bytes.</p>"
+    )

@@ -268,6 +268,18 @@ def test_the_stage_stores_the_kept_images_in_raw_order(project: Path) -> None:
     assert table.column("bytes").to_pylist()[:4] == [picture.data for picture in GOOD]
 
 
+def test_a_deviation_of_the_raw_images_is_one_of_the_clean_ones(project: Path) -> None:
+    write(project, mixed())
+    run(project)
+    assert shards.read_deviation(project / "clean") == ""
+    rows = [picture.row() for picture in mixed()]
+    shards.write(project / "raw", shards.with_deviation(shards.RAW, "x.zip has 5 bytes"), rows)
+    run(project)
+    assert shards.read_deviation(project / "clean") == "x.zip has 5 bytes"
+    names = shards.columns(project / "clean", ["name"])["name"].to_pylist()
+    assert names == [picture.name for picture in mixed()[:5]]
+
+
 def test_the_same_images_give_the_same_bytes_twice(project: Path) -> None:
     def outputs() -> list[bytes]:
         run(project)
