@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -200,12 +201,20 @@ def _description(result: TrainedResult) -> str:
     lines = [
         f"**Accuracy {metrics['accuracy']:.4f}** ({metrics['correct']} of {metrics['n']} test "
         f"images of {result.dataset}): [the report]({{artifacts}}/report.html).",
-        f"DVC experiment `{experiment}`, on commit `{commit}`: `dvc exp apply {experiment}`"
-        if experiment
-        else f"`dvc repro` on commit `{commit}`",
+        describe_origin(experiment, commit),
         "Make it again, and compare: `pipeline reproduce {id}`",
     ]
     return "\n\n".join(lines)
+
+
+def describe_origin(experiment: str, commit: str) -> str:
+    """In Markdown: what made a result, and the command that restores it."""
+    if not experiment:
+        return f"`dvc repro` on commit `{commit}`"
+    if not re.fullmatch(r"[\w./-]+", experiment, re.ASCII):
+        # git accepts names with $, ; and backticks, and people copy this command into a shell.
+        return f"A DVC experiment on commit `{commit}`: `dvc exp show` lists it"
+    return f"DVC experiment `{experiment}`, on commit `{commit}`: `dvc exp apply {experiment}`"
 
 
 def describe_splits(split_csv: Path) -> dict[str, SplitSummary]:

