@@ -153,3 +153,19 @@ def test_a_reliability_of_less_than_a_tenth_of_a_percent_is_not_zero() -> None:
     legend = charts.reliability(bins, bins).axes[0].get_legend()
     assert legend is not None
     assert legend.get_texts()[1].get_text() == "as trained: off by < 0.1 % on average"
+
+
+@pytest.mark.parametrize(("count", "title"), [(12, ""), (40, "12 of 40 classes")])
+def test_a_legend_says_how_many_classes_it_leaves_out(count: int, title: str) -> None:
+    names = [str(number) for number in range(count)]
+    labels = np.arange(count)
+    points = np.column_stack([labels, labels]).astype(float)
+    curve = metrics.Curve(np.array([0.0, 1.0]), np.array([0.0, 1.0]))
+    figures = [
+        charts.embedding(points, labels, labels, names),
+        charts.by_threshold(dict.fromkeys(names, curve), dict.fromkeys(names, curve)),
+    ]
+    for legend in [axes.get_legend() for figure in figures for axes in figure.axes]:
+        assert legend is not None
+        assert [text.get_text() for text in legend.get_texts()] == names[:12]
+        assert legend.get_title().get_text() == title
