@@ -1,4 +1,4 @@
-"""Shares as text for people: no rounding to 0 % or 100 %, no percentages of a few images."""
+"""Shares as text for people: without rounding to nothing or all, or percentages of a few images."""
 
 MIN_IMAGES = 10  # for a percentage; of fewer, one image is more than ten points
 MAX_DECIMALS = 6
@@ -6,12 +6,22 @@ MAX_DECIMALS = 6
 
 def format_share(share: float, decimals: int = 1) -> str:
     """A share, in 0..1, as a percentage; 0 % and 100 % mean exactly that."""
+    return f"{_format(100 * share, 100, decimals)} %"
+
+
+def format_fraction(share: float) -> str:
+    """A share, in 0..1, with four decimals; 0.0000 and 1.0000 mean exactly that."""
+    return _format(share, 1, 4)
+
+
+def _format(value: float, whole: int, decimals: int) -> str:
     step = 10.0**-decimals
-    if share > 0 and 100 * share < step / 2:
-        return f"< {step:.{decimals}f} %"
-    if share < 1 and 100 * (1 - share) < step / 2:
-        return f"> {100 - step:.{decimals}f} %"
-    return f"{100 * share:.{decimals}f} %"
+    text = f"{value:.{decimals}f}"
+    if value > 0 and float(text) <= 0:
+        return f"< {step:.{decimals}f}"
+    if value < whole and float(text) >= whole:
+        return f"> {whole - step:.{decimals}f}"
+    return text
 
 
 def format_interval(low: float, high: float) -> str:

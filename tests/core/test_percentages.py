@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.core.percentages import format_interval, format_right, format_share
+from pipeline.core.percentages import format_fraction, format_interval, format_right, format_share
 
 SHARES = st.floats(0, 1)
 
@@ -58,3 +58,11 @@ def test_few_images_are_counted() -> None:
     assert format_right(9, 9) == "9 of 9"
     assert format_right(9, 10) == "90.0 %"
     assert format_right(1999, 2000) == "> 99.9 %"
+
+
+@pytest.mark.parametrize(
+    ("share", "text"),
+    [(1.0, "1.0000"), (0.99996, "> 0.9999"), (0.5, "0.5000"), (1e-5, "< 0.0001"), (0.0, "0.0000")],
+)
+def test_a_fraction(share: float, text: str) -> None:
+    assert format_fraction(share) == text

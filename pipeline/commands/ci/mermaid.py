@@ -38,6 +38,7 @@ def _chart(title: str, history: Sequence[Mapping[str, float]], metric: str) -> l
         return [f"{title} cannot be drawn: a value is not finite."]
     margin = MARGIN * (max(values) - min(values)) or MARGIN
     low, high = max(0.0, min(values) - margin), max(values) + margin
+    decimals = max(4, 3 - math.floor(math.log10(high - low)))  # Mermaid reads no exponents
     palette = f'{{"xyChart": {{"plotColorPalette": "{BLUE}, {ORANGE}"}}}}'
     return [
         "```mermaid",
@@ -45,8 +46,11 @@ def _chart(title: str, history: Sequence[Mapping[str, float]], metric: str) -> l
         "xychart-beta",
         f'    title "{title}"',
         f'    x-axis "epoch" {history[0]["epoch"]:g} --> {history[-1]["epoch"]:g}',
-        f'    y-axis "{metric}" {low:.4f} --> {high:.4f}',
-        *(f"    line [{', '.join(f'{value:.4f}' for value in points)}]" for points in series),
+        f'    y-axis "{metric}" {low:.{decimals}f} --> {high:.{decimals}f}',
+        *(
+            f"    line [{', '.join(f'{value:.{decimals}f}' for value in points)}]"
+            for points in series
+        ),
         "```",
     ]
 

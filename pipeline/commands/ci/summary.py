@@ -13,6 +13,7 @@ from pipeline.commands.ci.overrides import Overrides
 from pipeline.commands.ci.revisions import PARAMS, Revision
 from pipeline.core import atomic, terminal
 from pipeline.core.errors import PipelineError
+from pipeline.core.percentages import format_fraction
 from pipeline.experiments.comparison import Comparison, compare
 from pipeline.experiments.predictions import Prediction, load_predictions
 
@@ -214,7 +215,9 @@ def _format_metric(key: str, metrics: Mapping[str, Any]) -> str:
         return "-"
     low, high = (_number(metrics.get(f"{key}.wilson_{bound}")) for bound in ("low", "high"))
     interval = "" if low is None or high is None else f" ({low:.4f} to {high:.4f})"
-    return f"{value:,.0f}" if key == "n" else f"{value:.4f}{interval}"
+    if key == "n":
+        return f"{value:,.0f}"
+    return (f"{value:.4f}" if key == "loss" else format_fraction(value)) + interval
 
 
 def _format_difference(

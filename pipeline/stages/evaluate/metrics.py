@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from sklearn import metrics as sklearn
 
+from pipeline.core.percentages import format_fraction
 from pipeline.network import calibration
 from pipeline.stages.evaluate import intervals
 
@@ -84,7 +85,7 @@ def summary(
 def headline(figures: Figures) -> str:
     """The most important figures, on one line."""
     return (
-        f"accuracy {figures['accuracy']:.4f} ({figures['correct']}/{figures['n']}; "
+        f"accuracy {format_fraction(figures['accuracy'])} ({figures['correct']}/{figures['n']}; "
         f"95 %: {figures['accuracy.wilson_low']:.4f} to {figures['accuracy.wilson_high']:.4f}), "
         f"loss {figures['loss']:.4f}"
     )

@@ -13,7 +13,13 @@ from pathlib import Path
 from PIL import Image
 
 from pipeline.core import shards
-from pipeline.core.percentages import MIN_IMAGES, format_interval, format_right, format_share
+from pipeline.core.percentages import (
+    MIN_IMAGES,
+    format_fraction,
+    format_interval,
+    format_right,
+    format_share,
+)
 from pipeline.core.shards import SPLITS
 from pipeline.core.split_csv import read_split
 from pipeline.images import gallery
@@ -101,6 +107,8 @@ class Report:
     """A sentence on the interval of groups."""
     mistakes: str
     """A sentence on the most frequent."""
+    roc_auc: str
+    """The mean over the classes, or "–"."""
     calibration_error: str
     calibration: str
     """A sentence on it."""
@@ -167,6 +175,7 @@ def collect(
         interval=format_interval(wilson.low, wilson.high),
         bootstrap=describe_bootstrap(figures, groups),
         mistakes=describe_most_frequent(confusions),
+        roc_auc=_format(figures["roc_auc.macro"]),
         calibration_error=_calibration_error(figures, "ece"),
         calibration=describe_calibration(figures),
         classes=_classes(card.classes, figures),
@@ -213,7 +222,7 @@ def _format(value: float | str | None) -> str:
     """A cell of the table of classes."""
     if value is None:
         return "–"
-    return f"{value:.4f}" if isinstance(value, float) else str(value)
+    return format_fraction(value) if isinstance(value, float) else str(value)
 
 
 def _slices(figures: Figures) -> list[SliceRow]:

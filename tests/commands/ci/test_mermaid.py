@@ -1,6 +1,8 @@
 import math
 import re
 
+import pytest
+
 from pipeline.commands.ci import mermaid
 from pipeline.experiments.predictions import Prediction
 
@@ -66,3 +68,13 @@ def test_mistakes_that_are_left_out_are_counted() -> None:
     lines = mermaid.confusion(predictions(*pairs, *pairs[:1], *reversed(pairs)))
     assert lines[4:6] == ["| class 12 | class 00 | 3 |", "| class 12 | class 01 | 2 |"]
     assert lines[-1] == "And 2 more pairs of classes, each with 2 or fewer."
+
+
+def test_tiny_losses_are_not_drawn_as_zero() -> None:
+    lines = mermaid.curves(history(4, 2e-6))
+    (axis, *_) = [line for line in lines if "y-axis" in line]
+    low, high = map(float, re.findall(r"[\d.]+", axis.split('"')[2]))
+    (_, validation, *_) = [line for line in lines if "line [" in line]
+    values = [float(value) for value in re.findall(r"[\d.]+", validation)]
+    assert values == pytest.approx([2e-6, 1e-6, 2e-6 / 3, 5e-7], rel=0.01)
+    assert low < min(values) < max(values) < high
