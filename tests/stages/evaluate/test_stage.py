@@ -11,7 +11,7 @@ from PIL import Image
 from ruamel.yaml import YAML
 from sklearn import metrics as reference
 
-from pipeline.core import shards
+from pipeline.core import history, shards
 from pipeline.inference.classifier import Classifier
 from pipeline.inference.decoder_pool import DecoderPool
 from pipeline.inference.predict import NamedImage, predict
@@ -21,12 +21,12 @@ from pipeline.network.model_folder import Card
 from pipeline.params import Params, load_params
 from pipeline.stages.evaluate import predictions_csv, report, slices, test_set
 from pipeline.stages.evaluate.metrics import Figures
-from pipeline.stages.evaluate.pictures import Pictures
+from pipeline.stages.evaluate.pictures import Pictures, write_pictures
 from pipeline.stages.evaluate.predictions_csv import PredictionRow
 from pipeline.stages.evaluate.report import Report
 from pipeline.stages.evaluate.slices import ImageFacts
 from tests import ROOT
-from tests.builders.stages import CLEAN, MODELS, REPORT, SPLIT, TEST, evaluate_stage
+from tests.builders.stages import CLEAN, HISTORY, MODELS, REPORT, SPLIT, TEST, evaluate_stage
 from tests.html_page import Page
 
 CLASSES = ["plain", "striped"]
@@ -179,6 +179,25 @@ def test_names_are_escaped_on_the_page(figures: Figures) -> None:
     assert "<script" not in html
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in html
     assert "<b>1f</b>" not in html
+
+
+def test_class_names_in_any_script_are_text_on_the_page(
+    figures: Figures, params: Params, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """matplotlib's warnings about glyphs are errors here; ours is one line, if no font has them."""
+    names = ["蚂蚁", "_$x$ <b>"]
+    examples = read_examples(SPLIT)
+    model = test_set.load_model(MODELS, Path("data/features"), CLEAN, examples, params.device)
+    result = replace(test_set.run_on_test_set(model, examples), classes=names)
+    Path("drawn").mkdir()
+    drawn = write_pictures(Path("drawn"), history.read(HISTORY), model, result, CLEAN, 5)
+    assert len(capfd.readouterr().err.splitlines()) <= 1
+    paths = {"test": TEST, "clean": CLEAN, "split_csv": SPLIT}
+    page = report.collect(load_params(), model.card, figures, drawn, **paths).html({})
+    # On two axes of the confusion matrix, in two legends of curves, in one of the map.
+    assert page.count(">蚂蚁</text>") == page.count(">_$x$ &lt;b&gt;</text>") == 5
+    assert "<bdi>蚂蚁</bdi>" in page
+    Page(page)
 
 
 @pytest.mark.parametrize(
