@@ -140,7 +140,8 @@ class _Joiner:
                 source = np.frombuffer(data, np.uint8)
                 self._memory[start : start + size] = source[first : first + size]
             start += size
-        buffers = [None, pa.py_buffer(offsets), pa.py_buffer(self._memory)]
+        # Cut to size: Arrow pads a file with what follows in the buffer, here older images.
+        buffers = [None, pa.py_buffer(offsets), pa.py_buffer(self._memory[:start])]
         return pa.Array.from_buffers(pa.binary(), len(offsets) - 1, buffers)
 
 

@@ -3,6 +3,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
@@ -52,6 +53,18 @@ def test_the_same_rows_give_the_same_bytes(rows: list[dict[str, Any]]) -> None:
         shards.write(first, shards.RAW, rows)
         shards.write(second, shards.RAW, rows)
         assert contents(first) == contents(second)
+
+
+def test_no_memory_of_earlier_shards_is_in_the_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    contents_of = []
+    for fill in (0, 255):
+        memory = np.full(shards.BYTES, fill, np.uint8)
+        monkeypatch.setattr(np, "empty", lambda *_, memory=memory: memory)
+        shards.write(tmp_path / "raw", shards.RAW, [row(1)])
+        contents_of.append(contents(tmp_path / "raw"))
+    assert contents_of[0] == contents_of[1]
 
 
 @settings(deadline=None, derandomize=True, max_examples=20)
