@@ -1,6 +1,8 @@
 """Write files whole or not at all. Files are replaced, never written in place.
 
 DVC's cache is hard-linked into the workspace, so writing into a file would change the cache.
+Contents reach the disk before their name does: after a power cut, a file under its final name has
+neither length zero nor zeroed pages.
 """
 
 import errno
@@ -16,12 +18,13 @@ from pathlib import Path
 from pipeline.core import csv_cells
 
 STAGING = ".staging-"
+NO_SYNC = {errno.EINVAL, errno.ENOTSUP}  # of file systems that cannot sync, or not folders
 MAX_STAGING_AGE = 24 * 3600  # seconds; an older staging folder was left by a killed process
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path to create; on success it replaces `path`.
+    """Yield a temporary path to create; on success it replaces `path`, and is on disk.
 
     Create a file or a folder there. On failure it is removed and `path` is left as it was.
     """
@@ -32,7 +35,9 @@ def replacing(path: Path) -> Iterator[Path]:
     staging = Path(tempfile.mkdtemp(prefix=f".{path.name}{STAGING}", dir=path.parent))
     try:
         yield staging / path.name
+        sync(staging / path.name)
         _swap(staging / path.name, path)
+        sync_entry(path)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
 
@@ -45,6 +50,33 @@ def _swap(new: Path, old: Path) -> None:
     if folders and os.path.lexists(old):
         old.rename(new.with_name(".replaced"))  # a rename replaces only a file with a file
     new.replace(old)
+
+
+def sync(path: Path) -> None:
+    """Wait until a file, or a folder with everything in it, is on disk."""
+    if path.is_dir():
+        for entry in path.iterdir():
+            sync(entry)
+    if path.is_dir() or path.is_file():
+        _fsync(path)
+
+
+def sync_entry(path: Path) -> None:
+    """Wait until the name of `path`, after a rename, is on disk."""
+    _fsync(path.parent)
+
+
+def _fsync(path: Path) -> None:
+    if os.name == "nt":  # Windows opens no folders, and syncs only what is open for writing
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in NO_SYNC:
+            raise
+    finally:
+        os.close(descriptor)
 
 
 def _remove_abandoned(path: Path) -> None:

@@ -1,3 +1,4 @@
+import errno
 import os
 import time
 from pathlib import Path
@@ -171,6 +172,75 @@ def test_a_row_that_fails_leaves_the_old_table(tmp_path: Path) -> None:
         atomic.write_csv(path, ("n",), ((1 // n,) for n in (1, 0)))
     assert path.read_text() == "n\n1\n"
     assert names(tmp_path) == ["table.csv"]
+
+
+@pytest.fixture
+def events(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Files and folders in the order in which they are synced, and renames to a final name."""
+    events: list[str] = []
+    fsync, replace = os.fsync, Path.replace
+
+    def record_sync(descriptor: int) -> None:
+        path = Path(f"/proc/self/fd/{descriptor}").readlink()
+        events.append(f"sync {'/'.join(path.relative_to(tmp_path).parts[-2:])}")
+        fsync(descriptor)
+
+    def record_replace(path: Path, target: Path) -> Path:
+        events.append(f"name {target.name}")
+        return replace(path, target)
+
+    monkeypatch.setattr(os, "fsync", record_sync)
+    monkeypatch.setattr(Path, "replace", record_replace)
+    return events
+
+
+needs_proc = pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="only Linux has it")
+
+
+@needs_proc
+def test_a_file_is_on_disk_before_it_has_its_name_and_the_name_before_the_end(
+    tmp_path: Path, events: list[str]
+) -> None:
+    atomic.write_text(tmp_path / "out.txt", "new")
+    (file, name, folder) = events
+    assert (file[-8:], name, folder) == ("/out.txt", "name out.txt", "sync ")
+
+
+@needs_proc
+def test_everything_in_a_folder_is_on_disk_before_it_has_its_name(
+    tmp_path: Path, events: list[str]
+) -> None:
+    with atomic.replacing(tmp_path / "out") as staged:
+        (staged / "deep").mkdir(parents=True)
+        (staged / "deep" / "file").write_text("new")
+    assert [event.rpartition("/")[2] for event in events[:3]] == ["file", "deep", "out"]
+    assert events[3:] == ["name out", "sync "]
+
+
+def test_a_file_system_that_cannot_sync_is_written_to_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: int) -> None:
+        raise OSError(errno.EINVAL, "Invalid argument")
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    atomic.write_text(tmp_path / "out.txt", "new")
+    assert (tmp_path / "out.txt").read_text() == "new"
+
+
+def test_a_disk_that_fails_to_sync_leaves_the_old_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "out.txt").write_text("old")
+
+    def fail(_: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match="Input/output error"):
+        atomic.write_text(tmp_path / "out.txt", "new")
+    assert (tmp_path / "out.txt").read_text() == "old"
+    assert names(tmp_path) == ["out.txt"]
 
 
 def test_a_file_does_not_replace_a_folder(tmp_path: Path) -> None:

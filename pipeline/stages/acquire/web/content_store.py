@@ -20,7 +20,7 @@ from typing import IO, Self
 
 from filelock import FileLock
 
-from pipeline.core import project
+from pipeline.core import atomic, project
 from pipeline.core.errors import PipelineError
 
 MAX_MEMORY_BYTES = 2**20  # of a photograph; a larger one is buffered on disk
@@ -184,7 +184,9 @@ class ContentStore:
         """Move the archive of a URL into the store."""
         target = self.archive_path(sha256)
         target.parent.mkdir(exist_ok=True)
+        atomic.sync(file)
         file.replace(target)
+        atomic.sync_entry(target)
         with self._lock:
             self._record(url, StoredBody(sha256, ARCHIVE, 0, target.stat().st_size))
 

@@ -13,7 +13,7 @@ from filelock import FileLock
 
 from pipeline.core.errors import PipelineError
 from pipeline.core.progress import bar
-from pipeline.core.terminal import print_line
+from pipeline.core.terminal import print_line, warn
 from pipeline.stages.acquire.raw_image import SkipReason
 from pipeline.stages.acquire.web.client import Client
 from pipeline.stages.acquire.web.content_store import ContentStore
@@ -66,8 +66,11 @@ def download(
         known = expected.sha256 or recorded
         if known and store.archive_path(known).exists():
             path = store.archive_path(known)
-            if not _find_problem(path, _digest(path, "sha256"), expected, known):
+            sha256 = _digest(path, "sha256")
+            if not _find_problem(path, sha256, expected, known):
                 return path
+            if sha256 != known:
+                warn(f"{path} is damaged: it is downloaded again")
         print_line(f"acquire: downloading {url}")
         try:
             _fetch(url, part, expected, client, max_bytes)
