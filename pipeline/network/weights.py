@@ -6,7 +6,7 @@ import os
 import pickle
 import socket
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http.client import HTTPException
 from pathlib import Path
@@ -136,10 +136,11 @@ def read(path: Path) -> dict[str, Tensor]:
     return state
 
 
-def digest(state: dict[str, Tensor]) -> str:
+def digest(state: Mapping[str, Tensor]) -> str:
     """sha256 over names and values, in hex: the same for the same weights in any file."""
     total = hashlib.sha256()
     for name in sorted(state):
         total.update(name.encode())
-        total.update(state[name].detach().cpu().contiguous().numpy().tobytes())
+        values = state[name].detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+        total.update(values.numpy().data)
     return total.hexdigest()

@@ -1,11 +1,14 @@
 """The ended trials of a sweep, a JSON line each, so that a killed sweep can continue.
 
+A line has a digest, which is checked when it is read.
+
 Optuna's JournalStorage (5.0) was tried in its place. After a kill in the middle of a line it fails
 to read its file for ever (JSONDecodeError); after a kill while it holds its lock it waits 30 s; the
 trial that was running stays as RUNNING and shifts the numbers, and so the draws, of the next ones.
 100 trials of 20 epochs write 2,791 lines and take 23 s, in memory 5 s.
 """
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -19,6 +22,9 @@ from pipeline.commands.sweep.search_space import Value
 from pipeline.core import project
 from pipeline.core.errors import PipelineError
 from pipeline.core.history import Record
+from pipeline.core.terminal import warn
+
+DIGEST = "sha256"  # of the other fields of a line
 
 
 class TrialState(StrEnum):
@@ -92,11 +98,10 @@ class Journal:
         trials: list[EndedTrial] = []
         size = 0
         for line in self._file:
-            try:
-                trial = EndedTrial.from_json(json.loads(line))
-            except (ValueError, TypeError, KeyError):
-                break
-            if not line.endswith(b"\n") or trial.number != len(trials):
+            trial = _parse(line, len(trials))
+            if trial is None:
+                if line.endswith(b"\n") or b"\0" in line:  # not one that a kill cut off
+                    warn(f"{self.path} is damaged: trials from {len(trials)} on are run again")
                 break
             trials.append(trial)
             size += len(line)
@@ -105,7 +110,25 @@ class Journal:
 
     def add(self, trial: EndedTrial) -> None:
         """Append a trial; it is on disk when this returns."""
-        self._file.write(json.dumps(asdict(trial)).encode() + b"\n")
+        fields = asdict(trial)
+        line = json.dumps(fields | {DIGEST: _digest(fields)}).encode()
+        self._file.write(line + b"\n")
         self._file.flush()
         os.fsync(self._file.fileno())
         self.trials.append(trial)
+
+
+def _parse(line: bytes, number: int) -> EndedTrial | None:
+    """The trial of a line, or None if it is damaged, cut off or not the trial `number`."""
+    try:
+        fields = json.loads(line)
+        if fields.pop(DIGEST) != _digest(fields):
+            return None
+        trial = EndedTrial.from_json(fields)
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return None
+    return trial if line.endswith(b"\n") and trial.number == number else None
+
+
+def _digest(fields: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(fields).encode()).hexdigest()

@@ -1,9 +1,11 @@
 """The checkpoint of a training: one file per fingerprint under .cache/train.
 
-A killed training continues from it. It has tensors and JSON, and no pickles. Each epoch replaces it
-in one rename; it is removed when the training has ended.
+A killed training continues from it. It has tensors and JSON, and no pickles, and a digest that is
+checked when it is read. Each epoch replaces it in one rename; it is removed when the training has
+ended.
 """
 
+import hashlib
 import json
 import shutil
 import time
@@ -16,7 +18,8 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from pipeline.core import atomic, project
-from pipeline.network import tensors
+from pipeline.core.terminal import warn
+from pipeline.network import tensors, weights
 
 MAX_CHECKPOINTS = 8  # of trainings that never ended; the oldest are removed first
 MIN_AGE = 3600  # seconds; a younger one may be of a running training
@@ -42,30 +45,37 @@ class Checkpoint:
     def save(self, state: CheckpointState) -> None:
         """Replace the saved state, atomically."""
         with atomic.replacing(self._folder / FILE) as staged:
-            tensors.write(staged, state.tensors, json.dumps(dict(state.facts)))
+            facts = json.dumps(dict(state.facts))
+            tensors.write(staged, state.tensors, f"{_digest(state.tensors, facts)} {facts}")
         _prune(self._folder.parent)
 
-    @property
-    def exists(self) -> bool:
-        """Whether a training was killed after its first epoch."""
-        return (self._folder / FILE).exists()
-
     def load(self) -> CheckpointState | None:
-        """The state saved last, or None. A damaged file is removed."""
+        """The state saved last, or None. A damaged file is removed, with a warning."""
         path = self._folder / FILE
-        if not self.exists:
-            return None
         try:
-            with safe_open(path, "pt") as opened:
-                facts = json.loads((opened.metadata() or {})[tensors.NOTE])
-                values = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+            return _read(path)
+        except FileNotFoundError:
+            return None
         except (SafetensorError, KeyError, ValueError, OSError):
+            warn(f"the checkpoint {path} is damaged: the training begins again")
             self.remove()
             return None
-        return CheckpointState(values, facts)
 
     def remove(self) -> None:
         shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _read(path: Path) -> CheckpointState:
+    with safe_open(path, "pt") as opened:
+        digest, _, facts = (opened.metadata() or {})[tensors.NOTE].partition(" ")
+        values = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+    if digest != _digest(values, facts):
+        raise ValueError("it has other values than were saved")
+    return CheckpointState(values, json.loads(facts))
+
+
+def _digest(values: Mapping[str, Tensor], facts: str) -> str:
+    return hashlib.sha256(f"{weights.digest(values)} {facts}".encode()).hexdigest()
 
 
 def _prune(stage: Path) -> None:

@@ -17,7 +17,7 @@ from ruamel.yaml import YAML
 import pipeline.__main__
 from pipeline.commands.sweep import search_space, study, sweep
 from pipeline.commands.sweep.goal import Goal
-from pipeline.commands.sweep.journal import EndedTrial, Journal, TrialState
+from pipeline.commands.sweep.journal import DIGEST, EndedTrial, Journal, TrialState
 from pipeline.commands.sweep.mlflow_runs import SweepRun
 from pipeline.commands.sweep.summary import SweepResult
 from pipeline.commands.sweep.sweep import SweepRequest
@@ -278,6 +278,27 @@ def test_a_line_cut_off_by_a_kill_is_removed(cheap: Params) -> None:
     assert len(path.read_bytes().splitlines()) == 3
 
 
+@pytest.mark.parametrize("damage", ["another digit", "zeros", "zeros to the end"])
+def test_damaged_trials_are_run_again_with_a_warning(
+    cheap: Params, capsys: pytest.CaptureFixture[str], damage: str
+) -> None:
+    result = run_sweep(cheap, 3)
+    path = journal_path()
+    first, second, third = path.read_bytes().splitlines(keepends=True)
+    content = {
+        "another digit": second.replace(b'"val_loss": 0.', b'"val_loss": 1.', 1) + third,
+        "zeros": second[:20] + bytes(20) + second[40:] + third,
+        "zeros to the end": bytes(len(second + third)),
+    }
+    assert content[damage] != second + third
+    path.write_bytes(first + content[damage])
+    capsys.readouterr()
+    assert without_times(run_sweep(cheap, 3)) == without_times(result)
+    assert f"warning: {path} is damaged: trials from 1 on are run again" in capsys.readouterr().err
+    run_sweep(cheap, 3)
+    assert "damaged" not in capsys.readouterr().err
+
+
 def test_the_same_sweep_cannot_run_twice_at_a_time(cheap: Params) -> None:
     with Journal("key"), pytest.raises(PipelineError, match="the same sweep is running already"):
         Journal("key")
@@ -316,7 +337,7 @@ def start_sweep(cheap: Params) -> Callable[[int], Fork]:
 
 
 def journal_lines() -> list[dict[str, Any]]:
-    """The complete lines of the journal, without times."""
+    """The complete lines of the journal, without times and their digests."""
     paths = list(Path(".cache/sweep").glob("*/trials.jsonl"))
     trials = [
         json.loads(line)
@@ -324,7 +345,7 @@ def journal_lines() -> list[dict[str, Any]]:
         for line in path.read_text().splitlines()
         if line.endswith("}")
     ]
-    return [{k: v for k, v in trial.items() if not k.endswith("_ms")} for trial in trials]
+    return [{k: v for k, v in trial.items() if not k.endswith(("_ms", DIGEST))} for trial in trials]
 
 
 def test_a_killed_sweep_continues_to_the_same_result(

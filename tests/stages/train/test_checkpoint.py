@@ -77,18 +77,25 @@ def damaged_files(root: Path) -> dict[str, bytes]:
         "a pickle": pickle.dumps(Bomb()),
         "only tensors": (root / "foreign").read_bytes(),
         "facts without JSON": (root / "no json").read_bytes(),
+        "a zeroed page": whole[:-600] + bytes(600),
+        "one other bit": whole[:-1] + bytes([whole[-1] ^ 1]),
+        "other facts": whole.replace(b'epoch\\": 3', b'epoch\\": 4'),
     }
 
 
-def test_damaged_or_foreign_files_are_ignored_and_never_unpickled(
-    root: Path, monkeypatch: pytest.MonkeyPatch
+def test_damaged_or_foreign_files_are_removed_with_a_warning_and_never_unpickled(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(root)
     for name, data in damaged_files(root).items():
+        assert data != path_of(root, "whole").read_bytes(), name
         path_of(root).parent.mkdir()
         path_of(root).write_bytes(data)
         assert Checkpoint("run").load() is None, name
         assert not path_of(root).exists(), name
+        assert capsys.readouterr().err == (
+            f"warning: the checkpoint {path_of(root)} is damaged: the training begins again\n"
+        )
     torch.save(Bomb(), root / "pickled.pt")
     path_of(root).parent.mkdir()
     path_of(root).write_bytes((root / "pickled.pt").read_bytes())
