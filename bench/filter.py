@@ -158,7 +158,7 @@ def added(originals: list[bytes], count: int) -> None:
         ):
             write_raw(raw, list(copies(originals, size, first)))
             before, start = _workers_cpu(), time.perf_counter()
-            for _ in judge_all.judge_all(raw, params):
+            for _ in judge_all.judge_all(raw, params, judge_all.open_memo(params)):
                 pass
             wall = time.perf_counter() - start
             seconds[what] = _workers_cpu() - before

@@ -120,7 +120,7 @@ def data() -> Figures:
     filtering.main(dataset, raw, CLEAN, verdicts)
     split.main(CLEAN, verdicts, SPLIT, Path("leaks.csv"))
     imagefolder(CLEAN, SPLIT, LOOSE)
-    examples = read_examples(SPLIT)
+    examples = read_examples(SPLIT, CLEAN)
     return {name: len(examples.rows(name)) for name in ("train", "val", "test")}
 
 
@@ -137,7 +137,7 @@ def work() -> Figures:
 
 
 def _accuracy() -> float:
-    params, examples = load_params(), read_examples(SPLIT)
+    params, examples = load_params(), read_examples(SPLIT, CLEAN)
     model = test_set.load_model(MODELS, FEATURES, CLEAN, examples, params.device)
     result = test_set.run_on_test_set(model, examples)
     return float((result.predicted == result.labels).mean())
@@ -154,7 +154,7 @@ def stage() -> Figures:
 
 def stored() -> Figures:
     """Stage features, without building its network."""
-    params, examples = load_params(), read_examples(SPLIT)
+    params, examples = load_params(), read_examples(SPLIT, CLEAN)
     prefix = compute.frozen_prefix(params)
     index = compute.describe(params, prefix, examples)
     assert index.stored, index.why
@@ -167,7 +167,7 @@ def stored() -> Figures:
 
 def floor() -> Figures:
     """The frozen part over decoded views in memory, in the batches and threads of the stage."""
-    params, examples = load_params(), read_examples(SPLIT)
+    params, examples = load_params(), read_examples(SPLIT, CLEAN)
     prefix = compute.frozen_prefix(params)
     size = prefix.preprocess.size
     prefix(torch.zeros(1, 3, size, size).byte())  # the first call prepares it
@@ -196,7 +196,7 @@ def _pixels(
 
 def _count() -> int:
     """Number of features of the stage: of all images, and of the augmented training views."""
-    examples = read_examples(SPLIT)
+    examples = read_examples(SPLIT, CLEAN)
     return len(examples.ids) + load_params().features.views * len(examples.rows("train"))
 
 

@@ -4,6 +4,7 @@ A shard is an Arrow IPC file (Feather V2), uncompressed, with one record batch, 
 maps it into memory. Its bytes are a pure function of its rows.
 """
 
+import hashlib
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -33,6 +34,7 @@ _SHARED = [
 ]
 FACTS = [field.name for field in _SHARED]  # the columns that raw and clean shards share
 _BYTES = pa.field("bytes", pa.binary(), nullable=False)
+STORED = "stored_sha256"  # of a clean image: `digest` of its bytes, which may differ from the id
 
 RAW = pa.schema(
     [
@@ -49,6 +51,7 @@ CLEAN = pa.schema(
         pa.field("width", pa.int32(), nullable=False),  # pixels, of the stored image
         pa.field("height", pa.int32(), nullable=False),
         pa.field("phash", pa.uint64(), nullable=False),
+        pa.field(STORED, pa.string(), nullable=False),
         pa.field("near_group", pa.string()),  # smallest id of its near-duplicates; null: has none
         _BYTES,  # an upright 8-bit RGB JPEG or PNG that decodes without a warning
     ]
@@ -71,6 +74,24 @@ def read_deviation(directory: Path) -> str:
     """The deviation that the shards of a folder were written with; "" for none."""
     metadata = read(paths(directory)[0]).schema.metadata or {}
     return str(metadata.get(_DEVIATION, b"").decode())
+
+
+def digest(data: bytes) -> str:
+    """sha256 in hex: of the source's bytes it is the id, of the stored bytes `STORED`."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def content_keys(batch: pa.RecordBatch) -> list[str]:
+    """A key per image of a raw or clean shard, which changes with its id and with its bytes."""
+    ids: list[str] = batch.column("id").to_pylist()
+    if STORED not in batch.schema.names:  # a raw shard: the id is the digest of the bytes
+        return ids
+    return list(map(content_key, ids, batch.column(STORED).to_pylist()))
+
+
+def content_key(key: str, stored: str) -> str:
+    """The key of a clean image with the id `key` and the digest `stored`."""
+    return f"{key}:{stored}"
 
 
 def split_rank(split: str | None) -> int:
@@ -116,7 +137,9 @@ def _write_joined(
     whole = pa.Table.from_batches(facts).combine_chunks().to_batches()[0]
     joined = joiner.join([part.column("bytes") for part in parts])
     columns = [*whole.columns, joined]  # the bytes are last in every schema
-    write_batch(path, pa.RecordBatch.from_arrays(columns, schema=schema))
+    with pa.OSFile(str(path), "wb") as sink:
+        write_batch(sink, pa.RecordBatch.from_arrays(columns, schema=schema))
+    atomic.sync(path)  # here, while the next shards are computed
     return int(whole.num_rows)
 
 
@@ -185,9 +208,9 @@ def array(values: npt.NDArray[Any]) -> pa.Array:
     return pa.Array.from_buffers(kind, len(values), [None, buffer])
 
 
-def write_batch(path: Path, batch: pa.RecordBatch) -> None:
+def write_batch(sink: pa.NativeFile, batch: pa.RecordBatch) -> None:
     """Write one Arrow file with one record batch."""
-    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, batch.schema) as writer:
+    with pa.ipc.new_file(sink, batch.schema) as writer:
         writer.write_batch(batch)
 
 
@@ -219,5 +242,14 @@ def read(path: Path) -> pa.RecordBatch:
 
 
 def columns(directory: Path, names: list[str]) -> pa.Table:
-    """Read some columns of all shards of a folder, without the images' bytes."""
-    return pa.Table.from_batches([read(path).select(names) for path in paths(directory)])
+    """Read some columns of all shards of a folder, without the images' bytes.
+
+    Raises:
+        PipelineError: there are no shards, or another version of the pipeline wrote them.
+    """
+    try:
+        return pa.Table.from_batches([read(path).select(names) for path in paths(directory)])
+    except KeyError as error:
+        raise PipelineError(
+            f"{directory} was written by another version of the pipeline: run `dvc repro`"
+        ) from error

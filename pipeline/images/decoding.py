@@ -37,6 +37,7 @@ from pipeline.images.pillow_decoding import CannotDecode, Mode, decode_with_pill
 from pipeline.images.pixels import Grey, Pixels
 from pipeline.images.rare_formats import RARE_FORMATS, decode_rare
 
+LIBRARIES = ("opencv-python-headless", "pillow", "simplejpeg", "numpy")  # they decide pixels
 OUT_OF_MEMORY = -4  # cv::Error::StsNoMem
 UNKNOWN_SUBSAMPLING = "Could not determine subsampling"  # simplejpeg's message; no damage
 STRIP_ROWS = 256

@@ -1,4 +1,8 @@
-"""Run a function over the images of shards, in parallel, and remember the results per image."""
+"""Run a function over the images of shards, in parallel, and remember the results per image.
+
+The function gets the id and the bytes of each image, and nothing else of the shard: all that it
+reads is in the key of the memo.
+"""
 
 import time
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
@@ -16,12 +20,14 @@ from joblib.parallel import BACKENDS, get_active_backend
 from pipeline.core import shards
 from pipeline.core.progress import bar
 from pipeline.images.isolated_pool import IsolatedFunction, isolated_map, shared_pool
-from pipeline.images.memo import Memo, ResultStore
+from pipeline.images.memo import KEY, Memo, ResultStore
 from pipeline.images.worker import Cause, WorkerFailure
 
 CHUNK = 256  # images per task of a worker; a killed run loses the chunks in progress
 FIRST_CHUNK = 16  # images in the first chunk in one process, before its speed is measured
 SECONDS_PER_CHUNK = 4  # that a chunk in one process should take
+
+INPUTS = ["id", "bytes"]  # the columns that a function gets
 
 Function = Callable[[pa.RecordBatch], pa.RecordBatch]
 Chunk = tuple[Path, list[int]]  # a shard and rows of it
@@ -58,7 +64,6 @@ def map_images(
     function: Function,
     directory: Path,
     *,
-    schema: pa.Schema,
     memo: Memo,
     title: str,
     only: Container[str] | None = None,
@@ -68,8 +73,8 @@ def map_images(
     """Yield batches of rows of `directory`, in order, with the results of `function` for them.
 
     Args:
-        function: Pure per image: takes any number of rows of a shard, returns as many rows of
-            `schema`, whose first column is `id`. With several jobs it must be picklable.
+        function: Pure per image: takes the `INPUTS` of any number of rows of a shard, returns as
+            many rows of the memo's schema. With several jobs it must be picklable.
         only: The ids to compute; rows with other ids are not yielded.
         jobs: Parallel workers as joblib counts them; -1 means all cores.
             `joblib.parallel_config` can replace the backend, for example by that of a cluster.
@@ -79,14 +84,14 @@ def map_images(
     chunks = _missing_chunks(plans)
     results: Iterator[pa.RecordBatch | _StandIn]
     if isolation is not None:
-        results = _isolated(function, chunks, jobs, schema, isolation)
+        results = _isolated(function, chunks, jobs, memo.schema, isolation)
     else:
         # For a single chunk, starting a worker would take longer than it saves.
         results = _parallel(partial(_apply, function), chunks, jobs if len(chunks) > 1 else 1)
     for plan in _completed(plans, results, memo, title):
         for rows in _chunks(plan.rows, CHUNK):
             batch = _take(plan.path, rows)
-            yield batch, memo.get(batch.column("id").to_pylist(), schema)
+            yield batch, memo.get(shards.content_keys(batch))
 
 
 def remember(
@@ -110,7 +115,7 @@ def remember(
             while chunk:
                 rows, chunk = chunk[:size], chunk[size:]  # noqa: PLW2901
                 start = time.monotonic()
-                memo.add(function(_take(path, rows)))
+                memo.add(_apply(function, (path, rows)))
                 progress.update(len(rows))
                 size = _adjusted_size(size, time.monotonic() - start, most)
 
@@ -157,12 +162,13 @@ def _plan(
     planned: set[str] = set()
     # Absolute: workers may have been started in another working directory, for an earlier map.
     for path in shards.paths(directory.absolute()):
-        ids = shards.read(path).column("id").to_pylist()
+        batch = shards.read(path)
+        ids, keys = batch.column("id").to_pylist(), shards.content_keys(batch)
         rows = [row for row, key in enumerate(ids) if only is None or key in only]
         missing = []
         for row in rows:
-            if ids[row] not in memo and ids[row] not in planned:
-                planned.add(ids[row])
+            if keys[row] not in memo and keys[row] not in planned:
+                planned.add(keys[row])
                 missing.append(row)
         plans.append(_ShardPlan(path, rows, _chunks(missing, size)))
     return plans
@@ -236,7 +242,12 @@ def _is_backend_loky() -> bool:
 
 def _apply(function: Function, chunk: Chunk) -> pa.RecordBatch:
     """The worker maps the shard into memory itself, so no image is sent to it."""
-    return function(_take(*chunk))
+    batch = _take(*chunk)
+    return _with_keys(batch, function(batch.select(INPUTS)))
+
+
+def _with_keys(batch: pa.RecordBatch, results: pa.RecordBatch) -> pa.RecordBatch:
+    return results.add_column(0, KEY, pa.array(shards.content_keys(batch), KEY.type))
 
 
 def _split(chunk: Chunk) -> list[Chunk]:
@@ -245,9 +256,10 @@ def _split(chunk: Chunk) -> list[Chunk]:
 
 
 def _stand_in(schema: pa.Schema, isolation: Isolation, chunk: Chunk) -> _StandIn:
-    path, (row,) = chunk
-    key = shards.read(path).column("id")[row].as_py()
-    return _StandIn(pa.RecordBatch.from_pylist([isolation.stand_in(key)], schema=schema))
+    batch = _take(*chunk)
+    (key,) = batch.column("id").to_pylist()
+    result = pa.RecordBatch.from_pylist([isolation.stand_in(key)], schema=schema)
+    return _StandIn(_with_keys(batch, result))
 
 
 def _name(chunk: Chunk) -> str:

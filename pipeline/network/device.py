@@ -72,6 +72,22 @@ def _set_up_process() -> None:
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # not the rank of each process
 
 
+def arithmetic(device: torch.device) -> dict[str, object]:
+    """What decides the last bits of results, besides the processor and torch's version."""
+    if device.type != "cuda":
+        return {"type": device.type, "cpu": torch.backends.cpu.get_cpu_capability()}
+    properties = torch.cuda.get_device_properties(device)
+    return {
+        "type": device.type,
+        "gpu": properties.name,
+        "multiprocessors": properties.multi_processor_count,
+        "cuda": torch.version.cuda,
+        "cudnn": torch.backends.cudnn.version(),  # type: ignore[no-untyped-call]
+        "cublas": os.environ.get("CUBLAS_WORKSPACE_CONFIG"),
+        "tf32": os.environ.get("NVIDIA_TF32_OVERRIDE"),
+    }
+
+
 def fastest(precision: str, device: torch.device) -> str:
     """`features.precision`, with `auto` replaced by the fastest that is precise enough."""
     if precision != "auto":

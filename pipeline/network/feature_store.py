@@ -16,7 +16,7 @@ from pipeline.core.errors import REPAIR, PipelineError
 from pipeline.network.examples import Examples
 from pipeline.network.frozen_prefix import FrozenPrefix
 from pipeline.network.parallel_forward import Tensors
-from pipeline.network.views import EVALUATION, EncodedImages, Views
+from pipeline.network.views import EVALUATION, EncodedImages, Preprocess, Views
 from pipeline.params import ImagesParams
 
 INDEX = "features.json"
@@ -32,6 +32,8 @@ class Index(BaseModel):
     """For people: the size, or the reason that nothing is stored."""
     seed: int
     augment: str
+    augmentation: dict[str, list[Any]]
+    """The parts of `augment`, with the values of their params."""
     views: int
     """Augmented views per training image."""
     dtype: Literal["float32", "float16"]
@@ -41,8 +43,9 @@ class Index(BaseModel):
     """Of each tensor at the cut, per image."""
     prefix: str
     """Digest of the frozen part, "" if nothing is frozen."""
+    preprocess: Preprocess
     images: str
-    """Digest of the ids and splits of its images."""
+    """Digest of the ids, splits and bytes of its images."""
 
     def view_of(self, epoch: int) -> int:
         """The number of the view that an epoch trains on; epochs count from 0.
@@ -144,7 +147,8 @@ def open_source(
         params: How views are augmented, or None if only the evaluation view is needed.
 
     Raises:
-        PipelineError: `features` was computed by another prefix, or for other images.
+        PipelineError: `features` was computed by another prefix, for other images, or of other
+            views.
     """
     index = read_index(features)
     check_images(features, index, examples)
@@ -155,14 +159,28 @@ def open_source(
         )
     if not index.stored:
         return StreamedFeatures(clean, params, index, examples, prefix)
+    _check_views(features, index, params, prefix)
     return StoredFeatures(features, index, examples, prefix)
 
 
 def check_images(features: Path, index: Index, examples: Examples) -> None:
-    """Raise PipelineError if the features are of other images, or of other splits."""
+    """Raise PipelineError if the features are of other images or pixels, or of other splits."""
     if index.images != examples.digest():
         raise PipelineError(
-            f"{features} was computed for another data/split.csv: run `dvc repro` first"
+            f"{features} was computed for another data/split.csv, or for another data/clean: run "
+            "`dvc repro` first"
+        )
+
+
+def _check_views(
+    features: Path, index: Index, params: ImagesParams | None, prefix: FrozenPrefix
+) -> None:
+    """Raise PipelineError if the features are of other views than the network gets."""
+    is_augmented_so = params is None or params.augmentation() == index.augmentation
+    if index.preprocess != prefix.preprocess or not is_augmented_so:
+        raise PipelineError(
+            f"{features} was computed with other values of `images` than are in params.yaml, or "
+            "than the model was trained with: run `dvc repro` first"
         )
 
 

@@ -1,6 +1,6 @@
 """Sections about the network: its input, the trained part, the training."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -41,7 +41,7 @@ class ImagesParams(Section):
         """The parts of `augment`, in order; empty for `none`."""
         return [] if self.augment == "none" else self.augment.split("-")
 
-    def augmentation(self) -> dict[str, object]:
+    def augmentation(self) -> dict[str, list[Any]]:
         """The parts of the augmentation with the values of their params."""
         keys = {"crop": ["crop_area", "crop_ratio"], "shift": ["shift"], "rotate": ["rotate"]}
         return {part: [getattr(self, key) for key in keys.get(part, [])] for part in self.parts}

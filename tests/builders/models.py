@@ -18,7 +18,7 @@ LINEAR_HEAD = HeadParams(kind="linear", hidden=8, dropout=0.5, one_logit=False)
 
 def compute_features(dataset: Path, params: Params, name: str = "features") -> Path:
     """Compute features as the stage does, from the data in the working directory."""
-    examples = read_examples(dataset / "split.csv")
+    examples = read_examples(dataset / "split.csv", dataset / "clean")
     prefix = compute.frozen_prefix(params)
     index = compute.describe(params, prefix, examples)
     with atomic.replacing(dataset / name) as staged:
@@ -33,11 +33,11 @@ def compute_features(dataset: Path, params: Params, name: str = "features") -> P
 def prepare_job(dataset: Path, params: Params) -> tuple[Job, Card, Examples]:
     """Compute features and prepare a training job on them."""
     folder = compute_features(dataset, params)
-    examples = read_examples(dataset / "split.csv")
+    examples = read_examples(dataset / "split.csv", dataset / "clean")
     assembled = setup.assemble(params, len(examples.classes))
     fabric = device.start(params.device)
     job = setup.prepare(params, assembled, examples, folder, dataset / "clean", fabric)
-    digest = setup.fingerprint(params, examples, dataset / "clean", job)
+    digest = setup.fingerprint(params, examples, job)
     return job, setup.make_card(params, assembled, examples, digest, 1.0), examples
 
 

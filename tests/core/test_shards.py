@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from pipeline.core import shards
 from pipeline.core.errors import PipelineError
+from tests.builders.clean_rows import clean_row
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
 ROW = st.fixed_dictionaries(
@@ -173,7 +174,7 @@ def test_a_file_with_another_number_of_batches_is_refused(tmp_path: Path, batche
 
 def test_clean_shards_hold_every_bit_of_a_hash(tmp_path: Path) -> None:
     facts = {"width": 32, "height": 48, "phash": 2**64 - 1}
-    shards.write(tmp_path / "clean", shards.CLEAN, [row(1) | facts])
+    shards.write(tmp_path / "clean", shards.CLEAN, [clean_row("a") | facts])
     table = shards.columns(tmp_path / "clean", list(facts))
     assert table.to_pylist() == [facts]
 
@@ -193,3 +194,20 @@ def test_a_deviation_changes_no_row(tmp_path: Path) -> None:
     shards.write(tmp_path / "raw", shards.RAW, rows)
     for path in shards.paths(tmp_path / "raw"):
         assert (tmp_path / "plain" / path.name).read_bytes() == path.read_bytes()
+
+
+def test_the_key_of_an_image_changes_with_its_id_and_with_its_bytes(tmp_path: Path) -> None:
+    shards.write(tmp_path / "raw", shards.RAW, [row(1)])
+    clean = [clean_row(*image) for image in (("a", b"x"), ("a", b"y"), ("b", b"x"))]
+    shards.write(tmp_path / "clean", shards.CLEAN, clean)
+    (raw,), (cleaned,) = (shards.paths(tmp_path / name) for name in ("raw", "clean"))
+    assert shards.content_keys(shards.read(raw)) == ["00001"]
+    keys = shards.content_keys(shards.read(cleaned))
+    assert len(set(keys)) == 3
+    assert keys[0] == shards.content_key("a", shards.digest(b"x"))
+
+
+def test_shards_of_another_version_are_refused(tmp_path: Path) -> None:
+    shards.write(tmp_path / "raw", shards.RAW, [row(1)])
+    with pytest.raises(PipelineError, match=r"raw was written by another version .*`dvc repro`"):
+        shards.columns(tmp_path / "raw", ["id", shards.STORED])

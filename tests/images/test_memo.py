@@ -1,5 +1,6 @@
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from pipeline.images import memo
 from pipeline.images.memo import Memo
 
-SCHEMA = pa.schema({"id": pa.string(), "value": pa.int64()})
+SCHEMA = pa.schema({"value": pa.int64()})
 
 
 @pytest.fixture(autouse=True)
@@ -21,26 +22,32 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def results(**values: int) -> pa.RecordBatch:
-    rows = [{"id": key, "value": value} for key, value in values.items()]
-    return pa.RecordBatch.from_pylist(rows, schema=SCHEMA)
+    rows = [{"key": key, "value": value} for key, value in values.items()]
+    return pa.RecordBatch.from_pylist(rows, schema=pa.schema([memo.KEY, *SCHEMA]))
+
+
+def open_memo(stage: str = "filter", key: str = "key") -> Memo:
+    return Memo(stage, key, SCHEMA)
 
 
 def get_numbers(memo: Memo, keys: list[str]) -> list[int]:
-    numbers: list[int] = memo.get(keys, SCHEMA).column("value").to_pylist()
+    batch = memo.get(keys)
+    assert batch.schema == SCHEMA
+    numbers: list[int] = batch.column("value").to_pylist()
     return numbers
 
 
 def test_results_are_read_by_the_next_process(root: Path) -> None:
-    Memo("filter", "key").add(results(a=1, b=2))
-    later = Memo("filter", "key")
+    open_memo().add(results(a=1, b=2))
+    later = open_memo()
     assert "a" in later
     assert "c" not in later
     assert get_numbers(later, ["b"]) == [2]
-    assert (root / ".cache" / "filter" / "key").is_dir()
+    assert (root / ".cache" / "filter" / memo.on_this_machine("key")).is_dir()
 
 
 def test_get_returns_results_in_the_order_of_its_keys_across_files() -> None:
-    known = Memo("filter", "key")
+    known = open_memo()
     known.add(results(a=1, b=2, c=3))
     known.add(results(d=4, e=5))
     assert get_numbers(known, ["e", "a", "d", "c", "a"]) == [5, 1, 4, 3, 1]
@@ -55,7 +62,7 @@ def test_get_returns_results_in_the_order_of_its_keys_across_files() -> None:
 @given(st.data())
 def test_get_returns_the_added_results_from_any_files(data: st.DataObject) -> None:
     files = data.draw(st.lists(st.lists(st.integers(0, 30), min_size=1, unique=True), min_size=1))
-    known = Memo("filter", json.dumps(files).replace(" ", "")[:80])
+    known = open_memo("filter", json.dumps(files).replace(" ", "")[:80])
     for numbers in files:
         known.add(results(**{str(number): number for number in numbers}))
     all_numbers = sorted({number for numbers in files for number in numbers})
@@ -65,53 +72,120 @@ def test_get_returns_the_added_results_from_any_files(data: st.DataObject) -> No
 
 def test_a_result_that_was_never_added_is_a_bug() -> None:
     with pytest.raises(KeyError, match="unheard"):
-        Memo("filter", "key").get(["unheard"], SCHEMA)
+        open_memo().get(["unheard"])
 
 
-@pytest.mark.parametrize("fraction", [0.0, 0.5, 0.95])
-def test_a_damaged_file_is_dropped_and_the_others_stay(fraction: float) -> None:
-    first = Memo("filter", "key")
+def replace_content(path: Path, content: bytes) -> None:
+    """As a memo's files are mapped into memory, they are not written in place."""
+    path.unlink()
+    path.write_bytes(content)
+
+
+def shift_values(content: bytes) -> bytes:
+    """The bytes of a sound file, with other values."""
+    return content.replace((1).to_bytes(8, "little"), (7).to_bytes(8, "little"))
+
+
+DAMAGE: dict[str, Callable[[bytes], bytes]] = {
+    "nothing left": lambda _: b"",
+    "half of it": lambda data: data[: len(data) // 2],
+    "all but the end": lambda data: data[:-1],
+    "zeros": lambda data: bytes(len(data)),
+    "other values": shift_values,
+    "garbage": lambda data: b"\xff" * len(data),
+    "a longer file": lambda data: data + b"\0",
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_file_is_dropped_with_a_warning_and_the_others_stay(
+    capsys: pytest.CaptureFixture[str], damage: str
+) -> None:
+    first = open_memo()
     first.add(results(a=1))
     (damaged,) = first.directory.iterdir()
     first.add(results(b=2))
-    data = damaged.read_bytes()
-    damaged.unlink()
-    damaged.write_bytes(data[: int(len(data) * fraction)])
-    later = Memo("filter", "key")
+    assert DAMAGE[damage](damaged.read_bytes()) != damaged.read_bytes()
+    replace_content(damaged, DAMAGE[damage](damaged.read_bytes()))
+    later = open_memo()
     assert "a" not in later
     assert not damaged.exists()
     assert get_numbers(later, ["b"]) == [2]
+    assert capsys.readouterr().err == (
+        f"warning: 1 of 2 files of the memo {first.directory} are damaged (such as "
+        f"{damaged.name}): their results are computed again\n"
+    )
     later.add(results(a=1))
-    assert get_numbers(Memo("filter", "key"), ["a", "b"]) == [1, 2]
+    assert get_numbers(open_memo(), ["a", "b"]) == [1, 2]
+    assert capsys.readouterr().err == ""
+
+
+def test_a_file_with_other_columns_is_damaged(capsys: pytest.CaptureFixture[str]) -> None:
+    other = Memo("filter", "key", pa.schema({"value": pa.string()}))
+    batch = results(a=1).set_column(1, pa.field("value", pa.string()), pa.array(["1"]))
+    other.add(batch)
+    assert "a" not in open_memo()
+    assert "1 of 1 files of the memo" in capsys.readouterr().err
+
+
+def test_a_file_that_another_process_removed_is_no_damage(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = open_memo()
+    first.add(results(a=1))
+    (path,) = first.directory.iterdir()
+    path.unlink()
+    monkeypatch.setattr(Path, "glob", lambda *_: [path])
+    assert "a" not in open_memo()
+    assert capsys.readouterr().err == ""
+
+
+def test_results_that_are_only_held_are_not_on_disk() -> None:
+    known = open_memo()
+    known.hold(results(a=1))
+    assert get_numbers(known, ["a"]) == [1]
+    assert "a" not in open_memo()
+
+
+def test_another_processor_has_another_memo(monkeypatch: pytest.MonkeyPatch) -> None:
+    open_memo().add(results(a=1))
+    with monkeypatch.context() as patch:
+        patch.setattr(memo, "_processor", lambda: {"model name": "another"})
+        assert "a" not in open_memo()
+    with monkeypatch.context() as patch:
+        patch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
+        assert "a" not in open_memo()
+    assert "a" in open_memo()
 
 
 def test_adding_leaves_only_whole_files() -> None:
-    known = Memo("filter", "key")
+    known = open_memo()
     known.add(results(a=1))
     known.add(results(a=1))
     assert [path.suffix for path in known.directory.iterdir()] == [".arrow"]
 
 
 def test_another_key_or_stage_has_no_results() -> None:
-    Memo("filter", "key").add(results(a=1))
-    assert "a" not in Memo("filter", "other")
-    assert "a" not in Memo("features", "key")
+    open_memo().add(results(a=1))
+    assert "a" not in open_memo(key="other")
+    assert "a" not in open_memo("features")
 
 
 def test_the_least_recently_used_keys_are_dropped_per_stage(root: Path) -> None:
     for number in range(memo.MAX_KEYS):
-        known = Memo("filter", f"key{number}")
+        known = open_memo(key=f"key{number}")
         os.utime(known.directory, (number, number))
-    Memo("features", "key")
-    Memo("filter", "key0")  # used again: key1 is now the oldest
-    Memo("filter", "new")
+    open_memo("features")
+    open_memo(key="key0")  # used again: key1 is now the oldest
+    open_memo(key="new")
     keys = {path.name for path in (root / ".cache" / "filter").iterdir()}
-    assert keys == {"key0", "new"} | {f"key{n}" for n in range(2, memo.MAX_KEYS)}
-    assert (root / ".cache" / "features" / "key").is_dir()
+    left = {"key0", "new"} | {f"key{number}" for number in range(2, memo.MAX_KEYS)}
+    assert keys == set(map(memo.on_this_machine, left))
+    assert (root / ".cache" / "features" / memo.on_this_machine("key")).is_dir()
 
 
 def test_a_memo_that_was_pruned_meanwhile_can_still_add() -> None:
-    known = Memo("filter", "key")
+    known = open_memo()
     known.directory.rmdir()
     known.add(results(a=1))
     assert get_numbers(known, ["a"]) == [1]

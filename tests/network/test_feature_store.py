@@ -1,4 +1,5 @@
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
@@ -8,25 +9,21 @@ import pytest
 import torch
 from torch import nn
 
+from pipeline.core import shards
 from pipeline.core.errors import PipelineError
 from pipeline.core.split_csv import SplitRow, write_split
 from pipeline.network import feature_store
 from pipeline.network.examples import Examples, read_examples
-from pipeline.network.feature_store import Index
 from pipeline.network.frozen_prefix import FrozenPrefix
 from pipeline.network.parallel_forward import Tensors
+from tests.builders.clean_rows import clean_row
+from tests.builders.features import feature_index
 
-INDEX = Index(
-    stored=True,
-    why="",
-    seed=1,
+INDEX = feature_index(
     augment="crop-flip",
+    augmentation={"crop": [[0.5, 1.0], [0.75, 1.3333]], "flip": []},
     views=2,
-    dtype="float32",
-    precision="32-true",
     shapes=[[8, 2, 2], [3]],
-    prefix="frozen",
-    images="",
 )
 
 
@@ -37,27 +34,43 @@ def test_examples_are_read_in_their_order(tmp_path: Path) -> None:
         SplitRow("c", "dog", "train", "c"),
     ]
     write_split(tmp_path / "split.csv", rows)
-    examples = read_examples(tmp_path / "split.csv")
+    clean = write_clean(tmp_path, {"c": b"3", "b": b"2", "x": b"", "a": b"1"})
+    examples = read_examples(tmp_path / "split.csv", clean)
     assert (examples.ids, examples.classes) == (["a", "b", "c"], ["cat", "dog"])
     assert examples.labels.tolist() == [1, 0, 1]
+    assert examples.stored == list(map(shards.digest, (b"1", b"2", b"3")))
     assert [examples.rows(split) for split in ("train", "val", "test")] == [[1, 2], [0], []]
 
 
-def test_the_digest_is_of_ids_and_splits() -> None:
-    def digest(ids: str, splits: str, labels: Sequence[int] = (0, 1)) -> str:
-        return Examples(list(ids), torch.tensor(labels), list(splits), ["x", "y"]).digest()
-
-    assert digest("ab", "tv") == digest("ab", "tv", (1, 0))
-    assert len({digest("ab", "tv"), digest("ac", "tv"), digest("ab", "vt")}) == 3
+def write_clean(folder: Path, images: Mapping[str, bytes]) -> Path:
+    rows = [clean_row(key, data) for key, data in images.items()]
+    shards.write(folder / "clean", shards.CLEAN, rows)
+    return folder / "clean"
 
 
-def test_features_of_another_split_are_refused(tmp_path: Path) -> None:
-    examples = Examples(["a"], torch.tensor([0]), ["train"], ["x"])
-    feature_store.check_images(
-        tmp_path, INDEX.model_copy(update={"images": examples.digest()}), examples
-    )
-    with pytest.raises(PipelineError, match=r"computed for another data/split\.csv"):
-        feature_store.check_images(tmp_path, INDEX, examples)
+def test_an_image_that_the_shards_lack_is_an_error(tmp_path: Path) -> None:
+    write_split(tmp_path / "split.csv", [SplitRow("b", "cat", "train", "a")])
+    with pytest.raises(PipelineError, match=r"clean lacks the image 'b', which .*run `dvc repro`"):
+        read_examples(tmp_path / "split.csv", write_clean(tmp_path, {"a": b""}))
+
+
+def test_the_digest_is_of_ids_and_splits_and_bytes() -> None:
+    def digest(ids: str, splits: str, stored: str, labels: Sequence[int] = (0, 1)) -> str:
+        values = list(ids), torch.tensor(labels), list(splits), ["x", "y"], list(stored)
+        return Examples(*values).digest()
+
+    assert digest("ab", "tv", "12") == digest("ab", "tv", "12", (1, 0))
+    others = [("ab", "tv", "12"), ("ac", "tv", "12"), ("ab", "vt", "12"), ("ab", "tv", "13")]
+    assert len({digest(*other) for other in others}) == 4
+
+
+def test_features_of_other_splits_or_pixels_are_refused(tmp_path: Path) -> None:
+    examples = Examples(["a"], torch.tensor([0]), ["train"], ["x"], ["1"])
+    index = INDEX.model_copy(update={"images": examples.digest()})
+    feature_store.check_images(tmp_path, index, examples)
+    for other in (replace(examples, splits=["val"]), replace(examples, stored=["2"])):
+        with pytest.raises(PipelineError, match=r"computed for another data/split\.csv, or for"):
+            feature_store.check_images(tmp_path, index, other)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5])
@@ -67,7 +80,7 @@ def test_an_array_that_is_cut_short_is_refused_and_named(tmp_path: Path, share: 
     data = path.read_bytes()
     path.write_bytes(data[: int(len(data) * share)])
     prefix = cast("FrozenPrefix", SimpleNamespace(device=torch.device("cpu")))
-    examples = Examples(["a"], torch.tensor([0]), ["train"], ["x"])
+    examples = Examples(["a"], torch.tensor([0]), ["train"], ["x"], ["1"])
     features = feature_store.StoredFeatures(tmp_path, INDEX, examples, prefix)
     with pytest.raises(PipelineError, match=r"view_0\.tensor_0\.npy is damaged .*doctor"):
         next(features.batches([[0]], 0))

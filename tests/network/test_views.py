@@ -15,6 +15,7 @@ from pipeline.network import views
 from pipeline.network.views import EVALUATION, Preprocess, Views
 from pipeline.params import ImagesParams, load_params, with_overrides
 from tests import ROOT
+from tests.builders.clean_rows import clean_row
 
 PREPROCESS = Preprocess(
     size=32,
@@ -215,18 +216,7 @@ def test_images_can_be_augmented_with_every_interpolation(name: str) -> None:
 
 
 def test_encoded_images_are_read_by_id_across_shards(tmp_path: Path) -> None:
-    rows = [
-        {
-            "id": str(n),
-            "label": "a",
-            "name": "n",
-            "width": 1,
-            "height": 1,
-            "phash": 0,
-            "bytes": f"image {n}".encode(),
-        }
-        for n in range(2 * shards.ROWS)
-    ]
+    rows = [clean_row(str(n), f"image {n}".encode()) for n in range(2 * shards.ROWS)]
     shards.write(tmp_path / "clean", shards.CLEAN, rows)
     stored = views.EncodedImages(tmp_path / "clean", ["1500", "3"])
     assert list(stored) == [b"image 1500", b"image 3"]

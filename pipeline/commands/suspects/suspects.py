@@ -56,7 +56,7 @@ def find_suspects(clean: Path, split_csv: Path, features: Path) -> list[Suspect]
     Raises:
         PipelineError: no features are stored, or a class is too small for folds.
     """
-    examples = read_examples(split_csv)
+    examples = read_examples(split_csv, clean)
     rows = examples.rows("train")
     values = read_features(features, examples, rows)
     labels = examples.labels[rows].numpy()

@@ -65,14 +65,14 @@ def sweep(params: Params, request: SweepRequest, paths: StagePaths) -> SweepResu
 
 
 def fingerprint(trainer: Trainer, space: Space, request: SweepRequest) -> str:
-    """Digest of all that decides the results of trials; their number is left out."""
+    """Digest of all that decides the results of trials here; their number is left out."""
     values = {
         "training": trainer.fingerprint,
         "space": dict(sorted(space.texts.items())),
         "goal": request.goal.value,
         "seed": request.seed,
     }
-    return memo.fingerprint(values, [study.__name__], LIBRARIES)
+    return memo.on_this_machine(memo.fingerprint(values, [study.__name__], LIBRARIES))
 
 
 def _train(

@@ -51,13 +51,13 @@ class Trainer:
         """
         check_features(params, paths)
         self.params = params
-        self.examples = examples.read_examples(paths.split_csv)
+        self.examples = examples.read_examples(paths.split_csv, paths.clean)
         self._paths = paths
         self._fabric: Fabric = device.start(params.device)
         self._heads: dict[str, _PreparedHead] = {}
         assembly = setup.assemble(params, len(self.examples.classes))
         job = self._create_job(params, assembly)
-        self.fingerprint = setup.fingerprint(params, self.examples, paths.clean, job)
+        self.fingerprint = setup.fingerprint(params, self.examples, job)
         """Digest of all that decides the result of a training with `params`."""
         self._heads[_head_key(params)] = _prepare_head(assembly, job)
 
@@ -128,7 +128,9 @@ def check_features(params: Params, paths: StagePaths) -> None:
             f"({', '.join(changed)}): run `dvc repro features` first"
         )
     index = feature_store.read_index(paths.features)
-    feature_store.check_images(paths.features, index, examples.read_examples(paths.split_csv))
+    feature_store.check_images(
+        paths.features, index, examples.read_examples(paths.split_csv, paths.clean)
+    )
     if not index.stored:
         raise PipelineError(
             f"{paths.features} has no features for trials to share ({index.why}): freeze more "

@@ -1,8 +1,9 @@
 """RawImage and SkippedItem: what every source yields."""
 
-import hashlib
 from dataclasses import dataclass
 from enum import StrEnum
+
+from pipeline.core import shards
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class RawImage:
         """As a row of a raw shard; the id is the sha256 of the bytes."""
         row = dict(vars(self))
         data, sha256 = row.pop("data"), row.pop("sha256")
-        return {"id": sha256 or hashlib.sha256(data).hexdigest()} | row | {"bytes": data}
+        return {"id": sha256 or shards.digest(data)} | row | {"bytes": data}
 
 
 class SkipReason(StrEnum):

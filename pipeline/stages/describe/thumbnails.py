@@ -24,12 +24,11 @@ SCHEMA = pa.schema({"id": pa.string(), "picture": pa.binary()})
 def draw_all(directory: Path, ids: Collection[str]) -> dict[str, bytes]:
     """JPEGs of the images of `directory` with these ids, without those that cannot be drawn."""
     values = {"side": SIDE, "quality": QUALITY}
-    key = memo.fingerprint(values, [__name__], ["opencv-python-headless", "pillow"])
+    key = memo.fingerprint(values, [__name__], decoding.LIBRARIES)
     thumbnails = map_images(
         draw_batch,
         directory,
-        schema=SCHEMA,
-        memo=memo.Memo("thumbnails", key),
+        memo=memo.Memo("thumbnails", key, SCHEMA),
         title="thumbnails",
         only=ids,
         isolation=Isolation(_no_picture, MEMORY),

@@ -27,7 +27,7 @@ def main(
     report_html: Path,
 ) -> None:
     """Test MODELS on the test set; write METRICS_JSON, REPORT_HTML, and the rest into TEST."""
-    params, examples = load_params(), read_examples(split_csv)
+    params, examples = load_params(), read_examples(split_csv, clean)
     model = test_set.load_model(models, features, clean, examples, params.device)
     result = test_set.run_on_test_set(model, examples)
     images = read_facts(clean, split_csv, result.ids)

@@ -13,7 +13,7 @@ from pipeline.stages.features.compute import FeatureSettings, describe, frozen_p
 def main(clean: Path, split_csv: Path, features: Path) -> None:
     """Run the frozen part over the images of CLEAN that SPLIT_CSV names, into FEATURES."""
     params = load_params()
-    examples = read_examples(split_csv)
+    examples = read_examples(split_csv, clean)
     prefix = frozen_prefix(params)
     with device.explain_out_of_memory("lower images.size"), atomic.replacing(features) as staged:
         index = describe(params, prefix, examples)

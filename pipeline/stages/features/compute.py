@@ -15,8 +15,8 @@ from torch import Tensor
 
 from pipeline.core import shards
 from pipeline.core.errors import PipelineError
-from pipeline.images import mapping, memo
-from pipeline.images.memo import Memo
+from pipeline.images import decoding, mapping, memo
+from pipeline.images.memo import KEY, Memo
 from pipeline.network import assembly, device, feature_store
 from pipeline.network.examples import Examples
 from pipeline.network.feature_store import Index
@@ -27,7 +27,7 @@ from pipeline.network.views import EVALUATION, Views
 from pipeline.params import ImagesParams, Params
 
 CHUNK_BYTES = 2**26  # of features computed before they are written to the memo
-LIBRARIES = ["torch", "torchvision", "opencv-python-headless", "numpy", "lightning-fabric", "timm"]
+LIBRARIES = [*decoding.LIBRARIES, "torch", "torchvision", "lightning-fabric", "timm"]
 
 
 def frozen_prefix(params: Params) -> FrozenPrefix:
@@ -52,10 +52,12 @@ def describe(params: Params, prefix: FrozenPrefix, examples: Examples) -> Index:
         why="",
         seed=params.features.seed,
         augment=params.images.augment,
+        augmentation=params.images.augmentation(),
         views=params.features.views,
         dtype=params.features.dtype,
         precision=prefix.precision,
         prefix=prefix.digest(),
+        preprocess=prefix.preprocess,
         images=examples.digest(),
         shapes=[list(shape) for shape in prefix.shapes()],
     )
@@ -81,9 +83,9 @@ class FeatureSettings:
 def compute(
     batch: pa.RecordBatch, settings: FeatureSettings, numbers: Sequence[int]
 ) -> pa.RecordBatch:
-    """The features of some views, by number, of a batch of a clean shard.
+    """The features of some views, by number, of ids and bytes of a clean shard.
 
-    Each image is decoded once for all its views. Columns: id, and those of `_columns` per view.
+    Each image is decoded once for all its views. Columns: those of `_columns` per view.
     """
     prefix = settings.prefix
     views = Views(
@@ -95,7 +97,7 @@ def compute(
         settings.index.seed,
     )
     (tensors,) = prefix.activations(views, [range(len(views))])
-    arrays: dict[str, pa.Array] = {"id": batch.column("id")}
+    arrays: dict[str, pa.Array] = {}
     for position, number in enumerate(numbers):
         for name, values in zip(_columns(settings.index, number), tensors, strict=True):
             arrays[name] = _array(values[position :: len(numbers)].to(prefix.dtype))
@@ -142,8 +144,8 @@ class JoinedMemos:
 
     def add(self, batch: pa.RecordBatch) -> None:
         for number, view_memo in self._memos.items():
-            columns = batch.select(["id", *_columns(self._index, number)])
-            view_memo.add(columns.rename_columns(_schema(self._index).names))
+            columns = batch.select([KEY.name, *_columns(self._index, number)])
+            view_memo.add(columns.rename_columns([KEY.name, *view_memo.schema.names]))
 
 
 def fill(
@@ -166,8 +168,8 @@ def _chunk_rows(index: Index, views: int) -> int:
     return max(-(-SUB_BATCH // views), min(mapping.CHUNK, CHUNK_BYTES // image_bytes))
 
 
-def write(directory: Path, index: Index, view_memo: Memo, ids: Sequence[str], number: int) -> None:
-    """Write the arrays of one view, with the rows `ids`.
+def write(directory: Path, index: Index, view_memo: Memo, keys: Sequence[str], number: int) -> None:
+    """Write the arrays of one view, with a row for each of `keys`.
 
     They are written in order, and not memory-mapped: a full disk would kill the process.
     """
@@ -182,36 +184,37 @@ def write(directory: Path, index: Index, view_memo: Memo, ids: Sequence[str], nu
                 {
                     "descr": np.lib.format.dtype_to_descr(np.dtype(index.dtype)),
                     "fortran_order": False,
-                    "shape": (len(ids), *shape),
+                    "shape": (len(keys), *shape),
                 },
             )
-        for start in range(0, len(ids), rows):
-            batch = view_memo.get(ids[start : start + rows], _schema(index))
+        for start in range(0, len(keys), rows):
+            batch = view_memo.get(keys[start : start + rows])
             for tensor, file in enumerate(files):
                 file.write(np.from_dlpack(batch.column(f"tensor_{tensor}").flatten()).tobytes())
 
 
 def store(directory: Path, clean: Path, settings: FeatureSettings, examples: Examples) -> None:
     """Write the evaluation view of all images, and the augmented views of those that train."""
-    training = [examples.ids[row] for row in examples.rows("train")]
+    training = examples.rows("train")
     memos = {number: _memo(settings, number) for number in range(settings.index.views + 1)}
-    for numbers, ids in _missing(memos, examples.ids, set(training)).items():
+    for numbers, ids in _missing(memos, examples, set(training)).items():
         fill(settings, clean, {number: memos[number] for number in numbers}, ids)
     for number, view_memo in memos.items():
-        ids_of_view = examples.ids if number == EVALUATION else training
-        write(directory, settings.index, view_memo, ids_of_view, number)
+        rows = range(len(examples.ids)) if number == EVALUATION else training
+        keys = [examples.keys[row] for row in rows]
+        write(directory, settings.index, view_memo, keys, number)
 
 
 def _missing(
-    memos: Mapping[int, Memo], ids: Sequence[str], training: Container[str]
+    memos: Mapping[int, Memo], examples: Examples, training: Container[int]
 ) -> dict[tuple[int, ...], set[str]]:
-    """Images by the numbers of the views that the memos do not have of them."""
+    """Ids of images by the numbers of the views that the memos do not have of them."""
     missing: dict[tuple[int, ...], set[str]] = {}
-    for key in ids:
-        required = memos if key in training else [EVALUATION]
+    for row, key in enumerate(examples.keys):
+        required = memos if row in training else [EVALUATION]
         numbers = tuple(number for number in required if key not in memos[number])
         if numbers:
-            missing.setdefault(numbers, set()).add(key)
+            missing.setdefault(numbers, set()).add(examples.ids[row])
     return missing
 
 
@@ -221,7 +224,7 @@ def _schema(index: Index) -> pa.Schema:
         (f"tensor_{number}", pa.list_(value, int(np.prod(shape))))
         for number, shape in enumerate(index.shapes)
     ]
-    return pa.schema([("id", pa.string()), *tensors])
+    return pa.schema(tensors)
 
 
 def _memo(settings: FeatureSettings, number: int) -> Memo:
@@ -233,9 +236,9 @@ def _memo(settings: FeatureSettings, number: int) -> Memo:
         "preprocess": prefix.preprocess.model_dump(),
         "dtype": index.dtype,
         "augmentation": augmentation if number else {},
-        "device": prefix.device.type,
         "precision": prefix.precision,
         "compiled": prefix.compiled,
-        "gpu": torch.cuda.get_device_name() if prefix.device.type == "cuda" else "",
+        "device": device.arithmetic(prefix.device),
     }
-    return Memo("features", memo.fingerprint(values, [__name__], LIBRARIES), f"view_{number}")
+    key = memo.fingerprint(values, [__name__], LIBRARIES)
+    return Memo("features", key, _schema(index), f"view_{number}")

@@ -7,9 +7,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipeline.images import memo, sandbox
+from pipeline.images import decoding, memo, sandbox
 from pipeline.images.header import RejectReason
 from pipeline.images.mapping import Isolation, map_images
+from pipeline.images.memo import Memo
 from pipeline.params import FilterParams
 from pipeline.stages.filter import judgement
 from pipeline.stages.filter.judgement import Judgement
@@ -26,7 +27,6 @@ SCHEMA = pa.schema(
         "stored": pa.binary(),
     }
 )
-LIBRARIES = ["opencv-python-headless", "pillow", "simplejpeg", "numpy"]
 
 
 def judge_batch(batch: pa.RecordBatch, params: FilterParams) -> pa.RecordBatch:
@@ -43,15 +43,21 @@ def _breaks_decoder(key: str) -> dict[str, Any]:
     return {"id": key} | vars(Judgement(RejectReason.BREAKS_DECODER))
 
 
-def judge_all(raw: Path, params: FilterParams) -> Iterator[tuple[pa.RecordBatch, pa.RecordBatch]]:
-    """Yield batches of raw images and their judgements, which are remembered between calls."""
+def open_memo(params: FilterParams) -> Memo:
+    """The judgements that earlier runs remembered."""
     values = params.model_dump(include={"min_side", "max_megapixels", "store_side"})
-    memory = sandbox.memory_for(params.max_megapixels)
+    key = memo.fingerprint(values, [__name__], decoding.LIBRARIES)
+    return Memo("filter", key, SCHEMA)
+
+
+def judge_all(
+    raw: Path, params: FilterParams, judgements: Memo
+) -> Iterator[tuple[pa.RecordBatch, pa.RecordBatch]]:
+    """Yield batches of raw images and their judgements, which are remembered in `judgements`."""
     return map_images(
         partial(judge_batch, params=params),
         raw,
-        schema=SCHEMA,
-        memo=memo.Memo("filter", memo.fingerprint(values, [__name__], LIBRARIES)),
+        memo=judgements,
         title="filter",
-        isolation=Isolation(_breaks_decoder, memory),
+        isolation=Isolation(_breaks_decoder, sandbox.memory_for(params.max_megapixels)),
     )

@@ -14,7 +14,7 @@ from pipeline.core.verdicts_csv import KEEP, REJECT, VerdictRow
 from pipeline.images.format_detection import has_wrong_extension
 from pipeline.images.header import RejectReason, Warn
 from pipeline.params import FilterParams
-from pipeline.stages.filter.judge_all import judge_all
+from pipeline.stages.filter.judge_all import judge_all, open_memo
 from pipeline.stages.filter.near_duplicates import Hashes, group_hashes
 
 VERDICT = pa.schema([*shards.CLEAN, ("reason", pa.string()), ("warnings", pa.list_(pa.string()))])
@@ -27,26 +27,28 @@ def judge_images(
 
     A row is that of a clean shard, with `reason` (null where the image is kept) and `warnings`.
     There are two passes, because duplicates need the hashes of all images; the second one reads
-    the judgements from the memo.
+    the judgements from the memo, also those that the next run computes again.
 
     Args:
         by_hand: Ids to reject, with why.
     """
+    memo = open_memo(params)
     facts = [
         pa.Table.from_batches([batch.select(["id", "label", "split"])])
         .append_column("reason", judgements.column("reason"))
         .append_column("phash", judgements.column("phash"))
-        for batch, judgements in judge_all(raw, params)
+        for batch, judgements in judge_all(raw, params, memo)
     ]
     reasons, near_groups = compare_images(pa.concat_tables(facts), by_hand, params)
     start = 0
-    for batch, judgements in judge_all(raw, params):
+    for batch, judgements in judge_all(raw, params, memo):
         rows = slice(start, start + len(batch))
         start += len(batch)
         columns = {name: batch.column(name) for name in shards.FACTS} | {
             "width": judgements.column("width"),
             "height": judgements.column("height"),
             "phash": judgements.column("phash"),
+            shards.STORED: _stored_digests(batch, judgements),
             "near_group": pa.array(near_groups[rows], pa.string()),
             "bytes": _stored_bytes(batch, judgements),
             "reason": pa.array(reasons[rows], pa.string()),
@@ -124,6 +126,17 @@ def _find_duplicates(
 def _stored_bytes(batch: pa.RecordBatch, judgements: pa.RecordBatch) -> pa.Array:
     stored, original = judgements.column("stored"), batch.column("bytes")
     return original if stored.null_count == len(stored) else pc.coalesce(stored, original)
+
+
+def _stored_digests(batch: pa.RecordBatch, judgements: pa.RecordBatch) -> pa.Array:
+    """`STORED` of each image; where the original bytes are stored, it is the id."""
+    digests = [
+        key if stored is None else shards.digest(stored)
+        for key, stored in zip(
+            batch.column("id").to_pylist(), judgements.column("stored").to_pylist(), strict=True
+        )
+    ]
+    return pa.array(digests, pa.string())
 
 
 def _warnings(batch: pa.RecordBatch, judgements: pa.RecordBatch) -> pa.Array:

@@ -11,6 +11,7 @@ from pipeline.core import history, shards, stage
 from pipeline.core.history import Record
 from pipeline.core.progress import bar
 from pipeline.core.terminal import print_line
+from pipeline.images import memo
 from pipeline.network import device, model_folder
 from pipeline.network.examples import Examples, read_examples
 from pipeline.network.model_folder import Card
@@ -49,7 +50,7 @@ def train(
         f"lower train.batch_size ({params.train.batch_size}; train.accumulate makes up for it) "
         "or images.size, or train less of the network (model.trainable)"
     )
-    if checkpoint.exists and job.fabric.is_global_zero:
+    if job.fabric.is_global_zero and checkpoint.load() is not None:
         print_line("train: continues a killed run of the same params")
     with (
         bar("train", params.train.epochs, "epoch") as progress,
@@ -84,11 +85,12 @@ def main(
     params = load_params()
     fabric = device.start(params.device)
     fabric.launch()
-    examples = read_examples(split_csv)
+    examples = read_examples(split_csv, clean)
     assembled = assemble(params, len(examples.classes))
     job = prepare(params, assembled, examples, features, clean, fabric)
-    digest = fingerprint(params, examples, clean, job)
-    checkpoint, deviation = Checkpoint(digest), shards.read_deviation(clean)
+    digest, deviation = fingerprint(params, examples, job), shards.read_deviation(clean)
+    # Continued on another processor, it would have weights that neither of them computes.
+    checkpoint = Checkpoint(memo.on_this_machine(digest))
     with open_run(params, fabric, digest, split_csv, deviation) as run:
         records = train(params, job, examples, checkpoint, run)
         if fabric.is_global_zero:

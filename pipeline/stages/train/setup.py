@@ -6,8 +6,7 @@ from pathlib import Path
 import torch
 from lightning_fabric import Fabric
 
-from pipeline.core import shards
-from pipeline.images import memo
+from pipeline.images import decoding, memo
 from pipeline.network import assembly, calibration, feature_store, weights
 from pipeline.network.assembly import Assembly, NewHead
 from pipeline.network.examples import Examples
@@ -18,7 +17,7 @@ from pipeline.params import Params
 from pipeline.stages.train.state import Job
 
 MODULES = [__name__, "pipeline.stages.train.loop"]  # of a training; their imports count too
-LIBRARIES = ["torch", "torchvision", "lightning-fabric", "opencv-python-headless", "timm"]
+LIBRARIES = [*decoding.LIBRARIES, "torch", "torchvision", "lightning-fabric", "timm", "scipy"]
 
 
 def assemble(params: Params, classes: int) -> Assembly:
@@ -100,22 +99,15 @@ def make_card(
     )
 
 
-def fingerprint(params: Params, examples: Examples, clean: Path, job: Job) -> str:
+def fingerprint(params: Params, examples: Examples, job: Job) -> str:
     """Digest of everything that decides the bytes of the model; call it before the training."""
     names = ("filter", "images", "model", "head", "train", "device")
-    split = "\n".join(map(str, zip(examples.ids, examples.labels, examples.splits, strict=True)))
-    # The id is of the source's bytes; size and perceptual hash stand for those of the clean image.
-    images = shards.columns(clean, ["id", "width", "height", "phash"]).to_pydict()
+    rows = zip(examples.keys, examples.labels, examples.splits, strict=True)
     values = {name: getattr(params, name).model_dump() for name in names} | {
-        "split": _sha256(split),
-        "clean_images": _sha256(str(images)),
+        "images": hashlib.sha256("\n".join(map(str, rows)).encode()).hexdigest(),
         "features": job.index.model_dump(),
         "threads": torch.get_num_threads(),
         "device_type": job.fabric.device.type,
         "weights": weights.digest(job.network.state_dict()),  # model.weights is only a path
     }
     return memo.fingerprint(values, MODULES, LIBRARIES)
-
-
-def _sha256(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()

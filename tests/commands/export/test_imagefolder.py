@@ -8,6 +8,7 @@ from pipeline.commands.export.imagefolder import imagefolder
 from pipeline.core import shards
 from pipeline.core.errors import PipelineError
 from pipeline.core.split_csv import SplitRow, write_split
+from tests.builders.clean_rows import clean_row
 
 
 def encoded(extension: str, level: int) -> bytes:
@@ -28,11 +29,7 @@ def world(folder: Path, rows: list[tuple[str, str, str, bytes]]) -> tuple[Path, 
     shards.write(
         folder / "clean",
         shards.CLEAN,
-        [
-            {"id": key, "label": label, "name": key, "width": 4, "height": 4, "phash": 0}
-            | {"bytes": data}
-            for key, label, _, data in rows
-        ],
+        [clean_row(key, data, label=label, width=4, height=4) for key, label, _, data in rows],
     )
     table = [SplitRow(key, label, name, "") for key, label, name, _ in rows]
     write_split(folder / "split.csv", table)

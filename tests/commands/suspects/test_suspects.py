@@ -23,10 +23,10 @@ from pipeline.core.terminal import printable
 from pipeline.images import reject_list
 from pipeline.network import feature_store
 from pipeline.network.examples import Examples
-from pipeline.network.feature_store import Index
 from pipeline.params import Params, with_overrides
-from pipeline.stages.acquire.raw_image import RawImage
 from pipeline.stages.features import __main__ as features
+from tests.builders.clean_rows import clean_row
+from tests.builders.features import feature_index
 from tests.builders.images import noise_png
 from tests.html_page import Page, size
 
@@ -154,7 +154,8 @@ def test_five_groups_are_enough() -> None:
 # ---- reading the features ----
 
 
-IMAGES = Examples(list("abcdef"), torch.zeros(6, dtype=torch.int64), ["train"] * 6, ["cat"])
+LABELS = torch.zeros(6, dtype=torch.int64)
+IMAGES = Examples(list("abcdef"), LABELS, ["train"] * 6, ["cat"], list("012345"))
 
 
 def store(folder: Path, *arrays: npt.NDArray[np.floating], stored: bool = True) -> Path:
@@ -162,16 +163,11 @@ def store(folder: Path, *arrays: npt.NDArray[np.floating], stored: bool = True) 
     shapes = [list(array.shape[1:]) for array in arrays]
     feature_store.write_index(
         folder,
-        Index(
+        feature_index(
             stored=stored,
             why="nothing is frozen",
-            seed=0,
-            augment="none",
-            views=0,
             shapes=shapes,
             dtype="float16" if arrays and arrays[0].dtype == np.float16 else "float32",
-            prefix="p",
-            precision="32-true",
             images=IMAGES.digest(),
         ),
     )
@@ -213,10 +209,10 @@ def test_missing_features_are_an_error_that_names_the_remedy(tmp_path: Path) -> 
 
 
 def test_features_of_other_images_are_refused(tmp_path: Path) -> None:
-    others = Examples(IMAGES.ids, IMAGES.labels, ["train", *["val"] * 5], IMAGES.classes)
+    others = replace(IMAGES, splits=["train", *["val"] * 5])
     maps = np.zeros((6, 3), np.float32)
     with pytest.raises(
-        PipelineError, match=r"computed for another data/split\.csv: run `dvc repro`"
+        PipelineError, match=r"computed for another data/split\.csv, or .*: run `dvc repro`"
     ):
         suspects.read_features(store(tmp_path / "f", maps), others, [0])
 
@@ -241,9 +237,8 @@ STRANGE = [
 
 
 def draw(folder: Path, listed: Sequence[Suspect], datas: Sequence[bytes]) -> Page:
-    common = {"width": 1, "height": 1, "phash": 0}
     rows = [
-        {"id": suspect.id, "label": suspect.label, "name": suspect.name, "bytes": data} | common
+        clean_row(suspect.id, data, label=suspect.label, name=suspect.name)
         for suspect, data in zip(listed, datas, strict=True)
     ]
     shards.write(folder / "clean", shards.CLEAN, rows)
@@ -279,11 +274,7 @@ def test_each_suspect_has_a_picture_and_its_likely_class(world: Path) -> None:
 
 
 def test_a_page_without_suspects_prints_none(world: Path) -> None:
-    shards.write(
-        world / "clean",
-        shards.CLEAN,
-        [{"id": "a", "label": "x", "name": "n", "width": 1, "height": 1, "phash": 0, "bytes": b""}],
-    )
+    shards.write(world / "clean", shards.CLEAN, [clean_row("a")])
     suspects.write_page(world / "suspects.html", [], world / "clean", "cats")
     page = Page((world / "suspects.html").read_text())
     assert (page.figures, page.pre) == ([], "")
@@ -378,11 +369,9 @@ def test_hostile_names_print_no_control_characters(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "200")
     Path("params.yaml").write_text(json.dumps(params.model_dump()))
-    row = RawImage(hostile, hostile, noise_png(0)).row() | {"width": 1, "height": 1, "phash": 0}
-    shards.write(
-        world / "data/clean", shards.CLEAN, [{name: row.get(name) for name in shards.CLEAN.names}]
-    )
-    listed = [Suspect(str(row["id"]), hostile, hostile, hostile, 0.1, 0.9)]
+    row = clean_row("a", noise_png(0), label=hostile, name=hostile)
+    shards.write(world / "data/clean", shards.CLEAN, [row])
+    listed = [Suspect("a", hostile, hostile, hostile, 0.1, 0.9)]
     monkeypatch.setattr(suspects, "find_suspects", lambda *_: listed)
     result = CliRunner().invoke(app, ["suspects"])
     assert result.exit_code == 0

@@ -46,7 +46,7 @@ def test_the_figures_are_scikit_learns_of_predictions_csv(figures: Figures) -> N
     labels = np.array([row.label == "striped" for row in rows])
     probabilities = np.array([[row.probabilities[name] for name in CLASSES] for row in rows])
     predicted = probabilities.argmax(axis=1)
-    assert figures["n"] == len(rows) == len(read_examples(SPLIT).rows("test"))
+    assert figures["n"] == len(rows) == len(read_examples(SPLIT, CLEAN).rows("test"))
     assert figures["accuracy"] == reference.accuracy_score(labels, predicted)
     assert figures["loss"] == pytest.approx(reference.log_loss(labels, probabilities), rel=1e-12)
     area = reference.roc_auc_score(labels, probabilities[:, 1])
@@ -75,7 +75,7 @@ def test_predict_gives_the_same_probabilities_as_evaluate(figures: Figures) -> N
 def test_the_temperature_is_fitted_to_the_validation_set(figures: Figures, params: Params) -> None:
     _, card = model_folder.load(MODELS)
     assert figures["temperature"] == card.temperature != 1.0
-    examples = read_examples(SPLIT)
+    examples = read_examples(SPLIT, CLEAN)
     model = test_set.load_model(MODELS, Path("data/features"), CLEAN, examples, params.device)
     rows = examples.rows("val")
     logits = feature_store.logits(model.trained, model.source, rows, 16).double().numpy()

@@ -21,7 +21,7 @@ from tests.builders.params import NARROW_RESNET, override
 
 
 def open_source(dataset: Path, params: Params, folder: Path) -> feature_store.Source:
-    examples = read_examples(dataset / "split.csv")
+    examples = read_examples(dataset / "split.csv", dataset / "clean")
     prefix = features.frozen_prefix(params)
     return feature_store.open_source(folder, dataset / "clean", params.images, examples, prefix)
 
@@ -46,7 +46,7 @@ def test_features_computed_in_the_loop_equal_the_cached_ones(
         compute_features(dataset, inside, "streamed"),
     )
     assert [path.name for path in streamed.iterdir()] == ["features.json"]
-    rows = read_examples(dataset / "split.csv").rows("train")[::-1]
+    rows = read_examples(dataset / "split.csv", dataset / "clean").rows("train")[::-1]
     for view in (0, 1):
         from_store = read_rows(open_source(dataset, cached, stored), rows, view)
         computed = read_rows(open_source(dataset, inside, streamed), rows, view)
@@ -94,7 +94,7 @@ def test_other_augmentation_leaves_the_memo_of_the_evaluation_view(
     dataset: Path, params: Params
 ) -> None:
     prefix = features.frozen_prefix(params)
-    examples = read_examples(dataset / "split.csv")
+    examples = read_examples(dataset / "split.csv", dataset / "clean")
     index = features.describe(params, prefix, examples)
     cropped = override(params, images__crop_area=[0.3, 1.0]).images
     turned = override(params, images__rotate=20.0).images  # which crop-flip does not do
@@ -111,7 +111,7 @@ def test_views_of_training_images_alone_are_stored_beside_the_evaluation_view(
     dataset: Path, params: Params
 ) -> None:
     folder = compute_features(dataset, params)
-    examples = read_examples(dataset / "split.csv")
+    examples = read_examples(dataset / "split.csv", dataset / "clean")
     shapes = [np.load(feature_store.array_path(folder, view, 0)).shape for view in (0, 1)]
     assert [shape[0] for shape in shapes] == [len(examples.ids), len(examples.rows("train"))]
 
@@ -130,14 +130,34 @@ def test_features_of_other_weights_are_refused(dataset: Path, params: Params) ->
         open_source(dataset, other, folder)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [{"images__resize": 40}, {"images__normalise": "half"}, {"images__crop_area": [0.3, 1.0]}],
+)
+def test_features_of_other_views_are_refused(
+    dataset: Path, params: Params, change: dict[str, object]
+) -> None:
+    folder = compute_features(dataset, params)
+    with pytest.raises(PipelineError, match="computed with other values of `images`"):
+        open_source(dataset, override(params, **change), folder)
+
+
+def test_features_of_other_pixels_are_refused(dataset: Path, params: Params) -> None:
+    folder = compute_features(dataset, params)
+    rows = shards.columns(dataset / "clean", shards.CLEAN.names).to_pylist()
+    rows[0] |= {"bytes": rows[1]["bytes"], shards.STORED: rows[1][shards.STORED]}
+    shards.write(dataset / "clean", shards.CLEAN, rows)
+    with pytest.raises(PipelineError, match="or for another data/clean: run `dvc repro` first"):
+        open_source(dataset, params, folder)
+
+
 def test_a_memo_serves_a_data_set_that_grew(dataset: Path, params: Params) -> None:
     compute_features(dataset, params)
-    examples = read_examples(dataset / "split.csv")
+    examples = read_examples(dataset / "split.csv", dataset / "clean")
     prefix = features.frozen_prefix(params)
     index = features.describe(params, prefix, examples)
     remembered = features._memo(FeatureSettings(prefix, params.images, index), 0)
-    ids = shards.columns(dataset / "clean", ["id"]).column("id").to_pylist()
-    assert all(key in remembered for key in ids)
+    assert all(key in remembered for key in examples.keys)
     assert "new" not in remembered
 
 

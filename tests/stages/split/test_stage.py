@@ -25,6 +25,7 @@ from tests.builders.albums import (
     images_and_groups,
     singles,
 )
+from tests.builders.clean_rows import clean_row
 from tests.builders.params import locked_code, split_params
 
 
@@ -58,18 +59,14 @@ class Stage:
         (self.folder / "params.yaml").write_text(json.dumps(values))
         images, _ = images_and_groups(album)
         rows = [
-            {
-                "id": image.id,
-                "label": image.label,
-                "name": image.name,
-                "split": image.split,
-                "group": photo.owner,
-                "width": 32,
-                "height": 32,
-                "phash": 0,
-                "near_group": image.near,
-                "bytes": b"",
-            }
+            clean_row(
+                image.id,
+                label=image.label,
+                name=image.name,
+                split=image.split,
+                group=photo.owner,
+                near_group=image.near,
+            )
             for photo, image in zip(album, images, strict=True)
         ]
         shards.write(self.folder / "clean", shards.CLEAN, rows)

@@ -10,27 +10,17 @@ from pipeline.network.feature_store import Index
 from pipeline.network.views import EncodedImages, Preprocess, Views
 from pipeline.params import Params, with_overrides
 from pipeline.stages.train import augmented_png
+from tests.builders.features import feature_index
 
 PREPROCESS = Preprocess(size=32, resize=32, interpolation="bilinear", mean=[0.0] * 3, std=[1.0] * 3)
 
 
 def index(augment: str, views: int, prefix: str = "frozen") -> Index:
-    return Index(
-        stored=True,
-        why="",
-        seed=1,
-        augment=augment,
-        views=views,
-        dtype="float32",
-        precision="32-true",
-        shapes=[],
-        prefix=prefix,
-        images="",
-    )
+    return feature_index(augment=augment, views=views, prefix=prefix)
 
 
 def draw(dataset: Path, params: Params, features: Index) -> Tensor:
-    examples = read_examples(dataset / "split.csv")
+    examples = read_examples(dataset / "split.csv", dataset / "clean")
     augment = {"images.augment": features.augment, "features.views": features.views}
     images = with_overrides(params, augment).images
     return augmented_png.draw(dataset / "clean", examples, PREPROCESS, images, features)
@@ -59,7 +49,7 @@ def test_it_has_a_row_per_image_and_a_column_per_view(
 
 def test_its_tiles_are_views_of_training_images(dataset: Path, params: Params) -> None:
     grid = draw(dataset, params, index("crop-flip", 2))
-    examples = read_examples(dataset / "split.csv")
+    examples = read_examples(dataset / "split.csv", dataset / "clean")
     ids = [examples.ids[row] for row in examples.rows("train")]
     views = Views(ids, EncodedImages(dataset / "clean", ids), PREPROCESS, params.images, [1], 1)
     assert torch.equal(grid[:, 2:34, 36:68], views[0])

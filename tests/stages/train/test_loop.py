@@ -17,38 +17,26 @@ from pipeline.core.history import Record
 from pipeline.core.history import best as best_record
 from pipeline.network import device
 from pipeline.network.examples import Examples
-from pipeline.network.feature_store import Index
 from pipeline.network.parallel_forward import Tensors
 from pipeline.network.views import EVALUATION
 from pipeline.params import DeviceParams, Params, TrainParams, with_overrides
 from pipeline.stages.train import loop
 from pipeline.stages.train.checkpoint import Checkpoint
 from pipeline.stages.train.state import Job
+from tests.builders.features import feature_index
 
 CPU = DeviceParams(accelerator="cpu", precision="32-true", devices=1, compile=False)
 OPTIMIZERS = ("adam", "adamw", "rmsprop", "sgd")
 SCHEDULES = ("constant", "cosine", "one-cycle", "plateau")
-INDEX = Index(
-    stored=True,
-    why="",
-    seed=1,
-    augment="crop-flip",
-    views=2,
-    dtype="float32",
-    precision="32-true",
-    shapes=[[8]],
-    prefix="frozen",
-    images="",
-)
+INDEX = feature_index(augment="crop-flip", views=2, shapes=[[8]])
 
 
 def make_examples(count: int = 36, train: int = 21, classes: int = 3) -> Examples:
     """Classes take turns; after the training rows, every other one validates."""
     splits = ["train" if row < train else ("val", "test")[row % 2] for row in range(count)]
     labels = torch.arange(count) % classes
-    return Examples(
-        [f"{row:03}" for row in range(count)], labels, splits, list("abcdefg"[:classes])
-    )
+    ids = [f"{row:03}" for row in range(count)]
+    return Examples(ids, labels, splits, list("abcdefg"[:classes]), stored=ids)
 
 
 @dataclass

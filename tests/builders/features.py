@@ -1,0 +1,29 @@
+"""The index of features."""
+
+from typing import Any
+
+from pipeline.network.feature_store import Index
+from pipeline.network.views import Preprocess
+
+PREPROCESS = Preprocess(
+    size=4, resize=5, interpolation="bilinear", mean=[0.5, 0.5, 0.5], std=[0.5, 0.25, 0.125]
+)
+
+
+def feature_index(**values: Any) -> Index:
+    """An index of the evaluation view of no images, with other `values`."""
+    usual = {
+        "stored": True,
+        "why": "",
+        "seed": 1,
+        "augment": "none",
+        "augmentation": {},
+        "views": 0,
+        "dtype": "float32",
+        "precision": "32-true",
+        "shapes": [],
+        "prefix": "frozen",
+        "preprocess": PREPROCESS,
+        "images": "",
+    }
+    return Index.model_validate(usual | values)
