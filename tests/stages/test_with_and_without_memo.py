@@ -27,7 +27,7 @@ from pipeline.core import shards, source_code
 from pipeline.core.errors import PipelineError
 from pipeline.core.source_code import imported_files
 from pipeline.images import decoding, memo
-from pipeline.images.decoding import Pixels
+from pipeline.images.pixels import Pixels
 from pipeline.network import backbones
 from pipeline.network.views import Preprocess, Views
 from pipeline.params import Params, with_overrides

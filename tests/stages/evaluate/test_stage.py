@@ -186,7 +186,7 @@ def test_class_names_in_any_script_are_text_on_the_page(
 ) -> None:
     """matplotlib's warnings about glyphs are errors here; ours is one line, if no font has them."""
     names = ["蚂蚁", "_$x$ <b>"]
-    examples = read_examples(SPLIT)
+    examples = read_examples(SPLIT, CLEAN)
     model = test_set.load_model(MODELS, Path("data/features"), CLEAN, examples, params.device)
     result = replace(test_set.run_on_test_set(model, examples), classes=names)
     Path("drawn").mkdir()
