@@ -9,6 +9,7 @@ import numpy.typing as npt
 from sklearn import metrics as sklearn
 
 from pipeline.core.percentages import format_fraction
+from pipeline.core.terminal import printable
 from pipeline.network import calibration
 from pipeline.stages.evaluate import intervals
 
@@ -58,7 +59,8 @@ def summary(
 ) -> Figures:
     """Figures of all images, of each class and of each slice, by flat names in a stable order.
 
-    Undefined figures, such as the recall of a class without test images, are None.
+    Undefined figures, such as the recall of a class without test images, are None. Names of classes
+    are printable, because `dvc metrics show` prints them as they are.
 
     Args:
         groups: (N,) Shared by images that are not independent, "" for an image on its own.
@@ -74,7 +76,7 @@ def summary(
         if figure not in COUNTS:
             figures[f"{figure}.macro"] = _mean([row[figure] for row in by_class.values()])
     for name, row in by_class.items():
-        figures |= {f"{figure}.{name}": value for figure, value in row.items()}
+        figures |= {f"{figure}.{printable(name)}": value for figure, value in row.items()}
     for name, selected in slices.items():
         if selected.any():
             figures[f"accuracy.slice.{name}"] = float(correct[selected].mean())

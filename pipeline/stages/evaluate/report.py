@@ -22,6 +22,7 @@ from pipeline.core.percentages import (
 )
 from pipeline.core.shards import SPLITS
 from pipeline.core.split_csv import read_split
+from pipeline.core.terminal import printable
 from pipeline.images import gallery
 from pipeline.images.gallery import data_uri
 from pipeline.network.model_folder import Card
@@ -164,7 +165,8 @@ def collect(
     confusions = count_confusions(predictions)
     wilson = Interval(figures["accuracy.wilson_low"], figures["accuracy.wilson_high"])
     slices = _slices(figures)
-    counts = [figures[f"{key}.{name}"] for key in ("n", "predicted") for name in card.classes]
+    classes = [printable(name) for name in card.classes]  # as in `figures`
+    counts = [figures[f"{key}.{name}"] for key in ("n", "predicted") for name in classes]
     return Report(
         dataset=params.dataset.name,
         source="" if params.dataset.source == AS_DESCRIBED else params.dataset.source,
@@ -178,7 +180,7 @@ def collect(
         roc_auc=_format(figures["roc_auc.macro"]),
         calibration_error=_calibration_error(figures, "ece"),
         calibration=describe_calibration(figures),
-        classes=_classes(card.classes, figures),
+        classes=_classes(classes, figures),
         has_small_rows=min([*counts, *(row.n for row in slices)]) < MIN_IMAGES,
         slices=slices,
         confusions=confusions[:MAX_CONFUSIONS],
@@ -191,7 +193,7 @@ def collect(
             for name, images in pictures.photographs.items()
         },
         provenance={},
-        small_classes=[name for name in card.classes if figures[f"n.{name}"] < MIN_TEST_IMAGES],
+        small_classes=[name for name in classes if figures[f"n.{name}"] < MIN_TEST_IMAGES],
     )
 
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from pipeline.core import shards
 from pipeline.core.split_csv import read_split
+from pipeline.core.terminal import printable
 from pipeline.network.model_folder import Card
 from pipeline.stages.evaluate.metrics import Selected
 
@@ -62,7 +63,7 @@ def _by_source(kind: str, sources: Sequence[str | None]) -> dict[str, Selected]:
     values = np.array([source or "none" for source in sources])
     names, counts = np.unique(values, return_counts=True)
     largest = np.argsort(-counts, kind="stable")[:MAX_SOURCES]
-    return {f"{kind} {names[index]}": values == names[index] for index in largest}
+    return {f"{kind} {printable(names[index])}": values == names[index] for index in largest}
 
 
 def _folder(image: ImageFacts) -> str:

@@ -4,7 +4,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as reference
 
+from pipeline.core.terminal import printable
 from pipeline.stages.evaluate import metrics
+from tests.builders.names import DECEPTIVE
 
 CLASSES = ["ant", "bee", "cat"]
 
@@ -48,6 +50,14 @@ def test_the_figures_are_scikit_learns(
             assert figures[f"roc_auc.{name}"] == pytest.approx(area)
             mean = reference.average_precision_score(*scores)
             assert figures[f"average_precision.{name}"] == pytest.approx(mean)
+
+
+@pytest.mark.parametrize("name", DECEPTIVE)
+def test_names_of_figures_are_printable_since_dvc_prints_them(name: str) -> None:
+    labels, probabilities = np.array([0, 1, 2]), np.eye(3)
+    figures = metrics.summary(labels, probabilities, ["ant", name, "cat"], ALONE[:3], {})
+    assert all(key.isprintable() for key in figures)
+    assert figures[f"recall.{printable(name)}"] == 1
 
 
 def test_the_macro_averages_are_scikit_learns() -> None:

@@ -242,7 +242,8 @@ def test_owners_are_credited_on_the_page(figures: Figures) -> None:
     owned = [row | {"owner": "<Ann>" if number % 2 else None} for number, row in enumerate(rows)]
     shards.write(CLEAN, shards.CLEAN, owned)
     page = collect(model_folder.load(MODELS)[1], figures, SPLIT)
-    assert f'By 1 owner</summary><p class="soft">&lt;Ann&gt; ({len(rows) // 2})' in page.html({})
+    owner = f"<bdi>&lt;Ann&gt;</bdi> ({len(rows) // 2})"
+    assert f'By 1 owner</summary><p class="soft">{owner}' in page.html({})
 
 
 def test_images_that_are_not_those_of_the_data_set_are_named_below_the_heading(
