@@ -7,7 +7,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -52,11 +52,12 @@ def run(
 
 
 class DvcIsBusy(PipelineError):
-    """A DVC process is at work in the project."""
+    """DVC is at work in the project, or a stage is whose DVC has been killed."""
 
     def __init__(self, process: str = "") -> None:
         super().__init__(
-            f"a DVC process{process} is at work in this project: run this again when it has ended"
+            f"DVC or one of its stages{process} is at work in this project: run this again when it "
+            "has ended"
         )
 
 
@@ -111,14 +112,15 @@ def exclusive() -> Iterator[Any]:
             raise DvcIsBusy(killed) from error
         # While a stage runs, DVC gives back the lock, but stays in the list of readers and writers.
         if running := running_processes(repo):
-            raise DvcIsBusy(f" ({running[0]})")
+            raise DvcIsBusy(f" (process {running[0]})")
         yield repo
 
 
 def running_processes(repo: Any) -> list[int]:
-    """Ids of the DVC processes whose stages are running, also in temporary folders."""
+    """Ids of the processes whose stages are running, also in temporary folders."""
     folders = [Path(repo.tmp_dir), Path(repo.tmp_dir, "exps"), *_temporary_folders(repo)]
-    return sorted(pid for folder in folders for pid in _users(folder / "rwlock"))
+    users = {pid for folder in folders for pid in _users(folder / "rwlock")}
+    return sorted(users) or sorted(_stages(repo.root_dir))
 
 
 def _temporary_folders(repo: Any) -> list[Path]:
@@ -136,6 +138,19 @@ def _users(rwlock: Path) -> set[int]:
         return {user["pid"] for user in users if _start_time(user["pid"]) <= written}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return set()  # missing or damaged
+
+
+def _stages(root: str) -> set[int]:
+    """Processes of stages of a project: they outlive a DVC that is killed."""
+    import psutil
+
+    stages: set[int] = set()
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):  # it has ended, or is another user's
+            environment = process.environ()
+            if environment.get("DVC_STAGE") and environment.get("DVC_ROOT") == root:
+                stages.add(process.pid)
+    return stages - {os.getpid()}
 
 
 def _start_time(pid: int) -> float:

@@ -7,6 +7,7 @@ from typing import Any
 from pipeline.commands.doctor import (
     data_files,
     dvc_state,
+    git_head,
     leftovers,
     memos,
     mlflow_database,
@@ -14,6 +15,7 @@ from pipeline.commands.doctor import (
 )
 from pipeline.commands.doctor.cache_users import list_out_files
 from pipeline.commands.doctor.finding import Finding
+from pipeline.commands.doctor.quarantine import Quarantine
 from pipeline.core.errors import PipelineError
 from pipeline.core.terminal import print_line
 from pipeline.experiments import dvc
@@ -46,7 +48,8 @@ def _findings(repair: bool) -> Iterator[Finding]:
         raise
     except PipelineError as error:
         yield Finding(str(error))
-    yield from memos.examine()
+    quarantine = Quarantine(Path(".dvc/tmp/quarantine")) if repair else None
+    yield from memos.examine(Path(".cache"), quarantine)
     yield from mlflow_database.examine()
     yield from leftovers.examine_clones()
 
@@ -69,8 +72,9 @@ def _examine_repo(repo: Any, repair: bool) -> Iterator[Finding]:
     places = data_files.make_quarantines(repo) if repair else data_files.Quarantines()
     yield from leftovers.examine_rwlocks(tmp_dir, places.project)
     if running := dvc.running_processes(repo):
-        print_line(f"a DVC process ({running[0]}) is at work: what it writes is left out")
+        print_line(f"DVC is at work (process {running[0]}): what it writes is left out")
     else:
+        yield from git_head.examine()
         yield from leftovers.examine_project(tmp_dir, places.project)
         yield from leftovers.examine_cache(cache, places.cache)
     yield from data_files.examine_run_cache(repo, places)

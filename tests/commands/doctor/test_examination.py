@@ -6,6 +6,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import psutil
@@ -249,7 +250,7 @@ def test_nothing_is_repaired_while_dvc_is_at_work(
     user = {"pid": psutil.Process().ppid(), "cmd": "dvc repro"}
     rwlock = Path(".dvc/tmp/rwlock")
     rwlock.write_text(json.dumps({"write": {str(project / "data"): user}}))
-    with pytest.raises(dvc.DvcIsBusy, match=rf"\({user['pid']}\)"):
+    with pytest.raises(dvc.DvcIsBusy, match=rf"\(process {user['pid']}\)"):
         examine(repair=True)
     temporary = Path(".dvc/tmp/exps/standalone/tmp1/.dvc/tmp/rwlock")
     temporary.parent.mkdir(parents=True)
@@ -257,10 +258,45 @@ def test_nothing_is_repaired_while_dvc_is_at_work(
     with pytest.raises(dvc.DvcIsBusy):
         examine(repair=True)
     assert item.exists()
-    assert "at work: what it writes is left out" in "\n".join(doctor(capsys)[1])
+    assert "): what it writes is left out" in "\n".join(doctor(capsys)[1])
     os.utime(temporary, (0, 0))  # older than the process, which has the id by chance
     assert doctor(capsys, repair=True)[0]
     assert not item.exists()
+
+
+def test_a_killed_experiment_leaves_a_stage_and_a_head_on_no_branch(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("make.py").write_text(
+        MAKE + "import os, time\nPath('pid').write_text(str(os.getpid()))\ntime.sleep(60)\n"
+    )
+    command = [sys.executable, "-m", "dvc", "exp", "run"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        _wait_for(Path("pid"))
+        process.kill()
+    stage = psutil.Process(int(Path("pid").read_text()))
+    try:
+        assert "DVC is at work (process " in doctor(capsys)[1][0]
+        with pytest.raises(dvc.DvcIsBusy):
+            examine(repair=True)
+    finally:
+        for child in (*stage.children(), stage):
+            child.kill()
+        psutil.wait_procs([stage], timeout=10)
+    is_well, lines = doctor(capsys)
+    assert not is_well
+    assert "`git switch -C main` returns to main" in lines[0]
+    git("switch", "-q", "-C", "main")
+    Path("make.py").write_text(MAKE)
+    run_dvc("repro")
+    assert doctor(capsys) == (True, ["doctor: nothing wrong"])
+
+
+def _wait_for(path: Path) -> None:
+    deadline = time.monotonic() + 60
+    while not (path.exists() and path.read_text()):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
 
 
 @pytest.mark.parametrize("content", [b"", b'{"write": {', b"[]", b'{"write": {"a": 1}}'])
