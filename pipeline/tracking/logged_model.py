@@ -40,7 +40,8 @@ SERVING = (
     "tqdm",
 )
 SIGNATURE = ModelSignature(
-    inputs=Schema([ColSpec("binary", "image")]),
+    # For "binary", MLflow would decode base64 itself, and drop every character that is none.
+    inputs=Schema([ColSpec("string", "image")]),
     outputs=Schema(
         [
             ColSpec("string", "label"),

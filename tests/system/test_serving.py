@@ -19,9 +19,11 @@ from mlflow import MlflowClient
 
 from pipeline.params import Params
 from pipeline.tracking import record
-from tests.builders.images import grey_png
+from tests.builders.images import grey_png, noise_png
 
 PACKED = base64.b64encode(grey_png(200)).decode()
+# In both alphabets, which differ here.
+NOISE = [encode(noise_png(5)).decode() for encode in (base64.b64encode, base64.urlsafe_b64encode)]
 SECONDS = 120
 
 
@@ -119,11 +121,19 @@ def test_a_server_accepts_every_form_of_json_and_survives_malformed_requests(ser
         status, answer = post(served, body)
         assert 400 <= status < 500, (body, status)
         assert answer["message"]
-    mixed = {"dataframe_records": [{"image": text} for text in ("", "aGVsbG8=", "%%%", PACKED)]}
-    status, answer = post(served, json.dumps(mixed).encode())
-    *problems, last = [row["problem"] for row in answer["predictions"]]
-    assert (status, last) == (200, None)
-    assert set(problems) == {"empty", "not_an_image"}
+    texts = ["", "aGVsbG8=", "%%%", f"data:image/png;base64,{PACKED}", *NOISE]
+    for mixed in (
+        {"dataframe_records": [{"image": text} for text in texts]},
+        {"dataframe_split": {"columns": ["image"], "data": [[text] for text in texts]}},
+        {"inputs": texts},
+        {"instances": [{"image": text} for text in texts]},
+    ):
+        status, answer = post(served, json.dumps(mixed).encode())
+        assert status == 200
+        problems = [row["problem"] for row in answer["predictions"]]
+        assert problems == ["empty", "not_an_image", "not_base64", None, None, None]
+        assert answer["predictions"][3] == first
+        assert answer["predictions"][4] == answer["predictions"][5]
 
 
 def test_mlflow_predicts_from_a_file(logged: str, world: Path) -> None:
