@@ -93,6 +93,8 @@ def _predict(folder: Path) -> Iterator[tuple[str, Prediction]]:
     ids = [row.id for row in rows]
     images = views.Views(ids, views.EncodedImages(CLEAN, ids), classifier.card.preprocess)
     for row, probabilities in zip(rows, classifier.all_probabilities(images), strict=True):
+        if not probabilities.isfinite().all():
+            raise PipelineError(f"the model in {folder} gives a probability that is not a number")
         if row.label not in classes:
             raise PipelineError(f"the model in {folder} was not trained on class {row.label}")
         label_probability = float(probabilities[classes.index(row.label)])

@@ -13,6 +13,7 @@ from pipeline.network.halves import Halves, cut_as_trained
 from pipeline.network.views import Views
 from pipeline.params import DeviceParams
 
+NOT_A_NUMBER = "not_a_number"  # the problem of an image whose probabilities are not finite
 ANY = DeviceParams(accelerator="auto", devices=1, precision="32-true", compile=False)
 
 
@@ -23,7 +24,7 @@ class Classification:
     top: tuple[tuple[str, float], ...] = ()
     """Classes and their probabilities, in 0..1, the most likely first."""
     problem: str | None = None
-    """A reason, such as a `RejectReason`, if there are no classes."""
+    """A reason, such as a `RejectReason` or `NOT_A_NUMBER`, if there are no classes."""
 
     @property
     def label(self) -> str | None:
@@ -76,7 +77,12 @@ class Classifier:
             yield probabilities[0]
 
     def classify(self, probabilities: Tensor, top_k: int) -> Classification:
-        """The `top_k` most likely classes by the probabilities of one image, (C,)."""
+        """The `top_k` most likely classes by the probabilities of one image, (C,).
+
+        Weights that are finite can still give infinite scores, so there may be a problem instead.
+        """
+        if not probabilities.isfinite().all():
+            return Classification(problem=NOT_A_NUMBER)
         values, indices = probabilities.topk(min(top_k, len(probabilities)))
         names = [self.card.classes[index] for index in indices]
         return Classification(tuple(zip(names, values.tolist(), strict=True)))

@@ -87,9 +87,13 @@ def _answers(
     ]
     valid_views = [view for view in views if view is not None]
     probabilities = iter(classifier.probabilities(torch.stack(valid_views)) if valid_views else ())
-    return [
-        Answer(image, Classification(problem=str(problem)), None)
+    classifications = [
+        Classification(problem=str(problem))
         if view is None
-        else Answer(image, classifier.classify(next(probabilities), top_k), view)
-        for image, problem, view in zip(batch, pixels_or_problems, views, strict=True)
+        else classifier.classify(next(probabilities), top_k)
+        for problem, view in zip(pixels_or_problems, views, strict=True)
+    ]
+    return [
+        Answer(image, classification, view if classification.problem is None else None)
+        for image, classification, view in zip(batch, classifications, views, strict=True)
     ]

@@ -159,6 +159,10 @@ def _load_state(backbone: Backbone, state: dict[str, Tensor], model: ModelParams
     wrong = [name for name in missing if not name.startswith(last)] + unexpected
     if wrong:
         raise _misfit(model, f"{len(wrong)} names differ, the first {wrong[0]}")
+    try:
+        weights.check_finite(network)
+    except ValueError as error:
+        raise PipelineError(f"model.weights={model.weights} is damaged: {error}") from error
 
 
 def _misfit(model: ModelParams, why: str) -> PipelineError:

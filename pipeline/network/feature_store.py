@@ -4,12 +4,12 @@ import json
 from collections.abc import Iterator, Sequence
 from math import prod
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import Field, ValidationError
 from torch import Tensor, nn
 
 from pipeline.core.errors import REPAIR, PipelineError
@@ -18,28 +18,27 @@ from pipeline.network.frozen_prefix import FrozenPrefix
 from pipeline.network.parallel_forward import Tensors
 from pipeline.network.views import EVALUATION, EncodedImages, Preprocess, Views
 from pipeline.params import ImagesParams
+from pipeline.params.section import Positive, Section, Seed
 
 INDEX = "features.json"
 
 
-class Index(BaseModel):
+class Index(Section):
     """features.json: which features the folder has, or why it has none."""
-
-    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
 
     stored: bool
     why: str
     """For people: the size, or the reason that nothing is stored."""
-    seed: int
+    seed: Seed
     augment: str
     augmentation: dict[str, list[Any]]
     """The parts of `augment`, with the values of their params."""
-    views: int
+    views: Annotated[int, Field(ge=0, le=100)]
     """Augmented views per training image."""
     dtype: Literal["float32", "float16"]
-    precision: str
+    precision: Annotated[str, Field(pattern="^(auto|32-true|bf16-mixed|16-mixed)$")]
     """What the frozen part computes in, as features.precision."""
-    shapes: list[list[int]]
+    shapes: list[list[Positive]]
     """Of each tensor at the cut, per image."""
     prefix: str
     """Digest of the frozen part, "" if nothing is frozen."""
@@ -83,7 +82,8 @@ class StoredFeatures:
         self, directory: Path, index: Index, examples: Examples, prefix: FrozenPrefix
     ) -> None:
         self._directory = directory
-        self._tensors = range(len(index.shapes))
+        self._index = index
+        self._images = len(examples.ids)
         self._device = prefix.device
         self._position = {row: position for position, row in enumerate(examples.rows("train"))}
         self._open: dict[int, list[npt.NDArray[Any]]] = {}
@@ -97,17 +97,23 @@ class StoredFeatures:
 
     def _arrays(self, view: int) -> list[npt.NDArray[Any]]:
         if view not in self._open:
-            files = [array_path(self._directory, view, tensor) for tensor in self._tensors]
-            self._open[view] = [_load_array(file) for file in files]
+            count = self._images if view == EVALUATION else len(self._position)
+            self._open[view] = [
+                _load_array(array_path(self._directory, view, tensor), (count, *shape))
+                for tensor, shape in enumerate(self._index.shapes)
+            ]
         return self._open[view]
 
 
-def _load_array(file: Path) -> npt.NDArray[Any]:
+def _load_array(file: Path, shape: tuple[int, ...]) -> npt.NDArray[Any]:
     try:
         # As a plain array: gathering a batch from np.memmap takes twice as long.
-        return np.asarray(np.load(file, mmap_mode="r"))
+        array = np.asarray(np.load(file, mmap_mode="r"))
+        if array.shape != shape:
+            raise ValueError(f"its shape is {array.shape}, not {shape}")
     except (EOFError, ValueError) as error:  # empty, or cut off
         raise PipelineError(f"{file} is damaged ({error}): {REPAIR}") from error
+    return array
 
 
 class StreamedFeatures:

@@ -1,49 +1,52 @@
 """The folder of a trained model: model.safetensors, and model.json, its card."""
 
 import json
+import unicodedata
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
 from pipeline.core import atomic
 from pipeline.core.errors import REPAIR, PipelineError
-from pipeline.network import backbones, heads, tensors, torchvision_models
+from pipeline.network import backbones, heads, tensors, torchvision_models, weights
 from pipeline.network.views import Preprocess
-from pipeline.params import HeadParams
+from pipeline.params import HeadParams, first_error
+from pipeline.params.section import Megapixels, Positive, Section
 
 MACRO = "macro"
 
 
-class Card(BaseModel):
+Name = Annotated[str, Field(min_length=1)]
+
+
+class Card(Section):
     """model.json: enough to build the network and its input without params.yaml."""
 
-    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
-
     format: Literal[2] = 2
-    backbone: str
+    backbone: Name
     options: dict[str, bool]
     """Keyword arguments of torchvision's builder."""
     head: HeadParams
-    replaced: str
+    replaced: Name
     """The module that the head replaces."""
     trained_from: str
     """The first module that was trained, "" for the whole network."""
-    classes: list[str]
-    """In the order of the outputs."""
-    max_megapixels: float
+    classes: Annotated[list[Name], Field(min_length=2)]
+    """In the order of the outputs, in Unicode's composed form (NFC)."""
+    max_megapixels: Megapixels
     """Larger images are not decoded."""
-    store_side: int
+    store_side: Positive
     """Shorter side, in pixels, to which images are scaled down first, as in stage filter."""
     preprocess: Preprocess
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"
     """Of the modules before `trained_from`, as features.precision."""
-    temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+    temperature: Annotated[float, Field(ge=0.01, le=100)] = 1.0
     """Divisor of the scores before their softmax, which calibrates the probabilities."""
     fingerprint: str
     """Digest of everything that the training depended on."""
@@ -59,6 +62,14 @@ class Card(BaseModel):
                 f"filter.store_side={self.preprocess.resize}"
             )
         return self
+
+    @field_validator("classes")
+    @classmethod
+    def _distinct(cls, names: list[str]) -> list[str]:
+        composed = [unicodedata.normalize("NFC", name) for name in names]
+        if len(set(composed)) < len(composed):
+            raise ValueError(f"classes = {names}, but should have no name twice")
+        return composed
 
 
 def save(directory: Path, network: nn.Module, card: Card) -> None:
@@ -94,6 +105,7 @@ def load(directory: Path) -> tuple[nn.Module, Card]:
             raise ValueError(f"{card.backbone} has no module {card.replaced}")
         heads.replace(network, card.replaced, card.head, len(card.classes), size, seed=0)
         network.load_state_dict(load_file(directory / "model.safetensors"))
+        weights.check_finite(network)
     return network.eval(), card
 
 
@@ -111,7 +123,10 @@ def _damage_as_sentence(directory: Path) -> Iterator[None]:
         raise PipelineError(
             f"no model in {directory}: `dvc repro` trains one, or name its folder"
         ) from error
-    except (ValidationError, SafetensorError, RuntimeError, ValueError) as error:
+    except ValidationError as error:
+        why = f"model.json: {first_error(error, Card)}"
+        raise PipelineError(f"the model in {directory} is damaged: {why}; {REPAIR}") from error
+    except (SafetensorError, RuntimeError, ValueError) as error:
         why = " ".join(str(error).split())[:200]
         raise PipelineError(f"the model in {directory} is damaged: {why}; {REPAIR}") from error
 

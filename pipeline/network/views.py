@@ -8,10 +8,10 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from threading import Lock, local
-from typing import Any
+from typing import Annotated, Any, Self
 
 import torch
-from pydantic import BaseModel, ConfigDict
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 from torchvision.transforms import InterpolationMode, v2
@@ -21,6 +21,7 @@ from pipeline.core import shards
 from pipeline.core.errors import PipelineError
 from pipeline.images import decoding
 from pipeline.params import ImagesParams
+from pipeline.params.section import InputSide, ResizedSide, Section
 
 MAX_ASPECT = 8  # longer side over shorter side; longer images are cropped first
 EVALUATION = 0  # number of the view without augmentation; augmented ones count from 1
@@ -41,20 +42,28 @@ class CropLong(nn.Module):
         return middle
 
 
-class Preprocess(BaseModel):
+Mean = Annotated[float, Field(ge=0, le=1)]
+Deviation = Annotated[float, Field(ge=0.001, le=1)]
+
+
+class Preprocess(Section):
     """How pixels become the network's input; stored with the model."""
 
-    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
-
-    size: int
+    size: InputSide
     """Side of the centre crop, in pixels."""
-    resize: int
+    resize: ResizedSide
     """Shorter side before the crop, in pixels."""
-    interpolation: str
-    """A value of torchvision's InterpolationMode."""
-    mean: list[float]
-    std: list[float]
+    interpolation: Annotated[str, Field(pattern="^(nearest|nearest-exact|bilinear|bicubic)$")]
+    """A value of torchvision's InterpolationMode: one that resizes tensors."""
+    mean: Annotated[list[Mean], Field(min_length=3, max_length=3)]
+    std: Annotated[list[Deviation], Field(min_length=3, max_length=3)]
     """Per channel of RGB, for values in 0..1."""
+
+    @model_validator(mode="after")
+    def _crop_fits(self) -> Self:
+        if self.resize < self.size:
+            raise ValueError(f"preprocess.resize = {self.resize} should be at least {self.size}")
+        return self
 
     def evaluation(self) -> v2.Transform:
         """uint8 (3, H, W) -> uint8 (3, size, size)."""

@@ -15,7 +15,7 @@ from urllib.error import URLError
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import Tensor, hub
+from torch import Tensor, hub, nn
 from torchvision.models import WeightsEnum, get_model_weights
 
 from pipeline.core import atomic
@@ -134,6 +134,17 @@ def read(path: Path) -> dict[str, Tensor]:
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
         raise PipelineError(f"{path} does not hold a state dict: save model.state_dict() alone")
     return state
+
+
+def check_finite(network: nn.Module) -> None:
+    """Raise ValueError if a weight is not a finite number, or a buffer has a NaN.
+
+    Infinity is allowed in a buffer: masks of attention have it.
+    """
+    invalid = [name for name, value in network.named_parameters() if not value.isfinite().all()]
+    invalid += [name for name, value in network.named_buffers() if value.isnan().any()]
+    if invalid:
+        raise ValueError(f"{invalid[0]} has values that are not finite numbers")
 
 
 def digest(state: Mapping[str, Tensor]) -> str:

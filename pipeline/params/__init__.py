@@ -46,6 +46,7 @@ __all__ = [
     "Params",
     "SplitParams",
     "TrainParams",
+    "first_error",
     "load_params",
     "parse_params",
     "with_overrides",
@@ -119,15 +120,20 @@ def parse_params(values: object, source: str = "params") -> Params:
     try:
         return Params.model_validate(values)
     except ValidationError as error:
-        raise PipelineError(f"{source}: {_sentence(error.errors()[0])}") from error
+        raise PipelineError(f"{source}: {first_error(error, Params)}") from error
 
 
-def _sentence(error: ErrorDetails) -> str:
+def first_error(error: ValidationError, model: type[BaseModel]) -> str:
+    """The first wrong key of a `model`, its value and the allowed values."""
+    return _sentence(error.errors()[0], model)
+
+
+def _sentence(error: ErrorDetails, model: type[BaseModel]) -> str:
     key = ".".join(str(part) for part in error["loc"][:2])  # pydantic appends the type
     message = error["msg"].removeprefix("Value error, ")
     match error["type"]:
         case "extra_forbidden":
-            known = _known_keys(error["loc"][:-1])
+            known = _known_keys(error["loc"][:-1], model)
             close = difflib.get_close_matches(str(error["loc"][-1]), known, n=1)
             hint = f" (did you mean {close[0]}?)" if close else ""
             return f"{key} = {error['input']!r} is not a known key{hint}: {', '.join(known)}"
@@ -139,8 +145,7 @@ def _sentence(error: ErrorDetails) -> str:
     return f"{key or 'the file'} = {error['input']!r}, but should {allowed}"
 
 
-def _known_keys(location: tuple[int | str, ...]) -> list[str]:
-    model: type[BaseModel] = Params
+def _known_keys(location: tuple[int | str, ...], model: type[BaseModel]) -> list[str]:
     for part in location:
         nested = model.model_fields[str(part)].annotation
         assert isinstance(nested, type)

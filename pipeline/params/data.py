@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from pipeline.params.section import Positive, Section, Seed
+from pipeline.params.section import Megapixels, Positive, Section, Seed
 
 AS_DESCRIBED = "datasets"  # dataset.source: DVC cannot follow null as a path
 
@@ -46,7 +46,7 @@ class FilterParams(Section):
 
     min_side: Positive
     """Smallest allowed shorter side, in pixels."""
-    max_megapixels: Annotated[float, Field(gt=0, le=1000)]
+    max_megapixels: Megapixels
     """Largest image, in 10^6 pixels by its header; larger ones are not decoded."""
     store_side: Positive
     """Larger images are scaled down so that their shorter side has this many pixels. At least what

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from pipeline.params.section import Positive, Section, Seed
+from pipeline.params.section import InputSide, Positive, ResizedSide, Section, Seed
 
 PARTS = ("crop", "shift", "rotate", "flip", "trivial")  # of images.augment
 
@@ -14,9 +14,9 @@ Pair = Annotated[list[float], Field(min_length=2, max_length=2)]
 class ImagesParams(Section):
     """The input of the network. Read by features and train."""
 
-    size: Annotated[int, Field(ge=16, le=2048)]
+    size: InputSide
     """Side of the square input, in pixels; at most `filter.store_side`."""
-    resize: Annotated[int, Field(ge=16, le=4096)] | None
+    resize: ResizedSide | None
     """Shorter side, in pixels, before the evaluation view's centre crop; null: `size` times the
     ratio of the weights' own preprocessing. At most `filter.store_side`, or images that were stored
     smaller would be enlarged."""
@@ -118,7 +118,7 @@ class HeadParams(Section):
 
     kind: Literal["linear", "mlp"]
     """One linear layer; or linear, ReLU, dropout, linear."""
-    hidden: Positive
+    hidden: Annotated[int, Field(gt=0, le=65536)]
     """Of `mlp`: units between its two layers."""
     dropout: Annotated[float, Field(ge=0, lt=1)]
     """Of `mlp`: share of the hidden units that a training step drops."""

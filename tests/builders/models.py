@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from safetensors.torch import load_file, save_file
+
 from pipeline.core import atomic
 from pipeline.core.history import Record
 from pipeline.network import backbones, device, feature_store, heads, model_folder
@@ -70,3 +72,15 @@ def save_untrained(
     )
     model_folder.save(folder, backbone.network, card)
     return card
+
+
+def scale_head(folder: Path, factor: float) -> None:
+    """Multiply a model's head; 3e38 leaves the weights finite, but not the scores."""
+    path, replaced = folder / "model.safetensors", model_folder.read_card(folder).replaced
+    state = load_file(path)
+    head = {
+        name: value.sign() * factor
+        for name, value in state.items()
+        if name.startswith(f"{replaced}.")
+    }
+    save_file(state | head, path)

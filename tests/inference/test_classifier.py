@@ -8,6 +8,7 @@ from pipeline.core import shards
 from pipeline.core.errors import PipelineError
 from pipeline.images import decoding
 from pipeline.inference.classifier import Classification, Classifier
+from tests.builders.models import scale_head
 
 
 def test_predictions_are_right_and_do_not_depend_on_the_batch(models: Path, dataset: Path) -> None:
@@ -29,6 +30,17 @@ def test_the_likeliest_come_first_and_are_no_more_than_there_are(models: Path) -
     assert classification == Classification((("striped", 0.75), ("plain", 0.25)))
     assert (classification.label, classification.probability) == ("striped", 0.75)
     assert (Classification(problem="empty").label, Classification().probability) == (None, None)
+
+
+def test_a_probability_that_is_no_number_is_a_problem(models: Path) -> None:
+    scale_head(models, 3e38)
+    classifier = Classifier(models)
+    view = classifier.view(np.zeros((40, 40, 3), np.uint8))
+    probabilities = classifier.probabilities(torch.stack([view, 255 - view]))
+    assert probabilities.isnan().any(dim=1).all()
+    for row in probabilities:
+        assert classifier.classify(row, 2) == Classification(problem="not_a_number")
+    assert classifier.classify(torch.tensor([0.5, torch.inf]), 1).label is None
 
 
 def test_no_model_is_a_sentence(tmp_path: Path) -> None:

@@ -111,6 +111,17 @@ def test_weights_with_auxiliary_heads_fit_and_the_cut_is_exact(
         assert torch.equal(halves.suffix(*halves.prefix(images)), source.eval()(images))
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_refused(
+    params: Params, tmp_path: Path, value: float
+) -> None:
+    path, state = tmp_path / "weights.safetensors", models.squeezenet1_1().state_dict()
+    state["features.0.bias"][3] = value
+    save_file(state, path)
+    with pytest.raises(PipelineError, match=r"is damaged: features\.0\.bias has values"):
+        build(params, weights=str(path))
+
+
 def test_weights_of_another_network_are_refused(params: Params, tmp_path: Path) -> None:
     path = tmp_path / "weights.safetensors"
     save_file(models.resnet18().state_dict(), path)

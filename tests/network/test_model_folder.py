@@ -1,4 +1,5 @@
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -95,14 +96,56 @@ def test_classes_are_sorted_by_name() -> None:
     assert model_folder.classes_of(["b", "a", "b"]) == ["a", "b"]
 
 
-@pytest.mark.parametrize("value", ["0", "-1.0", "NaN", "Infinity"])
-def test_a_temperature_must_be_positive_and_finite(tmp_path: Path, value: str) -> None:
+PREPROCESS = small_models.PREPROCESS.model_dump()
+NOT_A_NUMBER, INFINITE = float("nan"), float("inf")
+
+
+@pytest.mark.parametrize(
+    ("key", "values"),
+    [
+        ("temperature", [0, -1.0, 1e-300, 1e300, NOT_A_NUMBER, INFINITE, True, "1"]),
+        ("store_side", [-7, 0, 2.5, NOT_A_NUMBER, None]),
+        ("max_megapixels", [0, -1.0, 1e9, NOT_A_NUMBER, INFINITE]),
+        ("preprocess.std", [[0, 0, 0], [0.5, 0.5, -0.5], [0.5] * 2, [0.5, 0.5, NOT_A_NUMBER], 0.5]),
+        ("preprocess.mean", [[0.5] * 4, [0.5, 0.5, INFINITE], [1e9] * 3, []]),
+        ("preprocess.size", [0, -32, 10**9, 32.0]),
+        ("preprocess.resize", [0, 16, 10**9]),
+        ("preprocess.interpolation", ["lanczos", "", "bilinear ", 1]),
+        ("classes", [["a", "a"], ["a", ""], ["a"], [], ["\u00e9", "e\u0301"], ["a", None], "ab"]),
+        ("head.dropout", [1.0, -0.1, NOT_A_NUMBER]),
+        ("head.hidden", [0, -1, 10**9]),
+        ("backbone", [""]),
+        ("colour", ["grey"]),
+    ],
+)
+def test_a_card_with_an_impossible_value_is_refused_by_name(
+    tmp_path: Path, key: str, values: list[object]
+) -> None:
     model_folder.save(tmp_path / "m", build_network(), card())
     file = tmp_path / "m/model.json"
-    text = file.read_text()
-    assert '"temperature": 1.0' in text
-    file.write_text(text.replace('"temperature": 1.0', f'"temperature": {value}'))
-    with pytest.raises(PipelineError, match=r"is damaged: .*temperature"):
+    facts = json.loads(file.read_text())
+    for value in values:
+        section, _, name = key.rpartition(".")
+        changed = {section: facts[section] | {name: value}} if section else {key: value}
+        file.write_text(json.dumps(facts | changed))
+        with pytest.raises(
+            PipelineError, match=rf"is damaged: model\.json: {re.escape(key)}"
+        ) as error:
+            model_folder.read_card(tmp_path / "m")
+        assert "\n" not in str(error.value)
+
+
+def test_class_names_are_composed(tmp_path: Path) -> None:
+    model_folder.save(tmp_path / "m", build_network(), card(classes=["a", "e\u0301"]))
+    assert model_folder.read_card(tmp_path / "m").classes == ["a", "\u00e9"]
+
+
+@pytest.mark.parametrize("value", [NOT_A_NUMBER, INFINITE])
+def test_weights_that_are_not_finite_are_refused(tmp_path: Path, value: float) -> None:
+    network = build_network()
+    next(network.parameters()).data.view(-1)[5] = value
+    model_folder.save(tmp_path / "m", network, card())
+    with pytest.raises(PipelineError, match=r"is damaged: features\.0\.weight has values"):
         model_folder.load(tmp_path / "m")
 
 

@@ -104,9 +104,14 @@ def _check(whole: nn.Module, path: Path, views: Views | None, card: Card) -> flo
         with torch.inference_mode():
             expected = whole(images).numpy()
         (values,) = session.run([OUTPUT], {INPUT: images.numpy()})
+        if not (np.isfinite(expected).all() and np.isfinite(values).all()):
+            raise PipelineError(
+                "the model gives probabilities that are not numbers: train it again; nothing was "
+                "exported"
+            )
         worst = max(worst, float(np.abs(values - expected).max()))
         is_other_class = (values.argmax(axis=1) != expected.argmax(axis=1)).any()
-        if is_other_class or not worst <= TOLERANCE:  # also true for NaN
+        if is_other_class or worst > TOLERANCE:
             raise PipelineError(
                 f"onnxruntime and torch differ by {worst:.2g} in a probability ({TOLERANCE:g} is "
                 f"allowed){', and in a class' if is_other_class else ''}: nothing was exported"

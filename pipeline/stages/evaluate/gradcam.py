@@ -47,6 +47,7 @@ class Explainer:
             )
         side = [self._preprocess.size] * 2
         heat: Tensor = LayerAttribution.interpolate(coarse, side, "bilinear")[:, 0].detach().cpu()
+        heat = heat.nan_to_num(nan=0, posinf=0)  # gradients of huge weights overflow
         return heat / heat.amax(dim=(1, 2), keepdim=True).clamp_min(1e-12)
 
 

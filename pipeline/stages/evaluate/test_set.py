@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from pipeline.core.errors import PipelineError
 from pipeline.network import calibration, device, feature_store, model_folder
 from pipeline.network.calibration import Floats
 from pipeline.network.examples import Examples
@@ -90,6 +91,11 @@ def run_on_test_set(model: LoadedModel, examples: Examples) -> TestSetResult:
     rows = examples.rows("test")
     with device.explain_out_of_memory("lower images.size"), capture_inputs(model.head) as inputs:
         outputs = feature_store.logits(model.trained, model.source, rows, SUB_BATCH)
+    if invalid := int((~outputs.isfinite()).any(dim=1).sum()):
+        raise PipelineError(
+            f"the model's scores are not finite numbers for {invalid} of {len(rows)} test images: "
+            "train it again, with a lower train.lr or features.precision=32-true"
+        )
     logits = outputs.double().numpy()
     return TestSetResult(
         [examples.ids[row] for row in rows],

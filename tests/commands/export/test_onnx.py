@@ -10,7 +10,7 @@ import torch
 from pipeline.commands.export import onnx as exporting
 from pipeline.core.errors import PipelineError
 from pipeline.network import model_folder
-from tests.builders.models import LINEAR_HEAD, save_untrained
+from tests.builders.models import LINEAR_HEAD, save_untrained, scale_head
 
 
 @pytest.mark.parametrize("name", ["resnet9_narrow", "cifar_cnn"])
@@ -31,6 +31,14 @@ def test_onnxruntime_and_torch_agree_for_any_batch_size(name: str, tmp_path: Pat
     assert json.loads(metadata["classes"]) == card.classes
     assert json.loads(metadata["preprocess"])["resize"] == card.preprocess.resize
     assert metadata["fingerprint"] == card.fingerprint
+
+
+def test_probabilities_that_are_no_numbers_are_not_exported(tmp_path: Path) -> None:
+    save_untrained(tmp_path / "models", "cifar_cnn", LINEAR_HEAD, None, 32)
+    scale_head(tmp_path / "models", 3e38)
+    with pytest.raises(PipelineError, match="probabilities that are not numbers"):
+        exporting.export(tmp_path / "models", tmp_path / "model.onnx", None)
+    assert not (tmp_path / "model.onnx").exists()
 
 
 def test_a_file_with_other_probabilities_is_not_kept(

@@ -14,6 +14,7 @@ from typer.testing import CliRunner, Result
 
 from pipeline.__main__ import app
 from pipeline.core import shards
+from tests.builders.models import scale_head
 
 
 def run(*arguments: str, stdin: bytes | None = None) -> Result:
@@ -89,6 +90,21 @@ def test_gradcam_draws_every_image_at_the_networks_size(photos: list[Path]) -> N
         pixels = cv2.imread(str(path))
         assert pixels is not None
         assert pixels.shape == (32, 32, 3)
+
+
+@pytest.mark.parametrize("form", ["table", "json", "csv"])
+def test_a_probability_that_is_no_number_is_a_problem_in_its_row(
+    photos: list[Path], form: str
+) -> None:
+    scale_head(Path("models"), 3e38)
+    arguments = ["--format", form, "--gradcam", "looked", "--sort-into", "sorted", "--top-k", "2"]
+    result = run("photos", *arguments)
+    assert result.exit_code == 1
+    rows = result.stdout.splitlines()[form == "csv" :]
+    assert len(rows) == len(photos), result.exception
+    assert all("not_a_number" in row and "nan" not in row.lower() for row in rows)
+    assert not Path("looked").exists()
+    assert not Path("sorted").exists()
 
 
 def test_an_empty_folder_is_reported(models: Path) -> None:

@@ -12,6 +12,7 @@ from ruamel.yaml import YAML
 from sklearn import metrics as reference
 
 from pipeline.core import history, shards
+from pipeline.core.errors import PipelineError
 from pipeline.inference.classifier import Classifier
 from pipeline.inference.decoder_pool import DecoderPool
 from pipeline.inference.predict import NamedImage, predict
@@ -26,6 +27,7 @@ from pipeline.stages.evaluate.predictions_csv import PredictionRow
 from pipeline.stages.evaluate.report import Report
 from pipeline.stages.evaluate.slices import ImageFacts
 from tests import ROOT
+from tests.builders.models import scale_head
 from tests.builders.stages import CLEAN, HISTORY, MODELS, REPORT, SPLIT, TEST, evaluate_stage
 from tests.html_page import Page
 
@@ -82,6 +84,14 @@ def test_the_temperature_is_fitted_to_the_validation_set(figures: Figures, param
     temperature = calibration.fit_temperature(logits, examples.labels[rows].numpy())
     assert temperature == pytest.approx(card.temperature, rel=1e-4)
     assert figures["loss"] != figures["loss.as_trained"]
+
+
+def test_scores_that_are_no_numbers_are_an_error(figures: Figures, params: Params) -> None:
+    scale_head(MODELS, 3e38)
+    metrics = Path("reports/metrics.json").read_bytes()
+    with pytest.raises(PipelineError, match=r"scores are not finite numbers for \d+ of \d+ test"):
+        evaluate_stage()
+    assert Path("reports/metrics.json").read_bytes() == metrics
 
 
 def test_the_outputs_have_the_same_bytes_every_time(figures: Figures) -> None:
