@@ -116,11 +116,16 @@ def test_a_server_accepts_every_form_of_json_and_survives_malformed_requests(ser
         b"\xff",
         b'{"inputs": 5}',
         b'{"dataframe_records": [{"x": 1}]}',
-        b'{"dataframe_records": [{"image": 5}]}',
     ):
         status, answer = post(served, body)
         assert 400 <= status < 500, (body, status)
         assert answer["message"]
+    for values in ([5], [None], [PACKED, None, 5]):
+        records = {"dataframe_records": [{"image": value} for value in values]}
+        status, answer = post(served, json.dumps(records).encode())
+        problems = [row["problem"] for row in answer["predictions"]]
+        expected = [None if value == PACKED else "not_an_image" for value in values]
+        assert (status, problems) == (200, expected)
     texts = ["", "aGVsbG8=", "%%%", f"data:image/png;base64,{PACKED}", *NOISE]
     for mixed in (
         {"dataframe_records": [{"image": text} for text in texts]},
