@@ -212,9 +212,19 @@ def test_everything_in_a_folder_is_on_disk_before_it_has_its_name(
 ) -> None:
     with atomic.replacing(tmp_path / "out") as staged:
         (staged / "deep").mkdir(parents=True)
-        (staged / "deep" / "file").write_text("new")
-    assert [event.rpartition("/")[2] for event in events[:3]] == ["file", "deep", "out"]
-    assert events[3:] == ["name out", "sync "]
+        atomic.write_text(staged / "deep" / "file", "new")
+        (staged / "deep" / "other").write_text("new")
+    assert events[0] == "name file"  # it reaches the disk with the folder
+    synced = [event.rpartition("/")[2] for event in events[1:5]]
+    assert (sorted(synced[:2]), synced[2:]) == (["file", "other"], ["deep", "out"])
+    assert events[5:] == ["name out", "sync "]
+
+
+@needs_proc
+def test_what_a_power_cut_may_damage_is_not_synced(tmp_path: Path, events: list[str]) -> None:
+    with atomic.replacing(tmp_path / "out", durable=False) as staged:
+        staged.write_text("new")
+    assert events == ["name out"]
 
 
 def test_a_file_system_that_cannot_sync_is_written_to_all_the_same(

@@ -7,6 +7,7 @@ ended.
 
 import hashlib
 import json
+import math
 import shutil
 import time
 from collections.abc import Mapping
@@ -22,6 +23,7 @@ from pipeline.core.terminal import warn
 from pipeline.network import tensors, weights
 
 MAX_CHECKPOINTS = 8  # of trainings that never ended; the oldest are removed first
+SYNC_SECONDS = 5  # between two: an epoch of a head takes less time than a sync
 MIN_AGE = 3600  # seconds; a younger one may be of a running training
 FILE = "state.safetensors"
 
@@ -41,12 +43,15 @@ class Checkpoint:
 
     def __init__(self, fingerprint: str) -> None:
         self._folder = project.cache() / "train" / fingerprint
+        self._synced = -math.inf  # when a state was last synced to disk
 
     def save(self, state: CheckpointState) -> None:
         """Replace the saved state, atomically."""
-        with atomic.replacing(self._folder / FILE) as staged:
+        is_due = time.monotonic() > self._synced + SYNC_SECONDS
+        with atomic.replacing(self._folder / FILE, durable=is_due) as staged:
             facts = json.dumps(dict(state.facts))
             tensors.write(staged, state.tensors, f"{_digest(state.tensors, facts)} {facts}")
+        self._synced = time.monotonic() if is_due else self._synced
         _prune(self._folder.parent)
 
     def load(self) -> CheckpointState | None:

@@ -1,5 +1,6 @@
 import os
 import pickle
+import time
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from pipeline.core import atomic
 from pipeline.network import tensors
 from pipeline.stages.train import checkpoint
 from pipeline.stages.train.checkpoint import Checkpoint, CheckpointState
@@ -31,6 +33,18 @@ def test_the_last_state_is_loaded_bit_for_bit(root: Path) -> None:
     assert state.facts == FACTS
     assert state.tensors.keys() == TENSORS.keys()
     assert all(torch.equal(state.tensors[key], TENSORS[key]) for key in TENSORS)
+
+
+def test_epochs_of_milliseconds_are_not_slowed_down_by_syncs(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced, now, of_run = [], [100.0], Checkpoint("run")
+    monkeypatch.setattr(atomic, "sync", lambda _: synced.append(now[0]))
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    for _ in range(30):
+        of_run.save(CheckpointState({}, {}))
+        now[0] += 1
+    assert synced == [100, 106, 112, 118, 124]
 
 
 def test_tensors_that_share_memory_can_be_saved(root: Path) -> None:

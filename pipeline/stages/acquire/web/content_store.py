@@ -186,7 +186,7 @@ class ContentStore:
         target.parent.mkdir(exist_ok=True)
         atomic.sync(file)
         file.replace(target)
-        atomic.sync_entry(target)
+        atomic.sync_name(target)
         with self._lock:
             self._record(url, StoredBody(sha256, ARCHIVE, 0, target.stat().st_size))
 
