@@ -6,7 +6,7 @@ from pipeline.network.feature_store import Index
 from pipeline.network.views import Preprocess
 
 PREPROCESS = Preprocess(
-    size=4, resize=5, interpolation="bilinear", mean=[0.5, 0.5, 0.5], std=[0.5, 0.25, 0.125]
+    size=16, resize=20, interpolation="bilinear", mean=[0.5, 0.5, 0.5], std=[0.5, 0.25, 0.125]
 )
 
 
