@@ -104,7 +104,8 @@ class FeaturesParams(Section):
     seed: Seed
     """Seeds the augmented views, and the backbone where `model.weights` is `none`."""
     views: Annotated[int, Field(ge=0, le=100)]
-    """Augmented views per training image, beside the evaluation view."""
+    """Augmented views per training image, beside the evaluation view. 0 goes with `images.augment`
+    none, or with nothing frozen."""
     dtype: Literal["float32", "float16"]
     """Type of the stored activations."""
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"]

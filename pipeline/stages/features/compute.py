@@ -46,7 +46,17 @@ def frozen_prefix(params: Params) -> FrozenPrefix:
 
 
 def describe(params: Params, prefix: FrozenPrefix, examples: Examples) -> Index:
-    """The index of the features; whether they are stored, and the size or the reason."""
+    """The index of the features; whether they are stored, and the size or the reason.
+
+    Raises:
+        PipelineError: training images would not be augmented, although the params say so.
+    """
+    if prefix.cut.prefix is not None and params.images.parts and not params.features.views:
+        raise PipelineError(
+            f"images.augment is {params.images.augment}, but features.views is 0 and a part of the "
+            "network is frozen, so that no image would be augmented: set features.views=4, or "
+            "images.augment=none"
+        )
     index = Index(
         stored=True,
         why="",

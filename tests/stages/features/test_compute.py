@@ -123,6 +123,14 @@ def test_nothing_is_stored_when_nothing_is_frozen(dataset: Path, params: Params)
     assert index["why"] == "nothing is frozen"
 
 
+def test_augmentation_without_augmented_views_is_refused(dataset: Path, params: Params) -> None:
+    frozen = override(params, **NARROW_RESNET, features__views=0)
+    with pytest.raises(PipelineError, match=r"augment is crop-flip, but features.views is 0"):
+        compute_features(dataset, frozen)
+    compute_features(dataset, override(frozen, images__augment="none"))
+    compute_features(dataset, override(frozen, model__trainable="all"))
+
+
 def test_features_of_other_weights_are_refused(dataset: Path, params: Params) -> None:
     folder = compute_features(dataset, params)
     other = override(params, model__weights="none")
