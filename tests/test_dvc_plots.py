@@ -21,7 +21,8 @@ from tests import ROOT
 from tests.builders.repositories import commit_all, git
 from tests.vega import Drawing, Floats, draw, read_specs
 
-CLASSES = ["ants", "bees", "蚂蚁 $_$"]
+WITH_IMAGES = ["ants", "bees", "蚂蚁 $_$"]
+CLASSES = [*WITH_IMAGES, "cats"]
 SIDE = 300  # pixels of a plot
 PLOTS: list[dict[str, Any]] = [
     plot for plot in YAML(typ="safe").load(ROOT / "dvc.yaml")["plots"] if isinstance(plot, dict)
@@ -33,7 +34,7 @@ def made_up_result(seed: int, certainty: float) -> test_set.TestSetResult:
     """90 images; probabilities have ties, and the first class is always recognised."""
     random = np.random.default_rng(seed)
     labels = random.integers(0, 3, 90)
-    scores = random.normal(size=(90, 3)).round(1) + certainty * np.eye(3)[labels]
+    scores = random.normal(size=(90, 4)).round(1) + certainty * np.eye(4)[labels]
     scores[:, 0] = np.where(labels == 0, 9, -9)
     calibrated = calibration.probabilities(scores, 1.5)
     ids = [f"{number:064x}" for number in range(90)]
@@ -48,14 +49,14 @@ def write_tables(
     labels, probabilities = result.labels, result.calibrated
     test = folder / "reports/test"
     test.mkdir(parents=True, exist_ok=True)
-    numbers = dict(enumerate(CLASSES))
+    numbers = dict(enumerate(WITH_IMAGES))
     roc = {name: metrics.roc(labels, probabilities, n) for n, name in numbers.items()}
     precision = {
         name: metrics.precision_recall(labels, probabilities, n) for n, name in numbers.items()
     }
     tables.write_curves(test / "roc.csv", roc)
     tables.write_curves(test / "precision_recall.csv", precision)
-    matrix = metrics.confusion(labels, result.predicted, 3)
+    matrix = metrics.confusion(labels, result.predicted, 4)
     tables.write_confusion(test / "confusion.csv", matrix, CLASSES)
     before, after = (
         calibration.reliability_bins(values, labels)
@@ -132,13 +133,13 @@ def ranking(result: test_set.TestSetResult, name: str) -> tuple[Labels, Probabil
 def assert_one_line_per_class_and_revision(drawing: Drawing) -> None:
     lines = drawing.marks("line mark")
     pairs = {(line.values["class"], line.values["revision"]) for line in lines}
-    assert pairs == {(name, revision) for name in CLASSES for revision in ("old", "new")}
+    assert pairs == {(name, revision) for name in WITH_IMAGES for revision in ("old", "new")}
     assert len(lines) == len(pairs)
     colours = {(line.values["class"], line.style["stroke"]) for line in lines}
-    assert len({colour for _, colour in colours}) == len(colours) == len(CLASSES)
+    assert len({colour for _, colour in colours}) == len(colours) == len(WITH_IMAGES)
     dashes = {(line.values["revision"], line.style["stroke-dasharray"]) for line in lines}
     assert len({dash for _, dash in dashes}) == len(dashes) == 2
-    assert {*CLASSES, "old", "new"} <= set(drawing.texts)
+    assert {*WITH_IMAGES, "old", "new"} <= set(drawing.texts)
 
 
 def test_the_area_below_a_roc_curve_is_its_auc(pages: Pages) -> None:
@@ -212,8 +213,8 @@ def test_the_map_has_the_colours_of_the_classes_and_rings_around_mistakes(pages:
         colours |= {(labels[mark.values["image"]], mark.style["fill"]) for mark in dots}
         mistakes = {result.ids[index] for index in result.mistakes()}
         assert {mark.values["image"] for mark in rings} == mistakes
-    assert len(colours) == len({colour for _, colour in colours}) == len(CLASSES)
-    assert {"old", "new", *CLASSES} <= set(drawing.texts)
+    assert len(colours) == len({colour for _, colour in colours}) == len(WITH_IMAGES)
+    assert {"old", "new", *WITH_IMAGES} <= set(drawing.texts)
 
 
 def test_the_confusion_matrix_has_the_counts(pages: Pages) -> None:
@@ -223,7 +224,7 @@ def test_the_confusion_matrix_has_the_counts(pages: Pages) -> None:
             (mark.values["true class"], mark.values["predicted class"]): int(mark.text)
             for mark in panel.marks("text mark")
         }
-        matrix = metrics.confusion(result.labels, result.predicted, 3)
+        matrix = metrics.confusion(result.labels, result.predicted, 4)
         assert counts == {
             (CLASSES[row], CLASSES[column]): count
             for (row, column), count in np.ndenumerate(matrix)

@@ -87,8 +87,15 @@ def test_the_order_is_stable_and_a_class_without_images_has_no_recall() -> None:
     ]
     assert figures["recall.ant"] == 0.5
     assert figures["recall.cat"] is None
+    assert figures["roc_auc.cat"] is figures["average_precision.cat"] is None
     assert figures["recall.macro"] == 0.75
     assert (figures["correct"], figures["n"]) == (2, 3)
+
+
+def test_a_class_alone_in_the_test_set_has_no_auc() -> None:
+    figures = metrics.summary(np.zeros(4, int), np.eye(3)[[0, 0, 1, 0]], CLASSES, [""] * 4, {})
+    aucs = {name: value for name, value in figures.items() if name.startswith("roc_auc.")}
+    assert aucs == {"roc_auc.macro": None} | {f"roc_auc.{name}": None for name in CLASSES}
 
 
 def test_a_slice_has_its_own_accuracy_and_an_empty_one_is_left_out() -> None:
