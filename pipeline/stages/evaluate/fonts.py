@@ -66,4 +66,7 @@ def _installed() -> list[str]:
 def _characters(family: str | None) -> frozenset[int]:
     """Code points of the font that matplotlib takes for a family; None is the default."""
     path = fontManager.findfont(FontProperties(family=[family] if family else None))
-    return frozenset(font_manager.get_font(path).get_charmap())
+    try:
+        return frozenset(font_manager.get_font(path).get_charmap())
+    except (OSError, RuntimeError):  # a damaged font, in the words of FreeType
+        return frozenset()

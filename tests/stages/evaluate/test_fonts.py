@@ -73,3 +73,12 @@ def test_names_that_the_default_font_has_need_no_other(
     with fonts.fonts_for([name]):
         assert mpl.rcParams["font.family"] == ["sans-serif"]
     assert capfd.readouterr().err == ""
+
+
+def test_a_damaged_font_is_as_if_it_were_not_there(
+    ant_font: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "ant.ttf").write_bytes((tmp_path / "ant.ttf").read_bytes()[:100])
+    with fonts.fonts_for([ANT]):
+        assert ant_font not in mpl.rcParams["font.family"]
+    assert "no font on this machine has 蚂" in capfd.readouterr().err
