@@ -22,13 +22,19 @@ from pipeline.core.csv_cells import write_rows
 # Letters and marks without a shape, which str.isprintable takes for visible.
 SHAPELESS = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
 
+# A character of "::error::text" at the start of a line, or of "##[error]text" anywhere.
+BUILD_COMMAND = re.compile(r"(?<!\S):(?=:)|(?<=#)#(?=\[|vso\[)")
+
 
 def printable(text: str) -> str:
     """`text` on one line, with an escape such as \\x1b for each character that could deceive.
 
-    These are control characters, those that turn the direction of writing, invisible ones, and
-    bytes that are not UTF-8. All blanks become spaces.
+    These are control characters, those that turn the direction of writing, invisible ones, bytes
+    that are not UTF-8, and what would be a command to GitHub's or Azure's build servers, which read
+    the log. All blanks become spaces.
     """
+    if text.lstrip().startswith("::") or "##" in text:
+        text = BUILD_COMMAND.sub(lambda match: f"\\x{ord(match[0]):x}", text)
     if text.isprintable() and (text.isascii() or SHAPELESS.isdisjoint(text)):
         return text
     return "".join(map(_visible, text))

@@ -35,6 +35,22 @@ def test_ordinary_text_in_any_language_stays(text: str) -> None:
     assert terminal.printable_lines(text) == text
 
 
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("::error::x", "\\x3a:error::x"),
+        (" \t::add-mask::x", " \\t\\x3a:add-mask::x"),
+        ("a ##[error]x", "a #\\x23[error]x"),
+        ("##vso[task.setvariable]x", "#\\x23vso[task.setvariable]x"),
+        ("std::map", "std::map"),
+        ("a #1", "a #1"),
+        ("## a", "## a"),
+    ],
+)
+def test_no_name_is_a_command_to_a_build_server(text: str, line: str) -> None:
+    assert terminal.printable(text) == line
+
+
 def test_every_blank_is_a_space() -> None:
     assert terminal.printable("5.00\u202fPM\xa0\u3000") == "5.00 PM  "
 
