@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -84,11 +85,17 @@ def digest(path: Path) -> str:
     if not path.is_dir():
         with path.open("rb") as file:
             return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
-    listing = [
-        {"md5": digest(file), "relpath": file.relative_to(path).as_posix()}
-        for file in path.rglob("*")
-        if not file.is_dir()
-    ]
-    listing.sort(key=lambda entry: entry["relpath"])
+    return folder_digest(
+        {
+            file.relative_to(path).as_posix(): digest(file)
+            for file in path.rglob("*")
+            if not file.is_dir()
+        }
+    )
+
+
+def folder_digest(files: Mapping[str, str]) -> str:
+    """DVC's digest of a folder, from those of its files by their paths in it."""
+    listing = [{"md5": md5, "relpath": path} for path, md5 in sorted(files.items())]
     text = json.dumps(listing, sort_keys=True)
     return f"{hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()}.dir"

@@ -46,6 +46,30 @@ def text_at(commit: str, path: str) -> str | None:
     return try_git("show", f"{commit}:./{path}")
 
 
+def read_blobs(ids: Sequence[str]) -> list[bytes]:
+    """The contents of files by their ids in git's object store.
+
+    Raises:
+        PipelineError: git lacks one of them.
+    """
+    process = subprocess.run(
+        ["git", "cat-file", "--batch"],  # noqa: S607
+        input="".join(f"{key}\n" for key in ids).encode(),
+        capture_output=True,
+        check=False,
+    )
+    output, contents, start = process.stdout, list[bytes](), 0
+    for key in ids:
+        # "<id> blob <size>\n<content>\n", or "<id> missing\n"
+        end = output.find(b"\n", start)
+        header = output[start:end].split()
+        if len(header) != 3:
+            raise PipelineError(f"git has no object {key} (`git fsck` lists what it lacks)")
+        start = end + 1 + int(header[2]) + 1
+        contents.append(output[end + 1 : start - 1])
+    return contents
+
+
 def _run(
     arguments: Sequence[str], folder: Path | None, stdin: str | None
 ) -> subprocess.CompletedProcess[str]:

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -10,9 +10,15 @@ from typing import Any, NamedTuple
 from pipeline.core import dvc_lock, project, terminal
 from pipeline.core.dvc_lock import Lock
 from pipeline.core.errors import PipelineError
-from pipeline.core.git import git, text_at
+from pipeline.core.git import commit_of, git, text_at
 from pipeline.params import parse_params
 from pipeline.tracking import provenance
+from pipeline.tracking.stale_stages import (
+    ProjectState,
+    stale_stages,
+    state_of_commit,
+    state_of_workspace,
+)
 
 MODELS, TEST, METRICS = "models", "reports/test", "reports/metrics.json"
 WORKSPACE = "workspace"
@@ -50,6 +56,8 @@ class DvcResult:
     lock: Lock
     params: Mapping[str, object]
     """What its stages ran with, by dotted name; other versions may have other keys."""
+    stale: Sequence[str] = ()
+    """Stages whose results are of an earlier state: then it is not the result of `revision`."""
 
     @property
     def models_md5(self) -> str:
@@ -58,6 +66,11 @@ class DvcResult:
     @property
     def test_md5(self) -> str:
         return dvc_lock.outs(self.lock, "evaluate")[TEST]
+
+    @property
+    def digest_tags(self) -> dict[str, str]:
+        """The tags of a run that has all of it."""
+        return {provenance.MODELS: self.models_md5, provenance.TEST: self.test_md5}
 
     def is_same_result(self, other: "DvcResult") -> bool:
         """Whether model, evaluation and params are equal, whatever the label and commit."""
@@ -96,12 +109,21 @@ def dvc_results(all_commits: bool = False) -> list[DvcResult]:
     Args:
         all_commits: Whether to search all commits, and not only branches and tags.
     """
+    return [result for result in all_results(all_commits) if not result.stale]
+
+
+def all_results(all_commits: bool = False) -> list[DvcResult]:
+    """The same, with the results of an earlier state that experiments, branches and tags have."""
     results: list[DvcResult] = []
     for result in _read_results(all_commits):
         same = [other for other in results if result.is_same_result(other)]
-        is_new_name = result.identity not in {other.identity for other in same}
-        # The workspace has no name of its own, so it is listed only for a result of its own.
-        if not same or (result.label != WORKSPACE and is_new_name):
+        if result.label != WORKSPACE:  # which has no name of its own
+            same = [
+                other
+                for other in same
+                if bool(other.stale) == bool(result.stale) and other.identity == result.identity
+            ]
+        if not same:
             results.append(result)
     return sorted(results, key=lambda result: -result.time_ms)
 
@@ -109,6 +131,20 @@ def dvc_results(all_commits: bool = False) -> list[DvcResult]:
 def workspace() -> DvcResult | None:
     """The result in the working directory, if it is complete."""
     return _read_result(Source(WORKSPACE, "", git("rev-parse", "HEAD").strip(), ""))
+
+
+def stale_stages_at(revision: str) -> Sequence[str]:
+    """The stages whose results at a revision are of an earlier state.
+
+    Args:
+        revision: A commit, branch, tag or experiment; "" for the workspace.
+    """
+    commit = revision and (commit_of(revision) or _find_experiment(revision))
+    return [] if commit is None else stale_stages(_read_lock(commit), _read_state(commit))
+
+
+def _find_experiment(name: str) -> str | None:
+    return next((source.revision for source in _read_refs() if source.experiment == name), None)
 
 
 def results_with_model(models_md5: str) -> Iterator[DvcResult]:
@@ -122,7 +158,7 @@ def results_with_model(models_md5: str) -> Iterator[DvcResult]:
     log = git("log", "--all", "--reverse", "--format=%H", f"-S{models_md5}", "--", "dvc.lock")
     for commit in log.split():
         result = _read_result(Source(commit[:7], "", commit, commit))
-        if result is not None and result.models_md5 == models_md5:
+        if result and not result.stale and result.models_md5 == models_md5:
             yield result
 
 
@@ -130,12 +166,14 @@ def _read_results(all_commits: bool) -> Iterator[DvcResult]:
     """Experiments, branches and tags before bare commits: the first gives a result its name."""
     head = git("rev-parse", "HEAD").strip()
     sources = [*_read_refs(), Source("HEAD", "", head, head), Source(WORKSPACE, "", head, "")]
-    if all_commits:
-        log = git("log", "--all", "--format=%H", "--", "dvc.lock").split()
-        sources += [Source(commit[:7], "", commit, commit) for commit in log]
     for source in sources:
         if result := _read_result(source):
             yield result
+    if all_commits:
+        for commit in git("log", "--all", "--format=%H", "--", "dvc.lock").split():
+            result = _read_result(Source(commit[:7], "", commit, commit))
+            if result and not result.stale:
+                yield result
 
 
 def _read_refs() -> Iterator[Source]:
@@ -156,20 +194,29 @@ def _read_refs() -> Iterator[Source]:
 
 
 def _read_result(source: Source) -> DvcResult | None:
-    """The result in a source's dvc.lock, if it is complete and consistent."""
-    text = text_at(source.revision, "dvc.lock") if source.revision else _read_workspace("dvc.lock")
-    try:
-        lock = dvc_lock.parse((text or "").encode("utf-8", "replace"))
-    except PipelineError as error:
-        if not source.revision:
-            terminal.warn(f"{error}: `pipeline doctor` puts back the last good one")
-        return None
+    """The result in a source's dvc.lock, if it is complete."""
+    lock = _read_lock(source.revision)
     params = _flat_params(locked_params(lock))
-    is_complete = {MODELS, TEST} <= _outs(lock).keys() and params.keys() >= REQUIRED_PARAMS
-    if not is_complete or not _is_consistent(lock):
+    if not ({MODELS, TEST} <= _outs(lock).keys() and params.keys() >= REQUIRED_PARAMS):
         return None
     time = int(git("show", "-s", "--format=%ct", source.revision or "HEAD"))
-    return DvcResult(*source, 1000 * time, lock, params)
+    stale = stale_stages(lock, _read_state(source.revision))
+    return DvcResult(*source, 1000 * time, lock, params, stale)
+
+
+def _read_lock(revision: str) -> Lock:
+    """The dvc.lock of a revision; empty if it has none, or an invalid one."""
+    text = text_at(revision, "dvc.lock") if revision else _read_workspace("dvc.lock")
+    try:
+        return dvc_lock.parse((text or "").encode("utf-8", "replace"))
+    except PipelineError as error:
+        if not revision:
+            terminal.warn(f"{error}: `pipeline doctor` puts back the last good one")
+        return {}
+
+
+def _read_state(revision: str) -> ProjectState:
+    return state_of_commit(revision) if revision else state_of_workspace()
 
 
 def _flat_params(sections: Mapping[str, Any]) -> dict[str, object]:
@@ -187,19 +234,6 @@ def _flat_params(sections: Mapping[str, Any]) -> dict[str, object]:
 
 def _outs(lock: Lock) -> dict[str, str]:
     return {path: md5 for stage in lock for path, md5 in dvc_lock.outs(lock, stage).items()}
-
-
-def _is_consistent(lock: Lock) -> bool:
-    """Whether the model and its evaluation were made from the data in the same lock.
-
-    They were not if only some stages ran again, as after `dvc repro features`.
-    """
-    outs = _outs(lock)
-    return all(
-        outs.get(path, md5) == md5
-        for stage in ("split", "features", "train", "evaluate")
-        for path, md5 in dvc_lock.deps(lock, stage).items()
-    )
 
 
 def locked_params(lock: Lock) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pipeline.core import atomic, project
+from pipeline.core import atomic, dvc_lock, project
 from pipeline.core.errors import PipelineError
 from pipeline.core.git import text_at
 from pipeline.core.history import Record
@@ -70,6 +70,8 @@ def _read(result: DvcResult, folder: Path) -> TrainedResult:
         PipelineError, OSError, ValueError, KeyError: a file is damaged.
     """
     card = model_folder.read_card(folder / MODELS)
+    if any(dvc_lock.digest(folder / path) != md5 for path, md5 in _digests(result).items()):
+        raise ValueError("other bytes than in dvc.lock")
     record.describe_splits(folder / SPLIT)
     return TrainedResult(
         result.params,
@@ -87,6 +89,10 @@ def _read(result: DvcResult, folder: Path) -> TrainedResult:
         (folder / REPORT).read_text("utf-8", "replace"),
         result.time_ms,
     )
+
+
+def _digests(result: DvcResult) -> dict[str, str]:
+    return {MODELS: result.models_md5, TEST: result.test_md5}
 
 
 def _read_history(path: Path) -> list[dict[str, float]]:

@@ -97,6 +97,7 @@ def test_a_result_may_have_params_of_another_version(
     lock["stages"]["train"]["params"]["params.yaml"]["train"]["of_old"] = 1
     lock["stages"]["evaluate"]["params"] = lock["stages"]["train"]["params"]
     (world / "dvc.lock").write_text(json.dumps(lock))
+    (world / "params.yaml").write_text(json.dumps(lock["stages"]["train"]["params"]["params.yaml"]))
     git("commit", "-q", "-a", "-m", "old")
     (result,) = dvc_results.dvc_results()
     expected = {key: value for key, value in params.flat().items() if key != "train.lr"}
