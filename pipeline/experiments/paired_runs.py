@@ -1,24 +1,32 @@
 """Results in DVC, each with its MLflow run."""
 
-from collections.abc import Mapping, Sequence
+import socket
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 
+from pipeline.core import terminal
 from pipeline.experiments import dvc_results
 from pipeline.experiments.dvc_results import DvcResult
-from pipeline.tracking import find_run, provenance, store
-from pipeline.tracking.store import MlflowRun
+from pipeline.tracking import find_run, process_lock, provenance, stale_stages, store
+from pipeline.tracking.missing_parts import missing_parts
+from pipeline.tracking.store import UNREACHABLE, MlflowRun
 
 RUNNING = "RUNNING"
+STALE = "stages behind"
 DIRTY = "-dirty"  # as `git describe` marks it
 MAX_PARAMS = 4  # listed for a result
 
 ADVICE = {
     "run": "MLflow has no run of it: `pipeline sync` creates one, if DVC has its files",
     "part of run": "its run in MLflow is incomplete: `pipeline sync` completes it",
+    "end": "MLflow says RUNNING, but no process of this clone works on it; unless one of another "
+    "clone does, close it: `MlflowClient().set_terminated(ID, 'KILLED')`",
     "model": "its training was stopped: `dvc repro` or `dvc exp run` with its params resumes it",
+    STALE: "its dvc.lock has results of an earlier state, not of its own params, data and code: "
+    "`dvc repro` or `dvc exp run` brings them up to date",
     DIRTY: "its code has uncommitted changes: see origin/changes.patch of the run",
     "commit": "no commit or experiment has it: `pipeline reproduce ID` makes it again",
 }
@@ -40,14 +48,15 @@ class PairedRun:
 
     dvc_result: DvcResult | None
     run: MlflowRun | None
+    lacking: Sequence[str] = ()
+    """The parts of the result that the run lacks."""
 
     @property
     def is_complete(self) -> bool:
         """Whether MLflow has everything that DVC has."""
-        return self.dvc_result is None or (
-            self.run is not None
-            and self.run.data.tags.get(provenance.TEST) == self.dvc_result.test_md5
-        )
+        if self.dvc_result is None or self.dvc_result.stale:
+            return True
+        return self.run is not None and not self.lacking
 
     @property
     def name(self) -> str:
@@ -89,7 +98,9 @@ class PairedRun:
 
     @property
     def accuracy(self) -> float | None:
-        """On the test set."""
+        """On the test set; None for a result of an earlier state, which is another's."""
+        if self.dvc_result is not None and self.dvc_result.stale:
+            return None
         logged = self.run.data.metrics.get("test/accuracy") if self.run else None
         if logged is not None or self.dvc_result is None:
             return logged
@@ -102,10 +113,12 @@ class PairedRun:
     @cached_property
     def missing(self) -> str:
         """A key of `ADVICE`, or "" if nothing is missing on either side."""
+        if self.dvc_result is not None and self.dvc_result.stale:
+            return STALE
         if self.run is None:
             return "run"
         if self.run.info.status == RUNNING:
-            return ""
+            return "" if self._may_run else "end"
         if not self.is_complete:
             return "part of run"
         if self.dvc_result is not None:
@@ -114,6 +127,20 @@ class PairedRun:
         if models_md5 is None:
             return "model"
         return "" if any(dvc_results.results_with_model(models_md5)) else "commit"
+
+    @property
+    def _may_run(self) -> bool:
+        """Whether a process may work on the run; of other machines it is not known."""
+        tags = self.run.data.tags if self.run else {}
+        is_elsewhere = tags.get(provenance.HOST) != socket.gethostname()
+        return is_elsewhere or process_lock.is_alive(tags.get(process_lock.PROCESS, ""))
+
+    def describe_missing(self) -> str:
+        """What is missing, with its parts."""
+        if self.missing == STALE and self.dvc_result is not None:
+            return stale_stages.describe(self.dvc_result.stale)
+        parts = f": {', '.join(self.lacking)}" if self.missing == "part of run" else ""
+        return self.missing + parts
 
     def row(self, current: Mapping[str, object]) -> list[str]:
         """Cells below `HEADER`; `current` are the params in params.yaml."""
@@ -126,7 +153,7 @@ class PairedRun:
             self.status,
             _format_time(self.time_ms),
             "" if self.accuracy is None else f"{self.accuracy:.4f}",
-            self.missing,
+            self.describe_missing(),
             " ".join([*params[:MAX_PARAMS], *more]),
         ]
 
@@ -147,8 +174,10 @@ def paired_runs(all_commits: bool = False) -> list[PairedRun]:
         PipelineError: MLflow's store cannot be reached.
     """
     runs = _read_runs()
-    results = dvc_results.dvc_results(all_commits)
-    paired = [PairedRun(result, best_run(result, runs)) for result in results]
+    all_results = dvc_results.all_results(all_commits)
+    results = [result for result in all_results if not result.stale]
+    stale = [PairedRun(result, None) for result in all_results if result.stale]
+    paired = list(_pair(results, runs))
     paired_ids = {pair.run.info.run_id for pair in paired if pair.run}
     # A second run of a result that DVC has is not listed.
     unpaired = [
@@ -157,7 +186,25 @@ def paired_runs(all_commits: bool = False) -> list[PairedRun]:
         if run.info.run_id not in paired_ids
         and not any(is_run_of(result, run) for result in results)
     ]
-    return sorted([*paired, *unpaired], key=lambda pair: -pair.time_ms)
+    return sorted([*paired, *stale, *unpaired], key=lambda pair: -pair.time_ms)
+
+
+def _pair(results: Sequence[DvcResult], runs: Sequence[MlflowRun]) -> Iterator[PairedRun]:
+    """Each result with its run, and what that lacks."""
+    can_list = True
+    for result in results:
+        run = best_run(result, runs)
+        if run is None:
+            yield PairedRun(result, None)
+            continue
+        try:
+            parts = missing_parts(run, result.digest_tags, with_files=can_list)
+        except UNREACHABLE as error:
+            can_list = False
+            reason = store.describe_error(error)
+            terminal.warn(f"the files of runs at {store.address()} are not checked ({reason})")
+            parts = missing_parts(run, result.digest_tags, with_files=False)
+        yield PairedRun(result, run, parts)
 
 
 def _read_runs() -> list[MlflowRun]:
@@ -172,8 +219,11 @@ def _read_runs() -> list[MlflowRun]:
 def best_run(result: DvcResult, runs: Sequence[MlflowRun]) -> MlflowRun | None:
     """The newest complete run of a result, else its newest run."""
     candidates = [run for run in runs if is_run_of(result, run)]
-    complete = [run for run in candidates if run.data.tags.get(provenance.TEST) == result.test_md5]
-    return next(iter(complete + candidates), None)
+    complete = [
+        run for run in candidates if not missing_parts(run, result.digest_tags, with_files=False)
+    ]
+    tested = [run for run in candidates if run.data.tags.get(provenance.TEST) == result.test_md5]
+    return next(iter(complete + tested + candidates), None)
 
 
 def is_run_of(result: DvcResult, run: MlflowRun) -> bool:

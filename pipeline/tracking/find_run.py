@@ -1,5 +1,6 @@
 """Find the run that a training already has: one that was stopped, is complete, or was killed."""
 
+import socket
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -61,7 +62,8 @@ def is_open(run: MlflowRun) -> bool:
 def find_stopped(params: Mapping[str, object], fingerprint: str) -> str | None:
     """The id of the newest run that was stopped while training what is to be trained now."""
     for run in _with_fingerprint(params, fingerprint):
-        is_complete = provenance.MODELS in run.data.tags
+        # One that was killed after its last tag lacks its end, and DVC lacks the model.
+        is_complete = provenance.MODELS in run.data.tags and run.info.status != "KILLED"
         if not is_complete and not is_open(run) and has_params(run, params):
             return str(run.info.run_id)
     return None
@@ -74,7 +76,7 @@ def _with_fingerprint(params: Mapping[str, object], fingerprint: str) -> list[Ml
 
 def close_abandoned() -> None:
     """Close the runs that killed processes of this machine left open."""
-    store.connect()
+    is_own = store.connect()
     unreachable = set()
     for lock in process_lock.abandoned_locks():
         if lock.address in unreachable:
@@ -86,6 +88,16 @@ def close_abandoned() -> None:
             if not lock.is_old:  # the next start tries again
                 continue
         lock.remove()
+    if is_own and store.exists():
+        _close_runs_without_lock()
+
+
+def _close_runs_without_lock() -> None:
+    """Close the runs in the project's own store whose locks were deleted with .cache."""
+    host = f"tags.`{provenance.HOST}` = '{socket.gethostname()}'"
+    for run in store.search_runs(f"{host} and attributes.status = 'RUNNING'"):
+        if not process_lock.is_alive(run.data.tags.get(process_lock.PROCESS, "")):
+            MlflowClient().set_terminated(run.info.run_id, "KILLED")
 
 
 def _close_runs(lock: process_lock.AbandonedLock) -> None:
@@ -110,6 +122,8 @@ def parent_tags(dataset: str, tags: Mapping[str, str]) -> dict[str, str]:
     experiment = store.experiment_id(dataset)
     with store.exclusive():
         runs = store.search_runs(f"tags.`queue.commit` = '{commit}'", [experiment])
+        if runs and runs[0].info.status != "FINISHED":  # whoever created it was killed
+            MlflowClient().set_terminated(runs[0].info.run_id)
         return {PARENT: runs[0].info.run_id if runs else _create_parent(experiment, commit)}
 
 

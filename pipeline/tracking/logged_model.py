@@ -52,11 +52,17 @@ SIGNATURE = ModelSignature(
 )
 
 
-def save_model(path: str, mlflow_model: Model, models: Path, **_: object) -> None:
+def save_model(
+    path: str, mlflow_model: Model, models: Path, source_run: str | None = None, **_: object
+) -> None:
     """Write the model folder `models`, with code, requirements and an example, to `path`.
 
     Source: "Custom model flavors" of MLflow's documentation; `Model.log` calls it.
+
+    Args:
+        source_run: The id of the run that trained it.
     """
+    mlflow_model.run_id = source_run
     folder = Path(path)
     shutil.copytree(models, folder / "data" / models.name)
     code, ignored = Path(__file__).parent.parent, shutil.ignore_patterns("__pycache__")

@@ -14,6 +14,8 @@ from pipeline.core.git import try_git
 
 COMMIT, EXPERIMENT, BASELINE = "git.commit", "dvc.experiment", "dvc.baseline"
 FINGERPRINT, MODELS, TEST = "model.fingerprint", "result.models", "result.test"
+HOST = "env.host"
+STALE = "dvc.stale"  # stages whose outs were of an earlier state
 DATASET = "dataset.name"  # a param, and the name of MLflow's experiment
 DEVIATION = "dataset.deviation"  # how the images differ from those of that data set
 PARAMS, LOCK, CHANGES = "params.yaml", "dvc.lock", "changes.patch"
@@ -78,7 +80,7 @@ def environment_tags(commit: str) -> dict[str, str]:
     return {
         CHANGED: describe_patch(read_patch(commit)),
         "git.untracked": " ".join(_untracked())[:500],
-        "env.host": socket.gethostname(),
+        HOST: socket.gethostname(),
         "env.machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores{_cpu()}",
         "env.python": platform.python_version(),
         "env.torch": importlib.metadata.version("torch"),

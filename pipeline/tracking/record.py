@@ -11,16 +11,19 @@ from pathlib import Path
 
 from torch import nn
 
-from pipeline.core import dvc_lock
+from pipeline.core import dvc_lock, terminal
 from pipeline.core.shards import SPLITS
 from pipeline.core.split_csv import read_split
 from pipeline.params import Params
 from pipeline.tracking import find_run, provenance, store
+from pipeline.tracking.missing_parts import END, OF_EVALUATION, missing_parts
 from pipeline.tracking.run import Run, SplitSummary
 from pipeline.tracking.run_names import training_name
+from pipeline.tracking.stale_stages import describe, stale_stages, state_of_workspace
 from pipeline.tracking.store import UNREACHABLE, MlflowRun
 
 HEADLINES = ("accuracy", "loss", "f1.macro", "roc_auc.macro", "ece")
+NOT_RECORDED = "; not recorded in MLflow, for the reason in the warning"
 CONTEXTS = dict(zip(SPLITS, ("training", "validation", "test"), strict=True))
 
 
@@ -78,7 +81,7 @@ def training_run(
     Args:
         deviation: How the images differ from those that the data set describes.
     """
-    run, tags = Run(), provenance.run_tags(fingerprint, deviation)
+    run, tags = Run(), provenance.run_tags(fingerprint, deviation) | _stale_tags()
     _open(run, params.flat(), tags)
     with _closing(run):
         run.log_texts(provenance.read_files(tags[provenance.COMMIT]), provenance.FOLDER)
@@ -87,18 +90,30 @@ def training_run(
         yield run
 
 
+def _stale_tags() -> dict[str, str]:
+    """A tag if the data were not made by the present params and code, as by `dvc repro -s`."""
+    stale = stale_stages(dvc_lock.read(), state_of_workspace(), "features")
+    if not stale:
+        return {}
+    terminal.warn(f"the features are of an earlier state ({describe(stale)}): run `dvc repro`")
+    return {provenance.STALE: " ".join(stale)}
+
+
 def _open(run: Run, params: Mapping[str, object], tags: Mapping[str, str]) -> None:
     """Open the run of this training if it was stopped before, otherwise a new one."""
-    try:
+
+    def open_run() -> None:
         find_run.close_abandoned()
-        tags = dict(tags) | find_run.parent_tags(str(params[provenance.DATASET]), tags)
+        parent = find_run.parent_tags(str(params[provenance.DATASET]), tags)
+        all_tags, name = {**tags, **parent}, training_name(tags)
         with store.exclusive("opening"):  # otherwise two processes may resume the same run
             run_id = find_run.find_stopped(params, tags[provenance.FINGERPRINT])
             if run_id is None:
-                run.start(params, training_name(tags), tags)
+                run.start(params, name, all_tags)
             else:
-                run.resume(run_id, training_name(tags), tags)
-    except UNREACHABLE as error:
+                run.resume(run_id, params, name, all_tags)
+
+    if error := store.catch_error(open_run):
         run.disable(error)
 
 
@@ -124,42 +139,63 @@ def log_trained(
     run.log_best(best)
     if suffix is not None:
         run.log_checkpoint(suffix, "trained")
-    run.log_model(models, math.ceil(best["epoch"]))
+    digest = dvc_lock.digest(models)
+    run.log_model(models, digest, math.ceil(best["epoch"]))
     with (models / "model.safetensors").open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    run.set_tags({"model.sha256": sha256, provenance.MODELS: dvc_lock.digest(models)})
+    run.set_tags({"model.sha256": sha256, provenance.MODELS: digest})
 
 
-def record_evaluation(result: TrainedResult) -> None:
-    """Add a test result to the run that trained the model; create that run where it is missing."""
-    try:
+def record_evaluation(result: TrainedResult) -> bool:
+    """Add a test result to the run that trained the model; create that run where it is missing.
+
+    Returns:
+        Whether the run has everything now; a warning says why not.
+    """
+    earlier: MlflowRun | None = None
+    parent: dict[str, str] = {}
+
+    def find() -> None:
+        nonlocal earlier, parent
         find_run.close_abandoned()
-        run = find_run.find(result.params, result.tags, result.results[provenance.MODELS])
-        tags = dict(result.tags) | find_run.parent_tags(result.dataset, result.tags)
-    except UNREACHABLE as error:
+        earlier = find_run.find(result.params, result.tags, result.results[provenance.MODELS])
+        parent = find_run.parent_tags(result.dataset, result.tags)
+
+    if error := store.catch_error(find):
         Run().disable(error)
-        return
-    complete(replace(result, tags=tags), run)
+        return False
+    if earlier is None and (stale := stale_stages(dvc_lock.read(), state_of_workspace(), "train")):
+        terminal.warn(
+            "MLflow gets no run of this model: it is not of the present params, data and code "
+            f"({describe(stale)}); `dvc repro` trains one that is"
+        )
+        return False
+    return complete(replace(result, tags={**result.tags, **parent}), earlier)
 
 
 def complete(result: TrainedResult, earlier: MlflowRun | None) -> bool:
     """Add what `earlier`, or else a new run, lacks of a result; return whether it has all now."""
-    run, tags = Run(), earlier.data.tags if earlier else {}
-    results = result.results
-    if all(tags.get(tag) == value for tag, value in results.items()):
-        return True
+    run, results = Run(), result.results
+    lacking = {"run"}
     if earlier is None:
         run.start(result.params, result.name, result.tags, result.start_time)
     else:
-        run.resume(earlier.info.run_id)
+        try:
+            lacking = set(missing_parts(earlier, results))
+        except UNREACHABLE as error:
+            run.disable(error)
+            return False
+        if not lacking:
+            return True
+        run.resume(earlier.info.run_id, result.params)
     with _closing(run, earlier.info.end_time if earlier else result.start_time):
-        if earlier is None:
+        if lacking - OF_EVALUATION - {END}:
             run.log_texts(result.files, provenance.FOLDER)
             run.log_datasets(result.dataset, describe_splits(result.split_csv))
-        if tags.get(provenance.MODELS) != results[provenance.MODELS]:
             _log_training(run, result)
-        _log_evaluation(run, result)
-        run.set_tags({provenance.TEST: results[provenance.TEST]})
+        if lacking - {END}:
+            _log_evaluation(run, result)
+            run.set_tags({provenance.TEST: results[provenance.TEST]})
     return run.id is not None
 
 

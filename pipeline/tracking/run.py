@@ -9,7 +9,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +17,15 @@ from mlflow.entities import (
     Dataset,
     DatasetInput,
     InputTag,
-    LoggedModelStatus,
     Metric,
     Param,
     RunTag,
 )
-from mlflow.models import Model
 from torch import nn
 
 from pipeline.core import terminal
 from pipeline.network import tensors
-from pipeline.tracking import logged_model, provenance, store
+from pipeline.tracking import provenance, run_model, store
 from pipeline.tracking.process_lock import ProcessLock
 
 MAX_NAME_LENGTH = 200  # characters of a metric's name; MLflow takes 250
@@ -51,6 +48,10 @@ def metric_name(name: str) -> str:
     return f"{section}{slash}{valid}.{hashlib.sha256(rest.encode()).hexdigest()[:6]}"
 
 
+def _entities(params: Mapping[str, object]) -> list[Param]:
+    return [Param(name, str(value)) for name, value in params.items()]
+
+
 @dataclass(frozen=True)
 class SplitSummary:
     """The images of a split, for MLflow's list of data sets."""
@@ -69,8 +70,10 @@ class Run:
         self._waiting: list[Metric] = []
         self._sent = 0.0
         """Monotonic time of the last batch of metrics."""
-        self._logged: Counter[str] = Counter()
-        """Number of values per curve that a resumed run already has."""
+        self._logged: Counter[str] | None = Counter()
+        """Number of values per curve that a resumed run already has; None: not counted yet."""
+        self._values: Mapping[str, float] = {}
+        """The latest value of each metric that a resumed run already has."""
         self._lock: ProcessLock | None = None
         self._monitor: Any = None
 
@@ -88,23 +91,31 @@ class Run:
             client, self._lock = MlflowClient(), ProcessLock(get_tracking_uri())
             run = client.create_run(experiment, start_time, {**tags, **self._lock.tags}, name)
             self.id = run.info.run_id
-            client.log_batch(
-                run.info.run_id, params=[Param(key, str(value)) for key, value in params.items()]
-            )
+            client.log_batch(run.info.run_id, params=_entities(params))
 
         self._try(create, first=True)
 
-    def resume(self, run_id: str, name: str = "", tags: Mapping[str, str] | None = None) -> None:
-        """Reopen a run to add to it; values that its curves already have are not logged again."""
+    def resume(
+        self,
+        run_id: str,
+        params: Mapping[str, object],
+        name: str = "",
+        tags: Mapping[str, str] | None = None,
+    ) -> None:
+        """Reopen a run to add what it lacks; what it already has is not logged again."""
 
         def reopen() -> None:
             client, self._lock = MlflowClient(), ProcessLock(get_tracking_uri())
+            data = client.get_run(run_id).data
             all_tags = {**(tags or {}), **self._lock.tags}
-            client.log_batch(run_id, tags=[RunTag(*pair) for pair in all_tags.items()])
+            client.log_batch(
+                run_id,
+                params=_entities({} if data.params else params),  # they come all at once
+                tags=[RunTag(*pair) for pair in all_tags.items()],
+            )
             client.update_run(run_id, "RUNNING", name or None)
             self.id = run_id
-            for curve in CURVES:
-                self._logged[curve] = len(client.get_metric_history(run_id, CURVE + curve))
+            self._values, self._logged = data.metrics, None
 
         self._try(reopen, first=True)
 
@@ -134,9 +145,9 @@ class Run:
         monitor, self._monitor = self._monitor, None
         if monitor is None:
             return
-        monitor.finish()
 
         def send() -> None:
+            monitor.finish()
             monitor.publish_metrics(monitor.aggregate_metrics())
             monitor.mlflow_logger.flush()
 
@@ -144,32 +155,47 @@ class Run:
 
     def log_validation(self, record: Mapping[str, float]) -> None:
         """Log a validation by epoch: with other batch sizes, steps are not comparable."""
-        values = {CURVE + name: record[name] for name in CURVES if not self._logged[name]}
-        self._logged -= Counter(dict.fromkeys(CURVES, 1))
-        self.log_metrics(values, step=math.ceil(record["epoch"]))
+        if self._logged is None:
+            self._try(self._count_logged)
+        logged = self._logged or Counter()
+        values = {CURVE + name: record[name] for name in CURVES if not logged[name]}
+        self._logged = logged - Counter(dict.fromkeys(CURVES, 1))
+        self._add(values, math.ceil(record["epoch"]))
+
+    def _count_logged(self) -> None:
+        names = [name for name in CURVES if CURVE + name in self._values]
+        history = MlflowClient().get_metric_history
+        self._logged = Counter({name: len(history(str(self.id), CURVE + name)) for name in names})
 
     def log_best(self, record: Mapping[str, float]) -> None:
         """Log the validation whose weights the model has; curves end with the last one."""
         self.log_metrics({OF_KEPT + name: record[name] for name in KEPT})
 
-    def log_metrics(self, values: Mapping[str, float | None], step: int = 0) -> None:
-        """Log metrics at a step, in batches at most every second: an epoch may be shorter."""
+    def log_metrics(self, values: Mapping[str, float | None]) -> None:
+        """Log metrics that have one value, unless the run has it."""
+        numbers = {metric_name(name): value for name, value in values.items() if value is not None}
+        # Compared as text, because NaN does not equal NaN.
+        has = {name: repr(value) for name, value in self._values.items()}
+        new = {name: float(number) for name, number in numbers.items()}
+        self._add({name: new[name] for name in new if repr(new[name]) != has.get(name)}, step=0)
+
+    def _add(self, values: Mapping[str, float], step: int) -> None:
+        """Add metrics to those sent next: at most every second, because an epoch may be shorter."""
         now = int(time.time() * 1000)
-        self._waiting += [
-            Metric(metric_name(name), float(value), now, step)
-            for name, value in values.items()
-            if value is not None
-        ]
+        self._waiting += [Metric(name, value, now, step) for name, value in values.items()]
         if time.monotonic() - self._sent > FLUSH or len(self._waiting) > MAX_METRICS:
             self._flush()
 
     def _flush(self) -> None:
-        waiting, self._waiting, self._sent = self._waiting, [], time.monotonic()
-        for start in range(0, len(waiting), MAX_METRICS):
-            self._try(partial(self._send, waiting[start : start + MAX_METRICS]))
+        self._sent = time.monotonic()
+        if self._waiting:
+            self._try(self._send)
 
-    def _send(self, metrics: list[Metric]) -> None:
-        MlflowClient().log_batch(str(self.id), metrics=metrics)
+    def _send(self) -> None:
+        """Send the metrics that wait; those that the server refuses are lost."""
+        run_id, waiting, self._waiting = str(self.id), self._waiting, []
+        for start in range(0, len(waiting), MAX_METRICS):
+            MlflowClient().log_batch(run_id, metrics=waiting[start : start + MAX_METRICS])
 
     def log_datasets(self, name: str, splits: Mapping[str, SplitSummary]) -> None:
         """Log the splits as inputs of the run, by MLflow's name for each."""
@@ -238,37 +264,15 @@ class Run:
 
         self._try(log)
 
-    def log_model(self, models: Path, epoch: int) -> None:
-        """Log the model in a form that predicts, with the metrics of its epoch."""
+    def log_model(self, models: Path, digest: str, epoch: int) -> None:
+        """Log the model in a form that predicts, with the metrics of its epoch.
+
+        Args:
+            digest: DVC's, of `models`.
+        """
         self._flush()
-
-        def log() -> None:
-            Model.log(
-                None,
-                logged_model,
-                name="model",
-                flavor_name="pyfunc",
-                run_id=self.id,
-                models=models,
-                model_id=self._pending_model(),
-                step=epoch,
-                validate_serving_input=False,  # it would load and run the model
-            )
-
-        self._try(log)
-
-    def _pending_model(self) -> str:
-        """The id of a logged model of this run that has no files yet."""
-        client = MlflowClient()
-        run = client.get_run(str(self.id))
-        experiment = run.info.experiment_id
-        # Existing ones are incomplete: a run with a complete model is not trained again.
-        for model in client.search_logged_models([experiment], f"source_run_id = '{self.id}'"):
-            if model.status == LoggedModelStatus.PENDING:
-                return str(model.model_id)
-            client.delete_logged_model(model.model_id)
-        model = client.create_logged_model(experiment, "model", self.id, params=run.data.params)
-        return str(model.model_id)
+        curves = [CURVE + name for name in CURVES]
+        self._try(lambda: run_model.log_model(str(self.id), models, digest, curves, epoch))
 
     def _try(self, action: Callable[[], Any], first: bool = False) -> None:
         if self.id is None and not first:
@@ -278,11 +282,16 @@ class Run:
 
     def disable(self, error: Exception) -> None:
         """Log nothing from now on, and warn."""
-        run_id, self.id = self.id, None
-        if run_id is not None:  # the server may have refused only this action
-            store.catch_error(lambda: MlflowClient().set_terminated(run_id, "FAILED"))
+        if self.id is not None:
+            store.catch_error(self._close_as_failed)
+        self.id = None
         self._stop_monitor()
         terminal.warn(
             f"MLflow at {store.address()} fails ({store.describe_error(error)}); the work goes on "
             "without it. Record this model later with: pipeline sync"
         )
+
+    def _close_as_failed(self) -> None:
+        """Send what waits, and close the run: the server may have refused only one action."""
+        self._send()
+        MlflowClient().set_terminated(str(self.id), "FAILED")

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from mlflow import MlflowClient
+from mlflow.entities import LoggedModelStatus, Metric, Param
 
 from pipeline.params import Params
 from pipeline.tracking import provenance, store
+from pipeline.tracking.missing_parts import CHECKPOINT, FILES, MARKS
 
 CommitResult = Callable[..., str]
 """Commits a result (models, accuracy, params); returns the commit."""
@@ -77,7 +79,7 @@ def add_experiment(name: str, baseline: str, revision: str) -> None:
 def log_run(
     params: Params, models: str, name: str = "", status: str = "FINISHED", **tags: str
 ) -> str:
-    """Log a run with the tags of a training; `tags` take precedence, and "" leaves a tag out."""
+    """Log a run that has all parts of a result; `tags` take precedence, "" leaves a tag out."""
     experiment = store.experiment_id(params.dataset.name)  # which connects
     client = MlflowClient()
     defaults = {
@@ -92,7 +94,15 @@ def log_run(
         experiment,
         tags={key: value for key, value in merged.items() if value},
     )
-    for key, value in params.flat().items():
-        client.log_param(run.info.run_id, key, value)
-    client.set_terminated(run.info.run_id, status)
-    return str(run.info.run_id)
+    run_id = str(run.info.run_id)
+    client.log_batch(
+        run_id,
+        [Metric(name, 0.5, 1, 0) for _, name in MARKS.values()],
+        [Param(key, str(value)) for key, value in params.flat().items()],
+    )
+    for path in (*FILES, CHECKPOINT):
+        client.log_text(run_id, "", path if "." in path else f"{path}/file.txt")
+    model = client.create_logged_model(experiment, "model", run_id)
+    client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
+    client.set_terminated(run_id, status)
+    return run_id

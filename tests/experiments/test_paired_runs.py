@@ -72,6 +72,7 @@ def test_a_run_with_params_of_another_version_is_paired(
     sections["train"] |= {"lr": 1, "of_old": True, "patience": None}
     lock["stages"]["evaluate"]["params"]["params.yaml"] = sections
     (world / "dvc.lock").write_text(json.dumps(lock))
+    (world / "params.yaml").write_text(json.dumps(sections))
     git("commit", "-q", "-a", "-m", "old")
     run = log_run(override(params, train__lr=1.0), "one")
     MlflowClient().log_param(run, "train.of_old", True)

@@ -31,7 +31,7 @@ SECONDS = 120
 def logged(models: Path, params: Params) -> str:
     """The address of a logged model."""
     with record.training_run(params, "f" * 20, models.parent / "data/split.csv") as run:
-        run.log_model(models, 1)
+        run.log_model(models, "d" * 32, 1)
     client = MlflowClient()
     (experiment,) = (
         candidate.experiment_id

@@ -3,7 +3,9 @@ import hashlib
 import importlib.metadata
 import json
 import os
+import shutil
 import signal
+import socket
 from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -333,10 +335,36 @@ def test_only_a_stopped_run_of_the_same_training_is_resumed(
         params = override(params, evaluate__samples=3)
     if what == "running":
         MlflowClient().update_run(stopped.info.run_id, "RUNNING")
+        MlflowClient().set_tag(stopped.info.run_id, provenance.HOST, "elsewhere")
     digest = "0" * 20 if what == "fingerprint" else FINGERPRINT
     with record.training_run(params, digest, Path("data/split.csv")):
         pass
     assert len(runs()) == 2
+
+
+def test_a_run_whose_lock_was_deleted_is_closed_unless_another_machine_has_it(
+    world: Path, params: Params
+) -> None:
+    """As `rm -rf .cache` deletes it; what runs elsewhere cannot be known."""
+    for _ in range(2):
+        with suppress(ZeroDivisionError), training(params):
+            raise ZeroDivisionError
+        shutil.rmtree(".cache/runs")
+        (latest, *_) = runs()
+        MlflowClient().set_tag(latest.info.run_id, provenance.FINGERPRINT, "e")
+    here, elsewhere = runs()
+    MlflowClient().set_tag(elsewhere.info.run_id, provenance.HOST, "elsewhere")
+    for run in (here, elsewhere):
+        MlflowClient().update_run(run.info.run_id, "RUNNING")
+    lock = process_lock.ProcessLock(mlflow.get_tracking_uri())
+    alive = MlflowClient().create_run(
+        here.info.experiment_id, tags={**lock.tags, provenance.HOST: socket.gethostname()}
+    )
+    find_run.close_abandoned()
+    lock.remove()
+    status = {run.info.run_id: run.info.status for run in runs()}
+    assert status[here.info.run_id] == "KILLED"
+    assert status[elsewhere.info.run_id] == status[alive.info.run_id] == "RUNNING"
 
 
 def test_an_incomplete_run_is_completed_without_duplicates(
@@ -408,6 +436,20 @@ def test_queued_experiments_are_nested_below_one_run(
     assert above.info.status == "FINISHED"
     for name in ("one", "two"):
         assert named_runs[name].data.tags["mlflow.parentRunId"] == above.info.run_id
+
+
+def test_a_parent_run_whose_creator_was_killed_is_closed(
+    world: Path, params: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DVC_EXP_BASELINE_REV", "c0ffee")
+    monkeypatch.setenv("DVC_EXP_NAME", "one")
+    (world / "aside").mkdir()
+    monkeypatch.chdir(world / "aside")
+    experiment = store.experiment_id(params.dataset.name)
+    parent = MlflowClient().create_run(experiment, tags={"queue.commit": "c0ffee"})
+    tags = find_run.parent_tags(params.dataset.name, provenance.source_tags())
+    assert tags == {find_run.PARENT: parent.info.run_id}
+    assert MlflowClient().get_run(parent.info.run_id).info.status == "FINISHED"
 
 
 def _no_split() -> Path:

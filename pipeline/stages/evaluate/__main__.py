@@ -46,8 +46,8 @@ def main(
     tags = provenance.run_tags(model.card.fingerprint, model.card.deviation)
     atomic.write_text(report_html, page.html(provenance.data_tags(tags)))
     inputs = {"models": models, "history_csv": history_csv, "split_csv": split_csv}
-    record_evaluation(params, model, page, tags, **inputs, test=test)
-    print_line(f"evaluate: {headline(figures)}")
+    note = record_evaluation(params, model, page, tags, **inputs, test=test)
+    print_line(f"evaluate: {headline(figures)}{note}")
 
 
 if __name__ == "__main__":

@@ -21,9 +21,13 @@ def record_evaluation(
     history_csv: Path,
     split_csv: Path,
     test: Path,
-) -> None:
-    """Add the result to the run of its training, with the report and the files in `test`."""
-    record.record_evaluation(
+) -> str:
+    """Add the result to the run of its training, with the report and the files in `test`.
+
+    Returns:
+        A note for the summary if the run lacks something.
+    """
+    is_recorded = record.record_evaluation(
         TrainedResult(
             params=params.flat(),
             tags=tags,
@@ -38,3 +42,4 @@ def record_evaluation(
             report=report.html(provenance.known_tags(tags)),
         )
     )
+    return "" if is_recorded else record.NOT_RECORDED

@@ -75,6 +75,7 @@ def write_model(
     print_line(
         f"train: best epoch {best.epoch:g} of {records[-1].epoch:g}, "
         f"validation loss {best.val_loss:.4f}, accuracy {best.val_accuracy:.4f}"
+        f"{'' if run.id else record.NOT_RECORDED}"
     )
 
 

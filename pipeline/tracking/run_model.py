@@ -1,0 +1,87 @@
+"""The model of a run: logged once, whatever stopped an earlier attempt."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from mlflow import MlflowClient
+from mlflow.entities import LoggedModel, LoggedModelOutput, LoggedModelStatus, Metric
+from mlflow.models import Model
+
+from pipeline.tracking import logged_model, provenance
+from pipeline.tracking.store import MlflowRun
+
+
+def log_model(run_id: str, models: Path, digest: str, curves: list[str], epoch: int) -> None:
+    """Log a model folder as the model of a run, in a form that predicts.
+
+    A model that a killed process left is finished where it stopped. MLflow's own `Model.log` links
+    a model to its run anew, which fails for one that is linked already.
+
+    Args:
+        digest: DVC's, of `models`.
+        curves: Metrics of the run.
+        epoch: The step whose values of `curves` are the model's.
+    """
+    client = MlflowClient()
+    run = client.get_run(run_id)
+    model = _find_or_create(client, run, digest)
+    if model.status == LoggedModelStatus.READY:
+        return
+    outputs = run.outputs.model_outputs if run.outputs else []
+    if model.model_id not in {output.model_id for output in outputs}:
+        client.log_outputs(run_id, [LoggedModelOutput(model.model_id, epoch)])
+    metrics = list(_metrics_at(client, run, model.model_id, curves, epoch))
+    client.log_batch(run_id, metrics=metrics)
+    Model.log(
+        None,
+        logged_model,
+        name=model.name,
+        flavor_name="pyfunc",
+        model_id=model.model_id,
+        models=models,
+        source_run=run_id,
+        validate_serving_input=False,  # it would load and run the model
+    )
+
+
+def has_ready_model(run: MlflowRun) -> bool:
+    """Whether a run has a model whose files are complete."""
+    models = _search(MlflowClient(), run)
+    return any(model.status == LoggedModelStatus.READY for model in models)
+
+
+def _find_or_create(client: MlflowClient, run: MlflowRun, digest: str) -> LoggedModel:
+    """The run's model with this digest; models of other bytes are deleted."""
+    models = _search(client, run)
+    # Models of older versions have no digest: theirs is the run's.
+    own = provenance.MODELS, run.data.tags.get(provenance.MODELS)
+    same = [model for model in models if model.tags.get(*own) == digest]
+    same.sort(key=lambda model: model.status != LoggedModelStatus.READY)
+    for model in models:
+        if model not in same[:1]:
+            client.delete_logged_model(model.model_id)
+    if same:
+        return same[0]
+    return client.create_logged_model(
+        run.info.experiment_id,
+        "model",
+        run.info.run_id,
+        tags={provenance.MODELS: digest},
+        params=run.data.params,
+    )
+
+
+def _search(client: MlflowClient, run: MlflowRun) -> list[LoggedModel]:
+    query = f"source_run_id = '{run.info.run_id}'"
+    return list(client.search_logged_models([run.info.experiment_id], query))
+
+
+def _metrics_at(
+    client: MlflowClient, run: MlflowRun, model_id: str, names: list[str], step: int
+) -> Iterator[Metric]:
+    """The values that metrics of the run have at a step, as metrics of its model."""
+    for name in set(names) & run.data.metrics.keys():
+        for metric in client.get_metric_history(run.info.run_id, name):
+            if metric.step == step:
+                # The same time: the run's own metric is not logged again.
+                yield Metric(name, metric.value, metric.timestamp, step, model_id)
