@@ -38,8 +38,8 @@ def compare(
 
     result = comparison.compare(load_predictions(a), load_predictions(b))
     print_table(["", a, b, "difference", "95 %"], result.rows(), numbers=True)
-    if result.unshared:
-        print_line(f"{result.unshared} test images of only one of them are left out")
+    for remark in result.remarks(a, b):
+        print_line(remark)
     print_line(result.verdict(a, b))
     if csv is not None:
         rows = [

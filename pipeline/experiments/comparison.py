@@ -33,6 +33,12 @@ class Comparison:
     """Test images of both models."""
     unshared: int
     """Test images of only one of them, which are left out."""
+    classes: Sequence[str]
+    """Those that both models know, among which both choose."""
+    own_classes: tuple[Sequence[str], Sequence[str]]
+    """Those that only A and only B know."""
+    own_answers: tuple[int, int]
+    """Images for which A and B choose one of these, if they may."""
     accuracy: tuple[float, float]
     gained: int
     """Images that only B classifies rightly."""
@@ -72,6 +78,20 @@ class Comparison:
         better, worse = (b, a) if self.difference > 0 else (a, b)
         return f"{better} is better than {worse}: {evidence}."
 
+    def remarks(self, a: str, b: str) -> list[str]:
+        """What of the models is not compared, in sentences; `a` and `b` are the models' names."""
+        remarks = []
+        for name, classes, answers in zip((a, b), self.own_classes, self.own_answers, strict=True):
+            if classes:
+                names = ", ".join(classes)
+                remarks.append(
+                    f"Only {name} knows {names}: both choose among {len(self.classes)} common "
+                    f"classes here, which replaces {answers} answers of {name}."
+                )
+        if self.unshared:
+            remarks.append(f"{self.unshared} test images of only one of them are left out.")
+        return remarks
+
     def _describe_evidence(self, a: str, b: str) -> str:
         tests = f"{self.gained} gained, {self.lost} lost, McNemar's p = {self.p:.2g}"
         if self.n < MIN_IMAGES:
@@ -82,7 +102,8 @@ class Comparison:
             ends = f"{self._points(interval.low)} to {self._points(interval.high)}"
             tests = f"95 %: {ends}; {tests}"
         points = self._points(self.difference)
-        return f"{b} has {points} points of accuracy on {self.n} images ({tests})"
+        of_classes = f" of {len(self.classes)} common classes" if any(self.own_classes) else ""
+        return f"{b} has {points} points of accuracy on {self.n} images{of_classes} ({tests})"
 
     def _points(self, share: float) -> str:
         """Percentage points, with decimals enough for a single image."""
@@ -110,17 +131,35 @@ class Comparison:
 def compare(a: Mapping[str, Prediction], b: Mapping[str, Prediction]) -> Comparison:
     """Compare two models on the images that both were tested on; predictions by image id.
 
+    If one model knows more classes, both have to choose among the common ones: with more to choose
+    from, a model makes more mistakes on the same images.
+
     Raises:
-        PipelineError: there are no such images, or their labels differ.
+        PipelineError: there are no such images, their labels differ, or fewer than two classes
+            are common.
     """
     ids = _shared_ids(a, b)
-    predictions_a, predictions_b = [a[key] for key in ids], [b[key] for key in ids]
+    classes_a, classes_b = _classes(a), _classes(b)
+    classes = sorted(classes_a & classes_b)
+    if len(classes) < 2:
+        raise PipelineError(
+            f"only one class, {classes[0]}, is known to both models: there is nothing "
+            "to choose between"
+        )
+    predictions_a = [a[key].among(classes) for key in ids]
+    predictions_b = [b[key].among(classes) for key in ids]
     right_a, right_b = _right(predictions_a), _right(predictions_b)
     losses_a, losses_b = _losses(predictions_a), _losses(predictions_b)
     groups = [prediction.group for prediction in predictions_b]
     return Comparison(
         n=len(ids),
         unshared=len(a.keys() ^ b.keys()),
+        classes=classes,
+        own_classes=(sorted(classes_a - classes_b), sorted(classes_b - classes_a)),
+        own_answers=(
+            sum(a[key].predicted not in classes_b for key in ids),
+            sum(b[key].predicted not in classes_a for key in ids),
+        ),
         accuracy=(float(right_a.mean()), float(right_b.mean())),
         gained=int((right_b & ~right_a).sum()),
         lost=int((right_a & ~right_b).sum()),
@@ -131,9 +170,9 @@ def compare(a: Mapping[str, Prediction], b: Mapping[str, Prediction]) -> Compari
         loss=(float(losses_a.mean()), float(losses_b.mean())),
         loss_interval=intervals.difference(losses_a, losses_b, groups),
         disagreements=[
-            Disagreement(key, a[key].label, a[key].predicted, b[key].predicted)
-            for key in ids
-            if a[key].predicted != b[key].predicted
+            Disagreement(key, of_a.label, of_a.predicted, of_b.predicted)
+            for key, of_a, of_b in zip(ids, predictions_a, predictions_b, strict=True)
+            if of_a.predicted != of_b.predicted
         ],
     )
 
@@ -148,9 +187,14 @@ def _shared_ids(a: Mapping[str, Prediction], b: Mapping[str, Prediction]) -> lis
     if relabelled:
         raise PipelineError(
             f"{len(relabelled)} test images have different labels for the two models (such as "
-            f"{relabelled[0][:12]}): they are of different data sets"
+            f"{relabelled[0][:12]}): compare the folders of the models, which are run on the "
+            "labels in data/split.csv"
         )
     return ids
+
+
+def _classes(predictions: Mapping[str, Prediction]) -> set[str]:
+    return {name for prediction in predictions.values() for name in prediction.probabilities}
 
 
 def _right(predictions: Sequence[Prediction]) -> Right:
@@ -159,6 +203,6 @@ def _right(predictions: Sequence[Prediction]) -> Right:
 
 def _losses(predictions: Sequence[Prediction]) -> Values:
     """Log loss of each image, in nats."""
-    probabilities = [prediction.label_probability for prediction in predictions]
+    probabilities = [prediction.probabilities[prediction.label] for prediction in predictions]
     losses: Values = -np.log(np.maximum(probabilities, np.finfo(float).tiny))
     return losses

@@ -2,17 +2,20 @@
 
 import csv
 import re
-from collections.abc import Iterator
+import unicodedata
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.core import terminal
 from pipeline.core.errors import PipelineError
 from pipeline.core.split_csv import read_split
-from pipeline.experiments import dvc
+from pipeline.experiments import dvc, dvc_results
 from pipeline.inference.classifier import Classifier
 from pipeline.network import views
 from pipeline.stages.evaluate import predictions_csv
 from pipeline.stages.evaluate.predictions_csv import NAME, PredictionRow
+from pipeline.tracking import stale_stages
 
 TRACKED = Path("reports/test", NAME)
 CLEAN, SPLIT = Path("data/clean"), Path("data/split.csv")
@@ -24,10 +27,21 @@ class Prediction:
 
     label: str
     predicted: str
-    label_probability: float
-    """Predicted probability of `label`, in 0..1."""
+    probabilities: Mapping[str, float]
+    """By class, in 0..1."""
     group: str
     """Images of one group are not independent; "" for an image without a group."""
+
+    def among(self, classes: Collection[str]) -> "Prediction":
+        """The prediction of a model that has to choose one of `classes`, which it knows."""
+        if self.probabilities.keys() <= set(classes):
+            return self
+        chosen = {name: value for name, value in self.probabilities.items() if name in classes}
+        total = sum(chosen.values())
+        scaled = {name: value / total if total else 0.0 for name, value in chosen.items()}
+        best = max(chosen, key=lambda name: chosen[name])
+        predicted = self.predicted if self.predicted in chosen else best
+        return Prediction(self.label, predicted, scaled, self.group)
 
 
 def load_predictions(name: str) -> dict[str, Prediction]:
@@ -41,6 +55,8 @@ def load_predictions(name: str) -> dict[str, Prediction]:
         PipelineError: none of these exists, or it has no predictions.
     """
     folder = Path(name)
+    if folder.resolve() in {Path(path).resolve() for path in (TRACKED.parent, dvc_results.MODELS)}:
+        _warn_if_stale("", name)
     if (folder / NAME).is_file():
         return parse_predictions((folder / NAME).read_text("utf-8", "replace"), name)
     if (folder / "model.json").is_file():
@@ -49,7 +65,17 @@ def load_predictions(name: str) -> dict[str, Prediction]:
         from pipeline.tracking import store
 
         return parse_predictions(store.load_text(name, f"test/{NAME}"), f"MLflow run {name}")
-    return parse_predictions(_read_revision(name), f"revision {name}")
+    text = _read_revision(name)
+    _warn_if_stale(name, name)
+    return parse_predictions(text, f"revision {name}")
+
+
+def _warn_if_stale(revision: str, name: str) -> None:
+    if stale := dvc_results.stale_stages_at(revision):
+        terminal.warn(
+            f"{name} has results of an earlier state, not of its own params, data and code "
+            f"({stale_stages.describe(stale)})"
+        )
 
 
 def _read_revision(name: str) -> str:
@@ -73,30 +99,46 @@ def parse_predictions(text: str, source: str) -> dict[str, Prediction]:
         PipelineError: the text is damaged.
     """
     try:
-        return {row.id: _convert(row) for row in predictions_csv.parse_predictions(text)}
+        rows = predictions_csv.parse_predictions(text)
+        predictions = {row.id: _convert(row) for row in rows}
     except (KeyError, ValueError, csv.Error) as error:
         raise PipelineError(f"{NAME} of {source} is damaged: evaluate that model again") from error
+    if len(predictions) < len(rows):
+        raise PipelineError(f"{NAME} of {source} lists an image twice: evaluate that model again")
+    return predictions
 
 
 def _convert(row: PredictionRow) -> Prediction:
-    label_probability = row.probabilities[row.label]
-    if not 0 <= label_probability <= 1:  # refuses NaN, too
-        raise ValueError(f"probability {label_probability!r} of image {row.id!r}")
-    return Prediction(row.label, row.predicted, label_probability, row.group)
+    """Checks the probabilities, and that label and prediction are among the classes."""
+    for name, value in row.probabilities.items():
+        if not 0 <= value <= 1:  # refuses NaN, too
+            raise ValueError(f"probability {value!r} of {name!r} for image {row.id!r}")
+    # Older versions took a class as it was spelt: one text may be in two Unicode forms.
+    probabilities: dict[str, float] = {}
+    for spelling, value in row.probabilities.items():
+        name = _normalize(spelling)
+        probabilities[name] = probabilities.get(name, 0.0) + value
+    label, predicted = _normalize(row.label), _normalize(row.predicted)
+    if not {label, predicted} <= probabilities.keys():
+        raise ValueError(f"image {row.id!r} has a class without probabilities")
+    return Prediction(label, predicted, probabilities, row.group)
+
+
+def _normalize(label: str) -> str:
+    return unicodedata.normalize("NFC", label)
 
 
 def _predict(folder: Path) -> Iterator[tuple[str, Prediction]]:
-    """Run the model in `folder` on the test images of data/split.csv."""
+    """Run the model in `folder` on the test images in data/split.csv of classes that it knows."""
     classifier = Classifier(folder)
-    classes = classifier.card.classes
-    rows = [row for row in read_split(SPLIT) if row.split == "test"]
+    classes = [_normalize(name) for name in classifier.card.classes]
+    test = [row for row in read_split(SPLIT) if row.split == "test"]
+    rows = [row for row in test if _normalize(row.label) in classes]
     ids = [row.id for row in rows]
     images = views.Views(ids, views.EncodedImages(CLEAN, ids), classifier.card.preprocess)
     for row, probabilities in zip(rows, classifier.all_probabilities(images), strict=True):
         if not probabilities.isfinite().all():
             raise PipelineError(f"the model in {folder} gives a probability that is not a number")
-        if row.label not in classes:
-            raise PipelineError(f"the model in {folder} was not trained on class {row.label}")
-        label_probability = float(probabilities[classes.index(row.label)])
         predicted = classes[int(probabilities.argmax())]
-        yield row.id, Prediction(row.label, predicted, label_probability, row.group)
+        by_class = dict(zip(classes, probabilities.tolist(), strict=True))
+        yield row.id, Prediction(_normalize(row.label), predicted, by_class, row.group)

@@ -27,7 +27,7 @@ def predict_bees(right: np.ndarray, groups: int = 0) -> dict[str, Prediction]:
         f"{number:064x}": Prediction(
             "bee",
             "bee" if is_right else "ant",
-            0.9 if is_right else 0.2,
+            {"bee": 0.9, "ant": 0.1} if is_right else {"bee": 0.2, "ant": 0.8},
             f"g{number % groups}" if groups else "",
         )
         for number, is_right in enumerate(right)
@@ -100,8 +100,8 @@ def test_only_images_of_both_count() -> None:
 def test_models_of_different_images_or_labels_are_refused() -> None:
     predictions = predict_bees(np.ones(3, bool))
     with pytest.raises(PipelineError, match="different images: evaluate both"):
-        compare(predictions, {"0": Prediction("bee", "bee", 1.0, "")})
-    relabelled = {key: Prediction("ant", "ant", 1.0, "") for key in predictions}
+        compare(predictions, {"0": Prediction("bee", "bee", {"bee": 1.0}, "")})
+    relabelled = {key: Prediction("ant", "ant", {"ant": 1.0}, "") for key in predictions}
     with pytest.raises(PipelineError, match="3 test images have different labels"):
         compare(predictions, relabelled)
 

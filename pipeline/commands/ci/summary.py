@@ -14,8 +14,10 @@ from pipeline.commands.ci.revisions import PARAMS, Revision
 from pipeline.core import atomic, terminal
 from pipeline.core.errors import PipelineError
 from pipeline.core.percentages import format_fraction
+from pipeline.experiments import dvc_results
 from pipeline.experiments.comparison import Comparison, compare
 from pipeline.experiments.predictions import Prediction, load_predictions
+from pipeline.tracking import stale_stages
 
 HEADLINES = {
     "accuracy": "accuracy",
@@ -109,10 +111,14 @@ def compare_models(reference: Reference, test: Path) -> Verdict:
         comparison = compare(load_predictions(revision.commit), load_predictions(str(test)))
     except PipelineError as error:
         return Verdict(f"Not compared with {revision.title}: {error}.", None)
-    sentence = comparison.verdict(revision.name, THIS_RUN)
-    if comparison.unshared:
-        sentence += f" {comparison.unshared} test images of only one of them are left out."
-    return Verdict(sentence, comparison)
+    names = revision.name, THIS_RUN
+    sentences = [comparison.verdict(*names), *comparison.remarks(*names)]
+    if stale := dvc_results.stale_stages_at(revision.commit):
+        sentences.append(
+            f"The result of {revision.title} is of an earlier state than its params, data and "
+            f"code ({stale_stages.describe(stale)})."
+        )
+    return Verdict(" ".join(sentences), comparison)
 
 
 def render(ci_run: CiRun, verdict: Verdict, predictions: Mapping[str, Prediction]) -> str:
@@ -175,8 +181,11 @@ def _read_deviation(card: Path = Path("models/model.json")) -> str:
 
 def _metrics(ci_run: CiRun, verdict: Verdict) -> list[str]:
     reference_metrics, problem = _reference_metrics(ci_run.reference)
-    if reference_metrics and (verdict.comparison is None or verdict.comparison.unshared):
+    comparison = verdict.comparison
+    if reference_metrics and (comparison is None or comparison.unshared):
         problem = "The test images differ, or may differ: these differences prove little."
+    elif comparison and any(comparison.own_classes):
+        problem = "The classes differ: these differences prove little."
     return [
         *markdown.table(_header(ci_run), _metric_rows(ci_run, reference_metrics)),
         "",
