@@ -29,6 +29,7 @@ SLOW = {
     "test_bench",
     "test_docs",
     "test_dvc_plots",
+    "tracking/test_interruptions",
     "tracking/test_logged_model",
     "tracking/test_record",
 }

@@ -93,17 +93,19 @@ class Comparison:
         return remarks
 
     def _describe_evidence(self, a: str, b: str) -> str:
+        images = f"{self.n} images"
+        if any(self.own_classes):
+            images += f" of {len(self.classes)} common classes"
         tests = f"{self.gained} gained, {self.lost} lost, McNemar's p = {self.p:.2g}"
         if self.n < MIN_IMAGES:
             right_a, right_b = (round(accuracy * self.n) for accuracy in self.accuracy)
-            return f"{b} has {right_b} of {self.n} images right, {a} {right_a} ({tests})"
+            return f"{b} has {right_b} of {images} right, {a} {right_a} ({tests})"
         interval = self.accuracy_interval
         if not interval.is_empty:
             ends = f"{self._points(interval.low)} to {self._points(interval.high)}"
             tests = f"95 %: {ends}; {tests}"
         points = self._points(self.difference)
-        of_classes = f" of {len(self.classes)} common classes" if any(self.own_classes) else ""
-        return f"{b} has {points} points of accuracy on {self.n} images{of_classes} ({tests})"
+        return f"{b} has {points} points of accuracy on {images} ({tests})"
 
     def _points(self, share: float) -> str:
         """Percentage points, with decimals enough for a single image."""

@@ -70,8 +70,7 @@ def _read(result: DvcResult, folder: Path) -> TrainedResult:
         PipelineError, OSError, ValueError, KeyError: a file is damaged.
     """
     card = model_folder.read_card(folder / MODELS)
-    if any(dvc_lock.digest(folder / path) != md5 for path, md5 in _digests(result).items()):
-        raise ValueError("other bytes than in dvc.lock")
+    _require_digests(result, folder)
     record.describe_splits(folder / SPLIT)
     return TrainedResult(
         result.params,
@@ -91,8 +90,10 @@ def _read(result: DvcResult, folder: Path) -> TrainedResult:
     )
 
 
-def _digests(result: DvcResult) -> dict[str, str]:
-    return {MODELS: result.models_md5, TEST: result.test_md5}
+def _require_digests(result: DvcResult, folder: Path) -> None:
+    for path, md5 in ((MODELS, result.models_md5), (TEST, result.test_md5)):
+        if dvc_lock.digest(folder / path) != md5:
+            raise ValueError(f"{path} is not as in dvc.lock")
 
 
 def _read_history(path: Path) -> list[dict[str, float]]:

@@ -1,6 +1,7 @@
 """Significant differences are reported as such, and noise is not."""
 
 import csv
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,15 @@ from dvc_data.index import DataIndexDirError
 from typer.testing import CliRunner
 
 from pipeline.__main__ import app
+from pipeline.commands.ci.revisions import find_revision
+from pipeline.commands.ci.summary import Reference, compare_models
 from pipeline.core.errors import PipelineError
 from pipeline.experiments.comparison import compare
-from pipeline.experiments.predictions import Prediction, parse_predictions
+from pipeline.experiments.predictions import Prediction, load_predictions, parse_predictions
+from pipeline.params import Params
+from tests.builders.locks import STAGES, LockedRuns, write_project
+from tests.builders.params import override
+from tests.builders.repositories import commit_all
 
 HEADER = "id,label,predicted,group,p.bee,p.ant\n"
 
@@ -106,6 +113,88 @@ def test_models_of_different_images_or_labels_are_refused() -> None:
         compare(predictions, relabelled)
 
 
+def predict(*rows: tuple[str, dict[str, float]]) -> dict[str, Prediction]:
+    """Predictions from the label and the probabilities of each image."""
+    return {
+        f"{number:064x}": Prediction(label, max(values, key=lambda name: values[name]), values, "")
+        for number, (label, values) in enumerate(rows)
+    }
+
+
+def test_models_of_different_classes_choose_among_the_common_ones() -> None:
+    """With more classes to choose from, the same network makes more mistakes on the same images."""
+    two = predict(
+        ("ant", {"ant": 0.8, "bee": 0.2}),
+        ("ant", {"ant": 0.4, "bee": 0.6}),
+        ("bee", {"ant": 0.3, "bee": 0.7}),
+    )
+    three = predict(
+        ("ant", {"wasp": 0.5, "bee": 0.1, "ant": 0.4}),
+        ("ant", {"wasp": 0.7, "bee": 0.2, "ant": 0.1}),
+        ("bee", {"wasp": 0.0, "bee": 1.0, "ant": 0.0}),
+        ("wasp", {"wasp": 0.0, "bee": 1.0, "ant": 0.0}),
+    )
+    comparison = compare(two, three)
+    assert comparison.classes == ["ant", "bee"]
+    assert comparison.own_classes == ([], ["wasp"])
+    assert comparison.own_answers == (0, 2)
+    assert comparison.accuracy == (pytest.approx(2 / 3), pytest.approx(2 / 3))
+    assert comparison.disagreements == []
+    expected = -np.mean(np.log([0.4 / 0.5, 0.1 / 0.3, 1.0]))
+    assert comparison.loss[1] == pytest.approx(expected)
+    assert comparison.remarks("old", "new") == [
+        "Only new knows wasp: both choose among 2 common classes here, which replaces 2 answers "
+        "of new.",
+        "1 test images of only one of them are left out.",
+    ]
+    assert " of 2 common classes" in comparison.verdict("old", "new")
+    swapped = compare(three, two)
+    assert swapped.own_classes == (["wasp"], [])
+    assert swapped.loss == comparison.loss[::-1]
+
+
+def test_the_order_of_the_classes_says_nothing() -> None:
+    one = predict(("ant", {"ant": 0.8, "bee": 0.2}), ("bee", {"ant": 0.8, "bee": 0.2}))
+    other = predict(("ant", {"bee": 0.2, "ant": 0.8}), ("bee", {"bee": 0.2, "ant": 0.8}))
+    comparison = compare(one, other)
+    assert comparison.loss[0] == comparison.loss[1]
+    assert comparison.remarks("a", "b") == []
+    assert "common classes" not in comparison.verdict("a", "b")
+
+
+def test_a_model_sure_of_a_class_of_its_own_has_no_probability_left() -> None:
+    two = predict(("ant", {"ant": 0.8, "bee": 0.2}), ("bee", {"ant": 0.3, "bee": 0.7}))
+    three = predict(
+        ("ant", {"wasp": 1.0, "ant": 0.0, "bee": 0.0}),
+        ("bee", {"wasp": 0.0, "ant": 0.0, "bee": 1.0}),
+    )
+    comparison = compare(two, three)
+    assert np.isfinite(comparison.loss).all()
+    assert comparison.loss[1] > 300  # nats
+
+
+def test_models_with_one_class_in_common_are_refused() -> None:
+    ants = predict(("ant", {"ant": 0.8, "bee": 0.2}))
+    wasps = predict(("ant", {"ant": 0.8, "wasp": 0.2}))
+    with pytest.raises(PipelineError, match="only one class, ant, is known to both models"):
+        compare(ants, wasps)
+
+
+def test_two_unicode_forms_of_a_class_are_one() -> None:
+    """Older versions took the form of the folder's name."""
+    one, other = (unicodedata.normalize(form, "caf\xe9") for form in ("NFC", "NFD"))
+    assert one != other
+    header = "id,label,predicted,group,p.{0},p.bee\n{1},{0},{0},,0.7,0.3\n"
+    comparison = compare(
+        *(parse_predictions(header.format(name, "0" * 64), "a") for name in (one, other))
+    )
+    assert comparison.classes == ["bee", one]
+    assert comparison.remarks("a", "b") == []
+    both = f"id,label,predicted,group,p.{one},p.{other}\n1,{other},{one},,0.5,0.25\n"
+    (prediction,) = parse_predictions(both, "a").values()
+    assert (prediction.label, prediction.probabilities) == (one, {one: 0.75})
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -113,6 +202,8 @@ def test_models_of_different_images_or_labels_are_refused() -> None:
         HEADER + "1,bee,bee,,x,0.1\n",
         HEADER + "1,cat,cat,,0.9,0.1\n",
         HEADER + "1,bee,bee,,nan,nan\n",
+        HEADER + "1,bee,wasp,,0.9,0.1\n",
+        HEADER + "1,bee,bee,,0.9,-0.1\n",
         "<html>",
     ],
 )
@@ -122,6 +213,12 @@ def test_damaged_predictions_are_reported_in_one_sentence(text: str) -> None:
         return
     with pytest.raises(PipelineError, match="of a is damaged"):
         parse_predictions(text, "a")
+
+
+def test_an_image_that_is_listed_twice_is_refused() -> None:
+    rows = "1,bee,bee,,0.9,0.1\n1,bee,ant,,0.1,0.9\n"
+    with pytest.raises(PipelineError, match="of a lists an image twice"):
+        parse_predictions(HEADER + rows, "a")
 
 
 def test_the_command_compares_two_folders(world: Path) -> None:
@@ -168,3 +265,33 @@ def test_an_evaluation_missing_in_the_cache_is_reported_in_one_sentence(
     monkeypatch.setattr(api, "read", read)
     result = CliRunner().invoke(app, ["compare", "main", "models"])
     assert "whose evaluation is in DVC's cache" in str(result.exception)
+
+
+def test_predictions_of_an_earlier_state_are_told(
+    world: Path, params: Params, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_project(params)
+    LockedRuns().run(*STAGES)
+    Path("reports/test").mkdir()
+    Path(".gitignore").write_text("/reports/test\n")
+    text = HEADER + "1,bee,bee,,0.9,0.1\n2,ant,ant,,0.1,0.9\n"
+    Path("reports/test/predictions.csv").write_text(text)
+    commit_all("run")
+    monkeypatch.setattr(api, "read", lambda *_, **__: text)
+    for name in ("main", "reports/test"):
+        load_predictions(name)
+    assert capsys.readouterr().err == ""
+    write_project(override(params, train__lr=0.5))
+    load_predictions("main")
+    assert capsys.readouterr().err == ""
+    load_predictions("reports/test")
+    assert "reports/test has results of an earlier state" in capsys.readouterr().err
+    commit_all("params that nobody trained with")
+    load_predictions("main")
+    error = capsys.readouterr().err
+    assert "warning: main has results of an earlier state" in error
+    assert "(stages behind: train, evaluate)" in error
+    verdict = compare_models(Reference(find_revision("main")), Path("reports/test"))
+    assert "is of an earlier state than its params, data and code (stages behind: train, " in (
+        verdict.sentence
+    )

@@ -1,15 +1,23 @@
 """Results in DVC are paired with runs in a real MLflow store."""
 
 import json
+import shutil
+import socket
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
+from mlflow.entities import LoggedModelStatus
 
 from pipeline.core.errors import PipelineError
-from pipeline.experiments import paired_runs
+from pipeline.experiments import dvc_results, paired_runs, sync
+from pipeline.experiments.paired_runs import PairedRun
 from pipeline.params import Params
 from pipeline.tracking import provenance, store
+from pipeline.tracking.process_lock import PROCESS, ProcessLock
+from tests.builders.locks import STAGES, LockedRuns, write_project
 from tests.builders.params import override
 from tests.builders.repositories import CommitResult, add_experiment, git, log_run
 
@@ -151,3 +159,126 @@ def test_an_unreachable_store_is_reported(
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with pytest.raises(PipelineError, match=r"MLflow at http://127.0.0.1:9 fails \("):
         paired_runs.paired_runs()
+
+
+def test_an_experiment_that_trained_nothing_has_no_result(
+    commit: CommitResult, params: Params
+) -> None:
+    """`dvc exp run acquire`: the other entries of its dvc.lock are of the commit below it."""
+    write_project(params, 0.9)
+    locked = LockedRuns()
+    locked.run(*STAGES)
+    git("add", "-A")
+    git("commit", "-q", "-m", "run")
+    base = git("rev-parse", "HEAD")
+    changed = override(params, acquire__workers=3)
+    write_project(changed, 0.9)
+    locked.run("acquire", version="2")
+    git("commit", "-q", "-a", "-m", "experiment")
+    add_experiment("trained-nothing", base, git("rev-parse", "HEAD"))
+    git("reset", "-q", "--hard", base)
+    pairs = {pair.name: pair for pair in paired_runs.paired_runs()}
+    assert (pairs["main"].missing, pairs["main"].accuracy) == ("run", 0.9)
+    row = pairs["trained-nothing"].row({})
+    assert row[1:4] == [base[:7], "", ""]
+    assert row[5:7] == ["", "stages behind: filter, split, features, train, evaluate"]
+    assert pairs["trained-nothing"].missing in paired_runs.ADVICE
+    assert [result.label for result, _ in sync._read_gaps(False, False)] == ["main"]
+    assert dvc_results.stale_stages_at("trained-nothing")[0] == "filter"
+    assert dvc_results.stale_stages_at("main") == []
+
+
+def test_a_branch_with_newer_code_than_its_result_is_not_in_its_history(
+    commit: CommitResult, params: Params
+) -> None:
+    write_project(params, 0.9)
+    locked = LockedRuns()
+    locked.run(*STAGES)
+    git("add", "-A")
+    git("commit", "-q", "-m", "run")
+    models = dvc_results.dvc_results()[0].models_md5
+    git("tag", "v1")
+    Path("pipeline/train/code.py").write_text("faster")
+    git("commit", "-q", "-a", "-m", "faster")
+    assert missing_by_name() == {"v1": "run", "main": "stages behind"}
+    log_run(params, models, result__test=dvc_results.dvc_results()[0].test_md5)
+    assert missing_by_name() == {"v1": "", "main": "stages behind"}
+
+
+@pytest.mark.parametrize(
+    ("damage", "part"),
+    [
+        ("model pending", "model"),
+        ("model deleted", "model"),
+        ("report deleted", "report.html"),
+        ("folder deleted", "origin"),
+        ("killed", "end"),
+    ],
+)
+def test_a_run_that_lacks_a_part_says_which(
+    commit: CommitResult, params: Params, world: Path, damage: str, part: str
+) -> None:
+    commit("one")
+    run_id = log_run(params, "one")
+    run = MlflowClient().get_run(run_id)
+    (model,) = MlflowClient().search_logged_models([run.info.experiment_id])
+    files = Path(run.info.artifact_uri.removeprefix("file://"))
+    if damage == "model pending":
+        MlflowClient().finalize_logged_model(model.model_id, LoggedModelStatus.FAILED)
+    elif damage == "model deleted":
+        MlflowClient().delete_logged_model(model.model_id)
+    elif damage == "report deleted":
+        (files / "report.html").unlink()
+    elif damage == "folder deleted":
+        shutil.rmtree(files / "origin")
+    else:
+        MlflowClient().set_terminated(run.info.run_id, "KILLED")
+    (pair,) = paired_runs.paired_runs()
+    assert (pair.missing, pair.is_complete) == ("part of run", False)
+    assert pair.row({})[6] == f"part of run: {part}"
+
+
+def test_a_run_without_the_metrics_of_its_test_says_so(
+    commit: CommitResult, params: Params
+) -> None:
+    """As older versions left it after a full disk."""
+    commit("one")
+    run = log_run(params, "one")
+    with closing(sqlite3.connect("mlflow.db")) as database, database:
+        database.execute("DELETE FROM latest_metrics WHERE key LIKE 'test/%'")
+    (pair,) = paired_runs.paired_runs()
+    assert pair.run is not None
+    assert pair.run.info.run_id == run
+    assert pair.row({})[6] == "part of run: metrics of the test result"
+
+
+def test_artifacts_that_cannot_be_listed_are_not_missing(
+    commit: CommitResult,
+    params: Params,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The store of the artifacts may need a package or a password that is not here."""
+
+    def refuse(*_: object) -> None:
+        raise ModuleNotFoundError("No module named 'boto3'")
+
+    commit("one")
+    log_run(params, "one")
+    monkeypatch.setattr(MlflowClient, "list_artifacts", refuse)
+    assert missing_by_name() == {"main": ""}
+    assert "are not checked (No module named 'boto3')" in capsys.readouterr().err
+
+
+def test_a_run_without_a_process_is_told(commit: CommitResult, params: Params) -> None:
+    """On a server that clones share: another clone may have the process."""
+    commit("one")
+    host = socket.gethostname()
+    run = log_run(params, "lost", "gone", result__models="", env__host=host)
+    MlflowClient().update_run(run, "RUNNING")
+    (pair,) = [PairedRun(None, MlflowClient().get_run(run))]
+    assert pair.missing == "end"
+    lock = ProcessLock("sqlite:///mlflow.db")
+    MlflowClient().set_tag(run, PROCESS, lock.name)
+    assert PairedRun(None, MlflowClient().get_run(run)).missing == ""
+    lock.remove()

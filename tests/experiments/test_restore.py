@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.core import dvc_lock
 from pipeline.core.errors import PipelineError
-from pipeline.experiments import dvc, restore
+from pipeline.experiments import dvc, dvc_results, restore
+from tests.builders.repositories import CommitResult
 
 HEADER = "step,epoch,lr,train_loss,train_accuracy,val_loss,val_accuracy"
 
@@ -63,3 +65,22 @@ def test_an_error_of_a_remote_is_one_sentence_without_its_password() -> None:
         raise StorageError
     with pytest.raises(KeyboardInterrupt), dvc.errors_as_sentences("nothing came", "try again"):
         raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("path", ["models", "reports/test"])
+def test_files_that_are_not_those_of_the_lock_are_damaged(
+    commit: CommitResult, tmp_path: Path, path: str
+) -> None:
+    for name in ("models", "reports/test"):
+        (tmp_path / "files" / name).mkdir(parents=True)
+        (tmp_path / "files" / name / "file").write_text(name)
+    models, test = (
+        dvc_lock.digest(tmp_path / "files" / name) for name in ("models", "reports/test")
+    )
+    commit(models)
+    (result,) = dvc_results.dvc_results()
+    result.lock["evaluate"]["outs"][0]["md5"] = test
+    restore._require_digests(result, tmp_path / "files")
+    (tmp_path / "files" / path / "file").write_text("")
+    with pytest.raises(ValueError, match=f"{path} is not as in dvc.lock"):
+        restore._require_digests(result, tmp_path / "files")

@@ -32,8 +32,10 @@ from pipeline.tracking.record import TrainedResult
 from tests import ROOT
 from tests.builders.forks import Fork
 from tests.builders.images import grey_png
+from tests.builders.locks import STAGES, LockedRuns, write_project
 from tests.builders.models import compute_features, train_job
 from tests.builders.params import NARROW_RESNET, override
+from tests.builders.repositories import commit_all
 
 
 @pytest.fixture
@@ -214,6 +216,46 @@ def test_an_evaluation_creates_a_missing_run(
     (run,) = runs()
     assert run.data.metrics.keys() >= {"curves/val_loss", "test/accuracy"}
     assert len(models()) == 1
+
+
+def test_a_model_of_an_earlier_state_gets_no_run(
+    trained: tuple[Job, list[dict[str, Any]]],
+    params: Params,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """`dvc repro -f -s evaluate` after a change of what the model was trained with."""
+    write_project(params)
+    locked = LockedRuns()
+    locked.run(*STAGES)
+    commit_all("run")
+    changed = override(params, train__lr=0.5)
+    write_project(changed)
+    assert not record.record_evaluation(outcome(changed, *trained))
+    assert runs() == []
+    error = capsys.readouterr().err
+    assert "MLflow gets no run of this model" in error
+    assert "(stages behind: train)" in error
+    write_project(override(params, evaluate__samples=3))
+    assert record.record_evaluation(outcome(override(params, evaluate__samples=3), *trained))
+    assert len(runs()) == 1
+
+
+def test_a_training_on_features_of_an_earlier_state_is_tagged(
+    world: Path, params: Params, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`dvc repro -s train` after `dvc repro acquire`."""
+    write_project(params)
+    locked = LockedRuns()
+    locked.run(*STAGES)
+    commit_all("run")
+    with training(params):
+        pass
+    assert provenance.STALE not in runs()[0].data.tags
+    locked.run("acquire", version="2")
+    with record.training_run(params, "e" * 20, Path("data/split.csv")):
+        pass
+    assert runs()[0].data.tags[provenance.STALE] == "filter split features"
+    assert "stages behind: filter, split, features" in capsys.readouterr().err
 
 
 def test_another_experiments_run_of_the_same_model_is_left_alone(
