@@ -138,7 +138,7 @@ def test_models_of_different_classes_choose_among_the_common_ones() -> None:
     assert comparison.classes == ["ant", "bee"]
     assert comparison.own_classes == ([], ["wasp"])
     assert comparison.own_answers == (0, 2)
-    assert comparison.accuracy == (pytest.approx(2 / 3), pytest.approx(2 / 3))
+    assert comparison.accuracy == pytest.approx((2 / 3, 2 / 3))
     assert comparison.disagreements == []
     expected = -np.mean(np.log([0.4 / 0.5, 0.1 / 0.3, 1.0]))
     assert comparison.loss[1] == pytest.approx(expected)
