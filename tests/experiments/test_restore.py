@@ -59,7 +59,7 @@ def test_an_error_of_a_remote_is_one_sentence_without_its_password() -> None:
         dvc.errors_as_sentences("nothing came", "try again"),
     ):
         raise StorageError("s3://me:se@cret@h/x?key=cret\n\x1b[2J refuses")
-    assert str(caught.value) == "nothing came (s3://h/x  [2J refuses): try again"
+    assert str(caught.value) == "nothing came (s3://h/x \\x1b[2J refuses): try again"
     expected = pytest.raises(PipelineError, match=r"^nothing came \(StorageError\): try again$")
     with expected, dvc.errors_as_sentences("nothing came", "try again"):
         raise StorageError
