@@ -87,6 +87,14 @@ def test_params_that_differ_are_listed_up_to_a_maximum() -> None:
     assert f"and {len(PARAMS) - summary.MAX_PARAMS} more" in lines
 
 
+def test_images_that_are_not_those_of_the_data_set_are_named(world: Path) -> None:
+    title = "not the images that the data set describes"
+    assert not any(title in line for line in render(NO_REVISION))
+    (world / "models").mkdir()
+    (world / "models/model.json").write_text('{"deviation": "x.zip has 5 bytes"}')
+    assert any(title in line and "x.zip has 5 bytes" in line for line in render(NO_REVISION))
+
+
 def test_names_of_classes_are_escaped() -> None:
     assert "| &#60;b&#62; | **0** | 1 |" in render(NO_REVISION)
 

@@ -22,7 +22,7 @@ from pipeline.commands.sweep.mlflow_runs import SweepRun
 from pipeline.commands.sweep.summary import SweepResult
 from pipeline.commands.sweep.sweep import SweepRequest
 from pipeline.commands.sweep.trainer import StagePaths
-from pipeline.core import atomic, history
+from pipeline.core import atomic, history, shards
 from pipeline.core.errors import PipelineError
 from pipeline.params import Params, with_overrides
 from pipeline.stages.train import __main__ as train
@@ -195,6 +195,15 @@ def test_a_colleagues_running_sweep_is_left_alone(cheap: Params) -> None:
     assert len(states) == 3
     assert states[parent.info.run_id] == states[trial.info.run_id] == "RUNNING"
     theirs.end("FINISHED")
+
+
+def test_all_runs_on_other_images_than_the_data_sets_are_tagged(cheap: Params) -> None:
+    rows = shards.columns(PATHS.clean, shards.CLEAN.names).to_pylist()
+    shards.write(PATHS.clean, shards.with_deviation(shards.CLEAN, "x.zip has 5 bytes"), rows)
+    run_sweep(cheap, 1)
+    parent, (trial,) = sweep_runs()
+    for run in (parent, trial):
+        assert run.data.tags["dataset.deviation"] == "x.zip has 5 bytes"
 
 
 def test_an_invalid_combination_fails_its_trial_alone(cheap: Params) -> None:
