@@ -1,10 +1,13 @@
 """history.csv: a row per validation."""
 
+import csv
+import math
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
 from pipeline.core import atomic
+from pipeline.core.errors import REPAIR, PipelineError
 
 
 @dataclass(frozen=True)
@@ -38,5 +41,18 @@ def write(path: Path, history: Sequence[Record]) -> None:
 
 
 def read(path: Path) -> list[dict[str, float]]:
-    """Read history.csv: the numbers of each validation by name."""
-    return [{name: float(value) for name, value in row.items()} for row in atomic.read_csv(path)]
+    """Read history.csv: the numbers of each validation by name.
+
+    Raises:
+        PipelineError: a column is missing, or a cell is not a finite number.
+    """
+    names = [field.name for field in fields(Record)]
+    try:
+        history = [{name: float(row[name]) for name in names} for row in atomic.read_csv(path)]
+    except (KeyError, TypeError, ValueError, csv.Error) as error:
+        raise PipelineError(
+            f"{path} is damaged, or of another version ({error}): {REPAIR}"
+        ) from error
+    if not all(math.isfinite(value) for record in history for value in record.values()):
+        raise PipelineError(f"{path} has a value that is not a finite number: {REPAIR}")
+    return history

@@ -1,13 +1,12 @@
 """Results recorded in dvc.lock files: of experiments, branches, tags and the workspace."""
 
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from pipeline.core import dvc_lock, project, terminal
+from pipeline.core import dvc_lock, metrics_json, project, terminal
 from pipeline.core.dvc_lock import Lock
 from pipeline.core.errors import PipelineError
 from pipeline.core.git import commit_of, git, text_at
@@ -96,11 +95,9 @@ class DvcResult:
         """From metrics.json, which git tracks."""
         text = text_at(self.revision, METRICS) if self.revision else _read_workspace(METRICS)
         try:
-            metrics = json.loads(text or "{}")
+            return metrics_json.parse(text or "{}").get("accuracy")
         except ValueError:
             return None
-        accuracy = metrics.get("accuracy") if isinstance(metrics, dict) else None
-        return float(accuracy) if isinstance(accuracy, int | float) else None
 
 
 def dvc_results(all_commits: bool = False) -> list[DvcResult]:

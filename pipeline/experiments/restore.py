@@ -1,18 +1,14 @@
 """Restore all files of a result from DVC's cache or its remote."""
 
-import dataclasses
-import json
-import math
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pipeline.core import atomic, dvc_lock, project
+from pipeline.core import dvc_lock, history, metrics_json, project
 from pipeline.core.errors import PipelineError
 from pipeline.core.git import text_at
-from pipeline.core.history import Record
 from pipeline.core.terminal import one_line
 from pipeline.experiments import dvc
 from pipeline.experiments.dvc_results import METRICS, MODELS, TEST, DvcResult
@@ -98,23 +94,18 @@ def _require_digests(result: DvcResult, folder: Path) -> None:
 
 def _read_history(path: Path) -> list[dict[str, float]]:
     """The validations in history.csv, as numbers by column."""
-    columns = [field.name for field in dataclasses.fields(Record)]
-    history = [
-        {column: float(row[column] or "") for column in columns} for row in atomic.read_csv(path)
-    ]
-    if not history or not all(math.isfinite(row["epoch"]) for row in history):
+    validations = history.read(path)
+    if not validations:
         raise ValueError("no epochs")
-    return history
+    return validations
 
 
 def _read_metrics(path: Path) -> dict[str, float | None]:
-    """The numbers in metrics.json, by name."""
-    metrics = json.loads(path.read_text())
-    if not isinstance(metrics, dict) or not all(
-        isinstance(metrics.get(name), int | float) for name in REQUIRED_METRICS
-    ):
+    """The figures in metrics.json, by name."""
+    metrics = metrics_json.parse(path.read_text())
+    if any(metrics.get(name) is None for name in REQUIRED_METRICS):
         raise ValueError("no metrics")
-    return {name: value for name, value in metrics.items() if isinstance(value, int | float | None)}
+    return metrics
 
 
 def tags(result: DvcResult) -> dict[str, str]:

@@ -1,7 +1,10 @@
 from pathlib import Path
 
+import pytest
+
 from pipeline.core import atomic
 from pipeline.core import history as records
+from pipeline.core.errors import PipelineError
 from pipeline.core.history import Record
 
 
@@ -30,3 +33,20 @@ def test_the_table_has_every_figure_in_full(tmp_path: Path) -> None:
         "val_accuracy",
     ]
     assert b"\r" not in (tmp_path / "history.csv").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("cell", "why"),
+    [("nan", "not a finite number"), ("inf", "not a finite"), ("", "damaged"), ("low", "damaged")],
+)
+def test_a_cell_that_is_no_finite_number_is_a_sentence(tmp_path: Path, cell: str, why: str) -> None:
+    path = tmp_path / "history.csv"
+    records.write(path, [record(5, 3.0), record(10, 0.125)])
+    assert [row["val_loss"] for row in records.read(path)] == [3.0, 0.125]
+    text = path.read_text()
+    path.write_text(text.replace("0.125", cell))
+    with pytest.raises(PipelineError, match=why):
+        records.read(path)
+    path.write_text(text.replace("val_loss", "loss"))
+    with pytest.raises(PipelineError, match="val_loss"):
+        records.read(path)

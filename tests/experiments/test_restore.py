@@ -21,11 +21,13 @@ HEADER = "step,epoch,lr,train_loss,train_accuracy,val_loss,val_accuracy"
         '{"accuracy": null, "correct": 1, "n": 2}',
         '{"accuracy": 1, "n": 2}',
         "x",
+        '{"accuracy": NaN, "correct": 1, "n": 2}',
+        '{"accuracy": 0.5, "correct": 1, "n": Infinity}',
     ],
 )
 def test_metrics_without_the_required_ones_are_damaged(tmp_path: Path, text: str) -> None:
     (tmp_path / "metrics.json").write_text(text)
-    with pytest.raises(ValueError, match=r"no metrics|Expecting value"):
+    with pytest.raises(ValueError, match=r"no metrics|Expecting value|not an object"):
         restore._read_metrics(tmp_path / "metrics.json")
 
 
@@ -37,11 +39,12 @@ def test_only_numbers_are_metrics(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "rows", ["", "1,nan,1,1,1,1,1", "1,1,1", "1,inf,1,1,1,1,1", "a,b,c,d,e,f,g"]
+    "rows",
+    ["", "1,nan,1,1,1,1,1", "1,1,1", "1,inf,1,1,1,1,1", "1,1,1,1,1,nan,1", "a,b,c,d,e,f,g"],
 )
 def test_a_history_without_epochs_is_damaged(tmp_path: Path, rows: str) -> None:
     (tmp_path / "history.csv").write_text(f"{HEADER}\n{rows}\n" if rows else f"{HEADER}\n")
-    with pytest.raises(ValueError, match=r"no epochs|could not convert"):
+    with pytest.raises((ValueError, PipelineError), match=r"no epochs|is damaged|not a finite"):
         restore._read_history(tmp_path / "history.csv")
 
 

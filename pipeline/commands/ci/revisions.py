@@ -1,6 +1,5 @@
 """Git revisions, and params and metrics as they were in them."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from pipeline.core import metrics_json
 from pipeline.core.errors import PipelineError
 from pipeline.core.git import commit_of, git, text_at, try_git
 
@@ -38,10 +38,9 @@ class Revision:
         if text is None:
             raise PipelineError(f"{self.title} has no {METRICS}: commit it with its dvc.lock")
         try:
-            metrics = json.loads(text)
+            return metrics_json.parse(text)
         except ValueError as error:
             raise PipelineError(f"{METRICS} of {self.title} is not JSON: {error}") from error
-        return metrics if isinstance(metrics, dict) else {}
 
     def params(self) -> dict[str, object]:
         """Values of params.yaml by dotted name; other versions of the code may have other keys.

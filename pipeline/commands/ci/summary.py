@@ -11,7 +11,7 @@ from typing import Any
 from pipeline.commands.ci import dvc_steps, markdown, mermaid, revisions
 from pipeline.commands.ci.overrides import Overrides
 from pipeline.commands.ci.revisions import PARAMS, Revision
-from pipeline.core import atomic, terminal
+from pipeline.core import atomic, history, terminal
 from pipeline.core.errors import PipelineError
 from pipeline.core.percentages import format_fraction
 from pipeline.experiments import dvc_results
@@ -262,16 +262,15 @@ def _format_param(params: Mapping[str, object], key: str) -> str:
 
 
 def _training() -> list[str]:
-    rows = atomic.read_csv(HISTORY) if HISTORY.exists() else []
-    history = [{name: float(value) for name, value in row.items()} for row in rows]
-    if not history:
+    validations = history.read(HISTORY) if HISTORY.exists() else []
+    if not validations:
         return [f"{HISTORY} has no rows."]
-    best = min(history, key=lambda record: record["val_loss"])
+    best = min(validations, key=lambda record: record["val_loss"])
     sentence = (
         f"Best validation: loss {best['val_loss']:.4f}, accuracy {best['val_accuracy']:.4f}, "
-        f"in epoch {best['epoch']:g} of {history[-1]['epoch']:g}."
+        f"in epoch {best['epoch']:g} of {validations[-1]['epoch']:g}."
     )
-    return [sentence, "", *mermaid.curves(history)]
+    return [sentence, "", *mermaid.curves(validations)]
 
 
 def _files(ci_run: CiRun) -> list[str]:

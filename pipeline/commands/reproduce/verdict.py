@@ -1,13 +1,12 @@
 """Compare a reproduction with the run: outputs by digest, accuracy and loss by value."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ruamel.yaml import YAML
 
-from pipeline.core import dvc_lock
+from pipeline.core import dvc_lock, metrics_json
 from pipeline.experiments.dvc_results import METRICS
 from pipeline.tracking import provenance
 from pipeline.tracking.store import MlflowRun
@@ -103,17 +102,17 @@ def compare_with_run(
         if same or different:
             is_computed = name in computed_stages
             stages.append(ReproducedStage(name, is_computed, same, different))
-    metrics = _compare_metrics(run, json.loads((folder / METRICS).read_text()))
+    metrics = _compare_metrics(run, metrics_json.parse((folder / METRICS).read_text()))
     return Reproduction(run.info.run_id, stages, metrics, tolerance, without_digest)
 
 
 def _compare_metrics(
-    run: MlflowRun, metrics: Mapping[str, object]
+    run: MlflowRun, metrics: Mapping[str, float | None]
 ) -> dict[str, tuple[float, float]]:
     """The metrics that both have: the run's and those in `metrics`."""
     pairs = {}
     for name in COMPARED_METRICS:
         before, now = run.data.metrics.get(f"test/{name}"), metrics.get(name)
-        if before is not None and isinstance(now, int | float):
-            pairs[name] = (before, float(now))
+        if before is not None and now is not None:
+            pairs[name] = (before, now)
     return pairs

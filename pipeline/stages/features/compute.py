@@ -117,10 +117,13 @@ def compute(
 def _array(values: Tensor) -> pa.Array:
     """A column of lists, one per row of `values` (B, ...)."""
     rows = values.flatten(1).cpu().numpy()
-    if values.dtype == torch.float16 and np.isinf(rows).any():
+    if not np.isfinite(rows).all():
         raise PipelineError(
             "features.dtype=float16 cannot hold what the frozen part computes (65,504 at "
             "most): use features.dtype=float32"
+            if values.dtype == torch.float16
+            else "the frozen part computes values that are not finite numbers: use "
+            "features.precision=32-true, or other weights (model.weights)"
         )
     return pa.FixedSizeListArray.from_arrays(shards.array(rows.ravel()), rows.shape[1])
 
