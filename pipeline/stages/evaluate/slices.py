@@ -1,5 +1,6 @@
 """Slices of the test set: images that may be harder or easier than the rest."""
 
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -68,5 +69,6 @@ def _by_source(kind: str, sources: Sequence[str | None]) -> dict[str, Selected]:
 
 def _folder(image: ImageFacts) -> str:
     """The folders between the class folder and the image: of a camera, say, or of a visit."""
-    folders = PurePosixPath(image.name).parent.parts
+    # Labels are in NFC, the names of files as they are.
+    folders = PurePosixPath(unicodedata.normalize("NFC", image.name)).parent.parts
     return "/".join(folders[folders.index(image.label) + 1 :]) if image.label in folders else ""

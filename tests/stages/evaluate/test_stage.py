@@ -230,6 +230,14 @@ def test_slices_of_all_or_no_images_are_left_out(
     assert all(selected.sum() == 1 for selected in masks.values())
 
 
+def test_slices_by_folder_below_a_class_folder_in_another_unicode_form(figures: Figures) -> None:
+    images = [
+        replace(IMAGE, name=f"cafe\u0301/{folder}/1.jpg", label="caf\u00e9") for folder in "xy"
+    ]
+    masks = slices.slices(images, model_folder.load(MODELS)[1])
+    assert masks.keys() == {"folder x", "folder y"}
+
+
 def test_slices_by_folder_and_licence(figures: Figures) -> None:
     names = ["set/a/phone/1.jpg", "set/a/phone/2.jpg", "set/b/web/x/3.jpg", "set/b/4.jpg"]
     licences = ["CC BY 4.0", None, None, None]
