@@ -1,7 +1,7 @@
 """Decode untrusted bytes into pixels; no other module does.
 
 First the header and its size are checked, then OpenCV decodes, and Pillow what OpenCV guesses at:
-BMP, GIF, TIFF, CMYK and transparency. A JPEG is also decoded by simplejpeg in strict mode, which
+BMP, GIF, TIFF and transparency. A JPEG is also decoded by simplejpeg in strict mode, which
 detects damage that OpenCV ignores. Where its bytes will be stored unchanged, that alone, at a
 reduced scale, is enough: both use libjpeg-turbo.
 """
@@ -210,8 +210,8 @@ def _decode(header: Header, data: bytes) -> npt.NDArray[np.uint8]:
     """Decode: RGB, or CMYK or Lab where that is converted."""
     if header.mode == LAB:  # OpenCV takes it for another white
         return _decode_pillow(header, data, "LAB")
-    if header.mode == "CMYK" and header.format in JPEGS:
-        return _decode_pillow(header, data, "CMYK" if header.conversion else "RGB")
+    if header.mode == "CMYK" and header.format in JPEGS and header.conversion:
+        return _decode_pillow(header, data, "CMYK")
     if header.format in RARE_FORMATS:
         return decode_rare(
             header, data, "CMYK" if header.conversion and header.mode == "CMYK" else "RGB"

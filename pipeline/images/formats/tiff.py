@@ -29,7 +29,7 @@ READ = {
 } | {STRIP_BYTES, TILES, TILE_BYTES, SUB_DIRECTORIES, SAMPLE_FORMAT, DNG_VERSION}
 REDUCED = 1  # a bit of SUBFILE_TYPE: a smaller version of another picture
 RAW_PHOTOMETRICS = {32803, 34892}  # a colour filter array, linear raw
-LAB = 8
+BLACK_IS_ZERO, RGB, LAB = 1, 2, 8
 # Read: white is zero, black is zero, RGB, palette, CMYK, YCbCr, Lab.
 PHOTOMETRICS = {0, 1, 2, 3, 5, 6, LAB}
 DEPTHS = {1, 2, 4, 8, 16}  # bits per sample
@@ -133,7 +133,12 @@ class Tiff:
     def is_known_to_opencv(self) -> bool:
         """Whether OpenCV reads this kind, so that its refusal means damage."""
         first = self.first
-        is_usual = first.depth >= 8 or (first.depth == 1 and first.number(PHOTOMETRIC, 1) <= 1)
+        photometric = first.number(PHOTOMETRIC, 1)
+        is_usual = (
+            first.depth == 8
+            or (first.depth == 16 and photometric <= RGB)
+            or (first.depth == 1 and photometric <= BLACK_IS_ZERO)
+        )
         return is_usual and first.number(COMPRESSION, UNCOMPRESSED) in OPENCV_COMPRESSIONS
 
 
