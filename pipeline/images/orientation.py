@@ -13,8 +13,9 @@ from pipeline.images.pillow_settings import PILLOW_ERRORS
 UPRIGHT = 1
 ORIENTATION = 0x0112  # EXIF tag
 VALID = range(1, 9)
+MAX_STRUCTURES = 16  # of EXIF, and packets of XMP, that are looked at
 XMP_ORIENTATION = re.compile(
-    rb"""tiff:Orientation(?:\s*=\s*["']|(?:\s[^<>]*)?>)\s*([1-8])\s*["'<]"""
+    rb"""tiff:Orientation(?:\s*=\s*["']|(?:\s[^<>]{0,200})?>)\s*([1-8])\s*["'<]"""
 )
 
 
@@ -23,7 +24,10 @@ def read_orientation(metadata: Metadata) -> int:
 
     The first valid value counts: EXIF is what cameras write, XMP what editors add to it.
     """
-    values = (*map(_of_exif, metadata.exif), *map(_of_xmp, metadata.xmp))
+    values = (
+        *map(_of_exif, metadata.exif[:MAX_STRUCTURES]),
+        *map(_of_xmp, metadata.xmp[:MAX_STRUCTURES]),
+    )
     return next((value for value in values if value in VALID), UPRIGHT)
 
 

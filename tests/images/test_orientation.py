@@ -1,3 +1,4 @@
+import time
 import zlib
 from typing import Any
 
@@ -180,3 +181,15 @@ def test_pixels_are_not_turned_twice_by_opencv_or_pillow() -> None:
         header = decoding.check_header(data, 1)
         assert header.orientation == 6
         assert np.array_equal(decoding.decode_upright(header, data), decoding.load(data, 1, 400)[1])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [b"1 " * 2_000_000, b"\nexif\n 4\n" + b"1 1 " * 900_000 + b"!", b"tiff:Orientation " * 200_000],
+)
+def test_hostile_texts_take_no_time(text: bytes) -> None:
+    data = insert_chunk(PNG, b"zTXt", ztxt(b"Raw profile type exif", text))
+    data = insert_chunk(data, b"iTXt", ITXT + text)
+    start = time.process_time()
+    assert decoding.load(data, 1, 400)[0].warnings == ()
+    assert time.process_time() - start < 10  # a quadratic search takes hours

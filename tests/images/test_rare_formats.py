@@ -326,3 +326,11 @@ def test_cmyk_in_a_jpeg_is_read_with_and_without_the_adobe_segment(has_adobe: bo
         data = data[: place - 4] + data[place + 12 :]
     assert_near(load(data), WIDE, 40)
     assert Image.open(io.BytesIO(data)).mode == "CMYK"
+
+
+def test_a_kind_of_tiff_that_opencv_does_not_read_is_not_called_damaged() -> None:
+    """Sixteen bits of CMYK."""
+    values = (np.asarray(CMYK).astype(np.uint16) * 257).astype("<u2")
+    data = tiff(values.tobytes(), strip(72, 60, (16, 16, 16, 16), 5, values.nbytes))
+    assert reason(data) is None
+    assert_near(load(data), WIDE, 3)

@@ -1,6 +1,5 @@
 """The chunks of a PNG: those that make its pixels, and metadata wherever they stand."""
 
-import re
 import struct
 import zlib
 from collections.abc import Iterator
@@ -20,7 +19,8 @@ from pipeline.images.matrix_profile import (
 )
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
-MAX_CHUNKS = 2**20
+MAX_CHUNKS = 100_000
+MAX_TEXTS = 16  # that are decompressed
 BIT_DEPTH = 24  # its place in the file
 MAX_INFLATED_BYTES = 4 * 2**20  # of a text or colour profile; larger ones are ignored
 PIXEL_CHUNKS = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"}
@@ -28,7 +28,6 @@ MAX_CLEAN_BYTES = 2**20  # of a chunk of metadata
 XMP = b"XML:com.adobe.xmp"
 RAW_EXIF = (b"Raw profile type exif", b"Raw profile type APP1")  # ImageMagick's and exiftool's
 RAW_XMP = b"Raw profile type xmp"
-RAW_PROFILE = re.compile(rb"\s*[\w -]+\s+\d+\s([0-9a-fA-F\s]+)\0*")  # name, length, digits
 APP1_XMP = b"http://ns.adobe.com/xap/1.0/\0"
 # cICP's primaries and transfer functions (ITU-T H.273); others are ignored.
 PRIMARIES = {
@@ -81,15 +80,15 @@ def pixel_data(data: bytes) -> bytes:
     What shows damage stays: a chunk with a wrong checksum, which may have had another name, and
     chunks between IDAT chunks, where none may be.
     """
-    pieces, between = [SIGNATURE], b""
+    pieces, between = [SIGNATURE], list[bytes]()
     has_pixels = False
     for chunk in chunks(data):
         whole = data[chunk.start : chunk.end]
         if chunk.kind in PIXEL_CHUNKS or not _is_sound(whole):
-            pieces += [between, whole] if chunk.kind == b"IDAT" else [whole]
-            between, has_pixels = b"", has_pixels or chunk.kind == b"IDAT"
+            pieces += [*between, whole] if chunk.kind == b"IDAT" else [whole]
+            between, has_pixels = [], has_pixels or chunk.kind == b"IDAT"
         elif has_pixels:
-            between += whole
+            between.append(whole)
     return b"".join(pieces)
 
 
@@ -128,7 +127,7 @@ def read_metadata(data: bytes) -> Metadata:
     bodies: dict[bytes, bytes] = {}
     texts: list[tuple[bytes, bytes]] = []
     for chunk in chunks(data):
-        if chunk.kind in {b"tEXt", b"zTXt", b"iTXt"}:
+        if chunk.kind in {b"tEXt", b"zTXt", b"iTXt"} and len(texts) < MAX_TEXTS:
             texts += _text(chunk)
         else:
             bodies.setdefault(chunk.kind, chunk.body)
@@ -146,8 +145,10 @@ def read_metadata(data: bytes) -> Metadata:
 
 
 def _text(chunk: Chunk) -> Iterator[tuple[bytes, bytes]]:
-    """The keyword and text of a text chunk; nothing if it is malformed or too large."""
+    """The keyword and text of a chunk that may hold EXIF or XMP; empty if it is too large."""
     keyword, _, text = chunk.body.partition(b"\0")
+    if keyword not in {*RAW_EXIF, RAW_XMP, XMP}:
+        return
     is_compressed = chunk.kind == b"zTXt"
     if chunk.kind == b"zTXt":
         text = text[1:]  # the method
@@ -171,9 +172,11 @@ def _inflate(data: bytes) -> bytes:
 
 def _raw_profile(text: bytes) -> bytes:
     """The bytes of a "Raw profile" text: a name, a length and hexadecimal digits."""
-    match = RAW_PROFILE.fullmatch(text)
-    digits = b"".join(match[1].split()) if match else b""
-    return bytes.fromhex(digits.decode()) if len(digits) % 2 == 0 else b""
+    *start, digits = text.rstrip(b"\0").split(None, 2) if text else [b""]
+    try:
+        return bytes.fromhex(digits.decode("ascii")) if len(start) == 2 else b""
+    except ValueError:
+        return b""
 
 
 def _profiles(bodies: dict[bytes, bytes]) -> Iterator[bytes]:
