@@ -81,6 +81,17 @@ def digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
+def check_bytes(digests: Iterable[str], images: Iterable[bytes]) -> None:
+    """Compare images with their digests: a disk may have damaged a shard that DVC trusts.
+
+    Raises:
+        PipelineError: an image has other bytes.
+    """
+    for expected, data in zip(digests, images, strict=True):
+        if digest(data) != expected:
+            raise PipelineError(f"the stored image {expected} has changed on disk: {REPAIR}")
+
+
 def content_keys(batch: pa.RecordBatch) -> list[str]:
     """A key per image of a raw or clean shard, which changes with its id and with its bytes."""
     ids: list[str] = batch.column("id").to_pylist()

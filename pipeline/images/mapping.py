@@ -243,6 +243,9 @@ def _is_backend_loky() -> bool:
 def _apply(function: Function, chunk: Chunk) -> pa.RecordBatch:
     """The worker maps the shard into memory itself, so no image is sent to it."""
     batch = _take(*chunk)
+    if shards.STORED in batch.schema.names:
+        stored, images = (batch.column(name) for name in (shards.STORED, "bytes"))
+        shards.check_bytes(stored.to_pylist(), (image.as_py() for image in images))
     return _with_keys(batch, function(batch.select(INPUTS)))
 
 

@@ -131,7 +131,11 @@ class EncodedImages(Sequence[bytes]):
 
     def __getitem__(self, index):  # type: ignore[no-untyped-def]
         number, row = self._positions[index]
-        return self._batches[number].column("bytes")[row].as_py()
+        stored, data = (
+            self._batches[number].column(name)[row].as_py() for name in (shards.STORED, "bytes")
+        )
+        shards.check_bytes([stored], [data])
+        return data
 
 
 class Views(Dataset[Tensor]):

@@ -11,11 +11,13 @@ import pyarrow as pa
 import pytest
 
 from pipeline.core import shards
+from pipeline.core.errors import PipelineError
 from pipeline.images import mapping
 from pipeline.images.mapping import Isolation, map_images
 from pipeline.images.memo import Memo
 from pipeline.images.sandbox import PROCESS_STATUS, deadline
 from tests.builders.clean_rows import clean_row
+from tests.builders.damage import zero_bytes_of
 
 SCHEMA = pa.schema({"id": pa.string(), "length": pa.int64()})
 
@@ -26,6 +28,19 @@ def few_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
     monkeypatch.setattr(shards, "ROWS", 3)
     monkeypatch.setattr(mapping, "CHUNK", 2)
+
+
+def test_nothing_is_remembered_of_a_clean_image_that_the_disk_has_damaged(tmp_path: Path) -> None:
+    """A memo is keyed by the digest that the shard states."""
+    clean = tmp_path / "clean"
+    shards.write(clean, shards.CLEAN, [clean_row(key, key.encode() * 9) for key in "ab"])
+    zero_bytes_of(b"b" * 9, clean)
+    with pytest.raises(PipelineError, match=r"has changed on disk: `pipeline doctor --repair`"):
+        run(Measure(), clean)
+    shards.write(clean, shards.CLEAN, [clean_row(key, key.encode() * 9) for key in "ab"])
+    measure = Measure()
+    assert run(measure, clean) == [(["a", "b"], ["a", "b"], [9, 9])]
+    assert measure.calls == [["a", "b"]]
 
 
 class Measure:

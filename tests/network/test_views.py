@@ -16,6 +16,7 @@ from pipeline.network.views import EVALUATION, Preprocess, Views
 from pipeline.params import ImagesParams, load_params, with_overrides
 from tests import ROOT
 from tests.builders.clean_rows import clean_row
+from tests.builders.damage import zero_bytes_of
 
 PREPROCESS = Preprocess(
     size=32,
@@ -220,6 +221,17 @@ def test_encoded_images_are_read_by_id_across_shards(tmp_path: Path) -> None:
     shards.write(tmp_path / "clean", shards.CLEAN, rows)
     stored = views.EncodedImages(tmp_path / "clean", ["1500", "3"])
     assert list(stored) == [b"image 1500", b"image 3"]
+
+
+def test_an_image_that_the_disk_has_damaged_is_refused(tmp_path: Path) -> None:
+    shards.write(
+        tmp_path / "clean", shards.CLEAN, [clean_row(key, key.encode() * 9) for key in "ab"]
+    )
+    zero_bytes_of(b"b" * 9, tmp_path / "clean")
+    stored = views.EncodedImages(tmp_path / "clean", ["a", "b"])
+    assert stored[0] == b"a" * 9
+    with pytest.raises(PipelineError, match=r"has changed on disk: `pipeline doctor --repair`"):
+        stored[1]
 
 
 def test_an_image_that_is_not_in_the_shards_is_an_error(dataset: Path) -> None:

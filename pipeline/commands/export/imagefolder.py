@@ -28,8 +28,10 @@ def imagefolder(clean: Path, split_csv: Path, destination: Path) -> int:
     with atomic.replacing(destination) as staged, bar("export", len(names)) as progress:
         for path in shards.paths(clean):
             batch = shards.read(path)
-            for key, data in zip(batch.column("id"), batch.column("bytes"), strict=True):
+            columns = (batch.column(name) for name in ("id", shards.STORED, "bytes"))
+            for key, stored, data in zip(*columns, strict=True):
                 encoded = data.as_py()
+                shards.check_bytes([stored.as_py()], [encoded])
                 suffix = ".png" if encoded.startswith(PNG) else ".jpg"
                 if key.as_py() not in names:
                     raise PipelineError(f"{split_csv} is older than {clean}: run `dvc repro` first")

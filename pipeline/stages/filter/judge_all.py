@@ -7,6 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from pipeline.core import shards
 from pipeline.images import decoding, memo, sandbox
 from pipeline.images.header import RejectReason
 from pipeline.images.mapping import Isolation, map_images
@@ -32,10 +33,12 @@ SCHEMA = pa.schema(
 def judge_batch(batch: pa.RecordBatch, params: FilterParams) -> pa.RecordBatch:
     """Judge a batch of raw images; return rows of `SCHEMA`."""
     rows, seconds = [], sandbox.seconds_for(params.max_megapixels)
-    for key, data in zip(batch.column("id"), batch.column("bytes"), strict=True):
+    for key, image in zip(batch.column("id").to_pylist(), batch.column("bytes"), strict=True):
+        data = image.as_py()
+        shards.check_bytes([key], [data])
         with sandbox.deadline(seconds):
-            result = judgement.judge(data.as_py(), params)
-        rows.append({"id": key.as_py()} | vars(result))
+            result = judgement.judge(data, params)
+        rows.append({"id": key} | vars(result))
     return pa.RecordBatch.from_pylist(rows, schema=SCHEMA)
 
 

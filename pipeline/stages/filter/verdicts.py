@@ -130,12 +130,14 @@ def _stored_bytes(batch: pa.RecordBatch, judgements: pa.RecordBatch) -> pa.Array
 
 def _stored_digests(batch: pa.RecordBatch, judgements: pa.RecordBatch) -> pa.Array:
     """`STORED` of each image; where the original bytes are stored, it is the id."""
-    digests = [
-        key if stored is None else shards.digest(stored)
-        for key, stored in zip(
-            batch.column("id").to_pylist(), judgements.column("stored").to_pylist(), strict=True
-        )
-    ]
+    digests = []
+    ids, images = batch.column("id").to_pylist(), batch.column("bytes")
+    for key, image, stored in zip(ids, images, judgements.column("stored"), strict=True):
+        if stored.is_valid:
+            digests.append(shards.digest(stored.as_py()))
+        else:  # the judgement may be remembered, and of sound bytes
+            shards.check_bytes([key], [image.as_py()])
+            digests.append(key)
     return pa.array(digests, pa.string())
 
 

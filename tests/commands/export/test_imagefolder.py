@@ -9,6 +9,7 @@ from pipeline.core import shards
 from pipeline.core.errors import PipelineError
 from pipeline.core.split_csv import SplitRow, write_split
 from tests.builders.clean_rows import clean_row
+from tests.builders.damage import zero_bytes_of
 
 
 def encoded(extension: str, level: int) -> bytes:
@@ -53,6 +54,14 @@ def test_files_are_laid_out_per_split_and_class(tmp_path: Path, exists: bool) ->
         "test/car/car_0000.jpg": ROWS[2][3],
         "train/bicycle/bicycle_0000.jpg": ROWS[3][3],
     }
+
+
+def test_an_image_that_the_disk_has_damaged_is_not_exported(tmp_path: Path) -> None:
+    clean, split_csv = world(tmp_path, ROWS)
+    zero_bytes_of(ROWS[2][3], clean)
+    with pytest.raises(PipelineError, match=r"has changed on disk: `pipeline doctor --repair`"):
+        imagefolder(clean, split_csv, tmp_path / "photos")
+    assert not (tmp_path / "photos").exists()
 
 
 @pytest.mark.parametrize("folder", [True, False])

@@ -10,13 +10,15 @@ import pyarrow as pa
 import pytest
 
 from pipeline.core import shards
+from pipeline.core.errors import PipelineError
 from pipeline.core.verdicts_csv import read_verdicts
 from pipeline.images import mapping
 from pipeline.params import FilterParams, load_params, with_overrides
 from pipeline.stages.acquire.raw_image import RawImage
 from pipeline.stages.filter import __main__ as filtering
-from pipeline.stages.filter import judge_all
+from pipeline.stages.filter import judge_all, verdicts
 from tests import ROOT
+from tests.builders.damage import zero_bytes_of
 from tests.builders.images import noise_png
 from tests.builders.killer import Killer
 from tests.builders.params import FILTER_PARAMS
@@ -55,6 +57,28 @@ def raw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     ]
     shards.write(tmp_path / "raw", shards.RAW, [picture.row() for picture in pictures])
     return tmp_path / "raw"
+
+
+@pytest.mark.parametrize("is_remembered", [False, True])
+@pytest.mark.parametrize("store_side", [40, 4000], ids=["stored anew", "stored as it is"])
+def test_an_image_that_the_disk_has_damaged_is_neither_judged_nor_stored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_remembered: bool, store_side: int
+) -> None:
+    """Its bytes are not those of its id, under which the judgement would be remembered."""
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    params = FILTER_PARAMS.model_copy(update={"store_side": store_side})
+    pictures = [RawImage(f"cat/{n}.png", "cat", noise_png(n, 90, 100)) for n in range(3)]
+    raw = tmp_path / "raw"
+    shards.write(raw, shards.RAW, [picture.row() for picture in pictures])
+    if is_remembered:
+        assert len(list(verdicts.judge_images(raw, {}, params))) == 1
+    zero_bytes_of(pictures[1].data, raw)
+    if is_remembered and store_side == 40:  # what is stored comes from the memo
+        (batch,) = verdicts.judge_images(raw, {}, params)
+        assert batch.column("reason").null_count == 3
+        return
+    with pytest.raises(PipelineError, match=r"has changed on disk: `pipeline doctor --repair`"):
+        list(verdicts.judge_images(raw, {}, params))
 
 
 def test_a_killer_of_workers_as_when_memory_is_short_changes_no_verdict(
