@@ -43,7 +43,7 @@ def judge_when_killed(gate: Path, batch: pa.RecordBatch, params: FilterParams) -
 def raw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A shard folder of 251 drawn images, ten of them damaged."""
     overrides = {f"filter.{key}": value for key, value in FILTER_PARAMS.model_dump().items()}
-    params = with_overrides(load_params(ROOT / "params.yaml"), overrides)
+    params = with_overrides(load_params(ROOT / "params.yaml"), overrides | {"images.size": 32})
     (tmp_path / "params.yaml").write_text(json.dumps(params.model_dump()))
     (tmp_path / "dataset").mkdir()
     monkeypatch.chdir(tmp_path)
