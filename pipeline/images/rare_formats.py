@@ -52,8 +52,8 @@ def _blame(form: str, data: bytes) -> RejectReason:
 
 def _doubt(header: Header, data: bytes, pixels: npt.NDArray[np.uint8]) -> RejectReason | None:
     """Why the pixels that Pillow decodes, RGB or RGBA, are not to be trusted."""
-    if header.format == "BMP" and not bmp.has_run_lengths(data):
-        return None  # OpenCV ignores masks and lengths of headers
+    if header.format == "BMP" and bmp.has_certain_pixels(data):
+        return None  # OpenCV ignores masks and lengths of headers, and scrambles padded rows
     second = decode_with_opencv(data)
     if second is not None:
         return None if _agree(pixels, second) else RejectReason.UNSUPPORTED

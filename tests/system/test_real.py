@@ -11,6 +11,7 @@ import zipfile
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 from ruamel.yaml import YAML
 
@@ -19,6 +20,7 @@ from pipeline.core import shards
 from pipeline.core.split_csv import read_leaks, read_split
 from pipeline.core.verdicts_csv import VerdictRow, read_verdicts
 from pipeline.images import decoding
+from pipeline.images.header import RejectReason, Warn
 from pipeline.params import load_params
 from pipeline.stages.acquire import __main__ as acquire
 from pipeline.stages.acquire.raw_image import RawImage
@@ -249,14 +251,52 @@ def test_each_oddity_has_the_expected_verdict_in_little_memory(world: Path) -> N
     assert "TIFF" not in process.stderr
 
 
+WARNED = {
+    "extraneous_before_eoi.jpg": Warn.EXTRANEOUS_BYTES,
+    "exif6_after_idat.png": Warn.ROTATED,
+    "exif6_raw_profile.png": Warn.ROTATED,
+    "icc_adobe.png": Warn.COLOUR_CONVERTED,
+    "icc_prophoto.png": Warn.COLOUR_CONVERTED,
+    "lab_greys.tif": Warn.COLOUR_CONVERTED,
+}
+# Mean error, of 255: those of JPEG, of a palette, of five bits, and of sixteen greys.
+LOSSES = {".jpg": 8, ".bmp": 7, ".tif": 6}
+LUMA = np.array([[0.299], [0.587], [0.114]])
+
+
+def test_each_fault_shows_its_scene_or_is_unsupported() -> None:
+    params = load_params(ROOT / "params.yaml").filter
+    folder = archive("faults/README.md").parent
+    scene = decoding.load((folder / "scene.png").read_bytes(), 1, 400)[1].astype(int)
+    for path in sorted({*folder.iterdir()} - {*folder.glob("*.md"), *folder.glob("*.zip")}):
+        data = path.read_bytes()
+        result = judgement.judge(data, params)
+        if path.suffix == ".dng":
+            assert result.reason is RejectReason.UNSUPPORTED
+            continue
+        assert result.reason is None, path
+        assert result.warnings == ((WARNED[path.name],) if path.name in WARNED else ()), path
+        pixels = decoding.decode(result.stored or data).astype(int)
+        assert np.array_equal(pixels, decoding.load(data, 1, 400)[1]), path
+        if path.name == "lab_greys.tif":
+            assert np.ptp(pixels, axis=2).max() <= 1
+            continue
+        expected = scene @ LUMA if path.name == "grey4bit.tif" else scene
+        scale = pixels.shape[0] // scene.shape[0]
+        difference = np.abs(pixels - expected.repeat(scale, 0).repeat(scale, 1)).mean()
+        assert difference < LOSSES.get(path.suffix, 1), path
+
+
 def test_images_that_pass_strict_decoding_decode_with_opencv(world: Path) -> None:
     params = load_params(ROOT / "params.yaml").filter
     with zipfile.ZipFile(archive("hymenoptera_data.zip")) as opened:
         photographs = [opened.read(n) for n in opened.namelist() if n.endswith(".jpg")]
-    as_is = 0
+    as_is = converted = 0
     for data in photographs:
         result = judgement.judge(data, params)
+        converted += Warn.COLOUR_CONVERTED in result.warnings
         if result.reason is None and result.stored is None:
             as_is += 1
             assert decoding.decode(data).shape[:2] == (result.height, result.width)
     assert as_is > 250
+    assert converted == 35  # 30 whose profile's name is another than sRGB, 5 with a plain gamma
