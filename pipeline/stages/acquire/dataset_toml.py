@@ -148,10 +148,10 @@ class ArchiveDataset(_ClassFolders, _ListedClasses):
     """Relative to the data set's folder."""
     url: str | None = None
     size: Annotated[int, Field(gt=0)] | None = None
-    """Of the file behind `url`, in bytes."""
+    """Of the archive, in bytes."""
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
     md5: Annotated[str, Field(pattern="^[0-9a-f]{32}$")] | None = None
-    """Without a checksum, the sha256 of the first download is recorded and checked afterwards."""
+    """Of the archive. Without one, the sha256 of the first download is recorded and compared."""
     records: Literal["cifar10"] | None = None
     """Format of binary records that are converted to PNGs; None: the members are image files."""
 

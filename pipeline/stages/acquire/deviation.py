@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from pipeline.stages.acquire import dataset_toml
-from pipeline.stages.acquire.dataset_toml import ExternalDataset
+from pipeline.stages.acquire.dataset_toml import ArchiveDataset, ExternalDataset
 from pipeline.stages.acquire.web.download import ExpectedFile
 
 
@@ -15,24 +15,21 @@ def describe_deviation(source: str, path: Path, folder: Path, dataset: ExternalD
         path: The file or folder behind it.
         folder: Of dataset.toml.
     """
-    match dataset:
-        case dataset_toml.FolderDataset(path=None):
-            return ""  # dataset.toml leaves the source to dataset.source
-        case dataset_toml.ArchiveDataset(url=str()):
-            return _of_archive(source, path, dataset)
-        case dataset_toml.FlickrDataset():
-            return f"{source} is not the search of dataset.toml"
-    assert dataset.path is not None
-    if path.resolve() == (folder / dataset.path).resolve():
-        return ""
-    return f"{source} is not {dataset.path}, which dataset.toml names"
-
-
-def _of_archive(source: str, path: Path, dataset: dataset_toml.ArchiveDataset) -> str:
-    expected = ExpectedFile(dataset.size, dataset.sha256, dataset.md5)
-    if path.is_file():
+    if isinstance(dataset, dataset_toml.FolderDataset) and dataset.path is None:
+        return ""  # dataset.toml leaves the source to dataset.source
+    if isinstance(dataset, dataset_toml.FlickrDataset):
+        return f"{source} is not the search of dataset.toml"
+    if isinstance(dataset, ArchiveDataset) and path.is_file():
+        expected = expected_file(dataset)
         if difference := expected.find_difference(path):
             return f"{source} {difference}"
         if expected.sha256 or expected.md5:
             return ""
-    return f"{source} is not the archive that dataset.toml names"
+    if dataset.path is not None and path.resolve() == (folder / dataset.path).resolve():
+        return ""
+    return f"{source} is not {dataset.path or 'the archive'} that dataset.toml names"
+
+
+def expected_file(dataset: ArchiveDataset) -> ExpectedFile:
+    """What dataset.toml pins of an archive."""
+    return ExpectedFile(dataset.size, dataset.sha256, dataset.md5)

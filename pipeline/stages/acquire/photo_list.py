@@ -7,10 +7,11 @@ from pathlib import Path, PurePosixPath
 from typing import Annotated
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from pipeline.core import csv_cells
 from pipeline.core.errors import PipelineError
+from pipeline.stages.acquire.class_names import to_nfc
 from pipeline.stages.acquire.dataset_toml import SplitName
 from pipeline.stages.acquire.raw_image import RawImage
 
@@ -31,7 +32,7 @@ class Photo(BaseModel):
     """URL of the web page that shows it with its licence."""
     title: Text | None = None
     owner: Text | None = None
-    group: Text | None = None
+    group: Annotated[Text, AfterValidator(to_nfc)] | None = None
     """Photographs of one group go to one split: the owner's id, since names may repeat."""
     licence: Text | None = None
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None

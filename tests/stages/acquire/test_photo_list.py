@@ -294,3 +294,9 @@ def test_a_pin_can_be_read_back(listed: list[Photo]) -> None:
         path = Path(folder, "photos.csv")
         atomic.write_csv(path, COLUMNS, [cells(photo) for photo in listed])
         assert list(photo_list.read_photos(path)) == listed
+
+
+def test_a_group_is_the_same_in_every_unicode_form(tmp_path: Path) -> None:
+    """Or the photographs of one owner would be in two splits."""
+    text = "url,label,group\nhttp://h/1,cat,caf\u00e9\nhttp://h/2,cat,cafe\u0301\n"
+    assert {photo.group for photo in read(tmp_path, text)} == {"caf\u00e9"}

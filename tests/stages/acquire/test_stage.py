@@ -597,6 +597,24 @@ def test_an_archive_with_another_digest_or_size_deviates(project: Path) -> None:
         assert bool(deviation) == bool(expected), lines
 
 
+@pytest.mark.parametrize(
+    ("line", "difference"),
+    [
+        ("size = 5", " bytes, but dataset.toml says 5: it is damaged, or was replaced"),
+        (f'md5 = "{"0" * 32}"', "but dataset.toml says 000"),
+        (f'sha256 = "{"0" * 64}"', "but dataset.toml says 000"),
+    ],
+)
+def test_an_archive_beside_dataset_toml_must_be_as_pinned(
+    project: Path, line: str, difference: str
+) -> None:
+    folder = write_dataset(project, 'kind = "archive"', 'path = "photos.zip"', line)
+    zipped(folder / "photos.zip")
+    message = refusal(folder, AS_DESCRIBED)
+    assert message.startswith(f"{folder}/photos.zip has ")
+    assert difference in message
+
+
 def test_a_folder_in_place_of_an_archive_deviates(project: Path) -> None:
     folder = write_dataset(project, 'kind = "archive"', 'url = "http://a/b"', f'md5 = "{"0" * 32}"')
     source = write_photos(project / "photos")
@@ -621,6 +639,11 @@ def test_the_named_source_by_its_path_does_not_deviate(project: Path) -> None:
     write_photos(folder / "p")
     assert deviation_of(folder, str(folder / "p")) == ""
     assert deviation_of(folder, str(folder.parent / "mine/../mine/p")) == ""
+    (folder / "dataset.toml").write_text(
+        'description = "d"\nkind = "archive"\npath = "a.zip"\nsize = 5\n'
+    )
+    archive = zipped(folder / "a.zip")
+    assert deviation_of(folder, str(archive)).endswith(" bytes, but dataset.toml says 5")
 
 
 def test_a_source_that_dataset_toml_leaves_open_does_not_deviate(project: Path) -> None:

@@ -11,7 +11,7 @@ from pipeline.params import AS_DESCRIBED, AcquireParams
 from pipeline.stages.acquire import dataset_toml
 from pipeline.stages.acquire.class_names import ClassNames
 from pipeline.stages.acquire.dataset_toml import ExternalDataset
-from pipeline.stages.acquire.deviation import describe_deviation
+from pipeline.stages.acquire.deviation import describe_deviation, expected_file
 from pipeline.stages.acquire.raw_image import RawImage, SkippedItem
 from pipeline.stages.acquire.sources import digits, files, sample, web_photos
 from pipeline.stages.acquire.web.client import Client
@@ -123,13 +123,21 @@ def _described(reader: _Reader) -> Acquisition:
         case dataset_toml.UrlsDataset():
             return Acquisition(reader.read_list(folder / dataset.path, licence))
         case dataset_toml.ArchiveDataset(url=str(url)):
-            expected = ExpectedFile(dataset.size, dataset.sha256, dataset.md5)
-            return Acquisition(reader.read_files(reader.download(url, expected), licence))
-        case (
-            dataset_toml.FolderDataset(path=str(path)) | dataset_toml.ArchiveDataset(path=str(path))
-        ):
+            path = reader.download(url, expected_file(dataset))
+            return Acquisition(reader.read_files(path, licence))
+        case dataset_toml.ArchiveDataset(path=str(path)):
+            _check_pinned(folder / path, dataset)
+            return Acquisition(reader.read_files(folder / path, licence))
+        case dataset_toml.FolderDataset(path=str(path)):
             return Acquisition(reader.read_files(folder / path, licence))
     raise PipelineError(
         f"{folder} does not name a source: set -S dataset.source=/absolute/path, a folder or "
         "archive with one folder per class, or a CSV file with the columns url,label"
     )
+
+
+def _check_pinned(path: Path, dataset: dataset_toml.ArchiveDataset) -> None:
+    """Refuse an archive beside dataset.toml with another digest or size than that pins."""
+    difference = expected_file(dataset).find_difference(path) if path.is_file() else None
+    if difference:
+        raise PipelineError(f"{path} {difference}: it is damaged, or was replaced")
