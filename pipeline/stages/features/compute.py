@@ -1,6 +1,7 @@
 """Compute the features: the outputs of the frozen prefix, once per image and view."""
 
 from collections.abc import Container, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -156,9 +157,13 @@ class JoinedMemos:
         return all(key in view_memo for view_memo in self._memos.values())
 
     def add(self, batch: pa.RecordBatch) -> None:
-        for number, view_memo in self._memos.items():
+        def add_view(number: int) -> None:
+            view_memo = self._memos[number]
             columns = batch.select([KEY.name, *_columns(self._index, number)])
             view_memo.add(columns.rename_columns([KEY.name, *view_memo.schema.names]))
+
+        with ThreadPoolExecutor() as pool:  # they wait for the disk at the same time
+            list(pool.map(add_view, self._memos))
 
 
 def fill(
