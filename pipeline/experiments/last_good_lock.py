@@ -11,7 +11,7 @@ from ruamel.yaml.error import YAMLError
 from pipeline.core import atomic
 from pipeline.core.dvc_lock import LOCK
 from pipeline.core.errors import PipelineError
-from pipeline.core.git import commit_of, text_at
+from pipeline.core.git import commit_of, text_at, try_git
 from pipeline.experiments import dvc
 from pipeline.experiments.lock_damage import Outs, find_defect, find_loss, has_conflict
 
@@ -61,10 +61,16 @@ def _check() -> str:
         return ""
     last_good = next(_good_locks(), GoodLock(b"", ""))
     defect = find_defect(text)
-    loss = "" if defect else find_loss(text, last_good.text, read_outs())
+    loss = "" if defect or _is_in_git() else find_loss(text, last_good.text, read_outs())
     if not (defect or loss):
         _keep(text)
     return defect or (loss if last_good.text else "")  # else DVC makes what is lost anew
+
+
+def _is_in_git() -> bool:
+    """Whether git has this very file, as of another branch, with fewer stages."""
+    blob = try_git("hash-object", str(LOCK))
+    return blob is not None and try_git("cat-file", "-e", blob.strip()) is not None
 
 
 def _replace(problem: str) -> str:

@@ -133,6 +133,22 @@ def test_whoever_deletes_the_lock_starts_anew(project: Path) -> None:
     assert LOCK.read_bytes() == text("2", "a")
 
 
+def test_a_lock_of_another_branch_with_fewer_stages_is_good(project: Path) -> None:
+    """As after `git checkout other -- dvc.lock`, a merge that took theirs, or `dvc exp apply`."""
+    LOCK.write_bytes(text("2", "a"))
+    commit_all("other")
+    LOCK.write_bytes(NEW)
+    commit_all("both")
+    mend()
+    LOCK.write_bytes(text("2", "a"))
+    assert not mend()
+    assert LOCK.read_bytes() == text("2", "a")
+    LOCK.write_bytes(NEW)
+    mend()
+    LOCK.write_bytes(text("3", "a"))  # nobody's
+    assert "ends before the stage b" in mend()
+
+
 def test_a_lock_that_dvc_is_writing_is_left_alone(project: Path) -> None:
     with dvc.exclusive():
         LOCK.write_bytes(OLD[:40])
