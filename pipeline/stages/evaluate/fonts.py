@@ -3,7 +3,7 @@
 import logging
 import warnings
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 
 import matplotlib as mpl
@@ -43,6 +43,8 @@ def _choose_families(characters: set[int]) -> tuple[list[str], set[int]]:
     """Families that have characters which the default font lacks, and those that none has."""
     missing = characters - _characters(None)
     families: list[str] = []
+    if missing:
+        _list_new_fonts()
     while missing:
         gained = {name: len(missing & _characters(name)) for name in _installed()}
         best = max(gained, key=lambda name: gained[name], default="")  # the first of equals
@@ -51,6 +53,14 @@ def _choose_families(characters: set[int]) -> tuple[list[str], set[int]]:
         families.append(best)
         missing -= _characters(best)
     return families, missing
+
+
+def _list_new_fonts() -> None:
+    """Add fonts that were installed since matplotlib listed them, which it does only once."""
+    listed = {entry.fname for entry in fontManager.ttflist}
+    for path in sorted(set(font_manager.findSystemFonts()) - listed):
+        with suppress(OSError, RuntimeError):  # damaged, or made of pictures
+            fontManager.addfont(path)
 
 
 def _installed() -> list[str]:

@@ -1,5 +1,6 @@
 """Names in any script: drawn where a font has them, and one warning where none has."""
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import matplotlib as mpl
 import numpy as np
 import pytest
 from fontTools.ttLib import TTFont
+from matplotlib import font_manager
 from matplotlib.font_manager import FontProperties, fontManager
 
 from pipeline.stages.evaluate import charts, fonts
@@ -26,8 +28,11 @@ def ant_font(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         if record.nameID in {1, 4, 16}:
             record.string = "Ant Sans".encode(record.getEncoding())
     font.save(tmp_path / "ant.ttf")
+    (tmp_path / "damaged.ttf").write_bytes((tmp_path / "ant.ttf").read_bytes()[:100])
+    # Both were installed since matplotlib made its list.
     monkeypatch.setattr(fontManager, "ttflist", list(fontManager.ttflist))
-    fontManager.addfont(tmp_path / "ant.ttf")
+    paths = [str(tmp_path / name) for name in ("damaged.ttf", "ant.ttf")]
+    monkeypatch.setattr(font_manager, "findSystemFonts", lambda: paths)
     fonts._characters.cache_clear()
     yield "Ant Sans"
     fonts._characters.cache_clear()
@@ -78,7 +83,8 @@ def test_names_that_the_default_font_has_need_no_other(
 def test_a_damaged_font_is_as_if_it_were_not_there(
     ant_font: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "ant.ttf").write_bytes((tmp_path / "ant.ttf").read_bytes()[:100])
+    fontManager.addfont(tmp_path / "ant.ttf")
+    shutil.copy(tmp_path / "damaged.ttf", tmp_path / "ant.ttf")
     with fonts.fonts_for([ANT]):
         assert ant_font not in mpl.rcParams["font.family"]
     assert "no font on this machine has 蚂" in capfd.readouterr().err
