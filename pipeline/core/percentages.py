@@ -2,6 +2,7 @@
 
 MIN_IMAGES = 10  # for a percentage; of fewer, one image is more than ten points
 MAX_DECIMALS = 6
+ROUNDING_ERROR = 1e-9  # of a sum of floats, relative: it makes no difference to all or nothing
 
 
 def format_share(share: float, decimals: int = 1) -> str:
@@ -17,9 +18,9 @@ def format_fraction(share: float) -> str:
 def _format(value: float, whole: int, decimals: int) -> str:
     step = 10.0**-decimals
     text = f"{value:.{decimals}f}"
-    if value > 0 and float(text) <= 0:
+    if value > ROUNDING_ERROR * whole and float(text) <= 0:
         return f"< {step:.{decimals}f}"
-    if value < whole and float(text) >= whole:
+    if value < whole * (1 - ROUNDING_ERROR) and float(text) >= whole:
         return f"> {whole - step:.{decimals}f}"
     return text
 
