@@ -27,6 +27,8 @@ PARAMS = FilterParams(
 )
 
 CANNOT_BE_PLANTED = {RejectReason.BREAKS_DECODER, RejectReason.BY_HAND}
+# Newer than the sample: its images, and so the figures of the plain `dvc repro`, stay the same.
+NOT_PLANTED = {Warn.COLOUR_CONVERTED, Warn.EXTRANEOUS_BYTES}
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +85,7 @@ def test_every_reason_and_warning_of_the_filter_occurs(
         rows = [row for batch in judged for row in batch.to_pylist()]
     reasons = Counter(row["reason"] for row in rows)
     assert set(reasons) == {None, *RejectReason} - CANNOT_BE_PLANTED
-    assert {warning for row in rows for warning in row["warnings"]} == set(Warn)
+    assert {warning for row in rows for warning in row["warnings"]} == set(Warn) - NOT_PLANTED
     clean = [row["reason"] for row in rows if row["name"].split("/")[1].startswith(row["label"])]
     assert clean == [None] * 20
     reason_of = {row["name"]: row["reason"] for row in rows}
