@@ -38,7 +38,7 @@ class Conversion:
         transform = _transform(self.profile, self.mode)
         assert transform is not None
         image = Image.fromarray(pixels, self.mode)
-        return np.asarray(ImageCms.applyTransform(image, transform))
+        return np.array(ImageCms.applyTransform(image, transform))  # writable
 
 
 def find_conversion(profiles: tuple[bytes, ...], mode: str) -> Conversion | None:

@@ -58,6 +58,7 @@ def test_pixels_are_converted_from_their_profile(form: str) -> None:
     data = encode(adobe, form, icc_profile=adobe_profile(), **options)
     assert warnings(data) == (Warn.COLOUR_CONVERTED,)
     assert_scene(load(data))
+    assert load(data).flags.writeable  # torch warns otherwise
 
 
 def test_a_jpeg_is_converted_from_a_profile_in_several_segments() -> None:

@@ -262,6 +262,7 @@ RAW = {
     "sensor values below, no word of a preview": tiff(WIDE.tobytes(), changed(), sub=SENSOR),
     "sensor values in a later picture": tiff(WIDE.tobytes(), changed(), SENSOR),
     "a larger picture below": tiff(WIDE.tobytes(), changed(), sub=LARGE),
+    "a preview first, by an old tag": tiff(WIDE.tobytes(), changed() | {255: (3, (2,))}, LARGE),
     "a preview first, then the photograph": tiff(WIDE.tobytes(), changed(subfile=(1,)), LARGE),
     "a preview first, then a signature (CR2)": canon_raw(),
 }

@@ -1,5 +1,6 @@
 """Repair of faults for which a strict decoder refuses a JPEG although its picture is whole."""
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -27,7 +28,8 @@ COLOUR_TRANSFORMS = {3: (0, 1), 4: (0, 2)}  # by number of components; the secon
 SEQUENTIAL = {0xC0, 0xC1}  # with Huffman codes
 GREY = b"\1"  # component
 MAX_JUNK_BYTES = 64  # between two segments
-MIN_FILLER_BYTES = 4  # equal ones before the end marker, too many for a picture's
+# Equal bytes before a marker, more than libjpeg reads ahead.
+FILLER = re.compile(rb"(.)\1{3,}(?=\xff[\xc0-\xfe])", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ def mend(data: bytes) -> Mended | None:
 
     These are an unknown JFIF version, an incomplete colour profile, an unknown Adobe colour
     transform (libjpeg takes it as the usual one), bytes between segments, which a wrong length
-    leaves, and filler before the end marker. No warning is ignored: the result has to pass a strict
+    leaves, and filler before later markers. No warning is ignored: the result has to pass a strict
     decoder.
     """
     listed = list(segments(data))
@@ -143,14 +145,14 @@ def _huffman_tables(bodies: Sequence[bytes]) -> Iterator[int]:
 
 
 def _without_filler(scans: bytes) -> bytes:
-    """Entropy-coded data without the equal bytes before the end marker."""
+    """Entropy-coded data without the runs of equal bytes before markers."""
     end = scans.find(END)
-    if end < 1:
+    if end < 0:
         return scans
-    filler = scans[end - 1 : end]
-    content = scans[:end].rstrip(filler)
-    if end - len(content) < MIN_FILLER_BYTES:
-        return scans
-    # 0xff in entropy-coded data is followed by a zero byte that belongs to it.
-    stuffing = b"\0" if filler == b"\0" and content.endswith(b"\xff") else b""
-    return content + stuffing + scans[end:]
+    return FILLER.sub(_stuffing, scans[: end + len(END)]) + scans[end + len(END) :]
+
+
+def _stuffing(match: re.Match[bytes]) -> bytes:
+    """What of a run belongs to the data: the zero byte that follows each 0xff in it."""
+    is_stuffed = match[1] == b"\0" and match.string[match.start() - 1 : match.start()] == b"\xff"
+    return b"\0" if is_stuffed else b""

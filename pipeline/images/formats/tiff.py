@@ -14,10 +14,11 @@ NUMBERS = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}  # struct codes, b
 # Tags.
 SUBFILE_TYPE, WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC = 254, 256, 257, 258, 259, 262
 STRIPS, ORIENTATION, SAMPLES, STRIP_BYTES, TILES, TILE_BYTES = 273, 274, 277, 279, 324, 325
-SUB_DIRECTORIES, SAMPLE_FORMAT, DNG_VERSION = 330, 339, 50706
+OLD_SUBFILE_TYPE, SUB_DIRECTORIES, SAMPLE_FORMAT, DNG_VERSION = 255, 330, 339, 50706
 XMP, PROFILE = 700, 34675
 READ = {
     SUBFILE_TYPE,
+    OLD_SUBFILE_TYPE,
     WIDTH,
     HEIGHT,
     BITS,
@@ -28,6 +29,7 @@ READ = {
     SAMPLES,
 } | {STRIP_BYTES, TILES, TILE_BYTES, SUB_DIRECTORIES, SAMPLE_FORMAT, DNG_VERSION}
 REDUCED = 1  # a bit of SUBFILE_TYPE: a smaller version of another picture
+OLD_REDUCED = 2  # a value of OLD_SUBFILE_TYPE
 RAW_PHOTOMETRICS = {32803, 34892}  # a colour filter array, linear raw
 BLACK_IS_ZERO, RGB, LAB = 1, 2, 8
 # Read: white is zero, black is zero, RGB, palette, CMYK, YCbCr, Lab.
@@ -63,7 +65,8 @@ class Directory:
 
     @property
     def is_reduced(self) -> bool:
-        return bool(self.number(SUBFILE_TYPE, 0) & REDUCED)
+        is_old_preview = self.number(OLD_SUBFILE_TYPE, 0) == OLD_REDUCED
+        return bool(self.number(SUBFILE_TYPE, 0) & REDUCED) or is_old_preview
 
     @property
     def is_raw(self) -> bool:

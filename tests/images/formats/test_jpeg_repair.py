@@ -20,6 +20,8 @@ from tests.builders.params import FILTER_PARAMS
 
 JPEG = encode(scene(), "JPEG", quality=90)
 CMYK = encode(Image.fromarray(scene()).convert("CMYK"), "JPEG")
+PROGRESSIVE = encode(scene(), "JPEG", progressive=True)
+RESTARTED = encode(scene(), "JPEG", restart_marker_rows=1)
 ICC = b"ICC_PROFILE\0"
 END = b"\xff\xd9"
 
@@ -46,6 +48,13 @@ def without_first(data: bytes, marker: int) -> bytes:
     return data[:start] + b"junk" + data[end:]
 
 
+def before_later_marker(data: bytes, marker: int) -> bytes:
+    """Insert zeros before a marker after the first scan."""
+    scan = next(s.end for s in jpeg.segments(data) if s.marker == jpeg.SOS)
+    place = data.index(bytes([0xFF, marker]), scan)
+    return data[:place] + bytes(65) + data[place:]
+
+
 def jfif_version(major: int) -> bytes:
     place = JPEG.index(b"JFIF\0") + 5
     return JPEG[:place] + bytes([major, 0]) + JPEG[place + 2 :]
@@ -63,9 +72,7 @@ HARMLESS = {
     ),
     "Adobe transform 2 on three channels": insert_segment(without_jfif(JPEG), 0xEE, adobe(2)),
     "Adobe transform 7 on three channels": insert_segment(without_jfif(JPEG), 0xEE, adobe(7)),
-    "progressive, JFIF version 0": encode(scene(), "JPEG", progressive=True).replace(
-        b"JFIF\0\1", b"JFIF\0\0", 1
-    ),
+    "progressive, JFIF version 0": PROGRESSIVE.replace(b"JFIF\0\1", b"JFIF\0\0", 1),
 }
 EXTRANEOUS = {
     "65 zeros before the end": JPEG[:-2] + bytes(65) + END,
@@ -73,6 +80,8 @@ EXTRANEOUS = {
     "2000 zeros before the end": JPEG[:-2] + bytes(2000) + END,
     "spaces before the end": JPEG[:-2] + b" " * 65 + END,
     "zeros, then other bytes after the end": JPEG[:-2] + bytes(65) + END + JPEG,
+    "zeros between scans": before_later_marker(PROGRESSIVE, jpeg.DHT),
+    "zeros before a restart marker": before_later_marker(RESTARTED, 0xD1),
     "5 bytes between segments": before_tables(JPEG, b"hello"),
     "a wrong marker between segments": before_tables(JPEG, b"\xff\0\0\2"),
     "both": before_tables(JPEG, b"hello")[:-2] + bytes(65) + END,
