@@ -6,6 +6,7 @@ GitHub and GitLab render Mermaid, but show no local image files.
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 
 from pipeline.commands.ci import markdown
 from pipeline.experiments.predictions import Prediction
@@ -21,21 +22,35 @@ def curves(history: Sequence[Mapping[str, float]]) -> list[str]:
     """Lines of two charts, loss and accuracy by epoch; none with fewer than two validations."""
     if len(history) < 2:
         return []
-    points = history[:: math.ceil(len(history) / MAX_POINTS)]
+    step = math.ceil(len(history) / MAX_POINTS)
+    x_axis, points = _x_axis([record["epoch"] for record in history], step), history[::step]
     return [
         "Blue: training; orange: validation.",
         "",
-        *_chart("Loss by epoch", points, "loss"),
+        *_chart("Loss", x_axis, points, "loss"),
         "",
-        *_chart("Accuracy by epoch", points, "accuracy"),
+        *_chart("Accuracy", x_axis, points, "accuracy"),
     ]
 
 
-def _chart(title: str, history: Sequence[Mapping[str, float]], metric: str) -> list[str]:
+def _x_axis(epochs: Sequence[float], step: int) -> str:
+    """The axis of every `step`-th validation. Mermaid draws points at equal distances.
+
+    With train.validate_every, the last validation of an epoch may be closer to the one before.
+    """
+    distances = {round(second - first, 6) for first, second in pairwise(epochs)}
+    if len(distances) > 1:
+        return f'"validation" 1 --> {range(1, len(epochs) + 1, step)[-1]}'
+    return f'"epoch" {epochs[0]:g} --> {epochs[::step][-1]:g}'
+
+
+def _chart(
+    name: str, x_axis: str, history: Sequence[Mapping[str, float]], metric: str
+) -> list[str]:
     series = [[record[f"{split}_{metric}"] for record in history] for split in ("train", "val")]
     values = [value for points in series for value in points]
     if not all(map(math.isfinite, values)):
-        return [f"{title} cannot be drawn: a value is not finite."]
+        return [f"{name} cannot be drawn: a value is not finite."]
     margin = MARGIN * (max(values) - min(values)) or MARGIN
     low, high = max(0.0, min(values) - margin), max(values) + margin
     decimals = max(4, 3 - math.floor(math.log10(high - low)))  # Mermaid reads no exponents
@@ -44,8 +59,8 @@ def _chart(title: str, history: Sequence[Mapping[str, float]], metric: str) -> l
         "```mermaid",
         f'%%{{init: {{"themeVariables": {palette}}}}}%%',
         "xychart-beta",
-        f'    title "{title}"',
-        f'    x-axis "epoch" {history[0]["epoch"]:g} --> {history[-1]["epoch"]:g}',
+        f'    title "{name}"',
+        f"    x-axis {x_axis}",
         f'    y-axis "{metric}" {low:.{decimals}f} --> {high:.{decimals}f}',
         *(
             f"    line [{', '.join(f'{value:.{decimals}f}' for value in points)}]"

@@ -40,7 +40,7 @@ def test_a_long_history_is_thinned_and_a_single_validation_not_drawn() -> None:
 
 def test_a_value_that_is_not_finite_is_not_drawn() -> None:
     lines = mermaid.curves(history(3, math.nan))
-    assert "Loss by epoch cannot be drawn: a value is not finite." in lines
+    assert "Loss cannot be drawn: a value is not finite." in lines
     assert lines.count("```mermaid") == 1
 
 
@@ -78,3 +78,13 @@ def test_tiny_losses_are_not_drawn_as_zero() -> None:
     values = [float(value) for value in re.findall(r"[\d.]+", validation)]
     assert values == pytest.approx([2e-6, 1e-6, 2e-6 / 3, 5e-7], rel=0.01)
     assert low < min(values) < max(values) < high
+
+
+def test_validations_at_uneven_distances_are_not_drawn_by_epoch() -> None:
+    epochs = [0.4, 0.8, 1.0, 1.4, 1.8, 2.0]
+    uneven = [record | {"epoch": at} for record, at in zip(history(6), epochs, strict=True)]
+    assert '    x-axis "validation" 1 --> 6' in mermaid.curves(uneven)
+    assert '    x-axis "epoch" 0.4 --> 0.8' in mermaid.curves(uneven[:2])
+    thinned = mermaid.curves(history(399))
+    assert '    x-axis "epoch" 1 --> 399' in thinned
+    assert len({line.count(",") for line in thinned if "line [" in line}) == 1
