@@ -45,6 +45,10 @@ class SweepRun:
         self._lock: ProcessLock | None = None
         self._tags: dict[str, str] = {}
         """They mark the runs of this process, to be closed if it is killed."""
+        self._facts: list[Param] = []
+        """What is searched, and how."""
+        self._figures: Mapping[str, float] = {}
+        """Those that a reopened sweep already has."""
         self._recorded: set[int] = set()
         """Numbers of the trials that have a run."""
 
@@ -60,25 +64,28 @@ class SweepRun:
             runs = self._search(f"tags.`{KEY}` = '{self._key}'")
             # One that is still running belongs to a colleague on the same server.
             ended = [run for run in runs if run.info.status != "RUNNING"]
+            self._facts = _describe_sweep(space, goal, seed)
             if ended:
-                self._parent = str(ended[0].info.run_id)
-                tags = [RunTag(*pair) for pair in self._tags.items()]
-                self._client.log_batch(self._parent, tags=tags)
-                self._client.update_run(self._parent, "RUNNING")
-                self._find_recorded_trials()
+                self._reopen(ended[0])
             else:
-                self._parent = self._create_parent(space, goal, seed)
+                self._parent = self._create_parent()
 
         self._try(reopen_or_create, first=True)
 
-    def _create_parent(self, space: Space, goal: Goal, seed: int) -> str:
+    def _reopen(self, run: store.MlflowRun) -> None:
+        self._parent, self._figures = str(run.info.run_id), run.data.metrics
+        tags = [RunTag(*pair) for pair in self._tags.items()]
+        # A kill may have left it without params, which come all at once.
+        self._client.log_batch(
+            self._parent, params=[] if run.data.params else self._facts, tags=tags
+        )
+        self._client.update_run(self._parent, "RUNNING")
+        self._find_recorded_trials()
+
+    def _create_parent(self) -> str:
         tags = {**provenance.source_tags(), **self._origin, **self._tags, KEY: self._key}
         run = self._client.create_run(self._experiment, tags=tags, run_name=self._name)
-        facts = {f"space.{name}": text for name, text in space.texts.items()}
-        facts |= {"sweep.goal": goal.value, "sweep.seed": str(seed)}
-        self._client.log_batch(
-            run.info.run_id, params=[Param(name, value) for name, value in facts.items()]
-        )
+        self._client.log_batch(run.info.run_id, params=self._facts)
         return str(run.info.run_id)
 
     def _find_recorded_trials(self) -> None:
@@ -128,7 +135,11 @@ class SweepRun:
 
         def log() -> None:
             parent, now = str(self._parent), int(time.time() * 1000)
-            metrics = [Metric(name, value, now, 0) for name, value in figures.items()]
+            metrics = [
+                Metric(name, value, now, 0)
+                for name, value in figures.items()
+                if value != self._figures.get(name)
+            ]
             self._client.log_batch(parent, metrics, tags=[RunTag(NOTE, note)])
             for path in files:
                 self._client.log_artifact(parent, str(path))
@@ -150,6 +161,12 @@ class SweepRun:
                 f"MLflow at {store.address()} fails ({store.describe_error(error)}); the sweep "
                 "goes on without it. Record it later by running the same command again"
             )
+
+
+def _describe_sweep(space: Space, goal: Goal, seed: int) -> list[Param]:
+    facts = {f"space.{name}": text for name, text in space.texts.items()}
+    facts |= {"sweep.goal": goal.value, "sweep.seed": str(seed)}
+    return [Param(name, value) for name, value in facts.items()]
 
 
 def _metrics(trial: EndedTrial) -> list[Metric]:

@@ -18,7 +18,7 @@ import pipeline.__main__
 from pipeline.commands.sweep import search_space, study, sweep
 from pipeline.commands.sweep.goal import Goal
 from pipeline.commands.sweep.journal import DIGEST, EndedTrial, Journal, TrialState
-from pipeline.commands.sweep.mlflow_runs import SweepRun
+from pipeline.commands.sweep.mlflow_runs import KEY, SweepRun
 from pipeline.commands.sweep.summary import SweepResult
 from pipeline.commands.sweep.sweep import SweepRequest
 from pipeline.commands.sweep.trainer import StagePaths
@@ -26,6 +26,7 @@ from pipeline.core import atomic, history, shards
 from pipeline.core.errors import PipelineError
 from pipeline.params import Params, with_overrides
 from pipeline.stages.train import __main__ as train
+from pipeline.tracking import store
 from tests.builders.forks import Fork
 from tests.builders.models import compute_features
 from tests.builders.params import NARROW_RESNET, override
@@ -204,6 +205,25 @@ def test_all_runs_on_other_images_than_the_data_sets_are_tagged(cheap: Params) -
     parent, (trial,) = sweep_runs()
     for run in (parent, trial):
         assert run.data.tags["dataset.deviation"] == "x.zip has 5 bytes"
+
+
+def test_the_run_of_a_killed_sweep_is_completed_with_nothing_twice(cheap: Params) -> None:
+    """The first process dies before the params are logged, the second after the summary."""
+    space = search_space.parse(SPACE, cheap)
+    experiment = store.experiment_id(cheap.dataset.name)
+    begun = MlflowClient().create_run(experiment, tags={KEY: "k" * 20}).info.run_id
+    MlflowClient().set_terminated(begun, "KILLED")
+    for _ in range(2):
+        run = SweepRun(cheap, "k" * 20, "")
+        run.open(space, Goal.VAL_LOSS, 1)
+        run.add_summary("note", {"trials.complete": 3.0}, [])
+        run.end("KILLED")
+    (parent,) = all_runs()
+    assert parent.info.run_id == begun
+    assert parent.data.params["sweep.goal"] == Goal.VAL_LOSS.value
+    assert parent.data.params.keys() >= {f"space.{name}" for name in space.texts}
+    (metric,) = MlflowClient().get_metric_history(begun, "trials.complete")
+    assert metric.value == 3
 
 
 def test_an_invalid_combination_fails_its_trial_alone(cheap: Params) -> None:
