@@ -81,7 +81,8 @@ def training_run(
     Args:
         deviation: How the images differ from those that the data set describes.
     """
-    run, tags = Run(), provenance.run_tags(fingerprint, deviation) | _stale_tags()
+    run, lock = Run(), dvc_lock.read()
+    tags = provenance.run_tags(fingerprint, deviation, lock) | _stale_tags(lock)
     _open(run, params.flat(), tags)
     with _closing(run):
         run.log_texts(provenance.read_files(tags[provenance.COMMIT]), provenance.FOLDER)
@@ -90,9 +91,9 @@ def training_run(
         yield run
 
 
-def _stale_tags() -> dict[str, str]:
+def _stale_tags(lock: dvc_lock.Lock) -> dict[str, str]:
     """A tag if the data were not made by the present params and code, as by `dvc repro -s`."""
-    stale = stale_stages(dvc_lock.read(), state_of_workspace(), "features")
+    stale = stale_stages(lock, state_of_workspace(), "features")
     if not stale:
         return {}
     terminal.warn(f"the features are of an earlier state ({describe(stale)}): run `dvc repro`")

@@ -1,4 +1,5 @@
 import ast
+import errno
 import hashlib
 import importlib.metadata
 import json
@@ -590,6 +591,31 @@ def test_a_failing_artifact_store_does_not_stop_a_training(
     (run,) = runs()
     assert run.info.status == "FINISHED"
     assert run.data.tags[provenance.TEST]
+
+
+def test_a_full_disk_costs_no_metrics(
+    trained: tuple[Job, list[dict[str, Any]]],
+    params: Params,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Metrics wait up to a second to be sent together; the database may have room for them."""
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    logged(params, *trained)
+    with monkeypatch.context() as patch:
+        for name in ("log_artifact", "log_artifacts"):
+            patch.setattr(MlflowClient, name, refuse)
+        assert not record.record_evaluation(outcome(params, *trained))
+    assert "fails (No space left on device)" in capsys.readouterr().err
+    (run,) = runs()
+    assert (run.info.status, run.data.metrics["test/accuracy"]) == ("FAILED", 0.9)
+    assert record.record_evaluation(outcome(params, *trained))
+    (run,) = runs()
+    assert run.info.status == "FINISHED"
+    assert len(MlflowClient().get_metric_history(run.info.run_id, "test/accuracy")) == 1
 
 
 def test_an_open_run_of_another_process_is_not_changed(

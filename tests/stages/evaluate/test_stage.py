@@ -43,6 +43,19 @@ def read_predictions() -> list[PredictionRow]:
     return predictions_csv.read_predictions(TEST / predictions_csv.NAME)
 
 
+def test_the_summary_says_that_a_result_was_not_recorded(
+    figures: Figures, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")  # the discard port
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    assert evaluate_stage() == figures
+    printed = capsys.readouterr()
+    assert printed.err.count("warning: MLflow at http://127.0.0.1:9 fails") == 1
+    summary = printed.out.splitlines()[-1]
+    assert summary.startswith("evaluate: accuracy ")
+    assert summary.endswith("; not recorded in MLflow, for the reason in the warning")
+
+
 def test_the_figures_are_scikit_learns_of_predictions_csv(figures: Figures) -> None:
     rows = read_predictions()
     labels = np.array([row.label == "striped" for row in rows])
