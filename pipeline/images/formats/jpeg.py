@@ -39,8 +39,8 @@ class Frame:
     components: int
 
 
-def segments(data: bytes) -> Iterator[Segment]:
-    """Yield the segments up to the first scan header, which is the last."""
+def segments(data: bytes, all_scans: bool = False) -> Iterator[Segment]:
+    """Yield the segments up to the first scan header, or up to the end of the image."""
     position = len(START)
     for _ in range(MAX_SEGMENTS):
         match = MARKER.search(data, position)
@@ -56,7 +56,7 @@ def segments(data: bytes) -> Iterator[Segment]:
         body = data[position + 2 : position + length]
         position += length
         yield Segment(marker, body, start, position)
-        if marker == SOS:
+        if marker == SOS and not all_scans:
             return
 
 

@@ -26,6 +26,8 @@ JFIF_VERSIONS = (b"\1", b"\2")  # major ones
 ADOBE_BYTES = 12  # of a complete Adobe segment; its last byte is the colour transform
 COLOUR_TRANSFORMS = {3: (0, 1), 4: (0, 2)}  # by number of components; the second is the usual one
 SEQUENTIAL = {0xC0, 0xC1}  # with Huffman codes
+PROGRESSIVE = {0xC2, 0xCA}
+SCAN_HEADER_BYTES = {6, 8, 10, 12}  # for one to four components
 GREY = b"\1"  # component
 MAX_JUNK_BYTES = 64  # between two segments
 # Equal bytes before a marker, more than libjpeg reads ahead.
@@ -57,6 +59,8 @@ def mend(data: bytes) -> Mended | None:
     mended_scans = _without_filler(scans)
     drops_junk = _has_all_segments(listed) and any(map(_is_junk, _gaps(data, listed)))
     if (mended_header, mended_scans) == (header, scans):
+        return None
+    if mended_scans != scans and not _has_all_scans(mended_header + mended_scans):
         return None
     return Mended(mended_header + mended_scans, drops_junk or mended_scans != scans)
 
@@ -118,6 +122,21 @@ def _has_all_segments(listed: Sequence[Segment]) -> bool:
         and set(_used_codes(frame.marker, bodies[SOS][0]))
         <= set(_huffman_tables(bodies.get(DHT, [])))
     )
+
+
+def _has_all_scans(data: bytes) -> bool:
+    """Whether a progressive JPEG has all bits of its coefficients; a hole may hide a scan."""
+    frame = next((segment for segment in segments(data) if segment.marker in SOF), None)
+    if frame is None or frame.marker not in PROGRESSIVE:
+        return True
+    missing_bits = {(component, k): 1 for component in frame.body[6::3] for k in range(64)}
+    for scan in segments(data, all_scans=True):
+        if scan.marker == SOS and len(scan.body) in SCAN_HEADER_BYTES:
+            first, last, bits = scan.body[-3:]
+            for component in scan.body[1:-3:2]:
+                for k in range(first, last + 1):
+                    missing_bits[component, k] = bits & 0xF
+    return not any(missing_bits.values())
 
 
 def _used_codes(sof: int, scan: bytes) -> Iterator[int]:

@@ -80,6 +80,7 @@ EXTRANEOUS = {
     "2000 zeros before the end": JPEG[:-2] + bytes(2000) + END,
     "spaces before the end": JPEG[:-2] + b" " * 65 + END,
     "zeros, then other bytes after the end": JPEG[:-2] + bytes(65) + END + JPEG,
+    "progressive, zeros before the end": PROGRESSIVE[:-2] + bytes(65) + END,
     "zeros between scans": before_later_marker(PROGRESSIVE, jpeg.DHT),
     "zeros before a restart marker": before_later_marker(RESTARTED, 0xD1),
     "5 bytes between segments": before_tables(JPEG, b"hello"),
@@ -146,7 +147,18 @@ def test_a_harmless_fault_hides_no_damage(fault: str, damage: Callable[[bytes], 
     assert caught.value.reason is RejectReason.DAMAGED
 
 
+def last_scan(data: bytes) -> jpeg.Segment:
+    return [s for s in jpeg.segments(data, all_scans=True) if s.marker == jpeg.SOS][-1]
+
+
+def without_last_scan() -> bytes:
+    """The last scan of a progressive JPEG, with its header, is zero."""
+    start = last_scan(PROGRESSIVE).start
+    return PROGRESSIVE[:start] + bytes(len(PROGRESSIVE) - start - 2) + END
+
+
 DAMAGED = {
+    "the last scan is zero": without_last_scan(),
     "the last bytes of the picture are zero": JPEG[:-40] + bytes(38) + END,
     "all of the picture is zero": JPEG[: JPEG.index(b"\xff\xda") + 14] + bytes(5000) + END,
     "zeros follow a picture that is cut": JPEG[:-40] + bytes(65) + END,
