@@ -3,7 +3,7 @@
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,22 +58,12 @@ def _stat(entry: "os.DirEntry[str]", name: str) -> Iterator[CacheObject]:
         return
 
 
-def find_damage(folder: Path, sizes: Mapping[str, int]) -> Iterator[Damage]:
-    """Damaged objects: first those whose size tells, at once, then those whose bytes do.
-
-    Args:
-        sizes: What dvc.lock says, in bytes by name.
-    """
-    unread = []
-    for item in list_objects(folder):
-        expected = 0 if item.name == EMPTY else sizes.get(item.name)
-        if item.size == 0 and expected != 0:
-            yield Damage(item, "is empty")
-        elif expected is not None and item.size != expected:
-            yield Damage(item, f"has {item.size:,} bytes instead of {expected:,}")
-        else:
-            unread.append(item)
-    yield from _read_all(unread)
+def find_damage(folder: Path) -> Iterator[Damage]:
+    """Damaged objects: first those that are empty, at once, then those with other bytes."""
+    objects = list(list_objects(folder))
+    empty = [item for item in objects if item.size == 0 and item.name != EMPTY]
+    yield from (Damage(item, "is empty") for item in empty)
+    yield from _read_all([item for item in objects if item.size or item.name == EMPTY])
 
 
 def _read_all(objects: list[CacheObject]) -> Iterator[Damage]:

@@ -1,8 +1,8 @@
 """Who needs an object of DVC's cache: outs of this project, or another project."""
 
-from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,6 @@ class OutFile:
     """Of the object that holds it, according to dvc.lock."""
     object: Path
     """Where the cache has that object."""
-    size: int | None
-    """In bytes, as far as dvc.lock has it."""
 
 
 def list_out_files(repo: Any) -> Iterator[OutFile]:
@@ -31,10 +29,9 @@ def list_out_files(repo: Any) -> Iterator[OutFile]:
     for out in repo.index.outs:
         if out.fs.protocol == "local" and out.hash_info and out.hash_name == "md5":
             path, name = Path(out.fs_path).relative_to(root), out.hash_info.value
-            size = None if name.endswith(LISTING) else out.meta.size
-            yield OutFile(path, name, _locate(repo, name), size)
+            yield OutFile(path, name, _locate(repo, name))
             for relative, md5 in _members(_locate(repo, name)).items():
-                yield OutFile(path / relative, md5, _locate(repo, md5), None)
+                yield OutFile(path / relative, md5, _locate(repo, md5))
 
 
 def _locate(repo: Any, name: str) -> Path:
@@ -55,13 +52,11 @@ def is_shared(repo: Any) -> bool:
     return not cache.resolve().is_relative_to(root.resolve())
 
 
-def find_foreign(repo: Any, names: set[str]) -> set[str]:
-    """The objects that no dvc.lock of this project has had, nor a folder in one."""
-    folders: dict[str, set[str]] = defaultdict(set)
-    for item in list_objects(Path(repo.cache.local.path)) if names else ():
-        for md5 in names.intersection(_members(item.path).values()):
-            folders[md5].add(item.name)
-    return {name for name in names if not any(map(_is_in_history, {name, *folders[name]}))}
+def is_foreign(repo: Any, name: str) -> bool:
+    """Whether no dvc.lock of this project has had an object, nor a folder with it."""
+    items = list_objects(Path(repo.cache.local.path))
+    folders = (item.name for item in items if name in _members(item.path).values())
+    return not any(map(_is_in_history, chain([name], folders)))
 
 
 def _is_in_history(name: str) -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 
 from pipeline.commands.doctor import cache_objects, run_cache, workspace
 from pipeline.commands.doctor.cache_objects import Damage
-from pipeline.commands.doctor.cache_users import OutFile, find_foreign, is_shared
+from pipeline.commands.doctor.cache_users import OutFile, is_foreign, is_shared
 from pipeline.commands.doctor.finding import Finding
 from pipeline.commands.doctor.quarantine import Quarantine, isolate
 
@@ -44,17 +44,13 @@ def examine_run_cache(repo: Any, places: Quarantines) -> Iterator[Finding]:
 
 def examine_objects(repo: Any, files: list[OutFile], places: Quarantines) -> Iterator[Finding]:
     """Objects in the cache; those of other projects in a shared cache are never moved."""
-    sizes = {file.name: file.size for file in files if file.size is not None}
-    damaged = list(cache_objects.find_damage(Path(repo.cache.local.path), sizes))
-    names = {damage.object.name for damage in damaged}
-    foreign = find_foreign(repo, names) if is_shared(repo) else set()
-    for damage in damaged:
+    for damage in cache_objects.find_damage(Path(repo.cache.local.path)):
         users = [file for file in files if file.name == damage.object.name]
         used_by = f" ({', '.join(str(file.path) for file in users[:3])})" if users else ""
         problem = f"{damage.object.path}{used_by} {damage.problem}"
         if not damage.is_permitted:
             yield Finding(problem, "run this as somebody who may read it")
-        elif damage.object.name in foreign:
+        elif is_shared(repo) and is_foreign(repo, damage.object.name):
             yield Finding(
                 problem,
                 "no dvc.lock of this project has it, and the cache is shared: run `pipeline doctor "
@@ -69,8 +65,7 @@ def _isolate_object(
 ) -> Iterator[Finding]:
     """Its links in the workspace follow it, because DVC would take them for sound."""
     links = [file for file in users if workspace.is_link(file)]
-    name = f"{damage.object.path.parent.name}/{damage.object.path.name}"
-    finding = isolate(problem, damage.object.path, name, places.cache, ANEW)
+    finding = isolate(problem, damage.object.path, damage.object.name, places.cache, ANEW)
     yield finding
     for file in links if finding.is_healed else ():
         link = f"{file.path}, a link to it, {damage.problem}"

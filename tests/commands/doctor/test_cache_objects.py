@@ -21,8 +21,8 @@ def add(folder: Path, data: bytes, suffix: str = "", stored: bytes | None = None
     return path
 
 
-def damage(folder: Path, **sizes: int) -> dict[Path, str]:
-    return {item.object.path: item.problem for item in find_damage(folder, sizes)}
+def damage(folder: Path) -> dict[Path, str]:
+    return {item.object.path: item.problem for item in find_damage(folder)}
 
 
 LISTING = json.dumps([{"md5": "1" * 32, "relpath": "a/b.jpg"}]).encode()
@@ -49,19 +49,19 @@ def test_every_kind_of_damage_is_told(tmp_path: Path) -> None:
         add(tmp_path, b"[1]", ".dir", stored=b"[1"): "has other bytes than its name says",
         add(tmp_path, b"{", ".dir"): "is not the listing of a folder",
         add(tmp_path, b"[1] ", ".dir"): "is not the listing of a folder",
-        add(tmp_path, b"", stored=b"late"): "has 4 bytes instead of 0",
+        add(tmp_path, b"", stored=b"late"): "has other bytes than its name says",
     }
     add(tmp_path, data)
     assert damage(tmp_path) == expected
 
 
-def test_a_size_that_dvc_lock_knows_spares_reading(
+def test_empty_objects_are_told_before_the_others_are_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = add(tmp_path, b"whole", stored=b"who")
+    add(tmp_path, b"sound")
+    path = add(tmp_path, b"lost", stored=b"")
     monkeypatch.setattr(cache_objects, "_read", None)
-    md5 = hashlib.md5(b"whole").hexdigest()
-    assert damage(tmp_path, **{md5: 5}) == {path: "has 3 bytes instead of 5"}
+    assert next(find_damage(tmp_path)).object.path == path
 
 
 def test_files_of_other_names_are_no_objects(tmp_path: Path) -> None:
@@ -87,7 +87,7 @@ def test_an_object_that_may_not_be_read_is_not_called_damaged(
             raise error
 
         monkeypatch.setattr(dvc_lock, "digest", fail)
-        (item,) = find_damage(tmp_path, {})
+        (item,) = find_damage(tmp_path)
         assert item.problem == f"cannot be read ({error.strerror})"
         assert item.is_permitted is is_permitted
 

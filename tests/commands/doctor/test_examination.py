@@ -237,7 +237,7 @@ def test_objects_of_other_projects_are_only_reported(
     assert f"{'c' * 30} is empty: no dvc.lock of this project has it" in left
     assert foreign.exists()
     assert not own.exists()
-    assert len(list((shared / "cache/files/quarantine").rglob(own.name))) == 1
+    assert len(list((shared / "cache/files/quarantine").rglob(own.parent.name + own.name))) == 1
 
 
 def test_nothing_is_repaired_while_dvc_is_at_work(
