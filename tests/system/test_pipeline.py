@@ -117,7 +117,7 @@ def test_models_are_compared_by_each_of_their_names(project: Project) -> None:
     for pair, output in zip(pairs, outputs, strict=True):
         assert f" on {project.metrics()['n']} images " in output
         same = pair != "faster models"
-        assert ("(95 %: +0.0 to +0.0; 0 gained, 0 lost" in output) >= same
+        assert (" images (0 gained, 0 lost, " in output) >= same
     result = project.run(sys.executable, "-m", "pipeline", "compare", "nobody", "HEAD")
     assert result.returncode == 1
     assert result.stdout.startswith("error: no predictions of nobody (")
