@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from pipeline.core.percentages import format_share
+from pipeline.core.percentages import MIN_IMAGES, format_share
 from pipeline.core.terminal import printable
 from pipeline.images.pixels import Pixels
 from pipeline.network.calibration import Bins
@@ -127,6 +127,8 @@ def reliability(before: Bins, after: Bins) -> Figure:
     axes.plot([0, 1], [0, 1], color="grey", linestyle=":", label="calibrated perfectly")
     for name, bins in (("as trained", before), ("calibrated", after)):
         label = f"{name}: off by {format_share(bins.error)} on average"
+        if bins.count.sum() < MIN_IMAGES:
+            label = name
         (line,) = axes.plot(bins.confidence, bins.accuracy, linewidth=1, label=label)
         area = 10 + 400 * bins.count / bins.count.sum()  # by the number of images
         axes.scatter(bins.confidence, bins.accuracy, s=area, color=line.get_color(), alpha=0.6)

@@ -177,7 +177,7 @@ def collect(
         interval=format_interval(wilson.low, wilson.high),
         bootstrap=describe_bootstrap(figures, groups),
         mistakes=describe_most_frequent(confusions),
-        roc_auc=_format(figures["roc_auc.macro"]),
+        roc_auc=_macro("roc_auc", figures),
         calibration_error=_calibration_error(figures, "ece"),
         calibration=describe_calibration(figures),
         classes=_classes(classes, figures),
@@ -203,8 +203,16 @@ def _calibration_error(figures: Figures, name: str) -> str:
 
 def _classes(names: Sequence[str], figures: Figures) -> list[ClassRow]:
     rows = [ClassRow(name, _class_cells(name, figures)) for name in names]
-    macro = [_format(figures.get(f"{figure}.macro", "")) for figure in CLASS_FIGURES]
+    macro = [_macro(figure, figures) for figure in CLASS_FIGURES]
     return [*rows, ClassRow("macro average", macro)]
+
+
+def _macro(figure: str, figures: Figures) -> str:
+    """The mean over the classes of a test set of at least `MIN_IMAGES`; empty for counts."""
+    name = f"{figure}.macro"
+    if name not in figures:
+        return ""
+    return _format(figures[name]) if figures["n"] >= MIN_IMAGES else "–"
 
 
 def _class_cells(name: str, figures: Figures) -> list[str]:

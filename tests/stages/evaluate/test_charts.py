@@ -148,11 +148,12 @@ def test_a_report_of_many_classes_and_images_stays_small() -> None:
     assert max(sizes) < 1_000_000
 
 
-def test_a_reliability_of_less_than_a_tenth_of_a_percent_is_not_zero() -> None:
-    bins = Bins(np.array([0.9996]), np.array([1.0]), np.array([40]))
-    legend = charts.reliability(bins, bins).axes[0].get_legend()
+def test_a_calibration_error_is_not_rounded_to_zero_and_not_given_for_few_images() -> None:
+    many, few = [Bins(np.array([0.9996]), np.array([1.0]), np.array([n])) for n in (40, 9)]
+    legend = charts.reliability(many, few).axes[0].get_legend()
     assert legend is not None
-    assert legend.get_texts()[1].get_text() == "as trained: off by < 0.1 % on average"
+    labels = [text.get_text() for text in legend.get_texts()]
+    assert labels[1:] == ["as trained: off by < 0.1 % on average", "calibrated"]
 
 
 @pytest.mark.parametrize(("count", "title"), [(12, ""), (40, "12 of 40 classes")])

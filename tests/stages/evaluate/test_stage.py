@@ -184,7 +184,10 @@ def test_few_images_are_counts_and_not_percentages(figures: Figures) -> None:
 
 def test_a_test_set_of_few_images_has_no_percentage(figures: Figures) -> None:
     few = figures | {"n": 4, "correct": 3, "accuracy": 0.75}
-    html = collect(model_folder.load(MODELS)[1], few, SPLIT).html({})
+    page = collect(model_folder.load(MODELS)[1], few, SPLIT)
+    assert page.roc_auc == page.calibration_error == "–"
+    assert page.classes[-1].cells == ["", "", "–", "–", "–", "–", "–"]
+    html = page.html({})
     assert "the model is right on <b>3 of 4</b>" in html
     assert "75.0 %" not in html
     assert "By how much the probabilities are off cannot be said of 4 images." in html
