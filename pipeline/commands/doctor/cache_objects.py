@@ -6,11 +6,12 @@ import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from pipeline.core import dvc_lock, progress
 
 PREFIX, REST = re.compile(r"[0-9a-f]{2}"), re.compile(r"[0-9a-f]{30}(\.dir)?")
+MD5 = re.compile(r"[0-9a-f]{32}")
 LISTING = ".dir"
 EMPTY = "d41d8cd98f00b204e9800998ecf8427e"  # md5 of no bytes
 THREADS = min(8, os.cpu_count() or 1)  # md5 releases the GIL
@@ -97,10 +98,19 @@ def read_listing(path: Path) -> dict[str, str]:
     """The md5 of each file of a folder, by its path in the folder.
 
     Raises:
-        ValueError: the object is not such a listing.
+        ValueError: the object is not such a listing, or names a file outside the folder.
     """
     entries = json.loads(path.read_bytes())
     try:
-        return {entry["relpath"]: entry["md5"] for entry in entries}
+        listing = {entry["relpath"]: entry["md5"] for entry in entries}
+        is_sound = all(_is_inside(name) and MD5.fullmatch(md5) for name, md5 in listing.items())
     except (KeyError, TypeError) as error:
         raise ValueError(f"{path} is not a listing") from error
+    if not is_sound:
+        raise ValueError(f"{path} is not a listing")
+    return listing
+
+
+def _is_inside(name: str) -> bool:
+    path = PurePosixPath(name)
+    return not path.is_absolute() and ".." not in path.parts

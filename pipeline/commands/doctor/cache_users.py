@@ -27,7 +27,7 @@ def list_out_files(repo: Any) -> Iterator[OutFile]:
     """The outs in dvc.lock; after a folder come its files, if its listing can be read."""
     root = Path(repo.root_dir)
     for out in repo.index.outs:
-        if out.fs.protocol == "local" and out.hash_info and out.hash_name == "md5":
+        if out.is_in_repo and out.hash_info and out.hash_name == "md5":
             path, name = Path(out.fs_path).relative_to(root), out.hash_info.value
             yield OutFile(path, name, _locate(repo, name))
             for relative, md5 in _members(_locate(repo, name)).items():

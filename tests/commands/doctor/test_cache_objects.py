@@ -47,6 +47,9 @@ def test_every_kind_of_damage_is_told(tmp_path: Path) -> None:
             "has other bytes than its name says"
         ),
         add(tmp_path, b"[1]", ".dir", stored=b"[1"): "has other bytes than its name says",
+        add(tmp_path, LISTING.replace(b"a/b", b"../b"), ".dir"): "is not the listing of a folder",
+        add(tmp_path, LISTING.replace(b"a/b", b"/a/b"), ".dir"): "is not the listing of a folder",
+        add(tmp_path, LISTING.replace(b"1111", b"../1"), ".dir"): "is not the listing of a folder",
         add(tmp_path, b"{", ".dir"): "is not the listing of a folder",
         add(tmp_path, b"[1] ", ".dir"): "is not the listing of a folder",
         add(tmp_path, b"", stored=b"late"): "has other bytes than its name says",
