@@ -323,7 +323,8 @@ def test_damaged_trials_are_run_again_with_a_warning(
     path.write_bytes(first + content[damage])
     capsys.readouterr()
     assert without_times(run_sweep(cheap, 3)) == without_times(result)
-    assert f"warning: {path} is damaged: trials from 1 on are run again" in capsys.readouterr().err
+    where = path.absolute()
+    assert f"warning: {where} is damaged: trials from 1 on are run again" in capsys.readouterr().err
     run_sweep(cheap, 3)
     assert "damaged" not in capsys.readouterr().err
 
