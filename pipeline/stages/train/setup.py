@@ -104,7 +104,7 @@ def fingerprint(params: Params, examples: Examples, job: Job) -> str:
     names = ("filter", "images", "model", "head", "train", "device")
     rows = zip(examples.keys, examples.labels, examples.splits, strict=True)
     values = {name: getattr(params, name).model_dump() for name in names} | {
-        "images": hashlib.sha256("\n".join(map(str, rows)).encode()).hexdigest(),
+        "examples": hashlib.sha256("\n".join(map(str, rows)).encode()).hexdigest(),
         "features": job.index.model_dump(),
         "threads": torch.get_num_threads(),
         "device_type": job.fabric.device.type,
