@@ -25,6 +25,8 @@ ADVICE = {
     "end": "MLflow says RUNNING, but no process of this clone works on it; unless one of another "
     "clone does, close it: `MlflowClient().set_terminated(ID, 'KILLED')`",
     "model": "its training was stopped: `dvc repro` or `dvc exp run` with its params resumes it",
+    "test result": "its model was not tested, or that was not recorded: `dvc repro` or `dvc exp "
+    "run` with its params does both",
     STALE: "its dvc.lock has results of an earlier state, not of its own params, data and code: "
     "`dvc repro` or `dvc exp run` brings them up to date",
     DIRTY: "its code has uncommitted changes: see origin/changes.patch of the run",
@@ -126,6 +128,8 @@ class PairedRun:
         models_md5 = self.run.data.tags.get(provenance.MODELS)
         if models_md5 is None:
             return "model"
+        if provenance.TEST not in self.run.data.tags:
+            return "test result"
         return "" if any(dvc_results.results_with_model(models_md5)) else "commit"
 
     @property

@@ -119,7 +119,8 @@ def test_a_run_without_an_evaluation_is_incomplete(commit: CommitResult, params:
     ("status", "tags", "expected"),
     [
         ("FINISHED", {}, "commit"),
-        ("KILLED", {"result__models": ""}, "model"),
+        ("KILLED", {"result__models": "", "result__test": ""}, "model"),
+        ("KILLED", {"result__test": ""}, "test result"),
         ("RUNNING", {"result__models": ""}, ""),
     ],
 )
