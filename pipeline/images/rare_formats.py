@@ -58,8 +58,10 @@ def _doubt(header: Header, data: bytes, pixels: npt.NDArray[np.uint8]) -> Reject
     if second is not None:
         return None if _agree(pixels, second) else RejectReason.UNSUPPORTED
     check_memory(header.width, header.height)
-    if header.format == "GIF":  # OpenCV refuses damage, but also some colour tables and frames
-        return RejectReason.UNSUPPORTED if gif.is_whole(data) else RejectReason.DAMAGED
+    if header.format == "GIF":
+        if not gif.is_whole(data):
+            return RejectReason.DAMAGED
+        return RejectReason.UNSUPPORTED if gif.has_usual_palette(data) else None
     directories = tiff.read_tiff(data) if header.format == "TIFF" else None
     if directories and directories.is_known_to_opencv:
         return RejectReason.DAMAGED

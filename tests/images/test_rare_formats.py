@@ -172,12 +172,37 @@ def test_a_bmp_that_is_cut_is_damaged(bits: int) -> None:
 # ---- GIF ----
 
 
-def test_a_gif_that_only_one_decoder_reads_is_unsupported(monkeypatch: pytest.MonkeyPatch) -> None:
-    data = encode(Image.fromarray(WIDE).quantize(64), "GIF")
+def with_background(data: bytes, index: int) -> bytes:
+    return data[:11] + bytes([index]) + data[12:]
+
+
+NOISE = np.random.default_rng(0).integers(0, 256, (60, 72), np.uint8)
+GIFS = {
+    "few colours": encode(Image.fromarray(WIDE).quantize(5), "GIF"),
+    "many colours": encode(Image.fromarray(WIDE).quantize(256), "GIF"),
+    "a full table of codes": encode(Image.fromarray(NOISE).resize((400, 300)), "GIF"),
+    "interlaced": encode(Image.fromarray(NOISE), "GIF", interlace=1),
+    "black and white": encode(Image.fromarray(WIDE).convert("1"), "GIF"),
+}
+
+
+@pytest.mark.parametrize("name", GIFS)
+def test_a_gif_that_opencv_refuses_is_damaged_only_if_something_is_missing(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = GIFS[name]
     assert reason(data) is None
     monkeypatch.setattr(cv2, "imdecode", lambda *_: None)
     assert reason(data) is RejectReason.UNSUPPORTED
     assert reason(data[:-1]) is RejectReason.DAMAGED
+    codes = len(data) * 2 // 3
+    assert reason(data[:codes] + data[codes + 20 :]) is RejectReason.DAMAGED
+
+
+def test_a_background_outside_the_palette_is_no_damage() -> None:
+    data = with_background(GIFS["few colours"], 200)
+    assert cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) is None
+    assert np.array_equal(load(data), load(GIFS["few colours"]))
 
 
 def test_two_decoders_that_differ_are_unsupported(monkeypatch: pytest.MonkeyPatch) -> None:

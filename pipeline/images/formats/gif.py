@@ -1,5 +1,7 @@
 """The blocks of a GIF."""
 
+import math
+import struct
 from collections.abc import Iterator
 
 from pipeline.images.formats.metadata import Metadata
@@ -11,6 +13,8 @@ APPLICATION = 0xFF  # the label of an extension
 XMP, PROFILE = b"XMP DataXMP", b"ICCRGBG1012"
 XMP_TRAILER_BYTES = 257  # a magic trailer, by which readers of sub-blocks skip a packet
 MAX_BLOCKS = 2**20
+MAX_CODE_BITS = 12
+MAX_CODES = 2**MAX_CODE_BITS
 
 
 def read_metadata(data: bytes) -> Metadata:
@@ -26,9 +30,51 @@ def read_metadata(data: bytes) -> Metadata:
     return Metadata(xmp=tuple(xmp), profiles=tuple(profiles))
 
 
+def has_usual_palette(data: bytes) -> bool:
+    """Whether there is a global palette that has the background colour, as OpenCV demands."""
+    flags, background = data[10], data[11]
+    return background < _table_bytes(flags) // 3
+
+
 def is_whole(data: bytes) -> bool:
-    """Whether all blocks up to the trailer are there."""
-    return any(kind == TRAILER for kind, _, _ in _blocks(data))
+    """Whether all blocks are there, and the codes of the first image give all its pixels."""
+    blocks = list(_blocks(data))
+    if not blocks or blocks[-1][0] != TRAILER:
+        return False
+    start, end = next(((start, end) for kind, start, end in blocks if kind == IMAGE), (0, 0))
+    flags = data[start + DESCRIPTOR_BYTES]
+    pixels: int = math.prod(struct.unpack_from("<HH", data, start + 5))
+    codes = start + 1 + DESCRIPTOR_BYTES + _table_bytes(flags)
+    return _count_pixels(_joined(data, codes + 1, end), data[codes]) == pixels
+
+
+def _count_pixels(data: bytes, bits: int) -> int:
+    """How many pixels LZW codes stand for; -1 if one of them does not exist.
+
+    Args:
+        bits: Of a pixel.
+    """
+    clear = 1 << bits
+    lengths, size, previous = [1] * clear + [0, 0], bits + 1, 0  # of the strings of each code
+    pixels = buffer = count = 0
+    for byte in data:
+        buffer, count = buffer | byte << count, count + 8
+        while count >= size:
+            code, buffer, count = buffer & (1 << size) - 1, buffer >> size, count - size
+            if code == clear + 1:
+                return pixels
+            if code == clear:
+                lengths, size, previous = lengths[: clear + 2], bits + 1, 0
+                continue
+            if previous and len(lengths) < MAX_CODES:
+                lengths.append(previous + 1)
+            if code >= len(lengths):
+                return -1
+            previous = lengths[code]
+            pixels += previous
+            if len(lengths) == 1 << size and size < MAX_CODE_BITS:
+                size += 1
+    return pixels
 
 
 def _blocks(data: bytes) -> Iterator[tuple[int, int, int]]:
