@@ -74,8 +74,8 @@ def _set_up_process() -> None:
 
 def arithmetic(device: torch.device) -> dict[str, object]:
     """What decides the last bits of results, besides the processor and torch's version."""
-    if device.type != "cuda":
-        return {"type": device.type, "cpu": torch.backends.cpu.get_cpu_capability()}
+    if device.type != "cuda":  # the build's libraries, and the instructions that it uses
+        return {"type": device.type, "build": torch.__config__.show()}
     properties = torch.cuda.get_device_properties(device)
     return {
         "type": device.type,

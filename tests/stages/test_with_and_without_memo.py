@@ -333,6 +333,14 @@ def test_other_pixels_by_whatever_cause_give_the_bytes_of_a_run_without_memo(
     assert with_memo.run(base) == without_memo.run(base)
 
 
+def test_another_codec_in_a_library_of_the_same_version_gives_the_bytes_of_a_run_without_memo(
+    with_memo: Workspace, without_memo: Workspace, base: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cv2, "getBuildInformation", lambda: "built with another libjpeg")
+    monkeypatch.setattr(judgement, "encode", encode_otherwise)
+    assert with_memo.run(base) == without_memo.run(base)
+
+
 def test_a_change_of_code_of_the_features_gives_the_bytes_of_a_run_without_memo(
     with_memo: Workspace,
     without_memo: Workspace,

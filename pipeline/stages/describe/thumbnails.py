@@ -23,7 +23,7 @@ SCHEMA = pa.schema({"id": pa.string(), "picture": pa.binary()})
 
 def draw_all(directory: Path, ids: Collection[str]) -> dict[str, bytes]:
     """JPEGs of the images of `directory` with these ids, without those that cannot be drawn."""
-    values = {"side": SIDE, "quality": QUALITY}
+    values = {"side": SIDE, "quality": QUALITY, "codecs": decoding.codecs()}
     key = memo.fingerprint(values, [__name__], decoding.LIBRARIES)
     thumbnails = map_images(
         draw_batch,

@@ -257,6 +257,7 @@ def _memo(settings: FeatureSettings, number: int) -> Memo:
         "precision": prefix.precision,
         "compiled": prefix.compiled,
         "device": device.arithmetic(prefix.device),
+        "codecs": decoding.codecs(),
     }
     key = memo.fingerprint(values, [__name__], LIBRARIES)
     return Memo("features", key, _schema(index), f"view_{number}")

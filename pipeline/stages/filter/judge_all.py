@@ -49,6 +49,7 @@ def _breaks_decoder(key: str) -> dict[str, Any]:
 def open_memo(params: FilterParams) -> Memo:
     """The judgements that earlier runs remembered."""
     values = params.model_dump(include={"min_side", "max_megapixels", "store_side"})
+    values["codecs"] = decoding.codecs()
     key = memo.fingerprint(values, [__name__], decoding.LIBRARIES)
     return Memo("filter", key, SCHEMA)
 
