@@ -33,7 +33,8 @@ TRAIN = """
 from pathlib import Path
 Path("reports").mkdir(exist_ok=True)
 Path("reports/history.csv").write_text(
-    "epoch,train_loss,val_loss,train_accuracy,val_accuracy\\n1,1,1,0.5,0.5\\n2,0.5,0.6,0.7,0.6\\n")
+    "step,epoch,lr,train_loss,train_accuracy,val_loss,val_accuracy\\n"
+    "1,1,0.1,1,0.5,1,0.5\\n2,2,0.1,0.5,0.7,0.6,0.6\\n")
 """
 EVALUATE = """
 import json
