@@ -66,19 +66,22 @@ def spin_in_threads() -> None:
 
 
 @pytest.mark.parametrize(
-    ("stuck", "number"),
+    ("stuck", "number", "wall_factor"),
     [
-        (spin, signal.SIGPROF),
-        (digest_forever, signal.SIGPROF),
-        (spin_in_threads, signal.SIGPROF),
-        (lambda: time.sleep(60), signal.SIGALRM),
+        (spin, signal.SIGPROF, 1000),
+        (digest_forever, signal.SIGPROF, 1000),
+        (spin_in_threads, signal.SIGPROF, 1000),
+        (lambda: time.sleep(60), signal.SIGALRM, 5),
     ],
 )
-def test_a_confined_process_dies_at_its_deadline(stuck: Callable[[], None], number: int) -> None:
+def test_a_confined_process_dies_at_its_deadline(
+    stuck: Callable[[], None], number: int, wall_factor: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def work() -> None:
         with confined(NOBODY, 500 * MEGABYTE), deadline(0.2):
             stuck()
 
+    monkeypatch.setattr(sandbox, "WALL_FACTOR", wall_factor)
     assert call_in_fork(work) == (-number, None)
 
 
