@@ -1,5 +1,6 @@
 """Read images from files, folders, patterns, archives, URLs and standard input."""
 
+import errno
 import glob
 import math
 import os
@@ -23,6 +24,8 @@ from pipeline.stages.acquire.web.client import Client
 from pipeline.stages.acquire.web.fetch_error import FetchError
 
 STDIN = "-"
+# Too little memory, or too many open files, is no problem of the input.
+OF_MACHINE = {errno.ENOMEM, errno.EMFILE, errno.ENFILE}
 URL = re.compile(r"https?://", re.IGNORECASE)
 PATTERN = re.compile(r"[*?[]")
 # First bytes of zip, gzip, bzip2, xz and tar.
@@ -198,6 +201,9 @@ def _is_archive(path: Path) -> bool:
 
 
 def _error_text(error: OSError | ValueError) -> str:
+    """For the row of an input; an error of the machine is raised again."""
+    if isinstance(error, OSError) and error.errno in OF_MACHINE:
+        raise error
     text = error.strerror if isinstance(error, OSError) else "not a file name"
     return text or type(error).__name__
 

@@ -1,3 +1,4 @@
+import errno
 import gzip
 import io
 import lzma
@@ -49,6 +50,23 @@ def zipped(*names: str) -> bytes:
 def test_a_file_and_one_that_is_not_there() -> None:
     Path("a.jpg").write_bytes(JPEG)
     assert named("a.jpg", "no.jpg") == [("a.jpg", JPEG), ("no.jpg", "No such file or directory")]
+
+
+@pytest.mark.parametrize("number", [errno.ENOMEM, errno.EMFILE])
+@pytest.mark.parametrize("name", ["photos/a.jpg", "photos"])
+def test_an_error_of_the_machine_is_no_problem_of_an_input(
+    monkeypatch: pytest.MonkeyPatch, name: str, number: int
+) -> None:
+    Path("photos").mkdir()
+    Path("photos/a.jpg").write_bytes(JPEG)
+
+    def fail(path: Path, *_: object) -> None:
+        raise OSError(number, os.strerror(number), str(path))
+
+    monkeypatch.setattr(Path, "open", fail)
+    monkeypatch.setattr(Path, "read_bytes", fail)
+    with pytest.raises(OSError, match=os.strerror(number)):
+        named(name)
 
 
 def test_folders_are_walked_in_order_without_hidden_files() -> None:
