@@ -9,7 +9,8 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from enum import Enum, auto
 from multiprocessing.connection import Connection
 from threading import Lock, Thread
@@ -22,6 +23,7 @@ from pipeline.core.errors import PipelineError
 from pipeline.images.sandbox import MachineMemoryError
 
 PARENT_CHECK_SECONDS = 1
+TEMPORARY_FAILURE = 75  # exit code, EX_TEMPFAIL of sysexits.h
 EXIT_CODE_SECONDS = 5  # the system reports a dead process a little later than its closed pipe
 # Images are the unit of parallelism.
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
@@ -41,14 +43,14 @@ class Cause(Enum):
 # Other signals come from outside, such as SIGKILL from the system when memory is short, and
 # SIGXCPU when a limit of the whole session is used up. A decoder may also call `exit`.
 CAUSES = {
-    signal.SIGPROF: Cause.LIMIT,
-    signal.SIGALRM: Cause.LIMIT,
-    signal.SIGSEGV: Cause.CRASH,
-    signal.SIGBUS: Cause.CRASH,
-    signal.SIGABRT: Cause.CRASH,
-    signal.SIGFPE: Cause.CRASH,
-    signal.SIGILL: Cause.CRASH,
-    signal.SIGTRAP: Cause.CRASH,
+    "SIGPROF": Cause.LIMIT,
+    "SIGALRM": Cause.LIMIT,
+    "SIGSEGV": Cause.CRASH,
+    "SIGBUS": Cause.CRASH,
+    "SIGABRT": Cause.CRASH,
+    "SIGFPE": Cause.CRASH,
+    "SIGILL": Cause.CRASH,
+    "SIGTRAP": Cause.CRASH,
 }
 
 
@@ -150,10 +152,12 @@ class Worker:
         if code is None:
             return WorkerFailure(Cause.MACHINE, "it ended")
         if code >= 0:
-            cause = Cause.MACHINE if code == os.EX_TEMPFAIL else Cause.CRASH
+            cause = Cause.MACHINE if code == TEMPORARY_FAILURE else Cause.CRASH
             return WorkerFailure(cause, f"it ended with exit code {code}")
         number = signal.Signals(-code)
-        return WorkerFailure(CAUSES.get(number, Cause.MACHINE), f"it was ended by {number.name}")
+        return WorkerFailure(
+            CAUSES.get(number.name, Cause.MACHINE), f"it was ended by {number.name}"
+        )
 
 
 def _launch(prepare: Callable[[], None] | None) -> tuple[Any, Connection]:
@@ -164,8 +168,22 @@ def _launch(prepare: Callable[[], None] | None) -> tuple[Any, Connection]:
         process = context.Process(
             target=_serve, args=(theirs, os.getpid(), prepare), daemon=True, env=ONE_THREAD
         )
-        process.start()
+        with _without_interrupts():
+            process.start()
     return process, ours
+
+
+@contextmanager
+def _without_interrupts() -> Iterator[None]:
+    """Hold back Ctrl-C, also from processes that start: Python would print where it was."""
+    if not hasattr(signal, "pthread_sigmask"):  # on Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _exit_code(process: Any) -> int | None:
@@ -199,7 +217,7 @@ def _serve(connection: Connection, parent: int, prepare: Callable[[], None] | No
         try:
             _report(connection, error)
         finally:
-            os._exit(os.EX_TEMPFAIL)
+            os._exit(TEMPORARY_FAILURE)
 
 
 def _exit_with(parent: int) -> None:

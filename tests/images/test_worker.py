@@ -6,6 +6,7 @@ import pytest
 
 from pipeline.core.errors import PipelineError
 from pipeline.images.worker import Cause, Worker, WorkerFailure
+from pipeline.images.worker import _launch as launch_worker
 
 
 @pytest.fixture
@@ -80,3 +81,16 @@ def exit_then_answer(_: int) -> int:
 def test_python_that_ends_the_process_blames_no_image(worker: Worker) -> None:
     with pytest.raises(PipelineError, match=r"cannot work here .SystemExit: 1"):
         worker.call(exit_then_answer, 0)
+
+
+def test_ctrl_c_does_not_reach_a_process_that_starts() -> None:
+    """The terminal sends it to all processes; the parent ends them."""
+    process, connection = launch_worker(None)
+    os.kill(process.pid, signal.SIGINT)  # Python has not begun yet
+    connection.send((abs, None))
+    assert connection.recv() == (None, None)
+    connection.send((None, -3))
+    assert connection.recv() == (3, None)
+    connection.close()
+    process.join(20)
+    assert process.exitcode == 0
