@@ -154,10 +154,8 @@ class Worker:
         if code >= 0:
             cause = Cause.MACHINE if code == TEMPORARY_FAILURE else Cause.CRASH
             return WorkerFailure(cause, f"it ended with exit code {code}")
-        number = signal.Signals(-code)
-        return WorkerFailure(
-            CAUSES.get(number.name, Cause.MACHINE), f"it was ended by {number.name}"
-        )
+        name = _signal_name(-code)
+        return WorkerFailure(CAUSES.get(name, Cause.MACHINE), f"it was ended by {name}")
 
 
 def _launch(prepare: Callable[[], None] | None) -> tuple[Any, Connection]:
@@ -194,6 +192,13 @@ def _exit_code(process: Any) -> int | None:
         time.sleep(0.01)
     code: int | None = process.exitcode
     return code
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # most signals for real time have none
+        return f"signal {number}"
 
 
 # ---- in the process ----

@@ -41,6 +41,7 @@ def fail(text: str) -> None:
         (-signal.SIGKILL, Cause.MACHINE, "it was ended by SIGKILL"),
         (-signal.SIGTERM, Cause.MACHINE, "it was ended by SIGTERM"),
         (-signal.SIGXCPU, Cause.MACHINE, "it was ended by SIGXCPU"),
+        (-(signal.SIGRTMIN + 5), Cause.MACHINE, f"it was ended by signal {signal.SIGRTMIN + 5}"),
     ],
 )
 def test_the_end_of_a_process_tells_its_cause(
