@@ -131,6 +131,17 @@ def test_a_stored_file_is_not_requested_again(fake: FakeFlickr, expected: Expect
     assert len(fake.requests) == 1
 
 
+def test_a_damaged_stored_file_is_fetched_again_with_a_warning(
+    fake: FakeFlickr, root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = fake.serve(NAME, DATA)
+    path = get(url, EXPECTED)
+    path.write_bytes(DATA[:4096] + bytes(4096) + DATA[8192:])
+    capsys.readouterr()
+    assert get(url, EXPECTED).read_bytes() == DATA
+    assert capsys.readouterr().err == f"warning: {path} is damaged: it is downloaded again\n"
+
+
 def test_a_stored_file_with_the_checksum_is_used_for_another_url(fake: FakeFlickr) -> None:
     first = get(fake.serve(NAME, DATA))
     assert get("http://nowhere.invalid/mirror.zip", EXPECTED) == first
