@@ -5,9 +5,9 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
@@ -42,7 +42,8 @@ class Card(Section):
     max_megapixels: Megapixels
     """Larger images are not decoded."""
     store_side: Positive
-    """Shorter side, in pixels, to which images are scaled down first, as in stage filter."""
+    """Shorter side, in pixels, to which images are scaled down first, as in stage filter. It may
+    be below `preprocess.resize`: older versions trained such models."""
     preprocess: Preprocess
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"
     """Of the modules before `trained_from`, as features.precision."""
@@ -52,16 +53,6 @@ class Card(Section):
     """Digest of everything that the training depended on."""
     deviation: str = ""
     """How the images differ from those that the data set describes, a clause; "" if they do not."""
-
-    @model_validator(mode="after")
-    def _stored_images_are_large_enough(self) -> Self:
-        if self.preprocess.resize > self.store_side:
-            raise ValueError(
-                f"preprocess.resize = {self.preprocess.resize}, but store_side = "
-                f"{self.store_side}: images would be scaled down and then enlarged; train with "
-                f"filter.store_side={self.preprocess.resize}"
-            )
-        return self
 
     @field_validator("classes")
     @classmethod
