@@ -92,7 +92,18 @@ def _load(data: bytes, max_megapixels: float, side: int) -> tuple[Header, Pixels
 def mend(data: bytes, error: Unreadable) -> Mended | None:
     """A version of a JPEG that was called damaged in which harmless faults are repaired, if any."""
     is_damaged_jpeg = error.reason is RejectReason.DAMAGED and error.format in JPEGS
-    return jpeg_repair.mend(data) if is_damaged_jpeg else None
+    repairs = list(jpeg_repair.repairs(data)) if is_damaged_jpeg else []
+    # Of several, that which passes; the others shorten the picture's own data.
+    passing = (repair for repair in repairs if len(repairs) == 1 or _is_clean(repair.data))
+    return next(passing, None)
+
+
+def _is_clean(data: bytes) -> bool:
+    try:
+        simplejpeg.decode_jpeg(data, min_height=1, min_width=1, strict=True)
+    except ValueError as error:
+        return UNKNOWN_SUBSAMPLING in str(error)
+    return True
 
 
 def mended_warnings(warnings: tuple[Warn, ...], mended: Mended) -> tuple[Warn, ...]:
@@ -137,7 +148,8 @@ def decode(data: bytes, least: int | None = None) -> Pixels:
     Raises:
         PipelineError: it is no such image.
     """
-    pixels = decode_with_opencv(data, AS_STORED if least is None else _scaled(data, least))
+    flags = AS_STORED if least is None else _scaled(data, least)
+    pixels = decode_with_opencv(png.pixel_data(data) if png.is_png(data) else data, flags)
     if pixels is None:
         raise PipelineError(
             "a stored image does not decode: delete data/clean and run `dvc repro` again"

@@ -220,7 +220,7 @@ def _is_supported(form: str, data: bytes, directories: Tiff | None) -> bool:
         frame = jpeg.read_frame(data)
         return frame is None or jpeg.is_supported(frame)
     if form == "PNG":
-        return not png.is_hdr(data)
+        return png.is_supported(data)
     return directories is None or directories.is_supported
 
 

@@ -15,8 +15,10 @@ ORIENTATION = 0x0112  # EXIF tag
 VALID = range(1, 9)
 MAX_STRUCTURES = 16  # of EXIF, and packets of XMP, that are looked at
 XMP_ORIENTATION = re.compile(
-    rb"""tiff:Orientation(?:\s*=\s*["']|(?:\s[^<>]{0,200})?>)\s*([1-8])\s*["'<]"""
+    rb"""(\w{1,50}):Orientation(?:\s*=\s*["']|(?:\s[^<>]{0,200})?>)\s*([1-8])\s*["'<]"""
 )
+# Which prefix a packet gives to the properties of TIFF; usually tiff.
+XMP_PREFIX = re.compile(rb"""xmlns:(\w{1,50})\s*=\s*["']http://ns\.adobe\.com/tiff/1\.0/["']""")
 
 
 def read_orientation(metadata: Metadata) -> int:
@@ -63,5 +65,7 @@ def _as_int(value: Any) -> int:
 
 
 def _of_xmp(packet: bytes) -> int:
-    match = XMP_ORIENTATION.search(packet.replace(b"\0", b""))  # zeros: in UTF-16
-    return int(match[1]) if match else 0
+    text = packet.replace(b"\0", b"")  # zeros: in UTF-16
+    prefixes = {b"tiff", *XMP_PREFIX.findall(text)}
+    values = (int(code) for prefix, code in XMP_ORIENTATION.findall(text) if prefix in prefixes)
+    return next(values, 0)

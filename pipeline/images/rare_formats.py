@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.images.formats import bmp, gif, tiff
+from pipeline.images.formats.tiff import Tiff
 from pipeline.images.header import Header, RejectReason, Unreadable
 from pipeline.images.opencv_decoding import check_memory, decode_with_opencv
 from pipeline.images.pillow_decoding import CannotDecode, Mode, decode_with_pillow
@@ -42,12 +43,16 @@ def _blame(form: str, data: bytes) -> RejectReason:
         is_other_kind = header is not None and header.is_whole
     else:
         directories = tiff.read_tiff(data) if form == "TIFF" else None
-        is_other_kind = (
-            directories is not None
-            and not directories.is_known_to_opencv
-            and directories.first.is_within(len(data))
+        is_other_kind = directories is not None and (
+            directories.first.is_within(len(data))
+            and (not directories.is_known_to_opencv or _is_read_as_it_is(directories, data))
         )
     return RejectReason.UNSUPPORTED if is_other_kind else RejectReason.DAMAGED
+
+
+def _is_read_as_it_is(directories: Tiff, data: bytes) -> bool:
+    """Whether OpenCV reads uncompressed samples, none of which can be damaged."""
+    return directories.is_uncompressed and decode_with_opencv(data) is not None
 
 
 def _doubt(header: Header, data: bytes, pixels: npt.NDArray[np.uint8]) -> RejectReason | None:
@@ -63,9 +68,10 @@ def _doubt(header: Header, data: bytes, pixels: npt.NDArray[np.uint8]) -> Reject
             return RejectReason.DAMAGED
         return RejectReason.UNSUPPORTED if gif.has_usual_palette(data) else None
     directories = tiff.read_tiff(data) if header.format == "TIFF" else None
-    if directories and directories.is_known_to_opencv:
-        return RejectReason.DAMAGED
     is_raw = directories is not None and directories.is_uncompressed
+    if directories and directories.is_known_to_opencv:
+        is_whole = is_raw and directories.first.is_within(len(data))
+        return RejectReason.UNSUPPORTED if is_whole else RejectReason.DAMAGED
     return None if is_raw else RejectReason.UNSUPPORTED
 
 

@@ -92,6 +92,11 @@ SIDEWAYS = {
         b"Raw profile type exif\0\1\0\0\0" + zlib.compress(raw_profile(b"exif", EXIF)),
     ),
     "PNG, XMP": insert_chunk(PNG, b"iTXt", ITXT + XMP),
+    "PNG, XMP with another prefix": insert_chunk(
+        PNG,
+        b"iTXt",
+        ITXT + b'<a xmlns:t="http://ns.adobe.com/tiff/1.0/" b:Orientation="3" t:Orientation="6"/>',
+    ),
     "PNG, XMP after IDAT": insert_chunk(PNG, b"iTXt", ITXT + XMP_ELEMENT, before=b"IEND"),
     "PNG, raw XMP": insert_chunk(
         PNG, b"tEXt", b"Raw profile type xmp\0" + raw_profile(b"xmp", XMP)

@@ -392,3 +392,17 @@ def test_a_kind_of_tiff_that_opencv_does_not_read_is_not_called_damaged() -> Non
     data = tiff(values.tobytes(), strip(72, 60, (16, 16, 16, 16), 5, values.nbytes))
     assert reason(data) is None
     assert_near(load(data), WIDE, 3)
+
+
+@pytest.mark.parametrize("samples", [4, 5])
+def test_a_whole_tiff_that_only_one_decoder_reads_is_unsupported(samples: int) -> None:
+    """Subsampled colour differences, two more channels."""
+    if samples == 4:
+        size = WIDE.size // 2
+        data = tiff(bytes(range(180)) * (size // 180), strip(72, 60, (8, 8, 8), 6, size))
+    else:
+        picture = np.dstack([WIDE, WIDE[:, :, :2]])
+        tags = strip(72, 60, (8,) * 5, 2, picture.size) | {338: (3, (0, 0))}
+        data = tiff(picture.tobytes(), tags)
+    assert reason(data) is RejectReason.UNSUPPORTED
+    assert reason(data[:3000]) is RejectReason.DAMAGED

@@ -1,12 +1,15 @@
 """Repair of faults for which a strict decoder refuses a JPEG although its picture is whole."""
 
+import itertools
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from pipeline.images.formats.jpeg import (
     ADOBE,
     APP0,
+    APP13,
     APP14,
     DHT,
     DQT,
@@ -22,7 +25,8 @@ from pipeline.images.formats.jpeg import (
     segments,
 )
 
-JFIF_VERSIONS = (b"\1", b"\2")  # major ones
+JFIF_VERSIONS = (b"\1",)  # major ones
+JFIF_BYTES = 14  # of a complete JFIF segment
 ADOBE_BYTES = 12  # of a complete Adobe segment; its last byte is the colour transform
 COLOUR_TRANSFORMS = {3: (0, 1), 4: (0, 2)}  # by number of components; the second is the usual one
 SEQUENTIAL = {0xC0, 0xC1}  # with Huffman codes
@@ -30,8 +34,12 @@ PROGRESSIVE = {0xC2, 0xCA}
 SCAN_HEADER_BYTES = {6, 8, 10, 12}  # for one to four components
 GREY = b"\1"  # component
 MAX_JUNK_BYTES = 64  # between two segments
-# Equal bytes before a marker, more than libjpeg reads ahead.
-FILLER = re.compile(rb"(.)\1{3,}(?=\xff[\xc0-\xfe])", re.DOTALL)
+# Equal bytes before a marker: any one, or one that is no restart marker.
+FILLERS = (
+    re.compile(rb"(.)\1{2,}(?=\xff[\xc0-\xfe])", re.DOTALL),
+    re.compile(rb"(.)\1{2,}(?=\xff[\xc0-\xcf\xd8-\xfe])", re.DOTALL),
+)
+MAX_KEPT = 3  # of such bytes: what libjpeg reads ahead
 
 
 @dataclass(frozen=True)
@@ -43,26 +51,26 @@ class Mended:
     """Whether bytes that belonged to no part of the file were removed."""
 
 
-def mend(data: bytes) -> Mended | None:
-    """Repair what libjpeg warns of although it is harmless; None if there is no such fault.
+def repairs(data: bytes) -> Iterator[Mended]:
+    """Yield repairs of harmless faults for which decoders refuse a file; none if it has none.
 
     These are an unknown JFIF version, an incomplete colour profile, an unknown Adobe colour
-    transform (libjpeg takes it as the usual one), bytes between segments, which a wrong length
-    leaves, and filler before later markers. No warning is ignored: the result has to pass a strict
-    decoder.
+    transform (libjpeg takes it as the usual one), segments of Adobe that Pillow cannot read, bytes
+    between segments, which a wrong length leaves, and filler before later markers. There may be
+    several, because the picture's own data may end in bytes like those of the filler. No warning
+    is ignored: a repair has to pass a strict decoder.
     """
     listed = list(segments(data))
     if not listed:
-        return None
+        return
     header, scans = data[: listed[-1].end], data[listed[-1].end :]
     mended_header = b"".join(_mended_segments(data, listed))
-    mended_scans = _without_filler(scans)
     drops_junk = _has_all_segments(listed) and any(map(_is_junk, _gaps(data, listed)))
-    if (mended_header, mended_scans) == (header, scans):
-        return None
-    if mended_scans != scans and not _has_all_scans(mended_header + mended_scans):
-        return None
-    return Mended(mended_header + mended_scans, drops_junk or mended_scans != scans)
+    ways = itertools.product(FILLERS, range(MAX_KEPT + 1))
+    for mended_scans in dict.fromkeys(_without_filler(scans, *way) for way in ways):
+        mended, loses = mended_header + mended_scans, mended_scans != scans
+        if mended != header + scans and not (loses and not _has_all_scans(mended)):
+            yield Mended(mended, drops_junk or loses)
 
 
 def _mended_segments(data: bytes, listed: Sequence[Segment]) -> Iterator[bytes]:
@@ -74,7 +82,7 @@ def _mended_segments(data: bytes, listed: Sequence[Segment]) -> Iterator[bytes]:
     for segment, gap in zip(listed, _gaps(data, listed), strict=True):
         if not (drops_junk and _is_junk(gap)):
             yield gap
-        if not (drops_profile and is_profile(segment)):
+        if not (drops_profile and is_profile(segment)) and not _is_ignored(segment):
             yield _with_known_values(segment, data[segment.start : segment.end], components)
 
 
@@ -84,6 +92,16 @@ def _gaps(data: bytes, listed: Sequence[Segment]) -> Iterator[bytes]:
     for segment in listed:
         yield data[position : segment.start]
         position = segment.end
+
+
+def _is_ignored(segment: Segment) -> bool:
+    """Whether libjpeg skips it, but Pillow may fail: Photoshop's, or a JFIF or Adobe cut off."""
+    body = segment.body
+    return (
+        segment.marker == APP13
+        or (segment.marker == APP0 and body.startswith(JFIF) and len(body) < JFIF_BYTES)
+        or (segment.marker == APP14 and body.startswith(ADOBE) and len(body) < ADOBE_BYTES)
+    )
 
 
 def _is_junk(gap: bytes) -> bool:
@@ -163,15 +181,16 @@ def _huffman_tables(bodies: Sequence[bytes]) -> Iterator[int]:
             place += 17 + sum(body[place + 1 : place + 17])
 
 
-def _without_filler(scans: bytes) -> bytes:
-    """Entropy-coded data without the runs of equal bytes before markers."""
+def _without_filler(scans: bytes, filler: re.Pattern[bytes], kept: int) -> bytes:
+    """Entropy-coded data with at most `kept` bytes of the runs of equal ones before markers."""
     end = scans.find(END)
     if end < 0:
         return scans
-    return FILLER.sub(_stuffing, scans[: end + len(END)]) + scans[end + len(END) :]
+    shorter = filler.sub(partial(_beginning, kept=kept), scans[: end + len(END)])
+    return shorter + scans[end + len(END) :]
 
 
-def _stuffing(match: re.Match[bytes]) -> bytes:
-    """What of a run belongs to the data: the zero byte that follows each 0xff in it."""
+def _beginning(match: re.Match[bytes], kept: int) -> bytes:
+    """`kept` bytes of a run, besides the zero byte that follows each 0xff in the data."""
     is_stuffed = match[1] == b"\0" and match.string[match.start() - 1 : match.start()] == b"\xff"
-    return b"\0" if is_stuffed else b""
+    return match[0][: kept + is_stuffed]

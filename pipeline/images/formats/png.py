@@ -24,6 +24,7 @@ MAX_TEXTS = 16  # that are decompressed
 BIT_DEPTH = 24  # its place in the file
 MAX_INFLATED_BYTES = 4 * 2**20  # of a text or colour profile; larger ones are ignored
 PIXEL_CHUNKS = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"}
+APPLE = b"CgBI"  # a chunk of PNGs in programs for the iPhone
 MAX_CLEAN_BYTES = 2**20  # of a chunk of metadata
 XMP = b"XML:com.adobe.xmp"
 RAW_EXIF = (b"Raw profile type exif", b"Raw profile type APP1")  # ImageMagick's and exiftool's
@@ -73,6 +74,10 @@ def chunks(data: bytes) -> Iterator[Chunk]:
         position = end
 
 
+def is_png(data: bytes) -> bool:
+    return data.startswith(SIGNATURE)
+
+
 def pixel_data(data: bytes) -> bytes:
     """The PNG without metadata and further frames.
 
@@ -98,9 +103,11 @@ def is_cut_off(data: bytes) -> bool:
 
 
 def is_clean(data: bytes) -> bool:
-    """Whether every decoder reads the metadata too, because they are small."""
+    """Whether every decoder reads the file, because the rest is small and of no critical kind."""
     return all(
-        chunk.kind in PIXEL_CHUNKS or len(chunk.body) <= MAX_CLEAN_BYTES for chunk in chunks(data)
+        chunk.kind in PIXEL_CHUNKS
+        or (chunk.kind[:1].islower() and len(chunk.body) <= MAX_CLEAN_BYTES)
+        for chunk in chunks(data)
     )
 
 
@@ -114,10 +121,15 @@ def has_frames(data: bytes) -> bool:
     return any(chunk.kind == b"fdAT" for chunk in chunks(data))
 
 
-def is_hdr(data: bytes) -> bool:
-    """Whether pixels mean absolute or scene light, for which 8 bits of sRGB have no rule."""
-    return any(
-        chunk.kind == b"cICP" and len(chunk.body) == 4 and chunk.body[1] in HDR_TRANSFERS
+def is_supported(data: bytes) -> bool:
+    """Whether this kind of PNG is read.
+
+    Not those of high dynamic range, whose pixels mean absolute or scene light, for which 8 bits of
+    sRGB have no rule, and not Apple's, whose pixels are packed in another way.
+    """
+    return not any(
+        chunk.kind == APPLE
+        or (chunk.kind == b"cICP" and len(chunk.body) == 4 and chunk.body[1] in HDR_TRANSFERS)
         for chunk in chunks(data)
     )
 

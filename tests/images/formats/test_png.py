@@ -8,8 +8,11 @@ from PIL import Image
 from pipeline.images import decoding
 from pipeline.images.formats import png
 from pipeline.images.header import RejectReason, Unreadable, Warn, read_header
+from pipeline.images.matrix_profile import SRGB_CURVE, grey_profile
+from pipeline.stages.filter import judgement
 from tests.builders.image_files import insert_chunk, png_chunk, scene
 from tests.builders.odd_images import encode
+from tests.builders.params import FILTER_PARAMS
 
 PNG = encode(scene(), "PNG")
 GREY = encode(Image.fromarray(scene()).convert("L"), "PNG")
@@ -100,3 +103,28 @@ def test_pixels_are_the_same_without_metadata() -> None:
         with_text = insert_chunk(data, b"tEXt", b"a\0b")
         assert png.pixel_data(with_text) == data
         assert read_header(with_text).plain is (data is PNG)
+
+
+def test_a_picture_with_an_unknown_critical_chunk_is_stored_so_that_it_decodes() -> None:
+    data = insert_chunk(PNG, b"ODDy", b"")
+    judged = judgement.judge(data, FILTER_PARAMS)
+    assert judged.reason is None
+    assert judged.stored is not None
+    assert np.array_equal(decoding.decode(judged.stored), scene())
+
+
+def test_nothing_that_a_file_names_is_printed_when_it_is_decoded(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """libpng prints the name of a colour profile that does not fit."""
+    name = b"\x1b[31mred"
+    data = insert_chunk(PNG, b"iCCP", name + b"\0\0" + zlib.compress(grey_profile(SRGB_CURVE)))
+    assert judgement.judge(data, FILTER_PARAMS).stored is None
+    assert np.array_equal(decoding.decode(data), scene())
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_png_of_an_iphone_program_is_unsupported() -> None:
+    with pytest.raises(Unreadable) as caught:
+        decoding.load(insert_chunk(PNG, b"CgBI", bytes(4), before=b"IHDR"), 1, 400)
+    assert caught.value.reason is RejectReason.UNSUPPORTED
