@@ -129,6 +129,13 @@ def test_a_card_with_an_impossible_value_is_refused_by_name(
         assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("content", [b"", b'{"format": 2,', b"\xef\xbb\xbf{}", b"\xff"])
+def test_a_card_that_is_no_json_is_a_whole_sentence(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "model.json").write_bytes(content)
+    with pytest.raises(PipelineError, match=r"model\.json: the file is invalid JSON: \w.*; `"):
+        model_folder.read_card(tmp_path)
+
+
 def test_class_names_are_composed(tmp_path: Path) -> None:
     model_folder.save(tmp_path / "m", build_network(), card(classes=["a", "e\u0301"]))
     assert model_folder.read_card(tmp_path / "m").classes == ["a", "\u00e9"]
