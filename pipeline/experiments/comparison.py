@@ -140,9 +140,14 @@ def compare(a: Mapping[str, Prediction], b: Mapping[str, Prediction]) -> Compari
         PipelineError: there are no such images, their labels differ, or fewer than two classes
             are common.
     """
-    ids = _shared_ids(a, b)
     classes_a, classes_b = _classes(a), _classes(b)
     classes = sorted(classes_a & classes_b)
+    if a and b and not classes:
+        known_a, known_b = (", ".join(sorted(names)) for names in (classes_a, classes_b))
+        raise PipelineError(
+            f"no class is known to both models: the first knows {known_a}, the second {known_b}"
+        )
+    ids = _shared_ids(a, b)
     if len(classes) < 2:
         raise PipelineError(
             f"only one class, {classes[0]}, is known to both models: there is nothing "

@@ -108,7 +108,8 @@ def test_models_of_different_images_or_labels_are_refused() -> None:
     predictions = predict_bees(np.ones(3, bool))
     with pytest.raises(PipelineError, match="different images: evaluate both"):
         compare(predictions, {"0": Prediction("bee", "bee", {"bee": 1.0}, "")})
-    relabelled = {key: Prediction("ant", "ant", {"ant": 1.0}, "") for key in predictions}
+    values = {"ant": 0.6, "bee": 0.4}
+    relabelled = {key: Prediction("ant", "ant", values, "") for key in predictions}
     with pytest.raises(PipelineError, match="3 test images have different labels"):
         compare(predictions, relabelled)
 
@@ -178,6 +179,16 @@ def test_models_with_one_class_in_common_are_refused() -> None:
     wasps = predict(("ant", {"ant": 0.8, "wasp": 0.2}))
     with pytest.raises(PipelineError, match="only one class, ant, is known to both models"):
         compare(ants, wasps)
+
+
+def test_models_without_a_class_in_common_are_refused_with_their_classes() -> None:
+    """Whether or not they were tested on the same images."""
+    pets = predict(("cat", {"cat": 0.8, "dog": 0.2}))
+    insects = predict(("ant", {"ant": 0.8, "bee": 0.2}), ("bee", {"ant": 0.2, "bee": 0.8}))
+    others = {key: insects[key] for key in insects.keys() - pets.keys()}
+    for other in (insects, others):
+        with pytest.raises(PipelineError, match=r"no class .* first knows cat, dog, .* ant, bee"):
+            compare(pets, other)
 
 
 def test_two_unicode_forms_of_a_class_are_one() -> None:
