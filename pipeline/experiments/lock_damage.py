@@ -8,7 +8,8 @@ from pipeline.core import dvc_lock
 from pipeline.core.dvc_lock import Lock
 from pipeline.core.errors import PipelineError
 
-CONFLICT = re.compile(rb"^(<{7}|>{7}) ", re.MULTILINE)  # of git's merges
+# Of git's merges, also where somebody removed some of the lines by hand.
+CONFLICT = re.compile(rb"^([<>|]{7} |={7}\r?$)", re.MULTILINE)
 SCHEMA = "2.0"  # of DVC 3
 DIGESTS = {"md5", "etag", "checksum", "files", "cloud"}  # an out in dvc.lock has one of these
 

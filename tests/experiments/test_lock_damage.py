@@ -127,4 +127,6 @@ def test_what_dvc_refuses_is_a_defect(text: bytes) -> None:
 def test_merge_conflicts_are_told_from_cuts() -> None:
     text = NEW.replace(b"    cmd", b"<<<<<<< HEAD\n    cmd", 1) + b"=======\n>>>>>>> branch\n"
     assert has_conflict(text)
+    for line in (b"=======\n", b"=======\r\n", b"||||||| parent of 1a2b3c4\n"):
+        assert has_conflict(OLD + line)  # where the other lines were removed by hand
     assert not has_conflict(NEW)
