@@ -4,6 +4,7 @@ Names come from strangers: of files, classes, photographs, branches, runs, and i
 servers and libraries. A terminal obeys some of their characters, and a reader does not see others.
 """
 
+import hashlib
 import io
 import json
 import logging
@@ -13,7 +14,8 @@ import threading
 import traceback
 import unicodedata
 import warnings
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from types import TracebackType
 from typing import Any, TextIO
 
@@ -68,6 +70,23 @@ def safe_file_name(text: str) -> str:
     """A visible file name that every system accepts and that leads to no other folder."""
     name = "".join(character if character.isprintable() else "_" for character in text)
     return re.sub(r'[\\/:*?"<>|]|^\.+', "_", name)
+
+
+def distinct_file_names(texts: Iterable[str]) -> dict[str, str]:
+    """A safe file name for each text; those that would share one end in a part of their digest.
+
+    Names that differ in case alone are one on some systems.
+    """
+    names = {text: safe_file_name(text) for text in texts}
+    shared = Counter(name.casefold() for name in names.values())
+    return {
+        text: name if shared[name.casefold()] == 1 else f"{name}-{_digest(text)}"
+        for text, name in names.items()
+    }
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:8]
 
 
 def print_line(*cells: str, file: TextIO | None = None) -> None:

@@ -276,3 +276,10 @@ def test_an_error_is_one_short_line() -> None:
 )
 def test_a_file_name_leads_to_no_other_folder(text: str, name: str) -> None:
     assert terminal.safe_file_name(text) == name
+
+
+@given(st.sets(st.text(max_size=4), max_size=6))
+def test_different_texts_have_different_file_names(texts: set[str]) -> None:
+    names = terminal.distinct_file_names(texts)
+    assert names.keys() == texts
+    assert len({name.casefold() for name in names.values()}) == len(texts)

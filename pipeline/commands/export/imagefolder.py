@@ -7,7 +7,7 @@ from pipeline.core import atomic, shards
 from pipeline.core.errors import PipelineError
 from pipeline.core.progress import bar
 from pipeline.core.split_csv import SplitRow, read_split
-from pipeline.core.terminal import safe_file_name
+from pipeline.core.terminal import distinct_file_names
 
 PNG = b"\x89PNG"
 
@@ -46,8 +46,9 @@ def _names(rows: list[SplitRow]) -> dict[str, str]:
     """id -> train/car/car_0000, with names that are valid on any file system."""
     numbers: Counter[tuple[str, str]] = Counter()
     names = {}
+    labels = distinct_file_names({row.label for row in rows})  # from somebody's archive
     for row in rows:
-        label = safe_file_name(row.label)  # from somebody's archive
+        label = labels[row.label]
         folder = (row.split, label)
         names[row.id] = f"{row.split}/{label}/{label}_{numbers[folder]:04d}"
         numbers[folder] += 1

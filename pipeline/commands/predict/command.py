@@ -1,7 +1,7 @@
 """`pipeline predict`."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -65,7 +65,7 @@ def predict(
         from pipeline.inference.predict import predict as run
 
         classifier, writer = Classifier(models), Writer(output, top_k)
-        saves = [] if sort_into is None else [_copier(sort_into)]
+        saves = [] if sort_into is None else [_copier(sort_into, classifier.card.classes)]
         saves += [] if gradcam is None else [_gradcam_drawer(gradcam, classifier)]
         limits = LIMITS.model_copy(update={"allow_private": allow_private})
         with (
@@ -82,14 +82,16 @@ def predict(
         sys.exit(1)
 
 
-def _copier(folder: Path) -> Save:
+def _copier(folder: Path, classes: Sequence[str]) -> Save:
     from pipeline.commands.predict.save import save_picture
-    from pipeline.core.terminal import safe_file_name
+    from pipeline.core.terminal import distinct_file_names
+
+    folders = distinct_file_names(classes)
 
     def save(answer: "Answer") -> None:
         label, image = answer.prediction.label, answer.image
         if label is not None and isinstance(image.content, bytes):
-            save_picture(folder / safe_file_name(label), image.name, image.content)
+            save_picture(folder / folders[label], image.name, image.content)
 
     return save
 

@@ -106,10 +106,12 @@ def test_no_label_leads_out_of_the_folder(tmp_path: Path, label: str) -> None:
     assert file == f"{folder}_0000.jpg"
 
 
-def test_labels_that_become_one_name_do_not_overwrite_each_other(tmp_path: Path) -> None:
-    rows = [("a", "x/y", "train", b"1"), ("b", "x_y", "train", b"2")]
-    imagefolder(*world(tmp_path, rows), tmp_path / "photos")
-    assert contents(tmp_path / "photos") == {
-        "train/x_y/x_y_0000.jpg": b"1",
-        "train/x_y/x_y_0001.jpg": b"2",
+def test_classes_that_would_share_a_folder_stay_apart(tmp_path: Path) -> None:
+    rows = [("a", "x/y", "train", b"1"), ("b", "x_y", "val", b"2"), ("c", "x:Y", "val", b"3")]
+    imagefolder(*world(tmp_path, [*rows, ("d", "z/", "val", b"4")]), tmp_path / "photos")
+    folders = {
+        content: Path(name).parent.name for name, content in contents(tmp_path / "photos").items()
     }
+    assert len({name.casefold() for name in folders.values()}) == 4
+    assert all(folders[content].casefold().startswith("x_y-") for content in (b"1", b"2", b"3"))
+    assert folders[b"4"] == "z_"
