@@ -14,6 +14,7 @@ from pipeline.stages.acquire.dataset_toml import ExternalDataset
 from pipeline.stages.acquire.deviation import describe_deviation, expected_file
 from pipeline.stages.acquire.raw_image import RawImage, SkippedItem
 from pipeline.stages.acquire.sources import digits, files, sample, web_photos
+from pipeline.stages.acquire.unseen_changes import warn_of_unseen_changes
 from pipeline.stages.acquire.web.client import Client
 from pipeline.stages.acquire.web.content_store import ContentStore
 from pipeline.stages.acquire.web.download import ExpectedFile, download
@@ -99,6 +100,7 @@ def _overridden(reader: _Reader, source: str) -> Acquisition:
         path = reader.download(source, ExpectedFile())
     else:
         path = Path(source).expanduser()
+        warn_of_unseen_changes(path, path)
     deviation = describe_deviation(source, path, reader.folder, reader.dataset)
     # The licence in dataset.toml is that of other images.
     licence = None if deviation else reader.dataset.licence
@@ -114,6 +116,8 @@ def _described(reader: _Reader) -> Acquisition:
     if pin.exists():
         print_line(f"acquire: the photographs of {pin}")
         return Acquisition(reader.read_list(pin, licence))
+    if path := getattr(dataset, "path", None):
+        warn_of_unseen_changes(folder / path, folder, folder.parent)
     match dataset:
         case dataset_toml.FlickrDataset():
             photos = web_photos.from_search(
