@@ -52,8 +52,16 @@ class Killer:
     def _run(self) -> None:
         for _ in range(self._kills):
             time.sleep(self._random.uniform(0, MAX_DELAY))
-            while not (alive := workers()):
+            while not self._has_killed():
                 if self._has_stopped.wait(0.01):
                     return
-            self._random.choice(alive).send_signal(signal.SIGKILL)
         self._gate.touch()
+
+    def _has_killed(self) -> bool:
+        alive = workers()
+        try:
+            if alive:
+                self._random.choice(alive).send_signal(signal.SIGKILL)
+        except psutil.NoSuchProcess:  # it has ended since
+            return False
+        return bool(alive)
