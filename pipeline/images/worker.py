@@ -127,7 +127,9 @@ class Worker:
             try:
                 self._process, self._connection = _launch(self._prepare)
             except OSError as error:  # no more processes, memory or files; or it is dead already
-                raise WorkerFailure(Cause.MACHINE, f"it could not start ({error})") from error
+                raise _start_failure(error) from error
+            except UnboundLocalError as error:  # loky's, where there is no file for its pipes
+                raise _start_failure(error.__context__) from error
             self._function = None
 
     def _exchange(self, message: tuple[object, object]) -> Any:
@@ -156,6 +158,10 @@ class Worker:
             return WorkerFailure(cause, f"it ended with exit code {code}")
         name = _signal_name(-code)
         return WorkerFailure(CAUSES.get(name, Cause.MACHINE), f"it was ended by {name}")
+
+
+def _start_failure(error: BaseException | None) -> WorkerFailure:
+    return WorkerFailure(Cause.MACHINE, f"it could not start ({error})")
 
 
 def _launch(prepare: Callable[[], None] | None) -> tuple[Any, Connection]:

@@ -75,6 +75,26 @@ def test_a_closed_worker_does_not_start_again(worker: Worker) -> None:
         worker.call(abs, -2)
 
 
+def test_too_few_open_files_are_the_machines_fault(worker: Worker) -> None:
+    """Whichever of the files of a new process is the one too many."""
+    resource = pytest.importorskip("resource")
+    assert worker.call(abs, -2) == 2  # loky's own process runs
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    for files in range(8):
+        free = os.dup(0)
+        os.close(free)
+        starting = Worker()
+        resource.setrlimit(resource.RLIMIT_NOFILE, (free + files, limits[1]))
+        try:
+            with pytest.raises(WorkerFailure) as failure:
+                starting.call(abs, -2)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        assert failure.value.cause is Cause.MACHINE
+        assert "it could not start ([Errno 24] Too many open files)" in failure.value.why
+        starting.close()
+
+
 def exit_then_answer(_: int) -> int:
     raise SystemExit(1)
 
