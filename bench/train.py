@@ -161,6 +161,8 @@ def by_trainable(project: Project, names: Sequence[str], epochs: int) -> None:
 def prepare(folder: Path, photos: Path | None, views: int, changed: Sequence[str]) -> Project:
     """A project in `folder` with its data."""
     overrides: dict[str, object] = {"features.views": views}
+    if not views:
+        overrides["images.augment"] = "none"
     if photos is not None:
         overrides |= {"dataset.name": "hymenoptera", "dataset.source": str(photos.resolve())}
     for assignment in changed:

@@ -196,7 +196,7 @@ def test_memory_that_ran_out_meanwhile_is_the_machines_fault() -> None:
         with confined(NOBODY, 1000 * MEGABYTE):
             used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
             resource.setrlimit(resource.RLIMIT_AS, (used + 50 * MEGABYTE, hard))
-            bytes(500 * MEGABYTE)
+            bytes(100_000 * MEGABYTE)  # more than malloc has kept of earlier tests
 
     def work() -> bool:
         with pytest.raises(MachineMemoryError):
