@@ -80,9 +80,23 @@ def distinct_file_names(texts: Iterable[str]) -> dict[str, str]:
     names = {text: safe_file_name(text) for text in texts}
     shared = Counter(name.casefold() for name in names.values())
     return {
-        text: name if shared[name.casefold()] == 1 else f"{name}-{_digest(text)}"
+        text: name if shared[name.casefold()] == 1 else _with_digest(name, text)
         for text, name in names.items()
     }
+
+
+def distinct_printable(texts: Iterable[str]) -> dict[str, str]:
+    """The printable form of each text; those that would share one end in a part of their digest."""
+    names = {text: printable(text) for text in texts}
+    shared = Counter(names.values())
+    return {
+        text: name if shared[name] == 1 else _with_digest(name, text)
+        for text, name in names.items()
+    }
+
+
+def _with_digest(name: str, text: str) -> str:
+    return f"{name}-{_digest(text)}"
 
 
 def _digest(text: str) -> str:

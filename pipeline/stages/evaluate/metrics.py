@@ -9,7 +9,7 @@ import numpy.typing as npt
 from sklearn import metrics as sklearn
 
 from pipeline.core.percentages import format_fraction
-from pipeline.core.terminal import printable
+from pipeline.core.terminal import distinct_printable
 from pipeline.network import calibration
 from pipeline.stages.evaluate import intervals
 
@@ -75,13 +75,22 @@ def summary(
     for figure in by_class[classes[0]]:
         if figure not in COUNTS:
             figures[f"{figure}.macro"] = _mean([row[figure] for row in by_class.values()])
+    names = name_classes(classes)
     for name, row in by_class.items():
-        figures |= {f"{figure}.{printable(name)}": value for figure, value in row.items()}
+        figures |= {f"{figure}.{names[name]}": value for figure, value in row.items()}
     for name, selected in slices.items():
         if selected.any():
             figures[f"accuracy.slice.{name}"] = float(correct[selected].mean())
             figures[f"n.slice.{name}"] = int(selected.sum())
     return figures
+
+
+def name_classes(classes: Sequence[str]) -> dict[str, str]:
+    """The name of each class in the names of figures: its own, unless that means something else."""
+    return {
+        label: f"class {name}" if name == "macro" or name.startswith("slice.") else name
+        for label, name in distinct_printable(classes).items()
+    }
 
 
 def headline(figures: Figures) -> str:

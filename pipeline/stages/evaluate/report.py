@@ -22,12 +22,11 @@ from pipeline.core.percentages import (
 )
 from pipeline.core.shards import SPLITS
 from pipeline.core.split_csv import read_split
-from pipeline.core.terminal import printable
 from pipeline.images import gallery
 from pipeline.images.gallery import data_uri
 from pipeline.network.model_folder import Card
 from pipeline.params import AS_DESCRIBED, Params
-from pipeline.stages.evaluate import predictions_csv
+from pipeline.stages.evaluate import metrics, predictions_csv
 from pipeline.stages.evaluate.charts import PicturedSample
 from pipeline.stages.evaluate.confusions import (
     Confusion,
@@ -165,7 +164,7 @@ def collect(
     confusions = count_confusions(predictions)
     wilson = Interval(figures["accuracy.wilson_low"], figures["accuracy.wilson_high"])
     slices = _slices(figures)
-    classes = [printable(name) for name in card.classes]  # as in `figures`
+    classes = list(metrics.name_classes(card.classes).values())
     counts = [figures[f"{key}.{name}"] for key in ("n", "predicted") for name in classes]
     return Report(
         dataset=params.dataset.name,

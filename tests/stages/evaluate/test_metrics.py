@@ -116,3 +116,17 @@ def test_of_many_classes_the_top_five_accuracy_is_reported() -> None:
 
 def test_the_loss_of_a_certain_mistake_is_finite() -> None:
     assert np.isfinite(metrics.log_loss(np.array([0]), np.array([[0.0, 1.0, 0.0]])))
+
+
+def test_no_class_hides_the_figures_of_another_or_of_all() -> None:
+    classes = ["a b", "a\xa0b", "macro", "slice.enlarged"]
+    figures = metrics.summary(
+        np.array([0, 0, 1, 2]), np.eye(4), classes, ALONE[:4], {"enlarged": np.array([True] * 4)}
+    )
+    names = metrics.name_classes(classes)
+    assert len(set(names.values())) == len(classes)
+    assert [figures[f"n.{names[label]}"] for label in classes] == [2, 1, 1, 0]
+    assert figures["n.slice.enlarged"] == 4
+    recalls = [figures[f"recall.{names[label]}"] for label in classes]
+    assert recalls[3] is None
+    assert figures["recall.macro"] == pytest.approx(np.mean(recalls[:3]))
