@@ -44,6 +44,5 @@ def suspects(
         print_line("no label of a training image is suspect")
         return
     print_table(["id", "label", "looks like", "image"], rows)
-    print_line(
-        f"{len(suspects)} suspects among the training images; {len(rows)} with full ids in {page}"
-    )
+    noun = "suspect" if len(suspects) == 1 else "suspects"
+    print_line(f"{len(suspects)} {noun} among the training images; {page} shows {len(rows)}")
