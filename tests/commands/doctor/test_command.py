@@ -59,7 +59,9 @@ def test_the_guard_imports_neither_dvc_nor_torch_nor_mlflow(project: Path) -> No
 
 
 def test_make_repro_looks_at_the_lock_first() -> None:
-    lines = subprocess.check_output(["make", "-n", "repro"], cwd=ROOT, text=True).splitlines()
+    lines = subprocess.check_output(
+        ["make", "-n", "--no-print-directory", "repro"], cwd=ROOT, text=True
+    ).splitlines()
     commands = [line.split("#")[0].strip() for line in lines]
     assert commands[-2:] == ["pipeline doctor --lock", "dvc repro"]
 
