@@ -36,11 +36,11 @@ class Prediction:
         """The prediction of a model that has to choose one of `classes`, which it knows."""
         if self.probabilities.keys() <= set(classes):
             return self
-        chosen = {name: value for name, value in self.probabilities.items() if name in classes}
-        total = sum(chosen.values())
-        scaled = {name: value / total if total else 0.0 for name, value in chosen.items()}
-        best = max(chosen, key=lambda name: chosen[name])
-        predicted = self.predicted if self.predicted in chosen else best
+        common = {name: value for name, value in self.probabilities.items() if name in classes}
+        total = sum(common.values())
+        scaled = {name: value / total if total else 0.0 for name, value in common.items()}
+        best = max(common, key=lambda name: common[name])
+        predicted = self.predicted if self.predicted in common else best
         return Prediction(self.label, predicted, scaled, self.group)
 
 

@@ -140,10 +140,10 @@ def test_a_damaged_object_is_moved_away_and_made_again(
     assert not item.exists()
     # DVC would take a link for sound, but a copy is.
     assert os.path.lexists(B) is (link == "copy")
-    kept = [path for path in project.rglob("quarantine/**/*") if path.is_file()]
-    assert all(path.read_bytes() == data for path in kept)
-    assert len(kept) == (2 if link == "hardlink" else 1)
-    assert all(any(str(path.relative_to(project)) in line for line in lines) for path in kept)
+    moved = [path for path in project.rglob("quarantine/**/*") if path.is_file()]
+    assert all(path.read_bytes() == data for path in moved)
+    assert len(moved) == (2 if link == "hardlink" else 1)
+    assert all(any(str(path.relative_to(project)) in line for line in lines) for path in moved)
 
     run_dvc("repro")
     assert B.read_bytes() == b"b" * 10_000
