@@ -25,7 +25,7 @@ class FrozenPrefix:
     """uint8 (B, 3, S, S) -> float32 tensors (B, ...), the suffix's inputs, without gradients.
 
     An image's values depend neither on the other images nor on the number of threads: it always
-    goes through the prefix in a padded batch of `SUB_BATCH` images, on one thread of a CPU.
+    goes through the prefix in a padded batch of `sub_batch` images, on one thread of a CPU.
     """
 
     def __init__(
@@ -44,6 +44,7 @@ class FrozenPrefix:
         self.precision = device.fastest(precision, where)
         self.dtype: torch.dtype = getattr(torch, dtype)
         self.compiled = compiled
+        self.sub_batch = SUB_BATCH  # images per padded pass
         self._fast: nn.Module | None = None
         self._shapes: list[tuple[int, ...]] | None = None
 
@@ -52,7 +53,9 @@ class FrozenPrefix:
         self.prepare()
         image_bytes = 4 * sum(map(prod, self.shapes()))  # float32
         window = max(1, min(parallel_forward.LOOKAHEAD, WINDOW_BYTES // image_bytes))
-        return parallel_forward.overlapped(views, order, self.__call__, self.device, window)
+        return parallel_forward.overlapped(
+            views, order, self.__call__, self.device, window, self.sub_batch
+        )
 
     def __call__(self, pixels: Tensor, padded: bool = True) -> Tensors:
         """`padded=False` is for small, latency-critical batches: it is faster, and values may
@@ -67,7 +70,7 @@ class FrozenPrefix:
         assert self._fast is not None
         count = len(images)
         if padded:
-            images = functional.pad(images, (0, 0, 0, 0, 0, 0, 0, SUB_BATCH - count))
+            images = functional.pad(images, (0, 0, 0, 0, 0, 0, 0, self.sub_batch - count))
         with self._autocast():
             values = self._fast(images.contiguous(memory_format=torch.channels_last))
         return tuple(value[:count].to(self.dtype).float() for value in values)

@@ -14,7 +14,7 @@ from pipeline.network.views import Views
 Tensors = tuple[Tensor, ...]
 Forward = Callable[[Tensor], Tensors]
 
-SUB_BATCH = 16  # images per call of the function
+SUB_BATCH = 16  # images per call of the function, on a CPU
 LOOKAHEAD = 512  # images computed before the first of them is yielded
 MAX_WORKERS = 8
 
@@ -25,20 +25,21 @@ def overlapped(
     forward: Forward,
     where: torch.device,
     window: int = LOOKAHEAD,
+    sub_batch: int = SUB_BATCH,
 ) -> Iterator[Tensors]:
     """Yield `forward` of the views, uint8 (b, 3, size, size), for each list of indices in `order`.
 
-    `forward` gets sub-batches of at most `SUB_BATCH` views, across the lists; its results are
-    regrouped as in `order`.
+    `forward` gets at most `sub_batch` views at a time, across the lists; its results are regrouped
+    as in `order`.
 
     On a CPU each core decodes and computes sub-batches of its own, at most `window` images ahead,
     and pauses while the consumer works, which uses all cores too. For an accelerator, processes
     decode ahead into pinned memory.
     """
     indices = [index for group in order for index in group]
-    batches = [indices[start : start + SUB_BATCH] for start in range(0, len(indices), SUB_BATCH)]
+    batches = [indices[start : start + sub_batch] for start in range(0, len(indices), sub_batch)]
     if where.type == "cpu":
-        results = _on_cores(views, batches, forward, window)
+        results = _on_cores(views, batches, forward, max(1, window // sub_batch))
     else:
         results = _on_accelerator(views, batches, forward)
     return _regroup(results, [len(group) for group in order])
@@ -56,13 +57,13 @@ def _regroup(results: Iterator[Tensors], sizes: Sequence[int]) -> Iterator[Tenso
 
 
 def _on_cores(
-    views: Views, batches: Sequence[list[int]], forward: Forward, window: int
+    views: Views, batches: Sequence[list[int]], forward: Forward, ahead: int
 ) -> Iterator[Tensors]:
     def compute(batch: list[int]) -> Tensors:
         return forward(torch.stack([views[index] for index in batch]))
 
     cores = torch.get_num_threads()
-    at_once = max(window // SUB_BATCH, cores)
+    at_once = max(ahead, cores)
     with ThreadPoolExecutor(cores) as pool:
         for start in range(0, len(batches), at_once):
             with device.one_thread_each():

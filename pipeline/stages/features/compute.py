@@ -256,6 +256,7 @@ def _memo(settings: FeatureSettings, number: int) -> Memo:
         "augmentation": augmentation if number else {},
         "precision": prefix.precision,
         "compiled": prefix.compiled,
+        "sub_batch": prefix.sub_batch,
         "device": device.arithmetic(prefix.device),
         "codecs": decoding.codecs(),
     }
