@@ -1,15 +1,14 @@
-"""Grad-CAM, by captum: which areas of an image speak for a class."""
+"""Grad-CAM: which areas of an image speak for a class."""
 
 import copy
 import re
 from collections.abc import Sequence
-from typing import Any
 
 import cv2
 import numpy as np
 import torch
-from captum.attr import LayerAttribution, LayerGradCam
 from torch import Tensor, nn
+from torch.nn import functional
 
 from pipeline.core.errors import PipelineError
 from pipeline.images.pixels import Pixels
@@ -29,26 +28,46 @@ class Explainer:
     def __init__(self, network: nn.Module, card: Card) -> None:
         # The halves of a cut network may be on two devices.
         target = list(network.parameters())[-1].device
-        # A copy: captum adds hooks, and others may be running the original.
-        network = copy.deepcopy(network).to(target).eval()
+        # A copy: others may be running the original, and `_run` adds a hook.
+        network = copy.deepcopy(network).to(target).eval().requires_grad_(False)
         self._network = network
         self._preprocess = card.preprocess
-        self.layer = last_feature_map(network, card.preprocess.size)
-        self._cam: Any = LayerGradCam(network, network.get_submodule(self.layer))
+        self._layer = network.get_submodule(last_feature_map(network, card.preprocess.size))
 
     def heat(self, views: Tensor, classes: Sequence[int]) -> Tensor:
         """Heatmaps, (B, S, S) in 0..1, of a class for each view, uint8 (B, 3, S, S)."""
         target = next(self._network.parameters()).device
-        images = self._preprocess.normalise(views.to(target)).requires_grad_()
+        images = self._preprocess.normalise(views.to(target))
         # On one thread: the result does not depend on the number of cores.
         with device.one_thread_each(), torch.enable_grad():
-            coarse = self._cam.attribute(
-                images, torch.tensor(list(classes), device=target), relu_attributions=True
-            )
+            coarse = self._attribute(images, torch.tensor(list(classes), device=target))
         side = [self._preprocess.size] * 2
-        heat: Tensor = LayerAttribution.interpolate(coarse, side, "bilinear")[:, 0].detach().cpu()
+        heat = functional.interpolate(coarse, side, mode="bilinear")[:, 0].detach().cpu()
         heat = heat.nan_to_num(nan=0, posinf=0)  # gradients of huge weights overflow
         return heat / heat.amax(dim=(1, 2), keepdim=True).clamp_min(1e-12)
+
+    def _attribute(self, images: Tensor, classes: Tensor) -> Tensor:
+        """(B, 1, H, W) The positive part of the sum of the channels, each by its mean gradient."""
+        scores, feature_map = self._run(images)
+        of_classes = scores.gather(1, classes[:, None])
+        (gradient,) = torch.autograd.grad(of_classes.sum(), feature_map)
+        weights = gradient.mean(dim=(2, 3), keepdim=True)
+        return functional.relu((weights * feature_map).sum(dim=1, keepdim=True))
+
+    def _run(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Scores, (B, C), and the feature map, (B, F, H, W), where their gradient starts."""
+        feature_maps: list[Tensor] = []
+
+        def branch(_: nn.Module, __: object, output: Tensor) -> Tensor:
+            feature_maps.append(output.detach().requires_grad_())
+            return feature_maps[-1].clone()  # what follows may change it in place
+
+        handle = self._layer.register_forward_hook(branch)
+        try:
+            scores: Tensor = self._network(images)
+        finally:
+            handle.remove()
+        return scores, feature_maps[-1]
 
 
 @torch.no_grad()

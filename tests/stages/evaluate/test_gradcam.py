@@ -1,11 +1,12 @@
 import numpy as np
 import pytest
 import torch
+from captum.attr import LayerAttribution, LayerGradCam
 from torch import Tensor, nn
 from torchvision import models
 
 from pipeline.core.errors import PipelineError
-from pipeline.network import backbones
+from pipeline.network import backbones, device
 from pipeline.network.model_folder import Card
 from pipeline.network.small_networks import CifarCnn
 from pipeline.network.views import Preprocess
@@ -62,6 +63,26 @@ def test_explaining_leaves_the_network_unchanged() -> None:
     Explainer(network, CARD).heat(views, [0, 1, 0])
     assert torch.equal(network(views.float()), before)
     assert not any(p.requires_grad or p.grad is not None for p in network.parameters())
+
+
+@pytest.mark.parametrize("name", ["mobilenet_v2", "densenet121", "squeezenet1_1", "convnext_tiny"])
+def test_the_heatmaps_are_captums(name: str) -> None:
+    """To the last digit, for networks that change the feature map in place, and that do not."""
+    torch.manual_seed(0)
+    network = models.get_model(name, weights=None, num_classes=3).eval()
+    preprocess = CARD.preprocess.model_copy(update={"size": 64, "resize": 64})
+    views, classes = torch.randint(256, (3, 3, 64, 64)).byte(), [0, 2, 1]
+    card = CARD.model_copy(update={"preprocess": preprocess})
+    heat = Explainer(network, card).heat(views, classes)
+    layer = network.get_submodule(last_feature_map(network, 64))
+    images = preprocess.normalise(views).requires_grad_()
+    with device.one_thread_each():
+        coarse = LayerGradCam(network, layer).attribute(
+            images, torch.tensor(classes), relu_attributions=True
+        )
+    expected = LayerAttribution.interpolate(coarse, [64] * 2, "bilinear")[:, 0].detach()
+    assert expected.any()
+    assert torch.equal(heat, expected / expected.amax(dim=(1, 2), keepdim=True).clamp_min(1e-12))
 
 
 @pytest.mark.parametrize(
