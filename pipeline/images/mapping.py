@@ -5,7 +5,9 @@ reads is in the key of the memo.
 """
 
 import time
+from collections import deque
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import partial
@@ -31,6 +33,8 @@ INPUTS = ["id", "bytes"]  # the columns that a function gets
 
 Function = Callable[[pa.RecordBatch], pa.RecordBatch]
 Chunk = tuple[Path, list[int]]  # a shard and rows of it
+# From rows of shards, in order, and how many of them the next result is of, to the results.
+Stream = Callable[[Sequence[Chunk], Iterator[int]], Iterator[pa.RecordBatch]]
 
 
 @dataclass(frozen=True)
@@ -95,7 +99,7 @@ def map_images(
 
 
 def remember(
-    function: Function,
+    function: Stream,
     directory: Path,
     memo: ResultStore,
     *,
@@ -105,24 +109,53 @@ def remember(
 ) -> None:
     """Compute, in this process, results that `memo` lacks for the ids in `only`.
 
-    Chunks have at most `most` images, and fewer if they are slow, so that a kill loses seconds of
-    work. Only images to compute are read.
+    `function` is called once, for all of them. Results are stored in chunks as they come, beside
+    the work on the next ones. Chunks have at most `most` images, and fewer if they are slow, so
+    that a kill loses seconds of work. Only images to compute are read.
     """
     plans = _plan(directory, only, memo, most)
-    size = min(FIRST_CHUNK, most)
-    with bar(title, total=_count_missing(plans)) as progress:
-        for path, chunk in _missing_chunks(plans):
-            while chunk:
-                rows, chunk = chunk[:size], chunk[size:]  # noqa: PLW2901
-                start = time.monotonic()
-                memo.add(_apply(function, (path, rows)))
-                progress.update(len(rows))
-                size = _adjusted_size(size, time.monotonic() - start, most)
+    chunks = _missing_chunks(plans)
+    if not chunks:
+        return
+    sizes = _AdaptiveSizes(chunks, most)
+    given: deque[Chunk] = deque()
+    with bar(title, total=_count_missing(plans)) as progress, ThreadPoolExecutor(1) as writer:
+        storing: Future[None] = writer.submit(lambda: None)
+        for results in function(chunks, sizes.counted(given)):
+            path, rows = given.popleft()
+            storing.result()
+            storing = writer.submit(memo.add, _with_keys(_take(path, rows), results))
+            progress.update(len(rows))
+            sizes.adjust(len(rows))
+        storing.result()
 
 
-def _adjusted_size(size: int, seconds: float, most: int) -> int:
-    """The number of images that take about `SECONDS_PER_CHUNK`, if `size` took `seconds`."""
-    return max(1, min(most, int(size * SECONDS_PER_CHUNK / max(seconds, 1e-3))))
+class _AdaptiveSizes:
+    """Parts of chunks that take about `SECONDS_PER_CHUNK` each."""
+
+    def __init__(self, chunks: Sequence[Chunk], most: int) -> None:
+        self._chunks, self._most = chunks, most
+        self._size = min(FIRST_CHUNK, most)
+        self._start, self._done = time.monotonic(), 0
+
+    def counted(self, given: deque[Chunk]) -> Iterator[int]:
+        """Yield the number of images of each part, and append it to `given`."""
+        for path, chunk in self._chunks:
+            start = 0
+            while start < len(chunk):
+                rows = chunk[start : start + self._size]
+                given.append((path, rows))
+                start += len(rows)
+                yield len(rows)
+
+    def adjust(self, images: int) -> None:
+        """Choose the size of the next parts, now that `images` more have been computed.
+
+        By the mean speed so far: results may come in bursts.
+        """
+        self._done += images
+        seconds = max(time.monotonic() - self._start, 1e-3)
+        self._size = max(1, min(self._most, int(self._done * SECONDS_PER_CHUNK / seconds)))
 
 
 def _missing_chunks(plans: Sequence[_ShardPlan]) -> list[Chunk]:

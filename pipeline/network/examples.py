@@ -2,6 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -25,7 +26,7 @@ class Examples:
     stored: list[str]
     """Digests of the bytes in the clean shards."""
 
-    @property
+    @cached_property
     def keys(self) -> list[str]:
         """The keys of the images in a memo."""
         return list(map(shards.content_key, self.ids, self.stored))

@@ -1,26 +1,31 @@
 """Inputs of the suffix: features on disk, or computed in the loop."""
 
+import copy
 import json
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from math import prod
 from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from pydantic import Field, ValidationError
 from torch import Tensor, nn
 
 from pipeline.core.errors import REPAIR, PipelineError
+from pipeline.network import feature_arrays
 from pipeline.network.examples import Examples
+from pipeline.network.feature_arrays import Array, Rows
 from pipeline.network.frozen_prefix import FrozenPrefix
 from pipeline.network.parallel_forward import Tensors
+from pipeline.network.streams import Streams, streams_of
 from pipeline.network.views import EVALUATION, EncodedImages, Preprocess, Views
 from pipeline.params import ImagesParams
 from pipeline.params.section import Positive, Section, Seed
 
 INDEX = "features.json"
+RESIDENT_SHARE = 0.5  # of an accelerator's free memory: most that features may fill
 
 
 class Index(Section):
@@ -70,13 +75,21 @@ def array_path(directory: Path, view: int, tensor: int) -> Path:
 class Source(Protocol):
     """Inputs of the suffix."""
 
+    @property
+    def sub_batch(self) -> int:
+        """Images per forward pass of a network that is only evaluated."""
+        ...
+
     def batches(self, order: Sequence[Sequence[int]], view: int) -> Iterator[Tensors]:
-        """For each list of rows of split.csv, tensors (B, ...) on the device."""
+        """For each list of rows of split.csv, tensors (B, ...) on a device.
+
+        If there are several devices, lists of `sub_batch` rows go to them in turn.
+        """
         ...
 
 
 class StoredFeatures:
-    """Memory-mapped features."""
+    """Features on disk, and in the memory of each accelerator in which they fit."""
 
     def __init__(
         self, directory: Path, index: Index, examples: Examples, prefix: FrozenPrefix
@@ -84,36 +97,67 @@ class StoredFeatures:
         self._directory = directory
         self._index = index
         self._images = len(examples.ids)
-        self._device = prefix.device
-        self._position = {row: position for position, row in enumerate(examples.rows("train"))}
-        self._open: dict[int, list[npt.NDArray[Any]]] = {}
+        self._devices = prefix.devices
+        self.sub_batch = prefix.sub_batch
+        self._training = np.array(examples.rows("train"), np.int64)  # sorted
+        self._open: dict[int, list[Array]] = {}  # by view
+        self._resident: dict[tuple[int, torch.device], Tensors] = {}
+        size = index.gigabytes(self._images, len(self._training)) * 1e9
+        self._fits = [
+            size <= RESIDENT_SHARE * feature_arrays.free_memory(where) for where in self._devices
+        ]
 
     def batches(self, order: Sequence[Sequence[int]], view: int) -> Iterator[Tensors]:
-        arrays = self._arrays(view)
-        for rows in order:
-            positions = rows if view == EVALUATION else [self._position[row] for row in rows]
-            values = [torch.from_numpy(array[positions]).float() for array in arrays]
-            yield tuple(value.to(self._device) for value in values)
+        rows = np.fromiter(chain.from_iterable(order), np.int64)
+        positions = rows if view == EVALUATION else np.searchsorted(self._training, rows)
+        lists = np.split(positions, np.cumsum([len(rows) for rows in order])[:-1])
+        gatherers = [
+            self._from_device(view, where, lists[number :: len(self._devices)])
+            if fits
+            else self._from_disk(view, where, lists[number :: len(self._devices)])
+            for number, (where, fits) in enumerate(zip(self._devices, self._fits, strict=True))
+        ]
+        for number in range(len(order)):
+            yield next(gatherers[number % len(gatherers)])
 
-    def _arrays(self, view: int) -> list[npt.NDArray[Any]]:
+    def _from_disk(
+        self, view: int, where: torch.device, lists: Sequence[Rows]
+    ) -> Iterator[Tensors]:
+        arrays = self._arrays(view)
+        if where.type == "cpu":
+            for positions in lists:
+                yield tuple(torch.from_numpy(array[positions]).float() for array in arrays)
+            return
+        streams = streams_of(where)
+        for values in feature_arrays.gather_ahead(arrays, lists, streams):
+            yield tuple(streams.upload(value)[0].float() for value in values)
+
+    def _from_device(
+        self, view: int, where: torch.device, lists: Sequence[Rows]
+    ) -> Iterator[Tensors]:
+        tensors = self._on_device(view, where)
+        if not lists:
+            return
+        positions = torch.from_numpy(np.concatenate(lists)).to(where)  # once for all batches
+        for part in torch.split(positions, [len(rows) for rows in lists]):
+            yield tuple(tensor.index_select(0, part).float() for tensor in tensors)
+
+    def _on_device(self, view: int, where: torch.device) -> Tensors:
+        if (view, where) not in self._resident:
+            arrays = self._arrays(view)
+            self._resident[view, where] = tuple(
+                feature_arrays.copy_to(where, array) for array in arrays
+            )
+        return self._resident[view, where]
+
+    def _arrays(self, view: int) -> list[Array]:
         if view not in self._open:
-            count = self._images if view == EVALUATION else len(self._position)
+            count = self._images if view == EVALUATION else len(self._training)
             self._open[view] = [
-                _load_array(array_path(self._directory, view, tensor), (count, *shape))
+                feature_arrays.load(array_path(self._directory, view, tensor), (count, *shape))
                 for tensor, shape in enumerate(self._index.shapes)
             ]
         return self._open[view]
-
-
-def _load_array(file: Path, shape: tuple[int, ...]) -> npt.NDArray[Any]:
-    try:
-        # As a plain array: gathering a batch from np.memmap takes twice as long.
-        array = np.asarray(np.load(file, mmap_mode="r"))
-        if array.shape != shape:
-            raise ValueError(f"its shape is {array.shape}, not {shape}")
-    except (EOFError, ValueError) as error:  # empty, or cut off
-        raise PipelineError(f"{file} is damaged ({error}): {REPAIR}") from error
-    return array
 
 
 class StreamedFeatures:
@@ -127,15 +171,20 @@ class StreamedFeatures:
         examples: Examples,
         prefix: FrozenPrefix,
     ) -> None:
-        self._ids = examples.ids
         self._encoded = EncodedImages(clean, examples.ids)
         self._params = params
         self._seed = index.seed
         self._prefix = prefix
+        self.sub_batch = prefix.sub_batch
 
     def batches(self, order: Sequence[Sequence[int]], view: int) -> Iterator[Tensors]:
         views = Views(
-            self._ids, self._encoded, self._prefix.preprocess, self._params, [view], self._seed
+            self._encoded.ids,
+            self._encoded,
+            self._prefix.preprocess,
+            self._params,
+            [view],
+            self._seed,
         )
         return self._prefix.activations(views, order)
 
@@ -218,8 +267,25 @@ def chunks(rows: Sequence[int], size: int, least: int = 2) -> list[list[int]]:
 
 
 @torch.no_grad()
-def logits(suffix: nn.Module, source: Source, rows: Sequence[int], size: int) -> Tensor:
-    """The scores of the evaluation view, float32 (len(rows), classes) on the CPU."""
+def logits(suffix: nn.Module, source: Source, rows: Sequence[int]) -> Tensor:
+    """The scores of the evaluation view, float32 (len(rows), classes) on the CPU.
+
+    Each device of `source` computes its batches, with a copy of `suffix`.
+    """
     suffix.eval()
-    batches = [suffix(*inputs) for inputs in source.batches(chunks(rows, size), EVALUATION)]
-    return torch.cat(batches).float().cpu()
+    copies: dict[torch.device, nn.Module] = {_device_of(suffix): suffix}
+    streams: dict[torch.device, Streams] = {}
+    downloads = []
+    for inputs in source.batches(chunks(rows, source.sub_batch), EVALUATION):
+        where = inputs[0].device
+        if where not in copies:
+            copies[where] = copy.deepcopy(suffix).to(where)
+        scores = copies[where](*inputs).float()
+        downloads.append(streams.setdefault(where, streams_of(where)).download((scores,)))
+    for _, ready in downloads:
+        ready.synchronize()
+    return torch.cat([values for (values,), _ in downloads])
+
+
+def _device_of(module: nn.Module) -> torch.device:
+    return next((value.device for value in module.parameters()), torch.device("cpu"))

@@ -1,7 +1,8 @@
 """The frozen half of a network: from views of images to the inputs of the suffix."""
 
+import copy
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from math import prod
 from typing import Any
@@ -14,7 +15,8 @@ from torch.nn import functional
 from pipeline.network import device, parallel_forward, weights
 from pipeline.network.cut import Cut
 from pipeline.network.memory_format import channels_last
-from pipeline.network.parallel_forward import SUB_BATCH, Tensors
+from pipeline.network.parallel_forward import DeviceForward, Tensors
+from pipeline.network.sub_batch import sub_batch
 from pipeline.network.views import Preprocess, Views
 
 WINDOW_BYTES = 2**28  # of activations computed ahead of their use
@@ -32,30 +34,81 @@ class FrozenPrefix:
         self,
         cut: Cut,
         preprocess: Preprocess,
-        where: torch.device,
+        devices: Sequence[torch.device],
         precision: str,
         dtype: str,
         compiled: bool = False,
     ) -> None:
-        """`precision` is features.precision; values are rounded to `dtype`."""
+        """
+        Args:
+            devices: That compute: all of one type. The first is the device of `__call__`.
+            precision: As features.precision.
+            dtype: What values are rounded to.
+        """
         self.cut = cut
         self.preprocess = preprocess
-        self.device = where
+        self.devices = list(devices)
+        self.device = where = self.devices[0]
+        self.sub_batch = sub_batch(where, cut, preprocess.size)
         self.precision = device.fastest(precision, where)
         self.dtype: torch.dtype = getattr(torch, dtype)
         self.compiled = compiled
-        self.sub_batch = SUB_BATCH  # images per padded pass
         self._fast: nn.Module | None = None
         self._shapes: list[tuple[int, ...]] | None = None
+        self._device_forward: DeviceForward | None = None
 
-    def activations(self, views: Views, order: Sequence[Sequence[int]]) -> Iterator[Tensors]:
-        """For each list of indices, tensors (B, ...) on the device."""
+    def activations(
+        self, views: Views, order: Iterable[Sequence[int]], on_host: bool = False
+    ) -> Iterator[Tensors]:
+        """For each list of indices, tensors (B, ...): float32 on a device.
+
+        Args:
+            on_host: Whether they come in the host's memory instead, and in `dtype`.
+        """
         self.prepare()
-        image_bytes = 4 * sum(map(prod, self.shapes()))  # float32
-        window = max(1, min(parallel_forward.LOOKAHEAD, WINDOW_BYTES // image_bytes))
-        return parallel_forward.overlapped(
-            views, order, self.__call__, self.device, window, self.sub_batch
+        if not self._is_queued:
+            image_bytes = 4 * sum(map(prod, self.shapes()))  # float32
+            window = max(1, min(parallel_forward.LOOKAHEAD, WINDOW_BYTES // image_bytes))
+            tensors = parallel_forward.overlapped(
+                views, order, self.__call__, self.device, window, self.sub_batch
+            )
+            if not on_host:
+                return tensors
+            return (tuple(value.to(self.dtype) for value in values) for values in tensors)
+        if self._device_forward is None:
+            twins = [self, *(self._twin(where) for where in self.devices[1:])]
+            self._device_forward = DeviceForward(
+                self.devices,
+                [twin.__call__ for twin in twins],
+                self.preprocess.size,
+                self.sub_batch,
+            )
+        return self._device_forward(views, order, self.dtype if on_host else None)
+
+    @property
+    def _is_queued(self) -> bool:
+        """Whether other processes decode for the devices; else each core decodes and computes."""
+        return self.device.type != "cpu" or len(self.devices) > 1
+
+    def _twin(self, where: torch.device) -> "FrozenPrefix":
+        """The same prefix on another device."""
+        twin = Cut(copy.deepcopy(self.cut.prefix), self.cut.suffix)
+        prefix = FrozenPrefix(
+            twin,
+            self.preprocess,
+            [where],
+            self.precision,
+            str(self.dtype).removeprefix("torch."),
+            self.compiled,
         )
+        prefix.sub_batch = self.sub_batch
+        return prefix
+
+    def close(self) -> None:
+        """End the processes that decode; more activations start them again."""
+        if self._device_forward is not None:
+            self._device_forward.close()
+            self._device_forward = None
 
     def __call__(self, pixels: Tensor, padded: bool = True) -> Tensors:
         """`padded=False` is for small, latency-critical batches: it is faster, and values may

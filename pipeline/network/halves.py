@@ -7,6 +7,7 @@ from torch import nn
 
 from pipeline.network.cut import Cut, cut
 from pipeline.network.frozen_prefix import FrozenPrefix
+from pipeline.network.inference_devices import inference_devices
 from pipeline.network.memory_format import channels_last
 from pipeline.network.model_folder import Card
 from pipeline.network.views import Preprocess
@@ -23,16 +24,18 @@ class Halves:
         precision: str,
         dtype: str,
         compiled: bool = False,
+        all_gpus: bool = False,
     ) -> None:
         """
         Args:
             precision: As features.precision: what the prefix computes in.
             dtype: As features.dtype: what its outputs are rounded to.
             compiled: Whether torch.compile translates the prefix.
+            all_gpus: Whether the prefix uses all GPUs of the machine that are of the first one's
+                type, whatever `device.devices` is.
         """
-        self.prefix = FrozenPrefix(
-            network_cut, preprocess, fabric.device, precision, dtype, compiled
-        )
+        devices = inference_devices(fabric.device) if all_gpus else [fabric.device]
+        self.prefix = FrozenPrefix(network_cut, preprocess, devices, precision, dtype, compiled)
 
     @cached_property
     def suffix(self) -> nn.Module:

@@ -10,6 +10,10 @@ from pathlib import Path
 from threading import Lock, local
 from typing import Annotated, Any, Self
 
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
@@ -25,8 +29,12 @@ from pipeline.params.section import InputSide, ResizedSide, Section
 
 MAX_ASPECT = 8  # longer side over shorter side; longer images are cropped first
 EVALUATION = 0  # number of the view without augmentation; augmented ones count from 1
+MAX_OPEN_SHARDS = 256  # memory-mapped in a process
 LAST = local()  # the image that this thread decoded last
 GENERATOR_LOCK = Lock()  # the transforms draw from torch's global generator
+
+
+Integers = npt.NDArray[np.integer[Any]]
 
 
 class CropLong(nn.Module):
@@ -110,32 +118,84 @@ def _bilinear(mode: InterpolationMode) -> InterpolationMode:
 
 
 class EncodedImages(Sequence[bytes]):
-    """The encoded images of clean shards, in the order of `ids`, each read when indexed."""
+    """Encoded images in clean shards, each read when indexed. It pickles as their places."""
 
     def __init__(self, clean: Path, ids: Sequence[str]) -> None:
-        self._batches = [shards.read(path) for path in shards.paths(clean)]
-        positions = {
-            key: (number, row)
-            for number, batch in enumerate(self._batches)
-            for row, key in enumerate(batch.column("id").to_pylist())
-        }
-        try:
-            self._positions = [positions[key] for key in ids]
-        except KeyError as error:
+        """Those with these ids.
+
+        Raises:
+            PipelineError: `clean` lacks one.
+        """
+        paths = shards.paths(clean)
+        columns = [shards.read(path).column("id") for path in paths]
+        positions = pc.index_in(pa.array(ids, pa.string()), pa.concat_arrays(columns))
+        if positions.null_count:
+            missing = ids[pc.index(positions.is_null(), True).as_py()]
             raise PipelineError(
-                f"{clean} lacks the image {error}, which data/split.csv lists: run `dvc repro`"
-            ) from error
+                f"{clean} lacks the image {missing!r}, which data/split.csv lists: run `dvc repro`"
+            )
+        starts = np.cumsum([0, *map(len, columns)])
+        rows = positions.to_numpy()
+        shard = np.searchsorted(starts, rows, side="right") - 1
+        self._place(paths, shard, rows - starts[shard])
+
+    @classmethod
+    def at(cls, places: Sequence[tuple[Path, Sequence[int]]]) -> Self:
+        """The images in these rows of these shards."""
+        images = cls.__new__(cls)
+        counts = [len(rows) for _, rows in places]
+        rows = np.concatenate([np.asarray(rows, np.int32) for _, rows in places])
+        images._place([path for path, _ in places], np.repeat(np.arange(len(places)), counts), rows)
+        return images
+
+    def _place(self, paths: Sequence[Path], shard: Integers, row: Integers) -> None:
+        # Absolute: other processes may have been started in another working directory.
+        self._paths = [path.absolute() for path in paths]
+        self._shard, self._row = shard.astype(np.int32), row.astype(np.int32)
+        self._batches: dict[int, pa.RecordBatch] = {}  # by shard
 
     def __len__(self) -> int:
-        return len(self._positions)
+        return len(self._row)
 
     def __getitem__(self, index):  # type: ignore[no-untyped-def]
-        number, row = self._positions[index]
-        stored, data = (
-            self._batches[number].column(name)[row].as_py() for name in (shards.STORED, "bytes")
-        )
-        shards.check_bytes([stored], [data])
+        data: bytes = self._value(index, "bytes")
+        shards.check_bytes([self._value(index, shards.STORED)], [data])
         return data
+
+    @property
+    def ids(self) -> "ImageIds":
+        return ImageIds(self)
+
+    def name(self, index: int) -> str:
+        """What to call an image in an error message."""
+        return f"the image {self._value(index, 'name')!r}"
+
+    def _value(self, index: int, column: str) -> Any:
+        return self._open(int(self._shard[index])).column(column)[int(self._row[index])].as_py()
+
+    def _open(self, shard: int) -> pa.RecordBatch:
+        batch = self._batches.get(shard)
+        if batch is None:
+            if len(self._batches) >= MAX_OPEN_SHARDS:
+                self._batches.clear()
+            batch = self._batches[shard] = shards.read(self._paths[shard])
+        return batch
+
+    def __getstate__(self) -> dict[str, object]:
+        return self.__dict__ | {"_batches": {}}  # which would be pickled with all their images
+
+
+class ImageIds(Sequence[str]):
+    """The ids of encoded images, each read when indexed."""
+
+    def __init__(self, images: EncodedImages) -> None:
+        self._images = images
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def __getitem__(self, index):  # type: ignore[no-untyped-def]
+        return self._images._value(index, "id")
 
 
 class Views(Dataset[Tensor]):
@@ -155,13 +215,21 @@ class Views(Dataset[Tensor]):
         self.encoded = encoded
         self.numbers = numbers
         self.seed = seed
+        self.size = preprocess.size
         self.detail = preprocess.detail
         self.key = object()  # distinguishes these views from others in `LAST`
         self.plain = preprocess.evaluation()
         self.augmented = preprocess.augmented(params) if params else None
 
     def __len__(self) -> int:
-        return len(self.ids) * len(self.numbers)
+        return len(self.encoded) * len(self.numbers)
+
+    def name(self, index: int) -> str:
+        """What to call the image of a view in an error message."""
+        image = index // len(self.numbers)
+        if isinstance(self.encoded, EncodedImages):
+            return self.encoded.name(image)
+        return f"the image {self.ids[image]}"
 
     def __getitem__(self, index: int) -> Tensor:
         image, position = divmod(index, len(self.numbers))

@@ -1,7 +1,7 @@
 import os
 import signal
 import time
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
@@ -461,16 +461,45 @@ def test_results_in_the_memo_need_no_worker(tmp_path: Path) -> None:
     assert run(Measure(), directory, isolation=ISOLATION) == expected
 
 
+def test_a_failure_in_the_next_chunk_keeps_the_results_before_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shards, "ROWS", 40)
+
+    def fail(places: Sequence[mapping.Chunk], sizes: Iterator[int]) -> Iterator[pa.RecordBatch]:
+        (path, rows), *_ = places
+        batch = mapping._take(path, rows)
+        yield Measure()(batch.slice(0, next(sizes)))
+        next(sizes)
+        raise ValueError("broken")
+
+    keys = {f"{n:03d}" for n in range(40)}
+    shards.write(
+        tmp_path / "raw",
+        shards.RAW,
+        [{"id": key, "label": "x", "name": "x", "bytes": b"x"} for key in sorted(keys)],
+    )
+    results = Memo("lengths", "key", SCHEMA)
+    with pytest.raises(ValueError, match="broken"):
+        mapping.remember(fail, tmp_path / "raw", results, title="t", only=keys, most=64)
+    again = Memo("lengths", "key", SCHEMA)  # as the next process opens it
+    assert [key in again for key in sorted(keys)] == [True] * 16 + [False] * 24
+
+
 @pytest.mark.parametrize(
-    ("seconds", "chunk_sizes"),
+    ("seconds_per_image", "chunk_sizes"),
     [
         (0.0, [16, 48, 64, 64, 8]),  # fast: chunks grow to the maximum
-        (4.0, [16] * 12 + [8]),
-        (32.0, [16, 2]),  # slow: a kill loses few results
+        (0.25, [16] * 12 + [8]),
+        (2.0, [16, 2]),  # slow: a kill loses few results
+        (16.0, [16, 1]),
     ],
 )
 def test_slow_images_are_stored_in_small_chunks(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float, chunk_sizes: list[int]
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    seconds_per_image: float,
+    chunk_sizes: list[int],
 ) -> None:
     clock = [0.0]
     monkeypatch.setattr(shards, "ROWS", 200)
@@ -482,15 +511,18 @@ def test_slow_images_are_stored_in_small_chunks(
     )
     measure = Measure()
 
-    def slow(batch: pa.RecordBatch) -> pa.RecordBatch:
-        clock[0] += seconds
-        return measure(batch)
+    def slow(places: Sequence[mapping.Chunk], sizes: Iterator[int]) -> Iterator[pa.RecordBatch]:
+        batches = [mapping._take(path, rows) for path, rows in places]
+        table, start = pa.Table.from_batches(batches), 0
+        for size in sizes:
+            clock[0] += seconds_per_image * size
+            yield measure(table.slice(start, size).combine_chunks().to_batches()[0])
+            start += size
 
     ids = {f"{n:03d}" for n in range(200)}
     results = Memo("lengths", "key", SCHEMA)
     mapping.remember(slow, tmp_path / "raw", results, title="t", only=ids, most=64)
     call_sizes = [len(ids) for ids in measure.calls]
     assert call_sizes[: len(chunk_sizes)] == chunk_sizes
-    # At 32 seconds per image, a chunk is one image.
-    assert set(call_sizes[len(chunk_sizes) :]) <= {1}
+    assert set(call_sizes[len(chunk_sizes) :]) <= {chunk_sizes[-1]}
     assert all(key in results for key in ids)

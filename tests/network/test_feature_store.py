@@ -79,7 +79,7 @@ def test_an_array_that_is_cut_short_is_refused_and_named(tmp_path: Path, share: 
     np.save(path, np.ones((4, 8), np.float32))
     data = path.read_bytes()
     path.write_bytes(data[: int(len(data) * share)])
-    prefix = cast("FrozenPrefix", SimpleNamespace(device=torch.device("cpu")))
+    prefix = cast("FrozenPrefix", SimpleNamespace(devices=[torch.device("cpu")], sub_batch=16))
     examples = Examples(["a"], torch.tensor([0]), ["train"], ["x"], ["1"])
     features = feature_store.StoredFeatures(tmp_path, INDEX, examples, prefix)
     with pytest.raises(PipelineError, match=r"view_0\.tensor_0\.npy is damaged .*doctor"):
@@ -124,6 +124,8 @@ def test_a_last_list_that_is_too_short_joins_the_one_before(
 class RowNumbers:
     """A source of inputs that are the numbers of their rows."""
 
+    sub_batch = 2
+
     def batches(self, order: Sequence[Sequence[int]], _view: int) -> Iterator[Tensors]:
         for rows in order:
             yield (torch.tensor(rows).float()[:, None],)
@@ -131,5 +133,5 @@ class RowNumbers:
 
 def test_scores_come_in_the_order_of_the_rows_without_dropout() -> None:
     suffix = nn.Sequential(nn.Identity(), nn.Dropout(0.9)).train()
-    scores = feature_store.logits(suffix, RowNumbers(), [4, 2, 9, 1, 5], 2)
+    scores = feature_store.logits(suffix, RowNumbers(), [4, 2, 9, 1, 5])
     assert scores.flatten().tolist() == [4, 2, 9, 1, 5]

@@ -1,6 +1,7 @@
 import threading
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -11,11 +12,13 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from pipeline.network import parallel_forward
-from pipeline.network.parallel_forward import LOOKAHEAD, SUB_BATCH, Tensors
+from pipeline.network.parallel_forward import DEPTH, LOOKAHEAD, SUB_BATCH, DeviceForward, Tensors
 from pipeline.network.views import EVALUATION, Preprocess, Views
+from tests.fakes.numbered_images import SIZE, NumberedImages
 
 PREPROCESS = Preprocess(size=16, resize=16, interpolation="bilinear", mean=[0.0] * 3, std=[1.0] * 3)
 CPU = torch.device("cpu")
+DEVICE_BATCH = 48
 
 
 @pytest.fixture
@@ -104,22 +107,131 @@ def test_an_error_in_the_function_is_raised(views: Views) -> None:
     assert torch.get_num_threads() == before
 
 
-@pytest.mark.filterwarnings("ignore:.*pin_memory")
-def test_processes_that_decode_ahead_give_the_same_and_draw_no_numbers(
-    views: Views, monkeypatch: pytest.MonkeyPatch
+@pytest.fixture(scope="module")
+def two_devices() -> Iterator[DeviceForward]:
+    """Two devices, which are the CPU, and two processes that decode for them."""
+    device_forward = DeviceForward([CPU, CPU], [mean, mean], SIZE, DEVICE_BATCH, processes=2)
+    yield device_forward
+    device_forward.close()
+
+
+@pytest.fixture
+def numbered(tmp_path: Path) -> NumberedImages:
+    return NumberedImages(tmp_path)
+
+
+def means(numbered: NumberedImages, indices: Sequence[int]) -> Tensor:
+    return torch.tensor(np.stack([numbered[index].mean((1, 2)) for index in indices])).float()
+
+
+@pytest.mark.parametrize(
+    "order",
+    [
+        [[2, 0], [3], [1, 0, 3]],
+        [list(range(DEVICE_BATCH)), [5]],
+        [list(range(3 * DEVICE_BATCH, 0, -1)), [7], list(range(100, 100 + DEVICE_BATCH + 3))],
+        [],
+    ],
+    ids=["small", "a batch and one", "mixed", "none"],
+)
+def test_devices_yield_lists_whole_and_in_order(
+    numbered: NumberedImages, two_devices: DeviceForward, order: list[list[int]]
 ) -> None:
-    monkeypatch.setattr("os.cpu_count", lambda: 1)
-    order = [list(range(SUB_BATCH + 3)), [9, 4]]
-    parts = [[*range(SUB_BATCH)], [SUB_BATCH, SUB_BATCH + 1, SUB_BATCH + 2], [9, 4]]
+    for (values, corner), indices in zip(two_devices(numbered, order), order, strict=True):
+        assert torch.equal(values, means(numbered, indices))
+        assert len(corner) == len(indices)
+
+
+def test_a_pass_in_a_pass_gets_its_own_views(
+    numbered: NumberedImages, two_devices: DeviceForward
+) -> None:
+    """As the validation in the middle of an epoch."""
+    rows = list(range(6 * DEVICE_BATCH))
+    outer = two_devices(numbered, [[row] for row in rows])
+    values = [next(outer)[0]]
+    (inner,) = two_devices(numbered, [rows[::-1]])
+    values += [value for value, _ in outer]
+    assert torch.equal(torch.cat(values), means(numbered, rows))
+    assert torch.equal(inner[0], means(numbered, rows[::-1]))
+
+
+def test_a_pass_that_is_given_up_leaves_no_views_to_the_next(
+    numbered: NumberedImages, two_devices: DeviceForward
+) -> None:
+    rows = list(range(6 * DEVICE_BATCH))
+    given_up = two_devices(numbered, [[row] for row in rows])
+    next(given_up)
+    del given_up
+    ((values, _),) = two_devices(numbered, [rows[::-1]])
+    assert torch.equal(values, means(numbered, rows[::-1]))
+
+
+def test_sub_batches_go_to_the_devices_in_turn(numbered: NumberedImages) -> None:
+    sizes: tuple[list[int], list[int]] = ([], [])
+
+    def recording(number: int, pixels: Tensor) -> Tensors:
+        sizes[number].append(len(pixels))
+        return mean(pixels)
+
+    forwards = [partial(recording, 0), partial(recording, 1)]
+    device_forward = DeviceForward([CPU, CPU], forwards, SIZE, DEVICE_BATCH, processes=1)
+    try:
+        list(device_forward(numbered, [list(range(2 * DEVICE_BATCH + 5)), [1, 2]]))
+    finally:
+        device_forward.close()
+    assert sizes == ([DEVICE_BATCH, 7], [DEVICE_BATCH])
+
+
+def test_values_for_the_host_have_the_stored_type(
+    numbered: NumberedImages, two_devices: DeviceForward
+) -> None:
+    ((values, _),) = two_devices(numbered, [[3, 1]], torch.float16)
+    assert torch.equal(values, means(numbered, [3, 1]).half())
+
+
+def test_a_device_has_batches_to_compute_while_a_result_is_used(numbered: NumberedImages) -> None:
+    computed: list[int] = []
+
+    def recording(pixels: Tensor) -> Tensors:
+        computed.append(len(pixels))
+        return mean(pixels)
+
+    device_forward = DeviceForward([CPU], [recording], SIZE, DEVICE_BATCH, processes=1)
+    try:
+        results = device_forward(numbered, [[row] * DEVICE_BATCH for row in range(10)])
+        next(results)
+    finally:
+        device_forward.close()
+    assert len(computed) == 1 + DEPTH
+
+
+def test_the_order_is_read_no_further_than_needed(
+    numbered: NumberedImages, two_devices: DeviceForward, views: Views
+) -> None:
+    """So that the size of later lists can depend on how long the first ones took."""
+    read: list[int] = []
+
+    def order() -> Iterator[list[int]]:
+        for number in range(len(views)):
+            read.append(number)
+            yield [number]
+
+    results = two_devices(numbered, order())
+    next(results)
+    assert len(read) <= 8 * DEVICE_BATCH
+    results = parallel_forward.overlapped(views, order(), mean, CPU, window=2 * SUB_BATCH)
+    read.clear()
+    next(results)
+    assert len(read) < len(views) / 2
+
+
+def test_decoding_ahead_draws_no_random_numbers(
+    numbered: NumberedImages, two_devices: DeviceForward
+) -> None:
     torch.manual_seed(5)
     state = torch.get_rng_state()
-    ahead = list(parallel_forward._on_accelerator(views, parts, mean))
+    list(two_devices(numbered, [list(range(40))]))
     assert torch.equal(torch.get_rng_state(), state)
-    joined: Any = [torch.cat([ahead[0][0], ahead[1][0]]), ahead[2][0]]
-    for (values, _), other in zip(
-        parallel_forward.overlapped(views, order, mean, CPU), joined, strict=True
-    ):
-        assert torch.equal(values, other)
 
 
 @given(sizes=st.lists(st.integers(1, 9), max_size=12), part=st.integers(1, 7))

@@ -15,7 +15,6 @@ from pipeline.network.examples import Examples
 from pipeline.network.feature_store import Source
 from pipeline.network.halves import Halves, cut_as_trained
 from pipeline.network.model_folder import Card
-from pipeline.network.parallel_forward import SUB_BATCH
 from pipeline.params import DeviceParams
 from pipeline.stages.evaluate import metrics
 from pipeline.stages.evaluate.embedding import capture_inputs
@@ -53,6 +52,7 @@ def load_model(
         index.precision,
         index.dtype,
         params.compile,
+        all_gpus=True,
     )
     source = feature_store.open_source(features, clean, None, examples, halves.prefix)
     trained = fabric.setup_module(halves.suffix)
@@ -90,7 +90,7 @@ def run_on_test_set(model: LoadedModel, examples: Examples) -> TestSetResult:
     """Run the model over the test images."""
     rows = examples.rows("test")
     with device.explain_out_of_memory("lower images.size"), capture_inputs(model.head) as inputs:
-        outputs = feature_store.logits(model.trained, model.source, rows, SUB_BATCH)
+        outputs = feature_store.logits(model.trained, model.source, rows)
     if invalid := int((~outputs.isfinite()).any(dim=1).sum()):
         raise PipelineError(
             f"the model's scores are not finite numbers for {invalid} of {len(rows)} test images: "

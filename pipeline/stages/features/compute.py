@@ -1,6 +1,6 @@
 """Compute the features: the outputs of the frozen prefix, once per image and view."""
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -23,8 +23,8 @@ from pipeline.network.examples import Examples
 from pipeline.network.feature_store import Index
 from pipeline.network.frozen_prefix import FrozenPrefix
 from pipeline.network.halves import Halves
-from pipeline.network.parallel_forward import SUB_BATCH
-from pipeline.network.views import EVALUATION, Views
+from pipeline.network.sub_batch import ON_CPU
+from pipeline.network.views import EVALUATION, EncodedImages, Views
 from pipeline.params import ImagesParams, Params
 
 CHUNK_BYTES = 2**26  # of features computed before they are written to the memo
@@ -42,6 +42,7 @@ def frozen_prefix(params: Params) -> FrozenPrefix:
         params.features.precision,
         params.features.dtype,
         params.device.compile,
+        all_gpus=True,
     )
     return halves.prefix
 
@@ -92,32 +93,41 @@ class FeatureSettings:
 
 
 def compute(
-    batch: pa.RecordBatch, settings: FeatureSettings, numbers: Sequence[int]
-) -> pa.RecordBatch:
-    """The features of some views, by number, of ids and bytes of a clean shard.
+    places: Sequence[mapping.Chunk],
+    sizes: Iterator[int],
+    settings: FeatureSettings,
+    numbers: Sequence[int],
+) -> Iterator[pa.RecordBatch]:
+    """The features of some views, by number, of images in clean shards.
 
     Each image is decoded once for all its views. Columns: those of `_columns` per view.
+
+    Args:
+        places: Rows of shards.
+        sizes: How many of the images each batch of results is of.
     """
-    prefix = settings.prefix
-    views = Views(
-        batch.column("id").to_pylist(),
-        _BytesColumn(batch.column("bytes")),
-        prefix.preprocess,
-        settings.params,
-        numbers,
-        settings.index.seed,
-    )
-    (tensors,) = prefix.activations(views, [range(len(views))])
-    arrays: dict[str, pa.Array] = {}
-    for position, number in enumerate(numbers):
-        for name, values in zip(_columns(settings.index, number), tensors, strict=True):
-            arrays[name] = _array(values[position :: len(numbers)].to(prefix.dtype))
-    return pa.RecordBatch.from_arrays(list(arrays.values()), list(arrays))
+    prefix, index = settings.prefix, settings.index
+    encoded = EncodedImages.at(places)
+    views = Views(encoded.ids, encoded, prefix.preprocess, settings.params, numbers, index.seed)
+    for tensors in prefix.activations(views, _ranges(sizes, len(numbers)), on_host=True):
+        arrays: dict[str, pa.Array] = {}
+        for position, number in enumerate(numbers):
+            for name, values in zip(_columns(index, number), tensors, strict=True):
+                arrays[name] = _array(values[position :: len(numbers)])
+        yield pa.RecordBatch.from_arrays(list(arrays.values()), list(arrays))
+
+
+def _ranges(sizes: Iterator[int], views: int) -> Iterator[range]:
+    """Indices into `Views` of so many images each."""
+    start = 0
+    for size in sizes:
+        yield range(start, start + size * views)
+        start += size * views
 
 
 def _array(values: Tensor) -> pa.Array:
     """A column of lists, one per row of `values` (B, ...)."""
-    rows = values.flatten(1).cpu().numpy()
+    rows = values.flatten(1).numpy()
     if not np.isfinite(rows).all():
         raise PipelineError(
             "features.dtype=float16 cannot hold what the frozen part computes (65,504 at "
@@ -131,19 +141,6 @@ def _array(values: Tensor) -> pa.Array:
 
 def _columns(index: Index, number: int) -> list[str]:
     return [f"view_{number}.tensor_{tensor}" for tensor in range(len(index.shapes))]
-
-
-class _BytesColumn(Sequence[bytes]):
-    """An Arrow column of encoded images, each copied when indexed."""
-
-    def __init__(self, column: pa.Array) -> None:
-        self.column = column
-
-    def __len__(self) -> int:
-        return len(self.column)
-
-    def __getitem__(self, index):  # type: ignore[no-untyped-def]
-        return self.column[index].as_py()
 
 
 class JoinedMemos:
@@ -183,7 +180,7 @@ def fill(
 def _chunk_rows(index: Index, views: int) -> int:
     """Images per chunk; at least so many that their views fill a batch."""
     image_bytes = views * sum(map(prod, index.shapes)) * np.dtype(np.float32).itemsize
-    return max(-(-SUB_BATCH // views), min(mapping.CHUNK, CHUNK_BYTES // image_bytes))
+    return max(-(-ON_CPU // views), min(mapping.CHUNK, CHUNK_BYTES // image_bytes))
 
 
 def write(directory: Path, index: Index, view_memo: Memo, keys: Sequence[str], number: int) -> None:
@@ -218,8 +215,7 @@ def store(directory: Path, clean: Path, settings: FeatureSettings, examples: Exa
     for numbers, ids in _missing(memos, examples, set(training)).items():
         fill(settings, clean, {number: memos[number] for number in numbers}, ids)
     for number, view_memo in memos.items():
-        rows = range(len(examples.ids)) if number == EVALUATION else training
-        keys = [examples.keys[row] for row in rows]
+        keys = examples.keys if number == EVALUATION else [examples.keys[row] for row in training]
         write(directory, settings.index, view_memo, keys, number)
 
 

@@ -12,7 +12,6 @@ from pipeline.network.assembly import Assembly, NewHead
 from pipeline.network.examples import Examples
 from pipeline.network.halves import Halves
 from pipeline.network.model_folder import Card
-from pipeline.network.parallel_forward import SUB_BATCH
 from pipeline.params import Params
 from pipeline.stages.train.state import Job
 
@@ -65,7 +64,7 @@ def calibrate(job: Job, examples: Examples) -> float:
     """The temperature that fits the probabilities of the validation set best."""
     rows = examples.rows("val")
     with job.fabric.autocast():
-        scores = feature_store.logits(job.suffix, job.source, rows, SUB_BATCH)
+        scores = feature_store.logits(job.suffix, job.source, rows)
     return calibration.fit_temperature(scores.double().numpy(), examples.labels[rows].numpy())
 
 

@@ -93,7 +93,7 @@ def test_the_temperature_is_fitted_to_the_validation_set(figures: Figures, param
     examples = read_examples(SPLIT, CLEAN)
     model = test_set.load_model(MODELS, Path("data/features"), CLEAN, examples, params.device)
     rows = examples.rows("val")
-    logits = feature_store.logits(model.trained, model.source, rows, 16).double().numpy()
+    logits = feature_store.logits(model.trained, model.source, rows).double().numpy()
     temperature = calibration.fit_temperature(logits, examples.labels[rows].numpy())
     assert temperature == pytest.approx(card.temperature, rel=1e-4)
     assert figures["loss"] != figures["loss.as_trained"]

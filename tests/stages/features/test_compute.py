@@ -1,5 +1,5 @@
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +9,7 @@ import torch
 
 from pipeline.core import shards
 from pipeline.core.errors import PipelineError
-from pipeline.images import memo
+from pipeline.images import mapping, memo
 from pipeline.network import feature_store, views
 from pipeline.network.examples import read_examples
 from pipeline.network.parallel_forward import Tensors
@@ -186,10 +186,13 @@ def test_more_views_compute_only_the_new_ones(
     compute = features.compute
 
     def recording(
-        batch: pa.RecordBatch, settings: FeatureSettings, numbers: Sequence[int]
-    ) -> pa.RecordBatch:
+        places: Sequence[mapping.Chunk],
+        sizes: Iterator[int],
+        settings: FeatureSettings,
+        numbers: Sequence[int],
+    ) -> Iterator[pa.RecordBatch]:
         computed.append(tuple(numbers))
-        return compute(batch, settings, numbers)
+        return compute(places, sizes, settings, numbers)
 
     recording.__module__ = compute.__module__  # the memo's key has its source
     monkeypatch.setattr(features, "compute", recording)

@@ -45,6 +45,7 @@ class Numbers:
 
     examples: Examples
     requests: list[tuple[int, list[int]]] = field(default_factory=list)
+    sub_batch: int = 16
 
     def batches(self, order: Sequence[Sequence[int]], view: int) -> Iterator[Tensors]:
         for rows in order:
