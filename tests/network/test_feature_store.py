@@ -12,7 +12,7 @@ from torch import nn
 from pipeline.core import shards
 from pipeline.core.errors import PipelineError
 from pipeline.core.split_csv import SplitRow, write_split
-from pipeline.network import feature_store
+from pipeline.network import feature_arrays, feature_store
 from pipeline.network.examples import Examples, read_examples
 from pipeline.network.frozen_prefix import FrozenPrefix
 from pipeline.network.parallel_forward import Tensors
@@ -96,6 +96,74 @@ def test_stored_views_take_turns_and_others_never_repeat() -> None:
     whole = INDEX.model_copy(update={"prefix": ""})
     assert [whole.view_of(epoch) for epoch in range(4)] == [1, 2, 3, 4]
     assert whole.model_copy(update={"augment": "none"}).view_of(3) == 0
+
+
+STORED = INDEX.model_copy(update={"dtype": "float16"})
+EXAMPLES = Examples(
+    [str(row) for row in range(40)],
+    torch.arange(40) % 2,
+    ["val" if row % 4 == 0 else "train" for row in range(40)],
+    ["x", "y"],
+    [str(row) for row in range(40)],
+)
+
+
+@pytest.fixture
+def stored(tmp_path: Path) -> Path:
+    """Features of `EXAMPLES`: float16 of random numbers."""
+    random = np.random.default_rng(0)
+    for view in range(STORED.views + 1):
+        count = 30 if view else 40
+        for tensor, shape in enumerate(STORED.shapes):
+            values = random.normal(size=(count, *shape)).astype(np.float16)
+            np.save(feature_store.array_path(tmp_path, view, tensor), values)
+    return tmp_path
+
+
+def open_stored(folder: Path, devices: int = 1) -> feature_store.StoredFeatures:
+    prefix = SimpleNamespace(devices=[torch.device("cpu")] * devices, sub_batch=4)
+    return feature_store.StoredFeatures(folder, STORED, EXAMPLES, cast("FrozenPrefix", prefix))
+
+
+@pytest.mark.parametrize("devices", [1, 3])
+@pytest.mark.parametrize("view", [0, 2])
+def test_features_in_the_memory_of_a_device_equal_those_on_the_disk(
+    stored: Path, monkeypatch: pytest.MonkeyPatch, view: int, devices: int
+) -> None:
+    order = [[3, 1], [39], [9, 5, 7, 3], [1], [2, 6]]
+    size = int(STORED.gigabytes(40, 30) * 1e9)
+    copied: list[int] = []
+    copy_to = feature_arrays.copy_to
+
+    def recording(where: torch.device, array: feature_arrays.Array) -> torch.Tensor:
+        copied.append(array.nbytes)
+        return copy_to(where, array)
+
+    monkeypatch.setattr(feature_arrays, "copy_to", recording)
+    results = []
+    for free in (0, 2 * size - 1, 2 * size):
+        monkeypatch.setattr(feature_arrays, "free_memory", lambda _, free=free: free)
+        assert not copied
+        results.append(list(open_stored(stored, devices).batches(order, view)))
+    assert copied
+    for first, *others in zip(*results, strict=True):
+        assert all(map(torch.equal, first, others[0]))
+        assert all(map(torch.equal, first, others[1]))
+        assert all(value.dtype is torch.float32 for value in others[1])
+
+
+def test_a_view_is_copied_to_a_device_once(stored: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feature_arrays, "free_memory", lambda _: 2**30)
+    source = open_stored(stored)
+    first = list(source.batches([[1, 2], [3]], 1))
+    for path in stored.iterdir():
+        path.unlink()
+    again = list(source.batches([[1, 2], [3]], 1))
+    assert all(torch.equal(*pair) for pair in zip(first[0], again[0], strict=True))
+
+
+def test_no_rows_give_no_batches(stored: Path) -> None:
+    assert list(open_stored(stored).batches([], 0)) == []
 
 
 @pytest.mark.parametrize(("dtype", "size"), [("float32", 4), ("float16", 2)])

@@ -1,17 +1,24 @@
 from collections.abc import Iterator
+from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 from timm.models.swin_transformer_v2 import SwinTransformerV2
 from torch import Tensor, nn
 
+from pipeline.core import shards
 from pipeline.network import assembly, device
 from pipeline.network.cut import cut
 from pipeline.network.frozen_prefix import FrozenPrefix
 from pipeline.network.halves import Halves
 from pipeline.network.parallel_forward import SUB_BATCH
 from pipeline.network.small_models import PREPROCESS
+from pipeline.network.views import EncodedImages, Views
 from pipeline.params import DeviceParams, Params, with_overrides
+from tests.builders.clean_rows import clean_row
+from tests.builders.images import encode_png
 
 CPU = DeviceParams(accelerator="cpu", precision="32-true", devices=1, compile=False)
 
@@ -98,6 +105,31 @@ def test_half_precision_is_computed_in_half_precision(params: Params) -> None:
     (fast,), (exact,) = build_prefix(params, "bf16-mixed")(images()), build_prefix(params)(images())
     assert not torch.equal(fast, exact)
     assert torch.equal(fast.bfloat16().float(), fast)
+
+
+def test_several_devices_compute_what_one_computes(params: Params, tmp_path: Path) -> None:
+    """They are all the CPU here; the GPUs of a machine are used in the same way."""
+    one = build_prefix(params)
+    several = FrozenPrefix(one.cut, one.preprocess, [torch.device("cpu")] * 3, "32-true", "float16")
+    rows = [clean_row(f"{n:02d}", encode_png(image_array(n))) for n in range(3 * 16 + 5)]
+    shards.write(tmp_path / "clean", shards.CLEAN, rows)
+    encoded = EncodedImages(tmp_path / "clean", [row["id"] for row in rows])
+    views = Views(encoded.ids, encoded, one.preprocess)
+    order = [range(40), [2], range(53)]
+    try:
+        on_devices = list(several.activations(views, order))
+        on_host = list(several.activations(views, order, on_host=True))
+    finally:
+        several.close()
+    for values, host, expected in zip(
+        on_devices, on_host, one.activations(views, order), strict=True
+    ):
+        assert torch.equal(values[0], expected[0].half().float())
+        assert torch.equal(host[0], expected[0].half())
+
+
+def image_array(number: int) -> npt.NDArray[np.uint8]:
+    return np.random.default_rng(number).integers(0, 256, (40, 48, 3), np.uint8)
 
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])

@@ -214,6 +214,7 @@ def store(directory: Path, clean: Path, settings: FeatureSettings, examples: Exa
     memos = {number: _memo(settings, number) for number in range(settings.index.views + 1)}
     for numbers, ids in _missing(memos, examples, set(training)).items():
         fill(settings, clean, {number: memos[number] for number in numbers}, ids)
+    settings.prefix.close()
     for number, view_memo in memos.items():
         keys = examples.keys if number == EVALUATION else [examples.keys[row] for row in training]
         write(directory, settings.index, view_memo, keys, number)

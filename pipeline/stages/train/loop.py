@@ -121,14 +121,14 @@ def _epoch(run: Training, examples: Examples, weights: Tensor) -> Iterator[Recor
     """One pass over the training images; yields its validations, the last one at its end."""
     job, every = run.job, run.params.validate_every
     steps = _steps(job, examples, run.params, run.order)
-    inputs = job.source.batches(
-        [_share(job, rows) for step in steps for rows in step], job.index.view_of(run.epoch)
-    )
+    shares = [_share(job, rows) for step in steps for rows in step]
+    inputs = job.source.batches(shares, job.index.view_of(run.epoch))
+    batches = zip(inputs, _labels(job, examples, shares), strict=True)
     sums = _Sums(job.fabric)
     run.module.train()
     for number, step in enumerate(steps, start=1):
         rate = run.raw_optimizer.param_groups[0]["lr"]
-        _step(run, step, inputs, examples, weights, sums)
+        _step(run, step, batches, weights, sums)
         if number == len(steps) or (every and run.step % every == 0):
             progress = round(run.epoch + number / len(steps), 6)
             record = Record(run.step, progress, rate, *sums.take(), *_validate(run, examples))
@@ -146,11 +146,16 @@ def _share(job: Job, rows: Sequence[int]) -> list[int]:
     return list(rows[job.fabric.global_rank :: job.fabric.world_size])
 
 
+def _labels(job: Job, examples: Examples, order: Sequence[Sequence[int]]) -> Sequence[Tensor]:
+    """The labels of each list of rows, on the device: copied at once, or each step would wait."""
+    labels = examples.labels[[row for rows in order for row in rows]].to(job.fabric.device)
+    return torch.split(labels, [len(rows) for rows in order])
+
+
 def _step(
     run: Training,
     step: Sequence[Sequence[int]],
-    inputs: Iterator[Tensors],
-    examples: Examples,
+    batches: Iterator[tuple[Tensors, Tensor]],
     weights: Tensor,
     sums: _Sums,
 ) -> None:
@@ -158,10 +163,10 @@ def _step(
     fabric, params = run.job.fabric, run.params
     images = sum(map(len, step))
     run.optimizer.zero_grad()
-    for number, rows in enumerate(step, start=1):
-        labels = examples.labels[_share(run.job, rows)].to(fabric.device)
+    for number in range(1, len(step) + 1):
+        inputs, labels = next(batches)
         with fabric.no_backward_sync(run.module, enabled=number < len(step)):
-            scores = run.module(*next(inputs))
+            scores = run.module(*inputs)
             loss = functional.cross_entropy(
                 scores, labels, weights, reduction="sum", label_smoothing=params.label_smoothing
             )
@@ -192,12 +197,12 @@ def _validate(run: Training, examples: Examples) -> tuple[float, float]:
     """Loss and accuracy on the validation set."""
     run.module.eval()
     size = max(run.params.batch_size, run.job.fabric.world_size)
-    batches = feature_store.chunks(examples.rows("val"), size, run.job.fabric.world_size)
-    shares = [_share(run.job, rows) for rows in batches]
+    chunks = feature_store.chunks(examples.rows("val"), size, run.job.fabric.world_size)
+    shares = [_share(run.job, rows) for rows in chunks]
     sums = _Sums(run.job.fabric)
-    for rows, inputs in zip(shares, run.job.source.batches(shares, EVALUATION), strict=True):
+    batches = run.job.source.batches(shares, EVALUATION)
+    for inputs, labels in zip(batches, _labels(run.job, examples, shares), strict=True):
         scores = run.module(*inputs).float()
-        labels = examples.labels[rows].to(scores.device)
         sums.add(functional.cross_entropy(scores, labels, reduction="sum"), scores, labels)
     return sums.take()
 
