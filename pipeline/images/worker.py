@@ -99,7 +99,7 @@ class Worker:
             WorkerFailure: the process ended, had too little memory, or could not start.
             PipelineError: an error of Python stopped it while it started.
         """
-        self._start()
+        self.start()
         if self._function is not function:
             try:
                 self._exchange((function, None))  # imports what the function needs
@@ -118,7 +118,12 @@ class Worker:
             process.terminate()
             process.join(EXIT_CODE_SECONDS)
 
-    def _start(self) -> None:
+    def start(self) -> None:
+        """Start the process, unless it runs, without waiting for it.
+
+        Raises:
+            WorkerFailure: it could not start.
+        """
         with self._lock:
             if self._is_closed:
                 raise WorkerFailure(Cause.MACHINE, "it was closed")

@@ -1,12 +1,17 @@
 """Run stages as dvc.yaml does, but in this process and the working directory."""
 
 import json
+from collections.abc import Callable
+from concurrent.futures import Executor, Future
 from pathlib import Path
+from typing import Any
 
 from ruamel.yaml import YAML
 
+from pipeline.core import history
 from pipeline.params import Params
-from pipeline.stages.evaluate import __main__ as evaluate
+from pipeline.stages.evaluate.drawing import draw_curves
+from pipeline.stages.evaluate.evaluation import Inputs, Outputs, evaluate
 from pipeline.stages.evaluate.metrics import Figures
 from pipeline.stages.train import __main__ as train
 
@@ -28,7 +33,22 @@ def train_stage() -> None:
     train.main(CLEAN, SPLIT, FEATURES, MODELS, HISTORY, AUGMENTED)
 
 
+class SameProcess(Executor):
+    """Calls functions at once, in this process."""
+
+    def submit(
+        self, function: Callable[..., Any], /, *arguments: Any, **options: Any
+    ) -> Future[Any]:
+        future: Future[Any] = Future()
+        future.set_result(function(*arguments, **options))
+        return future
+
+
 def evaluate_stage() -> Figures:
-    evaluate.main(MODELS, FEATURES, CLEAN, SPLIT, HISTORY, METRICS, TEST, REPORT)
+    """Run evaluate without its drawing process."""
+    drawing = SameProcess()
+    curves = drawing.submit(draw_curves, history.read(HISTORY))
+    inputs = Inputs(MODELS, FEATURES, CLEAN, SPLIT, HISTORY)
+    evaluate(drawing, curves, inputs, Outputs(METRICS, TEST, REPORT))
     figures: Figures = json.loads(METRICS.read_text())
     return figures

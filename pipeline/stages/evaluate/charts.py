@@ -1,30 +1,35 @@
-"""matplotlib figures, drawn without pyplot, which keeps figures in memory."""
+"""matplotlib figures, drawn without pyplot, which keeps figures in memory.
+
+Axes have margins that hold every label: finding them by a layout would take half of the time.
+"""
 
 import io
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 import numpy.typing as npt
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
 from pipeline.core.percentages import MIN_IMAGES, format_share
 from pipeline.core.terminal import printable
-from pipeline.images.pixels import Pixels
 from pipeline.network.calibration import Bins
 from pipeline.stages.evaluate.metrics import Curve
 
 RIGHT, WRONG = "#1a7f37", "#cf222e"
-COLUMNS = 5  # of the grid of samples
-CELL_WIDTH, CELL_HEIGHT, TITLE_HEIGHT = 2.2, 2.5, 0.6  # inches, of an image in the grid
 DPI = 120
-MAX_INCHES = 16.0  # side of the confusion matrix
+# Inches around axes: of tick labels such as −0.00001 and the label of the axis.
+LEFT, RIGHT_MARGIN, BOTTOM, TOP = 0.85, 0.15, 0.55, 0.3
+MAX_SIDE = 13.0  # inches, of the confusion matrix
+CELL, MIN_SIDE = 0.6, 2.0  # inches, of a class in it, and of all
 MAX_NAMES, MAX_COUNTS = 60, 25  # classes with readable names, and with readable counts
 MAX_MARKED_EPOCHS = 20
 MAX_LINES = 12  # classes drawn as curves
@@ -35,20 +40,16 @@ GROUP_ID = re.compile(r'<g id="[^"]*"')
 FONT_FAMILY = re.compile(r'(<text style="[^"]*?)font-family: [^;"]*;? ?')
 
 
-@dataclass(frozen=True)
-class PicturedSample:
-    """A test image and its prediction."""
-
-    pixels: Pixels
-    predicted: str
-    true: str
-    probability: float
-    """Of the predicted class."""
-
-
 def save(figure: Figure, path: Path) -> None:
     """Write a PNG; its bytes depend on the picture alone."""
-    figure.savefig(path, dpi=DPI, metadata={"Software": None})
+    path.write_bytes(png(figure))
+
+
+def png(figure: Figure) -> bytes:
+    """A figure as a PNG; its bytes depend on the picture alone."""
+    written = io.BytesIO()
+    figure.savefig(written, format="png", dpi=DPI, metadata={"Software": None})
+    return written.getvalue()
 
 
 def svg(figure: Figure, name: str) -> str:
@@ -59,7 +60,6 @@ def svg(figure: Figure, name: str) -> str:
     """
     written = io.StringIO()
     metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-    figure.set_layout_engine("none")  # as it was laid out for `save`, which is half of the work
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
         figure.savefig(written, format="svg", metadata=metadata)
     text = written.getvalue()
@@ -69,31 +69,29 @@ def svg(figure: Figure, name: str) -> str:
 
 def curves(history: Sequence[Mapping[str, float]]) -> Figure:
     """Loss and accuracy by epoch, training and validation."""
-    figure = Figure(figsize=(10, 4), layout="constrained")
+    figure, both = _row(10, 4, 2)
     epochs = [row["epoch"] for row in history]
     best = min(history, key=lambda row: row["val_loss"])["epoch"]
     marker = "." if len(epochs) < MAX_MARKED_EPOCHS else None  # a line of one point is invisible
-    for axes, name in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
+    for axes, name in zip(both, ("loss", "accuracy"), strict=True):
         axes.plot(epochs, [row[f"train_{name}"] for row in history], label="train", marker=marker)
         values = [row[f"val_{name}"] for row in history]
         axes.plot(epochs, values, label="validation", marker=marker)
         axes.axvline(best, color="grey", linestyle=":", label=f"best: epoch {best:g}")
         axes.set(xlabel="epoch", ylabel=name)
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
         axes.grid(alpha=0.3)
-        axes.legend()
+        axes.legend(loc="upper right" if name == "loss" else "lower right")
     return figure
 
 
 def confusion(matrix: npt.NDArray[np.int64], classes: Sequence[str]) -> Figure:
     """Counts, shaded by share of the true class; of many classes without numbers."""
-    side = min(2.5 + 0.6 * len(classes), MAX_INCHES)
-    figure = Figure(figsize=(side + 1, side), layout="constrained")
-    axes = figure.subplots()
+    step = -(-len(classes) // MAX_NAMES)
+    ticks, names = range(0, len(classes), step), [shorten(name) for name in classes[::step]]
+    figure, axes = _square(min(max(MIN_SIDE, CELL * len(classes)), MAX_SIDE), names)
     share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
-    step = -(-len(classes) // MAX_NAMES)
-    ticks, names = range(0, len(classes), step), [_shorten(name) for name in classes[::step]]
     axes.set_xticks(ticks, names, rotation=45, ha="right", rotation_mode="anchor", parse_math=False)
     axes.set_yticks(ticks, names, parse_math=False)
     axes.set(xlabel="predicted", ylabel="true")
@@ -105,13 +103,13 @@ def confusion(matrix: npt.NDArray[np.int64], classes: Sequence[str]) -> Figure:
 
 def by_threshold(roc: Mapping[str, Curve], precision_recall: Mapping[str, Curve]) -> Figure:
     """ROC, and precision by recall: each class against the rest."""
-    figure = Figure(figsize=(10, 4.6), layout="constrained")
+    figure, both = _row(10, 4.6, 2)
     # The areas below are the AUC, of straight lines, and the average precision, of steps.
     charts = (
         (roc, "false positive rate", "true positive rate", "default"),
         (precision_recall, "recall", "precision", "steps-post"),
     )
-    for axes, (by_class, x, y, style) in zip(figure.subplots(1, 2), charts, strict=True):
+    for axes, (by_class, x, y, style) in zip(both, charts, strict=True):
         drawn = dict(list(by_class.items())[:MAX_LINES])
         lines = [axes.plot(curve.x, curve.y, drawstyle=style)[0] for curve in drawn.values()]
         axes.set(xlabel=x, ylabel=y, xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
@@ -122,8 +120,7 @@ def by_threshold(roc: Mapping[str, Curve], precision_recall: Mapping[str, Curve]
 
 def reliability(before: Bins, after: Bins) -> Figure:
     """Accuracy by the probability of the prediction, before and after temperature scaling."""
-    figure = Figure(figsize=(5.5, 5), layout="constrained")
-    axes = figure.subplots()
+    figure, (axes,) = _row(5.8, 5, 1)
     axes.plot([0, 1], [0, 1], color="grey", linestyle=":", label="calibrated perfectly")
     for name, bins in (("as trained", before), ("calibrated", after)):
         label = f"{name}: off by {format_share(bins.error)} on average"
@@ -145,8 +142,8 @@ def embedding(
     classes: Sequence[str],
 ) -> Figure:
     """Images at points (N, 2) in the colour of their class; rings are mistakes."""
-    figure = Figure(figsize=(7, 6), layout="constrained")
-    axes = figure.subplots()
+    figure = Figure(figsize=(7, 6))
+    axes = figure.add_axes((0.01, 0.01, 0.98, 0.98))
     wrong = labels != predicted
     x, y = points.T
     # One scatter: a thousand classes would take seconds.
@@ -161,32 +158,34 @@ def embedding(
     return figure
 
 
-def samples(images: Sequence[PicturedSample]) -> Figure:
-    """A grid of images titled "predicted (true)": green when right, red when wrong."""
-    rows = max(1, -(-len(images) // COLUMNS))
-    figure = Figure(figsize=(CELL_WIDTH * COLUMNS, CELL_HEIGHT * rows))
-    # A constrained layout would take a third of the time of the drawing.
-    figure.subplots_adjust(
-        left=0.01,
-        right=0.99,
-        bottom=0.01,
-        top=1 - TITLE_HEIGHT / (CELL_HEIGHT * rows),
-        wspace=0.06,
-        hspace=TITLE_HEIGHT / (CELL_HEIGHT - TITLE_HEIGHT),
-    )
-    grid = figure.subplots(rows, COLUMNS, squeeze=False).ravel()
-    for axes in grid:
-        axes.axis("off")
-    if not images:
-        figure.text(0.5, 0.5, "no images", ha="center")
-    for axes, sample in zip(grid, images, strict=False):
-        colour = RIGHT if sample.predicted == sample.true else WRONG
-        predicted, true = _shorten(sample.predicted), _shorten(sample.true)
-        line_break = "\n" if len(predicted + true) > MAX_NAME_LENGTH else " "
-        title = f"{predicted}{line_break}({true})\n{format_share(sample.probability, 0)}"
-        axes.imshow(sample.pixels)
-        axes.set_title(title, color=colour, fontsize=10, parse_math=False)
-    return figure
+def _row(width: float, height: float, count: int) -> tuple[Figure, Sequence[Axes]]:
+    """A figure of these inches with axes side by side."""
+    figure = Figure(figsize=(width, height))
+    cell = width / count
+    sides = (cell - LEFT - RIGHT_MARGIN) / width, (height - BOTTOM - TOP) / height
+    axes = [
+        figure.add_axes(((number * cell + LEFT) / width, BOTTOM / height, *sides))
+        for number in range(count)
+    ]
+    return figure, axes
+
+
+def _square(side: float, names: Sequence[str]) -> tuple[Figure, Axes]:
+    """A figure with square axes and margins for names: at the left, and slanting at the bottom."""
+    longest = max(map(_width, names))
+    left = longest + 0.5
+    bottom = longest * np.sin(np.pi / 4) + 0.7
+    width, height = left + side + RIGHT_MARGIN, bottom + side + RIGHT_MARGIN
+    figure = Figure(figsize=(width, height))
+    return figure, figure.add_axes((left / width, bottom / height, side / width, side / height))
+
+
+def _width(text: str) -> float:
+    """The width, in inches, of a tick label."""
+    figure = Figure(dpi=DPI)
+    canvas: Any = FigureCanvasAgg(figure)
+    label = figure.text(0, 0, text, parse_math=False)
+    return label.get_window_extent(canvas.get_renderer()).width / DPI
 
 
 def _legend(axes: Axes, artists: Sequence[Artist], names: Sequence[str]) -> None:
@@ -199,10 +198,10 @@ def _legend(axes: Axes, artists: Sequence[Artist], names: Sequence[str]) -> None
     legend = axes.legend(artists[:count], ["-"] * count, title=title, fontsize=8, title_fontsize=8)
     for text, name in zip(legend.get_texts(), names, strict=False):
         text.set_parse_math(False)
-        text.set_text(_shorten(name))
+        text.set_text(shorten(name))
 
 
-def _shorten(name: str) -> str:
+def shorten(name: str) -> str:
     """A class name on one line, of at most `MAX_NAME_LENGTH` characters."""
     name = printable(name)
     half = MAX_NAME_LENGTH // 2

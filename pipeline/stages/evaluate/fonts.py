@@ -2,7 +2,7 @@
 
 import logging
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
 
@@ -20,23 +20,30 @@ VARIATION_SELECTORS = range(0xFE00, 0xFE10)  # invisible: they choose between fo
 def fonts_for(names: Iterable[str]) -> Iterator[None]:
     """Within the block, draw text in fonts of this machine that have the characters of `names`.
 
-    Figures must be made and saved within it. Prints one warning if some characters are in no font.
+    Figures must be made and saved within it. Prints one warning per process if some characters are
+    in no font.
     """
     # findfont logs that a family has no regular weight, for example.
     logging.getLogger(font_manager.__name__).setLevel(logging.ERROR)
-    characters = [ord(character) for character in printable("".join(names))]
-    families, missing = _choose_families(set(characters) - set(VARIATION_SELECTORS))
+    families = _families("".join(dict.fromkeys(printable("".join(names)))))
+    with mpl.rc_context({"font.family": ["sans-serif", *families]}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"Glyph .* missing from font")  # said above, once
+        yield
+
+
+@cache
+def _families(characters: str) -> Sequence[str]:
+    """Families that have characters which the default font lacks; warns of those that none has."""
+    families, missing = _choose_families(set(map(ord, characters)) - set(VARIATION_SELECTORS))
     if missing:
-        listed = [chr(character) for character in dict.fromkeys(characters) if character in missing]
+        listed = [character for character in characters if ord(character) in missing]
         warn(
             f"no font on this machine has {''.join(listed[:MAX_LISTED])}"
             f"{' and other characters' if len(listed) > MAX_LISTED else ''} of the class names: "
             "boxes stand for them in PNG pictures (report.html is not affected). Install a font "
             "that has them: Noto has one for every script"
         )
-    with mpl.rc_context({"font.family": ["sans-serif", *families]}), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", r"Glyph .* missing from font")  # said above, once
-        yield
+    return families
 
 
 def _choose_families(characters: set[int]) -> tuple[list[str], set[int]]:

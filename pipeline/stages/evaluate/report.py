@@ -27,7 +27,6 @@ from pipeline.images.gallery import data_uri
 from pipeline.network.model_folder import Card
 from pipeline.params import AS_DESCRIBED, Params
 from pipeline.stages.evaluate import metrics, predictions_csv
-from pipeline.stages.evaluate.charts import PicturedSample
 from pipeline.stages.evaluate.confusions import (
     Confusion,
     count_confusions,
@@ -35,12 +34,12 @@ from pipeline.stages.evaluate.confusions import (
 )
 from pipeline.stages.evaluate.intervals import Interval
 from pipeline.stages.evaluate.metrics import Figures
+from pipeline.stages.evaluate.photographs import PicturedSample
 from pipeline.stages.evaluate.pictures import Pictures
 from pipeline.stages.evaluate.predictions_csv import read_predictions
 from pipeline.stages.evaluate.sentences import describe_bootstrap, describe_calibration
 
 CLASS_FIGURES = ("n", "correct", "precision", "recall", "f1", "roc_auc", "average_precision")
-PHOTOGRAPH_SIDE = 256  # pixels, at most
 MIN_TEST_IMAGES = 30  # of a class, for figures that mean something
 MAX_CONFUSIONS = 5  # in the table
 
@@ -248,10 +247,8 @@ def _slices(figures: Figures) -> list[SliceRow]:
 
 
 def _sample(image: PicturedSample) -> Sample:
-    photograph = Image.fromarray(image.pixels)
-    photograph.thumbnail((PHOTOGRAPH_SIDE, PHOTOGRAPH_SIDE))
     encoded = io.BytesIO()
-    photograph.save(encoded, "JPEG", quality=85)
+    Image.fromarray(image.pixels).save(encoded, "JPEG", quality=85)
     probability = format_share(image.probability, 0)
     return Sample(data_uri(encoded.getvalue()), image.predicted, image.true, probability)
 

@@ -12,13 +12,23 @@ from matplotlib import font_manager
 from matplotlib.font_manager import FontProperties, fontManager
 
 from pipeline.stages.evaluate import charts, fonts
-from pipeline.stages.evaluate.charts import PicturedSample
+from pipeline.stages.evaluate.photograph_grid import draw_grid
+from pipeline.stages.evaluate.photographs import PicturedSample
 
 ANT = "\u8682"
 
 
+@pytest.fixture(autouse=True)
+def forget_fonts() -> Iterator[None]:
+    for cached in (fonts._characters, fonts._families):
+        cached.cache_clear()
+    yield
+    for cached in (fonts._characters, fonts._families):
+        cached.cache_clear()
+
+
 @pytest.fixture
-def ant_font(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def ant_font(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """The family of an installed font that draws an A for a Chinese ant."""
     font = TTFont(fontManager.findfont(FontProperties()))
     for table in font["cmap"].tables:
@@ -33,39 +43,36 @@ def ant_font(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     monkeypatch.setattr(fontManager, "ttflist", list(fontManager.ttflist))
     paths = [str(tmp_path / name) for name in ("damaged.ttf", "ant.ttf")]
     monkeypatch.setattr(font_manager, "findSystemFonts", lambda: paths)
-    fonts._characters.cache_clear()
-    yield "Ant Sans"
-    fonts._characters.cache_clear()
+    return "Ant Sans"
 
 
-def picture(name: str, path: Path) -> bytes:
+def picture(name: str) -> bytes:
     """A PNG with a class name, drawn as evaluate does."""
+    pixels = np.zeros((8, 8, 3), np.uint8)
     with fonts.fonts_for([name]):
-        pixels = np.zeros((8, 8, 3), np.uint8)
-        charts.save(charts.samples([PicturedSample(pixels, name, name, 0.5)]), path)
-    return path.read_bytes()
+        return draw_grid([PicturedSample(pixels, name, name, 0.5)])
 
 
 def test_an_installed_font_draws_what_the_default_font_lacks(
-    ant_font: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    ant_font: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     with fonts.fonts_for(["bee", ANT]):
         assert mpl.rcParams["font.family"] == ["sans-serif", ant_font]
     assert mpl.rcParams["font.family"] == ["sans-serif"]
-    assert picture(ANT, tmp_path / "1.png") == picture("A", tmp_path / "2.png")
+    assert picture(ANT) == picture("A")
     assert capfd.readouterr().err == ""
 
 
 def test_a_character_that_no_font_has_is_told_once(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Warnings are errors here: matplotlib's own, one for each picture, would fail the test."""
     monkeypatch.setattr(fonts, "_installed", list)
     names = [ANT, "bee \u8681", "cat"]
-    with fonts.fonts_for(names):
-        for number in range(3):
+    for _ in range(3):
+        with fonts.fonts_for(names):
             figure = charts.confusion(np.eye(3, dtype=np.int64), names)
-            charts.save(figure, tmp_path / f"{number}.png")
+            assert charts.png(figure)
             assert names[0] in charts.svg(figure, "a")
     (line,) = capfd.readouterr().err.splitlines()
     assert line.startswith("warning: no font on this machine has 蚂蚁 of the class names: boxes ")

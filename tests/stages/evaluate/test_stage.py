@@ -21,14 +21,25 @@ from pipeline.network.examples import read_examples
 from pipeline.network.model_folder import Card
 from pipeline.params import Params, load_params
 from pipeline.stages.evaluate import predictions_csv, report, slices, test_set
+from pipeline.stages.evaluate.drawing import draw_curves
+from pipeline.stages.evaluate.evaluation import collect_chart_facts
 from pipeline.stages.evaluate.metrics import Figures
-from pipeline.stages.evaluate.pictures import Pictures, write_pictures
+from pipeline.stages.evaluate.pictures import Pictures, request_pictures
 from pipeline.stages.evaluate.predictions_csv import PredictionRow
 from pipeline.stages.evaluate.report import Report
 from pipeline.stages.evaluate.slices import ImageFacts
 from tests import ROOT
 from tests.builders.models import scale_head
-from tests.builders.stages import CLEAN, HISTORY, MODELS, REPORT, SPLIT, TEST, evaluate_stage
+from tests.builders.stages import (
+    CLEAN,
+    HISTORY,
+    MODELS,
+    REPORT,
+    SPLIT,
+    TEST,
+    SameProcess,
+    evaluate_stage,
+)
 from tests.html_page import Page
 
 CLASSES = ["plain", "striped"]
@@ -216,7 +227,11 @@ def test_class_names_in_any_script_are_text_on_the_page(
     model = test_set.load_model(MODELS, Path("data/features"), CLEAN, examples, params.device)
     result = replace(test_set.run_on_test_set(model, examples), classes=names)
     Path("drawn").mkdir()
-    drawn = write_pictures(Path("drawn"), history.read(HISTORY), model, result, CLEAN, 5)
+    drawing = SameProcess()
+    curves = drawing.submit(draw_curves, history.read(HISTORY))
+    facts = collect_chart_facts(result)
+    pending = request_pictures(drawing, curves, facts, model, result, CLEAN, 5)
+    drawn = pending.write(Path("drawn"))
     assert len(capfd.readouterr().err.splitlines()) <= 1
     paths = {"test": TEST, "clean": CLEAN, "split_csv": SPLIT}
     page = report.collect(load_params(), model.card, figures, drawn, **paths).html({})

@@ -1,0 +1,97 @@
+"""Pictures from facts, as the drawing process makes them.
+
+matplotlib and scikit-learn are imported by the functions, because the other process names them.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.network.calibration import Bins, Floats, Labels
+from pipeline.stages.evaluate.metrics import Curve
+from pipeline.stages.evaluate.photographs import PicturedSample
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A chart."""
+
+    png: bytes
+    svg: str
+    """For the report."""
+
+
+@dataclass(frozen=True)
+class ChartFacts:
+    """What the charts of a test result show."""
+
+    classes: Sequence[str]
+    confusion: npt.NDArray[np.int64]
+    """(C, C) Counts: rows are true classes, columns predicted ones."""
+    roc: Mapping[str, Curve]
+    """By class, as `precision_recall`."""
+    precision_recall: Mapping[str, Curve]
+    as_trained: Bins
+    """Before calibration."""
+    calibrated: Bins
+    embedding: Floats
+    """(N, F) Inputs of the network's last layer for the first test images."""
+    labels: Labels
+    """(N,) Of the same images, as `predicted`."""
+    predicted: Labels
+
+
+@dataclass(frozen=True)
+class DrawnCharts:
+    """The charts of a test result."""
+
+    drawings: Mapping[str, Drawing]
+    """By name."""
+    points: Floats
+    """(N, 2) The test images on the map."""
+
+
+def draw_curves(history: Sequence[Mapping[str, float]]) -> Drawing:
+    """Loss and accuracy by epoch."""
+    from pipeline.stages.evaluate import charts
+
+    return _draw(charts.curves(history), "curves")
+
+
+def draw_charts(facts: ChartFacts) -> DrawnCharts:
+    """All charts of a test result."""
+    from pipeline.stages.evaluate import charts
+    from pipeline.stages.evaluate.fonts import fonts_for
+    from pipeline.stages.evaluate.plane_map import map_to_plane
+
+    points = map_to_plane(facts.embedding)
+    with fonts_for(facts.classes):
+        figures = {
+            "confusion": charts.confusion(facts.confusion, facts.classes),
+            "thresholds": charts.by_threshold(facts.roc, facts.precision_recall),
+            "reliability": charts.reliability(facts.as_trained, facts.calibrated),
+            "embedding": charts.embedding(points, facts.labels, facts.predicted, facts.classes),
+        }
+        drawings = {name: _draw(figure, name) for name, figure in figures.items()}
+    return DrawnCharts(drawings, points)
+
+
+def _draw(figure: "Figure", name: str) -> Drawing:
+    from pipeline.stages.evaluate import charts
+
+    return Drawing(charts.png(figure), charts.svg(figure, name))
+
+
+def draw_grid(samples: Sequence[PicturedSample], classes: Sequence[str]) -> bytes:
+    """A PNG of test images with their predictions."""
+    from pipeline.stages.evaluate import photograph_grid
+    from pipeline.stages.evaluate.fonts import fonts_for
+
+    with fonts_for(classes):
+        return photograph_grid.draw_grid(samples)
