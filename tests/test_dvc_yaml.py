@@ -18,7 +18,7 @@ STAGES: dict[str, Any] = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
 RECORD = {"train": "pipeline/tracking"}
 # Python runs it for every stage; it contains only a docstring.
 PARENT = "pipeline/stages/__init__.py"
-MAX_UNUSED = 12  # two of them define tables that other stages write
+MAX_UNUSED = 16  # two define tables that other stages write, four write shards
 
 
 def module_of(stage: str) -> str:

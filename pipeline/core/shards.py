@@ -5,23 +5,23 @@ maps it into memory. Its bytes are a pure function of its rows.
 """
 
 import hashlib
-from collections import deque
+import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from pipeline.core import atomic
+from pipeline.core import atomic, shard_order, shard_writer
 from pipeline.core.errors import REPAIR, PipelineError
+from pipeline.core.shard_writer import array, write_batch
+
+__all__ = ["array", "write_batch"]
 
 SPLITS = ("train", "val", "test")  # in the order of `split_rank`
-ROWS = 1000
-BYTES = 64 * 2**20
+MAX_MAPS = 64  # shards that are mapped into memory at a time
 
 _SHARED = [
     pa.field("id", pa.string(), nullable=False),  # sha256 of the source's bytes, hex
@@ -115,7 +115,7 @@ def write(directory: Path, schema: pa.Schema, rows: Iterable[Mapping[str, Any]])
 
     The shard of a row depends only on the rows before it. Columns that a row lacks are null.
     """
-    return write_batches(directory, schema, _batches(schema, rows))
+    return write_batches(directory, schema, shard_writer.to_batches(schema, rows))
 
 
 def write_batches(
@@ -126,103 +126,9 @@ def write_batches(
     Args:
         threads: Number of shards written at a time, each from its own memory.
     """
-    written = 0
-    joiners = [_Joiner() for _ in range(threads)]
-    running: deque[Future[int]] = deque()
-    with atomic.replacing(directory) as staged, ThreadPoolExecutor(threads) as pool:
+    with atomic.replacing(directory) as staged:
         staged.mkdir()
-        for number, parts in enumerate(_group_by_shard(batches)):
-            if len(running) == threads:  # its joiner is reused next
-                written += running.popleft().result()
-            joiner = joiners[number % threads]
-            path = staged / f"{number:05d}.arrow"
-            running.append(pool.submit(_write_joined, path, schema, parts, joiner))
-        written += sum(future.result() for future in running)
-    return written
-
-
-def _write_joined(
-    path: Path, schema: pa.Schema, parts: Sequence[pa.RecordBatch], joiner: "_Joiner"
-) -> int:
-    facts = [part.drop_columns(["bytes"]) for part in parts]
-    whole = pa.Table.from_batches(facts).combine_chunks().to_batches()[0]
-    joined = joiner.join([part.column("bytes") for part in parts])
-    columns = [*whole.columns, joined]  # the bytes are last in every schema
-    with pa.OSFile(str(path), "wb") as sink:
-        write_batch(sink, pa.RecordBatch.from_arrays(columns, schema=schema))
-    atomic.sync(path)  # here, while the next shards are computed
-    return int(whole.num_rows)
-
-
-class _Joiner:
-    """Joins arrays of binary values in memory that it reuses: fresh memory is most of the cost."""
-
-    def __init__(self) -> None:
-        self._memory = np.empty(BYTES, np.uint8)
-
-    def join(self, arrays: Sequence[pa.Array]) -> pa.Array:
-        """All values as one array, valid until the next call."""
-        lengths = [pc.binary_length(array).to_numpy() for array in arrays]
-        offsets = np.concatenate([[0], *lengths]).cumsum().astype(np.int32)
-        if len(self._memory) < offsets[-1]:  # one image larger than BYTES
-            self._memory = np.empty(offsets[-1], np.uint8)
-        start = 0
-        for array, sizes in zip(arrays, lengths, strict=True):
-            _, ends, data = array.buffers()
-            first, size = np.frombuffer(ends, np.int32)[array.offset], int(sizes.sum())
-            if size:
-                source = np.frombuffer(data, np.uint8)
-                self._memory[start : start + size] = source[first : first + size]
-            start += size
-        # Cut to size: Arrow pads a file with what follows in the buffer, here older images.
-        buffers = [None, pa.py_buffer(offsets), pa.py_buffer(self._memory[:start])]
-        return pa.Array.from_buffers(pa.binary(), len(offsets) - 1, buffers)
-
-
-def _batches(schema: pa.Schema, rows: Iterable[Mapping[str, Any]]) -> Iterator[pa.RecordBatch]:
-    pending: list[Mapping[str, Any]] = []
-    size = 0
-    for row in rows:
-        pending.append(row)
-        size += len(row["bytes"])
-        if len(pending) == ROWS or size > BYTES:
-            yield pa.RecordBatch.from_pylist(pending, schema=schema)
-            pending, size = [], 0
-    if pending:
-        yield pa.RecordBatch.from_pylist(pending, schema=schema)
-
-
-def _group_by_shard(batches: Iterable[pa.RecordBatch]) -> Iterator[list[pa.RecordBatch]]:
-    """Split and group batches into the batches of each shard."""
-    pending: list[pa.RecordBatch] = []
-    count = size = 0
-    for batch in batches:
-        start = 0
-        for row, length in enumerate(pc.binary_length(batch.column("bytes")).to_pylist()):
-            if count and (count == ROWS or size + length > BYTES):
-                yield [*pending, batch.slice(start, row - start)]
-                pending, count, size, start = [], 0, 0, row
-            count += 1
-            size += length
-        pending.append(batch.slice(start))
-        if count == ROWS:  # do not keep it until the next batch arrives
-            yield pending
-            pending, count, size = [], 0, 0
-    if count:
-        yield pending
-
-
-def array(values: npt.NDArray[Any]) -> pa.Array:
-    """Numbers as an Arrow array, without a copy. `pa.array` imports pandas, which takes 0.3 s."""
-    kind = pa.from_numpy_dtype(values.dtype)
-    buffer = pa.py_buffer(np.ascontiguousarray(values))
-    return pa.Array.from_buffers(kind, len(values), [None, buffer])
-
-
-def write_batch(sink: pa.NativeFile, batch: pa.RecordBatch) -> None:
-    """Write one Arrow file with one record batch."""
-    with pa.ipc.new_file(sink, batch.schema) as writer:
-        writer.write_batch(batch)
+        return sum(shard_writer.write_shards(staged, schema, batches, threads))
 
 
 def paths(directory: Path) -> list[Path]:
@@ -253,14 +159,83 @@ def read(path: Path) -> pa.RecordBatch:
 
 
 def columns(directory: Path, names: list[str]) -> pa.Table:
-    """Read some columns of all shards of a folder, without the images' bytes.
+    """Read some columns of all shards of a folder in the source's order, without images' bytes.
 
     Raises:
         PipelineError: there are no shards, or another version of the pipeline wrote them.
     """
+    files = paths(directory)
+    groups = [files[start : start + MAX_MAPS] for start in range(0, len(files), MAX_MAPS)]
     try:
-        return pa.Table.from_batches([read(path).select(names) for path in paths(directory)])
+        tables = [pa.Table.from_batches([read(path).select(names) for path in groups[0]])]
+        for group in groups[1:]:  # copied, so that the files of a group need no longer be mapped
+            tables[-1] = tables[-1].combine_chunks()
+            tables.append(pa.Table.from_batches([read(path).select(names) for path in group]))
     except KeyError as error:
         raise PipelineError(
             f"{directory} was written by another version of the pipeline: run `dvc repro`"
         ) from error
+    table = pa.concat_tables(tables)
+    order = shard_order.read_order(directory, table.num_rows)
+    return table if order is None else table.take(array(order))
+
+
+def batches(directory: Path, names: list[str], size: int) -> Iterator[pa.RecordBatch]:
+    """Yield rows of a folder in the source's order, in batches of at most `size`.
+
+    Rows of one shard that follow each other are slices of it, others are copied.
+
+    Raises:
+        PipelineError: there are no shards, or they are damaged.
+    """
+    reader = RowReader(paths(directory), names)
+    order = shard_order.read_order(directory, reader.count)
+    if order is not None:
+        for start in range(0, len(order), size):
+            yield reader.take(order[start : start + size])
+        return
+    for first, end in itertools.pairwise(reader.starts.tolist()):
+        for start in range(first, end, size):
+            yield reader.slice(start, min(size, end - start))
+
+
+class RowReader:
+    """Reads rows of several shards by their positions in all of them together."""
+
+    def __init__(self, files: Sequence[Path], names: list[str]) -> None:
+        counts = [read(path).num_rows for path in files]
+        self.starts = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
+        """The position of the first row of each shard, then the number of all rows."""
+        self._files = files
+        self._names = names
+        self._open: dict[int, pa.RecordBatch] = {}
+
+    @property
+    def count(self) -> int:
+        """Number of rows."""
+        return int(self.starts[-1])
+
+    def take(self, positions: npt.NDArray[np.integer]) -> pa.RecordBatch:
+        """The rows at `positions` (N,), in that order; N is at least 1."""
+        runs = [self.slice(start, length) for start, length in _runs(positions, self.starts)]
+        return runs[0] if len(runs) == 1 else pa.concat_batches(runs)
+
+    def slice(self, position: int, length: int) -> pa.RecordBatch:
+        """Rows of one shard, without a copy."""
+        shard = int(np.searchsorted(self.starts, position, "right")) - 1
+        if shard not in self._open:
+            if len(self._open) == MAX_MAPS:
+                self._open.clear()
+            self._open[shard] = read(self._files[shard]).select(self._names)
+        return self._open[shard].slice(position - int(self.starts[shard]), length)
+
+
+def _runs(
+    positions: npt.NDArray[np.integer], starts: npt.NDArray[np.int64]
+) -> Iterator[tuple[int, int]]:
+    """First position and length of each run of positions that follow each other in one shard."""
+    is_first = np.ones(len(positions), bool)
+    is_first[1:] = (np.diff(positions.astype(np.int64)) != 1) | np.isin(positions[1:], starts)
+    firsts = np.flatnonzero(is_first)
+    lengths = np.diff(np.append(firsts, len(positions)))
+    return zip(positions[firsts].tolist(), lengths.tolist(), strict=True)

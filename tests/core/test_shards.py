@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.core import shards
+from pipeline.core import shard_writer, shards
 from pipeline.core.errors import PipelineError
 from tests.builders.clean_rows import clean_row
 
@@ -55,15 +55,6 @@ def test_the_same_rows_give_the_same_bytes(rows: list[dict[str, Any]]) -> None:
         assert contents(first) == contents(second)
 
 
-def test_no_memory_of_earlier_shards_is_in_the_bytes(tmp_path: Path) -> None:
-    batch = pa.RecordBatch.from_pylist([row(1)], schema=shards.RAW)
-    for name, fill in (("zeros", 0), ("ones", 255)):
-        joiner = shards._Joiner()
-        joiner._memory[:] = fill
-        shards._write_joined(tmp_path / name, shards.RAW, [batch], joiner)
-    assert (tmp_path / "zeros").read_bytes() == (tmp_path / "ones").read_bytes()
-
-
 @settings(deadline=None, derandomize=True, max_examples=20)
 @given(st.integers(0, 2500), st.integers(0, 600))
 def test_a_shard_never_exceeds_its_rows_and_more_rows_leave_full_ones_alone(
@@ -76,14 +67,14 @@ def test_a_shard_never_exceeds_its_rows_and_more_rows_leave_full_ones_alone(
         shards.write(after, shards.RAW, rows)
         sizes = lengths(after) if rows else []
         assert sum(sizes) == len(rows)
-        assert all(length == shards.ROWS for length in sizes[:-1])
-        assert max(sizes, default=0) <= shards.ROWS
-        full = dict(sorted(contents(before).items())[: count // shards.ROWS])
+        assert all(length == shard_writer.ROWS for length in sizes[:-1])
+        assert max(sizes, default=0) <= shard_writer.ROWS
+        full = dict(sorted(contents(before).items())[: count // shard_writer.ROWS])
         assert full.items() <= contents(after).items()
 
 
 def test_a_shard_never_exceeds_its_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shards, "BYTES", 100)
+    monkeypatch.setattr(shard_writer, "BYTES", 100)
     sizes = [60, 40, 1, 99, 1, 500, 3]
     rows = [row(number, bytes(size)) for number, size in enumerate(sizes)]
     shards.write(tmp_path / "raw", shards.RAW, rows)
@@ -101,12 +92,12 @@ def test_a_shard_is_written_as_soon_as_it_is_full(tmp_path: Path) -> None:
     """So memory contains the rows of one shard at most."""
 
     def rows() -> Iterator[dict[str, Any]]:
-        for number in range(2 * shards.ROWS + 1):
+        for number in range(2 * shard_writer.ROWS + 1):
             written = {path.name for path in tmp_path.rglob("*.arrow")}
-            assert 0 <= number // shards.ROWS - len(written) <= 1  # one may be on its way
+            assert 0 <= number // shard_writer.ROWS - len(written) <= 1  # one may be on its way
             yield row(number)
 
-    assert shards.write(tmp_path / "raw", shards.RAW, rows()) == 2 * shards.ROWS + 1
+    assert shards.write(tmp_path / "raw", shards.RAW, rows()) == 2 * shard_writer.ROWS + 1
 
 
 def test_a_source_that_fails_leaves_the_old_shards(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import joblib
 import pyarrow as pa
 import pytest
 
-from pipeline.core import shards
+from pipeline.core import shard_writer, shards
 from pipeline.core.errors import PipelineError
 from pipeline.images import mapping
 from pipeline.images.mapping import Isolation, map_images
@@ -26,7 +26,7 @@ SCHEMA = pa.schema({"id": pa.string(), "length": pa.int64()})
 def few_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Three rows to a shard, two to a chunk."""
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
-    monkeypatch.setattr(shards, "ROWS", 3)
+    monkeypatch.setattr(shard_writer, "ROWS", 3)
     monkeypatch.setattr(mapping, "CHUNK", 2)
 
 
@@ -131,7 +131,7 @@ def test_at_most_a_chunk_is_yielded_at_a_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk: int, only: set[str] | None
 ) -> None:
     monkeypatch.setattr(mapping, "CHUNK", chunk)
-    monkeypatch.setattr(shards, "ROWS", 5)
+    monkeypatch.setattr(shard_writer, "ROWS", 5)
     directory = write(tmp_path, "abcdeafghij")
     for _ in range(2):  # computed, then read from the memo
         batches = run(Measure(), directory, only=only)
@@ -330,7 +330,7 @@ def test_the_other_images_of_a_chunk_survive_every_kind_of_kill(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(mapping, "CHUNK", 10)
-    monkeypatch.setattr(shards, "ROWS", 10)
+    monkeypatch.setattr(shard_writer, "ROWS", 10)
     batches = run(measure_or_die, write(tmp_path, "kaxlbkc"), isolation=ISOLATION)
     ids = list("kaxlbkc")
     assert batches == [(ids, ids, [length(key) for key in ids])]
@@ -362,7 +362,7 @@ def test_images_that_exceed_the_memory_only_together_all_succeed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(mapping, "CHUNK", 10)
-    monkeypatch.setattr(shards, "ROWS", 10)
+    monkeypatch.setattr(shard_writer, "ROWS", 10)
     ids = [*"abcd", *(f"h{number}" for number in range(4))]
     rows = [{"id": key, "label": "x", "name": key, "bytes": bytes(len(key))} for key in ids]
     shards.write(tmp_path / "raw", shards.RAW, rows)
@@ -386,7 +386,7 @@ def test_images_that_are_retried_one_by_one_are_stored_one_by_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(mapping, "CHUNK", 10)
-    monkeypatch.setattr(shards, "ROWS", 10)
+    monkeypatch.setattr(shard_writer, "ROWS", 10)
     directory = write(tmp_path, "aobfc")
     with pytest.raises(ArithmeticError, match="f is too much"):
         run(measure_or_die, directory, isolation=ISOLATION)
@@ -502,7 +502,7 @@ def test_slow_images_are_stored_in_small_chunks(
     chunk_sizes: list[int],
 ) -> None:
     clock = [0.0]
-    monkeypatch.setattr(shards, "ROWS", 200)
+    monkeypatch.setattr(shard_writer, "ROWS", 200)
     monkeypatch.setattr(time, "monotonic", lambda: clock[0])
     shards.write(
         tmp_path / "raw",

@@ -216,7 +216,7 @@ from pathlib import Path
 from pipeline.params import load_params
 from pipeline.stages.filter.verdicts import judge_images
 params = load_params(Path("params.yaml")).filter
-batches = judge_images(Path("raw"), {}, params)
+batches = judge_images(Path("raw"), {}, params).batches()
 rows = [(row["name"], row["reason"], row["warnings"]) for b in batches for row in b.to_pylist()]
 processes = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
 peak = max(resource.getrusage(process).ru_maxrss for process in processes) / 1024

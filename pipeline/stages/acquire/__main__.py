@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from pipeline.core import atomic, shards, stage
+from pipeline.core import atomic, shard_growth, shards, stage
+from pipeline.core.dvc_cache import find_last_output
 from pipeline.core.errors import PipelineError, format_counts
 from pipeline.core.terminal import print_line
 from pipeline.params import load_params
@@ -44,7 +45,8 @@ def main(
     with open_source(folder, source, load_params().acquire) as acquired:
         schema = shards.with_deviation(shards.RAW, acquired.deviation)
         try:
-            count = shards.write(raw, schema, rows(acquired.items))
+            last = find_last_output("acquire", raw)
+            count = shard_growth.write(raw, schema, rows(acquired.items), last)
         except PipelineError:
             if skipped:  # it lists what is missing
                 write_skipped(skipped_csv, skipped)

@@ -6,20 +6,17 @@ from pathlib import Path
 from typing import Annotated
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import typer
 
-from pipeline.core import shards, stage
+from pipeline.core import shard_growth, shards, stage
+from pipeline.core.dvc_cache import find_last_output
 from pipeline.core.errors import format_counts
 from pipeline.core.terminal import print_line, warn
-from pipeline.core.verdicts_csv import VerdictRow, write_verdicts
+from pipeline.core.verdicts_csv import write_verdicts
 from pipeline.images import reject_list
 from pipeline.params import load_params
-from pipeline.stages.filter.verdicts import (
-    check_rejects,
-    count_reasons,
-    judge_images,
-    verdict_rows,
-)
+from pipeline.stages.filter.verdicts import check_rejects, count_reasons, judge_images
 
 WRITERS = 2  # shards at a time: most of that is copying into the page cache
 
@@ -48,22 +45,19 @@ def main(
     """
     params = load_params().filter
     by_hand = reject_list.read(folder)
-    table: list[VerdictRow] = []
-
-    def clean_batches() -> Iterator[pa.RecordBatch]:
-        for batch in judge_images(raw, by_hand, params):
-            table.extend(verdict_rows(batch))
-            yield from _clean_runs(batch)
-        # Before the check, whose error refers to this file.
-        write_verdicts(verdicts_csv, table)
-        check_rejects(table, params, verdicts_csv)
-
+    verdicts = judge_images(raw, by_hand, params)
+    write_verdicts(verdicts_csv, verdicts.rows())  # the errors of the check refer to it
+    check_rejects(verdicts.facts, params, verdicts_csv)
     schema = shards.with_deviation(shards.CLEAN, shards.read_deviation(raw))
-    count = shards.write_batches(clean, schema, clean_batches(), WRITERS)
-    if unknown := by_hand.keys() - {row.id for row in table}:
-        warn(f"filter: {len(unknown)} ids of {folder / reject_list.NAME} match no image")
-    reasons = format_counts(count_reasons(table))
-    print_line(f"filter: kept {count} of {len(table)} images; rejected: {reasons}")
+    batches = (run for batch in verdicts.batches() for run in _clean_runs(batch))
+    last = find_last_output("filter", clean)
+    count = shard_growth.write_batches(clean, schema, batches, last, WRITERS)
+    ids = pa.array(list(by_hand), pa.string())
+    is_unknown = pc.invert(pc.is_in(ids, verdicts.facts.column("id")))
+    if unknown := pc.sum(is_unknown).as_py():
+        warn(f"filter: {unknown} ids of {folder / reject_list.NAME} match no image")
+    reasons = format_counts(count_reasons(verdicts.facts))
+    print_line(f"filter: kept {count} of {len(verdicts)} images; rejected: {reasons}")
 
 
 if __name__ == "__main__":

@@ -1,126 +1,99 @@
-"""Verdicts on all images: those on their bytes alone, then duplicates and near-duplicates."""
+"""Verdicts on all images: those on their bytes alone, then on copies and near-duplicates."""
 
+import itertools
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.core import shards
+from pipeline.core import shard_order, shards
 from pipeline.core.errors import PipelineError, format_counts
-from pipeline.core.shards import split_rank
 from pipeline.core.verdicts_csv import KEEP, REJECT, VerdictRow
 from pipeline.images.format_detection import has_wrong_extension
-from pipeline.images.header import RejectReason, Warn
+from pipeline.images.header import Warn
+from pipeline.images.memo import Memo
 from pipeline.params import FilterParams
+from pipeline.stages.filter.comparison import compare_images
 from pipeline.stages.filter.judge_all import judge_all, open_memo
-from pipeline.stages.filter.near_duplicates import Hashes, group_hashes
 
+BATCH = 256  # images whose bytes are in memory at a time
+COPIED = 64  # batches of facts that are copied together, so that their shards are unmapped
+OWN = ["id", "name", "label", "split"]  # columns of raw shards
+FACTS = [*OWN, "reason", "warnings", "near_group"]  # of a verdict
 VERDICT = pa.schema([*shards.CLEAN, ("reason", pa.string()), ("warnings", pa.list_(pa.string()))])
 
 
-def judge_images(
-    raw: Path, by_hand: Mapping[str, str], params: FilterParams
-) -> Iterator[pa.RecordBatch]:
-    """Judge every raw image; yield batches of `VERDICT`, in the order of the raw images.
+@dataclass(frozen=True)
+class Verdicts:
+    """The verdicts on all raw images."""
 
-    A row is that of a clean shard, with `reason` (null where the image is kept) and `warnings`.
-    There are two passes, because duplicates need the hashes of all images; the second one reads
-    the judgements from the memo, also those that the next run computes again.
+    raw: Path
+    judgements: Memo
+    """On the images' bytes alone."""
+    facts: pa.Table
+    """`FACTS` of all images, in the source's order."""
+
+    def __len__(self) -> int:
+        return int(self.facts.num_rows)
+
+    def rows(self) -> Iterator[VerdictRow]:
+        """Yield the rows of verdicts.csv."""
+        for batch in self.facts.to_batches(max_chunksize=BATCH):
+            columns = (batch.column(name).to_pylist() for name in FACTS)
+            for key, name, label, split, reason, warnings, near in zip(*columns, strict=True):
+                verdict, warned = REJECT if reason else KEEP, " ".join(warnings)
+                yield VerdictRow(
+                    key, name, label, split or "", verdict, reason or "", warned, near or ""
+                )
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """Yield batches of `VERDICT`: rows of clean shards, of rejected images too."""
+        start = 0
+        for batch in shards.batches(self.raw, shards.RAW.names, BATCH):
+            rows = self.facts.slice(start, len(batch)).combine_chunks().to_batches()[0]
+            start += len(batch)
+            judgements = self.judgements.get(shards.content_keys(batch))
+            columns = {name: batch.column(name) for name in shards.FACTS} | {
+                "width": judgements.column("width"),
+                "height": judgements.column("height"),
+                "phash": judgements.column("phash"),
+                shards.STORED: _stored_digests(batch, judgements),
+                "bytes": _stored_bytes(batch, judgements),
+            }
+            columns |= {name: rows.column(name) for name in ("near_group", "reason", "warnings")}
+            yield pa.RecordBatch.from_pydict(columns, schema=VERDICT)
+
+
+def judge_images(raw: Path, by_hand: Mapping[str, str], params: FilterParams) -> Verdicts:
+    """Judge every raw image by its bytes, then compare all with each other.
 
     Args:
         by_hand: Ids to reject, with why.
     """
-    memo = open_memo(params)
-    facts = [
-        pa.Table.from_batches([batch.select(["id", "label", "split"])])
-        .append_column("reason", judgements.column("reason"))
-        .append_column("phash", judgements.column("phash"))
-        for batch, judgements in judge_all(raw, params, memo)
-    ]
-    reasons, near_groups = compare_images(pa.concat_tables(facts), by_hand, params)
-    start = 0
-    for batch, judgements in judge_all(raw, params, memo):
-        rows = slice(start, start + len(batch))
-        start += len(batch)
-        columns = {name: batch.column(name) for name in shards.FACTS} | {
-            "width": judgements.column("width"),
-            "height": judgements.column("height"),
-            "phash": judgements.column("phash"),
-            shards.STORED: _stored_digests(batch, judgements),
-            "near_group": pa.array(near_groups[rows], pa.string()),
-            "bytes": _stored_bytes(batch, judgements),
-            "reason": pa.array(reasons[rows], pa.string()),
-            "warnings": _warnings(batch, judgements),
-        }
-        yield pa.RecordBatch.from_pydict(columns, schema=VERDICT)
+    judgements = open_memo(params)
+    facts = _join(itertools.starmap(_facts, judge_all(raw, params, judgements)))
+    order = shard_order.read_order(raw, facts.num_rows)
+    if order is not None:
+        facts = facts.take(shards.array(order))
+    reasons, near_groups = compare_images(facts, by_hand, params)
+    columns = {name: facts.column(name) for name in [*OWN, "warnings"]}
+    columns |= {"reason": reasons, "near_group": near_groups}
+    return Verdicts(raw, judgements, pa.table(columns))
 
 
-def compare_images(
-    facts: pa.Table, by_hand: Mapping[str, str], params: FilterParams
-) -> tuple[list[str | None], list[str | None]]:
-    """Compare all images with each other.
-
-    Args:
-        facts: id, label, split, reason (by its bytes alone) and phash of every raw image.
-        by_hand: Ids to reject.
-
-    Returns:
-        For each image the reason to reject it or None, and the smallest id of its group of
-        near-duplicates or None.
-    """
-    ids, labels, splits, reasons = (
-        facts.column(name).to_pylist() for name in ("id", "label", "split", "reason")
-    )
-    duplicates = _find_duplicates(ids, labels, splits)
-    for row, key in enumerate(ids):
-        reasons[row] = reasons[row] or (
-            RejectReason.BY_HAND if key in by_hand else duplicates.get(row)
-        )
-    rows = [row for row, reason in enumerate(reasons) if reason is None]
-    hashes = facts.column("phash").to_numpy()
-    near_groups: list[str | None] = [None] * len(ids)
-    represented: set[tuple[str, str]] = set()  # groups and labels
-    for group in _near_duplicates(hashes, rows, params.near_duplicate_bits):
-        name = min(ids[row] for row in group)
-        for row in sorted(group, key=lambda row: (-split_rank(splits[row]), ids[row])):
-            near_groups[row] = name
-            if params.near_duplicates == "keep_one" and (name, labels[row]) in represented:
-                reasons[row] = RejectReason.NEAR_DUPLICATE
-            represented.add((name, labels[row]))
-    return reasons, near_groups
+def _facts(batch: pa.RecordBatch, judgements: pa.RecordBatch) -> pa.RecordBatch:
+    """What a verdict needs of images besides their bytes."""
+    columns = {name: batch.column(name) for name in OWN}
+    columns |= {name: judgements.column(name) for name in ("reason", "phash")}
+    return pa.RecordBatch.from_pydict(columns | {"warnings": _warnings(batch, judgements)})
 
 
-def _near_duplicates(hashes: Hashes, rows: list[int], bits: int | None) -> Iterator[list[int]]:
-    """The groups of two and more near-duplicates among `rows`."""
-    if bits is None:
-        return
-    rows_of: dict[int, list[int]] = {}
-    for row, group in zip(rows, group_hashes(hashes[rows], bits).tolist(), strict=True):
-        rows_of.setdefault(group, []).append(row)
-    yield from (group for group in rows_of.values() if len(group) > 1)
-
-
-def _find_duplicates(
-    ids: Sequence[str], labels: Sequence[str], splits: Sequence[str | None]
-) -> dict[int, RejectReason]:
-    """The rows to reject because of other rows with the same bytes, and why.
-
-    Of equal images under one label one stays: the one in the latest prescribed split, or the first.
-    Under two labels none stays, since either may be wrong.
-    """
-    rows_of: dict[str, list[int]] = {}
-    for row, key in enumerate(ids):
-        rows_of.setdefault(key, []).append(row)
-    rejected: dict[int, RejectReason] = {}
-    for rows in rows_of.values():
-        if len({labels[row] for row in rows}) > 1:
-            rejected |= dict.fromkeys(rows, RejectReason.CONFLICTING_LABELS)
-        else:
-            rows.sort(key=lambda row: -split_rank(splits[row]))
-            rejected |= dict.fromkeys(rows[1:], RejectReason.DUPLICATE)
-    return rejected
+def _join(batches: Iterator[pa.RecordBatch]) -> pa.Table:
+    groups = iter(lambda: list(itertools.islice(batches, COPIED)), [])
+    return pa.Table.from_batches([pa.concat_batches(group) for group in groups])
 
 
 def _stored_bytes(batch: pa.RecordBatch, judgements: pa.RecordBatch) -> pa.Array:
@@ -154,45 +127,34 @@ def _warnings(batch: pa.RecordBatch, judgements: pa.RecordBatch) -> pa.Array:
     return pa.array(warnings, pa.list_(pa.string()))
 
 
-def verdict_rows(batch: pa.RecordBatch) -> Iterator[VerdictRow]:
-    """Yield the rows of verdicts.csv for a batch of `VERDICT`."""
-    for row in batch.drop_columns(["bytes"]).to_pylist():
-        reason = row["reason"] or ""
-        yield VerdictRow(
-            row["id"],
-            row["name"],
-            row["label"],
-            row["split"] or "",
-            REJECT if reason else KEEP,
-            reason,
-            " ".join(row["warnings"]),
-            row["near_group"] or "",
-        )
-
-
-def check_rejects(table: Sequence[VerdictRow], params: FilterParams, verdicts_csv: Path) -> None:
+def check_rejects(facts: pa.Table, params: FilterParams, verdicts_csv: Path) -> None:
     """Refuse a data set with too many rejected images.
+
+    Args:
+        facts: label and reason of every image.
 
     Raises:
         PipelineError: nothing of a class is left, or too little of all, with the reasons.
     """
-    reasons = count_reasons(table)
-    if reasons.total() > params.max_reject_fraction * len(table):
+    reasons = count_reasons(facts)
+    if reasons.total() > params.max_reject_fraction * facts.num_rows:
         raise PipelineError(
-            f"{reasons.total()} of {len(table)} images are rejected ({format_counts(reasons)}), "
-            f"past filter.max_reject_fraction={params.max_reject_fraction}: see {verdicts_csv}, "
-            "and correct the source, or raise it"
+            f"{reasons.total()} of {facts.num_rows} images are rejected "
+            f"({format_counts(reasons)}), past filter.max_reject_fraction="
+            f"{params.max_reject_fraction}: see {verdicts_csv}, and correct the source, or raise it"
         )
-    clean_labels = {row.label for row in table if row.is_kept}
-    for label in sorted({row.label for row in table} - clean_labels):
-        rows = [row for row in table if row.label == label]
+    is_clean = facts.column("reason").is_null()
+    clean_labels = set(facts.column("label").filter(is_clean).unique().to_pylist())
+    for label in sorted(set(facts.column("label").unique().to_pylist()) - clean_labels):
+        of_label = facts.filter(pc.equal(facts.column("label"), label))
         raise PipelineError(
-            f"all {len(rows)} images of class {label!r} are rejected "
-            f"({format_counts(count_reasons(rows))}): see {verdicts_csv}, and correct or leave "
+            f"all {of_label.num_rows} images of class {label!r} are rejected "
+            f"({format_counts(count_reasons(of_label))}): see {verdicts_csv}, and correct or leave "
             "out the class"
         )
 
 
-def count_reasons(table: Iterable[VerdictRow]) -> Counter[str]:
-    """Count the rejected images by reason."""
-    return Counter(row.reason for row in table if row.reason)
+def count_reasons(facts: pa.Table) -> Counter[str]:
+    """Count the rejected images by reason, the most frequent first."""
+    counts = facts.column("reason").drop_null().value_counts().to_pylist()
+    return Counter({count["values"]: count["counts"] for count in counts})

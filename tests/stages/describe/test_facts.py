@@ -28,7 +28,7 @@ from pipeline.stages.describe import __main__ as describe
 from pipeline.stages.describe import facts, page
 from pipeline.stages.describe.facts import COLUMNS, LEFT_OUT, REJECTED, TOTAL, Bin, Data, SizeRange
 from pipeline.stages.filter import __main__ as filtering
-from pipeline.stages.filter.verdicts import judge_images, verdict_rows
+from pipeline.stages.filter.verdicts import judge_images
 from tests import ROOT
 from tests.html_page import Figure, Page, size
 
@@ -529,7 +529,7 @@ def test_the_page_of_the_striped_data_set_is_complete(
     with joblib.parallel_config("threading"):
         judged = judge_images(dataset / "raw", {}, params.filter)
         data = Data(
-            [row for batch in judged for row in verdict_rows(batch)],
+            list(judged.rows()),
             shards.columns(dataset / "clean", facts.CLEAN_COLUMNS),
             {row.id: row.split for row in read_split(dataset / "split.csv")},
             [],

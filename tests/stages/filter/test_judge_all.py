@@ -71,14 +71,14 @@ def test_an_image_that_the_disk_has_damaged_is_neither_judged_nor_stored(
     raw = tmp_path / "raw"
     shards.write(raw, shards.RAW, [picture.row() for picture in pictures])
     if is_remembered:
-        assert len(list(verdicts.judge_images(raw, {}, params))) == 1
+        assert len(list(verdicts.judge_images(raw, {}, params).batches())) == 1
     zero_bytes_of(pictures[1].data, raw)
     if is_remembered and store_side == 40:  # what is stored comes from the memo
-        (batch,) = verdicts.judge_images(raw, {}, params)
+        (batch,) = verdicts.judge_images(raw, {}, params).batches()
         assert batch.column("reason").null_count == 3
         return
     with pytest.raises(PipelineError, match=r"has changed on disk: `pipeline doctor --repair`"):
-        list(verdicts.judge_images(raw, {}, params))
+        list(verdicts.judge_images(raw, {}, params).batches())
 
 
 def test_a_killer_of_workers_as_when_memory_is_short_changes_no_verdict(

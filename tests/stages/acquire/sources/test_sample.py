@@ -82,7 +82,7 @@ def test_every_reason_and_warning_of_the_filter_occurs(
     shards.write(tmp_path / "raw", shards.RAW, (image.row() for image in images))
     with joblib.parallel_config("threading"):  # processes would take a second to start
         judged = verdicts.judge_images(tmp_path / "raw", {}, PARAMS)
-        rows = [row for batch in judged for row in batch.to_pylist()]
+        rows = [row for batch in judged.batches() for row in batch.to_pylist()]
     reasons = Counter(row["reason"] for row in rows)
     assert set(reasons) == {None, *RejectReason} - CANNOT_BE_PLANTED
     assert {warning for row in rows for warning in row["warnings"]} == set(Warn) - NOT_PLANTED
