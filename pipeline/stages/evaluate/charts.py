@@ -32,7 +32,9 @@ MAX_SIDE = 13.0  # inches, of the confusion matrix
 CELL, MIN_SIDE = 0.6, 2.0  # inches, of a class in it, and of all
 MAX_NAMES, MAX_COUNTS = 60, 25  # classes with readable names, and with readable counts
 MAX_MARKED_EPOCHS = 20
-MAX_LINES = 12  # classes drawn as curves
+PALETTE = [*(f"C{number}" for number in range(10)), "navy", "gold"]
+MAX_LINES = len(PALETTE)  # classes with a colour
+OTHERS = "0.75"  # grey, of the other classes
 MAX_NAME_LENGTH = 24  # characters; the middle of a longer name is left out
 # Of the SVG that matplotlib writes: its fonts and rules for the whole page, ids of its groups.
 PAGE_WIDE = re.compile(r"<style.*?</style>|<metadata>.*?</metadata>", re.DOTALL)
@@ -111,10 +113,13 @@ def by_threshold(roc: Mapping[str, Curve], precision_recall: Mapping[str, Curve]
     )
     for axes, (by_class, x, y, style) in zip(both, charts, strict=True):
         drawn = dict(list(by_class.items())[:MAX_LINES])
-        lines = [axes.plot(curve.x, curve.y, drawstyle=style)[0] for curve in drawn.values()]
+        lines = [
+            axes.plot(curve.x, curve.y, drawstyle=style, color=colour)[0]
+            for curve, colour in zip(drawn.values(), PALETTE, strict=False)
+        ]
         axes.set(xlabel=x, ylabel=y, xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
         axes.grid(alpha=0.3)
-        _legend(axes, lines, list(by_class))
+        _legend(axes, lines, list(drawn), len(by_class))
     return figure
 
 
@@ -141,20 +146,25 @@ def embedding(
     predicted: npt.NDArray[np.int64],
     classes: Sequence[str],
 ) -> Figure:
-    """Images at points (N, 2) in the colour of their class; rings are mistakes."""
+    """Images at points (N, 2), the classes with the most in colour; rings are mistakes."""
     figure = Figure(figsize=(7, 6))
     axes = figure.add_axes((0.01, 0.01, 0.98, 0.98))
+    # The classes with the most images, in their order.
+    largest = np.argsort(-np.bincount(labels, minlength=len(classes)), kind="stable")
+    numbers = np.sort(largest[:MAX_LINES])
+    colours = np.full(len(classes), OTHERS, dtype=object)
+    colours[numbers] = PALETTE[: len(numbers)]
     wrong = labels != predicted
     x, y = points.T
     # One scatter: a thousand classes would take seconds.
-    axes.scatter(x, y, s=14, c=[f"C{label % 10}" for label in labels], alpha=0.7)
+    axes.scatter(x, y, s=14, c=colours[labels].tolist(), alpha=0.7)
     axes.scatter(x[wrong], y[wrong], s=60, facecolors="none", edgecolors=WRONG)
     axes.set(xticks=[], yticks=[])
     dots = [
-        Line2D([], [], color=f"C{number % 10}", marker="o", markersize=4, linestyle="", alpha=0.7)
-        for number in range(min(len(classes), MAX_LINES))
+        Line2D([], [], color=colour, marker="o", markersize=4, linestyle="", alpha=0.7)
+        for colour in colours[numbers]
     ]
-    _legend(axes, dots, classes)
+    _legend(axes, dots, [classes[number] for number in numbers], len(classes))
     return figure
 
 
@@ -188,15 +198,14 @@ def _width(text: str) -> float:
     return label.get_window_extent(canvas.get_renderer()).width / DPI
 
 
-def _legend(axes: Axes, artists: Sequence[Artist], names: Sequence[str]) -> None:
-    """A legend of the first `MAX_LINES` classes, which says how many there are.
+def _legend(axes: Axes, artists: Sequence[Artist], names: Sequence[str], total: int) -> None:
+    """A legend of classes, which says how many there are.
 
     Names may start with _, which matplotlib leaves out, or contain $, which starts a formula.
     """
-    count = min(len(names), MAX_LINES)
-    title = f"{count} of {len(names)} classes" if count < len(names) else None
-    legend = axes.legend(artists[:count], ["-"] * count, title=title, fontsize=8, title_fontsize=8)
-    for text, name in zip(legend.get_texts(), names, strict=False):
+    title = f"{len(names)} of {total} classes" if len(names) < total else None
+    legend = axes.legend(artists, ["-"] * len(names), title=title, fontsize=8, title_fontsize=8)
+    for text, name in zip(legend.get_texts(), names, strict=True):
         text.set_parse_math(False)
         text.set_text(shorten(name))
 

@@ -3,6 +3,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from sklearn.metrics import auc, average_precision_score, roc_auc_score
 
@@ -150,3 +151,17 @@ def test_a_legend_says_how_many_classes_it_leaves_out(count: int, title: str) ->
         assert legend is not None
         assert [text.get_text() for text in legend.get_texts()] == names[:12]
         assert legend.get_title().get_text() == title
+
+
+def test_the_map_colours_the_largest_classes() -> None:
+    labels = np.repeat(np.arange(40), 2)
+    labels[0] = 39  # three images; class 0 has one, all others two
+    points = np.column_stack([labels, labels]).astype(float)
+    axes = charts.embedding(points, labels, labels, [str(number) for number in range(40)]).axes[0]
+    legend = axes.get_legend()
+    assert legend is not None
+    assert [text.get_text() for text in legend.get_texts()] == [*map(str, range(1, 12)), "39"]
+    colours = np.asarray(axes.collections[0].get_facecolor())[:, :3]
+    assert (colours[labels == 39] == to_rgb(charts.PALETTE[-1])).all()
+    assert (colours[(labels == 0) | (labels == 12)] == 0.75).all()
+    assert len(np.unique(colours, axis=0)) == charts.MAX_LINES + 1
