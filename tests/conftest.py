@@ -177,6 +177,7 @@ def _write_data(data: Path, params: Params) -> None:
     from pipeline.stages.filter import verdicts
     from pipeline.stages.split import assignment
     from pipeline.stages.split import images as split
+    from pipeline.stages.split.class_checks import check_classes
     from tests.builders.images import encode_png
 
     random = np.random.default_rng(0)
@@ -192,8 +193,9 @@ def _write_data(data: Path, params: Params) -> None:
     clean_batches = (batch.select(shards.CLEAN.names) for batch in judged.batches())
     shards.write_batches(data / "clean", shards.CLEAN, clean_batches)
     clean_images, groups = split.read_images(data / "clean")
-    splits = assignment.assign(groups, clean_images, params.split, {})
-    assignment.check_classes([image.label for image in clean_images], splits)
+    no_splits = np.full(len(clean_images), -1, np.int8)
+    splits = assignment.assign(groups, clean_images, params.split, no_splits)
+    check_classes(clean_images, splits, params.split)
     rows = assignment.split_rows(groups, clean_images, splits, params.split.seed)
     write_split(data / "split.csv", rows)
 

@@ -1,13 +1,16 @@
 """CSV files with a dataclass for a row: a column per field, every cell a string."""
 
 import csv
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields
+from itertools import islice
 from operator import attrgetter, itemgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
-from pipeline.core import atomic, csv_cells
+import pyarrow as pa
+
+from pipeline.core import atomic, columns, csv_cells
 from pipeline.core.errors import REPAIR, PipelineError
 
 if TYPE_CHECKING:
@@ -16,13 +19,56 @@ if TYPE_CHECKING:
 Row = TypeVar("Row", bound="DataclassInstance")
 
 
-def read(path: Path, row_class: type[Row]) -> list[Row]:
+class Rows(Generic[Row]):
+    """The rows of a table, stored as Arrow columns: a row is an object only while it is used."""
+
+    def __init__(self, row_class: type[Row], table: pa.Table) -> None:
+        self._row_class = row_class
+        self._table = table
+
+    def __len__(self) -> int:
+        return int(self._table.num_rows)
+
+    def __getitem__(self, row: int) -> Row:
+        return self._row_class(*(column[row].as_py() for column in self._table.columns))
+
+    def __iter__(self) -> Iterator[Row]:
+        cells = map(columns.iterate, self._table.columns)
+        return map(self._row_class, *cells)
+
+    def column(self, name: str) -> pa.ChunkedArray:
+        """The texts of a column, in the order of the rows."""
+        return self._table.column(name)
+
+    def where(self, mask: pa.ChunkedArray) -> "Rows[Row]":
+        """The rows for which a boolean column is true."""
+        return Rows(self._row_class, self._table.filter(mask))
+
+
+def read(path: Path, row_class: type[Row]) -> Rows[Row]:
     """Read the rows of a table; columns may stand in any order, and unknown ones are ignored.
 
     Raises:
         PipelineError: a column or a cell is missing, or the file is not CSV in UTF-8.
     """
     names = [field.name for field in fields(row_class)]
+    chunks: list[list[pa.Array]] = []
+    lines = _lines(path, names)
+    while chunk := list(islice(lines, columns.CHUNK)):
+        chunks.append([columns.texts(cells) for cells in zip(*chunk, strict=True)])
+    arrays = [pa.chunked_array(parts, pa.string()) for parts in zip(*chunks, strict=True)]
+    empty = [pa.chunked_array([], pa.string()) for _ in names]
+    return Rows(row_class, pa.Table.from_arrays(arrays or empty, names))
+
+
+def scan(path: Path, row_class: type[Row]) -> Iterator[Row]:
+    """Like `read`, row by row: nothing is kept in memory."""
+    names = [field.name for field in fields(row_class)]
+    return (row_class(*cells) for cells in _lines(path, names))
+
+
+def _lines(path: Path, names: Sequence[str]) -> Iterator[Sequence[str]]:
+    """The cells of each row, in the order of `names`."""
     with path.open(encoding="utf-8", newline="") as file:
         lines = csv.reader(file)
         try:
@@ -30,7 +76,8 @@ def read(path: Path, row_class: type[Row]) -> list[Row]:
             if missing := [name for name in names if name not in header]:
                 raise _damaged(path, f"it has no column {missing[0]!r}")
             cells = itemgetter(*map(header.index, names))
-            return [row_class(*map(csv_cells.unescape, cells(line))) for line in lines if line]
+            for line in filter(None, lines):
+                yield tuple(map(csv_cells.unescape, cells(line)))
         except IndexError as error:
             raise _damaged(path, f"line {lines.line_num} is cut off") from error
         except UnicodeDecodeError as error:

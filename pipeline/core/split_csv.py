@@ -4,12 +4,12 @@ split.csv has the split of each image that is used, sorted by id; leaks.csv the 
 used because a copy is prescribed to a later split.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from operator import attrgetter
 from pathlib import Path
 
 from pipeline.core import csv_table
+from pipeline.core.csv_table import Rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class SplitRow:
     """The name of the images that share its split; empty where it is on its own."""
 
 
-def read_split(path: Path) -> list[SplitRow]:
+def read_split(path: Path) -> Rows[SplitRow]:
     """Read split.csv, in its order.
 
     Raises:
@@ -35,8 +35,16 @@ def read_split(path: Path) -> list[SplitRow]:
 
 
 def write_split(path: Path, rows: Iterable[SplitRow]) -> None:
-    """Write split.csv, sorted by id."""
-    csv_table.write(path, SplitRow, sorted(rows, key=attrgetter("id")))
+    """Write split.csv; the rows must be sorted by id."""
+    csv_table.write(path, SplitRow, _check_order(rows))
+
+
+def _check_order(rows: Iterable[SplitRow]) -> Iterator[SplitRow]:
+    last = ""
+    for row in rows:
+        assert row.id >= last, "the rows of split.csv are not sorted by id"
+        last = row.id
+        yield row
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +65,7 @@ class LeakRow:
     stays_split: str
 
 
-def read_leaks(path: Path) -> list[LeakRow]:
+def read_leaks(path: Path) -> Rows[LeakRow]:
     """Read leaks.csv.
 
     Raises:

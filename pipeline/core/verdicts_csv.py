@@ -1,10 +1,11 @@
 """verdicts.csv: whether each raw image is kept, and why not, in the order of the raw images."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.core import csv_table
+from pipeline.core.csv_table import Rows
 
 KEEP, REJECT = "keep", "reject"
 
@@ -34,13 +35,18 @@ class VerdictRow:
         return self.verdict == KEEP
 
 
-def read_verdicts(path: Path) -> list[VerdictRow]:
+def read_verdicts(path: Path) -> Rows[VerdictRow]:
     """Read verdicts.csv, in its order.
 
     Raises:
         PipelineError: the file is damaged, or of another version.
     """
     return csv_table.read(path, VerdictRow)
+
+
+def scan_verdicts(path: Path) -> Iterator[VerdictRow]:
+    """Like `read_verdicts`, row by row: nothing is kept in memory."""
+    return csv_table.scan(path, VerdictRow)
 
 
 def write_verdicts(path: Path, rows: Iterable[VerdictRow]) -> None:

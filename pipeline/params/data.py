@@ -96,6 +96,10 @@ class SplitParams(Section):
     leaks: Literal["drop", "fail"]
     """If the source prescribes several splits for one group: drop its copies in the earlier splits,
     or fail. Both list the copies."""
+    incomplete_classes: Literal["keep", "fail"]
+    """If a class has no image in val or test: keep it with a warning, or fail. A class of three
+    groups of images or more is in each split, unless classes share groups or the source prescribes
+    splits; one of two groups is in train and val, and one of a single group in train."""
 
     @property
     def is_exact(self) -> bool:

@@ -70,6 +70,7 @@ def split_params(**overrides: Any) -> SplitParams:
         "folds": None,
         "fold": 0,
         "leaks": "drop",
+        "incomplete_classes": "keep",
     }
     return SplitParams.model_validate(values | overrides)
 

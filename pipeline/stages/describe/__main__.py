@@ -44,10 +44,10 @@ def main(
 ) -> None:
     """Write PAGE about the images of RAW: accepted, rejected, and their splits."""
     data = Data(
-        read_verdicts(verdicts_csv),
+        list(read_verdicts(verdicts_csv)),
         shards.columns(clean, CLEAN_COLUMNS),
         {row.id: row.split for row in read_split(split_csv)},
-        read_leaks(leaks_csv),
+        list(read_leaks(leaks_csv)),
         reject_list.read(folder),
     )
     source = load_params().dataset.source

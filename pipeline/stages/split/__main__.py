@@ -4,16 +4,18 @@ from collections import Counter
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import typer
 
 from pipeline.core import stage
 from pipeline.core.shards import SPLITS
 from pipeline.core.split_csv import write_split
 from pipeline.core.terminal import print_line
-from pipeline.core.verdicts_csv import read_verdicts
+from pipeline.core.verdicts_csv import scan_verdicts
 from pipeline.params import load_params
 from pipeline.stages.split import previous_split
-from pipeline.stages.split.assignment import assign, check_classes, split_rows
+from pipeline.stages.split.assignment import assign, split_rows
+from pipeline.stages.split.class_checks import check_classes
 from pipeline.stages.split.images import read_images
 from pipeline.stages.split.leaks import find_leaks, handle_leaks
 
@@ -30,19 +32,16 @@ def main(
     """
     dataset, params = load_params().dataset, load_params().split
     images, groups = read_images(clean)
-    leaks = find_leaks(groups, images, read_verdicts(verdicts_csv)) if params.prescribed else []
+    leaks = find_leaks(groups, images, scan_verdicts(verdicts_csv)) if params.prescribed else []
     handle_leaks(leaks, params, leaks_csv)
-    previous = previous_split.read_previous(split_csv)
-    remembered = previous if previous_split.is_valid(dataset, params) else {}
-    by_row = {
-        row: remembered[image.id] for row, image in enumerate(images) if image.id in remembered
-    }
-    splits = assign(groups, images, params, by_row)
-    check_classes([image.label for image in images], splits)
+    previous = previous_split.read_previous(split_csv, images)
+    is_valid = previous_split.is_valid(dataset, params)
+    splits = assign(groups, images, params, previous if is_valid else np.full_like(previous, -1))
+    check_classes(images, splits, params)
     previous_split.report_moves(previous, images, splits)
     write_split(split_csv, split_rows(groups, images, splits, params.seed))
-    counts = Counter(splits)
-    print_line("split: " + ", ".join(f"{counts[name]} {name}" for name in SPLITS))
+    counts = Counter(splits.tolist())
+    print_line("split: " + ", ".join(f"{counts[rank]} {name}" for rank, name in enumerate(SPLITS)))
 
 
 if __name__ == "__main__":

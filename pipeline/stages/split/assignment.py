@@ -1,249 +1,161 @@
-"""Assign groups of images to splits: by share, by number, or by fold.
+"""Assign images to splits: by share, by number, or by fold; where the source does, as it does.
 
-Pure functions, independent of the order of images. Randomness is a salted hash of a group's keys
-(`stable_hash`), so what else is in the data set does not matter: by share, a new image moves others
-only where it joins two groups. Shares hold in expectation.
+Independent of the order of images. Randomness is a salted hash of a group's keys (`draw`), so by
+share a new image moves others only where it joins two groups, or where a class would otherwise have
+no image in a split (`coverage`). Shares hold in expectation.
 """
 
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
+import pyarrow.compute as pc
+
+from pipeline.core import columns
 from pipeline.core.errors import PipelineError
-from pipeline.core.shards import SPLITS, split_rank
+from pipeline.core.shards import SPLITS, array
 from pipeline.core.split_csv import SplitRow
-from pipeline.core.stable_hash import unit_interval
 from pipeline.params import SplitParams
-from pipeline.stages.split.groups import Group
-from pipeline.stages.split.images import Image
+from pipeline.stages.split.coverage import Parts, cover_classes
+from pipeline.stages.split.draw import draw_leaders, positions
+from pipeline.stages.split.folds import assign_by_fold
+from pipeline.stages.split.groups import Groups
+from pipeline.stages.split.images import Images, Ranks
+from pipeline.stages.split.incidence import Incidence, find_incidence
+from pipeline.stages.split.numbers import assign_by_number
+from pipeline.stages.split.shares import (
+    TEST,
+    TRAIN,
+    VAL,
+    Allowed,
+    assign_by_share,
+    count_previous,
+)
 
 HELD_OUT = ("val", "test")  # splits that have a share; train gets the rest
-MAX_ATTEMPTS = 20  # to reach exact numbers; each skips one more group of several classes
 
 
-def assign(
-    groups: Sequence[Group],
-    images: Sequence[Image],
-    params: SplitParams,
-    previous: Mapping[int, str],
-) -> list[str | None]:
-    """Assign each image to a split, or to None where it is left out.
+def assign(groups: Groups, images: Images, params: SplitParams, previous: Ranks) -> Ranks:
+    """Assign each image to a split, or to -1 where it is left out.
 
     Args:
-        previous: Splits of the last run, by row, which take precedence over chance.
+        previous: The split of each image in the last run, which takes precedence over chance.
 
     Raises:
         PipelineError: the source prescribes splits with folds, or a number cannot be met.
     """
-    own = [image.split if params.prescribed else None for image in images]
-    source_splits = {split for split in own if split}
+    own = images.splits if params.prescribed else np.full(len(images), -1, np.int8)
+    source_splits = {SPLITS[rank] for rank in np.unique(own) if rank >= 0}
     if source_splits and params.folds:
         raise PipelineError(
             f"the source prescribes {' and '.join(sorted(source_splits))}, and split.folds assigns "
             "anew: set split.prescribed=false for that, or split.folds=null"
         )
     # Of a group in several prescribed splits, only the images in the latest one stay.
-    prescribed = [max((own[row] for row in group.rows), key=split_rank) for group in groups]
+    prescribed = np.full(len(groups), -1, np.int8)
+    np.maximum.at(prescribed, groups.of_row, own)
     names = [name for name in HELD_OUT if name not in source_splits]
-    labels = [image.label for image in images]
-    assigned = _assign_groups(groups, labels, prescribed, names, params, previous)
-    splits: list[str | None] = [None] * len(images)
-    for group, group_split, prescribed_split in zip(groups, assigned, prescribed, strict=True):
-        for row in group.rows:
-            splits[row] = group_split if own[row] in {None, prescribed_split} else None
-    return splits
-
-
-def _assign_groups(
-    groups: Sequence[Group],
-    labels: Sequence[str],
-    prescribed: Sequence[str | None],
-    names: Sequence[str],
-    params: SplitParams,
-    previous: Mapping[int, str],
-) -> list[str | None]:
-    """The split of each group.
-
-    Groups of a prescribed train set may be held out, but only in `names`, the splits that the
-    source lacks.
-    """
-    free = [n for n, split in enumerate(prescribed) if split in {None, "train"}]
-    assigned = list(prescribed)
-    if params.is_exact:
-        numbered = assign_by_number([groups[n] for n in free], labels, names, params)
-        for n, split in zip(free, numbered, strict=True):
-            assigned[n] = split
-    elif params.folds:
-        for n in free:
-            assigned[n] = assign_by_fold(groups[n], params)
-    else:
-        for n in free:
-            allowed = names if prescribed[n] else HELD_OUT
-            assigned[n] = assign_by_share(groups[n], allowed, params, previous)
-    return assigned
-
-
-def check_classes(labels: Sequence[str], splits: Sequence[str | None]) -> None:
-    """Refuse a split that cannot be used to train or evaluate.
-
-    Raises:
-        PipelineError: there is one class only, or a class has no image in a split.
-    """
-    classes = sorted(set(labels))
-    if len(classes) < 2:
-        raise PipelineError(
-            f"all images are of the class {classes[0]!r}: a classifier needs at least two classes"
-        )
-    counts = Counter(zip(labels, splits, strict=True))
-    for label in classes:
-        for name in SPLITS:
-            if not counts[label, name]:
-                total = sum(counts[label, other] for other in SPLITS)
-                raise PipelineError(
-                    f"class {label!r} has no image in {name} (of {total} in all): add images, "
-                    "change split.val and split.test, try another split.seed, or, where the "
-                    "source prescribes splits, set split.prescribed=false"
-                )
-
-
-def split_rows(
-    groups: Sequence[Group], images: Sequence[Image], splits: Sequence[str | None], seed: int
-) -> Iterator[SplitRow]:
-    """Yield the rows of split.csv, by group. A group of one image has no name."""
-    for group in groups:
-        is_single = group.keys == [images[group.rows[0]].id]
-        name = "" if is_single else choose_leader(group.keys, seed)
-        for row in group.rows:
-            if split := splits[row]:
-                yield SplitRow(images[row].id, images[row].label, split, name)
-
-
-def choose_leader(keys: Sequence[str], seed: int) -> str:
-    """Draw the key whose hash places its group, so that large groups are not in test more often."""
-    return min(keys, key=lambda key: unit_interval(f"leader {key}", seed))
-
-
-def assign_by_share(
-    group: Group, names: Sequence[str], params: SplitParams, previous: Mapping[int, str]
-) -> str:
-    """Assign a group to the split of most of its images in the last run, else of its leader.
-
-    Args:
-        names: The splits that get their shares; train gets the rest.
-        previous: Splits of the last run, by row.
-    """
-    split_of = {
-        key: _split_at(unit_interval(key, params.seed), names, params) for key in group.keys
-    }
-    counts = Counter(previous[row] for row in group.rows if previous.get(row) in {*names, "train"})
-    most = max(counts.values(), default=0)
-    tied = [name for name in SPLITS if counts[name] == most]
-    candidates = [key for key in group.keys if split_of[key] in tied]
-    if candidates and len(tied) > 1:
-        return split_of[choose_leader(candidates, params.seed)]
-    return tied[0]
-
-
-def _split_at(position: float, names: Sequence[str], params: SplitParams) -> str:
-    # val from the lower end, test from the upper: changing one share moves no image of the other.
-    if position < params.val:
-        name = "val"
-    elif position >= 1 - params.test:
-        name = "test"
-    else:
-        name = "train"
-    return name if name in names else "train"
-
-
-def assign_by_fold(group: Group, params: SplitParams) -> str:
-    """Assign a group: fold `split.fold` tests, and a share of the others validates."""
-    assert params.folds is not None
-    leader = choose_leader(group.keys, params.seed)
-    if int(unit_interval(leader, params.seed) * params.folds) == params.fold:
-        return "test"
-    return "val" if unit_interval(f"val {leader}", params.seed) < params.val else "train"
-
-
-def assign_by_number(
-    groups: Sequence[Group], labels: Sequence[str], names: Sequence[str], params: SplitParams
-) -> list[str | None]:
-    """Assign groups so that `names` (and train, if it has a number) are exact per class.
-
-    In the order of their leaders' hashes the groups fill val, from the other end test, then train;
-    a group that is too large for the rest of a split is passed over. None is left out.
-
-    Raises:
-        PipelineError: a split cannot have its number of a class.
-    """
-    leaders = [choose_leader(group.keys, params.seed) for group in groups]
-    free = sorted(range(len(groups)), key=lambda n: unit_interval(leaders[n], params.seed))
-    sizes = [Counter(labels[row] for row in group.rows) for group in groups]
-    assigned: list[str | None] = [None] * len(groups)
-    for name in (*names, "train"):
-        number = getattr(params, name)
-        order = free[::-1] if name == "test" else free
-        selected = free if number is None else _fill(order, sizes, set(labels), name, number)
-        for n in selected:
-            assigned[n] = name
-        free = [n for n in free if assigned[n] is None]
-    return assigned
-
-
-def _fill(
-    order: list[int], sizes: Sequence[Counter[str]], classes: set[str], name: str, number: int
-) -> list[int]:
-    """Select groups that together have exactly `number` images of each class, early ones first.
-
-    Groups of several classes are taken as they fit; among those of one class, an exact choice is
-    found if there is any.
-    """
-    mixed = [n for n in order if len(sizes[n]) > 1]
-    pure: dict[str, list[int]] = {label: [] for label in sorted(classes)}
-    for n in order:
-        if len(sizes[n]) == 1:
-            pure[next(iter(sizes[n]))].append(n)
-    failed = ""
-    # A group of several classes may prevent an exact sum: start with another one.
-    for start in (*range(min(MAX_ATTEMPTS, len(mixed))), len(mixed)):
-        missing, selected = Counter(dict.fromkeys(pure, number)), []
-        for n in mixed[start:]:
-            if sizes[n] <= missing:
-                selected.append(n)
-                missing -= sizes[n]
-        for label, candidates in pure.items():
-            subset = _exact_subset(missing[label], [sizes[n][label] for n in candidates])
-            if subset is None:
-                failed = failed or label
-                break
-            selected += [candidates[index] for index in subset]
-        else:
-            return selected
-    raise _number_error(name, number, failed, sum(sizes[n][failed] for n in order))
-
-
-def _number_error(name: str, number: int, label: str, left: int) -> PipelineError:
-    if left < number:
-        return PipelineError(
-            f"split.{name} = {number}, but only {left} images of class {label!r} are left for it: "
-            "add images, or lower it"
-        )
-    return PipelineError(
-        f"split.{name} = {number}, but no choice of whole groups has exactly that many of class "
-        f"{label!r} ({left} images are left for it): add images, or change the number"
+    is_used = (own < 0) | (own == prescribed[groups.of_row])
+    incidence = find_incidence(
+        images.labels[is_used], groups.of_row[is_used], len(images.classes), len(groups)
     )
+    task = _Task(groups, incidence, images.classes, prescribed, names, params)
+    return np.where(is_used, task.assign(previous)[groups.of_row], np.int8(-1))
 
 
-def _exact_subset(number: int, sizes: Sequence[int]) -> list[int] | None:
-    """Indices of sizes that sum up to `number`, as early as an exact sum permits, or None."""
-    if max(sizes, default=1) == 1:
-        return list(range(number)) if number <= len(sizes) else None
-    mask = (1 << (number + 1)) - 1
-    reachable = [1]  # bit s: the sizes from here to the end have a subset of sum s
-    for size in reversed(sizes):
-        reachable.append((reachable[-1] | (reachable[-1] << size)) & mask)
-    reachable.reverse()
-    subset, missing = [], number
-    for index, size in enumerate(sizes):
-        if size <= missing and reachable[index + 1] >> (missing - size) & 1:
-            subset.append(index)
-            missing -= size
-    return None if missing else subset
+@dataclass(frozen=True)
+class _Task:
+    """Groups to assign."""
+
+    groups: Groups
+    incidence: Incidence
+    classes: Sequence[str]
+    prescribed: Ranks
+    """The split of each group by the source."""
+    names: Sequence[str]
+    """The splits that the source lacks: images of its train set may be held out in these alone."""
+    params: SplitParams
+
+    def assign(self, previous: Ranks) -> Ranks:
+        """The split of each group."""
+        places = positions(self.groups.keys, self.params.seed)
+        leaders = draw_leaders(self.groups, self.params.seed)
+        if self.params.folds:
+            return assign_by_fold(
+                self.groups, leaders, places, self.incidence, self.classes, self.params
+            )
+        if self.params.is_exact:
+            return self._by_number(places[leaders])
+        allowed = self._allowed()
+        assigned = assign_by_share(self.groups, places, allowed, self.params, previous)
+        assigned = np.where(self.prescribed > TRAIN, self.prescribed, assigned)
+        is_known = count_previous(self.groups, allowed, previous).sum(axis=1) > 0
+        parts = Parts(allowed, self._distances(places[leaders]), is_known)
+        return cover_classes(assigned, self.incidence, parts, required_splits)
+
+    def _allowed(self) -> Allowed:
+        allowed = np.ones((len(self.groups), len(SPLITS)), bool)
+        for name in {*HELD_OUT} - {*self.names}:
+            allowed[self.prescribed == TRAIN, SPLITS.index(name)] = False
+        for rank in (VAL, TEST):
+            allowed[self.prescribed == rank] = np.arange(len(SPLITS)) == rank
+        return allowed
+
+    def _distances(self, places: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """From the low end to val, from the high end to test, from the middle to train."""
+        middle = (self.params.val + 1 - self.params.test) / 2
+        return np.stack([np.abs(places - middle), places, 1 - places], axis=1)
+
+    def _by_number(self, places: npt.NDArray[np.float64]) -> Ranks:
+        """Assign small classes to train and val; the others have exact numbers."""
+        is_small = self.incidence.group_counts < len(SPLITS)
+        assigned = self._small_classes(is_small, places)
+        order = np.argsort(places, kind="stable")
+        exact = self.incidence.select(~is_small[self.incidence.classes])
+        return assign_by_number(order, exact, self.classes, self.names, self.params, assigned)
+
+    def _small_classes(
+        self, is_small: npt.NDArray[np.bool_], places: npt.NDArray[np.float64]
+    ) -> Ranks:
+        """The splits of the groups that small classes need or have alone; -1 for all others."""
+        large = self.incidence.groups[~is_small[self.incidence.classes]]
+        is_alone = (np.bincount(large, minlength=len(self.groups)) == 0) & (
+            self.prescribed <= TRAIN
+        )
+        alone = self.incidence.select(is_alone[self.incidence.groups])
+        needed = (TRAIN, VAL) if "val" in self.names else (TRAIN,)
+        assigned = cover_classes(
+            np.full(len(self.groups), TRAIN, np.int8),
+            alone,
+            Parts(np.ones((len(places), 2), bool), np.stack([1 - places, places], axis=1)),
+            lambda _, groups: needed[:groups],
+        )
+        assigned[~is_alone] = -1
+        for label in np.flatnonzero(is_small & (alone.group_counts == 0)).tolist():
+            free = [n for n in self.incidence.groups_of(label) if self.prescribed[n] <= TRAIN]
+            assigned[free[:1]] = TRAIN  # a group that a large class shares
+        return np.where(self.prescribed > TRAIN, self.prescribed, assigned)
+
+
+def required_splits(_: int, groups: int) -> Sequence[int]:
+    """The splits that a class with so many groups is in, the most important first."""
+    return (TRAIN, VAL, TEST)[:groups]
+
+
+def split_rows(groups: Groups, images: Images, splits: Ranks, seed: int) -> Iterator[SplitRow]:
+    """Yield the rows of split.csv, by id. A group of one image has no name."""
+    order = np.from_dlpack(pc.sort_indices(images.ids))
+    order = order[splits[order] >= 0]
+    leaders, first_rows = draw_leaders(groups, seed), groups.first_rows()
+    has_name = np.bincount(groups.of_key, minlength=len(groups)) > 1  # several keys
+    for start in range(0, len(order), columns.CHUNK):
+        rows = order[start : start + columns.CHUNK]
+        numbers = groups.of_row[rows]
+        ids = images.ids.take(array(rows)).to_pylist()
+        names = groups.keys.take(array(leaders[numbers])).to_pylist()
+        first_ids = images.ids.take(array(first_rows[numbers])).to_pylist()
+        for n, row in enumerate(rows):
+            is_named = has_name[numbers[n]] or names[n] != first_ids[n]
+            label = images.classes[images.labels[row]]
+            yield SplitRow(ids[n], label, SPLITS[splits[row]], names[n] if is_named else "")

@@ -3,8 +3,17 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.core import shards
-from pipeline.stages.split.groups import Group, find_groups
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from pipeline.core import columns, shards
+from pipeline.core.columns import Codes
+from pipeline.core.shards import SPLITS
+from pipeline.stages.split.groups import Groups, find_groups
+
+Ranks = npt.NDArray[np.int8]
+"""Splits as positions in SPLITS, and -1 for none."""
 
 
 @dataclass(frozen=True)
@@ -20,9 +29,53 @@ class Image:
     """The name of its group of near-duplicates, or None."""
 
 
-def read_images(clean: Path) -> tuple[list[Image], list[Group]]:
+@dataclass(frozen=True)
+class Images:
+    """All clean images, as columns."""
+
+    ids: pa.Array
+    names: pa.ChunkedArray
+    near: pa.ChunkedArray
+    """The name of each image's group of near-duplicates, or null."""
+    labels: Codes
+    """Positions in `classes`."""
+    classes: list[str]
+    """Sorted."""
+    splits: Ranks
+    """The splits that the source prescribes."""
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def image(self, row: int) -> Image:
+        """One of them as an object."""
+        return Image(
+            self.ids[row].as_py(),
+            self.names[row].as_py(),
+            self.classes[self.labels[row]],
+            split_name(self.splits[row]),
+            self.near[row].as_py(),
+        )
+
+
+def split_name(rank: int) -> str | None:
+    """The split of a rank, or None for -1."""
+    return SPLITS[rank] if rank >= 0 else None
+
+
+def split_ranks(column: pa.Array | pa.ChunkedArray) -> Ranks:
+    """Ranks of splits by name; -1 for null and for what is no split."""
+    codes, names = columns.encode_sorted(column)
+    ranks = [SPLITS.index(name) if name in SPLITS else -1 for name in names]
+    return np.array([*ranks, -1], np.int8)[codes]  # the last for null
+
+
+def read_images(clean: Path) -> tuple[Images, Groups]:
     """Read the clean images, and group those that must share a split."""
     table = shards.columns(clean, ["id", "name", "label", "split", "near_group", "group"])
-    ids, names, labels, splits, near, owners = (column.to_pylist() for column in table.columns)
-    images = [Image(*facts) for facts in zip(ids, names, labels, splits, near, strict=True)]
-    return images, find_groups(ids, owners, near)
+    labels, classes = columns.encode_sorted(table.column("label"))
+    # In one piece: taking rows of many pieces joins them first, every time.
+    ids, near = table.column("id").combine_chunks(), table.column("near_group")
+    splits = split_ranks(table.column("split"))
+    images = Images(ids, table.column("name"), near, labels, classes, splits)
+    return images, find_groups(ids, table.column("group").combine_chunks(), near)

@@ -1,18 +1,23 @@
 """Leaks between the splits that a source prescribes: one image, or one group, in several."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from pipeline.core import columns
 from pipeline.core.errors import PipelineError
 from pipeline.core.shards import split_rank
 from pipeline.core.split_csv import LeakRow, write_leaks
 from pipeline.core.terminal import print_line
 from pipeline.core.verdicts_csv import VerdictRow
 from pipeline.params import SplitParams
-from pipeline.stages.split.groups import Group
-from pipeline.stages.split.images import Image
+from pipeline.stages.split.groups import Groups
+from pipeline.stages.split.images import Image, Images, split_name
 
 
 class Kind(StrEnum):
@@ -51,52 +56,59 @@ class Leak:
         )
 
 
-def find_leaks(
-    groups: Sequence[Group], images: Sequence[Image], verdicts: Sequence[VerdictRow]
-) -> list[Leak]:
+def find_leaks(groups: Groups, images: Images, verdicts: Iterable[VerdictRow]) -> list[Leak]:
     """Find the images to leave out, so that no group is in several prescribed splits.
 
     Args:
         verdicts: Rows of verdicts.csv: the filter has already rejected some copies.
     """
+    if (images.splits < 0).all():
+        return []
     leaks = _rejected_copies(images, verdicts)
-    return leaks + [leak for group in groups for leak in find_group_leaks(group, images)]
-
-
-def _rejected_copies(images: Sequence[Image], verdicts: Sequence[VerdictRow]) -> list[Leak]:
-    """Copies that the filter rejected, of images that stay in a later split."""
-    stays_of = _latest_images(images)
-    rejected = [row for row in verdicts if row.reason in COPY_REASONS]
-    # The original of a duplicate may itself be rejected as a near-duplicate.
-    near_groups = {row.id: row.near_group for row in rejected if row.near_group}
-    leaks = []
-    for row in rejected:
-        kind = Kind.DUPLICATE
-        stays = stays_of.get((kind, row.id))
-        if stays is None:
-            kind = Kind.NEAR_DUPLICATE
-            stays = stays_of.get((kind, near_groups.get(row.id)))
-        if stays and row.split and stays.split != row.split:
-            image = Image(row.id, row.name, row.label, row.split, None)
-            leaks.append(Leak(image, kind, stays))
+    for group in groups.select(_groups_in_several_splits(groups, images)):
+        leaks += find_group_leaks([images.image(row) for row in group.rows])
     return leaks
 
 
-def _latest_images(images: Sequence[Image]) -> dict[tuple[Kind, str | None], Image]:
-    """By id, and by group of near-duplicates: the first image of those in the latest split."""
-    latest: dict[tuple[Kind, str | None], Image] = {}
-    for image in images:
-        for key in ((Kind.DUPLICATE, image.id), (Kind.NEAR_DUPLICATE, image.near)):
-            if key[1] is not None and image.split is not None:
-                known = latest.setdefault(key, image)
-                if split_rank(image.split) > split_rank(known.split):
-                    latest[key] = image
-    return latest
+def _groups_in_several_splits(groups: Groups, images: Images) -> npt.NDArray[np.int64]:
+    rows = np.flatnonzero(images.splits >= 0)
+    of_row, splits = groups.of_row[rows], images.splits[rows]
+    last = np.full(len(groups), -1, np.int8)
+    np.maximum.at(last, of_row, splits)
+    return np.unique(of_row[splits < last[of_row]])
 
 
-def find_group_leaks(group: Group, images: Sequence[Image]) -> list[Leak]:
+def _rejected_copies(images: Images, verdicts: Iterable[VerdictRow]) -> list[Leak]:
+    """Copies that the filter rejected, of images that stay in a later split."""
+    rejected = [row for row in verdicts if row.reason in COPY_REASONS]
+    # The original of a duplicate may itself be rejected as a near-duplicate.
+    near_groups = {row.id: row.near_group for row in rejected if row.near_group}
+    originals = columns.positions(columns.texts([row.id for row in rejected]), images.ids)
+    names = columns.texts([near_groups.get(row.id, "") for row in rejected])
+    near = _latest_of_groups(images, names)
+    leaks = []
+    for row, original, latest in zip(rejected, originals, near, strict=True):
+        is_kept = original >= 0 and images.splits[original] >= 0
+        kind, number = (Kind.DUPLICATE, original) if is_kept else (Kind.NEAR_DUPLICATE, latest)
+        if number >= 0 and row.split and split_name(images.splits[number]) != row.split:
+            image = Image(row.id, row.name, row.label, row.split, None)
+            leaks.append(Leak(image, kind, images.image(number)))
+    return leaks
+
+
+def _latest_of_groups(images: Images, names: pa.StringArray) -> npt.NDArray[np.int64]:
+    """The first image of those in the latest split, of each group of near-duplicates; or -1."""
+    of_row = columns.positions(images.near, names.unique())
+    rows = np.flatnonzero((of_row >= 0) & (images.splits >= 0))
+    order = np.lexsort((-rows, images.splits[rows]))  # the last of each group stays
+    latest = np.full(len(names) + 1, -1)
+    latest[of_row[rows[order]]] = rows[order]
+    return latest[columns.positions(names, names.unique())]
+
+
+def find_group_leaks(images: Sequence[Image]) -> list[Leak]:
     """Find the images of a group to leave out, so that the rest is in one split."""
-    members = [images[row] for row in group.rows if images[row].split is not None]
+    members = [image for image in images if image.split is not None]
     last = max((image.split for image in members), key=split_rank, default=None)
     staying = [image for image in members if image.split == last]
     return [Leak(image, *_relation(image, staying)) for image in members if image.split != last]

@@ -2,35 +2,58 @@
 
 import csv
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
-from pipeline.core import atomic, dvc_lock, project, source_code
+import numpy as np
+import pyarrow as pa
+
+from pipeline.core import atomic, columns, csv_cells, dvc_lock, project, source_code
 from pipeline.core.shards import SPLITS
 from pipeline.core.terminal import print_line
 from pipeline.params import DatasetParams, SplitParams
-from pipeline.stages.split.images import Image
+from pipeline.stages.split.images import Image, Images, Ranks, split_name, split_ranks
 
 # The code that assigns groups to splits; dvc.yaml lists each file, so dvc.lock has its digest.
 ASSIGNMENT_CODE = (
     "pipeline/core/stable_hash.py",
     "pipeline/stages/split/assignment.py",
+    "pipeline/stages/split/coverage.py",
+    "pipeline/stages/split/draw.py",
+    "pipeline/stages/split/folds.py",
     "pipeline/stages/split/groups.py",
     "pipeline/stages/split/images.py",
+    "pipeline/stages/split/incidence.py",
+    "pipeline/stages/split/numbers.py",
+    "pipeline/stages/split/shares.py",
 )
 MOVES_COLUMNS = ("id", "label", "before", "now")
 
 
-def read_previous(split_csv: Path) -> dict[str, str]:
-    """Read the split of each id in the last run, which DVC leaves in place (persist).
+def read_previous(split_csv: Path, images: Images) -> Ranks:
+    """Read the split of each image in the last run, which DVC leaves in place (persist).
 
     Unlike `read_split`, skip what cannot be read: the rows before the damage still count.
     """
+    ids, splits = [columns.texts([])], [np.zeros(0, np.int8)]
     try:
-        rows = atomic.read_csv(split_csv)
-        return {row["id"]: row["split"] for row in rows if row["split"] in SPLITS}
+        for chunk in _chunks(split_csv):
+            ids.append(columns.texts([key for key, _ in chunk]))
+            splits.append(split_ranks(columns.texts([name for _, name in chunk])))
     except (FileNotFoundError, KeyError, UnicodeDecodeError, csv.Error):
-        return {}
+        return np.full(len(images), -1, np.int8)
+    rows = columns.positions(images.ids, pa.chunked_array(ids))
+    return np.append(np.concatenate(splits), np.int8(-1))[rows]  # the last for images it lacks
+
+
+def _chunks(split_csv: Path) -> Iterator[list[tuple[str, str]]]:
+    """Ids and splits of whole rows."""
+    with split_csv.open(encoding="utf-8", newline="") as file:
+        rows = csv_cells.DictReader(file)
+        pairs = ((row["id"], row["split"]) for row in rows if row["split"] in SPLITS)
+        while chunk := list(islice(pairs, columns.CHUNK)):
+            yield chunk
 
 
 def has_same_params_and_code(params: SplitParams) -> bool:
@@ -44,7 +67,7 @@ def has_same_params_and_code(params: SplitParams) -> bool:
     if not all(dvc_lock.ran_with(lock, "split", path, root / path) for path in ASSIGNMENT_CODE):
         return False
     last = dvc_lock.params(lock, "split").get("split")
-    ignored = {"leaks"}
+    ignored = {"leaks", "incomplete_classes"}
     return isinstance(last, dict) and {
         key: value for key, value in last.items() if key not in ignored
     } == params.model_dump(exclude=ignored)
@@ -64,18 +87,26 @@ def is_of_dataset(name: str) -> bool:
     return isinstance(last, dict) and last.get("name") == name
 
 
-def report_moves(
-    previous: Mapping[str, str], images: Sequence[Image], splits: Sequence[str | None]
-) -> None:
-    """Count the images that changed their split since the last run; list them in moves.csv."""
-    moves = [
-        (image.id, image.label, previous[image.id], split or "left out")
-        for image, split in zip(images, splits, strict=True)
-        if previous.get(image.id, split) != split
-    ]
+def report_moves(previous: Ranks, images: Images, splits: Ranks) -> None:
+    """Count the images that changed their split since the last run; list them in moves.csv.
+
+    Args:
+        previous: The split of each image in the last run.
+    """
+    moved = np.flatnonzero((previous >= 0) & (previous != splits)).tolist()
+    moves = (_describe_move(images.image(row), previous[row], splits[row]) for row in moved)
     path = project.cache() / "split" / "moves.csv"
     atomic.write_csv(path, MOVES_COLUMNS, moves)
-    if moves:
-        counts = Counter(f"{before} to {now}" for *_, before, now in moves)
+    if moved:
+        pairs = zip(previous[moved].tolist(), splits[moved].tolist(), strict=True)
+        counts = Counter(f"{SPLITS[before]} to {_name(now)}" for before, now in pairs)
         summary = ", ".join(f"{count} {move}" for move, count in sorted(counts.items()))
-        print_line(f"split: {len(moves)} images moved since the last run ({summary}); see {path}")
+        print_line(f"split: {len(moved)} images moved since the last run ({summary}); see {path}")
+
+
+def _describe_move(image: Image, before: int, now: int) -> tuple[str, ...]:
+    return image.id, image.label, SPLITS[before], _name(now)
+
+
+def _name(rank: int) -> str:
+    return split_name(rank) or "left out"

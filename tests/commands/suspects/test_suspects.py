@@ -290,7 +290,7 @@ def computed(dataset: Path, params: Params) -> Path:
     stripes_params = with_overrides(params, {"dataset.name": "stripes"})
     Path("params.yaml").write_text(json.dumps(stripes_params.model_dump()))
     other = {"plain": "striped", "striped": "plain"}
-    rows = read_split(dataset / "split.csv")
+    rows = list(read_split(dataset / "split.csv"))
     mislabelled = [row for row in rows if row.split == "train"][::8]
     rows = [replace(row, label=other[row.label]) if row in mislabelled else row for row in rows]
     write_split(dataset / "split.csv", rows)

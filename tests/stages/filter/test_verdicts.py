@@ -214,7 +214,7 @@ def test_a_class_without_accepted_images_is_refused_at_any_limit(
 def run(project: Path) -> list[VerdictRow]:
     names = ("dataset", "raw", "clean", "verdicts.csv")
     filtering.main(*(project / name for name in names))
-    return read_verdicts(project / "verdicts.csv")
+    return list(read_verdicts(project / "verdicts.csv"))
 
 
 def mixed() -> list[RawImage]:

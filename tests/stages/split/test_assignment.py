@@ -1,21 +1,26 @@
 import re
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 from random import Random
 from statistics import fmean
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipeline.core.columns import encode_sorted
 from pipeline.core.errors import PipelineError
 from pipeline.core.shards import SPLITS
 from pipeline.core.stable_hash import unit_interval
 from pipeline.params import SplitParams
-from pipeline.stages.split import assignment
+from pipeline.stages.split import draw, folds, numbers, shares
 from pipeline.stages.split.assignment import HELD_OUT
 from pipeline.stages.split.groups import Group
+from pipeline.stages.split.incidence import find_incidence
+from tests.builders.albums import groups_of, leader_of, names_of, ranks, text_column
 from tests.builders.params import split_params
 
 EXAMPLES = settings(deadline=None, derandomize=True, max_examples=100)
@@ -29,9 +34,59 @@ SEEDS = st.integers(0, 99)
 SHARES = split_params()
 
 
-def split_alone(key: str, params: SplitParams = SHARES) -> str:
+def assign_by_share(
+    groups: Sequence[Group],
+    names: Sequence[str],
+    params: SplitParams,
+    before: Sequence[str | None] = (),
+) -> list[str | None]:
+    """The splits of groups.
+
+    Args:
+        names: The splits beside train that are open.
+        before: The splits of all images in the last run, in the order of the groups.
+    """
+    columns = groups_of(groups)
+    allowed = np.tile([name in {*names, "train"} for name in SPLITS], (len(groups), 1))
+    previous = ranks(before or [None] * len(columns.key_of_row))
+    places = draw.positions(columns.keys, params.seed)
+    return names_of(shares.assign_by_share(columns, places, allowed, params, previous))
+
+
+def assign_one_by_share(
+    group: Group, names: Sequence[str], params: SplitParams, before: Mapping[int, str | None]
+) -> str | None:
+    rows = [before.get(row) for row in group.rows]
+    (split,) = assign_by_share([group], names, params, rows)
+    return split
+
+
+def assign_by_fold(groups: Sequence[Group], params: SplitParams) -> list[str | None]:
+    """The splits of groups that all have images of the same class."""
+    columns = groups_of(groups)
+    labels = np.zeros(len(columns.key_of_row), np.int32)
+    pairs = find_incidence(labels, columns.of_row, 1, len(groups))
+    places = draw.positions(columns.keys, params.seed)
+    leaders = draw.draw_leaders(columns, params.seed)
+    return names_of(folds.assign_by_fold(columns, leaders, places, pairs, ["cat"], params))
+
+
+def assign_by_number(
+    groups: Sequence[Group], labels: Sequence[str], names: Sequence[str], params: SplitParams
+) -> list[str | None]:
+    columns = groups_of(groups)
+    names_of_rows = [labels[row] for group in groups for row in group.rows]
+    codes, classes = encode_sorted(text_column(names_of_rows))
+    pairs = find_incidence(codes, columns.of_row, len(classes), len(groups))
+    leaders = draw.draw_leaders(columns, params.seed)
+    order = np.argsort(draw.positions(columns.keys, params.seed)[leaders])
+    free = ranks([None] * len(groups))
+    return names_of(numbers.assign_by_number(order, pairs, classes, names, params, free))
+
+
+def split_alone(key: str, params: SplitParams = SHARES) -> str | None:
     """The split of a key that is a group of its own."""
-    return assignment.assign_by_share(Group([key], [0]), HELD_OUT, params, {})
+    return assign_one_by_share(Group([key], [0]), HELD_OUT, params, {})
 
 
 def keys_in(*splits: str) -> list[str]:
@@ -43,13 +98,13 @@ def keys_in(*splits: str) -> list[str]:
         index = next(n for n, key in enumerate(candidates) if split_alone(key) == name)
         keys.append(candidates[index])
         candidates = candidates[index + 1 :]
-    assert assignment.choose_leader(sorted(keys), SHARES.seed) == keys[-1]
+    assert leader_of(sorted(keys), SHARES.seed) == keys[-1]
     return keys
 
 
 def test_the_leader_of_a_group_is_random() -> None:
     groups = [Group([f"a{number}", f"b{number}"]) for number in range(4000)]
-    first = fmean(assignment.choose_leader(group.keys, 1) == group.keys[0] for group in groups)
+    first = fmean(draw.draw_leaders(groups_of(groups), 1) % 2 == 0)
     assert first == pytest.approx(0.5, abs=0.03)
 
 
@@ -57,15 +112,15 @@ def test_the_leader_of_a_group_is_random() -> None:
 def test_the_position_of_a_leader_is_uniform(size: int) -> None:
     """If the lowest position led its group, large groups would all go to one split."""
     groups = [Group([f"{number} {key}" for key in range(size)]) for number in range(4000)]
-    mean = fmean(unit_interval(assignment.choose_leader(group.keys, 1), 1) for group in groups)
+    columns = groups_of(groups)
+    mean = draw.positions(columns.keys, 1)[draw.draw_leaders(columns, 1)].mean()
     assert mean == pytest.approx(0.5, abs=0.02)
 
 
 def test_another_seed_chooses_other_leaders() -> None:
     groups = [Group([f"a{number}", f"b{number}"]) for number in range(100)]
-    assert [assignment.choose_leader(group.keys, 1) for group in groups] != [
-        assignment.choose_leader(group.keys, 2) for group in groups
-    ]
+    columns = groups_of(groups)
+    assert (draw.draw_leaders(columns, 1) != draw.draw_leaders(columns, 2)).any()
 
 
 def test_low_positions_go_to_val_and_high_ones_to_test() -> None:
@@ -89,7 +144,7 @@ def test_low_positions_go_to_val_and_high_ones_to_test() -> None:
 def test_a_position_on_a_border_goes_to_the_upper_split(
     position: float, expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(assignment, "unit_interval", lambda *_: position)
+    monkeypatch.setattr(draw, "unit_interval", lambda *_: position)
     assert split_alone("any", split_params(val=0.25, test=0.5)) == expected
 
 
@@ -118,17 +173,15 @@ def test_keys_of_a_split_that_is_not_assigned_go_to_train_and_others_stay(
     keys: list[str], names: tuple[str, ...]
 ) -> None:
     group = Group(sorted(keys), [0])
-    split = assignment.assign_by_share(group, HELD_OUT, SHARES, {})
+    split = assign_one_by_share(group, HELD_OUT, SHARES, {})
     expected = split if split in names else "train"
-    assert assignment.assign_by_share(group, names, SHARES, {}) == expected
+    assert assign_one_by_share(group, names, SHARES, {}) == expected
 
 
 @pytest.mark.parametrize(("names", "share"), [(("val",), 0.2), (("test",), 0.3)])
 def test_shares_hold_when_only_one_split_is_assigned(names: tuple[str, ...], share: float) -> None:
-    split_counts = Counter(
-        assignment.assign_by_share(Group([str(number)], [number]), names, SHARES, {})
-        for number in range(10_000)
-    )
+    groups = [Group([str(number)], [number]) for number in range(10_000)]
+    split_counts = Counter(assign_by_share(groups, names, SHARES))
     assert set(split_counts) == {*names, "train"}
     assert split_counts[names[0]] / 10_000 == pytest.approx(share, abs=0.02)
 
@@ -137,9 +190,7 @@ def test_shares_hold_when_only_one_split_is_assigned(names: tuple[str, ...], sha
 @given(st.text(max_size=5), st.sampled_from([None, "left out", ""]))
 def test_a_new_single_image_goes_where_its_key_points(key: str, before: str | None) -> None:
     previous = {} if before is None else {7: before}
-    assert assignment.assign_by_share(Group([key], [7]), HELD_OUT, SHARES, previous) == split_alone(
-        key
-    )
+    assert assign_one_by_share(Group([key], [7]), HELD_OUT, SHARES, previous) == split_alone(key)
 
 
 @pytest.mark.parametrize("names", [HELD_OUT, ("val",), ("test",), ()])
@@ -151,37 +202,34 @@ def test_a_single_image_stays_in_its_split_while_that_is_open(
     group = Group(keys_in(alone), [7])
     anew = alone if alone in names else "train"
     expected = before if before in {*names, "train"} else anew
-    assert assignment.assign_by_share(group, names, SHARES, {7: before}) == expected
+    assert assign_one_by_share(group, names, SHARES, {7: before}) == expected
 
 
 def test_a_group_goes_with_its_leader() -> None:
     for splits in [("train", "test"), ("test", "train"), ("val", "test", "train")]:
         keys = keys_in(*splits)
         group = Group(sorted(keys), list(range(len(keys))))
-        assert assignment.assign_by_share(group, HELD_OUT, SHARES, {}) == splits[-1]
+        assert assign_one_by_share(group, HELD_OUT, SHARES, {}) == splits[-1]
 
 
 def test_a_group_stays_when_a_new_leader_points_elsewhere() -> None:
     keys = keys_in("train", "test")
     assert (
-        assignment.assign_by_share(Group(sorted(keys), [0, 1]), HELD_OUT, SHARES, {0: "train"})
-        == "train"
+        assign_one_by_share(Group(sorted(keys), [0, 1]), HELD_OUT, SHARES, {0: "train"}) == "train"
     )
 
 
 def test_a_merged_group_goes_where_most_of_it_was() -> None:
     group = Group(sorted(keys_in("train", "val", "test")), [0, 1, 2, 3, 4])
     before = {0: "train", 1: "val", 2: "val", 3: "test"}
-    assert assignment.assign_by_share(group, HELD_OUT, SHARES, before) == "val"
+    assert assign_one_by_share(group, HELD_OUT, SHARES, before) == "val"
 
 
 @pytest.mark.parametrize(("other", "leader"), [("train", "test"), ("test", "train")])
 def test_the_leader_decides_between_two_equal_halves(other: str, leader: str) -> None:
     keys = keys_in(other, leader)
     before = {0: other, 1: leader}
-    assert (
-        assignment.assign_by_share(Group(sorted(keys), [0, 1]), HELD_OUT, SHARES, before) == leader
-    )
+    assert assign_one_by_share(Group(sorted(keys), [0, 1]), HELD_OUT, SHARES, before) == leader
 
 
 def test_a_tie_is_decided_by_the_leader_among_the_tied_splits() -> None:
@@ -189,14 +237,14 @@ def test_a_tie_is_decided_by_the_leader_among_the_tied_splits() -> None:
     keys = keys_in("val", "test", "train")  # each leads those before it
     before = {0: "val", 1: "val", 2: "test", 3: "test", 4: "train"}
     group = Group(sorted(keys), list(range(5)))
-    assert assignment.assign_by_share(group, HELD_OUT, SHARES, before) == "test"
+    assert assign_one_by_share(group, HELD_OUT, SHARES, before) == "test"
 
 
 def test_a_tie_does_not_depend_on_the_order_of_the_rows() -> None:
     keys = sorted(keys_in("val", "test", "train"))
     before = {0: "val", 1: "test"}
-    split = assignment.assign_by_share(Group(keys, [0, 1, 2]), HELD_OUT, SHARES, before)
-    assert assignment.assign_by_share(Group(keys, [2, 1, 0]), HELD_OUT, SHARES, before) == split
+    split = assign_one_by_share(Group(keys, [0, 1, 2]), HELD_OUT, SHARES, before)
+    assert assign_one_by_share(Group(keys, [2, 1, 0]), HELD_OUT, SHARES, before) == split
     assert split in {"val", "test"}
 
 
@@ -205,9 +253,7 @@ def test_a_group_stays_when_none_of_its_keys_points_there(was: str) -> None:
     """The key that pointed there may be gone."""
     keys = keys_in(*(name for name in SPLITS if name != was))
     before = {0: was, 1: was, 2: "train"}
-    assert (
-        assignment.assign_by_share(Group(sorted(keys), [0, 1, 2]), HELD_OUT, SHARES, before) == was
-    )
+    assert assign_one_by_share(Group(sorted(keys), [0, 1, 2]), HELD_OUT, SHARES, before) == was
 
 
 @pytest.mark.parametrize(
@@ -220,31 +266,24 @@ def test_a_tie_of_splits_that_no_key_points_to_follows_the_order_of_splits(
     (other,) = {*SPLITS} - {*tied}
     group = Group(keys_in(other), [0, 1])
     for before in (dict(enumerate(tied)), dict(enumerate(tied[::-1]))):
-        assert assignment.assign_by_share(group, HELD_OUT, SHARES, before) == expected
+        assert assign_one_by_share(group, HELD_OUT, SHARES, before) == expected
 
 
 @pytest.mark.parametrize("nonsense", ["left out", "", "somewhere"])
 def test_a_previous_value_that_is_no_split_is_ignored(nonsense: str) -> None:
     group = Group(sorted(keys_in("train", "test")), [0, 1, 2])
+    assert assign_one_by_share(group, HELD_OUT, SHARES, dict.fromkeys(range(3), nonsense)) == "test"
     assert (
-        assignment.assign_by_share(group, HELD_OUT, SHARES, dict.fromkeys(range(3), nonsense))
-        == "test"
-    )
-    assert (
-        assignment.assign_by_share(group, HELD_OUT, SHARES, {0: "val", 1: nonsense, 2: nonsense})
-        == "val"
+        assign_one_by_share(group, HELD_OUT, SHARES, {0: "val", 1: nonsense, 2: nonsense}) == "val"
     )
 
 
 def test_a_previous_split_that_is_closed_now_is_ignored() -> None:
     """The source has its own test set now."""
     group = Group(sorted(keys_in("val", "train")), [0, 1, 2])
-    assert (
-        assignment.assign_by_share(group, ["val"], SHARES, dict.fromkeys(range(3), "test"))
-        == "train"
-    )
+    assert assign_one_by_share(group, ["val"], SHARES, dict.fromkeys(range(3), "test")) == "train"
     before = {0: "val", 1: "test", 2: "test"}
-    assert assignment.assign_by_share(group, ["val"], SHARES, before) == "val"
+    assert assign_one_by_share(group, ["val"], SHARES, before) == "val"
 
 
 @settings(EXAMPLES, max_examples=300)
@@ -257,29 +296,27 @@ def test_a_group_stays_in_its_majority_split_or_follows_a_key(
     keys: list[str], names: tuple[str, ...], before: dict[int, str]
 ) -> None:
     group = Group(sorted(keys), list(range(8)))
-    split = assignment.assign_by_share(group, names, SHARES, before)
-    key_splits = {assignment.assign_by_share(Group([key], [0]), names, SHARES, {}) for key in keys}
+    split = assign_one_by_share(group, names, SHARES, before)
+    key_splits = {assign_one_by_share(Group([key], [0]), names, SHARES, {}) for key in keys}
     previous_counts = Counter(name for name in before.values() if name in {*names, "train"})
     majority = {
         name for name in previous_counts if previous_counts[name] == max(previous_counts.values())
     }
     if not majority:
-        assert split == assignment.assign_by_share(group, names, SHARES, {})
+        assert split == assign_one_by_share(group, names, SHARES, {})
         assert split in key_splits
     elif not majority & key_splits:
         assert split == min(majority, key=SPLITS.index)
     else:
         assert split in (majority if len(majority) == 1 else majority & key_splits)
-    assert assignment.assign_by_share(group, names, SHARES, dict.fromkeys(range(8), split)) == split
+    assert assign_one_by_share(group, names, SHARES, dict.fromkeys(range(8), split)) == split
 
 
 @pytest.mark.parametrize("size", [1, 2, 10])
 def test_shares_hold_for_groups_of_any_size(size: int) -> None:
     count = 10_000
     groups = [Group([f"{number} {key}" for key in range(size)], [0]) for number in range(count)]
-    split_counts = Counter(
-        assignment.assign_by_share(group, HELD_OUT, SHARES, {}) for group in groups
-    )
+    split_counts = Counter(assign_by_share(groups, HELD_OUT, SHARES))
     assert split_counts["test"] / count == pytest.approx(0.3, abs=0.02)
     assert split_counts["val"] / count == pytest.approx(0.2, abs=0.02)
 
@@ -290,17 +327,15 @@ def test_folds_are_equal_and_val_is_a_share_of_the_rest(size: int) -> None:
     groups = [Group([f"{number} {key}" for key in range(size)], [0]) for number in range(count)]
     for fold in range(folds):
         params = split_params(folds=folds, fold=fold)
-        split_counts = Counter(assignment.assign_by_fold(group, params) for group in groups)
+        split_counts = Counter(assign_by_fold(groups, params))
         assert split_counts["test"] / count == pytest.approx(1 / folds, abs=0.02)
         assert split_counts["val"] / (count - split_counts["test"]) == pytest.approx(0.2, abs=0.02)
 
 
 def test_every_group_is_tested_in_exactly_one_fold() -> None:
-    for number in range(500):
-        group = Group([f"a{number}", f"b{number}"], [0])
-        splits = [
-            assignment.assign_by_fold(group, split_params(folds=7, fold=fold)) for fold in range(7)
-        ]
+    groups = [Group([f"a{number}", f"b{number}"], [0]) for number in range(500)]
+    by_fold = [assign_by_fold(groups, split_params(folds=7, fold=fold)) for fold in range(7)]
+    for splits in zip(*by_fold, strict=True):
         assert splits.count("test") == 1
         assert len(set(splits)) == 2  # val or train, the same in all other folds
 
@@ -353,7 +388,7 @@ def test_numbers_are_exact_per_class_or_the_error_names_the_class(
     params = split_params(val=val, test=test, train=train)
     numbers = {"val": val, "test": test, "train": train}
     try:
-        splits = assignment.assign_by_number(groups, labels, names, params)
+        splits = assign_by_number(groups, labels, names, params)
     except PipelineError as error:
         name, number, label, left = parse_error(error)
         assert name in {*names, "train"}
@@ -377,10 +412,10 @@ def test_single_images_fail_only_when_there_are_too_few(
     params = split_params(val=val, test=test, train=train)
     enough = min(number for number in (cats, dogs) if number) >= val + test + (train or 0)
     if enough:
-        assignment.assign_by_number(groups, labels, HELD_OUT, params)
+        assign_by_number(groups, labels, HELD_OUT, params)
     else:
         with pytest.raises(PipelineError):
-            assignment.assign_by_number(groups, labels, HELD_OUT, params)
+            assign_by_number(groups, labels, HELD_OUT, params)
 
 
 @EXAMPLES
@@ -393,9 +428,7 @@ def test_assignment_by_number_does_not_depend_on_the_order(
 
     def outcome(ordered: list[Group]) -> object:
         try:
-            splits = assignment.assign_by_number(
-                ordered, labels, HELD_OUT, split_params(val=val, test=test)
-            )
+            splits = assign_by_number(ordered, labels, HELD_OUT, split_params(val=val, test=test))
         except PipelineError as error:
             return str(error)
         return {group.keys[0]: name for group, name in zip(ordered, splits, strict=True)}
@@ -405,17 +438,15 @@ def test_assignment_by_number_does_not_depend_on_the_order(
 
 def test_a_group_too_large_for_one_split_goes_on_to_the_next() -> None:
     groups, labels = build([(4, 4)] + [(1, 0), (0, 1)] * 2)
-    splits = assignment.assign_by_number(groups, labels, HELD_OUT, split_params(val=1, test=1))
+    splits = assign_by_number(groups, labels, HELD_OUT, split_params(val=1, test=1))
     assert splits[0] == "train"
-    splits = assignment.assign_by_number(groups, labels, HELD_OUT, split_params(val=4, test=1))
+    splits = assign_by_number(groups, labels, HELD_OUT, split_params(val=4, test=1))
     assert splits[0] == "val"
 
 
 def test_images_beyond_the_numbers_are_left_out() -> None:
     groups, labels = build([(1, 0), (0, 1)] * 10)
-    splits = assignment.assign_by_number(
-        groups, labels, HELD_OUT, split_params(val=1, test=2, train=3)
-    )
+    splits = assign_by_number(groups, labels, HELD_OUT, split_params(val=1, test=2, train=3))
     assert count_images(groups, labels, splits) == {
         (name, label): number
         for label in ("cat", "dog")
@@ -437,7 +468,7 @@ def test_the_error_names_the_split_the_class_and_the_remedy(
 ) -> None:
     groups, labels = build([(1, 0)] * 10 + [(0, 1)] * 3)
     with pytest.raises(PipelineError) as caught:
-        assignment.assign_by_number(groups, labels, HELD_OUT, split_params(**numbers))
+        assign_by_number(groups, labels, HELD_OUT, split_params(**numbers))
     assert parse_error(caught.value) == expected
 
 
@@ -447,13 +478,13 @@ def test_unreachable_numbers_and_too_few_images_are_different_errors(
 ) -> None:
     groups, labels = build(sizes)
     with pytest.raises(PipelineError) as caught:
-        assignment.assign_by_number(groups, labels, HELD_OUT, split_params(val=3, test=1))
+        assign_by_number(groups, labels, HELD_OUT, split_params(val=3, test=1))
     assert str(caught.value) == (
         "split.val = 3, but no choice of whole groups has exactly that many of class 'cat' (10 "
         "images are left for it): add images, or change the number"
     )
     with pytest.raises(PipelineError) as caught:
-        assignment.assign_by_number(groups, labels, HELD_OUT, split_params(val=11, test=1))
+        assign_by_number(groups, labels, HELD_OUT, split_params(val=11, test=1))
     assert str(caught.value) == (
         "split.val = 11, but only 10 images of class 'cat' are left for it: add images, or lower it"
     )
@@ -464,7 +495,7 @@ def test_the_error_names_the_first_class_by_name() -> None:
     labels = sorted("abcdefghijklmnopqrstuvwxyz", reverse=True)
     groups = [Group([label], [row]) for row, label in enumerate(labels)]
     with pytest.raises(PipelineError) as caught:
-        assignment.assign_by_number(groups, labels, HELD_OUT, split_params(val=2, test=1))
+        assign_by_number(groups, labels, HELD_OUT, split_params(val=2, test=1))
     assert parse_error(caught.value) == ("val", 2, "a", 1)
 
 
@@ -474,7 +505,7 @@ def in_order(groups: list[Group]) -> list[int]:
 
 def test_val_takes_the_lowest_positions_and_test_the_highest() -> None:
     groups, labels = build([(1, 0)] * 30)
-    splits = assignment.assign_by_number(groups, labels, HELD_OUT, split_params(val=5, test=7))
+    splits = assign_by_number(groups, labels, HELD_OUT, split_params(val=5, test=7))
     assert [splits[n] for n in in_order(groups)] == ["val"] * 5 + ["train"] * 18 + ["test"] * 7
 
 
@@ -486,7 +517,7 @@ def test_a_group_that_prevents_an_exact_number_is_skipped(name: str) -> None:
     sizes = [(2, 0)] * 3
     sizes[order[0]] = (3, 0)
     groups, labels = build(sizes)
-    splits = assignment.assign_by_number(groups, labels, [name], split_params(val=4, test=4))
+    splits = assign_by_number(groups, labels, [name], split_params(val=4, test=4))
     assert [splits[n] for n in order] == ["train", name, name]
 
 
@@ -498,17 +529,17 @@ def test_a_mixed_group_that_prevents_an_exact_number_is_skipped(
     sizes = [(2, 2)] * 3
     sizes[in_order(groups)[0]] = (1, 2)
     groups, labels = build(sizes)
-    splits = assignment.assign_by_number(groups, labels, ["val"], split_params(val=4, test=4))
+    splits = assign_by_number(groups, labels, ["val"], split_params(val=4, test=4))
     assert [splits[n] for n in in_order(groups)] == ["train", "val", "val"]
-    monkeypatch.setattr(assignment, "MAX_ATTEMPTS", 1)
+    monkeypatch.setattr(numbers, "MAX_ATTEMPTS", 1)
     with pytest.raises(PipelineError) as caught:
-        assignment.assign_by_number(groups, labels, ["val"], split_params(val=4, test=4))
+        assign_by_number(groups, labels, ["val"], split_params(val=4, test=4))
     assert parse_error(caught.value) == ("val", 4, "cat", 5)
 
 
 def test_mixed_groups_are_assigned_first_and_single_class_groups_fill_up() -> None:
     groups, labels = build([(1, 0)] * 9 + [(0, 2)] * 9 + [(3, 1), (0, 1), (1, 1)])
-    splits = assignment.assign_by_number(groups, labels, ["val"], split_params(val=5, test=1))
+    splits = assign_by_number(groups, labels, ["val"], split_params(val=5, test=1))
     assert splits[18] == splits[20] == "val"
     assert splits[:9].count("val") == 1
     image_counts = count_images(groups, labels, splits)
@@ -552,11 +583,11 @@ def test_single_class_groups_fail_only_without_an_exact_choice_and_prefer_early_
             failing_labels.append(label)
     if failing_labels:
         with pytest.raises(PipelineError) as caught:
-            assignment.assign_by_number(groups, labels, [name], params)
+            assign_by_number(groups, labels, [name], params)
         left = labels.count(failing_labels[0])
         assert parse_error(caught.value) == (name, number, failing_labels[0], left)
     else:
-        splits = assignment.assign_by_number(groups, labels, [name], params)
+        splits = assign_by_number(groups, labels, [name], params)
         assert {n for n, split in enumerate(splits) if split == name} == expected
 
 
@@ -565,9 +596,7 @@ def test_exact_numbers_are_reached_with_fifty_owners(seed: int) -> None:
     random = Random(seed)
     owners = [(random.randint(3, 5), 0) for _ in range(25)]
     groups, labels = build(owners + [(0, random.randint(3, 5)) for _ in range(25)])
-    splits = assignment.assign_by_number(
-        groups, labels, HELD_OUT, split_params(seed=seed, val=31, test=31)
-    )
+    splits = assign_by_number(groups, labels, HELD_OUT, split_params(seed=seed, val=31, test=31))
     image_counts = count_images(groups, labels, splits)
     assert {image_counts[name, label] for name in HELD_OUT for label in ("cat", "dog")} == {31}
     assert None not in splits
@@ -580,8 +609,8 @@ def test_new_images_displace_at_most_as_many_images(
 ) -> None:
     groups, labels = build([(1, 0)] * (old + new))
     params = split_params(seed=seed, val=val, test=test)
-    before = assignment.assign_by_number(groups[:old], labels[:old], HELD_OUT, params)
-    now = assignment.assign_by_number(groups, labels, HELD_OUT, params)
+    before = assign_by_number(groups[:old], labels[:old], HELD_OUT, params)
+    now = assign_by_number(groups, labels, HELD_OUT, params)
     for name in HELD_OUT:
         assert (
             sum(previous == name != current for previous, current in zip(before, now, strict=False))
@@ -594,7 +623,5 @@ def test_new_images_displace_at_most_as_many_images(
 @pytest.mark.parametrize("seed", range(3))
 def test_assignment_by_number_is_random(seed: int) -> None:
     groups, labels = build([(1, 0)] * 200)
-    splits = assignment.assign_by_number(
-        groups, labels, HELD_OUT, split_params(seed=seed, val=50, test=50)
-    )
+    splits = assign_by_number(groups, labels, HELD_OUT, split_params(seed=seed, val=50, test=50))
     assert 10 < splits[:100].count("test") < 40

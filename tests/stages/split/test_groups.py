@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from random import Random
 from typing import NamedTuple
 
@@ -5,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.stages.split.groups import Group, find_groups
+from tests.builders.albums import text_column
 
 EXAMPLES = settings(deadline=None, derandomize=True, max_examples=100)
 
@@ -28,9 +30,15 @@ ROWS = st.lists(
 
 
 def build_groups(rows: list[Row]) -> list[Group]:
-    return find_groups(
-        [row.id for row in rows], [row.owner for row in rows], [row.near for row in rows]
-    )
+    return find([row.id for row in rows], [row.owner for row in rows], [row.near for row in rows])
+
+
+def find(
+    ids: Sequence[str], owners: Sequence[str | None], near: Sequence[str | None]
+) -> list[Group]:
+    groups = find_groups(text_column(ids), text_column(owners), text_column(near))
+    assert len(groups) == len(list(groups))
+    return list(groups)
 
 
 def expected_groups(rows: list[Row]) -> set[frozenset[str]]:
@@ -85,19 +93,19 @@ def test_groups_and_their_images_keep_the_order_of_the_input(rows: list[Row]) ->
 
 
 def test_an_image_without_owner_and_near_duplicates_is_alone() -> None:
-    assert find_groups(["a", "b"], [None, None], [None, None]) == [
+    assert find(["a", "b"], [None, None], [None, None]) == [
         Group(["a"], [0]),
         Group(["b"], [1]),
     ]
 
 
 def test_an_empty_owner_is_no_owner() -> None:
-    assert find_groups(["a", "b"], ["", ""], [None, None]) == [Group(["a"], [0]), Group(["b"], [1])]
+    assert find(["a", "b"], ["", ""], [None, None]) == [Group(["a"], [0]), Group(["b"], [1])]
 
 
 def test_chains_of_owners_and_near_duplicates_are_one_group() -> None:
     ids, owners = ["a", "b", "c", "d", "e"], ["ann", "ann", "bob", "bob", None]
-    assert find_groups(ids, owners, [None, "x", "x", "y", "y"]) == [
+    assert find(ids, owners, [None, "x", "x", "y", "y"]) == [
         Group(["ann", "bob", "e"], [0, 1, 2, 3, 4])
     ]
 
@@ -107,9 +115,9 @@ def test_a_chain_of_any_length_is_one_group() -> None:
     ids = [str(number) for number in range(count)]
     owners = [str(number // 2) for number in range(count)]
     near = [str((number + 1) // 2) for number in range(count)]
-    (group,) = find_groups(ids, owners, near)
+    (group,) = find(ids, owners, near)
     assert group.rows == list(range(count))
 
 
 def test_no_images_make_no_groups() -> None:
-    assert find_groups([], [], []) == []
+    assert find([], [], []) == []

@@ -11,9 +11,10 @@ from pipeline.core.shards import split_rank
 from pipeline.core.split_csv import read_leaks
 from pipeline.core.verdicts_csv import VerdictRow
 from pipeline.stages.split import leaks
-from pipeline.stages.split.groups import Group
+from pipeline.stages.split.groups import Group, find_groups
 from pipeline.stages.split.images import Image
 from pipeline.stages.split.leaks import Kind, Leak
+from tests.builders.albums import groups_of, images_of, text_column
 from tests.builders.params import split_params
 
 EXAMPLES = settings(deadline=None, derandomize=True, max_examples=100)
@@ -28,7 +29,7 @@ def make_image(key: str, split: str | None, near: str | None = None) -> Image:
 
 
 def group_leaks(*images: Image) -> list[Leak]:
-    return leaks.find_group_leaks(Group(["ann"], list(range(len(images)))), images)
+    return leaks.find_group_leaks(images)
 
 
 @pytest.mark.parametrize(
@@ -82,14 +83,16 @@ def test_near_duplicates_that_both_leave_are_reported_as_the_same_group() -> Non
     assert {leak.kind for leak in group_leaks(train, val, test)} == {Kind.SAME_GROUP}
 
 
-def test_images_outside_the_group_are_ignored() -> None:
+def test_only_groups_in_several_splits_leak() -> None:
     images = [
         make_image("a", "test"),
         make_image("b", "train"),
         make_image("c", "test"),
         make_image("d", "train"),
     ]
-    (leak,) = leaks.find_group_leaks(Group(["ann"], [1, 2]), images)
+    owners = text_column(["ann", "bob", "bob", "cid"])
+    columns = images_of(images)
+    (leak,) = leaks.find_leaks(find_groups(columns.ids, owners, columns.near), columns, [])
     assert (leak.image, leak.stays) == (images[1], images[2])
 
 
@@ -154,9 +157,8 @@ def verdict(
 
 def find_leaks(images: list[Image], *verdicts: VerdictRow) -> list[Leak]:
     """Find leaks among images that are groups of their own."""
-    return leaks.find_leaks(
-        [Group([image.id], [n]) for n, image in enumerate(images)], images, verdicts
-    )
+    groups = groups_of([Group([image.id], [n]) for n, image in enumerate(images)])
+    return leaks.find_leaks(groups, images_of(images), verdicts)
 
 
 def test_the_same_bytes_in_two_splits_leak() -> None:
@@ -214,8 +216,8 @@ def test_every_copy_of_the_same_bytes_is_reported() -> None:
 
 def test_leaks_of_rejected_images_come_before_leaks_of_groups() -> None:
     images = [make_image("a", "train"), make_image("b", "test"), make_image("c", "test")]
-    groups = [Group(["ann"], [0, 1]), Group(["c"], [2])]
-    found_leaks = leaks.find_leaks(groups, images, [verdict("c", "val")])
+    groups = groups_of([Group(["ann"], [0, 1]), Group(["c"], [2])])
+    found_leaks = leaks.find_leaks(groups, images_of(images), [verdict("c", "val")])
     assert [(leak.image.id, leak.kind) for leak in found_leaks] == [
         ("c", Kind.DUPLICATE),
         ("a", Kind.SAME_GROUP),
@@ -244,7 +246,7 @@ def test_the_first_leaks_are_printed_and_all_are_written(
         f"  cat/a{number}.png (same_group of cat/b{number}.png)"
         for number in range(min(count, leaks.MAX_PRINTED))
     ]
-    assert read_leaks(path) == [leak.row() for leak in found_leaks]
+    assert list(read_leaks(path)) == [leak.row() for leak in found_leaks]
 
 
 def test_leaks_fail_raises_and_writes_all_leaks(tmp_path: Path) -> None:

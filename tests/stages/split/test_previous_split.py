@@ -1,4 +1,5 @@
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -6,11 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.core import atomic
+from pipeline.core import atomic, columns
 from pipeline.core.errors import PipelineError
+from pipeline.core.split_csv import SplitRow, write_split
 from pipeline.params import SplitParams
 from pipeline.stages.split import previous_split
 from pipeline.stages.split.images import Image
+from tests.builders.albums import images_of, names_of, ranks
 from tests.builders.params import locked_code
 
 EXAMPLES = settings(deadline=None, derandomize=True, max_examples=100)
@@ -23,6 +26,7 @@ SPLIT_VALUES = {
     "folds": None,
     "fold": 0,
     "leaks": "drop",
+    "incomplete_classes": "keep",
 }
 SPLIT_PARAMS = SplitParams.model_validate(SPLIT_VALUES)
 NAMES = st.sampled_from(["train", "val", "test"])
@@ -68,11 +72,27 @@ def test_the_readable_rows_of_the_last_split_count(
 ) -> None:
     path = tmp_path / "split.csv"
     path.write_bytes(content)
-    assert previous_split.read_previous(path) == known
+    assert read_previous(path) == known
 
 
 def test_before_the_first_run_there_is_no_previous_split(tmp_path: Path) -> None:
-    assert previous_split.read_previous(tmp_path / "data" / "split.csv") == {}
+    assert read_previous(tmp_path / "data" / "split.csv") == {}
+
+
+def read_previous(path: Path) -> dict[str, str | None]:
+    """The splits of some images in the last run, as far as they are known."""
+    ids = ["c", "new", "b", "a"]
+    previous = previous_split.read_previous(path, images_of([image(key) for key in ids]))
+    return {key: name for key, name in zip(ids, names_of(previous), strict=True) if name}
+
+
+@pytest.mark.parametrize("count", [columns.CHUNK, columns.CHUNK + 1])
+def test_a_large_last_split_is_read_whole(tmp_path: Path, count: int) -> None:
+    ids = [f"{number:06d}" for number in range(count)]
+    write_split(tmp_path / "split.csv", (SplitRow(key, "cat", "val", "") for key in ids))
+    images = images_of([image(key) for key in [*ids, "new"]])
+    previous = previous_split.read_previous(tmp_path / "split.csv", images)
+    assert names_of(previous) == ["val"] * count + [None]
 
 
 def lock(world: Path, params: object, code: list[dict[str, str]] | None = None) -> None:
@@ -80,7 +100,9 @@ def lock(world: Path, params: object, code: list[dict[str, str]] | None = None) 
     (world / "dvc.lock").write_text(json.dumps({"schema": "2.0", "stages": stages}))
 
 
-@pytest.mark.parametrize("changes", [{}, {"leaks": "fail"}, {"leaks": "of old"}], ids=str)
+@pytest.mark.parametrize(
+    "changes", [{}, {"leaks": "fail"}, {"leaks": "of old"}, {"incomplete_classes": "fail"}], ids=str
+)
 def test_params_are_the_same_whatever_split_leaks_is(world: Path, changes: dict[str, Any]) -> None:
     lock(world, {"split": SPLIT_VALUES | changes})
     assert previous_split.has_same_params_and_code(SPLIT_PARAMS)
@@ -111,7 +133,7 @@ def test_changed_params_are_not_the_same(world: Path, changes: dict[str, Any]) -
     assert not previous_split.has_same_params_and_code(SPLIT_PARAMS)
 
 
-@pytest.mark.parametrize("key", sorted(SPLIT_VALUES.keys() - {"leaks"}))
+@pytest.mark.parametrize("key", sorted(SPLIT_VALUES.keys() - {"leaks", "incomplete_classes"}))
 def test_a_lock_that_lacks_a_param_is_not_the_same(world: Path, key: str) -> None:
     lock(world, {"split": {name: value for name, value in SPLIT_VALUES.items() if name != key}})
     assert not previous_split.has_same_params_and_code(SPLIT_PARAMS)
@@ -158,6 +180,12 @@ def image(key: str) -> Image:
     return Image(key, f"{key}.png", "cat", None, None)
 
 
+def report_moves(before: Mapping[str, str], now: Mapping[str, str | None]) -> None:
+    images = images_of([image(key) for key in now])
+    previous = ranks([before.get(key) for key in now])
+    previous_split.report_moves(previous, images, ranks(list(now.values())))
+
+
 def read_moves(world: Path) -> list[tuple[str, ...]]:
     rows = atomic.read_csv(world / ".cache" / "split" / "moves.csv")
     return [tuple(row.values()) for row in rows]
@@ -168,7 +196,7 @@ def test_moves_are_printed_by_direction_and_written(
 ) -> None:
     before = {"a": "train", "b": "val", "c": "train", "d": "test", "e": "val", "gone": "test"}
     splits = ["test", "train", "test", "test", None, "val"]
-    previous_split.report_moves(before, [image(key) for key in "abcdef"], splits)
+    report_moves(before, dict(zip("abcdef", splits, strict=True)))
     path = world / ".cache" / "split" / "moves.csv"
     assert capsys.readouterr().out == (
         "split: 4 images moved since the last run (2 train to test, 1 val to left out, 1 val to "
@@ -183,9 +211,9 @@ def test_moves_are_printed_by_direction_and_written(
 def test_without_moves_nothing_is_printed_and_the_file_is_emptied(
     world: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    previous_split.report_moves({"a": "train"}, [image("a")], ["test"])
+    report_moves({"a": "train"}, {"a": "test"})
     capsys.readouterr()
-    previous_split.report_moves({"a": "test"}, [image("a"), image("new")], ["test", None])
+    report_moves({"a": "test"}, {"a": "test", "new": None})
     assert capsys.readouterr().out == ""
     assert (world / ".cache" / "split" / "moves.csv").read_text() == "id,label,before,now\n"
 
@@ -194,7 +222,7 @@ def test_only_images_that_changed_their_split_have_moved(world: Path) -> None:
     @EXAMPLES
     @given(st.dictionaries(IDS, NAMES), st.dictionaries(IDS, st.none() | NAMES))
     def holds(before: dict[str, str], now: dict[str, str | None]) -> None:
-        previous_split.report_moves(before, [image(key) for key in now], list(now.values()))
+        report_moves(before, now)
         assert read_moves(world) == [
             (key, "cat", before[key], name or "left out")
             for key, name in now.items()

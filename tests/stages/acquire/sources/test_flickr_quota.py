@@ -9,7 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.core.errors import PipelineError
-from pipeline.params import SplitParams
 from pipeline.stages.acquire.dataset_toml import FlickrDataset, SearchTerms, SplitName
 from pipeline.stages.acquire.photo_list import Photo
 from pipeline.stages.acquire.raw_image import SkipReason
@@ -22,9 +21,8 @@ from pipeline.stages.acquire.sources.flickr_quota import (
     split_of,
 )
 from pipeline.stages.acquire.web.content_store import StoredBody
-from pipeline.stages.split.assignment import assign
-from pipeline.stages.split.groups import find_groups
-from pipeline.stages.split.images import Image
+from tests.builders import albums
+from tests.builders.params import split_params
 
 EXAMPLES = settings(deadline=None, derandomize=True, max_examples=100)
 LABELS = ("car", "bicycle")
@@ -362,13 +360,11 @@ def test_the_split_stage_splits_the_training_images_independently() -> None:
     dataset = make_dataset(1, train=1000, test=300)
     owners = [f"{number}@N00" for number in range(10_000)]
     splits = [split_of(owner, dataset) for owner in owners]
-    params = SplitParams(
-        seed=1, val=0.2, test=0.3, train=None, prescribed=True, folds=None, fold=0, leaks="drop"
-    )
-    images = [
-        Image(owner, owner, "car", split, None) for owner, split in zip(owners, splits, strict=True)
+    album = [
+        albums.Photo(owner, "car", owner, prescribed=split)
+        for owner, split in zip(owners, splits, strict=True)
     ]
-    assigned = assign(find_groups(owners, owners, [None] * len(owners)), images, params, {})
+    assigned = albums.assign_album(album, split_params()).values()
     after = [new for new, old in zip(assigned, splits, strict=True) if old == "train"]
     assert after.count("val") / len(after) == pytest.approx(0.2, abs=0.015)
     assert set(after) == {"train", "val"}

@@ -1,0 +1,73 @@
+"""Assign groups by fold: one fold tests, and a share of the others validates."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.core.shards import array
+from pipeline.core.stable_hash import unit_interval
+from pipeline.params import SplitParams
+from pipeline.stages.split.coverage import Parts, Required, cover_classes
+from pipeline.stages.split.draw import KeyNumbers, Positions, positions
+from pipeline.stages.split.groups import Groups
+from pipeline.stages.split.images import Ranks
+from pipeline.stages.split.incidence import Incidence
+from pipeline.stages.split.shares import TEST, TRAIN, VAL
+
+
+def assign_by_fold(
+    groups: Groups,
+    leaders: KeyNumbers,
+    places: Positions,
+    incidence: Incidence,
+    classes: Sequence[str],
+    params: SplitParams,
+) -> Ranks:
+    """Assign each group: fold `split.fold` tests, and a share of the others validates.
+
+    A group's fold does not depend on `split.fold`, so each image is tested in exactly one fold. A
+    class with as many groups as folds, or more, is tested in each of them.
+
+    Args:
+        leaders: The key whose position places each group.
+        places: The position of each key.
+    """
+    assert params.folds is not None
+    folds = (places[leaders] * params.folds).astype(np.int8)
+    centres = (np.arange(params.folds) + 0.5) / params.folds
+    parts = Parts(
+        np.ones((len(groups), params.folds), bool), np.abs(places[leaders][:, None] - centres)
+    )
+    folds = cover_classes(folds, incidence, parts, _folds_of_classes(classes, params))
+    return _divide_the_rest(folds == params.fold, groups, leaders, incidence, params)
+
+
+def _folds_of_classes(classes: Sequence[str], params: SplitParams) -> Required:
+    """All folds, or for a class with fewer groups as many, from a random one on."""
+    count = params.folds or 1
+
+    def required(label: int, groups: int) -> Sequence[int]:
+        if groups >= count:
+            return range(count)
+        first = int(unit_interval(f"first fold {classes[label]}", params.seed) * count)
+        return [(first + step) % count for step in range(groups)]
+
+    return required
+
+
+def _divide_the_rest(
+    is_test: npt.NDArray[np.bool_],
+    groups: Groups,
+    leaders: KeyNumbers,
+    incidence: Incidence,
+    params: SplitParams,
+) -> Ranks:
+    """Assign the groups outside the test fold to val and train."""
+    places = positions(groups.keys.take(array(leaders)), params.seed, "val ")
+    splits = np.where(places < params.val, VAL, TRAIN).astype(np.int8)
+    parts = Parts(np.ones((len(groups), 2), bool), np.stack([1 - places, places], axis=1))
+    rest = incidence.select(~is_test[incidence.groups])
+    splits = cover_classes(splits, rest, parts, lambda _, groups: (TRAIN, VAL)[:groups])
+    splits[is_test] = TEST
+    return splits
