@@ -56,6 +56,19 @@ def encode_sorted(column: Column) -> tuple[Codes, list[str]]:
     return ranks[codes], [values[position] for position in order]
 
 
+def fill_empty(column: Column, other: Column) -> Column:
+    """A column whose empty texts are replaced by those of another."""
+    return pc.if_else(pc.cast(pc.binary_length(column), pa.bool_()), column, other)
+
+
+def ranks(distinct: pa.Array) -> Codes:
+    """The rank of each of some distinct texts."""
+    order = np.from_dlpack(pc.sort_indices(distinct))
+    result = np.empty(len(order), np.int32)
+    result[order] = np.arange(len(order), dtype=np.int32)
+    return result
+
+
 def positions(column: Column, among: Column) -> Codes:
     """The first row of `among` with the text of each row of `column`; -1 where there is none."""
     matches = pc.index_in(column, value_set=among)

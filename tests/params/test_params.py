@@ -48,7 +48,17 @@ def test_an_unknown_key_names_the_close_one(name: str, hint: str) -> None:
 def test_the_error_for_another_unknown_key_lists_the_known_ones() -> None:
     message = parse_error(change("split.zzz", 7))
     assert message == "params.yaml: split.zzz = 7 is not a known key: " + ", ".join(
-        ["seed", "val", "test", "train", "prescribed", "folds", "fold", "leaks"]
+        [
+            "seed",
+            "val",
+            "test",
+            "train",
+            "prescribed",
+            "folds",
+            "fold",
+            "leaks",
+            "incomplete_classes",
+        ]
     )
 
 

@@ -4,36 +4,36 @@ After confident learning (Northcutt et al., 2021): an image looks like a class i
 probability reaches the average of the images of that class.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import compress
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import StratifiedGroupKFold
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
-from pipeline.core import atomic, shards
+from pipeline.commands.suspects import regression
+from pipeline.commands.suspects.features import Features, open_features
+from pipeline.commands.suspects.folds import Folds, stratified_folds
+from pipeline.commands.suspects.regression import Regression
+from pipeline.core import atomic, columns, shards
 from pipeline.core.errors import PipelineError
 from pipeline.core.percentages import format_share
 from pipeline.core.progress import bar
 from pipeline.core.split_csv import read_split
 from pipeline.images import gallery, reject_list
 from pipeline.images.gallery import GalleryImage, data_uri
-from pipeline.network import feature_store
-from pipeline.network.examples import Examples, read_examples
-from pipeline.network.views import EVALUATION
+from pipeline.network.examples import read_examples
 from pipeline.stages.describe import thumbnails
 
 FOLDS = 5
-MAX_ITERATIONS = 1000
-INVERSE_PENALTY = 0.01  # small: many features, few images
+BLOCK_CELLS = 2**21  # images times classes, of a block of probabilities
 
 Floats = npt.NDArray[np.float64]
 Labels = npt.NDArray[np.int64]
+Rows = npt.NDArray[np.int64]
+
+Probabilities = Callable[[], Iterator[tuple[Rows, Floats]]]
+"""Numbers of images (B,) and their probabilities (B, classes), in blocks; called once per pass."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,18 @@ class Suspect:
     """That of the class that it looks like."""
 
 
+@dataclass(frozen=True)
+class Contradictions:
+    """Images whose labels are contradicted, the strongest contradiction first."""
+
+    images: Rows
+    looks_like: Labels
+    own: Floats
+    """Out-of-fold probability of the label."""
+    other: Floats
+    """That of the class that the image looks like."""
+
+
 def find_suspects(clean: Path, split_csv: Path, features: Path) -> list[Suspect]:
     """Training images with contradicted labels, the strongest contradiction first.
 
@@ -57,91 +69,123 @@ def find_suspects(clean: Path, split_csv: Path, features: Path) -> list[Suspect]
         PipelineError: no features are stored, or a class is too small for folds.
     """
     examples = read_examples(split_csv, clean)
-    rows = examples.rows("train")
-    values = read_features(features, examples, rows)
-    labels = examples.labels[rows].numpy()
-    group_of = {row.id: row.group for row in read_split(split_csv)}
-    groups = [group_of[examples.ids[row]] or examples.ids[row] for row in rows]
-    probabilities = out_of_fold(values, labels, groups, examples.classes)
-    names = _names(clean)
+    rows = np.array(examples.rows("train"))
+    values = open_features(features, examples)
+    labels = examples.labels.numpy()[rows]
+    groups = _groups(split_csv)[rows]
+    models = OutOfFold(values, rows, labels, groups, examples.classes)
+    result = contradicted_labels(labels, models.probabilities)
+    ids = [examples.ids[row] for row in rows[result.images]]
     return [
-        Suspect(
-            key := examples.ids[rows[index]],
-            names[key],
-            examples.classes[labels[index]],
-            examples.classes[other],
-            float(probabilities[index, labels[index]]),
-            float(probabilities[index, other]),
+        Suspect(key, name, examples.classes[label], examples.classes[looks_like], own, other)
+        for key, name, label, looks_like, own, other in zip(
+            ids,
+            _names(clean, ids),
+            labels[result.images],
+            result.looks_like,
+            result.own.tolist(),
+            result.other.tolist(),
+            strict=True,
         )
-        for index, other in contradicted_labels(labels, probabilities)
     ]
 
 
-def read_features(
-    features: Path, examples: Examples, rows: Sequence[int]
-) -> npt.NDArray[np.float32]:
-    """Features of the evaluation view, (len(rows), D); feature maps are averaged."""
-    index = feature_store.read_index(features)
-    feature_store.check_images(features, index, examples)
-    if not index.stored:
-        raise PipelineError(
-            f"{features} has no features ({index.why}), and suspects needs them: run "
-            "with `-S model.trainable=head` first"
-        )
-    tensors = []
-    for tensor in range(len(index.shapes)):
-        array = np.load(feature_store.array_path(features, EVALUATION, tensor), mmap_mode="r")
-        values = np.asarray(array[rows], np.float32)
-        if values.ndim == 4:  # (N, C, H, W)
-            values = values.mean(axis=(2, 3))
-        tensors.append(values.reshape(len(rows), -1))
-    return np.concatenate(tensors, axis=1)
+def _groups(split_csv: Path) -> Labels:
+    """The group of each image of split.csv, numbered in the order of their names."""
+    table = read_split(split_csv)
+    codes, names = columns.encode(columns.fill_empty(table.column("group"), table.column("id")))
+    return columns.ranks(names)[codes]
 
 
-def out_of_fold(
-    values: npt.NDArray[np.float32], labels: Labels, groups: Sequence[str], classes: Sequence[str]
-) -> Floats:
-    """Probabilities, (N, classes), by models trained without images of the same group.
+class OutOfFold:
+    """Models by fold, each trained without the images of its fold."""
 
-    Raises:
-        PipelineError: a class has fewer groups than there are folds.
-    """
-    for number, name in enumerate(classes):
-        in_class = (label == number for label in labels)
-        class_groups = set(compress(groups, in_class))
-        if len(class_groups) < FOLDS:
+    def __init__(
+        self, features: Features, rows: Rows, labels: Labels, groups: Labels, classes: Sequence[str]
+    ) -> None:
+        """Train the models.
+
+        Args:
+            rows: The images' rows in the features, ascending.
+            labels: Positions in `classes`.
+            groups: Numbers of groups: images of one are in the same fold.
+
+        Raises:
+            PipelineError: a class has fewer groups than there are folds.
+        """
+        _check_groups(labels, groups, classes)
+        self._features = features
+        self._rows = rows
+        self._labels = labels
+        self._classes = len(classes)
+        _, groups = np.unique(groups, return_inverse=True)
+        self._folds: Folds = stratified_folds(labels, groups, FOLDS)
+        self._models: list[Regression] = []
+        with bar("suspects", FOLDS, "fold") as progress:
+            for fold in range(FOLDS):
+                self._models.append(self._fit(fold))
+                progress.update()
+
+    def probabilities(self) -> Iterator[tuple[Rows, Floats]]:
+        """Yield numbers of images, and their probabilities by the model that has not seen them."""
+        for fold, model in enumerate(self._models):
+            for images, values in self._blocks(self._folds == fold):
+                yield images, model.probabilities(values)
+
+    def _fit(self, fold: int) -> Regression:
+        def blocks() -> Iterator[tuple[npt.NDArray[np.float32], Labels]]:
+            for images, values in self._blocks(self._folds != fold):
+                yield values, self._labels[images]
+
+        return regression.fit(blocks, self._classes)
+
+    def _blocks(
+        self, mask: npt.NDArray[np.bool_]
+    ) -> Iterator[tuple[Rows, npt.NDArray[np.float32]]]:
+        size = min(self._features.block_rows, max(1, BLOCK_CELLS // self._classes))
+        for start in range(0, len(mask), size):
+            images = start + np.flatnonzero(mask[start : start + size])
+            if len(images):
+                yield images, self._features.read(self._rows[images])
+
+
+def _check_groups(labels: Labels, groups: Labels, classes: Sequence[str]) -> None:
+    pairs = np.unique(labels * (int(groups.max(initial=0)) + 1) + groups)
+    counts = np.bincount(pairs // (int(groups.max(initial=0)) + 1), minlength=len(classes))
+    for name, count in zip(classes, counts.tolist(), strict=True):
+        if count < FOLDS:
             raise PipelineError(
-                f"class {name!r} has {len(class_groups)} training images that do not look alike, "
+                f"class {name!r} has {count} training images that do not look alike, "
                 f"and suspects needs {FOLDS}, one per fold: add images"
             )
-    regression = LogisticRegression(C=INVERSE_PENALTY, max_iter=MAX_ITERATIONS)
-    model = make_pipeline(StandardScaler(), regression)
-    folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=0)
-    probabilities = np.zeros((len(labels), len(classes)))
-    with bar("suspects", FOLDS, "fold") as progress:
-        for train, test in folds.split(values, labels, groups):
-            model.fit(values[train], labels[train])
-            probabilities[test] = model.predict_proba(values[test])
-            progress.update()
-    return probabilities
 
 
-def contradicted_labels(labels: Labels, probabilities: Floats) -> list[tuple[int, int]]:
-    """Index of each image with a contradicted label, and the class that it looks like."""
-    count = probabilities.shape[1]
-    averages = np.array([probabilities[labels == c, c].mean() for c in range(count)])
-    confident = np.where(probabilities >= averages, probabilities, -1.0)
-    looks_like = confident.argmax(axis=1)
-    suspects = np.flatnonzero((confident.max(axis=1) > 0) & (looks_like != labels))
-    margin = probabilities[suspects, labels[suspects]]
-    margin = margin - probabilities[suspects, looks_like[suspects]]
-    order = suspects[np.argsort(margin, kind="stable")]
-    return [(int(index), int(looks_like[index])) for index in order]
+def contradicted_labels(labels: Labels, probabilities: Probabilities) -> Contradictions:
+    """Find the images that look like another class than that of their labels.
+
+    Args:
+        probabilities: Out-of-fold probabilities of the images.
+    """
+    own = np.zeros(len(labels))
+    for images, block in probabilities():
+        own[images] = block[np.arange(len(images)), labels[images]]
+    averages = np.bincount(labels, own) / np.bincount(labels)
+    looks_like, other = labels.copy(), own.copy()
+    for images, block in probabilities():
+        confident = np.where(block >= averages, block, -1.0)
+        is_confident = confident.max(axis=1) > 0
+        best = confident.argmax(axis=1)[is_confident]
+        looks_like[images[is_confident]] = best
+        other[images[is_confident]] = block[is_confident, best]
+    suspects = np.flatnonzero(looks_like != labels)
+    order = suspects[np.argsort(own[suspects] - other[suspects], kind="stable")]
+    return Contradictions(order, looks_like[order], own[order], other[order])
 
 
-def _names(clean: Path) -> dict[str, str]:
+def _names(clean: Path, ids: Sequence[str]) -> list[str]:
     table = shards.columns(clean, ["id", "name"])
-    return dict(zip(*(column.to_pylist() for column in table.columns), strict=True))
+    rows = columns.positions(columns.texts(ids), table.column("id"))
+    return [table.column("name")[row].as_py() for row in rows.tolist()]
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,11 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
-from sklearn.model_selection import StratifiedGroupKFold
 from typer.testing import CliRunner
 
 from pipeline.__main__ import app
 from pipeline.commands.suspects import suspects
+from pipeline.commands.suspects.features import Features, open_features
 from pipeline.commands.suspects.suspects import Suspect
 from pipeline.core import shards
 from pipeline.core.errors import PipelineError
@@ -54,9 +54,48 @@ def judge(
     numbers = np.array(labels, np.int64)
     names = [f"class {number}" for number in range(int(numbers.max()) + 1)]
     row_groups = [str(row) for row in range(len(values))]
-    return suspects.contradicted_labels(
-        numbers, suspects.out_of_fold(values, numbers, groups or row_groups, names)
+    probabilities = out_of_fold(values, numbers, groups or row_groups, names)
+    return contradicted(numbers, probabilities)
+
+
+class LoadedFeatures(Features):
+    """Features in memory."""
+
+    def __init__(self, values: Floats) -> None:
+        super().__init__([])
+        self.values = values
+
+    @property
+    def block_rows(self) -> int:
+        return 37
+
+    def read(self, rows: npt.NDArray[np.int64]) -> Floats:
+        return self.values[rows]
+
+
+def out_of_fold(
+    values: Floats, labels: npt.NDArray[np.int64], groups: Sequence[str], classes: Sequence[str]
+) -> npt.NDArray[np.float64]:
+    codes = np.unique(np.array(groups), return_inverse=True)[1]
+    rows = np.arange(len(labels))
+    models = suspects.OutOfFold(LoadedFeatures(values), rows, labels, codes, classes)
+    probabilities = np.zeros((len(labels), len(classes)))
+    for images, block in models.probabilities():
+        probabilities[images] = block
+    return probabilities
+
+
+def contradicted(
+    labels: npt.NDArray[np.int64], probabilities: npt.NDArray[np.float64]
+) -> list[tuple[int, int]]:
+    """Images and what they look like, from probabilities in two blocks."""
+    parts = np.array_split(np.arange(len(labels)), 2)
+    result = suspects.contradicted_labels(
+        labels, lambda: ((rows, probabilities[rows]) for rows in parts)
     )
+    assert (result.own == probabilities[result.images, labels[result.images]]).all()
+    assert (result.other == probabilities[result.images, result.looks_like]).all()
+    return list(zip(result.images.tolist(), result.looks_like.tolist(), strict=True))
 
 
 def test_planted_wrong_labels_are_the_first_suspects() -> None:
@@ -80,13 +119,13 @@ def test_clean_data_have_no_suspects(classes: int) -> None:
 def test_the_clearest_case_is_first() -> None:
     labels = np.array([0, 0, 0, 1, 1, 1])
     first = np.array([0.9, 0.1, 0.4, 0.05, 0.1, 0.8])
-    results = suspects.contradicted_labels(labels, np.stack([first, 1 - first], axis=1))
+    results = contradicted(labels, np.stack([first, 1 - first], axis=1))
     assert results == [(1, 1), (5, 0)]  # by 0.8 and by 0.6; row 2 is below the mean of class 1
 
 
 def test_an_image_below_every_threshold_is_no_suspect() -> None:
     probabilities = np.array([[0.9, 0.1], [0.5, 0.5], [0.1, 0.9], [0.1, 0.9]])
-    assert suspects.contradicted_labels(np.array([0, 0, 1, 1]), probabilities) == []
+    assert contradicted(np.array([0, 0, 1, 1]), probabilities) == []
 
 
 def test_near_duplicates_do_not_confirm_each_others_labels() -> None:
@@ -105,30 +144,11 @@ def test_near_duplicates_do_not_confirm_each_others_labels() -> None:
     planted = [row for pair in twins.items() for row in pair]
 
     def label_probabilities(groups: Sequence[str]) -> Floats:
-        probabilities = suspects.out_of_fold(values, np.array(labels), groups, ["even", "odd"])
+        probabilities = out_of_fold(values, np.array(labels), groups, ["even", "odd"])
         return np.asarray([probabilities[row, labels[row]] for row in planted], np.float32)
 
     assert (label_probabilities([str(row) for row in range(1000)]) > 0.5).all()
     assert (label_probabilities(groups) < 0.3).all()
-
-
-def test_no_group_is_in_training_and_evaluation_of_one_fold(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    folds: list[tuple[set[str], set[str]]] = []
-    split = StratifiedGroupKFold.split
-
-    def spy(self: object, values: Floats, labels: object, groups: list[str]) -> Iterator[object]:
-        for train, held_out in split(self, values, labels, groups):
-            folds.append(({groups[row] for row in train}, {groups[row] for row in held_out}))
-            yield train, held_out
-
-    monkeypatch.setattr(StratifiedGroupKFold, "split", spy)
-    groups = [f"owner {row // 6}" for row in range(90)]
-    judge(separable(90), [row % 3 for row in range(90)], groups)
-    assert len(folds) == suspects.FOLDS
-    assert all(not train & held_out for train, held_out in folds)
-    assert set().union(*(held_out for _, held_out in folds)) == set(groups)
 
 
 @pytest.mark.parametrize("group_count", [1, 4])
@@ -176,11 +196,23 @@ def store(folder: Path, *arrays: npt.NDArray[np.floating], stored: bool = True) 
     return folder
 
 
+def read_features(folder: Path, rows: list[int]) -> Floats:
+    return open_features(folder, IMAGES).read(np.array(rows))
+
+
+def test_a_file_that_is_cut_off_is_an_error(tmp_path: Path) -> None:
+    folder = store(tmp_path / "f", np.zeros((6, 3), np.float32))
+    path = feature_store.array_path(folder, 0, 0)
+    path.write_bytes(path.read_bytes()[:-4])
+    with pytest.raises(PipelineError, match=r"view_0\.tensor_0\.npy is damaged"):
+        open_features(folder, IMAGES)
+
+
 def test_feature_maps_are_averaged_and_tensors_joined(tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     maps = random.normal(size=(6, 3, 2, 4)).astype(np.float32)
     flat = random.normal(size=(6, 5)).astype(np.float32)
-    values = suspects.read_features(store(tmp_path / "f", maps, flat), IMAGES, [4, 0, 1])
+    values = read_features(store(tmp_path / "f", maps, flat), [4, 0, 1])
     assert values.shape == (3, 8)
     assert values.dtype == np.float32
     np.testing.assert_allclose(values[:, :3], maps[[4, 0, 1]].mean(axis=(2, 3)), rtol=1e-6)
@@ -189,19 +221,19 @@ def test_feature_maps_are_averaged_and_tensors_joined(tmp_path: Path) -> None:
 
 def test_half_precision_is_averaged_in_single(tmp_path: Path) -> None:
     maps = np.full((2, 1, 50, 50), 60_000, np.float16)  # their sum overflows half precision
-    values = suspects.read_features(store(tmp_path / "f", maps), IMAGES, [0, 1])
+    values = read_features(store(tmp_path / "f", maps), [0, 1])
     np.testing.assert_allclose(values, maps[:, :, 0, 0].astype(np.float32), rtol=1e-4)
 
 
 def test_sequences_are_laid_flat(tmp_path: Path) -> None:
     tokens = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
-    values = suspects.read_features(store(tmp_path / "f", tokens), IMAGES, [1])
+    values = read_features(store(tmp_path / "f", tokens), [1])
     assert values.tolist() == [list(range(12, 24))]
 
 
 def test_missing_features_are_an_error_that_names_the_remedy(tmp_path: Path) -> None:
     with pytest.raises(PipelineError) as caught:
-        suspects.read_features(store(tmp_path / "f", stored=False), IMAGES, [0])
+        open_features(store(tmp_path / "f", stored=False), IMAGES)
     assert str(caught.value) == (
         f"{tmp_path / 'f'} has no features (nothing is frozen), and suspects needs them: run "
         "with `-S model.trainable=head` first"
@@ -214,7 +246,7 @@ def test_features_of_other_images_are_refused(tmp_path: Path) -> None:
     with pytest.raises(
         PipelineError, match=r"computed for another data/split\.csv, or .*: run `dvc repro`"
     ):
-        suspects.read_features(store(tmp_path / "f", maps), others, [0])
+        open_features(store(tmp_path / "f", maps), others)
 
 
 # ---- the page ----

@@ -1,0 +1,90 @@
+"""The features of the evaluation view, read block by block: they may be larger than the memory."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.core.errors import REPAIR, PipelineError
+from pipeline.network import feature_store
+from pipeline.network.examples import Examples
+from pipeline.network.views import EVALUATION
+
+BLOCK_BYTES = 2**24  # of features in memory at a time
+
+Rows = npt.NDArray[np.int64]
+Values = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class _Array:
+    """An array in a .npy file. It is not memory-mapped, or all its pages would be resident."""
+
+    path: Path
+    dtype: np.dtype[np.float32]
+    shape: tuple[int, ...]
+    offset: int
+
+    def read(self, first: int, last: int) -> npt.NDArray[np.float32]:
+        """Some consecutive rows."""
+        size = prod(self.shape[1:])
+        offset = self.offset + first * size * self.dtype.itemsize
+        values = np.fromfile(self.path, self.dtype, (last - first) * size, offset=offset)
+        return values.reshape(last - first, *self.shape[1:])
+
+
+@dataclass(frozen=True)
+class Features:
+    """The features of all images of split.csv."""
+
+    arrays: Sequence[_Array]
+
+    @property
+    def block_rows(self) -> int:
+        """Images per block."""
+        row_bytes = sum(prod(array.shape[1:]) * array.dtype.itemsize for array in self.arrays)
+        return max(1, BLOCK_BYTES // row_bytes)
+
+    def read(self, rows: Rows) -> Values:
+        """The features of some images that lie close together, (len(rows), D).
+
+        Feature maps are averaged.
+        """
+        first, last = int(rows.min()), int(rows.max()) + 1
+        tensors = []
+        for array in self.arrays:
+            values = array.read(first, last)[rows - first].astype(np.float32)
+            if values.ndim == 4:  # (N, C, H, W)
+                values = values.mean(axis=(2, 3))
+            tensors.append(values.reshape(len(rows), -1))
+        return np.concatenate(tensors, axis=1)
+
+
+def open_features(folder: Path, examples: Examples) -> Features:
+    """Open the features of some images.
+
+    Raises:
+        PipelineError: there are none, they are of other images, or a file is damaged.
+    """
+    index = feature_store.read_index(folder)
+    feature_store.check_images(folder, index, examples)
+    if not index.stored:
+        raise PipelineError(
+            f"{folder} has no features ({index.why}), and suspects needs them: run "
+            "with `-S model.trainable=head` first"
+        )
+    paths = [
+        feature_store.array_path(folder, EVALUATION, tensor) for tensor in range(len(index.shapes))
+    ]
+    return Features([_open(path) for path in paths])
+
+
+def _open(path: Path) -> _Array:
+    try:
+        array = np.load(path, mmap_mode="r")
+    except (EOFError, ValueError) as error:  # empty, or cut off
+        raise PipelineError(f"{path} is damaged ({error}): {REPAIR}") from error
+    return _Array(path, array.dtype, array.shape, array.offset)
