@@ -94,7 +94,7 @@ def _groups(split_csv: Path) -> Labels:
     """The group of each image of split.csv, numbered in the order of their names."""
     table = read_split(split_csv)
     codes, names = columns.encode(columns.fill_empty(table.column("group"), table.column("id")))
-    return columns.ranks(names)[codes]
+    return columns.ranks(names)[codes].astype(np.int64)
 
 
 class OutOfFold:

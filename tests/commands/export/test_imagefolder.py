@@ -1,3 +1,4 @@
+from operator import attrgetter
 from pathlib import Path
 
 import cv2
@@ -33,7 +34,7 @@ def world(folder: Path, rows: list[tuple[str, str, str, bytes]]) -> tuple[Path, 
         [clean_row(key, data, label=label, width=4, height=4) for key, label, _, data in rows],
     )
     table = [SplitRow(key, label, name, "") for key, label, name, _ in rows]
-    write_split(folder / "split.csv", table)
+    write_split(folder / "split.csv", sorted(table, key=attrgetter("id")))
     return folder / "clean", folder / "split.csv"
 
 

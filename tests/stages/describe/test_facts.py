@@ -3,6 +3,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -115,10 +116,8 @@ def run(
     clean = shards.columns(project / "clean", ["id", "label"]).to_pylist()
     without = {key(picture) for picture in left_out}
     used = [row for row in clean if row["id"] not in without]
-    write_split(
-        project / "split.csv",
-        (SplitRow(row["id"], row["label"], SPLITS[n % 3], "") for n, row in enumerate(used)),
-    )
+    rows = [SplitRow(row["id"], row["label"], SPLITS[n % 3], "") for n, row in enumerate(used)]
+    write_split(project / "split.csv", sorted(rows, key=attrgetter("id")))
     write_leaks(project / "leaks.csv", leaks)
     return describe_again(project)
 
