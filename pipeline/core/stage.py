@@ -1,17 +1,18 @@
 """Start a stage's main from the command line, and turn its errors into exit codes."""
 
-import gc
+import inspect
 import os
 import signal
 import sys
 from collections.abc import Callable
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import typer
-from typer.exceptions import TyperException
-
-from pipeline.core import terminal
+from pipeline.core import program, terminal
 from pipeline.core.errors import PipelineError
+
+if TYPE_CHECKING:
+    import typer
 
 
 def run(main: Callable[..., Any]) -> None:
@@ -22,13 +23,36 @@ def run(main: Callable[..., Any]) -> None:
     """
     # Raise, as Ctrl-C does, so that files are closed and partial outputs removed.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    exit_on_failure(lambda: _call_main(main))
+
+
+def _call_main(main: Callable[..., Any]) -> None:
+    arguments = _plain_arguments(main)
+    if arguments is not None:
+        main(*arguments)
+        return
+    import typer  # for --help, and to say what is wrong; its import takes 0.1 s
+
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     app.command()(main)
-    exit_on_failure(lambda: call(app))
+    call(app)
 
 
-def call(app: typer.Typer) -> None:
+def _plain_arguments(main: Callable[..., Any]) -> list[object] | None:
+    """The arguments of a command line as in dvc.yaml: as many as `main` has, texts and paths."""
+    texts = sys.argv[1:]
+    kinds = [parameter.annotation for parameter in inspect.signature(main).parameters.values()]
+    are_plain = set(kinds) <= {Path, str} and not any(text.startswith("-") for text in texts)
+    if len(texts) != len(kinds) or not are_plain:
+        return None
+    return [kind(text) for kind, text in zip(kinds, texts, strict=True)]
+
+
+def call(app: "typer.Typer") -> None:
     """Run a command line; an error in it may quote the name of a file (`pipeline predict *`)."""
+    import typer
+    from typer.exceptions import TyperException
+
     try:
         code = typer.main.get_command(app)(standalone_mode=False)
     except TyperException as error:
@@ -43,11 +67,11 @@ def call(app: typer.Typer) -> None:
 
 def exit_on_failure(command: Callable[[], Any]) -> None:
     """Call `command`; print errors that people can fix as one sentence, without a traceback."""
-    gc.freeze()  # imports create no garbage; searching them takes 0.4 s per collection
-    gc.enable()
+    program.end_start()
     terminal.guard()
     try:
         command()
+        program.end()
     except PipelineError as error:
         is_first = os.environ.get("LOCAL_RANK", "0") == "0"  # in distributed training
         sys.exit(f"error: {terminal.printable(str(error))}" if is_first else 1)
@@ -60,5 +84,4 @@ def exit_on_failure(command: Callable[[], Any]) -> None:
         sys.exit(130)
     finally:
         # The collection at exit takes over a second with torch loaded.
-        gc.disable()
-        gc.freeze()
+        program.stop_collecting()

@@ -19,6 +19,7 @@ from typing import Any, Self
 
 from loky.backend import get_context
 
+from pipeline.core import deferred_imports
 from pipeline.core.errors import PipelineError
 from pipeline.images.sandbox import MachineMemoryError
 
@@ -220,6 +221,7 @@ def _serve(connection: Connection, parent: int, prepare: Callable[[], None] | No
     try:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # of Ctrl-C; the parent decides
         Thread(target=_exit_with, args=(parent,), daemon=True).start()
+        deferred_imports.install(as_program=True)
         if prepare is not None:
             prepare()
         function: Any = None

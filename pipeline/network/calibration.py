@@ -1,19 +1,21 @@
 """Calibration: the temperature that fits probabilities best, and reliability bins."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import minimize_scalar
-from scipy.special import log_softmax, softmax
+
+from pipeline.network.bounded_minimum import minimise
 
 BINS = 15
+BLOCK = 2**20  # scores that are computed with at a time: 8 MB
 LIMITS = (0.05, 20.0)  # of the temperature
 Floats = npt.NDArray[np.float64]
 Labels = npt.NDArray[np.int64]
 
 
-def fit_temperature(logits: Floats, labels: Labels) -> float:
+def fit_temperature(logits: npt.NDArray[np.floating[Any]], labels: Labels) -> float:
     """The divisor of logits (N, C) with which their softmax fits `labels` (N,) best.
 
     It minimises the log loss, with a prior that pulls log(temperature) towards 0 as strongly as one
@@ -21,18 +23,30 @@ def fit_temperature(logits: Floats, labels: Labels) -> float:
 
     Source: C. Guo et al., "On calibration of modern neural networks" (2017).
     """
+    rows = max(1, BLOCK // logits.shape[1])
+    blocks = [slice(start, start + rows) for start in range(0, len(logits), rows)]
 
     def loss(logarithm: float) -> float:
-        logs = log_softmax(logits / np.exp(logarithm), axis=1)
-        return float(-logs[np.arange(len(labels)), labels].sum() + logarithm**2 / 2)
+        temperature = np.exp(logarithm)
+        losses = [_log_loss(logits[block] / temperature, labels[block]) for block in blocks]
+        return sum(losses) + logarithm**2 / 2
 
-    minimum = minimize_scalar(loss, bounds=np.log(LIMITS), method="bounded")
-    return float(np.exp(minimum.x))
+    return float(np.exp(minimise(loss, *np.log(LIMITS).tolist())))
+
+
+def _log_loss(logits: Floats, labels: Labels) -> float:
+    """The sum of the log losses of the softmax of logits (N, C)."""
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    logs = np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    own = (np.arange(len(labels)), labels)
+    return float(-(shifted[own] - logs[:, 0]).sum())
 
 
 def probabilities(logits: Floats, temperature: float) -> Floats:
     """(N, C) The softmax of logits (N, C) at a temperature."""
-    values: Floats = softmax(logits / temperature, axis=1)
+    scaled = logits / temperature
+    powers = np.exp(scaled - scaled.max(axis=1, keepdims=True))
+    values: Floats = powers / powers.sum(axis=1, keepdims=True)
     return values
 
 

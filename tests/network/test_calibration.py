@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.special import softmax
 
 from pipeline.network import calibration
 
@@ -39,6 +40,18 @@ def test_it_never_raises_the_log_loss_and_changes_no_prediction(count: int, seed
     assert cost(temperature) <= cost(1.0) + 1e-6
     answers = calibration.probabilities(logits, temperature).argmax(axis=1)
     assert (answers == logits.argmax(axis=1)).all()
+
+
+def test_the_temperature_does_not_depend_on_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    logits, labels = draw_logits(50, 3, 2.0)
+    whole = calibration.fit_temperature(logits, labels)
+    monkeypatch.setattr(calibration, "BLOCK", 4 * 7)
+    assert calibration.fit_temperature(logits, labels) == pytest.approx(whole, abs=1e-4)
+
+
+def test_probabilities_are_the_softmax_of_scipy() -> None:
+    logits, _ = draw_logits(50, 3, 8.0)
+    assert (calibration.probabilities(logits, 1.7) == softmax(logits / 1.7, axis=1)).all()
 
 
 def test_a_model_without_mistakes_is_not_sharpened_without_limit() -> None:

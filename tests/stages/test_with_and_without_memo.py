@@ -405,11 +405,12 @@ WITHOUT_NUMBERS = {
     "pydantic_core",
     "rich",
     "ruamel.yaml",
+    "ruamel.yaml.clib",
     "safetensors",
     "tqdm",
     "typer",
 }
-POSTPONES = "pipeline/core/deferred_dynamo.py"  # imports of torch, and computes nothing
+POSTPONES = "pipeline/core/deferred_imports.py"  # imports of torch, and computes nothing
 
 
 @pytest.mark.parametrize(

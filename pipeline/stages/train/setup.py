@@ -16,7 +16,7 @@ from pipeline.params import Params
 from pipeline.stages.train.state import Job
 
 MODULES = [__name__, "pipeline.stages.train.loop"]  # of a training; their imports count too
-LIBRARIES = [*decoding.LIBRARIES, "torch", "torchvision", "lightning-fabric", "timm", "scipy"]
+LIBRARIES = [*decoding.LIBRARIES, "torch", "torchvision", "lightning-fabric", "timm"]
 
 
 def assemble(params: Params, classes: int) -> Assembly:
@@ -65,7 +65,7 @@ def calibrate(job: Job, examples: Examples) -> float:
     rows = examples.rows("val")
     with job.fabric.autocast():
         scores = feature_store.logits(job.suffix, job.source, rows)
-    return calibration.fit_temperature(scores.double().numpy(), examples.labels[rows].numpy())
+    return calibration.fit_temperature(scores.float().numpy(), examples.labels[rows].numpy())
 
 
 def make_card(

@@ -1,0 +1,57 @@
+"""This process as a program, `python -m pipeline...` or `pipeline`: how it starts and ends fast."""
+
+import atexit
+import gc
+import os
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+# Python sets the first argument to "-m" until it has imported the packages of a module.
+IS_PROGRAM = sys.argv[:1] == ["-m"] or Path(sys.argv[0]).name == "pipeline"
+
+
+def start() -> None:
+    """Collect no garbage until `end_start`: imports create none.
+
+    Collecting takes a quarter of the time of importing torch and mlflow.
+    """
+    if IS_PROGRAM:
+        gc.disable()
+
+
+def end_start() -> None:
+    """Collect garbage from now on, but not among what was imported: a search takes 0.4 s."""
+    gc.freeze()
+    gc.enable()
+
+
+@contextmanager
+def imports() -> Iterator[None]:
+    """Import in the block, without collecting garbage."""
+    start()
+    yield
+    if IS_PROGRAM:
+        end_start()
+
+
+def stop_collecting() -> None:
+    """Collect no garbage when Python ends: with torch, that takes over a second."""
+    gc.disable()
+    gc.freeze()
+
+
+def end() -> None:
+    """End a program that succeeded, without taking apart its modules: with torch, 0.2 s.
+
+    What Python does first is done: threads are joined, exit functions run and output is flushed.
+    """
+    if not IS_PROGRAM:
+        return
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)

@@ -1,0 +1,96 @@
+"""What few programs need is imported when it is needed, and then works as without deferring."""
+
+import subprocess
+import sys
+
+import pytest
+
+from tests import ROOT
+
+AS_PROGRAM = "import sys; sys.argv = ['-m']; import pipeline\n"
+
+TRAIN_THEN_COMPILE = """
+import lightning_fabric
+import torch
+from pipeline.network import device
+from pipeline.params import DeviceParams
+from pipeline.stages.train.optimizer import without_compiler
+from torchvision import ops, tv_tensors
+from torchvision.transforms import v2
+
+fabric = device.start(
+    DeviceParams(accelerator="cpu", precision="32-true", devices=1, compile=False)
+)
+network = torch.nn.Linear(2, 2)
+adam = without_compiler(torch.optim.Adam)
+module, optimizer = fabric.setup(network, adam(network.parameters()))
+fabric.backward(module(torch.ones(1, 2)).sum())
+optimizer.step()
+optimizer.zero_grad()
+optimizer.optimizer.load_state_dict(optimizer.state_dict())
+assert torch.rand(2, generator=torch.Generator().manual_seed(0)).shape == (2,)
+loaded = {"torch._dynamo", "torch._decomp", "torch._prims", "torch.onnx"} & sys.modules.keys()
+assert not loaded, loaded
+
+compiled = torch.compile(torch.nn.Linear(2, 2), backend="eager")
+assert isinstance(compiled, lightning_fabric.wrappers.OptimizedModule)
+assert not isinstance(network, lightning_fabric.wrappers.OptimizedModule)
+assert isinstance(fabric.setup_module(compiled)._forward_module, torch._dynamo.OptimizedModule)
+assert compiled(torch.ones(1, 2)).shape == (1, 2)
+boxes = torch.tensor([[0.0, 0.0, 2.0, 2.0]])
+assert ops.roi_align(torch.ones(1, 1, 4, 4), [boxes], 2).shape == (1, 1, 2, 2)
+mask = tv_tensors.Mask(torch.ones(2, 2))
+assert isinstance(tv_tensors.wrap(torch.zeros(2, 2), like=mask), tv_tensors.Mask)
+assert isinstance(v2.functional.horizontal_flip(mask), tv_tensors.Mask)
+"""
+
+PRINT_REGISTERED = """
+import importlib, sys
+import torch
+name = "{module}"
+module = importlib.import_module(name)
+parent, _, child = name.rpartition(".")
+assert sys.modules[name] is module is getattr(sys.modules[parent], child)
+import torch._decomp
+torch.Generator()
+meta = torch._C._dispatch_has_kernel_for_dispatch_key("aten::_cdist_forward", "Meta")
+print(len(torch._decomp.meta_table), len(torch._decomp.decomposition_table), meta)
+"""
+
+CONVERT = """
+import sys
+sys.modules[__name__].__dict__["__name__"] = "pipeline.example"  # whose code this stands for
+import pyarrow as pa
+import pyarrow.compute as pc
+
+column = pa.array(["a", "b", None])
+assert pc.equal(column, "a").to_pylist() == [True, False, None]
+assert pa.table({"x": [1, 2]}).num_rows == 2
+assert "pandas" not in sys.modules
+__name__ = "elsewhere"
+import pandas
+assert pandas.DataFrame({"x": [1]}).shape == (1, 1)
+"""
+
+
+def run(program: str) -> str:
+    process = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", program], cwd=ROOT, capture_output=True, text=True
+    )
+    assert process.returncode == 0, process.stderr
+    return process.stdout
+
+
+def test_only_compiling_imports_the_compiler() -> None:
+    run(AS_PROGRAM + TRAIN_THEN_COMPILE)
+
+
+@pytest.mark.parametrize("module", ["torch._decomp", "torch.utils._content_store"])
+def test_what_is_deferred_comes_whole(module: str) -> None:
+    """Other modules of torch meet all that it registers, in whatever order they are imported."""
+    program = PRINT_REGISTERED.format(module=module)
+    assert run(AS_PROGRAM + program) == run(program)
+
+
+def test_pyarrow_does_not_import_pandas() -> None:
+    run(AS_PROGRAM + CONVERT)
