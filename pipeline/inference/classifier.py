@@ -9,12 +9,24 @@ from torch import Tensor
 
 from pipeline.images.pixels import Pixels
 from pipeline.network import device, model_folder, parallel_forward
+from pipeline.network.frozen_prefix import FrozenPrefix
 from pipeline.network.halves import Halves, cut_as_trained
 from pipeline.network.views import Views
 from pipeline.params import DeviceParams
 
 NOT_A_NUMBER = "not_a_number"  # the problem of an image whose probabilities are not finite
 ANY = DeviceParams(accelerator="auto", devices=1, precision="32-true", compile=False)
+
+
+def _differing_engine(recorded: str, prefix: FrozenPrefix) -> str:
+    """A sentence if other software runs the frozen part than computed the features, else ""."""
+    engine = prefix.engine
+    if prefix.device.type != "cpu" or not engine or engine.split()[0] == recorded.split()[0]:
+        return ""
+    return (
+        f"{recorded} computed the features that this model was trained on, but cannot run here "
+        f"({prefix.why}): {engine} runs the network, so probabilities may differ in the last digits"
+    )
 
 
 @dataclass(frozen=True)
@@ -49,9 +61,11 @@ class Classifier:
             device.start(ANY),
             self.card.precision,
             dtype="float32",
+            engine=self.card.engine,
+            padded=False,
         )
         self._prefix, self._suffix = halves.prefix, halves.suffix.eval()
-        self._prefix.prepare()  # before threads use it
+        self.warning: str = _differing_engine(self.card.engine, self._prefix)
         self._view = preprocess.evaluation()
 
     def view(self, pixels: Pixels) -> Tensor:
@@ -63,7 +77,7 @@ class Classifier:
     def probabilities(self, views: Tensor) -> Tensor:
         """Calibrated, (B, C), on the CPU, for at most `SUB_BATCH` views: uint8 (B, 3, S, S)."""
         with device.explain_out_of_memory("use a machine that has more, or a smaller backbone"):
-            scores = self._suffix(*self._prefix(views, padded=False))
+            scores = self._suffix(*self._prefix(views))
             probabilities: Tensor = (scores.float().cpu() / self.card.temperature).softmax(dim=1)
         return probabilities
 

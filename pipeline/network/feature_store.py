@@ -43,6 +43,8 @@ class Index(Section):
     dtype: Literal["float32", "float16"]
     precision: Annotated[str, Field(pattern="^(auto|32-true|bf16-mixed|16-mixed)$")]
     """What the frozen part computes in, as features.precision."""
+    engine: Annotated[str, Field(pattern="^(|torch|openvino [0-9a-z.+-]+)$")]
+    """What computes the frozen part, "" if nothing is frozen."""
     shapes: list[list[Positive]]
     """Of each tensor at the cut, per image."""
     prefix: str
@@ -202,8 +204,8 @@ def open_source(
         params: How views are augmented, or None if only the evaluation view is needed.
 
     Raises:
-        PipelineError: `features` was computed by another prefix, for other images, or of other
-            views.
+        PipelineError: `features` was computed by another prefix or engine, for other images, or of
+            other views.
     """
     index = read_index(features)
     check_images(features, index, examples)
@@ -213,6 +215,7 @@ def open_source(
             "model.weights has changed, so run `dvc repro --force features`, then `dvc repro`"
         )
     if not index.stored:
+        _check_engine(index, prefix)
         return StreamedFeatures(clean, params, index, examples, prefix)
     _check_views(features, index, params, prefix)
     return StoredFeatures(features, index, examples, prefix)
@@ -224,6 +227,15 @@ def check_images(features: Path, index: Index, examples: Examples) -> None:
         raise PipelineError(
             f"{features} was computed for another data/split.csv, or for another data/clean: run "
             "`dvc repro` first"
+        )
+
+
+def _check_engine(index: Index, prefix: FrozenPrefix) -> None:
+    """Raise PipelineError if other software would compute the features than the index names."""
+    if prefix.engine != index.engine:
+        raise PipelineError(
+            f"stage features set up the frozen part for {index.engine}, but here {prefix.engine} "
+            "would run it: run `dvc repro --force features`, then `dvc repro`"
         )
 
 

@@ -3,31 +3,26 @@
 import copy
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from math import prod
-from typing import Any
 
 import torch
-from torch import Tensor, fx, nn
-from torch.fx.experimental.optimization import fuse
-from torch.nn import functional
+from torch import Tensor, fx
 
-from pipeline.network import device, parallel_forward, weights
+from pipeline.network import device, engines, parallel_forward, weights
 from pipeline.network.cut import Cut
-from pipeline.network.memory_format import channels_last
+from pipeline.network.engines import Choice, Workload
 from pipeline.network.parallel_forward import DeviceForward, Tensors
 from pipeline.network.sub_batch import sub_batch
 from pipeline.network.views import Preprocess, Views
 
 WINDOW_BYTES = 2**28  # of activations computed ahead of their use
-AUTOCAST = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 
 
 class FrozenPrefix:
     """uint8 (B, 3, S, S) -> float32 tensors (B, ...), the suffix's inputs, without gradients.
 
-    An image's values depend neither on the other images nor on the number of threads: it always
-    goes through the prefix in a padded batch of `sub_batch` images, on one thread of a CPU.
+    An image's values depend neither on the other images nor on the number of threads of a CPU:
+    OpenVINO computes each image alone, torch a padded batch of `sub_batch` images on one thread.
     """
 
     def __init__(
@@ -38,12 +33,17 @@ class FrozenPrefix:
         precision: str,
         dtype: str,
         compiled: bool = False,
+        engine: str | None = None,
+        padded: bool = True,
     ) -> None:
         """
         Args:
             devices: That compute: all of one type. The first is the device of `__call__`.
             precision: As features.precision.
             dtype: What values are rounded to.
+            engine: The name of the engine that computed before, None for the fastest.
+            padded: Whether torch pads batches to `sub_batch` images. It is faster not to where few
+                images are waited for; values may then differ in the last digit.
         """
         self.cut = cut
         self.preprocess = preprocess
@@ -53,7 +53,9 @@ class FrozenPrefix:
         self.precision = device.fastest(precision, where)
         self.dtype: torch.dtype = getattr(torch, dtype)
         self.compiled = compiled
-        self._fast: nn.Module | None = None
+        self._recorded = engine
+        self._padded = padded
+        self._choice: Choice | None = None
         self._shapes: list[tuple[int, ...]] | None = None
         self._device_forward: DeviceForward | None = None
 
@@ -65,7 +67,7 @@ class FrozenPrefix:
         Args:
             on_host: Whether they come in the host's memory instead, and in `dtype`.
         """
-        self.prepare()
+        self.prepare()  # before threads use it
         if not self._is_queued:
             image_bytes = 4 * sum(map(prod, self.shapes()))  # float32
             window = max(1, min(parallel_forward.LOOKAHEAD, WINDOW_BYTES // image_bytes))
@@ -100,6 +102,8 @@ class FrozenPrefix:
             self.precision,
             str(self.dtype).removeprefix("torch."),
             self.compiled,
+            self.engine,
+            self._padded,
         )
         prefix.sub_batch = self.sub_batch
         return prefix
@@ -110,48 +114,42 @@ class FrozenPrefix:
             self._device_forward.close()
             self._device_forward = None
 
-    def __call__(self, pixels: Tensor, padded: bool = True) -> Tensors:
-        """`padded=False` is for small, latency-critical batches: it is faster, and values may
-        differ in the last digit."""
+    def __call__(self, pixels: Tensor) -> Tensors:
         with torch.inference_mode():
-            images = self.preprocess.normalise(pixels.to(self.device, non_blocking=True))
-            values = (images,) if self.cut.prefix is None else self._forward(images, padded)
+            choice = self.prepare()
+            if choice is None:
+                images = self.preprocess.normalise(pixels.to(self.device, non_blocking=True))
+                values: Tensors = (images,)
+            else:
+                computed = choice.engine(pixels)
+                values = tuple(value.to(self.dtype).float() for value in computed)
         return tuple(value.clone() for value in values)  # autograd refuses inference tensors
 
-    def _forward(self, images: Tensor, padded: bool) -> Tensors:
-        self.prepare()
-        assert self._fast is not None
-        count = len(images)
-        if padded:
-            images = functional.pad(images, (0, 0, 0, 0, 0, 0, 0, self.sub_batch - count))
-        with self._autocast():
-            values = self._fast(images.contiguous(memory_format=torch.channels_last))
-        return tuple(value[:count].to(self.dtype).float() for value in values)
+    @property
+    def engine(self) -> str:
+        """The name of the engine that computes, "" if nothing is frozen."""
+        choice = self.prepare()
+        return choice.engine.name if choice else ""
 
-    def _autocast(self) -> AbstractContextManager[object]:
-        if self.precision == "32-true":
-            return nullcontext()
-        return torch.autocast(self.device.type, AUTOCAST[self.precision])
+    @property
+    def why(self) -> str:
+        """Why no faster engine computes, a clause, or ""."""
+        choice = self.prepare()
+        return choice.why if choice else ""
 
-    def prepare(self) -> None:
-        """Build the fastest form of the prefix; later calls do nothing."""
-        if self.cut.prefix is None or self._fast is not None:
-            return
-        prefix = self.cut.prefix
-        if isinstance(prefix, fx.GraphModule):
-            # Fold batch norms into their convolutions: the same function, fewer passes.
-            prefix = fuse(prefix, no_trace=True)
-        prefix = channels_last(prefix.to(self.device))
-        if self.precision in AUTOCAST and prefix is not self.cut.prefix:
-            for layer in prefix.modules():  # autocast would cast them in every pass
-                if isinstance(layer, nn.Conv2d | nn.Linear):
-                    layer.to(AUTOCAST[self.precision])
-        self._fast = prefix
-        if self.compiled:
-            compiled: Any = torch.compile(prefix)
-            self._fast = compiled
-            with device.one_thread_each():  # compile now, not in several threads
-                self(torch.zeros(1, 3, self.preprocess.size, self.preprocess.size).byte())
+    def prepare(self) -> Choice | None:
+        """Build the engine, if anything is frozen; later calls return the same."""
+        if self._choice is None and self.cut.prefix is not None:
+            workload = Workload(
+                self.cut.prefix,
+                self.preprocess,
+                self.device,
+                self.precision,
+                self.sub_batch if self._padded else 1,
+                self.compiled,
+            )
+            self._choice = engines.choose(workload, self._recorded)
+        return self._choice
 
     def shapes(self) -> list[tuple[int, ...]]:
         """The shapes of the tensors at the cut, per image."""

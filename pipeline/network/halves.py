@@ -25,6 +25,8 @@ class Halves:
         dtype: str,
         compiled: bool = False,
         all_gpus: bool = False,
+        engine: str | None = None,
+        padded: bool = True,
     ) -> None:
         """
         Args:
@@ -33,9 +35,13 @@ class Halves:
             compiled: Whether torch.compile translates the prefix.
             all_gpus: Whether the prefix uses all GPUs of the machine that are of the first one's
                 type, whatever `device.devices` is.
+            engine: The name of the engine that computed the features, None for the fastest.
+            padded: See FrozenPrefix.
         """
         devices = inference_devices(fabric.device) if all_gpus else [fabric.device]
-        self.prefix = FrozenPrefix(network_cut, preprocess, devices, precision, dtype, compiled)
+        self.prefix = FrozenPrefix(
+            network_cut, preprocess, devices, precision, dtype, compiled, engine, padded
+        )
 
     @cached_property
     def suffix(self) -> nn.Module:

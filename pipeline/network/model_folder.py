@@ -47,6 +47,8 @@ class Card(Section):
     preprocess: Preprocess
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"
     """Of the modules before `trained_from`, as features.precision."""
+    engine: str = "torch"
+    """What computed these modules' outputs, as Index.engine."""
     temperature: Annotated[float, Field(ge=0.01, le=100)] = 1.0
     """Divisor of the scores before their softmax, which calibrates the probabilities."""
     fingerprint: str

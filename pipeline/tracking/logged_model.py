@@ -11,6 +11,7 @@ import importlib.metadata
 import json
 import platform
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 import cv2
@@ -22,6 +23,7 @@ from ruamel.yaml import YAML
 
 # The packages that the logged model imports, pinned to the installed versions.
 SERVING = (
+    "joblib",
     "lightning-fabric",
     "loky",
     "mlflow",
@@ -39,6 +41,7 @@ SERVING = (
     "torchvision",
     "tqdm",
 )
+WHERE_INSTALLED = ("openvino",)  # has no wheels for some systems; torch then does its work
 SIGNATURE = ModelSignature(
     # For "binary", MLflow would decode base64 itself, and drop every character that is none.
     inputs=Schema([ColSpec("string", "image")]),
@@ -108,9 +111,18 @@ def _write_example(folder: Path) -> dict[str, str]:
     }
 
 
+def requirements() -> list[str]:
+    """What the logged model imports, in the installed versions."""
+    pinned = [f"{name}=={importlib.metadata.version(name)}" for name in SERVING]
+    for name in WHERE_INSTALLED:
+        with suppress(importlib.metadata.PackageNotFoundError):
+            pinned.append(f"{name}=={importlib.metadata.version(name)}")
+    return pinned
+
+
 def _write_environments(folder: Path) -> None:
     """The same requirements three times: for pip, for virtualenv, and for conda."""
-    pinned = [f"{name}=={importlib.metadata.version(name)}" for name in SERVING]
+    pinned = requirements()
     python = platform.python_version()
     (folder / "requirements.txt").write_text("\n".join(pinned))
     yaml = YAML(typ="safe", pure=True)

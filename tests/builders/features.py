@@ -21,6 +21,7 @@ def feature_index(**values: Any) -> Index:
         "views": 0,
         "dtype": "float32",
         "precision": "32-true",
+        "engine": "torch",
         "shapes": [],
         "prefix": "frozen",
         "preprocess": PREPROCESS,

@@ -40,7 +40,8 @@ def prepare_job(dataset: Path, params: Params) -> tuple[Job, Card, Examples]:
     fabric = device.start(params.device)
     job = setup.prepare(params, assembled, examples, folder, dataset / "clean", fabric)
     digest = setup.fingerprint(params, examples, job)
-    return job, setup.make_card(params, assembled, examples, digest, 1.0), examples
+    card = setup.make_card(params, assembled, examples, job.index.engine, digest, 1.0)
+    return job, card, examples
 
 
 def train_job(dataset: Path, params: Params) -> tuple[Job, Card, list[Record]]:

@@ -1,3 +1,4 @@
+import importlib.metadata
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ from pipeline.core import shards
 from pipeline.core.errors import PipelineError
 from pipeline.images import decoding
 from pipeline.inference.classifier import Classification, Classifier
+from pipeline.network import model_folder
 from tests.builders.models import scale_head
 
 
@@ -41,6 +43,22 @@ def test_a_probability_that_is_no_number_is_a_problem(models: Path) -> None:
     for row in probabilities:
         assert classifier.classify(row, 2) == Classification(problem="not_a_number")
     assert classifier.classify(torch.tensor([0.5, torch.inf]), 1).label is None
+
+
+def test_an_engine_that_is_missing_is_a_warning(
+    models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    card = model_folder.read_card(models)
+    network, _ = model_folder.load(models)
+    model_folder.save(models, network, card.model_copy(update={"engine": "openvino 2020.1"}))
+
+    def missing(name: str) -> str:
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr("importlib.metadata.version", missing)
+    assert "openvino 2020.1 computed the features" in Classifier(models).warning
+    model_folder.save(models, network, card.model_copy(update={"engine": "torch"}))
+    assert Classifier(models).warning == ""
 
 
 def test_no_model_is_a_sentence(tmp_path: Path) -> None:

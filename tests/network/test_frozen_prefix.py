@@ -103,8 +103,8 @@ def test_auto_is_close_to_full_precision(params: Params) -> None:
 
 def test_half_precision_is_computed_in_half_precision(params: Params) -> None:
     (fast,), (exact,) = build_prefix(params, "bf16-mixed")(images()), build_prefix(params)(images())
-    assert not torch.equal(fast, exact)
-    assert torch.equal(fast.bfloat16().float(), fast)
+    error = (fast - exact).norm() / exact.norm()
+    assert 2**-12 < error < 2**-5  # bfloat16 rounds by 2^-9, float32 by 2^-24
 
 
 def test_several_devices_compute_what_one_computes(params: Params, tmp_path: Path) -> None:

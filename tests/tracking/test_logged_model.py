@@ -1,7 +1,6 @@
 """What is logged is what mlflow.pyfunc.save_model would write."""
 
 import base64
-import importlib.metadata
 import json
 from pathlib import Path
 from typing import Any
@@ -43,9 +42,7 @@ def test_the_folder_equals_the_one_that_mlflow_writes(tmp_path: Path) -> None:
         code_paths=pipeline.__path__,
         signature=logged_model.SIGNATURE,
         input_example=example(ours),
-        pip_requirements=[
-            f"{name}=={importlib.metadata.version(name)}" for name in logged_model.SERVING
-        ],
+        pip_requirements=logged_model.requirements(),
     )
     assert files(ours) == files(theirs)
     for name in ("input_example.json", "serving_input_example.json"):

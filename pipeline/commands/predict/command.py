@@ -10,6 +10,7 @@ import typer
 
 from pipeline.commands.predict.rows import Format, Writer
 from pipeline.core.progress import add_to_total, bar
+from pipeline.core.terminal import warn
 
 if TYPE_CHECKING:
     from pipeline.inference.classifier import Classifier
@@ -65,6 +66,8 @@ def predict(
         from pipeline.inference.predict import predict as run
 
         classifier, writer = Classifier(models), Writer(output, top_k)
+        if classifier.warning:
+            warn(classifier.warning)
         saves = [] if sort_into is None else [_copier(sort_into, classifier.card.classes)]
         saves += [] if gradcam is None else [_gradcam_drawer(gradcam, classifier)]
         limits = LIMITS.model_copy(update={"allow_private": allow_private})

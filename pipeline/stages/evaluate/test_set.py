@@ -53,6 +53,7 @@ def load_model(
         index.dtype,
         params.compile,
         all_gpus=True,
+        engine=index.engine,
     )
     source = feature_store.open_source(features, clean, None, examples, halves.prefix)
     trained = fabric.setup_module(halves.suffix)

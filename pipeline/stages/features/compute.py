@@ -68,13 +68,16 @@ def describe(params: Params, prefix: FrozenPrefix, examples: Examples) -> Index:
         views=params.features.views,
         dtype=params.features.dtype,
         precision=prefix.precision,
+        engine=prefix.engine,
         prefix=prefix.digest(),
         preprocess=prefix.preprocess,
         images=examples.digest(),
         shapes=[list(shape) for shape in prefix.shapes()],
     )
     size = index.gigabytes(len(examples.ids), len(examples.rows("train")))
-    why = f"{size:.3g} GB of activations"
+    why = f"{size:.3g} GB of activations, by {prefix.engine}"
+    if prefix.why:
+        why += f" ({prefix.why})"
     if prefix.cut.prefix is None:
         return index.model_copy(update={"stored": False, "why": "nothing is frozen"})
     if size > params.features.max_gigabytes:
@@ -253,6 +256,7 @@ def _memo(settings: FeatureSettings, number: int) -> Memo:
         "augmentation": augmentation if number else {},
         "precision": prefix.precision,
         "compiled": prefix.compiled,
+        "engine": index.engine,
         "sub_batch": prefix.sub_batch,
         "device": device.arithmetic(prefix.device),
         "codecs": decoding.codecs(),

@@ -102,7 +102,8 @@ def main(
             run.log_file(augmented, "train")
             history.write(history_csv, records)
             temperature = calibrate(job, examples)
-            card = make_card(params, assembled, examples, digest, temperature, deviation)
+            engine = job.index.engine
+            card = make_card(params, assembled, examples, engine, digest, temperature, deviation)
             write_model(params, run, records, job, card, models)
             checkpoint.remove()
 

@@ -44,6 +44,7 @@ def prepare(
         index.precision,
         index.dtype,
         params.device.compile,
+        engine=index.engine,
     )
     source = feature_store.open_source(features, clean, params.images, examples, halves.prefix)
     network = assembled.network
@@ -72,6 +73,7 @@ def make_card(
     params: Params,
     assembled: Assembly,
     examples: Examples,
+    engine: str,
     fingerprint: str,
     temperature: float,
     deviation: str = "",
@@ -79,6 +81,7 @@ def make_card(
     """Everything about the network that prediction needs, except its weights.
 
     Args:
+        engine: What computed the features, as Index.engine.
         deviation: That of the clean shards.
     """
     return Card(
@@ -92,6 +95,7 @@ def make_card(
         store_side=params.filter.store_side,
         preprocess=assembled.preprocess,
         precision=params.features.precision,
+        engine=engine,
         temperature=temperature,
         fingerprint=fingerprint,
         deviation=deviation,

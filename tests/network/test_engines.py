@@ -1,0 +1,223 @@
+import importlib.metadata
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from pipeline.core.errors import PipelineError
+from pipeline.network import assembly, device, engines, feature_store, openvino_engine
+from pipeline.network.cut import cut
+from pipeline.network.engines import Workload
+from pipeline.network.frozen_prefix import FrozenPrefix
+from pipeline.network.openvino_engine import OpenVinoEngine
+from pipeline.network.small_models import PREPROCESS
+from pipeline.params import Params, with_overrides
+from tests.builders.features import feature_index
+
+CPU = torch.device("cpu")
+needs_openvino = pytest.mark.skipif(
+    openvino_engine.name() is None, reason="OpenVINO is not installed on this machine"
+)
+
+
+def images(count: int, size: int = 32) -> Tensor:
+    chance = torch.Generator().manual_seed(0)
+    return torch.randint(0, 256, (count, 3, size, size), dtype=torch.uint8, generator=chance)
+
+
+def workload(
+    prefix: nn.Module, precision: str = "32-true", where: torch.device = CPU, compiled: bool = False
+) -> Workload:
+    return Workload(prefix, PREPROCESS, where, precision, 16, compiled)
+
+
+class Layers(nn.Module):
+    """A prefix whose last operation is `operation`."""
+
+    def __init__(self, operation: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.convolution = nn.Conv2d(3, 8, 3).requires_grad_(False)
+        self.operation = operation
+
+    def forward(self, values: Tensor) -> tuple[Tensor]:
+        return (self.operation(self.convolution(values)),)
+
+
+def small_prefix(params: Params, precision: str, engine: str | None = None) -> FrozenPrefix:
+    small = {"model.backbone": "resnet9_narrow", "model.weights": "none", "images.size": 32}
+    changed = with_overrides(params, small)
+    assembled = assembly.assemble(changed.model, changed.images, changed.features.seed)
+    return FrozenPrefix(
+        assembled.cut, assembled.preprocess, [CPU], precision, "float32", engine=engine
+    )
+
+
+@pytest.fixture
+def threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@needs_openvino
+@pytest.mark.parametrize(
+    ("name", "trained_from", "size", "tensors"),
+    [
+        ("mobilenet_v2", "features.14", 96, 1),
+        ("densenet121", "features.denseblock4.denselayer3", 64, 3),
+        ("convnext_tiny", "classifier", 64, 1),
+        ("timm/vit_tiny_patch16_224", "head", 224, 1),
+    ],
+)
+def test_float32_is_as_accurate_as_torch(
+    params: Params, name: str, trained_from: str, size: int, tensors: int
+) -> None:
+    changed = with_overrides(
+        params,
+        {
+            "model.backbone": name,
+            "model.weights": "none",
+            "images.size": size,
+            "model.trainable": trained_from if "." in trained_from else "head",
+        },
+    )
+    assembled = assembly.assemble(changed.model, changed.images, changed.features.seed)
+    prefix = FrozenPrefix(assembled.cut, assembled.preprocess, [CPU], "32-true", "float32")
+    assert prefix.engine == openvino_engine.name(), prefix.why
+    pixels = images(2, size)
+    assert assembled.cut.prefix is not None
+    with torch.no_grad():
+        expected = assembled.cut.prefix(assembled.preprocess.normalise(pixels))
+    values = prefix(pixels)
+    assert len(values) == len(expected) == tensors
+    for value, other in zip(values, expected, strict=True):
+        assert (value - other).norm() <= 1e-5 * other.norm()
+
+
+@needs_openvino
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+@pytest.mark.usefixtures("threads")
+def test_values_depend_on_neither_batches_nor_streams(params: Params, precision: str) -> None:
+    if device.fastest("auto", CPU) == "32-true" and precision == "bf16-mixed":
+        pytest.skip("this processor has no bfloat16")
+    pixels, results = images(17), []
+    for count in (1, 3):
+        torch.set_num_threads(count)
+        prefix = small_prefix(params, precision)
+        assert prefix.engine == openvino_engine.name()
+        results.append(prefix(pixels)[0])
+        results.append(torch.cat([prefix(pixels[:1])[0], prefix(pixels[1:])[0]]))
+    assert all(torch.equal(values, results[0]) for values in results)
+
+
+@needs_openvino
+def test_values_are_the_same_bytes_in_another_process(params: Params) -> None:
+    code = (
+        "import hashlib, sys; from tests.network.test_engines import *;"
+        "from pipeline.params import load_params;"
+        "values = small_prefix(load_params(), 'auto')(images(3))[0];"
+        "sys.stdout.write(hashlib.sha256(values.numpy().tobytes()).hexdigest())"
+    )
+    digests = {
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        ).stdout
+        for _ in range(2)
+    }
+    assert len(digests) == 1
+
+
+@pytest.mark.parametrize(
+    ("operation", "why"),
+    [
+        (lambda values: values.logcumsumexp(1), "logcumsumexp"),
+        (lambda values: values * float("nan"), "not close"),
+    ],
+    ids=["an operation that cannot be converted", "not numbers"],
+)
+@needs_openvino
+def test_torch_computes_what_openvino_cannot(
+    operation: Callable[[Tensor], Tensor], why: str
+) -> None:
+    choice = engines.choose(workload(Layers(operation)))
+    assert choice.engine.name == "torch"
+    assert why in choice.why
+    again = engines.choose(workload(Layers(operation)))
+    assert (again.engine.name, again.why) == (choice.engine.name, choice.why)
+
+
+@needs_openvino
+def test_a_wrong_conversion_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of an operation that OpenVINO takes for another one."""
+    right = OpenVinoEngine.__call__
+    monkeypatch.setattr(
+        OpenVinoEngine, "__call__", lambda self, pixels: (right(self, pixels)[0].relu(),)
+    )
+    choice = engines.choose(workload(Layers(torch.tanh)))
+    assert choice.engine.name == "torch"
+    assert "not close" in choice.why
+
+
+@needs_openvino
+@pytest.mark.parametrize("precision", ["16-mixed"])
+def test_torch_computes_in_precisions_that_openvino_lacks(precision: str) -> None:
+    choice = engines.choose(workload(Layers(torch.relu), precision))
+    assert choice.engine.name == "torch"
+    assert precision in choice.why
+
+
+@needs_openvino
+def test_a_processor_without_the_precision_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(openvino_engine.PRECISIONS, "32-true", "f16")  # no x86 before 2024 has it
+    choice = engines.choose(workload(Layers(torch.relu)))
+    assert choice.engine.name == "torch"
+    assert "this processor computes in" in choice.why
+
+
+def test_without_openvino_torch_computes(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(_: str) -> str:
+        raise importlib.metadata.PackageNotFoundError
+
+    monkeypatch.setattr("importlib.metadata.version", missing)
+    choice = engines.choose(workload(Layers(torch.relu)))
+    assert choice.engine.name == "torch"
+    assert choice.why == "OpenVINO cannot: it is not installed"
+    again = engines.choose(workload(Layers(torch.relu)), "openvino 2026.4.1")
+    assert again.engine.name == "torch"
+
+
+def test_a_recorded_engine_computes_again(params: Params) -> None:
+    assert small_prefix(params, "32-true", "torch").engine == "torch"
+    if (name := openvino_engine.name()) is not None:
+        assert small_prefix(params, "32-true", "openvino 2020.1").engine == name
+
+
+def test_features_of_another_engine_are_not_continued(params: Params) -> None:
+    prefix = small_prefix(params, "32-true", "torch")
+    index = feature_index(engine="openvino 2020.1")
+    with pytest.raises(PipelineError, match=r"set up the frozen part for openvino 2020\.1"):
+        feature_store._check_engine(index, prefix)
+    feature_store._check_engine(feature_index(engine="torch"), prefix)
+
+
+@needs_openvino
+def test_its_telemetry_is_not_imported(params: Params) -> None:
+    code = (
+        "from tests.network.test_engines import *; import sys;"
+        "from pipeline.params import load_params;"
+        "small_prefix(load_params(), '32-true').prepare();"
+        "assert sys.modules['openvino_telemetry'] is None;"
+        "assert 'openvino' in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_nothing_frozen_needs_no_engine(params: Params) -> None:
+    network = nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 2))
+    prefix = FrozenPrefix(cut(network, "", 32), PREPROCESS, [CPU], "32-true", "float32")
+    assert prefix.engine == ""
+    assert prefix.why == ""
