@@ -1,8 +1,9 @@
 """What `dvc plots` draws is what the tables hold: its pages are drawn by Vega and measured."""
 
 import shutil
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,14 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from pipeline.core import atomic
 from pipeline.network import calibration
-from pipeline.stages.evaluate import metrics, tables, test_set
-from pipeline.stages.evaluate.metrics import Labels, Probabilities
+from pipeline.network.calibration import Bins
+from pipeline.stages.evaluate import tables, test_set
+from pipeline.stages.evaluate.confusions import confusion_matrix
+from pipeline.stages.evaluate.probabilities import ImageProbabilities
+from pipeline.stages.evaluate.ranking import Selected
 from tests import ROOT
 from tests.builders.repositories import commit_all, git
+from tests.builders.results import result_of
 from tests.vega import Drawing, Floats, draw, read_specs
 
 WITH_IMAGES = ["ants", "bees", "蚂蚁 $_$"]
@@ -36,31 +41,27 @@ def made_up_result(seed: int, certainty: float) -> test_set.TestSetResult:
     labels = random.integers(0, 3, 90)
     scores = random.normal(size=(90, 4)).round(1) + certainty * np.eye(4)[labels]
     scores[:, 0] = np.where(labels == 0, 9, -9)
-    calibrated = calibration.probabilities(scores, 1.5)
-    ids = [f"{number:064x}" for number in range(90)]
-    points = random.normal(size=(90, 2)) * 30
-    as_trained = calibration.probabilities(scores, 1.0)
-    return test_set.TestSetResult(ids, labels, CLASSES, as_trained, calibrated, points)
+    result = result_of(labels, scores, CLASSES, 1.5)
+    return replace(result, embedding=random.normal(size=(90, 2)) * 30)
+
+
+def reliability_bins(result: test_set.TestSetResult, values: ImageProbabilities) -> Bins:
+    return calibration.reliability_bins(values.of_predicted, values.predicted == result.labels)
 
 
 def write_tables(
     folder: Path, result: test_set.TestSetResult, history: list[dict[str, float]]
 ) -> None:
-    labels, probabilities = result.labels, result.calibrated
     test = folder / "reports/test"
     test.mkdir(parents=True, exist_ok=True)
-    numbers = dict(enumerate(WITH_IMAGES))
-    roc = {name: metrics.roc(labels, probabilities, n) for n, name in numbers.items()}
-    precision = {
-        name: metrics.precision_recall(labels, probabilities, n) for n, name in numbers.items()
-    }
+    roc = {name: curves.roc for name, curves in result.curves.items()}
+    precision = {name: curves.precision_recall for name, curves in result.curves.items()}
     tables.write_curves(test / "roc.csv", roc)
     tables.write_curves(test / "precision_recall.csv", precision)
-    matrix = metrics.confusion(labels, result.predicted, 4)
-    tables.write_confusion(test / "confusion.csv", matrix, CLASSES)
+    matrix = confusion_matrix(result.labels, result.predicted, result.classes)
+    tables.write_confusion(test / "confusion.csv", matrix)
     before, after = (
-        calibration.reliability_bins(values, labels)
-        for values in (result.as_trained, probabilities)
+        reliability_bins(result, values) for values in (result.as_trained, result.calibrated)
     )
     tables.write_reliability(test / "reliability.csv", before, after)
     tables.write_embedding(test / "embedding.csv", result.embedding, result)
@@ -124,10 +125,13 @@ def shares(points: Floats) -> Floats:
     return np.column_stack([points[:, 0], SIDE - points[:, 1]]) / SIDE * 1.04 - 0.02
 
 
-def ranking(result: test_set.TestSetResult, name: str) -> tuple[Labels, Probabilities]:
-    """Whether each image is of a class, and its probability."""
+def ranking(result: test_set.TestSetResult, name: str) -> tuple[Selected, Floats]:
+    """Whether each image is of a class, and its probability; the top classes are all here."""
     number = CLASSES.index(name)
-    return result.labels == number, result.calibrated[:, number]
+    values = np.take_along_axis(
+        result.top.probabilities, np.argsort(result.top.classes, axis=1), axis=1
+    )
+    return result.labels == number, values[:, number]
 
 
 def assert_one_line_per_class_and_revision(drawing: Drawing) -> None:
@@ -224,12 +228,9 @@ def test_the_confusion_matrix_has_the_counts(pages: Pages) -> None:
             (mark.values["true class"], mark.values["predicted class"]): int(mark.text)
             for mark in panel.marks("text mark")
         }
-        matrix = metrics.confusion(result.labels, result.predicted, 4)
-        assert counts == {
-            (CLASSES[row], CLASSES[column]): count
-            for (row, column), count in np.ndenumerate(matrix)
-            if count or row == column
-        }
+        pairs = zip(result.labels.tolist(), result.predicted.tolist(), strict=True)
+        expected = Counter((CLASSES[row], CLASSES[column]) for row, column in pairs)
+        assert counts == {**dict.fromkeys(zip(CLASSES, CLASSES, strict=True), 0), **expected}
         assert len(panel.marks("rect mark")) == len(counts)
 
 
@@ -237,7 +238,7 @@ def test_the_reliability_plot_has_the_bins(pages: Pages) -> None:
     marks = pages.drawing("reliability").marks("point")
     for revision, result in pages.results.items():
         for name, values in (("as trained", result.as_trained), ("calibrated", result.calibrated)):
-            bins = calibration.reliability_bins(values, result.labels)
+            bins = reliability_bins(result, values)
             drawn = [
                 mark
                 for mark in marks

@@ -8,10 +8,12 @@ import numpy as np
 
 from pipeline.core.errors import PipelineError
 from pipeline.core.percentages import MIN_IMAGES
-from pipeline.experiments.predictions import Prediction
+from pipeline.experiments.predictions import ModelPredictions, Prediction
 from pipeline.stages.evaluate import intervals
 from pipeline.stages.evaluate.intervals import Interval, Right, Values
+from pipeline.stages.evaluate.predictions_csv import NAME, TOP_CLASSES
 
+MAX_NAMES = 30  # of classes, in a sentence
 SIGNIFICANCE = 1 - intervals.CONFIDENCE
 
 
@@ -48,9 +50,9 @@ class Comparison:
     """Of the difference of accuracy, by the paired bootstrap of groups."""
     p: float
     """By McNemar's exact test."""
-    loss: tuple[float, float]
-    """Log loss, in nats."""
-    loss_interval: Interval
+    loss: tuple[float, float] | None
+    """Log loss, in nats; None if probabilities that it takes are not known."""
+    loss_interval: Interval | None
     """Of the difference of log loss."""
     disagreements: list[Disagreement]
 
@@ -83,11 +85,16 @@ class Comparison:
         remarks = []
         for name, classes, answers in zip((a, b), self.own_classes, self.own_answers, strict=True):
             if classes:
-                names = ", ".join(classes)
+                names = list_names(classes)
                 remarks.append(
                     f"Only {name} knows {names}: both choose among {len(self.classes)} common "
                     f"classes here, which replaces {answers} answers of {name}."
                 )
+        if self.loss is None:
+            remarks.append(
+                f"Log loss is not compared: {NAME} keeps the {TOP_CLASSES} most probable classes "
+                "of an image, and a choice among the common classes takes all probabilities."
+            )
         if self.unshared:
             remarks.append(f"{self.unshared} test images of only one of them are left out.")
         return remarks
@@ -114,10 +121,9 @@ class Comparison:
 
     def rows(self) -> list[list[str]]:
         """Metric, A, B, difference and its interval, which equal results do not have."""
-        metrics = (
-            ("accuracy", self.accuracy, self.accuracy_interval),
-            ("log loss", self.loss, self.loss_interval),
-        )
+        metrics = [("accuracy", self.accuracy, self.accuracy_interval)]
+        if self.loss is not None and self.loss_interval is not None:
+            metrics.append(("log loss", self.loss, self.loss_interval))
         return [
             [
                 name,
@@ -130,42 +136,36 @@ class Comparison:
         ]
 
 
-def compare(a: Mapping[str, Prediction], b: Mapping[str, Prediction]) -> Comparison:
-    """Compare two models on the images that both were tested on; predictions by image id.
+def compare(a: ModelPredictions, b: ModelPredictions) -> Comparison:
+    """Compare two models on the images that both were tested on.
 
     If one model knows more classes, both have to choose among the common ones: with more to choose
     from, a model makes more mistakes on the same images.
 
     Raises:
-        PipelineError: there are no such images, their labels differ, or fewer than two classes
-            are common.
+        PipelineError: there are no such images, their labels differ, fewer than two classes are
+            common, or it is not known what a model would choose among these.
     """
-    classes_a, classes_b = _classes(a), _classes(b)
-    classes = sorted(classes_a & classes_b)
-    if a and b and not classes:
-        known_a, known_b = (", ".join(sorted(names)) for names in (classes_a, classes_b))
-        raise PipelineError(
-            f"no class is known to both models: the first knows {known_a}, the second {known_b}"
-        )
-    ids = _shared_ids(a, b)
+    classes = _common_classes(a, b)
+    ids = _shared_ids(a.images, b.images)
     if len(classes) < 2:
         raise PipelineError(
             f"only one class, {classes[0]}, is known to both models: there is nothing "
             "to choose between"
         )
-    predictions_a = [a[key].among(classes) for key in ids]
-    predictions_b = [b[key].among(classes) for key in ids]
+    predictions_a, predictions_b = (tested.among(set(classes), ids) for tested in (a, b))
     right_a, right_b = _right(predictions_a), _right(predictions_b)
     losses_a, losses_b = _losses(predictions_a), _losses(predictions_b)
     groups = [prediction.group for prediction in predictions_b]
+    has_losses = bool(np.isfinite(losses_a).all() and np.isfinite(losses_b).all())
     return Comparison(
         n=len(ids),
-        unshared=len(a.keys() ^ b.keys()),
+        unshared=len(a.images.keys() ^ b.images.keys()),
         classes=classes,
-        own_classes=(sorted(classes_a - classes_b), sorted(classes_b - classes_a)),
+        own_classes=(sorted(a.classes - b.classes), sorted(b.classes - a.classes)),
         own_answers=(
-            sum(a[key].predicted not in classes_b for key in ids),
-            sum(b[key].predicted not in classes_a for key in ids),
+            sum(a.images[key].predicted not in b.classes for key in ids),
+            sum(b.images[key].predicted not in a.classes for key in ids),
         ),
         accuracy=(float(right_a.mean()), float(right_b.mean())),
         gained=int((right_b & ~right_a).sum()),
@@ -174,14 +174,31 @@ def compare(a: Mapping[str, Prediction], b: Mapping[str, Prediction]) -> Compari
             right_a.astype(float), right_b.astype(float), groups
         ),
         p=intervals.mcnemar(right_a, right_b),
-        loss=(float(losses_a.mean()), float(losses_b.mean())),
-        loss_interval=intervals.difference(losses_a, losses_b, groups),
+        loss=(float(losses_a.mean()), float(losses_b.mean())) if has_losses else None,
+        loss_interval=intervals.difference(losses_a, losses_b, groups) if has_losses else None,
         disagreements=[
             Disagreement(key, of_a.label, of_a.predicted, of_b.predicted)
             for key, of_a, of_b in zip(ids, predictions_a, predictions_b, strict=True)
             if of_a.predicted != of_b.predicted
         ],
     )
+
+
+def _common_classes(a: ModelPredictions, b: ModelPredictions) -> list[str]:
+    """Those that both know, by name."""
+    classes = sorted(a.classes & b.classes)
+    if a.images and b.images and not classes:
+        known_a, known_b = (list_names(sorted(tested.classes)) for tested in (a, b))
+        raise PipelineError(
+            f"no class is known to both models: the first knows {known_a}, the second {known_b}"
+        )
+    return classes
+
+
+def list_names(names: Sequence[str]) -> str:
+    """Names with commas; of many only the first."""
+    more = [f"and {len(names) - MAX_NAMES:,} more"] if len(names) > MAX_NAMES else []
+    return ", ".join([*names[:MAX_NAMES], *more])
 
 
 def _shared_ids(a: Mapping[str, Prediction], b: Mapping[str, Prediction]) -> list[str]:
@@ -200,16 +217,12 @@ def _shared_ids(a: Mapping[str, Prediction], b: Mapping[str, Prediction]) -> lis
     return ids
 
 
-def _classes(predictions: Mapping[str, Prediction]) -> set[str]:
-    return {name for prediction in predictions.values() for name in prediction.probabilities}
-
-
 def _right(predictions: Sequence[Prediction]) -> Right:
     return np.array([prediction.predicted == prediction.label for prediction in predictions])
 
 
 def _losses(predictions: Sequence[Prediction]) -> Values:
-    """Log loss of each image, in nats."""
-    probabilities = [prediction.probabilities[prediction.label] for prediction in predictions]
+    """Log loss of each image, in nats; NaN where it is not known."""
+    probabilities = [prediction.of_label for prediction in predictions]
     losses: Values = -np.log(np.maximum(probabilities, np.finfo(float).tiny))
     return losses

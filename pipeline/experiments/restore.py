@@ -14,6 +14,7 @@ from pipeline.experiments import dvc
 from pipeline.experiments.dvc_results import METRICS, MODELS, TEST, DvcResult
 from pipeline.network import model_folder
 from pipeline.network.halves import cut_as_trained
+from pipeline.stages.evaluate import figures_csv
 from pipeline.tracking import provenance, record
 from pipeline.tracking.record import TrainedResult
 
@@ -79,7 +80,7 @@ def _read(result: DvcResult, folder: Path) -> TrainedResult:
         _read_history(folder / HISTORY),
         folder / AUGMENTED,
         folder / SPLIT,
-        _read_metrics(folder / METRICS),
+        _read_figures(folder),
         folder / TEST,
         (folder / REPORT).read_text("utf-8", "replace"),
         result.time_ms,
@@ -100,12 +101,13 @@ def _read_history(path: Path) -> list[dict[str, float]]:
     return validations
 
 
-def _read_metrics(path: Path) -> dict[str, float | None]:
-    """The figures in metrics.json, by name."""
-    metrics = metrics_json.parse(path.read_text())
+def _read_figures(folder: Path) -> dict[str, float | None]:
+    """The figures of a test result by flat names; older versions have all in metrics.json."""
+    metrics = metrics_json.parse((folder / METRICS).read_text())
     if any(metrics.get(name) is None for name in REQUIRED_METRICS):
         raise ValueError("no metrics")
-    return metrics
+    figures = figures_csv.read_figures(folder / TEST, metrics)
+    return metrics if figures is None else figures.flat()
 
 
 def tags(result: DvcResult) -> dict[str, str]:

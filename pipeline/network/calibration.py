@@ -42,14 +42,6 @@ def _log_loss(logits: Floats, labels: Labels) -> float:
     return float(-(shifted[own] - logs[:, 0]).sum())
 
 
-def probabilities(logits: Floats, temperature: float) -> Floats:
-    """(N, C) The softmax of logits (N, C) at a temperature."""
-    scaled = logits / temperature
-    powers = np.exp(scaled - scaled.max(axis=1, keepdims=True))
-    values: Floats = powers / powers.sum(axis=1, keepdims=True)
-    return values
-
-
 @dataclass(frozen=True)
 class Bins:
     """Images by the probability of the predicted class; empty bins are left out."""
@@ -72,9 +64,13 @@ class Bins:
         return float((gap * self.count).sum() / self.count.sum())
 
 
-def reliability_bins(values: Floats, labels: Labels) -> Bins:
-    """`BINS` bins of equal width by the largest of each row of probabilities (N, C)."""
-    confidence, correct = values.max(axis=1), values.argmax(axis=1) == labels
+def reliability_bins(confidence: Floats, correct: npt.NDArray[np.bool_]) -> Bins:
+    """`BINS` bins of equal width by the probability of the predicted class.
+
+    Args:
+        confidence: (N,) Probability of the predicted class.
+        correct: (N,) Whether it is the true one.
+    """
     numbers = np.minimum((confidence * BINS).astype(int), BINS - 1)
     count = np.bincount(numbers, minlength=BINS)
     filled = count > 0

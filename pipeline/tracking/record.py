@@ -16,13 +16,13 @@ from pipeline.core.shards import SPLITS
 from pipeline.core.split_csv import read_split
 from pipeline.params import Params
 from pipeline.tracking import find_run, provenance, store
+from pipeline.tracking.metric_sections import in_sections
 from pipeline.tracking.missing_parts import END, OF_EVALUATION, missing_parts
 from pipeline.tracking.run import Run, SplitSummary
 from pipeline.tracking.run_names import training_name
 from pipeline.tracking.stale_stages import describe, stale_stages, state_of_workspace
 from pipeline.tracking.store import UNREACHABLE, MlflowRun
 
-HEADLINES = ("accuracy", "loss", "f1.macro", "roc_auc.macro", "ece")
 NOT_RECORDED = "; not recorded in MLflow, for the reason in the warning"
 CONTEXTS = dict(zip(SPLITS, ("training", "validation", "test"), strict=True))
 
@@ -45,7 +45,7 @@ class TrainedResult:
     """An image of augmented images; the file may be missing."""
     split_csv: Path
     metrics: Mapping[str, float | None]
-    """The content of metrics.json."""
+    """The content of metrics.json, and figures of classes and slices by flat names."""
     test: Path
     """The folder of the test result."""
     report: str
@@ -213,22 +213,10 @@ def _log_training(run: Run, result: TrainedResult) -> None:
 
 def _log_evaluation(run: Run, result: TrainedResult) -> None:
     """Log the test result; metrics per class and per slice are in sections of their own."""
-    for name, value in result.metrics.items():
-        run.log_metrics({_section(name, result.metrics) + name: value})
+    run.log_metrics(in_sections(result.metrics))
     run.log_folder(result.test, "test")
     run.log_texts({"report.html": result.report})
     run.set_description(_description(result))
-
-
-def _section(name: str, metrics: Mapping[str, float | None]) -> str:
-    """The section of a metric on MLflow's pages: the most compared ones come first."""
-    suffix = name.partition(".")[2]
-    if name in HEADLINES:
-        return "test/"
-    if ".slice." in name:
-        return "test_slices/"
-    is_per_class = f"recall.{suffix}" in metrics and suffix != "macro"
-    return "test_classes/" if is_per_class else "test_details/"
 
 
 def _description(result: TrainedResult) -> str:

@@ -2,6 +2,7 @@
 
 import csv
 import unicodedata
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,31 +15,45 @@ from pipeline.__main__ import app
 from pipeline.commands.ci.revisions import find_revision
 from pipeline.commands.ci.summary import Reference, compare_models
 from pipeline.core.errors import PipelineError
-from pipeline.experiments.comparison import compare
-from pipeline.experiments.predictions import Prediction, load_predictions, parse_predictions
+from pipeline.experiments.comparison import Comparison, compare
+from pipeline.experiments.predictions import ModelPredictions, Prediction, load_predictions
+from pipeline.experiments.predictions import parse_predictions as parse_files
 from pipeline.params import Params
 from tests.builders.locks import STAGES, LockedRuns, write_project
 from tests.builders.params import override
 from tests.builders.repositories import commit_all
 
-HEADER = "id,label,predicted,group,p.bee,p.ant\n"
+OLD_HEADER = "id,label,predicted,group,p.bee,p.ant\n"
+HEADER = "id,label,predicted,group,p_label,class_1,p_1,class_2,p_2\n"
 
 
-def predict_bees(right: np.ndarray, groups: int = 0) -> dict[str, Prediction]:
+def parse_predictions(text: str, classes: str = "") -> ModelPredictions:
+    """Of a predictions.csv and, if it is asked for, a classes.csv."""
+    return parse_files({"predictions.csv": text, "classes.csv": classes}.__getitem__, "a")
+
+
+def predict_bees(right: np.ndarray, groups: int = 0) -> ModelPredictions:
     """Predictions for images of bees: "bee" where `right`, else "ant".
 
     Args:
         groups: Number of groups that the images belong to; 0: none has a group.
     """
-    return {
+    images = {
         f"{number:064x}": Prediction(
             "bee",
             "bee" if is_right else "ant",
+            0.9 if is_right else 0.2,
             {"bee": 0.9, "ant": 0.1} if is_right else {"bee": 0.2, "ant": 0.8},
             f"g{number % groups}" if groups else "",
         )
         for number, is_right in enumerate(right)
     }
+    return ModelPredictions.of_all_classes(images)
+
+
+def losses(comparison: Comparison) -> tuple[float, float]:
+    assert comparison.loss is not None
+    return comparison.loss
 
 
 def test_a_real_difference_is_significant() -> None:
@@ -56,7 +71,9 @@ def test_a_real_difference_is_significant() -> None:
         .verdict("a", "b")
         .startswith("a is better than b: ")
     )
-    assert comparison.loss[1] < comparison.loss[0]
+    assert comparison.loss_interval is not None
+    first_loss, second_loss = losses(comparison)
+    assert second_loss < first_loss
     assert comparison.loss_interval.high < 0
 
 
@@ -106,20 +123,26 @@ def test_only_images_of_both_count() -> None:
 
 def test_models_of_different_images_or_labels_are_refused() -> None:
     predictions = predict_bees(np.ones(3, bool))
-    with pytest.raises(PipelineError, match="different images: evaluate both"):
-        compare(predictions, {"0": Prediction("bee", "bee", {"bee": 1.0}, "")})
     values = {"ant": 0.6, "bee": 0.4}
-    relabelled = {key: Prediction("ant", "ant", values, "") for key in predictions}
+    other = ModelPredictions.of_all_classes({"0": Prediction("bee", "bee", 1.0, values, "")})
+    with pytest.raises(PipelineError, match="different images: evaluate both"):
+        compare(predictions, other)
+    relabelled = ModelPredictions.of_all_classes(
+        {key: Prediction("ant", "ant", 0.6, values, "") for key in predictions.images}
+    )
     with pytest.raises(PipelineError, match="3 test images have different labels"):
         compare(predictions, relabelled)
 
 
-def predict(*rows: tuple[str, dict[str, float]]) -> dict[str, Prediction]:
+def predict(*rows: tuple[str, dict[str, float]]) -> ModelPredictions:
     """Predictions from the label and the probabilities of each image."""
-    return {
-        f"{number:064x}": Prediction(label, max(values, key=lambda name: values[name]), values, "")
+    images = {
+        f"{number:064x}": Prediction(
+            label, max(values, key=lambda name: values[name]), values[label], values, ""
+        )
         for number, (label, values) in enumerate(rows)
     }
+    return ModelPredictions.of_all_classes(images)
 
 
 def test_models_of_different_classes_choose_among_the_common_ones() -> None:
@@ -142,7 +165,7 @@ def test_models_of_different_classes_choose_among_the_common_ones() -> None:
     assert comparison.accuracy == pytest.approx((2 / 3, 2 / 3))
     assert comparison.disagreements == []
     expected = -np.mean(np.log([0.4 / 0.5, 0.1 / 0.3, 1.0]))
-    assert comparison.loss[1] == pytest.approx(expected)
+    assert losses(comparison)[1] == pytest.approx(expected)
     assert comparison.remarks("old", "new") == [
         "Only new knows wasp: both choose among 2 common classes here, which replaces 2 answers "
         "of new.",
@@ -151,14 +174,15 @@ def test_models_of_different_classes_choose_among_the_common_ones() -> None:
     assert " of 2 common classes" in comparison.verdict("old", "new")
     swapped = compare(three, two)
     assert swapped.own_classes == (["wasp"], [])
-    assert swapped.loss == comparison.loss[::-1]
+    assert losses(swapped) == losses(comparison)[::-1]
 
 
 def test_the_order_of_the_classes_says_nothing() -> None:
     one = predict(("ant", {"ant": 0.8, "bee": 0.2}), ("bee", {"ant": 0.8, "bee": 0.2}))
     other = predict(("ant", {"bee": 0.2, "ant": 0.8}), ("bee", {"bee": 0.2, "ant": 0.8}))
     comparison = compare(one, other)
-    assert comparison.loss[0] == comparison.loss[1]
+    first, second = losses(comparison)
+    assert first == second
     assert comparison.remarks("a", "b") == []
     assert "common classes" not in comparison.verdict("a", "b")
 
@@ -170,8 +194,63 @@ def test_a_model_sure_of_a_class_of_its_own_has_no_probability_left() -> None:
         ("bee", {"wasp": 0.0, "ant": 0.0, "bee": 1.0}),
     )
     comparison = compare(two, three)
-    assert np.isfinite(comparison.loss).all()
-    assert comparison.loss[1] > 300  # nats
+    assert np.isfinite(losses(comparison)).all()
+    assert losses(comparison)[1] > 300  # nats
+
+
+def many_classes(*tops: tuple[str, dict[str, float]], count: int = 100) -> ModelPredictions:
+    """Predictions of which only the most probable classes are known, of `count` classes."""
+    return replace(predict(*tops), classes=frozenset(f"c{number}" for number in range(count)))
+
+
+def test_of_many_equal_classes_all_is_exact() -> None:
+    """What is left out of predictions.csv, the other classes, takes no part."""
+    one = many_classes(("c1", {"c0": 0.5, "c1": 0.3}), ("c2", {"c2": 0.6, "c7": 0.1}))
+    other = many_classes(("c1", {"c1": 0.5, "c0": 0.3}), ("c2", {"c2": 0.9, "c0": 0.1}))
+    comparison = compare(one, other)
+    assert comparison.accuracy == (0.5, 1.0)
+    assert comparison.loss == pytest.approx(
+        (-np.log([0.3, 0.6]).mean(), -np.log([0.5, 0.9]).mean())
+    )
+    assert comparison.remarks("a", "b") == []
+
+
+def test_a_log_loss_that_would_take_all_probabilities_is_left_out() -> None:
+    one = many_classes(("c1", {"c0": 0.5, "c1": 0.3}), ("c2", {"c99": 0.6, "c2": 0.1}))
+    other = many_classes(("c1", {"c1": 0.5, "c0": 0.3}), ("c2", {"c2": 0.9, "c0": 0.1}), count=50)
+    comparison = compare(one, other)
+    assert comparison.accuracy == (0.5, 1.0)  # c2 is the most probable class that both know
+    assert comparison.own_answers == (1, 0)
+    assert comparison.loss is None
+    assert comparison.loss_interval is None
+    assert [row[0] for row in comparison.rows()] == ["accuracy"]
+    known, lost = comparison.remarks("a", "b")
+    assert known.startswith("Only a knows c50, c51, ")
+    assert "c79, and 20 more: both choose among 50 common classes" in known
+    assert lost.startswith("Log loss is not compared: predictions.csv keeps the 20 most probable ")
+
+
+def test_a_choice_that_is_not_known_is_refused() -> None:
+    one = many_classes(("c1", {"c98": 0.5, "c99": 0.3, "c1": 0.1}))
+    ((key, image),) = one.images.items()
+    hidden = replace(image, probabilities={"c98": 0.5, "c99": 0.3})
+    other = many_classes(("c1", {"c1": 0.5, "c0": 0.3}), count=50)
+    with pytest.raises(PipelineError, match="of 1 images these are all unknown to the other"):
+        compare(replace(one, images={key: hidden}), other)
+
+
+def test_classes_beyond_the_most_probable_are_those_of_classes_csv() -> None:
+    header = "".join(f",class_{n},p_{n}" for n in range(1, 21))
+    cells = "".join(f",c{n},0.04" for n in range(20))
+    text = f"id,label,predicted,group,p_label{header}\n1,c30,c0,,0.01{cells}\n"
+    classes = "label,n\n" + "".join(f"c{n},1\n" for n in range(31))
+    tested = parse_predictions(text, classes)
+    assert tested.classes == {f"c{n}" for n in range(31)}
+    (image,) = tested.images.values()
+    assert (image.label, image.of_label) == ("c30", 0.01)
+    for damaged in ("label\nc1\n", "name\nc30\n", ""):
+        with pytest.raises(PipelineError, match="of a is damaged"):
+            parse_predictions(text, damaged)
 
 
 def test_models_with_one_class_in_common_are_refused() -> None:
@@ -185,7 +264,8 @@ def test_models_without_a_class_in_common_are_refused_with_their_classes() -> No
     """Whether or not they were tested on the same images."""
     pets = predict(("cat", {"cat": 0.8, "dog": 0.2}))
     insects = predict(("ant", {"ant": 0.8, "bee": 0.2}), ("bee", {"ant": 0.2, "bee": 0.8}))
-    others = {key: insects[key] for key in insects.keys() - pets.keys()}
+    keys = insects.images.keys() - pets.images.keys()
+    others = ModelPredictions.of_all_classes({key: insects.images[key] for key in keys})
     for other in (insects, others):
         with pytest.raises(PipelineError, match=r"no class .* first knows cat, dog, .* ant, bee"):
             compare(pets, other)
@@ -197,12 +277,12 @@ def test_two_unicode_forms_of_a_class_are_one() -> None:
     assert one != other
     header = "id,label,predicted,group,p.{0},p.bee\n{1},{0},{0},,0.7,0.3\n"
     comparison = compare(
-        *(parse_predictions(header.format(name, "0" * 64), "a") for name in (one, other))
+        *(parse_predictions(header.format(name, "0" * 64)) for name in (one, other))
     )
     assert comparison.classes == ["bee", one]
     assert comparison.remarks("a", "b") == []
     both = f"id,label,predicted,group,p.{one},p.{other}\n1,{other},{one},,0.5,0.25\n"
-    (prediction,) = parse_predictions(both, "a").values()
+    (prediction,) = parse_predictions(both).images.values()
     assert (prediction.label, prediction.probabilities) == (one, {one: 0.75})
 
 
@@ -210,36 +290,43 @@ def test_two_unicode_forms_of_a_class_are_one() -> None:
     "text",
     [
         "id,label\n1,bee\n",
-        HEADER + "1,bee,bee,,x,0.1\n",
-        HEADER + "1,cat,cat,,0.9,0.1\n",
-        HEADER + "1,bee,bee,,nan,nan\n",
-        HEADER + "1,bee,wasp,,0.9,0.1\n",
-        HEADER + "1,bee,bee,,0.9,-0.1\n",
+        OLD_HEADER + "1,bee,bee,,x,0.1\n",
+        OLD_HEADER + "1,cat,cat,,0.9,0.1\n",
+        OLD_HEADER + "1,bee,bee,,nan,nan\n",
+        OLD_HEADER + "1,bee,wasp,,0.9,0.1\n",
+        OLD_HEADER + "1,bee,bee,,0.9,-0.1\n",
+        HEADER + "1,bee,bee,,0.9,bee,0.9,ant,x\n",
+        HEADER + "1,bee,bee,,0.9,bee,0.9,ant,2\n",
+        HEADER + "1,bee,bee,,,bee,0.9,ant,0.1\n",
+        HEADER + "1,wasp,bee,,0.1,bee,0.9,ant,0.1\n",
+        HEADER + "1,bee,wasp,,0.9,bee,0.9,ant,0.1\n",
         "<html>",
     ],
 )
 def test_damaged_predictions_are_reported_in_one_sentence(text: str) -> None:
     if text == "<html>":
-        assert parse_predictions(text, "a") == {}
+        assert parse_predictions(text).images == {}
         return
     with pytest.raises(PipelineError, match="of a is damaged"):
-        parse_predictions(text, "a")
+        parse_predictions(text)
 
 
 def test_an_image_that_is_listed_twice_is_refused() -> None:
     rows = "1,bee,bee,,0.9,0.1\n1,bee,ant,,0.1,0.9\n"
     with pytest.raises(PipelineError, match="of a lists an image twice"):
-        parse_predictions(HEADER + rows, "a")
+        parse_predictions(OLD_HEADER + rows)
 
 
 def test_the_command_compares_two_folders(world: Path) -> None:
-    for name, answers in (("a", "bbab"), ("b", "bbbb")):
+    """One of them of an older version."""
+    old, new = (OLD_HEADER, ",0.3\n"), (HEADER, ",bee,0.7,ant,0.3\n")
+    for name, answers, (header, cells) in (("a", "bbab", old), ("b", "bbbb", new)):
         (world / name).mkdir()
         rows = [
-            f"{n:064x},bee,{'bee' if answer == 'b' else 'ant'},,0.7,0.3\n"
+            f"{n:064x},bee,{'bee' if answer == 'b' else 'ant'},,0.7{cells}"
             for n, answer in enumerate(answers)
         ]
-        (world / name / "predictions.csv").write_text(HEADER + "".join(rows))
+        (world / name / "predictions.csv").write_text(header + "".join(rows))
     result = CliRunner().invoke(app, ["compare", "a", "b", "--csv", "differ.csv"])
     assert result.exit_code == 0, result.output
     output = " ".join(result.output.split())
@@ -261,7 +348,7 @@ def test_a_missing_model_is_reported_in_one_sentence(world: Path, name: str) -> 
 
 def test_predictions_that_are_not_utf8_are_damaged(world: Path) -> None:
     (world / "a").mkdir()
-    (world / "a/predictions.csv").write_bytes(HEADER.encode() + b"1,\xff\xfe,bee,,0.9,0.1\n")
+    (world / "a/predictions.csv").write_bytes(OLD_HEADER.encode() + b"1,\xff\xfe,bee,,0.9,0.1\n")
     result = CliRunner().invoke(app, ["compare", "a", "a"])
     assert isinstance(result.exception, PipelineError)
     assert "of a is damaged" in str(result.exception)
@@ -285,7 +372,7 @@ def test_predictions_of_an_earlier_state_are_told(
     LockedRuns().run(*STAGES)
     Path("reports/test").mkdir()
     Path(".gitignore").write_text("/reports/test\n")
-    text = HEADER + "1,bee,bee,,0.9,0.1\n2,ant,ant,,0.1,0.9\n"
+    text = OLD_HEADER + "1,bee,bee,,0.9,0.1\n2,ant,ant,,0.1,0.9\n"
     Path("reports/test/predictions.csv").write_text(text)
     commit_all("run")
     monkeypatch.setattr(api, "read", lambda *_, **__: text)

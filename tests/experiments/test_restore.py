@@ -1,5 +1,6 @@
 """Files of a restored result are validated: anybody may have written them."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,13 @@ import pytest
 from pipeline.core import dvc_lock
 from pipeline.core.errors import PipelineError
 from pipeline.experiments import dvc, dvc_results, restore
+from pipeline.stages.evaluate import figures_csv
+from pipeline.stages.evaluate.metrics import (
+    CalibrationFigures,
+    ClassFigures,
+    ResultFigures,
+    SliceFigures,
+)
 from tests.builders.repositories import CommitResult
 
 HEADER = "step,epoch,lr,train_loss,train_accuracy,val_loss,val_accuracy"
@@ -26,16 +34,43 @@ HEADER = "step,epoch,lr,train_loss,train_accuracy,val_loss,val_accuracy"
     ],
 )
 def test_metrics_without_the_required_ones_are_damaged(tmp_path: Path, text: str) -> None:
-    (tmp_path / "metrics.json").write_text(text)
+    (tmp_path / "reports").mkdir()
+    (tmp_path / "reports/metrics.json").write_text(text)
     with pytest.raises(ValueError, match=r"no metrics|Expecting value|not an object"):
-        restore._read_metrics(tmp_path / "metrics.json")
+        restore._read_figures(tmp_path)
 
 
 def test_only_numbers_are_metrics(tmp_path: Path) -> None:
     text = '{"accuracy": 0.5, "correct": 1, "n": 2, "ece": null, "odd": "text", "deep": {}}'
-    (tmp_path / "metrics.json").write_text(text)
+    (tmp_path / "reports").mkdir()
+    (tmp_path / "reports/metrics.json").write_text(text)
     expected = {"accuracy": 0.5, "correct": 1, "n": 2, "ece": None}
-    assert restore._read_metrics(tmp_path / "metrics.json") == expected
+    assert restore._read_figures(tmp_path) == expected
+
+
+def test_figures_of_classes_and_slices_are_read_beside_metrics_json(tmp_path: Path) -> None:
+    """Older versions have them in metrics.json itself, as in the test above."""
+    (tmp_path / "reports/test").mkdir(parents=True)
+    summary = {"accuracy": 0.5, "correct": 1, "n": 2}
+    (tmp_path / "reports/metrics.json").write_text(json.dumps(summary))
+    figures = ResultFigures(
+        summary,
+        [
+            ClassFigures("ant", 2, 1, 1, 1.0, 0.5, 2 / 3, None, None),
+            ClassFigures("bee", 1, 1, 2, 0.5, 1.0, 2 / 3, None, None),
+        ],
+        [SliceFigures("enlarged", 1, 1, 1.0)],
+        CalibrationFigures("as trained", 1.0, 0.7, 0.2),
+        CalibrationFigures("calibrated", 1.5, 0.6, 0.1),
+    )
+    figures_csv.write_figures(tmp_path / "reports/test", figures)
+    read = restore._read_figures(tmp_path)
+    assert read == figures.flat()
+    assert (read["recall.ant"], read["accuracy.slice.enlarged"]) == (0.5, 1.0)
+    assert read["temperature"] == 1.5
+    (tmp_path / "reports/test/classes.csv").write_text("label,n\nant,many\n")
+    with pytest.raises(PipelineError, match=r"classes\.csv is missing or damaged"):
+        restore._read_figures(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -112,7 +112,7 @@ def _pull(remote: str | None) -> bool:
 def summarise(ci_run: CiRun, file: Path | None) -> Verdict:
     """Write the summary; print and return the verdict."""
     verdict = summary.compare_models(ci_run.reference, TEST)
-    page = summary.render(ci_run, verdict, load_predictions(str(TEST)))
+    page = summary.render(ci_run, verdict, load_predictions(str(TEST)).images)
     target = summary.write(page, file)
     if not target:
         summary.print_metrics(ci_run)

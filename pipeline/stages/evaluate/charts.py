@@ -22,7 +22,8 @@ from matplotlib.ticker import MaxNLocator
 from pipeline.core.percentages import MIN_IMAGES, format_share
 from pipeline.core.terminal import printable
 from pipeline.network.calibration import Bins
-from pipeline.stages.evaluate.metrics import Curve
+from pipeline.stages.evaluate.confusions import ConfusionMatrix
+from pipeline.stages.evaluate.ranking import Curve
 
 RIGHT, WRONG = "#1a7f37", "#cf222e"
 DPI = 120
@@ -87,24 +88,32 @@ def curves(history: Sequence[Mapping[str, float]]) -> Figure:
     return figure
 
 
-def confusion(matrix: npt.NDArray[np.int64], classes: Sequence[str]) -> Figure:
+def confusion(matrix: ConfusionMatrix) -> Figure:
     """Counts, shaded by share of the true class; of many classes without numbers."""
+    counts, classes = matrix.counts, matrix.classes
     step = -(-len(classes) // MAX_NAMES)
     ticks, names = range(0, len(classes), step), [shorten(name) for name in classes[::step]]
     figure, axes = _square(min(max(MIN_SIDE, CELL * len(classes)), MAX_SIDE), names)
-    share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    share = counts / np.maximum(matrix.images[:, None], 1)
     axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
     axes.set_xticks(ticks, names, rotation=45, ha="right", rotation_mode="anchor", parse_math=False)
     axes.set_yticks(ticks, names, parse_math=False)
-    axes.set(xlabel="predicted", ylabel="true")
-    for row, column in np.ndindex(*matrix.shape) if len(classes) <= MAX_COUNTS else ():
+    note = f" ({matrix.title})" if matrix.title else ""
+    axes.set(xlabel=f"predicted{note}", ylabel="true")
+    for row, column in np.ndindex(*counts.shape) if len(classes) <= MAX_COUNTS else ():
         colour = "white" if share[row, column] > 0.5 else "black"
-        axes.text(column, row, str(matrix[row, column]), ha="center", va="center", color=colour)
+        axes.text(column, row, str(counts[row, column]), ha="center", va="center", color=colour)
     return figure
 
 
-def by_threshold(roc: Mapping[str, Curve], precision_recall: Mapping[str, Curve]) -> Figure:
-    """ROC, and precision by recall: each class against the rest."""
+def by_threshold(
+    roc: Mapping[str, Curve], precision_recall: Mapping[str, Curve], title: str = ""
+) -> Figure:
+    """ROC, and precision by recall: each of at most `MAX_LINES` classes against the rest.
+
+    Args:
+        title: Which classes these are, "" if all.
+    """
     figure, both = _row(10, 4.6, 2)
     # The areas below are the AUC, of straight lines, and the average precision, of steps.
     charts = (
@@ -112,14 +121,13 @@ def by_threshold(roc: Mapping[str, Curve], precision_recall: Mapping[str, Curve]
         (precision_recall, "recall", "precision", "steps-post"),
     )
     for axes, (by_class, x, y, style) in zip(both, charts, strict=True):
-        drawn = dict(list(by_class.items())[:MAX_LINES])
         lines = [
             axes.plot(curve.x, curve.y, drawstyle=style, color=colour)[0]
-            for curve, colour in zip(drawn.values(), PALETTE, strict=False)
+            for curve, colour in zip(by_class.values(), PALETTE, strict=False)
         ]
         axes.set(xlabel=x, ylabel=y, xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
         axes.grid(alpha=0.3)
-        _legend(axes, lines, list(drawn), len(by_class))
+        _legend(axes, lines, list(by_class), title)
     return figure
 
 
@@ -164,7 +172,8 @@ def embedding(
         Line2D([], [], color=colour, marker="o", markersize=4, linestyle="", alpha=0.7)
         for colour in colours[numbers]
     ]
-    _legend(axes, dots, [classes[number] for number in numbers], len(classes))
+    title = f"{len(dots)} of {len(classes)} classes" if len(dots) < len(classes) else ""
+    _legend(axes, dots, [classes[number] for number in numbers], title)
     return figure
 
 
@@ -198,13 +207,13 @@ def _width(text: str) -> float:
     return label.get_window_extent(canvas.get_renderer()).width / DPI
 
 
-def _legend(axes: Axes, artists: Sequence[Artist], names: Sequence[str], total: int) -> None:
-    """A legend of classes, which says how many there are.
+def _legend(axes: Axes, artists: Sequence[Artist], names: Sequence[str], title: str) -> None:
+    """A legend of classes; `title` says which, "" if all.
 
     Names may start with _, which matplotlib leaves out, or contain $, which starts a formula.
     """
-    title = f"{len(names)} of {total} classes" if len(names) < total else None
-    legend = axes.legend(artists, ["-"] * len(names), title=title, fontsize=8, title_fontsize=8)
+    labels = ["-"] * len(names)
+    legend = axes.legend(artists, labels, title=title or None, fontsize=8, title_fontsize=8)
     for text, name in zip(legend.get_texts(), names, strict=True):
         text.set_parse_math(False)
         text.set_text(shorten(name))

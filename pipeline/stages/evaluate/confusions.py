@@ -1,12 +1,16 @@
 """Which classes are taken for which."""
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pipeline.stages.evaluate.predictions_csv import PredictionRow
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.stages.evaluate.probabilities import Labels
 
 MAX_LEADERS = 3  # named in a sentence
+MAX_CLASSES = 100  # in a matrix of all classes
+MAX_CONFUSED = 30  # in a matrix of some of more classes
 
 
 @dataclass(frozen=True)
@@ -19,11 +23,70 @@ class Confusion:
     """Images."""
 
 
-def count_confusions(predictions: Sequence[PredictionRow]) -> list[Confusion]:
+@dataclass(frozen=True)
+class ConfusionMatrix:
+    """Counts of the classes that are most often confused, or of all."""
+
+    counts: npt.NDArray[np.int64]
+    """(C, C) Images: rows are true classes, columns predicted ones."""
+    classes: Sequence[str]
+    images: npt.NDArray[np.int64]
+    """(C,) Test images of each class, also those taken for a class that is left out."""
+    total: int
+    """Classes of the model."""
+
+    @property
+    def title(self) -> str:
+        """Which classes it shows, "" if all."""
+        shown = len(self.classes)
+        return "" if shown == self.total else f"the {shown} most confused of {self.total} classes"
+
+
+def count_confusions(labels: Labels, predicted: Labels, classes: Sequence[str]) -> list[Confusion]:
     """All kinds of mistakes, the most frequent first; equally frequent ones by name."""
-    counts = Counter((row.label, row.predicted) for row in predictions)
-    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-    return [Confusion(*pair, count) for pair, count in ordered if pair[0] != pair[1]]
+    pairs, counts = _count_mistakes(labels, predicted)
+    confusions = [
+        Confusion(classes[label], classes[other], count)
+        for (label, other), count in zip(pairs.tolist(), counts.tolist(), strict=True)
+    ]
+    return sorted(confusions, key=lambda kind: (-kind.count, kind.label, kind.predicted))
+
+
+def confusion_matrix(labels: Labels, predicted: Labels, classes: Sequence[str]) -> ConfusionMatrix:
+    """Counts of all classes, or of the `MAX_CONFUSED` most often confused of many."""
+    numbers = np.arange(len(classes))
+    if len(classes) > MAX_CLASSES:
+        numbers = _most_confused(labels, predicted)
+    position = np.full(len(classes), -1)
+    position[numbers] = np.arange(len(numbers))
+    rows, columns = position[labels], position[predicted]
+    inside = (rows >= 0) & (columns >= 0)
+    counts = np.zeros((len(numbers), len(numbers)), np.int64)
+    np.add.at(counts, (rows[inside], columns[inside]), 1)
+    images = np.bincount(labels, minlength=len(classes))[numbers]
+    return ConfusionMatrix(
+        counts, [classes[number] for number in numbers.tolist()], images, len(classes)
+    )
+
+
+def _most_confused(labels: Labels, predicted: Labels) -> Labels:
+    """Numbers, in their order, of the classes of the most frequent mistakes."""
+    pairs, counts = _count_mistakes(labels, predicted)
+    frequent = pairs[np.argsort(-counts, kind="stable")].ravel()
+    _, first = np.unique(frequent, return_index=True)
+    numbers: Labels = np.sort(frequent[np.sort(first)][:MAX_CONFUSED])
+    return numbers if len(numbers) else np.arange(MAX_CONFUSED)
+
+
+def _count_mistakes(
+    labels: Labels, predicted: Labels
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """(K, 2) Pairs of true and predicted class, and (K,) the images of each."""
+    wrong = labels != predicted
+    pairs, counts = np.unique(
+        np.column_stack([labels[wrong], predicted[wrong]]), axis=0, return_counts=True
+    )
+    return pairs, counts
 
 
 def describe_most_frequent(confusions: Sequence[Confusion]) -> str:

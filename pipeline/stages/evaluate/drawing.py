@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-import numpy.typing as npt
-
 from pipeline.network.calibration import Bins, Floats, Labels
-from pipeline.stages.evaluate.metrics import Curve
+from pipeline.stages.evaluate.confusions import ConfusionMatrix
 from pipeline.stages.evaluate.photographs import PicturedSample
+from pipeline.stages.evaluate.ranking import Curve
+
+MAX_CURVES = 12  # classes in a picture: as many as charts.PALETTE has colours
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -32,11 +32,12 @@ class ChartFacts:
     """What the charts of a test result show."""
 
     classes: Sequence[str]
-    confusion: npt.NDArray[np.int64]
-    """(C, C) Counts: rows are true classes, columns predicted ones."""
+    confusion: ConfusionMatrix
     roc: Mapping[str, Curve]
     """By class, as `precision_recall`."""
     precision_recall: Mapping[str, Curve]
+    curves_title: str
+    """Which classes these are, "" if all."""
     as_trained: Bins
     """Before calibration."""
     calibrated: Bins
@@ -73,8 +74,10 @@ def draw_charts(facts: ChartFacts) -> DrawnCharts:
     points = map_to_plane(facts.embedding)
     with fonts_for(facts.classes):
         figures = {
-            "confusion": charts.confusion(facts.confusion, facts.classes),
-            "thresholds": charts.by_threshold(facts.roc, facts.precision_recall),
+            "confusion": charts.confusion(facts.confusion),
+            "thresholds": charts.by_threshold(
+                facts.roc, facts.precision_recall, facts.curves_title
+            ),
             "reliability": charts.reliability(facts.as_trained, facts.calibrated),
             "embedding": charts.embedding(points, facts.labels, facts.predicted, facts.classes),
         }

@@ -11,11 +11,16 @@ MAX_IMAGES = 1000  # on a map: t-SNE takes seconds for as many
 
 @contextmanager
 def capture_inputs(head: nn.Module) -> Iterator[list[Tensor]]:
-    """Within the block, collect the inputs, (B, F), of the last linear or convolution layer."""
+    """Within the block, collect the inputs, (B, F), of the last linear or convolution layer.
+
+    Of the first `MAX_IMAGES` images, which are the ones on the map, and those of their batches.
+    """
     last = [layer for layer in head.modules() if isinstance(layer, nn.Linear | nn.Conv2d)][-1]
     batches: list[Tensor] = []
 
     def append(_: nn.Module, inputs: tuple[Any, ...]) -> None:
+        if sum(map(len, batches)) >= MAX_IMAGES:
+            return
         values: Tensor = inputs[0].detach()
         batches.append((values.mean(dim=(2, 3)) if values.dim() == 4 else values).float().cpu())
 

@@ -1,105 +1,161 @@
-"""Figures of a test result, from labels and probabilities."""
+"""Figures of a test result."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from sklearn import metrics as sklearn
 
 from pipeline.core.percentages import format_fraction
 from pipeline.core.terminal import distinct_printable
 from pipeline.network import calibration
 from pipeline.stages.evaluate import intervals
+from pipeline.stages.evaluate.probabilities import ImageProbabilities, Labels, TopClasses
 
-Labels = npt.NDArray[np.int64]  # (N,)
-Probabilities = npt.NDArray[np.float64]  # (N, C), rows sum to 1
+Floats = npt.NDArray[np.float64]
+Counts = npt.NDArray[np.int64]
 Selected = npt.NDArray[np.bool_]  # (N,)
-Figures = dict[str, Any]
+Figures = dict[str, Any]  # numbers, or None where one is not defined
 TOP = 5  # top-k accuracy; reported for more than 2 * TOP classes
 COUNTS = ("correct", "n", "predicted")
+SHARES = ("precision", "recall", "f1", "roc_auc", "average_precision")
+MAX_CLASSES = 30  # whose curves are drawn and whose figures MLflow gets
 
 
-def log_loss(labels: Labels, probabilities: Probabilities) -> float:
-    """Mean negative log-likelihood, in nats.
+@dataclass(frozen=True)
+class ClassFigures:
+    """A class against the rest; None where a figure is not defined."""
+
+    label: str
+    n: int
+    """Test images of the class."""
+    correct: int
+    """Those that are predicted correctly."""
+    predicted: int
+    """Images that are predicted to be of the class."""
+    precision: float | None
+    recall: float | None
+    f1: float | None
+    roc_auc: float | None
+    average_precision: float | None
+
+
+@dataclass(frozen=True)
+class SliceFigures:
+    """A part of the test set."""
+
+    slice: str
+    n: int
+    correct: int
+    accuracy: float
+
+
+@dataclass(frozen=True)
+class CalibrationFigures:
+    """How far the probabilities can be trusted, at one temperature."""
+
+    probabilities: str
+    """AS_TRAINED or CALIBRATED."""
+    temperature: float
+    """The divisor of the scores."""
+    loss: float
+    """Log loss, in nats."""
+    ece: float
+    """Expected calibration error."""
+
+
+AS_TRAINED, CALIBRATED = "as trained", "calibrated"
+
+
+@dataclass(frozen=True)
+class ResultFigures:
+    """All figures of a test result."""
+
+    summary: Figures
+    """The content of metrics.json."""
+    classes: Sequence[ClassFigures]
+    slices: Sequence[SliceFigures]
+    as_trained: CalibrationFigures
+    calibrated: CalibrationFigures
+
+    def flat(self) -> Figures:
+        """By flat names, as MLflow has them: of classes only those that are selected."""
+        names = name_classes([row.label for row in self.classes])
+        rows = [self.classes[number] for number in select_classes(self.classes).numbers]
+        figures = dict(self.summary)
+        for row in rows:
+            for figure in (*SHARES, *COUNTS):
+                figures[f"{figure}.{names[row.label]}"] = getattr(row, figure)
+        for part in self.slices:
+            figures[f"accuracy.slice.{part.slice}"] = part.accuracy
+            figures[f"n.slice.{part.slice}"] = part.n
+        figures["loss.as_trained"] = self.as_trained.loss
+        figures["ece.as_trained"] = self.as_trained.ece
+        figures["temperature"] = self.calibrated.temperature
+        return figures
+
+
+def log_loss(of_label: Floats) -> float:
+    """Mean negative log-likelihood, in nats, of the probabilities (N,) of the true classes.
 
     scikit-learn's clips probabilities to 2.2e-16 from 0 and 1: of an image that is certainly wrong
     it gives 36 instead of 708, and of confident models (logits with a spread of 60) another last
     digit in 2,997 of 3,000 random results.
     """
-    of_labels = probabilities[np.arange(len(labels)), labels]
-    return float(-np.log(np.maximum(of_labels, np.finfo(np.float64).tiny)).mean())
+    return float(-np.log(np.maximum(of_label, np.finfo(np.float64).tiny)).mean())
 
 
-def confusion(labels: Labels, predicted: Labels, classes: int) -> npt.NDArray[np.int64]:
-    """Counts, (C, C): rows are true classes, columns predicted ones."""
-    matrix: npt.NDArray[np.int64] = sklearn.confusion_matrix(
-        labels, predicted, labels=range(classes)
-    )
-    return matrix
-
-
-def top_accuracy(labels: Labels, probabilities: Probabilities) -> float:
+def top_accuracy(labels: Labels, top: TopClasses) -> float:
     """Share of images whose label is among the `TOP` most probable classes.
 
     scikit-learn's breaks ties otherwise: of probabilities rounded to one digit it gives another
     figure in 1,653 of 2,054 random results.
     """
-    top = np.argpartition(probabilities, -TOP, axis=1)[:, -TOP:]
-    return float((top == labels[:, None]).any(axis=1).mean())
+    return float((top.classes[:, :TOP] == labels[:, None]).any(axis=1).mean())
 
 
-def summary(
+def summarise(
     labels: Labels,
-    probabilities: Probabilities,
-    classes: Sequence[str],
+    probabilities: ImageProbabilities,
+    top: TopClasses,
+    classes: Sequence[ClassFigures],
     groups: Sequence[str],
-    slices: Mapping[str, Selected],
 ) -> Figures:
-    """Figures of all images, of each class and of each slice, by flat names in a stable order.
+    """The figures that people compare, by name, in a stable order: at most fifteen.
 
-    Undefined figures, such as the recall of a class without test images, are None. Names of classes
-    are printable, because `dvc metrics show` prints them as they are.
+    The mean over the classes is over those with test images where the figure is defined.
 
     Args:
         groups: (N,) Shared by images that are not independent, "" for an image on its own.
-        slices: Images whose accuracy is reported separately, by name.
     """
-    correct = probabilities.argmax(axis=1) == labels
-    by_class = _of_classes(labels, probabilities, classes)
-    figures: Figures = {"loss": log_loss(labels, probabilities)} | _accuracy(correct, groups)
+    correct = probabilities.predicted == labels
+    figures: Figures = {"loss": log_loss(probabilities.of_label), **_accuracy(correct, groups)}
     if len(classes) > 2 * TOP:
-        figures[f"top_{TOP}"] = top_accuracy(labels, probabilities)
-    figures["ece"] = calibration.reliability_bins(probabilities, labels).error
-    for figure in by_class[classes[0]]:
-        if figure not in COUNTS:
-            figures[f"{figure}.macro"] = _mean([row[figure] for row in by_class.values()])
-    names = name_classes(classes)
-    for name, row in by_class.items():
-        figures |= {f"{figure}.{names[name]}": value for figure, value in row.items()}
-    for name, selected in slices.items():
-        if selected.any():
-            figures[f"accuracy.slice.{name}"] = float(correct[selected].mean())
-            figures[f"n.slice.{name}"] = int(selected.sum())
+        figures[f"top_{TOP}"] = top_accuracy(labels, top)
+    figures["ece"] = calibration.reliability_bins(probabilities.of_predicted, correct).error
+    tested = [row for row in classes if row.n]
+    for name in SHARES:
+        figures[f"{name}.macro"] = _mean(getattr(row, name) for row in tested)
     return figures
 
 
-def name_classes(classes: Sequence[str]) -> dict[str, str]:
-    """The name of each class in the names of figures: its own, unless that means something else."""
-    return {
-        label: f"class {name}" if name == "macro" or name.startswith("slice.") else name
-        for label, name in distinct_printable(classes).items()
-    }
+def slice_figures(correct: Selected, slices: Mapping[str, Selected]) -> list[SliceFigures]:
+    """Figures of the slices, by name, that are not empty."""
+    return [
+        SliceFigures(name, int(mask.sum()), int(correct[mask].sum()), float(correct[mask].mean()))
+        for name, mask in slices.items()
+        if mask.any()
+    ]
 
 
-def headline(figures: Figures) -> str:
-    """The most important figures, on one line."""
-    return (
-        f"accuracy {format_fraction(figures['accuracy'])} ({figures['correct']}/{figures['n']}; "
-        f"95 %: {figures['accuracy.wilson_low']:.4f} to {figures['accuracy.wilson_high']:.4f}), "
-        f"loss {figures['loss']:.4f}"
+def calibration_figures(
+    name: str, temperature: float, probabilities: ImageProbabilities, labels: Labels
+) -> CalibrationFigures:
+    bins = calibration.reliability_bins(
+        probabilities.of_predicted, probabilities.predicted == labels
     )
+    return CalibrationFigures(name, temperature, log_loss(probabilities.of_label), bins.error)
 
 
 def _accuracy(correct: Selected, groups: Sequence[str]) -> Figures:
@@ -116,65 +172,96 @@ def _accuracy(correct: Selected, groups: Sequence[str]) -> Figures:
     }
 
 
-def _of_classes(
-    labels: Labels, probabilities: Probabilities, classes: Sequence[str]
-) -> dict[str, Figures]:
-    """Figures of each class against the rest."""
-    predicted, numbers = probabilities.argmax(axis=1), range(len(classes))
-    precision, recall, f1, _ = sklearn.precision_recall_fscore_support(
-        labels, predicted, labels=numbers, zero_division=np.nan
-    )
-    matrix = confusion(labels, predicted, len(classes))
-    return {
-        name: {
-            "precision": _none_if_nan(precision[number]),
-            "recall": _none_if_nan(recall[number]),
-            "f1": _none_if_nan(f1[number]),
-            **_ranking(labels == number, probabilities[:, number]),
-            "correct": int(matrix[number, number]),
-            "n": int(matrix[number].sum()),
-            "predicted": int(matrix[:, number].sum()),
-        }
-        for number, name in enumerate(classes)
-    }
+@dataclass(frozen=True)
+class ClassCounts:
+    """Images by class, each (classes,)."""
+
+    n: Counts
+    """Of the class."""
+    predicted: Counts
+    correct: Counts
+
+    def figures(self, number: int, label: str) -> ClassFigures:
+        """The figures of class `number`, those of its ranking left out."""
+        n, predicted, correct = (
+            int(counts[number]) for counts in (self.n, self.predicted, self.correct)
+        )
+        return ClassFigures(
+            label,
+            n,
+            correct,
+            predicted,
+            correct / predicted if predicted else None,
+            correct / n if n else None,
+            2 * correct / (n + predicted) if n else None,
+            roc_auc=None,
+            average_precision=None,
+        )
 
 
-def _ranking(positive: Selected, scores: npt.NDArray[np.float64]) -> Figures:
-    if positive.all() or not positive.any():
-        return {"roc_auc": None, "average_precision": None}
-    return {
-        "roc_auc": float(sklearn.roc_auc_score(positive, scores)),
-        "average_precision": float(sklearn.average_precision_score(positive, scores)),
-    }
+def count_classes(labels: Labels, predicted: Labels, classes: int) -> ClassCounts:
+    of_class, correct = np.bincount(labels, minlength=classes), labels[labels == predicted]
+    predictions = np.bincount(predicted, minlength=classes)
+    return ClassCounts(of_class, predictions, np.bincount(correct, minlength=classes))
 
 
 @dataclass(frozen=True)
-class Curve:
-    """One point per threshold."""
+class Selection:
+    """The classes that are shown, by number, in their order."""
 
-    x: npt.NDArray[np.float64]
-    y: npt.NDArray[np.float64]
+    numbers: Sequence[int]
+    worst: int
+    """How many are there for their low F1, and `largest` for their size; 0 if all are shown."""
+    largest: int
+    total: int
+    """Classes that could be shown."""
+
+    @property
+    def title(self) -> str:
+        """What is shown, "" if all."""
+        if not self.worst:
+            return ""
+        return f"{self.worst} worst and {self.largest} largest of {self.total} classes"
 
 
-def roc(labels: Labels, probabilities: Probabilities, number: int) -> Curve:
-    """False positive rate (x) and true positive rate (y) of class `number` against the rest."""
-    false_positive, true_positive, _ = sklearn.roc_curve(labels == number, probabilities[:, number])
-    return Curve(false_positive, true_positive)
+def select_classes(classes: Sequence[ClassFigures], most: int = MAX_CLASSES) -> Selection:
+    """Select all classes with curves, or at most `most`.
+
+    Of more classes half are those with the lowest F1, and half the largest of the others; among
+    equals the first. A class without test images, or alone in the test set, has no curves.
+    """
+    images = sum(row.n for row in classes)
+    numbers = [number for number, row in enumerate(classes) if 0 < row.n < images]
+    total = len(numbers)
+    if total <= most:
+        return Selection(numbers, 0, 0, total)
+    worst = sorted(numbers, key=lambda number: classes[number].f1 or 0.0)[: most // 2]
+    others = sorted(set(numbers) - set(worst), key=lambda number: (-classes[number].n, number))
+    largest = others[: most - len(worst)]
+    return Selection(sorted(worst + largest), len(worst), len(largest), total)
 
 
-def precision_recall(labels: Labels, probabilities: Probabilities, number: int) -> Curve:
-    """Recall (x) and precision (y) of class `number` against the rest."""
-    precision, recall, _ = sklearn.precision_recall_curve(
-        labels == number, probabilities[:, number], drop_intermediate=True
+def name_classes(classes: Sequence[str]) -> dict[str, str]:
+    """The name of each class in the names of figures: its own, unless that means something else.
+
+    Names are printable, because they are printed as they are.
+    """
+    return {
+        label: f"class {name}" if name == "macro" or name.startswith("slice.") else name
+        for label, name in distinct_printable(classes).items()
+    }
+
+
+def headline(figures: Figures) -> str:
+    """The most important figures, on one line."""
+    return (
+        f"accuracy {format_fraction(figures['accuracy'])} ({figures['correct']}/{figures['n']}; "
+        f"95 %: {figures['accuracy.wilson_low']:.4f} to {figures['accuracy.wilson_high']:.4f}), "
+        f"loss {figures['loss']:.4f}"
     )
-    return Curve(recall, precision)
 
 
-def _none_if_nan(value: float) -> float | None:
-    return None if np.isnan(value) else float(value)
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
+def _mean(values: Iterable[float | None]) -> float | None:
     """The mean of the defined values."""
     defined = [value for value in values if value is not None]
     return float(np.mean(defined)) if defined else None

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from pipeline.core import history
 from pipeline.params import Params
+from pipeline.stages.evaluate.metrics import ResultFigures
 from pipeline.stages.evaluate.report import Report
 from pipeline.stages.evaluate.test_set import LoadedModel
 from pipeline.tracking import provenance, record
@@ -14,6 +15,7 @@ from pipeline.tracking.record import TrainedResult
 def record_evaluation(
     params: Params,
     model: LoadedModel,
+    figures: ResultFigures,
     report: Report,
     tags: Mapping[str, str],
     *,
@@ -37,7 +39,7 @@ def record_evaluation(
             history=history.read(history_csv),
             augmented=history_csv.with_name("augmented.png"),
             split_csv=split_csv,
-            metrics=report.figures,
+            metrics=figures.flat(),
             test=test,
             report=report.html(provenance.known_tags(tags)),
         )

@@ -110,7 +110,7 @@ def _read_samples(
             shrink(decoding.decode(data)),
             result.classes[result.predicted[index]],
             result.classes[result.labels[index]],
-            float(result.calibrated[index].max()),
+            float(result.calibrated.of_predicted[index]),
         )
         for data, index in zip(stored, indices, strict=True)
     ]

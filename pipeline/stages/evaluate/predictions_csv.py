@@ -1,16 +1,23 @@
-"""predictions.csv: a model's prediction for each test image, with the probability of each class."""
+"""predictions.csv: a model's prediction for each test image, with its most probable classes.
+
+The columns are id, label, predicted, group and p_label, the probability of the label, then class_1,
+p_1, class_2, p_2 ... for the most probable classes: all classes, or the first `TOP_CLASSES` of
+more. Older versions wrote a column p.CLASS for each class; they are still read.
+"""
 
 import io
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain, count, repeat
 from pathlib import Path
 
 from pipeline.core import atomic, csv_cells
 
 NAME = "predictions.csv"
-COLUMNS = ("id", "label", "predicted", "group")
-PROBABILITY = "p."  # before a class name: the column of its probabilities
+COLUMNS = ("id", "label", "predicted", "group", "p_label")
+TOP_CLASSES = 20  # of an image
+OLD_PROBABILITY = "p."  # before a class name, in older files: the column of its probabilities
 
 
 @dataclass(frozen=True)
@@ -22,14 +29,18 @@ class PredictionRow:
     predicted: str
     group: str
     """Shared by images that are not independent, "" for an image on its own."""
+    of_label: float
+    """Probability of the label, in 0..1; NaN where a file holds no number."""
     probabilities: Mapping[str, float]
-    """By class, in 0..1; NaN where a file holds no number."""
+    """Of the most probable classes, the first first; of an older file, of all classes."""
+    may_lack_classes: bool = False
+    """Whether there may be more classes than these."""
 
 
-def write_predictions(path: Path, classes: Sequence[str], rows: Iterable[PredictionRow]) -> None:
-    """Write the rows, with the probabilities of `classes` in full precision."""
-    header = [*COLUMNS, *(PROBABILITY + name for name in classes)]
-    atomic.write_csv(path, header, (_cells(row, classes) for row in rows))
+def write_predictions(path: Path, rows: Iterable[PredictionRow], most: int) -> None:
+    """Write the rows as they come, with at most `most` classes each, in full precision."""
+    header = [*COLUMNS, *chain(*((f"class_{n}", f"p_{n}") for n in range(1, most + 1)))]
+    atomic.write_csv(path, header, (_cells(row, most) for row in rows))
 
 
 def read_predictions(path: Path) -> list[PredictionRow]:
@@ -48,19 +59,36 @@ def parse_predictions(text: str) -> list[PredictionRow]:
     return [_row(cells) for cells in csv_cells.DictReader(io.StringIO(text))]
 
 
-def _cells(row: PredictionRow, classes: Sequence[str]) -> list[object]:
-    probabilities = [float(row.probabilities[name]) for name in classes]
-    return [row.id, row.label, row.predicted, row.group, *probabilities]
+def _cells(row: PredictionRow, most: int) -> list[object]:
+    listed = list(row.probabilities.items())[:most]
+    padding = repeat("", 2 * (most - len(listed)))
+    return [row.id, row.label, row.predicted, row.group, row.of_label, *chain(*listed), *padding]
 
 
 def _row(cells: Mapping[str | None, str | None]) -> PredictionRow:
-    probabilities = {
-        column.removeprefix(PROBABILITY): _number(cell)
-        for column, cell in cells.items()
-        if column is not None and column.startswith(PROBABILITY)  # None: cells beyond the header
-    }
     key, label, predicted = (cells[column] or "" for column in ("id", "label", "predicted"))
-    return PredictionRow(key, label, predicted, cells.get("group") or "", probabilities)
+    group = cells.get("group") or ""
+    if "p_label" in cells:
+        of_label = _number(cells["p_label"])
+        listed = dict(_listed(cells))
+        is_cut = len(listed) >= TOP_CLASSES
+        return PredictionRow(key, label, predicted, group, of_label, listed, is_cut)
+    probabilities = {
+        column.removeprefix(OLD_PROBABILITY): _number(cell)
+        for column, cell in cells.items()
+        if column is not None and column.startswith(OLD_PROBABILITY)  # None: beyond the header
+    }
+    of_label = probabilities.get(label, math.nan)
+    return PredictionRow(key, label, predicted, group, of_label, probabilities)
+
+
+def _listed(cells: Mapping[str | None, str | None]) -> Iterator[tuple[str, float]]:
+    """The classes with their probabilities, up to the first empty cell."""
+    for number in count(1):
+        name, probability = cells.get(f"class_{number}"), cells.get(f"p_{number}")
+        if not name and not probability:
+            return
+        yield name or "", _number(probability)
 
 
 def _number(cell: str | None) -> float:

@@ -26,22 +26,23 @@ from pipeline.images import gallery
 from pipeline.images.gallery import data_uri
 from pipeline.network.model_folder import Card
 from pipeline.params import AS_DESCRIBED, Params
-from pipeline.stages.evaluate import metrics, predictions_csv
+from pipeline.stages.evaluate import metrics
 from pipeline.stages.evaluate.confusions import (
     Confusion,
     count_confusions,
     describe_most_frequent,
 )
 from pipeline.stages.evaluate.intervals import Interval
-from pipeline.stages.evaluate.metrics import Figures
+from pipeline.stages.evaluate.metrics import ClassFigures, Figures, ResultFigures, SliceFigures
 from pipeline.stages.evaluate.photographs import PicturedSample
 from pipeline.stages.evaluate.pictures import Pictures
-from pipeline.stages.evaluate.predictions_csv import read_predictions
 from pipeline.stages.evaluate.sentences import describe_bootstrap, describe_calibration
+from pipeline.stages.evaluate.test_set import TestSetResult
 
 CLASS_FIGURES = ("n", "correct", "precision", "recall", "f1", "roc_auc", "average_precision")
 MIN_TEST_IMAGES = 30  # of a class, for figures that mean something
 MAX_CONFUSIONS = 5  # in the table
+MAX_CLASSES = 30  # in tables and lists
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ class DataFacts:
     """The images of all splits."""
 
     counts: Mapping[str, Mapping[str, int]]
-    """By class, then by split."""
+    """By class, of those in the tables, then by split."""
     licences: Mapping[str, int]
     """Images by licence, the most frequent first."""
     owners: Sequence[tuple[str, int]]
@@ -98,6 +99,7 @@ class Report:
     """Sections of the params, listed in full."""
     card: Card
     figures: Figures
+    """The content of metrics.json."""
     accuracy: str
     """A percentage, or counts such as "3 of 4"."""
     interval: str
@@ -113,6 +115,10 @@ class Report:
     """A sentence on it."""
     classes: Sequence[ClassRow]
     """With a row of averages at the end."""
+    shown_classes: str
+    """Which classes the tables have, "" if all."""
+    class_names: str
+    """Those that the model predicts, or the first of many."""
     has_small_rows: bool
     """Whether counts stand for percentages somewhere in the tables."""
     slices: Sequence[SliceRow]
@@ -129,8 +135,8 @@ class Report:
     """By name."""
     provenance: Mapping[str, str]
     """Digests of the data and, if known, the commit."""
-    small_classes: Sequence[str]
-    """Classes with fewer than `min_test_images` test images."""
+    small_classes: str
+    """Classes with fewer than `min_test_images` test images, or the first of many."""
     min_test_images: int = MIN_TEST_IMAGES
     min_images: int = MIN_IMAGES
     columns: Sequence[str] = CLASS_FIGURES
@@ -145,64 +151,75 @@ class Report:
 def collect(
     params: Params,
     card: Card,
-    figures: Figures,
+    figures: ResultFigures,
+    result: TestSetResult,
+    groups: Sequence[str],
     pictures: Pictures,
     *,
-    test: Path,
     clean: Path,
     split_csv: Path,
 ) -> Report:
-    """Collect the facts of the page.
-
-    Args:
-        test: The folder with predictions.csv.
-    """
-    names = ("images", "model", "features", "head", "train")  # the sections that decide the model
-    predictions = read_predictions(test / predictions_csv.NAME)
-    groups = [row.group for row in predictions]
-    confusions = count_confusions(predictions)
-    wilson = Interval(figures["accuracy.wilson_low"], figures["accuracy.wilson_high"])
-    slices = _slices(figures)
-    classes = list(metrics.name_classes(card.classes).values())
-    counts = [figures[f"{key}.{name}"] for key in ("n", "predicted") for name in classes]
+    """Collect the facts of the page."""
+    sections = ("images", "model", "features", "head", "train")  # that decide the model
+    summary = figures.summary
+    confusions = count_confusions(result.labels, result.predicted, result.classes)
+    wilson = Interval(summary["accuracy.wilson_low"], summary["accuracy.wilson_high"])
+    slices = [_slice(row) for row in figures.slices]
+    names = metrics.name_classes(card.classes)
+    shown, shown_classes = _select_classes(figures.classes)
+    counts = [*(row.n for row in slices), *(n for row in shown for n in (row.n, row.predicted))]
+    small = [names[row.label] for row in figures.classes if row.n < MIN_TEST_IMAGES]
     return Report(
         dataset=params.dataset.name,
         source="" if params.dataset.source == AS_DESCRIBED else params.dataset.source,
-        params={name: getattr(params, name).model_dump() for name in names},
+        params={name: getattr(params, name).model_dump() for name in sections},
         card=card,
-        figures=figures,
-        accuracy=format_right(figures["correct"], figures["n"]),
+        figures=summary,
+        accuracy=format_right(summary["correct"], summary["n"]),
         interval=format_interval(wilson.low, wilson.high),
-        bootstrap=describe_bootstrap(figures, groups),
+        bootstrap=describe_bootstrap(summary, groups),
         mistakes=describe_most_frequent(confusions),
-        roc_auc=_macro("roc_auc", figures),
-        calibration_error=_calibration_error(figures, "ece"),
+        roc_auc=_macro("roc_auc", summary),
+        calibration_error=_calibration_error(summary),
         calibration=describe_calibration(figures),
-        classes=_classes(classes, figures),
-        has_small_rows=min([*counts, *(row.n for row in slices)]) < MIN_IMAGES,
+        classes=[
+            *(ClassRow(names[row.label], _class_cells(row)) for row in shown),
+            ClassRow("macro average", [_macro(name, summary) for name in CLASS_FIGURES]),
+        ],
+        shown_classes=shown_classes,
+        class_names=_list_names(list(card.classes)),
+        has_small_rows=any(count < MIN_IMAGES for count in counts),
         slices=slices,
         confusions=confusions[:MAX_CONFUSIONS],
         more_confusions=max(0, len(confusions) - MAX_CONFUSIONS),
         grouped=any(groups),
-        data=_data(card.classes, clean, split_csv),
+        data=_data([row.label for row in shown], clean, split_csv),
         charts=pictures.charts,
         photographs={
             name: [_sample(image) for image in images]
             for name, images in pictures.photographs.items()
         },
         provenance={},
-        small_classes=[name for name in classes if figures[f"n.{name}"] < MIN_TEST_IMAGES],
+        small_classes=_list_names(small),
     )
 
 
-def _calibration_error(figures: Figures, name: str) -> str:
-    return format_share(figures[name]) if figures["n"] >= MIN_IMAGES else "–"
+def _select_classes(classes: Sequence[ClassFigures]) -> tuple[list[ClassFigures], str]:
+    """The classes in the tables, and which they are; "" if all."""
+    if len(classes) <= MAX_CLASSES:
+        return list(classes), ""
+    selection = metrics.select_classes(classes, MAX_CLASSES)
+    return [classes[number] for number in selection.numbers], selection.title
 
 
-def _classes(names: Sequence[str], figures: Figures) -> list[ClassRow]:
-    rows = [ClassRow(name, _class_cells(name, figures)) for name in names]
-    macro = [_macro(figure, figures) for figure in CLASS_FIGURES]
-    return [*rows, ClassRow("macro average", macro)]
+def _list_names(names: Sequence[str]) -> str:
+    """Names with commas; of many only the first."""
+    more = [f"and {len(names) - MAX_CLASSES:,} more"] if len(names) > MAX_CLASSES else []
+    return ", ".join([*names[:MAX_CLASSES], *more])
+
+
+def _calibration_error(figures: Figures) -> str:
+    return format_share(figures["ece"]) if figures["n"] >= MIN_IMAGES else "–"
 
 
 def _macro(figure: str, figures: Figures) -> str:
@@ -213,16 +230,15 @@ def _macro(figure: str, figures: Figures) -> str:
     return _format(figures[name]) if figures["n"] >= MIN_IMAGES else "–"
 
 
-def _class_cells(name: str, figures: Figures) -> list[str]:
+def _class_cells(row: ClassFigures) -> list[str]:
     """Figures of a class; of fewer than `MIN_IMAGES` images, counts or nothing."""
-    right, count, predicted = (figures[f"{key}.{name}"] for key in ("correct", "n", "predicted"))
-    cells = {figure: _format(figures[f"{figure}.{name}"]) for figure in CLASS_FIGURES}
-    if count < MIN_IMAGES:
+    cells = {name: _format(getattr(row, name)) for name in CLASS_FIGURES}
+    if row.n < MIN_IMAGES:
         cells |= dict.fromkeys(("f1", "roc_auc", "average_precision"), "–")
-    if 0 < count < MIN_IMAGES:
-        cells["recall"] = format_right(right, count)
-    if 0 < predicted < MIN_IMAGES:
-        cells["precision"] = format_right(right, predicted)
+    if 0 < row.n < MIN_IMAGES:
+        cells["recall"] = format_right(row.correct, row.n)
+    if 0 < row.predicted < MIN_IMAGES:
+        cells["precision"] = format_right(row.correct, row.predicted)
     return list(cells.values())
 
 
@@ -233,17 +249,8 @@ def _format(value: float | str | None) -> str:
     return format_fraction(value) if isinstance(value, float) else str(value)
 
 
-def _slices(figures: Figures) -> list[SliceRow]:
-    start = "accuracy.slice."
-    names = [key.removeprefix(start) for key in figures if key.startswith(start)]
-    return [
-        SliceRow(
-            name.replace("_", " "),
-            count := figures[f"n.slice.{name}"],
-            format_right(round(figures[start + name] * count), count),
-        )
-        for name in names
-    ]
+def _slice(row: SliceFigures) -> SliceRow:
+    return SliceRow(row.slice.replace("_", " "), row.n, format_right(row.correct, row.n))
 
 
 def _sample(image: PicturedSample) -> Sample:
@@ -256,7 +263,8 @@ def _sample(image: PicturedSample) -> Sample:
 def _data(classes: Sequence[str], clean: Path, split_csv: Path) -> DataFacts:
     counts = {name: Counter[str]() for name in classes}
     for row in read_split(split_csv):
-        counts[row.label][row.split] += 1
+        if row.label in counts:
+            counts[row.label][row.split] += 1
     facts = shards.columns(clean, ["licence", "owner"])
     licences = facts.column("licence").to_pylist()
     owners = facts.column("owner").to_pylist()

@@ -6,7 +6,7 @@ from pipeline.core.percentages import MIN_IMAGES, format_interval, format_share
 from pipeline.network import calibration
 from pipeline.stages.evaluate import intervals
 from pipeline.stages.evaluate.intervals import Interval
-from pipeline.stages.evaluate.metrics import Figures
+from pipeline.stages.evaluate.metrics import Figures, ResultFigures
 
 MIN_PER_BIN = 10  # images on average, for a calibration error that is not mostly chance
 
@@ -34,13 +34,14 @@ def describe_bootstrap(figures: Figures, groups: Sequence[str]) -> str:
     )
 
 
-def describe_calibration(figures: Figures) -> str:
-    if figures["n"] < MIN_IMAGES:
-        return f"By how much the probabilities are off cannot be said of {figures['n']} images."
+def describe_calibration(figures: ResultFigures) -> str:
+    count = figures.summary["n"]
+    if count < MIN_IMAGES:
+        return f"By how much the probabilities are off cannot be said of {count} images."
     sentence = (
-        f"The probabilities are then off by {format_share(figures['ece'])} on average; "
-        f"without it, by {format_share(figures['ece.as_trained'])}."
+        f"The probabilities are then off by {format_share(figures.calibrated.ece)} on average; "
+        f"without it, by {format_share(figures.as_trained.ece)}."
     )
-    if figures["n"] < MIN_PER_BIN * calibration.BINS:
-        sentence += f" Of {figures['n']} images, part of that is chance."
+    if count < MIN_PER_BIN * calibration.BINS:
+        sentence += f" Of {count} images, part of that is chance."
     return sentence

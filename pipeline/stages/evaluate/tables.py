@@ -1,14 +1,14 @@
 """The CSV files behind the charts. `dvc plots` draws them with the templates in .dvc/plots."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from pipeline.core import atomic
 from pipeline.network.calibration import Bins, Floats
-from pipeline.stages.evaluate.metrics import Curve
+from pipeline.stages.evaluate.confusions import ConfusionMatrix
+from pipeline.stages.evaluate.ranking import Curve
 from pipeline.stages.evaluate.test_set import TestSetResult
 
 
@@ -22,15 +22,11 @@ def write_curves(path: Path, curves: Mapping[str, Curve]) -> None:
     atomic.write_csv(path, ["class", "x", "y"], rows)
 
 
-def write_confusion(path: Path, matrix: npt.NDArray[np.int64], classes: Sequence[str]) -> None:
-    """Write a row per pair of classes with images, and one per class with itself.
-
-    Args:
-        matrix: (C, C) Counts: rows are true classes, columns predicted ones.
-    """
+def write_confusion(path: Path, matrix: ConfusionMatrix) -> None:
+    """Write a row per pair of classes with images, and one per class with itself."""
     rows = [
-        (classes[label], classes[predicted], count)
-        for (label, predicted), count in np.ndenumerate(matrix)
+        (matrix.classes[label], matrix.classes[predicted], count)
+        for (label, predicted), count in np.ndenumerate(matrix.counts)
         if count or label == predicted
     ]
     atomic.write_csv(path, ["label", "predicted", "images"], rows)

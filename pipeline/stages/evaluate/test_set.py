@@ -1,25 +1,34 @@
 """Run a trained model over its test set."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from pipeline.core.errors import PipelineError
-from pipeline.network import calibration, device, feature_store, model_folder
-from pipeline.network.calibration import Floats
+from pipeline.network import device, feature_store, model_folder
 from pipeline.network.examples import Examples
 from pipeline.network.feature_store import Source
 from pipeline.network.halves import Halves, cut_as_trained
 from pipeline.network.model_folder import Card
 from pipeline.params import DeviceParams
 from pipeline.stages.evaluate import metrics
+from pipeline.stages.evaluate.class_scores import ClassScores, Scores, temporary_class_scores
 from pipeline.stages.evaluate.embedding import capture_inputs
-from pipeline.stages.evaluate.metrics import Figures, Labels, Probabilities, Selected
+from pipeline.stages.evaluate.metrics import ClassCounts, ClassFigures, ResultFigures, Selected
 from pipeline.stages.evaluate.predictions_csv import PredictionRow
+from pipeline.stages.evaluate.probabilities import (
+    Floats,
+    ImageProbabilities,
+    Labels,
+    Normaliser,
+    TopClasses,
+    reduce_scores,
+)
+from pipeline.stages.evaluate.ranking import Curve, rank
 
 
 @dataclass(frozen=True)
@@ -61,28 +70,46 @@ def load_model(
 
 
 @dataclass(frozen=True)
+class ClassCurves:
+    """Curves of a class against the rest, thinned for drawing."""
+
+    roc: Curve
+    """False positive rate (x) and true positive rate (y)."""
+    precision_recall: Curve
+    """Recall (x) and precision (y)."""
+
+
+@dataclass(frozen=True)
 class TestSetResult:
-    """A model's predictions for the test images, in the order of split.csv."""
+    """A model's predictions for N test images, in the order of split.csv.
+
+    It grows with the images and with the classes, not with their product.
+    """
 
     ids: list[str]
     labels: Labels
+    """(N,)"""
     classes: list[str]
-    as_trained: Probabilities
+    as_trained: ImageProbabilities
     """Before calibration."""
-    calibrated: Probabilities
+    calibrated: ImageProbabilities
     """At the model's temperature, as `pipeline predict` prints them."""
+    top: TopClasses
+    """By calibrated probability."""
+    class_figures: Sequence[ClassFigures]
+    curves: dict[str, ClassCurves]
+    """By class, of those that `metrics.select_classes` selects."""
     embedding: Floats
-    """(N, F) Inputs of the network's last layer."""
+    """(M, F) Inputs of the network's last layer, of the first M images."""
 
     @property
     def predicted(self) -> Labels:
-        labels: Labels = self.calibrated.argmax(axis=1)
-        return labels
+        return self.calibrated.predicted
 
     def mistakes(self) -> list[int]:
         """Indices of the wrong predictions, the most confident first."""
         indices = np.flatnonzero(self.predicted != self.labels)
-        confidence = self.calibrated.max(axis=1)[indices]
+        confidence = self.calibrated.of_predicted[indices]
         ordered: list[int] = indices[np.argsort(-confidence, kind="stable")].tolist()
         return ordered
 
@@ -90,47 +117,123 @@ class TestSetResult:
 def run_on_test_set(model: LoadedModel, examples: Examples) -> TestSetResult:
     """Run the model over the test images."""
     rows = examples.rows("test")
-    with device.explain_out_of_memory("lower images.size"), capture_inputs(model.head) as inputs:
-        outputs = feature_store.logits(model.trained, model.source, rows)
-    if invalid := int((~outputs.isfinite()).any(dim=1).sum()):
+    batches = feature_store.score_batches(model.trained, model.source, rows)
+    with (
+        device.explain_out_of_memory("lower images.size"),
+        capture_inputs(model.head) as inputs,
+        temporary_class_scores(len(rows)) as scores,
+    ):
+        result = collect(
+            [examples.ids[row] for row in rows],
+            np.asarray(examples.labels[rows]),
+            examples.classes,
+            _finite(batches, len(rows)),
+            model.card.temperature,
+            scores,
+        )
+    return replace(result, embedding=torch.cat(inputs).double().numpy())
+
+
+def _finite(batches: Iterable[Tensor], images: int) -> Iterable[Scores]:
+    """The batches as arrays; raises PipelineError at the end if some scores are not finite."""
+    invalid = 0
+    for batch in batches:
+        invalid += int((~batch.isfinite()).any(dim=1).sum())
+        yield (batch.nan_to_num() if invalid else batch).numpy()
+    if invalid:
         raise PipelineError(
-            f"the model's scores are not finite numbers for {invalid} of {len(rows)} test images: "
+            f"the model's scores are not finite numbers for {invalid} of {images} test images: "
             "train it again, with a lower train.lr or features.precision=32-true"
         )
-    logits = outputs.double().numpy()
+
+
+def collect(
+    ids: list[str],
+    labels: Labels,
+    classes: list[str],
+    batches: Iterable[Scores],
+    temperature: float,
+    scores: ClassScores,
+) -> TestSetResult:
+    """The result of N images, from their scores in batches (B, classes); without an embedding.
+
+    Args:
+        scores: For N images, still empty.
+    """
+    reduced = reduce_scores(batches, labels, temperature, scores)
+    counts = metrics.count_classes(labels, reduced.calibrated.predicted, len(classes))
+    figures, curves = _by_class(labels, classes, counts, scores, reduced.normaliser)
     return TestSetResult(
-        [examples.ids[row] for row in rows],
-        np.asarray(examples.labels[rows]),
-        examples.classes,
-        calibration.probabilities(logits, 1.0),
-        calibration.probabilities(logits, model.card.temperature),
-        torch.cat(inputs).double().numpy(),
+        ids,
+        labels,
+        classes,
+        reduced.as_trained,
+        reduced.calibrated,
+        reduced.top,
+        figures,
+        curves,
+        embedding=np.zeros((0, 0)),
     )
 
 
+def _by_class(
+    labels: Labels,
+    classes: Sequence[str],
+    counts: ClassCounts,
+    scores: ClassScores,
+    normaliser: Normaliser,
+) -> tuple[list[ClassFigures], dict[str, ClassCurves]]:
+    """Figures of all classes, and the curves of those that are shown; one class at a time."""
+    figures = [counts.figures(number, label) for number, label in enumerate(classes)]
+    shown, curves = set(metrics.select_classes(figures).numbers), {}
+    for number, row in enumerate(figures):
+        if not 0 < row.n < len(labels):
+            continue
+        of_class = normaliser.probabilities(scores.of_class(number))
+        ranking = rank(labels == number, of_class)
+        figures[number] = replace(
+            row, roc_auc=ranking.roc_auc, average_precision=ranking.average_precision
+        )
+        if number in shown:
+            curves[row.label] = ClassCurves(
+                ranking.roc.thinned(), ranking.precision_recall.thinned()
+            )
+    return figures, curves
+
+
 def compute_figures(
-    result: TestSetResult, groups: Sequence[str], slices: dict[str, Selected], card: Card
-) -> Figures:
-    """The figures of metrics.json."""
-    figures = metrics.summary(result.labels, result.calibrated, result.classes, groups, slices)
-    figures["loss.as_trained"] = metrics.log_loss(result.labels, result.as_trained)
-    figures["ece.as_trained"] = calibration.reliability_bins(result.as_trained, result.labels).error
-    figures["temperature"] = card.temperature
-    return figures
+    result: TestSetResult,
+    groups: Sequence[str],
+    slices: Mapping[str, Selected],
+    temperature: float,
+) -> ResultFigures:
+    """All figures of a result.
+
+    Args:
+        groups: (N,) Shared by images that are not independent, "" for an image on its own.
+        slices: Images whose accuracy is reported separately, by name.
+        temperature: Of the calibrated probabilities.
+    """
+    labels, calibrated = result.labels, result.calibrated
+    return ResultFigures(
+        metrics.summarise(labels, calibrated, result.top, result.class_figures, groups),
+        result.class_figures,
+        metrics.slice_figures(result.predicted == labels, slices),
+        metrics.calibration_figures(metrics.AS_TRAINED, 1.0, result.as_trained, labels),
+        metrics.calibration_figures(metrics.CALIBRATED, temperature, calibrated, labels),
+    )
 
 
-def prediction_rows(result: TestSetResult, groups: Sequence[str]) -> list[PredictionRow]:
+def prediction_rows(result: TestSetResult, groups: Sequence[str]) -> Iterator[PredictionRow]:
     """The rows of predictions.csv."""
-    classes = result.classes
-    return [
-        PredictionRow(
+    classes, labels, predicted = result.classes, result.labels, result.predicted
+    for number, key in enumerate(result.ids):
+        names = (classes[index] for index in result.top.classes[number])
+        yield PredictionRow(
             key,
-            classes[label],
-            classes[predicted],
-            group,
-            dict(zip(classes, probabilities, strict=True)),
+            classes[labels[number]],
+            classes[predicted[number]],
+            groups[number],
+            float(result.calibrated.of_label[number]),
+            dict(zip(names, result.top.probabilities[number].tolist(), strict=True)),
         )
-        for key, label, predicted, group, probabilities in zip(
-            result.ids, result.labels, result.predicted, groups, result.calibrated, strict=True
-        )
-    ]

@@ -21,7 +21,7 @@ def history(count: int, loss: float = 0.5) -> list[dict[str, float]]:
 
 
 def predictions(*pairs: tuple[str, str]) -> list[Prediction]:
-    return [Prediction(label, predicted, {label: 0.5}, "") for label, predicted in pairs]
+    return [Prediction(label, predicted, 0.5, {label: 0.5}, "") for label, predicted in pairs]
 
 
 def test_two_charts_have_a_point_per_validation_and_a_line_per_split() -> None:

@@ -15,7 +15,7 @@ from pipeline.params import load_params
 from tests import ROOT
 
 PARAMS = load_params(ROOT / "params.yaml").flat()
-PREDICTIONS = {"1": Prediction("<b>", "a|b", {"<b>": 0.5, "a|b": 0.5}, "")}
+PREDICTIONS = {"1": Prediction("<b>", "a|b", 0.5, {"<b>": 0.5, "a|b": 0.5}, "")}
 
 
 class FakeRevision(Revision):

@@ -8,8 +8,13 @@ from matplotlib.figure import Figure
 from sklearn.metrics import auc, average_precision_score, roc_auc_score
 
 from pipeline.network.calibration import Bins
-from pipeline.stages.evaluate import charts, metrics
+from pipeline.stages.evaluate import charts
+from pipeline.stages.evaluate.confusions import confusion_matrix
+from pipeline.stages.evaluate.drawing import MAX_CURVES
+from pipeline.stages.evaluate.evaluation import collect_chart_facts
 from pipeline.stages.evaluate.fonts import fonts_for
+from pipeline.stages.evaluate.ranking import Curve, rank
+from tests.builders.results import result_of
 from tests.vega import SVG
 
 HISTORY = [
@@ -23,7 +28,8 @@ def test_a_picture_has_the_same_bytes_every_time() -> None:
 
 
 def test_the_confusion_matrix_shows_every_count() -> None:
-    figure = charts.confusion(np.array([[5, 1], [0, 7]]), ["ant", "bee"])
+    labels, predicted = np.array([0] * 6 + [1] * 7), np.array([0] * 5 + [1] * 8)
+    figure = charts.confusion(confusion_matrix(labels, predicted, ["ant", "bee"]))
     assert [text.get_text() for text in figure.axes[0].texts] == ["5", "1", "0", "7"]
 
 
@@ -34,7 +40,8 @@ def test_the_curves_mark_the_best_epoch() -> None:
 
 
 def test_the_size_is_limited_and_names_are_not_formulas() -> None:
-    figure = charts.confusion(np.eye(300, dtype=np.int64), [f"a$_$b{n}" for n in range(300)])
+    numbers = np.arange(100)
+    figure = charts.confusion(confusion_matrix(numbers, numbers, [f"a$_$b{n}" for n in range(100)]))
     assert max(figure.get_size_inches()) <= charts.MAX_SIDE + 4
     assert charts.png(figure)
 
@@ -57,13 +64,10 @@ NAMES = ["蚂蚁", "_hidden$_$<&", "line\nbreak " + "very " * 40]
 DRAWN = ["蚂蚁", "_hidden$_$<&", "line\\nbreak … very very "]
 
 
-def curves_of(classes: list[str]) -> tuple[dict[str, metrics.Curve], dict[str, metrics.Curve]]:
-    numbers = dict(enumerate(classes))
-    roc = {name: metrics.roc(LABELS, PROBABILITIES, n) for n, name in numbers.items()}
-    precision = {
-        name: metrics.precision_recall(LABELS, PROBABILITIES, n) for n, name in numbers.items()
-    }
-    return roc, precision
+def curves_of(classes: list[str]) -> tuple[dict[str, Curve], dict[str, Curve]]:
+    rankings = {n: rank(np.equal(LABELS, n), PROBABILITIES[:, n]) for n in range(len(classes))}
+    roc = {classes[n]: ranking.roc for n, ranking in rankings.items()}
+    return roc, {classes[n]: ranking.precision_recall for n, ranking in rankings.items()}
 
 
 def test_the_areas_below_the_curves_are_auc_and_average_precision() -> None:
@@ -83,7 +87,7 @@ def test_no_curves_are_no_reason_to_warn() -> None:
 
 
 def confusion_of(classes: list[str]) -> Figure:
-    return charts.confusion(metrics.confusion(LABELS, PROBABILITIES.argmax(axis=1), 3), classes)
+    return charts.confusion(confusion_matrix(LABELS, PROBABILITIES.argmax(axis=1), classes))
 
 
 def embedding_of(classes: list[str]) -> Figure:
@@ -119,10 +123,11 @@ def test_a_report_of_many_classes_and_images_stays_small() -> None:
     names = [f"class {number}" for number in range(200)]
     labels = random.integers(0, 200, 10_000)
     scores = random.random((10_000, 200)) + 0.5 * np.eye(200)[labels]
-    roc = {name: metrics.roc(labels, scores, n) for n, name in enumerate(names[:20])}
+    facts = collect_chart_facts(result_of(labels, 20 * scores, names))
+    assert len(facts.roc) == MAX_CURVES == charts.MAX_LINES
     figures = [
-        charts.confusion(metrics.confusion(labels, scores.argmax(axis=1), 200), names),
-        charts.by_threshold(roc, roc),
+        charts.confusion(facts.confusion),
+        charts.by_threshold(facts.roc, facts.precision_recall, facts.curves_title),
         charts.embedding(scores[:1000, :2], labels[:1000], labels[1000:2000], names),
     ]
     sizes = [len(charts.svg(figure, "a")) for figure in figures]
@@ -138,14 +143,14 @@ def test_a_calibration_error_is_not_rounded_to_zero_and_not_given_for_few_images
 
 
 @pytest.mark.parametrize(("count", "title"), [(12, ""), (40, "12 of 40 classes")])
-def test_a_legend_says_how_many_classes_it_leaves_out(count: int, title: str) -> None:
+def test_a_legend_says_which_classes_it_has(count: int, title: str) -> None:
     names = [str(number) for number in range(count)]
     labels = np.arange(count)
     points = np.column_stack([labels, labels]).astype(float)
-    curve = metrics.Curve(np.array([0.0, 1.0]), np.array([0.0, 1.0]))
+    curves = dict.fromkeys(names[:12], Curve(np.array([0.0, 1.0]), np.array([0.0, 1.0])))
     figures = [
         charts.embedding(points, labels, labels, names),
-        charts.by_threshold(dict.fromkeys(names, curve), dict.fromkeys(names, curve)),
+        charts.by_threshold(curves, curves, title),
     ]
     for legend in [axes.get_legend() for figure in figures for axes in figure.axes]:
         assert legend is not None

@@ -12,6 +12,7 @@ from matplotlib import font_manager
 from matplotlib.font_manager import FontProperties, fontManager
 
 from pipeline.stages.evaluate import charts, fonts
+from pipeline.stages.evaluate.confusions import confusion_matrix
 from pipeline.stages.evaluate.photograph_grid import draw_grid
 from pipeline.stages.evaluate.photographs import PicturedSample
 
@@ -71,7 +72,7 @@ def test_a_character_that_no_font_has_is_told_once(
     names = [ANT, "bee \u8681", "cat"]
     for _ in range(3):
         with fonts.fonts_for(names):
-            figure = charts.confusion(np.eye(3, dtype=np.int64), names)
+            figure = charts.confusion(confusion_matrix(np.arange(3), np.arange(3), names))
             assert charts.png(figure)
             assert names[0] in charts.svg(figure, "a")
     (line,) = capfd.readouterr().err.splitlines()

@@ -14,13 +14,16 @@ from pipeline.stages.evaluate.confusions import (
     count_confusions,
     describe_most_frequent,
 )
-from pipeline.stages.evaluate.metrics import Figures
-from pipeline.stages.evaluate.predictions_csv import PredictionRow
+from pipeline.stages.evaluate.metrics import CalibrationFigures, Figures, ResultFigures
 from pipeline.stages.evaluate.sentences import describe_bootstrap, describe_calibration
 
+CLASSES = ["ant", "bee", "cat", *"abc"]
 
-def predictions(*pairs: tuple[str, str]) -> list[PredictionRow]:
-    return [PredictionRow("1f", label, predicted, "", {}) for label, predicted in pairs]
+
+def count(*pairs: tuple[str, str]) -> list[Confusion]:
+    """The mistakes among pairs of a true and a predicted class."""
+    numbers = np.array([[CLASSES.index(name) for name in pair] for pair in pairs])
+    return count_confusions(numbers[:, 0], numbers[:, 1], CLASSES)
 
 
 @pytest.mark.parametrize(
@@ -43,15 +46,14 @@ def predictions(*pairs: tuple[str, str]) -> list[PredictionRow]:
     ],
 )
 def test_ties_are_told(pairs: list[tuple[str, str]], sentence: str) -> None:
-    assert describe_most_frequent(count_confusions(predictions(*pairs))) == sentence
-    reversed_order = predictions(*reversed(pairs))
-    assert describe_most_frequent(count_confusions(reversed_order)) == sentence
+    assert describe_most_frequent(count(*pairs)) == sentence
+    assert describe_most_frequent(count(*reversed(pairs))) == sentence
 
 
 def test_equally_frequent_mistakes_are_in_the_order_of_their_names() -> None:
-    rows = predictions(("b", "a"), ("c", "a"), ("a", "b"), ("c", "a"), ("a", "a"))
+    confusions = count(("b", "a"), ("c", "a"), ("a", "b"), ("c", "a"), ("a", "a"))
     expected = [Confusion("c", "a", 2), Confusion("a", "b", 1), Confusion("b", "a", 1)]
-    assert count_confusions(rows) == expected
+    assert confusions == expected
 
 
 def figures_of(right: Sequence[bool], groups: Sequence[str]) -> Figures:
@@ -111,4 +113,7 @@ def test_no_interval_has_zero_width(images: list[tuple[bool, str]]) -> None:
     ],
 )
 def test_the_calibration_error_of_few_images(n: int, end: str) -> None:
-    assert describe_calibration({"n": n, "ece": 0.0001, "ece.as_trained": 1.0}).endswith(end)
+    as_trained = CalibrationFigures("as trained", 1.0, 0.0, 1.0)
+    calibrated = CalibrationFigures("calibrated", 1.0, 0.0, 0.0001)
+    figures = ResultFigures({"n": n}, [], [], as_trained, calibrated)
+    assert describe_calibration(figures).endswith(end)

@@ -2,6 +2,7 @@
 
 import base64
 import io
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,16 +21,17 @@ from pipeline.network import calibration, feature_store, model_folder
 from pipeline.network.examples import read_examples
 from pipeline.network.model_folder import Card
 from pipeline.params import Params, load_params
-from pipeline.stages.evaluate import predictions_csv, report, slices, test_set
+from pipeline.stages.evaluate import figures_csv, predictions_csv, report, slices, test_set
 from pipeline.stages.evaluate.drawing import draw_curves
 from pipeline.stages.evaluate.evaluation import collect_chart_facts
-from pipeline.stages.evaluate.metrics import Figures
+from pipeline.stages.evaluate.metrics import Figures, ResultFigures, SliceFigures
 from pipeline.stages.evaluate.pictures import Pictures, request_pictures
 from pipeline.stages.evaluate.predictions_csv import PredictionRow
 from pipeline.stages.evaluate.report import Report
 from pipeline.stages.evaluate.slices import ImageFacts
 from tests import ROOT
 from tests.builders.models import scale_head
+from tests.builders.results import result_of
 from tests.builders.stages import (
     CLEAN,
     HISTORY,
@@ -54,6 +56,12 @@ def read_predictions() -> list[PredictionRow]:
     return predictions_csv.read_predictions(TEST / predictions_csv.NAME)
 
 
+def read_figures(summary: Figures) -> ResultFigures:
+    figures = figures_csv.read_figures(TEST, summary)
+    assert figures is not None
+    return figures
+
+
 def test_the_summary_says_that_a_result_was_not_recorded(
     figures: Figures, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -76,12 +84,16 @@ def test_the_figures_are_scikit_learns_of_predictions_csv(figures: Figures) -> N
     assert figures["accuracy"] == reference.accuracy_score(labels, predicted)
     assert figures["loss"] == pytest.approx(reference.log_loss(labels, probabilities), rel=1e-12)
     area = reference.roc_auc_score(labels, probabilities[:, 1])
-    assert figures["roc_auc.striped"] == pytest.approx(area, rel=1e-12)
+    plain, striped = read_figures(figures).classes
+    assert (plain.label, striped.label) == tuple(CLASSES)
+    assert striped.roc_auc == pytest.approx(area, rel=1e-12)
     mean = reference.average_precision_score(labels, probabilities[:, 1])
-    assert figures["average_precision.striped"] == pytest.approx(mean, rel=1e-12)
+    assert striped.average_precision == pytest.approx(mean, rel=1e-12)
     for figure in ("precision", "recall", "f1"):
         score = getattr(reference, f"{figure}_score")(labels, predicted)
-        assert figures[f"{figure}.striped"] == pytest.approx(score, rel=1e-12)
+        assert getattr(striped, figure) == pytest.approx(score, rel=1e-12)
+        macro = getattr(reference, f"{figure}_score")(labels, predicted, average="macro")
+        assert figures[f"{figure}.macro"] == pytest.approx(macro, rel=1e-12)
 
 
 def test_predict_gives_the_same_probabilities_as_evaluate(figures: Figures) -> None:
@@ -100,14 +112,20 @@ def test_predict_gives_the_same_probabilities_as_evaluate(figures: Figures) -> N
 
 def test_the_temperature_is_fitted_to_the_validation_set(figures: Figures, params: Params) -> None:
     _, card = model_folder.load(MODELS)
-    assert figures["temperature"] == card.temperature != 1.0
+    written = read_figures(figures)
+    assert (written.as_trained.temperature, written.calibrated.temperature) == (
+        1.0,
+        card.temperature,
+    )
+    assert card.temperature != 1.0
     examples = read_examples(SPLIT, CLEAN)
     model = test_set.load_model(MODELS, Path("data/features"), CLEAN, examples, params.device)
     rows = examples.rows("val")
     logits = feature_store.logits(model.trained, model.source, rows).double().numpy()
     temperature = calibration.fit_temperature(logits, examples.labels[rows].numpy())
     assert temperature == pytest.approx(card.temperature, rel=1e-4)
-    assert figures["loss"] != figures["loss.as_trained"]
+    assert figures["loss"] == written.calibrated.loss != written.as_trained.loss
+    assert figures["ece"] == written.calibrated.ece
 
 
 def test_scores_that_are_no_numbers_are_an_error(figures: Figures, params: Params) -> None:
@@ -138,8 +156,9 @@ def test_the_page_shows_the_figures(figures: Figures) -> None:
     ]
     names = [row[0] for row in classes[1:]]
     assert names == ["plain", "striped", "macro average"]
-    assert classes[2][1] == str(figures["n.striped"])
-    assert classes[2][classes[0].index("f1")] == f"{figures['f1.striped']:.4f}"
+    striped = read_figures(figures).classes[1]
+    assert classes[2][1] == str(striped.n)
+    assert classes[2][classes[0].index("f1")] == f"{striped.f1:.4f}"
     assert html.count('<figure class="chart"') == html.count("<svg ") == 5
     for source in html.split('src="')[1:]:
         kind, _, content = source.split('"')[0].partition(",")
@@ -161,31 +180,32 @@ def test_dvc_plots_names_columns_that_evaluate_writes(figures: Figures) -> None:
     assert all(Path(path).exists() for path in pictures)
 
 
-def collect(card: Card, figures: Figures, split_csv: Path) -> Report:
-    paths = {"test": TEST, "clean": CLEAN, "split_csv": split_csv}
-    return report.collect(load_params(), card, figures, PICTURES, **paths)
+def collect(
+    card: Card, figures: ResultFigures, split_csv: Path = SPLIT, groups: Sequence[str] = ()
+) -> Report:
+    """The page of a result whose second image is taken for the first class."""
+    labels = [row.label for row in figures.classes]
+    result = result_of([0, 1, 1], np.eye(len(labels))[[0, 0, 1]], labels)
+    paths = {"clean": CLEAN, "split_csv": split_csv}
+    return report.collect(load_params(), card, figures, result, groups, PICTURES, **paths)
 
 
 def test_few_images_are_counts_and_not_percentages(figures: Figures) -> None:
-    few = figures | {
-        "n.striped": 4,
-        "correct.striped": 3,
-        "recall.striped": 0.75,
-        "predicted.striped": 0,
-        "precision.striped": None,
-        "n.plain": 40,
-        "predicted.plain": 9,
-        "correct.plain": 8,
-        "n.slice.folder_x": 1,
-        "accuracy.slice.folder_x": 1.0,
-        "n.slice.folder_y": 10,
-        "accuracy.slice.folder_y": 0.9,
-    }
-    page = collect(model_folder.load(MODELS)[1], few, SPLIT)
+    written = read_figures(figures)
+    of_plain, of_striped = written.classes
+    few = replace(
+        written,
+        classes=[
+            replace(of_plain, n=40, predicted=9, correct=8),
+            replace(of_striped, n=4, correct=3, recall=0.75, predicted=0, precision=None),
+        ],
+        slices=[SliceFigures("folder_x", 1, 1, 1.0), SliceFigures("folder_y", 10, 9, 0.9)],
+    )
+    page = collect(model_folder.load(MODELS)[1], few)
     plain, striped, _ = [
         dict(zip(report.CLASS_FIGURES, r.cells, strict=True)) for r in page.classes
     ]
-    assert (plain["precision"], plain["recall"]) == ("8 of 9", f"{figures['recall.plain']:.4f}")
+    assert (plain["precision"], plain["recall"]) == ("8 of 9", f"{of_plain.recall:.4f}")
     assert (striped["recall"], striped["precision"]) == ("3 of 4", "–")
     assert striped["f1"] == striped["roc_auc"] == striped["average_precision"] == "–"
     accuracies = {row.name: row.accuracy for row in page.slices}
@@ -195,7 +215,7 @@ def test_few_images_are_counts_and_not_percentages(figures: Figures) -> None:
 
 def test_a_test_set_of_few_images_has_no_percentage(figures: Figures) -> None:
     few = figures | {"n": 4, "correct": 3, "accuracy": 0.75}
-    page = collect(model_folder.load(MODELS)[1], few, SPLIT)
+    page = collect(model_folder.load(MODELS)[1], read_figures(few))
     assert page.roc_auc == page.calibration_error == "–"
     assert page.classes[-1].cells == ["", "", "–", "–", "–", "–", "–"]
     html = page.html({})
@@ -207,11 +227,14 @@ def test_a_test_set_of_few_images_has_no_percentage(figures: Figures) -> None:
 def test_names_are_escaped_on_the_page(figures: Figures) -> None:
     name = "<script>alert(1)</script>"
     _, card = model_folder.load(MODELS)
-    renamed = {key.replace("striped", name): value for key, value in figures.items()}
+    written = read_figures(figures)
+    plain, striped = written.classes
+    renamed = replace(written, classes=[plain, replace(striped, label=name)])
     split = Path("other.csv")
     split.write_text(SPLIT.read_text().replace("striped", name))
-    page = collect(card.model_copy(update={"classes": ["plain", name]}), renamed, split)
-    page = replace(page, dataset=name, params={"train": {"lr": name}}, grouped=True)
+    card = card.model_copy(update={"classes": ["plain", name]})
+    page = collect(card, renamed, split, ["a", "a", ""])
+    page = replace(page, dataset=name, params={"train": {"lr": name}})
     html = page.html({"git.commit": "<b>1f</b>"})
     assert "<script" not in html
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in html
@@ -225,7 +248,7 @@ def test_class_names_in_any_script_are_text_on_the_page(
     names = ["蚂蚁", "_$x$ <b>"]
     examples = read_examples(SPLIT, CLEAN)
     model = test_set.load_model(MODELS, Path("data/features"), CLEAN, examples, params.device)
-    result = replace(test_set.run_on_test_set(model, examples), classes=names)
+    result = test_set.run_on_test_set(model, replace(examples, classes=names))
     Path("drawn").mkdir()
     drawing = SameProcess()
     curves = drawing.submit(draw_curves, history.read(HISTORY))
@@ -233,12 +256,15 @@ def test_class_names_in_any_script_are_text_on_the_page(
     pending = request_pictures(drawing, curves, facts, model, result, CLEAN, 5)
     drawn = pending.write(Path("drawn"))
     assert len(capfd.readouterr().err.splitlines()) <= 1
-    paths = {"test": TEST, "clean": CLEAN, "split_csv": SPLIT}
-    page = report.collect(load_params(), model.card, figures, drawn, **paths).html({})
+    paths = {"clean": CLEAN, "split_csv": SPLIT}
+    written = read_figures(figures)
+    groups = [""] * len(result.ids)
+    page = report.collect(load_params(), model.card, written, result, groups, drawn, **paths)
+    html = page.html({})
     # On two axes of the confusion matrix, in two legends of curves, in one of the map.
-    assert page.count(">蚂蚁</text>") == page.count(">_$x$ &lt;b&gt;</text>") == 5
-    assert "<bdi>蚂蚁</bdi>" in page
-    Page(page)
+    assert html.count(">蚂蚁</text>") == html.count(">_$x$ &lt;b&gt;</text>") == 5
+    assert "<bdi>蚂蚁</bdi>" in html
+    Page(html)
 
 
 @pytest.mark.parametrize(
@@ -290,7 +316,7 @@ def test_owners_are_credited_on_the_page(figures: Figures) -> None:
     rows = shards.columns(CLEAN, shards.CLEAN.names).to_pylist()
     owned = [row | {"owner": "<Ann>" if number % 2 else None} for number, row in enumerate(rows)]
     shards.write(CLEAN, shards.CLEAN, owned)
-    page = collect(model_folder.load(MODELS)[1], figures, SPLIT)
+    page = collect(model_folder.load(MODELS)[1], read_figures(figures))
     owner = f"<bdi>&lt;Ann&gt;</bdi> ({len(rows) // 2})"
     assert f'By 1 owner</summary><p class="soft">{owner}' in page.html({})
 
@@ -299,11 +325,29 @@ def test_images_that_are_not_those_of_the_data_set_are_named_below_the_heading(
     figures: Figures,
 ) -> None:
     card = model_folder.load(MODELS)[1]
-    assert "not the images" not in collect(card, figures, SPLIT).html({})
+    written = read_figures(figures)
+    assert "not the images" not in collect(card, written).html({})
     deviation = card.model_copy(update={"deviation": "<x>.zip has 5 bytes"})
-    html = collect(deviation, figures, SPLIT).html({})
+    html = collect(deviation, written).html({})
     _, _, below = html.partition("</h1>")
     assert below.strip().startswith(
         '<p class="bad"><b>These are not the images that the data set describes:</b> '
         "&lt;x&gt;.zip has 5 bytes.</p>"
     )
+
+
+def test_of_many_classes_the_page_shows_the_worst_and_the_largest(figures: Figures) -> None:
+    written = read_figures(figures)
+    plain = written.classes[0]
+    names = [f"class {number:04d}" for number in range(2000)]
+    many = replace(written, classes=[replace(plain, label=name) for name in names])
+    card = model_folder.load(MODELS)[1].model_copy(update={"classes": names})
+    split = Path("other.csv")
+    split.write_text(SPLIT.read_text().replace("striped", names[0]).replace("plain", names[0]))
+    page = collect(card, many, split)
+    assert len(page.classes) == report.MAX_CLASSES + 1
+    assert list(page.data.counts) == [row.name for row in page.classes[:-1]]
+    html = page.html({})
+    assert "15 worst and 15 largest of 2000 classes" in html
+    assert "class 0029, and 1,970 more" in html
+    assert len(html) < 100_000
