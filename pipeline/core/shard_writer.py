@@ -125,6 +125,14 @@ def array(values: npt.NDArray[Any]) -> pa.Array:
     return pa.Array.from_buffers(kind, len(values), [None, buffer])
 
 
+def text_array(values: Sequence[str]) -> pa.Array:
+    """Strings as an Arrow array; see `array`."""
+    encoded = [value.encode() for value in values]
+    offsets = np.cumsum([0, *map(len, encoded)], dtype=np.int32)
+    buffers = [pa.py_buffer(offsets), pa.py_buffer(b"".join(encoded))]
+    return pa.StringArray.from_buffers(len(encoded), *buffers)
+
+
 def write_batch(sink: pa.NativeFile, batch: pa.RecordBatch) -> None:
     """Write one Arrow file with one record batch."""
     with pa.ipc.new_file(sink, batch.schema) as writer:

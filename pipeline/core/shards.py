@@ -13,12 +13,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipeline.core import atomic, shard_order, shard_writer
 from pipeline.core.errors import REPAIR, PipelineError
-from pipeline.core.shard_writer import array, write_batch
+from pipeline.core.shard_writer import array, text_array, write_batch
 
-__all__ = ["array", "write_batch"]
+__all__ = ["array", "text_array", "write_batch"]
 
 SPLITS = ("train", "val", "test")  # in the order of `split_rank`
 MAX_MAPS = 64  # shards that are mapped into memory at a time
@@ -94,10 +95,17 @@ def check_bytes(digests: Iterable[str], images: Iterable[bytes]) -> None:
 
 def content_keys(batch: pa.RecordBatch) -> list[str]:
     """A key per image of a raw or clean shard, which changes with its id and with its bytes."""
-    ids: list[str] = batch.column("id").to_pylist()
+    keys: list[str] = key_column(batch).to_pylist()
+    return keys
+
+
+def key_column(batch: pa.RecordBatch) -> pa.Array:
+    """`content_keys` as an Arrow array."""
+    ids = batch.column("id")
     if STORED not in batch.schema.names:  # a raw shard: the id is the digest of the bytes
         return ids
-    return list(map(content_key, ids, batch.column(STORED).to_pylist()))
+    colons = text_array([":"] * len(ids))
+    return pc.binary_join_element_wise(ids, batch.column(STORED), colons)
 
 
 def content_key(key: str, stored: str) -> str:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 from joblib import Parallel, delayed, effective_n_jobs
 from joblib.parallel import BACKENDS, get_active_backend
@@ -22,17 +23,20 @@ from joblib.parallel import BACKENDS, get_active_backend
 from pipeline.core import shards
 from pipeline.core.progress import bar
 from pipeline.images.isolated_pool import IsolatedFunction, isolated_map, shared_pool
+from pipeline.images.key_index import UInt64Array, digest_keys
 from pipeline.images.memo import KEY, Memo, ResultStore
 from pipeline.images.worker import Cause, WorkerFailure
 
 CHUNK = 256  # images per task of a worker; a killed run loses the chunks in progress
 FIRST_CHUNK = 16  # images in the first chunk in one process, before its speed is measured
 SECONDS_PER_CHUNK = 4  # that a chunk in one process should take
+GROUP = 64  # shards whose keys are looked up in the memo together
 
 INPUTS = ["id", "bytes"]  # the columns that a function gets
 
 Function = Callable[[pa.RecordBatch], pa.RecordBatch]
-Chunk = tuple[Path, list[int]]  # a shard and rows of it
+Rows = npt.NDArray[np.int32]  # ascending rows of a shard
+Chunk = tuple[Path, Rows]
 # From rows of shards, in order, and how many of them the next result is of, to the results.
 Stream = Callable[[Sequence[Chunk], Iterator[int]], Iterator[pa.RecordBatch]]
 
@@ -60,8 +64,8 @@ class _ShardPlan:
     """Rows of one shard to yield, and in chunks those without a remembered result."""
 
     path: Path
-    rows: list[int]
-    chunks: list[list[int]]
+    rows: Rows
+    chunks: list[Rows]
 
 
 def map_images(
@@ -95,7 +99,7 @@ def map_images(
     for plan in _completed(plans, results, memo, title):
         for rows in _chunks(plan.rows, CHUNK):
             batch = _take(plan.path, rows)
-            yield batch, memo.get(shards.content_keys(batch))
+            yield batch, memo.get(shards.key_column(batch))
 
 
 def remember(
@@ -191,31 +195,72 @@ def _completed(
 def _plan(
     directory: Path, only: Container[str] | None, memo: ResultStore, size: int
 ) -> list[_ShardPlan]:
-    plans = []
-    planned: set[str] = set()
     # Absolute: workers may have been started in another working directory, for an earlier map.
-    for path in shards.paths(directory.absolute()):
-        batch = shards.read(path)
-        ids, keys = batch.column("id").to_pylist(), shards.content_keys(batch)
-        rows = [row for row, key in enumerate(ids) if only is None or key in only]
-        missing = []
-        for row in rows:
-            if keys[row] not in memo and keys[row] not in planned:
-                planned.add(keys[row])
-                missing.append(row)
-        plans.append(_ShardPlan(path, rows, _chunks(missing, size)))
-    return plans
+    paths = shards.paths(directory.absolute())
+    selected = [_select(path, only) for path in paths]
+    missing, digests = [], []
+    for start in range(0, len(paths), GROUP):
+        group = slice(start, start + GROUP)
+        rows = selected[group]
+        keys = pa.concat_arrays(map(_keys, paths[group], rows))
+        ends = np.cumsum(list(map(len, rows)))[:-1]
+        is_missing = np.split(memo.missing(keys), ends)
+        missing += [part[lacks] for part, lacks in zip(rows, is_missing, strict=True)]
+        parts = np.split(digest_keys(keys), ends)
+        digests += [part[lacks] for part, lacks in zip(parts, is_missing, strict=True)]
+    first = _without_copies(paths, missing, digests)
+    return [
+        _ShardPlan(path, rows, _chunks(part, size))
+        for path, rows, part in zip(paths, selected, first, strict=True)
+    ]
 
 
-def _chunks(rows: list[int], size: int) -> list[list[int]]:
+def _select(path: Path, only: Container[str] | None) -> Rows:
+    """The rows with an id in `only`."""
+    batch = shards.read(path)
+    if only is None:
+        return np.arange(batch.num_rows, dtype=np.int32)
+    is_selected = [key in only for key in batch.column("id").to_pylist()]
+    return np.flatnonzero(is_selected).astype(np.int32)
+
+
+def _keys(path: Path, rows: Rows) -> pa.Array:
+    batch = shards.read(path)
+    names = [name for name in ("id", shards.STORED) if name in batch.schema.names]
+    return shards.key_column(batch.select(names).take(shards.array(rows)))
+
+
+def _without_copies(
+    paths: Sequence[Path], rows: Sequence[Rows], digests: Sequence[UInt64Array]
+) -> list[Rows]:
+    """Rows of shards with each key once, where it comes first.
+
+    Args:
+        digests: Of the keys of the rows; equal ones may be of different keys.
+    """
+    values, counts = np.unique(np.concatenate(digests), return_counts=True)
+    repeated = values[counts > 1]
+    seen: set[str] = set()
+    unique = []
+    for path, part, part_digests in zip(paths, rows, digests, strict=True):
+        is_first = np.ones(len(part), bool)
+        places = np.flatnonzero(np.isin(part_digests, repeated))
+        for place, key in zip(places, _keys(path, part[places]).to_pylist(), strict=True):
+            is_first[place] = key not in seen
+            seen.add(key)
+        unique.append(part[is_first])
+    return unique
+
+
+def _chunks(rows: Rows, size: int) -> list[Rows]:
     return [rows[start : start + size] for start in range(0, len(rows), size)]
 
 
-def _take(path: Path, rows: list[int]) -> pa.RecordBatch:
+def _take(path: Path, rows: Rows) -> pa.RecordBatch:
     batch = shards.read(path)
-    if rows == list(range(rows[0], rows[0] + len(rows))):
+    if rows[-1] - rows[0] + 1 == len(rows):
         return batch.slice(rows[0], len(rows))  # without a copy
-    return batch.take(shards.array(np.array(rows)))
+    return batch.take(shards.array(rows))
 
 
 def _parallel(
@@ -283,12 +328,12 @@ def _apply(function: Function, chunk: Chunk) -> pa.RecordBatch:
 
 
 def _with_keys(batch: pa.RecordBatch, results: pa.RecordBatch) -> pa.RecordBatch:
-    return results.add_column(0, KEY, pa.array(shards.content_keys(batch), KEY.type))
+    return results.add_column(0, KEY, shards.key_column(batch))
 
 
 def _split(chunk: Chunk) -> list[Chunk]:
     path, rows = chunk
-    return [(path, [row]) for row in rows]
+    return [(path, row) for row in np.split(rows, len(rows))]
 
 
 def _stand_in(schema: pa.Schema, isolation: Isolation, chunk: Chunk) -> _StandIn:

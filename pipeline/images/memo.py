@@ -12,18 +12,17 @@ import json
 import os
 import platform
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from threading import RLock
+from typing import Protocol, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from pipeline.core import atomic, project, shards, source_code
-from pipeline.core.errors import PipelineError
-from pipeline.core.terminal import warn
+from pipeline.images.remembered_results import RememberedResults
 
 CPU_INFO = Path("/proc/cpuinfo")  # Linux
 MAX_KEYS = 8  # per stage; the least recently used are deleted
@@ -31,7 +30,10 @@ MAX_KEYS = 8  # per stage; the least recently used are deleted
 CPU_FIELDS = ("model name", "flags", "Features", "CPU implementer", "CPU part", "cache size")
 # Environment variables that make torch, oneDNN, MKL, OpenCV or libjpeg choose other code.
 VARIABLES = ("ATEN_CPU_", "DNNL_", "ONEDNN_", "MKL_CBWR", "MKL_ENABLE_", "OPENCV_", "JSIMD_")
-KEY = pa.field("key", pa.string())  # the first column: `shards.content_keys` of the image
+KEY = pa.field("key", pa.string())  # the first column: `shards.key_column` of the image
+
+Keys: TypeAlias = Sequence[str] | pa.Array
+BoolArray = npt.NDArray[np.bool_]
 
 
 def fingerprint(
@@ -80,16 +82,17 @@ def _processor() -> dict[str, str]:
 class ResultStore(Protocol):
     """A place for results by the key of the image."""
 
-    def __contains__(self, key: str) -> bool: ...
+    def missing(self, keys: Keys) -> BoolArray: ...
 
     def add(self, batch: pa.RecordBatch) -> None: ...
 
 
 class Memo:
-    """Results by the key of the image, in Arrow files whose names are the digests of their bytes.
+    """Results by the key of the image, in files whose names are the digests of their bytes.
 
-    Several processes may share a memo: complete files are added, and a result stored twice is the
-    same. All files are checked when a memo is opened.
+    Several processes may share a memo: files appear whole, a merged file replaces others, and a
+    result stored twice is the same. A file is hashed before its results are first used; a damaged
+    one is removed, and its results are missing. Threads may share a memo, and work in turn.
     """
 
     def __init__(self, stage: str, key: str, schema: pa.Schema, part: str = "") -> None:
@@ -100,80 +103,48 @@ class Memo:
             part: A subdirectory of the key; all parts of a key are deleted together.
         """
         self.schema = schema
-        self._columns = pa.schema([KEY, *schema])
         folder = project.cache() / stage / on_this_machine(key)
         self.directory = folder / part
         self.directory.mkdir(parents=True, exist_ok=True)
         os.utime(folder)
         _prune(project.cache() / stage)
-        self._batches: list[pa.RecordBatch] = []
-        self._where: dict[str, tuple[int, int]] = {}
-        self._open_files()
+        self._lock = RLock()
+        self._results = RememberedResults(self.directory, pa.schema([KEY, *schema]))
 
-    def _open_files(self) -> None:
-        paths = sorted(self.directory.glob("*.arrow"))
-        with ThreadPoolExecutor() as pool:
-            is_intact = dict(zip(paths, pool.map(self._is_intact, paths), strict=True))
-        damaged = [path for path in paths if not is_intact[path]]
-        for path in damaged:
-            path.unlink(missing_ok=True)
-        if damaged:
-            warn(
-                f"{len(damaged)} of {len(paths)} files of the memo {self.directory} are damaged "
-                f"(such as {damaged[0].name}): their results are computed again"
-            )
-        for path in paths:
-            with suppress(FileNotFoundError):  # damaged, or another process has removed it
-                self.hold(shards.read(path))
-
-    def _is_intact(self, path: Path) -> bool:
-        try:
-            # Not mapped into memory: there, a bad block of the disk would kill the process.
-            with path.open("rb") as file:
-                if hashlib.file_digest(file, "sha256").hexdigest() != path.stem:
-                    return False
-            return bool(shards.read(path).schema == self._columns)
-        except FileNotFoundError:  # another process has removed it
-            return True
-        except (PipelineError, OSError):
-            return False
+    def missing(self, keys: Keys) -> BoolArray:
+        """For each key whether the memo lacks its result."""
+        with self._lock:
+            return self._results.locate(_as_array(keys)) < 0
 
     def __contains__(self, key: str) -> bool:
-        return key in self._where
+        return not self.missing([key])[0]
 
     def add(self, batch: pa.RecordBatch) -> None:
         """Store the results of `batch`, which has the column `KEY` before those of the schema."""
-        sink = pa.BufferOutputStream()
-        shards.write_batch(sink, batch)
-        content = sink.getvalue()
-        path = self.directory / f"{hashlib.sha256(content).hexdigest()}.arrow"
-        with atomic.replacing(path) as staged:
-            staged.write_bytes(content)
-        self.hold(shards.read(path))
+        with self._lock:
+            self._results.add(batch)
 
     def hold(self, batch: pa.RecordBatch) -> None:
         """Have the results of `batch` in this process only: the next one computes them again."""
-        number = len(self._batches)
-        self._batches.append(batch)
-        for row, key in enumerate(batch.column(KEY.name).to_pylist()):
-            self._where.setdefault(key, (number, row))
+        with self._lock:
+            self._results.hold(batch)
 
-    def get(self, keys: Iterable[str]) -> pa.RecordBatch:
-        """The results for `keys`, in their order. All must be in the memo."""
-        positions = [self._where[key] for key in keys]
-        files = sorted({number for number, _ in positions})
-        parts = []
-        joined_row: dict[tuple[int, int], int] = {}
-        for number in files:
-            rows = sorted({row for file, row in positions if file == number})
-            results = self._batches[number].select(self.schema.names)
-            parts.append(results.take(shards.array(np.array(rows))))
-            joined_row |= {
-                (number, row): len(joined_row) + offset for offset, row in enumerate(rows)
-            }
-        joined = pa.Table.from_batches(parts, schema=self.schema).combine_chunks()
-        order = shards.array(np.array([joined_row[position] for position in positions]))
-        return joined.take(order).combine_chunks().to_batches()[0]
+    def get(self, keys: Keys) -> pa.RecordBatch:
+        """The results for `keys`, in their order.
+
+        Raises:
+            KeyError: the memo lacks a result.
+        """
+        names = _as_array(keys)
+        with self._lock:
+            places = self._results.locate(names)
+            if (places < 0).any():
+                raise KeyError(names[int(np.argmin(places))].as_py())
+            return self._results.take(places, self.schema.names)
+
+
+def _as_array(keys: Keys) -> pa.Array:
+    return keys if isinstance(keys, pa.Array) else shards.text_array(keys)
 
 
 def _prune(stage: Path) -> None:

@@ -140,11 +140,11 @@ class EncodedImages(Sequence[bytes]):
         self._place(paths, shard, rows - starts[shard])
 
     @classmethod
-    def at(cls, places: Sequence[tuple[Path, Sequence[int]]]) -> Self:
+    def at(cls, places: Sequence[tuple[Path, npt.NDArray[np.int32]]]) -> Self:
         """The images in these rows of these shards."""
         images = cls.__new__(cls)
         counts = [len(rows) for _, rows in places]
-        rows = np.concatenate([np.asarray(rows, np.int32) for _, rows in places])
+        rows = np.concatenate([rows for _, rows in places])
         images._place([path for path, _ in places], np.repeat(np.arange(len(places)), counts), rows)
         return images
 

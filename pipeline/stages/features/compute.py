@@ -17,7 +17,7 @@ from torch import Tensor
 from pipeline.core import shards
 from pipeline.core.errors import PipelineError
 from pipeline.images import decoding, mapping, memo
-from pipeline.images.memo import KEY, Memo
+from pipeline.images.memo import KEY, BoolArray, Keys, Memo
 from pipeline.network import assembly, device, feature_store
 from pipeline.network.examples import Examples
 from pipeline.network.feature_store import Index
@@ -147,14 +147,17 @@ def _columns(index: Index, number: int) -> list[str]:
 
 
 class JoinedMemos:
-    """The memos of several views as one: it has a key if all of them have it."""
+    """The memos of several views as one: it lacks a result if one of them does."""
 
     def __init__(self, index: Index, memos: Mapping[int, Memo]) -> None:
         self._index = index
         self._memos = memos
 
-    def __contains__(self, key: str) -> bool:
-        return all(key in view_memo for view_memo in self._memos.values())
+    def missing(self, keys: Keys) -> BoolArray:
+        lacks: BoolArray = np.any(
+            [view_memo.missing(keys) for view_memo in self._memos.values()], axis=0
+        )
+        return lacks
 
     def add(self, batch: pa.RecordBatch) -> None:
         def add_view(number: int) -> None:
