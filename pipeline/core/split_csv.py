@@ -34,6 +34,11 @@ def read_split(path: Path) -> Rows[SplitRow]:
     return csv_table.read(path, SplitRow)
 
 
+def scan_split(path: Path) -> Iterator[SplitRow]:
+    """Like `read_split`, row by row: nothing is kept in memory."""
+    return csv_table.scan(path, SplitRow)
+
+
 def write_split(path: Path, rows: Iterable[SplitRow]) -> None:
     """Write split.csv; the rows must be sorted by id."""
     csv_table.write(path, SplitRow, _check_order(rows))

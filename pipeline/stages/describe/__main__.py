@@ -1,35 +1,44 @@
 """Stage describe: a page about the data, and a summary on the terminal."""
 
 from collections import Counter
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from pipeline.core import atomic, shards, stage
-from pipeline.core.split_csv import read_leaks, read_split
+from pipeline.core.split_csv import read_leaks, scan_split
 from pipeline.core.terminal import print_line, print_table
-from pipeline.core.verdicts_csv import read_verdicts
+from pipeline.core.verdicts_csv import scan_verdicts
 from pipeline.images import gallery, reject_list
 from pipeline.params import AS_DESCRIBED, load_params
 from pipeline.stages.describe.facts import (
     CLEAN_COLUMNS,
     COLUMNS,
+    Counts,
     Data,
-    count_classes,
-    count_reasons,
+    count_images,
+    select_classes,
 )
-from pipeline.stages.describe.page import Origin, build_page
+from pipeline.stages.describe.page import MAX_LEAKS, Origin, build_page
+
+MAX_CLASSES = 40  # in the table on the terminal
 
 
-def print_summary(data: Data) -> None:
+def print_summary(counts: Counts) -> None:
     """Print images by class and split, and by reason of rejection."""
-    counts = count_classes(data)
-    lines = [*counts.items(), ("all", sum(counts.values(), Counter()))]
+    classes = select_classes(counts.classes, MAX_CLASSES)
+    lines = [(label, counts.classes[label]) for label in classes]
+    if rest := counts.classes.keys() - {*classes}:
+        of_rest = sum((counts.classes[label] for label in rest), Counter[str]())
+        lines.append((f"{len(rest)} more classes", of_rest))
+    lines.append(("all", counts.total))
     rows = [[label, *(str(count[column]) for column in COLUMNS)] for label, count in lines]
     print_table(["class", *COLUMNS], rows, numbers=True)
-    if reasons := count_reasons(data):
-        rejected = [[reason, str(images)] for reason, images in reasons.items()]
+    if counts.reasons:
+        rejected = [[reason, str(images)] for reason, images in counts.reasons.items()]
         print_table(["rejected for", "images"], rejected, numbers=True)
 
 
@@ -43,20 +52,23 @@ def main(
     data_html: Annotated[Path, typer.Argument(metavar="PAGE")],
 ) -> None:
     """Write PAGE about the images of RAW: accepted, rejected, and their splits."""
+    leaks = read_leaks(leaks_csv)
     data = Data(
-        list(read_verdicts(verdicts_csv)),
+        partial(scan_verdicts, verdicts_csv),
         shards.columns(clean, CLEAN_COLUMNS),
-        {row.id: row.split for row in read_split(split_csv)},
-        list(read_leaks(leaks_csv)),
+        partial(scan_split, split_csv),
+        list(islice(leaks, MAX_LEAKS)),
+        len(leaks),
         reject_list.read(folder),
     )
+    counts = count_images(data)
     source = load_params().dataset.source
     origin = Origin(
         folder.name, "" if source == AS_DESCRIBED else source, shards.read_deviation(raw)
     )
-    page = build_page(data, origin, raw, clean)
+    page = build_page(data, counts, origin, raw, clean)
     atomic.write_text(data_html, gallery.render("stages/describe/data.html", page))
-    print_summary(data)
+    print_summary(counts)
     print_line(f"describe: {data_html}")
 
 

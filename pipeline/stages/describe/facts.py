@@ -1,16 +1,18 @@
 """Counts and selections for the page of the data and its summary."""
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from operator import attrgetter
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from pipeline.core.shards import SPLITS
-from pipeline.core.split_csv import LeakRow
+from pipeline.core import columns
+from pipeline.core.shards import SPLITS, array
+from pipeline.core.split_csv import LeakRow, SplitRow
 from pipeline.core.verdicts_csv import VerdictRow
 from pipeline.images.header import RejectReason
 
@@ -22,19 +24,48 @@ MAX_BINS = 12
 CleanRow = Mapping[str, Any]
 """A row of the clean shards: `CLEAN_COLUMNS`."""
 
+Rows = npt.NDArray[np.int64]
+"""Numbers of rows of the clean shards."""
+
+ClassCounts = dict[str, Counter[str]]
+"""Number of images by class and by `COLUMNS`."""
+
 
 @dataclass(frozen=True)
 class Data:
-    """Results of the stages before."""
+    """Results of the stages before. Tables are read row by row, once per call."""
 
-    verdicts: list[VerdictRow]
+    verdicts: Callable[[], Iterable[VerdictRow]]
     clean: pa.Table
     """`CLEAN_COLUMNS` of the clean shards."""
-    split_of: dict[str, str]
-    """Split by id."""
-    leaks: list[LeakRow]
+    splits: Callable[[], Iterable[SplitRow]]
+    leaks: Sequence[LeakRow]
+    """The first rows of leaks.csv."""
+    leak_count: int
     why: dict[str, str]
     """Reason in reject.csv, by id."""
+
+    def clean_rows(self, rows: Rows) -> list[CleanRow]:
+        """Some images as objects."""
+        table: list[CleanRow] = self.clean.take(array(rows)).to_pylist()
+        return table
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Numbers of images."""
+
+    classes: ClassCounts
+    """In the order of their names."""
+    reasons: dict[str, int]
+    """Of rejection, in the order of the checks."""
+    warnings: dict[str, int]
+    """About accepted images, by name."""
+
+    @property
+    def total(self) -> Counter[str]:
+        """By `COLUMNS`."""
+        return sum(self.classes.values(), Counter())
 
 
 @dataclass(frozen=True)
@@ -60,51 +91,93 @@ class Bin:
     """Of the largest bin."""
 
 
-def count_classes(data: Data) -> dict[str, Counter[str]]:
-    """Number of images by class and by `COLUMNS`."""
-    counts: dict[str, Counter[str]] = defaultdict(Counter)
-    for row in sorted(data.verdicts, key=attrgetter("label")):
-        column = data.split_of.get(row.id, LEFT_OUT) if row.is_kept else REJECTED
-        counts[row.label] += Counter([column, TOTAL])
-    return counts
+def count_images(data: Data) -> Counts:
+    """Count the images by class and split, and by what the filter says of them."""
+    by_class: ClassCounts = defaultdict(Counter)
+    reasons: Counter[str] = Counter()
+    warnings: Counter[str] = Counter()
+    for row in data.verdicts():
+        by_class[row.label].update([LEFT_OUT if row.is_kept else REJECTED, TOTAL])
+        if row.is_kept:
+            warnings.update(row.warnings.split())
+        reasons[row.reason] += 1
+    for image in data.splits():
+        by_class[image.label][image.split] += 1
+        by_class[image.label][LEFT_OUT] -= 1
+    return Counts(
+        {label: +by_class[label] for label in sorted(by_class)},
+        {reason.value: reasons[reason] for reason in RejectReason if reasons[reason]},
+        dict(sorted(warnings.items())),
+    )
 
 
-def count_reasons(data: Data) -> dict[str, int]:
-    """Number of rejected images by reason, in the order of the checks."""
-    counts = Counter(row.reason for row in data.verdicts)
-    return {reason.value: counts[reason] for reason in RejectReason if counts[reason]}
+def select_classes(counts: ClassCounts, most: int) -> list[str]:
+    """At most so many classes: the largest and the smallest, in the order of their names."""
+    if len(counts) <= most:
+        return list(counts)
+    by_size = sorted(counts, key=lambda label: (-counts[label][TOTAL], label))
+    return sorted([*by_size[: -(-most // 2)], *by_size[len(by_size) - most // 2 :]])
 
 
-def count_warnings(data: Data) -> dict[str, int]:
-    """Number of accepted images by warning."""
-    warnings = (row.warnings.split() for row in data.verdicts if row.is_kept)
-    return dict(Counter(sorted(warning for names in warnings for warning in names)))
+def count_licences(clean: pa.Table, most: int) -> tuple[dict[str, int], int]:
+    """Number of accepted images by licence, the most frequent first; and how many more there are.
+
+    Args:
+        most: Licences to name.
+    """
+    codes, names = columns.encode(clean.column("licence"))
+    numbers = np.bincount(codes + 1, minlength=len(names) + 1).tolist()
+    first_rows = np.full(len(names) + 1, len(codes))
+    np.minimum.at(first_rows, codes + 1, np.arange(len(codes)))
+    counts: Counter[str] = Counter()
+    for code in np.argsort(first_rows, kind="stable").tolist():
+        if numbers[code]:
+            counts[(names[code - 1].as_py() if code else "") or "none stated"] += numbers[code]
+    return dict(counts.most_common(most)), max(0, len(counts) - most)
 
 
-def count_licences(rows: Sequence[CleanRow]) -> dict[str, int]:
-    """Number of accepted images by licence, the most frequent first."""
-    return dict(Counter(row["licence"] or "none stated" for row in rows).most_common())
-
-
-def rejected_by_reason(data: Data) -> dict[str, list[VerdictRow]]:
-    """Rejected images by reason, in the order of the checks."""
+def rejected_by_reason(verdicts: Iterable[VerdictRow], most: int) -> dict[str, list[VerdictRow]]:
+    """The first rejected images of each reason, in the order of the checks."""
     by_reason: dict[str, list[VerdictRow]] = {reason.value: [] for reason in RejectReason}
-    for row in data.verdicts:
-        if row.reason:
+    for row in verdicts:
+        if row.reason and len(by_reason[row.reason]) < most:
             by_reason[row.reason].append(row)
     return {reason: rows for reason, rows in by_reason.items() if rows}
 
 
-def near_groups(rows: Sequence[CleanRow]) -> list[list[CleanRow]]:
+class NearGroups:
     """Groups of near-duplicates: first those with several labels, then by size."""
-    by_group: dict[str, list[CleanRow]] = defaultdict(list)
-    for row in rows:
-        if row["near_group"]:
-            by_group[row["near_group"]].append(row)
-    groups = [group for group in by_group.values() if len(group) > 1]
-    return sorted(
-        groups, key=lambda group: (not has_two_labels(group), -len(group), group[0]["id"])
-    )
+
+    def __init__(self, clean: pa.Table) -> None:
+        self.names: pa.Array
+        self.of_row, self.names = columns.encode(clean.column("near_group"))
+        labels, _ = columns.encode(clean.column("label"))
+        rows = np.flatnonzero(self.of_row >= 0)
+        self._rows = rows[np.argsort(self.of_row[rows], kind="stable")]
+        sizes = np.bincount(self.of_row[rows], minlength=len(self.names))
+        self._ends = sizes.cumsum()
+        self._starts = self._ends - sizes
+        has_two_labels = np.zeros(len(sizes), bool)
+        if len(sizes):
+            by_group = labels[self._rows]
+            has_two_labels = np.minimum.reduceat(by_group, self._starts) != np.maximum.reduceat(
+                by_group, self._starts
+            )
+        candidates = np.flatnonzero(sizes > 1)
+        first_ids = clean.column("id").take(array(self._rows[self._starts[candidates]]))
+        order = np.lexsort(
+            (columns.ranks(first_ids), -sizes[candidates], ~has_two_labels[candidates])
+        )
+        self._order = candidates[order]
+        self.two_label_count = int(has_two_labels[candidates].sum())
+
+    def __len__(self) -> int:
+        return len(self._order)
+
+    def rows(self, group: int) -> Rows:
+        """The images of a group, by its place in the order."""
+        number = self._order[group]
+        return self._rows[self._starts[number] : self._ends[number]]
 
 
 def has_two_labels(rows: Sequence[CleanRow]) -> bool:
@@ -112,13 +185,18 @@ def has_two_labels(rows: Sequence[CleanRow]) -> bool:
     return len({row["label"] for row in rows}) > 1
 
 
-def samples(rows: Sequence[CleanRow], per_class: int, classes: int) -> dict[str, list[CleanRow]]:
-    """A few images of each class, the first by id: ids are hashes, so the choice is random."""
-    by_label: dict[str, list[CleanRow]] = defaultdict(list)
-    for row in sorted(rows, key=lambda row: (row["label"], row["id"])):
-        if len(by_label[row["label"]]) < per_class:
-            by_label[row["label"]].append(row)
-    return dict(list(by_label.items())[:classes])
+def samples(clean: pa.Table, per_class: int, classes: Sequence[str]) -> dict[str, Rows]:
+    """A few images of some classes, the first by id: ids are hashes, so the choice is random."""
+    codes, names = columns.encode_sorted(clean.column("label"))
+    number = {name: code for code, name in enumerate(names)}
+    order: Rows = np.from_dlpack(pc.sort_indices(clean.column("id"))).astype(np.int64)
+    by_class = order[np.argsort(codes[order], kind="stable")]
+    starts = np.searchsorted(codes[by_class], np.arange(len(names) + 1))
+    return {
+        label: by_class[starts[number[label]] : starts[number[label] + 1]][:per_class]
+        for label in classes
+        if label in number
+    }
 
 
 def size_ranges(clean: pa.Table) -> list[SizeRange]:

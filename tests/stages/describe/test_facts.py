@@ -2,7 +2,6 @@ import io
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -203,6 +202,11 @@ def verdict(key: str, label: str, reason: str = "") -> VerdictRow:
     return VerdictRow(key, key, label, "", "reject" if reason else "keep", reason, "", "")
 
 
+def count_all(verdicts: Sequence[VerdictRow], splits: Sequence[SplitRow] = ()) -> facts.Counts:
+    data = Data(lambda: verdicts, pa.table({}), lambda: splits, [], 0, {})
+    return facts.count_images(data)
+
+
 VERDICT = st.tuples(
     st.sampled_from("ab<"),
     st.sampled_from([*SPLITS, LEFT_OUT, *(reason.value for reason in RejectReason)]),
@@ -218,14 +222,15 @@ def test_counts_add_up_for_any_verdicts(drawn: list[tuple[str, str]]) -> None:
         if where in SPLITS:
             split_of[str(number)] = where
         verdicts.append(verdict(str(number), label, "" if is_accepted else where))
-    data = Data(verdicts, pa.table({}), split_of, [], {})
-    by_label = facts.count_classes(data)
+    labels = {row.id: row.label for row in verdicts}
+    splits = [SplitRow(key, labels[key], split, "") for key, split in split_of.items()]
+    by_label = count_all(verdicts, splits).classes
     assert sum(by_label.values(), Counter()).total() == 2 * len(drawn)
     for label, count in by_label.items():
         assert sum(count[column] for column in COLUMNS[:-1]) == count[TOTAL]
         for column in (*SPLITS, LEFT_OUT):
             assert count[column] == drawn.count((label, column))
-    rejected = facts.rejected_by_reason(data)
+    rejected = facts.rejected_by_reason(verdicts, 40)
     assert sum(map(len, rejected.values())) == sum(count[REJECTED] for count in by_label.values())
     assert list(rejected) == [reason for reason in RejectReason if reason in rejected]
 
@@ -388,17 +393,84 @@ def test_a_page_that_leaves_nothing_out_counts_no_more(project: Path) -> None:
     assert "more" not in " ".join(doc.text_of.values())
 
 
-def test_all_of_many_classes_are_counted_and_the_first_are_drawn(
-    project: Path, capsys: pytest.CaptureFixture[str]
+def test_of_many_classes_the_largest_and_the_smallest_are_shown(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pictures = [image(f"class {n:03}/1.png", encode(noise(n))) for n in range(150)]
+    monkeypatch.setattr(page, "MAX_CLASSES", 4)
+    monkeypatch.setattr(page, "MAX_SAMPLE_CLASSES", 3)
+    monkeypatch.setattr(page, "MAX_ALL_SAMPLES", 7)
+    monkeypatch.setattr(describe, "MAX_CLASSES", 2)
+    sizes = {"a": 2, "b": 5, "c": 3, "d": 6, "e": 1, "f": 4}
+    pictures = [
+        image(f"{label}/{n}.png", encode(noise(100 * number + n)))
+        for number, (label, size) in enumerate(sizes.items())
+        for n in range(size)
+    ]
     doc = run(project, pictures)
+    rows = [(row[0], int(row[-1])) for row in doc.tables["Classes"][1:]]
+    assert rows == [("a", 2), ("b", 5), ("d", 6), ("e", 1)]
+    assert "And 2 more classes: these are the largest and the smallest." in doc.text_of["Classes"]
+    assert {label: len(doc.below(label)) for label in sizes if doc.below(label)} == {
+        "b": 2,
+        "d": 2,
+        "e": 1,
+    }
+    assert "3 more classes have no samples here." in doc.text_of["e"]
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    table = lines[[line[0] for line in lines].index("class") + 1 :]
+    assert [(row[0], row[-1]) for row in table[:4]] == [
+        ("d", "6"),
+        ("e", "1"),
+        ("4", "14"),  # "4 more classes"
+        ("all", "21"),
+    ]
+
+
+@pytest.mark.parametrize(("count", "most"), [(4, 4), (5, 4), (9, 4), (9, 5), (3, 1), (0, 2)])
+def test_selected_classes_are_of_both_ends_and_in_order(count: int, most: int) -> None:
+    counts = {f"{n}": Counter({TOTAL: (7 * n) % 10 + 1}) for n in range(count)}
+    classes = facts.select_classes(counts, most)
+    assert len(classes) == min(count, most)
+    assert classes == sorted(classes)
+    by_size = sorted(counts, key=lambda label: counts[label][TOTAL])
+    half = most // 2
+    expected = {*by_size} if count <= most else {*by_size[:half], *by_size[count - (most - half) :]}
+    assert {*classes} == expected
+
+
+@pytest.mark.parametrize("part", ["SAMPLE_BYTES", "REJECTED_BYTES", "GROUP_BYTES"])
+def test_pictures_of_a_part_have_limited_bytes(
+    project: Path, part: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heading = {"SAMPLE_BYTES": "rose", "REJECTED_BYTES": "too_small"}
+    small = [image(f"rose/s{n}.png", encode(noise(80 + n, 20, 20))) for n in range(5)]
+    pictures = [*good(), *small, *alike(1, "rose", "rose"), *alike(2, "rose", "rose")]
+    whole = run(project, pictures)
+    monkeypatch.setattr(page, part, 2000)
+    doc = describe_again(project)
+    if part == "GROUP_BYTES":
+        assert (len(whole.groups), len(doc.groups)) == (2, 1)
+        assert "And 1 more group" in doc.text_of["Near-duplicates"]
+    else:
+        assert len(doc.below(heading[part])) >= 1
+        assert len(doc.figures) < len(whole.figures)
+    if part == "REJECTED_BYTES":
+        left = 5 - len(doc.below("too_small"))
+        assert f"And {left} more" in doc.text_of["too_small"]
     assert_counts(doc, project)
-    out = capsys.readouterr().out
-    assert all(f"class {n:03}" in out for n in range(150))
-    assert len(doc.tables["Classes"]) == 151
-    assert sum(bool(doc.below(f"class {n:03}")) for n in range(150)) == page.MAX_CLASSES == 100
-    assert "50 more classes have no samples here." in doc.text_of["class 099"]
+
+
+def test_the_rarest_licences_of_many_are_counted(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(page, "MAX_LICENCES", 2)
+    licences = ["a", "b", "b", "", None, "c", "d"]
+    doc = run(
+        project,
+        [image(f"rose/{n}.png", encode(noise(n)), each) for n, each in enumerate(licences)],
+    )
+    assert doc.tables["Licences"][1:] == [["b", "2"], ["none stated", "2"]]
+    assert "And 3 more licences." in doc.text_of["Licences"]
 
 
 # ---- sizes ----
@@ -473,7 +545,11 @@ def test_hostile_labels_leave_the_printed_table_intact(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "100")
     verdicts = [verdict(str(n), label) for n, label in enumerate(sorted(["plain", hostile]))]
-    describe.print_summary(Data(verdicts, pa.table({}), {"0": "train", "1": "val"}, [], {}))
+    splits = [
+        SplitRow(row.id, row.label, split, "")
+        for row, split in zip(verdicts, ["train", "val"], strict=True)
+    ]
+    describe.print_summary(count_all(verdicts, splits))
     out = capsys.readouterr().out
     assert out.replace("\n", "").isprintable()
     assert printable(hostile) in out
@@ -497,11 +573,10 @@ def test_a_summary_is_printed(project: Path, capsys: pytest.CaptureFixture[str])
 
 def test_without_rejects_there_is_no_table_of_reasons(capsys: pytest.CaptureFixture[str]) -> None:
     verdicts = [verdict("1", "a")]
-    data = Data(verdicts, pa.table({}), {}, [], {})
-    describe.print_summary(data)
+    describe.print_summary(count_all(verdicts))
     assert "rejected for" not in capsys.readouterr().out
     verdicts.append(verdict("2", "a", "empty"))
-    describe.print_summary(replace(data, verdicts=verdicts))
+    describe.print_summary(count_all(verdicts))
     assert "rejected for" in capsys.readouterr().out
 
 
@@ -526,16 +601,21 @@ def test_the_page_of_the_striped_data_set_is_complete(
     dataset: Path, params: Params, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with joblib.parallel_config("threading"):
-        judged = judge_images(dataset / "raw", {}, params.filter)
+        verdicts = list(judge_images(dataset / "raw", {}, params.filter).rows())
         data = Data(
-            list(judged.rows()),
+            lambda: verdicts,
             shards.columns(dataset / "clean", facts.CLEAN_COLUMNS),
-            {row.id: row.split for row in read_split(dataset / "split.csv")},
+            lambda: read_split(dataset / "split.csv"),
             [],
+            0,
             {},
         )
         built = page.build_page(
-            data, page.Origin("sample", "", ""), dataset / "raw", dataset / "clean"
+            data,
+            facts.count_images(data),
+            page.Origin("sample", "", ""),
+            dataset / "raw",
+            dataset / "clean",
         )
     doc = Page(gallery.render("stages/describe/data.html", built))
     assert [row[0] for row in doc.tables["Classes"]] == ["class", "plain", "striped"]
