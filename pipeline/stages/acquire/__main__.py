@@ -1,10 +1,11 @@
 """Stage acquire: fetch the images of a data set and write them to raw shards."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated
 
+import pyarrow as pa
 import typer
 
 from pipeline.core import atomic, shard_growth, shards, stage
@@ -14,11 +15,14 @@ from pipeline.core.terminal import print_line
 from pipeline.params import load_params
 from pipeline.stages.acquire.raw_image import SKIPPED_COLUMNS, RawImage, SkippedItem
 from pipeline.stages.acquire.sources.dispatch import open_source
+from pipeline.stages.acquire.sources.listing import RowTable, iterate
+
+SKIPPED = pa.schema(dict.fromkeys(SKIPPED_COLUMNS, pa.string()))
 
 
-def write_skipped(path: Path, items: Sequence[SkippedItem]) -> None:
+def write_skipped(path: Path, items: RowTable) -> None:
     """Replace the list of what the source has and the raw shards lack."""
-    atomic.write_csv(path, SKIPPED_COLUMNS, [item.row() for item in items])
+    atomic.write_csv(path, SKIPPED_COLUMNS, iterate(items.table()))
 
 
 def main(
@@ -32,12 +36,13 @@ def main(
     SKIPPED lists what the source has and RAW lacks, with a reason.
     """
     labels: Counter[str] = Counter()
-    skipped: list[SkippedItem] = []
+    skipped, reasons = RowTable(SKIPPED), Counter[str]()
 
     def rows(items: Iterable[RawImage | SkippedItem]) -> Iterator[dict[str, object]]:
         for item in items:
             if isinstance(item, SkippedItem):
-                skipped.append(item)
+                skipped.append(*item.row())
+                reasons[item.reason.value] += 1
             else:
                 labels[item.label] += 1
                 yield item.row()
@@ -48,14 +53,13 @@ def main(
             last = find_last_output("acquire", raw)
             count = shard_growth.write(raw, schema, rows(acquired.items), last)
         except PipelineError:
-            if skipped:  # it lists what is missing
+            if reasons:  # it lists what is missing
                 write_skipped(skipped_csv, skipped)
             raise
     write_skipped(skipped_csv, skipped)
     counts = ", ".join(f"{number} {label}" for label, number in sorted(labels.items()))
-    reasons = format_counts(Counter(item.reason.value for item in skipped))
     deviation = f"; not as described: {acquired.deviation}" if acquired.deviation else ""
-    print_line(f"acquire: {count} files ({counts}); left out: {reasons}{deviation}")
+    print_line(f"acquire: {count} files ({counts}); left out: {format_counts(reasons)}{deviation}")
 
 
 if __name__ == "__main__":

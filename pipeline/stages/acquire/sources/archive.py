@@ -3,7 +3,6 @@
 import errno
 import gzip
 import lzma
-import stat
 import struct
 import tarfile
 import zipfile
@@ -14,6 +13,7 @@ from pathlib import Path
 
 from pipeline.core.errors import PipelineError
 from pipeline.stages.acquire.raw_image import SkippedItem, SkipReason
+from pipeline.stages.acquire.sources.column_zip import ColumnZipFile
 from pipeline.stages.acquire.sources.listing import SourceFile, to_text
 
 # Raised for a member that is truncated, encrypted, or has a wrong checksum or compression.
@@ -27,13 +27,11 @@ DAMAGE = (
     RuntimeError,
     ValueError,
 )
-ENCRYPTED, UTF8 = 0x1, 0x800  # flags of a zip member
-UNICODE_PATH = 0x7075  # an extra field of a zip member
 MAX_HEADER_BYTES = 2**20  # of a tar member other than a file: long names, extended headers
 MAX_PADDING_BYTES = 16 * 2**20  # after the end of a tar; more than any tape's record
 BLOCK = 512  # bytes; a tar ends with two blocks of zeros
 
-Archive = zipfile.ZipFile | tarfile.TarFile
+Archive = ColumnZipFile | tarfile.TarFile
 
 
 def open_archive(path: Path) -> Archive:
@@ -44,7 +42,7 @@ def open_archive(path: Path) -> Archive:
     """
     try:
         if zipfile.is_zipfile(path):
-            return zipfile.ZipFile(path)
+            return ColumnZipFile(path)
         return tarfile.open(path, tarinfo=_CheckedTarInfo)
     except DAMAGE as error:
         raise PipelineError(f"{path} is neither a folder nor an intact zip or tar") from error
@@ -52,8 +50,8 @@ def open_archive(path: Path) -> Archive:
 
 def list_members(archive: Archive) -> Iterator[SourceFile | SkippedItem]:
     """Yield the regular files of an archive: a zip's by name, a tar's in its own order."""
-    if isinstance(archive, zipfile.ZipFile):
-        return _list_zip(archive)
+    if isinstance(archive, ColumnZipFile):
+        return archive.list_files()
     return _list_tar(archive)
 
 
@@ -62,60 +60,34 @@ def is_damage(error: OSError) -> bool:
     return error.errno in {None, errno.EINVAL}
 
 
-def _list_zip(archive: zipfile.ZipFile) -> Iterator[SourceFile | SkippedItem]:
-    for info in sorted(archive.infolist(), key=_zip_name):
-        name = _zip_name(info).replace("\\", "/")  # some Windows programs write backslashes
-        if name.endswith("/"):
-            continue
-        if stat.S_ISLNK(info.external_attr >> 16):
-            yield SkippedItem(name, SkipReason.NOT_A_FILE)
-        elif info.flag_bits & ENCRYPTED:
-            yield SkippedItem(name, SkipReason.ENCRYPTED)
-        else:
-            yield SourceFile(name, info.file_size, partial(_read_zip_member, archive, info))
-
-
-def _zip_name(info: zipfile.ZipInfo) -> str:
-    """The name of a member; without the flag for UTF-8, zipfile takes any bytes for code page 437.
-
-    macOS and old versions of Info-ZIP write UTF-8 without the flag, or beside it in an extra field.
-    """
-    if info.flag_bits & UTF8 or info.filename.isascii():
-        return info.filename
-    try:
-        return _unicode_path(info) or info.filename.encode("cp437").decode("utf-8")
-    except UnicodeDecodeError:
-        return info.filename
-
-
-def _unicode_path(info: zipfile.ZipInfo) -> str | None:
-    """The name in Info-ZIP's extra field (APPNOTE.TXT, 4.6.9), unless it is of another name."""
-    extra, header = info.extra, zlib.crc32(info.orig_filename.encode("cp437"))
-    while len(extra) >= 4:
-        kind, size = struct.unpack("<HH", extra[:4])
-        body, extra = extra[4 : 4 + size], extra[4 + size :]
-        if kind == UNICODE_PATH and body[:5] == struct.pack("<BI", 1, header):
-            return body[5:].decode("utf-8")
-    return None
-
-
-def _read_zip_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
-    with archive.open(info) as file:
-        return file.read(info.file_size)  # read() would unpack beyond the stated size
-
-
 def _list_tar(archive: tarfile.TarFile) -> Iterator[SourceFile | SkippedItem]:
     # Not sorted: going back in a compressed tar means unpacking it from the start.
+    read = partial(_read_tar_member, archive)
     for member in archive:
+        archive.members.clear()  # type: ignore[attr-defined] # tarfile would keep them all
         if member.isreg():
-            read = partial(_read_tar_member, archive, member)
-            yield SourceFile(to_text(member.name), member.size, read)
+            yield SourceFile(to_text(member.name), member.size, _pack_member(member), read)
         elif not member.isdir():
             yield SkippedItem(to_text(member.name), SkipReason.NOT_A_FILE)
     _check_end(archive)
 
 
-def _read_tar_member(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+def _pack_member(member: tarfile.TarInfo) -> bytes:
+    """Where the bytes of a member are: offset and size, and those of the parts of a sparse file."""
+    sparse: list[tuple[int, int]] | None = member.sparse  # type: ignore[assignment]
+    parts = [number for part in sparse or () for number in part]
+    is_sparse = sparse is not None
+    return struct.pack(f"<qq?{len(parts)}q", member.offset_data, member.size, is_sparse, *parts)
+
+
+def _read_tar_member(archive: tarfile.TarFile, location: bytes) -> bytes:
+    member = tarfile.TarInfo()
+    count = (len(location) - struct.calcsize("<qq?")) // 8
+    offset, size, is_sparse, *parts = struct.unpack(f"<qq?{count}q", location)
+    member.offset_data, member.size = offset, size
+    if is_sparse:
+        pairs = list(zip(parts[::2], parts[1::2], strict=True))
+        member.sparse = pairs  # type: ignore[assignment]
     file = archive.extractfile(member)
     assert file is not None  # a regular file
     return file.read()

@@ -4,7 +4,8 @@ Class folders are at the top, or below split folders (train/cat/1.jpg). Folders 
 them are ignored.
 """
 
-from collections.abc import Iterable, Mapping
+import heapq
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
@@ -18,34 +19,55 @@ class FolderLabel:
     split: str | None
 
 
-def label_paths(names: Iterable[str], splits: Mapping[str, str]) -> dict[str, FolderLabel]:
-    """Return label and split of every path inside a class folder, leaving out the other paths.
+class FolderLabels:
+    """Labels and splits by folder: there are far fewer folders than files."""
+
+    def __init__(self, labels: Mapping[str, FolderLabel]) -> None:
+        self._labels = labels
+
+    def find(self, name: str) -> FolderLabel | None:
+        """The label and split of a file; None outside the class folders."""
+        return None if is_hidden(name) else self._labels.get(_folder(name))
+
+    def classes(self) -> set[str]:
+        """All labels, as the source spells them."""
+        return {label.label for label in self._labels.values()}
+
+
+def label_folders(names: Callable[[], Iterator[str]], splits: Mapping[str, str]) -> FolderLabels:
+    """Find label and split of the folders that files are in.
 
     Args:
-        names: Relative paths with forward slashes.
+        names: Gives the relative paths of all files, with forward slashes.
         splits: Folder above the class folders -> split; case and Unicode form do not matter.
 
     Raises:
         PipelineError: there are no class folders, or only some folders are named like splits.
     """
     splits = {to_nfc(folder).lower(): split for folder, split in splits.items()}
-    parts = {name: PurePosixPath(to_nfc(name)).parts for name in names if not is_hidden(name)}
+    folders = {_folder(name) for name in names() if not is_hidden(name)}
+    parts = {folder: PurePosixPath(to_nfc(folder)).parts for folder in folders}
     depth = _wrapping_depth(list(parts.values()), splits)
-    below = {name: path[depth:] for name, path in parts.items()}
-    prescribed = _are_splits({path[0] for path in below.values() if len(path) > 1}, splits)
+    below = {folder: path[depth:] for folder, path in parts.items()}
+    prescribed = _are_splits({path[0] for path in below.values() if path}, splits)
     labels = {}
-    for name, path in below.items():
-        split = splits[path[0].lower()] if prescribed and len(path) > 1 else None
+    for folder, path in below.items():
+        split = splits[path[0].lower()] if prescribed and path else None
         inside = path[1:] if prescribed else path
-        if len(inside) > 1:
-            folder = PurePosixPath(name).parts[-len(inside)]  # as the source spells it
-            labels[name] = FolderLabel(folder, split)
+        if inside:
+            spelt = PurePosixPath(folder).parts[-len(inside)]  # as the source spells it
+            labels[folder] = FolderLabel(spelt, split)
     if not labels:
+        examples = heapq.nsmallest(3, (name for name in names() if not is_hidden(name)))
         raise PipelineError(
             "no class folders: expected <class>/<image>, or train/<class>/<image> and "
-            f"test/<class>/<image>, but there are {', '.join(sorted(parts)[:3]) or 'no files'}"
+            f"test/<class>/<image>, but there are {', '.join(examples) or 'no files'}"
         )
-    return labels
+    return FolderLabels(labels)
+
+
+def _folder(name: str) -> str:
+    return name.rstrip("/").rpartition("/")[0]
 
 
 def is_hidden(name: str) -> bool:
@@ -53,16 +75,16 @@ def is_hidden(name: str) -> bool:
     return any(part.startswith(".") or part == "__MACOSX" for part in PurePosixPath(name).parts)
 
 
-def _wrapping_depth(paths: list[tuple[str, ...]], splits: Mapping[str, str]) -> int:
+def _wrapping_depth(folders: list[tuple[str, ...]], splits: Mapping[str, str]) -> int:
     """Count the folders around everything: alone at their level, and with folders below."""
     depth = 0
     while True:
-        folders = {path[depth] for path in paths if len(path) > depth + 1}
-        nested = any(len(path) > depth + 2 for path in paths)
-        if len(folders) != 1 or not nested or _are_splits(folders, splits):
+        names = {folder[depth] for folder in folders if len(folder) > depth}
+        nested = any(len(folder) > depth + 1 for folder in folders)
+        if len(names) != 1 or not nested or _are_splits(names, splits):
             return depth
-        (only,) = folders
-        paths = [path for path in paths if len(path) > depth + 1 and path[depth] == only]
+        (only,) = names
+        folders = [folder for folder in folders if len(folder) > depth and folder[depth] == only]
         depth += 1
 
 

@@ -13,8 +13,8 @@ from pipeline.stages.acquire.class_names import ClassNames
 from pipeline.stages.acquire.dataset_toml import ArchiveDataset, ExternalDataset
 from pipeline.stages.acquire.raw_image import RawImage, SkippedItem, SkipReason
 from pipeline.stages.acquire.sources import archive, cifar10, class_folders, folder
-from pipeline.stages.acquire.sources.class_folders import FolderLabel
-from pipeline.stages.acquire.sources.listing import SourceFile
+from pipeline.stages.acquire.sources.class_folders import FolderLabels
+from pipeline.stages.acquire.sources.listing import FileTable, SourceFile
 
 # An archive may unpack to MAX_RATIO times its size: photographs are compressed already, and
 # deflate reaches 1,000 on zeros.
@@ -26,7 +26,7 @@ SLACK_BYTES = 64e6  # beyond that ratio, for small archives of drawings
 class Listing:
     """The files of a folder or archive, and what was left out of it."""
 
-    files: list[SourceFile]
+    files: FileTable
     skipped: list[SkippedItem]
 
 
@@ -41,16 +41,19 @@ def read_images(
     """
     with open_listing(path, params) as listing:
         batches = _find_batches(listing.files, dataset)
-        # Also for a copy with class folders, where dataset.toml says records.
-        labels = {} if batches else _label_files(path, listing.files, dataset)
-        folders = {label.label for label in labels.values()}
-        classes = names.settle(cifar10.CLASSES if batches else folders, path)
-        yield from listing.skipped
-        yield from _find_outside(listing.files, [*labels, *(file.name for file in batches)])
         if batches:
+            records = {file.name for file in batches}
+            classes = names.settle(cifar10.CLASSES, path)
             images = _read_batches(path, batches, dataset)
-        else:
+            outside = (file.name for file in listing.files if file.name not in records)
+        else:  # also for a copy with class folders, where dataset.toml says records
+            labels = _label_files(path, listing.files, dataset)
+            classes = names.settle(labels.classes(), path)
             images = _read_photographs(path, listing.files, labels, dataset)
+            outside = (name for name in listing.files.names() if labels.find(name) is None)
+        yield from listing.skipped
+        for name in outside:
+            yield SkippedItem(name, SkipReason.OUTSIDE_CLASS_FOLDERS)
         for image in images:
             yield replace(image, label=classes[image.label])
 
@@ -105,41 +108,29 @@ def is_unsafe(name: str) -> bool:
     return ".." in parts or name.startswith("/") or (name[1:2] == ":" and name[:1].isalpha())
 
 
-def _find_batches(files: Sequence[SourceFile], dataset: ExternalDataset) -> list[SourceFile]:
+def _find_batches(files: FileTable, dataset: ExternalDataset) -> list[SourceFile]:
     if not isinstance(dataset, ArchiveDataset) or dataset.records is None:
         return []
     return [file for file in files if cifar10.is_batch(file.name)]
 
 
-def _label_files(
-    path: Path, files: Sequence[SourceFile], dataset: ExternalDataset
-) -> dict[str, FolderLabel]:
+def _label_files(path: Path, files: FileTable, dataset: ExternalDataset) -> FolderLabels:
     try:
-        return class_folders.label_paths([file.name for file in files], dataset.splits)
+        return class_folders.label_folders(files.names, dataset.splits)
     except PipelineError as error:
         raise PipelineError(f"{path}: {error}") from error
 
 
-def _find_outside(files: Sequence[SourceFile], names: Iterable[str]) -> Iterator[SkippedItem]:
-    inside = set(names)
-    for file in files:
-        if file.name not in inside:
-            yield SkippedItem(file.name, SkipReason.OUTSIDE_CLASS_FOLDERS)
-
-
 def _read_photographs(
-    path: Path,
-    files: Sequence[SourceFile],
-    labels: dict[str, FolderLabel],
-    dataset: ExternalDataset,
+    path: Path, files: FileTable, labels: FolderLabels, dataset: ExternalDataset
 ) -> Iterator[RawImage]:
-    with bar(f"acquire {path.name}", total=len(labels)) as progress:
+    total = sum(labels.find(name) is not None for name in files.names())
+    with bar(f"acquire {path.name}", total=total) as progress:
         for file in files:
-            if (label := labels.get(file.name)) is None:
-                continue
-            data = read_file(path, file)
-            yield RawImage(file.name, label.label, data, label.split, dataset.licence)
-            progress.update()
+            if label := labels.find(file.name):
+                data = read_file(path, file)
+                yield RawImage(file.name, label.label, data, label.split, dataset.licence)
+                progress.update()
 
 
 def _read_batches(
@@ -156,7 +147,7 @@ def _check_listing(
     path: Path, members: Iterable[SourceFile | SkippedItem], params: AcquireParams
 ) -> Listing:
     """Separate the files that can be photographs from those that cannot."""
-    listing = Listing([], [])
+    listing = Listing(FileTable(), [])
     total = 0
     for member in members:
         if isinstance(member, SkippedItem):
@@ -170,7 +161,7 @@ def _check_listing(
             listing.skipped.append(SkippedItem(member.name, SkipReason.TOO_LARGE))
         else:
             listing.files.append(member)
-    if listing.skipped and not listing.files:
+    if listing.skipped and not len(listing.files):
         reasons = format_counts(Counter(item.reason.value for item in listing.skipped))
         raise PipelineError(f"{path}: no file in it can be read ({reasons})")
     return listing

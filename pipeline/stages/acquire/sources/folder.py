@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pipeline.stages.acquire.raw_image import SkippedItem, SkipReason
-from pipeline.stages.acquire.sources.listing import SourceFile, to_text
+from pipeline.stages.acquire.sources.listing import Reader, SourceFile, to_text
 
 
 def list_files(folder: Path, strict: bool) -> Iterator[SourceFile | SkippedItem]:
@@ -18,6 +18,10 @@ def list_files(folder: Path, strict: bool) -> Iterator[SourceFile | SkippedItem]
     Args:
         strict: Raise OSError for an unreadable subfolder, instead of yielding it as skipped.
     """
+
+    def read(location: bytes) -> bytes:
+        return (folder / os.fsdecode(location)).read_bytes()
+
     visited: set[tuple[int, int]] = set()
     errors: list[OSError] = []
     onerror = _raise if strict else errors.append
@@ -29,13 +33,14 @@ def list_files(folder: Path, strict: bool) -> Iterator[SourceFile | SkippedItem]
         visited.add((status.st_dev, status.st_ino))
         subfolders.sort()
         for name in sorted(names):
-            yield _list_file(Path(directory, name), folder)
+            yield _list_file(Path(directory, name), folder, read)
     for error in errors:
         yield SkippedItem(to_text(Path(error.filename).relative_to(folder)), SkipReason.UNREADABLE)
 
 
-def _list_file(path: Path, folder: Path) -> SourceFile | SkippedItem:
-    name = to_text(path.relative_to(folder))
+def _list_file(path: Path, folder: Path, read: Reader) -> SourceFile | SkippedItem:
+    relative = path.relative_to(folder)
+    name = to_text(relative)
     try:
         status = path.stat()
     except OSError as error:
@@ -44,7 +49,7 @@ def _list_file(path: Path, folder: Path) -> SourceFile | SkippedItem:
         return SkippedItem(name, SkipReason.NOT_A_FILE)  # a dangling or circular link
     if not stat.S_ISREG(status.st_mode):  # reading a pipe or a device might never end
         return SkippedItem(name, SkipReason.NOT_A_FILE)
-    return SourceFile(name, status.st_size, path.read_bytes)
+    return SourceFile(name, status.st_size, os.fsencode(relative), read)
 
 
 def _raise(error: OSError) -> None:

@@ -1,17 +1,91 @@
-"""SourceFile: an entry of the listing of a folder or archive."""
+"""The listing of a folder or archive, in Arrow columns: a million files take some 100 MB."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+ROWS = 4096  # that are Python objects at a time
+
+Reader = Callable[[bytes], bytes]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class SourceFile:
     name: str
     """Relative to the folder or archive, with forward slashes."""
     size: int
     """In bytes, unpacked."""
-    read: Callable[[], bytes]
+    location: bytes
+    """Where `reader` finds it."""
+    reader: Reader
+    """Reads the files of a listing, by their location."""
+
+    def read(self) -> bytes:
+        return self.reader(self.location)
+
+
+class RowTable:
+    """Rows that are appended one at a time, kept as Arrow columns."""
+
+    def __init__(self, schema: pa.Schema) -> None:
+        self._schema = schema
+        self._batches: list[pa.RecordBatch] = []
+        self._pending: list[tuple[object, ...]] = []
+
+    def append(self, *row: object) -> None:
+        self._pending.append(row)
+        if len(self._pending) == ROWS:
+            self._flush()
+
+    def table(self) -> pa.Table:
+        """All rows."""
+        self._flush()
+        return pa.Table.from_batches(self._batches, self._schema)
+
+    def _flush(self) -> None:
+        if self._pending:
+            types = self._schema.types
+            columns = zip(zip(*self._pending, strict=True), types, strict=True)
+            arrays = [pa.array(values, kind) for values, kind in columns]
+            self._batches.append(pa.RecordBatch.from_arrays(arrays, schema=self._schema))
+            self._pending = []
+
+
+def iterate(table: pa.Table) -> Iterator[tuple[Any, ...]]:
+    """Yield the rows of a table."""
+    for batch in table.to_batches(max_chunksize=ROWS):
+        yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
+
+
+class FileTable:
+    """The files of one folder or archive, in their order."""
+
+    _SCHEMA = pa.schema({"name": pa.large_string(), "size": pa.int64(), "location": pa.binary()})
+
+    def __init__(self) -> None:
+        self._rows = RowTable(self._SCHEMA)
+        self._reader: Reader
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def append(self, file: SourceFile) -> None:
+        """Add a file, whose reader is that of all others."""
+        self._rows.append(file.name, file.size, file.location)
+        self._reader = file.reader
+        self._count += 1
+
+    def __iter__(self) -> Iterator[SourceFile]:
+        for name, size, location in iterate(self._rows.table()):
+            yield SourceFile(name, size, location, self._reader)
+
+    def names(self) -> Iterator[str]:
+        """The names of all files."""
+        return (file.name for file in self)
 
 
 def to_text(path: os.PathLike[str] | str) -> str:

@@ -5,9 +5,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.core.errors import PipelineError
-from pipeline.stages.acquire.sources.class_folders import FolderLabel, is_hidden, label_paths
+from pipeline.stages.acquire.sources.class_folders import FolderLabel, is_hidden, label_folders
 
 SPLITS = {"train": "train", "val": "val", "valid": "val", "test": "test"}
+
+
+def label_paths(names: list[str], splits: dict[str, str]) -> dict[str, FolderLabel]:
+    """The label of each name in a class folder."""
+    labels = label_folders(lambda: iter(names), splits)
+    return {name: label for name in names if (label := labels.find(name))}
 
 
 def labels(names: list[str]) -> dict[str, tuple[str, str | None]]:

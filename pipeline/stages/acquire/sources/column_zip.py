@@ -1,0 +1,154 @@
+"""A zip whose members are kept in Arrow columns: zipfile's own list takes 600 bytes per member."""
+
+import stat
+import struct
+import zipfile
+import zlib
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.core.shards import array
+from pipeline.stages.acquire.raw_image import SkippedItem, SkipReason
+from pipeline.stages.acquire.sources.listing import RowTable, SourceFile, iterate
+
+ENCRYPTED, UTF8 = 0x1, 0x800  # flags of a zip member
+UNICODE_PATH = 0x7075  # an extra field of a zip member
+# header_offset, end_offset, compress_size, file_size, CRC, compress_type, flag_bits
+LOCATION = struct.Struct("<qqQQIHH")
+
+
+class _Members:
+    """Takes the place of `ZipFile.filelist`, which zipfile fills when it opens a file."""
+
+    _SCHEMA = pa.schema(
+        {
+            "name": pa.large_string(),
+            "original_name": pa.large_string(),
+            "mode": pa.int32(),
+            "offset": pa.int64(),
+            "compress_size": pa.uint64(),
+            "size": pa.uint64(),
+            "crc": pa.uint32(),
+            "compress_type": pa.uint16(),
+            "flags": pa.uint16(),
+        }
+    )
+
+    def __init__(self) -> None:
+        self._rows = RowTable(self._SCHEMA)
+
+    def append(self, info: zipfile.ZipInfo) -> None:
+        self._rows.append(
+            zip_name(info),
+            info.orig_filename,
+            info.external_attr >> 16,
+            info.header_offset,
+            info.compress_size,
+            info.file_size,
+            info.CRC,
+            info.compress_type,
+            info.flag_bits,
+        )
+
+    def __iter__(self) -> Iterator[zipfile.ZipInfo]:
+        """None: zipfile only looks for each member's end, which `table` has."""
+        return iter(())
+
+    def table(self, end: int) -> pa.Table:
+        """All members by name, with the offset where the next one starts.
+
+        Args:
+            end: Offset of the central directory.
+        """
+        table = self._rows.table()
+        offsets = table.column("offset").to_numpy()
+        order = np.argsort(-offsets, kind="stable")
+        ends = np.full(len(offsets), end, np.int64)
+        ends[order[1:]] = offsets[order[:-1]]
+        table = table.append_column("end", array(ends))
+        return table.take(pc.sort_indices(table.column("name")))
+
+
+class ColumnZipFile(zipfile.ZipFile):
+    """A ZipFile to list and read from: the methods that search its members find none."""
+
+    _members = _Members()
+    start_dir: int
+    """Offset of the central directory."""
+
+    @property
+    def filelist(self) -> Any:
+        return self._members
+
+    @filelist.setter
+    def filelist(self, _: Any) -> None:  # zipfile sets an empty list
+        self._members = _Members()
+
+    @property
+    def NameToInfo(self) -> Any:  # noqa: N802
+        return {}
+
+    @NameToInfo.setter
+    def NameToInfo(self, _: Any) -> None:  # noqa: N802
+        pass
+
+    def list_files(self) -> Iterator[SourceFile | SkippedItem]:
+        """Yield the regular files, by name."""
+        for row in iterate(self._members.table(self.start_dir)):
+            name, original, mode, offset, compressed, size, crc, kind, flags, end = row
+            # Some Windows programs write backslashes.
+            file = SourceFile(
+                name.replace("\\", "/"),
+                size,
+                LOCATION.pack(offset, end, compressed, size, crc, kind, flags)
+                + original.encode("utf-8", "surrogatepass"),
+                self._read_file,
+            )
+            if file.name.endswith("/"):
+                continue
+            if stat.S_ISLNK(mode):
+                yield SkippedItem(file.name, SkipReason.NOT_A_FILE)
+            elif flags & ENCRYPTED:
+                yield SkippedItem(file.name, SkipReason.ENCRYPTED)
+            else:
+                yield file
+
+    def _read_file(self, location: bytes) -> bytes:
+        name = location[LOCATION.size :].decode("utf-8", "surrogatepass")
+        info = zipfile.ZipInfo(name)
+        numbers = LOCATION.unpack(location[: LOCATION.size])
+        info.header_offset, end, info.compress_size, info.file_size = numbers[:4]
+        info.CRC, info.compress_type, info.flag_bits = numbers[4:]
+        info.orig_filename = name
+        if hasattr(info, "_end_offset"):  # against overlapping members (CVE-2024-0450)
+            info._end_offset = end
+        with self.open(info) as file:
+            return file.read(info.file_size)  # read() would unpack beyond the stated size
+
+
+def zip_name(info: zipfile.ZipInfo) -> str:
+    """The name of a member; without the flag for UTF-8, zipfile takes any bytes for code page 437.
+
+    macOS and old versions of Info-ZIP write UTF-8 without the flag, or beside it in an extra field.
+    """
+    if info.flag_bits & UTF8 or info.filename.isascii():
+        return info.filename
+    try:
+        return _unicode_path(info) or info.filename.encode("cp437").decode("utf-8")
+    except UnicodeDecodeError:
+        return info.filename
+
+
+def _unicode_path(info: zipfile.ZipInfo) -> str | None:
+    """The name in Info-ZIP's extra field (APPNOTE.TXT, 4.6.9), unless it is of another name."""
+    extra, header = info.extra, zlib.crc32(info.orig_filename.encode("cp437"))
+    while len(extra) >= 4:
+        kind, size = struct.unpack("<HH", extra[:4])
+        body, extra = extra[4 : 4 + size], extra[4 + size :]
+        if kind == UNICODE_PATH and body[:5] == struct.pack("<BI", 1, header):
+            return body[5:].decode("utf-8")
+    return None
