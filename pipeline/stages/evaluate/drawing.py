@@ -1,21 +1,24 @@
 """Pictures from facts, as the drawing process makes them.
 
-matplotlib and scikit-learn are imported by the functions, because the other process names them.
+This module imports nothing that takes long: the stage imports it before it starts the process.
 """
 
-from collections.abc import Mapping, Sequence
+from __future__ import annotations
+
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pipeline.network.calibration import Bins, Floats, Labels
-from pipeline.stages.evaluate.confusions import ConfusionMatrix
-from pipeline.stages.evaluate.photographs import PicturedSample
-from pipeline.stages.evaluate.ranking import Curve
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from matplotlib.figure import Figure
+
+    from pipeline.network.calibration import Bins, Floats, Labels
+    from pipeline.stages.evaluate.confusions import ConfusionMatrix
+    from pipeline.stages.evaluate.photographs import PicturedSample
+    from pipeline.stages.evaluate.ranking import Curve
 
 MAX_CURVES = 12  # classes in a picture: as many as charts.PALETTE has colours
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)
@@ -85,7 +88,7 @@ def draw_charts(facts: ChartFacts) -> DrawnCharts:
     return DrawnCharts(drawings, points)
 
 
-def _draw(figure: "Figure", name: str) -> Drawing:
+def _draw(figure: Figure, name: str) -> Drawing:
     from pipeline.stages.evaluate import charts
 
     return Drawing(charts.png(figure), charts.svg(figure, name))
