@@ -111,7 +111,9 @@ class FeaturesParams(Section):
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
     """Precision of the frozen part; auto: the fastest that the device supports well."""
     max_gigabytes: Annotated[float, Field(ge=0)]
-    """Largest size of the cache, in 10^9 bytes; above it the loop computes activations."""
+    """Largest size of the features, in 10^9 bytes; above it every epoch runs the frozen part. With
+    the memo they need twice that on disk, and the stage does not start without it. 50: two and a
+    half million images of mobilenet_v2 in four views."""
 
 
 class HeadParams(Section):

@@ -1,6 +1,6 @@
 """Compute the features: the outputs of the frozen prefix, once per image and view."""
 
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -214,11 +214,23 @@ def write(directory: Path, index: Index, view_memo: Memo, keys: Sequence[str], n
                 file.write(np.from_dlpack(batch.column(f"tensor_{tensor}").flatten()).tobytes())
 
 
-def store(directory: Path, clean: Path, settings: FeatureSettings, examples: Examples) -> None:
-    """Write the evaluation view of all images, and the augmented views of those that train."""
+def store(
+    directory: Path,
+    clean: Path,
+    settings: FeatureSettings,
+    examples: Examples,
+    check: Callable[[int], None] = lambda _: None,
+) -> None:
+    """Write the evaluation view of all images, and the augmented views of those that train.
+
+    Args:
+        check: Called before the work, with the number of views that are not remembered.
+    """
     training = examples.rows("train")
     memos = {number: _memo(settings, number) for number in range(settings.index.views + 1)}
-    for numbers, ids in _missing(memos, examples, set(training)).items():
+    missing = _missing(memos, examples, set(training))
+    check(sum(len(numbers) * len(ids) for numbers, ids in missing.items()))
+    for numbers, ids in missing.items():
         fill(settings, clean, {number: memos[number] for number in numbers}, ids)
     settings.prefix.close()
     for number, view_memo in memos.items():
