@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from bench import growth, growth_plot
 from bench import project as bench_project
 from bench import train as bench_train
 from bench.project import LOOPS, Project
@@ -56,6 +57,32 @@ def test_a_benchmark_prints_its_figures(arguments: str, printed: list[str]) -> N
     assert process.returncode == 0, process.stderr
     for line in printed:
         assert re.search(line, process.stdout), process.stdout
+
+
+def test_growth_is_measured_once_per_stage_and_size_and_drawn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of the stages that import no network."""
+    stages = ["acquire", "split"]
+    for _ in range(2):  # the second time nothing is left to do
+        growth.measure_all(tmp_path, stages, [100], limit=100)
+    costs = growth.read_costs(tmp_path / "growth.csv")
+    assert list(costs) == [(stage, 100) for stage in stages]
+    assert all(0 < cost.private_mib < cost.rss_mib for cost in costs.values())
+    png = tmp_path / "growth.png"
+    monkeypatch.setattr(sys, "argv", ["growth_plot", str(png), str(tmp_path / "growth.csv")])
+    growth_plot.main()
+    assert png.read_bytes().startswith(b"\x89PNG")
+    assert re.search(r"\| split \| [\d.]+ s, \d+ MiB \| ", capsys.readouterr().out)
+
+
+def test_the_exponent_is_that_of_the_seconds_beyond_the_start() -> None:
+    costs = [
+        growth.Cost("split", size, 3 + 1e-6 * size**1.5, 0, 0, 20 + size * 3e-4)
+        for size in (10, 1_000, 10_000, 100_000)
+    ]
+    assert growth_plot.fit_exponent(costs) == pytest.approx(1.5, abs=0.01)
+    assert growth_plot.memory_per_100_000(costs) == pytest.approx(30)
 
 
 @pytest.fixture

@@ -464,7 +464,7 @@ def test_results_in_the_memo_need_no_worker(tmp_path: Path) -> None:
 def test_a_failure_in_the_next_chunk_keeps_the_results_before_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shards, "ROWS", 40)
+    monkeypatch.setattr(shard_writer, "ROWS", 40)
 
     def fail(places: Sequence[mapping.Chunk], sizes: Iterator[int]) -> Iterator[pa.RecordBatch]:
         (path, rows), *_ = places
