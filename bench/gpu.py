@@ -1,0 +1,143 @@
+"""What one GPU computes, whether it is right, and how fast: in less than eight minutes.
+
+    make gpu                                  # or python -m bench.gpu
+    python -m bench.gpu --json gpu.json
+    python -m bench.gpu --weights FILE        # a state dict of --backbone; else from a fixed seed
+    python -m bench.gpu --tiny                # small, on any machine: the tests run this
+
+It needs torch, torchvision, timm, numpy, pyarrow, OpenCV, and the small packages that
+bench.gpu_wheels lists and collects; not DVC, not MLflow, no network and no data: images are drawn.
+Without a GPU it compares the CPU with itself. Each check is PASS or FAIL, or a figure; one that
+fails does not stop the others. The exit code is 1 if a check fails.
+"""
+
+import argparse
+import json
+import os
+import platform
+import signal
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from types import FrameType
+
+import torch
+import torchvision
+
+from bench import gpu_checks, gpu_rates
+from bench.gpu_bench import Bench, Row
+from pipeline.core import project
+
+PARTS: dict[str, tuple[Callable[[Bench], Iterator[Row]], int]] = {
+    # With the seconds that a part may take: together less than eight minutes.
+    "prefix values": (gpu_checks.prefix_values, 50),
+    "company": (gpu_checks.company, 20),
+    "gradients": (gpu_checks.gradients, 30),
+    "determinism": (gpu_checks.determinism, 70),
+    "resident features": (gpu_checks.resident_features, 30),
+    "accuracy": (gpu_checks.accuracy, 90),
+    "features": (gpu_rates.features, 70),
+    "head": (gpu_rates.head, 40),
+    "fine-tuning": (gpu_rates.fine_tuning, 60),
+}
+
+
+class OutOfTimeError(Exception):
+    """A part took longer than its seconds."""
+
+
+@contextmanager
+def deadline(seconds: int) -> Iterator[None]:
+    """Raise OutOfTimeError in the block after so many seconds."""
+
+    def end(_: int, __: FrameType | None) -> None:
+        raise OutOfTimeError(f"it took longer than {seconds} s")
+
+    before = signal.signal(signal.SIGALRM, end)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def run(bench: Bench, names: list[str]) -> Iterator[Row]:
+    """The rows of all parts; a part that ends early has one that says why."""
+    for name in names:
+        part, seconds = PARTS[name]
+        try:
+            with deadline(seconds):
+                yield from part(bench)
+        except Exception as error:  # noqa: BLE001 # the other parts still run
+            traceback.print_exc()
+            yield Row(name, "FAIL", note=_first_line(error))
+
+
+def _first_line(error: Exception) -> str:
+    return " ".join([type(error).__name__, *str(error).splitlines()[:1]])
+
+
+def facts(bench: Bench) -> dict[str, object]:
+    """The machine and the versions."""
+    name = "none, the CPU is compared with itself"
+    if bench.device.type == "cuda":
+        properties = torch.cuda.get_device_properties(bench.device)
+        name = f"{properties.name}, {properties.total_memory / 2**30:.0f} GiB"
+    return {
+        "card": name,
+        "cards": torch.cuda.device_count(),
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "torchvision": torchvision.__version__,
+        "cuda": torch.version.cuda,
+        "backbone": bench.params.model.backbone,
+        "weights": bench.params.model.weights,
+        "pixels": bench.params.images.size,
+    }
+
+
+def table(rows: list[Row]) -> str:
+    """The rows as a Markdown table."""
+    lines = ["| what | result | value | note |", "|---|---|---|---|"]
+    for row in rows:
+        value = "" if row.value is None else f"{row.value:.4g} {row.unit}".strip()
+        lines.append(f"| {row.name} | {row.status} | {value} | {row.note} |")
+    return "\n".join(lines)
+
+
+def main() -> int:
+    """Run all parts; the exit code."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--tiny", action="store_true", help="few small images and short loops")
+    parser.add_argument("--json", type=Path, help="write the table as JSON there too")
+    parser.add_argument("--weights", default="none", help="a state dict of the backbone")
+    parser.add_argument("--backbone", default="mobilenet_v2")
+    parser.add_argument("--parts", default=",".join(PARTS), help="some of them, by commas")
+    options = parser.parse_args()
+    start = time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["DVC_ROOT"] = folder  # an empty memo
+        assert project.cache().is_relative_to(folder)
+        bench = Bench.build(Path(folder), options.backbone, options.weights, options.tiny)
+        rows = []
+        for row in run(bench, options.parts.split(",")):
+            rows.append(row)
+            print(f"{time.perf_counter() - start:5.0f} s  {row.name}: {row.status}", flush=True)
+    rows.append(Row("whole run", "figure", time.perf_counter() - start, "s"))
+    result = {"machine": facts(bench), "rows": [asdict(row) for row in rows]}
+    print(f"\n{', '.join(f'{key} {value}' for key, value in facts(bench).items())}\n")
+    print(f"{table(rows)}\n\n{json.dumps(result)}")
+    if options.json:
+        options.json.write_text(json.dumps(result, indent=2) + "\n")
+    return int(any(row.status == "FAIL" for row in rows))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
