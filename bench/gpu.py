@@ -33,7 +33,7 @@ from bench import gpu_checks, gpu_rates
 from bench.gpu_bench import Bench, Row
 from pipeline.core import project
 
-PARTS: dict[str, tuple[Callable[[Bench], Iterator[Row]], int]] = {
+PARTS: dict[str, tuple[Callable[[Bench], Iterator[Row]], float]] = {
     # With the seconds that a part may take: together less than eight minutes.
     "prefix values": (gpu_checks.prefix_values, 50),
     "company": (gpu_checks.company, 20),
@@ -52,7 +52,7 @@ class OutOfTimeError(Exception):
 
 
 @contextmanager
-def deadline(seconds: int) -> Iterator[None]:
+def deadline(seconds: float) -> Iterator[None]:
     """Raise OutOfTimeError in the block after so many seconds."""
 
     def end(_: int, __: FrameType | None) -> None:
@@ -118,14 +118,15 @@ def main() -> int:
     parser.add_argument("--tiny", action="store_true", help="few small images and short loops")
     parser.add_argument("--json", type=Path, help="write the table as JSON there too")
     parser.add_argument("--weights", default="none", help="a state dict of the backbone")
-    parser.add_argument("--backbone", default="mobilenet_v2")
+    parser.add_argument("--backbone", help="by default mobilenet_v2; resnet9_narrow with --tiny")
     parser.add_argument("--parts", default=",".join(PARTS), help="some of them, by commas")
     options = parser.parse_args()
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         os.environ["DVC_ROOT"] = folder  # an empty memo
         assert project.cache().is_relative_to(folder)
-        bench = Bench.build(Path(folder), options.backbone, options.weights, options.tiny)
+        backbone = options.backbone or ("resnet9_narrow" if options.tiny else "mobilenet_v2")
+        bench = Bench.build(Path(folder), backbone, options.weights, options.tiny)
         rows = []
         for row in run(bench, options.parts.split(",")):
             rows.append(row)

@@ -106,7 +106,7 @@ class Bench:
         index = compute.describe(params, prefix, self.examples)
         folder = self.folder / f"features {name}"
         if name not in self.features:
-            folder.mkdir()
+            folder.mkdir(exist_ok=True)  # of a part that failed
             feature_store.write_index(folder, index)
             if index.stored:
                 settings = compute.FeatureSettings(prefix, params.images, index)

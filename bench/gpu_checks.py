@@ -21,7 +21,12 @@ from pipeline.stages.train.state import Job
 # Largest relative error. By default cuDNN rounds the factors of float32 to TF32's ten bits.
 LIMITS = {"32-true": 5e-3, "bf16-mixed": 5e-2, "16-mixed": 2e-2}
 GRADIENT_LIMIT = 2e-2
-MIDDLE = {"mobilenet_v2": "features.14", "resnet18": "layer4", "resnet50": "layer4"}
+MIDDLE = {
+    "mobilenet_v2": "features.14",
+    "resnet9_narrow": "layer3",
+    "resnet18": "layer4",
+    "resnet50": "layer4",
+}
 
 
 def prefix_values(bench: Bench) -> Iterator[Row]:

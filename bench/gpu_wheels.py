@@ -31,7 +31,6 @@ PACKAGES = (
     "pydantic-core",
     "ruamel-yaml",
     "safetensors",
-    "scipy",
     "simplejpeg",
     "tqdm",
     "typing-extensions",

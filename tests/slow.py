@@ -29,6 +29,7 @@ SLOW = {
     "test_bench",
     "test_docs",
     "test_dvc_plots",
+    "test_gpu_bench",
     "tracking/test_interruptions",
     "tracking/test_logged_model",
     "tracking/test_record",
