@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from itertools import cycle, islice
 from pathlib import Path
 
+import numpy as np
 import psutil
 import torch
 from joblib import Parallel, cpu_count, delayed
@@ -55,7 +56,9 @@ class Rate:
 def open_views(clean: Path, preprocess: Preprocess = PREPROCESS) -> Views:
     """The evaluation views of all images."""
     paths = shards.paths(clean)
-    encoded = EncodedImages.at([(path, range(shards.read(path).num_rows)) for path in paths])
+    counts = [shards.read(path).num_rows for path in paths]
+    places = [(path, np.arange(n, dtype=np.int32)) for path, n in zip(paths, counts, strict=True)]
+    encoded = EncodedImages.at(places)
     return Views(encoded.ids, encoded, preprocess)
 
 
