@@ -70,11 +70,14 @@ def run(command: list[str], folder: Path) -> tuple[float, float]:
     """Seconds and peak memory, in MiB, of a stage and the processes that it waits for."""
     environment = {**os.environ, "DVC_ROOT": str(folder), "PYTHONPATH": str(ROOT)}
     start = time.perf_counter()
-    process = subprocess.Popen(command, cwd=folder, env=environment)
+    with (folder / "output.txt").open("ab") as output:
+        process = subprocess.Popen(
+            command, cwd=folder, env=environment, stdout=output, stderr=subprocess.STDOUT
+        )
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
-        raise SystemExit(f"{' '.join(command)} failed ({process.returncode})")
+        raise SystemExit(f"{' '.join(command)} failed: see {folder / 'output.txt'}")
     return time.perf_counter() - start, usage.ru_maxrss / 1024
 
 

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import numpy as np
+import pyarrow.compute as pc
 
-from pipeline.core import shards
+from pipeline.core import columns, shards
 from pipeline.core.split_csv import read_split
 from pipeline.core.terminal import printable
 from pipeline.network.model_folder import Card
@@ -34,9 +35,11 @@ class ImageFacts:
 
 def read_facts(clean: Path, split_csv: Path, ids: Sequence[str]) -> list[ImageFacts]:
     """Facts of the images `ids`, in their order."""
-    columns = ["near_group", "width", "height", "label", "name", "licence"]
-    rows = {row.pop("id"): row for row in shards.columns(clean, ["id", *columns]).to_pylist()}
-    groups = {row.id: row.group for row in read_split(split_csv)}
+    names = ["id", "near_group", "width", "height", "label", "name", "licence"]
+    table = shards.columns(clean, names)
+    table = table.filter(pc.is_in(table["id"], value_set=columns.texts(ids)))
+    rows = {row.pop("id"): row for row in table.to_pylist()}
+    groups = {row.id: row.group for row in read_split(split_csv) if row.id in rows}
     return [ImageFacts(group=groups[key], **rows[key]) for key in ids]
 
 
