@@ -5,6 +5,7 @@ import subprocess
 import sys
 from typing import get_args
 
+import numpy as np
 import pytest
 from pydantic import BaseModel
 from typer.testing import CliRunner
@@ -16,7 +17,9 @@ from pipeline.params import Params, load_params
 from pipeline.stages.acquire import dataset_toml
 from pipeline.stages.acquire.photo_list import COLUMNS as LISTED
 from pipeline.stages.acquire.raw_image import SkipReason
+from pipeline.stages.evaluate import test_set
 from tests import ROOT
+from tests.builders.results import result_of
 
 README = (ROOT / "README.md").read_text()
 ARCHITECTURE = (ROOT / "docs/architecture.md").read_text()
@@ -61,6 +64,23 @@ def test_every_dvc_command_in_readme_exists() -> None:
             [sys.executable, "-m", "dvc", *command, "--help"], check=False, capture_output=True
         )
         assert process.returncode == 0, command
+
+
+def test_few_figures_are_left_in_readmes_table_of_experiments() -> None:
+    """More columns do not fit into a terminal of 120 characters."""
+    (pattern,) = re.findall(r"dvc exp show .*--drop '([^']+)'", README)
+    names = [*figure_names(12), *load_params(ROOT / "params.yaml").flat(), "data/clean", "models"]
+    left = {name for name in names if not re.match(pattern, name)}
+    assert left & set(figure_names(12)) == {"accuracy", "loss", "ece", "n", "top_5"}
+    assert left >= {"train.lr", "model.backbone", "dataset.name", "features.max_gigabytes"}
+    assert not left & {"data/clean", "models"}
+
+
+def figure_names(classes: int) -> list[str]:
+    """The names in metrics.json."""
+    names = [f"c{number}" for number in range(classes)]
+    result = result_of([0, 1], np.eye(classes)[[0, 0]], names)
+    return list(test_set.compute_figures(result, ["", ""], {}, 1.0).summary)
 
 
 def test_no_command_leaves_the_source_of_another_data_set_in_force() -> None:
