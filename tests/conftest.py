@@ -175,8 +175,8 @@ def _write_data(data: Path, params: Params) -> None:
     from pipeline.core.split_csv import write_split
     from pipeline.stages.acquire.raw_image import RawImage
     from pipeline.stages.filter import verdicts
-    from pipeline.stages.split import assignment
-    from pipeline.stages.split import images as split
+    from pipeline.stages.split.assignment import images as split
+    from pipeline.stages.split.assignment import modes
     from pipeline.stages.split.class_checks import check_classes
     from tests.builders.images import encode_png
 
@@ -194,9 +194,9 @@ def _write_data(data: Path, params: Params) -> None:
     shards.write_batches(data / "clean", shards.CLEAN, clean_batches)
     clean_images, groups = split.read_images(data / "clean")
     no_splits = np.full(len(clean_images), -1, np.int8)
-    splits = assignment.assign(groups, clean_images, params.split, no_splits)
+    splits = modes.assign(groups, clean_images, params.split, no_splits)
     check_classes(clean_images, splits, params.split)
-    rows = assignment.split_rows(groups, clean_images, splits, params.split.seed)
+    rows = modes.split_rows(groups, clean_images, splits, params.split.seed)
     write_split(data / "split.csv", rows)
 
 

@@ -89,9 +89,13 @@ def test_a_stage_that_renders_pages_depends_on_their_templates() -> None:
             assert all(lies_in(f"pipeline/{base}", code_of(stage)) for base in based_on), stage
 
 
-def test_the_code_that_assigns_splits_is_listed_file_by_file_in_the_deps() -> None:
+def test_the_code_that_assigns_splits_is_in_deps_of_its_own() -> None:
     assert set(ASSIGNMENT_CODE) <= code_of("split")
-    assert set(ASSIGNMENT_CODE) <= set(imported_files("pipeline.stages.split.assignment"))
+    used = imported_files("pipeline.stages.split.assignment.modes")
+    assert all(any(lies_in(path, {code}) for path in used) for code in ASSIGNMENT_CODE)
+    of_stage = [path for path in used if path.startswith("pipeline/stages/split/")]
+    outside = [path for path in of_stage if not lies_in(path, {*ASSIGNMENT_CODE})]
+    assert outside == ["pipeline/stages/split/__init__.py"]
 
 
 def sections_read(tree: ast.AST) -> set[str]:

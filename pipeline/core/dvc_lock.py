@@ -81,7 +81,10 @@ def ran_with(lock: Lock, stage: str, dep: str, file: Path) -> bool:
 
 
 def digest(path: Path) -> str:
-    """DVC's digest of a file (its md5) or a folder (the md5 of its listing)."""
+    """DVC's digest of a file (its md5) or a folder (the md5 of its listing).
+
+    Python's bytecode does not count: .dvcignore lists it.
+    """
     if not path.is_dir():
         with path.open("rb") as file:
             return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
@@ -89,7 +92,7 @@ def digest(path: Path) -> str:
         {
             file.relative_to(path).as_posix(): digest(file)
             for file in path.rglob("*")
-            if not file.is_dir()
+            if not file.is_dir() and file.parent.name != "__pycache__"
         }
     )
 

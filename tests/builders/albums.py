@@ -9,10 +9,10 @@ import pyarrow as pa
 
 from pipeline.core import columns
 from pipeline.params import SplitParams
-from pipeline.stages.split import assignment
-from pipeline.stages.split.draw import draw_leaders
-from pipeline.stages.split.groups import Group, Groups, find_groups
-from pipeline.stages.split.images import Image, Images, Ranks, split_name, split_ranks
+from pipeline.stages.split.assignment.draw import draw_leaders
+from pipeline.stages.split.assignment.groups import Group, Groups, find_groups
+from pipeline.stages.split.assignment.images import Image, Images, Ranks, split_name, split_ranks
+from pipeline.stages.split.assignment.modes import assign
 from tests.builders.params import split_params
 
 
@@ -99,7 +99,7 @@ def assign_album(
 ) -> Splits:
     images, groups = images_and_groups(album)
     previous = ranks([before.get(photo.id) for photo in album])
-    splits = assignment.assign(groups, images, params, previous)
+    splits = assign(groups, images, params, previous)
     return {photo.id: name for photo, name in zip(album, names_of(splits), strict=True)}
 
 

@@ -1,12 +1,12 @@
 """Params for tests, and what dvc.lock contains after a split."""
 
-import hashlib
 import shlex
 from typing import Any
 
 from ruamel.yaml import YAML
 
 from pipeline.commands.recipe import recipes
+from pipeline.core import dvc_lock
 from pipeline.params import (
     AcquireParams,
     FilterParams,
@@ -81,7 +81,7 @@ def locked_code() -> list[dict[str, str]]:
         {
             "path": name,
             "hash": "md5",
-            "md5": hashlib.md5((ROOT / name).read_bytes()).hexdigest(),
+            "md5": dvc_lock.digest(ROOT / name),
         }
         for name in ASSIGNMENT_CODE
     ]

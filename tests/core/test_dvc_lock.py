@@ -91,6 +91,16 @@ def test_a_lock_without_the_stage_has_no_params(tmp_path: Path, text: str) -> No
     assert params_of(tmp_path, text) == {}
 
 
+def test_bytecode_does_not_count_in_the_digest_of_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "a.py").write_text("")
+    before = dvc_lock.digest(tmp_path)
+    (tmp_path / "__pycache__").mkdir()
+    (tmp_path / "__pycache__" / "a.cpython-311.pyc").write_bytes(b"1")
+    assert dvc_lock.digest(tmp_path) == before
+    (tmp_path / "a.py").write_text("x")
+    assert dvc_lock.digest(tmp_path) != before
+
+
 def test_a_missing_lock_has_no_params(tmp_path: Path) -> None:
     assert dvc_lock.params(dvc_lock.read(tmp_path / "dvc.lock"), "split") == {}
 

@@ -14,9 +14,9 @@ from pipeline.core.terminal import print_line
 from pipeline.core.verdicts_csv import scan_verdicts
 from pipeline.params import load_params
 from pipeline.stages.split import previous_split
-from pipeline.stages.split.assignment import assign, split_rows
+from pipeline.stages.split.assignment.images import read_images
+from pipeline.stages.split.assignment.modes import assign, split_rows
 from pipeline.stages.split.class_checks import check_classes
-from pipeline.stages.split.images import read_images
 from pipeline.stages.split.leaks import find_leaks, handle_leaks
 
 

@@ -7,7 +7,7 @@ from pipeline.core.errors import PipelineError
 from pipeline.core.shards import SPLITS
 from pipeline.core.terminal import warn
 from pipeline.params import SplitParams
-from pipeline.stages.split.images import Images, Ranks
+from pipeline.stages.split.assignment.images import Images, Ranks
 
 MAX_NAMED = 5  # classes in the warning; data.html has all
 

@@ -16,8 +16,8 @@ from pipeline.core.split_csv import LeakRow, write_leaks
 from pipeline.core.terminal import print_line
 from pipeline.core.verdicts_csv import VerdictRow
 from pipeline.params import SplitParams
-from pipeline.stages.split.groups import Groups
-from pipeline.stages.split.images import Image, Images, split_name
+from pipeline.stages.split.assignment.groups import Groups
+from pipeline.stages.split.assignment.images import Image, Images, split_name
 
 
 class Kind(StrEnum):

@@ -13,21 +13,10 @@ from pipeline.core import atomic, columns, csv_cells, dvc_lock, project, source_
 from pipeline.core.shards import SPLITS
 from pipeline.core.terminal import print_line
 from pipeline.params import DatasetParams, SplitParams
-from pipeline.stages.split.images import Image, Images, Ranks, split_name, split_ranks
+from pipeline.stages.split.assignment.images import Image, Images, Ranks, split_name, split_ranks
 
-# The code that assigns groups to splits; dvc.yaml lists each file, so dvc.lock has its digest.
-ASSIGNMENT_CODE = (
-    "pipeline/core/stable_hash.py",
-    "pipeline/stages/split/assignment.py",
-    "pipeline/stages/split/coverage.py",
-    "pipeline/stages/split/draw.py",
-    "pipeline/stages/split/folds.py",
-    "pipeline/stages/split/groups.py",
-    "pipeline/stages/split/images.py",
-    "pipeline/stages/split/incidence.py",
-    "pipeline/stages/split/numbers.py",
-    "pipeline/stages/split/shares.py",
-)
+# The code that assigns groups to splits; dvc.yaml lists each, so dvc.lock has its digest.
+ASSIGNMENT_CODE = ("pipeline/core/stable_hash.py", "pipeline/stages/split/assignment")
 MOVES_COLUMNS = ("id", "label", "before", "now")
 
 

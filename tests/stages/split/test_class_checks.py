@@ -6,7 +6,7 @@ import pytest
 from pipeline.core.errors import PipelineError
 from pipeline.core.shards import SPLITS
 from pipeline.stages.split import class_checks
-from pipeline.stages.split.images import Image
+from pipeline.stages.split.assignment.images import Image
 from tests.builders.albums import images_of, ranks
 from tests.builders.params import split_params
 

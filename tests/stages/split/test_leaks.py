@@ -11,8 +11,8 @@ from pipeline.core.shards import split_rank
 from pipeline.core.split_csv import read_leaks
 from pipeline.core.verdicts_csv import VerdictRow
 from pipeline.stages.split import leaks
-from pipeline.stages.split.groups import Group, find_groups
-from pipeline.stages.split.images import Image
+from pipeline.stages.split.assignment.groups import Group, find_groups
+from pipeline.stages.split.assignment.images import Image
 from pipeline.stages.split.leaks import Kind, Leak
 from tests.builders.albums import groups_of, images_of, text_column
 from tests.builders.params import split_params

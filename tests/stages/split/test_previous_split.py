@@ -12,7 +12,7 @@ from pipeline.core.errors import PipelineError
 from pipeline.core.split_csv import SplitRow, write_split
 from pipeline.params import SplitParams
 from pipeline.stages.split import previous_split
-from pipeline.stages.split.images import Image
+from pipeline.stages.split.assignment.images import Image
 from tests.builders.albums import images_of, names_of, ranks
 from tests.builders.params import locked_code
 

@@ -16,10 +16,10 @@ from pipeline.core.errors import PipelineError
 from pipeline.core.shards import SPLITS
 from pipeline.core.stable_hash import unit_interval
 from pipeline.params import SplitParams
-from pipeline.stages.split import draw, folds, numbers, shares
-from pipeline.stages.split.assignment import HELD_OUT
-from pipeline.stages.split.groups import Group
-from pipeline.stages.split.incidence import find_incidence
+from pipeline.stages.split.assignment import draw, folds, numbers, shares
+from pipeline.stages.split.assignment.groups import Group
+from pipeline.stages.split.assignment.incidence import find_incidence
+from pipeline.stages.split.assignment.modes import HELD_OUT
 from tests.builders.albums import groups_of, leader_of, names_of, ranks, text_column
 from tests.builders.params import split_params
 

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from pipeline.core.errors import PipelineError
 from pipeline.core.shards import SPLITS
 from pipeline.params import SplitParams
-from pipeline.stages.split import assignment, leaks
+from pipeline.stages.split import leaks
+from pipeline.stages.split.assignment import modes
 from tests.builders.albums import (
     SPLIT_PARAMS,
     Photo,
@@ -74,7 +75,7 @@ def assign_by_chance(
     album: Sequence[Photo], params: SplitParams, before: Mapping[str, str | None] = {}
 ) -> Splits:
     """Without the moves that put every class into every split: these have tests of their own."""
-    with patch.object(assignment, "cover_classes", lambda assigned, *_: assigned):
+    with patch.object(modes, "cover_classes", lambda assigned, *_: assigned):
         return assign_album(album, params, before)
 
 

@@ -8,12 +8,12 @@ import numpy.typing as npt
 from pipeline.core.shards import array
 from pipeline.core.stable_hash import unit_interval
 from pipeline.params import SplitParams
-from pipeline.stages.split.coverage import Parts, Required, cover_classes
-from pipeline.stages.split.draw import KeyNumbers, Positions, positions
-from pipeline.stages.split.groups import Groups
-from pipeline.stages.split.images import Ranks
-from pipeline.stages.split.incidence import Incidence
-from pipeline.stages.split.shares import TEST, TRAIN, VAL
+from pipeline.stages.split.assignment.coverage import Parts, Required, cover_classes
+from pipeline.stages.split.assignment.draw import KeyNumbers, Positions, positions
+from pipeline.stages.split.assignment.groups import Groups
+from pipeline.stages.split.assignment.images import Ranks
+from pipeline.stages.split.assignment.incidence import Incidence
+from pipeline.stages.split.assignment.shares import TEST, TRAIN, VAL
 
 
 def assign_by_fold(

@@ -5,7 +5,7 @@ from typing import NamedTuple
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.stages.split.groups import Group, find_groups
+from pipeline.stages.split.assignment.groups import Group, find_groups
 from tests.builders.albums import text_column
 
 EXAMPLES = settings(deadline=None, derandomize=True, max_examples=100)

@@ -12,7 +12,7 @@ from pipeline.core.errors import PipelineError
 from pipeline.core.shards import SPLITS
 from pipeline.core.stable_hash import unit_interval
 from pipeline.params import SplitParams
-from pipeline.stages.split import assignment
+from pipeline.stages.split.assignment import modes
 from tests.builders.albums import Photo, Splits, assign_album, images_and_groups
 from tests.builders.params import split_params
 
@@ -215,7 +215,7 @@ def test_at_most_one_group_moves_into_each_split_of_a_class(
 ) -> None:
     """So shares stay near those that chance gives."""
     album = build_album(classes)
-    with patch.object(assignment, "cover_classes", lambda assigned, *_: assigned):
+    with patch.object(modes, "cover_classes", lambda assigned, *_: assigned):
         by_chance = assign_album(album, params)
     splits = assign_album(album, params)
     moves = {

@@ -10,7 +10,7 @@ import pyarrow as pa
 from pipeline.core import columns, shards
 from pipeline.core.columns import Codes
 from pipeline.core.shards import SPLITS
-from pipeline.stages.split.groups import Groups, find_groups
+from pipeline.stages.split.assignment.groups import Groups, find_groups
 
 Ranks = npt.NDArray[np.int8]
 """Splits as positions in SPLITS, and -1 for none."""

@@ -10,7 +10,7 @@ import pyarrow as pa
 from pipeline.core import columns
 from pipeline.core.shards import array
 from pipeline.core.stable_hash import unit_interval
-from pipeline.stages.split.groups import Groups
+from pipeline.stages.split.assignment.groups import Groups
 
 Positions = npt.NDArray[np.float64]
 KeyNumbers = npt.NDArray[np.int64]

@@ -5,9 +5,9 @@ import numpy.typing as npt
 
 from pipeline.core.shards import SPLITS
 from pipeline.params import SplitParams
-from pipeline.stages.split.draw import Positions, draw_leaders
-from pipeline.stages.split.groups import Groups
-from pipeline.stages.split.images import Ranks
+from pipeline.stages.split.assignment.draw import Positions, draw_leaders
+from pipeline.stages.split.assignment.groups import Groups
+from pipeline.stages.split.assignment.images import Ranks
 
 TRAIN, VAL, TEST = range(len(SPLITS))
 

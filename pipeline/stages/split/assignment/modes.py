@@ -17,14 +17,14 @@ from pipeline.core.errors import PipelineError
 from pipeline.core.shards import SPLITS, array
 from pipeline.core.split_csv import SplitRow
 from pipeline.params import SplitParams
-from pipeline.stages.split.coverage import Parts, cover_classes
-from pipeline.stages.split.draw import draw_leaders, positions
-from pipeline.stages.split.folds import assign_by_fold
-from pipeline.stages.split.groups import Groups
-from pipeline.stages.split.images import Images, Ranks
-from pipeline.stages.split.incidence import Incidence, find_incidence
-from pipeline.stages.split.numbers import assign_by_number
-from pipeline.stages.split.shares import (
+from pipeline.stages.split.assignment.coverage import Parts, cover_classes
+from pipeline.stages.split.assignment.draw import draw_leaders, positions
+from pipeline.stages.split.assignment.folds import assign_by_fold
+from pipeline.stages.split.assignment.groups import Groups
+from pipeline.stages.split.assignment.images import Images, Ranks
+from pipeline.stages.split.assignment.incidence import Incidence, find_incidence
+from pipeline.stages.split.assignment.numbers import assign_by_number
+from pipeline.stages.split.assignment.shares import (
     TEST,
     TRAIN,
     VAL,

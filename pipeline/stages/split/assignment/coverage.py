@@ -12,8 +12,8 @@ from heapq import heapify, heappop, heappush
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.stages.split.images import Ranks
-from pipeline.stages.split.incidence import Incidence
+from pipeline.stages.split.assignment.images import Ranks
+from pipeline.stages.split.assignment.incidence import Incidence
 
 Required = Callable[[int, int], Sequence[int]]
 """The parts that a class needs, the most important first: by its position and number of groups."""

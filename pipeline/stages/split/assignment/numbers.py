@@ -8,9 +8,9 @@ import numpy.typing as npt
 from pipeline.core.errors import PipelineError
 from pipeline.core.shards import SPLITS
 from pipeline.params import SplitParams
-from pipeline.stages.split.images import Ranks
-from pipeline.stages.split.incidence import Incidence
-from pipeline.stages.split.shares import TRAIN
+from pipeline.stages.split.assignment.images import Ranks
+from pipeline.stages.split.assignment.incidence import Incidence
+from pipeline.stages.split.assignment.shares import TRAIN
 
 MAX_ATTEMPTS = 20  # to reach exact numbers; each skips one more group of several classes
 
