@@ -25,6 +25,7 @@ SLOW = {
     "stages/filter/test_near_duplicates",
     "stages/filter/test_phash",
     "stages/filter/test_verdicts",
+    "stages/test_grown_shards",
     "stages/train/test_setup",
     "test_bench",
     "test_docs",

@@ -5,7 +5,6 @@ maps it into memory. Its bytes are a pure function of its rows.
 """
 
 import hashlib
-import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -196,15 +195,18 @@ def batches(directory: Path, names: list[str], size: int) -> Iterator[pa.RecordB
     Raises:
         PipelineError: there are no shards, or they are damaged.
     """
-    reader = RowReader(paths(directory), names)
-    order = shard_order.read_order(directory, reader.count)
-    if order is not None:
+    files = paths(directory)
+    if (directory / shard_order.NAME).exists():
+        reader = RowReader(files, names)
+        order = shard_order.read_order(directory, reader.count)
+        assert order is not None
         for start in range(0, len(order), size):
             yield reader.take(order[start : start + size])
         return
-    for first, end in itertools.pairwise(reader.starts.tolist()):
-        for start in range(first, end, size):
-            yield reader.slice(start, min(size, end - start))
+    for path in files:  # mapped one at a time
+        batch = read(path).select(names)
+        for start in range(0, len(batch), size):
+            yield batch.slice(start, size)
 
 
 class RowReader:

@@ -140,3 +140,64 @@ def test_unchanged_stages_do_not_run_and_a_fresh_run_gives_the_same_lock(project
     (project.folder / "dvc.lock").unlink()
     repro(project)
     assert (project.folder / "dvc.lock").read_bytes() == lock
+
+
+def many_photos(folder: Path, numbers: range) -> None:
+    """Small ones, whose names place them anywhere in their folder."""
+    for number in numbers:
+        pixels = cv2.resize(picture(number), (48, 40))
+        save(folder / f"{('cat', 'dog')[number % 2]}/{number * 7919 % 9973:04d}.png", pixels)
+
+
+def shard_states(project: Project) -> dict[Path, tuple[int, int]]:
+    """Inode and time of the files of data/raw and data/clean; DVC knows a file by these."""
+    folders = [project.folder / "data/raw", project.folder / "data/clean"]
+    states = {path: path.stat() for folder in folders for path in folder.iterdir()}
+    return {path: (state.st_ino, state.st_mtime_ns) for path, state in states.items()}
+
+
+def run(project: Project, *words: str) -> None:
+    process = project.dvc(*words)
+    assert process.returncode == 0, process.stdout
+
+
+def results(project: Project) -> dict[str, bytes]:
+    """All that the stages wrote, shards and drawings aside."""
+    names = ("data/*.csv", "data/features/*", "models/*", "reports/data.html")
+    paths = [path for name in names for path in sorted(project.folder.glob(name))]
+    paths.append(project.folder / "reports/metrics.json")
+    return {str(path.relative_to(project.folder)): path.read_bytes() for path in paths}
+
+
+def test_one_per_cent_more_images_change_three_per_cent_of_the_shards_and_no_result(
+    project: Project, photos: Path, tmp_path: Path
+) -> None:
+    """Against a clone that sees all images at once, and with a remote."""
+    settings = project.folder / "params.yaml"
+    text = settings.read_text().replace("backbone: mobilenet_v2", "backbone: cifar_cnn")
+    settings.write_text(text.replace("weights: imagenet", "weights: none"))
+    many_photos(photos, range(100, 452))
+    run(project, "remote", "add", "-d", "store", str(tmp_path / "store"))
+    run(project, "repro", "filter")
+    run(project, "push")
+    before = shard_states(project)
+    sent_before = {path.name for path in (tmp_path / "store").rglob("*")}
+    many_photos(photos, range(452, 456))
+    run(project, "repro")
+    run(project, "push", "acquire", "filter")
+    assert before.items() <= shard_states(project).items()  # linked, not written
+    new = [path for path in shard_states(project) if path not in before]
+    assert {path.name for path in new} == {"00001.arrow", "order.npy"}
+    size = sum(path.stat().st_size for path in new)
+    assert size <= 0.03 * sum(path.stat().st_size for path in before)
+    sent = [p for p in (tmp_path / "store").rglob("*") if p.is_file() and p.name not in sent_before]
+    tables = [path.stat().st_size for path in (project.folder / "data").glob("*.csv")]
+    listings = 10_000  # bytes of both folders
+    assert sum(path.stat().st_size for path in sent) <= size + sum(tables) + listings
+    project.git("add", "-A")
+    project.git("commit", "-qm", "grown")
+    clone = Project.cloned(project, tmp_path / "clone")
+    (clone.folder / "dvc.lock").unlink()
+    run(clone, "repro")
+    assert not (clone.folder / "data/raw/order.npy").exists()
+    assert results(clone) == results(project)
