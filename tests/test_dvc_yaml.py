@@ -98,6 +98,9 @@ def test_the_code_that_assigns_splits_is_in_deps_of_its_own() -> None:
     assert outside == ["pipeline/stages/split/__init__.py"]
 
 
+LISTS = re.compile(r"(names|sections) = \(")  # of sections, for a fingerprint or the report
+
+
 def sections_read(tree: ast.AST) -> set[str]:
     """The sections of params.yaml that are read from `params: Params` or `load_params()`."""
     read: set[str] = set()
@@ -109,8 +112,8 @@ def sections_read(tree: ast.AST) -> set[str]:
             if isinstance(node, ast.Attribute) and node.attr in Params.model_fields:
                 owner = ast.unparse(node.value)
                 read |= {node.attr} if owner in {"params", "load_params()"} else set()
-            if isinstance(node, ast.Assign) and ast.unparse(node).startswith("names = ("):
-                read |= set(ast.literal_eval(node.value))  # of a fingerprint, or of the report
+            if isinstance(node, ast.Assign) and LISTS.match(ast.unparse(node)):
+                read |= set(ast.literal_eval(node.value))
     return read
 
 

@@ -7,7 +7,7 @@ Four parts of other packages take two seconds in every process that imports torc
 - Modules of torch that only register functions, for the compiler or for a GPU. They become empty
   modules, which are imported when one of their attributes is used.
 - torch.onnx, which torchvision imports to export the operators of detection networks.
-- pandas, which pyarrow imports to see whether a list is one of its objects.
+- pandas, which pyarrow and scikit-learn import to see whether something is one of its objects.
 """
 
 import importlib
@@ -30,7 +30,7 @@ VERSIONS_WITH_META_APART = ("2.14.",)  # of torch; others may need it for someth
 WITHOUT_META = {"torch.utils._device"}  # Fabric's only internal import that needs none of it
 OPERATORS = "torchvision.ops._register_onnx_ops"
 DEFERRED = {META, OPERATORS, "cuda.bindings.driver", "cuda.bindings.runtime"}
-WITHOUT_PANDAS = {"pipeline", "pyarrow"}
+WITHOUT_PANDAS = {"pipeline", "pyarrow", "sklearn"}
 
 MACHINERY = {__name__, "importlib", "importlib._bootstrap", "_frozen_importlib"}
 
@@ -147,7 +147,7 @@ class _LoaderAfterMeta(SourceFileLoader):
 
 
 class _NoPandas:
-    """Hide pandas from pyarrow, which looks for it in each conversion of Python's own objects."""
+    """Hide pandas from packages that only ask whether something is one of its objects."""
 
     def find_spec(self, fullname: str, *_: object) -> None:
         if fullname == "pandas" and _importer().partition(".")[0] in WITHOUT_PANDAS:

@@ -34,8 +34,8 @@ def drawing() -> Iterator[DrawingProcess]:
         yield process
 
 
-def count_modules(*names: str) -> list[bool]:
-    return [name in sys.modules for name in names]
+def list_imported(*names: str) -> list[str]:
+    return [name for name in names if name in sys.modules]
 
 
 def fail(error: Exception) -> None:
@@ -45,9 +45,17 @@ def fail(error: Exception) -> None:
 def test_it_imports_what_draws_before_the_first_picture_and_never_torch(
     drawing: DrawingProcess,
 ) -> None:
-    imported = drawing.submit(count_modules, "matplotlib", "sklearn.manifold", "torch", "mlflow")
-    assert imported.result() == [True, True, False, False]
+    needed = drawing.submit(list_imported, "matplotlib.backends.backend_svg", "sklearn.manifold")
+    assert len(needed.result()) == 2
+    assert drawing.submit(list_imported, "torch", "mlflow", "pandas", "typer").result() == []
     assert drawing.submit(os.getpid).result() != os.getpid()
+
+
+def test_what_takes_long_is_imported_after_the_start_of_the_process() -> None:
+    program = "import sys, pipeline.stages.evaluate.__main__; print(*sys.modules)"
+    imported = subprocess.check_output([sys.executable, "-c", program], text=True).split()
+    assert "pipeline.stages.evaluate.drawing_process" in imported
+    assert not set(imported) & {"torch", "numpy", "pyarrow", "PIL", "sklearn", "matplotlib"}
 
 
 @pytest.mark.parametrize("error", [PipelineError("what, where"), ValueError("a bug")])
