@@ -20,6 +20,7 @@ from pipeline.core.errors import PipelineError
 from pipeline.core.percentages import format_share
 from pipeline.core.progress import bar
 from pipeline.core.split_csv import read_split
+from pipeline.core.terminal import warn
 from pipeline.images import gallery, reject_list
 from pipeline.images.gallery import GalleryImage, data_uri
 from pipeline.network.examples import read_examples
@@ -65,19 +66,24 @@ class Contradictions:
 def find_suspects(clean: Path, split_csv: Path, features: Path) -> list[Suspect]:
     """Training images with contradicted labels, the strongest contradiction first.
 
+    Classes that are too small for folds are left out, with a warning.
+
     Raises:
-        PipelineError: no features are stored, or a class is too small for folds.
+        PipelineError: no features are stored, or fewer than two classes are large enough.
     """
     examples = read_examples(split_csv, clean)
     rows = np.array(examples.rows("train"))
     values = open_features(features, examples)
-    labels = examples.labels.numpy()[rows]
-    groups = _groups(split_csv)[rows]
-    models = OutOfFold(values, rows, labels, groups, examples.classes)
+    labels, groups = examples.labels.numpy()[rows], _groups(split_csv)[rows]
+    is_large = large_classes(labels, groups, examples.classes)
+    classes = [name for name, large in zip(examples.classes, is_large, strict=True) if large]
+    rows, groups, labels = (column[is_large[labels]] for column in (rows, groups, labels))
+    labels = (is_large.cumsum() - 1)[labels]
+    models = OutOfFold(values, rows, labels, groups, len(classes))
     result = contradicted_labels(labels, models.probabilities)
     ids = [examples.ids[row] for row in rows[result.images]]
     return [
-        Suspect(key, name, examples.classes[label], examples.classes[looks_like], own, other)
+        Suspect(key, name, classes[label], classes[looks_like], own, other)
         for key, name, label, looks_like, own, other in zip(
             ids,
             _names(clean, ids),
@@ -101,23 +107,20 @@ class OutOfFold:
     """Models by fold, each trained without the images of its fold."""
 
     def __init__(
-        self, features: Features, rows: Rows, labels: Labels, groups: Labels, classes: Sequence[str]
+        self, features: Features, rows: Rows, labels: Labels, groups: Labels, classes: int
     ) -> None:
         """Train the models.
 
         Args:
             rows: The images' rows in the features, ascending.
-            labels: Positions in `classes`.
+            labels: Classes, numbered from 0.
             groups: Numbers of groups: images of one are in the same fold.
-
-        Raises:
-            PipelineError: a class has fewer groups than there are folds.
+            classes: Number of classes.
         """
-        _check_groups(labels, groups, classes)
         self._features = features
         self._rows = rows
         self._labels = labels
-        self._classes = len(classes)
+        self._classes = classes
         _, groups = np.unique(groups, return_inverse=True)
         self._folds: Folds = stratified_folds(labels, groups, FOLDS)
         self._models: list[Regression] = []
@@ -149,15 +152,27 @@ class OutOfFold:
                 yield images, self._features.read(self._rows[images])
 
 
-def _check_groups(labels: Labels, groups: Labels, classes: Sequence[str]) -> None:
-    pairs = np.unique(labels * (int(groups.max(initial=0)) + 1) + groups)
-    counts = np.bincount(pairs // (int(groups.max(initial=0)) + 1), minlength=len(classes))
-    for name, count in zip(classes, counts.tolist(), strict=True):
-        if count < FOLDS:
-            raise PipelineError(
-                f"class {name!r} has {count} training images that do not look alike, "
-                f"and suspects needs {FOLDS}, one per fold: add images"
-            )
+def large_classes(labels: Labels, groups: Labels, classes: Sequence[str]) -> npt.NDArray[np.bool_]:
+    """Whether each class has as many groups as there are folds; warn of those that have not.
+
+    Raises:
+        PipelineError: fewer than two classes have.
+    """
+    count = int(groups.max(initial=0)) + 1
+    pairs = np.unique(labels * count + groups)
+    group_counts = np.bincount(pairs // count, minlength=len(classes))
+    is_large: npt.NDArray[np.bool_] = group_counts >= FOLDS
+    small = np.flatnonzero(~is_large).tolist()
+    if not small:
+        return is_large
+    first = (
+        f"class {classes[small[0]]!r} has {group_counts[small[0]]} training images that do not "
+        f"look alike, and suspects needs {FOLDS}, one per fold"
+    )
+    if is_large.sum() < 2:
+        raise PipelineError(f"{first}: add images")
+    warn(f"{len(small)} of {len(classes)} classes are left out: {first}")
+    return is_large
 
 
 def contradicted_labels(labels: Labels, probabilities: Probabilities) -> Contradictions:

@@ -78,7 +78,8 @@ def out_of_fold(
 ) -> npt.NDArray[np.float64]:
     codes = np.unique(np.array(groups), return_inverse=True)[1]
     rows = np.arange(len(labels))
-    models = suspects.OutOfFold(LoadedFeatures(values), rows, labels, codes, classes)
+    assert suspects.large_classes(labels, codes, classes).all()
+    models = suspects.OutOfFold(LoadedFeatures(values), rows, labels, codes, len(classes))
     probabilities = np.zeros((len(labels), len(classes)))
     for images, block in models.probabilities():
         probabilities[images] = block
@@ -160,6 +161,20 @@ def test_a_class_with_too_few_groups_is_an_error(group_count: int) -> None:
     assert str(caught.value) == (
         f"class 'class 1' has {group_count} training images that do not look alike, and suspects "
         "needs 5, one per fold: add images"
+    )
+
+
+def test_classes_with_too_few_groups_are_left_out_with_a_warning(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    labels = np.array([0] * 9 + [1] * 4 + [2] * 9 + [3] * 8)
+    groups = np.arange(30)
+    groups[22:] = 22
+    is_large = suspects.large_classes(labels, groups, ["ant", "bee", "cat", "dog"])
+    assert is_large.tolist() == [True, False, True, False]
+    assert capsys.readouterr().err == (
+        "warning: 2 of 4 classes are left out: class 'bee' has 4 training images that do not look "
+        "alike, and suspects needs 5, one per fold\n"
     )
 
 
@@ -355,6 +370,21 @@ def test_wrong_labels_are_found_by_real_features(computed: Path) -> None:
     assert summary in result.output
     Path("reject.csv").write_text(page.pre)
     assert set(reject_list.read(Path())) == set(ids)
+
+
+def test_a_class_that_is_too_small_hides_no_suspects(computed: Path) -> None:
+    paths = [computed / name for name in ("clean", "split.csv", "features")]
+    before = suspects.find_suspects(*paths)
+    rows = list(read_split(computed / "split.csv"))
+    listed = {suspect.id for suspect in before}
+    rare = [row for row in rows if row.split == "train" and row.id not in listed][:2]
+    rows = [replace(row, label="a rare one") if row in rare else row for row in rows]
+    write_split(computed / "split.csv", rows)
+    after = suspects.find_suspects(*paths)
+    found = [(suspect.id, suspect.label, suspect.looks_like) for suspect in after]
+    expected = [(suspect.id, suspect.label, suspect.looks_like) for suspect in before]
+    assert set(found[:2]) == set(expected[:2])
+    assert "a rare one" not in {name for _, *names in found for name in names}
 
 
 def test_most_limits_the_listed_suspects(computed: Path) -> None:
