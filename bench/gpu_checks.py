@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.gpu_bench import CPU, Bench, Row, check, figure, relative_error
-from pipeline.network import device, feature_arrays, feature_store, weights
+from pipeline.network import device, feature_arrays, feature_store, scoring, weights
 from pipeline.network.inference_devices import inference_devices
 from pipeline.network.views import EVALUATION
 from pipeline.stages.train import loop, setup
@@ -166,7 +166,7 @@ def accuracy(bench: Bench) -> Iterator[Row]:
         for _ in loop.fit(job, bench.examples, params.train):
             pass
         rows = bench.examples.rows("test")
-        scores = feature_store.logits(job.suffix, job.source, rows)
+        scores = scoring.logits(job.suffix, job.source, rows)
         correct = (scores.argmax(dim=1) == bench.examples.labels[rows]).sum()
         results[name] = int(correct)
     count = len(bench.examples.rows("test"))

@@ -1,18 +1,15 @@
 """Inputs of the suffix: features on disk, or computed in the loop."""
 
-import copy
 import json
-from collections import deque
 from collections.abc import Iterator, Sequence
 from itertools import chain
 from math import prod
 from pathlib import Path
-from typing import Annotated, Any, Literal, Protocol, cast
+from typing import Annotated, Any, Literal, Protocol
 
 import numpy as np
 import torch
 from pydantic import Field, ValidationError
-from torch import Tensor, nn
 
 from pipeline.core.errors import REPAIR, PipelineError
 from pipeline.network import feature_arrays
@@ -20,13 +17,12 @@ from pipeline.network.examples import Examples
 from pipeline.network.feature_arrays import Array, Rows
 from pipeline.network.frozen_prefix import FrozenPrefix
 from pipeline.network.parallel_forward import Tensors
-from pipeline.network.streams import Streams, streams_of
+from pipeline.network.streams import streams_of
 from pipeline.network.views import EVALUATION, EncodedImages, Preprocess, Views
 from pipeline.params import ImagesParams
 from pipeline.params.section import Positive, Section, Seed
 
 INDEX = "features.json"
-MAX_DOWNLOADS = 2  # of a device at the same time
 RESIDENT_SHARE = 0.5  # of an accelerator's free memory: most that features may fill
 
 
@@ -278,41 +274,3 @@ def chunks(rows: Sequence[int], size: int, least: int = 2) -> list[list[int]]:
         rest = lists.pop()
         lists[-1] += rest
     return lists
-
-
-@torch.no_grad()
-def score_batches(suffix: nn.Module, source: Source, rows: Sequence[int]) -> Iterator[Tensor]:
-    """Yield the scores of the evaluation view, float32 (B, classes) on the CPU, in order.
-
-    Each device of `source` computes its batches, with a copy of `suffix`.
-    """
-    suffix.eval()
-    copies: dict[torch.device, nn.Module] = {_device_of(suffix): suffix}
-    streams: dict[torch.device, Streams] = {}
-    downloads: deque[Any] = deque()
-    for inputs in source.batches(chunks(rows, source.sub_batch), EVALUATION):
-        where = inputs[0].device
-        if where not in copies:
-            copies[where] = copy.deepcopy(suffix).to(where)
-        scores = copies[where](*inputs).float()
-        downloads.append(streams.setdefault(where, streams_of(where)).download((scores,)))
-        if len(downloads) > MAX_DOWNLOADS * len(copies):
-            yield _take(downloads)
-    while downloads:
-        yield _take(downloads)
-
-
-def _take(downloads: deque[Any]) -> Tensor:
-    """The first of the scores on their way to the CPU."""
-    (scores,), ready = downloads.popleft()
-    ready.synchronize()
-    return cast("Tensor", scores)
-
-
-def logits(suffix: nn.Module, source: Source, rows: Sequence[int]) -> Tensor:
-    """The scores of the evaluation view, float32 (len(rows), classes) on the CPU."""
-    return torch.cat(list(score_batches(suffix, source, rows)))
-
-
-def _device_of(module: nn.Module) -> torch.device:
-    return next((value.device for value in module.parameters()), torch.device("cpu"))

@@ -94,19 +94,12 @@ class FrozenPrefix:
 
     def _twin(self, where: torch.device) -> "FrozenPrefix":
         """The same prefix on another device."""
-        twin = Cut(copy.deepcopy(self.cut.prefix), self.cut.suffix)
-        prefix = FrozenPrefix(
-            twin,
-            self.preprocess,
-            [where],
-            self.precision,
-            str(self.dtype).removeprefix("torch."),
-            self.compiled,
-            self.engine,
-            self._padded,
-        )
-        prefix.sub_batch = self.sub_batch
-        return prefix
+        twin = copy.copy(self)
+        twin.cut = Cut(copy.deepcopy(self.cut.prefix), self.cut.suffix)
+        twin.devices, twin.device = [where], where
+        twin._recorded, twin._choice = self.engine or None, None
+        twin._device_forward = None
+        return twin
 
     def close(self) -> None:
         """End the processes that decode; more activations start them again."""

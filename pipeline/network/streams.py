@@ -1,9 +1,12 @@
 """Copies to and from a device that run beside its forward passes."""
 
+from contextlib import suppress
 from typing import Protocol
 
 import torch
 from torch import Tensor
+
+FOR_ALL_GPUS = 1  # cudaHostRegisterPortable
 
 
 class Event(Protocol):
@@ -74,6 +77,7 @@ class CudaStreams:
         self._device = device
         self._up = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         self._down = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        self._pinned: set[int] = set()  # addresses
 
     def upload(self, pixels: Tensor) -> tuple[Tensor, Event]:
         compute = torch.cuda.current_stream(self._device)
@@ -95,14 +99,22 @@ class CudaStreams:
         return tuple(copies), self._down.record_event()
 
     def pin(self, memory: Tensor) -> None:
-        # Without it, if the system locks no more memory, copies are slower but right.
-        torch.cuda.cudart().cudaHostRegister(memory.data_ptr(), memory.nbytes, 0)  # type: ignore[no-untyped-call]
+        runtime = torch.cuda.cudart()  # type: ignore[no-untyped-call]
+        if int(runtime.cudaHostRegister(memory.data_ptr(), memory.nbytes, FOR_ALL_GPUS)) == 0:
+            self._pinned.add(memory.data_ptr())
+            return
+        # The system locks no more memory: copies are slower, but right. Take the error out of
+        # CUDA, or the next operation would raise it.
+        with suppress(RuntimeError):
+            torch.zeros(1, device=self._device)
 
     def pinned(self, values: Tensor) -> Tensor:
         return values.pin_memory()
 
     def unpin(self, memory: Tensor) -> None:
-        torch.cuda.cudart().cudaHostUnregister(memory.data_ptr())  # type: ignore[no-untyped-call]
+        if memory.data_ptr() in self._pinned:
+            self._pinned.remove(memory.data_ptr())
+            torch.cuda.cudart().cudaHostUnregister(memory.data_ptr())  # type: ignore[no-untyped-call]
 
 
 def streams_of(device: torch.device) -> Streams:

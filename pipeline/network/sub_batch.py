@@ -48,14 +48,13 @@ def largest_tensor(network_cut: Cut, size: int) -> int:
         if isinstance(output, Tensor):
             largest = max(largest, output.numel())
 
-    for half in halves:
-        where = next(half.parameters(), torch.zeros(0)).device
     modules = {module for half in halves for module in half.modules()}
     handles = [module.register_forward_hook(measure) for module in modules]
-    values: tuple[Tensor, ...] = (torch.zeros(1, 3, size, size, device=where),)
+    values: tuple[Tensor, ...] = (torch.zeros(1, 3, size, size),)
     with evaluation_mode(modules):
         for half in halves:
-            outputs = half(*values)
+            where = next(half.parameters(), torch.zeros(0)).device
+            outputs = half(*(value.to(where) for value in values))
             values = outputs if isinstance(outputs, tuple) else (outputs,)
     for handle in handles:
         handle.remove()

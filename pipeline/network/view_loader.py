@@ -1,5 +1,6 @@
 """Processes that decode images ahead of their use, into page-locked memory."""
 
+import weakref
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
@@ -47,9 +48,9 @@ class _Ring:
         """`shape` is (slots, B, 3, size, size)."""
         self.buffer = SharedBuffer(shape)
         self.memory = torch.from_numpy(self.buffer.values)
-        self._streams = streams
         self._last: dict[int, LoadedBatch] = {}  # by slot
         streams.pin(self.memory)
+        self.close = weakref.finalize(self, streams.unpin, self.memory)
 
     def loaded(self, slot: int, size: int) -> LoadedBatch:
         batch = self._last[slot] = LoadedBatch(self.memory[slot, :size])
@@ -68,9 +69,6 @@ class _Ring:
             if batch.used is not None:
                 batch.used.synchronize()
         self._last.clear()
-
-    def close(self) -> None:
-        self._streams.unpin(self.memory)
 
 
 class ViewLoader:
@@ -92,6 +90,7 @@ class ViewLoader:
         self._shape = (slots, batch, 3, size, size)
         self._streams = streams
         self._pool = IsolatedPool(self._processes, view_worker.prepare)
+        weakref.finalize(self, self._pool.close)
         self._idle: list[_Ring] = []
 
     def batches(self, images: Images, batches: Iterable[Sequence[int]]) -> Generator[LoadedBatch]:

@@ -5,7 +5,7 @@ A view is a pure function of (seed, image id, view number); neither order nor pa
 
 import hashlib
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from threading import Lock, local
 from typing import Annotated, Any, Self
@@ -103,9 +103,22 @@ class Preprocess(Section):
     def normalise(self, pixels: Tensor) -> Tensor:
         """uint8 (B, 3, S, S) on any device -> float32 of the same shape, channels last."""
         values = pixels.to(dtype=torch.float32, memory_format=torch.channels_last)
-        mean = torch.tensor(self.mean, device=pixels.device)[:, None, None] * 255
-        std = torch.tensor(self.std, device=pixels.device)[:, None, None] * 255
+        mean, std = (_per_channel(tuple(v), pixels.device) for v in (self.mean, self.std))
         return values.sub_(mean).div_(std)  # in place: allocating copies takes longer
+
+
+def _per_channel(values: tuple[float, ...], where: torch.device) -> Tensor:
+    """(3, 1, 1) Values for pixels in 0..255."""
+    if where.type != "cpu":
+        return _on_accelerator(values, where)
+    return torch.tensor(values)[:, None, None] * 255
+
+
+@cache
+def _on_accelerator(values: tuple[float, ...], where: torch.device) -> Tensor:
+    """Copied once: the host would wait for each copy, and the device then for the host."""
+    with torch.inference_mode(False):
+        return torch.tensor(values, device=where)[:, None, None] * 255
 
 
 def _bilinear(mode: InterpolationMode) -> InterpolationMode:

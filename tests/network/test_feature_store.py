@@ -1,4 +1,4 @@
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -7,7 +7,6 @@ from typing import cast
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 from pipeline.core import shards
 from pipeline.core.errors import PipelineError
@@ -15,7 +14,6 @@ from pipeline.core.split_csv import SplitRow, write_split
 from pipeline.network import feature_arrays, feature_store
 from pipeline.network.examples import Examples, read_examples
 from pipeline.network.frozen_prefix import FrozenPrefix
-from pipeline.network.parallel_forward import Tensors
 from tests.builders.clean_rows import clean_row
 from tests.builders.features import feature_index
 
@@ -187,19 +185,3 @@ def test_a_last_list_that_is_too_short_joins_the_one_before(
     rows: int, size: int, least: int, expected: list[list[int]]
 ) -> None:
     assert feature_store.chunks(range(rows), size, least) == expected
-
-
-class RowNumbers:
-    """A source of inputs that are the numbers of their rows."""
-
-    sub_batch = 2
-
-    def batches(self, order: Sequence[Sequence[int]], _view: int) -> Iterator[Tensors]:
-        for rows in order:
-            yield (torch.tensor(rows).float()[:, None],)
-
-
-def test_scores_come_in_the_order_of_the_rows_without_dropout() -> None:
-    suffix = nn.Sequential(nn.Identity(), nn.Dropout(0.9)).train()
-    scores = feature_store.logits(suffix, RowNumbers(), [4, 2, 9, 1, 5])
-    assert scores.flatten().tolist() == [4, 2, 9, 1, 5]

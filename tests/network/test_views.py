@@ -259,3 +259,17 @@ def test_augmented_views_equal_those_of_torchvisions_compose(augment: str) -> No
             torch.manual_seed(views._seed(5, str(number), 2))
             expected = transforms(torch.from_numpy(decoding.decode(data)).permute(2, 0, 1))
         assert torch.equal(ours[number], expected)
+
+
+def test_means_are_copied_to_a_device_once() -> None:
+    """A copy for each batch would make the host wait for the device."""
+    preprocess = PREPROCESS.model_copy(update={"mean": [0.25, 0.5, 0.75], "std": [0.5] * 3})
+    assert torch.equal(
+        views._on_accelerator((0.25, 0.5, 0.75), torch.device("cpu")),
+        views._per_channel((0.25, 0.5, 0.75), torch.device("cpu")),
+    )
+    meta = torch.device("meta")
+    first = views._per_channel(tuple(preprocess.mean), meta)
+    assert views._per_channel(tuple(preprocess.mean), meta) is first
+    assert views._per_channel(tuple(preprocess.std), meta) is not first
+    assert not first.is_inference()

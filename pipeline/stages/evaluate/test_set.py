@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.core.errors import PipelineError
-from pipeline.network import device, feature_store, model_folder
+from pipeline.network import device, feature_store, model_folder, scoring
 from pipeline.network.examples import Examples
 from pipeline.network.feature_store import Source
 from pipeline.network.halves import Halves, cut_as_trained
@@ -117,7 +117,7 @@ class TestSetResult:
 def run_on_test_set(model: LoadedModel, examples: Examples) -> TestSetResult:
     """Run the model over the test images."""
     rows = examples.rows("test")
-    batches = feature_store.score_batches(model.trained, model.source, rows)
+    batches = scoring.score_batches(model.trained, model.source, rows)
     with (
         device.explain_out_of_memory("lower images.size"),
         capture_inputs(model.head) as inputs,

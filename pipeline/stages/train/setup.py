@@ -7,7 +7,7 @@ import torch
 from lightning_fabric import Fabric
 
 from pipeline.images import decoding, memo
-from pipeline.network import assembly, calibration, feature_store, weights
+from pipeline.network import assembly, calibration, feature_store, scoring, weights
 from pipeline.network.assembly import Assembly, NewHead
 from pipeline.network.examples import Examples
 from pipeline.network.halves import Halves
@@ -65,7 +65,7 @@ def calibrate(job: Job, examples: Examples) -> float:
     """The temperature that fits the probabilities of the validation set best."""
     rows = examples.rows("val")
     with job.fabric.autocast():
-        scores = feature_store.logits(job.suffix, job.source, rows)
+        scores = scoring.logits(job.suffix, job.source, rows)
     return calibration.fit_temperature(scores.float().numpy(), examples.labels[rows].numpy())
 
 

@@ -17,7 +17,7 @@ from pipeline.core.errors import PipelineError
 from pipeline.inference.classifier import Classifier
 from pipeline.inference.decoder_pool import DecoderPool
 from pipeline.inference.predict import NamedImage, predict
-from pipeline.network import calibration, feature_store, model_folder
+from pipeline.network import calibration, model_folder, scoring
 from pipeline.network.examples import read_examples
 from pipeline.network.model_folder import Card
 from pipeline.params import Params, load_params
@@ -121,7 +121,7 @@ def test_the_temperature_is_fitted_to_the_validation_set(figures: Figures, param
     examples = read_examples(SPLIT, CLEAN)
     model = test_set.load_model(MODELS, Path("data/features"), CLEAN, examples, params.device)
     rows = examples.rows("val")
-    logits = feature_store.logits(model.trained, model.source, rows).double().numpy()
+    logits = scoring.logits(model.trained, model.source, rows).double().numpy()
     temperature = calibration.fit_temperature(logits, examples.labels[rows].numpy())
     assert temperature == pytest.approx(card.temperature, rel=1e-4)
     assert figures["loss"] == written.calibrated.loss != written.as_trained.loss
