@@ -20,7 +20,7 @@ def imported_files(*modules: str) -> tuple[str, ...]:
     Imports inside functions are followed, those below `if TYPE_CHECKING` are not.
 
     Returns:
-        Paths relative to the repository, such as "pipeline/core/shards.py", sorted.
+        Paths relative to the repository, such as "pipeline/core/atomic.py", sorted.
     """
     files: set[str] = set()
     visited: set[str] = set()

@@ -10,8 +10,9 @@ import joblib
 import pyarrow as pa
 import pytest
 
-from pipeline.core import shard_writer, shards
+from pipeline.core import shards
 from pipeline.core.errors import PipelineError
+from pipeline.core.shards import writer
 from pipeline.images import mapping
 from pipeline.images.mapping import Isolation, map_images
 from pipeline.images.memo import Memo
@@ -26,7 +27,7 @@ SCHEMA = pa.schema({"id": pa.string(), "length": pa.int64()})
 def few_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Three rows to a shard, two to a chunk."""
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
-    monkeypatch.setattr(shard_writer, "ROWS", 3)
+    monkeypatch.setattr(writer, "ROWS", 3)
     monkeypatch.setattr(mapping, "CHUNK", 2)
 
 
@@ -131,7 +132,7 @@ def test_at_most_a_chunk_is_yielded_at_a_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk: int, only: set[str] | None
 ) -> None:
     monkeypatch.setattr(mapping, "CHUNK", chunk)
-    monkeypatch.setattr(shard_writer, "ROWS", 5)
+    monkeypatch.setattr(writer, "ROWS", 5)
     directory = write(tmp_path, "abcdeafghij")
     for _ in range(2):  # computed, then read from the memo
         batches = run(Measure(), directory, only=only)
@@ -330,7 +331,7 @@ def test_the_other_images_of_a_chunk_survive_every_kind_of_kill(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(mapping, "CHUNK", 10)
-    monkeypatch.setattr(shard_writer, "ROWS", 10)
+    monkeypatch.setattr(writer, "ROWS", 10)
     batches = run(measure_or_die, write(tmp_path, "kaxlbkc"), isolation=ISOLATION)
     ids = list("kaxlbkc")
     assert batches == [(ids, ids, [length(key) for key in ids])]
@@ -362,7 +363,7 @@ def test_images_that_exceed_the_memory_only_together_all_succeed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(mapping, "CHUNK", 10)
-    monkeypatch.setattr(shard_writer, "ROWS", 10)
+    monkeypatch.setattr(writer, "ROWS", 10)
     ids = [*"abcd", *(f"h{number}" for number in range(4))]
     rows = [{"id": key, "label": "x", "name": key, "bytes": bytes(len(key))} for key in ids]
     shards.write(tmp_path / "raw", shards.RAW, rows)
@@ -386,7 +387,7 @@ def test_images_that_are_retried_one_by_one_are_stored_one_by_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(mapping, "CHUNK", 10)
-    monkeypatch.setattr(shard_writer, "ROWS", 10)
+    monkeypatch.setattr(writer, "ROWS", 10)
     directory = write(tmp_path, "aobfc")
     with pytest.raises(ArithmeticError, match="f is too much"):
         run(measure_or_die, directory, isolation=ISOLATION)
@@ -464,7 +465,7 @@ def test_results_in_the_memo_need_no_worker(tmp_path: Path) -> None:
 def test_a_failure_in_the_next_chunk_keeps_the_results_before_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shard_writer, "ROWS", 40)
+    monkeypatch.setattr(writer, "ROWS", 40)
 
     def fail(places: Sequence[mapping.Chunk], sizes: Iterator[int]) -> Iterator[pa.RecordBatch]:
         (path, rows), *_ = places
@@ -502,7 +503,7 @@ def test_slow_images_are_stored_in_small_chunks(
     chunk_sizes: list[int],
 ) -> None:
     clock = [0.0]
-    monkeypatch.setattr(shard_writer, "ROWS", 200)
+    monkeypatch.setattr(writer, "ROWS", 200)
     monkeypatch.setattr(time, "monotonic", lambda: clock[0])
     shards.write(
         tmp_path / "raw",

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 from torchvision.transforms import v2
 
-from pipeline.core import shard_writer, shards
+from pipeline.core import shards
 from pipeline.core.errors import PipelineError
+from pipeline.core.shards import writer
 from pipeline.images import decoding
 from pipeline.images.pixels import Pixels
 from pipeline.network import views
@@ -217,7 +218,7 @@ def test_images_can_be_augmented_with_every_interpolation(name: str) -> None:
 
 
 def test_encoded_images_are_read_by_id_across_shards(tmp_path: Path) -> None:
-    rows = [clean_row(str(n), f"image {n}".encode()) for n in range(2 * shard_writer.ROWS)]
+    rows = [clean_row(str(n), f"image {n}".encode()) for n in range(2 * writer.ROWS)]
     shards.write(tmp_path / "clean", shards.CLEAN, rows)
     stored = views.EncodedImages(tmp_path / "clean", ["1500", "3"])
     assert list(stored) == [b"image 1500", b"image 3"]

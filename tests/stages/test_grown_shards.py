@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from ruamel.yaml import YAML
 
-from pipeline.core import shard_growth, shard_order, shard_writer, shards
+from pipeline.core import shards
 from pipeline.core.dvc_cache import LastOutput
+from pipeline.core.shards import growth, source_order, writer
 from pipeline.params import Params
 from pipeline.stages.acquire.raw_image import RawImage
 from pipeline.stages.describe import __main__ as describe
@@ -27,7 +28,7 @@ RUNS = 4
 
 @pytest.fixture(autouse=True)
 def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shard_writer, "ROWS", ROWS)
+    monkeypatch.setattr(writer, "ROWS", ROWS)
 
 
 def picture(number: int, random: Random) -> RawImage:
@@ -69,7 +70,7 @@ class Workspace:
             patch.setenv("DVC_ROOT", str(self.folder))
             patch.setattr(filtering, "find_last_output", lambda _, folder: last_output(folder))
             rows = [image.row() for image in images]
-            shard_growth.write(RAW, shards.RAW, rows, last_output(RAW))
+            growth.write(RAW, shards.RAW, rows, last_output(RAW))
             filtering.main(Path("dataset"), RAW, CLEAN, Path("verdicts.csv"))
 
     def finish(self) -> dict[str, Any]:
@@ -111,6 +112,6 @@ def test_all_that_is_computed_from_grown_shards_is_as_from_a_first_run(
         images = edited(images, random)
     grown.run(images)
     fresh.run(images)
-    assert (grown.folder / RAW / shard_order.NAME).exists()  # or this test proves nothing
-    assert (grown.folder / CLEAN / shard_order.NAME).exists()
+    assert (grown.folder / RAW / source_order.NAME).exists()  # or this test proves nothing
+    assert (grown.folder / CLEAN / source_order.NAME).exists()
     assert grown.finish() == fresh.finish()

@@ -8,9 +8,10 @@ from typing import Annotated
 import pyarrow as pa
 import typer
 
-from pipeline.core import atomic, shard_growth, shards, stage
+from pipeline.core import atomic, shards, stage
 from pipeline.core.dvc_cache import find_last_output
 from pipeline.core.errors import PipelineError, format_counts
+from pipeline.core.shards import growth
 from pipeline.core.terminal import print_line
 from pipeline.params import load_params
 from pipeline.stages.acquire.raw_image import SKIPPED_COLUMNS, RawImage, SkippedItem
@@ -51,7 +52,7 @@ def main(
         schema = shards.with_deviation(shards.RAW, acquired.deviation)
         try:
             last = find_last_output("acquire", raw)
-            count = shard_growth.write(raw, schema, rows(acquired.items), last)
+            count = growth.write(raw, schema, rows(acquired.items), last)
         except PipelineError:
             if reasons:  # it lists what is missing
                 write_skipped(skipped_csv, skipped)

@@ -9,9 +9,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import typer
 
-from pipeline.core import shard_growth, shards, stage
+from pipeline.core import shards, stage
 from pipeline.core.dvc_cache import find_last_output
 from pipeline.core.errors import format_counts
+from pipeline.core.shards import growth
 from pipeline.core.terminal import print_line, warn
 from pipeline.core.verdicts_csv import write_verdicts
 from pipeline.images import reject_list
@@ -51,7 +52,7 @@ def main(
     schema = shards.with_deviation(shards.CLEAN, shards.read_deviation(raw))
     batches = (run for batch in verdicts.batches() for run in _clean_runs(batch))
     last = find_last_output("filter", clean)
-    count = shard_growth.write_batches(clean, schema, batches, last, WRITERS)
+    count = growth.write_batches(clean, schema, batches, last, WRITERS)
     ids = pa.array(list(by_hand), pa.string())
     is_unknown = pc.invert(pc.is_in(ids, verdicts.facts.column("id")))
     if unknown := pc.sum(is_unknown).as_py():

@@ -9,8 +9,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.core import shard_order, shards
+from pipeline.core import shards
 from pipeline.core.errors import PipelineError, format_counts
+from pipeline.core.shards import source_order
 from pipeline.core.verdicts_csv import KEEP, REJECT, VerdictRow
 from pipeline.images.format_detection import has_wrong_extension
 from pipeline.images.header import Warn
@@ -75,7 +76,7 @@ def judge_images(raw: Path, by_hand: Mapping[str, str], params: FilterParams) ->
     """
     judgements = open_memo(params)
     facts = _join(itertools.starmap(_facts, judge_all(raw, params, judgements)))
-    order = shard_order.read_order(raw, facts.num_rows)
+    order = source_order.read_order(raw, facts.num_rows)
     if order is not None:
         facts = facts.take(shards.array(order))
     reasons, near_groups = compare_images(facts, by_hand, params)

@@ -15,8 +15,9 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from pipeline.core import shard_writer, shards
+from pipeline.core import shards
 from pipeline.core.errors import PipelineError
+from pipeline.core.shards import writer
 from pipeline.core.verdicts_csv import VerdictRow, read_verdicts
 from pipeline.images import decoding, sandbox
 from pipeline.images.header import RejectReason, Warn, read_header
@@ -149,7 +150,7 @@ def test_equal_images_under_two_labels_are_rejected(project: Path) -> None:
 
 
 def test_duplicates_are_found_across_shards(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shard_writer, "ROWS", 2)
+    monkeypatch.setattr(writer, "ROWS", 2)
     rows = judged(project, [*GOOD, image("cat/late.png", GOOD[1].data)])
     assert reasons(rows) == dict.fromkeys((picture.name for picture in GOOD), None) | {
         "cat/late.png": RejectReason.DUPLICATE

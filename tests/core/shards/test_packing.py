@@ -3,8 +3,8 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from pipeline.core.shard_packing import ShardUse, select_rewritten
-from pipeline.core.shard_writer import ROWS
+from pipeline.core.shards.packing import ShardUse, select_rewritten
+from pipeline.core.shards.writer import ROWS
 
 
 def full(rows: int) -> list[int]:

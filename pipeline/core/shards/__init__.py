@@ -14,9 +14,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.core import atomic, shard_order, shard_writer
+from pipeline.core import atomic
 from pipeline.core.errors import REPAIR, PipelineError
-from pipeline.core.shard_writer import array, text_array, write_batch
+from pipeline.core.shards import source_order, writer
+from pipeline.core.shards.writer import array, text_array, write_batch
 
 __all__ = ["array", "text_array", "write_batch"]
 
@@ -122,7 +123,7 @@ def write(directory: Path, schema: pa.Schema, rows: Iterable[Mapping[str, Any]])
 
     The shard of a row depends only on the rows before it. Columns that a row lacks are null.
     """
-    return write_batches(directory, schema, shard_writer.to_batches(schema, rows))
+    return write_batches(directory, schema, writer.to_batches(schema, rows))
 
 
 def write_batches(
@@ -135,7 +136,7 @@ def write_batches(
     """
     with atomic.replacing(directory) as staged:
         staged.mkdir()
-        return sum(shard_writer.write_shards(staged, schema, batches, threads))
+        return sum(writer.write_shards(staged, schema, batches, threads))
 
 
 def paths(directory: Path) -> list[Path]:
@@ -183,7 +184,7 @@ def columns(directory: Path, names: list[str]) -> pa.Table:
             f"{directory} was written by another version of the pipeline: run `dvc repro`"
         ) from error
     table = pa.concat_tables(tables)
-    order = shard_order.read_order(directory, table.num_rows)
+    order = source_order.read_order(directory, table.num_rows)
     return table if order is None else table.take(array(order))
 
 
@@ -196,9 +197,9 @@ def batches(directory: Path, names: list[str], size: int) -> Iterator[pa.RecordB
         PipelineError: there are no shards, or they are damaged.
     """
     files = paths(directory)
-    if (directory / shard_order.NAME).exists():
+    if (directory / source_order.NAME).exists():
         reader = RowReader(files, names)
-        order = shard_order.read_order(directory, reader.count)
+        order = source_order.read_order(directory, reader.count)
         assert order is not None
         for start in range(0, len(order), size):
             yield reader.take(order[start : start + size])

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.core import shard_writer
+from pipeline.core.shards import writer
 
 MAX_MERGED = 0.02  # of all rows in a run, or twice the new ones if these are more
 SMALL = 0.5  # of a full shard: two larger ones cannot be merged into one
@@ -36,7 +36,7 @@ class ShardUse:
     def fill(self) -> Floats:
         """(S,): how full a shard would be with its used rows alone; 1 is full."""
         share = self.used / np.maximum(self.rows, 1)
-        full = np.maximum(self.used / shard_writer.ROWS, share * self.bytes / shard_writer.BYTES)
+        full = np.maximum(self.used / writer.ROWS, share * self.bytes / writer.BYTES)
         return np.asarray(full)
 
 

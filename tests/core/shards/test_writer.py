@@ -7,7 +7,8 @@ import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.core import shard_writer, shards
+from pipeline.core import shards
+from pipeline.core.shards import writer
 
 TEXT = st.none() | st.text("aé", max_size=3)
 ROW = st.fixed_dictionaries(
@@ -40,7 +41,7 @@ def test_no_memory_of_earlier_shards_is_in_the_bytes(tmp_path: Path) -> None:
     rows = [{"id": "1", "label": "cat", "name": "cat/1.jpg", "bytes": b"x"}]
     batch = pa.RecordBatch.from_pylist(rows, schema=shards.RAW)
     for name, fill in (("zeros", 0), ("ones", 255)):
-        joiner = shard_writer._Joiner()
+        joiner = writer._Joiner()
         joiner._memory[:] = fill
-        shard_writer._write_joined(tmp_path / name, shards.RAW, [batch], joiner)
+        writer._write_joined(tmp_path / name, shards.RAW, [batch], joiner)
     assert (tmp_path / "zeros").read_bytes() == (tmp_path / "ones").read_bytes()

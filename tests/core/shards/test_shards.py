@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.core import shard_writer, shards
+from pipeline.core import shards
 from pipeline.core.errors import PipelineError
+from pipeline.core.shards import writer
 from tests.builders.clean_rows import clean_row
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
@@ -67,14 +68,14 @@ def test_a_shard_never_exceeds_its_rows_and_more_rows_leave_full_ones_alone(
         shards.write(after, shards.RAW, rows)
         sizes = lengths(after) if rows else []
         assert sum(sizes) == len(rows)
-        assert all(length == shard_writer.ROWS for length in sizes[:-1])
-        assert max(sizes, default=0) <= shard_writer.ROWS
-        full = dict(sorted(contents(before).items())[: count // shard_writer.ROWS])
+        assert all(length == writer.ROWS for length in sizes[:-1])
+        assert max(sizes, default=0) <= writer.ROWS
+        full = dict(sorted(contents(before).items())[: count // writer.ROWS])
         assert full.items() <= contents(after).items()
 
 
 def test_a_shard_never_exceeds_its_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shard_writer, "BYTES", 100)
+    monkeypatch.setattr(writer, "BYTES", 100)
     sizes = [60, 40, 1, 99, 1, 500, 3]
     rows = [row(number, bytes(size)) for number, size in enumerate(sizes)]
     shards.write(tmp_path / "raw", shards.RAW, rows)
@@ -92,12 +93,12 @@ def test_a_shard_is_written_as_soon_as_it_is_full(tmp_path: Path) -> None:
     """So memory contains the rows of one shard at most."""
 
     def rows() -> Iterator[dict[str, Any]]:
-        for number in range(2 * shard_writer.ROWS + 1):
+        for number in range(2 * writer.ROWS + 1):
             written = {path.name for path in tmp_path.rglob("*.arrow")}
-            assert 0 <= number // shard_writer.ROWS - len(written) <= 1  # one may be on its way
+            assert 0 <= number // writer.ROWS - len(written) <= 1  # one may be on its way
             yield row(number)
 
-    assert shards.write(tmp_path / "raw", shards.RAW, rows()) == 2 * shard_writer.ROWS + 1
+    assert shards.write(tmp_path / "raw", shards.RAW, rows()) == 2 * writer.ROWS + 1
 
 
 def test_a_source_that_fails_leaves_the_old_shards(tmp_path: Path) -> None:

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.core import shard_growth, shard_order, shard_writer, shards
+from pipeline.core import shards
 from pipeline.core.dvc_cache import LastOutput
 from pipeline.core.errors import PipelineError
+from pipeline.core.shards import growth, source_order, writer
 
 Row = dict[str, Any]
 ROWS = 8  # in a full shard of these tests
@@ -21,7 +22,7 @@ NAMES = shards.RAW.names
 
 @pytest.fixture(autouse=True)
 def small_shards() -> Iterator[None]:
-    with mock.patch.object(shard_writer, "ROWS", ROWS):
+    with mock.patch.object(writer, "ROWS", ROWS):
         yield
 
 
@@ -50,7 +51,7 @@ class History:
     def write(self, rows: Sequence[Row]) -> Path:
         last = last_output(self.directory) if self.runs else LastOutput()
         self.runs += 1
-        assert shard_growth.write(self.directory, shards.RAW, rows, last) == len(rows)
+        assert growth.write(self.directory, shards.RAW, rows, last) == len(rows)
         return self.directory
 
 
@@ -170,7 +171,7 @@ def test_only_shards_that_lost_a_row_are_written_anew(history: History) -> None:
     rows[7 * ROWS] = row(7 * ROWS, "dog")
     del rows[3 * ROWS]
     after = history.write(rows)
-    gone = {shard_writer.shard_name(number) for number in (3, 7)}
+    gone = {writer.shard_name(number) for number in (3, 7)}
     assert shared(before, after) == {path.name for path in shards.paths(before)} - gone
     assert read(after) == rows
     for removed in (b"cat/24.jpg", b"cat/56.jpg"):
@@ -198,7 +199,7 @@ def test_another_deviation_is_that_of_every_shard(history: History, tmp_path: Pa
     rows = [row(number) for number in range(3 * ROWS)]
     last = last_output(history.write(rows))
     schema = shards.with_deviation(shards.RAW, "other images")
-    shard_growth.write(tmp_path / "raw", schema, rows, last)
+    growth.write(tmp_path / "raw", schema, rows, last)
     for path in shards.paths(tmp_path / "raw"):
         assert shards.read(path).schema.metadata == schema.metadata
 
@@ -229,7 +230,7 @@ def test_without_links_the_shards_are_copied(history: History, tmp_path: Path) -
     rows = [row(number) for number in range(3 * ROWS)]
     before = history.write(rows)
     last = LastOutput(last_output(before).files, linked=False)
-    shard_growth.write(tmp_path / "raw", shards.RAW, rows, last)
+    growth.write(tmp_path / "raw", shards.RAW, rows, last)
     assert contents(tmp_path / "raw") == contents(before)
     assert shared(before, tmp_path / "raw") == set()
 
@@ -245,7 +246,7 @@ def test_a_source_that_fails_leaves_the_old_folder(history: History, end: float)
 
     state = contents(before)
     with pytest.raises(ValueError, match="the source broke"):
-        shard_growth.write(before, shards.RAW, failing(), last_output(before))
+        growth.write(before, shards.RAW, failing(), last_output(before))
     assert contents(before) == state
     assert [path.name for path in before.parent.iterdir()] == [before.name]
 
@@ -254,7 +255,7 @@ def test_a_changed_order_file_is_refused(history: History) -> None:
     rows = [row(number) for number in range(ROWS)]
     history.write(rows)
     directory = history.write(rows[::-1])
-    path = directory / shard_order.NAME
+    path = directory / source_order.NAME
     data = path.read_bytes()
     for damaged in (data[:-4], data[:-4] + data[-8:-4], b"", data[:-4] + b"\xff" * 4):
         path.write_bytes(damaged)

@@ -9,8 +9,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from pipeline.core import shard_writer, shards
+from pipeline.core import shards
 from pipeline.core.errors import PipelineError
+from pipeline.core.shards import writer
 
 Positions = npt.NDArray[np.int64]
 Digests = npt.NDArray[np.bytes_]
@@ -20,7 +21,7 @@ NEW = -1  # the position of a row that no last shard has
 
 def find_intact(files: Mapping[str, Path], schema: pa.Schema) -> dict[str, Path]:
     """The files that are shards of exactly this schema, by name, sorted."""
-    named = {name: files[name] for name in sorted(files) if shard_writer.SHARD_NAME.fullmatch(name)}
+    named = {name: files[name] for name in sorted(files) if writer.SHARD_NAME.fullmatch(name)}
     return {name: path for name, path in named.items() if _is_intact(path, schema)}
 
 

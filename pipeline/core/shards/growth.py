@@ -1,7 +1,7 @@
 """Write shards that share what they can with those of the last run.
 
 One per cent more images, wherever the source has them, change about one per cent of the shards.
-Where a row lies depends on the runs before; order.npy has the source's order (`shard_order`).
+Where a row lies depends on the runs before; order.npy has the source's order (`source_order`).
 """
 
 import itertools
@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from pipeline.core import atomic, shard_order, shard_writer, shards
+from pipeline.core import atomic, shards
 from pipeline.core.dvc_cache import LastOutput
-from pipeline.core.shard_matching import NEW, Positions, RowMatcher, find_intact
-from pipeline.core.shard_packing import ShardUse, select_rewritten
-from pipeline.core.shards import RowReader
+from pipeline.core.shards import RowReader, source_order, writer
+from pipeline.core.shards.matching import NEW, Positions, RowMatcher, find_intact
+from pipeline.core.shards.packing import ShardUse, select_rewritten
 
 COPIED_ROWS = 256  # rows of rewritten shards that are read at a time
 
@@ -37,7 +37,7 @@ def write(
     directory: Path, schema: pa.Schema, rows: Iterable[Mapping[str, Any]], last: LastOutput
 ) -> int:
     """Like `shards.write`, but keep the shards of `last` whose rows are all in `rows`."""
-    return write_batches(directory, schema, shard_writer.to_batches(schema, rows), last)
+    return write_batches(directory, schema, writer.to_batches(schema, rows), last)
 
 
 def write_batches(
@@ -81,8 +81,8 @@ class _Writer:
     def write(self, name: str, batches: Iterable[pa.RecordBatch]) -> list[Path]:
         folder = self._workspace / name
         folder.mkdir()
-        count = len(shard_writer.write_shards(folder, self._schema, batches, self._threads))
-        return [folder / shard_writer.shard_name(number) for number in range(count)]
+        count = len(writer.write_shards(folder, self._schema, batches, self._threads))
+        return [folder / writer.shard_name(number) for number in range(count)]
 
 
 def _select_new(
@@ -147,7 +147,7 @@ def _assemble(staged: Path, content: Sequence[_Shard], last: LastOutput) -> None
     ranks = {shard.name: shard.ranks for shard in content if shard.name}
     for name in ranks:
         last.place(name, staged / name)
-    names = map(shard_writer.shard_name, itertools.count())
+    names = map(writer.shard_name, itertools.count())
     free = (name for name in names if name not in ranks)
     new = [shard for shard in content if not shard.name]
     for shard in sorted(new, key=lambda shard: int(shard.ranks[0])):
@@ -155,4 +155,4 @@ def _assemble(staged: Path, content: Sequence[_Shard], last: LastOutput) -> None
         shard.path.rename(staged / name)
         ranks[name] = shard.ranks
     by_name = [ranks[name] for name in sorted(ranks)]
-    shard_order.write_order(staged, np.argsort(np.concatenate([np.zeros(0, np.int64), *by_name])))
+    source_order.write_order(staged, np.argsort(np.concatenate([np.zeros(0, np.int64), *by_name])))
