@@ -19,6 +19,7 @@ SLOW = {
     "network/test_heads",
     "stages/acquire/sources/test_files",
     "stages/acquire/sources/test_flickr",
+    "stages/evaluate/test_drawing_process",
     "stages/evaluate/test_gradcam",
     "stages/evaluate/test_stage",
     "stages/features/test_compute",
