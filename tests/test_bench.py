@@ -8,11 +8,13 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from ruamel.yaml import YAML
 
-from bench import growth, growth_plot
+from bench import growth, growth_plot, many_classes
 from bench import project as bench_project
 from bench import train as bench_train
 from bench.project import LOOPS, Project
+from pipeline.images.decoding import decode
 from tests import ROOT
 from tests.builders.forks import Fork
 from tests.builders.stores import copy_store
@@ -170,3 +172,15 @@ def test_a_training_benchmark_prints_its_figures(
     output = capsys.readouterr().out
     for line in printed:
         assert re.search(line, output), output
+
+
+def test_many_classes_are_drawn_for_every_stage(tmp_path: Path) -> None:
+    many_classes.draw(tmp_path, classes=2, images=3)
+    files = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.png"))
+    assert files == [f"class 0000{label}/{number}.png" for label in range(2) for number in range(3)]
+    shapes = {decode((tmp_path / file).read_bytes()).shape for file in files}
+    assert shapes == {(48, 48, 3)}
+    commands = dict(many_classes.commands(tmp_path))
+    assert list(commands) == list(YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"])
+    assert not [word for words in commands.values() for word in words if "$" in word]
+    assert str(tmp_path) in commands["acquire"]
