@@ -25,8 +25,8 @@ from joblib import Parallel, cpu_count, delayed
 
 from bench.drawn_data import write_clean
 from pipeline.core import shards
-from pipeline.network import view_worker
-from pipeline.network.parallel_forward import DeviceForward, Tensors
+from pipeline.network.loading import view_worker
+from pipeline.network.loading.parallel_forward import DeviceForward, Tensors
 from pipeline.network.views import EncodedImages, Preprocess, Views
 
 PREPROCESS = Preprocess(

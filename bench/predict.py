@@ -34,7 +34,7 @@ from pipeline.inference.decoder_pool import DecoderPool
 from pipeline.inference.inputs import ImageInputs
 from pipeline.inference.predict import predict
 from pipeline.network import device, feature_store
-from pipeline.network.parallel_forward import SUB_BATCH
+from pipeline.network.loading.parallel_forward import SUB_BATCH
 
 
 def pack(photos: Path, number: int, folder: Path) -> Path:

@@ -27,7 +27,7 @@ from pipeline.commands.export.imagefolder import imagefolder
 from pipeline.core.history import Record
 from pipeline.network import device, feature_store, views
 from pipeline.network.examples import Examples, read_examples
-from pipeline.network.parallel_forward import SUB_BATCH
+from pipeline.network.loading.parallel_forward import SUB_BATCH
 from pipeline.params import Params, load_params, with_overrides
 from pipeline.stages.acquire import __main__ as acquire
 from pipeline.stages.evaluate import test_set

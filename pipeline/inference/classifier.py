@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from pipeline.images.pixels import Pixels
-from pipeline.network import device, model_folder, parallel_forward
+from pipeline.network import device, model_folder
 from pipeline.network.frozen_prefix import FrozenPrefix
 from pipeline.network.halves import Halves, cut_as_trained
+from pipeline.network.loading import parallel_forward
 from pipeline.network.views import Views
 from pipeline.params import DeviceParams
 

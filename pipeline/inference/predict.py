@@ -12,7 +12,7 @@ from pipeline.images.pixels import Pixels
 from pipeline.inference.classifier import Classification, Classifier
 from pipeline.inference.decoder_pool import DecoderPool
 from pipeline.network import device
-from pipeline.network.parallel_forward import SUB_BATCH
+from pipeline.network.loading.parallel_forward import SUB_BATCH
 
 MAX_BATCH_BYTES = 2**24  # of encoded images; a batch is closed early when it has more
 

@@ -9,8 +9,8 @@ from torch import Tensor, fx, nn
 from torch.fx.experimental.optimization import fuse
 
 from pipeline.network import openvino_engine
+from pipeline.network.loading.parallel_forward import Tensors
 from pipeline.network.openvino_engine import OpenVinoEngine, UnsupportedError
-from pipeline.network.parallel_forward import Tensors
 from pipeline.network.torch_engine import TorchEngine
 from pipeline.network.views import Preprocess
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from pipeline.core.errors import REPAIR, PipelineError
-from pipeline.network.streams import Streams
+from pipeline.network.loading.streams import Streams
 
 COPY_BYTES = 2**26  # copied to an accelerator at a time
 GATHERED_AHEAD = 2  # batches read from the disk ahead of their use

@@ -16,8 +16,8 @@ from pipeline.network import feature_arrays
 from pipeline.network.examples import Examples
 from pipeline.network.feature_arrays import Array, Rows
 from pipeline.network.frozen_prefix import FrozenPrefix
-from pipeline.network.parallel_forward import Tensors
-from pipeline.network.streams import streams_of
+from pipeline.network.loading.parallel_forward import Tensors
+from pipeline.network.loading.streams import streams_of
 from pipeline.network.views import EVALUATION, EncodedImages, Preprocess, Views
 from pipeline.params import ImagesParams
 from pipeline.params.section import Positive, Section, Seed

@@ -8,11 +8,12 @@ from math import prod
 import torch
 from torch import Tensor, fx
 
-from pipeline.network import device, engines, parallel_forward, weights
+from pipeline.network import device, engines, weights
 from pipeline.network.cut import Cut
 from pipeline.network.engines import Choice, Workload
-from pipeline.network.parallel_forward import DeviceForward, Tensors
-from pipeline.network.sub_batch import sub_batch
+from pipeline.network.loading import parallel_forward
+from pipeline.network.loading.parallel_forward import DeviceForward, Tensors
+from pipeline.network.loading.sub_batch import sub_batch
 from pipeline.network.views import Preprocess, Views
 
 WINDOW_BYTES = 2**28  # of activations computed ahead of their use

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pipeline.network.parallel_forward import Tensors
+from pipeline.network.loading.parallel_forward import Tensors
 from pipeline.network.tracing import UNTRACEABLE
 from pipeline.network.views import Preprocess
 

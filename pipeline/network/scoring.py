@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.network.feature_store import Source, chunks
-from pipeline.network.streams import Streams, streams_of
+from pipeline.network.loading.streams import Streams, streams_of
 from pipeline.network.views import EVALUATION
 
 MAX_DOWNLOADS = 2  # of a device at the same time

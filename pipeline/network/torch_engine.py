@@ -9,8 +9,8 @@ from torch import Tensor, fx, nn
 from torch.nn import functional
 
 from pipeline.network import device
+from pipeline.network.loading.parallel_forward import Tensors
 from pipeline.network.memory_format import channels_last
-from pipeline.network.parallel_forward import Tensors
 from pipeline.network.views import Preprocess
 
 AUTOCAST = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from pipeline.network import feature_arrays
-from pipeline.network.streams import NoStreams
+from pipeline.network.loading.streams import NoStreams
 
 CPU = torch.device("cpu")
 

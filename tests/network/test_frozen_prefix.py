@@ -13,7 +13,7 @@ from pipeline.network import assembly, device
 from pipeline.network.cut import cut
 from pipeline.network.frozen_prefix import FrozenPrefix
 from pipeline.network.halves import Halves
-from pipeline.network.parallel_forward import SUB_BATCH
+from pipeline.network.loading.parallel_forward import SUB_BATCH
 from pipeline.network.small_models import PREPROCESS
 from pipeline.network.views import EncodedImages, Views
 from pipeline.params import DeviceParams, Params, with_overrides

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from pipeline.network import scoring
-from pipeline.network.parallel_forward import Tensors
+from pipeline.network.loading.parallel_forward import Tensors
 
 
 class RowNumbers:

@@ -23,7 +23,7 @@ from pipeline.network.examples import Examples
 from pipeline.network.feature_store import Index
 from pipeline.network.frozen_prefix import FrozenPrefix
 from pipeline.network.halves import Halves
-from pipeline.network.sub_batch import ON_CPU
+from pipeline.network.loading.sub_batch import ON_CPU
 from pipeline.network.views import EVALUATION, EncodedImages, Views
 from pipeline.params import ImagesParams, Params
 

@@ -14,7 +14,7 @@ from pipeline.core.errors import PipelineError
 from pipeline.core.history import Record
 from pipeline.network import feature_store
 from pipeline.network.examples import Examples
-from pipeline.network.parallel_forward import Tensors
+from pipeline.network.loading.parallel_forward import Tensors
 from pipeline.network.views import EVALUATION
 from pipeline.params import TrainParams
 from pipeline.stages.train import resume

@@ -12,7 +12,7 @@ from pipeline.core.errors import PipelineError
 from pipeline.images import mapping, memo
 from pipeline.network import feature_store, views
 from pipeline.network.examples import read_examples
-from pipeline.network.parallel_forward import Tensors
+from pipeline.network.loading.parallel_forward import Tensors
 from pipeline.params import Params
 from pipeline.stages.features import compute as features
 from pipeline.stages.features.compute import FeatureSettings

@@ -17,7 +17,7 @@ from pipeline.core.history import Record
 from pipeline.core.history import best as best_record
 from pipeline.network import device
 from pipeline.network.examples import Examples
-from pipeline.network.parallel_forward import Tensors
+from pipeline.network.loading.parallel_forward import Tensors
 from pipeline.network.views import EVALUATION
 from pipeline.params import DeviceParams, Params, TrainParams, with_overrides
 from pipeline.stages.train import loop

@@ -11,8 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from pipeline.network import parallel_forward
-from pipeline.network.parallel_forward import DEPTH, LOOKAHEAD, SUB_BATCH, DeviceForward, Tensors
+from pipeline.network.loading import parallel_forward
+from pipeline.network.loading.parallel_forward import (
+    DEPTH,
+    LOOKAHEAD,
+    SUB_BATCH,
+    DeviceForward,
+    Tensors,
+)
 from pipeline.network.views import EVALUATION, Preprocess, Views
 from tests.fakes.numbered_images import SIZE, NumberedImages
 

@@ -15,9 +15,9 @@ from torch import Tensor
 from pipeline.core import shards
 from pipeline.core.errors import PipelineError
 from pipeline.images import isolated_pool
-from pipeline.network import view_loader
-from pipeline.network.streams import NoStreams, Reached
-from pipeline.network.view_loader import TASK, LoadedBatch, ViewLoader
+from pipeline.network.loading import view_loader
+from pipeline.network.loading.streams import NoStreams, Reached
+from pipeline.network.loading.view_loader import TASK, LoadedBatch, ViewLoader
 from pipeline.network.views import EncodedImages, Views
 from tests import ROOT
 from tests.builders.clean_rows import clean_row
@@ -177,8 +177,8 @@ INTERRUPTED = """
 import sys
 from pathlib import Path
 import psutil
-from pipeline.network.streams import NoStreams, Reached
-from pipeline.network.view_loader import TASK, ViewLoader
+from pipeline.network.loading.streams import NoStreams, Reached
+from pipeline.network.loading.view_loader import TASK, ViewLoader
 from tests.fakes.numbered_images import SIZE, NumberedImages
 CPU = NoStreams("cpu")
 children = lambda: [process.pid for process in psutil.Process().children(recursive=True)]

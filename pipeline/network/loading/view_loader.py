@@ -12,10 +12,10 @@ from joblib import cpu_count
 from torch import Tensor
 
 from pipeline.images.isolated_pool import MAX_WAITING, IsolatedFunction, IsolatedPool
-from pipeline.network import view_worker
-from pipeline.network.shared_buffer import SharedBuffer
-from pipeline.network.streams import Event, Streams
-from pipeline.network.view_worker import Images, Task
+from pipeline.network.loading import view_worker
+from pipeline.network.loading.shared_buffer import SharedBuffer
+from pipeline.network.loading.streams import Event, Streams
+from pipeline.network.loading.view_worker import Images, Task
 
 TASK = 16  # views per task of a process: small, so that a batch is soon complete
 MAX_PROCESSES = 32

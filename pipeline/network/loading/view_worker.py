@@ -7,8 +7,8 @@ import numpy.typing as npt
 
 from pipeline.core.errors import PipelineError
 from pipeline.images import sandbox
+from pipeline.network.loading.shared_buffer import SharedBuffer
 from pipeline.network.malloc import keep_freed_memory
-from pipeline.network.shared_buffer import SharedBuffer
 
 MEMORY = sandbox.memory_for(100)  # bytes that a process may allocate for a task
 MALLOC_PAD = 16 * 2**20  # bytes

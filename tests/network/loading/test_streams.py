@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 import torch
 
-from pipeline.network.streams import CudaStreams, NoStreams, streams_of
+from pipeline.network.loading.streams import CudaStreams, NoStreams, streams_of
 
 
 def test_a_cpu_has_no_streams_and_copies_what_is_overwritten_later() -> None:

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from pipeline.network.cut import Cut
-from pipeline.network.sub_batch import largest_tensor, sub_batch
+from pipeline.network.loading.sub_batch import largest_tensor, sub_batch
 
 CUDA = torch.device("cuda", 0)
 GIB = 2**30

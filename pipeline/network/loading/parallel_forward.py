@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from pipeline.network import device
-from pipeline.network.streams import Event, Streams, streams_of
-from pipeline.network.sub_batch import ON_CPU
-from pipeline.network.view_loader import LoadedBatch, ViewLoader
-from pipeline.network.view_worker import Images
+from pipeline.network.loading.streams import Event, Streams, streams_of
+from pipeline.network.loading.sub_batch import ON_CPU
+from pipeline.network.loading.view_loader import LoadedBatch, ViewLoader
+from pipeline.network.loading.view_worker import Images
 from pipeline.network.views import Views
 
 Tensors = tuple[Tensor, ...]

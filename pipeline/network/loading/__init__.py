@@ -1,0 +1,1 @@
+"""Views of images for a network, decoded beside its forward passes."""
