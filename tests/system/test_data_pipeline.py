@@ -25,24 +25,38 @@ def save(path: Path, pixels: np.ndarray) -> None:
     assert cv2.imwrite(str(path), pixels)
 
 
-@pytest.fixture
-def photos(tmp_path: Path) -> Path:
-    """A folder of class folders."""
+@pytest.fixture(scope="module")
+def first(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with photographs in class folders, and a project that has run over them once."""
+    folder = tmp_path_factory.mktemp("data-pipeline")
     for number in range(2 * SOURCES):
         label = ("cat", "dog")[number % 2]
-        save(tmp_path / f"photos/{label}/{number}.png", picture(number))
-    return tmp_path / "photos"
+        save(folder / f"photos/{label}/{number}.png", picture(number))
+    new_project = Project(folder / "first")
+    settings = new_project.folder / "params.yaml"
+    text = settings.read_text().replace("name: sample", "name: images")
+    text = text.replace("source: datasets ", f"source: {folder / 'used/photos'} ")
+    settings.write_text(text.replace("val: 0.15", "val: 0.25").replace("test: 0.15", "test: 0.25"))
+    new_project.git("commit", "-qam", "my photographs")
+    shutil.copytree(folder / "photos", folder / "used/photos")
+    repro(new_project)
+    new_project.git("add", "-A")
+    new_project.git("commit", "-qm", "first run")
+    return folder
 
 
 @pytest.fixture
-def project(tmp_path: Path, photos: Path) -> Project:
-    new_project = Project(tmp_path / "project")
-    settings = new_project.folder / "params.yaml"
-    text = settings.read_text().replace("name: sample", "name: images")
-    text = text.replace("source: datasets ", f"source: {photos} ")
-    settings.write_text(text.replace("val: 0.15", "val: 0.25").replace("test: 0.15", "test: 0.25"))
-    new_project.git("commit", "-qam", "my photographs")
-    return new_project
+def photos(first: Path) -> Path:
+    """The photographs, at the path that the project knows."""
+    shutil.rmtree(first / "used/photos")
+    shutil.copytree(first / "photos", first / "used/photos")
+    return first / "used/photos"
+
+
+@pytest.fixture
+def project(first: Path, photos: Path, tmp_path: Path) -> Project:
+    """A project whose pipeline has run over the photographs, and whose result is committed."""
+    return Project.at(first / "first").copied(tmp_path / "project")
 
 
 def repro(project: Project) -> str:
@@ -58,7 +72,6 @@ def splits(project: Project) -> dict[str, str]:
 
 
 def test_an_image_rejected_by_hand_is_left_out_and_shown_with_its_reason(project: Project) -> None:
-    repro(project)
     verdicts = read_verdicts(project.folder / "data/verdicts.csv")
     assert all(row.is_kept for row in verdicts)
     reject = project.folder / "datasets/images/reject.csv"
@@ -74,7 +87,6 @@ def test_an_image_rejected_by_hand_is_left_out_and_shown_with_its_reason(project
 
 
 def test_new_images_move_no_others_and_moves_are_printed(project: Project, photos: Path) -> None:
-    repro(project)
     before = splits(project)
     for number in range(100, 106):  # unlike any other
         save(photos / f"cat/{number}.png", picture(number))
@@ -110,9 +122,6 @@ def change(project: Project, old: str, new: str) -> str:
 
 
 def test_an_experiment_starts_from_the_split_of_its_commit(project: Project, photos: Path) -> None:
-    repro(project)
-    project.git("add", "-A")
-    project.git("commit", "-qm", "split")
     before = splits(project)
     for name in before:
         pixels = cv2.imread(str(photos / name))
@@ -132,7 +141,6 @@ def test_an_experiment_starts_from_the_split_of_its_commit(project: Project, pho
 
 
 def test_unchanged_stages_do_not_run_and_a_fresh_run_gives_the_same_lock(project: Project) -> None:
-    repro(project)
     lock = (project.folder / "dvc.lock").read_bytes()
     assert ran(repro(project)) == []
     for folder in ("data", "reports", ".cache", ".dvc/cache"):
