@@ -40,6 +40,8 @@ class Workload:
     pad_to: int
     """Images per pass of torch: smaller batches are padded."""
     compiled: bool
+    threads: int
+    """Images, or batches of torch, that are computed at the same time."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,7 @@ def _openvino(workload: Workload) -> OpenVinoEngine:
         _fold_norms(workload.prefix),
         workload.preprocess,
         workload.precision,
-        torch.get_num_threads(),
+        workload.threads,
     )
 
 

@@ -141,8 +141,10 @@ class FrozenPrefix:
                 self.precision,
                 self.sub_batch if self._padded else 1,
                 self.compiled,
+                torch.get_num_threads(),
             )
-            self._choice = engines.choose(workload, self._recorded)
+            with device.one_thread_each():  # the passes of one image that this takes
+                self._choice = engines.choose(workload, self._recorded)
         return self._choice
 
     def shapes(self) -> list[tuple[int, ...]]:

@@ -31,7 +31,7 @@ def images(count: int, size: int = 32) -> Tensor:
 def workload(
     prefix: nn.Module, precision: str = "32-true", where: torch.device = CPU, compiled: bool = False
 ) -> Workload:
-    return Workload(prefix, PREPROCESS, where, precision, 16, compiled)
+    return Workload(prefix, PREPROCESS, where, precision, 16, compiled, 2)
 
 
 class Layers(nn.Module):
