@@ -1,7 +1,6 @@
 """Seconds and accuracy of stage features, by what computes the frozen part on a CPU.
 
     python -m bench.engine --photos hymenoptera_data.zip
-    python -m bench.engine --images 5000                  # drawn ones
     python -m bench.engine --engines torch,openvino -S model.backbone=resnet50
 
 Each figure is of a whole process, as DVC starts it: imports, the engine's construction, decoding
@@ -29,6 +28,7 @@ from unittest.mock import patch
 import numpy as np
 import numpy.typing as npt
 import torch
+from pipeline.network.parallel_forward import Tensors
 from torch import Tensor, fx, nn
 from torch.fx.experimental.optimization import fuse
 
@@ -37,7 +37,6 @@ from bench.train import prepare, show, show_ratio
 from pipeline.core.errors import PipelineError
 from pipeline.network import engines
 from pipeline.network.engines import Choice, Workload
-from pipeline.network.parallel_forward import Tensors
 from pipeline.stages.features import __main__ as features
 
 REFERENCE = "torch-float32"
@@ -139,7 +138,7 @@ def seconds(project: Project, name: str) -> dict[str, float]:
     engine, _, precision = name.partition("-")
     project.configure(features__precision="32-true" if precision else "auto")
     project.forget()
-    before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    cpu, start = _cpu_seconds(), time.perf_counter()
     subprocess.run(
         [sys.executable, "-m", "bench.engine", "--run", engine],
         cwd=project.folder,
@@ -147,9 +146,13 @@ def seconds(project: Project, name: str) -> dict[str, float]:
         stdout=subprocess.DEVNULL,
         env=os.environ | {"DVC_ROOT": str(project.folder), "PYTHONPATH": str(ROOT)},
     )
-    wall, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
-    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return {"s": wall, "CPU-s": cpu}
+    return {"s": time.perf_counter() - start, "CPU-s": _cpu_seconds() - cpu}
+
+
+def _cpu_seconds() -> float:
+    """Of this process, which only waits for the stage, and of those it has waited for."""
+    usages = map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
 
 
 def evaluation_features(project: Project) -> list[npt.NDArray[np.float64]]:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
+from bench import engine as bench_engine
 from bench import growth, growth_plot, many_classes
 from bench import project as bench_project
 from bench import train as bench_train
@@ -184,3 +185,34 @@ def test_many_classes_are_drawn_for_every_stage(tmp_path: Path) -> None:
     assert list(commands) == list(YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"])
     assert not [word for words in commands.values() for word in words if "$" in word]
     assert str(tmp_path) in commands["acquire"]
+
+
+def test_engines_are_compared_in_speed_and_accuracy(
+    world: Path,
+    few_images: None,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """In this process: others would import torch for most of a minute."""
+
+    def measure_here(project: Project, name: str) -> object:
+        monkeypatch.chdir(project.folder)
+        monkeypatch.setenv("DVC_ROOT", str(project.folder))
+        return LOOPS[name]()
+
+    def run_here(command: list[str], cwd: Path, **_: object) -> None:
+        monkeypatch.chdir(cwd)
+        bench_engine.run_stage(command[-1])
+
+    monkeypatch.setattr(Project, "measure", measure_here)
+    monkeypatch.setattr("bench.engine.subprocess.run", run_here)
+    engines = "torch-float32,openvino-float32,onnxruntime-float32"
+    arguments = f"bench.engine --engines {engines} --repeats 1 -S images.size=32"
+    monkeypatch.setattr(sys, "argv", arguments.split())
+    bench_engine.main()
+    monkeypatch.chdir(world)
+    output = capsys.readouterr().out
+    for name in engines.split(","):
+        assert re.search(rf"{name}: [\d.]+ CPU-s", output), output
+        assert re.search(rf"{name}, tensor 0: cos (0\.999999|1\.000000)", output), output
+    assert re.search(r"torch-float32 / openvino-float32, s: [\d.]+ times", output), output
