@@ -28,7 +28,6 @@ from unittest.mock import patch
 import numpy as np
 import numpy.typing as npt
 import torch
-from pipeline.network.parallel_forward import Tensors
 from torch import Tensor, fx, nn
 from torch.fx.experimental.optimization import fuse
 
@@ -37,6 +36,7 @@ from bench.train import prepare, show, show_ratio
 from pipeline.core.errors import PipelineError
 from pipeline.network import engines
 from pipeline.network.engines import Choice, Workload
+from pipeline.network.loading.parallel_forward import Tensors
 from pipeline.stages.features import __main__ as features
 
 REFERENCE = "torch-float32"
