@@ -46,18 +46,25 @@ def pytest_collection_finish() -> None:
     gc.enable()
 
 
+def _is_slow(path: Path) -> bool:
+    name = path.relative_to(ROOT / "tests").with_suffix("")
+    return name.parts[:1] == ("system",) or name.as_posix() in SLOW
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Do not even import the slow files for `make test-fast`."""
+    is_inside = collection_path.is_relative_to(ROOT / "tests")
+    leaves_out = config.option.markexpr == "not slow" and is_inside and _is_slow(collection_path)
+    return True if leaves_out else None  # None: as pytest would do
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Run the longest tests first, so that all processes end at about the same time."""
-    names = {item: item.path.relative_to(ROOT / "tests").with_suffix("") for item in items}
-    for item, name in names.items():
-        if name.parts[0] == "system" or name.as_posix() in SLOW:
+    for item in items:
+        if _is_slow(item.path):
             item.add_marker(pytest.mark.slow)
-    items.sort(
-        key=lambda item: (
-            names[item].parts[0] != "system",
-            item.get_closest_marker("slow") is None,
-        )
-    )
+    system = ROOT / "tests/system"
+    items.sort(key=lambda item: (not item.path.is_relative_to(system), not _is_slow(item.path)))
 
 
 @pytest.fixture

@@ -1,18 +1,25 @@
 """The test files that `make test-fast` leaves out, besides tests/system."""
 
-# Real networks, processes, DVC or MLflow's database: seconds of a core per test or per file.
+# Real networks, processes, DVC or MLflow's database: three seconds of a core or more per file.
 SLOW = {
     "commands/ci/test_steps",
     "commands/doctor/test_examination",
+    "commands/export/test_command",
     "commands/export/test_onnx",
     "commands/export/test_plain_torch",
     "commands/predict/test_command",
     "commands/reproduce/test_reproduce",
+    "commands/suspects/test_suspects",
     "commands/sweep/test_search_space",
     "commands/sweep/test_sweep",
+    "core/shards/test_growth",
+    "core/test_deferred_imports",
+    "core/test_portability",
     "experiments/test_dvc_results",
     "experiments/test_paired_runs",
+    "images/test_isolated_pool",
     "images/test_mapping",
+    "images/test_remembered_results",
     "inference/test_decoder_pool",
     "network/test_cut",
     "network/test_frozen_prefix",
@@ -27,6 +34,7 @@ SLOW = {
     "stages/filter/test_phash",
     "stages/filter/test_verdicts",
     "stages/test_grown_shards",
+    "stages/test_with_and_without_memo",
     "stages/train/test_setup",
     "test_bench",
     "test_docs",
