@@ -2,7 +2,8 @@
 
 import shutil
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -232,6 +233,23 @@ def test_the_confusion_matrix_has_the_counts(pages: Pages) -> None:
         expected = Counter((CLASSES[row], CLASSES[column]) for row, column in pairs)
         assert counts == {**dict.fromkeys(zip(CLASSES, CLASSES, strict=True), 0), **expected}
         assert len(panel.marks("rect mark")) == len(counts)
+
+
+def test_a_share_of_the_confusion_matrix_is_of_all_images_of_the_class(pages: Pages) -> None:
+    """Of many classes some columns are left out; a table of an older version has all of them."""
+
+    def shares_of(images: Callable[[dict[str, str]], dict[str, str]]) -> Floats:
+        spec = deepcopy(pages.show[TITLES["confusion"]])
+        spec["data"]["values"] = [images(row) for row in spec["data"]["values"]]
+        marks = draw(spec).marks("rect mark")
+        return np.array([float(mark.values["share of the class"]) for mark in marks])
+
+    whole = shares_of(lambda row: row)
+    twice = shares_of(lambda row: row | {"class_images": str(2 * int(row["class_images"]))})
+    older = shares_of(lambda row: {key: row[key] for key in row.keys() - {"class_images"}})
+    assert twice == pytest.approx(whole / 2, abs=2e-3)
+    assert older.tolist() == whole.tolist()
+    assert 0 < whole.sum() == pytest.approx(len(WITH_IMAGES), abs=1e-2)
 
 
 def test_the_reliability_plot_has_the_bins(pages: Pages) -> None:

@@ -23,13 +23,16 @@ def write_curves(path: Path, curves: Mapping[str, Curve]) -> None:
 
 
 def write_confusion(path: Path, matrix: ConfusionMatrix) -> None:
-    """Write a row per pair of classes with images, and one per class with itself."""
+    """Write a row per pair of classes with images, and one per class with itself.
+
+    The last column is of all images of the true class, also those whose prediction is left out.
+    """
     rows = [
-        (matrix.classes[label], matrix.classes[predicted], count)
+        (matrix.classes[label], matrix.classes[predicted], count, matrix.images[label])
         for (label, predicted), count in np.ndenumerate(matrix.counts)
         if count or label == predicted
     ]
-    atomic.write_csv(path, ["label", "predicted", "images"], rows)
+    atomic.write_csv(path, ["label", "predicted", "images", "class_images"], rows)
 
 
 def write_reliability(path: Path, as_trained: Bins, calibrated: Bins) -> None:
