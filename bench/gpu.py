@@ -35,13 +35,13 @@ from pipeline.core import project
 
 PARTS: dict[str, tuple[Callable[[Bench], Iterator[Row]], float]] = {
     # With the seconds that a part may take: together less than eight minutes.
-    "prefix values": (gpu_checks.prefix_values, 50),
+    "prefix values": (gpu_checks.prefix_values, 40),
     "company": (gpu_checks.company, 20),
     "gradients": (gpu_checks.gradients, 30),
-    "determinism": (gpu_checks.determinism, 70),
+    "determinism": (gpu_checks.determinism, 60),
     "resident features": (gpu_checks.resident_features, 30),
-    "accuracy": (gpu_checks.accuracy, 90),
-    "features": (gpu_rates.features, 70),
+    "accuracy": (gpu_checks.accuracy, 80),
+    "features": (gpu_rates.features, 100),
     "head": (gpu_rates.head, 40),
     "fine-tuning": (gpu_rates.fine_tuning, 60),
 }

@@ -26,6 +26,7 @@ from pipeline.stages.train.state import Job
 
 GOAL = 0.9  # of bare forward passes
 EPOCHS = 30
+HEAVY = "resnet50"  # which a GPU computes more slowly than most machines decode
 MANY = 50_000  # training images of the larger head
 
 
@@ -43,9 +44,19 @@ def rate(step: Callable[[], int], where: torch.device, seconds: float) -> float:
 
 def features(bench: Bench) -> Iterator[Row]:
     """Through the stage's own path, beside bare forward passes and bare decoding."""
+    processes = 1 if bench.tiny else cpu_count()
+    prefix = bench.prefix(bench.device)
+    decoding = decode_rate(bench.views(prefix), bench.seconds, processes).per_second
+    yield figure("bare decoding", decoding, "images/s", f"by {processes} processes")
+    yield from _features_of(bench, prefix, decoding, "")
+    if not bench.tiny and bench.params.model.backbone != HEAVY:
+        heavy = bench.prefix(bench.device, model__backbone=HEAVY, model__weights="none")
+        yield from _features_of(bench, heavy, decoding, f", {HEAVY}")
+
+
+def _features_of(bench: Bench, prefix: FrozenPrefix, decoding: float, name: str) -> Iterator[Row]:
     if bench.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(bench.device)
-    prefix = bench.prefix(bench.device)
     pixels = bench.pixels(prefix, prefix.sub_batch).to(bench.device)
 
     def forward() -> int:
@@ -54,20 +65,18 @@ def features(bench: Bench) -> Iterator[Row]:
 
     bare = rate(forward, bench.device, bench.seconds)
     note = f"{prefix.precision}, batches of {prefix.sub_batch}, views on the device"
-    yield figure("bare forward passes", bare, "images/s", note)
-    processes = 1 if bench.tiny else cpu_count()
-    decoding = decode_rate(bench.views(prefix), bench.seconds, processes).per_second
-    yield figure("bare decoding", decoding, "images/s", f"by {processes} processes")
+    yield figure(f"bare forward passes{name}", bare, "images/s", note)
     with closing_prefix(prefix):
         through = _through_loader(bench, prefix)
         memory = _memory_of_processes()
-    yield figure("features", through, "images/s", "decoded, computed and copied to the host")
-    slower = min(bare, decoding)
-    yield figure("features / bare forward passes", through / bare, "", f"goal {GOAL}")
+    note = "decoded, computed and copied to the host"
+    yield figure(f"features{name}", through, "images/s", note)
+    yield figure(f"features / bare forward passes{name}", through / bare, "", f"goal {GOAL}")
     note = f"goal {GOAL}: where cores decode more slowly than the GPU computes, they are the limit"
-    yield figure("features / the slower of the two", through / slower, "", note)
-    yield from _memory(bench, "features")
-    yield figure("memory of all processes", memory, "GiB", "proportional set size")
+    slower = min(bare, decoding)
+    yield figure(f"features / the slower of the two{name}", through / slower, "", note)
+    yield from _memory(bench, f"features{name}")
+    yield figure(f"memory of all processes{name}", memory, "GiB", "proportional set size")
 
 
 def _through_loader(bench: Bench, prefix: FrozenPrefix) -> float:
