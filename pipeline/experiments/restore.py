@@ -3,8 +3,8 @@
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 from pipeline.core import dvc_lock, history, metrics_json, project
 from pipeline.core.errors import PipelineError
@@ -13,10 +13,10 @@ from pipeline.core.terminal import one_line
 from pipeline.experiments import dvc
 from pipeline.experiments.dvc_results import METRICS, MODELS, TEST, DvcResult
 from pipeline.network import model_folder
-from pipeline.network.halves import cut_as_trained
+from pipeline.network.halves import load_trained_part
 from pipeline.stages.evaluate import figures_csv
 from pipeline.tracking import provenance, record
-from pipeline.tracking.record import TrainedResult
+from pipeline.tracking.result import TrainedResult
 
 HISTORY, AUGMENTED = "reports/history.csv", "reports/augmented.png"
 SPLIT, REPORT = "data/split.csv", "reports/report.html"
@@ -76,7 +76,7 @@ def _read(result: DvcResult, folder: Path) -> TrainedResult:
         | provenance.deviation_tags(card.deviation),
         files(result),
         folder / MODELS,
-        lambda: _load_suffix(folder / MODELS),
+        partial(load_trained_part, folder / MODELS),
         _read_history(folder / HISTORY),
         folder / AUGMENTED,
         folder / SPLIT,
@@ -133,9 +133,3 @@ def files(result: DvcResult) -> dict[str, str]:
     if 0 < len(result.changes) <= provenance.MAX_CHANGES:
         texts[provenance.CHANGES] = result.changes
     return texts
-
-
-def _load_suffix(models: Path) -> Any:
-    """The part of a saved network that was trained."""
-    network, card = model_folder.load(models)
-    return cut_as_trained(network, card).suffix

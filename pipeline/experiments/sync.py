@@ -13,7 +13,7 @@ from pipeline.tracking import find_run, provenance, store
 from pipeline.tracking.store import MlflowRun
 
 if TYPE_CHECKING:
-    from pipeline.tracking.record import TrainedResult
+    from pipeline.tracking.result import TrainedResult
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,12 @@
 """The two halves of a cut network on a device, ready to compute."""
 
 from functools import cached_property
+from pathlib import Path
 
 from lightning_fabric import Fabric
 from torch import nn
 
+from pipeline.network import model_folder
 from pipeline.network.cut import Cut, cut
 from pipeline.network.frozen_prefix import FrozenPrefix
 from pipeline.network.inference_devices import inference_devices
@@ -47,6 +49,12 @@ class Halves:
     def suffix(self) -> nn.Module:
         """On the device; its convolutions' weights are channels-last, as its inputs are."""
         return channels_last(self.prefix.cut.suffix.to(self.prefix.device))
+
+
+def load_trained_part(models: Path) -> nn.Module:
+    """The part of a saved network that was trained."""
+    network, card = model_folder.load(models)
+    return cut_as_trained(network, card).suffix
 
 
 def cut_as_trained(network: nn.Module, card: Card) -> Cut:

@@ -4,12 +4,10 @@ import hashlib
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-
-from torch import nn
 
 from pipeline.core import dvc_lock, terminal
 from pipeline.core.shards import SPLITS
@@ -18,56 +16,13 @@ from pipeline.params import Params
 from pipeline.tracking import find_run, provenance, store
 from pipeline.tracking.metric_sections import in_sections
 from pipeline.tracking.missing_parts import END, OF_EVALUATION, missing_parts
+from pipeline.tracking.result import TrainedResult
 from pipeline.tracking.run import Run, SplitSummary
-from pipeline.tracking.run_names import training_name
+from pipeline.tracking.run_names import TRAINED, training_name
 from pipeline.tracking.stale_stages import describe, stale_stages, state_of_workspace
 from pipeline.tracking.store import UNREACHABLE, MlflowRun
 
-NOT_RECORDED = "; not recorded in MLflow, for the reason in the warning"
 CONTEXTS = dict(zip(SPLITS, ("training", "validation", "test"), strict=True))
-
-
-@dataclass(frozen=True)
-class TrainedResult:
-    """A trained and tested model with everything that its run records."""
-
-    params: Mapping[str, object]
-    """By dotted name; another version of the package may have written them."""
-    tags: Mapping[str, str]
-    """Of its origin, with its fingerprint."""
-    files: Mapping[str, str]
-    """The texts of `provenance.FOLDER`, by name."""
-    models: Path
-    trained: Callable[[], nn.Module]
-    """Returns the part of the network that was trained."""
-    history: Sequence[Mapping[str, float]]
-    augmented: Path
-    """An image of augmented images; the file may be missing."""
-    split_csv: Path
-    metrics: Mapping[str, float | None]
-    """The content of metrics.json, and figures of classes and slices by flat names."""
-    test: Path
-    """The folder of the test result."""
-    report: str
-    """HTML."""
-    start_time: int | None = None
-    """In ms since 1970; None for now."""
-
-    @property
-    def name(self) -> str:
-        return training_name(self.tags)
-
-    @property
-    def dataset(self) -> str:
-        return str(self.params[provenance.DATASET])
-
-    @property
-    def results(self) -> dict[str, str]:
-        """The tags that a complete run has."""
-        return {
-            provenance.MODELS: dvc_lock.digest(self.models),
-            provenance.TEST: dvc_lock.digest(self.test),
-        }
 
 
 @contextmanager
@@ -81,14 +36,23 @@ def training_run(
     Args:
         deviation: How the images differ from those that the data set describes.
     """
-    run, lock = Run(), dvc_lock.read()
+    run = Run()
+    with _closing(run):
+        open_training_run(params, fingerprint, split_csv, deviation, run)
+        yield run
+
+
+def open_training_run(
+    params: Params, fingerprint: str, split_csv: Path, deviation: str = "", run: Run | None = None
+) -> Run:
+    """As `training_run`; whoever calls it ends the run."""
+    run, lock = run or Run(), dvc_lock.read()
     tags = provenance.run_tags(fingerprint, deviation, lock) | _stale_tags(lock)
     _open(run, params.flat(), tags)
-    with _closing(run):
-        run.log_texts(provenance.read_files(tags[provenance.COMMIT]), provenance.FOLDER)
-        run.log_datasets(params.dataset.name, describe_splits(split_csv))
-        run.log_system_metrics()
-        yield run
+    run.log_texts(provenance.read_files(tags[provenance.COMMIT]), provenance.FOLDER)
+    run.log_datasets(params.dataset.name, describe_splits(split_csv))
+    run.log_system_metrics()
+    return run
 
 
 def _stale_tags(lock: dvc_lock.Lock) -> dict[str, str]:
@@ -132,14 +96,10 @@ def _closing(run: Run, end_time: int | None = None) -> Iterator[None]:
     run.end("FINISHED", end_time)
 
 
-def log_trained(
-    run: Run, models: Path, history: Sequence[Mapping[str, float]], suffix: nn.Module | None
-) -> None:
+def log_trained(run: Run, models: Path, history: Sequence[Mapping[str, float]]) -> None:
     """Log the result of a training; last the tag that marks the training as complete."""
     best = min(history, key=lambda record: record["val_loss"])
     run.log_best(best)
-    if suffix is not None:
-        run.log_checkpoint(suffix, "trained")
     digest = dvc_lock.digest(models)
     run.log_model(models, digest, math.ceil(best["epoch"]))
     with (models / "model.safetensors").open("rb") as file:
@@ -207,8 +167,9 @@ def _log_training(run: Run, result: TrainedResult) -> None:
     if result.augmented.exists():
         run.log_file(result.augmented, "train")
     logs_checkpoint = result.params.get("train.log_checkpoints") != "none"
-    suffix = result.trained() if logs_checkpoint and run.id else None
-    log_trained(run, result.models, result.history, suffix)
+    if logs_checkpoint and run.id:
+        run.log_checkpoint(result.trained(), TRAINED)
+    log_trained(run, result.models, result.history)
 
 
 def _log_evaluation(run: Run, result: TrainedResult) -> None:

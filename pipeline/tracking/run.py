@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mlflow import MlflowClient, get_tracking_uri
 from mlflow.entities import (
@@ -21,12 +21,13 @@ from mlflow.entities import (
     Param,
     RunTag,
 )
-from torch import nn
 
 from pipeline.core import terminal
-from pipeline.network import tensors
 from pipeline.tracking import provenance, run_model, store
 from pipeline.tracking.process_lock import ProcessLock
+
+if TYPE_CHECKING:
+    from torch import nn
 
 MAX_NAME_LENGTH = 200  # characters of a metric's name; MLflow takes 250
 FLUSH = 1.0  # seconds between batches of metrics
@@ -254,8 +255,9 @@ class Run:
 
         self._try(log)
 
-    def log_checkpoint(self, suffix: nn.Module, name: str) -> None:
+    def log_checkpoint(self, suffix: "nn.Module", name: str) -> None:
         """Log the weights of the trained part, below `checkpoint`."""
+        from pipeline.network import tensors
 
         def log() -> None:
             with tempfile.TemporaryDirectory() as folder:

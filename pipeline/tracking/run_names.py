@@ -4,6 +4,8 @@ from collections.abc import Mapping
 
 from pipeline.tracking import provenance
 
+TRAINED = "trained"  # the checkpoint with the weights that the model has
+
 
 def training_name(tags: Mapping[str, str]) -> str:
     """The name of a training's run: that of DVC's experiment, or else repro- and the commit.

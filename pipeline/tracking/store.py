@@ -104,6 +104,15 @@ def experiment_id(name: str) -> str:
         return str(experiment.experiment_id)
 
 
+def open_store() -> None:
+    """Open the store, which creates the project's own where it is missing."""
+    is_own = connect()
+    with exclusive():
+        if is_own:
+            _create_database(project.root() / "mlflow.db")
+    MlflowClient().search_experiments(max_results=1)
+
+
 def _artifact_location(name: str) -> str | None:
     """The folder of an experiment's artifacts; None where a server decides."""
     uri = str(mlflow.get_tracking_uri())

@@ -14,6 +14,8 @@ from pipeline.stages.evaluate.drawing import draw_curves
 from pipeline.stages.evaluate.evaluation import Inputs, Outputs, evaluate
 from pipeline.stages.evaluate.metrics import Figures
 from pipeline.stages.train import __main__ as train
+from pipeline.tracking import store  # noqa: F401 # a process that has imported mlflow records itself
+from pipeline.tracking.recorder import Recorder
 
 CLEAN, SPLIT, FEATURES = Path("data/clean"), Path("data/split.csv"), Path("data/features")
 MODELS, HISTORY, AUGMENTED = Path("models"), Path("reports/history.csv"), Path("augmented.png")
@@ -49,6 +51,7 @@ def evaluate_stage() -> Figures:
     drawing = SameProcess()
     curves = drawing.submit(draw_curves, history.read(HISTORY))
     inputs = Inputs(MODELS, FEATURES, CLEAN, SPLIT, HISTORY)
-    evaluate(drawing, curves, inputs, Outputs(METRICS, TEST, REPORT))
+    with Recorder() as recorder:
+        evaluate(recorder, drawing, curves, inputs, Outputs(METRICS, TEST, REPORT))
     figures: Figures = json.loads(METRICS.read_text())
     return figures

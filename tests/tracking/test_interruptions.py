@@ -33,8 +33,9 @@ from pipeline.params import Params
 from pipeline.tracking import logged_model, process_lock, provenance, record, store
 from pipeline.tracking import run as tracking_run
 from pipeline.tracking.missing_parts import missing_parts
-from pipeline.tracking.record import TrainedResult
+from pipeline.tracking.result import TrainedResult
 from pipeline.tracking.run import CURVES, KEPT
+from pipeline.tracking.run_names import TRAINED as LAST_CHECKPOINT
 from tests.builders.images import grey_png
 
 FINGERPRINT = "f" * 20
@@ -137,7 +138,8 @@ def train() -> None:
         for row in HISTORY:
             run.log_validation(row)
         run.log_file(Path("augmented.png"), "train")
-        record.log_trained(run, Path("models"), HISTORY, suffix)
+        run.log_checkpoint(suffix, LAST_CHECKPOINT)
+        record.log_trained(run, Path("models"), HISTORY)
     TRAINED.touch()
 
 

@@ -29,7 +29,8 @@ from pipeline.stages.train import __main__ as train
 from pipeline.stages.train.state import Job
 from pipeline.tracking import find_run, logged_model, process_lock, provenance, record, store
 from pipeline.tracking import run as tracking_run
-from pipeline.tracking.record import TrainedResult
+from pipeline.tracking.result import TrainedResult
+from pipeline.tracking.run_names import TRAINED as LAST_CHECKPOINT
 from tests import ROOT
 from tests.builders.forks import Fork
 from tests.builders.images import grey_png
@@ -74,7 +75,8 @@ def logged(params: Params, job: Job, history: list[dict[str, Any]]) -> None:
     with training(params) as run:
         for row in history:
             run.log_validation(row)
-        record.log_trained(run, Path("models"), history, job.suffix)
+        run.log_checkpoint(job.suffix, LAST_CHECKPOINT)
+        record.log_trained(run, Path("models"), history)
 
 
 def outcome(params: Params, job: Job, history: list[dict[str, Any]]) -> TrainedResult:

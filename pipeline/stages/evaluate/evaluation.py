@@ -17,12 +17,14 @@ from pipeline.stages.evaluate.drawing import MAX_CURVES, ChartFacts, Drawing
 from pipeline.stages.evaluate.embedding import MAX_IMAGES
 from pipeline.stages.evaluate.figures_csv import write_figures
 from pipeline.stages.evaluate.metrics import headline
+from pipeline.stages.evaluate.mlflow_record import record_evaluation
 from pipeline.stages.evaluate.pictures import request_pictures
 from pipeline.stages.evaluate.predictions_csv import write_predictions
 from pipeline.stages.evaluate.probabilities import ImageProbabilities, Labels
 from pipeline.stages.evaluate.slices import read_facts, slices
 from pipeline.stages.evaluate.test_set import TestSetResult
 from pipeline.tracking import provenance
+from pipeline.tracking.recorder import Recorder
 
 
 @dataclass(frozen=True)
@@ -45,10 +47,17 @@ class Outputs:
     report_html: Path
 
 
-def evaluate(drawing: Executor, curves: Future[Drawing], inputs: Inputs, outputs: Outputs) -> None:
+def evaluate(
+    recorder: Recorder,
+    drawing: Executor,
+    curves: Future[Drawing],
+    inputs: Inputs,
+    outputs: Outputs,
+) -> None:
     """Test the model on the test set, write the result, and record it in MLflow.
 
     Args:
+        recorder: It imports MLflow while this process works.
         drawing: Draws pictures while this process works.
         curves: Those of the training.
     """
@@ -64,9 +73,6 @@ def evaluate(drawing: Executor, curves: Future[Drawing], inputs: Inputs, outputs
     groups = [image.group for image in images]
     parts = slices(images, model.card)
     figures = test_set.compute_figures(result, groups, parts, model.card.temperature)
-    # It imports MLflow, which takes as long as drawing.
-    from pipeline.stages.evaluate.mlflow_record import record_evaluation
-
     with atomic.replacing(outputs.test) as folder:
         folder.mkdir()
         rows = test_set.prediction_rows(result, groups)
@@ -81,8 +87,8 @@ def evaluate(drawing: Executor, curves: Future[Drawing], inputs: Inputs, outputs
     tags = provenance.run_tags(model.card.fingerprint, model.card.deviation)
     atomic.write_text(outputs.report_html, page.html(provenance.data_tags(tags)))
     note = record_evaluation(
+        recorder,
         params,
-        model,
         figures,
         page,
         tags,

@@ -1,20 +1,22 @@
 """The test result's record in MLflow."""
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 from pipeline.core import history
+from pipeline.network.halves import load_trained_part
 from pipeline.params import Params
 from pipeline.stages.evaluate.metrics import ResultFigures
 from pipeline.stages.evaluate.report import Report
-from pipeline.stages.evaluate.test_set import LoadedModel
-from pipeline.tracking import provenance, record
-from pipeline.tracking.record import TrainedResult
+from pipeline.tracking import provenance
+from pipeline.tracking.recorder import NOT_RECORDED, Recorder
+from pipeline.tracking.result import TrainedResult
 
 
 def record_evaluation(
+    recorder: Recorder,
     params: Params,
-    model: LoadedModel,
     figures: ResultFigures,
     report: Report,
     tags: Mapping[str, str],
@@ -29,13 +31,13 @@ def record_evaluation(
     Returns:
         A note for the summary if the run lacks something.
     """
-    is_recorded = record.record_evaluation(
+    is_recorded = recorder.record_evaluation(
         TrainedResult(
             params=params.flat(),
             tags=tags,
             files=provenance.read_files(tags[provenance.COMMIT]),
             models=models,
-            trained=lambda: model.trained,
+            trained=partial(load_trained_part, models),
             history=history.read(history_csv),
             augmented=history_csv.with_name("augmented.png"),
             split_csv=split_csv,
@@ -44,4 +46,4 @@ def record_evaluation(
             report=report.html(provenance.known_tags(tags)),
         )
     )
-    return "" if is_recorded else record.NOT_RECORDED
+    return "" if is_recorded else NOT_RECORDED

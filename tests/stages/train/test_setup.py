@@ -21,10 +21,10 @@ from pipeline.images import memo
 from pipeline.network import tensors
 from pipeline.params import Params
 from pipeline.stages.train import __main__ as train
-from pipeline.stages.train import loop, setup
+from pipeline.stages.train import loop, setup, training
 from pipeline.stages.train.checkpoint import Checkpoint
 from pipeline.stages.train.state import Job
-from pipeline.tracking.run import Run
+from pipeline.tracking.recorder import NO_RECORD
 from tests import ROOT
 from tests.builders.forks import Fork
 from tests.builders.models import compute_features, prepare_job, train_job
@@ -160,7 +160,7 @@ def test_the_error_for_a_lack_of_memory_names_the_params_to_lower(
     job, _, examples = prepare_job(dataset, params)
     monkeypatch.setattr(loop, "_step", raise_out_of_memory)
     with pytest.raises(PipelineError, match=r"^out of memory: lower train\.batch_size \(8;"):
-        train.train(params, job, examples, Checkpoint("run"), Run())
+        training.train(params, job, examples, Checkpoint("run"), NO_RECORD)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,231 @@
+"""Record in MLflow from a process of its own, which works while this one does.
+
+Importing mlflow and opening its database take as long as importing torch. A process that has
+imported mlflow already, such as a notebook, records in itself.
+"""
+
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar
+
+from pipeline.core import terminal
+from pipeline.images.worker import Worker, WorkerFailure
+from pipeline.params import Params
+
+if TYPE_CHECKING:  # they import mlflow or torch
+    from torch import nn
+
+    from pipeline.tracking.result import TrainedResult
+    from pipeline.tracking.run import Run
+
+NOT_RECORDED = "; not recorded in MLflow, for the reason in the warning"
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
+
+
+class Recorder:
+    """The process, from the start of the block to its end.
+
+    A process that fails costs the record and a warning, as a store does that cannot be reached.
+    """
+
+    def __init__(self, is_apart: bool | None = None) -> None:
+        """`is_apart`: whether to use a process; None for yes, unless this one has mlflow."""
+        if is_apart is None:
+            is_first = os.environ.get("LOCAL_RANK", "0") == "0"  # in distributed training
+            is_apart = is_first and "mlflow" not in sys.modules
+        self._session = _Session()
+        self._worker = Worker(_prepare) if is_apart else None
+        self._thread = ThreadPoolExecutor(1)  # waits for the process
+        self._pending: list[Future[Any]] = []
+        self._has_failed = False
+
+    def __enter__(self) -> Self:
+        """Start the process without waiting for it."""
+        if self._worker is not None:
+            self._submit(_Session.connect)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._thread.shutdown(wait=False, cancel_futures=True)
+        if self._worker is not None:
+            self._worker.close()
+        self._thread.shutdown()
+
+    @contextmanager
+    def training(
+        self,
+        params: Params,
+        fingerprint: str,
+        split_csv: Path,
+        deviation: str,
+        is_recorded: bool = True,
+    ) -> Iterator["TrainingRecord"]:
+        """As `record.training_run`; if not `is_recorded`, nothing is."""
+        if not is_recorded:
+            yield NO_RECORD
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            record = TrainingRecord(self._submit, Path(folder))
+            try:
+                self._submit(_Session.open_training, params, fingerprint, split_csv, deviation)
+                yield record
+            except BaseException as error:
+                is_ended = isinstance(error, KeyboardInterrupt | SystemExit)  # Ctrl-C and SIGTERM
+                self._submit(_Session.close, "KILLED" if is_ended else "FAILED").result()
+                raise
+            self._submit(_Session.close, "FINISHED").result()
+            for future in self._pending:
+                future.result()
+
+    def record_evaluation(self, result: "TrainedResult") -> bool:
+        """As `record.record_evaluation`; waits for its end."""
+        return self._submit(_Session.record_evaluation, result).result() or False
+
+    def _submit(
+        self,
+        function: "Callable[Concatenate[_Session, Arguments], Result]",
+        *arguments: Arguments.args,
+        **options: Arguments.kwargs,
+    ) -> Future[Result | None]:
+        """Call a method of the session, after those that were submitted before."""
+        if self._worker is not None:
+            message = function, arguments, options
+            self._pending.append(self._thread.submit(self._call, self._worker, message))
+            return self._pending[-1]
+        future: Future[Result | None] = Future()
+        future.set_result(function(self._session, *arguments, **options))
+        return future
+
+    def _call(self, worker: Worker, message: tuple[Any, ...]) -> Any:
+        if self._has_failed:
+            return None
+        try:
+            return worker.call(self._session, message)
+        except WorkerFailure as failure:
+            self._has_failed = True
+            terminal.warn(
+                f"the process that records in MLflow failed ({failure.why}); the work goes on "
+                "without it. Record this model later with: pipeline sync"
+            )
+            return None
+
+
+def _ignore(*_: object) -> Future[None]:
+    future: Future[None] = Future()
+    future.set_result(None)
+    return future
+
+
+class TrainingRecord:
+    """The run of a training, in the process. All but `is_recorded` returns at once."""
+
+    def __init__(self, submit: Callable[..., Future[Any]], folder: Path) -> None:
+        """`folder` is for files that the process has yet to log."""
+        self._submit = submit
+        self._folder = folder
+
+    def log_validation(self, record: Mapping[str, float]) -> None:
+        """As `Run.log_validation`."""
+        self._submit(_Session.log_validation, record)
+
+    def log_file(self, path: Path, name: str) -> None:
+        """As `Run.log_file`; the file must stay until the run ends."""
+        self._submit(_Session.log_file, path.absolute(), name)
+
+    def log_checkpoint(self, suffix: "nn.Module", name: str) -> None:
+        """As `Run.log_checkpoint`."""
+        from pipeline.network import tensors
+
+        path = self._folder / f"{name}.safetensors"
+        tensors.write(path, suffix.state_dict())
+        self._submit(_Session.log_checkpoint_file, path)
+
+    def log_trained(self, models: Path, history: Sequence[Mapping[str, float]]) -> None:
+        """As `record.log_trained`."""
+        self._submit(_Session.log_trained, models, history)
+
+    def is_recorded(self) -> bool:
+        """Whether all of it was recorded until now."""
+        return bool(self._submit(_Session.is_recorded).result())
+
+
+NO_RECORD = TrainingRecord(_ignore, Path())
+
+
+# ---- in the process ----
+
+
+def _prepare() -> None:
+    from pipeline.core import program
+
+    program.IS_PROGRAM = True
+    with program.imports():
+        from pipeline.tracking import record  # noqa: F401
+
+
+class _Session:
+    """What the process does, called by messages."""
+
+    def __init__(self) -> None:
+        self._run: Run | None = None
+
+    def __call__(self, message: tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]) -> Any:
+        function, arguments, options = message
+        return function(self, *arguments, **options)
+
+    def connect(self) -> None:
+        from pipeline.tracking import store
+
+        store.catch_error(store.open_store)  # whoever uses it next reports an error
+
+    def open_training(
+        self, params: Params, fingerprint: str, split_csv: Path, deviation: str
+    ) -> None:
+        from pipeline.tracking import record
+        from pipeline.tracking.run import Run
+
+        self._run = Run()
+        record.open_training_run(params, fingerprint, split_csv, deviation, self._run)
+
+    def log_validation(self, record: Mapping[str, float]) -> None:
+        if self._run is not None:
+            self._run.log_validation(record)
+
+    def log_file(self, path: Path, name: str) -> None:
+        if self._run is not None:
+            self._run.log_file(path, name)
+
+    def log_checkpoint_file(self, path: Path) -> None:
+        self.log_file(path, "checkpoint")
+        path.unlink()
+
+    def log_trained(self, models: Path, history: Sequence[Mapping[str, float]]) -> None:
+        from pipeline.tracking import record
+
+        if self._run is not None:
+            record.log_trained(self._run, models, history)
+
+    def is_recorded(self) -> bool:
+        return self._run is not None and self._run.id is not None
+
+    def close(self, status: str) -> None:
+        run, self._run = self._run, None
+        if run is not None:
+            run.end(status)
+
+    def record_evaluation(self, result: "TrainedResult") -> bool:
+        from pipeline.tracking import record
+
+        return record.record_evaluation(result)

@@ -1,0 +1,109 @@
+"""The recorder's process records what the same calls record in this one."""
+
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+from mlflow import MlflowClient
+from mlflow.entities import Run
+
+from pipeline.params import Params
+from pipeline.tracking import store
+from pipeline.tracking.recorder import Recorder, TrainingRecord
+
+VALIDATION = {
+    "step": 1.0,
+    "epoch": 1.0,
+    "lr": 0.1,
+    "train_loss": 2.0,
+    "train_accuracy": 0.5,
+    "val_loss": 1.0,
+    "val_accuracy": 0.5,
+}
+SPLIT_CSV = Path("data/split.csv")
+
+
+@pytest.fixture(autouse=True)
+def split_csv(mlflow_db: None) -> None:
+    SPLIT_CSV.parent.mkdir(exist_ok=True)
+    SPLIT_CSV.write_text("id,label,split,group\n")
+
+
+def log(record: TrainingRecord) -> None:
+    record.log_validation(VALIDATION)
+    record.log_checkpoint(torch.nn.Linear(1, 1), "epoch_0001")
+    assert record.is_recorded()
+
+
+def newest_run() -> Run:
+    store.connect()
+    return store.search_runs("")[0]
+
+
+def facts(run: Run) -> tuple[object, ...]:
+    """What does not depend on the process or the time."""
+    names = {name for name in run.data.metrics if not name.startswith("system")}
+    artifacts = MlflowClient().list_artifacts
+    files = [
+        file.path for name in ("checkpoint", "origin") for file in artifacts(run.info.run_id, name)
+    ]
+    return run.info.status, {name: run.data.metrics[name] for name in names}, run.data.params, files
+
+
+def test_a_process_records_what_this_one_would(params: Params) -> None:
+    runs = []
+    for is_apart in (True, False):
+        digest = str(is_apart)
+        with (
+            Recorder(is_apart) as recorder,
+            recorder.training(params, digest, SPLIT_CSV, "") as record,
+        ):
+            log(record)
+        runs.append(facts(newest_run()))
+    assert runs[0] == runs[1]
+    assert runs[0][0] == "FINISHED"
+    assert "checkpoint/epoch_0001.safetensors" in runs[0][3]  # type: ignore[operator]
+
+
+@pytest.mark.parametrize(
+    ("error", "status"), [(KeyboardInterrupt, "KILLED"), (ValueError, "FAILED")]
+)
+def test_the_status_is_that_of_the_training(
+    error: type[BaseException], status: str, params: Params
+) -> None:
+    with (
+        pytest.raises(error),
+        Recorder(is_apart=False) as recorder,
+        recorder.training(params, "f" * 20, SPLIT_CSV, ""),
+    ):
+        raise error
+    assert newest_run().info.status == status
+
+
+def test_a_killed_process_costs_the_record_alone(
+    params: Params, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = set(psutil.Process().children())
+    with (
+        Recorder(is_apart=True) as recorder,
+        recorder.training(params, "f" * 20, SPLIT_CSV, "") as record,
+    ):
+        log(record)
+        for process in set(psutil.Process().children()) - before:
+            if "popen_loky" in " ".join(process.cmdline()):
+                process.kill()
+        record.log_validation(VALIDATION)
+        assert not record.is_recorded()
+    assert capsys.readouterr().err.count("pipeline sync") == 1
+    assert newest_run().info.status == "RUNNING"  # the next start closes it
+
+
+def test_nothing_is_recorded_of_another_device(params: Params) -> None:
+    with (
+        Recorder(is_apart=False) as recorder,
+        recorder.training(params, "f" * 20, SPLIT_CSV, "", is_recorded=False) as record,
+    ):
+        record.log_validation(VALIDATION)
+    store.connect()
+    assert not store.search_runs("")
