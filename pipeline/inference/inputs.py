@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import IO, BinaryIO, Self
+from typing import IO, TYPE_CHECKING, BinaryIO, Self
 
 from pipeline.core.errors import PipelineError
 from pipeline.images.format_detection import looks_like_image
@@ -20,8 +20,10 @@ from pipeline.params import AcquireParams
 from pipeline.stages.acquire.raw_image import SkipReason
 from pipeline.stages.acquire.sources import class_folders, files
 from pipeline.stages.acquire.sources.listing import SourceFile, to_text
-from pipeline.stages.acquire.web.client import Client
 from pipeline.stages.acquire.web.fetch_error import FetchError
+
+if TYPE_CHECKING:
+    from pipeline.stages.acquire.web.client import Client
 
 STDIN = "-"
 # Too little memory, or too many open files, is no problem of the input.
@@ -60,7 +62,7 @@ class ImageInputs:
         self._limits = params
         self._stdin = stdin
         self._expect = expect
-        self._client: Client | None = None
+        self._client: Client | None = None  # imported with requests, for the first URL
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
@@ -146,6 +148,8 @@ class ImageInputs:
 
     def _from_url(self, url: str) -> Iterator[NamedImage]:
         if self._client is None:
+            from pipeline.stages.acquire.web.client import Client
+
             self._client = self._stack.enter_context(Client(self._limits))
         with tempfile.NamedTemporaryFile() as file:
             try:
@@ -155,7 +159,7 @@ class ImageInputs:
             else:
                 yield from self._from_file(Path(file.name), url)
 
-    def _download(self, client: Client, url: str, file: IO[bytes]) -> None:
+    def _download(self, client: "Client", url: str, file: IO[bytes]) -> None:
         file.seek(0)
         file.truncate()
         with client.open(url) as answer:

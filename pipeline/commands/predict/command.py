@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pipeline.commands.predict.rows import Format, Writer
+from pipeline.core import program
 from pipeline.core.progress import add_to_total, bar
 from pipeline.core.terminal import warn
 
@@ -61,9 +62,10 @@ def predict(
     failed = 0
     with DecoderPool() as decoders:
         decoders.start()  # while torch is imported
-        from pipeline.inference.classifier import Classifier
-        from pipeline.inference.inputs import LIMITS, ImageInputs
-        from pipeline.inference.predict import predict as run
+        with program.imports():
+            from pipeline.inference.classifier import Classifier
+            from pipeline.inference.inputs import LIMITS, ImageInputs
+            from pipeline.inference.predict import predict as run
 
         classifier, writer = Classifier(models), Writer(output, top_k)
         if classifier.warning:

@@ -3,10 +3,8 @@
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Annotated
 
 import pyarrow as pa
-import typer
 
 from pipeline.core import atomic, shards, stage
 from pipeline.core.dvc_cache import find_last_output
@@ -27,14 +25,14 @@ def write_skipped(path: Path, items: RowTable) -> None:
 
 
 def main(
-    folder: Annotated[Path, typer.Argument(metavar="DATASET")],
-    source: Annotated[str, typer.Argument()],
-    raw: Annotated[Path, typer.Argument()],
-    skipped_csv: Annotated[Path, typer.Argument(metavar="SKIPPED")],
+    folder: Path,
+    source: str,
+    raw: Path,
+    skipped_csv: Path,
 ) -> None:
-    """Fetch the images that DATASET/dataset.toml describes, or those at SOURCE, into RAW.
+    """Fetch the images that FOLDER/dataset.toml describes, or those at SOURCE, into RAW.
 
-    SKIPPED lists what the source has and RAW lacks, with a reason.
+    SKIPPED_CSV lists what the source has and RAW lacks, with a reason.
     """
     labels: Counter[str] = Counter()
     skipped, reasons = RowTable(SKIPPED), Counter[str]()

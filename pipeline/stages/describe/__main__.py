@@ -4,9 +4,6 @@ from collections import Counter
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Annotated
-
-import typer
 
 from pipeline.core import atomic, shards, stage
 from pipeline.core.split_csv import read_leaks, scan_split
@@ -43,15 +40,15 @@ def print_summary(counts: Counts) -> None:
 
 
 def main(
-    folder: Annotated[Path, typer.Argument(metavar="DATASET")],
+    folder: Path,
     raw: Path,
     clean: Path,
-    verdicts_csv: Annotated[Path, typer.Argument(metavar="VERDICTS")],
-    split_csv: Annotated[Path, typer.Argument(metavar="SPLIT")],
-    leaks_csv: Annotated[Path, typer.Argument(metavar="LEAKS")],
-    data_html: Annotated[Path, typer.Argument(metavar="PAGE")],
+    verdicts_csv: Path,
+    split_csv: Path,
+    leaks_csv: Path,
+    data_html: Path,
 ) -> None:
-    """Write PAGE about the images of RAW: accepted, rejected, and their splits."""
+    """Write DATA_HTML about the images of RAW: accepted, rejected, and their splits."""
     leaks = read_leaks(leaks_csv)
     data = Data(
         partial(scan_verdicts, verdicts_csv),

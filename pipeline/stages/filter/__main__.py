@@ -3,11 +3,9 @@
 import itertools
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import typer
 
 from pipeline.core import shards, stage
 from pipeline.core.dvc_cache import find_last_output
@@ -35,14 +33,14 @@ def _clean_runs(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
 
 
 def main(
-    folder: Annotated[Path, typer.Argument(metavar="DATASET")],
-    raw: Annotated[Path, typer.Argument()],
-    clean: Annotated[Path, typer.Argument()],
-    verdicts_csv: Annotated[Path, typer.Argument(metavar="VERDICTS")],
+    folder: Path,
+    raw: Path,
+    clean: Path,
+    verdicts_csv: Path,
 ) -> None:
-    """Judge the images of RAW; write the good ones to CLEAN and every verdict to VERDICTS.
+    """Judge the images of RAW; write the good ones to CLEAN and every verdict to VERDICTS_CSV.
 
-    Images listed in DATASET/reject.csv are rejected too.
+    Images listed in FOLDER/reject.csv are rejected too.
     """
     params = load_params().filter
     by_hand = reject_list.read(folder)

@@ -5,8 +5,6 @@ Single linkage: an image belongs to a group if it is near to one image of it.
 
 import numpy as np
 import numpy.typing as npt
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 BITS = 64
 MAX_COMPARED = 128  # hashes of which every pair is compared; larger runs are divided further
@@ -54,6 +52,9 @@ class _Components:
     def groups(self) -> Ints:
         """(N,): equal numbers for nodes of one component."""
         if self._pending:
+            from scipy.sparse import coo_array  # few data sets have near-duplicates
+            from scipy.sparse.csgraph import connected_components
+
             count = len(self._groups)
             sides = zip(*self._pending, strict=True)
             left, right = (self._groups[np.concatenate(side)] for side in sides)

@@ -2,10 +2,8 @@
 
 from collections import Counter
 from pathlib import Path
-from typing import Annotated
 
 import numpy as np
-import typer
 
 from pipeline.core import stage
 from pipeline.core.shards import SPLITS
@@ -22,13 +20,13 @@ from pipeline.stages.split.leaks import find_leaks, handle_leaks
 
 def main(
     clean: Path,
-    verdicts_csv: Annotated[Path, typer.Argument(metavar="VERDICTS")],
-    split_csv: Annotated[Path, typer.Argument(metavar="SPLIT")],
-    leaks_csv: Annotated[Path, typer.Argument(metavar="LEAKS")],
+    verdicts_csv: Path,
+    split_csv: Path,
+    leaks_csv: Path,
 ) -> None:
-    """Assign the images of CLEAN to train, val and test, and write SPLIT.
+    """Assign the images of CLEAN to train, val and test, and write SPLIT_CSV.
 
-    Where the source prescribes splits, copies across them are written to LEAKS.
+    Where the source prescribes splits, copies across them are written to LEAKS_CSV.
     """
     dataset, params = load_params().dataset, load_params().split
     images, groups = read_images(clean)
