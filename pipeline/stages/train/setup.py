@@ -105,7 +105,7 @@ def make_card(
 def fingerprint(params: Params, examples: Examples, job: Job) -> str:
     """Digest of everything that decides the bytes of the model; call it before the training."""
     names = ("filter", "images", "model", "head", "train", "device")
-    rows = zip(examples.keys, examples.labels, examples.splits, strict=True)
+    rows = zip(examples.keys, examples.labels.tolist(), examples.splits, strict=True)
     values = {name: getattr(params, name).model_dump() for name in names} | {
         "examples": hashlib.sha256("\n".join(map(str, rows)).encode()).hexdigest(),
         "features": job.index.model_dump(),
