@@ -137,6 +137,8 @@ class Report:
     """Digests of the data and, if known, the commit."""
     small_classes: str
     """Classes with fewer than `min_test_images` test images, or the first of many."""
+    untested_classes: str
+    """Classes without test images, or the first of many."""
     min_test_images: int = MIN_TEST_IMAGES
     min_images: int = MIN_IMAGES
     columns: Sequence[str] = CLASS_FIGURES
@@ -168,7 +170,8 @@ def collect(
     names = metrics.name_classes(card.classes)
     shown, shown_classes = _select_classes(figures.classes)
     counts = [*(row.n for row in slices), *(n for row in shown for n in (row.n, row.predicted))]
-    small = [names[row.label] for row in figures.classes if row.n < MIN_TEST_IMAGES]
+    small = [names[row.label] for row in figures.classes if 0 < row.n < MIN_TEST_IMAGES]
+    untested = [names[row.label] for row in figures.classes if not row.n]
     return Report(
         dataset=params.dataset.name,
         source="" if params.dataset.source == AS_DESCRIBED else params.dataset.source,
@@ -201,6 +204,7 @@ def collect(
         },
         provenance={},
         small_classes=_list_names(small),
+        untested_classes=_list_names(untested),
     )
 
 
