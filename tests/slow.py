@@ -19,7 +19,6 @@ SLOW = {
     "experiments/test_paired_runs",
     "images/test_isolated_pool",
     "images/test_mapping",
-    "images/test_remembered_results",
     "inference/test_decoder_pool",
     "network/test_cut",
     "network/test_frozen_prefix",

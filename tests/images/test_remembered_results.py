@@ -11,7 +11,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipeline.core import atomic
 from pipeline.images import key_index, memo_files, remembered_results
 from pipeline.images.memo import KEY, Memo
 from pipeline.images.memo_files import load_batches
@@ -23,10 +22,9 @@ CHANGES = ("os.rename", "os.remove")  # audit events: between two, the folder ha
 
 @pytest.fixture(autouse=True)
 def _few_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Three files make one. The disk is not waited for."""
+    """Three files make one."""
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
     monkeypatch.setattr(memo_files, "FAN_OUT", 3)
-    monkeypatch.setattr(atomic, "_fsync", lambda _: None)
 
 
 def value(number: int) -> int:
