@@ -39,7 +39,9 @@ SLOW = {
     "test_docs",
     "test_dvc_plots",
     "test_gpu_bench",
+    "test_imports",
     "tracking/test_interruptions",
     "tracking/test_logged_model",
     "tracking/test_record",
+    "tracking/test_recorder",
 }
