@@ -16,10 +16,13 @@ IS_PROGRAM = sys.argv[:1] == ["-m"] or Path(sys.argv[0]).name == "pipeline"
 def start() -> None:
     """Collect no garbage until `end_start`: imports create none.
 
-    Collecting takes a quarter of the time of importing torch and mlflow.
+    Collecting takes a quarter of the time of importing torch and mlflow. Threads of torch that wait
+    for one another sleep: otherwise they take the cores from the processes that run beside them,
+    and an operation waits for a thread that cannot run.
     """
     if IS_PROGRAM:
         gc.disable()
+        os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # read when torch is imported
 
 
 def end_start() -> None:
