@@ -228,7 +228,7 @@ def store(
     """
     training = examples.rows("train")
     memos = {number: _memo(settings, number) for number in range(settings.index.views + 1)}
-    missing = _missing(memos, examples, set(training))
+    missing = _missing(memos, examples, training)
     check(sum(len(numbers) * len(ids) for numbers, ids in missing.items()))
     for numbers, ids in missing.items():
         fill(settings, clean, {number: memos[number] for number in numbers}, ids)
@@ -239,16 +239,22 @@ def store(
 
 
 def _missing(
-    memos: Mapping[int, Memo], examples: Examples, training: Container[int]
+    memos: Mapping[int, Memo], examples: Examples, training: Sequence[int]
 ) -> dict[tuple[int, ...], set[str]]:
     """Ids of images by the numbers of the views that the memos do not have of them."""
-    missing: dict[tuple[int, ...], set[str]] = {}
-    for row, key in enumerate(examples.keys):
-        required = memos if row in training else [EVALUATION]
-        numbers = tuple(number for number in required if key not in memos[number])
-        if numbers:
-            missing.setdefault(numbers, set()).add(examples.ids[row])
-    return missing
+    keys, numbers = examples.keys, np.array(list(memos))
+    lacks = np.zeros((len(keys), len(numbers)), bool)  # by image and view
+    for column, number in enumerate(memos):
+        rows = range(len(keys)) if number == EVALUATION else training
+        lacks[rows, column] = memos[number].missing([keys[row] for row in rows])
+    patterns, pattern_of = np.unique(lacks, axis=0, return_inverse=True)
+    return {
+        tuple(numbers[pattern].tolist()): {
+            examples.ids[row] for row in np.flatnonzero(pattern_of.reshape(-1) == position)
+        }
+        for position, pattern in enumerate(patterns)
+        if pattern.any()
+    }
 
 
 def _schema(index: Index) -> pa.Schema:
