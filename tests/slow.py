@@ -20,6 +20,8 @@ SLOW = {
     "images/test_isolated_pool",
     "images/test_mapping",
     "inference/test_decoder_pool",
+    "network/loading/test_sub_batch",
+    "network/loading/test_view_loader",
     "network/test_cut",
     "network/test_frozen_prefix",
     "network/test_heads",
