@@ -47,12 +47,20 @@ class Layers(nn.Module):
         return (self.operation(self.convolution(values)),)
 
 
-def small_prefix(params: Params, precision: str, engine: str | None = None) -> FrozenPrefix:
+def small_prefix(
+    params: Params, precision: str, engine: str | None = None, padded: bool = True
+) -> FrozenPrefix:
     small = {"model.backbone": "resnet9_narrow", "model.weights": "none", "images.size": 32}
     changed = with_overrides(params, small)
     assembled = assembly.assemble(changed.model, changed.images, changed.features.seed)
     return FrozenPrefix(
-        assembled.cut, assembled.preprocess, [CPU], precision, "float32", engine=engine
+        assembled.cut,
+        assembled.preprocess,
+        [CPU],
+        precision,
+        "float32",
+        engine=engine,
+        padded=padded,
     )
 
 
@@ -112,6 +120,13 @@ def test_values_depend_on_neither_batches_nor_streams(params: Params, precision:
         results.append(prefix(pixels)[0])
         results.append(torch.cat([prefix(pixels[:1])[0], prefix(pixels[1:])[0]]))
     assert all(torch.equal(values, results[0]) for values in results)
+
+
+@needs_openvino
+def test_a_prediction_of_one_image_starts_from_the_bytes_of_its_features(params: Params) -> None:
+    pixels, features = images(5), small_prefix(params, "auto")
+    prediction = small_prefix(params, "auto", features.engine, padded=False)
+    assert torch.equal(prediction(pixels[3:4])[0], features(pixels)[0][3:4])
 
 
 @needs_openvino
