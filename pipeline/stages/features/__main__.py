@@ -29,7 +29,9 @@ def main(clean: Path, split_csv: Path, features: Path) -> None:
         if index.stored:
             settings = FeatureSettings(prefix, params.images, index)
             store(staged, clean, settings, examples, partial(price.check_disk, features))
-    print_line(f"features: {'stored' if index.stored else 'nothing stored'}, {index.why}")
+    reason = f" ({prefix.why})" if prefix.why else ""  # that no faster engine computed them
+    done = f"stored, by {prefix.engine}{reason}" if index.stored else f"nothing stored, {index.why}"
+    print_line(f"features: {done}")
 
 
 if __name__ == "__main__":

@@ -43,8 +43,8 @@ class Price:
         views = f"{self.index.views + 1} view{'s' if self.index.views else ''}"
         others = self.images - self.training
         return (
-            f"{self.gigabytes:.3g} GB for {views} of {self.training} training images and 1 view of "
-            f"{others} others"
+            f"{format_size(self.gigabytes)} for {views} of {self.training} training images and 1 "
+            f"view of {others} others"
         )
 
     def describe_streaming(self, limit: float) -> str:
@@ -94,6 +94,11 @@ class Price:
         if self.index.dtype == "float32":
             return "features.dtype=float16"
         return "features.max_gigabytes=0"
+
+
+def format_size(gigabytes: float) -> str:
+    """A size in MB below 1 GB, else in GB."""
+    return f"{gigabytes:.3g} GB" if gigabytes >= 1 else f"{gigabytes * 1000:.3g} MB"
 
 
 def _existing(folder: Path) -> Path:

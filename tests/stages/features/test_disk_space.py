@@ -24,6 +24,7 @@ def test_the_price_names_size_views_and_images() -> None:
         "19.5 GB for 5 views of 700000 training images and 1 view of 300000 others"
     )
     assert price(views=0).describe().startswith("5.12 GB for 1 view of ")
+    assert price(images=1000).describe().startswith("19.5 MB for 5 views of ")
 
 
 @pytest.mark.parametrize(
@@ -105,8 +106,8 @@ def test_the_price_comes_first_and_the_limit_is_a_warning(
     narrow = override(params, **NARROW_RESNET)
     run(dataset, narrow)
     lines = capsys.readouterr().out.splitlines()
-    assert " GB for 2 views of " in lines[0]
-    assert lines[-1].startswith("features: stored, ")
+    assert " MB for 2 views of " in lines[0]
+    assert lines[-1].startswith("features: stored, by ")
     run(dataset, override(narrow, features__max_gigabytes=1e-9))
     assert "each epoch runs the frozen part for " in capsys.readouterr().err
     run(dataset, override(narrow, features__max_gigabytes=0.0))
