@@ -35,7 +35,7 @@ def test_the_section_of_a_figure() -> None:
     [
         (2, CLASS_FIGURES),
         (10, ("f1", "recall", "precision", "roc_auc", "average_precision")),
-        (30, ("f1", "recall")),
+        (30, ("f1",)),
         (1000, ()),
     ],
 )
