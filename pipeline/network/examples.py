@@ -1,14 +1,17 @@
 """The images of split.csv: ids, splits, digests of their bytes, and labels as a tensor."""
 
 import hashlib
+import sys
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
 import torch
 from torch import Tensor
 
-from pipeline.core import shards
+from pipeline.core import columns, shards
 from pipeline.core.errors import PipelineError
 from pipeline.core.split_csv import read_split
 from pipeline.network import model_folder
@@ -36,8 +39,12 @@ class Examples:
 
     def digest(self) -> str:
         """Of all that the features follow, in their order: ids, splits and bytes."""
-        rows = zip(self.ids, self.splits, self.stored, strict=True)
-        return hashlib.sha256("\n".join(map(" ".join, rows)).encode()).hexdigest()
+        digest = hashlib.sha256()
+        separator = ""
+        for facts in zip(self.ids, self.splits, self.stored, strict=True):
+            digest.update(f"{separator}{' '.join(facts)}".encode())
+            separator = "\n"
+        return digest.hexdigest()
 
 
 def read_examples(split_csv: Path, clean: Path) -> Examples:
@@ -47,19 +54,21 @@ def read_examples(split_csv: Path, clean: Path) -> Examples:
         PipelineError: an image is not in the shards of `clean`.
     """
     rows = read_split(split_csv)
-    classes = model_folder.classes_of([row.label for row in rows])
-    number = {label: position for position, label in enumerate(classes)}
-    labels = torch.tensor([number[row.label] for row in rows])
-    ids = [row.id for row in rows]
-    return Examples(ids, labels, [row.split for row in rows], classes, _stored(clean, ids))
+    codes, names = columns.encode_sorted(rows.column("label"))
+    classes = model_folder.classes_of(names)
+    splits = list(map(sys.intern, columns.iterate(rows.column("split"))))
+    ids = rows.column("id")
+    labels = torch.from_numpy(codes.astype(np.int64))
+    return Examples(list(columns.iterate(ids)), labels, splits, classes, _stored(clean, ids))
 
 
-def _stored(clean: Path, ids: list[str]) -> list[str]:
+def _stored(clean: Path, ids: pa.ChunkedArray) -> list[str]:
     table = shards.columns(clean, ["id", shards.STORED])
-    stored = dict(zip(*(column.to_pylist() for column in table.columns), strict=True))
-    try:
-        return [stored[key] for key in ids]
-    except KeyError as error:
+    places = columns.positions(ids, table.column("id"))
+    missing = np.flatnonzero(places < 0)
+    if len(missing):
         raise PipelineError(
-            f"{clean} lacks the image {error}, which data/split.csv lists: run `dvc repro`"
-        ) from error
+            f"{clean} lacks the image {ids[int(missing[0])].as_py()!r}, which data/split.csv "
+            "lists: run `dvc repro`"
+        )
+    return list(columns.iterate(table.column(shards.STORED).take(shards.array(places))))
