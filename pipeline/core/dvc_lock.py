@@ -2,8 +2,9 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Iterable, Mapping
+from fnmatch import fnmatchcase
+from pathlib import Path, PurePath
 from typing import Any
 
 from ruamel.yaml import YAML
@@ -12,6 +13,7 @@ from ruamel.yaml.error import YAMLError
 from pipeline.core.errors import PipelineError
 
 LOCK = Path("dvc.lock")
+DVCIGNORE = Path(".dvcignore")  # DVC runs stages in its folder
 
 Lock = dict[str, dict[str, Any]]
 """The entry of each stage, in the file's order."""
@@ -83,17 +85,36 @@ def ran_with(lock: Lock, stage: str, dep: str, file: Path) -> bool:
 def digest(path: Path) -> str:
     """DVC's digest of a file (its md5) or a folder (the md5 of its listing).
 
-    Python's bytecode does not count: .dvcignore lists it.
+    What .dvcignore lists does not count: bytecode, editors' swap files.
     """
     if not path.is_dir():
         with path.open("rb") as file:
             return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+    ignored = _ignored_names()
+    files = {file.relative_to(path): file for file in path.rglob("*") if not file.is_dir()}
     return folder_digest(
         {
-            file.relative_to(path).as_posix(): digest(file)
-            for file in path.rglob("*")
-            if not file.is_dir() and file.parent.name != "__pycache__"
+            name.as_posix(): digest(file)
+            for name, file in files.items()
+            if not _is_ignored(name, ignored)
         }
+    )
+
+
+def _ignored_names() -> list[str]:
+    """The patterns of file and folder names in .dvcignore; a slash ends those of folders."""
+    if not DVCIGNORE.exists():
+        return ["__pycache__/"]
+    lines = map(str.strip, DVCIGNORE.read_text("utf-8", "replace").splitlines())
+    return [line for line in lines if line and "/" not in line[:-1] and line[0] not in "#!"]
+
+
+def _is_ignored(path: PurePath, patterns: Iterable[str]) -> bool:
+    folders = path.parts[:-1]
+    return any(
+        any(fnmatchcase(folder, pattern.removesuffix("/")) for folder in folders)
+        or fnmatchcase(path.name, pattern)  # no file's name ends in a slash
+        for pattern in patterns
     )
 
 

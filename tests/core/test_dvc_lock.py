@@ -1,10 +1,11 @@
 import hashlib
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
-from pipeline.core import dvc_lock
+from pipeline.core import dvc_lock, source_code
 from pipeline.core.errors import PipelineError
 
 LOCK = """\
@@ -99,6 +100,23 @@ def test_bytecode_does_not_count_in_the_digest_of_a_folder(tmp_path: Path) -> No
     assert dvc_lock.digest(tmp_path) == before
     (tmp_path / "a.py").write_text("x")
     assert dvc_lock.digest(tmp_path) != before
+
+
+@pytest.mark.parametrize("name", [".a.py.swp", "a.py~", ".DS_Store", "deep/.cache/a", "b.pyc"])
+def test_what_dvcignore_lists_does_not_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    shutil.copyfile(source_code.PACKAGE.parent / ".dvcignore", tmp_path / ".dvcignore")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code" / "a.py").write_text("x = 1")
+    before = dvc_lock.digest(Path("code"))
+    ignored = tmp_path / "code" / name
+    ignored.parent.mkdir(parents=True, exist_ok=True)
+    ignored.write_text("")
+    assert dvc_lock.digest(Path("code")) == before
+    (tmp_path / ".dvcignore").write_text("# nothing\n!*\n/code/deep\n")
+    assert dvc_lock.digest(Path("code")) != before
 
 
 def test_a_missing_lock_has_no_params(tmp_path: Path) -> None:
