@@ -77,14 +77,15 @@ def open_file(path: Path, schema: pa.Schema) -> MemoFile:
             options = pa.ipc.IpcReadOptions(included_fields=[0])
             reader = pa.ipc.open_file(file, options=options)
             digests = [_digests(reader.get_batch(n)) for n in range(reader.num_record_batches)]
+        metadata = written.metadata or {}
+        replaced = frozenset(metadata[_REPLACED].decode().split())
     except FileNotFoundError:
         raise
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, KeyError, ValueError) as error:
         raise DamagedFileError(path, error) from error
-    metadata = written.metadata or {}
     if metadata.get(_KEYS) != _sum(digests):
         raise DamagedFileError(path, "other keys than were written")
-    return MemoFile(path, size, digests, frozenset(metadata[_REPLACED].decode().split()))
+    return MemoFile(path, size, digests, replaced)
 
 
 def _digests(batch: pa.RecordBatch) -> UInt64Array:
