@@ -118,6 +118,8 @@ class Worker:
         if process is not None:
             process.terminate()
             process.join(EXIT_CODE_SECONDS)
+            if process.exitcode is None and hasattr(signal, "SIGKILL"):  # it is suspended
+                os.kill(process.pid, signal.SIGKILL)
 
     def start(self) -> None:
         """Start the process, unless it runs, without waiting for it.

@@ -7,9 +7,10 @@ imported mlflow already, such as a notebook, records in itself.
 import os
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar
@@ -24,6 +25,8 @@ if TYPE_CHECKING:  # they import mlflow or torch
     from pipeline.tracking.result import TrainedResult
     from pipeline.tracking.run import Run
 
+MAX_CLOSE_SECONDS = 10  # to close the run of a training that was stopped or failed
+CONNECTION_SECONDS = 60  # that an error of the first connection is taken to last
 NOT_RECORDED = "; not recorded in MLflow, for the reason in the warning"
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
@@ -43,7 +46,6 @@ class Recorder:
         self._session = _Session()
         self._worker = Worker(_prepare) if is_apart else None
         self._thread = ThreadPoolExecutor(1)  # waits for the process
-        self._pending: list[Future[Any]] = []
         self._has_failed = False
 
     def __enter__(self) -> Self:
@@ -83,11 +85,11 @@ class Recorder:
                 yield record
             except BaseException as error:
                 is_ended = isinstance(error, KeyboardInterrupt | SystemExit)  # Ctrl-C and SIGTERM
-                self._submit(_Session.close, "KILLED" if is_ended else "FAILED").result()
+                closed = self._submit(_Session.close, "KILLED" if is_ended else "FAILED")
+                with suppress(TimeoutError):  # the next start closes the run
+                    closed.result(MAX_CLOSE_SECONDS)
                 raise
             self._submit(_Session.close, "FINISHED").result()
-            for future in self._pending:
-                future.result()
 
     def record_evaluation(self, result: "TrainedResult") -> bool:
         """As `record.record_evaluation`; waits for its end."""
@@ -102,8 +104,7 @@ class Recorder:
         """Call a method of the session, after those that were submitted before."""
         if self._worker is not None:
             message = function, arguments, options
-            self._pending.append(self._thread.submit(self._call, self._worker, message))
-            return self._pending[-1]
+            return self._thread.submit(self._call, self._worker, message)
         future: Future[Result | None] = Future()
         future.set_result(function(self._session, *arguments, **options))
         return future
@@ -114,12 +115,18 @@ class Recorder:
         try:
             return worker.call(self._session, message)
         except WorkerFailure as failure:
-            self._has_failed = True
-            terminal.warn(
-                f"the process that records in MLflow failed ({failure.why}); the work goes on "
-                "without it. Record this model later with: pipeline sync"
-            )
-            return None
+            self._give_up(failure.why)
+        except Exception as error:  # noqa: BLE001 - a bug in the record must not cost the training
+            self._give_up(f"{type(error).__name__}: {terminal.one_line(error)}")
+        return None
+
+    def _give_up(self, why: str) -> None:
+        """Record nothing from now on, and warn."""
+        self._has_failed = True
+        terminal.warn(
+            f"the process that records in MLflow failed ({why}); the work goes on without it. "
+            "Record this model later with: pipeline sync"
+        )
 
 
 def _ignore(*_: object) -> Future[None]:
@@ -180,6 +187,8 @@ class _Session:
 
     def __init__(self) -> None:
         self._run: Run | None = None
+        self._error: Exception | None = None
+        self._error_time = 0.0
 
     def __call__(self, message: tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]) -> Any:
         function, arguments, options = message
@@ -188,7 +197,13 @@ class _Session:
     def connect(self) -> None:
         from pipeline.tracking import store
 
-        store.catch_error(store.open_store)  # whoever uses it next reports an error
+        self._error = store.catch_error(store.open_store)
+        self._error_time = time.monotonic()
+
+    def _connection_error(self) -> Exception | None:
+        """Why the store cannot be reached. Trying again would take a minute where it is silent."""
+        is_recent = time.monotonic() - self._error_time < CONNECTION_SECONDS
+        return self._error if is_recent else None
 
     def open_training(
         self, params: Params, fingerprint: str, split_csv: Path, deviation: str
@@ -197,6 +212,9 @@ class _Session:
         from pipeline.tracking.run import Run
 
         self._run = Run()
+        if error := self._connection_error():
+            self._run.disable(error)
+            return
         record.open_training_run(params, fingerprint, split_csv, deviation, self._run)
 
     def log_validation(self, record: Mapping[str, float]) -> None:
@@ -227,5 +245,9 @@ class _Session:
 
     def record_evaluation(self, result: "TrainedResult") -> bool:
         from pipeline.tracking import record
+        from pipeline.tracking.run import Run
 
+        if error := self._connection_error():
+            Run().disable(error)
+            return False
         return record.record_evaluation(result)

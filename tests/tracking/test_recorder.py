@@ -8,9 +8,10 @@ import torch
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
+from pipeline.images import worker
 from pipeline.params import Params
-from pipeline.tracking import store
-from pipeline.tracking.recorder import Recorder, TrainingRecord
+from pipeline.tracking import find_run, recorder, store
+from pipeline.tracking.recorder import Recorder, TrainingRecord, _Session
 
 VALIDATION = {
     "step": 1.0,
@@ -41,6 +42,12 @@ def newest_run() -> Run:
     return store.search_runs("")[0]
 
 
+def new_processes(before: set[psutil.Process]) -> list[psutil.Process]:
+    """The recorders among the children of this process."""
+    new = set(psutil.Process().children()) - before
+    return [child for child in new if "popen_loky" in " ".join(child.cmdline())]
+
+
 def facts(run: Run) -> tuple[object, ...]:
     """What does not depend on the process or the time."""
     names = {name for name in run.data.metrics if not name.startswith("system")}
@@ -56,8 +63,8 @@ def test_a_process_records_what_this_one_would(params: Params) -> None:
     for is_apart in (True, False):
         digest = str(is_apart)
         with (
-            Recorder(is_apart) as recorder,
-            recorder.training(params, digest, SPLIT_CSV, "") as record,
+            Recorder(is_apart) as process,
+            process.training(params, digest, SPLIT_CSV, "") as record,
         ):
             log(record)
         runs.append(facts(newest_run()))
@@ -74,8 +81,8 @@ def test_the_status_is_that_of_the_training(
 ) -> None:
     with (
         pytest.raises(error),
-        Recorder(is_apart=False) as recorder,
-        recorder.training(params, "f" * 20, SPLIT_CSV, ""),
+        Recorder(is_apart=False) as process,
+        process.training(params, "f" * 20, SPLIT_CSV, ""),
     ):
         raise error
     assert newest_run().info.status == status
@@ -86,23 +93,82 @@ def test_a_killed_process_costs_the_record_alone(
 ) -> None:
     before = set(psutil.Process().children())
     with (
-        Recorder(is_apart=True) as recorder,
-        recorder.training(params, "f" * 20, SPLIT_CSV, "") as record,
+        Recorder(is_apart=True) as process,
+        process.training(params, "f" * 20, SPLIT_CSV, "") as record,
     ):
         log(record)
-        for process in set(psutil.Process().children()) - before:
-            if "popen_loky" in " ".join(process.cmdline()):
-                process.kill()
+        for child in new_processes(before):
+            child.kill()
         record.log_validation(VALIDATION)
         assert not record.is_recorded()
     assert capsys.readouterr().err.count("pipeline sync") == 1
     assert newest_run().info.status == "RUNNING"  # the next start closes it
 
 
+def test_an_error_of_the_process_costs_the_record_alone(
+    params: Params, capsys: pytest.CaptureFixture[str]
+) -> None:
+    SPLIT_CSV.unlink()
+    with (
+        Recorder(is_apart=True) as process,
+        process.training(params, "f" * 20, SPLIT_CSV, "") as record,
+    ):
+        record.log_validation(VALIDATION)
+        assert not record.is_recorded()
+    assert capsys.readouterr().err.count("pipeline sync") == 1
+
+
+def test_a_process_that_hangs_does_not_hold_up_the_end(
+    params: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recorder, "MAX_CLOSE_SECONDS", 0.1)
+    monkeypatch.setattr(worker, "EXIT_CODE_SECONDS", 0.1)
+    before = set(psutil.Process().children())
+    suspended = []
+
+    def stop(record: TrainingRecord) -> None:
+        assert record.is_recorded()
+        for child in new_processes(before):
+            child.suspend()
+            suspended.append(child)
+        raise KeyboardInterrupt
+
+    with (
+        pytest.raises(KeyboardInterrupt),
+        Recorder(is_apart=True) as process,
+        process.training(params, "f" * 20, SPLIT_CSV, "") as record,
+    ):
+        stop(record)
+    assert suspended
+    assert not any(child.is_running() for child in suspended)
+
+
+def test_a_store_that_cannot_be_reached_is_tried_once(
+    params: Params, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    attempts: list[str] = []
+
+    def refuse() -> None:
+        attempts.append("opened")
+        raise ConnectionRefusedError(111, "Connection refused")
+
+    monkeypatch.setattr(store, "open_store", refuse)
+    monkeypatch.setattr(find_run, "close_abandoned", lambda: attempts.append("used"))
+    session = _Session()
+    session.connect()
+    session.open_training(params, "f" * 20, SPLIT_CSV, "")
+    assert not session.is_recorded()
+    assert attempts == ["opened"]
+    assert "Connection refused" in capsys.readouterr().err
+    monkeypatch.setattr(recorder, "CONNECTION_SECONDS", 0)  # later it is tried again
+    session.open_training(params, "f" * 20, SPLIT_CSV, "")
+    assert "used" in attempts
+
+
 def test_nothing_is_recorded_of_another_device(params: Params) -> None:
     with (
-        Recorder(is_apart=False) as recorder,
-        recorder.training(params, "f" * 20, SPLIT_CSV, "", is_recorded=False) as record,
+        Recorder(is_apart=False) as process,
+        process.training(params, "f" * 20, SPLIT_CSV, "", is_recorded=False) as record,
     ):
         record.log_validation(VALIDATION)
     store.connect()
