@@ -15,6 +15,8 @@ from pipeline.stages.split.assignment.images import Ranks
 from pipeline.stages.split.assignment.incidence import Incidence
 from pipeline.stages.split.assignment.shares import TEST, TRAIN, VAL
 
+UNTESTED = -1  # the fold of groups that are always in train or val
+
 
 def assign_by_fold(
     groups: Groups,
@@ -27,7 +29,8 @@ def assign_by_fold(
     """Assign each group: fold `split.fold` tests, and a share of the others validates.
 
     A group's fold does not depend on `split.fold`, so each image is tested in exactly one fold. A
-    class with as many groups as folds, or more, is tested in each of them.
+    class with as many groups as folds, or more, is tested in each of them. A class whose groups are
+    all in one fold, as a single one is, would have nothing to train on there: it is not tested.
 
     Args:
         leaders: The key whose position places each group.
@@ -39,8 +42,12 @@ def assign_by_fold(
     parts = Parts(
         np.ones((len(groups), params.folds), bool), np.abs(places[leaders][:, None] - centres)
     )
-    folds = cover_classes(folds, incidence, parts, _folds_of_classes(classes, params))
-    return _divide_the_rest(folds == params.fold, groups, leaders, incidence, params)
+    is_single = _groups_in_one_fold(np.arange(len(groups)), incidence)  # of a class
+    tested = incidence.select(~is_single[incidence.groups])
+    folds = cover_classes(folds, tested, parts, _folds_of_classes(classes, params))
+    folds[is_single] = UNTESTED
+    is_test = (folds == params.fold) & ~_groups_in_one_fold(folds, incidence)
+    return _divide_the_rest(is_test, groups, leaders, incidence, params)
 
 
 def _folds_of_classes(classes: Sequence[str], params: SplitParams) -> Required:
@@ -54,6 +61,20 @@ def _folds_of_classes(classes: Sequence[str], params: SplitParams) -> Required:
         return [(first + step) % count for step in range(groups)]
 
     return required
+
+
+def _groups_in_one_fold(
+    folds: npt.NDArray[np.integer], incidence: Incidence
+) -> npt.NDArray[np.bool_]:
+    """(groups,): the groups of classes that are in one fold alone."""
+    in_fold, classes = folds[incidence.groups], incidence.classes
+    first = np.full(incidence.class_count, np.iinfo(folds.dtype).max, folds.dtype)
+    last = np.full(incidence.class_count, UNTESTED, folds.dtype)
+    np.minimum.at(first, classes, in_fold)
+    np.maximum.at(last, classes, in_fold)
+    is_in_one = np.zeros(incidence.group_count, bool)
+    is_in_one[incidence.groups[(first == last)[classes]]] = True
+    return is_in_one
 
 
 def _divide_the_rest(

@@ -83,13 +83,25 @@ def test_by_fold_a_class_with_a_group_per_fold_is_tested_in_each(
                 for photo in album
                 if photo.label == f"class {label}" and splits[photo.id] == "test"
             }
-            if len(sizes) < folds:
+            if len(sizes) == 1:
+                assert found[f"class {label}"] == {"train"}
+            elif len(sizes) < folds:
                 assert len(tested_groups) <= 1
             else:
                 assert 1 <= len(tested_groups) <= len(sizes) - folds + 1
             rest = len(sizes) - len(tested_groups)
             assert found[f"class {label}"] - {"test"} >= expected_splits(min(rest, 2))
-    assert tested == Counter(photo.id for photo in album)
+    single = {f"class {label}" for label, sizes in enumerate(classes) if len(sizes) == 1}
+    assert tested == Counter(photo.id for photo in album if photo.label not in single)
+
+
+def test_a_class_of_one_group_that_another_class_shares_is_trained_in_every_fold() -> None:
+    album = build_album([[1] * 8])
+    album += [Photo("shared", "class rare", owner=album[0].owner)]
+    for fold in range(4):
+        splits = assign_album(album, split_params(folds=4, fold=fold))
+        assert splits["shared"] == "train"
+        assert "test" in splits.values()  # the other class has groups for that
 
 
 @EXAMPLES
