@@ -8,10 +8,12 @@ from dataclasses import replace
 from unittest.mock import patch
 
 import numpy as np
+import pyarrow as pa
 import torch
 from torch import Tensor, nn
 
 from bench.gpu_bench import CPU, Bench, Row, check, figure, relative_error
+from pipeline.core import columns
 from pipeline.network import device, feature_arrays, feature_store, scoring, weights
 from pipeline.network.inference_devices import inference_devices
 from pipeline.network.views import EVALUATION
@@ -123,11 +125,13 @@ def _fine_tuned(bench: Bench) -> Job:
     return job
 
 
-def _fewer(splits: list[str], train: int) -> list[str]:
+def _fewer(splits: pa.StringArray, train: int) -> pa.StringArray:
     """The same splits with so many training images; the others are in none."""
-    rows = [row for row, split in enumerate(splits) if split == "train"]
-    dropped = set(rows[train:])
-    return ["none" if row in dropped else split for row, split in enumerate(splits)]
+    names = splits.to_pylist()
+    rows = [row for row, split in enumerate(names) if split == "train"]
+    for row in rows[train:]:
+        names[row] = "none"
+    return columns.texts(names)
 
 
 def resident_features(bench: Bench) -> Iterator[Row]:

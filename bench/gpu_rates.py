@@ -14,6 +14,7 @@ from torch import nn
 
 from bench.gpu_bench import CPU, Bench, Row, closing_prefix, figure, synchronize
 from bench.loader import decode_rate
+from pipeline.core import columns
 from pipeline.network import feature_store
 from pipeline.network.examples import Examples
 from pipeline.network.frozen_prefix import FrozenPrefix
@@ -137,7 +138,7 @@ def _large_head(bench: Bench, epochs: int) -> Iterator[Row]:
     random = np.random.default_rng(0)
     splits = ["val" if row % 10 == 0 else "train" for row in range(count)]
     ids = [f"{row:06d}" for row in range(count)]
-    examples = Examples(ids, torch.arange(count) % 2, splits, ["a", "b"], ids)
+    examples = Examples.of(ids, torch.arange(count) % 2, splits, ["a", "b"], ids)
     prefix = bench.prefix(bench.device)
     index = compute.describe(params, prefix, examples)
     folder = bench.folder / "features of many"
@@ -162,9 +163,9 @@ def fine_tuning(bench: Bench) -> Iterator[Row]:
     folder, _ = bench.stored(
         "nothing frozen", bench.prefix(bench.device, model__trainable="all"), params
     )
-    splits = ["none" if split != "train" else split for split in bench.examples.splits]
+    splits = ["none" if split != "train" else split for split in bench.examples.splits.to_pylist()]
     splits[: len(splits) // 20] = ["val"] * (len(splits) // 20)  # few: only training counts
-    examples = replace(bench.examples, splits=splits)
+    examples = replace(bench.examples, splits=columns.texts(splits))
     ours = _training_rate(bench.job(params, folder), examples, params)
     plain = _plain_rate(bench, params)
     note = f"batches of {size}, {bench.params.device.precision}"

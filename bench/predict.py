@@ -23,6 +23,7 @@ from io import BytesIO
 from itertools import cycle, islice
 from pathlib import Path
 
+import numpy as np
 import psutil
 import torch
 
@@ -64,7 +65,7 @@ def work(classifier: Classifier, archive: Path) -> float:
 def floor(classifier: Classifier, encoded: Sequence[bytes]) -> float:
     """Seconds to decode all images and then run all forward passes."""
     cores = torch.get_num_threads()
-    parts = feature_store.chunks(range(len(encoded)), SUB_BATCH, 1)
+    parts = feature_store.chunks(np.arange(len(encoded)), SUB_BATCH, 1)
 
     def decode(part: Sequence[int]) -> torch.Tensor:
         return torch.stack([classifier.view(decoding.decode(encoded[place])) for place in part])

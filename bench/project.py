@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+import numpy as np
 import torch
 from ruamel.yaml import YAML
 
@@ -186,18 +187,18 @@ def _pixels(
 ) -> Iterator[torch.Tensor]:
     """Every view of every image that features computes, uint8 (B, 3, S, S)."""
     for view in range(params.features.views + 1):
-        rows = examples.rows("train") if view else range(len(examples.ids))
-        ids = [examples.ids[row] for row in rows]
+        rows = examples.rows("train") if view else np.arange(len(examples))
+        ids = examples.ids_of(rows)
         encoded, seed = views.EncodedImages(CLEAN, ids), params.features.seed
         view_images = views.Views(ids, encoded, preprocess, params.images, [view], seed)
-        for batch in feature_store.chunks(range(len(ids)), SUB_BATCH, 1):
+        for batch in feature_store.chunks(np.arange(len(ids)), SUB_BATCH, 1):
             yield torch.stack([view_images[index] for index in batch])
 
 
 def _count() -> int:
     """Number of features of the stage: of all images, and of the augmented training views."""
     examples = read_examples(SPLIT, CLEAN)
-    return len(examples.ids) + load_params().features.views * len(examples.rows("train"))
+    return len(examples) + load_params().features.views * len(examples.rows("train"))
 
 
 def training() -> Figures:

@@ -27,6 +27,13 @@ def texts(values: Sequence[str]) -> pa.StringArray:
     return pa.StringArray.from_buffers(len(encoded), *buffers[1:])
 
 
+def contiguous(column: Column) -> pa.StringArray:
+    """A column of texts as one array."""
+    if isinstance(column, pa.ChunkedArray):
+        return pa.concat_arrays(column.chunks) if column.num_chunks else texts([])
+    return column
+
+
 def iterate(column: Column) -> Iterator[Any]:
     """The values of a column as Python objects, which live for a chunk of rows only."""
     for start in range(0, len(column), CHUNK):

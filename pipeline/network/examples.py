@@ -1,9 +1,8 @@
-"""The images of split.csv: ids, splits, digests of their bytes, and labels as a tensor."""
+"""The images of split.csv in columns: ids, splits, digests of their bytes, and labels."""
 
 import hashlib
-import sys
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -15,36 +14,74 @@ from pipeline.core import columns, shards
 from pipeline.core.errors import PipelineError
 from pipeline.core.split_csv import read_split
 from pipeline.network import model_folder
+from pipeline.network.feature_arrays import Rows
 
 
 @dataclass(frozen=True)
 class Examples:
     """The rows of split.csv, sorted by id as there."""
 
-    ids: list[str]
+    ids: pa.StringArray
     labels: Tensor
     """(N,) int64: positions in `classes`."""
-    splits: list[str]
+    splits: pa.StringArray
     classes: list[str]
-    stored: list[str]
+    stored: pa.StringArray
     """Digests of the bytes in the clean shards."""
 
-    @cached_property
-    def keys(self) -> list[str]:
-        """The keys of the images in a memo."""
-        return list(map(shards.content_key, self.ids, self.stored))
+    @classmethod
+    def of(
+        cls,
+        ids: Sequence[str],
+        labels: Tensor,
+        splits: Sequence[str],
+        classes: list[str],
+        stored: Sequence[str],
+    ) -> "Examples":
+        """Examples whose columns are sequences of texts."""
+        ids_, splits_, stored_ = map(columns.texts, (ids, splits, stored))
+        return cls(ids_, labels, splits_, classes, stored_)
 
-    def rows(self, split: str) -> list[int]:
-        return [row for row, name in enumerate(self.splits) if name == split]
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def rows(self, split: str) -> Rows:
+        """The rows of a split, ascending."""
+        is_member = columns.positions(self.splits, columns.texts([split])) == 0
+        return np.flatnonzero(is_member).astype(np.int64, copy=False)
+
+    def ids_of(self, rows: Rows) -> list[str]:
+        """The ids of some rows."""
+        ids: list[str] = self.ids.take(shards.array(rows)).to_pylist()
+        return ids
+
+    def keys_of(self, rows: Rows) -> pa.StringArray:
+        """The keys of some rows in a memo."""
+        places = shards.array(rows)
+        return shards.join_keys(self.ids.take(places), self.stored.take(places))
+
+    def facts(self) -> Iterator[tuple[str, int, str]]:
+        """The key, label and split of each row; nothing is kept in memory."""
+        for start in range(0, len(self), columns.CHUNK):
+            rows = np.arange(start, min(start + columns.CHUNK, len(self)))
+            splits = self.splits.slice(start, columns.CHUNK).to_pylist()
+            labels = self.labels[rows].tolist()
+            yield from zip(self.keys_of(rows).to_pylist(), labels, splits, strict=True)
 
     def digest(self) -> str:
         """Of all that the features follow, in their order: ids, splits and bytes."""
-        digest = hashlib.sha256()
-        separator = ""
-        for facts in zip(self.ids, self.splits, self.stored, strict=True):
-            digest.update(f"{separator}{' '.join(facts)}".encode())
-            separator = "\n"
-        return digest.hexdigest()
+        cells = map(columns.iterate, (self.ids, self.splits, self.stored))
+        return digest_lines(" ".join(row) for row in zip(*cells, strict=True))
+
+
+def digest_lines(lines: Iterator[str]) -> str:
+    """sha256 of lines joined by line feeds, in hex."""
+    digest = hashlib.sha256()
+    separator = ""
+    for line in lines:
+        digest.update(f"{separator}{line}".encode())
+        separator = "\n"
+    return digest.hexdigest()
 
 
 def read_examples(split_csv: Path, clean: Path) -> Examples:
@@ -56,13 +93,12 @@ def read_examples(split_csv: Path, clean: Path) -> Examples:
     rows = read_split(split_csv)
     codes, names = columns.encode_sorted(rows.column("label"))
     classes = model_folder.classes_of(names)
-    splits = list(map(sys.intern, columns.iterate(rows.column("split"))))
-    ids = rows.column("id")
     labels = torch.from_numpy(codes.astype(np.int64))
-    return Examples(list(columns.iterate(ids)), labels, splits, classes, _stored(clean, ids))
+    ids, splits = (columns.contiguous(rows.column(name)) for name in ("id", "split"))
+    return Examples(ids, labels, splits, classes, _stored(clean, ids))
 
 
-def _stored(clean: Path, ids: pa.ChunkedArray) -> list[str]:
+def _stored(clean: Path, ids: pa.StringArray) -> pa.StringArray:
     table = shards.columns(clean, ["id", shards.STORED])
     places = columns.positions(ids, table.column("id"))
     missing = np.flatnonzero(places < 0)
@@ -71,4 +107,4 @@ def _stored(clean: Path, ids: pa.ChunkedArray) -> list[str]:
             f"{clean} lacks the image {ids[int(missing[0])].as_py()!r}, which data/split.csv "
             "lists: run `dvc repro`"
         )
-    return list(columns.iterate(table.column(shards.STORED).take(shards.array(places))))
+    return columns.contiguous(table.column(shards.STORED).take(shards.array(places)))

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterator, Sequence
-from itertools import chain
 from math import prod
 from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol
@@ -80,10 +79,10 @@ class Source(Protocol):
         """Images per forward pass of a network that is only evaluated."""
         ...
 
-    def batches(self, order: Sequence[Sequence[int]], view: int) -> Iterator[Tensors]:
-        """For each list of rows of split.csv, tensors (B, ...) on a device.
+    def batches(self, order: Sequence[Rows], view: int) -> Iterator[Tensors]:
+        """For each array of rows of split.csv, tensors (B, ...) on a device.
 
-        If there are several devices, lists of `sub_batch` rows go to them in turn.
+        If there are several devices, arrays of `sub_batch` rows go to them in turn.
         """
         ...
 
@@ -96,10 +95,10 @@ class StoredFeatures:
     ) -> None:
         self._directory = directory
         self._index = index
-        self._images = len(examples.ids)
+        self._images = len(examples)
         self._devices = prefix.devices
         self.sub_batch = prefix.sub_batch
-        self._training = np.array(examples.rows("train"), np.int64)  # sorted
+        self._training = examples.rows("train")  # sorted
         self._open: dict[int, list[Array]] = {}  # by view
         self._resident: dict[tuple[int, torch.device], Tensors] = {}
         size = index.gigabytes(self._images, len(self._training)) * 1e9
@@ -107,8 +106,8 @@ class StoredFeatures:
             size <= RESIDENT_SHARE * feature_arrays.free_memory(where) for where in self._devices
         ]
 
-    def batches(self, order: Sequence[Sequence[int]], view: int) -> Iterator[Tensors]:
-        rows = np.fromiter(chain.from_iterable(order), np.int64)
+    def batches(self, order: Sequence[Rows], view: int) -> Iterator[Tensors]:
+        rows = np.concatenate([np.zeros(0, np.int64), *order])
         positions = rows if view == EVALUATION else np.searchsorted(self._training, rows)
         lists = np.split(positions, np.cumsum([len(rows) for rows in order])[:-1])
         gatherers = [
@@ -177,7 +176,7 @@ class StreamedFeatures:
         self._prefix = prefix
         self.sub_batch = prefix.sub_batch
 
-    def batches(self, order: Sequence[Sequence[int]], view: int) -> Iterator[Tensors]:
+    def batches(self, order: Sequence[Rows], view: int) -> Iterator[Tensors]:
         views = Views(
             self._encoded.ids,
             self._encoded,
@@ -186,7 +185,7 @@ class StreamedFeatures:
             [view],
             self._seed,
         )
-        return self._prefix.activations(views, order)
+        return self._prefix.activations(views, (rows.tolist() for rows in order))
 
 
 def open_source(
@@ -267,10 +266,10 @@ def write_index(features: Path, index: Index) -> None:
     (features / INDEX).write_text(json.dumps(index.model_dump(), indent=2) + "\n")
 
 
-def chunks(rows: Sequence[int], size: int, least: int = 2) -> list[list[int]]:
-    """`rows` in lists of `size`; if the last has fewer than `least`, it joins the one before."""
-    lists = [list(rows[start : start + size]) for start in range(0, len(rows), size)]
-    if len(lists) > 1 and len(lists[-1]) < least:
-        rest = lists.pop()
-        lists[-1] += rest
-    return lists
+def chunks(rows: Rows, size: int, least: int = 2) -> list[Rows]:
+    """`rows` in chunks of `size`; if the last has fewer than `least`, it joins the one before."""
+    starts = list(range(0, len(rows), size))
+    if len(starts) > 1 and len(rows) - starts[-1] < least:
+        starts.pop()
+    ends = [*starts[1:], len(rows)]
+    return [rows[start:end] for start, end in zip(starts, ends, strict=False)]

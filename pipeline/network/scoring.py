@@ -2,12 +2,13 @@
 
 import copy
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
+from pipeline.network.feature_arrays import Rows
 from pipeline.network.feature_store import Source, chunks
 from pipeline.network.loading.streams import Streams, streams_of
 from pipeline.network.views import EVALUATION
@@ -16,7 +17,7 @@ MAX_DOWNLOADS = 2  # of a device at the same time
 
 
 @torch.no_grad()
-def score_batches(suffix: nn.Module, source: Source, rows: Sequence[int]) -> Iterator[Tensor]:
+def score_batches(suffix: nn.Module, source: Source, rows: Rows) -> Iterator[Tensor]:
     """Yield the scores of the evaluation view, float32 (B, classes) on the CPU, in order.
 
     Each device of `source` computes its batches, with a copy of `suffix`.
@@ -44,7 +45,7 @@ def _take(downloads: deque[Any]) -> Tensor:
     return cast("Tensor", scores)
 
 
-def logits(suffix: nn.Module, source: Source, rows: Sequence[int]) -> Tensor:
+def logits(suffix: nn.Module, source: Source, rows: Rows) -> Tensor:
     """The scores of the evaluation view, float32 (len(rows), classes) on the CPU."""
     return torch.cat(list(score_batches(suffix, source, rows)))
 

@@ -13,7 +13,6 @@ from typing import Annotated, Any, Self
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
@@ -21,7 +20,7 @@ from torch.utils.data import Dataset
 from torchvision.transforms import InterpolationMode, v2
 from torchvision.transforms.v2.functional import center_crop
 
-from pipeline.core import shards
+from pipeline.core import columns, shards
 from pipeline.core.errors import PipelineError
 from pipeline.images import decoding
 from pipeline.params import ImagesParams
@@ -133,22 +132,23 @@ def _bilinear(mode: InterpolationMode) -> InterpolationMode:
 class EncodedImages(Sequence[bytes]):
     """Encoded images in clean shards, each read when indexed. It pickles as their places."""
 
-    def __init__(self, clean: Path, ids: Sequence[str]) -> None:
+    def __init__(self, clean: Path, ids: Sequence[str] | pa.StringArray) -> None:
         """Those with these ids.
 
         Raises:
             PipelineError: `clean` lacks one.
         """
         paths = shards.paths(clean)
-        columns = [shards.read(path).column("id") for path in paths]
-        positions = pc.index_in(pa.array(ids, pa.string()), pa.concat_arrays(columns))
-        if positions.null_count:
-            missing = ids[pc.index(positions.is_null(), True).as_py()]
+        wanted = ids if isinstance(ids, pa.StringArray) else columns.texts(ids)
+        parts = [_copy(shards.read(path).column("id")) for path in paths]  # mapped one at a time
+        rows = columns.positions(wanted, pa.chunked_array(parts))
+        missing = np.flatnonzero(rows < 0)
+        if len(missing):
             raise PipelineError(
-                f"{clean} lacks the image {missing!r}, which data/split.csv lists: run `dvc repro`"
+                f"{clean} lacks the image {wanted[int(missing[0])].as_py()!r}, which "
+                "data/split.csv lists: run `dvc repro`"
             )
-        starts = np.cumsum([0, *map(len, columns)])
-        rows = positions.to_numpy()
+        starts = np.cumsum([0, *map(len, parts)])
         shard = np.searchsorted(starts, rows, side="right") - 1
         self._place(paths, shard, rows - starts[shard])
 
@@ -196,6 +196,11 @@ class EncodedImages(Sequence[bytes]):
 
     def __getstate__(self) -> dict[str, object]:
         return self.__dict__ | {"_batches": {}}  # which would be pickled with all their images
+
+
+def _copy(column: pa.StringArray) -> pa.StringArray:
+    """A column in memory, whose file need not stay mapped."""
+    return column.take(shards.array(np.arange(len(column))))
 
 
 class ImageIds(Sequence[str]):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.core import shards
+from pipeline.core import columns, shards
 from pipeline.core.errors import PipelineError
 from pipeline.core.split_csv import SplitRow, write_split
 from pipeline.network import feature_arrays, feature_store
@@ -34,10 +34,12 @@ def test_examples_are_read_in_their_order(tmp_path: Path) -> None:
     write_split(tmp_path / "split.csv", rows)
     clean = write_clean(tmp_path, {"c": b"3", "b": b"2", "x": b"", "a": b"1"})
     examples = read_examples(tmp_path / "split.csv", clean)
-    assert (examples.ids, examples.classes) == (["a", "b", "c"], ["cat", "dog"])
+    assert (examples.ids.to_pylist(), examples.classes) == (["a", "b", "c"], ["cat", "dog"])
     assert examples.labels.tolist() == [1, 0, 1]
-    assert examples.stored == list(map(shards.digest, (b"1", b"2", b"3")))
-    assert [examples.rows(split) for split in ("train", "val", "test")] == [[1, 2], [0], []]
+    assert examples.stored.to_pylist() == list(map(shards.digest, (b"1", b"2", b"3")))
+    rows_of = [examples.rows(split).tolist() for split in ("train", "val", "test")]
+    assert rows_of == [[1, 2], [0], []]
+    assert examples.ids_of(examples.rows("train")) == ["b", "c"]
 
 
 def write_clean(folder: Path, images: Mapping[str, bytes]) -> Path:
@@ -55,7 +57,7 @@ def test_an_image_that_the_shards_lack_is_an_error(tmp_path: Path) -> None:
 def test_the_digest_is_of_ids_and_splits_and_bytes() -> None:
     def digest(ids: str, splits: str, stored: str, labels: Sequence[int] = (0, 1)) -> str:
         values = list(ids), torch.tensor(labels), list(splits), ["x", "y"], list(stored)
-        return Examples(*values).digest()
+        return Examples.of(*values).digest()
 
     assert digest("ab", "tv", "12") == digest("ab", "tv", "12", (1, 0))
     others = [("ab", "tv", "12"), ("ac", "tv", "12"), ("ab", "vt", "12"), ("ab", "tv", "13")]
@@ -63,10 +65,12 @@ def test_the_digest_is_of_ids_and_splits_and_bytes() -> None:
 
 
 def test_features_of_other_splits_or_pixels_are_refused(tmp_path: Path) -> None:
-    examples = Examples(["a"], torch.tensor([0]), ["train"], ["x"], ["1"])
+    examples = Examples.of(["a"], torch.tensor([0]), ["train"], ["x"], ["1"])
     index = INDEX.model_copy(update={"images": examples.digest()})
     feature_store.check_images(tmp_path, index, examples)
-    for other in (replace(examples, splits=["val"]), replace(examples, stored=["2"])):
+    other_split = replace(examples, splits=columns.texts(["val"]))
+    other_bytes = replace(examples, stored=columns.texts(["2"]))
+    for other in (other_split, other_bytes):
         with pytest.raises(PipelineError, match=r"computed for another data/split\.csv, or for"):
             feature_store.check_images(tmp_path, index, other)
 
@@ -78,10 +82,10 @@ def test_an_array_that_is_cut_short_is_refused_and_named(tmp_path: Path, share: 
     data = path.read_bytes()
     path.write_bytes(data[: int(len(data) * share)])
     prefix = cast("FrozenPrefix", SimpleNamespace(devices=[torch.device("cpu")], sub_batch=16))
-    examples = Examples(["a"], torch.tensor([0]), ["train"], ["x"], ["1"])
+    examples = Examples.of(["a"], torch.tensor([0]), ["train"], ["x"], ["1"])
     features = feature_store.StoredFeatures(tmp_path, INDEX, examples, prefix)
     with pytest.raises(PipelineError, match=r"view_0\.tensor_0\.npy is damaged .*doctor"):
-        next(features.batches([[0]], 0))
+        next(features.batches([np.array([0])], 0))
 
 
 def test_an_index_is_read_as_it_was_written(tmp_path: Path) -> None:
@@ -97,7 +101,7 @@ def test_stored_views_take_turns_and_others_never_repeat() -> None:
 
 
 STORED = INDEX.model_copy(update={"dtype": "float16"})
-EXAMPLES = Examples(
+EXAMPLES = Examples.of(
     [str(row) for row in range(40)],
     torch.arange(40) % 2,
     ["val" if row % 4 == 0 else "train" for row in range(40)],
@@ -128,7 +132,7 @@ def open_stored(folder: Path, devices: int = 1) -> feature_store.StoredFeatures:
 def test_features_in_the_memory_of_a_device_equal_those_on_the_disk(
     stored: Path, monkeypatch: pytest.MonkeyPatch, view: int, devices: int
 ) -> None:
-    order = [[3, 1], [39], [9, 5, 7, 3], [1], [2, 6]]
+    order = list(map(np.array, [[3, 1], [39], [9, 5, 7, 3], [1], [2, 6]]))
     size = int(STORED.gigabytes(40, 30) * 1e9)
     copied: list[int] = []
     copy_to = feature_arrays.copy_to
@@ -153,10 +157,10 @@ def test_features_in_the_memory_of_a_device_equal_those_on_the_disk(
 def test_a_view_is_copied_to_a_device_once(stored: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(feature_arrays, "free_memory", lambda _: 2**30)
     source = open_stored(stored)
-    first = list(source.batches([[1, 2], [3]], 1))
+    first = list(source.batches([np.array([1, 2]), np.array([3])], 1))
     for path in stored.iterdir():
         path.unlink()
-    again = list(source.batches([[1, 2], [3]], 1))
+    again = list(source.batches([np.array([1, 2]), np.array([3])], 1))
     assert all(torch.equal(*pair) for pair in zip(first[0], again[0], strict=True))
 
 
@@ -184,4 +188,5 @@ def test_the_size_counts_every_view_of_the_training_images(dtype: str, size: int
 def test_a_last_list_that_is_too_short_joins_the_one_before(
     rows: int, size: int, least: int, expected: list[list[int]]
 ) -> None:
-    assert feature_store.chunks(range(rows), size, least) == expected
+    chunks = feature_store.chunks(np.arange(rows), size, least)
+    assert [chunk.tolist() for chunk in chunks] == expected

@@ -72,7 +72,7 @@ def find_suspects(clean: Path, split_csv: Path, features: Path) -> list[Suspect]
         PipelineError: no features are stored, or fewer than two classes are large enough.
     """
     examples = read_examples(split_csv, clean)
-    rows = np.array(examples.rows("train"))
+    rows = examples.rows("train")
     values = open_features(features, examples)
     labels, groups = examples.labels.numpy()[rows], _groups(split_csv)[rows]
     is_large = large_classes(labels, groups, examples.classes)
@@ -81,7 +81,7 @@ def find_suspects(clean: Path, split_csv: Path, features: Path) -> list[Suspect]
     labels = (is_large.cumsum() - 1)[labels]
     models = OutOfFold(values, rows, labels, groups, len(classes))
     result = contradicted_labels(labels, models.probabilities)
-    ids = [examples.ids[row] for row in rows[result.images]]
+    ids = examples.ids_of(rows[result.images])
     return [
         Suspect(key, name, classes[label], classes[looks_like], own, other)
         for key, name, label, looks_like, own, other in zip(

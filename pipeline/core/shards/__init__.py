@@ -104,13 +104,12 @@ def key_column(batch: pa.RecordBatch) -> pa.Array:
     ids = batch.column("id")
     if STORED not in batch.schema.names:  # a raw shard: the id is the digest of the bytes
         return ids
-    colons = text_array([":"] * len(ids))
-    return pc.binary_join_element_wise(ids, batch.column(STORED), colons)
+    return join_keys(ids, batch.column(STORED))
 
 
-def content_key(key: str, stored: str) -> str:
-    """The key of a clean image with the id `key` and the digest `stored`."""
-    return f"{key}:{stored}"
+def join_keys(ids: pa.Array, stored: pa.Array) -> pa.Array:
+    """The keys of clean images with these ids and digests of bytes, such as "id:digest"."""
+    return pc.binary_join_element_wise(ids, stored, text_array([":"] * len(ids)))
 
 
 def split_rank(split: str | None) -> int:

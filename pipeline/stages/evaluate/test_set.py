@@ -124,7 +124,7 @@ def run_on_test_set(model: LoadedModel, examples: Examples) -> TestSetResult:
         temporary_class_scores(len(rows)) as scores,
     ):
         result = collect(
-            [examples.ids[row] for row in rows],
+            examples.ids_of(rows),
             np.asarray(examples.labels[rows]),
             examples.classes,
             _finite(batches, len(rows)),

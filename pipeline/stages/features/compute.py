@@ -20,6 +20,7 @@ from pipeline.images import decoding, mapping, memo
 from pipeline.images.memo import KEY, BoolArray, Keys, Memo
 from pipeline.network import assembly, device, feature_store
 from pipeline.network.examples import Examples
+from pipeline.network.feature_arrays import Rows
 from pipeline.network.feature_store import Index
 from pipeline.network.frozen_prefix import FrozenPrefix
 from pipeline.network.halves import Halves
@@ -27,6 +28,7 @@ from pipeline.network.loading.sub_batch import ON_CPU
 from pipeline.network.views import EVALUATION, EncodedImages, Views
 from pipeline.params import ImagesParams, Params
 
+MAX_KEYS = 100_000  # looked up in a memo at a time
 CHUNK_BYTES = 2**26  # of features computed before they are written to the memo
 LIBRARIES = [*decoding.LIBRARIES, "torch", "torchvision", "lightning-fabric", "timm"]
 
@@ -74,7 +76,7 @@ def describe(params: Params, prefix: FrozenPrefix, examples: Examples) -> Index:
         images=examples.digest(),
         shapes=[list(shape) for shape in prefix.shapes()],
     )
-    size = index.gigabytes(len(examples.ids), len(examples.rows("train")))
+    size = index.gigabytes(len(examples), len(examples.rows("train")))
     why = f"{size:.3g} GB of activations, by {prefix.engine}"
     if prefix.why:
         why += f" ({prefix.why})"
@@ -189,12 +191,12 @@ def _chunk_rows(index: Index, views: int) -> int:
     return max(-(-ON_CPU // views), min(mapping.CHUNK, CHUNK_BYTES // image_bytes))
 
 
-def write(directory: Path, index: Index, view_memo: Memo, keys: Sequence[str], number: int) -> None:
-    """Write the arrays of one view, with a row for each of `keys`.
+def write(directory: Path, index: Index, view_memo: Memo, examples: Examples, number: int) -> None:
+    """Write the arrays of one view.
 
     They are written in order, and not memory-mapped: a full disk would kill the process.
     """
-    rows = _chunk_rows(index, 1)
+    rows, size = _rows_of(number, examples), _chunk_rows(index, 1)
     with ExitStack() as stack:
         files: list[BinaryIO] = []
         for tensor, shape in enumerate(index.shapes):
@@ -205,11 +207,11 @@ def write(directory: Path, index: Index, view_memo: Memo, keys: Sequence[str], n
                 {
                     "descr": np.lib.format.dtype_to_descr(np.dtype(index.dtype)),
                     "fortran_order": False,
-                    "shape": (len(keys), *shape),
+                    "shape": (len(rows), *shape),
                 },
             )
-        for start in range(0, len(keys), rows):
-            batch = view_memo.get(keys[start : start + rows])
+        for start in range(0, len(rows), size):
+            batch = view_memo.get(examples.keys_of(rows[start : start + size]))
             for tensor, file in enumerate(files):
                 file.write(np.from_dlpack(batch.column(f"tensor_{tensor}").flatten()).tobytes())
 
@@ -226,32 +228,35 @@ def store(
     Args:
         check: Called before the work, with the number of views that are not remembered.
     """
-    training = examples.rows("train")
     memos = {number: _memo(settings, number) for number in range(settings.index.views + 1)}
-    missing = _missing(memos, examples, training)
+    missing = _missing(memos, examples)
     check(sum(len(numbers) * len(ids) for numbers, ids in missing.items()))
     for numbers, ids in missing.items():
         fill(settings, clean, {number: memos[number] for number in numbers}, ids)
     settings.prefix.close()
     for number, view_memo in memos.items():
-        keys = examples.keys if number == EVALUATION else [examples.keys[row] for row in training]
-        write(directory, settings.index, view_memo, keys, number)
+        write(directory, settings.index, view_memo, examples, number)
 
 
-def _missing(
-    memos: Mapping[int, Memo], examples: Examples, training: Sequence[int]
-) -> dict[tuple[int, ...], set[str]]:
+def _rows_of(number: int, examples: Examples) -> Rows:
+    """The images that a view is computed of."""
+    return np.arange(len(examples)) if number == EVALUATION else examples.rows("train")
+
+
+def _missing(memos: Mapping[int, Memo], examples: Examples) -> dict[tuple[int, ...], set[str]]:
     """Ids of images by the numbers of the views that the memos do not have of them."""
-    keys, numbers = examples.keys, np.array(list(memos))
-    lacks = np.zeros((len(keys), len(numbers)), bool)  # by image and view
+    numbers = np.array(list(memos))
+    lacks = np.zeros((len(examples), len(numbers)), bool)  # by image and view
     for column, number in enumerate(memos):
-        rows = range(len(keys)) if number == EVALUATION else training
-        lacks[rows, column] = memos[number].missing([keys[row] for row in rows])
+        rows = _rows_of(number, examples)
+        for start in range(0, len(rows), MAX_KEYS):
+            part = rows[start : start + MAX_KEYS]
+            lacks[part, column] = memos[number].missing(examples.keys_of(part))
     patterns, pattern_of = np.unique(lacks, axis=0, return_inverse=True)
     return {
-        tuple(numbers[pattern].tolist()): {
-            examples.ids[row] for row in np.flatnonzero(pattern_of.reshape(-1) == position)
-        }
+        tuple(numbers[pattern].tolist()): set(
+            examples.ids_of(np.flatnonzero(pattern_of.reshape(-1) == position))
+        )
         for position, pattern in enumerate(patterns)
         if pattern.any()
     }

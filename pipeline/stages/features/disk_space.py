@@ -27,7 +27,7 @@ class Price:
     def of(cls, index: Index, examples: Examples) -> "Price":
         """The price of the features of some images."""
         training, validation = (len(examples.rows(split)) for split in ("train", "val"))
-        return cls(index, len(examples.ids), training, validation)
+        return cls(index, len(examples), training, validation)
 
     @property
     def gigabytes(self) -> float:

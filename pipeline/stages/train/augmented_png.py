@@ -21,7 +21,7 @@ def draw(
     clean: Path, examples: Examples, preprocess: Preprocess, params: ImagesParams, index: Index
 ) -> Tensor:
     """uint8 (3, height, width): a row per training image, a column per view of the first epochs."""
-    ids = [examples.ids[row] for row in examples.rows("train")[:ROWS]]
+    ids = examples.ids_of(examples.rows("train")[:ROWS])
     numbers = sorted({index.view_of(epoch) for epoch in range(COLUMNS)})
     views = Views(ids, EncodedImages(clean, ids), preprocess, params, numbers, index.seed)
     tiles = torch.stack([views[number] for number in range(len(views))])

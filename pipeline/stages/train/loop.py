@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor
@@ -14,6 +15,7 @@ from pipeline.core.errors import PipelineError
 from pipeline.core.history import Record
 from pipeline.network import feature_store
 from pipeline.network.examples import Examples
+from pipeline.network.feature_arrays import Rows
 from pipeline.network.loading.parallel_forward import Tensors
 from pipeline.network.views import EVALUATION
 from pipeline.params import TrainParams
@@ -63,8 +65,7 @@ def fit(
     """
     _check_images(job, examples)
     _check_batches(job, params)
-    steps = _steps(job, examples, params, torch.Generator())
-    run = start(job, params, len(steps))
+    run = start(job, params, len(_steps(job, examples, params, torch.Generator())))
     weights = _class_weights(params, examples).to(job.fabric.device)
     if checkpoint is not None:
         resume.restore(run, checkpoint.load())
@@ -86,7 +87,8 @@ def _check_images(job: Job, examples: Examples) -> None:
         raise PipelineError(
             f"device.devices={devices}, but train or val has {smallest} images: use fewer devices"
         )
-    present = {examples.classes[label] for label in examples.labels[examples.rows("train")]}
+    labels = np.unique(examples.labels[examples.rows("train")].numpy())
+    present = [examples.classes[label] for label in labels]
     if len(present) < 2:
         raise PipelineError(
             f"the training images are all of one class ({', '.join(present)}): a classifier needs "
@@ -107,10 +109,10 @@ def _check_batches(job: Job, params: TrainParams) -> None:
 
 def _steps(
     job: Job, examples: Examples, params: TrainParams, order: torch.Generator
-) -> list[list[list[int]]]:
+) -> list[list[Rows]]:
     """The steps of an epoch, each of one or more batches of rows, in random order."""
     train = examples.rows("train")
-    shuffled = torch.tensor(train)[torch.randperm(len(train), generator=order)].tolist()
+    shuffled = train[torch.randperm(len(train), generator=order).numpy()]
     least = 2 * job.fabric.world_size  # BatchNorm needs two per device, in the last batch too
     batches = feature_store.chunks(shuffled, params.batch_size, least)
     size = params.accumulate
@@ -141,20 +143,20 @@ def _epoch(run: Training, examples: Examples, weights: Tensor) -> Iterator[Recor
     run.ended = run.epoch == run.params.epochs
 
 
-def _share(job: Job, rows: Sequence[int]) -> list[int]:
+def _share(job: Job, rows: Rows) -> Rows:
     """This device's share of a batch."""
-    return list(rows[job.fabric.global_rank :: job.fabric.world_size])
+    return rows[job.fabric.global_rank :: job.fabric.world_size]
 
 
-def _labels(job: Job, examples: Examples, order: Sequence[Sequence[int]]) -> Sequence[Tensor]:
-    """The labels of each list of rows, on the device: copied at once, or each step would wait."""
-    labels = examples.labels[[row for rows in order for row in rows]].to(job.fabric.device)
+def _labels(job: Job, examples: Examples, order: Sequence[Rows]) -> Sequence[Tensor]:
+    """The labels of each array of rows, on the device: copied at once, or each step would wait."""
+    labels = examples.labels[np.concatenate(order)].to(job.fabric.device)
     return torch.split(labels, [len(rows) for rows in order])
 
 
 def _step(
     run: Training,
-    step: Sequence[Sequence[int]],
+    step: Sequence[Rows],
     batches: Iterator[tuple[Tensors, Tensor]],
     weights: Tensor,
     sums: _Sums,

@@ -1,6 +1,5 @@
 """Set up a training: network, inputs and device; shared by stage train and `pipeline sweep`."""
 
-import hashlib
 from pathlib import Path
 
 import torch
@@ -9,7 +8,7 @@ from lightning_fabric import Fabric
 from pipeline.images import decoding, memo
 from pipeline.network import assembly, calibration, feature_store, scoring, weights
 from pipeline.network.assembly import Assembly, NewHead
-from pipeline.network.examples import Examples
+from pipeline.network.examples import Examples, digest_lines
 from pipeline.network.halves import Halves
 from pipeline.network.model_folder import Card
 from pipeline.params import Params
@@ -105,9 +104,8 @@ def make_card(
 def fingerprint(params: Params, examples: Examples, job: Job) -> str:
     """Digest of everything that decides the bytes of the model; call it before the training."""
     names = ("filter", "images", "model", "head", "train", "device")
-    rows = zip(examples.keys, examples.labels.tolist(), examples.splits, strict=True)
     values = {name: getattr(params, name).model_dump() for name in names} | {
-        "examples": hashlib.sha256("\n".join(map(str, rows)).encode()).hexdigest(),
+        "examples": digest_lines(map(str, examples.facts())),
         "features": job.index.model_dump(),
         "threads": torch.get_num_threads(),
         "device_type": job.fabric.device.type,

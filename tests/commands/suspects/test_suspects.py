@@ -16,7 +16,7 @@ from pipeline.__main__ import app
 from pipeline.commands.suspects import suspects
 from pipeline.commands.suspects.features import Features, open_features
 from pipeline.commands.suspects.suspects import Suspect
-from pipeline.core import shards
+from pipeline.core import columns, shards
 from pipeline.core.errors import PipelineError
 from pipeline.core.split_csv import read_split, write_split
 from pipeline.core.terminal import printable
@@ -190,7 +190,7 @@ def test_five_groups_are_enough() -> None:
 
 
 LABELS = torch.zeros(6, dtype=torch.int64)
-IMAGES = Examples(list("abcdef"), LABELS, ["train"] * 6, ["cat"], list("012345"))
+IMAGES = Examples.of(list("abcdef"), LABELS, ["train"] * 6, ["cat"], list("012345"))
 
 
 def store(folder: Path, *arrays: npt.NDArray[np.floating], stored: bool = True) -> Path:
@@ -256,7 +256,7 @@ def test_missing_features_are_an_error_that_names_the_remedy(tmp_path: Path) -> 
 
 
 def test_features_of_other_images_are_refused(tmp_path: Path) -> None:
-    others = replace(IMAGES, splits=["train", *["val"] * 5])
+    others = replace(IMAGES, splits=columns.texts(["train", *["val"] * 5]))
     maps = np.zeros((6, 3), np.float32)
     with pytest.raises(
         PipelineError, match=r"computed for another data/split\.csv, or .*: run `dvc repro`"

@@ -12,6 +12,7 @@ from pipeline.core.errors import PipelineError
 from pipeline.images import mapping, memo
 from pipeline.network import feature_store, views
 from pipeline.network.examples import read_examples
+from pipeline.network.feature_arrays import Rows
 from pipeline.network.loading.parallel_forward import Tensors
 from pipeline.params import Params
 from pipeline.stages.features import compute as features
@@ -26,7 +27,7 @@ def open_source(dataset: Path, params: Params, folder: Path) -> feature_store.So
     return feature_store.open_source(folder, dataset / "clean", params.images, examples, prefix)
 
 
-def read_rows(source: feature_store.Source, rows: list[int], view: int) -> Tensors:
+def read_rows(source: feature_store.Source, rows: Rows, view: int) -> Tensors:
     parts = list(source.batches(feature_store.chunks(rows, 8), view))
     return tuple(torch.cat(values) for values in zip(*parts, strict=True))
 
@@ -113,7 +114,7 @@ def test_views_of_training_images_alone_are_stored_beside_the_evaluation_view(
     folder = compute_features(dataset, params)
     examples = read_examples(dataset / "split.csv", dataset / "clean")
     shapes = [np.load(feature_store.array_path(folder, view, 0)).shape for view in (0, 1)]
-    assert [shape[0] for shape in shapes] == [len(examples.ids), len(examples.rows("train"))]
+    assert [shape[0] for shape in shapes] == [len(examples), len(examples.rows("train"))]
 
 
 def test_nothing_is_stored_when_nothing_is_frozen(dataset: Path, params: Params) -> None:
@@ -165,7 +166,7 @@ def test_a_memo_serves_a_data_set_that_grew(dataset: Path, params: Params) -> No
     prefix = features.frozen_prefix(params)
     index = features.describe(params, prefix, examples)
     remembered = features._memo(FeatureSettings(prefix, params.images, index), 0)
-    assert all(key in remembered for key in examples.keys)
+    assert not remembered.missing(examples.keys_of(np.arange(len(examples)))).any()
     assert "new" not in remembered
 
 

@@ -50,7 +50,7 @@ def test_it_has_a_row_per_image_and_a_column_per_view(
 def test_its_tiles_are_views_of_training_images(dataset: Path, params: Params) -> None:
     grid = draw(dataset, params, index("crop-flip", 2))
     examples = read_examples(dataset / "split.csv", dataset / "clean")
-    ids = [examples.ids[row] for row in examples.rows("train")]
+    ids = examples.ids_of(examples.rows("train"))
     views = Views(ids, EncodedImages(dataset / "clean", ids), PREPROCESS, params.images, [1], 1)
     assert torch.equal(grid[:, 2:34, 36:68], views[0])
     assert torch.equal(grid[:, 36:68, 36:68], views[1])

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -12,11 +12,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from pipeline.core import columns
 from pipeline.core.errors import PipelineError
 from pipeline.core.history import Record
 from pipeline.core.history import best as best_record
 from pipeline.network import device
 from pipeline.network.examples import Examples
+from pipeline.network.feature_arrays import Rows
 from pipeline.network.loading.parallel_forward import Tensors
 from pipeline.network.views import EVALUATION
 from pipeline.params import DeviceParams, Params, TrainParams, with_overrides
@@ -36,7 +38,7 @@ def make_examples(count: int = 36, train: int = 21, classes: int = 3) -> Example
     splits = ["train" if row < train else ("val", "test")[row % 2] for row in range(count)]
     labels = torch.arange(count) % classes
     ids = [f"{row:03}" for row in range(count)]
-    return Examples(ids, labels, splits, list("abcdefg"[:classes]), stored=ids)
+    return Examples.of(ids, labels, splits, list("abcdefg"[:classes]), stored=ids)
 
 
 @dataclass
@@ -47,18 +49,22 @@ class Numbers:
     requests: list[tuple[int, list[int]]] = field(default_factory=list)
     sub_batch: int = 16
 
-    def batches(self, order: Sequence[Sequence[int]], view: int) -> Iterator[Tensors]:
+    def batches(self, order: Sequence[Rows], view: int) -> Iterator[Tensors]:
         for rows in order:
-            assert not set(rows) & set(self.examples.rows("test")), "a test image was requested"
-            self.requests.append((view, list(rows)))
-            yield (torch.stack([self._of(row, view) for row in rows]),)
+            numbers = rows.tolist()
+            assert not set(numbers) & set(self.examples.rows("test").tolist()), (
+                "a test image was requested"
+            )
+            self.requests.append((view, numbers))
+            yield (torch.stack([self._of(row, view) for row in numbers]),)
 
     def _of(self, row: int, view: int) -> Tensor:
         noise = torch.randn(8, generator=torch.Generator().manual_seed(100 * row + view))
         return noise + 2 * functional.one_hot(self.examples.labels[row], 8)
 
     def training(self) -> list[list[int]]:
-        return [rows for _, rows in self.requests if self.examples.splits[rows[0]] == "train"]
+        train = set(self.examples.rows("train").tolist())
+        return [rows for _, rows in self.requests if rows[0] in train]
 
 
 def with_dropout() -> nn.Module:
@@ -221,7 +227,7 @@ def test_views_take_turns_and_validation_uses_the_evaluation_view(
     list(loop.fit(job, examples, override(params)))
     views: dict[str, list[int]] = {"train": [], "val": []}
     for view, rows in source_of(job).requests:
-        (split,) = {examples.splits[row] for row in rows}
+        (split,) = {examples.splits[row].as_py() for row in rows}
         if view not in views[split][-1:]:
             views[split].append(view)
     assert views == {"train": [1, 2, 0, 1], "val": [EVALUATION]}
@@ -255,9 +261,11 @@ def test_gradients_are_clipped_to_the_norm(params: Params) -> None:
 def test_smoothing_and_class_weights_are_in_the_training_loss_only(params: Params) -> None:
     """The learning rate changes nothing, so both losses are those of the first weights."""
     examples = make_examples()
-    rare = [row for row in examples.rows("train") if row % 3 == 0][2:]
+    rare = [row for row in examples.rows("train").tolist() if row % 3 == 0][2:]
+    splits = examples.splits.to_pylist()
     for row in rare:
-        examples.splits[row] = "test"
+        splits[row] = "test"
+    examples = replace(examples, splits=columns.texts(splits))
     job = make_job(examples)
     train_params = override(
         params,

@@ -1,0 +1,53 @@
+import hashlib
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline.core import columns
+from pipeline.network.examples import Examples, digest_lines
+
+COUNT = 7
+
+
+@pytest.fixture(autouse=True)
+def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the columns of an example in several chunks."""
+    monkeypatch.setattr(columns, "CHUNK", 3)
+
+
+def make_examples() -> Examples:
+    splits = ["train", "val", "train", "test", "train", "val", "train"]
+    ids, stored = [f"id{row}" for row in range(COUNT)], [f"d{row}" for row in range(COUNT)]
+    return Examples.of(ids, torch.arange(COUNT) % 2, splits, ["x", "y"], stored)
+
+
+def test_the_digest_is_that_of_the_lines_of_ids_splits_and_bytes() -> None:
+    """Features on disk and their memos have it: another value would compute them anew."""
+    lines = b"id0 train d0\nid1 val d1\nid2 train d2\nid3 test d3\nid4 train d4\nid5 val d5\n"
+    expected = hashlib.sha256(lines + b"id6 train d6").hexdigest()
+    assert make_examples().digest() == expected
+
+
+def test_the_facts_are_the_key_label_and_split_of_each_row() -> None:
+    facts = list(make_examples().facts())
+    assert facts[:4] == [
+        ("id0:d0", 0, "train"),
+        ("id1:d1", 1, "val"),
+        ("id2:d2", 0, "train"),
+        ("id3:d3", 1, "test"),
+    ]
+    assert len(facts) == COUNT
+    # Models have the digest of these lines in their fingerprint.
+    assert digest_lines(map(str, facts[:2])) == (
+        hashlib.sha256(b"('id0:d0', 0, 'train')\n('id1:d1', 1, 'val')").hexdigest()
+    )
+
+
+def test_ids_and_keys_are_those_of_the_rows_in_their_order() -> None:
+    examples = make_examples()
+    rows = np.array([5, 0])
+    assert examples.ids_of(rows) == ["id5", "id0"]
+    assert examples.keys_of(rows).to_pylist() == ["id5:d5", "id0:d0"]
+    assert examples.rows("train").tolist() == [0, 2, 4, 6]
+    assert examples.rows("none").tolist() == []
