@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from filelock import FileLock
+from hypothesis import settings
 
 from tests import ROOT
 from tests.slow import SLOW
@@ -27,13 +28,16 @@ if TYPE_CHECKING:
 
 
 def pytest_configure() -> None:
-    """One thread for torch: several test processes share the cores.
+    """One thread for torch, as several test processes share the cores, and no deadlines.
 
     The garbage collector waits until all is imported: imports create no garbage, and searching for
     it takes a quarter of the time of collecting the tests.
     """
     gc.disable()
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when torch is imported
+    # How long an example takes depends on the machine's other work.
+    settings.register_profile("no deadline", deadline=None)
+    settings.load_profile("no deadline")
     # Shells ignore Ctrl-C in background jobs, and child processes inherit that.
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -43,7 +43,7 @@ def test_a_text_that_looks_like_a_number_is_text() -> None:
     assert csv_cells.escape("-0.5") == "'-0.5"
 
 
-@settings(deadline=None, derandomize=True, max_examples=500)
+@settings(derandomize=True, max_examples=500)
 @given(TEXTS)
 @example("'\t'=x")
 @example("a;'=b\n=c")
@@ -55,7 +55,7 @@ def test_any_text_comes_back_and_starts_no_formula(text: str) -> None:
     assert not cell.lstrip(' \ufeff\u200b"').startswith(DANGEROUS)
 
 
-@settings(deadline=None, derandomize=True, max_examples=300)
+@settings(derandomize=True, max_examples=300)
 @given(st.lists(TEXTS, min_size=2, max_size=4))
 @example(["a", 'a;=HYPERLINK("x")'])
 def test_no_cell_is_a_formula_where_semicolons_separate(texts: list[str]) -> None:

@@ -99,7 +99,7 @@ class Pair:
     y: str
 
 
-@settings(deadline=None, derandomize=True, max_examples=100)
+@settings(derandomize=True, max_examples=100)
 @given(st.lists(st.builds(Pair, st.text(), st.text())))
 def test_any_text_comes_back(tmp_path_factory: pytest.TempPathFactory, pairs: list[Pair]) -> None:
     path = tmp_path_factory.mktemp("table") / "table.csv"

@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from pipeline.core.stable_hash import unit_interval
 
-EXAMPLES = settings(deadline=None, derandomize=True, max_examples=50)
+EXAMPLES = settings(derandomize=True, max_examples=50)
 
 
 @pytest.mark.parametrize(

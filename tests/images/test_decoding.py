@@ -33,7 +33,7 @@ def test_scaling_down_keeps_at_least_one_pixel_per_side() -> None:
     assert pixels.shape[1:] == (1, 3)
 
 
-@settings(deadline=None, derandomize=True, max_examples=60)
+@settings(derandomize=True, max_examples=60)
 @given(st.integers(1, 900), st.integers(1, 900), st.integers(16, 100))
 def test_a_loaded_image_keeps_its_shape_and_fits_the_side(
     height: int, width: int, side: int

@@ -9,7 +9,7 @@ texts = st.lists(st.text(max_size=20))
 digests = st.lists(st.integers(0, 5), max_size=30)  # few, so that many are equal
 
 
-@settings(derandomize=True, deadline=None, max_examples=50)
+@settings(derandomize=True, max_examples=50)
 @given(texts, texts)
 def test_a_digest_depends_on_its_key_alone(before: list[str], keys: list[str]) -> None:
     column = pa.array(before + keys, pa.string())
@@ -32,7 +32,7 @@ def all_positions(index: KeyIndex, wanted: list[int]) -> list[list[int]]:
     return [sorted(positions) for positions in lists]
 
 
-@settings(derandomize=True, deadline=None, max_examples=50)
+@settings(derandomize=True, max_examples=50)
 @given(st.lists(digests, max_size=8), digests, st.data())
 def test_the_index_has_the_positions_of_every_digest(
     parts: list[list[int]], wanted: list[int], data: st.DataObject

@@ -54,7 +54,6 @@ def test_get_returns_results_in_the_order_of_its_keys_across_files() -> None:
 
 
 @settings(
-    deadline=None,
     derandomize=True,
     max_examples=25,
     suppress_health_check=[HealthCheck.function_scoped_fixture],

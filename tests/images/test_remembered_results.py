@@ -188,7 +188,6 @@ operations = st.lists(st.tuples(st.integers(0, 2), st.integers(0, 30), st.boolea
 
 @settings(
     derandomize=True,
-    deadline=None,
     max_examples=25,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )

@@ -29,7 +29,7 @@ def test_the_fitted_temperature_calibrates_the_probabilities(scale: float) -> No
 
 
 @given(st.integers(1, 60), st.integers(0, 99))
-@settings(deadline=None, derandomize=True, max_examples=40)
+@settings(derandomize=True, max_examples=40)
 def test_it_never_raises_the_log_loss_and_changes_no_prediction(count: int, seed: int) -> None:
     logits, labels = draw_logits(count, seed, 2.0)
     temperature = calibration.fit_temperature(logits, labels)

@@ -421,14 +421,14 @@ OVERRIDES = st.fixed_dictionaries(
 )
 
 
-@settings(deadline=None, derandomize=True, max_examples=50)
+@settings(derandomize=True, max_examples=50)
 @given(OVERRIDES)
 def test_overrides_change_only_the_named_values(overrides: dict[str, object]) -> None:
     base = with_overrides(VALID, {"images.augment": "crop-flip"})
     assert with_overrides(base, overrides).flat() == base.flat() | overrides
 
 
-@settings(deadline=None, derandomize=True, max_examples=50)
+@settings(derandomize=True, max_examples=50)
 @given(OVERRIDES)
 def test_flat_values_are_overrides_that_give_the_same_params(
     overrides: dict[str, object],

@@ -129,7 +129,7 @@ PHOTO = st.fixed_dictionaries(
 )
 
 
-@settings(deadline=None, derandomize=True, max_examples=60)
+@settings(derandomize=True, max_examples=60)
 @given(st.lists(PHOTO, min_size=1, max_size=5))
 @example([{"owner": "\x1b]0;a\x07", "url": "\u2066", "title": "\u2029", "licence": "\x85"}])
 def test_each_photograph_has_one_printable_line(photos: list[dict[str, str]]) -> None:

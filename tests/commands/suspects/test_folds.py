@@ -6,7 +6,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from pipeline.commands.suspects.folds import stratified_folds
 
-EXAMPLES = settings(deadline=None, derandomize=True, max_examples=50)
+EXAMPLES = settings(derandomize=True, max_examples=50)
 
 
 @EXAMPLES

@@ -119,7 +119,7 @@ def edited(rows: list[Row], kind: str, numbers: list[int], random: Any) -> list[
     return rows
 
 
-@settings(deadline=None, derandomize=True, max_examples=60)
+@settings(derandomize=True, max_examples=60)
 @given(st.integers(1, 60), EDITS)
 def test_any_history_leaves_the_rows_of_the_source_in_its_order(
     count: int, edits: list[tuple[str, list[int], Any]]

@@ -35,7 +35,7 @@ def lengths(directory: Path) -> list[int]:
     return [shards.read(path).num_rows for path in shards.paths(directory)]
 
 
-@settings(deadline=None, derandomize=True, max_examples=30)
+@settings(derandomize=True, max_examples=30)
 @given(st.lists(ROW, min_size=1, max_size=20))
 def test_rows_read_back_as_they_were_written(rows: list[dict[str, Any]]) -> None:
     with tempfile.TemporaryDirectory() as folder:
@@ -46,7 +46,7 @@ def test_rows_read_back_as_they_were_written(rows: list[dict[str, Any]]) -> None
         assert read.to_pylist() == [empty | values for values in rows]
 
 
-@settings(deadline=None, derandomize=True, max_examples=20)
+@settings(derandomize=True, max_examples=20)
 @given(st.lists(ROW, max_size=20))
 def test_the_same_rows_give_the_same_bytes(rows: list[dict[str, Any]]) -> None:
     with tempfile.TemporaryDirectory() as folder:
@@ -56,7 +56,7 @@ def test_the_same_rows_give_the_same_bytes(rows: list[dict[str, Any]]) -> None:
         assert contents(first) == contents(second)
 
 
-@settings(deadline=None, derandomize=True, max_examples=20)
+@settings(derandomize=True, max_examples=20)
 @given(st.integers(0, 2500), st.integers(0, 600))
 def test_a_shard_never_exceeds_its_rows_and_more_rows_leave_full_ones_alone(
     count: int, more: int

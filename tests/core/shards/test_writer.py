@@ -18,7 +18,7 @@ ROW = st.fixed_dictionaries(
 )
 
 
-@settings(deadline=None, derandomize=True, max_examples=60)
+@settings(derandomize=True, max_examples=60)
 @given(st.lists(ROW, min_size=1, max_size=24), st.randoms(use_true_random=False))
 def test_the_bytes_do_not_depend_on_the_batches_that_rows_come_in(
     rows: list[dict[str, Any]], random: Random

@@ -216,7 +216,7 @@ def test_there_is_nothing_to_repair_in_a_clean_jpeg() -> None:
         assert list(repairs(data)) == []
 
 
-@settings(deadline=None, derandomize=True, max_examples=300)
+@settings(derandomize=True, max_examples=300)
 @given(st.lists(st.tuples(st.integers(0, 700), st.integers(0, 255)), max_size=6))
 def test_repair_never_fails(changes: list[tuple[int, int]]) -> None:
     data = bytearray(EXTRANEOUS["both"])

@@ -166,14 +166,14 @@ def test_a_class_of_which_no_image_came_is_refused_at_the_end() -> None:
     assert list(ClassNames().check_images(images("bees"), "here")) == images("bees")
 
 
-@settings(deadline=None, derandomize=True)
+@settings(derandomize=True)
 @given(st.text(st.characters(exclude_categories=["Cs"])))
 def test_every_form_of_a_text_is_the_same_name(text: str) -> None:
     for form in (unicodedata.normalize("NFC", text), unicodedata.normalize("NFD", text)):
         assert to_nfc(form) == to_nfc(text)
 
 
-@settings(deadline=None, derandomize=True)
+@settings(derandomize=True)
 @given(st.lists(st.text(st.sampled_from("aAb\u0301\u200b \u00e9"), min_size=1), max_size=5))
 def test_settled_names_are_composed_and_no_two_look_alike(labels: list[str]) -> None:
     try:

@@ -282,7 +282,7 @@ PHOTO = st.builds(
 )
 
 
-@settings(deadline=None, derandomize=True, max_examples=60)
+@settings(derandomize=True, max_examples=60)
 @given(st.lists(PHOTO, max_size=4))
 @example([Photo(url=URL, label="cat", title="a\r\nb")])
 @example([Photo(url=URL, label="cat", title="a\rb")])

@@ -213,7 +213,7 @@ VERDICT = st.tuples(
 )
 
 
-@settings(deadline=None, derandomize=True, max_examples=60)
+@settings(derandomize=True, max_examples=60)
 @given(st.lists(VERDICT, min_size=1, max_size=40))
 def test_counts_add_up_for_any_verdicts(drawn: list[tuple[str, str]]) -> None:
     verdicts, split_of = [], {}
@@ -481,7 +481,7 @@ def clean_of(*sides: tuple[int, int]) -> pa.Table:
     return pa.table({"width": pa.array(width, pa.int32()), "height": pa.array(height, pa.int32())})
 
 
-@settings(deadline=None, derandomize=True, max_examples=100)
+@settings(derandomize=True, max_examples=100)
 @given(st.lists(st.tuples(st.integers(1, 500), st.integers(1, 500)), min_size=1, max_size=30))
 def test_every_image_is_in_one_bin(sides: list[tuple[int, int]]) -> None:
     bins = facts.shorter_side_histogram(clean_of(*sides))

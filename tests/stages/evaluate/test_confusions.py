@@ -12,7 +12,7 @@ from pipeline.stages.evaluate.confusions import (
 
 
 @given(st.integers(1, 200), st.integers(2, 7), st.integers(0))
-@settings(deadline=None, derandomize=True, max_examples=50)
+@settings(derandomize=True, max_examples=50)
 def test_the_counts_are_scikit_learns(images: int, count: int, seed: int) -> None:
     labels, predicted = np.random.default_rng(seed).integers(0, count, (2, images))
     names = [f"c{number}" for number in range(count)]

@@ -35,7 +35,7 @@ def test_of_grouped_images_the_bootstrap_contains_the_truth() -> None:
 
 
 @given(st.integers(30, 300), st.floats(0.3, 0.95), st.integers(0, 9))
-@settings(deadline=None, derandomize=True, max_examples=30)
+@settings(derandomize=True, max_examples=30)
 def test_of_independent_images_both_intervals_agree(count: int, share: float, seed: int) -> None:
     right = np.random.default_rng(seed).random(count) < share
     wilson, bootstrap = (

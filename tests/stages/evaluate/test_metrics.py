@@ -52,7 +52,7 @@ def certain(
 
 
 @given(results())
-@settings(deadline=None, derandomize=True, max_examples=50)
+@settings(derandomize=True, max_examples=50)
 def test_the_figures_are_scikit_learns(drawn: tuple[test_set.TestSetResult, np.ndarray]) -> None:
     result, probabilities = drawn
     labels, predicted = result.labels, probabilities.argmax(axis=1)

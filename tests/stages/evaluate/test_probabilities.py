@@ -15,7 +15,7 @@ from pipeline.stages.evaluate.predictions_csv import TOP_CLASSES
 @given(
     st.integers(1, 70), st.sampled_from([2, 5, 30, 45]), st.sampled_from([0, 1, 9]), st.integers(0)
 )
-@settings(deadline=None, derandomize=True, max_examples=60)
+@settings(derandomize=True, max_examples=60)
 def test_nothing_is_lost_whatever_the_blocks(
     images: int, classes: int, decimals: int, seed: int
 ) -> None:

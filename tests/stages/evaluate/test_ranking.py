@@ -22,7 +22,7 @@ def rankings(draw: st.DrawFn) -> tuple[Selected, Floats]:
 
 
 @given(rankings())
-@settings(deadline=None, derandomize=True, max_examples=80)
+@settings(derandomize=True, max_examples=80)
 def test_it_is_scikit_learns_to_the_last_bit(result: tuple[Selected, Floats]) -> None:
     positive, scores = result
     ranking = rank(positive, scores)
@@ -85,7 +85,7 @@ def test_a_curve_of_many_thresholds_becomes_small_and_keeps_its_ends() -> None:
 
 
 @given(rankings())
-@settings(deadline=None, derandomize=True, max_examples=50)
+@settings(derandomize=True, max_examples=50)
 def test_a_curve_of_a_small_test_set_stays_as_it_is(result: tuple[Selected, Floats]) -> None:
     ranking = rank(*result)
     for curve in (ranking.roc, ranking.precision_recall):

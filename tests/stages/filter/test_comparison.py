@@ -17,7 +17,7 @@ def compared(facts: pa.Table, params: FilterParams) -> tuple[list[str | None], l
     return reasons.to_pylist(), groups.to_pylist()
 
 
-@settings(deadline=None, derandomize=True, max_examples=100)
+@settings(derandomize=True, max_examples=100)
 @given(
     st.lists(
         st.tuples(

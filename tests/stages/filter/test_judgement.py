@@ -641,7 +641,7 @@ SEEDS = {
     "mpo": encode(corners(), "MPO", save_all=True, append_images=[Image.fromarray(noise())]),
 }
 
-HOSTILE = settings(deadline=None, derandomize=True, max_examples=150)
+HOSTILE = settings(derandomize=True, max_examples=150)
 
 
 def assert_loads_or_is_unreadable(data: bytes) -> None:
@@ -838,7 +838,7 @@ def test_mutated_jpegs_that_are_accepted_decode_with_opencv() -> None:
     assert 100 < accepted < 2500
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.data())
 def test_an_image_that_the_filter_rejects_as_damaged_is_not_loaded(draw: st.DataObject) -> None:
     data = bytearray(encode(corners(64, 80), "JPEG", quality=90))

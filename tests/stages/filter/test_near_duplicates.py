@@ -10,7 +10,7 @@ from pipeline.stages.filter import near_duplicates
 
 Hashes = npt.NDArray[np.uint64]
 
-CHECKED = settings(deadline=None, derandomize=True, max_examples=60)
+CHECKED = settings(derandomize=True, max_examples=60)
 ALL_BITS = range(7)
 
 

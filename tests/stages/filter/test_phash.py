@@ -157,7 +157,7 @@ def test_a_turned_picture_has_another_hash() -> None:
             assert distance(perceptual_hash(picture), perceptual_hash(other.copy())) > 12
 
 
-@settings(deadline=None, derandomize=True, max_examples=60)
+@settings(derandomize=True, max_examples=60)
 @given(st.integers(1, 200), st.integers(1, 200), st.integers(0, 2**32))
 def test_any_grey_picture_has_a_hash_of_64_bits(height: int, width: int, seed: int) -> None:
     picture: npt.NDArray[np.uint8] = np.random.default_rng(seed).integers(

@@ -17,7 +17,7 @@ from pipeline.stages.split.leaks import Kind, Leak
 from tests.builders.albums import groups_of, images_of, text_column
 from tests.builders.params import split_params
 
-EXAMPLES = settings(deadline=None, derandomize=True, max_examples=100)
+EXAMPLES = settings(derandomize=True, max_examples=100)
 MEMBERS = st.lists(
     st.tuples(st.sampled_from([None, "train", "val", "test"]), st.sampled_from([None, "x", "y"])),
     max_size=12,

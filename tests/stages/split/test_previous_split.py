@@ -16,7 +16,7 @@ from pipeline.stages.split.assignment.images import Image
 from tests.builders.albums import images_of, names_of, ranks
 from tests.builders.params import locked_code
 
-EXAMPLES = settings(deadline=None, derandomize=True, max_examples=100)
+EXAMPLES = settings(derandomize=True, max_examples=100)
 SPLIT_VALUES = {
     "seed": 1,
     "val": 0.15,

@@ -147,7 +147,7 @@ LISTING = st.lists(PATH, max_size=12, unique=True) | st.builds(
 )
 
 
-@settings(deadline=None, derandomize=True, max_examples=100)
+@settings(derandomize=True, max_examples=100)
 @given(LISTING, st.sampled_from(["set", "cat", "a/b", "x y"]))
 def test_a_wrapping_folder_changes_nothing(names: list[str], wrapping: str) -> None:
     try:
@@ -158,7 +158,7 @@ def test_a_wrapping_folder_changes_nothing(names: list[str], wrapping: str) -> N
     assert wrapped == {f"{wrapping}/{name}": label for name, label in bare.items()}
 
 
-@settings(deadline=None, derandomize=True, max_examples=50)
+@settings(derandomize=True, max_examples=50)
 @given(LISTING, st.randoms(use_true_random=False))
 def test_the_order_of_the_names_does_not_matter(names: list[str], random: Random) -> None:
     def result(listing: list[str]) -> dict[str, FolderLabel] | str:

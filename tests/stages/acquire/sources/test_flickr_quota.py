@@ -24,7 +24,7 @@ from pipeline.stages.acquire.web.content_store import StoredBody
 from tests.builders import albums
 from tests.builders.params import split_params
 
-EXAMPLES = settings(deadline=None, derandomize=True, max_examples=100)
+EXAMPLES = settings(derandomize=True, max_examples=100)
 LABELS = ("car", "bicycle")
 
 

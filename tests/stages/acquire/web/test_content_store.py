@@ -97,7 +97,7 @@ def test_a_body_may_come_in_pieces(store: ContentStore) -> None:
     assert stored.sha256 == sha256(b"".join(pieces))
 
 
-@settings(deadline=None, derandomize=True, max_examples=20)
+@settings(derandomize=True, max_examples=20)
 @given(st.lists(st.binary(max_size=3000), min_size=1, max_size=20))
 def test_many_photographs_come_back(photos: list[bytes]) -> None:
     with ContentStore() as store:

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from pipeline.stages.acquire.web.ordered_threads import LOOKAHEAD, map_in_order
 from tests import ROOT
 
-EXAMPLES = settings(deadline=None, derandomize=True, max_examples=25)
+EXAMPLES = settings(derandomize=True, max_examples=25)
 
 
 def doubled(number: int) -> int:

@@ -16,7 +16,7 @@ from pipeline.stages.split.assignment import modes
 from tests.builders.albums import Photo, Splits, assign_album, images_and_groups
 from tests.builders.params import split_params
 
-EXAMPLES = settings(deadline=None, derandomize=True, max_examples=100)
+EXAMPLES = settings(derandomize=True, max_examples=100)
 SEEDS = st.integers(0, 99)
 SHARES = st.builds(split_params, seed=SEEDS, val=st.floats(0.02, 0.45), test=st.floats(0.02, 0.45))
 CLASSES = st.lists(st.lists(st.integers(1, 3), min_size=1, max_size=9), min_size=1, max_size=5)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from pipeline.stages.split.assignment.groups import Group, find_groups
 from tests.builders.albums import text_column
 
-EXAMPLES = settings(deadline=None, derandomize=True, max_examples=100)
+EXAMPLES = settings(derandomize=True, max_examples=100)
 
 
 class Row(NamedTuple):

@@ -26,7 +26,7 @@ from tests.builders.albums import (
 )
 from tests.builders.params import split_params
 
-EXAMPLES = settings(deadline=None, derandomize=True, max_examples=100)
+EXAMPLES = settings(derandomize=True, max_examples=100)
 
 PRESCRIBED = st.sampled_from([None, "train", "val", "test"])
 

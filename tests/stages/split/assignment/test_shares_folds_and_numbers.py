@@ -23,7 +23,7 @@ from pipeline.stages.split.assignment.modes import HELD_OUT
 from tests.builders.albums import groups_of, leader_of, names_of, ranks, text_column
 from tests.builders.params import split_params
 
-EXAMPLES = settings(deadline=None, derandomize=True, max_examples=100)
+EXAMPLES = settings(derandomize=True, max_examples=100)
 SIZES = st.lists(  # of groups: cats, dogs
     st.tuples(st.integers(0, 4), st.integers(0, 4)).filter(any), min_size=1, max_size=12
 )
