@@ -16,12 +16,24 @@ from pipeline.stages.acquire.raw_image import SKIPPED_COLUMNS, RawImage, Skipped
 from pipeline.stages.acquire.sources.dispatch import open_source
 from pipeline.stages.acquire.sources.listing import RowTable, iterate
 
+MAX_CLASSES = 10  # named in the summary
 SKIPPED = pa.schema(dict.fromkeys(SKIPPED_COLUMNS, pa.string()))
 
 
 def write_skipped(path: Path, items: RowTable) -> None:
     """Replace the list of what the source has and the raw shards lack."""
     atomic.write_csv(path, SKIPPED_COLUMNS, iterate(items.table()))
+
+
+def describe_classes(labels: Counter[str]) -> str:
+    """The images of each class; of many classes their number, and the smallest and the largest."""
+    if len(labels) <= MAX_CLASSES:
+        return ", ".join(f"{number} {label}" for label, number in sorted(labels.items()))
+    ranked = sorted((number, label) for label, number in labels.items())
+    (least, smallest), (most, largest) = ranked[0], ranked[-1]
+    if least == most:
+        return f"{len(labels)} classes of {most}"
+    return f"{len(labels)} classes of {least} ({smallest}) to {most} ({largest})"
 
 
 def main(
@@ -56,9 +68,11 @@ def main(
                 write_skipped(skipped_csv, skipped)
             raise
     write_skipped(skipped_csv, skipped)
-    counts = ", ".join(f"{number} {label}" for label, number in sorted(labels.items()))
     deviation = f"; not as described: {acquired.deviation}" if acquired.deviation else ""
-    print_line(f"acquire: {count} files ({counts}); left out: {format_counts(reasons)}{deviation}")
+    left_out = format_counts(reasons)
+    print_line(
+        f"acquire: {count} files ({describe_classes(labels)}); left out: {left_out}{deviation}"
+    )
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 import hashlib
 import json
 import zipfile
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -321,6 +322,20 @@ def test_the_stage_writes_raw_shards_and_counts_labels(
     )
     assert read_skipped() == []
     assert Path("skipped.csv").read_text() == "name,label,url,reason\n"
+
+
+@pytest.mark.parametrize(
+    ("counts", "expected"),
+    [
+        ({"dog": 1, "cat": 2}, "2 cat, 1 dog"),
+        ({f"c{number}": 3 for number in range(10)}, ", ".join(f"3 c{n}" for n in range(10))),
+        ({f"c{number}": number for number in range(1, 12)}, "11 classes of 1 (c1) to 11 (c11)"),
+        ({f"c{number:04}": 2 for number in range(10_000)}, "10000 classes of 2"),
+        ({}, ""),
+    ],
+)
+def test_the_summary_names_a_few_classes(counts: dict[str, int], expected: str) -> None:
+    assert stage.describe_classes(Counter(counts)) == expected
 
 
 def test_the_stage_writes_the_skipped_files_with_reasons(
