@@ -34,6 +34,11 @@ def contiguous(column: Column) -> pa.StringArray:
     return column
 
 
+def release_memory() -> None:
+    """Give memory of dropped columns back to the system; Arrow would keep it for later ones."""
+    pa.default_memory_pool().release_unused()
+
+
 def iterate(column: Column) -> Iterator[Any]:
     """The values of a column as Python objects, which live for a chunk of rows only."""
     for start in range(0, len(column), CHUNK):

@@ -95,7 +95,10 @@ def read_examples(split_csv: Path, clean: Path) -> Examples:
     classes = model_folder.classes_of(names)
     labels = torch.from_numpy(codes.astype(np.int64))
     ids, splits = (columns.contiguous(rows.column(name)) for name in ("id", "split"))
-    return Examples(ids, labels, splits, classes, _stored(clean, ids))
+    stored = _stored(clean, ids)
+    del rows
+    columns.release_memory()
+    return Examples(ids, labels, splits, classes, stored)
 
 
 def _stored(clean: Path, ids: pa.StringArray) -> pa.StringArray:

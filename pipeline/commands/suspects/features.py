@@ -56,11 +56,11 @@ class Features:
         first, last = int(rows.min()), int(rows.max()) + 1
         tensors = []
         for array in self.arrays:
-            values = array.read(first, last)[rows - first].astype(np.float32)
+            values = array.read(first, last)[rows - first].astype(np.float32, copy=False)
             if values.ndim == 4:  # (N, C, H, W)
                 values = values.mean(axis=(2, 3))
             tensors.append(values.reshape(len(rows), -1))
-        return np.concatenate(tensors, axis=1)
+        return tensors[0] if len(tensors) == 1 else np.concatenate(tensors, axis=1)
 
 
 def open_features(folder: Path, examples: Examples) -> Features:

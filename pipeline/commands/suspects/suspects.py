@@ -100,7 +100,10 @@ def _groups(split_csv: Path) -> Labels:
     """The group of each image of split.csv, numbered in the order of their names."""
     table = read_split(split_csv)
     codes, names = columns.encode(columns.fill_empty(table.column("group"), table.column("id")))
-    return columns.ranks(names)[codes].astype(np.int64)
+    groups: Labels = columns.ranks(names)[codes].astype(np.int64)
+    del table, names
+    columns.release_memory()
+    return groups
 
 
 class OutOfFold:
