@@ -59,7 +59,7 @@ class Price:
         views = int((limit * 1e9 / self.view_bytes - self.images) // max(1, self.training))
         if 1 <= views < self.index.views:
             size = (self.images + views * self.training) * self.view_bytes / 1e9
-            return f"`dvc exp run -S features.views={views}` stores {size:.3g} GB"
+            return f"`dvc exp run -S features.views={views}` stores {format_size(size)}"
         return f"`dvc exp run -S features.max_gigabytes={math.ceil(self.gigabytes)}` stores them"
 
     def check_disk(self, features: Path, missing: int) -> None:
