@@ -22,7 +22,9 @@ ANY = DeviceParams(accelerator="auto", devices=1, precision="32-true", compile=F
 def _differing_engine(recorded: str, prefix: FrozenPrefix) -> str:
     """A sentence if other software runs the frozen part than computed the features, else ""."""
     engine = prefix.engine
-    if prefix.device.type != "cpu" or not engine or engine.split()[0] == recorded.split()[0]:
+    if prefix.device.type != "cpu" or not engine or not recorded:
+        return ""
+    if engine.partition(" ")[0] == recorded.partition(" ")[0]:  # another version
         return ""
     return (
         f"{recorded} computed the features that this model was trained on, but cannot run here "

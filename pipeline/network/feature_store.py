@@ -17,6 +17,7 @@ from pipeline.network.feature_arrays import Array, Rows
 from pipeline.network.frozen_prefix import FrozenPrefix
 from pipeline.network.loading.parallel_forward import Tensors
 from pipeline.network.loading.streams import streams_of
+from pipeline.network.model_folder import EngineName
 from pipeline.network.views import EVALUATION, EncodedImages, Preprocess, Views
 from pipeline.params import ImagesParams
 from pipeline.params.section import Positive, Section, Seed
@@ -40,7 +41,7 @@ class Index(Section):
     dtype: Literal["float32", "float16"]
     precision: Annotated[str, Field(pattern="^(auto|32-true|bf16-mixed|16-mixed)$")]
     """What the frozen part computes in, as features.precision."""
-    engine: Annotated[str, Field(pattern="^(|torch|openvino [0-9a-z.+-]+)$")]
+    engine: EngineName
     """What computes the frozen part, "" if nothing is frozen."""
     shapes: list[list[Positive]]
     """Of each tensor at the cut, per image."""

@@ -23,6 +23,7 @@ MACRO = "macro"
 
 
 Name = Annotated[str, Field(min_length=1)]
+EngineName = Annotated[str, Field(pattern=r"^(|torch|openvino [0-9a-z.+-]+)$")]
 
 
 class Card(Section):
@@ -47,7 +48,7 @@ class Card(Section):
     preprocess: Preprocess
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"
     """Of the modules before `trained_from`, as features.precision."""
-    engine: str = "torch"
+    engine: EngineName = "torch"
     """What computed these modules' outputs, as Index.engine."""
     temperature: Annotated[float, Field(ge=0.01, le=100)] = 1.0
     """Divisor of the scores before their softmax, which calibrates the probabilities."""

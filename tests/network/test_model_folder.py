@@ -109,6 +109,7 @@ NOT_A_NUMBER, INFINITE = float("nan"), float("inf")
         ("head.dropout", [1.0, -0.1, NOT_A_NUMBER]),
         ("head.hidden", [0, -1, 10**9]),
         ("backbone", [""]),
+        ("engine", [" ", "onnxruntime 1.0", "openvino", "openvino 1\n", None]),
         ("colour", ["grey"]),
     ],
 )
