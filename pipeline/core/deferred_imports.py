@@ -1,13 +1,18 @@
 """Import what few programs need only when it is needed.
 
-Four parts of other packages take two seconds in every process that imports torch:
+Parts of other packages take two seconds in every process that imports torch, and one second where
+mlflow or scikit-learn is imported:
 
 - torch._dynamo, the compiler. lightning-fabric and torchvision use a few names of it when they are
   imported, and get stand-ins.
 - Modules of torch that only register functions, for the compiler or for a GPU. They become empty
   modules, which are imported when one of their attributes is used.
 - torch.onnx, which torchvision imports to export the operators of detection networks.
-- pandas, which pyarrow and scikit-learn import to see whether something is one of its objects.
+- pandas, which pyarrow and scikit-learn import to see whether something is one of its objects, and
+  mlflow to describe data sets.
+- Packages of mlflow for language models and for other libraries' models, and of scipy and
+  scikit-learn, which t-SNE does not need. Their `__init__` runs when one of their attributes is
+  used; the modules in them can be imported without it.
 """
 
 import importlib
@@ -30,7 +35,32 @@ VERSIONS_WITH_META_APART = ("2.14.",)  # of torch; others may need it for someth
 WITHOUT_META = {"torch.utils._device"}  # Fabric's only internal import that needs none of it
 OPERATORS = "torchvision.ops._register_onnx_ops"
 DEFERRED = {META, OPERATORS, "cuda.bindings.driver", "cuda.bindings.runtime"}
-WITHOUT_PANDAS = {"pipeline", "pyarrow", "sklearn"}
+# Packages, with attributes that come from one module each, without the rest of the package.
+DEFERRED_PACKAGES: dict[str, dict[str, str]] = {
+    "mlflow.gateway": {},  # with fastapi
+    "mlflow.genai": {},
+    "mlflow.genai.judges": {},
+    "mlflow.genai.scorers": {},
+    "mlflow.models": {},  # with pandas and scipy
+    "scipy.stats": {},
+    "sklearn.decomposition": {"PCA": "_pca"},
+    "sklearn.manifold": {
+        "TSNE": "_t_sne",
+        "_barnes_hut_tsne": "_barnes_hut_tsne",
+        "_utils": "_utils",
+    },
+    "sklearn.metrics": {
+        "DistanceMetric": "_dist_metrics",
+        "pairwise_distances": "pairwise",
+        "pairwise_distances_chunked": "pairwise",
+    },
+    "sklearn.neighbors": {"NearestNeighbors": "_unsupervised"},
+    "sklearn.preprocessing": {"normalize": "_data"},
+    "sklearn.tree": {},
+}
+WITHOUT_PANDAS = {"pipeline", "pyarrow", "sklearn"}  # packages
+MLFLOW_EVALUATION = "mlflow.models.evaluation.base"  # also works without pandas
+DATASET_KINDS = "mlflow.data.dataset_registry"  # imports those whose packages are installed
 
 MACHINERY = {__name__, "importlib", "importlib._bootstrap", "_frozen_importlib"}
 
@@ -44,13 +74,13 @@ def install(as_program: bool = False) -> None:
     Args:
         as_program: Whether this process runs a stage or a command, and nothing else. Otherwise only
             torch._dynamo is deferred, because other programs could miss the rest: tensors on the
-            device "meta" lack operations, detection networks have no export as ONNX, and pyarrow
-            converts no objects of pandas.
+            device "meta" lack operations, detection networks have no export as ONNX, pyarrow
+            converts no objects of pandas, and `mlflow.data` none.
     """
     if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Finder())
     if as_program:
-        _deferred.update(DEFERRED - sys.modules.keys())
+        _deferred.update((DEFERRED | DEFERRED_PACKAGES.keys()) - sys.modules.keys())
         if not any(isinstance(finder, _NoPandas) for finder in sys.meta_path):
             sys.meta_path.insert(0, _NoPandas())
 
@@ -68,6 +98,10 @@ class _Finder:
         spec = PathFinder.find_spec(fullname, path, target)
         if spec is None:
             return None
+        if fullname in DEFERRED_PACKAGES:
+            if isinstance(spec.loader, SourceFileLoader):
+                spec.loader = _PackageLoader(spec.loader.name, spec.loader.path)
+            return spec
         if fullname in DEFERRED:
             return ModuleSpec(fullname, _DeferringLoader())  # type: ignore[arg-type]
         if isinstance(spec.loader, SourceFileLoader):
@@ -143,6 +177,44 @@ class _LoaderAfterMeta(SourceFileLoader):
             super().exec_module(module)
 
 
+# ---- packages whose modules are imported without them ----
+
+
+class _Package(ModuleType):
+    def __getattr__(self, name: str) -> object:
+        if self.__name__ in _deferred and not name.startswith("__"):
+            module = DEFERRED_PACKAGES[self.__name__].get(name)
+            if module is not None:
+                return self._attribute(name, module)
+            self._run()
+            if name in self.__dict__:
+                return self.__dict__[name]
+        raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
+
+    def _attribute(self, name: str, module: str) -> object:
+        value = importlib.import_module(f"{self.__name__}.{module}")
+        return value if name == module else getattr(value, name)
+
+    def _run(self) -> None:
+        with _lock:
+            if self.__name__ in _deferred:
+                _deferred.discard(self.__name__)
+                loader: Any = self.__loader__
+                loader.run(self)
+
+
+class _PackageLoader(SourceFileLoader):
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        return _Package(spec.name)
+
+    def exec_module(self, module: ModuleType) -> None:
+        """The package stays empty, but has a path."""
+
+    def run(self, module: ModuleType) -> None:
+        """Run the package's code in place: others have its modules already."""
+        super().exec_module(module)
+
+
 # ---- pandas ----
 
 
@@ -150,8 +222,15 @@ class _NoPandas:
     """Hide pandas from packages that only ask whether something is one of its objects."""
 
     def find_spec(self, fullname: str, *_: object) -> None:
-        if fullname == "pandas" and _importer().partition(".")[0] in WITHOUT_PANDAS:
+        if fullname == "pandas" and _is_without_pandas(_importer()):
             raise ModuleNotFoundError(fullname, name=fullname)
+
+
+def _is_without_pandas(module: str) -> bool:
+    if module.startswith("mlflow."):
+        spec = getattr(sys.modules.get(DATASET_KINDS), "__spec__", None)
+        return module == MLFLOW_EVALUATION or getattr(spec, "_initializing", False)
+    return module.partition(".")[0] in WITHOUT_PANDAS
 
 
 def _importer() -> str:

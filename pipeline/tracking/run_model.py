@@ -5,9 +5,8 @@ from pathlib import Path
 
 from mlflow import MlflowClient
 from mlflow.entities import LoggedModel, LoggedModelOutput, LoggedModelStatus, Metric
-from mlflow.models import Model
 
-from pipeline.tracking import logged_model, provenance
+from pipeline.tracking import provenance
 from pipeline.tracking.store import MlflowRun
 
 
@@ -32,6 +31,11 @@ def log_model(run_id: str, models: Path, digest: str, curves: list[str], epoch: 
         client.log_outputs(run_id, [LoggedModelOutput(model.model_id, epoch)])
     metrics = list(_metrics_at(client, run, model.model_id, curves, epoch))
     client.log_batch(run_id, metrics=metrics)
+    # They import pandas, and an evaluation rarely logs a model.
+    from mlflow.models import Model
+
+    from pipeline.tracking import logged_model
+
     Model.log(
         None,
         logged_model,

@@ -72,6 +72,38 @@ import pandas
 assert pandas.DataFrame({"x": [1]}).shape == (1, 1)
 """
 
+OPEN_MLFLOW = """
+import sys
+from pipeline.tracking import record
+import mlflow.store.tracking.sqlalchemy_store
+slow = {"pandas", "scipy", "fastapi", "mlflow.genai.evaluation", "mlflow.models.signature"}
+assert not slow & sys.modules.keys()
+
+from mlflow import genai
+from mlflow.genai.scorers import Correctness
+from mlflow.data.evaluation_dataset import EvaluationDataset
+assert genai is mlflow.genai and callable(genai.evaluate)
+assert callable(mlflow.genai.judges.make_judge) and callable(mlflow.gateway.get_gateway_uri)
+assert not hasattr(genai, "no_such_name")
+from mlflow.models import Model, ModelSignature
+from pipeline.tracking.logged_model import SIGNATURE
+assert isinstance(SIGNATURE, ModelSignature) and callable(mlflow.pyfunc.load_model)
+"""
+
+MAP = """
+import sys
+import numpy as np
+from pipeline.stages.evaluate.plane_map import map_to_plane
+points = map_to_plane(np.random.default_rng(0).normal(size=(100, 64)))
+print(sys.argv[0] == "-m" and "sklearn.linear_model" in sys.modules, points.tobytes().hex())
+from sklearn.manifold import Isomap
+from sklearn.linear_model import Lasso
+from sklearn.metrics import accuracy_score
+from sklearn.neighbors import KNeighborsClassifier
+import scipy.stats
+assert accuracy_score([0, 1], [0, 1]) == 1 and scipy.stats.norm.cdf(0) == 0.5
+"""
+
 
 def run(program: str) -> str:
     process = subprocess.run(
@@ -94,3 +126,11 @@ def test_what_is_deferred_comes_whole(module: str) -> None:
 
 def test_pyarrow_does_not_import_pandas() -> None:
     run(AS_PROGRAM + CONVERT)
+
+
+def test_mlflow_opens_a_store_without_its_slow_parts_which_still_work() -> None:
+    run(AS_PROGRAM + OPEN_MLFLOW)
+
+
+def test_a_map_of_images_needs_only_parts_of_scikit_learn_and_has_the_same_bytes() -> None:
+    assert run(AS_PROGRAM + MAP) == run(MAP)
