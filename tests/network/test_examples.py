@@ -1,11 +1,16 @@
+import gc
 import hashlib
+import tracemalloc
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from pipeline.core import columns
-from pipeline.network.examples import Examples, digest_lines
+from pipeline.core import columns, shards
+from pipeline.core.split_csv import SplitRow, write_split
+from pipeline.network.examples import Examples, digest_lines, read_examples
+from tests.builders.clean_rows import clean_row
 
 COUNT = 7
 
@@ -51,3 +56,24 @@ def test_ids_and_keys_are_those_of_the_rows_in_their_order() -> None:
     assert examples.keys_of(rows).to_pylist() == ["id5:d5", "id0:d0"]
     assert examples.rows("train").tolist() == [0, 2, 4, 6]
     assert examples.rows("none").tolist() == []
+
+
+def test_no_image_is_a_python_object(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Arrow's memory is not counted here; an id as a Python string would take 113 bytes."""
+    monkeypatch.setattr(columns, "CHUNK", 500)
+    count = 2_000
+    ids = [f"{row:064}" for row in range(count)]
+    rows = [SplitRow(key, f"class {row % 2}", "train", "") for row, key in enumerate(ids)]
+    write_split(tmp_path / "split.csv", rows)
+    shards.write(tmp_path / "clean", shards.CLEAN, map(clean_row, ids))
+    read_examples(tmp_path / "split.csv", tmp_path / "clean")  # what is imported or cached once
+    gc.collect()
+    tracemalloc.start()
+    try:
+        examples = read_examples(tmp_path / "split.csv", tmp_path / "clean")
+        gc.collect()
+        used, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(examples) == count
+    assert used < 40 * count
