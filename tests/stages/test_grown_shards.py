@@ -19,9 +19,12 @@ from pipeline.stages.describe import __main__ as describe
 from pipeline.stages.features import __main__ as features
 from pipeline.stages.filter import __main__ as filtering
 from pipeline.stages.split import __main__ as split
+from tests.builders import stages
 from tests.builders.params import NARROW_RESNET, small_params
+from tests.builders.stores import copy_store
 
-RAW, CLEAN = Path("raw"), Path("clean")
+RAW, CLEAN = Path("data/raw"), stages.CLEAN
+WRITTEN = ("data/features", "models", "reports/history.csv", "reports/metrics.json", "reports/test")
 ROWS = 3  # in a full shard of these tests
 RUNS = 4
 
@@ -59,8 +62,9 @@ def edited(images: list[RawImage], random: Random) -> list[RawImage]:
 class Workspace:
     """A folder in which the stages run, with their last shards."""
 
-    def __init__(self, folder: Path, params: Params) -> None:
+    def __init__(self, folder: Path, params: Params, store: Path) -> None:
         (folder / "dataset").mkdir(parents=True)
+        copy_store(store, folder)
         YAML(typ="safe", pure=True).dump(params.model_dump(), folder / "params.yaml")
         self.folder = folder
 
@@ -78,12 +82,15 @@ class Workspace:
         with pytest.MonkeyPatch.context() as patch, joblib.parallel_config("threading"):
             patch.chdir(self.folder)
             patch.setenv("DVC_ROOT", str(self.folder))
-            verdicts, splits, leaks = map(Path, ("verdicts.csv", "split.csv", "leaks.csv"))
+            verdicts, splits, leaks = Path("verdicts.csv"), stages.SPLIT, Path("leaks.csv")
             split.main(CLEAN, verdicts, splits, leaks)
             dataset, page = Path("dataset"), Path("data.html")
             describe.main(dataset, RAW, CLEAN, verdicts, splits, leaks, page)
-            features.main(CLEAN, splits, Path("features"))
-            written = [verdicts, splits, leaks, page, *sorted(Path("features").iterdir())]
+            features.main(CLEAN, splits, stages.FEATURES)
+            stages.train_stage()
+            stages.evaluate_stage()
+            paths = [path for name in WRITTEN for path in (Path(name), *Path(name).rglob("*"))]
+            written = [verdicts, splits, leaks, page, *filter(Path.is_file, sorted(paths))]
             contents: dict[str, Any] = {str(path): path.read_bytes() for path in written}
             for directory, schema in ((RAW, shards.RAW), (CLEAN, shards.CLEAN)):
                 rows = shards.batches(directory, schema.names, 7)
@@ -99,14 +106,14 @@ def last_output(directory: Path) -> LastOutput:
 
 @pytest.mark.parametrize("seed", [1, 2])
 def test_all_that_is_computed_from_grown_shards_is_as_from_a_first_run(
-    tmp_path: Path, params: Params, seed: int
+    tmp_path: Path, params: Params, empty_store: Path, seed: int
 ) -> None:
     narrow = {key.replace("__", "."): value for key, value in NARROW_RESNET.items()}
     limits = {"filter.max_reject_fraction": 0.9, "filter.near_duplicates": "keep_one"}
     small = small_params(params, **narrow, **limits, **{"split.val": 0.3, "split.test": 0.3})
     random = Random(seed)
     images = [picture(number, random) for number in range(60)]
-    grown, fresh = Workspace(tmp_path / "grown", small), Workspace(tmp_path / "fresh", small)
+    grown, fresh = (Workspace(tmp_path / name, small, empty_store) for name in ("grown", "fresh"))
     for _ in range(RUNS):
         grown.run(images)
         images = edited(images, random)
@@ -114,4 +121,6 @@ def test_all_that_is_computed_from_grown_shards_is_as_from_a_first_run(
     fresh.run(images)
     assert (grown.folder / RAW / source_order.NAME).exists()  # or this test proves nothing
     assert (grown.folder / CLEAN / source_order.NAME).exists()
-    assert grown.finish() == fresh.finish()
+    results = grown.finish()
+    assert {"models/model.safetensors", "reports/metrics.json"} <= results.keys()
+    assert results == fresh.finish()
