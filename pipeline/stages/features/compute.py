@@ -27,6 +27,7 @@ from pipeline.network.halves import Halves
 from pipeline.network.loading.sub_batch import ON_CPU
 from pipeline.network.views import EVALUATION, EncodedImages, Views
 from pipeline.params import ImagesParams, Params
+from pipeline.stages.features.disk_space import format_size
 
 MAX_KEYS = 100_000  # looked up in a memo at a time
 CHUNK_BYTES = 2**26  # of features computed before they are written to the memo
@@ -77,7 +78,7 @@ def describe(params: Params, prefix: FrozenPrefix, examples: Examples) -> Index:
         shapes=[list(shape) for shape in prefix.shapes()],
     )
     size = index.gigabytes(len(examples), len(examples.rows("train")))
-    why = f"{size:.3g} GB of activations, by {prefix.engine}"
+    why = f"{format_size(size)} of activations, by {prefix.engine}"
     if prefix.why:
         why += f" ({prefix.why})"
     if prefix.cut.prefix is None:
