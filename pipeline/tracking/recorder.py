@@ -60,6 +60,7 @@ class Recorder:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self._has_failed = True  # whatever ends the process now needs no warning
         self._thread.shutdown(wait=False, cancel_futures=True)
         if self._worker is not None:
             self._worker.close()
@@ -121,7 +122,9 @@ class Recorder:
         return None
 
     def _give_up(self, why: str) -> None:
-        """Record nothing from now on, and warn."""
+        """Record nothing from now on, and warn, unless the block has ended."""
+        if self._has_failed:
+            return
         self._has_failed = True
         terminal.warn(
             f"the process that records in MLflow failed ({why}); the work goes on without it. "

@@ -119,7 +119,7 @@ def test_an_error_of_the_process_costs_the_record_alone(
 
 
 def test_a_process_that_hangs_does_not_hold_up_the_end(
-    params: Params, monkeypatch: pytest.MonkeyPatch
+    params: Params, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(recorder, "MAX_CLOSE_SECONDS", 0.1)
     monkeypatch.setattr(worker, "EXIT_CODE_SECONDS", 0.1)
@@ -141,6 +141,7 @@ def test_a_process_that_hangs_does_not_hold_up_the_end(
         stop(record)
     assert suspended
     assert not any(child.is_running() for child in suspended)
+    assert not capsys.readouterr().err
 
 
 def test_a_store_that_cannot_be_reached_is_tried_once(
