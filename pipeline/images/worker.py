@@ -10,7 +10,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from enum import Enum, auto
 from multiprocessing.connection import Connection
 from threading import Lock, Thread
@@ -117,9 +117,9 @@ class Worker:
             process = self._process  # which the other thread sets to None
         if process is not None:
             process.terminate()
-            process.join(EXIT_CODE_SECONDS)
-            if process.exitcode is None and hasattr(signal, "SIGKILL"):  # it is suspended
-                os.kill(process.pid, signal.SIGKILL)
+            if _exit_code(process) is None and hasattr(signal, "SIGKILL"):  # it is suspended
+                with suppress(ProcessLookupError):  # another thread has waited for it
+                    os.kill(process.pid, signal.SIGKILL)
 
     def start(self) -> None:
         """Start the process, unless it runs, without waiting for it.

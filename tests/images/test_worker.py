@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from pipeline.core.errors import PipelineError
+from pipeline.images import worker as worker_module
 from pipeline.images.worker import Cause, Worker, WorkerFailure
 from pipeline.images.worker import _launch as launch_worker
 
@@ -21,6 +22,10 @@ def end(code: int) -> int:
         os._exit(code)
     os.kill(os.getpid(), -code)
     return 0
+
+
+def process_id(_: None) -> int:
+    return os.getpid()
 
 
 def fail(text: str) -> None:
@@ -73,6 +78,16 @@ def test_a_closed_worker_does_not_start_again(worker: Worker) -> None:
     worker.close()
     with pytest.raises(WorkerFailure, match="closed"):
         worker.call(abs, -2)
+
+
+def test_a_process_that_another_thread_waited_for_is_closed(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker_module, "EXIT_CODE_SECONDS", 0.1)
+    process = worker.call(process_id, None)
+    os.kill(process, signal.SIGKILL)
+    os.waitpid(process, 0)
+    worker.close()
 
 
 def test_too_few_open_files_are_the_machines_fault(worker: Worker) -> None:

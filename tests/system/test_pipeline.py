@@ -126,7 +126,8 @@ def test_models_are_compared_by_each_of_their_names(project: Project) -> None:
 def test_dvc_prints_one_sentence_about_bad_params(project: Project) -> None:
     result = project.dvc("exp", "run", "-S", "train.lr=fast")
     assert result.returncode != 0
-    assert "params.yaml: train.lr = 'fast', but should be a valid number" in result.stdout
+    sentence = "params.yaml: train.lr = 'fast', but should be a valid number"
+    assert sentence in result.stdout, result.stdout
     assert "Traceback" not in result.stdout
     project.restore()
 
