@@ -400,6 +400,7 @@ WITHOUT_NUMBERS = {
     "filelock",
     "joblib",
     "loky",
+    "openvino",  # its version is in the name of the engine, which is in the key
     "pyarrow",
     "pydantic",
     "pydantic_core",

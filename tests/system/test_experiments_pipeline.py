@@ -216,7 +216,7 @@ def curves(client: MlflowClient) -> int:
 
 
 def test_a_killed_experiment_resumes_in_its_run(project: Project) -> None:
-    command = [sys.executable, "-m", "dvc", "exp", "run", "-n", "killed", "-S", "train.epochs=200"]
+    command = [sys.executable, "-m", "dvc", "exp", "run", "-n", "killed", "-S", "train.epochs=1000"]
     experiment = subprocess.Popen(
         command,
         cwd=project.folder,
@@ -226,7 +226,9 @@ def test_a_killed_experiment_resumes_in_its_run(project: Project) -> None:
         stderr=subprocess.DEVNULL,
     )
     states, deadline = project.folder / ".cache/train", time.monotonic() + 120
-    while not list(states.glob("*/state.safetensors")) and time.monotonic() < deadline:
+    while time.monotonic() < deadline:
+        if list(states.glob("*/state.safetensors")) and _has_run(project, "killed"):
+            break
         time.sleep(0.02)
     os.killpg(experiment.pid, signal.SIGKILL)
     experiment.wait()
@@ -235,12 +237,17 @@ def test_a_killed_experiment_resumes_in_its_run(project: Project) -> None:
     printed = project.pipeline("runs")
     assert re.search(r"^killed .* killed .* model", printed, re.MULTILINE), printed
     project.restore()
-    project.experiment("killed", "train.epochs=200")
+    project.experiment("killed", "train.epochs=1000")
     project.restore()
     (run,) = [run for run in project.runs() if run.info.run_name == "killed"]
     assert run.info.status == "FINISHED"
     losses = MlflowClient().get_metric_history(run.info.run_id, "curves/val_loss")
-    assert [point.step for point in losses] == list(range(1, 201))
+    assert [point.step for point in losses] == list(range(1, 1001))
+
+
+def _has_run(project: Project, name: str) -> bool:
+    """Whether the process that records has opened a run of this name."""
+    return any(run.info.run_name == name for run in project.runs())
 
 
 def _kill_stage(module: str, folder: Path) -> None:
