@@ -17,7 +17,7 @@ from filelock import FileLock
 from hypothesis import settings
 
 from tests import ROOT
-from tests.slow import SLOW
+from tests.slow import FORKING, SLOW
 
 # Fixtures import torch and MLflow themselves: a few tests without them start in a second.
 if TYPE_CHECKING:
@@ -68,7 +68,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if _is_slow(item.path):
             item.add_marker(pytest.mark.slow)
     system = ROOT / "tests/system"
-    items.sort(key=lambda item: (not item.path.is_relative_to(system), not _is_slow(item.path)))
+    items.sort(
+        key=lambda item: (
+            # First: torch refuses to train in a fork of a process whose autograd has threads.
+            item.path.relative_to(ROOT / "tests").with_suffix("").as_posix() not in FORKING,
+            not item.path.is_relative_to(system),
+            not _is_slow(item.path),
+        )
+    )
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -49,3 +49,11 @@ SLOW = {
     "tracking/test_record",
     "tracking/test_recorder",
 }
+
+# Those that train in forks of the test process.
+FORKING = {
+    "commands/sweep/test_sweep",
+    "stages/train/test_setup",
+    "test_bench",
+    "tracking/test_record",
+}
