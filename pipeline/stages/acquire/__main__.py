@@ -69,10 +69,8 @@ def main(
             raise
     write_skipped(skipped_csv, skipped)
     deviation = f"; not as described: {acquired.deviation}" if acquired.deviation else ""
-    left_out = format_counts(reasons)
-    print_line(
-        f"acquire: {count} files ({describe_classes(labels)}); left out: {left_out}{deviation}"
-    )
+    files = f"{count} files ({describe_classes(labels)})"
+    print_line(f"acquire: {files}; left out: {format_counts(reasons)}{deviation}")
 
 
 if __name__ == "__main__":
