@@ -73,7 +73,7 @@ def modules(tmp_path_factory: pytest.TempPathFactory, params: Params) -> dict[st
         if not name.startswith(("DVC_", "MLFLOW_", "PYTEST_"))
     }
     environment |= {"DVC_ROOT": str(folder), "PYTHONPATH": str(ROOT)}
-    found = {}
+    modules_by_stage = {}
     for stage, words in WORDS.items():
         names = folder / f"{stage}.txt"
         program = [sys.executable, "-c", PROGRAM, str(names), f"pipeline.stages.{stage}", *words]
@@ -81,8 +81,8 @@ def modules(tmp_path_factory: pytest.TempPathFactory, params: Params) -> dict[st
             program, cwd=folder, env=environment, capture_output=True, text=True
         )
         assert process.returncode == 0, process.stderr
-        found[stage] = set(names.read_text().split("\n"))
-    return found
+        modules_by_stage[stage] = set(names.read_text().split("\n"))
+    return modules_by_stage
 
 
 @pytest.mark.parametrize("stage", WORDS)

@@ -62,7 +62,7 @@ def read(path: Path, row_class: type[Row]) -> Rows[Row]:
 
 
 def scan(path: Path, row_class: type[Row]) -> Iterator[Row]:
-    """Like `read`, row by row: nothing is kept in memory."""
+    """Like `read`, row by row, in constant memory."""
     names = [field.name for field in fields(row_class)]
     return (row_class(*cells) for cells in _lines(path, names))
 

@@ -35,7 +35,7 @@ def read_split(path: Path) -> Rows[SplitRow]:
 
 
 def scan_split(path: Path) -> Iterator[SplitRow]:
-    """Like `read_split`, row by row: nothing is kept in memory."""
+    """Like `read_split`, row by row, in constant memory."""
     return csv_table.scan(path, SplitRow)
 
 

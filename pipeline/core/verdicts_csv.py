@@ -45,7 +45,7 @@ def read_verdicts(path: Path) -> Rows[VerdictRow]:
 
 
 def scan_verdicts(path: Path) -> Iterator[VerdictRow]:
-    """Like `read_verdicts`, row by row: nothing is kept in memory."""
+    """Like `read_verdicts`, row by row, in constant memory."""
     return csv_table.scan(path, VerdictRow)
 
 

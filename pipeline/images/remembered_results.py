@@ -1,4 +1,4 @@
-"""The results in the files of one folder: found by key, checked before use, and merged."""
+"""The results in the files of one folder: looked up by key, checked before use, and merged."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor

@@ -61,7 +61,7 @@ class Examples:
         return shards.join_keys(self.ids.take(places), self.stored.take(places))
 
     def facts(self) -> Iterator[tuple[str, int, str]]:
-        """The key, label and split of each row; nothing is kept in memory."""
+        """The key, label and split of each row, in constant memory."""
         for start in range(0, len(self), columns.CHUNK):
             rows = np.arange(start, min(start + columns.CHUNK, len(self)))
             splits = self.splits.slice(start, columns.CHUNK).to_pylist()

@@ -73,7 +73,7 @@ def catch_error(action: Callable[[], object]) -> Exception | None:
     """
     try:
         action()
-    except Exception as error:  # noqa: BLE001 - for the reason above, and only here
+    except Exception as error:  # noqa: BLE001 - for the reason above
         return error
     return None
 

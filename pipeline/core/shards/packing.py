@@ -14,7 +14,8 @@ from pipeline.core.shards import writer
 
 MAX_MERGED = 0.02  # of all rows in a run, or twice the new ones if these are more
 SMALL = 0.5  # of a full shard: two larger ones cannot be merged into one
-MIN_KEPT = 0.5  # of all rows; where less would stay, all are written anew, in the source's order
+# Of all rows: if fewer are in unchanged shards, all are written anew, in the source's order.
+MIN_UNCHANGED = 0.5
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
@@ -56,7 +57,7 @@ def select_rewritten(use: ShardUse) -> Bools:
         budget -= fill[shard]
     if is_rewritten.any():
         is_rewritten |= is_new & (fill < SMALL)
-    kept = fill[~is_rewritten & ~is_new].sum()
-    if is_rewritten.any() and kept < MIN_KEPT * fill.sum():
+    unchanged = fill[~is_rewritten & ~is_new].sum()
+    if is_rewritten.any() and unchanged < MIN_UNCHANGED * fill.sum():
         return np.ones(len(fill), bool)
     return is_rewritten

@@ -38,8 +38,8 @@ class ConfusionMatrix:
     @property
     def title(self) -> str:
         """Which classes it shows, "" if all."""
-        shown = len(self.classes)
-        return "" if shown == self.total else f"the {shown} most confused of {self.total} classes"
+        count = len(self.classes)
+        return "" if count == self.total else f"the {count} most confused of {self.total} classes"
 
 
 def count_confusions(labels: Labels, predicted: Labels, classes: Sequence[str]) -> list[Confusion]:

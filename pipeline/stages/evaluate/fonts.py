@@ -27,7 +27,7 @@ def fonts_for(names: Iterable[str]) -> Iterator[None]:
     logging.getLogger(font_manager.__name__).setLevel(logging.ERROR)
     families = _families("".join(dict.fromkeys(printable("".join(names)))))
     with mpl.rc_context({"font.family": ["sans-serif", *families]}), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", r"Glyph .* missing from font")  # said above, once
+        warnings.filterwarnings("ignore", r"Glyph .* missing from font")  # one warning, above
         yield
 
 

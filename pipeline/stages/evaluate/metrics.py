@@ -207,18 +207,18 @@ def count_classes(labels: Labels, predicted: Labels, classes: int) -> ClassCount
 
 @dataclass(frozen=True)
 class Selection:
-    """The classes that are shown, by number, in their order."""
+    """The classes of tables and charts, by number, in their order."""
 
     numbers: Sequence[int]
     worst: int
-    """How many are there for their low F1, and `largest` for their size; 0 if all are shown."""
+    """How many are there for their low F1, and `largest` for their size; 0 if all are there."""
     largest: int
     total: int
-    """Classes that could be shown."""
+    """Classes to select from."""
 
     @property
     def title(self) -> str:
-        """What is shown, "" if all."""
+        """Which classes these are, "" if all."""
         if not self.worst:
             return ""
         return f"{self.worst} worst and {self.largest} largest of {self.total} classes"

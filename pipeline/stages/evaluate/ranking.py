@@ -33,8 +33,8 @@ class Curve:
         ends = np.flatnonzero(np.diff(column)) + 1
         starts = np.concatenate([[0], ends])
         stops = np.concatenate([ends, [len(column)]]) - 1
-        kept = np.unique([*starts, *stops, *self._extremes(starts, stops)])
-        return Curve(self.x[kept], self.y[kept])
+        indices = np.unique([*starts, *stops, *self._extremes(starts, stops)])
+        return Curve(self.x[indices], self.y[indices])
 
     def _extremes(self, starts: npt.NDArray[np.int64], stops: npt.NDArray[np.int64]) -> list[int]:
         """Indices of the lowest and the highest point of runs with more than two points."""

@@ -115,7 +115,7 @@ class Report:
     """A sentence on it."""
     classes: Sequence[ClassRow]
     """With a row of averages at the end."""
-    shown_classes: str
+    selection: str
     """Which classes the tables have, "" if all."""
     class_names: str
     """Those that the model predicts, or the first of many."""
@@ -168,8 +168,11 @@ def collect(
     wilson = Interval(summary["accuracy.wilson_low"], summary["accuracy.wilson_high"])
     slices = [_slice(row) for row in figures.slices]
     names = metrics.name_classes(card.classes)
-    shown, shown_classes = _select_classes(figures.classes)
-    counts = [*(row.n for row in slices), *(n for row in shown for n in (row.n, row.predicted))]
+    class_rows, selection = _select_classes(figures.classes)
+    counts = [
+        *(row.n for row in slices),
+        *(n for row in class_rows for n in (row.n, row.predicted)),
+    ]
     small = [names[row.label] for row in figures.classes if 0 < row.n < MIN_TEST_IMAGES]
     untested = [names[row.label] for row in figures.classes if not row.n]
     return Report(
@@ -186,17 +189,17 @@ def collect(
         calibration_error=_calibration_error(summary),
         calibration=describe_calibration(figures),
         classes=[
-            *(ClassRow(names[row.label], _class_cells(row)) for row in shown),
+            *(ClassRow(names[row.label], _class_cells(row)) for row in class_rows),
             ClassRow("macro average", [_macro(name, summary) for name in CLASS_FIGURES]),
         ],
-        shown_classes=shown_classes,
+        selection=selection,
         class_names=_list_names(list(card.classes)),
         has_small_rows=any(count < MIN_IMAGES for count in counts),
         slices=slices,
         confusions=confusions[:MAX_CONFUSIONS],
         more_confusions=max(0, len(confusions) - MAX_CONFUSIONS),
         grouped=any(groups),
-        data=_data([row.label for row in shown], clean, split_csv),
+        data=_data([row.label for row in class_rows], clean, split_csv),
         charts=pictures.charts,
         photographs={
             name: [_sample(image) for image in images]

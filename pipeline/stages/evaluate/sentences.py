@@ -37,7 +37,7 @@ def describe_bootstrap(figures: Figures, groups: Sequence[str]) -> str:
 def describe_calibration(figures: ResultFigures) -> str:
     count = figures.summary["n"]
     if count < MIN_IMAGES:
-        return f"By how much the probabilities are off cannot be said of {count} images."
+        return f"{count} images are too few to measure how far the probabilities are off."
     sentence = (
         f"The probabilities are then off by {format_share(figures.calibrated.ece)} on average; "
         f"without it, by {format_share(figures.as_trained.ece)}."

@@ -183,9 +183,9 @@ def _by_class(
     scores: ClassScores,
     normaliser: Normaliser,
 ) -> tuple[list[ClassFigures], dict[str, ClassCurves]]:
-    """Figures of all classes, and the curves of those that are shown; one class at a time."""
+    """Figures of all classes, and the curves of the selected ones; one class at a time."""
     figures = [counts.figures(number, label) for number, label in enumerate(classes)]
-    shown, curves = set(metrics.select_classes(figures).numbers), {}
+    selected, curves = set(metrics.select_classes(figures).numbers), {}
     for number, row in enumerate(figures):
         if not 0 < row.n < len(labels):
             continue
@@ -194,7 +194,7 @@ def _by_class(
         figures[number] = replace(
             row, roc_auc=ranking.roc_auc, average_precision=ranking.average_precision
         )
-        if number in shown:
+        if number in selected:
             curves[row.label] = ClassCurves(
                 ranking.roc.thinned(), ranking.precision_recall.thinned()
             )

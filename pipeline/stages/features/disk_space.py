@@ -1,4 +1,4 @@
-"""What features cost: told before the work starts, and refused where the disk is too small."""
+"""What features cost: printed before the work starts, which is refused if the disk is too small."""
 
 import math
 import shutil

@@ -381,10 +381,10 @@ def test_a_class_that_is_too_small_hides_no_suspects(computed: Path) -> None:
     rows = [replace(row, label="a rare one") if row in rare else row for row in rows]
     write_split(computed / "split.csv", rows)
     after = suspects.find_suspects(*paths)
-    found = [(suspect.id, suspect.label, suspect.looks_like) for suspect in after]
+    labels = [(suspect.id, suspect.label, suspect.looks_like) for suspect in after]
     expected = [(suspect.id, suspect.label, suspect.looks_like) for suspect in before]
-    assert set(found[:2]) == set(expected[:2])
-    assert "a rare one" not in {name for _, *names in found for name in names}
+    assert set(labels[:2]) == set(expected[:2])
+    assert "a rare one" not in {name for _, *names in labels for name in names}
 
 
 def test_most_limits_the_listed_suspects(computed: Path) -> None:

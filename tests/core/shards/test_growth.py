@@ -186,12 +186,12 @@ def test_another_order_of_the_source_changes_no_shard(history: History) -> None:
     assert set(contents(history.write(rows))) == set(contents(before))  # order.npy is gone
 
 
-@pytest.mark.parametrize("kept", [0, 5])
+@pytest.mark.parametrize("unchanged", [0, 5])
 def test_where_most_rows_change_the_shards_are_those_of_a_first_run(
-    history: History, tmp_path: Path, kept: int
+    history: History, tmp_path: Path, unchanged: int
 ) -> None:
     history.write([row(number) for number in range(5 * ROWS)])
-    rows = [row(number + 1000 * (number >= kept)) for number in range(4 * ROWS + 3)]
+    rows = [row(number + 1000 * (number >= unchanged)) for number in range(4 * ROWS + 3)]
     assert contents(history.write(rows)) == fresh(tmp_path / "fresh", rows)
 
 

@@ -57,7 +57,7 @@ class Values:
         return self
 
     def record_stream(self, stream: Log) -> None:
-        self.calls.append(f"kept for {stream.name}")
+        self.calls.append(f"recorded on {stream.name}")
 
 
 @pytest.fixture
@@ -88,7 +88,7 @@ def test_the_forward_pass_waits_for_the_copy_to_the_gpu(calls: list[str]) -> Non
         "out of up",
         "up: event",
         "compute waits for event of up",
-        "kept for compute",
+        "recorded on compute",
     ]
 
 
@@ -100,7 +100,7 @@ def test_the_copy_back_waits_for_the_forward_pass(calls: list[str]) -> None:
         "down waits for compute",
         "in down",
         "copy to the host, non_blocking=True",
-        "kept for down",
+        "recorded on down",
         "out of down",
         "down: event",
     ]

@@ -107,7 +107,7 @@ def test_no_interval_has_zero_width(images: list[tuple[bool, str]]) -> None:
 @pytest.mark.parametrize(
     ("n", "end"),
     [
-        (9, "By how much the probabilities are off cannot be said of 9 images."),
+        (9, "9 images are too few to measure how far the probabilities are off."),
         (149, "without it, by 100.0 %. Of 149 images, part of that is chance."),
         (150, "The probabilities are then off by < 0.1 % on average; without it, by 100.0 %."),
     ],

@@ -221,7 +221,7 @@ def test_a_test_set_of_few_images_has_no_percentage(figures: Figures) -> None:
     html = page.html({})
     assert "the model is right on <b>3 of 4</b>" in html
     assert "75.0 %" not in html
-    assert "By how much the probabilities are off cannot be said of 4 images." in html
+    assert "4 images are too few to measure how far the probabilities are off." in html
 
 
 def test_names_are_escaped_on_the_page(figures: Figures) -> None:

@@ -1,4 +1,4 @@
-"""A zip whose members are kept in Arrow columns: zipfile's own list takes 600 bytes per member."""
+"""A zip with its members in Arrow columns: zipfile's own list takes 600 bytes per member."""
 
 import stat
 import struct

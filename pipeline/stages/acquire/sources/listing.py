@@ -28,7 +28,7 @@ class SourceFile:
 
 
 class RowTable:
-    """Rows that are appended one at a time, kept as Arrow columns."""
+    """Rows that are appended one at a time, as Arrow columns."""
 
     def __init__(self, schema: pa.Schema) -> None:
         self._schema = schema

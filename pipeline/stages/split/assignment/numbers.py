@@ -80,8 +80,8 @@ class _Search:
     def fill(self, name: str, number: int, taken: Numbers) -> list[int]:
         """Select groups that together have exactly `number` images of each class, early ones first.
 
-        Groups of several classes are taken as they fit; among those of one class, an exact choice
-        is found if there is any.
+        Groups of several classes are taken as they fit; those of one class
+        make the number exact wherever that is possible.
 
         Args:
             taken: (classes,) images that the split already has.

@@ -59,9 +59,9 @@ def test_by_share_a_class_is_in_as_many_splits_as_it_has_groups(
     classes: list[list[int]], params: SplitParams
 ) -> None:
     album = build_album(classes)
-    found = splits_of_classes(album, assign_album(album, params))
+    splits_by_class = splits_of_classes(album, assign_album(album, params))
     for label, sizes in enumerate(classes):
-        splits = found[f"class {label}"]
+        splits = splits_by_class[f"class {label}"]
         assert splits >= expected_splits(len(sizes))
         assert len(sizes) > 2 or splits == expected_splits(len(sizes))
 
@@ -76,7 +76,7 @@ def test_by_fold_a_class_with_a_group_per_fold_is_tested_in_each(
     for fold in range(folds):
         splits = assign_album(album, split_params(seed=seed, folds=folds, fold=fold, val=val))
         tested.update(key for key, name in splits.items() if name == "test")
-        found = splits_of_classes(album, splits)
+        splits_by_class = splits_of_classes(album, splits)
         for label, sizes in enumerate(classes):
             tested_groups = {
                 photo.owner
@@ -84,13 +84,13 @@ def test_by_fold_a_class_with_a_group_per_fold_is_tested_in_each(
                 if photo.label == f"class {label}" and splits[photo.id] == "test"
             }
             if len(sizes) == 1:
-                assert found[f"class {label}"] == {"train"}
+                assert splits_by_class[f"class {label}"] == {"train"}
             elif len(sizes) < folds:
                 assert len(tested_groups) <= 1
             else:
                 assert 1 <= len(tested_groups) <= len(sizes) - folds + 1
             rest = len(sizes) - len(tested_groups)
-            assert found[f"class {label}"] - {"test"} >= expected_splits(min(rest, 2))
+            assert splits_by_class[f"class {label}"] - {"test"} >= expected_splits(min(rest, 2))
     single = {f"class {label}" for label, sizes in enumerate(classes) if len(sizes) == 1}
     assert tested == Counter(photo.id for photo in album if photo.label not in single)
 
@@ -142,10 +142,10 @@ MIXED = st.lists(
 def test_a_class_with_three_groups_of_its_own_is_in_every_split_whatever_it_shares(
     album: list[Photo], params: SplitParams
 ) -> None:
-    found = splits_of_classes(album, assign_album(album, params))
+    splits_by_class = splits_of_classes(album, assign_album(album, params))
     for label, groups in group_counts(album, alone=True).items():
         if groups >= len(SPLITS):
-            assert found[label] >= set(SPLITS)
+            assert splits_by_class[label] >= set(SPLITS)
 
 
 @EXAMPLES
@@ -153,10 +153,10 @@ def test_a_class_with_three_groups_of_its_own_is_in_every_split_whatever_it_shar
 def test_a_class_of_one_group_trains_with_the_classes_that_it_shares_it_with(
     album: list[Photo], params: SplitParams
 ) -> None:
-    found = splits_of_classes(album, assign_album(album, params))
+    splits_by_class = splits_of_classes(album, assign_album(album, params))
     for label, groups in group_counts(album).items():
         if groups == 1:
-            assert found[label] == {"train"}
+            assert splits_by_class[label] == {"train"}
 
 
 def test_a_class_gives_way_to_a_smaller_one_and_takes_another_group() -> None:
@@ -248,6 +248,6 @@ def test_a_class_that_cannot_be_in_every_split_stays_as_chance_has_it() -> None:
         for owner in owners
         if owner != left_out
     ]
-    found = splits_of_classes(album, assign_album(album, split_params()))
-    assert all("train" in splits for splits in found.values())
-    assert any(splits != set(SPLITS) for splits in found.values())
+    splits_by_class = splits_of_classes(album, assign_album(album, split_params()))
+    assert all("train" in splits for splits in splits_by_class.values())
+    assert any(splits != set(SPLITS) for splits in splits_by_class.values())
