@@ -7,8 +7,9 @@ PYTHON ?= python3.11
 TORCH ?= $(or $(patsubst .venv/installed-%,%,$(wildcard .venv/installed-*)),default)
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
-# A file's tests share fixtures of minutes, so one process runs them all.
-PYTEST := pytest -n auto --dist loadfile --no-loadscope-reorder
+# A file's tests share fixtures of minutes, so one process runs them all. If one of the processes
+# dies, the run ends and names the test: after a restart, pytest-xdist waits for ever (3.8.0).
+PYTEST := pytest -n auto --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 export MLFLOW_DISABLE_TELEMETRY := true
 export DVC_NO_ANALYTICS := true
 
