@@ -27,16 +27,19 @@ class ClassNames:
     """Name in the source -> class, both in NFC."""
     classes: frozenset[str] = frozenset()
     """The classes of the data set, in NFC; empty where dataset.toml does not list them."""
+    least: int = 1
+    """The smallest number of classes that is of use."""
 
-    def settle(self, labels: Iterable[str], where: object) -> dict[str, str]:
+    def settle(self, labels: Iterable[str], where: object, origin: str = "") -> dict[str, str]:
         """Return the class of every label of a source, before its images are read.
 
         Args:
             where: The source, for messages.
+            origin: Where its labels come from, for messages.
 
         Raises:
             PipelineError: two labels look alike and dataset.toml does not decide, they are not
-                the classes of dataset.toml, or one is markup.
+                the classes of dataset.toml, one is markup, or there are too few.
         """
         names = {label: to_nfc(label) for label in labels}
         spellings: dict[str, set[str]] = defaultdict(set)
@@ -49,6 +52,7 @@ class ClassNames:
         _check_markup(set(settled.values()), where)
         self._check_distinct(set(settled.values()), where)
         self._check_listed(set(settled.values()), where)
+        self._check_several(set(settled.values()), where, origin)
         return settled
 
     def check_images(
@@ -88,6 +92,14 @@ class ClassNames:
                     f"{first} and {second}: rename one of them, or decide in {self.toml}, by "
                     f"{second} = {first} under [labels] for one class, or by both names in classes"
                 )
+
+    def _check_several(self, names: set[str], where: object, origin: str) -> None:
+        if names and len(names) < self.least:
+            raise PipelineError(
+                f"{where}: all images would be of the class {quote(min(names))}"
+                f"{f', by {origin}' if origin else ''}, but a classifier needs at least two "
+                "classes: docs/datasets.md lists the layouts that are understood"
+            )
 
     def _check_listed(self, names: set[str], where: object) -> None:
         if not self.classes or names == self.classes:

@@ -19,6 +19,7 @@ from pydantic import (
 
 from pipeline.core.errors import PipelineError
 from pipeline.stages.acquire.class_names import to_nfc
+from pipeline.stages.acquire.layouts.path_pattern import PathPattern
 from pipeline.stages.acquire.licences import LICENCES
 
 SplitName = Literal["train", "val", "test"]
@@ -61,6 +62,11 @@ def _check_keys(values: object) -> object:
     if isinstance(values, dict) and len(set(map(to_nfc, values))) < len(values):
         raise ValueError("a class is listed twice, in two Unicode forms of its name")
     return values
+
+
+def _check_pattern(pattern: str) -> str:
+    PathPattern(pattern)
+    return pattern
 
 
 ClassName = Annotated[str, Field(min_length=1), AfterValidator(to_nfc)]
@@ -117,10 +123,15 @@ class _ClassFolders(_BaseDataset):
         "val": "val",
         "valid": "val",
         "validation": "val",
+        "dev": "val",
         "test": "test",
         "testing": "test",
+        "eval": "test",
+        "evaluation": "test",
     }
-    """Folder above the class folders -> split."""
+    """Folder above the class folders, or value in a table's column of splits -> split."""
+    pattern: Annotated[str, AfterValidator(_check_pattern)] | None = None
+    """Where the label stands in the path of each file, such as "{label}.#"; see PathPattern."""
     labels: Annotated[dict[ClassName, ClassName], BeforeValidator(_check_keys)] = {}
     """Name of a class in the source -> class; the others stay as they are."""
 

@@ -51,6 +51,8 @@ class SkipReason(StrEnum):
     REPEATED = "repeated"  # same bytes as another photograph of the set
     # Members of an archive or folder.
     OUTSIDE_CLASS_FOLDERS = "outside_class_folders"
+    COPIED_FOLDER = "copied_folder"  # in a copy of class folders, beside them
+    UNLABELLED = "unlabelled"  # neither its name nor a table has a label
     UNSAFE_NAME = "unsafe_name"  # an absolute path, or one that leaves the archive
     NOT_A_FILE = "not_a_file"  # a link or a device
     ENCRYPTED = "encrypted"

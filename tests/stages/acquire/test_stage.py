@@ -113,6 +113,11 @@ def url_of(fake: FakeFlickr, number: int) -> str:
     return fake.url(CARS[number].path("z"))
 
 
+def bicycle(fake: FakeFlickr) -> dict[str, str]:
+    """A row of a list, for a second class."""
+    return {"url": url_of(fake, 1), "label": "bicycle"}
+
+
 def error_of(folder: Path, source: str) -> str:
     with pytest.raises(PipelineError) as caught:
         acquire(folder, source)
@@ -208,8 +213,9 @@ def test_the_sample_needs_nothing_else(project: Path) -> None:
 def test_a_list_is_relative_to_dataset_toml(project: Path, fake: FakeFlickr, path: str) -> None:
     folder = write_dataset(project, 'kind = "urls"', f'path = "{path}"', 'licence = "L"')
     (folder / path).parent.mkdir(exist_ok=True)
-    write_list(folder / path, {"url": url_of(fake, 0), "label": "car", "title": "T"})
-    (image,) = images(folder, params=OPEN)
+    rows = {"url": url_of(fake, 0), "label": "car", "title": "T"}, bicycle(fake)
+    write_list(folder / path, *rows)
+    image, _ = images(folder, params=OPEN)
     assert image.data == fake.photo_bytes_of(CARS[0], "z")
     assert (image.label, image.title, image.licence) == ("car", "T", "L")
 
@@ -217,8 +223,9 @@ def test_a_list_is_relative_to_dataset_toml(project: Path, fake: FakeFlickr, pat
 @pytest.mark.parametrize("name", ["mine.csv", "MINE.CSV"])
 def test_a_source_can_be_a_list(project: Path, fake: FakeFlickr, name: str) -> None:
     folder = write_dataset(project, 'kind = "folder"', 'licence = "L"')
-    path = write_list(project / name, {"url": url_of(fake, 0), "label": "car"})
-    (image,) = images(folder, str(path), OPEN)
+    rows = {"url": url_of(fake, 0), "label": "car"}, bicycle(fake)
+    path = write_list(project / name, *rows)
+    image, _ = images(folder, str(path), OPEN)
     assert (image.label, image.licence) == ("car", "L")
 
 
@@ -274,7 +281,7 @@ def test_a_source_overrides_a_pin(project: Path) -> None:
 
 def test_a_pinned_url_may_not_be_private(project: Path, fake: FakeFlickr) -> None:
     folder = write_dataset(project, 'kind = "urls"')
-    write_list(folder / "photos.csv", {"url": url_of(fake, 0), "label": "car"})
+    write_list(folder / "photos.csv", {"url": url_of(fake, 0), "label": "car"}, bicycle(fake))
     item = next(items_of(folder))
     assert isinstance(item, SkippedItem)
     assert item.reason is SkipReason.PRIVATE_ADDRESS
@@ -364,6 +371,7 @@ def test_skipped_csv_has_the_urls_of_missing_photographs(project: Path, fake: Fa
         folder / "urls.csv",
         {"url": gone, "label": "car"},
         {"url": url_of(fake, 0), "label": "car"},
+        bicycle(fake),
     )
     run(folder)
     assert read_skipped() == [
@@ -373,7 +381,11 @@ def test_skipped_csv_has_the_urls_of_missing_photographs(project: Path, fake: Fa
 
 def test_skipped_csv_is_written_if_a_list_fails(project: Path, fake: FakeFlickr) -> None:
     folder = write_dataset(project, 'kind = "urls"')
-    write_list(folder / "urls.csv", *({"url": f"ftp://a/{n}", "label": "car"} for n in range(4)))
+    labels = ("car", "car", "car", "bicycle")
+    write_list(
+        folder / "urls.csv",
+        *({"url": f"ftp://a/{n}", "label": label} for n, label in enumerate(labels)),
+    )
     with pytest.raises(PipelineError, match="max_missing_fraction"):
         run(folder)
     assert [row["name"] for row in read_skipped()] == ["car/0", "car/1", "car/2"]
@@ -437,6 +449,7 @@ def test_a_list_gives_reproducible_bytes(project: Path, fake: FakeFlickr) -> Non
     folder = write_dataset(project, 'kind = "urls"')
     fake.removed.add(CARS[3].id)
     rows: list[dict[str, Any]] = [{"url": url_of(fake, n), "label": "car"} for n in range(20)]
+    rows[0]["label"] = "bicycle"
     write_list(folder / "urls.csv", *rows)
     check_reproducible(folder)
 

@@ -1,7 +1,7 @@
 """Derive labels and prescribed splits from the paths inside a folder or archive.
 
-Class folders are at the top, or below split folders (train/cat/1.jpg). Folders that wrap all of
-them are ignored.
+Class folders are at the top, or below split folders (train/cat/1.jpg), or above them
+(cat/train/1.jpg). Folders that wrap all of them are ignored, and folders without images.
 """
 
 import heapq
@@ -11,12 +11,15 @@ from pathlib import PurePosixPath
 
 from pipeline.core.errors import PipelineError
 from pipeline.stages.acquire.class_names import to_nfc
+from pipeline.stages.acquire.layouts.file_names import is_image_name
 
 
 @dataclass(frozen=True)
 class FolderLabel:
     label: str
     split: str | None
+    inside: tuple[str, ...] = ()
+    """Folders below the class folder that lead to the files."""
 
 
 class FolderLabels:
@@ -24,6 +27,10 @@ class FolderLabels:
 
     def __init__(self, labels: Mapping[str, FolderLabel]) -> None:
         self._labels = labels
+
+    def folders(self) -> Mapping[str, FolderLabel]:
+        """The label of each folder."""
+        return self._labels
 
     def find(self, name: str) -> FolderLabel | None:
         """The label and split of a file; None outside the class folders."""
@@ -45,18 +52,15 @@ def label_folders(names: Callable[[], Iterator[str]], splits: Mapping[str, str])
         PipelineError: there are no class folders, or only some folders are named like splits.
     """
     splits = {to_nfc(folder).lower(): split for folder, split in splits.items()}
-    folders = {_folder(name) for name in names() if not is_hidden(name)}
+    folders = {_folder(name) for name in names() if is_image_name(name) and not is_hidden(name)}
     parts = {folder: PurePosixPath(to_nfc(folder)).parts for folder in folders}
-    depth = _wrapping_depth(list(parts.values()), splits)
-    below = {folder: path[depth:] for folder, path in parts.items()}
-    prescribed = _are_splits({path[0] for path in below.values() if path}, splits)
+    class_at, split_at = _find_levels(list(parts.values()), splits)
     labels = {}
-    for folder, path in below.items():
-        split = splits[path[0].lower()] if prescribed and path else None
-        inside = path[1:] if prescribed else path
-        if inside:
-            spelt = PurePosixPath(folder).parts[-len(inside)]  # as the source spells it
-            labels[folder] = FolderLabel(spelt, split)
+    for folder, path in parts.items():
+        if len(path) > class_at:
+            split = None if split_at is None else splits[path[split_at].lower()]
+            spelt = PurePosixPath(folder).parts[class_at]  # as the source spells it
+            labels[folder] = FolderLabel(spelt, split, path[class_at + 1 :])
     if not labels:
         examples = heapq.nsmallest(3, (name for name in names() if not is_hidden(name)))
         raise PipelineError(
@@ -73,6 +77,20 @@ def _folder(name: str) -> str:
 def is_hidden(name: str) -> bool:
     """Whether the operating system hides the path (.DS_Store, __MACOSX/...)."""
     return any(part.startswith(".") or part == "__MACOSX" for part in PurePosixPath(name).parts)
+
+
+def _find_levels(
+    folders: list[tuple[str, ...]], splits: Mapping[str, str]
+) -> tuple[int, int | None]:
+    """The level of the class folders, and that of the split folders, if there are any."""
+    depth = _wrapping_depth(folders, splits)
+    if _are_splits({path[depth] for path in folders if len(path) > depth}, splits):
+        below = [path[depth + 1 :] for path in folders]
+        return depth + 1 + _wrapping_depth(below, splits), depth
+    has_splits_below = all(
+        len(path) > depth + 1 and path[depth + 1].lower() in splits for path in folders
+    )
+    return depth, depth + 1 if folders and has_splits_below else None
 
 
 def _wrapping_depth(folders: list[tuple[str, ...]], splits: Mapping[str, str]) -> int:

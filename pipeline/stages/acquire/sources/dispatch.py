@@ -19,6 +19,8 @@ from pipeline.stages.acquire.web.client import Client
 from pipeline.stages.acquire.web.content_store import ContentStore
 from pipeline.stages.acquire.web.download import ExpectedFile, download
 
+MIN_CLASSES = 2  # of a classifier
+
 
 @dataclass(frozen=True)
 class Acquisition:
@@ -67,7 +69,7 @@ def open_source(folder: Path, source: str, params: AcquireParams) -> Iterator[Ac
         names = ClassNames(toml, classes=dataset.class_names)
         yield Acquisition(names.check_images(_generate(dataset), folder))
         return
-    names = ClassNames(toml, source, dataset.labels, dataset.class_names)
+    names = ClassNames(toml, source, dataset.labels, dataset.class_names, MIN_CLASSES)
     with Client(params) as client, ContentStore() as store:
         reader = _Reader(folder, dataset, names, client, store, params)
         acquired = _described(reader) if source == AS_DESCRIBED else _overridden(reader, source)

@@ -8,12 +8,14 @@ from pathlib import Path, PurePosixPath
 
 from pipeline.core.errors import PipelineError, format_counts
 from pipeline.core.progress import bar
+from pipeline.core.terminal import print_line
 from pipeline.params import AcquireParams
 from pipeline.stages.acquire.class_names import ClassNames
 from pipeline.stages.acquire.dataset_toml import ArchiveDataset, ExternalDataset
+from pipeline.stages.acquire.layouts.choice import choose_labels
+from pipeline.stages.acquire.layouts.labels import FileFacts, FileLabels
 from pipeline.stages.acquire.raw_image import RawImage, SkippedItem, SkipReason
-from pipeline.stages.acquire.sources import archive, cifar10, class_folders, folder
-from pipeline.stages.acquire.sources.class_folders import FolderLabels
+from pipeline.stages.acquire.sources import archive, cifar10, folder
 from pipeline.stages.acquire.sources.listing import FileTable, SourceFile
 
 # An archive may unpack to MAX_RATIO times its size: photographs are compressed already, and
@@ -45,15 +47,18 @@ def read_images(
             records = {file.name for file in batches}
             classes = names.settle(cifar10.CLASSES, path)
             images = _read_batches(path, batches, dataset)
-            outside = (file.name for file in listing.files if file.name not in records)
+            others = (name for name in listing.files.names() if name not in records)
+            outside = (SkippedItem(name, SkipReason.OUTSIDE_CLASS_FOLDERS) for name in others)
         else:  # also for a copy with class folders, where dataset.toml says records
-            labels = _label_files(path, listing.files, dataset)
-            classes = names.settle(labels.classes(), path)
+            labels = choose_labels(listing.files, dataset, str(path))
+            for note in labels.notes:
+                print_line(f"acquire: {note}")
+            classes = names.settle(labels.classes(), path, labels.origin)
             images = _read_photographs(path, listing.files, labels, dataset)
-            outside = (name for name in listing.files.names() if labels.find(name) is None)
+            facts = zip(listing.files.names(), labels.facts(listing.files), strict=True)
+            outside = (SkippedItem(name, why) for name, why in facts if isinstance(why, SkipReason))
         yield from listing.skipped
-        for name in outside:
-            yield SkippedItem(name, SkipReason.OUTSIDE_CLASS_FOLDERS)
+        yield from outside
         for image in images:
             yield replace(image, label=classes[image.label])
 
@@ -114,22 +119,22 @@ def _find_batches(files: FileTable, dataset: ExternalDataset) -> list[SourceFile
     return [file for file in files if cifar10.is_batch(file.name)]
 
 
-def _label_files(path: Path, files: FileTable, dataset: ExternalDataset) -> FolderLabels:
-    try:
-        return class_folders.label_folders(files.names, dataset.splits)
-    except PipelineError as error:
-        raise PipelineError(f"{path}: {error}") from error
-
-
 def _read_photographs(
-    path: Path, files: FileTable, labels: FolderLabels, dataset: ExternalDataset
+    path: Path, files: FileTable, labels: FileLabels, dataset: ExternalDataset
 ) -> Iterator[RawImage]:
-    total = sum(labels.find(name) is not None for name in files.names())
+    total = sum(isinstance(facts, FileFacts) for facts in labels.facts(files))
     with bar(f"acquire {path.name}", total=total) as progress:
-        for file in files:
-            if label := labels.find(file.name):
-                data = read_file(path, file)
-                yield RawImage(file.name, label.label, data, label.split, dataset.licence)
+        for file, facts in zip(files, labels.facts(files), strict=True):
+            if isinstance(facts, FileFacts):
+                yield RawImage(
+                    file.name,
+                    facts.label,
+                    read_file(path, file),
+                    facts.split,
+                    facts.licence or dataset.licence,
+                    facts.group,
+                    facts.owner,
+                )
                 progress.update()
 
 

@@ -1,7 +1,7 @@
 """The listing of a folder or archive, in Arrow columns: a million files take some 100 MB."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,6 +69,9 @@ class FileTable:
         self._rows = RowTable(self._SCHEMA)
         self._reader: Reader
         self._count = 0
+        self.prefixes: Mapping[str, str] = {}
+        """First folder of a name -> what stands for it in `paths`, for files of several archives:
+        the split that the archive is named after, with a slash, or nothing."""
 
     def __len__(self) -> int:
         return self._count
@@ -85,7 +88,22 @@ class FileTable:
 
     def names(self) -> Iterator[str]:
         """The names of all files."""
-        return (file.name for file in self)
+        names = self._rows.table().select(["name"])
+        return (name for (name,) in iterate(names))
+
+    def paths(self) -> Iterator[str]:
+        """The names of all files, by which layouts go: without the names of several archives."""
+        if not self.prefixes:
+            return self.names()
+        return map(self._path_of, self.names())
+
+    def column(self, name: str) -> pa.ChunkedArray:
+        """A column of all files: name, size or location."""
+        return self._rows.table().column(name)
+
+    def _path_of(self, name: str) -> str:
+        archive, _, rest = name.partition("/")
+        return self.prefixes[archive] + rest
 
 
 def to_text(path: os.PathLike[str] | str) -> str:

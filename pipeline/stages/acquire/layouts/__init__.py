@@ -1,0 +1,1 @@
+"""Layouts: where the labels of files come from (folders, names, tables, files beside them)."""

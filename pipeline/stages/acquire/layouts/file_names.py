@@ -1,0 +1,59 @@
+"""Which names are those of images, by their suffix."""
+
+import re
+from pathlib import PurePosixPath
+
+IMAGE_SUFFIX = re.compile(
+    r"\.(jpe?g|jpe|jfif|png|gif|bmp|dib|tiff?|webp|hei[cf]|avif|jxl|jp2|p[bgnp]m|ico)\Z",
+    re.IGNORECASE,
+)
+TABLE_SUFFIXES = frozenset({".csv", ".tsv", ".jsonl", ".ndjson", ".parquet"})
+SIDECAR_SUFFIXES = frozenset({".cls", ".json", ".txt"})
+# Files that data sets have beside their images; a file of any other name may be an image.
+OTHER_SUFFIXES = frozenset(
+    {
+        ".arrow",
+        ".cfg",
+        ".db",
+        ".doc",
+        ".docx",
+        ".gz",
+        ".html",
+        ".ini",
+        ".ipynb",
+        ".lock",
+        ".log",
+        ".mat",
+        ".md",
+        ".mov",
+        ".mp4",
+        ".npy",
+        ".npz",
+        ".pdf",
+        ".pickle",
+        ".pkl",
+        ".py",
+        ".rst",
+        ".sqlite",
+        ".tar",
+        ".tgz",
+        ".toml",
+        ".xls",
+        ".xlsx",
+        ".xml",
+        ".yaml",
+        ".yml",
+        ".zip",
+    }
+)
+
+
+def is_image_name(name: str) -> bool:
+    """Whether a file may be an image: its suffix is of an image, or of nothing known."""
+    suffix = PurePosixPath(name).suffix.lower()
+    return suffix not in OTHER_SUFFIXES | SIDECAR_SUFFIXES | TABLE_SUFFIXES
+
+
+def without_image_suffix(name: str) -> str:
+    """`name` without the suffix of an image, if it has one."""
+    return IMAGE_SUFFIX.sub("", name)

@@ -1,0 +1,77 @@
+"""What a layout says of each file of a folder or archive."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from pipeline.core.errors import PipelineError
+from pipeline.stages.acquire.raw_image import SkipReason
+from pipeline.stages.acquire.sources.listing import FileTable
+
+
+@dataclass(frozen=True, slots=True)
+class FileFacts:
+    label: str
+    split: str | None = None
+    """train, val or test where the source prescribes it."""
+    group: str | None = None
+    owner: str | None = None
+    licence: str | None = None
+    sha256: str | None = None
+
+
+class FileLabels(Protocol):
+    """The labels of the files of one listing."""
+
+    @property
+    def origin(self) -> str:
+        """Where the labels come from, for people."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What else people should know, a clause each."""
+
+    def classes(self) -> set[str]:
+        """All labels, as the source spells them."""
+
+    def facts(self, files: FileTable) -> Iterator[FileFacts | SkipReason]:
+        """What is known of each file, in their order, or why it is left out."""
+
+
+class AmbiguousLayoutError(PipelineError):
+    """A source whose labels can be read in two ways.
+
+    Attributes:
+        readings: Key of dataset.toml, its value, and what it means, of each way.
+    """
+
+    def __init__(self, where: str, problem: str, readings: "tuple[Reading, Reading]") -> None:
+        first, second = readings
+        super().__init__(
+            f"{where}: {problem}: {first.meaning}, or {second.meaning}? Write "
+            f"{first.toml()} or {second.toml()} in dataset.toml"
+        )
+        self.where = where
+        self.problem = problem
+        self.readings = readings
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One of the ways to read the labels of a source."""
+
+    key: str
+    """Of dataset.toml."""
+    value: str
+    meaning: str
+
+    def toml(self) -> str:
+        """The line of dataset.toml that decides for it."""
+        quote = "'" if "'" not in self.value else '"'
+        return f"{self.key} = {quote}{self.value}{quote}"
+
+
+def sample(names: Iterable[str]) -> str:
+    """The first names, for a message."""
+    ordered = sorted(names)
+    return ", ".join(ordered[:3] + ["..."] * (len(ordered) > 3))
