@@ -148,7 +148,8 @@ def test_every_key_of_a_kind_is_in_datasets_md(kind: str) -> None:
     keys = {key for model in KINDS[kind] for key in model.model_fields}
     common = set(re.findall(r"`(\w+)", DATASETS.split("## Kinds")[0]))
     documented_keys = keys - (common & {"kind", "description", "licence", "classes", "labels"})
-    inherited = {"splits", "pattern"} if kind in {"urls", "flickr"} else set()
+    of_files = {"splits", "pattern", "table", "file_column"}
+    inherited = {"urls": of_files, "flickr": {*of_files, "label_column"}}.get(kind, set())
     for key in documented_keys - inherited:
         assert f"`{key}`" in section, key
 

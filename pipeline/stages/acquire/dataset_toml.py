@@ -132,6 +132,12 @@ class _ClassFolders(_BaseDataset):
     """Folder above the class folders, or value in a table's column of splits -> split."""
     pattern: Annotated[str, AfterValidator(_check_pattern)] | None = None
     """Where the label stands in the path of each file, such as "{label}.#"; see PathPattern."""
+    table: str | None = None
+    """The table with the labels, a path or pattern in the source; by default, any that has them."""
+    label_column: str | None = None
+    """The column of the table with the labels; by default, one of a common name."""
+    file_column: str | None = None
+    """The column of the table with the names of the files; by default, the one that finds most."""
     labels: Annotated[dict[ClassName, ClassName], BeforeValidator(_check_keys)] = {}
     """Name of a class in the source -> class; the others stay as they are."""
 
@@ -156,7 +162,7 @@ class ArchiveDataset(_ClassFolders, _ListedClasses):
 
     kind: Literal["archive"]
     path: str | None = None
-    """Relative to the data set's folder."""
+    """Relative to the data set's folder; a pattern such as parts/*.zip names several."""
     url: str | None = None
     size: Annotated[int, Field(gt=0)] | None = None
     """Of the archive, in bytes."""
@@ -170,11 +176,13 @@ class ArchiveDataset(_ClassFolders, _ListedClasses):
     def _check_one_location(self) -> Self:
         if (self.path is None) == (self.url is None):
             raise ValueError("an archive has either a path or a url")
+        if (self.size or self.sha256 or self.md5) and set(self.path or "") & set("*?["):
+            raise ValueError("size, sha256 and md5 are of one archive, but path is a pattern")
         return self
 
 
 class UrlsDataset(_ClassFolders, _ListedClasses):
-    """Photographs listed by URL in a CSV file; `photo_list.Photo` defines its columns."""
+    """Photographs listed by URL in a table; `photo_list.Photo` defines the columns of urls.csv."""
 
     kind: Literal["urls"]
     path: str = "urls.csv"
@@ -256,6 +264,11 @@ def load(folder: Path) -> Dataset:
 def pin_path(folder: Path) -> Path:
     """Return the path of photos.csv, the list that `pipeline pin` writes."""
     return folder / "photos.csv"
+
+
+def copy_path(folder: Path) -> Path:
+    """Return the path of photos.dvc, DVC's record of the copy that `pipeline new` takes."""
+    return folder / "photos.dvc"
 
 
 def _missing_message(folder: Path) -> str:

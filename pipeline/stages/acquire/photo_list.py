@@ -2,7 +2,7 @@
 
 import csv
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Annotated
 from urllib.parse import urlsplit
@@ -84,13 +84,16 @@ def read_photos(path: Path) -> Iterator[Photo]:
         raise PipelineError(f"{path} is not a CSV file in UTF-8 ({error})") from error
 
 
-def count_labels(path: Path) -> Counter[str]:
+def count_labels(path: Path, photos: Iterable[Photo] | None = None) -> Counter[str]:
     """Check every row of the file and return the number of photographs by label.
+
+    Args:
+        photos: Its photographs; None: as `read_photos` reads them.
 
     Raises:
         PipelineError: there are none, or a line is invalid.
     """
-    counts = Counter(photo.label for photo in read_photos(path))
+    counts = Counter(photo.label for photo in photos or read_photos(path))
     if not counts:
         raise PipelineError(f"{path} lists no photographs")
     return counts

@@ -52,6 +52,7 @@ class SkipReason(StrEnum):
     # Members of an archive or folder.
     OUTSIDE_CLASS_FOLDERS = "outside_class_folders"
     COPIED_FOLDER = "copied_folder"  # in a copy of class folders, beside them
+    MISSING = "missing"  # a table names it, but it is not there
     UNLABELLED = "unlabelled"  # neither its name nor a table has a label
     UNSAFE_NAME = "unsafe_name"  # an absolute path, or one that leaves the archive
     NOT_A_FILE = "not_a_file"  # a link or a device

@@ -1,11 +1,22 @@
 """Decide where the labels of a folder or archive come from."""
 
+from collections.abc import Sequence
+
 from pipeline.core.errors import PipelineError
 from pipeline.stages.acquire.dataset_toml import ExternalDataset
 from pipeline.stages.acquire.layouts.folder_labels import ClassFolderLabels, read_folders
-from pipeline.stages.acquire.layouts.labels import AmbiguousLayoutError, FileLabels, Reading, sample
+from pipeline.stages.acquire.layouts.labels import (
+    AmbiguousLayoutError,
+    FileFacts,
+    FileLabels,
+    Reading,
+    sample,
+)
 from pipeline.stages.acquire.layouts.name_labels import NameLabels, guess_pattern, read_names
 from pipeline.stages.acquire.layouts.path_pattern import PathPattern
+from pipeline.stages.acquire.layouts.sidecar_labels import find_sidecars
+from pipeline.stages.acquire.layouts.table_labels import TableLabels
+from pipeline.stages.acquire.layouts.tables import find_labels
 from pipeline.stages.acquire.raw_image import SkipReason
 from pipeline.stages.acquire.sources.listing import FileTable
 
@@ -19,19 +30,56 @@ def choose_labels(files: FileTable, dataset: ExternalDataset, where: str) -> Fil
     """
     if dataset.pattern:
         return read_names(PathPattern(dataset.pattern), files, dataset.splits, where)
+    sidecars = find_sidecars(files, dataset, where) if not dataset.table else None
+    if sidecars is not None:
+        return sidecars
+    search = find_labels(files, dataset, where)
+    if search.labels is not None and (dataset.table or dataset.label_column):
+        return search.labels
     try:
         folders = read_folders(files, dataset.splits, where)
     except AmbiguousLayoutError:
         raise
     except PipelineError as error:
-        names = _guess_names(files, dataset, where)
-        if names is None:
-            raise PipelineError(f"{where}: {error}") from error
-        return names
+        labels = search.labels or _guess_names(files, dataset, where)
+        if labels is None:
+            raise PipelineError(f"{where}: {error}{_mention(search.problems)}") from error
+        return labels
     if len(folders.classes()) < 2:
-        return _guess_names(files, dataset, where) or folders
+        return search.labels or _guess_names(files, dataset, where) or folders
+    if search.labels is not None:
+        _check_table_agrees(folders, search.labels, files, where)
+        return search.labels
     _check_names_agree(folders, files, dataset, where)
     return folders
+
+
+def _mention(problems: Sequence[str]) -> str:
+    """What is wrong with the tables that are there."""
+    if not problems:
+        return ""
+    return f"; {problems[0]}: say with label_column and file_column what they are"
+
+
+def _check_table_agrees(
+    folders: ClassFolderLabels, table: TableLabels, files: FileTable, where: str
+) -> None:
+    """Refuse a table whose labels are not those of the class folders under other names."""
+    pairs = set()
+    for by_folder, by_table in zip(folders.facts(files), table.facts(files), strict=True):
+        if isinstance(by_folder, FileFacts) and isinstance(by_table, FileFacts):
+            pairs.add((by_folder.label, by_table.label))
+    names = {label for label, _ in pairs}, {label for _, label in pairs}
+    if max(map(len, names)) == len(pairs):  # one is as fine as the other
+        return
+    raise AmbiguousLayoutError(
+        where,
+        f"its folders and {table.origin} tell different classes",
+        (
+            Reading("pattern", "{label}/*", f"the folders {sample(names[0])}"),
+            Reading("label_column", table.label_column, f"the table's {sample(names[1])}"),
+        ),
+    )
 
 
 def _guess_names(files: FileTable, dataset: ExternalDataset, where: str) -> NameLabels | None:

@@ -3,13 +3,20 @@
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
+from typing import ClassVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.core import columns
+from pipeline.core.columns import Column
 from pipeline.stages.acquire.class_names import to_nfc
-from pipeline.stages.acquire.layouts.labels import AmbiguousLayoutError, FileFacts, Reading
+from pipeline.stages.acquire.layouts.labels import (
+    NO_FILES,
+    AmbiguousLayoutError,
+    FileFacts,
+    Reading,
+)
 from pipeline.stages.acquire.raw_image import SkipReason
 from pipeline.stages.acquire.sources.class_folders import (
     FolderLabel,
@@ -31,6 +38,7 @@ class ClassFolderLabels:
     """Folders that are copies of others."""
     notes: tuple[str, ...] = ()
     origin: str = "the folders of the files"
+    missing: ClassVar[Column] = NO_FILES
 
     def classes(self) -> set[str]:
         """All labels, as the source spells them."""

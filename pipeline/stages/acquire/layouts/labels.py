@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
+from pipeline.core.columns import Column, texts
 from pipeline.core.errors import PipelineError
 from pipeline.stages.acquire.raw_image import SkipReason
 from pipeline.stages.acquire.sources.listing import FileTable
@@ -31,11 +32,21 @@ class FileLabels(Protocol):
     def notes(self) -> tuple[str, ...]:
         """What else people should know, a clause each."""
 
+    @property
+    def missing(self) -> Column:
+        """Files that have a label, but are not there."""
+
     def classes(self) -> set[str]:
         """All labels, as the source spells them."""
 
-    def facts(self, files: FileTable) -> Iterator[FileFacts | SkipReason]:
-        """What is known of each file, in their order, or why it is left out."""
+    def facts(self, files: FileTable) -> Iterator[FileFacts | SkipReason | None]:
+        """What is known of each file, in their order, or why it is left out.
+
+        None stands for a file that has labels of others.
+        """
+
+
+NO_FILES = texts([])
 
 
 class AmbiguousLayoutError(PipelineError):

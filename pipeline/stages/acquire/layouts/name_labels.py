@@ -6,10 +6,17 @@ from collections.abc import Iterator, Mapping
 from itertools import islice
 from pathlib import PurePosixPath
 
+from pipeline.core.columns import Column
 from pipeline.core.errors import PipelineError
 from pipeline.stages.acquire.class_names import to_nfc
 from pipeline.stages.acquire.layouts.file_names import is_image_name, without_image_suffix
-from pipeline.stages.acquire.layouts.labels import AmbiguousLayoutError, FileFacts, Reading, sample
+from pipeline.stages.acquire.layouts.labels import (
+    NO_FILES,
+    AmbiguousLayoutError,
+    FileFacts,
+    Reading,
+    sample,
+)
 from pipeline.stages.acquire.layouts.path_pattern import SEPARATORS, PathPattern
 from pipeline.stages.acquire.raw_image import SkipReason
 from pipeline.stages.acquire.sources.class_folders import is_hidden
@@ -61,6 +68,7 @@ class NameLabels:
     """Labels by a pattern."""
 
     notes: tuple[str, ...] = ()
+    missing: Column = NO_FILES
 
     def __init__(self, pattern: PathPattern, splits: Mapping[str, str]) -> None:
         """Read nothing yet.

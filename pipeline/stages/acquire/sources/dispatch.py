@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 from pipeline.core.errors import PipelineError
@@ -12,8 +13,11 @@ from pipeline.stages.acquire import dataset_toml
 from pipeline.stages.acquire.class_names import ClassNames
 from pipeline.stages.acquire.dataset_toml import ExternalDataset
 from pipeline.stages.acquire.deviation import describe_deviation, expected_file
+from pipeline.stages.acquire.layouts.file_names import TABLE_SUFFIXES
+from pipeline.stages.acquire.layouts.url_table import has_urls, read_url_table
 from pipeline.stages.acquire.raw_image import RawImage, SkippedItem
-from pipeline.stages.acquire.sources import digits, files, sample, web_photos
+from pipeline.stages.acquire.sources import contents, digits, sample, web_photos
+from pipeline.stages.acquire.sources.archives import find_archives
 from pipeline.stages.acquire.unseen_changes import warn_of_unseen_changes
 from pipeline.stages.acquire.web.client import Client
 from pipeline.stages.acquire.web.content_store import ContentStore
@@ -47,11 +51,14 @@ class _Reader:
         return download(url, expected, self.client, self.store, self.params.max_gigabytes * 1e9)
 
     def read_list(self, path: Path, licence: str | None) -> Iterator[RawImage | SkippedItem]:
-        return web_photos.from_list(path, licence, self.client, self.store, self.params, self.names)
+        read = partial(read_url_table, dataset=self.dataset)
+        return web_photos.from_list(
+            path, licence, self.client, self.store, self.params, self.names, read
+        )
 
     def read_files(self, path: Path, licence: str | None) -> Iterator[RawImage | SkippedItem]:
         dataset = self.dataset.model_copy(update={"licence": licence})
-        return files.read_images(path, dataset, self.params, self.names)
+        return contents.read_images(path, dataset, self.params, self.names)
 
 
 @contextmanager
@@ -106,9 +113,16 @@ def _overridden(reader: _Reader, source: str) -> Acquisition:
     deviation = describe_deviation(source, path, reader.folder, reader.dataset)
     # The licence in dataset.toml is that of other images.
     licence = None if deviation else reader.dataset.licence
-    is_list = PurePosixPath(source.partition("?")[0]).suffix.lower() == ".csv"
-    read = reader.read_list if is_list else reader.read_files
+    read = reader.read_list if _is_url_list(source, path) else reader.read_files
     return Acquisition(read(path, licence), deviation)
+
+
+def _is_url_list(source: str, path: Path) -> bool:
+    """Whether a source is a table of URLs, and not one beside its images."""
+    suffix = PurePosixPath(source.partition("?")[0]).suffix.lower()
+    if suffix == ".csv" and not path.is_file():
+        return True
+    return suffix in TABLE_SUFFIXES and path.is_file() and has_urls(path)
 
 
 def _described(reader: _Reader) -> Acquisition:
@@ -119,7 +133,10 @@ def _described(reader: _Reader) -> Acquisition:
         print_line(f"acquire: the photographs of {pin}")
         return Acquisition(reader.read_list(pin, licence))
     if path := getattr(dataset, "path", None):
-        warn_of_unseen_changes(folder / path, folder, folder.parent)
+        if dataset_toml.copy_path(folder).exists():
+            _check_pulled(folder, folder / path)
+        else:
+            warn_of_unseen_changes(folder / path, folder, folder.parent)
     match dataset:
         case dataset_toml.FlickrDataset():
             photos = web_photos.from_search(
@@ -138,8 +155,17 @@ def _described(reader: _Reader) -> Acquisition:
             return Acquisition(reader.read_files(folder / path, licence))
     raise PipelineError(
         f"{folder} does not name a source: set -S dataset.source=/absolute/path, a folder or "
-        "archive with one folder per class, or a CSV file with the columns url,label"
+        "archive with one folder per class, or a table with the label of each image or URL"
     )
+
+
+def _check_pulled(folder: Path, path: Path) -> None:
+    """Refuse a copy that is in DVC's care, but not here."""
+    if not any(archive.exists() for archive in find_archives(path)):
+        raise PipelineError(
+            f"the photographs of {folder} are not here: fetch them with `dvc pull "
+            f"{dataset_toml.copy_path(folder)}`, after whoever made it has run `dvc push`"
+        )
 
 
 def _check_pinned(path: Path, dataset: dataset_toml.ArchiveDataset) -> None:

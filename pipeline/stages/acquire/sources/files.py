@@ -1,21 +1,15 @@
-"""Images in class folders, on disk or in an archive, and in archives of binary records."""
+"""The files of a folder or archive, listed and read within bounds."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from pipeline.core.errors import PipelineError, format_counts
-from pipeline.core.progress import bar
-from pipeline.core.terminal import print_line
 from pipeline.params import AcquireParams
-from pipeline.stages.acquire.class_names import ClassNames
-from pipeline.stages.acquire.dataset_toml import ArchiveDataset, ExternalDataset
-from pipeline.stages.acquire.layouts.choice import choose_labels
-from pipeline.stages.acquire.layouts.labels import FileFacts, FileLabels
-from pipeline.stages.acquire.raw_image import RawImage, SkippedItem, SkipReason
-from pipeline.stages.acquire.sources import archive, cifar10, folder
+from pipeline.stages.acquire.raw_image import SkippedItem, SkipReason
+from pipeline.stages.acquire.sources import archive, folder
 from pipeline.stages.acquire.sources.listing import FileTable, SourceFile
 
 # An archive may unpack to MAX_RATIO times its size: photographs are compressed already, and
@@ -30,37 +24,6 @@ class Listing:
 
     files: FileTable
     skipped: list[SkippedItem]
-
-
-def read_images(
-    path: Path, dataset: ExternalDataset, params: AcquireParams, names: ClassNames
-) -> Iterator[RawImage | SkippedItem]:
-    """Yield the images of a folder, zip or tar in the order of its listing, after what it skips.
-
-    Raises:
-        PipelineError: the path does not exist, is not a folder or archive, is too large unpacked,
-            is damaged, or has no class folders, or `names` refuses its classes.
-    """
-    with open_listing(path, params) as listing:
-        batches = _find_batches(listing.files, dataset)
-        if batches:
-            records = {file.name for file in batches}
-            classes = names.settle(cifar10.CLASSES, path)
-            images = _read_batches(path, batches, dataset)
-            others = (name for name in listing.files.names() if name not in records)
-            outside = (SkippedItem(name, SkipReason.OUTSIDE_CLASS_FOLDERS) for name in others)
-        else:  # also for a copy with class folders, where dataset.toml says records
-            labels = choose_labels(listing.files, dataset, str(path))
-            for note in labels.notes:
-                print_line(f"acquire: {note}")
-            classes = names.settle(labels.classes(), path, labels.origin)
-            images = _read_photographs(path, listing.files, labels, dataset)
-            facts = zip(listing.files.names(), labels.facts(listing.files), strict=True)
-            outside = (SkippedItem(name, why) for name, why in facts if isinstance(why, SkipReason))
-        yield from listing.skipped
-        yield from outside
-        for image in images:
-            yield replace(image, label=classes[image.label])
 
 
 @contextmanager
@@ -113,41 +76,6 @@ def is_unsafe(name: str) -> bool:
     return ".." in parts or name.startswith("/") or (name[1:2] == ":" and name[:1].isalpha())
 
 
-def _find_batches(files: FileTable, dataset: ExternalDataset) -> list[SourceFile]:
-    if not isinstance(dataset, ArchiveDataset) or dataset.records is None:
-        return []
-    return [file for file in files if cifar10.is_batch(file.name)]
-
-
-def _read_photographs(
-    path: Path, files: FileTable, labels: FileLabels, dataset: ExternalDataset
-) -> Iterator[RawImage]:
-    total = sum(isinstance(facts, FileFacts) for facts in labels.facts(files))
-    with bar(f"acquire {path.name}", total=total) as progress:
-        for file, facts in zip(files, labels.facts(files), strict=True):
-            if isinstance(facts, FileFacts):
-                yield RawImage(
-                    file.name,
-                    facts.label,
-                    read_file(path, file),
-                    facts.split,
-                    facts.licence or dataset.licence,
-                    facts.group,
-                    facts.owner,
-                )
-                progress.update()
-
-
-def _read_batches(
-    path: Path, batches: Sequence[SourceFile], dataset: ExternalDataset
-) -> Iterator[RawImage]:
-    with bar(f"acquire {path.name}", total=None) as progress:
-        for file in batches:
-            for image in cifar10.read_records(file.name, read_file(path, file), dataset.licence):
-                yield image
-                progress.update()
-
-
 def _check_listing(
     path: Path, members: Iterable[SourceFile | SkippedItem], params: AcquireParams
 ) -> Listing:
@@ -162,7 +90,7 @@ def _check_listing(
         _check_total(path, total, params)
         if is_unsafe(member.name) or not member.name:
             listing.skipped.append(SkippedItem(member.name, SkipReason.UNSAFE_NAME))
-        elif member.size > params.max_file_megabytes * 1e6:
+        elif member.size > params.max_file_megabytes * 1e6 and not _is_parquet(path, member):
             listing.skipped.append(SkippedItem(member.name, SkipReason.TOO_LARGE))
         else:
             listing.files.append(member)
@@ -170,6 +98,11 @@ def _check_listing(
         reasons = format_counts(Counter(item.reason.value for item in listing.skipped))
         raise PipelineError(f"{path}: no file in it can be read ({reasons})")
     return listing
+
+
+def _is_parquet(path: Path, member: SourceFile) -> bool:
+    """Whether a file is a Parquet file on disk, which is not read at once."""
+    return path.is_dir() and member.name.lower().endswith(".parquet")
 
 
 def _check_total(path: Path, total: int, params: AcquireParams) -> None:

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -25,6 +26,10 @@ class SourceFile:
 
     def read(self) -> bytes:
         return self.reader(self.location)
+
+    def path(self, folder: Path) -> Path:
+        """Where a file of a folder is on disk."""
+        return folder / os.fsdecode(self.location)
 
 
 class RowTable:

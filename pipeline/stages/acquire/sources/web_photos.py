@@ -1,7 +1,7 @@
 """Photographs from the web: fetch those of a CSV list, or those that a Flickr search returns."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -28,20 +28,21 @@ def from_list(
     store: ContentStore,
     params: AcquireParams,
     names: ClassNames,
+    read: Callable[[Path], Iterator[Photo]] = photo_list.read_photos,
 ) -> Iterator[RawImage | SkippedItem]:
-    """Yield the photographs of a CSV list, in its order, in constant memory.
+    """Yield the photographs of a list, in its order, in constant memory.
+
+    Args:
+        read: Reads the list.
 
     Raises:
         PipelineError: the file is not such a list, `names` refuses its classes, or more than
             `acquire.max_missing_fraction` of its photographs cannot be fetched.
     """
-    labels = photo_list.count_labels(path)
+    labels = photo_list.count_labels(path, read(path))
     classes, total = names.settle(labels, path), labels.total()
     missing: Counter[str] = Counter()
-    photos = (
-        photo.model_copy(update={"label": classes[photo.label]})
-        for photo in photo_list.read_photos(path)
-    )
+    photos = (photo.model_copy(update={"label": classes[photo.label]}) for photo in read(path))
     results = fetch_all(photos, client, store, params, total)
     for number, (photo, result) in enumerate(results, start=1):
         if isinstance(result, SkipReason):

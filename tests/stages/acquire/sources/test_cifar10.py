@@ -14,7 +14,7 @@ from pipeline.params import load_params
 from pipeline.stages.acquire.class_names import ClassNames
 from pipeline.stages.acquire.dataset_toml import ArchiveDataset
 from pipeline.stages.acquire.raw_image import RawImage, SkippedItem, SkipReason
-from pipeline.stages.acquire.sources import cifar10, files
+from pipeline.stages.acquire.sources import cifar10, contents
 from tests import ROOT
 
 PARAMS = load_params(ROOT / "params.yaml").acquire
@@ -62,7 +62,7 @@ def pixels(image: RawImage) -> bytes:
 
 
 def images(path: Path, dataset: ArchiveDataset = DATASET) -> list[RawImage]:
-    items = files.read_images(path, dataset, PARAMS, ClassNames())
+    items = contents.read_images(path, dataset, PARAMS, ClassNames())
     return [item for item in items if isinstance(item, RawImage)]
 
 
@@ -151,7 +151,7 @@ def test_a_batch_that_is_a_link_is_skipped(tmp_path: Path) -> None:
         link = tarfile.TarInfo("cifar/data_batch_2.bin")
         link.type, link.linkname = tarfile.SYMTYPE, "data_batch_1.bin"
         archive.addfile(link)
-    items = files.read_images(path, DATASET, PARAMS, ClassNames())
+    items = contents.read_images(path, DATASET, PARAMS, ClassNames())
     skipped = [item for item in items if isinstance(item, SkippedItem)]
     assert skipped == [SkippedItem("cifar/data_batch_2.bin", SkipReason.NOT_A_FILE)]
 

@@ -24,7 +24,7 @@ from pipeline.params import AcquireParams, load_params
 from pipeline.stages.acquire.class_names import ClassNames
 from pipeline.stages.acquire.dataset_toml import ArchiveDataset, FolderDataset
 from pipeline.stages.acquire.raw_image import RawImage, SkippedItem, SkipReason
-from pipeline.stages.acquire.sources import archive, files
+from pipeline.stages.acquire.sources import archive, contents, files
 from tests import ROOT
 
 PARAMS = load_params(ROOT / "params.yaml").acquire.model_copy(
@@ -87,7 +87,7 @@ def member(name: str, size: int = 0, kind: bytes = tarfile.REGTYPE) -> tarfile.T
 
 
 def read(path: Path, params: AcquireParams = PARAMS) -> list[RawImage | SkippedItem]:
-    return list(files.read_images(path, DATASET, params, ClassNames()))
+    return list(contents.read_images(path, DATASET, params, ClassNames()))
 
 
 def images(path: Path, params: AcquireParams = PARAMS) -> list[RawImage]:
@@ -150,7 +150,7 @@ def test_a_folder_and_a_zip_are_listed_by_name(tmp_path: Path) -> None:
 def test_an_archive_is_recognized_by_its_content(tmp_path: Path) -> None:
     path = zipped()(tmp_path, CONTENT).rename(tmp_path / "download")
     dataset = ArchiveDataset(kind="archive", description="d", licence="CC0-1.0", path="x")
-    assert list(files.read_images(path, dataset, PARAMS, ClassNames())) == [README, *EXPECTED]
+    assert list(contents.read_images(path, dataset, PARAMS, ClassNames())) == [README, *EXPECTED]
 
 
 def test_an_id_is_the_digest_of_the_bytes(tmp_path: Path) -> None:
@@ -602,14 +602,14 @@ def zip64(path: Path, count: int) -> Path:
 
 
 def test_a_zip64_is_listed_before_its_first_file_is_read(tmp_path: Path) -> None:
-    reader = files.read_images(zip64(tmp_path / "set.zip", 5_000), DATASET, PARAMS, ClassNames())
+    reader = contents.read_images(zip64(tmp_path / "set.zip", 5_000), DATASET, PARAMS, ClassNames())
     first = [item.name for item in islice(reader, 3)]
     assert first == ["cat/000000.jpg", "cat/000002.jpg", "cat/000004.jpg"]
     reader.close()  # type: ignore[attr-defined]
 
 
 def test_an_archive_is_closed_if_the_reader_stops_early(tmp_path: Path) -> None:
-    reader = files.read_images(zipped()(tmp_path, CONTENT), DATASET, PARAMS, ClassNames())
+    reader = contents.read_images(zipped()(tmp_path, CONTENT), DATASET, PARAMS, ClassNames())
     next(reader)
     with warnings.catch_warnings():
         warnings.simplefilter("error", ResourceWarning)

@@ -1,0 +1,105 @@
+"""Find the files that a table names: by path, by name, with or without suffix."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.core import columns
+from pipeline.core.columns import Codes, Column
+from pipeline.stages.acquire.layouts.file_names import is_image_name
+from pipeline.stages.acquire.sources.class_folders import is_hidden
+from pipeline.stages.acquire.sources.listing import ROWS, FileTable
+
+SUFFIX = r"(?i)\.(jpe?g|jpe|jfif|png|gif|bmp|dib|tiff?|webp|hei[cf]|avif|jxl|jp2|p[bgnp]m|ico)$"
+MISSING = -1
+AMBIGUOUS = -2  # several files have this name
+
+
+class FileIndex:
+    """The images of a listing, by their paths and names."""
+
+    def __init__(self, files: FileTable) -> None:
+        paths: list[pa.Array] = []
+        positions: list[int] = []
+        pending: list[str] = []
+        for position, path in enumerate(files.paths()):
+            if not is_image_name(path) or is_hidden(path):
+                continue
+            positions.append(position)
+            pending.append(path)
+            if len(pending) == ROWS:
+                paths.append(columns.texts(pending))
+                pending = []
+        self.count = len(files)
+        self._positions = np.array(positions, np.int32)
+        self._paths = pa.chunked_array([*paths, columns.texts(pending)])
+
+    def select(self, is_inside: Callable[[str], bool]) -> "FileIndex":
+        """The images in some folders."""
+        mask = np.array(
+            [is_inside(path.rpartition("/")[0]) for path in columns.iterate(self._paths)]
+        )
+        index = FileIndex(FileTable())
+        index.count = self.count
+        index._positions = self._positions[mask.astype(bool)]
+        index._paths = self._paths.filter(columns.booleans(mask.astype(bool)))
+        return index
+
+    def find(self, values: Column, folder: str) -> Codes:
+        """The position of the file that each value names, MISSING or AMBIGUOUS.
+
+        All values are read in one way: as paths from the table's folder or from the root, or as
+        names, with or without suffix; the way that finds the most.
+
+        Args:
+            folder: Of the table, with a slash at its end, or "".
+        """
+        names = pc.replace_substring(values, "\\", "/")
+        names = pc.replace_substring_regex(names, r"^(\./)+", "")
+        best = np.full(len(values), MISSING, np.int32)
+        for ways in (_paths, _stem_paths, _names, _stems):
+            for prefix in dict.fromkeys((folder, "")):
+                positions = self._match(ways(names, prefix), ways(self._paths, ""))
+                if _score(positions) > _score(best):
+                    best = positions
+            if len(best) and (best >= 0).all():
+                break
+        return best
+
+    def _match(self, values: Column, keys: Column) -> Codes:
+        if not len(keys):
+            return np.full(len(values), MISSING, np.int32)
+        rows = columns.positions(values, keys)
+        positions = np.where(rows >= 0, self._positions[np.maximum(rows, 0)], MISSING)
+        counts = pc.value_counts(keys)
+        repeated = counts.filter(pc.greater(counts.field("counts"), 1)).field("values")
+        if len(repeated):
+            is_repeated = columns.mask(pc.is_in(values, value_set=repeated))
+            positions = np.where(is_repeated & (rows >= 0), AMBIGUOUS, positions)
+        return positions.astype(np.int32)
+
+
+def _score(positions: Codes) -> tuple[int, int]:
+    return int((positions >= 0).sum()), int((positions == AMBIGUOUS).sum())
+
+
+def _paths(values: Column, prefix: str) -> Column:
+    return pc.binary_join_element_wise(prefix, values, "") if prefix else values
+
+
+def _stem_paths(values: Column, prefix: str) -> Column:
+    return _stem(_paths(values, prefix))
+
+
+def _names(values: Column, _: str) -> Column:
+    return pc.replace_substring_regex(values, r"^.*/", "")
+
+
+def _stems(values: Column, prefix: str) -> Column:
+    return _stem(_names(values, prefix))
+
+
+def _stem(values: Column) -> Column:
+    return pc.replace_substring_regex(values, SUFFIX, "")

@@ -1,0 +1,146 @@
+"""Which column of a table has what: by the told names, or by common ones."""
+
+import difflib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.core.columns import encode
+from pipeline.core.errors import PipelineError
+from pipeline.stages.acquire.layouts.labels import AmbiguousLayoutError, Reading, sample
+from pipeline.stages.acquire.layouts.table_files import TableFile
+
+# Compared without case, blanks and punctuation; in the order of preference.
+LABELS = (
+    "label",
+    "labels",
+    "labelname",
+    "class",
+    "classname",
+    "category",
+    "categoryname",
+    "target",
+    "species",
+    "breed",
+    "diagnosis",
+    "y",
+)
+FILES = (
+    "filename",
+    "file",
+    "path",
+    "filepath",
+    "imagepath",
+    "imgpath",
+    "imagefile",
+    "imagefilename",
+    "image",
+    "img",
+    "imagename",
+    "imgname",
+    "photo",
+    "imageid",
+    "imgid",
+    "photoid",
+    "id",
+    "name",
+    "key",
+)
+URLS = ("url", "imageurl", "imgurl", "photourl", "link")
+OPTIONS = {
+    "split": ("split", "subset", "partition", "set", "usage"),
+    "group": ("group", "groupid", "patient", "patientid", "subject", "subjectid", "ownerid"),
+    "owner": ("owner", "author", "photographer", "creator"),
+    "licence": ("licence", "license"),
+    "sha256": ("sha256",),
+    "title": ("title",),
+    "page": ("page", "pageurl"),
+}
+
+
+@dataclass(frozen=True)
+class ToldColumns:
+    """The columns that dataset.toml names."""
+
+    label: str | None = None
+    file: str | None = None
+
+
+def plain(name: str) -> str:
+    """A column's name without case, blanks and punctuation."""
+    return re.sub(r"[\W_]", "", name).casefold()
+
+
+def find_column(columns: Sequence[str], names: Sequence[str]) -> str | None:
+    """The first column with one of some names, in the order of the names."""
+    return next(iter(find_columns(columns, names)), None)
+
+
+def find_columns(columns: Sequence[str], names: Sequence[str]) -> list[str]:
+    """All columns with one of some names, in the order of the names."""
+    return [column for name in names for column in columns if plain(column) == name]
+
+
+def find_options(columns: Sequence[str]) -> dict[str, str]:
+    """The columns with optional facts, by fact."""
+    named = {fact: find_column(columns, names) for fact, names in OPTIONS.items()}
+    return {fact: column for fact, column in named.items() if column is not None}
+
+
+def require_column(table: TableFile, column: str, key: str) -> str:
+    """A column that dataset.toml names.
+
+    Raises:
+        PipelineError: the table lacks it.
+    """
+    if column in table.columns:
+        return column
+    close = difflib.get_close_matches(column, table.columns, n=1)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    raise PipelineError(
+        f"{table.name} has no column {column!r}, which {key} names: {hint}it has "
+        f"{', '.join(table.columns[:20])}"
+    )
+
+
+def find_label_column(table: TableFile, told: str | None, where: str) -> str | None:
+    """The column with the labels; None if there is none by a common name.
+
+    Raises:
+        AmbiguousLayoutError: two columns of common names tell different classes.
+    """
+    if told:
+        return require_column(table, told, "label_column")
+    candidates = find_columns(table.columns, LABELS)
+    if len(candidates) < 2:
+        return candidates[0] if candidates else None
+    first, second, *_ = candidates
+    columns = table.read([first, second])
+    a, b = columns.column(0), columns.column(1)
+    if not _are_one_to_one(a, b):
+        raise AmbiguousLayoutError(
+            where,
+            f"two columns of {table.name} may have the classes",
+            (_reading(first, a), _reading(second, b)),
+        )
+    return second if _are_numbers(a) and not _are_numbers(b) else first
+
+
+def _reading(column: str, cells: pa.ChunkedArray) -> Reading:
+    distinct = encode(cells)[1]
+    names = distinct.slice(0, 1000).to_pylist()
+    return Reading("label_column", column, f"{len(distinct)} classes ({sample(names)})")
+
+
+def _are_one_to_one(first: pa.ChunkedArray, second: pa.ChunkedArray) -> bool:
+    """Whether two columns tell the same classes under other names."""
+    pairs = pc.binary_join_element_wise(first, second, "\0")
+    distinct = {len(encode(column)[1]) for column in (first, second, pairs)}
+    return len(distinct) == 1
+
+
+def _are_numbers(cells: pa.ChunkedArray) -> bool:
+    return bool(pc.all(pc.match_substring_regex(cells, r"^-?[0-9.]*$")).as_py())
