@@ -40,11 +40,29 @@ from tests.builders.params import NARROW_RESNET, override
 from tests.builders.repositories import commit_all
 
 
+@pytest.fixture(scope="module")
+def training_result(
+    tmp_path_factory: pytest.TempPathFactory, striped_data: Path, params: Params
+) -> tuple[Path, Job, list[dict[str, Any]]]:
+    """A model folder, the job that trained it, and its epochs."""
+    folder = tmp_path_factory.mktemp("trained")
+    shutil.copytree(striped_data / "data", folder / "data")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("DVC_ROOT", str(folder))
+        job, card, history = train_job(folder / "data", override(params, **NARROW_RESNET))
+        model_folder.save(folder / "models", job.network, card)
+    return folder / "models", job, [asdict(record) for record in history]
+
+
 @pytest.fixture
-def trained(dataset: Path, params: Params) -> tuple[Job, list[dict[str, Any]]]:
-    job, card, history = train_job(dataset, params)
-    model_folder.save(Path("models"), job.network, card)
-    return job, [asdict(record) for record in history]
+def trained(
+    dataset: Path, training_result: tuple[Path, Job, list[dict[str, Any]]]
+) -> tuple[Job, list[dict[str, Any]]]:
+    """A trained job and its epochs; models/ in the working directory is its model."""
+    folder, job, history = training_result
+    shutil.copytree(folder, "models")
+    return job, history
 
 
 FINGERPRINT = "f" * 20
@@ -145,7 +163,9 @@ def test_one_run_holds_the_training_and_the_evaluation(
     assert names == {"test/samples.png"}
 
 
-def test_a_run_on_other_images_than_the_data_sets_is_tagged(world: Path, params: Params) -> None:
+def test_a_run_on_other_images_than_the_data_sets_is_tagged(
+    mlflow_db: None, params: Params
+) -> None:
     with training(params):
         pass
     with record.training_run(params, "e" * 20, Path("data/split.csv"), "x.zip has 5 bytes"):
@@ -204,7 +224,7 @@ def test_the_logged_model_predicts_batches_of_any_size(
         assert len(output) == count
 
 
-def test_weights_in_any_memory_format_can_be_a_checkpoint(world: Path, params: Params) -> None:
+def test_weights_in_any_memory_format_can_be_a_checkpoint(mlflow_db: None, params: Params) -> None:
     suffix = torch.nn.Conv2d(3, 4, 3).to(memory_format=torch.channels_last)
     with training(params) as run:
         run.log_checkpoint(suffix, "trained")
@@ -244,7 +264,7 @@ def test_a_model_of_an_earlier_state_gets_no_run(
 
 
 def test_a_training_on_features_of_an_earlier_state_is_tagged(
-    world: Path, params: Params, capsys: pytest.CaptureFixture[str]
+    mlflow_db: None, params: Params, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """`dvc repro -s train` after `dvc repro acquire`."""
     write_project(params)
@@ -278,7 +298,7 @@ def test_another_experiments_run_of_the_same_model_is_left_alone(
     ("error", "status"), [(ValueError, "FAILED"), (KeyboardInterrupt, "KILLED")]
 )
 def test_the_status_of_a_run_is_that_of_its_training(
-    world: Path, params: Params, error: type[BaseException], status: str
+    mlflow_db: None, params: Params, error: type[BaseException], status: str
 ) -> None:
     with pytest.raises(error), training(params):
         raise error
@@ -371,7 +391,7 @@ def test_a_stopped_training_continues_in_its_run(
 
 @pytest.mark.parametrize("what", ["params", "fingerprint", "running"])
 def test_only_a_stopped_run_of_the_same_training_is_resumed(
-    world: Path, params: Params, what: str
+    mlflow_db: None, params: Params, what: str
 ) -> None:
     with pytest.raises(ZeroDivisionError), training(params):
         raise ZeroDivisionError
@@ -388,7 +408,7 @@ def test_only_a_stopped_run_of_the_same_training_is_resumed(
 
 
 def test_a_run_whose_lock_was_deleted_is_closed_unless_another_machine_has_it(
-    world: Path, params: Params
+    mlflow_db: None, params: Params
 ) -> None:
     """As `rm -rf .cache` deletes it; what runs elsewhere cannot be known."""
     for _ in range(2):
@@ -466,7 +486,7 @@ def test_metrics_are_in_sections(trained: tuple[Job, list[dict[str, Any]]], para
 
 
 def test_queued_experiments_are_nested_below_one_run(
-    world: Path, params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    world: Path, mlflow_db: None, params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DVC_EXP_BASELINE_REV", "c0ffee")
     (world / "aside").mkdir()
@@ -484,7 +504,7 @@ def test_queued_experiments_are_nested_below_one_run(
 
 
 def test_a_parent_run_whose_creator_was_killed_is_closed(
-    world: Path, params: Params, monkeypatch: pytest.MonkeyPatch
+    world: Path, mlflow_db: None, params: Params, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DVC_EXP_BASELINE_REV", "c0ffee")
     monkeypatch.setenv("DVC_EXP_NAME", "one")
@@ -503,7 +523,7 @@ def _no_split() -> Path:
     return path
 
 
-def test_system_metrics_are_logged(world: Path, params: Params) -> None:
+def test_system_metrics_are_logged(mlflow_db: None, params: Params) -> None:
     with training(params):
         pass
     (run,) = runs()
@@ -645,7 +665,7 @@ def test_different_class_names_give_different_metric_names() -> None:
 
 
 def test_the_lock_of_a_missing_run_is_removed(
-    world: Path, params: Params, monkeypatch: pytest.MonkeyPatch
+    world: Path, mlflow_db: None, params: Params, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with training(params):
@@ -660,8 +680,9 @@ def test_the_lock_of_a_missing_run_is_removed(
 
 
 def test_artifacts_are_in_the_project_also_for_another_database(
-    world: Path, params: Params, monkeypatch: pytest.MonkeyPatch
+    world: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    shutil.copy(empty_store / "mlflow.db", world / "mine.db")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{world / 'mine.db'}")
     (world / "aside").mkdir()
     monkeypatch.chdir(world / "aside")
