@@ -17,7 +17,7 @@ from filelock import FileLock
 from hypothesis import settings
 
 from tests import ROOT
-from tests.slow import FORKING, SLOW
+from tests.slow import SLOW
 
 # Fixtures import torch and MLflow themselves: a few tests without them start in a second.
 if TYPE_CHECKING:
@@ -30,11 +30,14 @@ if TYPE_CHECKING:
 def pytest_configure() -> None:
     """One thread for torch, as several test processes share the cores, and no deadlines.
 
+    Where a test has two, the one that waits sleeps, as in `pipeline.core.program`.
+
     The garbage collector waits until all is imported: imports create no garbage, and searching for
     it takes a quarter of the time of collecting the tests.
     """
     gc.disable()
-    os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when torch is imported
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # both are read when torch is imported
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     # How long an example takes depends on the machine's other work.
     settings.register_profile("no deadline", deadline=None)
     settings.load_profile("no deadline")
@@ -50,9 +53,13 @@ def pytest_collection_finish() -> None:
     gc.enable()
 
 
+def _name(path: Path) -> str:
+    """The name of a test file in tests/slow.py."""
+    return path.relative_to(ROOT / "tests").with_suffix("").as_posix()
+
+
 def _is_slow(path: Path) -> bool:
-    name = path.relative_to(ROOT / "tests").with_suffix("")
-    return name.parts[:1] == ("system",) or name.as_posix() in SLOW
+    return _name(path).startswith("system/") or _name(path) in SLOW
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
@@ -63,19 +70,12 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run the longest tests first, so that all processes end at about the same time."""
+    """Run the files in the order of tests/slow.py."""
+    places = {name: place for place, name in enumerate(SLOW)}
     for item in items:
         if _is_slow(item.path):
             item.add_marker(pytest.mark.slow)
-    system = ROOT / "tests/system"
-    items.sort(
-        key=lambda item: (
-            # First: torch refuses to train in a fork of a process whose autograd has threads.
-            item.path.relative_to(ROOT / "tests").with_suffix("").as_posix() not in FORKING,
-            not item.path.is_relative_to(system),
-            not _is_slow(item.path),
-        )
-    )
+    items.sort(key=lambda item: places.get(_name(item.path), len(places)))
 
 
 @pytest.fixture(scope="session", autouse=True)
