@@ -2,15 +2,17 @@
 
 import re
 import subprocess
-import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from pipeline.commands.ci import dvc_steps
 from pipeline.commands.ci.overrides import Overrides
 from pipeline.commands.ci.steps import SummaryOptions, run
 from pipeline.core.errors import PipelineError
 from tests import ROOT
+from tests.builders.forks import dvc_in_fork, run_dvc
 from tests.builders.repositories import git
 
 STAGES = """
@@ -51,9 +53,22 @@ Path("reports/metrics.json").write_text(json.dumps(figures))
 NOTHING = "ci: nothing to do: every stage is up to date"
 
 
-def dvc(folder: Path, *words: str) -> str:
-    command = [sys.executable, "-m", "dvc", *words]
-    return subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True).stdout
+def dvc(folder: Path, *words: str) -> None:
+    result = run_dvc(*words, folder=folder)
+    assert result.returncode == 0, result.stdout
+
+
+@pytest.fixture(autouse=True)
+def _forks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run DVC in forks; tests/system has it as processes."""
+
+    def run(command: list[str], **_: object) -> "subprocess.CompletedProcess[str]":
+        result = run_dvc(*command[3:])
+        result.stderr = result.stdout
+        return result
+
+    monkeypatch.setattr("pipeline.experiments.dvc.run", dvc_in_fork)
+    monkeypatch.setattr(dvc_steps, "subprocess", SimpleNamespace(run=run))
 
 
 @pytest.fixture(scope="module")
