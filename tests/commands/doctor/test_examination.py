@@ -16,6 +16,7 @@ from pipeline.commands.doctor.examination import examine
 from pipeline.core import dvc_lock
 from pipeline.experiments import dvc
 from tests import ROOT
+from tests.builders import forks
 from tests.builders.repositories import commit_all, git
 
 STAGES = """
@@ -44,8 +45,9 @@ A, B = Path("data/a.bin"), Path("data/sub/b.bin")
 
 
 def run_dvc(*words: str) -> str:
-    command = [sys.executable, "-m", "dvc", *words]
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    result = forks.run_dvc(*words)
+    assert result.returncode == 0, result.stdout
+    return result.stdout
 
 
 @pytest.fixture(scope="module")
