@@ -14,10 +14,12 @@ from pipeline.commands.credits.command import credit
 from pipeline.commands.doctor.command import doctor
 from pipeline.commands.export.command import export
 from pipeline.commands.layers.command import layers
+from pipeline.commands.new.command import new
 from pipeline.commands.pin.command import pin
 from pipeline.commands.predict.command import predict
 from pipeline.commands.recipe.command import recipe
 from pipeline.commands.reproduce.command import reproduce
+from pipeline.commands.run import run
 from pipeline.commands.runs import runs
 from pipeline.commands.suspects.command import suspects
 from pipeline.commands.sweep.command import sweep
@@ -44,6 +46,8 @@ def _version(
 
 
 COMMANDS: dict[str, Callable[..., None]] = {
+    "new": new,
+    "run": run,
     "predict": predict,
     "runs": runs,
     "compare": compare,

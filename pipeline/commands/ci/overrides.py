@@ -1,5 +1,6 @@
 """Values requested for one run, which replace those of the committed params.yaml."""
 
+import difflib
 import hashlib
 import re
 import shutil
@@ -11,7 +12,7 @@ from pathlib import Path
 from ruamel.yaml import YAML
 
 from pipeline.core.errors import PipelineError
-from pipeline.params import AS_DESCRIBED, load_params, parse_params
+from pipeline.params import AS_DESCRIBED, Params, load_params, parse_params
 
 OVERRIDE = re.compile(r"(?:\+{0,2}[A-Za-z_][\w.]*=.*|~[A-Za-z_][\w.]*)", re.DOTALL)
 MAX_NAME_LENGTH = 40  # characters
@@ -49,7 +50,7 @@ class Overrides:
             and key.partition(".")[0] not in sections
         ]
 
-    def validate(self, params_file: Path) -> None:
+    def validate(self, params_file: Path) -> Params:
         """Parse a copy of `params_file` with these overrides, before anything runs.
 
         Raises:
@@ -59,7 +60,7 @@ class Overrides:
             copy = Path(folder, params_file.name)
             shutil.copy(params_file, copy)
             self._apply(copy)
-            parse_params(YAML(typ="safe", pure=True).load(copy), params_file.name)
+            return parse_params(YAML(typ="safe", pure=True).load(copy), params_file.name)
 
     def _apply(self, params_file: Path) -> None:
         from dvc.exceptions import DvcException
@@ -96,8 +97,10 @@ def parse_overrides(dataset: str | None, backbone: str | None, values: Sequence[
 def _check_dataset(dataset: str) -> None:
     names = sorted(path.parent.name for path in Path("datasets").glob("*/dataset.toml"))
     if dataset not in names:
+        close = difflib.get_close_matches(dataset, names, n=1)
         raise PipelineError(
-            f"no data set is called {dataset!r}: {', '.join(names) or 'datasets/ has none'}"
+            f"no data set is called {dataset!r}{f' (did you mean {close[0]}?)' if close else ''}: "
+            f"{', '.join(names) or 'datasets/ has none'}"
         )
 
 

@@ -1,5 +1,6 @@
 """The schema of datasets/<name>/dataset.toml, one model per kind of data set."""
 
+import difflib
 import tomllib
 from collections.abc import Collection
 from datetime import date
@@ -273,7 +274,9 @@ def copy_path(folder: Path) -> Path:
 
 def _missing_message(folder: Path) -> str:
     names = sorted(path.parent.name for path in folder.parent.glob("*/dataset.toml"))
+    close = difflib.get_close_matches(folder.name, names, n=1)
+    hint = f"; did you mean {close[0]}?" if close else ""
     return (
-        f"{folder}/dataset.toml is missing (there are: {', '.join(names)}): create it and "
+        f"{folder}/dataset.toml is missing (there are: {', '.join(names)}{hint}): create it and "
         "`git add` it, because temporary and queued runs see only files tracked by git"
     )

@@ -83,6 +83,14 @@ class EmbeddedImages:
         for table in self._tables:
             yield from (_name(table, row, "") for row in range(table.table.rows))
 
+    def left_out(self) -> Counter[str]:
+        """Nothing that is known before images are read."""
+        return Counter()
+
+    def files(self) -> Iterator[tuple[Path, str]]:
+        """The Parquet files."""
+        return ((table.table.path, table.table.name) for table in self._tables)
+
     def items(self) -> Iterator[RawImage | SkippedItem]:
         """Yield the images, in the order of the rows.
 

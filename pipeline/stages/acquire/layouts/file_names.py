@@ -1,7 +1,6 @@
 """Which names are those of images, by their suffix."""
 
 import re
-from pathlib import PurePosixPath
 
 IMAGE_SUFFIX = re.compile(
     r"\.(jpe?g|jpe|jfif|png|gif|bmp|dib|tiff?|webp|hei[cf]|avif|jxl|jp2|p[bgnp]m|ico)\Z",
@@ -47,11 +46,17 @@ OTHER_SUFFIXES = frozenset(
     }
 )
 
+NO_IMAGES = OTHER_SUFFIXES | SIDECAR_SUFFIXES | TABLE_SUFFIXES
+ABOUT = re.compile(r"licen[cs]e|readme|copying|notice|authors|manifest", re.IGNORECASE)
+
 
 def is_image_name(name: str) -> bool:
     """Whether a file may be an image: its suffix is of an image, or of nothing known."""
-    suffix = PurePosixPath(name).suffix.lower()
-    return suffix not in OTHER_SUFFIXES | SIDECAR_SUFFIXES | TABLE_SUFFIXES
+    last = name.rpartition("/")[2]
+    _, dot, suffix = last.rpartition(".")
+    if dot and suffix.isalnum():
+        return f".{suffix.lower()}" not in NO_IMAGES
+    return ABOUT.search(last) is None
 
 
 def without_image_suffix(name: str) -> str:

@@ -139,48 +139,55 @@ def guess_pattern(files: FileTable, where: str) -> PathPattern | None:
         AmbiguousLayoutError: the text before the number has two parts, either of which may be the
             class.
     """
-    for guess in map(PathPattern, GUESSES):
-        counts = _count_labels(guess, files)
-        if counts is not None:
-            _check_ambiguous(guess, counts, files, where)
-            return guess
+    fits = [_Fit(PathPattern(text)) for text in GUESSES]
+    for name in _image_stems(files):
+        folder, _, stem = name.rpartition("/")
+        if stem.isdecimal():
+            stem = ""  # no pattern has a label in it
+        for fit in fits:
+            fit.add(folder, stem)
+    for fit in fits:
+        if fit.is_good():
+            _check_ambiguous(fit.pattern, fit.counts, files, where)
+            return fit.pattern
     return None
 
 
-def _count_labels(pattern: PathPattern, files: FileTable) -> Counter[str] | None:
-    """Files by label; None where the pattern does not fit them."""
-    counts: Counter[str] = Counter()
-    unlabelled: Counter[str] = Counter()  # by folder
-    folders: set[str] = set()
-    for name in _image_stems(files):
-        folder, _, stem = name.rpartition("/")
-        label = pattern.find_label(stem)
+class _Fit:
+    """How well a pattern fits the names of files."""
+
+    def __init__(self, pattern: PathPattern) -> None:
+        self.pattern = pattern
+        self.counts: Counter[str] = Counter()
+        """Files by label."""
+        self._folders: set[str] = set()
+        self._others: Counter[str] = Counter()
+        """By folder: files without a label."""
+        self._named: set[str] = set()
+        """Folders with files that have letters, but no label."""
+
+    def add(self, folder: str, stem: str) -> None:
+        """Add a file, by its name without suffix."""
+        label = self.pattern.find_label(stem) if stem else None
         if label is not None:
-            counts[label] += 1
-            folders.add(folder)
-        else:
-            unlabelled[folder] += 1
-    others = sum(number for folder, number in unlabelled.items() if folder in folders)
-    total = counts.total() + others
-    is_fitting = (
-        total
-        and counts.total() >= MIN_MATCHED * total
-        and 2 <= len(counts) <= max(2, total // 2)
-        and not all(_is_no_class(label) for label in counts)
-        and _are_numbered(unlabelled.keys() - folders, files)
-    )
-    return counts if is_fitting else None
+            self.counts[label] += 1
+            self._folders.add(folder)
+            return
+        self._others[folder] += 1
+        if any(character.isalpha() for character in stem):
+            self._named.add(folder)
 
-
-def _are_numbered(folders: set[str], files: FileTable) -> bool:
-    """Whether the images of some folders have names without letters."""
-    if not folders:
-        return True
-    return not any(
-        any(character.isalpha() for character in name.rpartition("/")[2])
-        for name in _image_stems(files)
-        if name.rpartition("/")[0] in folders
-    )
+    def is_good(self) -> bool:
+        """Whether it fits nearly all names, and tells classes."""
+        others = sum(count for folder, count in self._others.items() if folder in self._folders)
+        total = self.counts.total() + others
+        return (
+            total > 0
+            and self.counts.total() >= MIN_MATCHED * total
+            and 2 <= len(self.counts) <= max(2, total // 2)
+            and not all(_is_no_class(label) for label in self.counts)
+            and not self._named - self._folders
+        )
 
 
 def _image_stems(files: FileTable) -> Iterator[str]:

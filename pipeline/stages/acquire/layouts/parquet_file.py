@@ -29,7 +29,7 @@ class ParquetFile:
             PipelineError: it is damaged.
         """
         self.name = name
-        self._path = path
+        self.path = path
         schema = self._open().schema_arrow
         if len(schema) > MAX_COLUMNS:
             raise PipelineError(f"{name} has more than {MAX_COLUMNS} columns")
@@ -89,7 +89,7 @@ class ParquetFile:
 
     def _open(self, **options: Any) -> pq.ParquetFile:
         try:
-            return pq.ParquetFile(self._path, buffer_size=2**20, pre_buffer=False, **options)
+            return pq.ParquetFile(self.path, buffer_size=2**20, pre_buffer=False, **options)
         except DAMAGE as error:
             raise self._damaged(error) from error
 

@@ -69,6 +69,7 @@ class TableLabels:
         self.missing = _missing_names(self._rows, positions)
         self.origin = " and ".join(table.origin for table in tables[:EXAMPLES])
         self.label_column = tables[0].label
+        self._names = {table.table.name for table in tables}
         self.notes: tuple[str, ...] = ()
 
     def classes(self) -> set[str]:
@@ -77,10 +78,13 @@ class TableLabels:
         labels = columns.encode(self._rows.column("label").take(pa.array(used)))[1]
         return set(labels.to_pylist()) - {""}
 
-    def facts(self, files: FileTable) -> Iterator[FileFacts | SkipReason]:
-        """What is known of each file, in their order, or why it is left out."""
-        assert len(files) == len(self._row_of_file)
-        for start in range(0, len(files), columns.CHUNK):
+    def facts(self, files: FileTable) -> Iterator[FileFacts | SkipReason | None]:
+        """What is known of each file, in their order, or why it is left out; None for a table."""
+        for name, facts in zip(files.names(), self._all_facts(len(files)), strict=True):
+            yield None if name in self._names else facts
+
+    def _all_facts(self, count: int) -> Iterator[FileFacts | SkipReason]:
+        for start in range(0, count, columns.CHUNK):
             rows = self._row_of_file[start : start + columns.CHUNK]
             facts = iterate(self._rows.take(pa.array(np.maximum(rows, 0))))
             for row, (_, label, *options) in zip(rows.tolist(), facts, strict=True):

@@ -76,6 +76,8 @@ def _folder(name: str) -> str:
 
 def is_hidden(name: str) -> bool:
     """Whether the operating system hides the path (.DS_Store, __MACOSX/...)."""
+    if name[:1] != "." and "/." not in name and "__MACOSX" not in name:  # nearly all
+        return False
     return any(part.startswith(".") or part == "__MACOSX" for part in PurePosixPath(name).parts)
 
 

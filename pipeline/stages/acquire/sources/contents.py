@@ -1,5 +1,6 @@
 """What is in a source on disk: images with labels, whatever the layout."""
 
+import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -46,6 +47,12 @@ class Contents(Protocol):
     def names(self) -> Iterator[str]:
         """The names of the images."""
 
+    def left_out(self) -> Counter[str]:
+        """Files by the reason why they are left out, without reading images."""
+
+    def files(self) -> Iterator[tuple[Path, str]]:
+        """The files of a folder that are needed, each with its path in it."""
+
     def items(self) -> Iterator[RawImage | SkippedItem]:
         """Yield what is left out, and the images."""
 
@@ -83,8 +90,18 @@ class LabelledFiles:
             if isinstance(facts, FileFacts):
                 yield name
 
-    def items(self) -> Iterator[RawImage | SkippedItem]:
-        """Yield what is left out, and the images."""
+    def left_out(self) -> Counter[str]:
+        """Files by the reason why they are left out."""
+        return Counter(item.reason.value for item in self._skipped())
+
+    def files(self) -> Iterator[tuple[Path, str]]:
+        """The images, and the files with their labels."""
+        files = self.listing.files
+        for file, facts in zip(files, self.labels.facts(files), strict=True):
+            if not isinstance(facts, SkipReason):
+                yield file.path(self.path), os.fsdecode(file.location)
+
+    def _skipped(self) -> Iterator[SkippedItem]:
         files = self.listing.files
         yield from self.listing.skipped
         for name, facts in zip(files.names(), self.labels.facts(files), strict=True):
@@ -92,6 +109,11 @@ class LabelledFiles:
                 yield SkippedItem(name, facts)
         for name in iterate(self.labels.missing):
             yield SkippedItem(name, SkipReason.MISSING)
+
+    def items(self) -> Iterator[RawImage | SkippedItem]:
+        """Yield what is left out, and the images."""
+        files = self.listing.files
+        yield from self._skipped()
         with bar(f"acquire {self.path.name}", total=self.count().total()) as progress:
             for file, facts in zip(files, self.labels.facts(files), strict=True):
                 if isinstance(facts, FileFacts):
@@ -148,6 +170,15 @@ class RecordBatches:
     def names(self) -> Iterator[str]:
         """The names of the images."""
         return (image.name for image in self._images())
+
+    def left_out(self) -> Counter[str]:
+        """Members that are no records."""
+        reason = SkipReason.OUTSIDE_CLASS_FOLDERS.value
+        return Counter({reason: len(self.listing.files) - len(self.batches)})
+
+    def files(self) -> Iterator[tuple[Path, str]]:
+        """None: the records are in an archive."""
+        return iter(())
 
     def items(self) -> Iterator[RawImage | SkippedItem]:
         """Yield what is left out, and the images."""

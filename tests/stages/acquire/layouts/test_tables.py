@@ -163,7 +163,6 @@ def test_files_with_two_labels_and_without_rows_are_left_out() -> None:
     assert reasons_of(read, files) == {
         "train/b2.jpg": "two_classes",
         "train/d4.jpg": "unlabelled",
-        "t.csv": "unlabelled",
     }
 
 

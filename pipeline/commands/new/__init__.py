@@ -1,0 +1,1 @@
+"""`pipeline new`: a data set from the photographs that somebody has."""
