@@ -28,22 +28,27 @@ def read(lock: Path = LOCK) -> Lock:
     if not lock.exists():
         return {}
     try:
-        return parse(lock.read_bytes(), str(lock))
+        return parse(lock.read_bytes(), str(lock), is_own=True)
     except PipelineError as error:
         raise PipelineError(f"{error}: `pipeline doctor` puts back the last good one") from error
 
 
-def load(text: bytes, source: str = "dvc.lock") -> object:
-    """Load the text of a lock file, whatever it holds; error messages name `source`."""
+def load(text: bytes, source: str = "dvc.lock", is_own: bool = False) -> object:
+    """Load the text of a lock file, whatever it holds; error messages name `source`.
+
+    Args:
+        is_own: Whether it is the project's file, which DVC reads too. It is parsed in C, in a
+            quarter of the time, and deep nesting, as in a hostile file, ends the process.
+    """
     try:
-        return YAML(typ="safe", pure=True).load(text)
+        return YAML(typ="safe", pure=not is_own).load(text)
     except (YAMLError, ValueError, RecursionError) as error:  # bad dates, deep nesting
         raise PipelineError(f"{source} is not YAML: {error}".splitlines()[0]) from error
 
 
-def parse(text: bytes, source: str = "dvc.lock") -> Lock:
-    """The stages in the text of a lock file; error messages name `source`."""
-    content = load(text, source)
+def parse(text: bytes, source: str = "dvc.lock", is_own: bool = False) -> Lock:
+    """The stages in the text of a lock file; the arguments are those of `load`."""
+    content = load(text, source, is_own)
     stages = content.get("stages") if isinstance(content, dict) else None
     return {
         name: stage

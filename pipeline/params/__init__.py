@@ -107,7 +107,7 @@ def load_params(path: Path = Path("params.yaml")) -> Params:
     """
     try:
         # As DVC does: YAML 1.2 with ruamel. PyYAML reads 1e-3 as text and `no` as false.
-        values = YAML(typ="safe", pure=True).load(path)
+        values = YAML(typ="safe").load(path)
     except FileNotFoundError as error:
         raise PipelineError(f"{path} is missing: run this in the project's folder") from error
     except (YAMLError, UnicodeDecodeError) as error:
