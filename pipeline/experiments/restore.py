@@ -13,10 +13,9 @@ from pipeline.core.terminal import one_line
 from pipeline.experiments import dvc
 from pipeline.experiments.dvc_results import METRICS, MODELS, TEST, DvcResult
 from pipeline.network import model_folder
-from pipeline.network.halves import load_trained_part
 from pipeline.stages.evaluate import figures_csv
 from pipeline.tracking import provenance, record
-from pipeline.tracking.result import TrainedResult
+from pipeline.tracking.result import TrainedResult, load_trained_part
 
 HISTORY, AUGMENTED = "reports/history.csv", "reports/augmented.png"
 SPLIT, REPORT = "data/split.csv", "reports/report.html"

@@ -181,8 +181,8 @@ def _prepare() -> None:
     from pipeline.core import program
 
     program.IS_PROGRAM = True
-    with program.imports():
-        from pipeline.tracking import record  # noqa: F401
+    program.start()  # until `connect` has imported the rest
+    from pipeline.tracking import record  # noqa: F401
 
 
 class _Session:
@@ -198,9 +198,11 @@ class _Session:
         return function(self, *arguments, **options)
 
     def connect(self) -> None:
+        from pipeline.core import program
         from pipeline.tracking import store
 
         self._error = store.catch_error(store.open_store)
+        program.end_start()
         self._error_time = time.monotonic()
 
     def _connection_error(self) -> Exception | None:

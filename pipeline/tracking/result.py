@@ -13,6 +13,13 @@ if TYPE_CHECKING:
     from torch import nn
 
 
+def load_trained_part(models: Path) -> "nn.Module":
+    """The part of the network in a model folder that was trained."""
+    from pipeline.network import halves  # with torch, which few results need
+
+    return halves.load_trained_part(models)
+
+
 @dataclass(frozen=True)
 class TrainedResult:
     """A trained and tested model with everything that its run records."""
@@ -25,7 +32,7 @@ class TrainedResult:
     """The texts of `provenance.FOLDER`, by name."""
     models: Path
     trained: Callable[[], "nn.Module"]
-    """Picklable; returns the part of the network that was trained."""
+    """Returns the part of the network that was trained. Picklable; unpickling imports no torch."""
     history: Sequence[Mapping[str, float]]
     augmented: Path
     """An image of augmented images; the file may be missing."""

@@ -5,13 +5,12 @@ from functools import partial
 from pathlib import Path
 
 from pipeline.core import history
-from pipeline.network.halves import load_trained_part
 from pipeline.params import Params
 from pipeline.stages.evaluate.metrics import ResultFigures
 from pipeline.stages.evaluate.report import Report
 from pipeline.tracking import provenance
 from pipeline.tracking.recorder import NOT_RECORDED, Recorder
-from pipeline.tracking.result import TrainedResult
+from pipeline.tracking.result import TrainedResult, load_trained_part
 
 
 def record_evaluation(
