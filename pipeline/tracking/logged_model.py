@@ -3,7 +3,8 @@
 `mlflow.pyfunc.save_model` writes the same files, but compares the requirements with the modules
 of every installed package (`warn_dependency_requirement_mismatches`), which no setting turns off:
 0.6 s of CPU time per training more (mlflow 3.17.2, 297 packages). The requirements below are
-those of the installed packages, so there is nothing to compare.
+those of the installed packages, so there is nothing to compare. `mlflow.models.Model` would write
+the file MLmodel, but importing it takes 0.3 s, for pandas and scipy.
 """
 
 import base64
@@ -12,13 +13,13 @@ import json
 import platform
 import shutil
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 
 import cv2
 import numpy as np
-from mlflow import pyfunc
-from mlflow.models import Model, ModelSignature
-from mlflow.types import ColSpec, Schema
+from mlflow.entities import LoggedModel
+from mlflow.version import VERSION
 from ruamel.yaml import YAML
 
 # The packages that the logged model imports, pinned to the installed versions.
@@ -42,50 +43,66 @@ SERVING = (
     "tqdm",
 )
 WHERE_INSTALLED = ("openvino",)  # has no wheels for some systems; torch then does its work
-SIGNATURE = ModelSignature(
-    # For "binary", MLflow would decode base64 itself, and drop every character that is none.
-    inputs=Schema([ColSpec("string", "image")]),
-    outputs=Schema(
-        [
-            ColSpec("string", "label"),
-            ColSpec("double", "probability", required=False),
-            ColSpec("string", "problem", required=False),
-        ]
-    ),
-)
+# Columns, as MLflow's ModelSignature writes them.
+# For "binary", MLflow would decode base64 itself, and drop every character that is none.
+INPUTS = [{"type": "string", "name": "image", "required": True}]
+OUTPUTS = [
+    {"type": "string", "name": "label", "required": True},
+    {"type": "double", "name": "probability", "required": False},
+    {"type": "string", "name": "problem", "required": False},
+]
 
 
-def save_model(
-    path: str, mlflow_model: Model, models: Path, source_run: str | None = None, **_: object
-) -> None:
-    """Write the model folder `models`, with code, requirements and an example, to `path`.
+def save_model(folder: Path, models: Path, logged: LoggedModel) -> None:
+    """Write the model folder `models` as MLflow's `logged` into a new folder.
 
-    Source: "Custom model flavors" of MLflow's documentation; `Model.log` calls it.
-
-    Args:
-        source_run: The id of the run that trained it.
+    It holds the code, its requirements and an example, too. Source: "MLflow Model Configuration"
+    of MLflow's documentation.
     """
-    mlflow_model.run_id = source_run
-    folder = Path(path)
     shutil.copytree(models, folder / "data" / models.name)
     code, ignored = Path(__file__).parent.parent, shutil.ignore_patterns("__pycache__")
     shutil.copytree(code, folder / "code" / code.name, ignore=ignored)
     _write_environments(folder)
-    pyfunc.add_to_model(
-        mlflow_model,
-        loader_module="pipeline.inference.mlflow_model",
-        data=f"data/{models.name}",
-        code="code",
-        conda_env="conda.yaml",
-        python_env="python_env.yaml",
-        streamable=False,
-    )
-    mlflow_model.signature = SIGNATURE
-    mlflow_model.saved_input_example_info = _write_example(folder)
-    mlflow_model.model_size_bytes = sum(
-        file.stat().st_size for file in folder.rglob("*") if file.is_file()
-    )
-    mlflow_model.save(folder / "MLmodel")
+    example = _write_example(folder)
+    size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    content = {
+        "artifact_path": logged.artifact_location,
+        "flavors": {"python_function": _flavor(models.name)},
+        "is_signature_from_type_hint": False,
+        "mlflow_version": VERSION,
+        "model_id": logged.model_id,
+        "model_size_bytes": size,
+        "model_uuid": logged.model_id,
+        "prompts": None,
+        "run_id": logged.source_run_id,
+        "saved_input_example_info": example,
+        "signature": {
+            "inputs": json.dumps(INPUTS),
+            "outputs": json.dumps(OUTPUTS),
+            "params": None,
+        },
+        "type_hint_from_example": False,
+        "utc_time_created": str(datetime.now(UTC).replace(tzinfo=None)),
+    }
+    _yaml().dump(content, folder / "MLmodel")
+
+
+def _flavor(data: str) -> dict[str, object]:
+    """As `mlflow.pyfunc.add_to_model` adds it."""
+    return {
+        "code": "code",
+        "data": f"data/{data}",
+        "env": {"conda": "conda.yaml", "virtualenv": "python_env.yaml"},
+        "loader_module": "pipeline.inference.mlflow_model",
+        "python_version": platform.python_version(),
+        "streamable": False,
+    }
+
+
+def _yaml() -> YAML:
+    yaml = YAML(typ="safe", pure=True)
+    yaml.default_flow_style = False
+    return yaml
 
 
 def _write_example(folder: Path) -> dict[str, str]:
@@ -125,7 +142,7 @@ def _write_environments(folder: Path) -> None:
     pinned = requirements()
     python = platform.python_version()
     (folder / "requirements.txt").write_text("\n".join(pinned))
-    yaml = YAML(typ="safe", pure=True)
+    yaml = _yaml()
     environment = {
         "python": python,
         "build_dependencies": ["pip"],

@@ -1,12 +1,13 @@
 """The model of a run: logged once, whatever stopped an earlier attempt."""
 
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from mlflow import MlflowClient
 from mlflow.entities import LoggedModel, LoggedModelOutput, LoggedModelStatus, Metric
 
-from pipeline.tracking import provenance
+from pipeline.tracking import logged_model, provenance
 from pipeline.tracking.store import MlflowRun
 
 
@@ -14,7 +15,7 @@ def log_model(run_id: str, models: Path, digest: str, curves: list[str], epoch: 
     """Log a model folder as the model of a run, in a form that predicts.
 
     A model that a killed process left is finished where it stopped. MLflow's own `Model.log` links
-    a model to its run anew, which fails for one that is linked already.
+    a model to its run anew, which fails for one that is linked already, and imports pandas.
 
     Args:
         digest: DVC's, of `models`.
@@ -31,21 +32,10 @@ def log_model(run_id: str, models: Path, digest: str, curves: list[str], epoch: 
         client.log_outputs(run_id, [LoggedModelOutput(model.model_id, epoch)])
     metrics = list(_metrics_at(client, run, model.model_id, curves, epoch))
     client.log_batch(run_id, metrics=metrics)
-    # They import pandas, and an evaluation rarely logs a model.
-    from mlflow.models import Model
-
-    from pipeline.tracking import logged_model
-
-    Model.log(
-        None,
-        logged_model,
-        name=model.name,
-        flavor_name="pyfunc",
-        model_id=model.model_id,
-        models=models,
-        source_run=run_id,
-        validate_serving_input=False,  # it would load and run the model
-    )
+    with tempfile.TemporaryDirectory() as staged:
+        logged_model.save_model(Path(staged, "model"), models, model)
+        client.log_model_artifacts(model.model_id, str(Path(staged, "model")))
+    client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
 
 
 def has_ready_model(run: MlflowRun) -> bool:

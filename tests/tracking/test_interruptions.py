@@ -19,9 +19,8 @@ from typing import Any, cast
 
 import pytest
 from mlflow import MlflowClient
-from mlflow.entities import LoggedModelStatus, Run
+from mlflow.entities import LoggedModel, LoggedModelStatus, Run
 from mlflow.exceptions import MlflowException
-from mlflow.models import Model
 from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from sqlalchemy import event
@@ -105,9 +104,9 @@ def project(world: Path, mlflow_db: None, monkeypatch: pytest.MonkeyPatch) -> Pa
     Path("test").mkdir()
     Path("test/samples.png").write_bytes(grey_png(2))
 
-    def save_model(path: str, mlflow_model: Model, **_: object) -> None:
-        Path(path).mkdir(exist_ok=True)
-        mlflow_model.save(Path(path, "MLmodel"))
+    def save_model(folder: Path, _: Path, model: LoggedModel) -> None:
+        folder.mkdir()
+        (folder / "MLmodel").write_text(model.model_id)
 
     monkeypatch.setattr(logged_model, "save_model", save_model)
     # Its thread has calls of its own.
