@@ -1,80 +1,109 @@
-"""Seconds of whole commands, beside those of DVC with empty stages and of importing torch.
+"""Measure whole commands against floors that no pipeline can pass.
 
-    python -m bench.start                       # in a clone of this repository, the sample data
-    python -m bench.start --project FOLDER      # in a project with a trained model
+    python -m bench.start [--photos PHOTOS.zip] [--repeats N]  # prints a table in Markdown
 
-The floor of `dvc repro` and `dvc exp run` is a project with as many stages, each of which copies a
-file of one byte; that of `pipeline predict` is `python -c "import torch"`. All are run in turn, so
-that the load of the machine is on both sides. `dvc repro` computes everything: memos are removed
-before it. A first run, in which files are read and compiled, is not counted.
+Commands run in a clone of this repository with its drawn images; with `--photos`, an experiment and
+a run from the archive to the report use those of ants and bees instead, in a second clone. The
+floor of a DVC command is the same command in a project with as many stages, each of which copies a
+file of one byte; that of `pipeline predict` is `python -c "import torch"`. A command and its floor
+run in turn, so that the load of the machine is on both sides. Where everything is computed, nothing
+but the clone and its bytecode is there before. A first run, in which files are read and compiled,
+is not counted. Seconds, and CPU seconds of all processes, are medians with ranges.
 """
 
 import argparse
 import os
 import platform
+import resource
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from itertools import count, pairwise
 from pathlib import Path
+from statistics import median
 
 import dvc
 import torch
 from ruamel.yaml import YAML
 
 from bench.project import ROOT
-from bench.train import show, show_ratio
 
 TORCH = "import torch"
-NO_OP, ALL, EXPERIMENT, PREDICT = "dvc repro, no-op", "dvc repro", "dvc exp run", "predict"
+PHOTOS = "hymenoptera"  # the data set of `--photos`
+# Of this process: stages would use other folders, servers, and bytecode compiled anew.
+OTHER_VARIABLES = ("DVC_", "MLFLOW_", "PYTHON")
+TITLE = "| command | seconds | floor | ratio | CPU seconds | floor | ratio |"
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of one command."""
+
+    seconds: float
+    cpu_seconds: float
+    """Of all its processes."""
+
+
+Command = Callable[[], Cost]
 
 
 class Commands:
     """The commands in one project."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self.folder = folder
         self._numbers = count(1)
 
-    def run(self, *words: str) -> float:
-        """Seconds of a Python module with arguments."""
-        names = (name for name in os.environ if not name.startswith(("DVC_", "MLFLOW_")))
-        environment = {name: os.environ[name] for name in names}
-        environment |= {"DVC_NO_ANALYTICS": "true", "PYTHONPATH": str(self._folder)}
-        start = time.perf_counter()
+    def run(self, *words: str) -> Cost:
+        """A Python module with arguments."""
+        environment = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(OTHER_VARIABLES)
+        }
+        environment |= {"DVC_NO_ANALYTICS": "true", "PYTHONPATH": str(self.folder)}
+        start, cpu_start = time.perf_counter(), _cpu_seconds()
         subprocess.run(
             [sys.executable, *words],
-            cwd=self._folder,
+            cwd=self.folder,
             env=environment,
             check=True,
             stdout=subprocess.DEVNULL,
         )
-        return time.perf_counter() - start
+        return Cost(time.perf_counter() - start, _cpu_seconds() - cpu_start)
 
-    def no_op(self) -> float:
+    def no_op(self) -> Cost:
         return self.run("-m", "dvc", "repro")
 
-    def everything(self) -> float:
-        shutil.rmtree(self._folder / ".cache", ignore_errors=True)
-        return self.run("-m", "dvc", "repro", "--force")
+    def everything(self) -> Cost:
+        """From the source to the report, as in a fresh clone."""
+        git("clean", "-xdfq", "--exclude=__pycache__", folder=self.folder)
+        (self.folder / "dvc.lock").unlink(missing_ok=True)
+        return self.run("-m", "dvc", "repro")
 
-    def experiment(self) -> float:
+    def experiment(self) -> Cost:
         change = f"train.lr=0.001{next(self._numbers)}"  # never the same twice
         return self.run("-m", "dvc", "exp", "run", "-S", change)
 
-    def predict(self) -> float:
-        image = self._folder / "photo.jpg"
-        return self.run("-m", "pipeline", "predict", str(image))
+    def predict(self) -> Cost:
+        return self.run("-m", "pipeline", "predict", "photo.jpg")
 
-    def import_torch(self) -> float:
+    def import_torch(self) -> Cost:
         return self.run("-c", TORCH)
 
 
-def clone(folder: Path) -> Path:
-    """A clone of this repository with its changes, committed."""
+def _cpu_seconds() -> float:
+    """Of all processes that were started and have ended until now."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def clone(folder: Path, photos: Path | None = None) -> Path:
+    """A clone of this repository with its changes, and with photographs as its images."""
     git("clone", "--quiet", str(ROOT), str(folder), folder=folder.parent)
     for name in ("pipeline", "dvc.yaml", "params.yaml"):
         source, target = ROOT / name, folder / name
@@ -82,6 +111,11 @@ def clone(folder: Path) -> Path:
             shutil.copytree(source, target, dirs_exist_ok=True)
         else:
             shutil.copy(source, target)
+    if photos is not None:
+        yaml = YAML(typ="safe", pure=True)
+        params = yaml.load(folder / "params.yaml")
+        params["dataset"] = {"name": PHOTOS, "source": str(photos)}
+        yaml.dump(params, folder / "params.yaml")
     return folder
 
 
@@ -104,6 +138,7 @@ def write_empty_project(folder: Path, stages: int) -> Path:
     (folder / files[0]).write_text("x")
     git("init", "--quiet", folder=folder)
     Commands(folder).run("-m", "dvc", "init", "--quiet")
+    commit(folder)
     return folder
 
 
@@ -111,9 +146,13 @@ def prepare(folder: Path) -> Commands:
     """Run everything once, and commit, as an experiment wants it."""
     commands = Commands(folder)
     commands.run("-m", "dvc", "repro")
+    commit(folder)
+    return commands
+
+
+def commit(folder: Path) -> None:
     git("add", "--all", folder=folder)
     git("commit", "--quiet", "--allow-empty", "--message", "all", folder=folder)
-    return commands
 
 
 def git(*words: str, folder: Path) -> None:
@@ -129,45 +168,57 @@ def write_photo(folder: Path) -> None:
     (folder / "photo.jpg").write_bytes(batch.column("bytes")[0].as_py())
 
 
-def measure(project: Path, floor: Path, repeats: int, with_model: bool) -> None:
-    """Print seconds and ratios."""
-    ours, empty = prepare(project), prepare(floor)
-    pairs: dict[str, tuple[Callable[[], float], Callable[[], float]]] = {
-        NO_OP: (ours.no_op, empty.no_op),
-        EXPERIMENT: (ours.experiment, empty.experiment),
-        ALL: (ours.everything, empty.everything),
-    }
-    if with_model:
-        write_photo(project)
-        pairs[PREDICT] = ours.predict, ours.import_torch
-    for name, (command, lowest) in pairs.items():
-        command()
-        lowest()
-        seconds, floors = [], []
-        for _ in range(repeats):
-            seconds.append(command())
-            floors.append(lowest())
-        show(name, seconds, "s")
-        show("  floor", floors, "s")
-        show_ratio(f"  {name} / floor", seconds, floors)
+def measure(name: str, command: Command, floor: Command, repeats: int) -> None:
+    """Print a row of the table."""
+    command()
+    floor()
+    pairs = [(command(), floor()) for _ in range(repeats)]
+    cells = [name]
+    for values in (
+        [(cost.seconds, least.seconds) for cost, least in pairs],
+        [(cost.cpu_seconds, least.cpu_seconds) for cost, least in pairs],
+    ):
+        ours, floors = zip(*values, strict=True)
+        ratios = [cost / least for cost, least in values]
+        cells += [describe(ours), describe(floors), describe(ratios)]
+    print(f"| {' | '.join(cells)} |", flush=True)
+
+
+def describe(values: Sequence[float]) -> str:
+    return f"{median(values):.2f} ({min(values):.2f} to {max(values):.2f})"
+
+
+def measure_all(folder: Path, photos: Path | None, repeats: int) -> None:
+    """Print the table."""
+    sample = prepare(clone(folder / "sample"))
+    write_photo(sample.folder)
+    stages = YAML(typ="safe", pure=True).load(sample.folder / "dvc.yaml")["stages"]
+    empty = prepare(write_empty_project(folder / "empty", len(stages)))
+    print(f"{TITLE}\n{'|---' * TITLE.count(' | ')}|---|", flush=True)
+    measure("`dvc repro` that does nothing", sample.no_op, empty.no_op, repeats)
+    measure("`pipeline predict photo.jpg`", sample.predict, sample.import_torch, repeats)
+    images = sample if photos is None else prepare(clone(folder / "photos", photos))
+    experiment = "`dvc exp run -S train.lr=...`"
+    measure(experiment, images.experiment, empty.experiment, repeats)
+    measure("`dvc repro`, all computed", sample.everything, empty.everything, repeats)
+    if photos is not None:
+        measure("from the zip to the report", images.everything, empty.everything, repeats)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--project", type=Path, help="a DVC project with the param train.lr")
+    parser.add_argument("--photos", type=Path, help="an archive of ants and bees")
     parser.add_argument("--repeats", type=int, default=5)
     options = parser.parse_args()
+    photos = options.photos and options.photos.resolve(strict=True)
     print(
         f"{os.cpu_count()} cores, Python {platform.python_version()}, torch {torch.__version__}, "
-        f"dvc {dvc.__version__}"
+        f"dvc {dvc.__version__}; n={options.repeats}\n"
     )
     with tempfile.TemporaryDirectory() as folder:
-        project = options.project or clone(Path(folder, "project"))
-        stages = YAML(typ="safe", pure=True).load(project / "dvc.yaml")["stages"]
-        empty = write_empty_project(Path(folder, "empty"), len(stages))
-        measure(project, empty, options.repeats, "evaluate" in stages)
+        measure_all(Path(folder), photos, options.repeats)
 
 
 if __name__ == "__main__":

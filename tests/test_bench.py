@@ -11,11 +11,10 @@ import pytest
 from ruamel.yaml import YAML
 
 from bench import engine as bench_engine
-from bench import growth, growth_plot, many_classes
+from bench import growth, growth_plot, many_classes, start
 from bench import project as bench_project
 from bench import train as bench_train
 from bench.project import LOOPS, Project
-from bench.start import write_empty_project
 from pipeline.images.decoding import decode
 from tests import ROOT
 from tests.builders.forks import Fork
@@ -89,19 +88,17 @@ def test_the_exponent_is_that_of_the_seconds_beyond_the_start() -> None:
     assert growth_plot.memory_per_100_000(costs) == pytest.approx(30)
 
 
-def test_the_benchmark_of_starts_prints_its_figures(tmp_path: Path) -> None:
-    project = write_empty_project(tmp_path / "project", 2)
-    process = subprocess.run(
-        [sys.executable, "-m", "bench.start", "--project", str(project), "--repeats", "1"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert process.returncode == 0, process.stderr
-    for name in ("dvc repro, no-op", "dvc exp run", "dvc repro"):
-        assert re.search(rf"^{name}: [\d.]+ s", process.stdout, re.MULTILINE), process.stdout
-        assert re.search(rf"  {name} / floor: [\d.]+ times", process.stdout), process.stdout
+def test_the_benchmark_of_starts_prints_rows_of_a_table(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    project = start.prepare(start.write_empty_project(tmp_path / "project", 2))
+    start.measure("all", project.everything, project.no_op, repeats=1)
+    start.measure("experiment", project.experiment, project.no_op, repeats=1)
+    rows = capsys.readouterr().out.splitlines()
+    figure = r"\d+\.\d\d \(\d+\.\d\d to \d+\.\d\d\)"
+    for name, row in zip(("all", "experiment"), rows, strict=True):
+        assert re.fullmatch(rf"\| {name} \|( {figure} \|){{6}}", row)
+        assert row.count("|") == start.TITLE.count("|")
 
 
 @pytest.fixture
