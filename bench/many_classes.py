@@ -6,19 +6,26 @@ Images of 48x48 pixels are drawn: the colours of their class below noise. The ne
 """
 
 import argparse
+import json
+import math
 import os
 import shlex
+import shutil
+import sqlite3
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import cv2
 import numpy as np
+import psutil
 from ruamel.yaml import YAML
 
+from bench import process_tree
 from pipeline.params import load_params, with_overrides
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -58,27 +65,53 @@ def draw(folder: Path, classes: int, images: int) -> None:
 
 
 def commands(source: Path) -> Iterator[tuple[str, list[str]]]:
-    """Each stage's name and command, as in dvc.yaml."""
+    """Each stage's name and the arguments of its Python, as in dvc.yaml."""
     stages = YAML(typ="safe", pure=True).load(ROOT / "dvc.yaml")["stages"]
     for name, stage in stages.items():
         command = stage["cmd"].replace("datasets/${dataset.name}", str(ROOT / "datasets/images"))
         words = shlex.split(command.replace("${dataset.source}", str(source)))
-        yield name, [sys.executable, *words[1:]]
+        yield name, words[1:]
 
 
-def run(command: list[str], folder: Path) -> tuple[float, float]:
-    """Seconds and peak memory, in MiB, of a stage and the processes that it waits for."""
-    environment = {**os.environ, "DVC_ROOT": str(folder), "PYTHONPATH": str(ROOT)}
-    start = time.perf_counter()
+def prepare(project: Path) -> None:
+    """What DVC needs to show plots, and the params."""
+    (project / "reports").mkdir(parents=True, exist_ok=True)
+    shutil.copy(ROOT / "dvc.yaml", project)
+    params = with_overrides(load_params(ROOT / "params.yaml"), PARAMS)
+    YAML(typ="safe", pure=True).dump(params.model_dump(), project / "params.yaml")
+    if not (project / ".dvc").exists():
+        run(["-m", "dvc", "init", "--no-scm", "--quiet"], project)
+        shutil.copytree(ROOT / ".dvc/plots", project / ".dvc/plots")
+
+
+def run(arguments: list[str], folder: Path) -> process_tree.Usage:
+    """What Python took with these arguments, in MiB and CPU seconds."""
+    names = (name for name in os.environ if not name.startswith(("DVC_", "MLFLOW_")))
+    environment = {name: os.environ[name] for name in names} | {
+        "DVC_NO_ANALYTICS": "true",
+        "DVC_ROOT": str(folder),
+        "MLFLOW_TRACKING_URI": f"sqlite:///{folder / 'mlflow.db'}",
+        "PYTHONPATH": str(ROOT),
+    }
     with (folder / "output.txt").open("ab") as output:
-        process = subprocess.Popen(
-            command, cwd=folder, env=environment, stdout=output, stderr=subprocess.STDOUT
+        process = psutil.Popen(
+            [sys.executable, *arguments],
+            cwd=folder,
+            env=environment,
+            stdout=output,
+            stderr=subprocess.STDOUT,
         )
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
+        usage = process_tree.watch(process, math.inf)
     if process.returncode:
-        raise SystemExit(f"{' '.join(command)} failed: see {folder / 'output.txt'}")
-    return time.perf_counter() - start, usage.ru_maxrss / 1024
+        raise SystemExit(f"{' '.join(arguments)} failed: see {folder / 'output.txt'}")
+    return usage
+
+
+def count_metrics(database: Path) -> int:
+    """The most metrics that a run in MLflow's database has."""
+    with closing(sqlite3.connect(database)) as connection:
+        counts = connection.execute("SELECT COUNT(*) FROM latest_metrics GROUP BY run_uuid")
+        return max((int(count) for (count,) in counts), default=0)
 
 
 def size(path: Path) -> int:
@@ -98,14 +131,32 @@ def main() -> None:
         source, project = folder / "source", folder / "project"
         if not source.exists():
             draw(source, options.classes, options.images)
-        (project / "reports").mkdir(parents=True, exist_ok=True)
-        params = with_overrides(load_params(ROOT / "params.yaml"), PARAMS)
-        YAML(typ="safe", pure=True).dump(params.model_dump(), project / "params.yaml")
-        for name, command in commands(source):
-            seconds, peak = run(command, project)
-            print(f"{name:>9}: {seconds:7.1f} s {peak:7.0f} MiB", flush=True)
-        for file in sorted((project / "reports").rglob("*")):
-            print(f"{size(file) / 1e6:9.3f} MB {file.relative_to(project)}")
+        prepare(project)
+        for name, arguments in commands(source):
+            measure(name, arguments, project)
+        measure("plots", ["-m", "dvc", "plots", "show"], project)
+        show_results(project)
+
+
+def measure(name: str, arguments: list[str], project: Path) -> None:
+    start = time.perf_counter()
+    usage = run(arguments, project)
+    print(
+        f"{name:>9}: {time.perf_counter() - start:7.1f} s, {usage.cpu_seconds:7.1f} s of CPU, "
+        f"{usage.process_mib:6.0f} MiB in the largest process, {usage.rss_mib:6.0f} MiB in all, "
+        f"{usage.private_mib:6.0f} MiB of it private",
+        flush=True,
+    )
+
+
+def show_results(project: Path) -> None:
+    """Sizes of the reports and of the page of plots, and numbers of metrics."""
+    pages = [project / "dvc_plots/index.html"]
+    for file in sorted(pages + list((project / "reports").rglob("*"))):
+        print(f"{size(file) / 1e6:9.3f} MB {file.relative_to(project)}")
+    metrics = json.loads((project / "reports/metrics.json").read_text(encoding="utf-8"))
+    print(f"{len(metrics)} keys in metrics.json")
+    print(f"{count_metrics(project / 'mlflow.db')} metrics of the run in MLflow")
 
 
 if __name__ == "__main__":
