@@ -15,6 +15,7 @@ from pipeline.params import Params
 from pipeline.stages.train.state import Job
 
 MODULES = [__name__, "pipeline.stages.train.loop"]  # of a training; their imports count too
+MAX_SCORES = 2**26  # to calibrate with: images times classes, 256 MiB
 LIBRARIES = [*decoding.LIBRARIES, "torch", "torchvision", "lightning-fabric", "timm"]
 
 
@@ -61,8 +62,13 @@ def prepare(
 
 
 def calibrate(job: Job, examples: Examples) -> float:
-    """The temperature that fits the probabilities of the validation set best."""
+    """The temperature that fits the probabilities of the validation set best.
+
+    Of a set with more than `MAX_SCORES` scores the first images are used: as ids are hashes, they
+    are a random sample.
+    """
     rows = examples.rows("val")
+    rows = rows[: max(1, MAX_SCORES // len(examples.classes))]
     with job.fabric.autocast():
         scores = scoring.logits(job.suffix, job.source, rows)
     return calibration.fit_temperature(scores.float().numpy(), examples.labels[rows].numpy())
