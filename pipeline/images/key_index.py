@@ -1,4 +1,4 @@
-"""Where the results of images are, by key: an index in columns, 16 bytes per image.
+"""Where the results of images are, by key: an index in columns, 16 bytes per image; sets of keys.
 
 Keys are strings. The index holds 64-bit digests of them, sorted, each with a position. Two keys
 may have the same digest, so what the index returns are candidates: the caller compares the keys.
@@ -9,8 +9,13 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.core import columns
+from pipeline.core.shards import array
 
 UInt64Array = npt.NDArray[np.uint64]
+BoolArray = npt.NDArray[np.bool_]
 Int64Array = npt.NDArray[np.int64]
 
 WORD = 8  # bytes of a key that are multiplied at a time
@@ -81,6 +86,26 @@ class KeyIndex:
             for rows, places in _rounds(run, digests):
                 is_old = positions[places] == old[rows]
                 positions[places[is_old]] = new[rows[is_old]]
+
+
+class KeySet:
+    """A set of keys: their texts as they are, and an index."""
+
+    def __init__(self, keys: pa.StringArray) -> None:
+        self._keys = keys
+        self._index = KeyIndex()
+        self._index.add(digest_keys(keys), np.arange(len(keys)))
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def contains(self, keys: pa.StringArray) -> BoolArray:
+        """Whether each of some keys is in the set."""
+        is_member = np.zeros(len(keys), bool)
+        for rows, positions in self._index.candidates(digest_keys(keys)):
+            stored = self._keys.take(array(positions))
+            is_member[rows] |= columns.mask(pc.equal(stored, keys.take(array(rows))))
+        return is_member
 
 
 def _rounds(run: UInt64Array, digests: UInt64Array) -> Iterator[tuple[Int64Array, Int64Array]]:

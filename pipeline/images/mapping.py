@@ -6,7 +6,7 @@ reads is in the key of the memo.
 
 import time
 from collections import deque
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ from joblib.parallel import BACKENDS, get_active_backend
 from pipeline.core import shards
 from pipeline.core.progress import bar
 from pipeline.images.isolated_pool import IsolatedFunction, isolated_map, shared_pool
-from pipeline.images.key_index import UInt64Array, digest_keys
+from pipeline.images.key_index import KeySet, UInt64Array, digest_keys
 from pipeline.images.memo import KEY, Memo, ResultStore
 from pipeline.images.worker import Cause, WorkerFailure
 
@@ -74,7 +74,7 @@ def map_images(
     *,
     memo: Memo,
     title: str,
-    only: Container[str] | None = None,
+    only: KeySet | None = None,
     jobs: int = -1,
     isolation: Isolation | None = None,
 ) -> Iterator[tuple[pa.RecordBatch, pa.RecordBatch]]:
@@ -108,7 +108,7 @@ def remember(
     memo: ResultStore,
     *,
     title: str,
-    only: Container[str],
+    only: KeySet,
     most: int,
 ) -> None:
     """Compute, in this process, results that `memo` lacks for the ids in `only`.
@@ -192,9 +192,7 @@ def _completed(
             yield plan
 
 
-def _plan(
-    directory: Path, only: Container[str] | None, memo: ResultStore, size: int
-) -> list[_ShardPlan]:
+def _plan(directory: Path, only: KeySet | None, memo: ResultStore, size: int) -> list[_ShardPlan]:
     # Absolute: workers may have been started in another working directory, for an earlier map.
     paths = shards.paths(directory.absolute())
     selected = [_select(path, only) for path in paths]
@@ -215,13 +213,12 @@ def _plan(
     ]
 
 
-def _select(path: Path, only: Container[str] | None) -> Rows:
+def _select(path: Path, only: KeySet | None) -> Rows:
     """The rows with an id in `only`."""
     batch = shards.read(path)
     if only is None:
         return np.arange(batch.num_rows, dtype=np.int32)
-    is_selected = [key in only for key in batch.column("id").to_pylist()]
-    return np.flatnonzero(is_selected).astype(np.int32)
+    return np.flatnonzero(only.contains(batch.column("id"))).astype(np.int32)
 
 
 def _keys(path: Path, rows: Rows) -> pa.Array:

@@ -1,9 +1,11 @@
 import numpy as np
 import pyarrow as pa
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.images.key_index import KeyIndex, digest_keys
+from pipeline.images import key_index
+from pipeline.images.key_index import KeyIndex, KeySet, digest_keys
 
 texts = st.lists(st.text(max_size=20))
 digests = st.lists(st.integers(0, 5), max_size=30)  # few, so that many are equal
@@ -66,3 +68,19 @@ def test_the_index_has_few_runs_however_many_parts_are_added() -> None:
     for number in range(1000):
         index.add(np.array([number], np.uint64), np.array([number]))
     assert len(list(index.candidates(np.arange(1000, dtype=np.uint64)))) <= 10
+
+
+@settings(derandomize=True, max_examples=50)
+@given(texts, texts)
+def test_a_set_of_keys_contains_them_alone(keys: list[str], others: list[str]) -> None:
+    members, wanted = (pa.array(values, pa.string()) for values in (keys, others + keys))
+    expected = [key in keys for key in others] + [True] * len(keys)
+    assert KeySet(members).contains(wanted).tolist() == expected
+    assert KeySet(members).contains(wanted.slice(len(others))).all()
+
+
+def test_keys_of_equal_digests_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(key_index, "digest_keys", lambda keys: np.zeros(len(keys), np.uint64))
+    keys = KeySet(pa.array(["a", "b"]))
+    assert len(keys) == 2
+    assert keys.contains(pa.array(["c", "b", "a"])).tolist() == [False, True, True]

@@ -1,7 +1,7 @@
 import os
 import signal
 import time
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
@@ -10,10 +10,11 @@ import joblib
 import pyarrow as pa
 import pytest
 
-from pipeline.core import shards
+from pipeline.core import columns, shards
 from pipeline.core.errors import PipelineError
 from pipeline.core.shards import writer
 from pipeline.images import mapping
+from pipeline.images.key_index import KeySet
 from pipeline.images.mapping import Isolation, map_images
 from pipeline.images.memo import Memo
 from pipeline.images.sandbox import PROCESS_STATUS, deadline
@@ -70,7 +71,7 @@ def write(folder: Path, keys: str) -> Path:
 def run(
     function: Callable[[pa.RecordBatch], pa.RecordBatch],
     directory: Path,
-    only: Container[str] | None = None,
+    only: Collection[str] | None = None,
     jobs: int = 1,
     key: str = "key",
     isolation: Isolation | None = None,
@@ -81,7 +82,7 @@ def run(
         directory,
         memo=Memo("stage", key, SCHEMA),
         title="test",
-        only=only,
+        only=None if only is None else key_set(only),
         jobs=jobs,
         isolation=isolation,
     )
@@ -89,6 +90,10 @@ def run(
         (rows["id"].to_pylist(), results["id"].to_pylist(), results["length"].to_pylist())
         for rows, results in mapped
     ]
+
+
+def key_set(keys: Collection[str]) -> KeySet:
+    return KeySet(columns.texts(list(keys)))
 
 
 def slices(keys: str) -> list[list[str]]:
@@ -159,14 +164,14 @@ def test_only_limits_the_images_that_are_computed_and_yielded(tmp_path: Path) ->
 
 
 def test_a_function_reads_ids_and_bytes_alone(tmp_path: Path) -> None:
-    columns = []
+    names = []
 
     def function(batch: pa.RecordBatch) -> pa.RecordBatch:
-        columns.append(batch.schema.names)
+        names.append(batch.schema.names)
         return Measure()(batch)
 
     run(function, write(tmp_path, "abc"))
-    assert columns == [["id", "bytes"]] * 2
+    assert names == [["id", "bytes"]] * 2
 
 
 def test_other_bytes_under_the_same_id_are_computed_again(tmp_path: Path) -> None:
@@ -482,7 +487,7 @@ def test_a_failure_in_the_next_chunk_keeps_the_results_before_it(
     )
     results = Memo("lengths", "key", SCHEMA)
     with pytest.raises(ValueError, match="broken"):
-        mapping.remember(fail, tmp_path / "raw", results, title="t", only=keys, most=64)
+        mapping.remember(fail, tmp_path / "raw", results, title="t", only=key_set(keys), most=64)
     again = Memo("lengths", "key", SCHEMA)  # as the next process opens it
     assert [key in again for key in sorted(keys)] == [True] * 16 + [False] * 24
 
@@ -522,7 +527,7 @@ def test_slow_images_are_stored_in_small_chunks(
 
     ids = {f"{n:03d}" for n in range(200)}
     results = Memo("lengths", "key", SCHEMA)
-    mapping.remember(slow, tmp_path / "raw", results, title="t", only=ids, most=64)
+    mapping.remember(slow, tmp_path / "raw", results, title="t", only=key_set(ids), most=64)
     call_sizes = [len(ids) for ids in measure.calls]
     assert call_sizes[: len(chunk_sizes)] == chunk_sizes
     assert set(call_sizes[len(chunk_sizes) :]) <= {chunk_sizes[-1]}

@@ -9,8 +9,10 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image, ImageFile
 
+from pipeline.core import columns
 from pipeline.images import decoding, memo, pillow_settings, sandbox
 from pipeline.images.header import RejectReason, Unreadable
+from pipeline.images.key_index import KeySet
 from pipeline.images.mapping import Isolation, map_images
 from pipeline.images.pixels import Pixels
 
@@ -30,7 +32,7 @@ def draw_all(directory: Path, ids: Collection[str]) -> dict[str, bytes]:
         directory,
         memo=memo.Memo("thumbnails", key, SCHEMA),
         title="thumbnails",
-        only=ids,
+        only=KeySet(columns.texts(list(ids))),
         isolation=Isolation(_no_picture, MEMORY),
     )
     return {

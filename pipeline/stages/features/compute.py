@@ -1,6 +1,6 @@
 """Compute the features: the outputs of the frozen prefix, once per image and view."""
 
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -17,6 +17,7 @@ from torch import Tensor
 from pipeline.core import shards
 from pipeline.core.errors import PipelineError
 from pipeline.images import decoding, mapping, memo
+from pipeline.images.key_index import KeySet
 from pipeline.images.memo import KEY, BoolArray, Keys, Memo
 from pipeline.network import assembly, device, feature_store
 from pipeline.network.examples import Examples
@@ -172,9 +173,7 @@ class JoinedMemos:
             list(pool.map(add_view, self._memos))
 
 
-def fill(
-    settings: FeatureSettings, clean: Path, memos: Mapping[int, Memo], ids: Container[str]
-) -> None:
+def fill(settings: FeatureSettings, clean: Path, memos: Mapping[int, Memo], ids: KeySet) -> None:
     """Compute the features of some images that `memos`, by number of the view, do not have."""
     mapping.remember(
         partial(compute, settings=settings, numbers=list(memos)),
@@ -244,7 +243,7 @@ def _rows_of(number: int, examples: Examples) -> Rows:
     return np.arange(len(examples)) if number == EVALUATION else examples.rows("train")
 
 
-def _missing(memos: Mapping[int, Memo], examples: Examples) -> dict[tuple[int, ...], set[str]]:
+def _missing(memos: Mapping[int, Memo], examples: Examples) -> dict[tuple[int, ...], KeySet]:
     """Ids of images by the numbers of the views that the memos do not have of them."""
     numbers = np.array(list(memos))
     lacks = np.zeros((len(examples), len(numbers)), bool)  # by image and view
@@ -255,8 +254,8 @@ def _missing(memos: Mapping[int, Memo], examples: Examples) -> dict[tuple[int, .
             lacks[part, column] = memos[number].missing(examples.keys_of(part))
     patterns, pattern_of = np.unique(lacks, axis=0, return_inverse=True)
     return {
-        tuple(numbers[pattern].tolist()): set(
-            examples.ids_of(np.flatnonzero(pattern_of.reshape(-1) == position))
+        tuple(numbers[pattern].tolist()): KeySet(
+            examples.ids.take(shards.array(np.flatnonzero(pattern_of.reshape(-1) == position)))
         )
         for position, pattern in enumerate(patterns)
         if pattern.any()
