@@ -1,8 +1,7 @@
 """Photographs from the web: fetch those of a CSV list, or those that a Flickr search returns."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from pipeline.core.errors import PipelineError, format_counts
@@ -79,25 +78,19 @@ def from_search(
 
     search = FlickrSearch(client)
     results = {label: search.find_photos(dataset, label) for label in dataset.classes}
-    fetch = partial(_fetch_batch, client=client, store=store, params=params)
+
+    def fetch(
+        photos: Iterable[Photo], total: int
+    ) -> Iterator[tuple[Photo, StoredBody | SkipReason]]:
+        return fetch_all(photos, client, store, params, total)
+
     selection = QuotaFiller(dataset, results, search.ambiguous_ids).fill(fetch)
-    for photo, reason in selection.rejected:
+    for photo, reason in selection.rejected():
         yield SkippedItem(photo.name, reason, photo.label, photo.url)
-    _check_counts(
-        Counter(photo.label for photo, _ in selection.accepted),
-        Counter(reason.value for _, reason in selection.rejected),
-        dataset,
-        folder,
-        params,
-    )
-    for photo, body in selection.accepted:
+    counts, reasons = selection.count_accepted(), selection.count_rejected()
+    _check_counts(counts, reasons, dataset, folder, params)
+    for photo, body in selection.accepted():
         yield photo.to_raw_image(store.read_photo(body), body.sha256, dataset.licence)
-
-
-def _fetch_batch(
-    photos: list[Photo], client: Client, store: ContentStore, params: AcquireParams
-) -> Iterator[tuple[Photo, StoredBody | SkipReason]]:
-    return fetch_all(photos, client, store, params, len(photos))
 
 
 def _advice(path: Path, missing: Counter[str]) -> str:
