@@ -23,6 +23,7 @@ __all__ = ["array", "text_array", "write_batch"]
 
 SPLITS = ("train", "val", "test")  # in the order of `split_rank`
 MAX_MAPS = 64  # shards that are mapped into memory at a time
+COPIED = 16  # shards whose columns are joined at a time
 
 _SHARED = [
     pa.field("id", pa.string(), nullable=False),  # sha256 of the source's bytes, hex
@@ -171,13 +172,12 @@ def columns(directory: Path, names: list[str]) -> pa.Table:
     Raises:
         PipelineError: there are no shards, or another version of the pipeline wrote them.
     """
-    files = paths(directory)
-    groups = [files[start : start + MAX_MAPS] for start in range(0, len(files), MAX_MAPS)]
+    files, tables = paths(directory), []
     try:
-        tables = [pa.Table.from_batches([read(path).select(names) for path in groups[0]])]
-        for group in groups[1:]:  # copied, so that the files of a group need no longer be mapped
-            tables[-1] = tables[-1].combine_chunks()
-            tables.append(pa.Table.from_batches([read(path).select(names) for path in group]))
+        for start in range(0, len(files), COPIED):
+            batches = [read(path).select(names) for path in files[start : start + COPIED]]
+            # Copied, so that the files need no longer be mapped: their pages count as memory.
+            tables.append(pa.Table.from_batches(batches).combine_chunks())
     except KeyError as error:
         raise PipelineError(
             f"{directory} was written by another version of the pipeline: run `dvc repro`"

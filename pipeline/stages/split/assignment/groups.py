@@ -80,10 +80,9 @@ def find_groups(ids: pa.Array, owners: pa.Array, near: Column) -> Groups:
     linked = np.flatnonzero(near_of_row >= 0)
     neighbours = _first_rows(near_of_row)[linked]
     roots = _components(int(is_key.sum()), key_of_row[linked], key_of_row[neighbours])
-    texts = pc.if_else(columns.booleans(owner_of_row >= 0), owners, ids)
     # Keys are numbered by their first rows, and a root is the smallest key of its group.
     of_key = (np.cumsum(roots == np.arange(len(roots)), dtype=np.int32) - 1)[roots]
-    return Groups(_only(texts, is_key), key_of_row, of_key)
+    return Groups(_keys(ids, owners, owner_of_row, is_key), key_of_row, of_key)
 
 
 def _encode_owners(ids: pa.Array, owners: pa.Array) -> Numbers:
@@ -106,8 +105,18 @@ def _first_rows(codes: Numbers) -> Numbers:
     return np.where(codes >= 0, first[codes], rows)
 
 
-def _only(texts: pa.Array, mask: npt.NDArray[np.bool_]) -> pa.Array:
-    return texts if mask.all() else texts.filter(columns.booleans(mask))
+def _keys(
+    ids: pa.Array, owners: pa.Array, owner_of_row: Numbers, is_key: npt.NDArray[np.bool_]
+) -> pa.Array:
+    """The owner, or else the id, of each row that `is_key`; without a copy where these are all."""
+    has_owner = owner_of_row[is_key] >= 0
+    if not is_key.all():
+        ids = ids.filter(columns.booleans(is_key))
+    if not has_owner.any():
+        return ids
+    if not is_key.all():
+        owners = owners.filter(columns.booleans(is_key))
+    return pc.if_else(columns.booleans(has_owner), owners, ids)
 
 
 def _components(count: int, left: Numbers, right: Numbers) -> Numbers:

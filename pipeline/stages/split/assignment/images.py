@@ -75,7 +75,10 @@ def read_images(clean: Path) -> tuple[Images, Groups]:
     table = shards.columns(clean, ["id", "name", "label", "split", "near_group", "group"])
     labels, classes = columns.encode_sorted(table.column("label"))
     # In one piece: taking rows of many pieces joins them first, every time.
-    ids, near = table.column("id").combine_chunks(), table.column("near_group")
+    ids, owners = (table.column(name).combine_chunks() for name in ("id", "group"))
+    names, near = table.column("name"), table.column("near_group")
     splits = split_ranks(table.column("split"))
-    images = Images(ids, table.column("name"), near, labels, classes, splits)
-    return images, find_groups(ids, table.column("group").combine_chunks(), near)
+    del table  # which has the ids in pieces
+    columns.release_memory()
+    images = Images(ids, names, near, labels, classes, splits)
+    return images, find_groups(ids, owners, near)
