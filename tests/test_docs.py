@@ -18,6 +18,7 @@ from pipeline.stages.acquire import dataset_toml
 from pipeline.stages.acquire.photo_list import COLUMNS as LISTED
 from pipeline.stages.acquire.raw_image import SkipReason
 from pipeline.stages.evaluate import test_set
+from pipeline.stages.evaluate.intervals import ALONE
 from tests import ROOT
 from tests.builders.results import result_of
 
@@ -80,7 +81,7 @@ def figure_names(classes: int) -> list[str]:
     """The names in metrics.json."""
     names = [f"c{number}" for number in range(classes)]
     result = result_of([0, 1], np.eye(classes)[[0, 0]], names)
-    return list(test_set.compute_figures(result, ["", ""], {}, 1.0).summary)
+    return list(test_set.compute_figures(result, np.full(2, ALONE), {}, 1.0).summary)
 
 
 def test_no_command_leaves_the_source_of_another_data_set_in_force() -> None:

@@ -4,7 +4,8 @@ Columns take a tenth of the memory of lists of Python objects. `pa.array`, `pa.s
 `to_numpy` are not used here, because they import pandas, which takes 0.3 s.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -25,6 +26,13 @@ def texts(values: Sequence[str]) -> pa.StringArray:
     np.cumsum(np.fromiter(map(len, encoded), np.int64, len(encoded)), out=offsets[1:])
     buffers = [None, pa.py_buffer(offsets), pa.py_buffer(b"".join(encoded))]
     return pa.StringArray.from_buffers(len(encoded), *buffers[1:])
+
+
+def collect(values: Iterable[str]) -> pa.ChunkedArray:
+    """A column of texts that arrive one at a time."""
+    rest = iter(values)
+    chunks = iter(lambda: list(islice(rest, CHUNK)), [])
+    return pa.chunked_array(map(texts, chunks), pa.string())
 
 
 def contiguous(column: Column) -> pa.StringArray:
@@ -83,14 +91,18 @@ def ranks(distinct: pa.Array) -> Codes:
 
 def positions(column: Column, among: Column) -> Codes:
     """The first row of `among` with the text of each row of `column`; -1 where there is none."""
-    matches = pc.index_in(column, value_set=among)
-    chunks = matches.chunks if isinstance(matches, pa.ChunkedArray) else [matches]
-    parts = [numbers(chunk) for chunk in chunks]
-    return np.concatenate(parts) if parts else np.zeros(0, np.int32)
+    return numbers(pc.index_in(column, value_set=among))
 
 
-def numbers(array: pa.Array) -> Codes:
+def numbers(column: Column) -> Codes:
     """Numbers of 32 bits, -1 for null."""
+    if isinstance(column, pa.ChunkedArray):
+        parts = [_numbers(chunk) for chunk in column.chunks]
+        return np.concatenate(parts) if parts else np.zeros(0, np.int32)
+    return _numbers(column)
+
+
+def _numbers(array: pa.Array) -> Codes:
     values = np.frombuffer(array.buffers()[1], np.int32)[array.offset : array.offset + len(array)]
     if not array.null_count:
         return values

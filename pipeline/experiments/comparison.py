@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pipeline.core import columns
 from pipeline.core.errors import PipelineError
 from pipeline.core.percentages import MIN_IMAGES
 from pipeline.experiments.predictions import ModelPredictions, Prediction
@@ -156,7 +157,8 @@ def compare(a: ModelPredictions, b: ModelPredictions) -> Comparison:
     predictions_a, predictions_b = (tested.among(set(classes), ids) for tested in (a, b))
     right_a, right_b = _right(predictions_a), _right(predictions_b)
     losses_a, losses_b = _losses(predictions_a), _losses(predictions_b)
-    groups = [prediction.group for prediction in predictions_b]
+    names = columns.texts([prediction.group for prediction in predictions_b])
+    groups = intervals.number_groups(names)
     has_losses = bool(np.isfinite(losses_a).all() and np.isfinite(losses_b).all())
     return Comparison(
         n=len(ids),

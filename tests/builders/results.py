@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.core import columns
 from pipeline.stages.evaluate import test_set
 from pipeline.stages.evaluate.class_scores import ClassScores
 from pipeline.stages.evaluate.test_set import TestSetResult
@@ -21,7 +22,7 @@ def result_of(
 ) -> TestSetResult:
     """The result of images with labels (N,) and scores (N, classes)."""
     numbers = np.asarray(labels, np.int64)
-    ids = [f"{number:064x}" for number in range(len(numbers))]
+    ids = columns.texts([f"{number:064x}" for number in range(len(numbers))])
     rows = np.asarray(scores, np.float32)
     batches = [rows[start : start + batch] for start in range(0, len(rows), batch)]
     in_memory = ClassScores(io.BytesIO(), len(ids))

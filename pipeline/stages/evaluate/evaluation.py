@@ -11,7 +11,14 @@ from pipeline.network import calibration
 from pipeline.network.calibration import Bins
 from pipeline.network.examples import read_examples
 from pipeline.params import load_params
-from pipeline.stages.evaluate import metrics, predictions_csv, report, tables, test_set
+from pipeline.stages.evaluate import (
+    intervals,
+    metrics,
+    predictions_csv,
+    report,
+    tables,
+    test_set,
+)
 from pipeline.stages.evaluate.confusions import confusion_matrix
 from pipeline.stages.evaluate.drawing import MAX_CURVES, ChartFacts, Drawing
 from pipeline.stages.evaluate.embedding import MAX_IMAGES
@@ -70,12 +77,14 @@ def evaluate(
         drawing, curves, facts, model, result, clean, params.evaluate.samples
     )
     images = read_facts(clean, split_csv, result.ids)
-    groups = [image.group for image in images]
-    parts = slices(images, model.card)
+    groups, parts = (
+        intervals.number_groups(images.groups),
+        slices(images, model.card.preprocess.resize),
+    )
     figures = test_set.compute_figures(result, groups, parts, model.card.temperature)
     with atomic.replacing(outputs.test) as folder:
         folder.mkdir()
-        rows = test_set.prediction_rows(result, groups)
+        rows = test_set.prediction_rows(result, images.groups)
         write_predictions(folder / predictions_csv.NAME, rows, result.top.count)
         write_figures(folder, figures)
         _write_tables(folder, result, facts)

@@ -1,11 +1,13 @@
 """Confidence intervals of test figures, and tests of a difference between two models."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+
+from pipeline.core import columns
+from pipeline.core.columns import Codes, Column
 
 CONFIDENCE = 0.95
 QUANTILE = 1.959963984540054  # standard deviations: of a normal distribution, 95 % lie within
@@ -13,6 +15,8 @@ RESAMPLES = 10_000
 SEED = 0  # fixed, for the same interval every time
 Right = npt.NDArray[np.bool_]  # (N,) whether each image is classified correctly
 Values = npt.NDArray[np.float64]  # (N,) one per image
+Groups = Codes  # (N,) the number of the group of each image, or ALONE
+ALONE = -1  # in the place of a group: an image on its own
 
 
 @dataclass(frozen=True)
@@ -43,26 +47,32 @@ def wilson(right: int, count: int) -> Interval:
     )
 
 
-def bootstrap(right: Right, groups: Sequence[str]) -> Interval:
+def bootstrap(right: Right, groups: Groups) -> Interval:
     """Interval of an accuracy, by resampling whole groups.
 
     Images of one owner, or near-duplicates, are right or wrong together: they are weaker evidence
     than the same number of independent images.
 
     Args:
-        groups: (N,) The group of each image, "" for an image on its own.
 
     Source: B. Efron, "Bootstrap methods: another look at the jackknife" (1979); percentiles.
     """
     return _percentiles(_resample(right.astype(float), groups))
 
 
-def count_groups(groups: Sequence[str]) -> int:
+def number_groups(names: Column) -> Groups:
+    """The groups of images by their names, which are empty for an image on its own."""
+    codes, distinct = columns.encode(names)
+    unnamed = columns.positions(columns.texts([""]), distinct)
+    return np.where(codes == unnamed, np.int32(ALONE), codes)
+
+
+def count_groups(groups: Groups) -> int:
     """Number of independent groups, where an image without a group is its own."""
-    return len(set(_keys(groups)))
+    return len(np.unique(_own_numbers(groups)))
 
 
-def difference(first: Values, second: Values, groups: Sequence[str]) -> Interval:
+def difference(first: Values, second: Values, groups: Groups) -> Interval:
     """Interval of `second`'s mean minus `first`'s, on the same images: paired, by groups."""
     return _percentiles(_resample(second - first, groups))
 
@@ -84,7 +94,7 @@ def _percentiles(means: Values) -> Interval:
     return Interval(float(low), float(high))
 
 
-def _resample(values: Values, groups: Sequence[str]) -> Values:
+def _resample(values: Values, groups: Groups) -> Values:
     """(RESAMPLES,) Means of `values` over groups drawn with replacement."""
     sums, counts = _by_group(values, groups)
     random = np.random.default_rng(SEED)
@@ -95,12 +105,14 @@ def _resample(values: Values, groups: Sequence[str]) -> Values:
     return means
 
 
-def _by_group(values: Values, groups: Sequence[str]) -> tuple[Values, Values]:
+def _by_group(values: Values, groups: Groups) -> tuple[Values, Values]:
     """(G,) sums and (G,) numbers of images; an image without a group is its own group."""
-    _, index = np.unique(_keys(groups), return_inverse=True)
+    _, index = np.unique(_own_numbers(groups), return_inverse=True)
     sums, counts = np.bincount(index, values), np.bincount(index)
     return sums.astype(np.float64), counts.astype(np.float64)
 
 
-def _keys(groups: Sequence[str]) -> list[str]:
-    return [group or f"\0{number}" for number, group in enumerate(groups)]
+def _own_numbers(groups: Groups) -> npt.NDArray[np.int64]:
+    """The groups, with a number of its own for each image without a group."""
+    first = int(groups.max(initial=ALONE)) + 1
+    return np.where(groups == ALONE, first + np.arange(len(groups)), groups)

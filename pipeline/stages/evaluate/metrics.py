@@ -11,6 +11,7 @@ from pipeline.core.percentages import format_fraction
 from pipeline.core.terminal import distinct_printable
 from pipeline.network import calibration
 from pipeline.stages.evaluate import intervals
+from pipeline.stages.evaluate.intervals import Groups
 from pipeline.stages.evaluate.probabilities import ImageProbabilities, Labels, TopClasses
 
 Floats = npt.NDArray[np.float64]
@@ -120,14 +121,14 @@ def summarise(
     probabilities: ImageProbabilities,
     top: TopClasses,
     classes: Sequence[ClassFigures],
-    groups: Sequence[str],
+    groups: Groups,
 ) -> Figures:
     """The figures that people compare, by name, in a stable order: at most fifteen.
 
     The mean over the classes is over those with test images where the figure is defined.
 
     Args:
-        groups: (N,) Shared by images that are not independent, "" for an image on its own.
+        groups: Shared by images that are not independent.
     """
     correct = probabilities.predicted == labels
     figures: Figures = {"loss": log_loss(probabilities.of_label), **_accuracy(correct, groups)}
@@ -158,7 +159,7 @@ def calibration_figures(
     return CalibrationFigures(name, temperature, log_loss(probabilities.of_label), bins.error)
 
 
-def _accuracy(correct: Selected, groups: Sequence[str]) -> Figures:
+def _accuracy(correct: Selected, groups: Groups) -> Figures:
     wilson = intervals.wilson(int(correct.sum()), len(correct))
     bootstrap = intervals.bootstrap(correct, groups)
     return {

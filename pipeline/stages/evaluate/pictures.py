@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from pipeline.core import shards
 from pipeline.core.errors import PipelineError
 from pipeline.images import decoding
 from pipeline.network import views
@@ -89,8 +90,8 @@ def _explain(model: LoadedModel, result: TestSetResult, clean: Path) -> list[Pic
         explainer = Explainer(model.network, model.card)
     except PipelineError:  # no feature map to explain, as in a transformer
         return []
-    ids = [result.ids[index] for index in indices]
-    loaded = views.Views(ids, views.EncodedImages(clean, ids), model.card.preprocess)
+    stored = _stored(clean, result, indices)
+    loaded = views.Views(stored.ids, stored, model.card.preprocess)
     images = torch.stack([loaded[number] for number in range(len(loaded))])
     heatmaps = explainer.heat(images, result.predicted[indices].tolist())
     return [
@@ -104,7 +105,7 @@ def _explain(model: LoadedModel, result: TestSetResult, clean: Path) -> list[Pic
 def _read_samples(
     clean: Path, result: TestSetResult, indices: Sequence[int]
 ) -> list[PicturedSample]:
-    stored = views.EncodedImages(clean, [result.ids[index] for index in indices])
+    stored = _stored(clean, result, indices)
     return [
         PicturedSample(
             shrink(decoding.decode(data)),
@@ -114,3 +115,7 @@ def _read_samples(
         )
         for data, index in zip(stored, indices, strict=True)
     ]
+
+
+def _stored(clean: Path, result: TestSetResult, indices: Sequence[int]) -> views.EncodedImages:
+    return views.EncodedImages(clean, result.ids.take(shards.array(np.array(indices, np.int64))))

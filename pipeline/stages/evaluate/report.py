@@ -10,9 +10,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import pyarrow.compute as pc
 from PIL import Image
 
 from pipeline.core import shards
+from pipeline.core.columns import Column
 from pipeline.core.percentages import (
     MIN_IMAGES,
     format_fraction,
@@ -21,7 +23,7 @@ from pipeline.core.percentages import (
     format_share,
 )
 from pipeline.core.shards import SPLITS
-from pipeline.core.split_csv import read_split
+from pipeline.core.split_csv import scan_split
 from pipeline.images import gallery
 from pipeline.images.gallery import data_uri
 from pipeline.network.model_folder import Card
@@ -32,7 +34,7 @@ from pipeline.stages.evaluate.confusions import (
     count_confusions,
     describe_most_frequent,
 )
-from pipeline.stages.evaluate.intervals import Interval
+from pipeline.stages.evaluate.intervals import ALONE, Groups, Interval
 from pipeline.stages.evaluate.metrics import ClassFigures, Figures, ResultFigures, SliceFigures
 from pipeline.stages.evaluate.photographs import PicturedSample
 from pipeline.stages.evaluate.pictures import Pictures
@@ -155,7 +157,7 @@ def collect(
     card: Card,
     figures: ResultFigures,
     result: TestSetResult,
-    groups: Sequence[str],
+    groups: Groups,
     pictures: Pictures,
     *,
     clean: Path,
@@ -198,7 +200,7 @@ def collect(
         slices=slices,
         confusions=confusions[:MAX_CONFUSIONS],
         more_confusions=max(0, len(confusions) - MAX_CONFUSIONS),
-        grouped=any(groups),
+        grouped=bool((groups != ALONE).any()),
         data=_data([row.label for row in class_rows], clean, split_csv),
         charts=pictures.charts,
         photographs={
@@ -269,14 +271,19 @@ def _sample(image: PicturedSample) -> Sample:
 
 def _data(classes: Sequence[str], clean: Path, split_csv: Path) -> DataFacts:
     counts = {name: Counter[str]() for name in classes}
-    for row in read_split(split_csv):
+    for row in scan_split(split_csv):
         if row.label in counts:
             counts[row.label][row.split] += 1
     facts = shards.columns(clean, ["licence", "owner"])
-    licences = facts.column("licence").to_pylist()
-    owners = facts.column("owner").to_pylist()
-    return DataFacts(
-        counts,
-        dict(Counter(licence or "none stated" for licence in licences).most_common()),
-        sorted(Counter(owner for owner in owners if owner).items()),
-    )
+    licences = _count_images(facts.column("licence"), "none stated")
+    owners = _count_images(facts.column("owner"), "")
+    owned = sorted((owner, count) for owner, count in owners.items() if owner)
+    return DataFacts(counts, dict(licences.most_common()), owned)
+
+
+def _count_images(texts: Column, empty: str) -> Counter[str]:
+    """The images with each text, in the order of their first images; `empty` for none."""
+    counts = Counter[str]()
+    for row in pc.value_counts(texts).to_pylist():  # of the distinct texts
+        counts[row["values"] or empty] += row["counts"]
+    return counts

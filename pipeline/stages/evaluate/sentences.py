@@ -1,27 +1,25 @@
 """Sentences of the report on its figures."""
 
-from collections.abc import Sequence
-
 from pipeline.core.percentages import MIN_IMAGES, format_interval, format_share
 from pipeline.network import calibration
 from pipeline.stages.evaluate import intervals
-from pipeline.stages.evaluate.intervals import Interval
+from pipeline.stages.evaluate.intervals import ALONE, Groups, Interval
 from pipeline.stages.evaluate.metrics import Figures, ResultFigures
 
 MIN_PER_BIN = 10  # images on average, for a calibration error that is not mostly chance
 
 
-def describe_bootstrap(figures: Figures, groups: Sequence[str]) -> str:
+def describe_bootstrap(figures: Figures, groups: Groups) -> str:
     """What resampling groups says that Wilson's interval, of independent images, does not."""
     interval = Interval(figures["accuracy.bootstrap_low"], figures["accuracy.bootstrap_high"])
-    count = intervals.count_groups(groups)
+    count, is_grouped = intervals.count_groups(groups), bool((groups != ALONE).any())
     together = "images of one group (of one owner, or near-duplicates) are right or wrong together"
     if not interval.is_empty:
         ends = format_interval(interval.low, interval.high)
-        if not any(groups):
+        if not is_grouped:
             return f"Bootstrapping images gives {ends}."
         return f"Bootstrapping groups gives {ends}: {together}."
-    if not any(groups):
+    if not is_grouped:
         return "Bootstrapping gives no interval, because all images are equally right."
     if count == 1:
         return f"All test images are of one group, but {together}: they say little of others."

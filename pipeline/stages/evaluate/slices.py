@@ -1,17 +1,19 @@
 """Slices of the test set: images that may be harder or easier than the rest."""
 
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.core import columns, shards
+from pipeline.core.columns import Column
 from pipeline.core.split_csv import read_split
 from pipeline.core.terminal import printable
-from pipeline.network.model_folder import Card
 from pipeline.stages.evaluate.metrics import Selected
 
 MAX_SOURCES = 8  # folders, and licences, with the most images
@@ -19,59 +21,83 @@ MAX_SOURCES = 8  # folders, and licences, with the most images
 
 @dataclass(frozen=True)
 class ImageFacts:
-    """What the clean shards and split.csv hold about an image, its pixels aside."""
+    """What the clean shards and split.csv hold about N images, their pixels aside: columns."""
 
-    label: str
-    group: str
-    """Shared by images that must be in one split, "" for an image on its own."""
-    near_group: str | None
-    """Shared by near-duplicates."""
-    width: int
-    height: int
-    name: str
-    """Path in the source."""
-    licence: str | None
+    labels: Column
+    groups: Column
+    """Texts that images share which must be in one split, "" for an image on its own."""
+    is_near: Selected
+    """(N,) Whether an image has near-duplicates."""
+    sides: npt.NDArray[np.int32]
+    """(N,) The shorter side of each image, in pixels."""
+    names: Column
+    """Paths in the source."""
+    licences: Column
+    """Null where none is stated."""
+
+    def __len__(self) -> int:
+        return len(self.sides)
 
 
-def read_facts(clean: Path, split_csv: Path, ids: Sequence[str]) -> list[ImageFacts]:
+def read_facts(clean: Path, split_csv: Path, ids: pa.StringArray) -> ImageFacts:
     """Facts of the images `ids`, in their order."""
     names = ["id", "near_group", "width", "height", "label", "name", "licence"]
-    table = shards.columns(clean, names)
-    table = table.filter(pc.is_in(table["id"], value_set=columns.texts(ids)))
-    rows = {row.pop("id"): row for row in table.to_pylist()}
-    groups = {row.id: row.group for row in read_split(split_csv) if row.id in rows}
-    return [ImageFacts(group=groups[key], **rows[key]) for key in ids]
+    table = _select(shards.columns(clean, names), ids)
+    rows = read_split(split_csv)
+    rows = rows.where(pc.is_in(rows.column("id"), value_set=ids))
+    groups = rows.column("group").take(_places(ids, rows.column("id")))
+    return ImageFacts(
+        labels=table.column("label"),
+        groups=groups,
+        is_near=columns.mask(table.column("near_group").is_valid()),
+        sides=columns.numbers(pc.min_element_wise(table.column("width"), table.column("height"))),
+        names=table.column("name"),
+        licences=table.column("licence"),
+    )
 
 
-def slices(images: Sequence[ImageFacts], card: Card) -> dict[str, Selected]:
+def _select(table: pa.Table, ids: pa.StringArray) -> pa.Table:
+    """The rows `ids` of a table, in their order."""
+    # Without the others first: taking rows of a column joins its chunks.
+    table = table.filter(pc.is_in(table.column("id"), value_set=ids))
+    return table.take(_places(ids, table.column("id")))
+
+
+def _places(ids: pa.StringArray, among: Column) -> pa.Array:
+    return shards.array(columns.positions(ids, among))
+
+
+def slices(images: ImageFacts, input_side: int) -> dict[str, Selected]:
     """Which of the images are in each slice, by its name; slices of all or no images are left out.
 
     Sliced by near-duplicates, by images smaller than the network's input, by folder and by licence.
+
+    Args:
+        input_side: Of the network's input, before it is cropped, in pixels.
     """
-    near = np.array([image.near_group is not None for image in images])
-    side = card.preprocess.resize
-    small = np.array([min(image.width, image.height) < side for image in images])
+    is_small = images.sides < input_side
     candidates = {
-        "near_duplicates": near,
-        "no_near_duplicates": ~near,
-        "enlarged": small,
-        "not_enlarged": ~small,
+        "near_duplicates": images.is_near,
+        "no_near_duplicates": ~images.is_near,
+        "enlarged": is_small,
+        "not_enlarged": ~is_small,
     }
-    candidates |= _by_source("folder", [_folder(image) for image in images])
-    candidates |= _by_source("licence", [image.licence for image in images])
+    candidates |= _by_source("folder", _folders(images))
+    candidates |= _by_source("licence", columns.iterate(images.licences))
     return {name: mask for name, mask in candidates.items() if 0 < mask.sum() < len(images)}
 
 
-def _by_source(kind: str, sources: Sequence[str | None]) -> dict[str, Selected]:
-    """Slices of the `MAX_SOURCES` most frequent sources."""
-    values = np.array([source or "none" for source in sources])
-    names, counts = np.unique(values, return_counts=True)
-    largest = np.argsort(-counts, kind="stable")[:MAX_SOURCES]
-    return {f"{kind} {printable(names[index])}": values == names[index] for index in largest}
+def _by_source(kind: str, sources: Iterator[str | None]) -> dict[str, Selected]:
+    """Slices of the `MAX_SOURCES` most frequent sources of the images."""
+    codes, names = columns.encode_sorted(columns.collect(source or "none" for source in sources))
+    largest = np.argsort(-np.bincount(codes), kind="stable")[:MAX_SOURCES]
+    return {f"{kind} {printable(names[code])}": codes == code for code in largest}
 
 
-def _folder(image: ImageFacts) -> str:
-    """The folders between the class folder and the image: of a camera, say, or of a visit."""
-    # Labels are in NFC, the names of files as they are.
-    folders = PurePosixPath(unicodedata.normalize("NFC", image.name)).parent.parts
-    return "/".join(folders[folders.index(image.label) + 1 :]) if image.label in folders else ""
+def _folders(images: ImageFacts) -> Iterator[str]:
+    """The folders between class folder and image: of a camera, say, or of a visit."""
+    rows = zip(columns.iterate(images.names), columns.iterate(images.labels), strict=True)
+    for name, label in rows:
+        # Labels are in NFC, the names of files as they are.
+        folders = PurePosixPath(unicodedata.normalize("NFC", name)).parent.parts
+        yield "/".join(folders[folders.index(label) + 1 :]) if label in folders else ""

@@ -49,10 +49,10 @@ def write_reliability(path: Path, as_trained: Bins, calibrated: Bins) -> None:
 
 def write_embedding(path: Path, points: Floats, result: TestSetResult) -> None:
     """Write a row per image on the map: the first images of `result`, at points (N, 2)."""
+    ids = result.ids.slice(0, len(points)).to_pylist()
+    labels, predicted = result.labels[: len(points)], result.predicted[: len(points)]
     rows = [
-        (key, result.classes[label], result.classes[predicted], round(x, 4), round(y, 4))
-        for key, label, predicted, (x, y) in zip(
-            result.ids, result.labels, result.predicted, points.tolist(), strict=False
-        )
+        (key, result.classes[label], result.classes[top], round(x, 4), round(y, 4))
+        for key, label, top, (x, y) in zip(ids, labels, predicted, points.tolist(), strict=True)
     ]
     atomic.write_csv(path, ["id", "label", "predicted", "x", "y"], rows)

@@ -5,9 +5,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import torch
 from torch import Tensor, nn
 
+from pipeline.core import columns, shards
+from pipeline.core.columns import Column
 from pipeline.core.errors import PipelineError
 from pipeline.network import device, feature_store, model_folder, scoring
 from pipeline.network.examples import Examples
@@ -18,6 +21,7 @@ from pipeline.params import DeviceParams
 from pipeline.stages.evaluate import metrics
 from pipeline.stages.evaluate.class_scores import ClassScores, Scores, temporary_class_scores
 from pipeline.stages.evaluate.embedding import capture_inputs
+from pipeline.stages.evaluate.intervals import Groups
 from pipeline.stages.evaluate.metrics import ClassCounts, ClassFigures, ResultFigures, Selected
 from pipeline.stages.evaluate.predictions_csv import PredictionRow
 from pipeline.stages.evaluate.probabilities import (
@@ -86,7 +90,7 @@ class TestSetResult:
     It grows with the images and with the classes, not with their product.
     """
 
-    ids: list[str]
+    ids: pa.StringArray
     labels: Labels
     """(N,)"""
     classes: list[str]
@@ -124,7 +128,7 @@ def run_on_test_set(model: LoadedModel, examples: Examples) -> TestSetResult:
         temporary_class_scores(len(rows)) as scores,
     ):
         result = collect(
-            examples.ids_of(rows),
+            examples.ids.take(shards.array(rows)),
             np.asarray(examples.labels[rows]),
             examples.classes,
             _finite(batches, len(rows)),
@@ -148,7 +152,7 @@ def _finite(batches: Iterable[Tensor], images: int) -> Iterable[Scores]:
 
 
 def collect(
-    ids: list[str],
+    ids: pa.StringArray,
     labels: Labels,
     classes: list[str],
     batches: Iterable[Scores],
@@ -203,14 +207,14 @@ def _by_class(
 
 def compute_figures(
     result: TestSetResult,
-    groups: Sequence[str],
+    groups: Groups,
     slices: Mapping[str, Selected],
     temperature: float,
 ) -> ResultFigures:
     """All figures of a result.
 
     Args:
-        groups: (N,) Shared by images that are not independent, "" for an image on its own.
+        groups: Shared by images that are not independent.
         slices: Images whose accuracy is reported separately, by name.
         temperature: Of the calibrated probabilities.
     """
@@ -224,16 +228,21 @@ def compute_figures(
     )
 
 
-def prediction_rows(result: TestSetResult, groups: Sequence[str]) -> Iterator[PredictionRow]:
-    """The rows of predictions.csv."""
+def prediction_rows(result: TestSetResult, groups: Column) -> Iterator[PredictionRow]:
+    """The rows of predictions.csv.
+
+    Args:
+        groups: (N,) Texts that images share which are not independent, "" for one on its own.
+    """
     classes, labels, predicted = result.classes, result.labels, result.predicted
-    for number, key in enumerate(result.ids):
+    texts = zip(columns.iterate(result.ids), columns.iterate(groups), strict=True)
+    for number, (key, group) in enumerate(texts):
         names = (classes[index] for index in result.top.classes[number])
         yield PredictionRow(
             key,
             classes[labels[number]],
             classes[predicted[number]],
-            groups[number],
+            group,
             float(result.calibrated.of_label[number]),
             dict(zip(names, result.top.probabilities[number].tolist(), strict=True)),
         )

@@ -5,10 +5,26 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipeline.core import columns
 from pipeline.stages.evaluate import intervals
 from pipeline.stages.evaluate.intervals import Interval
 
 TRIALS = 2000
+
+
+def alone(count: int) -> intervals.Groups:
+    """Images without groups."""
+    return np.full(count, intervals.ALONE, np.int32)
+
+
+def test_groups_are_numbered_by_their_names() -> None:
+    names = columns.collect(["b", "", "a", "b", ""])
+    b, first, a, again, second = intervals.number_groups(names).tolist()
+    assert b == again
+    assert (first, second) == (intervals.ALONE, intervals.ALONE)
+    assert len({a, b, intervals.ALONE}) == 3
+    assert intervals.count_groups(intervals.number_groups(names)) == 4
+    assert intervals.number_groups(columns.texts([])).tolist() == []
 
 
 @pytest.mark.parametrize(("count", "truth"), [(40, 0.9), (150, 0.95), (400, 0.5)])
@@ -22,7 +38,7 @@ def test_wilsons_interval_contains_the_truth_95_times_of_100(count: int, truth: 
 def test_of_grouped_images_the_bootstrap_contains_the_truth() -> None:
     """Wilson's interval does not: five images of a group are right or wrong together."""
     random = np.random.default_rng(0)
-    groups = [f"g{number}" for number in range(60) for _ in range(5)]
+    groups = np.repeat(np.arange(60, dtype=np.int32), 5)
     in_bootstrap = in_wilson = 0
     for _ in range(200):
         right = np.repeat(random.random(60) < 0.8, 5)
@@ -40,7 +56,7 @@ def test_of_independent_images_both_intervals_agree(count: int, share: float, se
     right = np.random.default_rng(seed).random(count) < share
     wilson, bootstrap = (
         intervals.wilson(int(right.sum()), count),
-        intervals.bootstrap(right, [""] * count),
+        intervals.bootstrap(right, alone(count)),
     )
     assert wilson.low == pytest.approx(bootstrap.low, abs=4 / count + 0.02)
     assert wilson.high == pytest.approx(bootstrap.high, abs=4 / count + 0.02)
@@ -48,14 +64,14 @@ def test_of_independent_images_both_intervals_agree(count: int, share: float, se
 
 def test_the_same_test_set_has_the_same_interval() -> None:
     right = np.random.default_rng(1).random(50) < 0.8
-    assert intervals.bootstrap(right, [""] * 50) == intervals.bootstrap(right, [""] * 50)
+    assert intervals.bootstrap(right, alone(50)) == intervals.bootstrap(right, alone(50))
 
 
 def test_20_of_20_right_is_not_certain_to_be_100_percent() -> None:
     wilson = intervals.wilson(20, 20)
     assert wilson.low == pytest.approx(0.8389, abs=1e-4)
     assert wilson.high == 1.0
-    assert intervals.bootstrap(np.ones(20, bool), [""] * 20) == Interval(1.0, 1.0)
+    assert intervals.bootstrap(np.ones(20, bool), alone(20)) == Interval(1.0, 1.0)
 
 
 def test_mcnemar_is_the_sign_test_of_the_disagreements() -> None:
@@ -70,6 +86,6 @@ def test_a_difference_is_paired_by_image() -> None:
     model = random.random(500) < 0.7
     better = model | (random.random(500) < 0.3)
     own, others = model.astype(float), better.astype(float)
-    interval = intervals.difference(own, others, [""] * 500)
+    interval = intervals.difference(own, others, alone(500))
     assert 0 < interval.low < better.mean() - model.mean() < interval.high
-    assert intervals.difference(own, own, [""] * 500) == Interval(0.0, 0.0)
+    assert intervals.difference(own, own, alone(500)) == Interval(0.0, 0.0)

@@ -9,6 +9,7 @@ from sklearn import metrics as reference
 
 from pipeline.core.terminal import printable
 from pipeline.stages.evaluate import metrics, test_set
+from pipeline.stages.evaluate.intervals import ALONE, Groups
 from pipeline.stages.evaluate.metrics import ClassFigures, Figures, ResultFigures, Selected
 from tests.builders.names import DECEPTIVE
 from tests.builders.results import result_of
@@ -27,21 +28,25 @@ def results(draw: st.DrawFn) -> tuple[test_set.TestSetResult, np.ndarray]:
     return result_of(labels, scores, CLASSES, TEMPERATURE), values
 
 
-def summarise(result: test_set.TestSetResult, groups: Sequence[str] | None = None) -> Figures:
+def summarise(result: test_set.TestSetResult) -> Figures:
     return metrics.summarise(
         result.labels,
         result.calibrated,
         result.top,
         result.class_figures,
-        groups or [""] * len(result.ids),
+        alone(result),
     )
 
 
 def figures_of(
     result: test_set.TestSetResult, slices: Mapping[str, Selected] | None = None
 ) -> ResultFigures:
-    groups = [""] * len(result.ids)
-    return test_set.compute_figures(result, groups, slices or {}, TEMPERATURE)
+    return test_set.compute_figures(result, alone(result), slices or {}, TEMPERATURE)
+
+
+def alone(result: test_set.TestSetResult) -> Groups:
+    """The groups of a result whose images have none."""
+    return np.full(len(result.ids), ALONE, np.int32)
 
 
 def certain(

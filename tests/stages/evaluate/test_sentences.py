@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.core import columns
 from pipeline.stages.evaluate import intervals
 from pipeline.stages.evaluate.confusions import (
     Confusion,
@@ -56,7 +57,7 @@ def test_equally_frequent_mistakes_are_in_the_order_of_their_names() -> None:
     assert confusions == expected
 
 
-def figures_of(right: Sequence[bool], groups: Sequence[str]) -> Figures:
+def figures_of(right: Sequence[bool], groups: intervals.Groups) -> Figures:
     wilson = intervals.wilson(sum(right), len(right))
     bootstrap = intervals.bootstrap(np.array(right), groups)
     return {
@@ -93,13 +94,15 @@ def figures_of(right: Sequence[bool], groups: Sequence[str]) -> Figures:
     ],
 )
 def test_the_bootstrap(right: list[bool], groups: list[str], sentence: str) -> None:
-    assert describe_bootstrap(figures_of(right, groups), groups) == sentence
+    numbers = intervals.number_groups(columns.texts(groups))
+    assert describe_bootstrap(figures_of(right, numbers), numbers) == sentence
 
 
 @given(st.lists(st.tuples(st.booleans(), st.sampled_from(["", "a", "b", "c"])), min_size=1))
 def test_no_interval_has_zero_width(images: list[tuple[bool, str]]) -> None:
     right, groups = map(list, zip(*images, strict=True))
-    sentence = describe_bootstrap(figures_of(right, groups), groups)
+    numbers = intervals.number_groups(columns.texts(groups))
+    sentence = describe_bootstrap(figures_of(right, numbers), numbers)
     for low, high in re.findall(r"([\d.]+) % to ([\d.]+) %", sentence):
         assert float(low) < float(high)
 

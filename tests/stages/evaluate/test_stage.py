@@ -21,14 +21,14 @@ from pipeline.network import calibration, model_folder, scoring
 from pipeline.network.examples import read_examples
 from pipeline.network.model_folder import Card
 from pipeline.params import Params, load_params
-from pipeline.stages.evaluate import figures_csv, predictions_csv, report, slices, test_set
+from pipeline.stages.evaluate import figures_csv, predictions_csv, report, test_set
 from pipeline.stages.evaluate.drawing import draw_curves
 from pipeline.stages.evaluate.evaluation import collect_chart_facts
+from pipeline.stages.evaluate.intervals import ALONE
 from pipeline.stages.evaluate.metrics import Figures, ResultFigures, SliceFigures
 from pipeline.stages.evaluate.pictures import Pictures, request_pictures
 from pipeline.stages.evaluate.predictions_csv import PredictionRow
 from pipeline.stages.evaluate.report import Report
-from pipeline.stages.evaluate.slices import ImageFacts
 from tests import ROOT
 from tests.builders.models import scale_head
 from tests.builders.results import result_of
@@ -49,7 +49,6 @@ CHARTS = ("curves", "confusion", "thresholds", "reliability", "embedding")
 PICTURES = Pictures(
     dict.fromkeys(CHARTS, "<svg></svg>"), {"samples": [], "mistakes": [], "gradcam": []}
 )
-IMAGE = ImageFacts("a", "", None, 500, 600, "a/1.jpg", None)
 
 
 def read_predictions() -> list[PredictionRow]:
@@ -181,13 +180,14 @@ def test_dvc_plots_names_columns_that_evaluate_writes(figures: Figures) -> None:
 
 
 def collect(
-    card: Card, figures: ResultFigures, split_csv: Path = SPLIT, groups: Sequence[str] = ()
+    card: Card, figures: ResultFigures, split_csv: Path = SPLIT, groups: Sequence[int] = ()
 ) -> Report:
     """The page of a result whose second image is taken for the first class."""
     labels = [row.label for row in figures.classes]
     result = result_of([0, 1, 1], np.eye(len(labels))[[0, 0, 1]], labels)
     paths = {"clean": CLEAN, "split_csv": split_csv}
-    return report.collect(load_params(), card, figures, result, groups, PICTURES, **paths)
+    numbers = np.array(groups, np.int32)
+    return report.collect(load_params(), card, figures, result, numbers, PICTURES, **paths)
 
 
 def test_few_images_are_counts_and_not_percentages(figures: Figures) -> None:
@@ -233,7 +233,7 @@ def test_names_are_escaped_on_the_page(figures: Figures) -> None:
     split = Path("other.csv")
     split.write_text(SPLIT.read_text().replace("striped", name))
     card = card.model_copy(update={"classes": ["plain", name]})
-    page = collect(card, renamed, split, ["a", "a", ""])
+    page = collect(card, renamed, split, [0, 0, ALONE])
     page = replace(page, dataset=name, params={"train": {"lr": name}})
     html = page.html({"git.commit": "<b>1f</b>"})
     assert "<script" not in html
@@ -258,58 +258,13 @@ def test_class_names_in_any_script_are_text_on_the_page(
     assert len(capfd.readouterr().err.splitlines()) <= 1
     paths = {"clean": CLEAN, "split_csv": SPLIT}
     written = read_figures(figures)
-    groups = [""] * len(result.ids)
+    groups = np.full(len(result.ids), ALONE, np.int32)
     page = report.collect(load_params(), model.card, written, result, groups, drawn, **paths)
     html = page.html({})
     # On two axes of the confusion matrix, in two legends of curves, in one of the map.
     assert html.count(">蚂蚁</text>") == html.count(">_$x$ &lt;b&gt;</text>") == 5
     assert "<bdi>蚂蚁</bdi>" in html
     Page(html)
-
-
-@pytest.mark.parametrize(
-    ("near", "sides", "names"),
-    [
-        ([None, None], [500, 500], set()),
-        (["1f", None], [500, 500], {"near_duplicates", "no_near_duplicates"}),
-        ([None, None], [10, 500], {"enlarged", "not_enlarged"}),
-    ],
-)
-def test_slices_of_all_or_no_images_are_left_out(
-    figures: Figures, near: list[str | None], sides: list[int], names: set[str]
-) -> None:
-    images = [
-        replace(IMAGE, near_group=group, width=side)
-        for group, side in zip(near, sides, strict=True)
-    ]
-    masks = slices.slices(images, model_folder.load(MODELS)[1])
-    assert masks.keys() == names
-    assert all(selected.sum() == 1 for selected in masks.values())
-
-
-def test_slices_by_folder_below_a_class_folder_in_another_unicode_form(figures: Figures) -> None:
-    images = [
-        replace(IMAGE, name=f"cafe\u0301/{folder}/1.jpg", label="caf\u00e9") for folder in "xy"
-    ]
-    masks = slices.slices(images, model_folder.load(MODELS)[1])
-    assert masks.keys() == {"folder x", "folder y"}
-
-
-def test_slices_by_folder_and_licence(figures: Figures) -> None:
-    names = ["set/a/phone/1.jpg", "set/a/phone/2.jpg", "set/b/web/x/3.jpg", "set/b/4.jpg"]
-    licences = ["CC BY 4.0", None, None, None]
-    images = [
-        replace(IMAGE, name=name, label=name[4], licence=licence)
-        for name, licence in zip(names, licences, strict=True)
-    ]
-    masks = slices.slices(images, model_folder.load(MODELS)[1])
-    assert {name: int(selected.sum()) for name, selected in masks.items()} == {
-        "folder phone": 2,
-        "folder web/x": 1,
-        "folder none": 1,
-        "licence CC BY 4.0": 1,
-        "licence none": 3,
-    }
 
 
 def test_owners_are_credited_on_the_page(figures: Figures) -> None:
