@@ -1,8 +1,9 @@
 """Seconds and peak memory of each stage on a data set of many small classes.
 
-    python -m bench.many_classes [--classes 10000] [--images 20] [--folder FOLDER]
+    python -m bench.many_classes [--classes 10000] [--images 20] [--folder FOLDER [--first STAGE]]
 
-Images of 48x48 pixels are drawn: the colours of their class below noise. The network is a tiny one.
+With a folder, a run goes on from a stage with the results of those before it. Images of 48x48
+pixels are drawn: the colours of their class below noise. The network is a tiny one.
 """
 
 import argparse
@@ -18,6 +19,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from itertools import dropwhile
 from pathlib import Path
 
 import cv2
@@ -34,6 +36,7 @@ TILES = 4  # per side, each in a colour of the class
 NOISE = 40  # standard deviation, of 255
 PARAMS = {
     "dataset.name": "images",
+    "filter.near_duplicate_bits": None,  # images of a class are alike, and would be one group
     "split.val": 3,
     "split.test": 3,
     "images.size": 48,
@@ -125,6 +128,7 @@ def main() -> None:
     parser.add_argument("--classes", type=int, default=10_000)
     parser.add_argument("--images", type=int, default=20, help="per class")
     parser.add_argument("--folder", type=Path, help="where to keep the data set and the results")
+    parser.add_argument("--first", default="acquire", help="the first stage to run")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = (options.folder or Path(temporary)).absolute()
@@ -132,7 +136,8 @@ def main() -> None:
         if not source.exists():
             draw(source, options.classes, options.images)
         prepare(project)
-        for name, arguments in commands(source):
+        rest = dropwhile(lambda command: command[0] != options.first, commands(source))
+        for name, arguments in rest:
             measure(name, arguments, project)
         measure("plots", ["-m", "dvc", "plots", "show"], project)
         show_results(project)
