@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -38,6 +39,9 @@ def pytest_configure() -> None:
     gc.disable()
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # both are read when torch is imported
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    # Otherwise each of a thousand child processes compiles the modules that it imports.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    sys.dont_write_bytecode = False
     # How long an example takes depends on the machine's other work.
     settings.register_profile("no deadline", deadline=None)
     settings.load_profile("no deadline")
