@@ -4,5 +4,9 @@ from pipeline.core import deferred_imports, program
 
 program.start()
 deferred_imports.install(program.IS_PROGRAM)  # before anything imports torch or pyarrow
+if stage := program.stage_name():
+    from pipeline.core import progress
+
+    progress.show_stage(stage)  # while it imports
 
 __version__ = "0.1.0"

@@ -5,12 +5,24 @@ import gc
 import os
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 
+STAGES = "pipeline.stages."
 # Python sets the first argument to "-m" until it has imported the packages of a module.
+START = time.monotonic()
 IS_PROGRAM = sys.argv[:1] == ["-m"] or Path(sys.argv[0]).name == "pipeline"
+
+
+def stage_name() -> str | None:
+    """The stage that this process is, as DVC starts it; None in others, and in further ranks."""
+    module = next((after for word, after in pairwise(sys.orig_argv) if word == "-m"), "")
+    is_first = os.environ.get("LOCAL_RANK", "0") == "0"  # in distributed training
+    is_stage = module.startswith(STAGES) and IS_PROGRAM and is_first
+    return module.removeprefix(STAGES) if is_stage else None
 
 
 def start() -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.core import program, terminal
+from pipeline.core import program, progress, terminal
 from pipeline.core.errors import PipelineError
 
 if TYPE_CHECKING:
@@ -71,6 +71,7 @@ def exit_on_failure(command: Callable[[], Any]) -> None:
     terminal.guard()
     try:
         command()
+        progress.hide_stage()
         program.end()
     except PipelineError as error:
         is_first = os.environ.get("LOCAL_RANK", "0") == "0"  # in distributed training
@@ -83,5 +84,6 @@ def exit_on_failure(command: Callable[[], Any]) -> None:
     except KeyboardInterrupt:
         sys.exit(130)
     finally:
+        progress.hide_stage()
         # The collection at exit takes over a second with torch loaded.
         program.stop_collecting()

@@ -20,6 +20,7 @@ from types import TracebackType
 from typing import Any, TextIO
 
 from pipeline.core.csv_cells import write_rows
+from pipeline.core.status_line import status_line
 
 # Letters and marks without a shape, which str.isprintable takes for visible.
 SHAPELESS = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
@@ -105,7 +106,8 @@ def _digest(text: str) -> str:
 
 def print_line(*cells: str, file: TextIO | None = None) -> None:
     """Print a line at once, with tabs between cells; `file` is standard output if None."""
-    print("\t".join(map(printable, cells)), file=file, flush=True)
+    with status_line.hidden():
+        print("\t".join(map(printable, cells)), file=file, flush=True)
 
 
 def warn(message: str) -> None:
@@ -115,15 +117,17 @@ def warn(message: str) -> None:
 
 def print_json(record: object) -> None:
     """Print a line of JSON, in ASCII."""
-    print(json.dumps(record).replace("\x7f", r"\u007f"), flush=True)
+    with status_line.hidden():
+        print(json.dumps(record).replace("\x7f", r"\u007f"), flush=True)
 
 
 def print_csv(cells: Sequence[object]) -> None:
     """Print a row of CSV: for a program with the exact names, on a terminal with printable ones."""
     if sys.stdout.isatty():
         cells = [printable(cell) if isinstance(cell, str) else cell for cell in cells]
-    write_rows(sys.stdout, [cells])
-    sys.stdout.flush()
+    with status_line.hidden():
+        write_rows(sys.stdout, [cells])
+        sys.stdout.flush()
 
 
 def print_table(
@@ -148,7 +152,8 @@ def print_table(
     for row in rows:
         table.add_row(*(Text(printable(cell)) for cell in row))
     # Do not wrap when piped: grep needs whole words.
-    Console(width=None if sys.stdout.isatty() else 1000).print(table)
+    with status_line.hidden():
+        Console(width=None if sys.stdout.isatty() else 1000).print(table)
 
 
 def guard() -> None:
@@ -165,6 +170,7 @@ def guard() -> None:
     create = logging.getLogRecordFactory()
 
     def create_printable(*arguments: Any, **facts: Any) -> logging.LogRecord:
+        status_line.clear()
         record = create(*arguments, **facts)
         record.msg, record.args = printable_lines(record.getMessage()), ()
         return record
@@ -175,7 +181,8 @@ def guard() -> None:
 def _print_traceback(
     kind: type[BaseException], error: BaseException | None, trace: TracebackType | None
 ) -> None:
-    sys.stderr.write(printable_lines("".join(traceback.format_exception(kind, error, trace))))
+    with status_line.hidden():
+        sys.stderr.write(printable_lines("".join(traceback.format_exception(kind, error, trace))))
 
 
 def _show_warning(
@@ -187,4 +194,5 @@ def _show_warning(
     line: str | None = None,
 ) -> None:
     text = warnings.formatwarning(message, category, filename, lineno, line)
-    print(printable_lines(text), end="", file=file or sys.stderr)
+    with status_line.hidden():
+        print(printable_lines(text), end="", file=file or sys.stderr)

@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,7 +9,7 @@ import typer
 
 from pipeline.commands.predict.rows import Format, Writer
 from pipeline.core import program
-from pipeline.core.progress import add_to_total, bar
+from pipeline.core.progress import bar
 from pipeline.core.terminal import warn
 
 if TYPE_CHECKING:
@@ -75,7 +74,7 @@ def predict(
         limits = LIMITS.model_copy(update={"allow_private": allow_private})
         with (
             bar("predict", 0) as progress,
-            ImageInputs(sys.stdin.buffer, limits, partial(add_to_total, progress)) as inputs,
+            ImageInputs(sys.stdin.buffer, limits, progress.add_to_total) as inputs,
         ):
             for answer in run(classifier, decoders, inputs.images(paths), top_k):
                 failed += answer.prediction.problem is not None

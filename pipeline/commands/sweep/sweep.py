@@ -83,7 +83,7 @@ def _train(
         def on_end(trial: EndedTrial) -> None:
             run.add_trial(trial)
             if result.ranked:
-                progress.set_postfix_str(f"best {result.value(result.winner):.4g}", refresh=False)
+                progress.note = f"best {result.value(result.winner):.4g}"
             progress.update()
 
         for trial in list(journal.trials):  # MLflow may lack some of them

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from pipeline.core import columns, shards
 from pipeline.core.columns import Column
 from pipeline.core.errors import PipelineError
+from pipeline.core.progress import Progress, bar
 from pipeline.network import device, feature_store, model_folder, scoring
 from pipeline.network.examples import Examples
 from pipeline.network.feature_store import Source
@@ -126,22 +127,24 @@ def run_on_test_set(model: LoadedModel, examples: Examples) -> TestSetResult:
         device.explain_out_of_memory("lower images.size"),
         capture_inputs(model.head) as inputs,
         temporary_class_scores(len(rows)) as scores,
+        bar("evaluate", len(rows)) as progress,
     ):
         result = collect(
             examples.ids.take(shards.array(rows)),
             np.asarray(examples.labels[rows]),
             examples.classes,
-            _finite(batches, len(rows)),
+            _finite(batches, len(rows), progress),
             model.card.temperature,
             scores,
         )
     return replace(result, embedding=torch.cat(inputs).double().numpy())
 
 
-def _finite(batches: Iterable[Tensor], images: int) -> Iterable[Scores]:
+def _finite(batches: Iterable[Tensor], images: int, progress: Progress) -> Iterable[Scores]:
     """The batches as arrays; raises PipelineError at the end if some scores are not finite."""
     invalid = 0
     for batch in batches:
+        progress.update(len(batch))
         invalid += int((~batch.isfinite()).any(dim=1).sum())
         yield (batch.nan_to_num() if invalid else batch).numpy()
     if invalid:

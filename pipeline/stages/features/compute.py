@@ -16,6 +16,7 @@ from torch import Tensor
 
 from pipeline.core import shards
 from pipeline.core.errors import PipelineError
+from pipeline.core.progress import Progress, bar
 from pipeline.images import decoding, mapping, memo
 from pipeline.images.key_index import KeySet
 from pipeline.images.memo import KEY, BoolArray, Keys, Memo
@@ -179,7 +180,7 @@ def fill(settings: FeatureSettings, clean: Path, memos: Mapping[int, Memo], ids:
         partial(compute, settings=settings, numbers=list(memos)),
         clean,
         JoinedMemos(settings.index, memos),
-        title="features",
+        title=f"features ({len(memos)} {'view' if len(memos) == 1 else 'views'} each)",
         only=ids,
         most=_chunk_rows(settings.index, len(memos)),
     )
@@ -191,7 +192,14 @@ def _chunk_rows(index: Index, views: int) -> int:
     return max(-(-ON_CPU // views), min(mapping.CHUNK, CHUNK_BYTES // image_bytes))
 
 
-def write(directory: Path, index: Index, view_memo: Memo, examples: Examples, number: int) -> None:
+def write(
+    directory: Path,
+    index: Index,
+    view_memo: Memo,
+    examples: Examples,
+    number: int,
+    progress: Progress,
+) -> None:
     """Write the arrays of one view.
 
     They are written in order, and not memory-mapped: a full disk would kill the process.
@@ -214,6 +222,7 @@ def write(directory: Path, index: Index, view_memo: Memo, examples: Examples, nu
             batch = view_memo.get(examples.keys_of(rows[start : start + size]))
             for tensor, file in enumerate(files):
                 file.write(np.from_dlpack(batch.column(f"tensor_{tensor}").flatten()).tobytes())
+            progress.update(len(batch))
 
 
 def store(
@@ -234,8 +243,10 @@ def store(
     for numbers, ids in missing.items():
         fill(settings, clean, {number: memos[number] for number in numbers}, ids)
     settings.prefix.close()
-    for number, view_memo in memos.items():
-        write(directory, settings.index, view_memo, examples, number)
+    rows = sum(len(_rows_of(number, examples)) for number in memos)
+    with bar("features: write", rows, "view") as progress:
+        for number, view_memo in memos.items():
+            write(directory, settings.index, view_memo, examples, number, progress)
 
 
 def _rows_of(number: int, examples: Examples) -> Rows:

@@ -10,14 +10,23 @@ import pyarrow.compute as pc
 from pipeline.core import shards, stage
 from pipeline.core.dvc_cache import find_last_output
 from pipeline.core.errors import format_counts
+from pipeline.core.progress import bar
 from pipeline.core.shards import growth
 from pipeline.core.terminal import print_line, warn
 from pipeline.core.verdicts_csv import write_verdicts
 from pipeline.images import reject_list
 from pipeline.params import load_params
-from pipeline.stages.filter.verdicts import check_rejects, count_reasons, judge_images
+from pipeline.stages.filter.verdicts import Verdicts, check_rejects, count_reasons, judge_images
 
 WRITERS = 2  # shards at a time: most of that is copying into the page cache
+
+
+def _clean_batches(verdicts: Verdicts) -> Iterator[pa.RecordBatch]:
+    """The rows of clean shards."""
+    with bar("filter: write", len(verdicts)) as progress:
+        for batch in verdicts.batches():
+            yield from _clean_runs(batch)
+            progress.update(len(batch))
 
 
 def _clean_runs(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
@@ -48,9 +57,8 @@ def main(
     write_verdicts(verdicts_csv, verdicts.rows())  # the errors of the check refer to it
     check_rejects(verdicts.facts, params, verdicts_csv)
     schema = shards.with_deviation(shards.CLEAN, shards.read_deviation(raw))
-    batches = (run for batch in verdicts.batches() for run in _clean_runs(batch))
     last = find_last_output("filter", clean)
-    count = growth.write_batches(clean, schema, batches, last, WRITERS)
+    count = growth.write_batches(clean, schema, _clean_batches(verdicts), last, WRITERS)
     ids = pa.array(list(by_hand), pa.string())
     is_unknown = pc.invert(pc.is_in(ids, verdicts.facts.column("id")))
     if unknown := pc.sum(is_unknown).as_py():

@@ -52,6 +52,7 @@ def fit(
     params: TrainParams,
     checkpoint: Checkpoint | None = None,
     on_epoch_end: Callable[[int], None] = lambda _: None,
+    on_step: Callable[[float], None] = lambda _: None,
 ) -> Iterator[Record]:
     """Train `job.suffix` and yield each validation; at the end it has the best weights.
 
@@ -59,6 +60,7 @@ def fit(
         checkpoint: Of a killed training with the same fingerprint, to continue; its records are
             yielded first.
         on_epoch_end: Called with the number, from 1, of each epoch that ended in this call.
+        on_step: Called after each step with the epochs so far.
 
     Raises:
         PipelineError: the loss is no longer finite, or the training images are of one class.
@@ -72,7 +74,7 @@ def fit(
         job.fabric.barrier()  # before the first process that ends removes the checkpoint
     yield from run.history
     while not run.ended:
-        yield from _epoch(run, examples, weights)
+        yield from _epoch(run, examples, weights, on_step)
         if checkpoint is not None:
             resume.save(run, checkpoint)
         on_epoch_end(max(run.epoch, math.ceil(run.history[-1].epoch)))
@@ -119,7 +121,9 @@ def _steps(
     return [batches[start : start + size] for start in range(0, len(batches), size)]
 
 
-def _epoch(run: Training, examples: Examples, weights: Tensor) -> Iterator[Record]:
+def _epoch(
+    run: Training, examples: Examples, weights: Tensor, on_step: Callable[[float], None]
+) -> Iterator[Record]:
     """One pass over the training images; yields its validations, the last one at its end."""
     job, every = run.job, run.params.validate_every
     steps = _steps(job, examples, run.params, run.order)
@@ -131,8 +135,9 @@ def _epoch(run: Training, examples: Examples, weights: Tensor) -> Iterator[Recor
     for number, step in enumerate(steps, start=1):
         rate = run.raw_optimizer.param_groups[0]["lr"]
         _step(run, step, batches, weights, sums)
+        progress = round(run.epoch + number / len(steps), 6)
+        on_step(progress)
         if number == len(steps) or (every and run.step % every == 0):
-            progress = round(run.epoch + number / len(steps), 6)
             record = Record(run.step, progress, rate, *sums.take(), *_validate(run, examples))
             _update(run, record)
             yield record

@@ -54,14 +54,21 @@ def train(
     if job.fabric.is_global_zero and checkpoint.load() is not None:
         print_line("train: continues a killed run of the same params")
     with (
-        bar("train", params.train.epochs, "epoch") as progress,
+        bar("train", params.train.epochs, "epoch", is_shown=job.fabric.is_global_zero) as progress,
         device.explain_out_of_memory(advice),
     ):
-        progress.disable = progress.disable or not job.fabric.is_global_zero
-        for validation in loop.fit(job, examples, params.train, checkpoint, on_epoch_end):
+
+        def on_step(epochs: float) -> None:
+            progress.count = epochs
+
+        fit = loop.fit(job, examples, params.train, checkpoint, on_epoch_end, on_step)
+        for validation in fit:
             records.append(validation)
             record.log_validation(asdict(validation))
-            progress.update(round(validation.epoch - progress.n, 6))
+            if progress.count < validation.epoch:  # it is the killed run's
+                progress.start_at(validation.epoch)
+            # Of the validation; short, for a line of 80 columns.
+            progress.note = f"loss {validation.val_loss:.3f}, acc {validation.val_accuracy:.3f}"
     return records
 
 

@@ -152,12 +152,13 @@ def _resume(url: str, part: Path, expected: ExpectedFile, client: Client, max_by
         length = None if response.length is None else size + response.length
         with (
             part.open("ab") as file,
-            bar(f"download {urlsplit(url).hostname}", length, "B", scale=True) as progress,
+            bar(
+                f"download {urlsplit(url).hostname}", length, "B", scale=True, done=size
+            ) as progress,
         ):
             file.truncate(size)
             # After the truncation: the sidecar must not describe the old half of another file.
             _sidecar(part).write_text(f"{length or 0} {response.validator}", encoding="utf-8")
-            progress.update(size)
             for block in response.blocks(max_bytes - size):
                 file.write(block)
                 progress.update(len(block))

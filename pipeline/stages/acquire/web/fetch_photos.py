@@ -6,6 +6,7 @@ from functools import partial
 from threading import Lock
 from weakref import WeakValueDictionary
 
+from pipeline.core.errors import format_counts
 from pipeline.core.progress import bar
 from pipeline.params import AcquireParams
 from pipeline.stages.acquire.photo_list import Photo
@@ -35,7 +36,7 @@ def fetch_all(
         for photo, result in results:
             if isinstance(result, SkipReason):
                 reasons[result.value] += 1
-                progress.set_postfix(reasons, refresh=False)
+                progress.note = format_counts(reasons)
             progress.update()
             yield photo, result
 
