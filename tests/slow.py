@@ -37,6 +37,7 @@ SLOW = (
     "core/shards/test_growth",
     "core/test_deferred_imports",
     "core/test_portability",
+    "core/test_progress",
     "experiments/test_dvc_results",
     "experiments/test_paired_runs",
     "images/test_isolated_pool",

@@ -1,9 +1,9 @@
 """Decode untrusted bytes into pixels; no other module does.
 
 First the header and its size are checked, then OpenCV decodes, and Pillow what OpenCV guesses at:
-BMP, GIF, TIFF and transparency. A JPEG is also decoded by simplejpeg in strict mode, which
-detects damage that OpenCV ignores. Where its bytes will be stored unchanged, that alone, at a
-reduced scale, is enough: both use libjpeg-turbo.
+BMP, GIF, TIFF and transparency; HEIC and AVIF have decoders of their own. A JPEG is also decoded
+by simplejpeg in strict mode, which detects damage that OpenCV ignores. Where its bytes will be
+stored unchanged, that alone, at a reduced scale, is enough: both use libjpeg-turbo.
 """
 
 from dataclasses import replace
@@ -27,6 +27,7 @@ from pipeline.images.header import (
     read_header,
     visible_data,
 )
+from pipeline.images.heif_decoding import HEIF_FORMATS, decode_heif
 from pipeline.images.opencv_decoding import (
     AS_STORED,
     check_memory,
@@ -38,8 +39,21 @@ from pipeline.images.pillow_decoding import CannotDecode, Mode, decode_with_pill
 from pipeline.images.pixels import Grey, Pixels
 from pipeline.images.rare_formats import RARE_FORMATS, decode_rare
 
-LIBRARIES = ("opencv-python-headless", "pillow", "simplejpeg", "numpy")  # they decide pixels
-CODECS = ("libjpeg_turbo", "zlib", "libtiff", "webp", "littlecms2")  # that Pillow may be built with
+LIBRARIES = (
+    "opencv-python-headless",
+    "pillow",
+    "pillow-heif",
+    "simplejpeg",
+    "numpy",
+)  # they decide pixels
+CODECS = (
+    "libjpeg_turbo",
+    "zlib",
+    "libtiff",
+    "webp",
+    "avif",
+    "littlecms2",
+)  # that Pillow may be built with
 OUT_OF_MEMORY = -4  # cv::Error::StsNoMem
 UNKNOWN_SUBSAMPLING = "Could not determine subsampling"  # simplejpeg's message; no damage
 STRIP_ROWS = 256
@@ -232,6 +246,8 @@ def _decode(header: Header, data: bytes) -> npt.NDArray[np.uint8]:
         return _decode_pillow(header, data, "LAB")
     if header.mode == "CMYK" and header.format in JPEGS and header.conversion:
         return _decode_pillow(header, data, "CMYK")
+    if header.format in HEIF_FORMATS:
+        return decode_heif(header, data, "RGB")
     if header.format in RARE_FORMATS:
         return decode_rare(
             header, data, "CMYK" if header.conversion and header.mode == "CMYK" else "RGB"
@@ -264,6 +280,8 @@ def _decode_transparent(header: Header, data: bytes) -> Pixels:
     """
     if header.format in RARE_FORMATS:
         rgba = decode_rare(header, data, "RGBA")
+    elif header.format in HEIF_FORMATS:
+        rgba = decode_heif(header, data, "RGBA")
     else:
         _decode_opencv(header, data)
         rgba = _decode_pillow(header, data, "RGBA")

@@ -11,6 +11,8 @@ EXTENSIONS = {
     "BMP": {".bmp", ".dib"},
     "WEBP": {".webp"},
     "TIFF": {".tif", ".tiff"},
+    "HEIF": {".heic", ".heif", ".hif"},
+    "AVIF": {".avif"},
 }
 # First bytes of the formats that are read.
 SIGNATURES = {
@@ -23,17 +25,42 @@ SIGNATURES = {
     re.compile(
         rb"BM(....\0\0\0\0|.{12}[\x0c\x10\x28\x34\x38\x40\x6c\x7c]\0\0\0)", re.DOTALL
     ): "BMP",
+    # By the main brand, or one of those that a file of no particular kind is compatible with.
+    re.compile(rb"....ftyp(avi[fs]|m[is]f1.{4}(.{4}){0,16}?avi[fs])", re.DOTALL): "AVIF",
+    re.compile(rb"....ftyp(hei[cxms]|hev[cxms]|m[is]f1)", re.DOTALL): "HEIF",
 }
-# First bytes of other formats: HEIC and AVIF, JPEG XL, JPEG 2000, JPEG XR, ICO and CUR, Photoshop,
-# netpbm, Radiance, OpenEXR, Sun raster, SGI, DDS, ICNS, QOI, GIMP; raw photographs of Canon, Fuji,
-# Minolta, Olympus, Panasonic and Sigma (those of others are TIFFs).
-UNSUPPORTED = re.compile(
-    rb"....ftyp(heic|heix|hevc|mif1|msf1|avif|avis|crx )|\xff\x0a|....JXL |....jP  "
-    rb"|\xff\x4f\xff\x51|II\xbc\x01|\0\0[\1\2]\0|8BPS|P[1-7fF]\s|#\?RADIANCE|\x76\x2f\x31\x01|\x59\xa6\x6a\x95"
-    rb"|\x01\xda[\0\1][\1\2]|DDS |icns|qoif|gimp xcf |II\x1a\0\0\0HEAPCCDR|FUJIFILMCCD-RAW|\0MRM"
-    rb"|IIR[OS]|MMOR|IIU\0|FOVb",
-    re.DOTALL,
-)
+# First bytes of image formats that are not read, and what people call them. Raw photographs of
+# Canon, Fuji, Minolta, Olympus, Panasonic and Sigma; those of other cameras are TIFFs.
+OTHER_IMAGES = {
+    re.compile(pattern, re.DOTALL): name
+    for pattern, name in (
+        (rb"\xff\x0a|....JXL ", "JPEG XL"),
+        (rb"....jP  |\xff\x4f\xff\x51", "JPEG 2000"),
+        (rb"II\xbc\x01", "JPEG XR"),
+        (
+            rb"....ftypcrx |II\x1a\0\0\0HEAPCCDR|FUJIFILMCCD-RAW|\0MRM|IIR[OS]|MMOR|IIU\0|FOVb",
+            "raw",
+        ),
+        (rb"\0\0[\1\2]\0", "icon"),
+        (rb"8BPS", "Photoshop"),
+        (rb"gimp xcf ", "GIMP"),
+        (rb"P[1-7fF]\s", "netpbm"),
+        (rb"#\?RADIANCE", "Radiance HDR"),
+        (rb"\x76\x2f\x31\x01", "OpenEXR"),
+        (rb"\x59\xa6\x6a\x95", "Sun raster"),
+        (rb"\x01\xda[\0\1][\1\2]", "SGI"),
+        (rb"DDS ", "DDS"),
+        (rb"icns", "ICNS"),
+        (rb"qoif", "QOI"),
+    )
+}
+VIDEO = "video"
+VIDEO_START = re.compile(rb"....(ftyp|moov|mdat)|\x1aE\xdf\xa3|RIFF....AVI ", re.DOTALL)
+CONVERTERS = {
+    "JPEG XL": "convert them, such as by `djxl IMAGE.jxl IMAGE.png` or `magick`",
+    "JPEG 2000": "convert them, such as by `magick IMAGE.jp2 IMAGE.png`",
+    "raw": "export them from your photo program as JPEG",
+}
 
 
 def detect_format(start: bytes) -> str | None:
@@ -41,16 +68,36 @@ def detect_format(start: bytes) -> str | None:
     return next((form for pattern, form in SIGNATURES.items() if pattern.match(start)), None)
 
 
-def is_other_image(start: bytes) -> bool:
-    """Whether an image of a format that is not read begins with these bytes."""
-    return bool(UNSUPPORTED.match(start))
+def name_other_image(start: bytes) -> str | None:
+    """What people call the format of an image that is not read; None if it is no such image."""
+    return next((name for pattern, name in OTHER_IMAGES.items() if pattern.match(start)), None)
+
+
+def is_video(start: bytes) -> bool:
+    """Whether a film begins with these bytes, such as that of a Live Photo."""
+    return bool(VIDEO_START.match(start)) and not looks_like_image(start)
+
+
+def name_unread(start: bytes) -> str | None:
+    """What people call the format of a file that was not read; None if it is unknown."""
+    return detect_format(start) or name_other_image(start) or (VIDEO if is_video(start) else None)
 
 
 def looks_like_image(start: bytes) -> bool:
     """Whether these are the first bytes of an image of some kind, damaged or not."""
-    return detect_format(start) is not None or is_other_image(start)
+    return detect_format(start) is not None or name_other_image(start) is not None
 
 
 def has_wrong_extension(name: str, form: str) -> bool:
-    """Whether the extension of `name` is not one of the format `form`."""
-    return PurePosixPath(name).suffix.lower() not in EXTENSIONS.get(form, set())
+    """Whether the extension of `name` is not one of the format `form`, if that is read."""
+    return form in EXTENSIONS and PurePosixPath(name).suffix.lower() not in EXTENSIONS[form]
+
+
+def describe_unread(form: str, number: int) -> str:
+    """A sentence about files that are not read, and what to do about them."""
+    files, are = ("file", "is") if number == 1 else ("files", "are")
+    if form == VIDEO:
+        return f"{number} video {files} {are} not read: save the frames that you want as JPEG"
+    problem = "of a kind that is not read" if form in SIGNATURES.values() else "not read"
+    advice = CONVERTERS.get(form, "save as JPEG or PNG what you want of them")
+    return f"{number} {form} {files} {are} {problem}: {advice}"

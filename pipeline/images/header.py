@@ -8,11 +8,11 @@ from enum import StrEnum
 from PIL import Image
 
 from pipeline.images.colour import LAB, Conversion, find_conversion
-from pipeline.images.format_detection import detect_format, is_other_image
-from pipeline.images.formats import bmp, gif, jpeg, png, tiff, webp
+from pipeline.images.format_detection import VIDEO, detect_format, is_video, name_other_image
+from pipeline.images.formats import bmp, gif, heif, jpeg, png, tiff, webp
 from pipeline.images.formats.metadata import Metadata
 from pipeline.images.formats.tiff import Tiff
-from pipeline.images.orientation import UPRIGHT, read_orientation
+from pipeline.images.orientation import ORIENTATION, UPRIGHT, read_orientation
 from pipeline.images.pillow_settings import FORMATS, PILLOW_ERRORS, configure_pillow
 
 JPEGS = {"JPEG", "MPO"}
@@ -30,6 +30,7 @@ METADATA_READERS = {
     "BMP": bmp.read_metadata,
     "WEBP": webp.read_metadata,
     "TIFF": tiff.read_metadata,
+    "AVIF": heif.read_metadata,
 }
 
 
@@ -38,7 +39,7 @@ class RejectReason(StrEnum):
 
     EMPTY = "empty"
     NOT_AN_IMAGE = "not_an_image"
-    UNSUPPORTED = "unsupported"  # a format or kind that is not read: HEIC, a raw photograph, ...
+    UNSUPPORTED = "unsupported"  # a format or kind that is not read: JPEG XL, a raw photograph, ...
     TOO_MANY_PIXELS = "too_many_pixels"
     DAMAGED = "damaged"
     TOO_SMALL = "too_small"
@@ -66,7 +67,7 @@ class Warn(StrEnum):
 MEANING: dict[str, str] = {
     RejectReason.EMPTY: "a file of no bytes",
     RejectReason.NOT_AN_IMAGE: "not an image by its content, whatever its name",
-    RejectReason.UNSUPPORTED: "an image format or kind that is not read, such as HEIC or raw",
+    RejectReason.UNSUPPORTED: "an image format or kind that is not read, such as JPEG XL or raw",
     RejectReason.TOO_MANY_PIXELS: "more than filter.max_megapixels by its header; not decoded",
     RejectReason.DAMAGED: "truncated or corrupt",
     RejectReason.TOO_SMALL: "its shorter side is below filter.min_side",
@@ -126,8 +127,11 @@ def read_header(data: bytes) -> Header:
     """
     form = detect_format(data)
     if form is None:
-        is_image = is_other_image(data)
-        raise Unreadable(RejectReason.UNSUPPORTED if is_image else RejectReason.NOT_AN_IMAGE)
+        if other := name_other_image(data):
+            raise Unreadable(RejectReason.UNSUPPORTED, other)
+        raise Unreadable(RejectReason.NOT_AN_IMAGE, VIDEO if is_video(data) else "")
+    if form == "HEIF":
+        return _read_heif(data)
     directories = tiff.read_tiff(data) if form == "TIFF" else None
     if form == "TIFF" and directories is None:
         raise Unreadable(RejectReason.DAMAGED, form)
@@ -141,6 +145,41 @@ def read_header(data: bytes) -> Header:
         reason = RejectReason.UNSUPPORTED if is_whole else RejectReason.DAMAGED
         raise Unreadable(reason, form) from error
     return _describe(basics, metadata.profiles, form, data, directories)
+
+
+def _read_heif(data: bytes) -> Header:
+    """Read the boxes of a HEIC; libheif, which decodes it, turns it upright."""
+    picture = heif.read_picture(data)
+    if picture is None:
+        is_film = heif.is_animation(data)  # without a picture
+        reason = RejectReason.UNSUPPORTED if is_film else RejectReason.DAMAGED
+        raise Unreadable(reason, "HEIF")
+    if not picture.is_supported:
+        raise Unreadable(RejectReason.UNSUPPORTED, "HEIF")
+    conversion = find_conversion(picture.profiles, "RGB")
+    return Header(
+        "HEIF",
+        picture.width,
+        picture.height,
+        UPRIGHT,
+        plain=False,
+        warnings=_list_warnings(
+            {
+                Warn.ROTATED: picture.is_turned,
+                Warn.TRANSPARENCY_FLATTENED: picture.has_alpha,
+                Warn.FIRST_FRAME_ONLY: picture.has_others,
+                Warn.REDUCED_TO_8_BIT: picture.is_deep,
+                Warn.COLOUR_CONVERTED: conversion is not None,
+            }
+        ),
+        mode="RGB",
+        conversion=conversion,
+        lossless=False,
+    )
+
+
+def _list_warnings(conditions: dict[Warn, bool]) -> tuple[Warn, ...]:
+    return tuple(warn for warn, applies in conditions.items() if applies)
 
 
 @dataclass(frozen=True)
@@ -169,11 +208,18 @@ def _read_with_pillow(data: bytes, metadata: Metadata) -> _Basics:
                 image.mode,
                 image.width,
                 image.height,
-                read_orientation(metadata),
+                _orientation_of(image, metadata),
                 bool(getattr(image, "is_animated", False)),
                 image.mode in TRANSPARENT or "transparency" in image.info,
                 bool(pillow_warnings),
             )
+
+
+def _orientation_of(image: Image.Image, metadata: Metadata) -> int:
+    """By EXIF or XMP; of an AVIF by its boxes, from which Pillow makes EXIF's code."""
+    if image.format == "AVIF":
+        return int(image.getexif().get(ORIENTATION, UPRIGHT))
+    return read_orientation(metadata)
 
 
 def _describe(
@@ -194,7 +240,7 @@ def _describe(
         Warn.REDUCED_TO_8_BIT: _is_deep(form, data, directories),
         Warn.COLOUR_CONVERTED: conversion is not None,
     }
-    warns = tuple(warn for warn, applies in conditions.items() if applies)
+    warns = _list_warnings(conditions)
     is_usual = basics.format in {"JPEG", "PNG"} and basics.mode == "RGB" and not warns
     return Header(
         basics.format,
@@ -221,6 +267,9 @@ def _is_supported(form: str, data: bytes, directories: Tiff | None) -> bool:
         return frame is None or jpeg.is_supported(frame)
     if form == "PNG":
         return png.is_supported(data)
+    if form == "AVIF":
+        picture = heif.read_picture(data)
+        return picture is None or picture.is_supported
     return directories is None or directories.is_supported
 
 
@@ -236,4 +285,7 @@ def _is_deep(form: str, data: bytes, directories: Tiff | None) -> bool:
     """Whether it has more than 8 bits per channel."""
     if form == "PNG":
         return data[png.BIT_DEPTH] > 8
+    if form == "AVIF":
+        picture = heif.read_picture(data)
+        return picture is not None and picture.is_deep
     return directories is not None and directories.first.depth > 8

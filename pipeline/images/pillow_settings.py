@@ -5,10 +5,18 @@ from functools import cache
 
 from PIL import Image
 
-FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF")  # for `Image.open`, which detects an MPO
+FORMATS = (
+    "JPEG",
+    "PNG",
+    "GIF",
+    "BMP",
+    "WEBP",
+    "TIFF",
+    "AVIF",
+)  # for `Image.open`, which detects an MPO
 # What Pillow raises on hostile bytes, found by fuzzing each format (UnidentifiedImageError is an
 # OSError). Anything else is a bug of ours.
-PILLOW_ERRORS = (OSError, ValueError, SyntaxError, EOFError, IndexError, struct.error)
+PILLOW_ERRORS = (OSError, ValueError, SyntaxError, EOFError, IndexError, RuntimeError, struct.error)
 
 
 @cache

@@ -32,6 +32,7 @@ SERVING = (
     "opencv-python-headless",
     "pandas",
     "pillow",
+    "pillow-heif",
     "pyarrow",
     "pydantic",
     "ruamel.yaml",

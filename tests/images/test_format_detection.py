@@ -1,6 +1,13 @@
 import pytest
 
-from pipeline.images.format_detection import EXTENSIONS, has_wrong_extension
+from pipeline.images.format_detection import (
+    EXTENSIONS,
+    describe_unread,
+    detect_format,
+    has_wrong_extension,
+    is_video,
+    name_unread,
+)
 
 
 @pytest.mark.parametrize(
@@ -17,7 +24,7 @@ from pipeline.images.format_detection import EXTENSIONS, has_wrong_extension
         ("b", "JPEG", True),
         (".jpg", "JPEG", True),
         ("b.jpg", "WEBP", True),
-        ("b.jpg", "unheard", True),
+        ("b.mov", "video", False),
     ],
 )
 def test_an_extension_is_compared_with_the_content(name: str, form: str, wrong: bool) -> None:
@@ -29,3 +36,55 @@ def test_an_extension_of_the_format_is_right(form: str) -> None:
     for extension in EXTENSIONS[form]:
         assert not has_wrong_extension(f"cat/1{extension}", form)
         assert not has_wrong_extension(f"cat/1.old{extension.upper()}", form)
+
+
+@pytest.mark.parametrize(
+    ("brands", "form"),
+    [
+        (b"heic\0\0\0\0mif1heic", "HEIF"),
+        (b"heix\0\0\0\0mif1", "HEIF"),
+        (b"mif1\0\0\0\0mif1heic", "HEIF"),
+        (b"hevc\0\0\0\0msf1", "HEIF"),
+        (b"avif\0\0\0\0mif1", "AVIF"),
+        (b"avis\0\0\0\0msf1", "AVIF"),
+        (b"mif1\0\0\0\0mif1avif", "AVIF"),
+        (b"crx \0\0\0\1", None),  # a raw photograph of Canon
+        (b"qt  \0\0\0\0", None),
+        (b"isom\0\0\2\0", None),
+    ],
+)
+def test_the_brands_tell_heic_from_avif(brands: bytes, form: str | None) -> None:
+    assert detect_format(b"\0\0\0\x18ftyp" + brands) == form
+
+
+@pytest.mark.parametrize(
+    ("start", "name"),
+    [
+        (b"\0\0\0\x14ftypqt  \0\0\0\0qt  ", "video"),  # of a Live Photo
+        (b"\0\0\0\x18ftypmp42", "video"),
+        (b"RIFF\0\0\0\0AVI LIST", "video"),
+        (b"\0\0\0\x18ftypcrx ", "raw"),
+        (b"\xff\x0a\xfa\x1f", "JPEG XL"),
+        (b"\0\0\0\x0cJXL \r\n\x87\n", "JPEG XL"),
+        (b"\xff\xd8\xff", "JPEG"),
+        (b"text", None),
+    ],
+)
+def test_what_is_not_read_has_a_name(start: bytes, name: str | None) -> None:
+    assert name_unread(start) == name
+    assert is_video(start) == (name == "video")
+
+
+@pytest.mark.parametrize(
+    ("form", "number", "beginning"),
+    [
+        ("JPEG XL", 12, "12 JPEG XL files are not read: convert them, such as by `djxl"),
+        ("raw", 1, "1 raw file is not read: export them from your photo program"),
+        ("TIFF", 2, "2 TIFF files are of a kind that is not read: save as JPEG or PNG"),
+        ("video", 3, "3 video files are not read: save the frames"),
+    ],
+)
+def test_a_sentence_names_the_format_and_the_way_out(
+    form: str, number: int, beginning: str
+) -> None:
+    assert describe_unread(form, number).startswith(beginning)

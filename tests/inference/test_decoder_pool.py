@@ -1,3 +1,4 @@
+import io
 import os
 import signal
 from collections.abc import Iterator, Sequence
@@ -5,6 +6,7 @@ from functools import partial
 
 import cv2
 import numpy as np
+import pillow_heif
 import pytest
 
 from pipeline.core.errors import PipelineError
@@ -44,6 +46,13 @@ def test_pixels_are_those_of_the_filter_and_come_in_order(decoders: DecoderPool)
     for number, (first, text, empty, _) in enumerate(decoded):
         assert np.array_equal(first, decoding.load(png(10 * number), 50, 400)[1])
         assert (text, empty) == (RejectReason.NOT_AN_IMAGE, RejectReason.EMPTY)
+
+
+def test_a_heic_is_read_within_the_limits_of_a_worker(decoders: DecoderPool) -> None:
+    file = io.BytesIO()
+    pillow_heif.from_bytes("RGB", (50, 40), bytes(range(200)) * 30).save(file)
+    ((pixels,),) = decoders.decode([[file.getvalue()]], 50, 400)
+    assert np.array_equal(pixels, decoding.load(file.getvalue(), 50, 400)[1])
 
 
 def test_few_chunks_are_in_memory_however_many_there_are(decoders: DecoderPool) -> None:

@@ -1,6 +1,7 @@
 """`pipeline predict`."""
 
 import sys
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from pipeline.inference.classifier import Classifier
     from pipeline.inference.predict import Answer
 
+MAX_START = 512  # bytes by which a format is recognised
 Save = Callable[["Answer"], None]
 
 
@@ -58,7 +60,7 @@ def predict(
     """
     from pipeline.inference.decoder_pool import DecoderPool
 
-    failed = 0
+    failed, unread = 0, Counter[str]()
     with DecoderPool() as decoders:
         decoders.start()  # while torch is imported
         with program.imports():
@@ -78,12 +80,28 @@ def predict(
         ):
             for answer in run(classifier, decoders, inputs.images(paths), top_k):
                 failed += answer.prediction.problem is not None
+                unread.update(_unread(answer))
                 for save in saves:
                     save(answer)
                 writer.write(answer)
                 progress.update()
+    from pipeline.images.format_detection import describe_unread
+
+    for name, number in unread.most_common():
+        warn(describe_unread(name, number))
     if failed:
         sys.exit(1)
+
+
+def _unread(answer: "Answer") -> list[str]:
+    """The format of an image that is not read, if it is known."""
+    from pipeline.images.format_detection import name_unread
+    from pipeline.images.header import RejectReason
+
+    is_unread = answer.prediction.problem in {RejectReason.UNSUPPORTED, RejectReason.NOT_AN_IMAGE}
+    content = answer.image.content
+    name = name_unread(content[:MAX_START]) if is_unread and isinstance(content, bytes) else None
+    return [name] if name else []
 
 
 def _copier(folder: Path, classes: Sequence[str]) -> Save:

@@ -15,8 +15,15 @@ from pipeline.core.shards import growth
 from pipeline.core.terminal import print_line, warn
 from pipeline.core.verdicts_csv import write_verdicts
 from pipeline.images import reject_list
+from pipeline.images.format_detection import describe_unread
 from pipeline.params import load_params
-from pipeline.stages.filter.verdicts import Verdicts, check_rejects, count_reasons, judge_images
+from pipeline.stages.filter.verdicts import (
+    Verdicts,
+    check_rejects,
+    count_reasons,
+    count_unread,
+    judge_images,
+)
 
 WRITERS = 2  # shards at a time: most of that is copying into the page cache
 
@@ -54,6 +61,8 @@ def main(
     params = load_params().filter
     by_hand = reject_list.read(folder)
     verdicts = judge_images(raw, by_hand, params)
+    for name, number in count_unread(verdicts.facts).most_common():
+        warn(f"filter: {describe_unread(name, number)}")
     write_verdicts(verdicts_csv, verdicts.rows())  # the errors of the check refer to it
     check_rejects(verdicts.facts, params, verdicts_csv)
     schema = shards.with_deviation(shards.CLEAN, shards.read_deviation(raw))

@@ -14,7 +14,7 @@ from pipeline.core.errors import PipelineError, format_counts
 from pipeline.core.shards import source_order
 from pipeline.core.verdicts_csv import KEEP, REJECT, VerdictRow
 from pipeline.images.format_detection import has_wrong_extension
-from pipeline.images.header import Warn
+from pipeline.images.header import RejectReason, Warn
 from pipeline.images.memo import Memo
 from pipeline.params import FilterParams
 from pipeline.stages.filter.comparison import compare_images
@@ -24,6 +24,7 @@ BATCH = 256  # images whose bytes are in memory at a time
 COPIED = 64  # batches of facts that are copied together, so that their shards are unmapped
 OWN = ["id", "name", "label", "split"]  # columns of raw shards
 FACTS = [*OWN, "reason", "warnings", "near_group"]  # of a verdict
+UNREAD = [RejectReason.UNSUPPORTED.value, RejectReason.NOT_AN_IMAGE.value]
 VERDICT = pa.schema([*shards.CLEAN, ("reason", pa.string()), ("warnings", pa.list_(pa.string()))])
 
 
@@ -35,7 +36,7 @@ class Verdicts:
     judgements: Memo
     """On the images' bytes alone."""
     facts: pa.Table
-    """`FACTS` of all images, in the source's order."""
+    """`FACTS` of all images, and the format, in the source's order."""
 
     def __len__(self) -> int:
         return int(self.facts.num_rows)
@@ -80,7 +81,7 @@ def judge_images(raw: Path, by_hand: Mapping[str, str], params: FilterParams) ->
     if order is not None:
         facts = facts.take(shards.array(order))
     reasons, near_groups = compare_images(facts, by_hand, params)
-    columns = {name: facts.column(name) for name in [*OWN, "warnings"]}
+    columns = {name: facts.column(name) for name in [*OWN, "warnings", "format"]}
     columns |= {"reason": reasons, "near_group": near_groups}
     return Verdicts(raw, judgements, pa.table(columns))
 
@@ -88,7 +89,7 @@ def judge_images(raw: Path, by_hand: Mapping[str, str], params: FilterParams) ->
 def _facts(batch: pa.RecordBatch, judgements: pa.RecordBatch) -> pa.RecordBatch:
     """What a verdict needs of images besides their bytes."""
     columns = {name: batch.column(name) for name in OWN}
-    columns |= {name: judgements.column(name) for name in ("reason", "phash")}
+    columns |= {name: judgements.column(name) for name in ("reason", "phash", "format")}
     return pa.RecordBatch.from_pydict(columns | {"warnings": _warnings(batch, judgements)})
 
 
@@ -158,4 +159,12 @@ def check_rejects(facts: pa.Table, params: FilterParams, verdicts_csv: Path) -> 
 def count_reasons(facts: pa.Table) -> Counter[str]:
     """Count the rejected images by reason, the most frequent first."""
     counts = facts.column("reason").drop_null().value_counts().to_pylist()
+    return Counter({count["values"]: count["counts"] for count in counts})
+
+
+def count_unread(facts: pa.Table) -> Counter[str]:
+    """Count the files that are not read by what people call their format, where that is known."""
+    is_unread = pc.is_in(facts.column("reason"), pa.array(UNREAD))
+    names = facts.filter(pc.and_(is_unread, pc.not_equal(facts.column("format"), "")))
+    counts = names.column("format").value_counts().to_pylist()
     return Counter({count["values"]: count["counts"] for count in counts})

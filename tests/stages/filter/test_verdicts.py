@@ -11,6 +11,7 @@ from typing import Any
 import cv2
 import joblib
 import numpy as np
+import pillow_heif
 import pyarrow as pa
 import pytest
 from PIL import Image
@@ -249,6 +250,29 @@ def test_the_stage_writes_a_verdict_for_every_raw_image(
     assert capsys.readouterr().out == (
         "filter: kept 5 of 7 images; rejected: 1 duplicate, 1 empty\n"
     )
+
+
+def test_a_phone_folder_is_read_and_what_is_not_read_is_named(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pixels = np.random.default_rng(9).integers(0, 256, (48, 64, 3), dtype=np.uint8)
+    file = io.BytesIO()
+    pillow_heif.from_bytes("RGB", (64, 48), pixels.tobytes()).save(file)
+    folder = [
+        image("cat/IMG_1.HEIC", file.getvalue()),
+        image("cat/IMG_1.MOV", b"\0\0\0\x14ftypqt  \0\0\0\0qt  "),
+        image("cat/IMG_2.jxl", b"\0\0\0\x0cJXL \r\n\x87\n"),
+        image("dog/IMG_3.jxl", b"\xff\x0a\xfa\x1f"),
+    ]
+    write(project, [*GOOD, *folder])
+    verdict_of = {row.name: (row.verdict, row.reason, row.warnings) for row in run(project)}
+    assert verdict_of["cat/IMG_1.HEIC"] == ("keep", "", "")
+    assert verdict_of["cat/IMG_1.MOV"] == ("reject", "not_an_image", "")
+    assert verdict_of["dog/IMG_3.jxl"] == ("reject", "unsupported", "")
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0].startswith("warning: filter: 2 JPEG XL files are not read: convert them")
+    assert lines[1].startswith("warning: filter: 1 video file is not read: ")
+    assert len(lines) == 2
 
 
 def test_the_stage_stores_the_kept_images_in_raw_order(project: Path) -> None:

@@ -5,6 +5,7 @@ Class folders are at the top, or below split folders (train/cat/1.jpg), or above
 """
 
 import heapq
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -12,6 +13,26 @@ from pathlib import PurePosixPath
 from pipeline.core.errors import PipelineError
 from pipeline.stages.acquire.class_names import to_nfc
 from pipeline.stages.acquire.layouts.file_names import is_image_name
+
+# Names, in lower case, of files and folders that macOS, Windows, the disks of Synology and QNAP,
+# Linux and Python leave.
+LITTER = frozenset(
+    {
+        "__macosx",
+        "icon\r",
+        "thumbs.db",
+        "ehthumbs.db",
+        "ehthumbs_vista.db",
+        "desktop.ini",
+        "$recycle.bin",
+        "system volume information",
+        "@eadir",
+        "@__thumb",
+        "lost+found",
+        "__pycache__",
+    }
+)
+HIDDEN = re.compile(rf"(^|/)(\.|({'|'.join(map(re.escape, sorted(LITTER)))})(/|\Z))", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -75,10 +96,14 @@ def _folder(name: str) -> str:
 
 
 def is_hidden(name: str) -> bool:
-    """Whether the operating system hides the path (.DS_Store, __MACOSX/...)."""
-    if name[:1] != "." and "/." not in name and "__MACOSX" not in name:  # nearly all
+    """Whether the path is hidden, or one that a system or program leaves everywhere.
+
+    Such as .DS_Store, ._photo.jpg, __MACOSX/..., .ipynb_checkpoints/..., Thumbs.db, desktop.ini.
+    """
+    if not HIDDEN.search(name):  # nearly all
         return False
-    return any(part.startswith(".") or part == "__MACOSX" for part in PurePosixPath(name).parts)
+    parts = PurePosixPath(name).parts
+    return any(part.startswith(".") or part.lower() in LITTER for part in parts)
 
 
 def _find_levels(

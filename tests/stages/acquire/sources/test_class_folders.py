@@ -133,7 +133,23 @@ def test_missing_class_folders_are_an_error_with_examples(names: list[str], endi
 
 @pytest.mark.parametrize(
     ("name", "hidden"),
-    [("a/.b/c", True), (".a", True), ("__MACOSX/a", True), ("a/../b", True), ("a/b.c", False)],
+    [
+        ("a/.b/c", True),
+        (".a", True),
+        ("a/../b", True),
+        ("a/b.c", False),
+        ("__MACOSX/cat/._1.jpg", True),
+        ("cat/._1.jpg", True),
+        ("cat/.DS_Store", True),
+        ("cat/Thumbs.db", True),
+        ("cat/desktop.ini", True),
+        ("cat/Icon\r", True),
+        ("cat/.ipynb_checkpoints/1-checkpoint.jpg", True),
+        ("cat/@eaDir/1.jpg/SYNOPHOTO_THUMB_M.jpg", True),
+        ("$RECYCLE.BIN/S-1-5/$R1.jpg", True),
+        ("icon/1.jpg", False),
+        ("cat/thumbs.jpg", False),
+    ],
 )
 def test_hidden_paths_are_recognized(name: str, hidden: bool) -> None:
     assert is_hidden(name) is hidden
