@@ -26,6 +26,7 @@ PACKAGES = (
     "loky",
     "packaging",
     "pillow",
+    "pillow-heif",
     "psutil",
     "pydantic",
     "pydantic-core",

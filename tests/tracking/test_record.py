@@ -18,6 +18,7 @@ import pytest
 import torch
 from mlflow import MlflowClient
 from mlflow.entities import LoggedModel, Run
+from packaging.utils import canonicalize_name
 from safetensors.torch import load_file
 
 from pipeline.core import dvc_lock
@@ -700,17 +701,14 @@ def test_the_logged_model_requires_all_packages_that_it_imports() -> None:
                 imported |= {alias.name.split(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and node.module:
                 imported.add(node.module.split(".")[0])
-    packages_needed = {
-        name.lower() for module in imported - {"pipeline"} for name in packages.get(module, ())
+    needed = {
+        canonicalize_name(name)
+        for module in imported - {"pipeline"}
+        for name in packages.get(module, ())
     }
-    assert packages_needed - {weights.WHEEL} <= {
-        *logged_model.SERVING,
-        *logged_model.WHERE_INSTALLED,
-    } | {
-        "ruamel.yaml.clib",  # of the same namespace
-        "pydantic_core",
-        "pydantic-core",
-    }
+    required = {*logged_model.SERVING, *logged_model.WHERE_INSTALLED}
+    beside = {"ruamel.yaml.clib", "pydantic-core", weights.WHEEL}  # of the same names
+    assert needed <= {canonicalize_name(name) for name in required | beside}
 
 
 def test_a_killed_process_leaves_no_partial_database(
