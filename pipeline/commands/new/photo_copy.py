@@ -6,8 +6,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from dvc_objects.fs.system import reflink
-
 from pipeline.core import atomic
 from pipeline.core.errors import PipelineError
 from pipeline.core.progress import bar
@@ -62,6 +60,8 @@ def track(name: str, folder: Path) -> None:
 
 def _copy_file(source: Path, target: Path) -> None:
     """Copy the bytes alone: a file of its own, with the mode of a new file."""
+    from dvc_objects.fs.system import reflink  # imports fcntl on Linux
+
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
         reflink(source, target)  # type: ignore[no-untyped-call]
