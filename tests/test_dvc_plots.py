@@ -210,13 +210,14 @@ def test_the_map_has_the_colours_of_the_classes_and_rings_around_mistakes(pages:
     for panel, result in zip(drawing.panels(), pages.results.values(), strict=True):
         dots = [mark for mark in panel.marks("point") if "fill" in mark.style]
         rings = [mark for mark in panel.marks("point") if "fill" not in mark.style]
-        places = dict(zip(result.ids, result.embedding, strict=True))
-        labels = {key: CLASSES[label] for key, label in zip(result.ids, result.labels, strict=True)}
-        assert {mark.values["image"] for mark in dots} == set(result.ids)
+        ids = result.ids.to_pylist()
+        places = dict(zip(ids, result.embedding, strict=True))
+        labels = {key: CLASSES[label] for key, label in zip(ids, result.labels, strict=True)}
+        assert {mark.values["image"] for mark in dots} == set(ids)
         points = np.concatenate([mark.points for mark in dots])
         assert_linear(points, np.array([places[mark.values["image"]] for mark in dots]))
         colours |= {(labels[mark.values["image"]], mark.style["fill"]) for mark in dots}
-        mistakes = {result.ids[index] for index in result.mistakes()}
+        mistakes = {ids[index] for index in result.mistakes()}
         assert {mark.values["image"] for mark in rings} == mistakes
     assert len(colours) == len({colour for _, colour in colours}) == len(WITH_IMAGES)
     assert {"old", "new", *WITH_IMAGES} <= set(drawing.texts)
