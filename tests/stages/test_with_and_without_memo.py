@@ -19,6 +19,7 @@ import joblib
 import numpy as np
 import pytest
 import torch
+from packaging.utils import canonicalize_name
 from ruamel.yaml import YAML
 from safetensors.torch import save_file
 from torch import nn
@@ -401,10 +402,10 @@ WITHOUT_NUMBERS = {
     "openvino",  # its version is in the name of the engine, which is in the key
     "pyarrow",
     "pydantic",
-    "pydantic_core",
+    "pydantic-core",
     "rich",
-    "ruamel.yaml",
-    "ruamel.yaml.clib",
+    "ruamel-yaml",
+    "ruamel-yaml-clib",
     "safetensors",
     "tqdm",
     "typer",
@@ -432,7 +433,7 @@ def test_a_key_has_every_library_that_its_code_imports(
     }
     distributions = importlib.metadata.packages_distributions()
     imported = {
-        distribution
+        canonicalize_name(distribution)
         for name in names - sys.stdlib_module_names - {source_code.PACKAGE.name}
         for distribution in distributions[name]
     }
