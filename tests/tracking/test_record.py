@@ -707,7 +707,12 @@ def test_the_logged_model_requires_all_packages_that_it_imports() -> None:
         for name in packages.get(module, ())
     }
     required = {*logged_model.SERVING, *logged_model.WHERE_INSTALLED}
-    beside = {"ruamel.yaml.clib", "pydantic-core", weights.WHEEL}  # of the same names
+    beside = {
+        "ruamel.yaml.clib",  # of the same names as another
+        "pydantic-core",
+        weights.WHEEL,
+        "rich",  # for tables on a terminal, which serving does not print
+    }
     assert needed <= {canonicalize_name(name) for name in required | beside}
 
 
