@@ -19,7 +19,7 @@ HEIF_ERRORS = (
     EOFError,
     RuntimeError,
     IndexError,
-)  # found by fuzzing
+)  # of damaged files, as fuzzing has it
 
 
 def decode_heif(header: Header, data: bytes, mode: Mode) -> npt.NDArray[np.uint8]:
@@ -48,7 +48,7 @@ def _decode_heic(data: bytes, mode: Mode) -> npt.NDArray[np.uint8]:
     picture = file[file.primary_index]
     size = picture.size
     pixels = bytes(picture.data)
-    if picture.size != size:  # libheif has found another picture than the boxes describe
+    if picture.size != size:  # libheif has decoded another picture than the boxes describe
         raise ValueError("the size of the picture differs from its description")
     image = Image.frombytes(picture.mode, size, pixels, "raw", picture.mode, picture.stride)
     return np.array(image if image.mode == mode else image.convert(mode))

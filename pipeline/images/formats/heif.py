@@ -10,7 +10,7 @@ from pipeline.images.matrix_profile import SRGB_CURVE, rgb_profile
 
 MAX_BOXES = 4096  # of a parent
 MAX_ITEMS = 4096
-GAMMAS = {4, 5, 8}  # transfers that are not shown as if they were sRGB's, as those of films are
+GAMMAS = {4, 5, 8}  # transfers with curves of their own; sRGB's stands for the others
 ALPHA = (b"urn:mpeg:mpegB:cicp:systems:auxiliary:alpha", b"urn:mpeg:hevc:2015:auxid:1")
 PICTURES = {b"hvc1", b"av01", b"grid", b"iden", b"iovl"}  # kinds of items that are decoded
 PROFILES = (b"prof", b"rICC")  # kinds of colours
@@ -130,8 +130,8 @@ def _coded_profiles(data: bytes, colours: list[Box]) -> Iterator[bytes]:
                 yield profile
 
 
-def _first(found: list[Box], kind: bytes) -> Box:
-    return next(box for box in found if box.kind == kind)
+def _first(siblings: list[Box], kind: bytes) -> Box:
+    return next(box for box in siblings if box.kind == kind)
 
 
 def _item_kinds(data: bytes, iinf: Box) -> dict[int, bytes]:

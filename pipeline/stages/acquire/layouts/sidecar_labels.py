@@ -104,9 +104,9 @@ def _read_labels(
     if suffix == ".txt" and len(distinct) > max(2, len(labels) // 2):
         return None  # captions
     matches = columns.positions(images.column("key"), labels.column("key"))
-    found = np.where(matches >= 0, codes[np.maximum(matches, 0)], UNLABELLED)
+    image_codes = np.where(matches >= 0, codes[np.maximum(matches, 0)], UNLABELLED)
     all_codes = np.full(len(files), NO_IMAGE, np.int32)
-    all_codes[images.column("position").to_numpy()] = found
+    all_codes[images.column("position").to_numpy()] = image_codes
     return SidecarLabels(suffix, all_codes, distinct.to_pylist(), dataset.splits)
 
 

@@ -1,4 +1,4 @@
-"""Which column of a table has what: by the told names, or by common ones."""
+"""Which column of a table has what: by the names in dataset.toml, or by common ones."""
 
 import difflib
 import re
@@ -62,7 +62,7 @@ OPTIONS = {
 
 
 @dataclass(frozen=True)
-class ToldColumns:
+class NamedColumns:
     """The columns that dataset.toml names."""
 
     label: str | None = None
@@ -106,14 +106,14 @@ def require_column(table: TableFile, column: str, key: str) -> str:
     )
 
 
-def find_label_column(table: TableFile, told: str | None, where: str) -> str | None:
-    """The column with the labels; None if there is none by a common name.
+def find_label_column(table: TableFile, name: str | None, where: str) -> str | None:
+    """The column with the labels, which `name` may give; None if none has a common name.
 
     Raises:
-        AmbiguousLayoutError: two columns of common names tell different classes.
+        AmbiguousLayoutError: two columns of common names have different classes.
     """
-    if told:
-        return require_column(table, told, "label_column")
+    if name:
+        return require_column(table, name, "label_column")
     candidates = find_columns(table.columns, LABELS)
     if len(candidates) < 2:
         return candidates[0] if candidates else None
@@ -136,7 +136,7 @@ def _reading(column: str, cells: pa.ChunkedArray) -> Reading:
 
 
 def _are_one_to_one(first: pa.ChunkedArray, second: pa.ChunkedArray) -> bool:
-    """Whether two columns tell the same classes under other names."""
+    """Whether two columns have the same classes under other names."""
     pairs = pc.binary_join_element_wise(first, second, "\0")
     distinct = {len(encode(column)[1]) for column in (first, second, pairs)}
     return len(distinct) == 1

@@ -16,7 +16,7 @@ from pipeline.stages.acquire.layouts.file_index import AMBIGUOUS, FileIndex
 from pipeline.stages.acquire.layouts.labels import FileFacts
 from pipeline.stages.acquire.layouts.table_columns import (
     FILES,
-    ToldColumns,
+    NamedColumns,
     find_columns,
     find_label_column,
     find_options,
@@ -97,26 +97,26 @@ class TableLabels:
 
 
 def read_table(
-    table: TableFile, index: FileIndex, told: ToldColumns, splits: Mapping[str, str], where: str
+    table: TableFile, index: FileIndex, named: NamedColumns, splits: Mapping[str, str], where: str
 ) -> LabelTable | None:
-    """Find the labels and files of a table; None where it lacks them, and none are told.
+    """Find the labels and files of a table; None where it lacks them, and dataset.toml names none.
 
     Raises:
-        PipelineError: a column that is told is missing, or names no file or several.
+        PipelineError: a column that dataset.toml names is missing, or matches no file or several.
         AmbiguousLayoutError: two columns may have the labels.
     """
     split = split_of_name(table.name, splits)
-    if told.file:
-        candidates = [require_column(table, told.file, "file_column")]
+    if named.file:
+        candidates = [require_column(table, named.file, "file_column")]
     else:
-        candidates = [name for name in find_columns(table.columns, FILES) if name != told.label]
+        candidates = [name for name in find_columns(table.columns, FILES) if name != named.label]
     matches = {name: _find_files(table, name, index, splits, split) for name in candidates}
     file = max(matches, key=lambda name: (matches[name] >= 0).sum(), default=None)
     if file is None or not (matches[file] >= 0).any():
-        if told.file or told.label:
+        if named.file or named.label:
             raise PipelineError(_no_files(table, file, where))
         return None
-    label = find_label_column(table, told.label, where) or _only_other(table, file)
+    label = find_label_column(table, named.label, where) or _only_other(table, file)
     if label is None:
         return None
     if (ambiguous := np.flatnonzero(matches[file] == AMBIGUOUS)).size:

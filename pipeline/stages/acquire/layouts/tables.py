@@ -10,7 +10,7 @@ from pipeline.stages.acquire.dataset_toml import ExternalDataset
 from pipeline.stages.acquire.layouts.file_index import FileIndex
 from pipeline.stages.acquire.layouts.file_names import TABLE_SUFFIXES
 from pipeline.stages.acquire.layouts.labels import AmbiguousLayoutError, Reading
-from pipeline.stages.acquire.layouts.table_columns import ToldColumns, plain
+from pipeline.stages.acquire.layouts.table_columns import NamedColumns, plain
 from pipeline.stages.acquire.layouts.table_files import TableFile, open_text_table
 from pipeline.stages.acquire.layouts.table_labels import LabelTable, TableLabels, read_table
 from pipeline.stages.acquire.sources.class_folders import is_hidden
@@ -56,16 +56,16 @@ def find_labels(files: FileTable, dataset: ExternalDataset, where: str) -> Table
         PipelineError: what dataset.toml names is missing.
         AmbiguousLayoutError: several tables have labels, or several columns.
     """
-    told = ToldColumns(dataset.label_column, dataset.file_column)
+    named = NamedColumns(dataset.label_column, dataset.file_column)
     table_files = find_table_files(files, dataset, where)
-    is_told = bool(dataset.table or told.label or told.file)
-    if not table_files or (len(table_files) > MAX_TABLES and not is_told):
+    is_named = bool(dataset.table or named.label or named.file)
+    if not table_files or (len(table_files) > MAX_TABLES and not is_named):
         return TableSearch(None)
     index = FileIndex(files)
     label_tables: list[LabelTable] = []
     problems: list[str] = []
-    for table in _open_tables(table_files, where, problems, is_told):
-        label_table = read_table(table, index, told, dataset.splits, where)
+    for table in _open_tables(table_files, where, problems, is_named):
+        label_table = read_table(table, index, named, dataset.splits, where)
         if label_table is None:
             problems.append(f"{table.name} has the columns {', '.join(table.columns[:20])}")
         else:
@@ -77,7 +77,7 @@ def find_labels(files: FileTable, dataset: ExternalDataset, where: str) -> Table
 
 
 def _open_tables(
-    files: list[SourceFile], where: str, problems: list[str], is_told: bool
+    files: list[SourceFile], where: str, problems: list[str], is_named: bool
 ) -> Iterator[TableFile]:
     for file in files:
         if file.name.lower().endswith(".parquet"):
@@ -87,7 +87,7 @@ def _open_tables(
                 raise PipelineError(f"{file.name} is larger than {MAX_TABLE_BYTES / 1e6:.0f} MB")
             yield open_text_table(file.name, file.read())
         except PipelineError as error:
-            if is_told:
+            if is_named:
                 raise PipelineError(f"{where}: {error}") from error
             problems.append(str(error))
 
