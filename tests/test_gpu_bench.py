@@ -14,16 +14,29 @@ from bench.gpu_bench import Bench, Row
 from bench.gpu_wheels import GIVEN, PACKAGES, pins
 from tests import ROOT
 
-# Runs bench.gpu where only some distributions can be imported, and prints those that were.
+# Runs bench.gpu where only some distributions are there, and prints those that were imported or
+# asked for their version.
 CONFINED = '''
-import json, sys
-from importlib.metadata import packages_distributions
+import importlib.metadata, json, sys
 
 allowed, arguments = json.loads(sys.argv[1]), sys.argv[2:]
+asked, distribution = set(), importlib.metadata.distribution
+
+def canonical(name):
+    return name.lower().replace("_", "-").replace(".", "-")
+
 owners = {
-    module: {name.lower().replace("_", "-").replace(".", "-") for name in names}
-    for module, names in packages_distributions().items()
+    module: set(map(canonical, names))
+    for module, names in importlib.metadata.packages_distributions().items()
 }
+
+def confined_distribution(name):
+    if canonical(name) not in allowed:
+        raise importlib.metadata.PackageNotFoundError(name)
+    asked.add(canonical(name))
+    return distribution(name)
+
+importlib.metadata.distribution = confined_distribution
 
 class Confined:
     """A finder that does not see the other distributions."""
@@ -45,7 +58,7 @@ from bench import gpu
 sys.argv = ["bench.gpu", *arguments]
 code = gpu.main()
 tops = {module.split(".")[0] for module in list(sys.modules)}
-print(json.dumps(sorted(set().union(*(owners.get(top, set()) for top in tops)))))
+print(json.dumps(sorted(asked.union(*(owners.get(top, set()) for top in tops)))))
 sys.exit(code)
 '''
 
@@ -77,14 +90,14 @@ def test_it_runs_on_a_cpu_with_the_listed_packages_alone() -> None:
         check=False,
     )
     assert process.returncode == 0, process.stdout + process.stderr
-    *_, result, imported = process.stdout.splitlines()
+    *_, result, used = process.stdout.splitlines()
     rows = {row["name"]: row for row in json.loads(result)["rows"]}
     assert not any(name in process.stdout for name in ("FAIL", "nan"))
     assert {"gradients", "features twice", "a fine-tuning twice"} <= rows.keys()
     assert {name for name, row in rows.items() if row["status"] == "PASS"} >= {"gradients"}
     assert rows["features / bare forward passes"]["value"] > 0
-    assert not {"mlflow", "dvc", "pandas", "matplotlib"} & set(json.loads(imported))
-    assert set(PACKAGES) <= set(json.loads(imported)), "a listed package is not needed"
+    assert not {"mlflow", "dvc", "pandas", "matplotlib"} & set(json.loads(used))
+    assert set(PACKAGES) <= set(json.loads(used)), "a listed package is not needed"
 
 
 @pytest.mark.parametrize("name", PACKAGES)
