@@ -19,6 +19,7 @@ class VerdictRow:
     name: str
     """As the source called it."""
     label: str
+    """By relabel.csv if it lists the image, otherwise by the source."""
     split: str
     """The split that the source prescribes, or empty."""
     verdict: str
@@ -29,6 +30,8 @@ class VerdictRow:
     """`Warn`s, with a space between two."""
     near_group: str
     """The smallest id of its group of near-duplicates, or empty."""
+    source_label: str = ""
+    """The source's label, where relabel.csv gives another; otherwise empty."""
 
     @property
     def is_kept(self) -> bool:

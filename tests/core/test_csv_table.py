@@ -17,7 +17,9 @@ from pipeline.core.verdicts_csv import VerdictRow
 from tests.builders.names import FORMULAS
 
 STRANGE = 'a,"b"\nc é'
-VERDICT = VerdictRow("a", STRANGE, "cat", "", "reject", "blank", "rotated first_frame_only", "a")
+VERDICT = VerdictRow(
+    "a", STRANGE, "cat", "", "reject", "blank", "rotated first_frame_only", "a", "dog"
+)
 TABLES = {
     "split.csv": (
         split_csv.write_split,
@@ -29,8 +31,8 @@ TABLES = {
         verdicts_csv.write_verdicts,
         verdicts_csv.read_verdicts,
         [VERDICT],
-        "id,name,label,split,verdict,reason,warnings,near_group\n"
-        'a,"a,""b""\nc é",cat,,reject,blank,rotated first_frame_only,a\n',
+        "id,name,label,split,verdict,reason,warnings,near_group,source_label\n"
+        'a,"a,""b""\nc é",cat,,reject,blank,rotated first_frame_only,a,dog\n',
     ),
     "leaks.csv": (
         split_csv.write_leaks,

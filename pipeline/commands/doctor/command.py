@@ -24,9 +24,9 @@ def doctor(
     """Find what a crash, a kill or a disk has damaged, and say what heals it.
 
     Looks at dvc.lock, the files that DVC writes in place, every object in DVC's cache, the outputs
-    in the workspace, the run cache, the memos in .cache, MLflow's database, and at what killed
-    processes have left. A dvc.lock that is cut off is replaced by the last good one, and kept as
-    dvc.lock.broken-1. Exits with 1 if something is left to do.
+    in the workspace, the run cache, the memos in .cache, MLflow's database, reject.csv and
+    relabel.csv, and at what killed processes have left. A dvc.lock that is cut off is replaced by
+    the last good one, and kept as dvc.lock.broken-1. Exits with 1 if something is left to do.
 
     Examples:
 

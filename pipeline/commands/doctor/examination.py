@@ -8,6 +8,7 @@ from pipeline.commands.doctor import (
     data_files,
     dvc_state,
     git_head,
+    hand_lists,
     leftovers,
     memos,
     mlflow_database,
@@ -50,6 +51,7 @@ def _findings(repair: bool) -> Iterator[Finding]:
         yield Finding(str(error))
     quarantine = Quarantine(Path(".dvc/tmp/quarantine")) if repair else None
     yield from memos.examine(Path(".cache"), quarantine)
+    yield from hand_lists.examine(Path("datasets"))
     yield from mlflow_database.examine()
     yield from leftovers.examine_clones()
 

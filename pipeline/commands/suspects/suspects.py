@@ -21,7 +21,7 @@ from pipeline.core.percentages import format_share
 from pipeline.core.progress import bar
 from pipeline.core.split_csv import read_split
 from pipeline.core.terminal import warn
-from pipeline.images import gallery, reject_list
+from pipeline.images import gallery, hand_lists
 from pipeline.images.gallery import GalleryImage, data_uri
 from pipeline.network.examples import read_examples
 from pipeline.stages.describe import thumbnails
@@ -231,5 +231,5 @@ def write_page(path: Path, suspects: Sequence[Suspect], clean: Path, dataset: st
         for suspect in suspects
     ]
     rejects = ((suspect.id, f"looks like {suspect.looks_like}") for suspect in suspects)
-    page = SuspectsPage(dataset, images, reject_list.lines(rejects))
+    page = SuspectsPage(dataset, images, hand_lists.format_rejects(rejects))
     atomic.write_text(path, gallery.render("commands/suspects/suspects.html", page))

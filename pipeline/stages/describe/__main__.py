@@ -9,7 +9,7 @@ from pipeline.core import atomic, shards, stage
 from pipeline.core.split_csv import read_leaks, scan_split
 from pipeline.core.terminal import print_line, print_table
 from pipeline.core.verdicts_csv import scan_verdicts
-from pipeline.images import gallery, reject_list
+from pipeline.images import gallery, hand_lists
 from pipeline.params import AS_DESCRIBED, load_params
 from pipeline.stages.describe.facts import (
     CLEAN_COLUMNS,
@@ -56,7 +56,7 @@ def main(
         partial(scan_split, split_csv),
         list(islice(leaks, MAX_LEAKS)),
         len(leaks),
-        reject_list.read(folder),
+        hand_lists.read_rejects(folder),
     )
     counts = count_images(data)
     source = load_params().dataset.source

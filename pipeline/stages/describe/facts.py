@@ -61,6 +61,8 @@ class Counts:
     """Of rejection, in the order of the checks."""
     warnings: dict[str, int]
     """About accepted images, by name."""
+    relabelled: dict[tuple[str, str], int]
+    """By the source's label and that of relabel.csv, the most frequent first."""
 
     @property
     def total(self) -> Counter[str]:
@@ -96,11 +98,14 @@ def count_images(data: Data) -> Counts:
     by_class: ClassCounts = defaultdict(Counter)
     reasons: Counter[str] = Counter()
     warnings: Counter[str] = Counter()
+    relabelled: Counter[tuple[str, str]] = Counter()
     for row in data.verdicts():
         by_class[row.label].update([LEFT_OUT if row.is_kept else REJECTED, TOTAL])
         if row.is_kept:
             warnings.update(row.warnings.split())
         reasons[row.reason] += 1
+        if row.source_label:
+            relabelled[row.source_label, row.label] += 1
     for image in data.splits():
         by_class[image.label][image.split] += 1
         by_class[image.label][LEFT_OUT] -= 1
@@ -108,6 +113,7 @@ def count_images(data: Data) -> Counts:
         {label: +by_class[label] for label in sorted(by_class)},
         {reason.value: reasons[reason] for reason in RejectReason if reasons[reason]},
         dict(sorted(warnings.items())),
+        dict(relabelled.most_common()),
     )
 
 

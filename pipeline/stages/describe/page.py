@@ -12,7 +12,7 @@ from pipeline.core import columns
 from pipeline.core.shards import SPLITS
 from pipeline.core.split_csv import LeakRow
 from pipeline.core.verdicts_csv import VerdictRow
-from pipeline.images import reject_list
+from pipeline.images import hand_lists
 from pipeline.images.gallery import GalleryImage, data_uri
 from pipeline.images.header import MEANING, RejectReason
 from pipeline.stages.describe import thumbnails
@@ -47,6 +47,7 @@ MAX_PER_GROUP = 12
 MAX_REJECT_LINES = 500
 MAX_LEAKS = 200
 MAX_LICENCES = 50
+MAX_RELABELLED = 50  # pairs of labels
 # Of the pictures of each part, in base64; a thumbnail of a photograph has 5 to 11 kB.
 SAMPLE_BYTES = 800_000
 REJECTED_BYTES = 500_000
@@ -85,6 +86,15 @@ class NearGroup:
 
 
 @dataclass(frozen=True)
+class Relabelled:
+    """Images with one label in the source and another in relabel.csv."""
+
+    source_label: str
+    label: str
+    count: int
+
+
+@dataclass(frozen=True)
 class Origin:
     """Where the images come from."""
 
@@ -117,6 +127,9 @@ class DataPage:
     warnings: dict[str, int]
     meaning: Mapping[str, str]
     """Of a warning."""
+    relabelled: list[Relabelled]
+    more_relabelled: int
+    """Images that the page leaves out."""
     group_count: int
     """Groups of near-duplicates."""
     groups: list[NearGroup]
@@ -139,6 +152,7 @@ def build_page(data: Data, counts: Counts, origin: Origin, raw: Path, clean: Pat
     licences, more_licences = count_licences(data.clean, MAX_LICENCES)
     classes = select_classes(counts.classes, MAX_CLASSES)
     shown_samples = gallery.samples()
+    relabelled = [Relabelled(*labels, count) for labels, count in counts.relabelled.items()]
     return DataPage(
         origin=origin,
         acquired=total[TOTAL],
@@ -152,6 +166,8 @@ def build_page(data: Data, counts: Counts, origin: Origin, raw: Path, clean: Pat
         rejected=[gallery.rejected(reason, count) for reason, count in counts.reasons.items()],
         warnings=counts.warnings,
         meaning=MEANING,
+        relabelled=relabelled[:MAX_RELABELLED],
+        more_relabelled=sum(images.count for images in relabelled[MAX_RELABELLED:]),
         group_count=len(selection.near),
         groups=gallery.near_groups(),
         reject_lines=_reject_lines(data, selection.near),
@@ -334,6 +350,6 @@ def _reject_lines(data: Data, near: NearGroups) -> str:
     """Lines for reject.csv: the images of the first groups with two labels."""
     groups = [near.rows(group) for group in range(min(near.two_label_count, MAX_GROUPS))]
     rows = np.concatenate([*groups, np.zeros(0, np.int64)])[:MAX_REJECT_LINES]
-    return reject_list.lines(
+    return hand_lists.format_rejects(
         (row["id"], f"{row['label']} {row['name']}") for row in data.clean_rows(rows)
     )

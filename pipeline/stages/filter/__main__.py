@@ -1,7 +1,7 @@
 """Stage filter: judge every image once; store the good ones upright, as JPEG or PNG."""
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pyarrow as pa
@@ -14,7 +14,7 @@ from pipeline.core.progress import bar
 from pipeline.core.shards import growth
 from pipeline.core.terminal import print_line, warn
 from pipeline.core.verdicts_csv import write_verdicts
-from pipeline.images import reject_list
+from pipeline.images import hand_lists
 from pipeline.images.format_detection import describe_unread
 from pipeline.params import load_params
 from pipeline.stages.filter.verdicts import (
@@ -48,6 +48,14 @@ def _clean_runs(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
         start += length
 
 
+def _warn_of_unknown(verdicts: Verdicts, path: Path, ids: Iterable[str]) -> None:
+    """Warn of listed ids without an image: the source may have lost it."""
+    listed = pa.array(list(ids), pa.string())
+    unknown = listed.filter(pc.invert(pc.is_in(listed, verdicts.facts.column("id"))))
+    if len(unknown):
+        warn(f"filter: {len(unknown)} ids of {path} match no image, such as {unknown[0]}")
+
+
 def main(
     folder: Path,
     raw: Path,
@@ -56,11 +64,15 @@ def main(
 ) -> None:
     """Judge the images of RAW; write the good ones to CLEAN and every verdict to VERDICTS_CSV.
 
-    Images listed in FOLDER/reject.csv are rejected too.
+    Images listed in FOLDER/reject.csv are rejected too, and those in FOLDER/relabel.csv have the
+    labels that it gives.
     """
     params = load_params().filter
-    by_hand = reject_list.read(folder)
-    verdicts = judge_images(raw, by_hand, params)
+    by_hand, corrections = hand_lists.read_rejects(folder), hand_lists.read_corrections(folder)
+    if corrections:
+        classes = shards.columns(raw, ["label"]).column("label").unique().to_pylist()
+        hand_lists.check_labels(folder, corrections, classes)
+    verdicts = judge_images(raw, by_hand, params, corrections)
     for name, number in count_unread(verdicts.facts).most_common():
         warn(f"filter: {describe_unread(name, number)}")
     write_verdicts(verdicts_csv, verdicts.rows())  # the errors of the check refer to it
@@ -68,12 +80,14 @@ def main(
     schema = shards.with_deviation(shards.CLEAN, shards.read_deviation(raw))
     last = find_last_output("filter", clean)
     count = growth.write_batches(clean, schema, _clean_batches(verdicts), last, WRITERS)
-    ids = pa.array(list(by_hand), pa.string())
-    is_unknown = pc.invert(pc.is_in(ids, verdicts.facts.column("id")))
-    if unknown := pc.sum(is_unknown).as_py():
-        warn(f"filter: {unknown} ids of {folder / reject_list.NAME} match no image")
+    for name, ids in ((hand_lists.REJECT_CSV, by_hand), (hand_lists.RELABEL_CSV, corrections)):
+        _warn_of_unknown(verdicts, folder / name, ids)
     reasons = format_counts(count_reasons(verdicts.facts))
-    print_line(f"filter: kept {count} of {len(verdicts)} images; rejected: {reasons}")
+    relabelled = len(verdicts) - verdicts.facts.column("source_label").null_count
+    print_line(
+        f"filter: kept {count} of {len(verdicts)} images; rejected: {reasons}"
+        + (f"; relabelled by hand: {relabelled}" if relabelled else "")
+    )
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -14,6 +15,7 @@ from pipeline.core.errors import PipelineError, format_counts
 from pipeline.core.shards import source_order
 from pipeline.core.verdicts_csv import KEEP, REJECT, VerdictRow
 from pipeline.images.format_detection import has_wrong_extension
+from pipeline.images.hand_lists import Correction
 from pipeline.images.header import RejectReason, Warn
 from pipeline.images.memo import Memo
 from pipeline.params import FilterParams
@@ -23,8 +25,9 @@ from pipeline.stages.filter.judge_all import judge_all, open_memo
 BATCH = 256  # images whose bytes are in memory at a time
 COPIED = 64  # batches of facts that are copied together, so that their shards are unmapped
 OWN = ["id", "name", "label", "split"]  # columns of raw shards
-FACTS = [*OWN, "reason", "warnings", "near_group"]  # of a verdict
+FACTS = [*OWN, "reason", "warnings", "near_group", "source_label"]  # of a verdict
 UNREAD = [RejectReason.UNSUPPORTED.value, RejectReason.NOT_AN_IMAGE.value]
+NO_CORRECTIONS: Mapping[str, Correction] = MappingProxyType({})
 VERDICT = pa.schema([*shards.CLEAN, ("reason", pa.string()), ("warnings", pa.list_(pa.string()))])
 
 
@@ -45,10 +48,19 @@ class Verdicts:
         """Yield the rows of verdicts.csv."""
         for batch in self.facts.to_batches(max_chunksize=BATCH):
             columns = (batch.column(name).to_pylist() for name in FACTS)
-            for key, name, label, split, reason, warnings, near in zip(*columns, strict=True):
-                verdict, warned = REJECT if reason else KEEP, " ".join(warnings)
+            for key, name, label, split, reason, warnings, near, source_label in zip(
+                *columns, strict=True
+            ):
                 yield VerdictRow(
-                    key, name, label, split or "", verdict, reason or "", warned, near or ""
+                    key,
+                    name,
+                    label,
+                    split or "",
+                    REJECT if reason else KEEP,
+                    reason or "",
+                    " ".join(warnings),
+                    near or "",
+                    source_label or "",
                 )
 
     def batches(self) -> Iterator[pa.RecordBatch]:
@@ -65,23 +77,31 @@ class Verdicts:
                 shards.STORED: _stored_digests(batch, judgements),
                 "bytes": _stored_bytes(batch, judgements),
             }
-            columns |= {name: rows.column(name) for name in ("near_group", "reason", "warnings")}
+            decided = ("label", "near_group", "reason", "warnings")
+            columns |= {name: rows.column(name) for name in decided}
             yield pa.RecordBatch.from_pydict(columns, schema=VERDICT)
 
 
-def judge_images(raw: Path, by_hand: Mapping[str, str], params: FilterParams) -> Verdicts:
+def judge_images(
+    raw: Path,
+    by_hand: Mapping[str, str],
+    params: FilterParams,
+    corrections: Mapping[str, Correction] = NO_CORRECTIONS,
+) -> Verdicts:
     """Judge every raw image by its bytes, then compare all with each other.
 
     Args:
         by_hand: Ids to reject, with why.
+        corrections: The labels of images that a person relabelled, by id.
     """
     judgements = open_memo(params)
     facts = _join(itertools.starmap(_facts, judge_all(raw, params, judgements)))
     order = source_order.read_order(raw, facts.num_rows)
     if order is not None:
         facts = facts.take(shards.array(order))
+    facts = _correct_labels(facts, corrections)
     reasons, near_groups = compare_images(facts, by_hand, params)
-    columns = {name: facts.column(name) for name in [*OWN, "warnings", "format"]}
+    columns = {name: facts.column(name) for name in [*OWN, "warnings", "format", "source_label"]}
     columns |= {"reason": reasons, "near_group": near_groups}
     return Verdicts(raw, judgements, pa.table(columns))
 
@@ -91,6 +111,17 @@ def _facts(batch: pa.RecordBatch, judgements: pa.RecordBatch) -> pa.RecordBatch:
     columns = {name: batch.column(name) for name in OWN}
     columns |= {name: judgements.column(name) for name in ("reason", "phash", "format")}
     return pa.RecordBatch.from_pydict(columns | {"warnings": _warnings(batch, judgements)})
+
+
+def _correct_labels(facts: pa.Table, corrections: Mapping[str, Correction]) -> pa.Table:
+    """`facts` with corrected labels, and the source's as `source_label` where they differ."""
+    source_labels = facts.column("label")
+    ids = pa.array(list(corrections), pa.string())
+    labels = pa.array([correction.label for correction in corrections.values()], pa.string())
+    corrected = pc.coalesce(labels.take(pc.index_in(facts.column("id"), ids)), source_labels)
+    replaced = pc.if_else(pc.equal(corrected, source_labels), None, source_labels)
+    position = facts.column_names.index("label")
+    return facts.set_column(position, "label", corrected).append_column("source_label", replaced)
 
 
 def _join(batches: Iterator[pa.RecordBatch]) -> pa.Table:

@@ -20,7 +20,7 @@ from pipeline.core import columns, shards
 from pipeline.core.errors import PipelineError
 from pipeline.core.split_csv import read_split, write_split
 from pipeline.core.terminal import printable
-from pipeline.images import reject_list
+from pipeline.images import hand_lists
 from pipeline.network import feature_store
 from pipeline.network.examples import Examples
 from pipeline.params import Params, with_overrides
@@ -301,14 +301,14 @@ def test_the_lines_of_the_page_are_a_valid_reject_csv(world: Path, strange: str)
     ]
     page = draw(world, listed, [noise_png(0), noise_png(1)])
     (world / "reject.csv").write_bytes(page.pre.encode())
-    assert reject_list.read(world) == {
+    assert hand_lists.read_rejects(world) == {
         f"{0:064x}": "looks like cat",
         f"{1:064x}": f"looks like {strange}",
     }
     # Pasted below the existing lines.
     own = "id,why\n" + "f" * 64 + ",mine\n"
     (world / "reject.csv").write_bytes(own.encode() + page.pre.split("\n", 1)[1].encode())
-    assert len(reject_list.read(world)) == 3
+    assert len(hand_lists.read_rejects(world)) == 3
 
 
 def test_each_suspect_has_a_picture_and_its_likely_class(world: Path) -> None:
@@ -369,7 +369,7 @@ def test_wrong_labels_are_found_by_real_features(computed: Path) -> None:
     )
     assert summary in result.output
     Path("reject.csv").write_text(page.pre)
-    assert set(reject_list.read(Path())) == set(ids)
+    assert set(hand_lists.read_rejects(Path())) == set(ids)
 
 
 def test_a_class_that_is_too_small_hides_no_suspects(computed: Path) -> None:

@@ -272,6 +272,15 @@ def test_an_image_rejected_by_hand_is_shown_with_the_reason(project: Path) -> No
     assert "rose · a <b>, not a rose" in figure.caption
 
 
+def test_relabelled_images_are_counted_by_both_labels(project: Path) -> None:
+    pictures = good()
+    rose = next(picture for picture in pictures if picture.label == "rose")
+    (project / "flowers/relabel.csv").write_text(f"id,label,why\n{key(rose)},tulip,a look\n")
+    doc = run(project, pictures)
+    assert doc.tables["Relabelled"][1:] == [["rose", "tulip", "1"]]
+    assert_counts(doc, project)
+
+
 def test_a_page_without_rejects_prints_none(project: Path) -> None:
     doc = run(project, good())
     assert_counts(doc, project)

@@ -566,6 +566,89 @@ def test_a_malformed_reject_list_stops_the_stage_before_any_judgement(
     assert judged_ids == []
 
 
+# ---- relabelled by hand ----
+
+
+def relabel(project: Path, *lines: tuple[RawImage, str]) -> None:
+    rows = [f"{picture_id(picture)},{label},\n" for picture, label in lines]
+    (project / "dataset/relabel.csv").write_text("id,label,why\n" + "".join(rows))
+
+
+def test_a_relabelled_image_has_its_new_label_everywhere_after_the_filter(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(project, GOOD)
+    relabel(project, (GOOD[1], "dog"), (GOOD[2], "dog"))  # the latter is one already
+    table = run(project)
+    assert [(row.label, row.source_label) for row in table] == [
+        ("dog", ""),
+        ("dog", "cat"),
+        ("dog", ""),
+        ("cat", ""),
+    ]
+    clean = shards.columns(project / "clean", ["label"]).column("label").to_pylist()
+    assert clean == ["dog", "dog", "dog", "cat"]
+    raw = shards.columns(project / "raw", ["label"]).column("label").to_pylist()
+    assert raw == ["dog", "cat", "dog", "cat"]
+    assert capsys.readouterr().out == (
+        "filter: kept 4 of 4 images; rejected: none; relabelled by hand: 1\n"
+    )
+
+
+def test_relabelling_settles_copies_with_conflicting_labels(project: Path) -> None:
+    copies = [image(f"{label}/copy.png", noise_png(50)) for label in ("cat", "dog")]
+    write(project, [*copies, *GOOD])
+    relabel(project, (copies[0], "dog"))
+    first, second, *_ = run(project)
+    assert [(row.reason, row.label, row.source_label) for row in (first, second)] == [
+        ("", "dog", "cat"),
+        ("duplicate", "dog", ""),
+    ]
+
+
+def test_a_change_of_the_relabel_list_judges_nothing_again(
+    project: Path, judged_ids: list[str]
+) -> None:
+    write(project, GOOD)
+    run(project)
+    judged_ids.clear()
+    relabel(project, (GOOD[1], "dog"))
+    assert [row.label for row in run(project)] == ["dog", "dog", "dog", "cat"]
+    assert judged_ids == []
+
+
+def test_an_unknown_label_stops_the_stage_before_any_judgement(
+    project: Path, judged_ids: list[str]
+) -> None:
+    write(project, GOOD)
+    relabel(project, (GOOD[0], "cat"), (GOOD[1], "dgo"))
+    with pytest.raises(PipelineError, match=r"relabel\.csv, line 3: 'dgo' is no class .* 'dog'"):
+        run(project)
+    assert judged_ids == []
+
+
+@pytest.mark.parametrize("name", ["reject.csv", "relabel.csv"])
+def test_listed_ids_without_an_image_are_a_warning(
+    project: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    write(project, GOOD)
+    columns = "id,why" if name == "reject.csv" else "id,label,why"
+    (project / f"dataset/{name}").write_text(f"{columns}\n{'f' * 64},cat\n")
+    assert {row.verdict for row in run(project)} == {"keep"}
+    path = project / "dataset" / name
+    assert capsys.readouterr().err == (
+        f"warning: filter: 1 ids of {path} match no image, such as {'f' * 64}\n"
+    )
+
+
+def test_the_reject_list_has_precedence_over_the_relabel_list(project: Path) -> None:
+    write(project, GOOD)
+    relabel(project, (GOOD[1], "dog"))
+    (project / "dataset/reject.csv").write_text(f"id,why\n{picture_id(GOOD[1])},blurred\n")
+    row = run(project)[1]
+    assert (row.reason, row.label, row.source_label) == ("by_hand", "dog", "cat")
+
+
 # ---- images that break a decoder ----
 
 
