@@ -4,6 +4,7 @@ import re
 import runpy
 import subprocess
 import sys
+import zipfile
 from functools import partial
 from pathlib import Path
 
@@ -13,11 +14,13 @@ from ruamel.yaml import YAML
 from bench import engine as bench_engine
 from bench import growth, growth_plot, many_classes, start
 from bench import project as bench_project
+from bench import quality as bench_quality
 from bench import train as bench_train
 from bench.project import LOOPS, Project
 from pipeline.images.decoding import decode
 from tests import ROOT
 from tests.builders.forks import Fork
+from tests.builders.images import noise_png
 from tests.builders.stores import copy_store
 
 
@@ -77,6 +80,20 @@ def test_growth_is_measured_once_per_stage_and_size_and_drawn(
     growth_plot.main()
     assert png.read_bytes().startswith(b"\x89PNG")
     assert re.search(r"\| split \| [\d.]+ s, \d+ MiB \| ", capsys.readouterr().out)
+
+
+def test_flags_of_photographs_are_counted_as_they_are_and_made_bad(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with zipfile.ZipFile(tmp_path / "pets.zip", "w") as archive:
+        archive.writestr("cat/readme.txt", b"no image")
+        for number in range(4):
+            archive.writestr(f"cat/{number}.png", noise_png(number))
+    monkeypatch.setattr(sys, "argv", ["quality", str(tmp_path / "pets.zip"), "--spoilt", "2"])
+    bench_quality.main()
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:3] == ["pets.zip: 4 images", "  blurred: 0 (0.00%)", "  dark: 0 (0.00%)"]
+    assert "  3 stops too dark: dark 100%" in lines
 
 
 def test_the_exponent_is_that_of_the_seconds_beyond_the_start() -> None:

@@ -69,12 +69,14 @@ def open_features(folder: Path, examples: Examples) -> Features:
     Raises:
         PipelineError: there are none, they are of other images, or a file is damaged.
     """
+    if not (folder / feature_store.INDEX).exists():
+        raise PipelineError(f"there are no features in {folder}: run `dvc repro features` first")
     index = feature_store.read_index(folder)
     feature_store.check_images(folder, index, examples)
     if not index.stored:
         raise PipelineError(
-            f"{folder} has no features ({index.why}), and suspects needs them: run "
-            "with `-S model.trainable=head` first"
+            f"{folder} has no features ({index.why}), which wrong labels and outliers are found "
+            "by: run with `-S model.trainable=head` first"
         )
     paths = [
         feature_store.array_path(folder, EVALUATION, tensor) for tensor in range(len(index.shapes))

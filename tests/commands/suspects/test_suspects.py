@@ -250,9 +250,14 @@ def test_missing_features_are_an_error_that_names_the_remedy(tmp_path: Path) -> 
     with pytest.raises(PipelineError) as caught:
         open_features(store(tmp_path / "f", stored=False), IMAGES)
     assert str(caught.value) == (
-        f"{tmp_path / 'f'} has no features (nothing is frozen), and suspects needs them: run "
-        "with `-S model.trainable=head` first"
+        f"{tmp_path / 'f'} has no features (nothing is frozen), which wrong labels and outliers "
+        "are found by: run with `-S model.trainable=head` first"
     )
+
+
+def test_a_stage_that_has_not_run_is_an_error_that_names_it(tmp_path: Path) -> None:
+    with pytest.raises(PipelineError, match=r"no features in .*: run `dvc repro features` first"):
+        open_features(tmp_path, IMAGES)
 
 
 def test_features_of_other_images_are_refused(tmp_path: Path) -> None:

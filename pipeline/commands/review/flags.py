@@ -1,0 +1,41 @@
+"""Everything that makes images worth a look: by pixels, and by features where these are there."""
+
+from pathlib import Path
+
+from pipeline.commands.review import quality
+from pipeline.commands.review.catalogue import Flags, Kind
+from pipeline.commands.review.outliers import find_outliers, mean_distances
+from pipeline.commands.suspects.features import open_features
+from pipeline.commands.suspects.suspects import find_suspects
+from pipeline.core.errors import PipelineError
+from pipeline.core.percentages import format_share
+from pipeline.network.examples import read_examples
+
+
+def find_flags(clean: Path, split_csv: Path, features: Path) -> tuple[dict[Kind, Flags], list[str]]:
+    """The flagged images by kind, and sentences about kinds that could not be looked for."""
+    flags, problems = quality.find_flags(clean), []
+    for kind, find in ((Kind.LABEL, _find_labels), (Kind.OUTLIER, _find_outliers)):
+        try:
+            flags[kind] = find(clean, split_csv, features)
+        except PipelineError as error:
+            problems.append(str(error))
+    return flags, list(dict.fromkeys(problems))
+
+
+def _find_labels(clean: Path, split_csv: Path, features: Path) -> Flags:
+    """As `pipeline suspects`."""
+    suspects = find_suspects(clean, split_csv, features)
+    return Flags(
+        [suspect.id for suspect in suspects],
+        [f"looks like {image.looks_like} ({format_share(image.other, 0)})" for image in suspects],
+        [suspect.looks_like for suspect in suspects],
+    )
+
+
+def _find_outliers(clean: Path, split_csv: Path, features: Path) -> Flags:
+    examples = read_examples(split_csv, clean)
+    distances = mean_distances(open_features(features, examples), len(examples))
+    rows = find_outliers(distances)
+    notes = [f"unlike the others: distance {distance:.2f}" for distance in distances[rows].tolist()]
+    return Flags(examples.ids_of(rows), notes)
