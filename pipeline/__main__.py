@@ -19,6 +19,7 @@ from pipeline.commands.pin.command import pin
 from pipeline.commands.predict.command import predict
 from pipeline.commands.recipe.command import recipe
 from pipeline.commands.reproduce.command import reproduce
+from pipeline.commands.review.command import review
 from pipeline.commands.run import run
 from pipeline.commands.runs import runs
 from pipeline.commands.suspects.command import suspects
@@ -60,6 +61,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "pin": pin,
     "credits": credit,
     "suspects": suspects,
+    "review": review,
     "layers": layers,
     "recipe": recipe,
 }

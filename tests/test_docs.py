@@ -26,12 +26,15 @@ README = (ROOT / "README.md").read_text()
 ARCHITECTURE = (ROOT / "docs/architecture.md").read_text()
 DATASETS = (ROOT / "docs/datasets.md").read_text()
 FILTER = (ROOT / "docs/filter_and_split.md").read_text()
+REVIEW = (ROOT / "docs/review.md").read_text()
 TRAINING = (ROOT / "docs/training.md").read_text()
 SHARED = "".join(
     (ROOT / f"docs/{name}.md").read_text() for name in ("after_a_crash", "scheduled", "remotes")
 )
 LINES = [
-    line for text in (README, DATASETS, FILTER, TRAINING, SHARED) for line in text.splitlines()
+    line
+    for text in (README, DATASETS, FILTER, REVIEW, TRAINING, SHARED)
+    for line in text.splitlines()
 ]
 COMMANDS = [line[2:].split("#")[0].strip() for line in LINES if line[:2] == "$ "]
 

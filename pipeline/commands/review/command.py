@@ -1,0 +1,61 @@
+"""`pipeline review`."""
+
+import webbrowser
+from contextlib import suppress
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipeline.core.terminal import print_line, warn
+
+
+def review(
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Of the page; 0 is any that is free.")
+    ] = 0,
+    browser: Annotated[
+        bool, typer.Option("--browser/--no-browser", help="Open the page in a browser.")
+    ] = True,
+    clean: Annotated[Path, typer.Option(help="The folder of clean images.")] = Path("data/clean"),
+    split: Annotated[Path, typer.Option(help="The split of each image.")] = Path("data/split.csv"),
+    features: Annotated[Path, typer.Option(help="The features.")] = Path("data/features"),
+) -> None:
+    """Look at images that are worth a look, and choose what to reject or relabel, in a browser.
+
+    Worth a look: labels that may be wrong (as `pipeline suspects`), outliers, blurred, dark and
+    over-exposed images, and ones with little detail or an odd shape. Choices are appended to
+    reject.csv and relabel.csv of the data set when you save; nothing is removed, and `dvc repro`
+    applies them. The page is for this machine alone. Ctrl-C ends it.
+
+    Examples:
+
+        pipeline review
+
+        pipeline review --no-browser --port 8765    # then open the address that it prints
+
+        ssh -L 8765:127.0.0.1:8765 SERVER           # the page of another machine; the same port
+    """
+    from pipeline.commands.review.catalogue import Catalogue
+    from pipeline.commands.review.desk import Desk
+    from pipeline.commands.review.flags import find_flags
+    from pipeline.commands.review.server import PageServer
+    from pipeline.core import project
+    from pipeline.params import load_params
+
+    project.check()
+    folder = Path("datasets", load_params().dataset.name)
+    flags, problems = find_flags(clean, split, features)
+    for problem in problems:
+        warn(problem)
+    catalogue = Catalogue(clean, split, flags)
+    desk = Desk(folder, clean, catalogue, problems)
+    with PageServer(port, desk.get, desk.post) as server, suppress(KeyboardInterrupt):
+        print_line(f"review: {catalogue.flagged} of {len(catalogue)} images are worth a look")
+        print_line(f"review: {server.url} (Ctrl-C ends it)")
+        if browser:
+            webbrowser.open(server.url)
+        server.serve_forever()
+    appended = f"appended {desk.rejected} to reject.csv and {desk.relabelled} to relabel.csv"
+    hint = "; `dvc repro` applies them" if desk.rejected or desk.relabelled else ""
+    print_line(f"review: ended; {appended}{hint}")
