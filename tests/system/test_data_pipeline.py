@@ -72,17 +72,25 @@ def splits(project: Project) -> dict[str, str]:
     return {names[row.id]: row.split for row in read_split(project.folder / "data/split.csv")}
 
 
-def test_an_image_rejected_by_hand_is_left_out_and_shown_with_its_reason(project: Project) -> None:
+def test_images_are_rejected_and_relabelled_by_hand(project: Project) -> None:
     verdicts = read_verdicts(project.folder / "data/verdicts.csv")
     assert all(row.is_kept for row in verdicts)
-    reject = project.folder / "datasets/images/reject.csv"
-    reject.write_text(f"id,why\n{verdicts[5].id},<out of focus>\n")
+    folder = project.folder / "datasets/images"
+    rejected, relabelled = verdicts[5], verdicts[6]
+    other = next(row.label for row in verdicts if row.label != relabelled.label)
+    (folder / "reject.csv").write_text(f"id,why\n{rejected.id},<out of focus>\n")
+    (folder / "relabel.csv").write_text(f"id,label,why\n{relabelled.id},{other},a look\n")
     printed = repro(project)
-    assert "rejected: 1 by_hand" in printed
-    assert verdicts[5].name not in splits(project)
+    assert "rejected: 1 by_hand; relabelled by hand: 1" in printed
+    assert rejected.name not in splits(project)
     assert len(splits(project)) == 2 * SOURCES - 1
-    assert "&lt;out of focus&gt;" in (project.folder / "reports/data.html").read_text()
-    reject.unlink()
+    rows = {row.id: row for row in read_split(project.folder / "data/split.csv")}
+    assert rows[relabelled.id].label == other
+    page = (project.folder / "reports/data.html").read_text()
+    assert "&lt;out of focus&gt;" in page
+    assert f'<td>{relabelled.label}</td><td>{other}</td><td class="n">1</td>' in page
+    (folder / "reject.csv").unlink()
+    (folder / "relabel.csv").unlink()
     repro(project)
     assert len(splits(project)) == 2 * SOURCES
 

@@ -133,7 +133,7 @@ function say(text, isBad) {
   get("summary").className = isBad ? "bad" : "";
 }
 
-async function load(to) {
+async function load(to, isFirst) {
   const number = ++last;
   const query = new URLSearchParams({ page: to });
   for (const filter of filters) query.set(filter.id, filter.type === "checkbox" ? +filter.checked : filter.value);
@@ -153,7 +153,7 @@ async function load(to) {
   get("page").textContent = shown.length ? `${first} to ${first + shown.length - 1} of ${answer.total}` : "";
   get("before").disabled = page === 0;
   get("after").disabled = first + shown.length > answer.total;
-  if (shown.length) shown[0].card.focus({ preventScroll: page === 0 });
+  if (shown.length) shown[0].card.focus({ preventScroll: isFirst }); // the head stays in view
 }
 
 async function save() {
@@ -244,4 +244,4 @@ get("large").addEventListener("close", () => shown[enlarged].card.focus());
 window.addEventListener("beforeunload", (event) => {
   if (choices.size) event.preventDefault();
 });
-load(0);
+load(0, true);
