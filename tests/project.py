@@ -149,5 +149,10 @@ class Project:
 
 
 def ran(output: str) -> list[str]:
-    """The stages that DVC ran, not those restored from its cache."""
-    return [line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage")]
+    """The stages that DVC ran, not those restored from its cache.
+
+    Without `check`, which runs whenever any param has changed.
+    """
+    lines = output.splitlines()
+    stages = [line.split("'")[1] for line in lines if line.startswith("Running stage")]
+    return [stage for stage in stages if stage != "check"]

@@ -31,7 +31,9 @@ WITH_IMAGES = ["ants", "bees", "蚂蚁 $_$"]
 CLASSES = [*WITH_IMAGES, "cats"]
 SIDE = 300  # pixels of a plot
 PLOTS: list[dict[str, Any]] = [
-    plot for plot in YAML(typ="safe").load(ROOT / "dvc.yaml")["plots"] if isinstance(plot, dict)
+    plot
+    for plot in YAML(typ="safe").load(ROOT / "dvc.yaml")["plots"]
+    if not next(iter(plot)).endswith(".png")
 ]
 (TITLES,) = [{name: values["title"] for plot in PLOTS for name, values in plot.items()}]
 

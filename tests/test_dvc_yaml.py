@@ -16,6 +16,8 @@ from tests import ROOT
 STAGES: dict[str, Any] = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
 # Its code does not affect the outputs of train; a change there must not retrain a network.
 RECORD = {"train": "pipeline/tracking"}
+# Its out is constant: no code changes it.
+CHECK = "check"
 # Python runs it for every stage; it contains only a docstring.
 PARENT = "pipeline/stages/__init__.py"
 MAX_UNUSED = 16  # two define tables that other stages write, four write shards
@@ -50,10 +52,18 @@ def test_the_stages_are_the_packages_of_stages() -> None:
         assert STAGES[stage]["desc"]
 
 
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("stage", [stage for stage in STAGES if stage != CHECK])
 def test_the_deps_of_a_stage_contain_all_its_imports(stage: str) -> None:
     folders = code_of(stage) | {PARENT, *filter(None, [RECORD.get(stage)])}
     assert [path for path in imported_files(module_of(stage)) if not lies_in(path, folders)] == []
+
+
+def test_check_runs_whenever_a_param_changes_and_before_all_other_stages() -> None:
+    """DVC does not restore a persistent out from its run cache, and so runs the stage."""
+    assert set(STAGES[CHECK]["params"]) == set(Params.model_fields)
+    assert "deps" not in STAGES[CHECK]
+    assert all(options["persist"] for out in STAGES[CHECK]["outs"] for options in out.values())
+    assert paths_of(CHECK, "outs") <= paths_of("acquire", "deps")
 
 
 def test_the_package_that_no_stage_depends_on_has_no_code() -> None:
@@ -117,7 +127,7 @@ def sections_read(tree: ast.AST) -> set[str]:
     return read
 
 
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("stage", [stage for stage in STAGES if stage != CHECK])
 def test_the_params_of_a_stage_are_the_sections_it_reads(stage: str) -> None:
     read = set(re.findall(r"\$\{(\w+)\.", STAGES[stage]["cmd"]))  # what DVC itself fills in
     for path in (ROOT / f"pipeline/stages/{stage}").rglob("*.py"):
@@ -129,6 +139,7 @@ def test_the_params_of_a_stage_are_the_sections_it_reads(stage: str) -> None:
 def test_a_stage_is_called_with_its_inputs_and_outputs(stage: str) -> None:
     _, _, _, *arguments = STAGES[stage]["cmd"].replace("'", "").split()
     data = {path for path in paths_of(stage, "deps") if not path.startswith("pipeline/")}
+    data -= paths_of(CHECK, "outs")  # it has nothing to read
     assert set(arguments) == data | paths_of(stage, "outs", "metrics")
 
 

@@ -31,11 +31,13 @@ def run(
     from pipeline.core import project
     from pipeline.experiments import dvc
     from pipeline.stages.acquire.sources.source_path import check_source
+    from pipeline.stages.check.checks import check_network
 
     project.check()
     overrides = parse_overrides(name, None, list(map(_expand, values or [])))
     params = overrides.validate(Path("params.yaml"))
     source = check_source(Path("datasets", params.dataset.name), params.dataset.source)
+    check_network(params)
     options = overrides.options()
     if source != params.dataset.source:  # it is in params.yaml, with ~
         options += ["-S", _quote(source)]

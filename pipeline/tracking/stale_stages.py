@@ -20,6 +20,7 @@ from pipeline.tracking.provenance import PARAMS, SOURCES
 
 CODE, DATASETS = "pipeline", "datasets"
 FIRST_STAGE = "acquire"  # the only stage that reads what is neither in git nor made by a stage
+CHECK = "check"  # its out is constant, so nothing is made from what it read
 LISTED = (*SOURCES, "reports")  # where git has deps and outs of stages
 
 
@@ -80,7 +81,9 @@ def stale_stages(lock: Lock, state: ProjectState, last: str = "evaluate") -> lis
         stage: {makers[path] for path in dvc_lock.deps(lock, stage) if path in makers}
         for stage in lock
     }
-    changed = {stage for stage in lock if _is_changed(lock, stage, makers, state)}
+    changed = {
+        stage for stage in lock if stage != CHECK and _is_changed(lock, stage, makers, state)
+    }
     downstream = {stage: {other for other in lock if stage in upstream[other]} for stage in lock}
     stale = _reach(changed, downstream) & _reach({last} & lock.keys(), upstream)
     return [stage for stage in lock if stage in stale]

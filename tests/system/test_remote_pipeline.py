@@ -57,7 +57,7 @@ def test_a_stage_that_ran_on_one_machine_is_restored_on_another(
     first = Project.cloned(project, tmp_path / "one")
     process = ci(first, *words)
     assert process.returncode == 0, process.stdout
-    assert "ci: ran evaluate; 6 up to date" in process.stdout
+    assert "ci: ran check, evaluate; 6 up to date" in process.stdout
     summary = (first.folder / "summary.md").read_text()
     assert "| evaluate.samples | 20 | 5 |" in summary
     assert summary.count("```mermaid") == 2
@@ -66,6 +66,6 @@ def test_a_stage_that_ran_on_one_machine_is_restored_on_another(
     second = Project.cloned(project, tmp_path / "other")
     process = ci(second, *words)
     assert process.returncode == 0, process.stdout
-    assert "ci: ran nothing; restored evaluate; 6 up to date" in process.stdout
+    assert "ci: ran check; restored evaluate; 6 up to date" in process.stdout
     assert second.metrics() == first.metrics()
     assert NOTHING in ci(second, *words).stdout

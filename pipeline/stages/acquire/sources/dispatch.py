@@ -18,6 +18,7 @@ from pipeline.stages.acquire.layouts.url_table import has_urls, read_url_table
 from pipeline.stages.acquire.raw_image import RawImage, SkippedItem
 from pipeline.stages.acquire.sources import contents, digits, sample, web_photos
 from pipeline.stages.acquire.sources.archives import find_archives
+from pipeline.stages.acquire.sources.source_path import check_no_source
 from pipeline.stages.acquire.unseen_changes import warn_of_unseen_changes
 from pipeline.stages.acquire.web.client import Client
 from pipeline.stages.acquire.web.content_store import ContentStore
@@ -72,7 +73,7 @@ def open_source(folder: Path, source: str, params: AcquireParams) -> Iterator[Ac
     dataset = dataset_toml.load(folder)
     toml = str(folder / "dataset.toml")
     if isinstance(dataset, dataset_toml.SampleDataset | dataset_toml.DigitsDataset):
-        _check_no_source(folder, source)
+        check_no_source(folder, source)
         names = ClassNames(toml, classes=dataset.class_names)
         yield Acquisition(names.check_images(_generate(dataset), folder))
         return
@@ -82,14 +83,6 @@ def open_source(folder: Path, source: str, params: AcquireParams) -> Iterator[Ac
         acquired = _described(reader) if source == AS_DESCRIBED else _overridden(reader, source)
         where = folder if source == AS_DESCRIBED else source
         yield Acquisition(names.check_images(acquired.items, where), acquired.deviation)
-
-
-def _check_no_source(folder: Path, source: str) -> None:
-    if source != AS_DESCRIBED:
-        raise PipelineError(
-            f"dataset.source={source} has no meaning for {folder}, which makes its own images: use "
-            f"-S dataset.source={AS_DESCRIBED}, or -S dataset.name=images for your own photographs"
-        )
 
 
 def _generate(

@@ -1,0 +1,1 @@
+"""Stage check: what can be known to be wrong before anything is computed."""

@@ -1,0 +1,86 @@
+"""What cannot work is refused in one sentence, before anything is computed."""
+
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+from pipeline.core.errors import PipelineError
+from pipeline.params import Params
+from pipeline.stages.check.checks import check
+from tests.builders.params import override
+
+FOLDER = 'kind = "folder"\ndescription = "d"\n'
+SAMPLE = 'kind = "sample"\ndescription = "d"\nimages_per_class = 10\nseed = 1\n'
+
+
+@pytest.fixture
+def project(world: Path, params: Params) -> Path:
+    """A project with two data sets and photographs, whose last training had `params`."""
+    for name, text in (("mine", FOLDER), ("sample", SAMPLE)):
+        (world / "datasets" / name).mkdir(parents=True)
+        (world / f"datasets/{name}/dataset.toml").write_text(text)
+    (world / "photos").mkdir()
+    values = {"params.yaml": params.model_dump(mode="json")}
+    YAML().dump({"stages": {"train": {"params": values}}}, world / "dvc.lock")
+    return world
+
+
+def test_what_can_work_is_accepted_without_torch(
+    project: Path, params: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.stages.check.checks._check_with_torch", pytest.fail)
+    check(params)
+    check(override(params, dataset__name="mine", dataset__source="photos"))
+    check(override(params, dataset__name="mine", dataset__source="https://example.org/a.zip"))
+    check(override(params, dataset__name="mine", train__lr=0.1, head__kind="mlp"))
+
+
+def test_another_network_is_accepted(project: Path, params: Params) -> None:
+    check(override(params, model__backbone="resnet18", model__trainable="layer4"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"dataset__name": "mien"}, "datasets/mien/dataset.toml is missing (there are: mine, sam"),
+        ({"dataset__name": "mien"}, "did you mean mine?"),
+        ({"dataset__source": "photos"}, "dataset.source=photos has no meaning for datasets/sample"),
+        (
+            {"dataset__name": "mine", "dataset__source": "phots"},
+            "dataset.source: phots does not exist (did you mean photos?); give a folder, an arch",
+        ),
+        (
+            {"dataset__name": "mine", "dataset__source": "~/photos"},
+            "dataset.source = '~/photos': DVC does not expand ~: write {world}/photos, or use",
+        ),
+        ({"model__weights": "no.pth"}, "model.weights = 'no.pth' is no file"),
+        ({"model__backbone": "resnet19"}, "model.backbone=resnet19 is no torchvision classifier"),
+        ({"model__trainable": "layer9"}, "model.trainable=layer9 names no layer that runs"),
+        ({"device__accelerator": "mps"}, "device.accelerator=mps with device.precision=32-true"),
+    ],
+)
+def test_what_cannot_work_is_refused(
+    project: Path,
+    params: Params,
+    monkeypatch: pytest.MonkeyPatch,
+    changes: dict[str, str],
+    message: str,
+) -> None:
+    monkeypatch.setenv("HOME", str(project))
+    with pytest.raises(PipelineError) as caught:
+        check(override(params, **changes))
+    assert message.replace("{world}", str(project)) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_relative_source_that_only_the_project_has_needs_an_absolute_path(
+    project: Path, params: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in `dvc exp run --temp`, which works in a copy."""
+    copy = project / ".dvc/tmp/exps/1"
+    (copy / "datasets/mine").mkdir(parents=True)
+    (copy / "datasets/mine/dataset.toml").write_text(FOLDER)
+    monkeypatch.chdir(copy)
+    with pytest.raises(PipelineError, match="only an absolute path finds it"):
+        check(override(params, dataset__name="mine", dataset__source="photos"))
