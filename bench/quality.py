@@ -64,10 +64,8 @@ def photographs(archive: Path, most: int) -> Iterator[Pixels]:
                 continue
 
 
-def kinds(quality: Quality, pixels: Pixels) -> list[str]:
-    height, width = pixels.shape[:2]
-    values = {**vars(quality), "aspect": min(width, height) / max(width, height)}
-    return [kind.value for kind, check in CHECKS.items() if check.is_flagged(values)]
+def kinds(quality: Quality) -> list[str]:
+    return [kind.value for kind, check in CHECKS.items() if check.is_flagged(vars(quality))]
 
 
 def scaled(pixels: Pixels) -> Pixels:
@@ -88,11 +86,11 @@ def main() -> None:
         spoilt: Counter[tuple[str, str]] = Counter()
         count = 0
         for count, pixels in enumerate(photographs(archive, options.most), 1):
-            flagged.update(kinds(measure(pixels), pixels))
+            flagged.update(kinds(measure(pixels)))
             if count <= options.spoilt:
                 for name, spoil in SPOILT.items():
                     bad = spoil(scaled(pixels))
-                    spoilt.update((name, kind) for kind in kinds(measure(bad), bad))
+                    spoilt.update((name, kind) for kind in kinds(measure(bad)))
         print(f"{archive.name}: {count} images")
         for check in CHECKS:
             print(f"  {check.value}: {flagged[check]} ({flagged[check] / count:.2%})")

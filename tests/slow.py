@@ -19,6 +19,7 @@ SYSTEM = (
     "system/test_dataset_names",
     "system/test_old_runs",
     "system/test_serving",
+    "system/test_review",
 )
 
 # Real networks, processes, DVC or MLflow's database: three seconds of a core or more per file.

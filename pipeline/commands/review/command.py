@@ -3,6 +3,7 @@
 import webbrowser
 from contextlib import suppress
 from pathlib import Path
+from threading import Thread
 from typing import Annotated
 
 import typer
@@ -32,9 +33,9 @@ def review(
 
         pipeline review
 
-        pipeline review --no-browser --port 8765    # then open the address that it prints
+        pipeline review --no-browser --port 8765    # then open its address
 
-        ssh -L 8765:127.0.0.1:8765 SERVER           # the page of another machine; the same port
+        ssh -L 8765:127.0.0.1:8765 SERVER    # to open that of a server here
     """
     from pipeline.commands.review.catalogue import Catalogue
     from pipeline.commands.review.desk import Desk
@@ -54,7 +55,8 @@ def review(
         print_line(f"review: {catalogue.flagged} of {len(catalogue)} images are worth a look")
         print_line(f"review: {server.url} (Ctrl-C ends it)")
         if browser:
-            webbrowser.open(server.url)
+            # In a thread, because a browser on the terminal answers only when it ends.
+            Thread(target=webbrowser.open, args=(server.url,), daemon=True).start()
         server.serve_forever()
     appended = f"appended {desk.rejected} to reject.csv and {desk.relabelled} to relabel.csv"
     hint = "; `dvc repro` applies them" if desk.rejected or desk.relabelled else ""

@@ -179,7 +179,8 @@ class Desk:
         self, entry: Entry, rejects: Mapping[str, str], labels: Mapping[str, str]
     ) -> dict[str, object]:
         classes = self._catalogue.classes
-        decided = "in reject.csv" if entry.id in rejects else ""
+        is_rejected = entry.id in rejects
+        decided = "in reject.csv: delete its line to take it back" if is_rejected else ""
         if not decided and entry.id in labels:
             decided = f"in relabel.csv: {printable(labels[entry.id])}"
         return {
@@ -192,6 +193,7 @@ class Desk:
             "notes": [printable(note) for note in entry.notes],
             "suggested": classes.index(entry.looks_like) if entry.looks_like in classes else None,
             "decided": decided,
+            "rejected": is_rejected,
         }
 
     def _image(self, row: str, key: str) -> Reply:

@@ -4,17 +4,15 @@ The properties are those of cleanvision (github.com/cleanlab/cleanvision); the l
 on photographs, by bench/quality.py, and docs/review.md has what they flag.
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 import pyarrow as pa
 
 from pipeline.commands.review.catalogue import Flags, Kind
-from pipeline.core import columns, shards
 from pipeline.images import decoding, memo
 from pipeline.images.mapping import map_images
 from pipeline.images.pixels import Pixels
@@ -27,14 +25,10 @@ MAX_WHITE, MAX_DARKEST = 0.25, 0.2
 MIN_ENTROPY = 3.0  # bits; cleanvision's
 MIN_ASPECT = 0.35  # cleanvision's
 
-SCHEMA = pa.schema(
-    [(name, pa.float32()) for name in ("sharpness", "brightest", "darkest", "white", "entropy")]
-)
-
 
 @dataclass(frozen=True)
 class Quality:
-    """Properties of the grey picture; brightness is from 0 to 1."""
+    """Properties of an image, most of them of the grey picture; brightness is from 0 to 1."""
 
     sharpness: float
     """Standard deviation of the Laplacian, relative to that of the brightness (Pech-Pacheco et al.,
@@ -47,6 +41,11 @@ class Quality:
     """Share of the pixels that are nearly white."""
     entropy: float
     """Of the histogram, in bits: 0 for one grey, 8 if all are as frequent."""
+    aspect: float
+    """Shorter side divided by the longer."""
+
+
+SCHEMA = pa.schema([(field.name, pa.float32()) for field in fields(Quality)])
 
 
 def measure(pixels: Pixels) -> Quality:
@@ -60,7 +59,9 @@ def measure(pixels: Pixels) -> Quality:
     contrast = float(grey.std())
     edges = cv2.Laplacian(grey, cv2.CV_32F)
     sharpness = float(edges.std()) / contrast if contrast else 0.0
-    return Quality(sharpness, brightest, darkest, float(shares[WHITE:].sum()), entropy)
+    white = float(shares[WHITE:].sum())
+    aspect = min(pixels.shape[:2]) / max(pixels.shape[:2])
+    return Quality(sharpness, brightest, darkest, white, entropy, aspect)
 
 
 def _scaled(pixels: Pixels) -> Pixels:
@@ -113,7 +114,7 @@ CHECKS = {
     Kind.ODD_SHAPE: _Check(
         lambda image: image["aspect"] < MIN_ASPECT,
         lambda image: image["aspect"],
-        "odd shape: {width:.0f} x {height:.0f}",
+        "odd shape: one side {aspect:.0%} of the other",
     ),
 }
 
@@ -121,31 +122,17 @@ CHECKS = {
 def find_flags(clean: Path) -> dict[Kind, Flags]:
     """The images of a folder of clean shards whose pixels are unusual, by kind."""
     cases: dict[Kind, list[tuple[float, str, str]]] = {kind: [] for kind in CHECKS}
-    for key, values in _values(clean):
-        for kind, check in CHECKS.items():
-            if check.is_flagged(values):
-                cases[kind].append((check.rank(values), key, check.note.format(**values)))
-    return {
-        kind: Flags([key for _, key, _ in ranked], [note for _, _, note in ranked])
-        for kind, ranked in ((kind, sorted(found)) for kind, found in cases.items())
-    }
-
-
-def _values(clean: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The id of each image, and its `Quality`, width, height and aspect."""
-    table = shards.columns(clean, ["id", "width", "height"])
-    widths, heights = (table.column(name).combine_chunks() for name in ("width", "height"))
+    key = memo.fingerprint({"codecs": decoding.codecs()}, [__name__], decoding.LIBRARIES)
     measured = map_images(
-        measure_batch, clean, memo=memo.Memo("review", _memo_key(), SCHEMA), title="review: measure"
+        measure_batch, clean, memo=memo.Memo("review", key, SCHEMA), title="review: measure"
     )
     for batch, results in measured:
-        ids = batch.column("id")
-        places = columns.positions(ids, table.column("id")).tolist()
-        for key, place, values in zip(ids.to_pylist(), places, results.to_pylist(), strict=True):
-            width, height = widths[place].as_py(), heights[place].as_py()
-            aspect = min(width, height) / max(width, height)
-            yield key, values | {"width": width, "height": height, "aspect": aspect}
-
-
-def _memo_key() -> str:
-    return memo.fingerprint({"codecs": decoding.codecs()}, [__name__], decoding.LIBRARIES)
+        for image, values in zip(batch.column("id"), results.to_pylist(), strict=True):
+            for kind, check in CHECKS.items():
+                if check.is_flagged(values):
+                    note = check.note.format(**values)
+                    cases[kind].append((check.rank(values), image.as_py(), note))
+    return {
+        kind: Flags([image for _, image, _ in ranked], [note for _, _, note in ranked])
+        for kind, ranked in ((kind, sorted(images)) for kind, images in cases.items())
+    }

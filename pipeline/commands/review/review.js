@@ -56,7 +56,8 @@ function draw(image) {
     acts.append(image.suggest);
   }
   if (classes.length > 2) acts.append(drawClasses(image, card));
-  card.append(open, caption, acts);
+  card.append(open, caption);
+  if (!image.rejected) card.append(acts);
   card.addEventListener("focusin", () => (current = shown.indexOf(image)));
   image.card = card;
   mark(image);
@@ -85,6 +86,7 @@ function fillClasses(image) {
 
 // A second click on the same choice takes it back.
 function choose(image, choice) {
+  if (image.rejected) return; // its line is to be deleted first
   const before = choices.get(image.id);
   const isSame = before && choice && before.action === choice.action && before.label === choice.label;
   if (!choice || isSame) choices.delete(image.id);

@@ -17,7 +17,8 @@ def suspects(
 ) -> None:
     """List training images with labels that may be wrong, by comparison with the other images.
 
-    Nothing is removed: list images to reject in datasets/NAME/reject.csv.
+    Nothing is removed: list images to reject in datasets/NAME/reject.csv, or use `pipeline review`,
+    which shows the same suspects and writes that list.
 
     Example:
 

@@ -119,6 +119,7 @@ def test_flagged_images_are_listed_the_clearest_case_first(client: Client) -> No
         "notes": ["looks like <img src=x onerror=alert(1)>\\u202e", "dark: 10 %"],
         "suggested": 0,
         "decided": "",
+        "rejected": False,
     }
     assert (second["id"], second["suggested"]) == (IDS[0], None)
 
@@ -185,7 +186,10 @@ def test_what_is_decided_is_hidden_until_it_is_asked_for(client: Client, pets: P
     client.post({"reject": [IDS[0]], "label": [{"id": IDS[3], "class": 2}]})
     assert client.ids("reason=flagged") == []
     decided = [image["decided"] for image in client.listing("reason=flagged&decided=1")["images"]]
-    assert decided == ["in relabel.csv: dog", "in reject.csv"]
+    assert decided == [
+        "in relabel.csv: dog",
+        "in reject.csv: delete its line to take it back",
+    ]
 
 
 @pytest.mark.parametrize(

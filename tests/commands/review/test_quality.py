@@ -32,8 +32,7 @@ def grey(values: npt.NDArray[np.integer]) -> Pixels:
 
 
 def kinds(pixels: Pixels) -> list[Kind]:
-    height, width = pixels.shape[:2]
-    values = vars(quality.measure(pixels)) | {"aspect": min(width, height) / max(width, height)}
+    values = vars(quality.measure(pixels))
     return [kind for kind, check in quality.CHECKS.items() if check.is_flagged(values)]
 
 
@@ -95,16 +94,13 @@ def test_flags_have_ids_and_notes_the_clearest_case_first(world: object) -> None
     strip = scene()[:, :80]
     dark, darker = (scene() // 4).astype(np.uint8), (scene() // 8).astype(np.uint8)
     pictures = {"a": scene(), "b": dark, "c": strip, "d": darker}
-    rows = [
-        clean_row(key, encode_png(pixels), width=pixels.shape[1], height=pixels.shape[0])
-        for key, pixels in pictures.items()
-    ]
+    rows = [clean_row(key, encode_png(pixels)) for key, pixels in pictures.items()]
     shards.write(Path("clean"), shards.CLEAN, rows)
     flags = quality.find_flags(Path("clean"))
     assert {kind: list(flag.ids) for kind, flag in flags.items() if flag.ids} == {
         Kind.DARK: ["d", "b"],
         Kind.ODD_SHAPE: ["c"],
     }
-    assert flags[Kind.ODD_SHAPE].notes == ["odd shape: 80 x 256"]
+    assert flags[Kind.ODD_SHAPE].notes == ["odd shape: one side 31% of the other"]
     assert flags[Kind.DARK].notes[0].startswith("dark: 99 % of it below 1")
     assert quality.find_flags(Path("clean")) == flags
