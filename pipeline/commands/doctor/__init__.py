@@ -1,1 +1,1 @@
-"""`pipeline doctor`: find what a crash or a disk has damaged, and move it out of the way."""
+"""`pipeline doctor`: what is wrong with the environment, servers and files, and what heals it."""

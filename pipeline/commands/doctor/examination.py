@@ -5,13 +5,16 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.commands.doctor import (
+    cache_links,
     data_files,
     dvc_state,
+    environment,
     git_head,
     hand_lists,
     leftovers,
     memos,
     mlflow_database,
+    servers,
     tracked_files,
 )
 from pipeline.commands.doctor.cache_users import list_out_files
@@ -53,6 +56,7 @@ def _findings(repair: bool) -> Iterator[Finding]:
     yield from memos.examine(Path(".cache"), quarantine)
     yield from hand_lists.examine(Path("datasets"))
     yield from mlflow_database.examine()
+    yield from servers.examine_mlflow()
     yield from leftovers.examine_clones()
 
 
@@ -72,6 +76,9 @@ def _examine_lock() -> Iterator[Finding]:
 def _examine_repo(repo: Any, repair: bool) -> Iterator[Finding]:
     tmp_dir, cache = Path(repo.tmp_dir), Path(repo.cache.local_cache_dir)
     places = data_files.make_quarantines(repo) if repair else data_files.Quarantines()
+    yield from environment.examine(cache)
+    yield from cache_links.examine(repo)
+    yield from servers.examine_remote(repo)
     yield from leftovers.examine_rwlocks(tmp_dir, places.project)
     if running := dvc.running_processes(repo):
         print_line(f"DVC is at work (process {running[0]}): what it writes is left out")
