@@ -60,6 +60,16 @@ def test_the_patch_restores_uncommitted_changes(repository: Path) -> None:
     assert Path("pipeline/new.py").read_text() == "y = 2\n"
 
 
+@pytest.mark.parametrize("name", ["reject.csv", "relabel.csv"])
+def test_what_people_decided_about_images_is_in_the_patch(repository: Path, name: str) -> None:
+    path = Path("datasets/pets", name)
+    path.parent.mkdir(parents=True)
+    path.write_text("id,why\n0a1b,blurred\n")
+    files = provenance.read_files(provenance.source_tags()[provenance.COMMIT])
+    assert f"+++ b/{path}" in files["changes.patch"]
+    assert "+0a1b,blurred" in files["changes.patch"]
+
+
 def test_a_patch_that_is_too_large_is_not_recorded_but_tagged(repository: Path) -> None:
     Path("pipeline/large.py").write_text("x = 1\n" * 200_000)
     commit = provenance.source_tags()[provenance.COMMIT]
