@@ -4,15 +4,13 @@ import hashlib
 import io
 import os
 import random
-import signal
 import struct
 import tarfile
 import tracemalloc
 import warnings
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from copy import copy
 from itertools import islice
 from pathlib import Path
@@ -555,22 +553,7 @@ def test_a_tar_with_a_huge_header_is_refused(tmp_path: Path, kind: bytes) -> Non
         tracemalloc.stop()
 
 
-@contextmanager
-def within(seconds: float) -> Iterator[None]:
-    """Fail if the block takes longer."""
-
-    def late(*_: object) -> None:
-        raise AssertionError(f"no end after {seconds} seconds")
-
-    before = signal.signal(signal.SIGALRM, late)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
-
-
+@pytest.mark.timeout(20)
 def test_a_tar_with_a_negative_size_is_refused(tmp_path: Path) -> None:
     """CVE-2025-8194: the size of a member leads tarfile back to its own header."""
     good, block = (bytearray(member("cat/1.jpg").tobuf(tarfile.GNU_FORMAT)) for _ in range(2))
@@ -579,8 +562,7 @@ def test_a_tar_with_a_negative_size_is_refused(tmp_path: Path) -> None:
     block[148:156] = b"%06o\0 " % sum(block)
     path = tmp_path / "set.tar"
     path.write_bytes(bytes(good + block).ljust(10_240, b"\0"))
-    with within(1):
-        assert error_of(path).startswith(str(path))
+    assert error_of(path).startswith(str(path))
 
 
 def zip64(path: Path, count: int) -> Path:
