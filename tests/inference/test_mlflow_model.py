@@ -11,9 +11,9 @@ from tests.builders.images import grey_png, noise_png
 from tests.builders.models import scale_head
 
 
-@pytest.fixture
-def served(models: Path) -> MlflowModel:
-    return _load_pyfunc(str(models))
+@pytest.fixture(scope="module")
+def served(striped_model: Path) -> MlflowModel:
+    return _load_pyfunc(str(striped_model / "models"))
 
 
 def test_bytes_and_base64_are_the_same(served: MlflowModel) -> None:

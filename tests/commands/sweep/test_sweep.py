@@ -307,24 +307,25 @@ def test_a_line_cut_off_by_a_kill_is_removed(cheap: Params) -> None:
     assert len(path.read_bytes().splitlines()) == 3
 
 
-@pytest.mark.parametrize("damage", ["another digit", "zeros", "zeros to the end"])
 def test_damaged_trials_are_run_again_with_a_warning(
-    cheap: Params, capsys: pytest.CaptureFixture[str], damage: str
+    cheap: Params, capsys: pytest.CaptureFixture[str]
 ) -> None:
     result = run_sweep(cheap, 3)
     path = journal_path()
-    first, second, third = path.read_bytes().splitlines(keepends=True)
-    content = {
+    whole = path.read_bytes()
+    first, second, third = whole.splitlines(keepends=True)
+    damages = {
         "another digit": second.replace(b'"val_loss": 0.', b'"val_loss": 1.', 1) + third,
         "zeros": second[:20] + bytes(20) + second[40:] + third,
         "zeros to the end": bytes(len(second + third)),
     }
-    assert content[damage] != second + third
-    path.write_bytes(first + content[damage])
-    capsys.readouterr()
-    assert without_times(run_sweep(cheap, 3)) == without_times(result)
-    where = path.absolute()
-    assert f"warning: {where} is damaged: trials from 1 on are run again" in capsys.readouterr().err
+    warning = f"warning: {path.absolute()} is damaged: trials from 1 on are run again"
+    for damage, content in damages.items():
+        assert content != second + third
+        path.write_bytes(first + content)
+        capsys.readouterr()
+        assert without_times(run_sweep(cheap, 3)) == without_times(result), damage
+        assert warning in capsys.readouterr().err, damage
     run_sweep(cheap, 3)
     assert "damaged" not in capsys.readouterr().err
 
