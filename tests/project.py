@@ -15,6 +15,8 @@ import psutil
 from mlflow.entities import Run
 
 from tests import ROOT
+from tests.builders import warm_python
+from tests.builders.forks import run_dvc
 from tests.builders.stores import copy_store
 
 STAGES = ("acquire", "filter", "split", "describe", "features", "train", "evaluate")
@@ -38,7 +40,7 @@ class Project:
             source, target = ROOT / name, folder / name
             target.parent.mkdir(parents=True, exist_ok=True)
             if source.is_dir():
-                shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
+                shutil.copytree(source, target)  # compiled files too: git and DVC ignore them
             else:
                 shutil.copy(source, target)
         if small:
@@ -95,7 +97,17 @@ class Project:
         return self.run("git", *names, *arguments).stdout
 
     def dvc(self, *arguments: str, **changed: str) -> "subprocess.CompletedProcess[str]":
-        return self.run(sys.executable, "-m", "dvc", *arguments, **changed)
+        """Run a command of DVC, whose stages start with the packages already imported."""
+        environment = self.environment | self._warm | changed
+        return run_dvc(*arguments, folder=self.folder, environment=environment)
+
+    @property
+    def _warm(self) -> dict[str, str]:
+        return {"PATH": f"{warm_python.executable().parent}{os.pathsep}{self.environment['PATH']}"}
+
+    def python(self, *arguments: str, **changed: str) -> "subprocess.CompletedProcess[str]":
+        """Run Python with the packages already imported."""
+        return self.run(str(warm_python.executable()), *arguments, **self._warm, **changed)
 
     def run(self, *command: str, **changed: str) -> "subprocess.CompletedProcess[str]":
         # To a file: a worker of DVC's queue may outlive its command, and would keep a pipe open.
@@ -121,7 +133,7 @@ class Project:
 
     def pipeline(self, *words: str, **changed: str) -> str:
         """The output of a command, which must succeed."""
-        result = self.run(sys.executable, "-m", "pipeline", *words, **changed)
+        result = self.python("-m", "pipeline", *words, **changed)
         assert result.returncode == 0, result.stdout
         return result.stdout
 

@@ -109,7 +109,7 @@ def test_a_run_on_own_photographs_without_a_server_is_uploaded_later(
     assert run.data.tags["git.commit"] == project.git("rev-parse", "HEAD").strip()
     assert len(MlflowClient().get_metric_history(run.info.run_id, "curves/val_loss")) == 4
     assert "test/predictions.csv" in artifacts(run)
-    result = project.run(sys.executable, "-m", "pipeline", "sync", **away)
+    result = project.python("-m", "pipeline", "sync", **away)
     assert result.returncode == 1
     assert result.stdout.startswith(f"error: MLflow at {NOWHERE} fails (")
 
@@ -284,6 +284,6 @@ def test_a_run_of_two_commits_ago_is_reproduced_in_a_clean_clone(
     assert not list((clone / ".cache/reproduce").iterdir())
     tag = MlflowClient().get_run(run.info.run_id).data.tags["reproduced"]
     assert "computed train, evaluate: identical: all " in tag
-    process = other.run(sys.executable, "-m", "pipeline", "reproduce", "0000", **store)
+    process = other.python("-m", "pipeline", "reproduce", "0000", **store)
     assert process.returncode == 1
     assert process.stdout.startswith("error: no training run is called 0000 at sqlite:///")

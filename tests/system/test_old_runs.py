@@ -1,7 +1,6 @@
 """A run made by the code of an old commit still loads, predicts, and can be reproduced."""
 
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -33,7 +32,7 @@ def test_an_old_run_is_reproduced(run: OldRun, tmp_path: Path) -> None:
     project = Project(tmp_path / "project", small=False)
     project.git("fetch", "-q", str(ROOT), COMMIT)
     run_id = run.log(project.folder)
-    result = project.run(sys.executable, "-m", "pipeline", "reproduce", run_id)
+    result = project.python("-m", "pipeline", "reproduce", run_id)
     assert result.returncode == 0, result.stdout
     verdict = result.stdout.splitlines()[-1]
     assert verdict.startswith(("identical: all ", "equal within 0.01: ")), result.stdout

@@ -110,7 +110,7 @@ def test_models_are_compared_by_each_of_their_names(project: Project) -> None:
         "HEAD reports/test",
         "faster models",  # another model than the experiment's
     )
-    result = project.run(sys.executable, "-c", COMPARE, *pairs)
+    result = project.python("-c", COMPARE, *pairs)
     assert result.returncode == 0, result.stdout
     *outputs, end = " ".join(result.stdout.split()).split("---")
     assert end == ""
@@ -118,7 +118,7 @@ def test_models_are_compared_by_each_of_their_names(project: Project) -> None:
         assert f" on {project.metrics()['n']} images " in output
         same = pair != "faster models"
         assert (" images (0 gained, 0 lost, " in output) >= same
-    result = project.run(sys.executable, "-m", "pipeline", "compare", "nobody", "HEAD")
+    result = project.python("-m", "pipeline", "compare", "nobody", "HEAD")
     assert result.returncode == 1
     assert result.stdout.startswith("error: no predictions of nobody (")
 

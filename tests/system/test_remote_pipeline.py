@@ -1,7 +1,6 @@
 """Data, cache and results pass from one machine to another through a remote."""
 
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,7 @@ NOTHING = "ci: nothing to do: every stage is up to date"
 
 
 def ci(project: Project, *words: str) -> Process:
-    return project.run(sys.executable, "-m", "pipeline", "ci", *words, GITHUB_STEP_SUMMARY="")
+    return project.python("-m", "pipeline", "ci", *words, GITHUB_STEP_SUMMARY="")
 
 
 @pytest.fixture(scope="module")
