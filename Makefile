@@ -62,7 +62,12 @@ gpu:  ## check and measure one GPU, in less than eight minutes: make gpu ARGS='-
 gpu-wheels:  ## collect what make gpu needs beside torch and its like: make gpu-wheels ARGS='--python 3.12'
 	$(or $(wildcard $(BIN)/python),python3) -m bench.gpu_wheels .cache/gpu-wheels $(ARGS)
 
+# MLflow opens its pages about language models unless the address names the others.
+UI := http://127.0.0.1:5000/\#/experiments?workflowType=machine_learning
 ui: env  ## browse the runs on http://127.0.0.1:5000
+	@echo '$(UI)'
+	@test -z "$$DISPLAY$$WAYLAND_DISPLAY$(filter Darwin,$(shell uname))" || \
+	  { sleep 8; python -m webbrowser '$(UI)'; } > /dev/null 2>&1 &
 	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow ui --workers 1 \
 	  --backend-store-uri $${MLFLOW_TRACKING_URI:-sqlite:///$(CURDIR)/mlflow.db}
 

@@ -32,6 +32,7 @@ SLOW = (
     "commands/ci/test_steps",
     "commands/doctor/test_examination",
     "commands/export/test_command",
+    "commands/export/test_mlflow_pytorch",
     "commands/export/test_onnx",
     "commands/export/test_plain_torch",
     "commands/new/test_new",

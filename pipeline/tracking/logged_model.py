@@ -44,9 +44,8 @@ SERVING = (
     "tqdm",
 )
 WHERE_INSTALLED = ("openvino",)  # has no wheels for some systems; torch then does its work
-# Columns, as MLflow's ModelSignature writes them.
-# For "binary", MLflow would decode base64 itself, and drop every character that is none.
-INPUTS = [{"type": "string", "name": "image", "required": True}]
+# Columns, as MLflow's ModelSignature writes them. Without columns of the input: where there are
+# any, MLflow refuses lists, arrays and single images, and its error contains all their bytes.
 OUTPUTS = [
     {"type": "string", "name": "label", "required": True},
     {"type": "double", "name": "probability", "required": False},
@@ -78,7 +77,7 @@ def save_model(folder: Path, models: Path, logged: LoggedModel) -> None:
         "run_id": logged.source_run_id,
         "saved_input_example_info": example,
         "signature": {
-            "inputs": json.dumps(INPUTS),
+            "inputs": None,
             "outputs": json.dumps(OUTPUTS),
             "params": None,
         },

@@ -178,6 +178,7 @@ def _log_evaluation(run: Run, result: TrainedResult) -> None:
     run.log_folder(result.test, "test")
     run.log_texts({"report.html": result.report})
     run.set_description(_description(result))
+    run.add_test_result_to_model()
 
 
 def _description(result: TrainedResult) -> str:

@@ -33,7 +33,6 @@ MAX_NAME_LENGTH = 200  # characters of a metric's name; MLflow takes 250
 FLUSH = 1.0  # seconds between batches of metrics
 MAX_METRICS = 500  # MLflow takes 1,000 at a time
 SAMPLING = 5.0  # seconds between system metrics
-NOTE = "mlflow.note.content"  # the run's description
 KEPT = ("epoch", "val_loss", "val_accuracy")  # of the best validation
 CURVES = ("lr", "train_loss", "train_accuracy", "val_loss", "val_accuracy")
 # MLflow shows the part of a name before a slash as a section; sections are sorted by name.
@@ -232,7 +231,7 @@ class Run:
             experiment = MlflowClient().get_run(str(self.id)).info.experiment_id
             address = f"#/experiments/{experiment}/runs/{self.id}/artifacts"
             text = markdown.replace("{artifacts}", address).replace("{id}", str(self.id))
-            MlflowClient().set_tag(str(self.id), NOTE, text)
+            MlflowClient().set_tag(str(self.id), run_model.NOTE, text)
 
         self._try(log)
 
@@ -275,6 +274,11 @@ class Run:
         self._flush()
         curves = [CURVE + name for name in CURVES]
         self._try(lambda: run_model.log_model(str(self.id), models, digest, curves, epoch))
+
+    def add_test_result_to_model(self) -> None:
+        """Show the test figures and the description on the model's page, too."""
+        self._flush()
+        self._try(lambda: run_model.add_test_result(str(self.id)))
 
     def _try(self, action: Callable[[], Any], first: bool = False) -> None:
         if self.id is None and not first:

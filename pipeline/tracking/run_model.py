@@ -10,6 +10,10 @@ from mlflow.entities import LoggedModel, LoggedModelOutput, LoggedModelStatus, M
 from pipeline.tracking import logged_model, provenance
 from pipeline.tracking.store import MlflowRun
 
+NOTE = "mlflow.note.content"  # the description of a run or a model
+TEST = "test/"  # the section of the test metrics that are compared most
+MEASURED_ON = {"curves/train_": "training", "curves/val_": "validation", TEST: "test"}
+
 
 def log_model(run_id: str, models: Path, digest: str, curves: list[str], epoch: int) -> None:
     """Log a model folder as the model of a run, in a form that predicts.
@@ -38,6 +42,19 @@ def log_model(run_id: str, models: Path, digest: str, curves: list[str], epoch: 
     client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
 
 
+def add_test_result(run_id: str) -> None:
+    """Give the model of a run the test figures and the description of the run."""
+    client = MlflowClient()
+    run = client.get_run(run_id)
+    for model in _search(client, run)[:1]:
+        names = [name for name in run.data.metrics if name.startswith(TEST)]
+        has = {metric.key for metric in model.metrics or ()}
+        metrics = list(_metrics_at(client, run, model.model_id, sorted(set(names) - has), step=0))
+        client.log_batch(run_id, metrics=metrics)
+        if description := run.data.tags.get(NOTE):
+            client.set_logged_model_tags(model.model_id, {NOTE: description})
+
+
 def has_ready_model(run: MlflowRun) -> bool:
     """Whether a run has a model whose files are complete."""
     models = _search(MlflowClient(), run)
@@ -56,9 +73,11 @@ def _find_or_create(client: MlflowClient, run: MlflowRun, digest: str) -> Logged
             client.delete_logged_model(model.model_id)
     if same:
         return same[0]
+    # MLflow refuses dots in the name of a model.
+    name = run.data.params.get(provenance.DATASET, "model").replace(".", "-")
     return client.create_logged_model(
         run.info.experiment_id,
-        "model",
+        name,
         run.info.run_id,
         tags={provenance.MODELS: digest},
         params=run.data.params,
@@ -73,9 +92,22 @@ def _search(client: MlflowClient, run: MlflowRun) -> list[LoggedModel]:
 def _metrics_at(
     client: MlflowClient, run: MlflowRun, model_id: str, names: list[str], step: int
 ) -> Iterator[Metric]:
-    """The values that metrics of the run have at a step, as metrics of its model."""
+    """The values that metrics of the run have at a step, as metrics of its model.
+
+    Each names the data set that it is of: a model's page shows the data sets of its metrics.
+    """
     for name in set(names) & run.data.metrics.keys():
+        dataset = _dataset_of(run, name)
         for metric in client.get_metric_history(run.info.run_id, name):
             if metric.step == step:
                 # The same time: the run's own metric is not logged again.
-                yield Metric(name, metric.value, metric.timestamp, step, model_id)
+                yield Metric(name, metric.value, metric.timestamp, step, model_id, *dataset)
+
+
+def _dataset_of(run: MlflowRun, metric: str) -> tuple[str, str] | tuple[()]:
+    """Name and digest of the split that a metric was measured on, if the run has it as an input."""
+    contexts = {split for start, split in MEASURED_ON.items() if metric.startswith(start)}
+    for entry in run.inputs.dataset_inputs if run.inputs else ():
+        if contexts & {tag.value for tag in entry.tags}:
+            return entry.dataset.name, entry.dataset.digest
+    return ()

@@ -233,7 +233,9 @@ def whole(project: Path) -> dict[str, Any]:
     whole = contents()
     assert (whole["status"], whole["is ready"], whole["is linked"]) == ("FINISHED", True, True)
     assert len(whole["metrics"]) == 2 * len(CURVES) + len(KEPT) + len(METRICS)
-    assert len(whole["model"]) == len(CURVES)
+    headlines = [name for name in whole["model"] if name[0].startswith("test/")]
+    assert len(headlines) == 2
+    assert len(whole["model"]) == len(CURVES) + len(headlines)
     return whole
 
 

@@ -49,7 +49,7 @@ def test_the_folder_equals_the_one_that_mlflow_writes(tmp_path: Path) -> None:
         data_path=str(models),
         code_paths=pipeline.__path__,
         signature=ModelSignature(
-            Schema.from_json(json.dumps(logged_model.INPUTS)),
+            None,
             Schema.from_json(json.dumps(logged_model.OUTPUTS)),
         ),
         input_example=example(ours),

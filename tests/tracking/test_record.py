@@ -242,6 +242,24 @@ def test_an_evaluation_creates_a_missing_run(
     assert len(models()) == 1
 
 
+def test_the_model_has_the_test_figures_a_description_and_its_data_sets(
+    trained: tuple[Job, list[dict[str, Any]]], params: Params
+) -> None:
+    evaluated(params, *trained)
+    (run,) = runs()
+    (model,) = models()
+    assert model.name == params.dataset.name
+    assert model.tags["mlflow.note.content"] == run.data.tags["mlflow.note.content"]
+    metrics = {metric.key: metric for metric in model.metrics or ()}
+    assert metrics["test/accuracy"].value == run.data.metrics["test/accuracy"]
+    entries = run.inputs.dataset_inputs if run.inputs else ()
+    digests = {tag.value: entry.dataset.digest for entry in entries for tag in entry.tags}
+    assert metrics["test/accuracy"].dataset_digest == digests["test"]
+    assert metrics["curves/train_loss"].dataset_digest == digests["training"]
+    assert metrics["curves/val_loss"].dataset_digest == digests["validation"]
+    assert metrics["curves/lr"].dataset_name is None
+
+
 def test_a_model_of_an_earlier_state_gets_no_run(
     trained: tuple[Job, list[dict[str, Any]]],
     params: Params,

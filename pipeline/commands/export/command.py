@@ -24,6 +24,12 @@ def export(
             help="A new folder with the model for torch alone, and an example that uses it.",
         ),
     ] = None,
+    mlflow_pytorch: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DEST", help="A new folder with the model in MLflow's PyTorch flavour (pt2)."
+        ),
+    ] = None,
     models: Annotated[Path, typer.Option("--model", help="The model's folder.")] = Path("models"),
     clean: Annotated[Path, typer.Option(help="The folder of clean images.")] = Path("data/clean"),
     split: Annotated[Path, typer.Option(help="The splits.")] = Path("data/split.csv"),
@@ -39,16 +45,26 @@ def export(
 
         pipeline export --plain my-model && python my-model/example.py photo.jpg
 
+        pipeline export --mlflow-pytorch my-model    # then mlflow.pytorch.load_model("my-model")
+
         pipeline export --imagefolder /tmp/photos
     """
-    if not (imagefolder or onnx or plain):
-        raise PipelineError("nothing to do: give --onnx FILE, --plain DEST or --imagefolder DEST")
+    if not (imagefolder or onnx or plain or mlflow_pytorch):
+        raise PipelineError(
+            "nothing to do: give --onnx FILE, --plain DEST, --mlflow-pytorch DEST or --imagefolder "
+            "DEST"
+        )
     if onnx:
         _onnx(models, onnx, clean, split)
     if plain:
         from pipeline.commands.export.plain_torch import export as write_plain
 
         print_line(f"{plain}: {', '.join(write_plain(models, plain))}")
+    if mlflow_pytorch:
+        from pipeline.commands.export.mlflow_pytorch import export as write_mlflow
+
+        worst = write_mlflow(models, mlflow_pytorch)
+        print_line(f"{mlflow_pytorch}: on noise, it and torch differ by at most {worst:.1g}")
     if imagefolder:
         from pipeline.commands.export.imagefolder import imagefolder as write_images
 

@@ -22,7 +22,8 @@ from pipeline.params import Params
 from pipeline.tracking import find_run, provenance, store
 from pipeline.tracking.find_run import PARENT
 from pipeline.tracking.process_lock import ProcessLock
-from pipeline.tracking.run import CURVE, CURVES, KEPT, NOTE, OF_KEPT
+from pipeline.tracking.run import CURVE, CURVES, KEPT, OF_KEPT
+from pipeline.tracking.run_model import NOTE
 from pipeline.tracking.run_names import sweep_name
 
 KEY, NUMBER, STATE, REASON = "sweep.key", "sweep.trial", "sweep.state", "sweep.reason"
