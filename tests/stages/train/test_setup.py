@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 import mlflow
+import numpy as np
 import pytest
 import torch
 from mlflow import MlflowClient
@@ -18,7 +19,7 @@ from pipeline.core import history, stage
 from pipeline.core.errors import PipelineError
 from pipeline.core.source_code import imported_files
 from pipeline.images import memo
-from pipeline.network import tensors
+from pipeline.network import calibration, tensors
 from pipeline.params import Params
 from pipeline.stages.train import __main__ as train
 from pipeline.stages.train import loop, setup, training
@@ -51,6 +52,26 @@ def has_same_weights(job: Job, other: Job) -> bool:
     return values.keys() == others.keys() and all(
         torch.equal(values[name], others[name]) for name in values
     )
+
+
+def test_a_large_set_is_calibrated_with_its_first_images(
+    dataset: Path, params: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job, _, examples = prepare_job(dataset, override(params, **NARROW_RESNET))
+    sets = []
+
+    def fit_temperature(scores: np.ndarray, labels: np.ndarray) -> float:
+        sets.append((scores, labels.tolist()))
+        return 1.0
+
+    monkeypatch.setattr(calibration, "fit_temperature", fit_temperature)
+    setup.calibrate(job, examples)
+    monkeypatch.setattr(setup, "MAX_SCORES", 7)  # of three images and two classes
+    setup.calibrate(job, examples)
+    (all_scores, all_labels), (scores, labels) = sets
+    assert len(all_labels) == len(examples.rows("val")) > 3
+    assert labels == all_labels[:3]
+    np.testing.assert_allclose(scores, all_scores[:3], atol=1e-5)
 
 
 @pytest.mark.parametrize(("trainable", "lr"), [("head", 0.1), ("layer3", 0.003), ("all", 0.003)])
