@@ -69,5 +69,6 @@ def _read_sample(features: Features, count: int) -> tuple[Rows, Values]:
 
 def _normalised(values: Values) -> Values:
     norms = np.linalg.norm(values, axis=1, keepdims=True)
-    result: Values = values / np.maximum(norms, np.finfo(np.float32).tiny)
+    smallest = np.finfo(np.float32).tiny
+    result: Values = (values / np.maximum(norms, smallest)).astype(np.float32, copy=False)
     return result

@@ -57,3 +57,4 @@ def _work(
                 future.set_result(function(item))
             except BaseException as error:  # noqa: BLE001 - raised where the result is read
                 future.set_exception(error)
+        del task, future, item  # a thread that waits for its next task keeps no result alive
