@@ -1,18 +1,18 @@
 """The checks: does what params.yaml names exist, and can this machine do it?
 
-All take far less than a second but those of networks, which import torch: these are left out if
-the last training had the same params.
+What the last run had is not checked again: it worked, and its source may be gone since. Checks of
+networks and devices import torch; the others take far less than a second.
 """
 
 from pathlib import Path
 
-from pipeline.core import dvc_lock
+from pipeline.core import dvc_lock, program, terminal
 from pipeline.core.errors import PipelineError
 from pipeline.params import Params
 from pipeline.stages.acquire.sources.source_path import check_source
 
 KNOWN_WEIGHTS = ("imagenet", "none")
-ANYWHERE = ("auto", "cpu")  # accelerators
+NETWORK = ("model", "images", "filter")  # the sections of params that decide whether it works
 
 
 def check(params: Params) -> None:
@@ -21,43 +21,59 @@ def check(params: Params) -> None:
     Raises:
         PipelineError: something is wrong that a later stage would stop at.
     """
-    source = params.dataset.source
-    expanded = check_source(Path("datasets", params.dataset.name), source)
-    if expanded != source:
-        raise PipelineError(
-            f"dataset.source = {source!r}: DVC does not expand ~: write {expanded}, or use "
-            "`pipeline run`, which expands it"
-        )
+    if not _is_unchanged(params, "acquire", "dataset"):
+        source = params.dataset.source
+        expanded = check_source(Path("datasets", params.dataset.name), source)
+        if expanded != source:
+            raise PipelineError(
+                f"dataset.source = {source!r}: DVC does not expand ~: write {expanded}, or use "
+                "`pipeline run`, which expands it"
+            )
     check_network(params)
 
 
 def check_network(params: Params) -> None:
-    """Check the network, its weights and the device.
+    """Check the network and its weights; warn of a device that this machine lacks.
+
+    The stages that read the data need no device, and may run on another machine.
 
     Raises:
-        PipelineError: one of them does not exist here, or they do not fit together.
+        PipelineError: one of them does not exist, or they do not fit together.
     """
+    if not _is_unchanged(params, "train", *NETWORK):
+        _check_network(params)
+    if not _is_unchanged(params, "train", "device"):
+        _check_device(params)
+
+
+def _is_unchanged(params: Params, stage: str, *sections: str) -> bool:
+    """Whether a stage last ran with the same values."""
+    last = dvc_lock.params(dvc_lock.read(), stage)
+    values = params.model_dump(mode="json")
+    return all(last.get(name) == values[name] for name in sections)
+
+
+def _check_network(params: Params) -> None:
     weights = params.model.weights
     if weights not in KNOWN_WEIGHTS and not Path(weights).is_file():
         raise PipelineError(
             f"model.weights = {weights!r} is no file: give the path of a .safetensors or .pth "
             "file, or imagenet, or none"
         )
-    trained = dvc_lock.params(dvc_lock.read(), "train")
-    values = params.model_dump(mode="json")
-    has_trained = all(trained.get(name) == values[name] for name in ("model", "images", "device"))
-    if not has_trained or params.device.accelerator not in ANYWHERE:
-        _check_with_torch(params)
-
-
-def _check_with_torch(params: Params) -> None:
-    from pipeline.core import program
-
     with program.imports():
-        from pipeline.network import assembly, device
+        from pipeline.network import assembly
 
-    device.start(params.device)
     # Random weights: those of ImageNet may have to be downloaded.
     model = params.model.model_copy(update={"weights": "none"})
     assembled = assembly.assemble(model, params.images, params.features.seed)
     assembly.check_stored_size(assembled.preprocess, params.filter)
+
+
+def _check_device(params: Params) -> None:
+    with program.imports():
+        from pipeline.network import device
+
+    try:
+        device.start(params.device)
+    except PipelineError as error:
+        terminal.warn(f"{error}; the stages features, train and evaluate need it")

@@ -21,15 +21,16 @@ def project(world: Path, params: Params) -> Path:
         (world / "datasets" / name).mkdir(parents=True)
         (world / f"datasets/{name}/dataset.toml").write_text(text)
     (world / "photos").mkdir()
-    values = {"params.yaml": params.model_dump(mode="json")}
-    YAML().dump({"stages": {"train": {"params": values}}}, world / "dvc.lock")
+    values = {"params": {"params.yaml": params.model_dump(mode="json")}}
+    YAML().dump({"stages": {"acquire": values, "train": values}}, world / "dvc.lock")
     return world
 
 
 def test_what_can_work_is_accepted_without_torch(
     project: Path, params: Params, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipeline.stages.check.checks._check_with_torch", pytest.fail)
+    for part in ("network", "device"):
+        monkeypatch.setattr(f"pipeline.stages.check.checks._check_{part}", pytest.fail)
     check(params)
     check(override(params, dataset__name="mine", dataset__source="photos"))
     check(override(params, dataset__name="mine", dataset__source="https://example.org/a.zip"))
@@ -57,14 +58,14 @@ def test_another_network_is_accepted(project: Path, params: Params) -> None:
         ({"model__weights": "no.pth"}, "model.weights = 'no.pth' is no file"),
         ({"model__backbone": "resnet19"}, "model.backbone=resnet19 is no torchvision classifier"),
         ({"model__trainable": "layer9"}, "model.trainable=layer9 names no layer that runs"),
-        ({"device__accelerator": "mps"}, "device.accelerator=mps with device.precision=32-true"),
+        ({"filter__store_side": 32, "images__size": 64}, "but filter.store_side = 32"),
     ],
 )
 def test_what_cannot_work_is_refused(
     project: Path,
     params: Params,
     monkeypatch: pytest.MonkeyPatch,
-    changes: dict[str, str],
+    changes: dict[str, object],
     message: str,
 ) -> None:
     monkeypatch.setenv("HOME", str(project))
@@ -72,6 +73,27 @@ def test_what_cannot_work_is_refused(
         check(override(params, **changes))
     assert message.replace("{world}", str(project)) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_device_that_is_not_here_is_a_warning(
+    project: Path, params: Params, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The data can be prepared on a machine without the GPU that trains."""
+    check(override(params, device__accelerator="mps"))
+    (warning,) = capsys.readouterr().err.splitlines()
+    assert warning.startswith("warning: device.accelerator=mps with device.precision=32-true")
+    assert warning.endswith("; the stages features, train and evaluate need it")
+
+
+def test_a_source_that_was_read_may_be_gone(project: Path, params: Params) -> None:
+    """On another machine, `dvc exp run --allow-missing` needs only what follows from it."""
+    changes = {"dataset__name": "mine", "dataset__source": "/gone/photos"}
+    changed = override(params, **changes)
+    with pytest.raises(PipelineError, match="/gone/photos does not exist"):
+        check(changed)
+    values = {"params": {"params.yaml": changed.model_dump(mode="json")}}
+    YAML().dump({"stages": {"acquire": values, "train": values}}, project / "dvc.lock")
+    check(override(changed, train__lr=0.1))
 
 
 def test_a_relative_source_that_only_the_project_has_needs_an_absolute_path(

@@ -21,7 +21,7 @@ def sample(world: Path) -> None:
 def test_its_out_is_always_the_same(
     sample: None, params: Params, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipeline.stages.check.checks._check_with_torch", lambda _: None)
+    monkeypatch.setattr("pipeline.stages.check.__main__.check", lambda _: None)
     for rate in (0.1, 0.2):
         write_params(override(params, train__lr=rate))
         main(Path("checked.txt"))
