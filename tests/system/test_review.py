@@ -33,6 +33,15 @@ def run_filter() -> None:
     filtering.main(FOLDER, RAW, CLEAN, VERDICTS)
 
 
+def write_lock(dataset: str) -> None:
+    """dvc.lock, as far as the command reads it, after a run of filter on a data set."""
+    stage = {
+        "params": {"params.yaml": {"dataset": {"name": dataset}}},
+        "outs": [{"path": str(CLEAN), "md5": "0" * 32}],
+    }
+    Path("dvc.lock").write_text(json.dumps({"stages": {"filter": stage}}))
+
+
 def write_data(stripes: Params) -> None:
     """Run the stages over plain and striped images, some with the other label.
 
@@ -45,6 +54,7 @@ def write_data(stripes: Params) -> None:
     for row in rows[::8]:
         row["label"] = "striped"  # every second image is
     shards.write(RAW, shards.RAW, rows)
+    write_lock("stripes")
     with joblib.parallel_config("threading"):
         run_filter()
         split.main(CLEAN, VERDICTS, SPLIT, Path("data/leaks.csv"))
@@ -192,3 +202,14 @@ def test_without_features_only_the_pixels_are_judged(mislabelled: list[str]) -> 
     )
     assert "of 48 images are worth a look" in review.lines[1]
     assert review.interrupt() == "review: ended; appended 0 to reject.csv and 0 to relabel.csv\n"
+
+
+def test_images_of_another_data_set_are_refused_before_anything_is_read(
+    mislabelled: list[str],
+) -> None:
+    write_lock("dots")
+    words = [sys.executable, "-m", "pipeline", "review", "--no-browser"]
+    result = subprocess.run(words, capture_output=True, text=True, timeout=60)
+    assert result.returncode == 1
+    assert "data/clean has the images of data set 'dots'" in " ".join(result.stderr.split())
+    assert "Traceback" not in result.stderr

@@ -38,6 +38,7 @@ def review(
         ssh -L 8765:127.0.0.1:8765 SERVER    # to open that of a server here
     """
     from pipeline.commands.review.catalogue import Catalogue
+    from pipeline.commands.review.dataset_folder import find_dataset_folder
     from pipeline.commands.review.desk import Desk
     from pipeline.commands.review.flags import find_flags
     from pipeline.commands.review.server import PageServer
@@ -45,7 +46,7 @@ def review(
     from pipeline.params import load_params
 
     project.check()
-    folder = Path("datasets", load_params().dataset.name)
+    folder = find_dataset_folder(load_params().dataset.name, clean)
     flags, problems = find_flags(clean, split, features)
     for problem in problems:
         warn(problem)
