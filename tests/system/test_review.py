@@ -194,6 +194,66 @@ def test_a_narrow_window_shows_the_page_and_enlarges_images(review: Review, tmp_
         assert not browser.run("return document.getElementById('large').open")
 
 
+# Sends no decisions before `release()` is called, and counts their requests.
+DELAYED_SAVE = """
+const send = window.fetch;
+window.requests = 0;
+window.fetch = async (path, options) => {
+  if (path === "decisions") {
+    window.requests += 1;
+    await new Promise((resolve) => (window.release = resolve));
+  }
+  return send(path, options);
+};
+"""
+
+
+@needs_browser
+def test_choices_made_during_a_save_stay(review: Review, tmp_path: Path) -> None:
+    with WebDriver(tmp_path) as browser:
+        open_page(browser, review.url)
+        first, second, third, *_ = ids(browser)
+        browser.run(DELAYED_SAVE)
+        browser.press("x", ARROW_RIGHT, "x", "w")
+        browser.press("k", ARROW_RIGHT, "x", "w")  # another choice for the second, and a third
+        assert browser.run("return [requests, document.getElementById('save').disabled]") == [
+            1,
+            True,
+        ]
+        browser.run("release()")
+        browser.wait("!document.getElementById('save').disabled")
+        assert browser.run("return [...choices.keys()]") == [second, third]
+        assert summary(browser).startswith("Lines appended: 2 to reject.csv.")
+        assert summary(browser).endswith(" 1 to reject, 1 to keep")
+        assert browser.errors() == []
+    assert set(hand_lists.read_rejects(FOLDER)) == {first, second}
+
+
+@needs_browser
+def test_keys_that_are_held_down_act_once(review: Review, tmp_path: Path) -> None:
+    with WebDriver(tmp_path) as browser:
+        open_page(browser, review.url)
+        browser.run(DELAYED_SAVE)
+        browser.press("x")
+        for key in ("x", "w", "Enter"):
+            event = f"new KeyboardEvent('keydown', {{ key: '{key}', repeat: true, bubbles: true }})"
+            browser.run(f"shown[0].card.dispatchEvent({event})")
+        assert browser.run("return [requests, choices.size]") == [0, 1]
+        assert not browser.run("return document.getElementById('large').open")
+
+
+@needs_browser
+def test_saving_the_last_images_closes_the_enlarged_one(review: Review, tmp_path: Path) -> None:
+    with WebDriver(tmp_path) as browser:
+        open_page(browser, review.url)
+        browser.run("shown.forEach((image) => image.reject.click())")
+        browser.press(ENTER, ARROW_RIGHT, "w")
+        browser.wait("!shown.length")
+        browser.wait("document.getElementById('summary').textContent.startsWith('Lines appended')")
+        assert not browser.run("return document.getElementById('large').open")
+        assert browser.errors() == []
+
+
 def test_without_features_only_the_pixels_are_judged(mislabelled: list[str]) -> None:
     shutil.rmtree("data/features")
     review = Review()

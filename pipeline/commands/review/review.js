@@ -10,6 +10,7 @@ let shown = []; // the images of this page, with their cards
 let current = 0; // the one that keys act on
 let enlarged = 0; // the last one that was large
 let last = 0; // the newest request for a page
+let isSaving = false;
 
 function element(tag, className, text) {
   const made = document.createElement(tag);
@@ -84,12 +85,14 @@ function fillClasses(image) {
   image.change.append(...others);
 }
 
+function areEqual(a, b) {
+  return Boolean(a && b) && a.action === b.action && a.label === b.label;
+}
+
 // A second click on the same choice takes it back.
 function choose(image, choice) {
   if (image.rejected) return; // its line is to be deleted first
-  const before = choices.get(image.id);
-  const isSame = before && choice && before.action === choice.action && before.label === choice.label;
-  if (!choice || isSame) choices.delete(image.id);
+  if (!choice || areEqual(choice, choices.get(image.id))) choices.delete(image.id);
   else choices.set(image.id, choice);
   mark(image);
   summarise();
@@ -114,8 +117,8 @@ function summarise(note) {
   const count = (action) => [...choices.values()].filter((choice) => choice.action === action).length;
   const parts = [["reject", "to reject"], ["label", "to relabel"], ["keep", "to keep"]];
   const texts = parts.filter(([action]) => count(action)).map(([action, text]) => count(action) + " " + text);
-  say(note || texts.join(", ") || "Nothing chosen yet.");
-  get("save").disabled = get("clear").disabled = !choices.size;
+  say([note, texts.join(", ")].filter(Boolean).join(" ") || "Nothing chosen yet.");
+  get("save").disabled = get("clear").disabled = isSaving || !choices.size;
 }
 
 async function ask(path, options) {
@@ -146,9 +149,10 @@ async function load(to, isFirst) {
     return say(error.message, true);
   }
   if (number !== last) return; // a newer filter is already on its way
+  get("large").close(); // its image may not be on the new page
   page = answer.page;
   shown = answer.images;
-  current = 0;
+  current = enlarged = 0;
   get("cards").replaceChildren(...shown.map(draw));
   if (!shown.length) get("cards").append(element("p", "soft", "Nothing here is left to look at."));
   const first = page * answer.size + 1;
@@ -159,20 +163,24 @@ async function load(to, isFirst) {
 }
 
 async function save() {
-  if (!choices.size) return;
+  if (isSaving || !choices.size) return;
+  const sent = new Map(choices); // more may be chosen before the answer is here
   const body = { reject: [], label: [] };
-  for (const [id, choice] of choices) {
+  for (const [id, choice] of sent) {
     if (choice.action === "reject") body.reject.push(id);
     else body.label.push({ id, class: choice.action === "keep" ? null : choice.label });
   }
-  get("save").disabled = true;
+  isSaving = true;
+  summarise("Saving …");
   try {
     const headers = { "Content-Type": "application/json" };
     const answer = await ask("decisions", { method: "POST", headers, body: JSON.stringify(body) });
-    choices.clear();
+    for (const [id, choice] of sent) if (areEqual(choice, choices.get(id))) choices.delete(id);
     await load(page);
+    isSaving = false;
     summarise(answer.message);
   } catch (error) {
+    isSaving = false;
     summarise();
     say(error.message, true);
   }
@@ -218,6 +226,7 @@ const imageKeys = {
 
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey) return;
+  if (event.repeat && !event.key.startsWith("Arrow")) return; // a key that is held down acts once
   const tag = event.target.tagName;
   if (tag === "SELECT" || tag === "INPUT" || (tag === "BUTTON" && event.key === "Enter")) return;
   const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
@@ -242,7 +251,7 @@ get("clear").addEventListener("click", () => {
 });
 get("large").addEventListener("click", () => get("large").close());
 // The browser moves the focus back to where it was when the first image was enlarged.
-get("large").addEventListener("close", () => shown[enlarged].card.focus());
+get("large").addEventListener("close", () => shown.length && shown[enlarged].card.focus());
 window.addEventListener("beforeunload", (event) => {
   if (choices.size) event.preventDefault();
 });
