@@ -95,6 +95,8 @@ def _read(path: Path) -> Iterator[tuple[str, int, dict[str, str]]]:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             table = csv_cells.DictReader(file, strict=True)
+            while table.fieldnames == []:  # an empty line before the header
+                table.fieldnames = None
             if table.fieldnames and tuple(table.fieldnames) != columns:
                 raise PipelineError(
                     f"{path} should start with the line {','.join(columns)} and have commas, not "

@@ -45,12 +45,24 @@ def test_a_reason_may_be_missing(tmp_path: Path, line: str) -> None:
         f"\ufeffid,why\n{ONE},x\n",
         f"id,why\r\n{ONE},x\r\n",
         f"id,why\n\n{ONE},x\n\n",
+        f"\n\r\nid,why\n{ONE},x\n",
+        f"\ufeff\nid,why\n{ONE},x\n",
         f"id,why\n{ONE},x",
         f"id,why\n{ONE.upper()},x\n",
         f"id,why\n {ONE} ,x\n",
         f'"id","why"\n"{ONE}","x"\n',
     ],
-    ids=["bom", "crlf", "empty lines", "no last newline", "upper case", "spaces", "quoted"],
+    ids=[
+        "bom",
+        "crlf",
+        "empty lines",
+        "empty first lines",
+        "bom and empty line",
+        "no last newline",
+        "upper case",
+        "spaces",
+        "quoted",
+    ],
 )
 def test_files_of_spreadsheets_and_editors_are_read(tmp_path: Path, text: str) -> None:
     assert read(tmp_path, text) == {ONE: "x"}
@@ -61,7 +73,18 @@ def test_reasons_may_be_in_any_language(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", [f"{ONE},blurred\n", "id\n", "why,id\n", "id,why,who\n", "ID,WHY\n", "id;why\n"]
+    "text",
+    [
+        f"{ONE},blurred\n",
+        " \nid,why\n",
+        '""\n',
+        ",\n",
+        "id\n",
+        "why,id\n",
+        "id,why,who\n",
+        "ID,WHY\n",
+        "id;why\n",
+    ],
 )
 def test_another_first_line_is_refused(tmp_path: Path, text: str) -> None:
     with pytest.raises(
@@ -80,6 +103,16 @@ def test_no_reason_is_a_formula_and_the_reader_gets_it(tmp_path: Path, why: str)
 
 def test_an_empty_file_rejects_nothing(tmp_path: Path) -> None:
     assert read(tmp_path, "") == {}
+
+
+@pytest.mark.parametrize("text", ["\n", "\r\n\r\n", "\ufeff\n"])
+def test_empty_lines_alone_reject_nothing(tmp_path: Path, text: str) -> None:
+    assert read(tmp_path, text) == {}
+
+
+def test_empty_first_lines_count_in_errors(tmp_path: Path) -> None:
+    with pytest.raises(PipelineError, match=r"reject\.csv, line 3: 'x' is not an image id"):
+        read(tmp_path, "\nid,why\nx,y\n")
 
 
 @pytest.mark.parametrize("key", ["", "cat/1.png", ONE[:-1], ONE + "0", "g" + ONE[1:]])

@@ -98,6 +98,6 @@ def _write(descriptor: int, data: bytes) -> int:
 def _joint(path: Path) -> str:
     """What stands between the content of a file and new rows."""
     content = path.read_bytes().removeprefix(BYTE_ORDER_MARK)
-    if not content.strip():
+    if not content.strip(b"\r\n"):
         return hand_lists.format_rows([COLUMNS[path.name]])
     return "" if content.endswith((b"\n", b"\r")) else "\n"

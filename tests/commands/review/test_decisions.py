@@ -19,6 +19,9 @@ CONTENTS = {
     "a row": b"id,why\n" + TWO.encode() + b",mine\n",
     "a row without a line end": b"id,why\n" + TWO.encode() + b",mine",
     "a spreadsheet's line ends": b"\xef\xbb\xbfid,why\r\n" + TWO.encode() + b",mine\r\n",
+    "empty lines": b"\n\r\n\n",
+    "empty lines after a byte order mark": b"\xef\xbb\xbf\n",
+    "an empty line before the header": b"\nid,why\n" + TWO.encode() + b",mine\n",
     "old line ends": b"id,why\r" + TWO.encode() + b",mine\r",
 }
 
