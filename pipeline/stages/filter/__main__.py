@@ -56,6 +56,14 @@ def _warn_of_unknown(verdicts: Verdicts, path: Path, ids: Iterable[str]) -> None
         warn(f"filter: {len(unknown)} ids of {path} match no image, such as {unknown[0]}")
 
 
+def _warn_of_emptied_classes(facts: pa.Table, relabel_csv: Path) -> None:
+    """Warn of classes of the source whose images all have another label by hand."""
+    labels = facts.column("label")
+    source_labels = pc.coalesce(facts.column("source_label"), labels)
+    for label in sorted({*source_labels.unique().to_pylist()} - {*labels.unique().to_pylist()}):
+        warn(f"filter: {relabel_csv} leaves no image in class {label!r}, so the class is gone")
+
+
 def main(
     folder: Path,
     raw: Path,
@@ -82,6 +90,7 @@ def main(
     count = growth.write_batches(clean, schema, _clean_batches(verdicts), last, WRITERS)
     for name, ids in ((hand_lists.REJECT_CSV, by_hand), (hand_lists.RELABEL_CSV, corrections)):
         _warn_of_unknown(verdicts, folder / name, ids)
+    _warn_of_emptied_classes(verdicts.facts, folder / hand_lists.RELABEL_CSV)
     reasons = format_counts(count_reasons(verdicts.facts))
     relabelled = len(verdicts) - verdicts.facts.column("source_label").null_count
     print_line(

@@ -641,6 +641,22 @@ def test_listed_ids_without_an_image_are_a_warning(
     )
 
 
+def test_a_class_that_loses_all_its_images_is_a_warning(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(project, GOOD)
+    cats = [picture for picture in GOOD if picture.label == "cat"]
+    relabel(project, *((picture, "dog") for picture in cats[1:]))
+    run(project)
+    assert capsys.readouterr().err == ""
+    relabel(project, *((picture, "dog") for picture in cats))
+    assert {row.label for row in run(project)} == {"dog"}
+    assert capsys.readouterr().err == (
+        f"warning: filter: {project / 'dataset/relabel.csv'} leaves no image in class 'cat', "
+        "so the class is gone\n"
+    )
+
+
 def test_the_reject_list_has_precedence_over_the_relabel_list(project: Path) -> None:
     write(project, GOOD)
     relabel(project, (GOOD[1], "dog"))
