@@ -1,12 +1,13 @@
 """Serve a page to this machine's own browser, and to nothing else.
 
-Other web pages in that browser can send requests to 127.0.0.1 too. They do not know the token,
-which is part of every address; a name that their server points to 127.0.0.1 is not a host that we
-answer; and what changes files needs our own Origin.
+Other web pages in that browser can send requests to 127.0.0.1 too. Three checks refuse these: each
+address contains a token that they do not know; the Host must be 127.0.0.1 or localhost, and not a
+name that their server resolves to it; a request that changes files must have this page's Origin.
 """
 
 import errno
 import json
+import re
 import secrets
 import sys
 from collections.abc import Callable, Mapping
@@ -20,6 +21,7 @@ from pipeline.core.errors import PipelineError
 
 ADDRESS = "127.0.0.1"
 MAX_BODY = 2**20  # bytes of a request
+LENGTH = re.compile("[0-9]{1,7}")  # int refuses thousands of digits
 SECONDS = 30  # that a connection may be silent
 HEADERS = {
     "Cache-Control": "no-store",
@@ -95,7 +97,7 @@ class PageServer(ThreadingTCPServer):
         return f"http://{ADDRESS}:{self.port}/{self.token}/"
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """Say nothing of a browser that hangs up; what else goes wrong is a bug."""
+        """Ignore a closed or silent connection; print the traceback of anything else, a bug."""
         if not isinstance(sys.exception(), ConnectionError | TimeoutError):
             super().handle_error(request, client_address)  # type: ignore[arg-type]
 
@@ -109,13 +111,12 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """Answer with what the page needs."""
-        parts = urlsplit(self.path)
-        self._reply(self._refusal() or self._get(parts.path, dict(parse_qsl(parts.query))))
+        self._reply(self._refusal() or self._get())
 
     def do_POST(self) -> None:
         """Change something."""
         length = self.headers.get("Content-Length", "")
-        if not (length.isascii() and length.isdigit()) or int(length) > MAX_BODY:
+        if not LENGTH.fullmatch(length) or int(length) > MAX_BODY:
             self.close_connection = True  # the body is not read
             self._reply(Reply.of_error("too long", HTTPStatus.REQUEST_ENTITY_TOO_LARGE))
             return
@@ -133,7 +134,10 @@ class Handler(BaseHTTPRequestHandler):
         """The reply to a request that is not from our page; the first check that fails."""
         if self.headers.get("Host") not in self.server.hosts:
             return Reply.of_error("unknown host", HTTPStatus.MISDIRECTED_REQUEST)
-        token = urlsplit(self.path).path.split("/")[1:2]
+        try:
+            token = urlsplit(self.path).path.split("/")[1:2]
+        except ValueError:  # such as http://[
+            return Reply.of_error("malformed address", HTTPStatus.BAD_REQUEST)
         if not secrets.compare_digest("".join(token).encode(), self.server.token.encode()):
             return Reply.of_error(
                 "wrong token: open the address that `pipeline review` printed", HTTPStatus.FORBIDDEN
@@ -141,21 +145,22 @@ class Handler(BaseHTTPRequestHandler):
         return None
 
     def _refuse_origin(self) -> Reply | None:
-        """Browsers say which page sends a POST; a page of ours is at the host that it asks."""
+        """Refuse a POST of another page: browsers send the page's origin, which must be ours."""
         if self.headers.get("Origin") != f"http://{self.headers['Host']}":
             return Reply.of_error("a request of another page", HTTPStatus.FORBIDDEN)
         if self.headers.get_content_type() != "application/json":
             return Reply.of_error("not JSON", HTTPStatus.UNSUPPORTED_MEDIA_TYPE)
         return None
 
-    def _get(self, path: str, query: Mapping[str, str]) -> Reply:
-        return self._call(lambda: self.server.get(self._below(path), query))
+    def _get(self) -> Reply:
+        query = dict(parse_qsl(urlsplit(self.path).query))
+        return self._call(lambda: self.server.get(self._path_below_token(), query))
 
     def _post(self, body: bytes) -> Reply:
-        return self._call(lambda: self.server.post(self._below(self.path), body))
+        return self._call(lambda: self.server.post(self._path_below_token(), body))
 
-    def _below(self, path: str) -> str:
-        return path.removeprefix(f"/{self.server.token}/")
+    def _path_below_token(self) -> str:
+        return urlsplit(self.path).path.removeprefix(f"/{self.server.token}/")
 
     def _call(self, answer: Callable[[], Reply]) -> Reply:
         try:
@@ -165,7 +170,7 @@ class Handler(BaseHTTPRequestHandler):
         except PipelineError as error:
             return Reply.of_error(str(error), HTTPStatus.CONFLICT)
         except OSError as error:
-            return Reply.of_error(f"{error.filename}: {error.strerror}", HTTPStatus.CONFLICT)
+            return Reply.of_error(_describe(error), HTTPStatus.CONFLICT)
 
     def _reply(self, reply: Reply) -> None:
         self.send_response(reply.status)
@@ -175,3 +180,8 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(reply.content)))
         self.end_headers()
         self.wfile.write(reply.content)
+
+
+def _describe(error: OSError) -> str:
+    text = error.strerror or str(error)
+    return f"{error.filename}: {text}" if error.filename else text

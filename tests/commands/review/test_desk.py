@@ -155,6 +155,7 @@ def test_images_are_sent_as_they_are_stored(client: Client) -> None:
     [
         ("image/99-" + IDS[0], 404),
         ("image/-1-" + IDS[0], 404),
+        ("image/" + "9" * 5000 + "-" + IDS[0], 404),
         ("image/../../etc/passwd", 404),
         ("image/1-" + IDS[2], 409),  # data/clean has changed
         ("datasets/pets/dataset.toml", 404),
@@ -165,6 +166,15 @@ def test_other_addresses_have_nothing(client: Client, path: str, code: int) -> N
         client.get(path)
     assert caught.value.code == code
     caught.value.close()
+
+
+def test_an_image_beyond_shorter_shards_has_changed(pets: Path, client: Client) -> None:
+    """As after `dvc repro` with a longer reject.csv, while the page is open."""
+    shards.write(Path("clean"), shards.CLEAN, [clean_row(IDS[0], noise_png(0), label="cat")])
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        client.get(f"image/69-{IDS[69]}")
+    with caught.value as error:
+        assert (error.code, json.load(error)["error"]) == (409, desk.CHANGED)
 
 
 def test_decisions_are_appended_with_their_reasons(client: Client, pets: Path) -> None:

@@ -18,6 +18,8 @@ Answer = tuple[int, Mapping[str, str], bytes]
 def get(path: str, query: Mapping[str, str]) -> Reply:
     if path == "missing":
         raise NotFound
+    if path == "full":
+        raise OSError(28, "No space left on device")
     if path == "broken":
         raise PipelineError("reject.csv is not a CSV file")
     return Reply.of_json([path, dict(query)])
@@ -135,7 +137,16 @@ def test_a_form_cannot_send_changes(server: PageServer) -> None:
     assert (answer[0], error_of(answer)) == (415, "not JSON")
 
 
-@pytest.mark.parametrize("length", ["2000000", "-1", "x", None])
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_a_malformed_address_is_refused(
+    server: PageServer, method: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    answer = ask(server, method, "http://[")
+    assert (answer[0], error_of(answer)) == (400, "malformed address")
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("length", ["2000000", "9" * 5000, "-1", "x", "\u00b2", None])
 def test_a_body_without_a_small_length_is_not_read(server: PageServer, length: str | None) -> None:
     answer = ask(server, "POST", f"/{server.token}/decisions", Content_Length=length)
     assert answer[0] == 413
@@ -144,6 +155,8 @@ def test_a_body_without_a_small_length_is_not_read(server: PageServer, length: s
 def test_what_is_missing_or_wrong_is_one_sentence(server: PageServer) -> None:
     missing = ask(server, "GET", f"/{server.token}/missing")
     assert (missing[0], error_of(missing)) == (404, "nothing is here")
+    full = ask(server, "GET", f"/{server.token}/full")
+    assert (full[0], error_of(full)) == (409, "No space left on device")
     broken = ask(server, "GET", f"/{server.token}/broken")
     assert (broken[0], error_of(broken)) == (409, "reject.csv is not a CSV file")
 
