@@ -3,6 +3,7 @@
 People edit these files too: whatever is in them stays as it is, byte by byte.
 """
 
+import errno
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -71,7 +72,7 @@ def append_rows(path: Path, rows: Sequence[Sequence[str]]) -> None:
     """Append rows to one of the lists, all or none, and wait until they are on disk.
 
     Raises:
-        PipelineError: the disk is full.
+        PipelineError: the rows cannot be written, as on a full disk.
     """
     if not rows:
         return
@@ -79,20 +80,22 @@ def append_rows(path: Path, rows: Sequence[Sequence[str]]) -> None:
     try:
         size = os.fstat(descriptor).st_size
         data = (_joint(path) + hand_lists.format_rows(rows)).encode()
-        if _write(descriptor, data) < len(data):
+        try:
+            _write(descriptor, data)
+        except OSError as error:
             os.ftruncate(descriptor, size)
-            raise PipelineError(f"{path} cannot be written: make room on the disk, and try again")
-        os.fsync(descriptor)
+            is_full = error.errno in {errno.ENOSPC, errno.EDQUOT}
+            advice = "make room on the disk, and try again" if is_full else error.strerror
+            raise PipelineError(f"{path} cannot be written: {advice}") from error
     finally:
         os.close(descriptor)
 
 
-def _write(descriptor: int, data: bytes) -> int:
-    """Write in one call, so that no other program's line comes between; return how much."""
-    try:
-        return os.write(descriptor, data)
-    except OSError:
-        return 0
+def _write(descriptor: int, data: bytes) -> None:
+    """Write, in one call if the disk has room, so that no other program's line comes between."""
+    while data:
+        data = data[os.write(descriptor, data) :]
+    os.fsync(descriptor)
 
 
 def _joint(path: Path) -> str:

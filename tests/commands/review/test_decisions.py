@@ -1,3 +1,4 @@
+import errno
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -49,14 +50,29 @@ def test_no_decisions_make_no_file(root: Path) -> None:
     assert list(folder.iterdir()) == []
 
 
-def test_a_full_disk_leaves_the_file_as_it_was(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("number", "advice"),
+    [
+        (errno.ENOSPC, "make room on the disk, and try again"),
+        (errno.EDQUOT, "make room on the disk, and try again"),
+        (errno.EIO, "Input/output error"),
+    ],
+)
+def test_a_failed_write_leaves_the_file_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, advice: str
 ) -> None:
     path, write = tmp_path / "reject.csv", os.write
     path.write_bytes(CONTENTS["a row"])
-    monkeypatch.setattr(os, "write", lambda file, data: write(file, data[:5]))
-    with pytest.raises(PipelineError, match=r"reject\.csv cannot be written: make room"):
+
+    def write_a_part(file: int, data: bytes) -> int:
+        if path.stat().st_size > len(CONTENTS["a row"]):
+            raise OSError(number, os.strerror(number))
+        return write(file, data[:5])
+
+    monkeypatch.setattr(os, "write", write_a_part)
+    with pytest.raises(PipelineError) as caught:
         append_rows(path, [(ONE, "x")])
+    assert str(caught.value) == f"{path} cannot be written: {advice}"
     assert path.read_bytes() == CONTENTS["a row"]
 
 
