@@ -9,7 +9,7 @@ from urllib.parse import unquote_to_bytes
 import cv2
 import numpy as np
 
-from pipeline.core.errors import PipelineError
+from pipeline.core.errors import OF_MACHINE, PipelineError
 from pipeline.images.format_detection import looks_like_image
 from pipeline.images.header import RejectReason
 
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 COLUMN = "image"
 NOT_BASE64 = "not_base64"  # the problem of a text that is no base64
 PATH_AS_TEXT = "path_as_text"  # of one that looks like the name of a file
-GONE = "gone"
+GONE = "gone"  # of a path where nothing is
+UNREADABLE = "unreadable"  # of a folder, or a file without read permission
 STANDARD_ALPHABET = str.maketrans("-_", "+/")  # from that for URLs
 SUFFIXES = frozenset(
     [".jpg", ".jpeg", ".png", ".gif", ".bmp", ".tif", ".tiff", ".webp", ".avif", ".heic", ".heif"]
@@ -97,8 +98,12 @@ def _read(path: Path) -> Image:
     """A file. A text never names one: a server would read its own files for whoever asks."""
     try:
         return path.read_bytes()
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # the last: a zero byte
         return GONE
+    except OSError as error:
+        if error.errno in OF_MACHINE:
+            raise
+        return UNREADABLE
 
 
 def _encode(pixels: "np.ndarray[Any, Any]") -> bytes:

@@ -1,6 +1,5 @@
 """Read images from files, folders, patterns, archives, URLs and standard input."""
 
-import errno
 import glob
 import math
 import os
@@ -13,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, BinaryIO, Self
 
-from pipeline.core.errors import PipelineError
+from pipeline.core.errors import OF_MACHINE, PipelineError
 from pipeline.images.format_detection import looks_like_image
 from pipeline.inference.predict import NamedImage
 from pipeline.params import AcquireParams
@@ -26,8 +25,6 @@ if TYPE_CHECKING:
     from pipeline.stages.acquire.web.client import Client
 
 STDIN = "-"
-# Too little memory, or too many open files, is no problem of the input.
-OF_MACHINE = {errno.ENOMEM, errno.EMFILE, errno.ENFILE}
 URL = re.compile(r"https?://", re.IGNORECASE)
 PATTERN = re.compile(r"[*?[]")
 # First bytes of zip, gzip, bzip2, xz and tar.

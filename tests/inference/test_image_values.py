@@ -1,6 +1,7 @@
 """Whatever has images gives their bytes; what has none is refused without a dump of it."""
 
 import base64
+import errno
 from pathlib import Path
 from typing import Any
 
@@ -51,12 +52,40 @@ def test_a_path_is_read_and_a_text_never(path: Path) -> None:
     """Who asks a server must not make it read its own files."""
     assert read_images(path) == [PHOTO]
     assert read_images([path, path.with_name("none.png")]) == [PHOTO, "gone"]
+    absent = [path / "none.png", Path("a\0b.png")]
+    assert read_images([*absent, path.parent]) == ["gone", "gone", "unreadable"]
     assert read_images([str(path), "photo.JPG", "https://example.org/a.png", "no base64!"]) == [
         "path_as_text",
         "path_as_text",
         "not_base64",
         "not_base64",
     ]
+
+
+def fail_with(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make every read fail; without permission, root would not."""
+
+    def read_bytes(path: Path) -> bytes:
+        raise OSError(number, "broken", str(path))
+
+    monkeypatch.setattr(Path, "read_bytes", read_bytes)
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EIO, errno.ENAMETOOLONG])
+def test_a_file_that_cannot_be_read_is_unreadable(
+    path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    fail_with(number, monkeypatch)
+    assert read_images(path) == ["unreadable"]
+
+
+@pytest.mark.parametrize("number", [errno.ENOMEM, errno.EMFILE])
+def test_an_error_of_the_machine_is_raised(
+    path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    fail_with(number, monkeypatch)
+    with pytest.raises(OSError, match="broken"):
+        read_images(path)
 
 
 @pytest.mark.parametrize("data", [PIXELS, PIXELS[None], [PIXELS], np.stack([PIXELS, PIXELS])])
