@@ -1,9 +1,7 @@
 """`pipeline review`."""
 
-import webbrowser
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
-from threading import Thread
 from typing import Annotated
 
 import typer
@@ -37,6 +35,7 @@ def review(
 
         ssh -L 8765:127.0.0.1:8765 SERVER    # to open that of a server here
     """
+    from pipeline.commands.review.browser import open_browser
     from pipeline.commands.review.catalogue import Catalogue
     from pipeline.commands.review.dataset_folder import find_dataset_folder
     from pipeline.commands.review.desk import Desk
@@ -55,10 +54,8 @@ def review(
     with PageServer(port, desk.get, desk.post) as server, suppress(KeyboardInterrupt):
         print_line(f"review: {catalogue.flagged} of {len(catalogue)} images are worth a look")
         print_line(f"review: {server.url} (Ctrl-C ends it)")
-        if browser:
-            # In a thread, because a browser on the terminal answers only when it ends.
-            Thread(target=webbrowser.open, args=(server.url,), daemon=True).start()
-        server.serve_forever()
+        with open_browser(server.url) if browser else nullcontext():
+            server.serve_forever()
     appended = f"appended {desk.rejected} to reject.csv and {desk.relabelled} to relabel.csv"
     hint = "; `dvc repro` applies them" if desk.rejected or desk.relabelled else ""
     print_line(f"review: ended; {appended}{hint}")
