@@ -115,12 +115,12 @@ def review(mislabelled: list[str]) -> Iterator[Review]:
 
 def ids(browser: WebDriver) -> list[str]:
     """The ids of the images on the page, in their order."""
-    return [str(key) for key in browser.run("return shown.map((image) => image.id)")]
+    return [str(key) for key in browser.run("return images.map((image) => image.id)")]
 
 
 def open_page(browser: WebDriver, url: str) -> None:
     browser.open(url)
-    browser.wait("shown.length && [...document.images].every((image) => image.complete)")
+    browser.wait("images.length && [...document.images].every((image) => image.complete)")
 
 
 def summary(browser: WebDriver) -> str:
@@ -168,14 +168,14 @@ def test_hostile_names_are_text_and_filters_choose_the_images(
         open_page(browser, review.url)
         browser.run("const s = document.getElementById('reason'); s.value = 'everything';")
         browser.run("document.getElementById('reason').dispatchEvent(new Event('change'))")
-        browser.wait("shown.length === 48")
+        browser.wait("images.length === 48")
         names = browser.run("return [...document.querySelectorAll('.name')].map((n) => n.title)")
         assert sum(name.startswith(HOSTILE) for name in names) == 1
         assert browser.run("return document.title") == "Review: stripes"
         browser.run("document.getElementById('label').value = '0'")
         browser.run("document.getElementById('label').dispatchEvent(new Event('change'))")
-        browser.wait("shown.length < 48")
-        assert browser.run("return shown.every((image) => image.label === 'plain')")
+        browser.wait("images.length < 48")
+        assert browser.run("return images.every((image) => image.label === 'plain')")
         assert browser.errors() == []
 
 
@@ -188,9 +188,9 @@ def test_a_narrow_window_shows_the_page_and_enlarges_images(review: Review, tmp_
         assert browser.run("return document.getElementById('large').open")
         browser.press(ARROW_RIGHT, "x")
         assert summary(browser) == "1 to reject"
-        assert browser.run("return choices.has(shown[1].id)")
+        assert browser.run("return choices.has(images[1].id)")
         browser.press(ESCAPE)
-        browser.wait("shown[1].card === document.activeElement")
+        browser.wait("images[1].card === document.activeElement")
         assert not browser.run("return document.getElementById('large').open")
 
 
@@ -237,7 +237,7 @@ def test_keys_that_are_held_down_act_once(review: Review, tmp_path: Path) -> Non
         browser.press("x")
         for key in ("x", "w", "Enter"):
             event = f"new KeyboardEvent('keydown', {{ key: '{key}', repeat: true, bubbles: true }})"
-            browser.run(f"shown[0].card.dispatchEvent({event})")
+            browser.run(f"images[0].card.dispatchEvent({event})")
         assert browser.run("return [requests, choices.size]") == [0, 1]
         assert not browser.run("return document.getElementById('large').open")
 
@@ -246,9 +246,9 @@ def test_keys_that_are_held_down_act_once(review: Review, tmp_path: Path) -> Non
 def test_saving_the_last_images_closes_the_enlarged_one(review: Review, tmp_path: Path) -> None:
     with WebDriver(tmp_path) as browser:
         open_page(browser, review.url)
-        browser.run("shown.forEach((image) => image.reject.click())")
+        browser.run("images.forEach((image) => image.reject.click())")
         browser.press(ENTER, ARROW_RIGHT, "w")
-        browser.wait("!shown.length")
+        browser.wait("!images.length")
         browser.wait("document.getElementById('summary').textContent.startsWith('Lines appended')")
         assert not browser.run("return document.getElementById('large').open")
         assert browser.errors() == []

@@ -1,1 +1,1 @@
-"""`pipeline review`: images that are worth a look, and what a person decides about them."""
+"""`pipeline review`: images that are worth a look, and a person's decisions on them."""

@@ -74,7 +74,7 @@ class Filter:
     split: str | None = None
     everything: bool = False
     """Whether to list images without a flag too, instead of those of a kind."""
-    hidden: Collection[str] = field(default_factory=frozenset)
+    hidden_ids: Collection[str] = field(default_factory=frozenset)
     """Ids to leave out."""
 
 
@@ -118,7 +118,7 @@ class Catalogue:
         return {kind: len(rows) for kind, rows in self._flagged.items()}
 
     @property
-    def flagged(self) -> int:
+    def flagged_count(self) -> int:
         """The number of flagged images."""
         return len(self._notes)
 
@@ -127,22 +127,22 @@ class Catalogue:
         places = columns.positions(columns.texts(ids), self._table.column("id"))
         return places.astype(np.int64)
 
-    def select(self, wanted: Filter) -> Rows:
+    def select(self, image_filter: Filter) -> Rows:
         """The rows of the images to list, in their order."""
-        rows = self._candidates(wanted)
+        rows = self._candidates(image_filter)
         keep = np.ones(len(rows), bool)
-        if wanted.label is not None:
-            keep &= self._label_codes[rows] == self.classes.index(wanted.label)
-        if wanted.split is not None:
-            keep &= self._split_codes[rows] == [*SPLITS, LEFT_OUT].index(wanted.split)
-        hidden = self.rows_of(list(wanted.hidden))
-        return rows[keep & ~np.isin(rows, hidden)]
+        if image_filter.label is not None:
+            keep &= self._label_codes[rows] == self.classes.index(image_filter.label)
+        if image_filter.split is not None:
+            keep &= self._split_codes[rows] == [*SPLITS, LEFT_OUT].index(image_filter.split)
+        hidden_rows = self.rows_of(list(image_filter.hidden_ids))
+        return rows[keep & ~np.isin(rows, hidden_rows)]
 
-    def _candidates(self, wanted: Filter) -> Rows:
-        if wanted.everything:
+    def _candidates(self, image_filter: Filter) -> Rows:
+        if image_filter.everything:
             return np.arange(len(self))
-        if wanted.kind is not None:
-            return self._flagged[wanted.kind]
+        if image_filter.kind is not None:
+            return self._flagged[image_filter.kind]
         rows = np.concatenate(list(self._flagged.values()))
         return rows[np.sort(np.unique(rows, return_index=True)[1])]
 

@@ -38,7 +38,7 @@ def review(
     from pipeline.commands.review.browser import open_browser
     from pipeline.commands.review.catalogue import Catalogue
     from pipeline.commands.review.dataset_folder import find_dataset_folder
-    from pipeline.commands.review.desk import Desk
+    from pipeline.commands.review.endpoints import Endpoints
     from pipeline.commands.review.flags import find_flags
     from pipeline.commands.review.server import PageServer
     from pipeline.core import project
@@ -50,12 +50,13 @@ def review(
     for problem in problems:
         warn(problem)
     catalogue = Catalogue(clean, split, flags)
-    desk = Desk(folder, clean, catalogue, problems)
-    with PageServer(port, desk.get, desk.post) as server, suppress(KeyboardInterrupt):
-        print_line(f"review: {catalogue.flagged} of {len(catalogue)} images are worth a look")
+    endpoints = Endpoints(folder, clean, catalogue, problems)
+    with PageServer(port, endpoints.get, endpoints.post) as server, suppress(KeyboardInterrupt):
+        print_line(f"review: {catalogue.flagged_count} of {len(catalogue)} images are worth a look")
         print_line(f"review: {server.url} (Ctrl-C ends it)")
         with open_browser(server.url) if browser else nullcontext():
             server.serve_forever()
-    appended = f"appended {desk.rejected} to reject.csv and {desk.relabelled} to relabel.csv"
-    hint = "; `dvc repro` applies them" if desk.rejected or desk.relabelled else ""
-    print_line(f"review: ended; {appended}{hint}")
+    counts = endpoints.line_counts
+    summary = f"appended {counts.rejects} to reject.csv and {counts.labels} to relabel.csv"
+    hint = "; `dvc repro` applies them" if counts.rejects or counts.labels else ""
+    print_line(f"review: ended; {summary}{hint}")

@@ -1,4 +1,4 @@
-"""Append what a person decides to reject.csv and relabel.csv of a data set.
+"""Append a person's decisions to reject.csv and relabel.csv of a data set.
 
 People edit these files too: whatever is in them stays as it is, byte by byte.
 """
@@ -21,7 +21,7 @@ BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 @dataclass(frozen=True)
 class Decisions:
-    """What a person has decided about images, by id."""
+    """The decisions of a person on images, by id."""
 
     rejects: Mapping[str, str] = field(default_factory=dict)
     """Why each is rejected."""
@@ -30,14 +30,17 @@ class Decisions:
 
 
 @dataclass(frozen=True)
-class Appended:
+class LineCounts:
     """How many lines were appended to each file."""
 
     rejects: int
     labels: int
 
+    def __add__(self, other: "LineCounts") -> "LineCounts":
+        return LineCounts(self.rejects + other.rejects, self.labels + other.labels)
 
-def append(folder: Path, decisions: Decisions) -> Appended:
+
+def append(folder: Path, decisions: Decisions) -> LineCounts:
     """Append a line for each decision that the files do not have yet.
 
     Raises:
@@ -54,7 +57,7 @@ def append(folder: Path, decisions: Decisions) -> Appended:
         ]
         append_rows(folder / REJECT_CSV, new_rejects)
         append_rows(folder / RELABEL_CSV, new_labels)
-    return Appended(len(new_rejects), len(new_labels))
+    return LineCounts(len(new_rejects), len(new_labels))
 
 
 def read(folder: Path) -> tuple[dict[str, str], dict[str, str]]:

@@ -2,29 +2,29 @@
 "use strict";
 
 const get = (id) => document.getElementById(id);
-const filters = ["reason", "label", "split", "decided"].map(get);
+const filters = ["reason", "label", "split", "decisions"].map(get);
 const classes = [...get("label").options].slice(1).map((option) => option.text);
 const choices = new Map(); // by id: {action: "reject" | "keep" | "label", label}
 let page = 0;
-let shown = []; // the images of this page, with their cards
+let images = []; // the images of this page, with their cards
 let current = 0; // the one that keys act on
-let enlarged = 0; // the last one that was large
-let last = 0; // the newest request for a page
+let largeIndex = 0; // the last one that was enlarged
+let newestRequest = 0; // for a page
 let isSaving = false;
 
 function element(tag, className, text) {
-  const made = document.createElement(tag);
-  made.className = className || "";
-  if (text !== undefined) made.textContent = text;
-  return made;
+  const node = document.createElement(tag);
+  node.className = className || "";
+  if (text !== undefined) node.textContent = text;
+  return node;
 }
 
 function button(className, text, title, act) {
-  const made = element("button", className, text);
-  made.type = "button";
-  made.title = title;
-  made.addEventListener("click", act);
-  return made;
+  const node = element("button", className, text);
+  node.type = "button";
+  node.title = title;
+  node.addEventListener("click", act);
+  return node;
 }
 
 function draw(image) {
@@ -41,7 +41,7 @@ function draw(image) {
   const heading = element("span");
   heading.append(element("b", "", image.label), " · " + image.split);
   caption.append(heading, ...image.notes.map((note) => element("span", "", note)));
-  if (image.decided) caption.append(element("b", "", image.decided));
+  if (image.decision) caption.append(element("b", "", image.decision));
   const name = element("span", "name soft", image.name.split("/").pop());
   name.title = image.name + "\n" + image.id;
   image.choiceText = element("span", "choice");
@@ -58,8 +58,8 @@ function draw(image) {
   }
   if (classes.length > 2) acts.append(drawClasses(image, card));
   card.append(open, caption);
-  if (!image.rejected) card.append(acts);
-  card.addEventListener("focusin", () => (current = shown.indexOf(image)));
+  if (!image.is_rejected) card.append(acts);
+  card.addEventListener("focusin", () => (current = images.indexOf(image)));
   image.card = card;
   mark(image);
   return card;
@@ -91,7 +91,7 @@ function areEqual(a, b) {
 
 // A second click on the same choice takes it back.
 function choose(image, choice) {
-  if (image.rejected) return; // its line is to be deleted first
+  if (image.is_rejected) return; // its line is to be deleted first
   if (!choice || areEqual(choice, choices.get(image.id))) choices.delete(image.id);
   else choices.set(image.id, choice);
   mark(image);
@@ -139,7 +139,7 @@ function say(text, isBad) {
 }
 
 async function load(to, isFirst) {
-  const number = ++last;
+  const number = ++newestRequest;
   const query = new URLSearchParams({ page: to });
   for (const filter of filters) query.set(filter.id, filter.type === "checkbox" ? +filter.checked : filter.value);
   let answer;
@@ -148,25 +148,25 @@ async function load(to, isFirst) {
   } catch (error) {
     return say(error.message, true);
   }
-  if (number !== last) return; // a newer filter is already on its way
+  if (number !== newestRequest) return; // a newer filter is already on its way
   get("large").close(); // its image may not be on the new page
   page = answer.page;
-  shown = answer.images;
-  current = enlarged = 0;
-  get("cards").replaceChildren(...shown.map(draw));
-  if (!shown.length) get("cards").append(element("p", "soft", "Nothing here is left to look at."));
+  images = answer.images;
+  current = largeIndex = 0;
+  get("cards").replaceChildren(...images.map(draw));
+  if (!images.length) get("cards").append(element("p", "soft", "Nothing here is left to look at."));
   const first = page * answer.size + 1;
-  get("page").textContent = shown.length ? `${first} to ${first + shown.length - 1} of ${answer.total}` : "";
+  get("page").textContent = images.length ? `${first} to ${first + images.length - 1} of ${answer.total}` : "";
   get("before").disabled = page === 0;
-  get("after").disabled = first + shown.length > answer.total;
-  if (shown.length) shown[0].card.focus({ preventScroll: isFirst }); // the head stays in view
+  get("after").disabled = first + images.length > answer.total;
+  if (images.length) images[0].card.focus({ preventScroll: isFirst }); // the head stays in view
 }
 
 async function save() {
   if (isSaving || !choices.size) return;
-  const sent = new Map(choices); // more may be chosen before the answer is here
+  const snapshot = new Map(choices); // choices may change before the answer is here
   const body = { reject: [], label: [] };
-  for (const [id, choice] of sent) {
+  for (const [id, choice] of snapshot) {
     if (choice.action === "reject") body.reject.push(id);
     else body.label.push({ id, class: choice.action === "keep" ? null : choice.label });
   }
@@ -175,7 +175,7 @@ async function save() {
   try {
     const headers = { "Content-Type": "application/json" };
     const answer = await ask("decisions", { method: "POST", headers, body: JSON.stringify(body) });
-    for (const [id, choice] of sent) if (areEqual(choice, choices.get(id))) choices.delete(id);
+    for (const [id, choice] of snapshot) if (areEqual(choice, choices.get(id))) choices.delete(id);
     await load(page);
     isSaving = false;
     summarise(answer.message);
@@ -187,8 +187,8 @@ async function save() {
 }
 
 function enlarge() {
-  enlarged = current;
-  const image = shown[enlarged];
+  largeIndex = current;
+  const image = images[largeIndex];
   const [picture, caption] = get("large").children;
   picture.src = "image/" + image.row + "-" + image.id;
   picture.alt = image.name;
@@ -197,9 +197,9 @@ function enlarge() {
 }
 
 function move(by) {
-  current = Math.max(0, Math.min(shown.length - 1, current + by));
+  current = Math.max(0, Math.min(images.length - 1, current + by));
   if (get("large").open) enlarge();
-  else if (shown.length) shown[current].card.focus();
+  else if (images.length) images[current].card.focus();
 }
 
 function columnsOf() {
@@ -230,7 +230,7 @@ document.addEventListener("keydown", (event) => {
   const tag = event.target.tagName;
   if (tag === "SELECT" || tag === "INPUT" || (tag === "BUTTON" && event.key === "Enter")) return;
   const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
-  const image = shown[current];
+  const image = images[current];
   const number = key >= "1" && key <= "9" ? +key - 1 : -1;
   if (keys[key]) keys[key]();
   else if (image && imageKeys[key]) imageKeys[key](image);
@@ -246,12 +246,12 @@ get("after").addEventListener("click", () => load(page + 1));
 get("save").addEventListener("click", save);
 get("clear").addEventListener("click", () => {
   choices.clear();
-  shown.forEach(mark);
+  images.forEach(mark);
   summarise();
 });
 get("large").addEventListener("click", () => get("large").close());
 // The browser moves the focus back to where it was when the first image was enlarged.
-get("large").addEventListener("close", () => shown.length && shown[enlarged].card.focus());
+get("large").addEventListener("close", () => images.length && images[largeIndex].card.focus());
 window.addEventListener("beforeunload", (event) => {
   if (choices.size) event.preventDefault();
 });

@@ -77,8 +77,8 @@ class Verdicts:
                 shards.STORED: _stored_digests(batch, judgements),
                 "bytes": _stored_bytes(batch, judgements),
             }
-            decided = ("label", "near_group", "reason", "warnings")
-            columns |= {name: rows.column(name) for name in decided}
+            of_verdict = ("label", "near_group", "reason", "warnings")
+            columns |= {name: rows.column(name) for name in of_verdict}
             yield pa.RecordBatch.from_pydict(columns, schema=VERDICT)
 
 

@@ -39,7 +39,7 @@ def ids(catalogue: Catalogue, wanted: Filter) -> str:
         (Filter(everything=True, split="train"), "ab"),
         (Filter(everything=True, split=LEFT_OUT), "e"),
         (Filter(label="cat", split="val"), "c"),
-        (Filter(hidden={"c", "unknown"}), "ad"),
+        (Filter(hidden_ids={"c", "unknown"}), "ad"),
     ],
 )
 def test_images_are_listed_by_reason_class_and_split(
@@ -55,7 +55,7 @@ def test_an_image_has_all_its_notes(catalogue: Catalogue) -> None:
 
 
 def test_images_and_flags_are_counted(catalogue: Catalogue) -> None:
-    assert (len(catalogue), catalogue.flagged) == (5, 3)
+    assert (len(catalogue), catalogue.flagged_count) == (5, 3)
     assert catalogue.counts == dict.fromkeys(Kind, 0) | {Kind.LABEL: 2, Kind.DARK: 2}
     assert catalogue.classes == ["cat", "dog"]
     assert catalogue.splits == ["train", "val", "test", LEFT_OUT]

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.commands.review.decisions import Appended, Decisions, append, append_rows
+from pipeline.commands.review.decisions import Decisions, LineCounts, append, append_rows
 from pipeline.core.errors import PipelineError
 from pipeline.images import hand_lists
 
@@ -46,7 +46,7 @@ def test_the_first_rows_make_the_file(tmp_path: Path) -> None:
 def test_no_decisions_make_no_file(root: Path) -> None:
     folder = root / "pets"
     folder.mkdir()
-    assert append(folder, Decisions()) == Appended(0, 0)
+    assert append(folder, Decisions()) == LineCounts(0, 0)
     assert list(folder.iterdir()) == []
 
 
@@ -86,9 +86,9 @@ def test_any_text_reads_back(tmp_path_factory: pytest.TempPathFactory, text: str
 
 def test_what_the_files_have_is_not_appended_again(root: Path) -> None:
     decisions = Decisions({ONE: "dark"}, {TWO: ("cat", "a look")})
-    assert append(root, decisions) == Appended(1, 1)
+    assert append(root, decisions) == LineCounts(1, 1)
     before = [(root / name).read_bytes() for name in ("reject.csv", "relabel.csv")]
-    assert append(root, decisions) == Appended(0, 0)
+    assert append(root, decisions) == LineCounts(0, 0)
     assert [(root / name).read_bytes() for name in ("reject.csv", "relabel.csv")] == before
 
 

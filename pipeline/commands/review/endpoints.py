@@ -2,7 +2,7 @@
 
 import re
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pipeline.commands.review import decisions
 from pipeline.commands.review.catalogue import NAMES, Catalogue, Entry, Filter, Kind
-from pipeline.commands.review.decisions import Decisions
+from pipeline.commands.review.decisions import Decisions, LineCounts
 from pipeline.commands.review.server import NotFound, Reply
 from pipeline.core import shards
 from pipeline.core.errors import PipelineError
@@ -44,7 +44,7 @@ class ReviewPage:
     name: str
     folder: str
     images: int
-    flagged: int
+    flagged_count: int
     reasons: list[Reason]
     classes: list[str]
     splits: list[str]
@@ -71,8 +71,8 @@ class Choices(BaseModel):
     label: list[LabelChoice]
 
 
-class Desk:
-    """Answers the requests of the page."""
+class Endpoints:
+    """Answers the requests of the page; several threads may call it at the same time."""
 
     def __init__(
         self, folder: Path, clean: Path, catalogue: Catalogue, problems: Sequence[str]
@@ -83,8 +83,8 @@ class Desk:
             folder: Of the data set, which has reject.csv and relabel.csv.
             clean: The shards that the catalogue is of.
         """
-        self.rejected = self.relabelled = 0
-        """Lines that were appended."""
+        self.line_counts = LineCounts(0, 0)
+        """Of all requests."""
         self._folder, self._catalogue, self._problems = folder, catalogue, problems
         files = shards.paths(clean)
         self._reader = shards.RowReader(files, ["id", shards.STORED, "bytes"])
@@ -122,13 +122,12 @@ class Desk:
             choices = Choices.model_validate_json(body)
         except ValidationError as error:
             raise PipelineError(MALFORMED) from error
-        appended = decisions.append(self._folder, self._decisions(choices))
+        counts = decisions.append(self._folder, self._decisions(choices))
         with self._lock:
-            self.rejected += appended.rejects
-            self.relabelled += appended.labels
+            self.line_counts += counts
         files = (
-            (appended.rejects, hand_lists.REJECT_CSV),
-            (appended.labels, hand_lists.RELABEL_CSV),
+            (counts.rejects, hand_lists.REJECT_CSV),
+            (counts.labels, hand_lists.RELABEL_CSV),
         )
         lines = " and ".join(f"{count} to {name}" for count, name in files if count)
         message = f"Lines appended: {lines or 'none, all were there'}. `dvc repro` applies them."
@@ -140,7 +139,7 @@ class Desk:
             self._folder.name,
             str(self._folder),
             len(self._catalogue),
-            self._catalogue.flagged,
+            self._catalogue.flagged_count,
             [Reason(kind.value, NAMES[kind], counts[kind]) for kind in Kind],
             self._catalogue.classes,
             self._catalogue.splits,
@@ -151,18 +150,18 @@ class Desk:
     def _list(self, query: Mapping[str, str]) -> dict[str, object]:
         rejects, labels = decisions.read(self._folder)
         try:
-            shows_decided = query.get("decided") == "1"
-            wanted = self._filter(query, () if shows_decided else {*rejects, *labels})
+            shows_all = query.get("decisions") == "1"
+            image_filter = self._filter(query, () if shows_all else {*rejects, *labels})
             page = max(0, int(query.get("page", "0")))
         except ValueError as error:
             raise NotFound from error
-        rows = self._catalogue.select(wanted)
+        rows = self._catalogue.select(image_filter)
         page = min(page, max(0, len(rows) - 1) // PAGE)
         entries = self._catalogue.entries(rows[page * PAGE : (page + 1) * PAGE])
         images = [self._describe(entry, rejects, labels) for entry in entries]
         return {"total": len(rows), "page": page, "size": PAGE, "images": images}
 
-    def _filter(self, query: Mapping[str, str], hidden: Sequence[str] | set[str]) -> Filter:
+    def _filter(self, query: Mapping[str, str], hidden_ids: Collection[str]) -> Filter:
         """Raises `ValueError` for what no choice of the page sends."""
         reason, label, split = (query.get(name, "") for name in ("reason", "label", "split"))
         if (label and not 0 <= int(label) < len(self._catalogue.classes)) or (
@@ -174,7 +173,7 @@ class Desk:
             self._catalogue.classes[int(label)] if label else None,
             split or None,
             reason == EVERYTHING,
-            hidden,
+            hidden_ids,
         )
 
     def _describe(
@@ -182,9 +181,9 @@ class Desk:
     ) -> dict[str, object]:
         classes = self._catalogue.classes
         is_rejected = entry.id in rejects
-        decided = "in reject.csv: delete its line to take it back" if is_rejected else ""
-        if not decided and entry.id in labels:
-            decided = f"in relabel.csv: {printable(labels[entry.id])}"
+        decision = "in reject.csv: delete its line to take it back" if is_rejected else ""
+        if not decision and entry.id in labels:
+            decision = f"in relabel.csv: {printable(labels[entry.id])}"
         return {
             "row": entry.row,
             "id": entry.id,
@@ -194,8 +193,8 @@ class Desk:
             "split": entry.split,
             "notes": [printable(note) for note in entry.notes],
             "suggested": classes.index(entry.looks_like) if entry.looks_like in classes else None,
-            "decided": decided,
-            "rejected": is_rejected,
+            "decision": decision,
+            "is_rejected": is_rejected,
         }
 
     def _image(self, row: str, key: str) -> Reply:

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.commands.review import desk
+from pipeline.commands.review import endpoints
 from pipeline.commands.review.catalogue import Catalogue, Flags, Kind
-from pipeline.commands.review.desk import Desk
+from pipeline.commands.review.endpoints import Endpoints
 from pipeline.commands.review.server import PageServer
 from pipeline.core import shards
 from pipeline.core.split_csv import SplitRow, write_split
@@ -83,7 +83,7 @@ def client(pets: Path) -> Iterator[Client]:
         Kind.DARK: Flags([IDS[0], IDS[3]], ["dark: 9 %", "dark: 10 %"]),
     }
     catalogue = Catalogue(Path("clean"), Path("split.csv"), flags)
-    answers = Desk(pets, Path("clean"), catalogue, ["no features <b>"])
+    answers = Endpoints(pets, Path("clean"), catalogue, ["no features <b>"])
     with PageServer(0, answers.get, answers.post) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
@@ -118,8 +118,8 @@ def test_flagged_images_are_listed_the_clearest_case_first(client: Client) -> No
         "split": "train",
         "notes": ["looks like <img src=x onerror=alert(1)>\\u202e", "dark: 10 %"],
         "suggested": 0,
-        "decided": "",
-        "rejected": False,
+        "decision": "",
+        "is_rejected": False,
     }
     assert (second["id"], second["suggested"]) == (IDS[0], None)
 
@@ -129,8 +129,8 @@ def test_filters_and_pages(client: Client) -> None:
     assert client.ids("reason=blurred") == []
     dogs = [key for key in IDS if label_of(key) == "dog"]
     assert client.ids("reason=everything&label=2") == dogs
-    assert client.ids("reason=everything&split=train&page=0") == IDS[: desk.PAGE]
-    assert client.ids("reason=everything&page=1") == IDS[desk.PAGE :]
+    assert client.ids("reason=everything&split=train&page=0") == IDS[: endpoints.PAGE]
+    assert client.ids("reason=everything&page=1") == IDS[endpoints.PAGE :]
     beyond = client.listing("reason=everything&page=99")  # as after saving on the last page
     assert (beyond["page"], beyond["total"]) == (1, len(IDS))
 
@@ -174,7 +174,7 @@ def test_an_image_beyond_shorter_shards_has_changed(pets: Path, client: Client) 
     with pytest.raises(urllib.error.HTTPError) as caught:
         client.get(f"image/69-{IDS[69]}")
     with caught.value as error:
-        assert (error.code, json.load(error)["error"]) == (409, desk.CHANGED)
+        assert (error.code, json.load(error)["error"]) == (409, endpoints.CHANGED)
 
 
 def test_decisions_are_appended_with_their_reasons(client: Client, pets: Path) -> None:
@@ -192,11 +192,11 @@ def test_decisions_are_appended_with_their_reasons(client: Client, pets: Path) -
     )
 
 
-def test_what_is_decided_is_hidden_until_it_is_asked_for(client: Client, pets: Path) -> None:
+def test_images_with_a_decision_are_listed_on_request_alone(client: Client, pets: Path) -> None:
     client.post({"reject": [IDS[0]], "label": [{"id": IDS[3], "class": 2}]})
     assert client.ids("reason=flagged") == []
-    decided = [image["decided"] for image in client.listing("reason=flagged&decided=1")["images"]]
-    assert decided == [
+    texts = [image["decision"] for image in client.listing("reason=flagged&decisions=1")["images"]]
+    assert texts == [
         "in relabel.csv: dog",
         "in reject.csv: delete its line to take it back",
     ]
@@ -219,11 +219,11 @@ def test_what_is_decided_is_hidden_until_it_is_asked_for(client: Client, pets: P
 def test_malformed_decisions_write_nothing(client: Client, pets: Path, body: object) -> None:
     status, answer = client.post(body)
     assert status == 409
-    assert answer["error"] in {desk.MALFORMED, desk.CHANGED}
+    assert answer["error"] in {endpoints.MALFORMED, endpoints.CHANGED}
     assert list(pets.iterdir()) == []
 
 
-def test_a_malformed_list_is_told_and_stays_as_it_is(client: Client, pets: Path) -> None:
+def test_a_malformed_list_is_an_error_and_stays_as_it_is(client: Client, pets: Path) -> None:
     (pets / "relabel.csv").write_text("id;label;why\n")
     status, answer = client.post({"reject": [IDS[0]], "label": []})
     assert status == 409
