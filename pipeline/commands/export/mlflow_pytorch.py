@@ -1,4 +1,9 @@
-"""Export the model in MLflow's PyTorch flavour, as a traced graph: the one form without pickle."""
+"""Export the model in MLflow's PyTorch flavour, as a traced graph, which needs none of our code.
+
+Its archive has one pickle: torch stores the example input, a tensor, in that form. torch can read
+an archive without it, but MLflow then refuses the archive where pickles are disallowed
+(MLFLOW_ALLOW_PICKLE_DESERIALIZATION=false), and accepts it with the tensor.
+"""
 
 import importlib.metadata
 import warnings

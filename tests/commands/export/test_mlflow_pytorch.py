@@ -1,31 +1,127 @@
-"""The export in MLflow's PyTorch flavour: a graph without pickle, for batches of any size."""
+"""The export in MLflow's PyTorch flavour: a graph that needs no code, for batches of any size."""
 
+import io
+import os
+import pickle
+import pickletools
+import shutil
+import subprocess
+import sys
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import mlflow.pytorch
+import numpy as np
 import pytest
 import torch
+from mlflow.exceptions import MlflowException
 from ruamel.yaml import YAML
 
 from pipeline.commands.export import mlflow_pytorch
+from pipeline.commands.export.onnx import Probabilities
 from pipeline.core.errors import PipelineError
+from pipeline.network import model_folder
 from tests.builders.models import LINEAR_HEAD, save_untrained
 
+ARCHIVE = "data/model.pt2"
+EXAMPLE = "model/data/sample_inputs/model.pt"  # in the archive
+PREDICT = """
+import sys
+_, folder, images, probabilities = sys.argv
+sys.modules["pipeline"] = None  # importing it fails
+import mlflow.pytorch, numpy, torch
+model = mlflow.pytorch.load_model(folder)
+numpy.save(probabilities, model(torch.from_numpy(numpy.load(images))).detach().numpy())
+"""
 
-def test_the_folder_loads_without_our_code_and_has_no_pickle(tmp_path: Path) -> None:
-    models, folder = tmp_path / "models", tmp_path / "exported"
-    save_untrained(models, "resnet9_narrow", LINEAR_HEAD, None, 32)
-    assert mlflow_pytorch.export(models, folder) <= mlflow_pytorch.TOLERANCE
-    with zipfile.ZipFile(folder / "data/model.pt2") as archive:
-        assert not [name for name in archive.namelist() if name.endswith((".pkl", ".pickle"))]
-    assert not (folder / "code").exists()
-    loaded = mlflow.pytorch.load_model(str(folder))
-    for size in (2, 7):
-        probabilities = loaded(torch.zeros(size, 3, 32, 32, dtype=torch.uint8))
-        assert torch.allclose(probabilities.sum(dim=1), torch.ones(size))
-    content = YAML(typ="safe").load(folder / "MLmodel")
-    assert len(content["metadata"]["classes"]) == probabilities.shape[1]
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with models/ and its export, exported/."""
+    root = tmp_path_factory.mktemp("export")
+    save_untrained(root / "models", "resnet9_narrow", LINEAR_HEAD, None, 32)
+    difference = mlflow_pytorch.export(root / "models", root / "exported")
+    assert difference <= mlflow_pytorch.TOLERANCE
+    return root
+
+
+def test_the_folder_predicts_the_same_in_a_process_without_our_code(
+    exported: Path, tmp_path: Path
+) -> None:
+    images = np.random.default_rng(0).integers(256, size=(7, 3, 32, 32), dtype=np.uint8)
+    written, result = tmp_path / "images.npy", tmp_path / "probabilities.npy"
+    np.save(written, images)
+    environment = os.environ | {"MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false"}
+    command = [sys.executable, "-c", PREDICT, *map(str, (exported / "exported", written, result))]
+    subprocess.run(command, cwd=tmp_path, env=environment, check=True)
+    network, card = model_folder.load(exported / "models")
+    with torch.inference_mode():
+        expected = Probabilities(network, card).eval()(torch.from_numpy(images))
+    torch.testing.assert_close(torch.from_numpy(np.load(result)), expected)
+
+
+def test_the_metadata_has_the_classes(exported: Path) -> None:
+    content = YAML(typ="safe").load(exported / "exported/MLmodel")
+    assert content["metadata"]["classes"] == list(model_folder.load(exported / "models")[1].classes)
+
+
+def files(content: bytes, name: str = "") -> Iterator[tuple[str, bytes]]:
+    """The files of a zip, also those of zips in it."""
+    if not zipfile.is_zipfile(io.BytesIO(content)):
+        yield name, content
+        return
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        for entry in archive.namelist():
+            yield from files(archive.read(entry), f"{name}/{entry}" if name else entry)
+
+
+def is_pickle(content: bytes) -> bool:
+    try:
+        return any(opcode.name == "STOP" for opcode, _, _ in pickletools.genops(content))
+    except ValueError:
+        return False
+
+
+def test_the_only_pickle_is_that_of_the_example_input(exported: Path) -> None:
+    archive = exported / "exported" / ARCHIVE
+    pickles = [name for name, content in files(archive.read_bytes()) if is_pickle(content)]
+    assert pickles == [f"{EXAMPLE}/archive/data.pkl"]
+    with zipfile.ZipFile(archive) as entries:
+        content = io.BytesIO(entries.read(EXAMPLE))
+    (image,), keywords = torch.load(content, weights_only=True)
+    assert torch.equal(image, torch.zeros(mlflow_pytorch.BATCH, 3, 32, 32, dtype=torch.uint8))
+    assert keywords == {}
+
+
+class Bomb:
+    """Leaves a file when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return Path.touch, (self.path,)
+
+
+@pytest.mark.parametrize("allowed", ["true", "false"])
+def test_added_code_runs_unless_mlflow_disallows_pickles(
+    exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, allowed: str
+) -> None:
+    """What docs/using.md tells whoever gets the folder."""
+    shutil.copytree(exported / "exported", tmp_path / "changed")
+    with (
+        zipfile.ZipFile(exported / "exported" / ARCHIVE) as source,
+        zipfile.ZipFile(tmp_path / "changed" / ARCHIVE, "w") as changed,
+    ):
+        bomb = pickle.dumps(Bomb(tmp_path / "ran"))
+        for entry in source.namelist():
+            changed.writestr(entry, bomb if entry == EXAMPLE else source.read(entry))
+    monkeypatch.setenv("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", allowed)
+    with pytest.raises((MlflowException, RuntimeError)) as error:
+        mlflow.pytorch.load_model(str(tmp_path / "changed"))
+    assert (tmp_path / "ran").exists() == (allowed == "true")
+    assert ("pickle is disallowed" in str(error.value)) == (allowed == "false")
 
 
 def test_a_folder_with_files_is_refused(tmp_path: Path) -> None:
