@@ -48,8 +48,13 @@ def add_test_result(run_id: str) -> None:
     run = client.get_run(run_id)
     for model in _search(client, run)[:1]:
         names = [name for name in run.data.metrics if name.startswith(TEST)]
-        has = {metric.key for metric in model.metrics or ()}
-        metrics = list(_metrics_at(client, run, model.model_id, sorted(set(names) - has), step=0))
+        # Of an earlier evaluation it has the same names, at other times.
+        logged = {(metric.key, metric.timestamp) for metric in model.metrics or ()}
+        metrics = [
+            metric
+            for metric in _metrics_at(client, run, model.model_id, names, step=0)
+            if (metric.key, metric.timestamp) not in logged
+        ]
         client.log_batch(run_id, metrics=metrics)
         if description := run.data.tags.get(NOTE):
             client.set_logged_model_tags(model.model_id, {NOTE: description})

@@ -8,7 +8,7 @@ import shutil
 import signal
 import socket
 from contextlib import AbstractContextManager, suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,15 @@ from pipeline.network import model_folder, weights
 from pipeline.params import Params
 from pipeline.stages.train import __main__ as train
 from pipeline.stages.train.state import Job
-from pipeline.tracking import find_run, logged_model, process_lock, provenance, record, store
+from pipeline.tracking import (
+    find_run,
+    logged_model,
+    process_lock,
+    provenance,
+    record,
+    run_model,
+    store,
+)
 from pipeline.tracking import run as tracking_run
 from pipeline.tracking.result import TrainedResult
 from pipeline.tracking.run_names import TRAINED as LAST_CHECKPOINT
@@ -258,6 +266,24 @@ def test_the_model_has_the_test_figures_a_description_and_its_data_sets(
     assert metrics["curves/train_loss"].dataset_digest == digests["training"]
     assert metrics["curves/val_loss"].dataset_digest == digests["validation"]
     assert metrics["curves/lr"].dataset_name is None
+
+
+def test_a_model_gets_the_figures_of_a_second_evaluation_once(
+    trained: tuple[Job, list[dict[str, Any]]], params: Params
+) -> None:
+    first = outcome(params, *trained)
+    assert record.record_evaluation(first)
+    Path("test/samples.png").write_bytes(grey_png(2))
+    second = replace(first, metrics={**first.metrics, "accuracy": 0.95})
+    for _ in range(2):  # the second time, there is nothing to add
+        assert record.record_evaluation(second)
+        (run,) = runs()
+        run_model.add_test_result(run.info.run_id)
+    (model,) = models()
+    figures = [metric for metric in model.metrics or () if metric.key == "test/accuracy"]
+    figures.sort(key=lambda metric: metric.timestamp)
+    assert [metric.value for metric in figures] == [0.9, 0.95]
+    assert "Accuracy 0.9500" in model.tags["mlflow.note.content"]
 
 
 def test_a_model_of_an_earlier_state_gets_no_run(
