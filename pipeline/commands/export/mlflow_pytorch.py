@@ -7,11 +7,14 @@ an archive without it, but MLflow then refuses the archive where pickles are dis
 
 import importlib.metadata
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import mlflow.pytorch
 import numpy as np
 import torch
+import torch.fx.config
 from mlflow.models import ModelSignature
 from mlflow.types import Schema, TensorSpec
 
@@ -47,7 +50,11 @@ def export(models: Path, destination: Path) -> float:
         Schema([TensorSpec(np.dtype(np.float32), (-1, len(card.classes)))]),
     )
     facts = {"classes": list(card.classes), "fingerprint": card.fingerprint}
-    with atomic.replacing(destination) as staged, warnings.catch_warnings(action="ignore"):
+    with (
+        atomic.replacing(destination) as staged,
+        warnings.catch_warnings(action="ignore"),
+        _without_stack_traces(),
+    ):
         try:
             mlflow.pytorch.save_model(
                 whole,
@@ -64,6 +71,17 @@ def export(models: Path, destination: Path) -> float:
             why = " ".join(str(error).split())[:200]
             raise PipelineError(f"{card.backbone} cannot be traced ({why})") from error
         return _check(whole, staged, shape)
+
+
+@contextmanager
+def _without_stack_traces() -> Iterator[None]:
+    """Keep the paths of this machine, of a stack trace per node, out of traced graphs."""
+    before = torch.fx.config.do_not_emit_stack_traces
+    torch.fx.config.do_not_emit_stack_traces = True
+    try:
+        yield
+    finally:
+        torch.fx.config.do_not_emit_stack_traces = before
 
 
 def _check(whole: torch.nn.Module, folder: Path, shape: tuple[int, ...]) -> float:

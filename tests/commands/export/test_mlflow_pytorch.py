@@ -22,6 +22,7 @@ from pipeline.commands.export import mlflow_pytorch
 from pipeline.commands.export.onnx import Probabilities
 from pipeline.core.errors import PipelineError
 from pipeline.network import model_folder
+from tests import ROOT
 from tests.builders.models import LINEAR_HEAD, save_untrained
 
 ARCHIVE = "data/model.pt2"
@@ -92,6 +93,15 @@ def test_the_only_pickle_is_that_of_the_example_input(exported: Path) -> None:
     (image,), keywords = torch.load(content, weights_only=True)
     assert torch.equal(image, torch.zeros(mlflow_pytorch.BATCH, 3, 32, 32, dtype=torch.uint8))
     assert keywords == {}
+
+
+def test_the_archive_has_no_paths_of_this_machine_and_the_same_bytes_again(
+    exported: Path, tmp_path: Path
+) -> None:
+    archive = (exported / "exported" / ARCHIVE).read_bytes()
+    assert not [path for path in (str(ROOT), sys.prefix) if path.encode() in archive]
+    mlflow_pytorch.export(exported / "models", tmp_path / "again")
+    assert (tmp_path / "again" / ARCHIVE).read_bytes() == archive
 
 
 class Bomb:
