@@ -81,6 +81,19 @@ def test_secrets_and_inputs_are_only_in_the_environment_of_one_step(
     )
 
 
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
+def test_make_takes_the_python_that_is_set_up(path: Path) -> None:
+    workflow = read(path)
+    (job,) = workflow["jobs"].values()
+    (version,) = [
+        step["with"]["python-version"]
+        for step in job["steps"]
+        if step.get("uses", "").startswith("actions/setup-python@")
+    ]
+    first = next(step for step in job["steps"] if "run" in step)  # it creates the environment
+    assert (workflow["env"] | first.get("env", {}))["PYTHON"] == f"python{version}"
+
+
 def test_every_input_is_a_variable_that_the_command_reads() -> None:
     workflow = read(ROOT / ".github/workflows/pipeline.yml")
     (step,) = [step for _, _, step in STEPS if str(step.get("run", "")).startswith("make ci ")]
