@@ -45,10 +45,10 @@ def hashes_of(page: str, name: str, version: str) -> list[str]:
         url, fragment = urldefrag(address)
         if not unquote(url).rpartition("/")[2].startswith(f"{name}-{version}-"):
             continue
-        stated = SHA256.fullmatch(fragment)
-        if stated is None:
+        sha256 = SHA256.fullmatch(fragment)
+        if sha256 is None:
             raise ValueError(f"no sha256 of {address}")
-        hashes.add(stated[1])
+        hashes.add(sha256[1])
     if not hashes:
         raise ValueError(f"no wheel of {name} {version}")
     return sorted(hashes)
