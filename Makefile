@@ -6,15 +6,18 @@
 
 # The newest that requirements.lock has wheels for, and that can make an environment: pyenv has
 # commands that do nothing, and Debian's Python may lack ensurepip.
-PYTHON ?= $(or $(shell for minor in 14 13 12 11; do python3.$$minor -c 'import ensurepip' \
-  2>/dev/null && echo python3.$$minor && break; done),$(error no Python 3.11 to 3.14 with the module \
-  ensurepip: install one (on Debian also its package python3-venv), or name it: make PYTHON=/its/path))
+PYTHON ?= $(or $(shell PATH='$(OUTER_PATH)'; for minor in 14 13 12 11; do \
+  python3.$$minor -c 'import ensurepip' 2>/dev/null && echo python3.$$minor && break; done),$(error no \
+  Python 3.11 to 3.14 with the module ensurepip: install one (on Debian also its package python3-venv), \
+  or name it: make PYTHON=/its/path))
 # PyTorch's CPU build is for Linux without an NVIDIA driver; WSL has the driver in a folder of its own.
 DRIVER := $(wildcard /proc/driver/nvidia/version /dev/nvidiactl /usr/lib/wsl/lib/libcuda.so*)
 BUILD := $(if $(DRIVER)$(filter-out Linux,$(shell uname)),default,cpu)
 # Whichever build .venv already has.
 TORCH ?= $(or $(patsubst .venv/installed-%,%,$(wildcard .venv/installed-*)),$(BUILD))
 BIN := .venv/bin
+# Where PYTHON is searched: not in the environment that it is to make.
+OUTER_PATH := $(subst $(CURDIR)/$(BIN):,,$(PATH))
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 # A file's tests share fixtures of minutes, so one process runs them all. If one of the processes
 # dies, the run ends and names the test: after a restart, pytest-xdist waits for ever (3.8.0).
@@ -23,7 +26,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export DVC_NO_ANALYTICS := true
 
 help:  ## list the targets
-	@sed -n 's/^\([a-z-]*\):.*  ## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+	@awk -F ':.*  ## ' '/^[a-z-]+:.*  ## / {printf "%-14s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 repro: env  ## run the pipeline: data, model, evaluation, an MLflow run
 	pipeline doctor --lock  # a killed run may have cut off dvc.lock
@@ -74,7 +77,7 @@ ui: env  ## browse the runs on http://127.0.0.1:5000
 env: .venv/installed-$(TORCH)  ## the environment alone, in .venv
 
 .venv/installed-%: requirements.lock .ci/torch-cpu.lock pyproject.toml
-	test -e $@ || $(PYTHON) -m venv --clear .venv
+	test -e $@ || PATH='$(OUTER_PATH)' $(PYTHON) -m venv --clear .venv
 	$(BIN)/python .ci/install.py $*
 
 # uv does not read the groups of a project that it does not manage.

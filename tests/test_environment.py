@@ -3,6 +3,8 @@
 import hashlib
 import http.server
 import os
+import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -185,11 +187,21 @@ def fake_python(folder: Path, name: str, code: int) -> None:
     (folder / name).chmod(0o755)
 
 
-def make(*words: str, path: str) -> "subprocess.CompletedProcess[str]":
+def make(*words: str, path: str, cwd: Path = ROOT) -> "subprocess.CompletedProcess[str]":
     environment = {"PATH": path, "HOME": os.environ["HOME"]}
     return subprocess.run(
-        ["make", *words], cwd=ROOT, env=environment, capture_output=True, text=True
+        ["make", *words], cwd=cwd, env=environment, capture_output=True, text=True
     )
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A folder with the Makefile and what an environment depends on."""
+    for name in ("Makefile", "requirements.lock", ".ci/torch-cpu.lock", "pyproject.toml"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / name, tmp_path / name)
+    (tmp_path / ".venv").mkdir()
+    return tmp_path
 
 
 def test_make_takes_the_newest_python_that_can_make_an_environment(tmp_path: Path) -> None:
@@ -197,6 +209,14 @@ def test_make_takes_the_newest_python_that_can_make_an_environment(tmp_path: Pat
         fake_python(tmp_path / "bin", name, code)
     result = make("-n", "env", "TORCH=other", path=f"{tmp_path}/bin:/usr/bin:/bin")
     assert "python3.13 -m venv --clear .venv" in result.stdout
+
+
+def test_make_does_not_take_the_python_of_an_environment_that_it_replaces(project: Path) -> None:
+    fake_python(project / ".venv/bin", "python3.14", 0)
+    fake_python(project / "bin", "python3.13", 0)
+    path = f"{project}/.venv/bin:{project}/bin:/usr/bin:/bin"
+    result = make("-n", "env", "TORCH=other", path=path, cwd=project)
+    assert f"PATH='{project}/bin:/usr/bin:/bin' python3.13 -m venv --clear .venv" in result.stdout
 
 
 def test_make_says_that_there_is_no_python(tmp_path: Path) -> None:
@@ -209,10 +229,16 @@ def test_make_says_that_there_is_no_python(tmp_path: Path) -> None:
 
 def test_make_alone_lists_every_target() -> None:
     result = make(path=os.environ["PATH"])
+    assert "repro         run the pipeline: data, model, evaluation" in result.stdout
     listed = [line.split()[0] for line in result.stdout.splitlines()]
     assert len(listed) > 10
     assert all(f"\n{name}:" in f"\n{(ROOT / 'Makefile').read_text()}" for name in listed)
     assert {"repro", "test", "ui", "env"} < set(listed)
+
+
+def test_the_makefile_uses_no_tab_escapes_in_sed() -> None:
+    """BSD's sed, on macOS, prints the letter t for `\\t` in a replacement."""
+    assert not re.search(r"\bsed\b.*\\t", (ROOT / "Makefile").read_text())
 
 
 def test_the_pythons_of_the_makefile_are_those_of_the_project() -> None:
