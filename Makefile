@@ -13,8 +13,9 @@ PYTHON ?= $(or $(shell PATH='$(OUTER_PATH)'; for minor in 14 13 12 11; do \
 # PyTorch's CPU build is for Linux without an NVIDIA driver; WSL has the driver in a folder of its own.
 DRIVER := $(wildcard /proc/driver/nvidia/version /dev/nvidiactl /usr/lib/wsl/lib/libcuda.so*)
 BUILD := $(if $(DRIVER)$(filter-out Linux,$(shell uname)),default,cpu)
-# Whichever build .venv already has.
-TORCH ?= $(or $(patsubst .venv/installed-%,%,$(wildcard .venv/installed-*)),$(BUILD))
+# Whichever build .venv already has. If it has the default build in place of the CPU build, it has
+# the marks of both, so that neither TORCH=cpu nor TORCH=default installs it again.
+TORCH ?= $(or $(lastword $(sort $(patsubst .venv/installed-%,%,$(wildcard .venv/installed-*)))),$(BUILD))
 BIN := .venv/bin
 # Where PYTHON is searched: not in the environment that it is to make.
 OUTER_PATH := $(subst $(CURDIR)/$(BIN):,,$(PATH))
@@ -75,6 +76,8 @@ ui: env  ## browse the runs on http://127.0.0.1:5000
 	  --backend-store-uri $${MLFLOW_TRACKING_URI:-sqlite:///$(CURDIR)/mlflow.db}
 
 env: .venv/installed-$(TORCH)  ## the environment alone, in .venv
+	@! test $(TORCH) = cpu -a -e .venv/installed-default || echo ".venv has PyTorch's default build:" \
+	  "the index of its CPU build could not be reached; to try again: make clean && make env TORCH=cpu"
 
 .venv/installed-%: requirements.lock .ci/torch-cpu.lock pyproject.toml
 	test -e $@ || PATH='$(OUTER_PATH)' $(PYTHON) -m venv --clear .venv

@@ -19,9 +19,14 @@ TIMEOUT = 15  # seconds, for the index to answer
 
 
 def main(build: str) -> None:
-    """Install everything, and leave `installed-BUILD` in the environment when all of it is."""
-    environment = Path(sys.prefix)
-    if build == "cpu" and (problem := find_problem(INDEX)):
+    """Install everything, and leave `installed-BUILD` in the environment when all of it is.
+
+    If the default build takes the place of the CPU build, both of these files are left.
+    """
+    environment, wanted = Path(sys.prefix), build
+    if build == "cpu" and (environment / "installed-default").exists():
+        build = "default"  # the CPU build would leave CUDA's 6 GB behind
+    elif build == "cpu" and (problem := find_problem(INDEX)):
         print(
             f"{INDEX} cannot be reached ({problem}), so PyTorch's default build is installed, with "
             "CUDA (6.5 GB); for the CPU build later: make clean && make env TORCH=cpu",
@@ -39,7 +44,8 @@ def main(build: str) -> None:
     subprocess.run([sys.executable, "-c", "import torch, torchvision"], check=True)
     for mark in environment.glob("installed-*"):
         mark.unlink()
-    (environment / f"installed-{build}").touch()
+    for name in (build, wanted):
+        (environment / f"installed-{name}").touch()
 
 
 def find_problem(index: str) -> str:

@@ -136,7 +136,7 @@ def pip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pip:
 
 
 def mark(folder: Path) -> list[str]:
-    return [path.name for path in folder.glob("installed-*")]
+    return sorted(path.name for path in folder.glob("installed-*"))
 
 
 def test_the_default_build_is_the_whole_lock_file(pip: Pip, tmp_path: Path) -> None:
@@ -177,8 +177,9 @@ def test_without_the_index_the_default_build_is_installed_and_said(
     assert "cannot be reached ([Errno 111] Connection refused), so PyTorch's default build is" in (
         capsys.readouterr().out
     )
-    assert pip.locked == [LOCK]
-    assert mark(tmp_path) == ["installed-default"]
+    install.main("cpu")  # when the lock file has changed
+    assert pip.locked == [LOCK, LOCK]
+    assert mark(tmp_path) == ["installed-cpu", "installed-default"]
 
 
 def fake_python(folder: Path, name: str, code: int) -> None:
@@ -217,6 +218,20 @@ def test_make_does_not_take_the_python_of_an_environment_that_it_replaces(projec
     path = f"{project}/.venv/bin:{project}/bin:/usr/bin:/bin"
     result = make("-n", "env", "TORCH=other", path=path, cwd=project)
     assert f"PATH='{project}/bin:/usr/bin:/bin' python3.13 -m venv --clear .venv" in result.stdout
+
+
+@pytest.mark.parametrize("words", [(), ("TORCH=cpu",), ("TORCH=default",)])
+def test_a_build_in_place_of_another_is_not_installed_again(
+    project: Path, words: tuple[str, ...]
+) -> None:
+    for build in ("default", "cpu"):  # as install.py leaves them
+        (project / f".venv/installed-{build}").touch()
+    result = make("env", *words, path="/usr/bin:/bin", cwd=project)
+    assert result.returncode == 0, result.stderr
+    assert "venv --clear" not in result.stdout
+    assert ".ci/install.py" not in result.stdout
+    is_named = ".venv has PyTorch's default build: the index of its CPU build" in result.stdout
+    assert is_named == ("TORCH=cpu" in words)
 
 
 def test_make_says_that_there_is_no_python(tmp_path: Path) -> None:
