@@ -14,11 +14,11 @@ def find_dataset_folder(name: str, clean: Path) -> Path:
         name: dataset.name of params.yaml, which may be newer than the images.
 
     Raises:
-        PipelineError: according to dvc.lock, the images belong to another data set.
+        PipelineError: according to dvc.lock, the images belong, or may belong, to another data set.
     """
     lock = dvc_lock.read()
-    folders = dvc_lock.outs(lock, "filter")
-    if Path(os.path.relpath(clean)).as_posix() not in folders:
+    outs = dvc_lock.outs(lock, "filter")
+    if outs.pop(Path(os.path.relpath(clean)).as_posix(), None) is None:
         raise PipelineError(
             f"{clean} is not a folder that filter has written, according to dvc.lock: run "
             "`dvc repro filter`, or correct --clean"
@@ -30,4 +30,11 @@ def find_dataset_folder(name: str, clean: Path) -> Path:
             f"{clean} has the images of data set {last_name!r}, according to dvc.lock, while "
             f"dataset.name is {name!r}: run `dvc repro`, or set dataset.name back"
         )
+    # verdicts.csv stands for the images of the same run, whose digest takes minutes.
+    for path, digest in outs.items():
+        if not Path(path).is_file() or dvc_lock.digest(Path(path)) != digest:
+            raise PipelineError(
+                f"{path} is not that of the last run of filter, according to dvc.lock, so {clean} "
+                "may have the images of another data set: run `dvc checkout` or `dvc repro`"
+            )
     return Path("datasets", name)

@@ -6,14 +6,18 @@ from typing import Any
 import pytest
 
 from pipeline.commands.review.dataset_folder import find_dataset_folder
+from pipeline.core import dvc_lock
 from pipeline.core.errors import PipelineError
 
-CLEAN = Path("data/clean")
+CLEAN, VERDICTS = Path("data/clean"), Path("data/verdicts.csv")
 
 
 def write_lock(dataset: Any) -> None:
-    """A dvc.lock whose last run of filter had these params."""
-    outs = [{"path": path, "md5": "0" * 32} for path in ("data/clean", "data/verdicts.csv")]
+    """The dvc.lock and verdicts.csv of a run of filter with these params."""
+    VERDICTS.parent.mkdir()
+    VERDICTS.write_text("id\n")
+    digests = {CLEAN: "0" * 32, VERDICTS: dvc_lock.digest(VERDICTS)}
+    outs = [{"path": str(path), "md5": digest} for path, digest in digests.items()]
     stage = {"params": {"params.yaml": {"dataset": dataset}}, "outs": outs}
     Path("dvc.lock").write_text(json.dumps({"schema": "2.0", "stages": {"filter": stage}}))
 
@@ -43,4 +47,15 @@ def test_a_folder_that_filter_did_not_write_is_refused(world: Path) -> None:
 
 def test_without_a_run_of_filter_nothing_is_appended(world: Path) -> None:
     with pytest.raises(PipelineError, match=r"^data/clean is not a folder that filter has written"):
+        find_dataset_folder("pets", CLEAN)
+
+
+@pytest.mark.parametrize("content", ["id\nother\n", None])
+def test_images_of_another_run_are_refused(world: Path, content: str | None) -> None:
+    """As after `git checkout` of a branch with another data set, before `dvc checkout`."""
+    write_lock({"name": "pets"})
+    VERDICTS.unlink()
+    if content is not None:
+        VERDICTS.write_text(content)
+    with pytest.raises(PipelineError, match=r"^data/verdicts\.csv is not that of the last run"):
         find_dataset_folder("pets", CLEAN)
