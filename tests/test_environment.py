@@ -169,7 +169,7 @@ def test_the_cpu_build_is_installed_by_hashes_once_there_are_any(
     assert pip.calls[1][:3] == ("--require-hashes", "--index-url", index)
 
 
-def test_without_the_index_the_default_build_is_installed_and_said(
+def test_without_the_index_the_default_build_is_installed_with_a_message(
     pip: Pip, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(install, "INDEX", "http://127.0.0.1:9")

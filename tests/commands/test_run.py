@@ -65,7 +65,7 @@ def test_a_source_may_have_blanks_and_parentheses(
         (["-S", "train"], "-S 'train' is not KEY=VALUE"),
     ],
 )
-def test_mistakes_are_told_before_anything_runs(
+def test_mistakes_are_reported_before_anything_runs(
     calls: list[tuple[str, ...]],
     world: Path,
     monkeypatch: pytest.MonkeyPatch,

@@ -365,7 +365,7 @@ def test_an_evaluation_missing_in_the_cache_is_reported_in_one_sentence(
     assert "whose evaluation is in DVC's cache" in str(result.exception)
 
 
-def test_predictions_of_an_earlier_state_are_told(
+def test_predictions_of_an_earlier_state_are_reported(
     world: Path, params: Params, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_project(params)

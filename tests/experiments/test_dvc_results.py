@@ -39,7 +39,7 @@ def test_branches_tags_and_experiments_have_results(commit: CommitResult, params
     assert results["main"].experiment == ""
 
 
-def test_a_cut_lock_in_the_workspace_is_said(
+def test_a_cut_lock_in_the_workspace_is_reported(
     commit: CommitResult, capsys: pytest.CaptureFixture[str]
 ) -> None:
     commit("a")

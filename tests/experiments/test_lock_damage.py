@@ -124,7 +124,7 @@ def test_what_dvc_refuses_is_a_defect(text: bytes) -> None:
     assert find_defect(text) == "is not a lock file of schema 2.0"
 
 
-def test_merge_conflicts_are_told_from_cuts() -> None:
+def test_merge_conflicts_are_distinguished_from_cuts() -> None:
     text = NEW.replace(b"    cmd", b"<<<<<<< HEAD\n    cmd", 1) + b"=======\n>>>>>>> branch\n"
     assert has_conflict(text)
     for line in (b"=======\n", b"=======\r\n", b"||||||| parent of 1a2b3c4\n"):

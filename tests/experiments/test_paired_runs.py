@@ -271,7 +271,7 @@ def test_artifacts_that_cannot_be_listed_are_not_missing(
     assert "are not checked (No module named 'boto3')" in capsys.readouterr().err
 
 
-def test_a_run_without_a_process_is_told(commit: CommitResult, params: Params) -> None:
+def test_a_run_without_a_process_is_reported(commit: CommitResult, params: Params) -> None:
     """On a server that clones share: another clone may have the process."""
     commit("one")
     host = socket.gethostname()

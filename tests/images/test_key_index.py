@@ -79,7 +79,7 @@ def test_a_set_of_keys_contains_them_alone(keys: list[str], others: list[str]) -
     assert KeySet(members).contains(wanted.slice(len(others))).all()
 
 
-def test_keys_of_equal_digests_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_keys_of_equal_digests_are_distinguished(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(key_index, "digest_keys", lambda keys: np.zeros(len(keys), np.uint64))
     keys = KeySet(pa.array(["a", "b"]))
     assert len(keys) == 2

@@ -74,7 +74,7 @@ def test_base64_of_every_form_is_the_same_as_bytes(served: MlflowModel) -> None:
         (" \n", "empty"),
     ],
 )
-def test_what_is_no_base64_is_told_from_what_is_no_image(
+def test_what_is_no_base64_is_distinguished_from_what_is_no_image(
     served: MlflowModel, text: str | bytes, problem: str
 ) -> None:
     answers = served.predict(pd.DataFrame({"image": [text]}, dtype=object))

@@ -37,7 +37,7 @@ def test_sound_objects_are_not_damaged(tmp_path: Path) -> None:
     assert damage(tmp_path) == {}
 
 
-def test_every_kind_of_damage_is_told(tmp_path: Path) -> None:
+def test_every_kind_of_damage_is_reported(tmp_path: Path) -> None:
     data = b"x" * 10_000
     expected = {
         add(tmp_path, b"a" + data, stored=b""): "is empty",
@@ -58,7 +58,7 @@ def test_every_kind_of_damage_is_told(tmp_path: Path) -> None:
     assert damage(tmp_path) == expected
 
 
-def test_empty_objects_are_told_before_the_others_are_read(
+def test_empty_objects_are_reported_before_the_others_are_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     add(tmp_path, b"sound")

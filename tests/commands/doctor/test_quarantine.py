@@ -43,7 +43,7 @@ def test_without_a_quarantine_nothing_moves(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("obstacle", ["a file", "nothing to move"])
-def test_what_cannot_be_moved_is_said(tmp_path: Path, obstacle: str) -> None:
+def test_what_cannot_be_moved_is_reported(tmp_path: Path, obstacle: str) -> None:
     """As on a file system that is mounted read-only."""
     if obstacle == "a file":
         (tmp_path / "a").write_text("damaged")

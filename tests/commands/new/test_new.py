@@ -225,7 +225,7 @@ def test_flickr_searches(project: Path) -> None:
         (["pets", "--from-flickr", "a=", "--from-flickr", " =b"], "a Flickr search is 'query' or"),
     ],
 )
-def test_mistakes_are_told_in_a_sentence(project: Path, words: list[str], message: str) -> None:
+def test_mistakes_are_reported_in_a_sentence(project: Path, words: list[str], message: str) -> None:
     write(project / "photos", PHOTOS)
     write(project / "one", {"images/IMG_1.jpg": b"1", "images/IMG_2.jpg": b"2"})
     assert message in error_of(*words)

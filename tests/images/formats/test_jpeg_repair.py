@@ -114,7 +114,7 @@ def test_a_sound_jpeg_that_a_strict_decoder_refuses_is_kept(name: str) -> None:
 @pytest.mark.parametrize(
     "data", [flat_below(10, quality=90), flat_below(128, subsampling=0, restart_marker_blocks=4)]
 )
-def test_filler_is_told_from_equal_bytes_of_the_picture(data: bytes) -> None:
+def test_filler_is_distinguished_from_equal_bytes_of_the_picture(data: bytes) -> None:
     """Those before the end, or before restart markers."""
     header, pixels = decoding.load(data[:-2] + bytes(65) + END, 1, 400)
     assert header.warnings == (Warn.EXTRANEOUS_BYTES,)

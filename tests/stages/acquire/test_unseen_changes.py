@@ -28,7 +28,7 @@ def dataset(tmp_path: Path) -> Path:
         ("album", "dataset/album/dog"),
     ],
 )
-def test_images_whose_changes_dvc_does_not_see_are_told(
+def test_images_whose_changes_dvc_does_not_see_are_reported(
     dataset: Path, path: str, unseen: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     warn_of_unseen_changes(dataset / path, dataset)

@@ -64,7 +64,7 @@ def test_an_installed_font_draws_what_the_default_font_lacks(
     assert capfd.readouterr().err == ""
 
 
-def test_a_character_that_no_font_has_is_told_once(
+def test_a_character_that_no_font_has_is_reported_once(
     capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Warnings are errors here: matplotlib's own, one for each picture, would fail the test."""

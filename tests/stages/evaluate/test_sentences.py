@@ -46,7 +46,7 @@ def count(*pairs: tuple[str, str]) -> list[Confusion]:
         ),
     ],
 )
-def test_ties_are_told(pairs: list[tuple[str, str]], sentence: str) -> None:
+def test_ties_are_reported(pairs: list[tuple[str, str]], sentence: str) -> None:
     assert describe_most_frequent(count(*pairs)) == sentence
     assert describe_most_frequent(count(*reversed(pairs))) == sentence
 

@@ -49,7 +49,7 @@ def test_cls_comes_before_json_and_captions_are_no_labels() -> None:
     assert choose_labels(captions, DATASET, "set").origin == "the folders of the files"
 
 
-def test_the_key_of_json_can_be_told() -> None:
+def test_the_key_of_json_can_be_given() -> None:
     files = listing_of(shard("json", [{"kind": "cat"}, {"kind": "dog"}]))
     dataset = DATASET.model_copy(update={"label_column": "kind"})
     assert choose_labels(files, dataset, "set").classes() == {"cat", "dog"}

@@ -29,7 +29,7 @@ def test_columns_have_common_names(tmp_path: Path) -> None:
     ]
 
 
-def test_json_lines_and_a_told_column(tmp_path: Path) -> None:
+def test_json_lines_and_a_given_column(tmp_path: Path) -> None:
     path = write(tmp_path / "t.jsonl", '{"url": "http://a/1", "kind": "cat", "label": "x"}')
     dataset = DATASET.model_copy(update={"label_column": "kind"})
     assert list(read_url_table(path, dataset)) == [Photo(url="http://a/1", label="cat")]
