@@ -4,7 +4,6 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
@@ -14,6 +13,7 @@ from pipeline.core.progress import bar
 from pipeline.params import AcquireParams
 from pipeline.stages.acquire.dataset_toml import ExternalDataset
 from pipeline.stages.acquire.layouts.labels import AmbiguousLayoutError, Reading
+from pipeline.stages.acquire.layouts.parquet_file import ParquetFile
 from pipeline.stages.acquire.layouts.table_columns import (
     find_label_column,
     find_options,
@@ -24,9 +24,6 @@ from pipeline.stages.acquire.layouts.tables import find_table_files
 from pipeline.stages.acquire.raw_image import RawImage, SkippedItem, SkipReason
 from pipeline.stages.acquire.sources.listing import FileTable
 
-if TYPE_CHECKING:
-    from pipeline.stages.acquire.layouts.parquet_file import ParquetFile
-
 FACTS = ("group", "owner", "licence", "title")
 
 
@@ -34,7 +31,7 @@ FACTS = ("group", "owner", "licence", "title")
 class ImageTable:
     """A Parquet file with images and their labels."""
 
-    table: "ParquetFile"
+    table: ParquetFile
     image: str
     """The column of the images."""
     label: str
@@ -149,15 +146,13 @@ def find_embedded(
     for file in find_table_files(files, dataset, str(root)):
         if not file.name.lower().endswith(".parquet"):
             continue
-        from pipeline.stages.acquire.layouts.parquet_file import ParquetFile  # slow to import
-
         table = ParquetFile(file.name, file.path(root))
         if table.image_columns:
             tables.append(_describe(table, dataset, str(root)))
     return EmbeddedImages(tables, dataset, params) if tables else None
 
 
-def _describe(table: "ParquetFile", dataset: ExternalDataset, where: str) -> ImageTable:
+def _describe(table: ParquetFile, dataset: ExternalDataset, where: str) -> ImageTable:
     images = sorted(table.image_columns)
     if dataset.file_column:
         image = require_column(table, dataset.file_column, "file_column")
@@ -187,7 +182,7 @@ def _describe(table: "ParquetFile", dataset: ExternalDataset, where: str) -> Ima
     return ImageTable(table, image, label, split_of_name(table.name, dataset.splits))
 
 
-def _only_other(table: "ParquetFile", image: str) -> str | None:
+def _only_other(table: ParquetFile, image: str) -> str | None:
     known = {image, *find_options(table.columns).values()}
     others = [name for name in table.columns if name not in known]
     return others[0] if len(others) == 1 else None

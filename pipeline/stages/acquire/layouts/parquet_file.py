@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from pipeline.core.errors import PipelineError
 from pipeline.core.terminal import one_line
-from pipeline.stages.acquire.layouts.table_files import MAX_CELL, MAX_COLUMNS
+from pipeline.stages.acquire.layouts.table_limits import MAX_CELL, MAX_COLUMNS
 
 BATCH_BYTES = 64 * 2**20  # of images at a time
 MAX_BATCH = 1000  # rows of images at a time

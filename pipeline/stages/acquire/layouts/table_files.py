@@ -18,9 +18,9 @@ from pipeline.core import csv_cells
 from pipeline.core.columns import texts
 from pipeline.core.errors import PipelineError
 from pipeline.core.terminal import one_line
+from pipeline.stages.acquire.layouts.parquet_file import ParquetFile
+from pipeline.stages.acquire.layouts.table_limits import MAX_CELL, MAX_COLUMNS
 
-MAX_COLUMNS = 10_000
-MAX_CELL = 65_536  # bytes, of a text
 MAX_LINE = 2**20  # bytes, of JSON
 ROWS = 4096  # that are Python objects at a time
 SCANNED_LINES = 100  # of JSON, for the names of the columns
@@ -151,8 +151,6 @@ def open_text_table(name: str, data: bytes) -> TableFile:
 
 def open_table(path: Path, name: str) -> TableFile:
     """Open a table on disk; messages call it `name`."""
-    from pipeline.stages.acquire.layouts.parquet_file import ParquetFile  # slow to import
-
     if path.suffix.lower() == ".parquet":
         return ParquetFile(name, path)
     return open_text_table(name, path.read_bytes())

@@ -8,7 +8,8 @@ from pipeline.core.errors import PipelineError
 from pipeline.stages.acquire.dataset_toml import FolderDataset
 from pipeline.stages.acquire.layouts.choice import choose_labels
 from pipeline.stages.acquire.layouts.labels import AmbiguousLayoutError, FileFacts
-from pipeline.stages.acquire.layouts.table_files import MAX_CELL, MAX_LINE, open_text_table
+from pipeline.stages.acquire.layouts.table_files import MAX_LINE, open_text_table
+from pipeline.stages.acquire.layouts.table_limits import MAX_CELL
 from tests.builders.listings import labels_of, listing_of, reasons_of
 
 DATASET = FolderDataset(kind="folder", description="d")
