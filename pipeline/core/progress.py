@@ -109,7 +109,7 @@ class _Activity(Progress):
         status_line.draw(f"{self._title}: working [{minutes:02}:{seconds:02}]")
 
     def log(self) -> None:
-        """Nothing: it would say no more than the stage's name."""
+        """No log line: only the stage's name is known."""
 
 
 class _Reporter:

@@ -100,7 +100,7 @@ class PairedRun:
 
     @property
     def accuracy(self) -> float | None:
-        """On the test set; None for a result of an earlier state, which is another's."""
+        """On the test set. None for a stale result: its accuracy belongs to another commit."""
         if self.dvc_result is not None and self.dvc_result.stale:
             return None
         logged = self.run.data.metrics.get("test/accuracy") if self.run else None

@@ -52,7 +52,7 @@ class MemoFile:
     """Whether another process has merged it."""
     rows: int = field(init=False)
     numbers: range = field(init=False)
-    """Of its batches, for who reads them."""
+    """Numbers of its batches, set by the reader."""
 
     def __post_init__(self) -> None:
         self.rows = sum(map(len, self.digests))

@@ -213,7 +213,7 @@ class RememberedResults:
                 file.path.unlink()
 
     def _remove_leftovers(self) -> None:
-        """Remove the files that a sound one has replaced; a kill came between."""
+        """Remove files that are already merged, left by a killed process."""
         replaced = {n for file in self._files.values() if file.is_checked for n in file.replaced}
         for name in replaced & self._leftovers:
             with suppress(OSError):

@@ -1,4 +1,4 @@
-"""A worker process for untrusted images: it may die of one, and its exit code says of what.
+"""A worker process for untrusted images: one may crash it, and its exit code tells why.
 
 A pipe of its own connects it, so that a worker killed in the middle of a result ends its pipe. In
 a queue that workers share, as executors have, the reader would wait for the rest for ever.

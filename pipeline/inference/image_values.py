@@ -95,7 +95,7 @@ def _image(value: object) -> Image:
 
 
 def _read(path: Path) -> Image:
-    """A file. A text never names one: a server would read its own files for whoever asks."""
+    """A file. Strings are never paths: a client could read the server's files."""
     try:
         return path.read_bytes()
     except (FileNotFoundError, NotADirectoryError, ValueError):  # the last: a zero byte

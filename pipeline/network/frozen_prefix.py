@@ -43,8 +43,8 @@ class FrozenPrefix:
             precision: As features.precision.
             dtype: What values are rounded to.
             engine: The name of the engine that computed before, None for the fastest.
-            padded: Whether torch pads batches to `sub_batch` images. It is faster not to where few
-                images are waited for; values may then differ in the last digit.
+            padded: Whether torch pads batches to `sub_batch` images. Not padding is faster for
+                small, urgent batches; values may then differ in the last digit.
         """
         self.cut = cut
         self.preprocess = preprocess

@@ -293,7 +293,7 @@ def _first_refusal(
 
 
 def _combinations(name: str, probes: Mapping[str, Sequence[Value]]) -> Iterator[dict[str, Value]]:
-    """No other value, for those of params.yaml; then every combination of the other params."""
+    """First no change, then every combination of the other params."""
     others = {other: values for other, values in probes.items() if other != name}
     yield {}
     for combination in itertools.product(*others.values()):

@@ -181,16 +181,16 @@ def _huffman_tables(bodies: Sequence[bytes]) -> Iterator[int]:
             place += 17 + sum(body[place + 1 : place + 17])
 
 
-def _without_filler(scans: bytes, filler: re.Pattern[bytes], kept: int) -> bytes:
-    """Entropy-coded data with at most `kept` bytes of the runs of equal ones before markers."""
+def _without_filler(scans: bytes, filler: re.Pattern[bytes], most: int) -> bytes:
+    """Entropy-coded data with at most `most` bytes of the runs of equal ones before markers."""
     end = scans.find(END)
     if end < 0:
         return scans
-    shorter = filler.sub(partial(_beginning, kept=kept), scans[: end + len(END)])
+    shorter = filler.sub(partial(_beginning, most=most), scans[: end + len(END)])
     return shorter + scans[end + len(END) :]
 
 
-def _beginning(match: re.Match[bytes], kept: int) -> bytes:
-    """`kept` bytes of a run, besides the zero byte that follows each 0xff in the data."""
+def _beginning(match: re.Match[bytes], most: int) -> bytes:
+    """At most `most` bytes of a run, besides the zero byte that follows each 0xff in the data."""
     is_stuffed = match[1] == b"\0" and match.string[match.start() - 1 : match.start()] == b"\xff"
-    return match[0][: kept + is_stuffed]
+    return match[0][: most + is_stuffed]

@@ -40,7 +40,7 @@ class Streams(Protocol):
 
 
 class Reached:
-    """An event of the past."""
+    """An event that has already happened."""
 
     def synchronize(self) -> None:
         return

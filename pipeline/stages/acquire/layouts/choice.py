@@ -70,7 +70,7 @@ def _check_table_agrees(
         if isinstance(by_folder, FileFacts) and isinstance(by_table, FileFacts):
             pairs.add((by_folder.label, by_table.label))
     names = {label for label, _ in pairs}, {label for _, label in pairs}
-    if max(map(len, names)) == len(pairs):  # one is as fine as the other
+    if max(map(len, names)) == len(pairs):  # they match one to one, or one set refines the other
         return
     raise AmbiguousLayoutError(
         where,
