@@ -6,7 +6,7 @@ from collections import Counter
 OF_MACHINE = frozenset([errno.ENOMEM, errno.EMFILE, errno.ENFILE])
 """`OSError.errno` for too little memory or too many open files: no problem of the input."""
 REPAIR = "`pipeline doctor --repair` moves damaged files away, and `dvc repro` makes them again"
-"""How to heal an output that is damaged. Deleting it is no help, since DVC restores it from its
+"""How to repair an output that is damaged. Deleting it is no help, since DVC restores it from its
 cache, whose copy may be as damaged."""
 
 

@@ -1,1 +1,1 @@
-"""`pipeline doctor`: what is wrong with the environment, servers and files, and what heals it."""
+"""`pipeline doctor`: what is wrong with the environment, servers and files, and how to fix it."""

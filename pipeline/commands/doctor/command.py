@@ -21,7 +21,7 @@ def doctor(
         bool, typer.Option("--lock", help="Look only at dvc.lock, which takes no time.")
     ] = False,
 ) -> None:
-    """Find what is wrong with the environment, or damaged by a crash, and say what heals it.
+    """Find what is wrong with the environment, or damaged by a crash, and say how to fix it.
 
     Looks at Python and its packages, the graphics card, free space, links from DVC's cache, DVC's
     remote and MLflow's server; and for damage at dvc.lock, the files that DVC writes in place,

@@ -67,7 +67,7 @@ def _isolate_object(
     links = [file for file in users if workspace.is_link(file)]
     finding = isolate(problem, damage.object.path, damage.object.name, places.cache, ANEW)
     yield finding
-    for file in links if finding.is_healed else ():
+    for file in links if finding.is_fixed else ():
         link = f"{file.path}, a link to it, {damage.problem}"
         yield isolate(link, file.path, str(file.path), places.project, ANEW)
 

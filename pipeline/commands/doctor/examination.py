@@ -32,12 +32,12 @@ def examine(repair: bool) -> bool:
     Raises:
         DvcIsBusy: something is to be repaired while a DVC process is at work.
     """
-    healed = left = 0
+    fixed = left = 0
     for finding in _findings(repair):
         print_line(finding.line())
-        healed += finding.is_healed
-        left += not finding.is_healed
-    print_line(f"doctor: {left or 'nothing'} wrong" + (f", {healed} healed" if healed else ""))
+        fixed += finding.is_fixed
+        left += not finding.is_fixed
+    print_line(f"doctor: {left or 'nothing'} wrong" + (f", {fixed} fixed" if fixed else ""))
     return not left
 
 
@@ -70,7 +70,7 @@ def _examine_lock() -> Iterator[Finding]:
         yield Finding(str(error))
         return
     if sentence:
-        yield Finding(sentence, is_healed=True)
+        yield Finding(sentence, is_fixed=True)
 
 
 def _examine_repo(repo: Any, repair: bool) -> Iterator[Finding]:

@@ -10,11 +10,11 @@ class Finding:
     problem: str
     """What is wrong, and where."""
     remedy: str = ""
-    """What heals it, or how it was healed; "" if `problem` says it."""
-    is_healed: bool = False
+    """How to fix it, or how it was fixed; "" if `problem` says it."""
+    is_fixed: bool = False
 
     def line(self) -> str:
         """For the terminal; paths in the working directory are relative to it."""
-        state = "healed" if self.is_healed else "wrong"
+        state = "fixed" if self.is_fixed else "wrong"
         text = ": ".join(part for part in (state, self.problem, self.remedy) if part)
         return text.replace(f"{Path.cwd()}{os.sep}", "")

@@ -48,4 +48,4 @@ def isolate(
         target = quarantine.move(path, name)
     except OSError as error:
         return Finding(problem, f"it cannot be moved away ({error.strerror}): do that by hand")
-    return Finding(problem, f"it is now {target}; {then}", is_healed=True)
+    return Finding(problem, f"it is now {target}; {then}", is_fixed=True)

@@ -45,7 +45,7 @@ def test_what_is_left_to_do_is_an_exit_code(project: Path) -> None:
     assert output.splitlines()[-1] == "doctor: 1 wrong"
     exit_code, output = doctor("--repair")
     assert exit_code == 0
-    assert output.splitlines()[-1] == "doctor: nothing wrong, 1 healed"
+    assert output.splitlines()[-1] == "doctor: nothing wrong, 1 fixed"
 
 
 def test_the_guard_imports_neither_dvc_nor_torch_nor_mlflow(project: Path) -> None:

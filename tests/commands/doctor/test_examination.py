@@ -190,7 +190,7 @@ def test_a_copy_that_dvc_does_not_notice_is_moved_away(
     A.write_bytes(b"edited")
     is_well, lines = doctor(capsys, repair=True)
     assert not is_well
-    assert any(line.startswith("healed: data/sub/b.bin has other bytes") for line in lines)
+    assert any(line.startswith("fixed: data/sub/b.bin has other bytes") for line in lines)
     assert any("data/a.bin" in line and "`dvc repro` runs its stage" in line for line in lines)
     assert A.read_bytes() == b"edited", "somebody's work, which DVC notices, stays"
     assert not B.exists()
@@ -341,7 +341,7 @@ def test_files_that_are_written_in_place_are_examined(
         ("params.yaml", params.replace("size: 224", "size: -1"), "images.size = -1"),
         (".dvc/config", "[cac", ".dvc/config is cut off after 4 bytes of"),
         ("dvc.yaml", STAGES[:30], "dvc.yaml is cut off after 30 bytes of"),
-        ("dvc.lock", Path("dvc.lock").read_text()[:200], "healed: dvc.lock ends after 200 bytes"),
+        ("dvc.lock", Path("dvc.lock").read_text()[:200], "fixed: dvc.lock ends after 200 bytes"),
     ):
         whole = Path(path).read_text()
         Path(path).write_text(text)

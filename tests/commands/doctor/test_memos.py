@@ -26,10 +26,10 @@ def test_damaged_files_are_moved_away(world: Path, damage: str) -> None:
         {"empty": b"", "zeroed page": data[:64] + bytes(64) + data[128:], "cut": data[:-1]}[damage]
     )
     (finding,) = examine(world / ".cache", None)
-    assert not finding.is_healed
+    assert not finding.is_fixed
     assert damaged.exists()
     (finding,) = examine(world / ".cache", Quarantine(world / "quarantine"))
-    assert finding.is_healed
+    assert finding.is_fixed
     assert not damaged.exists()
     assert sound.exists()
     assert list(examine(world / ".cache", None)) == []

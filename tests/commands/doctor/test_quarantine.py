@@ -35,7 +35,7 @@ def test_each_repair_has_a_folder_of_its_own(tmp_path: Path) -> None:
 def test_without_a_quarantine_nothing_moves(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("damaged")
     finding = isolate("a is damaged", tmp_path / "a", "a", None, "`dvc repro`")
-    assert not finding.is_healed
+    assert not finding.is_fixed
     assert finding.line() == (
         "wrong: a is damaged: `pipeline doctor --repair` moves it away, then `dvc repro`"
     )
@@ -50,5 +50,5 @@ def test_what_cannot_be_moved_is_reported(tmp_path: Path, obstacle: str) -> None
         (tmp_path / "quarantine").write_text("")
     quarantine = Quarantine(tmp_path / "quarantine")
     finding = isolate("a is damaged", tmp_path / "a", "a", quarantine, "x")
-    assert not finding.is_healed
+    assert not finding.is_fixed
     assert "it cannot be moved away (" in finding.line()
