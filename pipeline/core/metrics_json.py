@@ -10,7 +10,7 @@ def parse(text: str) -> dict[str, float | None]:
     Other values are left out. JSON has no NaN, but Python's reader accepts it.
 
     Raises:
-        ValueError: it is no object in JSON.
+        ValueError: it is not an object in JSON.
     """
     try:
         values = json.loads(text)

@@ -158,7 +158,7 @@ def parse_predictions(read: Callable[[str], str], source: str) -> ModelPredictio
             labels = figures_csv.parse_labels(read(figures_csv.CLASSES))
             tested = ModelPredictions(images, tested.classes | set(map(_normalize, labels)))
         if unknown := {image.label for image in images.values()} - tested.classes:
-            raise ValueError(f"{min(unknown)!r} is no class of the model")
+            raise ValueError(f"{min(unknown)!r} is not a class of the model")
     except (KeyError, ValueError, csv.Error) as error:
         raise PipelineError(f"{NAME} of {source} is damaged: evaluate that model again") from error
     if len(images) < len(rows):

@@ -160,7 +160,7 @@ def decode(data: bytes, least: int | None = None) -> Pixels:
             as many is decoded at a half, quarter or eighth, in a fraction of the time.
 
     Raises:
-        PipelineError: it is no such image.
+        PipelineError: it is not such an image.
     """
     flags = AS_STORED if least is None else _scaled(data, least)
     pixels = decode_with_opencv(png.pixel_data(data) if png.is_png(data) else data, flags)

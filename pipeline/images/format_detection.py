@@ -69,7 +69,7 @@ def detect_format(start: bytes) -> str | None:
 
 
 def name_other_image(start: bytes) -> str | None:
-    """What people call the format of an image that is not read; None if it is no such image."""
+    """What people call the format of an image that is not read; None if it is not such an image."""
     return next((name for pattern, name in OTHER_IMAGES.items() if pattern.match(start)), None)
 
 

@@ -56,7 +56,7 @@ def read_corrections(folder: Path) -> dict[str, Correction]:
 def check_labels(
     folder: Path, corrections: Mapping[str, Correction], classes: Collection[str]
 ) -> None:
-    """Refuse labels that are no classes of the data set: a typing error would make a new one.
+    """Refuse labels that are not classes of the data set: a typing error would make a new one.
 
     Raises:
         PipelineError: a label is none of `classes`; the message names line, label and classes.
@@ -69,8 +69,8 @@ def check_labels(
         listed = ", ".join(names[:MAX_CLASSES]) + (", ..." if len(names) > MAX_CLASSES else "")
         advice = f"did you mean {near[0]!r}" if near else f"the classes are {listed}"
         raise PipelineError(
-            f"{folder / RELABEL_CSV}, line {correction.line}: {correction.label!r} is no class of "
-            f"the data set: {advice}"
+            f"{folder / RELABEL_CSV}, line {correction.line}: {correction.label!r} is not a class "
+            f"of the data set: {advice}"
         )
 
 

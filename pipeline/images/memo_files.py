@@ -66,7 +66,7 @@ def open_file(path: Path, schema: pa.Schema) -> MemoFile:
 
     Raises:
         FileNotFoundError: it does not exist.
-        DamagedFileError: it is no Arrow file, or has other columns or keys than were written.
+        DamagedFileError: it is not an Arrow file, or has other columns or keys than were written.
     """
     try:
         size = path.stat().st_size

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 COLUMN = "image"
-NOT_BASE64 = "not_base64"  # the problem of a text that is no base64
+NOT_BASE64 = "not_base64"  # the problem of a text that is not base64
 PATH_AS_TEXT = "path_as_text"  # of one that looks like the name of a file
 GONE = "gone"  # of a path where nothing is
 UNREADABLE = "unreadable"  # of a folder, or a file without read permission

@@ -129,11 +129,11 @@ def check_name(name: str) -> None:
     """Raise PipelineError, with similar names, if there is no such backbone."""
     if origin_of(name) == "timm":
         names = [TIMM + model for model in _library(name).names()]
-        problem = "no model of timm"
+        problem = "not a model of timm"
         examples = ["timm/resnet18", "timm/convnext_tiny"]
     else:
         names = [*small_models.names(), *torchvision_models.names()]
-        problem = "no torchvision classifier, and none of ours"
+        problem = "not a torchvision classifier, nor one of ours"
         examples = ["resnet18", "mobilenet_v2", "vgg16"]
     if name not in names:
         similar = difflib.get_close_matches(name, names, n=3) or examples

@@ -61,7 +61,7 @@ def _to_minimum_of_parabola(
 ) -> float | None:
     """The step from the first of three points to the minimum of the parabola through them.
 
-    None if it leaves the bounds, or is no shorter than half of the step before the last.
+    None if it leaves the bounds, or is not shorter than half of the step before the last.
     """
     (best, at_best), (second, at_second), (third, at_third) = points
     r = (best - second) * (at_best - at_third)

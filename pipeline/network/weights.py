@@ -129,7 +129,7 @@ def read(path: Path) -> dict[str, Tensor]:
             state = torch.load(path, map_location="cpu", weights_only=True)
     except UNREADABLE as error:
         raise PipelineError(
-            f"{path} is no safetensors file and no checkpoint of tensors alone"
+            f"{path} is neither a safetensors file nor a checkpoint of tensors"
         ) from error
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
         raise PipelineError(f"{path} does not hold a state dict: save model.state_dict() alone")

@@ -142,7 +142,7 @@ def _sentence(error: ErrorDetails, model: type[BaseModel]) -> str:
         case "value_error":
             return message
     _, _, allowed = message.partition(" should ")
-    if not allowed:  # it is no JSON
+    if not allowed:  # it is not JSON
         return f"{key or 'the file'} is {message[:1].lower()}{message[1:]}"
     return f"{key or 'the file'} = {error['input']!r}, but should {allowed}"
 

@@ -84,7 +84,7 @@ def abandoned_locks() -> Iterator[AbandonedLock]:
 
 def is_alive(name: str) -> bool:
     """Whether the process whose lock has this name is alive, on this machine."""
-    # The name comes from a server: check that it is no path.
+    # The name comes from a server: check that it is not a path.
     if not re.fullmatch("[0-9a-f]{32}", name):
         return False
     with suppress(FileNotFoundError), (_folder() / name).open("r+") as file:

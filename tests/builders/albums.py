@@ -38,7 +38,7 @@ def text_column(values: Sequence[str | None]) -> pa.Array:
 
 
 def ranks(splits: Sequence[str | None]) -> Ranks:
-    """Splits as the stage numbers them; None, and what is no split, is -1."""
+    """Splits as the stage numbers them; None, and what is not a split, is -1."""
     return split_ranks(text_column(splits))
 
 

@@ -179,7 +179,9 @@ def test_a_label_that_is_no_class_is_one_sentence(tmp_path: Path, label: str, ad
     with pytest.raises(PipelineError) as caught:
         hand_lists.check_labels(tmp_path, corrections, {"dog", "cat"})
     path = tmp_path / "relabel.csv"
-    assert str(caught.value) == (f"{path}, line 3: {label!r} is no class of the data set: {advice}")
+    assert str(caught.value) == (
+        f"{path}, line 3: {label!r} is not a class of the data set: {advice}"
+    )
 
 
 def test_labels_that_are_classes_pass(tmp_path: Path) -> None:

@@ -45,11 +45,11 @@ def test_mobilenets_imagenet_weights_are_installed(
 @pytest.mark.parametrize(
     ("name", "sentence"),
     [
-        ("resnet19", r"resnet19 is no torchvision classifier.*resnet18"),
-        ("timm/resnet19", r"timm/resnet19 is no model of timm.*timm/resnet18"),
+        ("resnet19", r"resnet19 is not a torchvision classifier.*resnet18"),
+        ("timm/resnet19", r"timm/resnet19 is not a model of timm.*timm/resnet18"),
         (
             "qqqq",
-            r"qqqq is no torchvision classifier, .*some that are: resnet18, mobilenet_v2",
+            r"qqqq is not a torchvision classifier, .*some that are: resnet18, mobilenet_v2",
         ),
     ],
 )

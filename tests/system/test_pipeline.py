@@ -144,7 +144,7 @@ def write_params(**values: object) -> None:
     ("name", "value", "sentence"),
     [
         ("train__epoch", 3, "train.epoch = 3 is not a known key (did you mean epochs?)"),
-        ("model__backbone", "resnet19", "model.backbone=resnet19 is no torchvision classifier"),
+        ("model__backbone", "resnet19", "model.backbone=resnet19 is not a torchvision classifier"),
         ("model__backbone", "resnet18", "resnet18-f37072fd.pth"),  # which is not there
     ],
 )

@@ -59,7 +59,7 @@ def default_remote() -> str | None:
 
 
 def pull() -> bool:
-    """Fetch data and run cache; returns success. Files that the remote lacks are no failure."""
+    """Fetch data and run cache; returns success. Files that the remote lacks are not a failure."""
     return _run("pull", "--run-cache", "--allow-missing")[0] == 0
 
 

@@ -73,7 +73,7 @@ def _isolate_object(
 
 
 def examine_workspace(repo: Any, files: list[OutFile], places: Quarantines) -> Iterator[Finding]:
-    """Outs that are no links. What DVC itself notices may be somebody's work, and stays."""
+    """Outs that are not links. What DVC itself notices may be somebody's work, and stays."""
     for file in workspace.find_differences(files):
         problem = f"{file.path} has other bytes than dvc.lock says"
         if workspace.is_unnoticed(repo, file):

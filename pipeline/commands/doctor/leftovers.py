@@ -28,7 +28,7 @@ def _is_rwlock(path: Path) -> bool:
     from dvc.rwlock import SCHEMA
 
     try:
-        with dvc.errors_as_sentences(f"{path} is no list of readers and writers", "delete it"):
+        with dvc.errors_as_sentences(f"{path} is not a list of readers and writers", "delete it"):
             SCHEMA(json.loads(path.read_bytes()))
     except PipelineError:
         return False

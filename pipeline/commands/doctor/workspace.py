@@ -18,7 +18,7 @@ def is_link(file: OutFile) -> bool:
 def find_differences(files: Collection[OutFile]) -> Iterator[OutFile]:
     """Files with other bytes than dvc.lock says.
 
-    Missing files are no difference, and links are left out: their bytes are those of the cache.
+    Missing files are not a difference, and links are left out: their bytes are those of the cache.
     """
     with progress.bar("workspace", len(files), "file") as bar:
         for file in files:

@@ -27,11 +27,11 @@ class Request:
         """Check the name.
 
         Raises:
-            PipelineError: it is no name, or taken.
+            PipelineError: it is not a valid name, or taken.
         """
         if not NAME.fullmatch(self.name):
             raise PipelineError(
-                f"{self.name!r} is no name for a data set: letters, digits, dots, dashes and "
+                f"{self.name!r} is not a name for a data set: letters, digits, dots, dashes and "
                 "underscores, the first a letter or digit"
             )
         if self.folder.exists():

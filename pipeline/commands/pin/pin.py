@@ -44,7 +44,7 @@ def write_pin(folder: Path, raw: Path, lock: Path) -> Path:
         )
     if deviation := shards.read_deviation(raw):
         raise PipelineError(
-            f"{raw} has not the images that {folder} describes ({deviation}): first "
+            f"{raw} does not have the images that {folder} describes ({deviation}): first "
             f"`{_command(folder)}`"
         )
     rows = shards.columns(raw, RAW_COLUMNS).to_pylist()

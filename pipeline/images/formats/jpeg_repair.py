@@ -34,7 +34,7 @@ PROGRESSIVE = {0xC2, 0xCA}
 SCAN_HEADER_BYTES = {6, 8, 10, 12}  # for one to four components
 GREY = b"\1"  # component
 MAX_JUNK_BYTES = 64  # between two segments
-# Equal bytes before a marker: any one, or one that is no restart marker.
+# Equal bytes before a marker: any one, or one that is not a restart marker.
 FILLERS = (
     re.compile(rb"(.)\1{2,}(?=\xff[\xc0-\xfe])", re.DOTALL),
     re.compile(rb"(.)\1{2,}(?=\xff[\xc0-\xcf\xd8-\xfe])", re.DOTALL),

@@ -164,7 +164,7 @@ def _is_blank(character: str) -> bool:
 
 
 def _is_invisible(character: str) -> bool:
-    """Whether it prints as nothing, and is no white space."""
+    """Whether it prints as nothing, and is not white space."""
     if character.isspace():
         return False
     is_control = unicodedata.category(character) in {"Cc", "Cf"}

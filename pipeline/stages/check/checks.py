@@ -57,8 +57,8 @@ def _check_network(params: Params) -> None:
     weights = params.model.weights
     if weights not in KNOWN_WEIGHTS and not Path(weights).is_file():
         raise PipelineError(
-            f"model.weights = {weights!r} is no file: give the path of a .safetensors or .pth "
-            "file, or imagenet, or none"
+            f"model.weights = {weights!r} is not a file: give the path of a .safetensors or "
+            ".pth file, or imagenet, or none"
         )
     with program.imports():
         from pipeline.network import assembly

@@ -214,7 +214,7 @@ def test_flickr_searches(project: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["a/b", "photos"], "'a/b' is no name for a data set"),
+        (["a/b", "photos"], "'a/b' is not a name for a data set"),
         (["pets"], "give one source"),
         (["pets", "photos", "--from-urls", "x.csv"], "give one source"),
         (["pets", "phtos"], "phtos does not exist (did you mean photos?)"),

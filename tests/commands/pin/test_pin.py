@@ -174,7 +174,8 @@ def test_images_of_another_source_are_refused(world: Path) -> None:
     rows = shards.columns(write_raw(world, {}), shards.RAW.names).to_pylist()
     shards.write(world / "raw", shards.with_deviation(shards.RAW, "x.csv is not it"), rows)
     assert error_of(world, write_lock(world)) == (
-        f"{world / 'raw'} has not the images that {folder} describes (x.csv is not it): first "
+        f"{world / 'raw'} does not have the images that {folder} describes (x.csv is not it): "
+        "first "
         "`dvc exp run -S dataset.name=mine -S dataset.source=datasets`"
     )
 

@@ -110,7 +110,7 @@ def test_only_memory_that_was_locked_is_unlocked(calls: list[str]) -> None:
     streams = CudaStreams(torch.device("cpu"))
     locked, refused = torch.zeros(4), torch.zeros(4)
     streams.pin(locked)
-    streams.pin(refused)  # the system locks no more: it is no error
+    streams.pin(refused)  # the system locks no more: that is not an error
     streams.unpin(refused)
     streams.unpin(locked)
     streams.unpin(locked)

@@ -55,8 +55,11 @@ def test_another_network_is_accepted(project: Path, params: Params) -> None:
             {"dataset__name": "mine", "dataset__source": "~/photos"},
             "dataset.source = '~/photos': DVC does not expand ~: write {world}/photos, or use",
         ),
-        ({"model__weights": "no.pth"}, "model.weights = 'no.pth' is no file"),
-        ({"model__backbone": "resnet19"}, "model.backbone=resnet19 is no torchvision classifier"),
+        ({"model__weights": "no.pth"}, "model.weights = 'no.pth' is not a file"),
+        (
+            {"model__backbone": "resnet19"},
+            "model.backbone=resnet19 is not a torchvision classifier",
+        ),
         ({"model__trainable": "layer9"}, "model.trainable=layer9 names no layer that runs"),
         ({"filter__store_side": 32, "images__size": 64}, "but filter.store_side = 32"),
     ],

@@ -622,7 +622,7 @@ def test_an_unknown_label_stops_the_stage_before_any_judgement(
 ) -> None:
     write(project, GOOD)
     relabel(project, (GOOD[0], "cat"), (GOOD[1], "dgo"))
-    with pytest.raises(PipelineError, match=r"relabel\.csv, line 3: 'dgo' is no class .* 'dog'"):
+    with pytest.raises(PipelineError, match=r"relabel\.csv, line 3: 'dgo' is not a class .* 'dog'"):
         run(project)
     assert judged_ids == []
 

@@ -146,7 +146,7 @@ def open_text_table(name: str, data: bytes) -> TableFile:
             return CsvFile(name, data)
         case ".jsonl" | ".ndjson":
             return JsonLinesFile(name, data)
-    raise PipelineError(f"{name} is no table: CSV, TSV, JSON lines and Parquet are read")
+    raise PipelineError(f"{name} is not a table: CSV, TSV, JSON lines and Parquet are read")
 
 
 def open_table(path: Path, name: str) -> TableFile:

@@ -172,7 +172,7 @@ class RecordBatches:
         return (image.name for image in self._images())
 
     def left_out(self) -> Counter[str]:
-        """Members that are no records."""
+        """Members that are not records."""
         reason = SkipReason.OUTSIDE_CLASS_FOLDERS.value
         return Counter({reason: len(self.listing.files) - len(self.batches)})
 

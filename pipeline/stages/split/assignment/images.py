@@ -64,7 +64,7 @@ def split_name(rank: int) -> str | None:
 
 
 def split_ranks(column: pa.Array | pa.ChunkedArray) -> Ranks:
-    """Ranks of splits by name; -1 for null and for what is no split."""
+    """Ranks of splits by name; -1 for null and for what is not a split."""
     codes, names = columns.encode_sorted(column)
     ranks = [SPLITS.index(name) if name in SPLITS else -1 for name in names]
     return np.array([*ranks, -1], np.int8)[codes]  # the last for null
