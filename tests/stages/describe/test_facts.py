@@ -25,7 +25,7 @@ from pipeline.images.header import RejectReason
 from pipeline.params import Params, load_params, with_overrides
 from pipeline.stages.acquire.raw_image import RawImage
 from pipeline.stages.describe import __main__ as describe
-from pipeline.stages.describe import facts, page
+from pipeline.stages.describe import facts, page, page_images
 from pipeline.stages.describe.facts import COLUMNS, LEFT_OUT, REJECTED, TOTAL, Bin, Data, SizeRange
 from pipeline.stages.filter import __main__ as filtering
 from pipeline.stages.filter.verdicts import judge_images
@@ -296,7 +296,7 @@ def test_warnings_are_counted_and_explained(project: Path) -> None:
 
 
 def test_each_class_has_samples(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(page, "MAX_SAMPLES", 2)
+    monkeypatch.setattr(page_images, "MAX_SAMPLES", 2)
     doc = run(project, good(9))
     for label in ("rose", "tulip"):
         sample_keys = sorted(key(picture) for picture in good(9) if picture.label == label)[:2]
@@ -375,9 +375,9 @@ def test_licences_are_counted_the_most_frequent_first(project: Path) -> None:
 def test_the_page_counts_the_images_that_it_leaves_out(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(page, "MAX_REJECTED", 2)
-    monkeypatch.setattr(page, "MAX_GROUPS", 1)
-    monkeypatch.setattr(page, "MAX_PER_GROUP", 2)
+    monkeypatch.setattr(page_images, "MAX_REJECTED", 2)
+    monkeypatch.setattr(page_images, "MAX_GROUPS", 1)
+    monkeypatch.setattr(page_images, "MAX_PER_GROUP", 2)
     monkeypatch.setattr(page, "MAX_LEAKS", 3)
     small = [image(f"rose/s{n}.png", encode(noise(80 + n, 20, 20))) for n in range(5)]
     groups = [*alike(1, *["rose"] * 4), *alike(2, *["rose"] * 2), *alike(3, *["rose"] * 2)]
@@ -406,8 +406,8 @@ def test_of_many_classes_the_largest_and_the_smallest_are_shown(
     project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(page, "MAX_CLASSES", 4)
-    monkeypatch.setattr(page, "MAX_SAMPLE_CLASSES", 3)
-    monkeypatch.setattr(page, "MAX_ALL_SAMPLES", 7)
+    monkeypatch.setattr(page_images, "MAX_SAMPLE_CLASSES", 3)
+    monkeypatch.setattr(page_images, "MAX_ALL_SAMPLES", 7)
     monkeypatch.setattr(describe, "MAX_CLASSES", 2)
     sizes = {"a": 2, "b": 5, "c": 3, "d": 6, "e": 1, "f": 4}
     pictures = [
@@ -455,7 +455,7 @@ def test_pictures_of_a_part_have_limited_bytes(
     small = [image(f"rose/s{n}.png", encode(noise(80 + n, 20, 20))) for n in range(5)]
     pictures = [*good(), *small, *alike(1, "rose", "rose"), *alike(2, "rose", "rose")]
     whole = run(project, pictures)
-    monkeypatch.setattr(page, part, 2000)
+    monkeypatch.setattr(page_images, part, 2000)
     doc = describe_again(project)
     if part == "GROUP_BYTES":
         assert (len(whole.groups), len(doc.groups)) == (2, 1)
