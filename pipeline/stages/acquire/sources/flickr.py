@@ -142,19 +142,22 @@ class FlickrSearch:
     def _request_page(self, query: Mapping[str, str], number: int) -> _Page:
         try:
             response = self._api.photos.search(**query, page=number)
-            page = _SearchResponse.model_validate(response).photos
-            if page.photo and all(_parse_result(entry) is None for entry in page.photo):
-                raise ValueError("no entry of the page is a valid photograph")
-            return page
         except flickrapi.FlickrError as error:
             message = str(error)
             if error.code in KEY_ERRORS:
                 message += ": are FLICKR_API_KEY and FLICKR_API_SECRET right?"
             transient = error.code in TRANSIENT_ERRORS
             raise FetchError(SkipReason.REFUSED, message, transient=transient) from None
-        # flickrapi raises any of these for malformed JSON.
-        except (ValidationError, ValueError, AttributeError, TypeError, KeyError, RecursionError):
-            raise FetchError(SkipReason.UNREACHABLE, "its response is invalid", True) from None
+        # flickrapi raises any of these for malformed JSON: the tests have a response for each.
+        except (ValueError, AttributeError, TypeError, KeyError, RecursionError):
+            raise _invalid_response() from None
+        try:
+            page = _SearchResponse.model_validate(response).photos
+        except ValidationError:
+            raise _invalid_response() from None
+        if page.photo and all(_parse_result(entry) is None for entry in page.photo):
+            raise _invalid_response()
+        return page
 
     def _redact(self, text: str) -> str:
         for secret in self._secrets:
@@ -185,6 +188,10 @@ def _period(dataset: FlickrDataset) -> tuple[int, int]:
 
 def _to_seconds(day: date) -> int:
     return int(datetime.combine(day, time(), UTC).timestamp())
+
+
+def _invalid_response() -> FetchError:
+    return FetchError(SkipReason.UNREACHABLE, "its response is invalid", transient=True)
 
 
 def _parse_result(entry: object) -> _Result | None:

@@ -531,6 +531,7 @@ MALFORMED_BODIES = {
     "no total": b'{"photos":{"photo":[]}}',
     "negative total": b'{"photos":{"total":-1,"photo":[]}}',
     "failure without words": b'{"stat":"fail"}',
+    "failure with a list": b'{"stat":"fail","message":"","code":[1]}',
     "no utf-8": b'{"photos":"\xff"}',
     "deep": b"[" * 100_000,
     "long number": b'{"photos":{"photo":[],"total":' + b"9" * 5000 + b"}}",
