@@ -5,6 +5,7 @@ import importlib.metadata
 import os
 import pickle
 import socket
+import struct
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -21,17 +22,18 @@ from torchvision.models import WeightsEnum, get_model_weights
 from pipeline.core import atomic
 from pipeline.core.errors import PipelineError
 
-# What the two readers raise for damaged files; torch's fails in many ways.
+# What the two readers raise for damaged files. The code of torch's pickles runs on any bytes.
 UNREADABLE = (
     SafetensorError,
-    pickle.UnpicklingError,
-    RuntimeError,
-    EOFError,
-    ValueError,
-    LookupError,
-    TypeError,
-    AttributeError,
-    AssertionError,
+    pickle.UnpicklingError,  # an opcode or a function that is not of a checkpoint
+    RuntimeError,  # a zip file that is cut off
+    EOFError,  # an empty file
+    ValueError,  # text that is not UTF-8
+    LookupError,  # bytes that are not a pickle, and a pickle that is cut off
+    struct.error,  # a number that is cut off
+    TypeError,  # a tensor without its arguments
+    AttributeError,  # a tensor of something that is not a storage
+    AssertionError,  # a storage that no tensor has
 )
 WEIGHTS_ONLY = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"  # read by torch.load
 DOWNLOAD_TIMEOUT = 30  # seconds without a byte

@@ -68,6 +68,47 @@ def test_a_pickle_that_runs_code_is_refused_and_not_run(
     assert not (tmp_path / "owned").exists()
 
 
+class Rebuilt:
+    """Unpickled by a call of torch's function that makes a tensor."""
+
+    def __init__(self, *arguments: object) -> None:
+        self.arguments = arguments
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return torch._utils._rebuild_tensor_v2, self.arguments
+
+
+def without_its_storage() -> bytes:
+    """A checkpoint in torch's older format, of no tensor but a storage."""
+    parts: list[object] = [torch.serialization.MAGIC_NUMBER, 1001, {}, {}, ["0"]]
+    return b"".join(pickle.dumps(part, protocol=2) for part in parts)
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("SafetensorError.safetensors", b""),
+        ("RuntimeError", b"PK\3\4"),
+        ("EOFError", b""),
+        ("UnicodeDecodeError", b"\x80\x02X\1\0\0\0\x91."),
+        ("KeyError", b"hello"),
+        ("IndexError", b"\x80"),
+        ("error", b"\x80\x02X\0"),
+        ("TypeError", pickle.dumps(Rebuilt(), protocol=2)),
+        ("AttributeError", pickle.dumps(Rebuilt((), 0, (), (), False, {}), protocol=2)),
+        ("AssertionError", without_its_storage()),
+    ],
+)
+def test_whatever_the_readers_raise_for_a_damaged_file_it_is_refused(
+    tmp_path: Path, name: str, data: bytes
+) -> None:
+    path = tmp_path / name
+    path.write_bytes(data)
+    with pytest.raises(PipelineError, match=r"nor a checkpoint of tensors$") as error:
+        weights.read(path)
+    assert type(error.value.__cause__).__name__ == path.stem
+
+
 def test_torchvision_loads_tensors_only_and_the_environment_stays(
     hub_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
