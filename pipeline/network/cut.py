@@ -25,6 +25,15 @@ from pipeline.network.tracing import UntraceableError, modules_around, trace
 Tensors = tuple[Tensor, ...]
 # What a forward pass raises for images of a size that the network does not take.
 WRONG_SIZE = (RuntimeError, AssertionError, ValueError)
+# What it raises without a module that does not end it, and that module for the network's output.
+NOT_THE_END = (
+    RuntimeError,  # a convolution for another number of channels
+    AssertionError,  # a norm of timm, which asserts the number of dimensions
+    ValueError,  # a norm of torch, which checks it
+    LookupError,  # squeeze-and-excitation, which takes the mean of dimensions 2 and 3
+    TypeError,  # attention, which is called with a mask
+    AttributeError,  # an embedding of patches, which is asked for its grid
+)
 
 
 @dataclass(frozen=True)
@@ -147,8 +156,8 @@ def _cut_before_the_end(network: nn.Module, first: str, size: int, why: Untracea
 def _are_halves(network: nn.Module, prefix: nn.Module, suffix: nn.Module, images: Tensor) -> bool:
     try:
         scores = suffix(*prefix(images))
-    except (*WRONG_SIZE, TypeError, AttributeError):
-        return False  # another module uses what `suffix` returns, or takes, in another form
+    except NOT_THE_END:
+        return False
     return isinstance(scores, Tensor) and torch.equal(scores, network(images))
 
 

@@ -8,16 +8,14 @@ from typing import Any
 from torch import fx, nn
 from torch.nn import functional
 
-# What tracing raises: torch.fx at a branch on values or len(), and the code of any network's
-# `forward` when a proxy stands where it expects a tensor.
+# What torch.fx raises, and a network's `forward` where a proxy stands in the place of a tensor.
 UNTRACEABLE = (
-    fx.proxy.TraceError,
-    AssertionError,
-    AttributeError,
-    LookupError,
-    RuntimeError,
-    TypeError,
-    ValueError,
+    fx.proxy.TraceError,  # a branch on values
+    RuntimeError,  # len() of a tensor
+    TypeError,  # range() of a size
+    LookupError,  # a table of sizes
+    AssertionError,  # a check that asserts
+    ValueError,  # a check that raises
 )
 DROPOUTS: dict[Any, type[nn.Module]] = {
     functional.dropout: nn.Dropout,

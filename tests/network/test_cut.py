@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import timm
@@ -431,8 +432,10 @@ def _assert_tensor(images: Tensor) -> None:
         _raise_value_error,
         _assert_tensor,
         lambda images: {torch.Size((16, 16)): 1}[images.shape[2:]],
+        len,
+        lambda images: range(images.shape[0]),
     ],
-    ids=["ValueError", "AssertionError", "KeyError"],
+    ids=["ValueError", "AssertionError", "KeyError", "RuntimeError", "TypeError"],
 )
 def test_whatever_a_network_raises_while_it_is_traced_it_is_cut_before_its_head(
     check: Callable[[Tensor], object],
@@ -442,6 +445,57 @@ def test_whatever_a_network_raises_while_it_is_traced_it_is_cut_before_its_head(
     images = random_images(16)
     assert suffix is whole.last
     assert torch.equal(suffix(*prefix(images)), whole(images))
+
+
+class _Masked(nn.Module):
+    def forward(self, values: Tensor, mask: Tensor | None) -> Tensor:
+        return values if mask is None else values * mask
+
+
+class _Pooled(nn.Module):
+    def forward(self, values: Tensor) -> Tensor:
+        return values * values.mean((2, 3), keepdim=True)
+
+
+class _Asserting(nn.Module):
+    def forward(self, values: Tensor) -> Tensor:
+        assert values.ndim == 4
+        return values
+
+
+class _Around(_Branching):
+    """Has a module in its middle."""
+
+    def __init__(self, middle: nn.Module, call: Callable[[Any, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.middle, self.call = middle, call
+
+    def forward(self, images: Tensor) -> Tensor:
+        return super().forward(self.call(self.middle, images))
+
+
+def _call(module: nn.Module, values: Tensor) -> Tensor:
+    result: Tensor = module(values)
+    return result
+
+
+@pytest.mark.parametrize(
+    ("middle", "call"),
+    [
+        (nn.Conv2d(3, 3, 1), _call),
+        (_Asserting(), _call),
+        (nn.BatchNorm2d(3), _call),
+        (_Pooled(), _call),
+        (_Masked(), lambda module, values: module(values, None)),
+        (nn.Upsample(8), lambda module, values: module(values)[..., : module.size]),
+    ],
+    ids=["RuntimeError", "Assertion", "ValueError", "IndexError", "TypeError", "AttributeError"],
+)
+def test_whatever_an_untraceable_network_raises_it_is_not_cut_in_its_middle(
+    middle: nn.Module, call: Callable[[Any, Tensor], Tensor]
+) -> None:
+    with pytest.raises(PipelineError, match=r"cannot be cut at model.trainable=middle"):
+        cut(_Around(middle, call), "middle", 16)
 
 
 def test_a_module_inside_an_untraceable_one_is_refused_with_its_name() -> None:
