@@ -7,6 +7,13 @@ from torchvision.ops import Permute
 from pipeline.core.errors import PipelineError
 from pipeline.params import HeadParams
 
+# What a network raises with a head in the place of a module that does not end it.
+NOT_THE_END = (
+    RuntimeError,  # a convolution for another number of channels follows
+    TypeError,  # attention, which is called with a position bias
+    AttributeError,  # an embedding of patches, which is asked for its grid
+)
+
 
 class OneLogit(nn.Module):
     """The second class's logit z (B, 1, ...) as the scores (0, z) of both classes, (B, 2, ...).
@@ -90,7 +97,7 @@ def _scores(network: nn.Module, name: str, classes: int, size: int) -> Tensor:
     """The scores of two blank images, (2, classes)."""
     try:
         scores: Tensor = network(torch.zeros(2, 3, size, size))
-    except (RuntimeError, TypeError, ValueError, AttributeError):
+    except NOT_THE_END:
         scores = torch.empty(0)
     if tuple(scores.shape) != (2, classes):
         raise PipelineError(

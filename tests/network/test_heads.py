@@ -141,6 +141,22 @@ def test_a_module_that_does_not_end_the_network_is_refused(name: str, sentence: 
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("backbone", "size", "name"),
+    [
+        ("squeezenet1_1", 32, "features.11"),  # RuntimeError
+        ("timm/test_coatnet", 160, "stages.2.blocks.0.attn"),  # TypeError
+        ("timm/test_vit", 160, "patch_embed"),  # AttributeError
+    ],
+)
+def test_whatever_a_network_raises_with_a_head_inside_the_module_is_refused(
+    backbone: str, size: int, name: str
+) -> None:
+    built, _ = network(backbone, size)
+    with pytest.raises(PipelineError, match="does not end the network"):
+        heads.replace(built, name, LINEAR, 3, size, seed=1)
+
+
 def test_a_module_with_other_inputs_or_outputs_than_one_tensor_is_refused() -> None:
     def attend(odd: _Odd, images: Tensor) -> Tensor:
         rows = images.mean(2).transpose(1, 2)
