@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.network.loading.parallel_forward import Tensors
-from pipeline.network.tracing import UNTRACEABLE
 from pipeline.network.views import Preprocess
 
 PACKAGE = "openvino"
@@ -51,9 +50,8 @@ class OpenVinoEngine:
             UnsupportedError: OpenVINO is missing, or cannot run this.
         """
         self.name = name() or PACKAGE
-        with _failures_as_unsupported():
-            model = _convert(prefix, preprocess)
-            self._compiled = _compile(model, PRECISIONS[precision], streams)
+        model = _convert(prefix, preprocess)
+        self._compiled = _compile(model, PRECISIONS[precision], streams)
         self._idle: deque[Any] = deque()  # requests; a thread takes one, or makes one more
 
     def __call__(self, pixels: Tensor) -> Tensors:
@@ -76,6 +74,7 @@ class OpenVinoEngine:
 
 @contextmanager
 def _failures_as_unsupported() -> Iterator[None]:
+    """For blocks of torch's and OpenVINO's calls alone: errors of our own must not end here."""
     try:
         frontend = _import_openvino().frontend
     except ImportError as error:  # this system lacks a library, or is too old
@@ -83,7 +82,8 @@ def _failures_as_unsupported() -> Iterator[None]:
     try:
         yield
     except (
-        *UNTRACEABLE,  # tracing runs the network's code; the frontend runs Python on its trace
+        RuntimeError,  # of tracing and compiling; of other shapes than torch's
+        IndexError,  # of an output that does not depend on the images
         frontend.GeneralFailure,
         frontend.NotImplementedFailure,
         frontend.OpConversionFailure,
@@ -102,15 +102,21 @@ def _import_openvino() -> Any:
 
 
 def _convert(prefix: nn.Module, preprocess: Preprocess) -> Any:
-    """An OpenVINO model: uint8 (1, 3, S, S) -> float32 tensors (1, ...)."""
-    from openvino.frontend import FrontEndManager
-    from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
+    """An OpenVINO model: uint8 (1, 3, S, S) -> float32 tensors (1, ...).
 
+    Raises:
+        UnsupportedError: torch cannot trace the prefix, or OpenVINO cannot convert it.
+    """
     shape = (1, 3, preprocess.size, preprocess.size)
-    decoder = TorchScriptPythonDecoder(_trace(prefix, preprocess, shape))
-    frontend = FrontEndManager().load_by_framework("pytorch")
-    model = frontend.convert(frontend.load(decoder))
-    model.reshape({0: list(shape)})
+    trace = _trace(prefix, preprocess, shape)
+    with _failures_as_unsupported():
+        from openvino.frontend import FrontEndManager
+        from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
+
+        frontend = FrontEndManager().load_by_framework("pytorch")
+        decoder = TorchScriptPythonDecoder(trace)  # which the conversion needs alive
+        model = frontend.convert(frontend.load(decoder))
+        model.reshape({0: list(shape)})
     return model
 
 
@@ -121,7 +127,7 @@ def _trace(prefix: nn.Module, preprocess: Preprocess, shape: tuple[int, ...]) ->
         values: Tensors = prefix(preprocess.normalise(pixels))
         return values
 
-    with warnings.catch_warnings(), torch.no_grad():
+    with _failures_as_unsupported(), warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # it is deprecated; branches on sizes, which are fixed
         trace: Any = torch.jit.trace
         return trace(forward, torch.zeros(shape, dtype=torch.uint8), check_trace=False)
@@ -131,7 +137,8 @@ def _compile(model: Any, hint: str, streams: int) -> Any:
     """The compiled model; every stream has one thread.
 
     Raises:
-        UnsupportedError: this processor computes in another precision.
+        UnsupportedError: OpenVINO cannot compile it, or this processor computes in another
+            precision.
     """
     settings = {
         "INFERENCE_PRECISION_HINT": hint,
@@ -139,7 +146,8 @@ def _compile(model: Any, hint: str, streams: int) -> Any:
         "INFERENCE_NUM_THREADS": str(streams),
         "ENABLE_CPU_PINNING": False,  # other processes and the decoders use these cores too
     }
-    compiled = _import_openvino().Core().compile_model(model, "CPU", settings)
+    with _failures_as_unsupported():
+        compiled = _import_openvino().Core().compile_model(model, "CPU", settings)
     actual = compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
     if actual != hint:
         raise UnsupportedError(f"this processor computes in {actual}, not {hint}")

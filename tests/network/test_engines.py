@@ -151,8 +151,10 @@ def test_values_are_the_same_bytes_in_another_process(params: Params) -> None:
     [
         (lambda values: values.logcumsumexp(1), "logcumsumexp"),
         (lambda values: values * float("nan"), "not close"),
+        (lambda values: values.new_ones(1, 3), "OpenVINO cannot"),
+        (lambda values: torch.kron(values, torch.ones(3, 1, 1)), "view size is not compatible"),
     ],
-    ids=["an operation that cannot be converted", "not numbers"],
+    ids=["cannot be converted", "not numbers", "a constant", "cannot be traced"],
 )
 @needs_openvino
 def test_torch_computes_what_openvino_cannot(
