@@ -1,6 +1,5 @@
 """Command sweep: search for better params of head and train."""
 
-import os
 from pathlib import Path
 from typing import Annotated
 
@@ -53,9 +52,6 @@ def sweep(
 
         pipeline sweep -S "train.epochs=range(5,31,5)" -S train.schedule=cosine --by val_accuracy
     """
-    # OpenMP reads it when torch is loaded. With threads that spin, an epoch of operations of
-    # microseconds takes ten times as long beside other work on the machine.
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     from pipeline.commands.sweep.sweep import SweepRequest
     from pipeline.commands.sweep.sweep import sweep as run_sweep
     from pipeline.commands.sweep.trainer import StagePaths
