@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.core import csv_table
-from pipeline.core.csv_table import Rows
 
 KEEP, REJECT = "keep", "reject"
 
@@ -38,17 +37,12 @@ class VerdictRow:
         return self.verdict == KEEP
 
 
-def read_verdicts(path: Path) -> Rows[VerdictRow]:
-    """Read verdicts.csv, in its order.
+def scan_verdicts(path: Path) -> Iterator[VerdictRow]:
+    """Read verdicts.csv in its order, row by row, in constant memory.
 
     Raises:
         PipelineError: the file is damaged, or of another version.
     """
-    return csv_table.read(path, VerdictRow)
-
-
-def scan_verdicts(path: Path) -> Iterator[VerdictRow]:
-    """Like `read_verdicts`, row by row, in constant memory."""
     return csv_table.scan(path, VerdictRow)
 
 

@@ -15,6 +15,7 @@ from pipeline.core.errors import REPAIR, PipelineError
 from pipeline.core.split_csv import LeakRow, SplitRow
 from pipeline.core.verdicts_csv import VerdictRow
 from tests.builders.names import FORMULAS
+from tests.builders.verdicts import read_verdicts
 
 STRANGE = 'a,"b"\nc é'
 VERDICT = VerdictRow(
@@ -29,7 +30,7 @@ TABLES = {
     ),
     "verdicts.csv": (
         verdicts_csv.write_verdicts,
-        verdicts_csv.read_verdicts,
+        read_verdicts,
         [VERDICT],
         "id,name,label,split,verdict,reason,warnings,near_group,source_label\n"
         'a,"a,""b""\nc é",cat,,reject,blank,rotated first_frame_only,a,dog\n',

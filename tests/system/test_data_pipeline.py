@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.core import atomic
 from pipeline.core.split_csv import read_split
-from pipeline.core.verdicts_csv import read_verdicts
+from tests.builders.verdicts import read_verdicts
 from tests.project import Project, ran
 
 SOURCES = 24  # pictures of each class

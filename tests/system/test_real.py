@@ -18,7 +18,7 @@ from ruamel.yaml import YAML
 from pipeline.commands.recipe import recipes
 from pipeline.core import shards
 from pipeline.core.split_csv import read_leaks, read_split
-from pipeline.core.verdicts_csv import VerdictRow, read_verdicts
+from pipeline.core.verdicts_csv import VerdictRow
 from pipeline.images import decoding
 from pipeline.images.header import RejectReason, Warn
 from pipeline.params import load_params
@@ -32,6 +32,7 @@ from pipeline.stages.split import __main__ as split
 from pipeline.stages.train import __main__ as train
 from tests import ROOT
 from tests.builders.params import recipe_params
+from tests.builders.verdicts import read_verdicts
 from tests.project import Project
 from tests.system.oddities import EXPECTED
 

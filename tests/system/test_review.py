@@ -12,12 +12,12 @@ import joblib
 import pytest
 
 from pipeline.core import shards
-from pipeline.core.verdicts_csv import read_verdicts
 from pipeline.images import hand_lists
 from pipeline.params import Params, with_overrides
 from pipeline.stages.features import __main__ as features
 from pipeline.stages.filter import __main__ as filtering
 from pipeline.stages.split import __main__ as split
+from tests.builders.verdicts import read_verdicts
 from tests.web_driver import ARROW_RIGHT, BROWSER, DRIVER, ENTER, ESCAPE, WebDriver
 
 needs_browser = pytest.mark.skipif(

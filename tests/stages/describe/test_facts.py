@@ -19,7 +19,7 @@ from pipeline.core import shards
 from pipeline.core.errors import PipelineError
 from pipeline.core.split_csv import LeakRow, SplitRow, read_split, write_leaks, write_split
 from pipeline.core.terminal import printable, printable_lines
-from pipeline.core.verdicts_csv import VerdictRow, read_verdicts
+from pipeline.core.verdicts_csv import VerdictRow
 from pipeline.images import gallery
 from pipeline.images.header import RejectReason
 from pipeline.params import Params, load_params, with_overrides
@@ -30,6 +30,7 @@ from pipeline.stages.describe.facts import COLUMNS, LEFT_OUT, REJECTED, TOTAL, B
 from pipeline.stages.filter import __main__ as filtering
 from pipeline.stages.filter.verdicts import judge_images
 from tests import ROOT
+from tests.builders.verdicts import read_verdicts
 from tests.html_page import Figure, Page, size
 
 SPLITS = ("train", "val", "test")

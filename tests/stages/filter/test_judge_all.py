@@ -11,7 +11,6 @@ import pytest
 
 from pipeline.core import shards
 from pipeline.core.errors import PipelineError
-from pipeline.core.verdicts_csv import read_verdicts
 from pipeline.images import mapping
 from pipeline.params import FilterParams, load_params, with_overrides
 from pipeline.stages.acquire.raw_image import RawImage
@@ -22,6 +21,7 @@ from tests.builders.damage import zero_bytes_of
 from tests.builders.images import noise_png
 from tests.builders.killer import Killer
 from tests.builders.params import FILTER_PARAMS
+from tests.builders.verdicts import read_verdicts
 
 LAST = noise_png(240)
 MAX_WAIT = 60  # seconds for the killer

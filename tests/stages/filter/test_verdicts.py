@@ -19,7 +19,7 @@ from PIL import Image
 from pipeline.core import shards
 from pipeline.core.errors import PipelineError
 from pipeline.core.shards import writer
-from pipeline.core.verdicts_csv import VerdictRow, read_verdicts
+from pipeline.core.verdicts_csv import VerdictRow
 from pipeline.images import decoding, sandbox
 from pipeline.images.header import RejectReason, Warn, read_header
 from pipeline.params import FilterParams, load_params, with_overrides
@@ -29,6 +29,7 @@ from pipeline.stages.filter import judge_all, judgement, verdicts
 from tests import ROOT
 from tests.builders.images import noise_png
 from tests.builders.params import FILTER_PARAMS
+from tests.builders.verdicts import read_verdicts
 
 
 @pytest.fixture
