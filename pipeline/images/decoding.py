@@ -12,7 +12,6 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import simplejpeg
-from PIL import features
 
 from pipeline.core.errors import PipelineError
 from pipeline.images.colour import LAB
@@ -39,21 +38,6 @@ from pipeline.images.pillow_decoding import CannotDecode, Mode, decode_with_pill
 from pipeline.images.pixels import Grey, Pixels
 from pipeline.images.rare_formats import RARE_FORMATS, decode_rare
 
-LIBRARIES = (
-    "opencv-python-headless",
-    "pillow",
-    "pillow-heif",
-    "simplejpeg",
-    "numpy",
-)  # they decide pixels
-CODECS = (
-    "libjpeg_turbo",
-    "zlib",
-    "libtiff",
-    "webp",
-    "avif",
-    "littlecms2",
-)  # that Pillow may be built with
 OUT_OF_MEMORY = -4  # cv::Error::StsNoMem
 UNKNOWN_SUBSAMPLING = "Could not determine subsampling"  # simplejpeg's message; no damage
 STRIP_ROWS = 256
@@ -64,12 +48,6 @@ REDUCED_SCALES = {
     2: cv2.IMREAD_REDUCED_GRAYSCALE_2,
 }
 MAX_SQUARES = 4  # the area of a stored image, at most, in squares of its allowed side
-
-
-def codecs() -> dict[str, str | None]:
-    """The codecs behind the decoders, which may change under the same version of a library."""
-    versions = {name: features.version(name) for name in CODECS}
-    return versions | {"opencv": cv2.getBuildInformation()}
 
 
 def load(data: bytes, max_megapixels: float, side: int) -> tuple[Header, Pixels]:

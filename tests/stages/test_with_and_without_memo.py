@@ -27,7 +27,7 @@ from torch import nn
 from pipeline.core import shards, source_code
 from pipeline.core.errors import PipelineError
 from pipeline.core.source_code import imported_files
-from pipeline.images import decoding, memo
+from pipeline.images import decoder_versions, memo
 from pipeline.images.pixels import Pixels
 from pipeline.network import backbones
 from pipeline.network.views import Preprocess, Views
@@ -300,7 +300,7 @@ MODULES = {
 
 @pytest.mark.parametrize("stage", MODULES)
 def test_a_change_of_any_module_starts_with_an_empty_memo(package: Path, stage: str) -> None:
-    modules, libraries = [MODULES[stage]], decoding.LIBRARIES
+    modules, libraries = [MODULES[stage]], decoder_versions.LIBRARIES
     keys = {memo.fingerprint({}, modules, libraries)}
     paths = imported_files(*modules)
     for path in paths:
@@ -416,8 +416,8 @@ POSTPONES = "pipeline/core/deferred_imports.py"  # imports of torch, and compute
 @pytest.mark.parametrize(
     ("modules", "libraries"),
     [
-        ((judge_all.__name__,), decoding.LIBRARIES),
-        ((thumbnails.__name__,), decoding.LIBRARIES),
+        ((judge_all.__name__,), decoder_versions.LIBRARIES),
+        ((thumbnails.__name__,), decoder_versions.LIBRARIES),
         ((compute.__name__,), compute.LIBRARIES),
         (tuple(setup.MODULES), setup.LIBRARIES),
     ],

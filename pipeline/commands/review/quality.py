@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.commands.review.catalogue import Flags, Kind
-from pipeline.images import decoding, memo
+from pipeline.images import decoder_versions, decoding, memo
 from pipeline.images.mapping import map_images
 from pipeline.images.pixels import Pixels
 
@@ -122,7 +122,9 @@ CHECKS = {
 def find_flags(clean: Path) -> dict[Kind, Flags]:
     """The images of a folder of clean shards whose pixels are unusual, by kind."""
     cases: dict[Kind, list[tuple[float, str, str]]] = {kind: [] for kind in CHECKS}
-    key = memo.fingerprint({"codecs": decoding.codecs()}, [__name__], decoding.LIBRARIES)
+    key = memo.fingerprint(
+        {"codecs": decoder_versions.codecs()}, [__name__], decoder_versions.LIBRARIES
+    )
     measured = map_images(
         measure_batch, clean, memo=memo.Memo("review", key, SCHEMA), title="review: measure"
     )

@@ -10,7 +10,7 @@ import pyarrow as pa
 from PIL import Image, ImageFile
 
 from pipeline.core import columns
-from pipeline.images import decoding, memo, pillow_settings, sandbox
+from pipeline.images import decoder_versions, decoding, memo, pillow_settings, sandbox
 from pipeline.images.header import RejectReason, Unreadable
 from pipeline.images.key_index import KeySet
 from pipeline.images.mapping import Isolation, map_images
@@ -25,8 +25,8 @@ SCHEMA = pa.schema({"id": pa.string(), "picture": pa.binary()})
 
 def draw_all(directory: Path, ids: Collection[str]) -> dict[str, bytes]:
     """JPEGs of the images of `directory` with these ids, without those that cannot be drawn."""
-    values = {"side": SIDE, "quality": QUALITY, "codecs": decoding.codecs()}
-    key = memo.fingerprint(values, [__name__], decoding.LIBRARIES)
+    values = {"side": SIDE, "quality": QUALITY, "codecs": decoder_versions.codecs()}
+    key = memo.fingerprint(values, [__name__], decoder_versions.LIBRARIES)
     thumbnails = map_images(
         draw_batch,
         directory,

@@ -17,7 +17,7 @@ from torch import Tensor
 from pipeline.core import shards
 from pipeline.core.errors import PipelineError
 from pipeline.core.progress import Progress, bar
-from pipeline.images import decoding, mapping, memo
+from pipeline.images import decoder_versions, mapping, memo
 from pipeline.images.key_index import KeySet
 from pipeline.images.memo import KEY, BoolArray, Keys, Memo
 from pipeline.network import assembly, device, feature_store
@@ -33,7 +33,7 @@ from pipeline.stages.features.disk_space import format_size
 
 MAX_KEYS = 100_000  # looked up in a memo at a time
 CHUNK_BYTES = 2**26  # of features computed before they are written to the memo
-LIBRARIES = [*decoding.LIBRARIES, "torch", "torchvision", "lightning-fabric", "timm"]
+LIBRARIES = [*decoder_versions.LIBRARIES, "torch", "torchvision", "lightning-fabric", "timm"]
 
 
 def frozen_prefix(params: Params) -> FrozenPrefix:
@@ -296,7 +296,7 @@ def _memo(settings: FeatureSettings, number: int) -> Memo:
         "engine": index.engine,
         "sub_batch": prefix.sub_batch,
         "device": device.arithmetic(prefix.device),
-        "codecs": decoding.codecs(),
+        "codecs": decoder_versions.codecs(),
     }
     key = memo.fingerprint(values, [__name__], LIBRARIES)
     return Memo("features", key, _schema(index), f"view_{number}")

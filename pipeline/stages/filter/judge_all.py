@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from pipeline.core import shards
-from pipeline.images import decoding, memo, sandbox
+from pipeline.images import decoder_versions, memo, sandbox
 from pipeline.images.header import RejectReason
 from pipeline.images.mapping import Isolation, map_images
 from pipeline.images.memo import Memo
@@ -49,8 +49,8 @@ def _breaks_decoder(key: str) -> dict[str, Any]:
 def open_memo(params: FilterParams) -> Memo:
     """The judgements that earlier runs remembered."""
     values = params.model_dump(include={"min_side", "max_megapixels", "store_side"})
-    values["codecs"] = decoding.codecs()
-    key = memo.fingerprint(values, [__name__], decoding.LIBRARIES)
+    values["codecs"] = decoder_versions.codecs()
+    key = memo.fingerprint(values, [__name__], decoder_versions.LIBRARIES)
     return Memo("filter", key, SCHEMA)
 
 

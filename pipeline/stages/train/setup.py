@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 from lightning_fabric import Fabric
 
-from pipeline.images import decoding, memo
+from pipeline.images import decoder_versions, memo
 from pipeline.network import assembly, calibration, feature_store, scoring, weights
 from pipeline.network.assembly import Assembly, NewHead
 from pipeline.network.examples import Examples, digest_lines
@@ -16,7 +16,7 @@ from pipeline.stages.train.state import Job
 
 MODULES = [__name__, "pipeline.stages.train.loop"]  # of a training; their imports count too
 MAX_SCORES = 2**26  # to calibrate with: images times classes, 256 MiB
-LIBRARIES = [*decoding.LIBRARIES, "torch", "torchvision", "lightning-fabric", "timm"]
+LIBRARIES = [*decoder_versions.LIBRARIES, "torch", "torchvision", "lightning-fabric", "timm"]
 
 
 def assemble(params: Params, classes: int) -> Assembly:
