@@ -6,57 +6,37 @@ reads is in the key of the memo.
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
-from joblib import Parallel, delayed, effective_n_jobs
-from joblib.parallel import BACKENDS, get_active_backend
 
 from pipeline.core import shards
 from pipeline.core.progress import bar
-from pipeline.images.isolated_pool import IsolatedFunction, isolated_map, shared_pool
+from pipeline.images.chunk_runs import (
+    Chunk,
+    Function,
+    Isolation,
+    Rows,
+    StandIn,
+    run_chunks,
+    run_isolated,
+    take,
+    with_keys,
+)
 from pipeline.images.key_index import KeySet, UInt64Array, digest_keys
-from pipeline.images.memo import KEY, Memo, ResultStore
-from pipeline.images.worker import Cause, WorkerFailure
+from pipeline.images.memo import Memo, ResultStore
 
 CHUNK = 256  # images per task of a worker; a killed run loses the chunks in progress
 FIRST_CHUNK = 16  # images in the first chunk in one process, before its speed is measured
 SECONDS_PER_CHUNK = 4  # that a chunk in one process should take
 GROUP = 64  # shards whose keys are looked up in the memo together
 
-INPUTS = ["id", "bytes"]  # the columns that a function gets
-
-Function = Callable[[pa.RecordBatch], pa.RecordBatch]
-Rows = npt.NDArray[np.int32]  # ascending rows of a shard
-Chunk = tuple[Path, Rows]
 # From rows of shards, in order, and how many of them the next result is of, to the results.
 Stream = Callable[[Sequence[Chunk], Iterator[int]], Iterator[pa.RecordBatch]]
-
-
-@dataclass(frozen=True)
-class Isolation:
-    """What a map does with images that break their worker."""
-
-    stand_in: Callable[[str], Mapping[str, Any]]
-    """The result for an image that does, by its id. It is not remembered: how long an image takes,
-    and whether it crashes, may depend on the machine."""
-    memory: int
-    """Bytes that a worker may allocate for a chunk."""
-
-
-@dataclass(frozen=True)
-class _StandIn:
-    """The result of an image that breaks its worker."""
-
-    batch: pa.RecordBatch
 
 
 @dataclass(frozen=True)
@@ -90,15 +70,15 @@ def map_images(
     """
     plans = _plan(directory, only, memo, CHUNK)
     chunks = _missing_chunks(plans)
-    results: Iterator[pa.RecordBatch | _StandIn]
+    results: Iterator[pa.RecordBatch | StandIn]
     if isolation is not None:
-        results = _isolated(function, chunks, jobs, memo.schema, isolation)
+        results = run_isolated(function, chunks, jobs, memo.schema, isolation)
     else:
         # For a single chunk, starting a worker would take longer than it saves.
-        results = _parallel(partial(_apply, function), chunks, jobs if len(chunks) > 1 else 1)
+        results = run_chunks(function, chunks, jobs if len(chunks) > 1 else 1)
     for plan in _completed(plans, results, memo, title):
         for rows in _chunks(plan.rows, CHUNK):
-            batch = _take(plan.path, rows)
+            batch = take(plan.path, rows)
             yield batch, memo.get(shards.key_column(batch))
 
 
@@ -128,7 +108,7 @@ def remember(
         for results in function(chunks, sizes.counted(given)):
             path, rows = given.popleft()
             storing.result()
-            storing = writer.submit(memo.add, _with_keys(_take(path, rows), results))
+            storing = writer.submit(memo.add, with_keys(take(path, rows), results))
             progress.update(len(rows))
             sizes.adjust(len(rows))
         storing.result()
@@ -172,7 +152,7 @@ def _count_missing(plans: Sequence[_ShardPlan]) -> int:
 
 def _completed(
     plans: Sequence[_ShardPlan],
-    results: Iterator[pa.RecordBatch | _StandIn],
+    results: Iterator[pa.RecordBatch | StandIn],
     memo: Memo,
     title: str,
 ) -> Iterator[_ShardPlan]:
@@ -182,7 +162,7 @@ def _completed(
             missing = _count_missing([plan])
             while missing:
                 result = next(results)
-                if isinstance(result, _StandIn):
+                if isinstance(result, StandIn):
                     result = result.batch
                     memo.hold(result)
                 else:
@@ -251,95 +231,3 @@ def _without_copies(
 
 def _chunks(rows: Rows, size: int) -> list[Rows]:
     return [rows[start : start + size] for start in range(0, len(rows), size)]
-
-
-def _take(path: Path, rows: Rows) -> pa.RecordBatch:
-    batch = shards.read(path)
-    if rows[-1] - rows[0] + 1 == len(rows):
-        return batch.slice(rows[0], len(rows))  # without a copy
-    return batch.take(shards.array(rows))
-
-
-def _parallel(
-    function: Callable[[Chunk], pa.RecordBatch], chunks: Iterable[Chunk], jobs: int
-) -> Iterator[pa.RecordBatch]:
-    """Yield the result of each chunk, in order; joblib's backend runs them.
-
-    Raises:
-        BrokenProcessPool: a worker died. The next chunk in order need not be the cause.
-    """
-    results: Iterator[pa.RecordBatch] = Parallel(n_jobs=jobs, return_as="generator")(
-        delayed(function)(chunk) for chunk in list(chunks)
-    )
-    return results
-
-
-def _parallel_run(
-    function: Callable[[Chunk], pa.RecordBatch], chunks: Iterable[Chunk], jobs: int
-) -> Iterator[pa.RecordBatch | WorkerFailure]:
-    """As `_parallel`, as an `isolated_pool.Run`."""
-    rest = list(chunks)
-    while rest:
-        try:
-            for result in _parallel(function, rest, jobs):
-                del rest[0]
-                yield result
-        except (BrokenProcessPool, MemoryError) as error:
-            del rest[0]
-            yield WorkerFailure(Cause.MACHINE, str(error))
-
-
-def _isolated(
-    function: Function, chunks: Sequence[Chunk], jobs: int, schema: pa.Schema, isolation: Isolation
-) -> Iterator[pa.RecordBatch | _StandIn]:
-    """Yield the results of the chunks, in order, one for each image of a chunk that failed."""
-    isolated_function = IsolatedFunction(
-        partial(_apply, function),
-        isolation.memory,
-        _split,
-        partial(_stand_in, schema, isolation),
-        _name,
-    )
-    processes = effective_n_jobs(jobs)
-    if _is_backend_loky():
-        run = shared_pool(processes).run
-    else:
-        run = partial(_parallel_run, jobs=max(2, processes))
-    for results in isolated_map(isolated_function, chunks, run):
-        yield from results
-
-
-def _is_backend_loky() -> bool:
-    """Whether `joblib.parallel_config` leaves the work to processes of this machine."""
-    backend, _ = get_active_backend()
-    return type(backend) is BACKENDS["loky"]
-
-
-def _apply(function: Function, chunk: Chunk) -> pa.RecordBatch:
-    """The worker maps the shard into memory itself, so no image is sent to it."""
-    batch = _take(*chunk)
-    if shards.STORED in batch.schema.names:
-        stored, images = (batch.column(name) for name in (shards.STORED, "bytes"))
-        shards.check_bytes(stored.to_pylist(), (image.as_py() for image in images))
-    return _with_keys(batch, function(batch.select(INPUTS)))
-
-
-def _with_keys(batch: pa.RecordBatch, results: pa.RecordBatch) -> pa.RecordBatch:
-    return results.add_column(0, KEY, shards.key_column(batch))
-
-
-def _split(chunk: Chunk) -> list[Chunk]:
-    path, rows = chunk
-    return [(path, row) for row in np.split(rows, len(rows))]
-
-
-def _stand_in(schema: pa.Schema, isolation: Isolation, chunk: Chunk) -> _StandIn:
-    batch = _take(*chunk)
-    (key,) = batch.column("id").to_pylist()
-    result = pa.RecordBatch.from_pylist([isolation.stand_in(key)], schema=schema)
-    return _StandIn(_with_keys(batch, result))
-
-
-def _name(chunk: Chunk) -> str:
-    path, (row,) = chunk
-    return f"the image {shards.read(path).column('name')[row].as_py()!r}"

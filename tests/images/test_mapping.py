@@ -14,8 +14,9 @@ from pipeline.core import columns, shards
 from pipeline.core.errors import PipelineError
 from pipeline.core.shards import writer
 from pipeline.images import mapping
+from pipeline.images.chunk_runs import Chunk, Isolation, take
 from pipeline.images.key_index import KeySet
-from pipeline.images.mapping import Isolation, map_images
+from pipeline.images.mapping import map_images
 from pipeline.images.memo import Memo
 from pipeline.images.sandbox import PROCESS_STATUS, deadline
 from tests.builders.clean_rows import clean_row
@@ -380,10 +381,12 @@ def test_images_that_exceed_the_memory_only_together_all_succeed(
 def hold_all(batch: pa.RecordBatch) -> pa.RecordBatch:
     """A third of the memory for each image whose id begins with h."""
     ids = batch.column("id").to_pylist()
-    for key in ids:
-        _measure_or_die(key[0] if key[0] == "h" else "", 0)
+    try:
+        for key in ids:
+            _measure_or_die(key[0] if key[0] == "h" else "", 0)
+    finally:
+        allocations.clear()  # for the next limit, which counts from what its worker has
     lengths = [len(data.as_py()) for data in batch["bytes"]]
-    allocations.clear()
     return pa.RecordBatch.from_pydict({"id": ids, "length": lengths}, schema=SCHEMA)
 
 
@@ -472,9 +475,9 @@ def test_a_failure_in_the_next_chunk_keeps_the_results_before_it(
 ) -> None:
     monkeypatch.setattr(writer, "ROWS", 40)
 
-    def fail(places: Sequence[mapping.Chunk], sizes: Iterator[int]) -> Iterator[pa.RecordBatch]:
+    def fail(places: Sequence[Chunk], sizes: Iterator[int]) -> Iterator[pa.RecordBatch]:
         (path, rows), *_ = places
-        batch = mapping._take(path, rows)
+        batch = take(path, rows)
         yield Measure()(batch.slice(0, next(sizes)))
         next(sizes)
         raise ValueError("broken")
@@ -517,8 +520,8 @@ def test_slow_images_are_stored_in_small_chunks(
     )
     measure = Measure()
 
-    def slow(places: Sequence[mapping.Chunk], sizes: Iterator[int]) -> Iterator[pa.RecordBatch]:
-        batches = [mapping._take(path, rows) for path, rows in places]
+    def slow(places: Sequence[Chunk], sizes: Iterator[int]) -> Iterator[pa.RecordBatch]:
+        batches = [take(path, rows) for path, rows in places]
         table, start = pa.Table.from_batches(batches), 0
         for size in sizes:
             clock[0] += seconds_per_image * size

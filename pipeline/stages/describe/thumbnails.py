@@ -11,9 +11,10 @@ from PIL import Image, ImageFile
 
 from pipeline.core import columns
 from pipeline.images import decoder_versions, decoding, memo, pillow_settings, sandbox
+from pipeline.images.chunk_runs import Isolation
 from pipeline.images.header import RejectReason, Unreadable
 from pipeline.images.key_index import KeySet
-from pipeline.images.mapping import Isolation, map_images
+from pipeline.images.mapping import map_images
 from pipeline.images.pixels import Pixels
 
 SIDE = 144  # pixels, of the longer side

@@ -18,6 +18,7 @@ from pipeline.core import shards
 from pipeline.core.errors import PipelineError
 from pipeline.core.progress import Progress, bar
 from pipeline.images import decoder_versions, mapping, memo
+from pipeline.images.chunk_runs import Chunk
 from pipeline.images.key_index import KeySet
 from pipeline.images.memo import KEY, BoolArray, Keys, Memo
 from pipeline.network import assembly, device, feature_store
@@ -101,7 +102,7 @@ class FeatureSettings:
 
 
 def compute(
-    places: Sequence[mapping.Chunk],
+    places: Sequence[Chunk],
     sizes: Iterator[int],
     settings: FeatureSettings,
     numbers: Sequence[int],

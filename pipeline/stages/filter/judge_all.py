@@ -9,8 +9,9 @@ import pyarrow as pa
 
 from pipeline.core import shards
 from pipeline.images import decoder_versions, memo, sandbox
+from pipeline.images.chunk_runs import Isolation
 from pipeline.images.header import RejectReason
-from pipeline.images.mapping import Isolation, map_images
+from pipeline.images.mapping import map_images
 from pipeline.images.memo import Memo
 from pipeline.params import FilterParams
 from pipeline.stages.filter import judgement

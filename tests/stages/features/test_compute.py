@@ -9,7 +9,8 @@ import torch
 
 from pipeline.core import shards
 from pipeline.core.errors import PipelineError
-from pipeline.images import mapping, memo
+from pipeline.images import memo
+from pipeline.images.chunk_runs import Chunk
 from pipeline.network import feature_store, views
 from pipeline.network.examples import read_examples
 from pipeline.network.feature_arrays import Rows
@@ -193,7 +194,7 @@ def test_more_views_compute_only_the_new_ones(
     compute = features.compute
 
     def recording(
-        places: Sequence[mapping.Chunk],
+        places: Sequence[Chunk],
         sizes: Iterator[int],
         settings: FeatureSettings,
         numbers: Sequence[int],
