@@ -1,3 +1,4 @@
+import gc
 import os
 import signal
 from collections.abc import Iterator
@@ -94,6 +95,7 @@ def test_too_few_open_files_are_the_machines_fault(worker: Worker) -> None:
     """Whichever of the files of a new process is the one too many."""
     resource = pytest.importorskip("resource")
     assert worker.call(abs, -2) == 2  # loky's own process runs
+    gc.collect()  # closes what earlier tests left open, which would make room later
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     for files in range(8):
         free = os.dup(0)

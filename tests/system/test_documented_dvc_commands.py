@@ -28,12 +28,13 @@ BLANKS = {
     r"(?<=apply )NAME\b|(?<=apply)$": " bold-aunt",
     r"(?<=exp pull)$": " origin bold-aunt",
     r"\bNAME\b": "store",
+    r"\bREVISION\b": "HEAD",
     r"<name>": "pets",
     r"/absolute/path/to/\S+": "{photos}",
     r"/srv/dvc-store|/mnt/dvc-store": "{store}",
     r"^dvc plots$": "dvc plots show",
 }
-WITH_RESULTS = ("dvc checkout", "dvc repro -s", "dvc metrics diff")
+WITH_RESULTS = ("dvc checkout", "dvc repro -s", "dvc metrics diff", "dvc get")
 """Commands about results that are here: they follow a run."""
 VALUE = re.compile(r" -S ('[^']*'|[\w.]+=[\w.,]+)|(?<=pipeline recipe )[\w-]+")
 
