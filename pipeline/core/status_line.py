@@ -16,6 +16,10 @@ class StatusLine:
         self._lock = RLock()  # the thread that draws is not the one that prints
         self._length = 0  # characters on the terminal
 
+    def renew_lock(self) -> None:
+        """Another thread may have held the lock of which this process, a fork, has a copy."""
+        self._lock = RLock()
+
     def is_possible(self) -> bool:
         """Whether standard error is a terminal that can draw over a line."""
         return sys.stderr is not None and sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
@@ -60,6 +64,5 @@ class StatusLine:
 
 
 status_line = StatusLine()
-# Another thread may hold the lock while this process is forked, and is not in the child.
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=status_line.__init__)  # type: ignore[misc]
+    os.register_at_fork(after_in_child=status_line.renew_lock)

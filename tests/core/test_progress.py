@@ -113,8 +113,9 @@ def test_what_was_done_before_does_not_count_for_the_rate(tmp_path: Path) -> Non
 
 def test_a_fork_of_a_process_with_an_open_bar_can_print(tmp_path: Path) -> None:
     body = """
-    with bar("count", 3):
+    with bar("count", 3) as progress_bar:
         time.sleep(0.3)
+        progress_bar.draw()
         if not (child := os.fork()):
             print_line("child")
             os._exit(0)
