@@ -65,7 +65,12 @@ class Commands:
             for name, value in os.environ.items()
             if not name.startswith(OTHER_VARIABLES)
         }
-        environment |= {"DVC_NO_ANALYTICS": "true", "PYTHONPATH": str(self.folder)}
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # for DVC's stages
+        environment |= {
+            "DVC_NO_ANALYTICS": "true",
+            "PATH": path,
+            "PYTHONPATH": str(self.folder),
+        }
         start, cpu_start = time.perf_counter(), _cpu_seconds()
         subprocess.run(
             [sys.executable, *words],
