@@ -3,24 +3,9 @@ import numpy.typing as npt
 import pytest
 
 from pipeline.commands.review import outliers
-from pipeline.commands.suspects.features import Features
+from tests.builders.features import LoadedFeatures
 
 Floats = npt.NDArray[np.float32]
-
-
-class LoadedFeatures(Features):
-    """Features in memory."""
-
-    def __init__(self, values: Floats) -> None:
-        super().__init__([])
-        self.values = values
-
-    @property
-    def block_rows(self) -> int:
-        return 37
-
-    def read(self, rows: npt.NDArray[np.int64]) -> Floats:
-        return self.values[rows]
 
 
 def clusters(count: int, dims: int = 16) -> Floats:

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from pipeline.__main__ import app
 from pipeline.commands.suspects import suspects
-from pipeline.commands.suspects.features import Features, open_features
+from pipeline.commands.suspects.features import open_features
 from pipeline.commands.suspects.suspects import Suspect
 from pipeline.core import columns, shards
 from pipeline.core.errors import PipelineError
@@ -26,7 +26,7 @@ from pipeline.network.examples import Examples
 from pipeline.params import Params, with_overrides
 from pipeline.stages.features import __main__ as features
 from tests.builders.clean_rows import clean_row
-from tests.builders.features import feature_index
+from tests.builders.features import LoadedFeatures, feature_index
 from tests.builders.images import noise_png
 from tests.html_page import Page, size
 
@@ -56,21 +56,6 @@ def judge(
     row_groups = [str(row) for row in range(len(values))]
     probabilities = out_of_fold(values, numbers, groups or row_groups, names)
     return contradicted(numbers, probabilities)
-
-
-class LoadedFeatures(Features):
-    """Features in memory."""
-
-    def __init__(self, values: Floats) -> None:
-        super().__init__([])
-        self.values = values
-
-    @property
-    def block_rows(self) -> int:
-        return 37
-
-    def read(self, rows: npt.NDArray[np.int64]) -> Floats:
-        return self.values[rows]
 
 
 def out_of_fold(
