@@ -5,7 +5,7 @@ import pytest
 from pydantic import ValidationError
 
 from pipeline.core.errors import PipelineError
-from pipeline.stages.acquire import dataset_toml
+from pipeline.datasets import dataset_toml
 from tests import ROOT
 
 
@@ -111,6 +111,14 @@ def test_splits_have_defaults(tmp_path: Path, lines: str, expected: set[str]) ->
     assert set(dataset.splits.values()) == expected
 
 
+def test_names_of_splits_are_compared_in_lower_case(tmp_path: Path) -> None:
+    text = 'kind = "folder"\ndescription = "d"\nsplits = {Fold1 = "train"}'
+    dataset = dataset_toml.load(write_dataset(tmp_path, text))
+    assert isinstance(dataset, dataset_toml.FolderDataset)
+    assert dataset.own_splits == {"fold1": "train"}
+    assert dataset_toml.FolderDataset(kind="folder", description="d").own_splits == {}
+
+
 SHIPPED = sorted(ROOT.glob("datasets/*/dataset.toml"))
 FOLDER = 'kind = "folder"\ndescription = "d"\n'
 ARCHIVE = 'kind = "archive"\ndescription = "d"\n'
@@ -126,7 +134,15 @@ SAMPLE = 'kind = "sample"\ndescription = "d"\n'
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (FOLDER + "pth = 'x'", ": pth: Extra inputs are not permitted"),
+        (
+            FOLDER + "pth = 'x'",
+            ": pth: no such key: did you mean path? there are classes",
+        ),
+        (FOLDER + "exclude = ['x']", ": exclude: no such key: there are classes, description"),
+        (
+            FOLDER + "splits = {Train = 'train', train = 'val'}",
+            ": splits: two names of splits differ only in case",
+        ),
         ('kind = "folder"', ": description: Field required"),
         (FOLDER + "path = 3", ": path: Input should be a valid string"),
         (FOLDER + '[splits]\nholdout = "hold"', ": splits.holdout: Input should be 'train', 'val'"),
@@ -143,7 +159,18 @@ SAMPLE = 'kind = "sample"\ndescription = "d"\n'
             ": classes.dog: a class needs a text or tags to search for",
         ),
         (FLICKR + "classes.dog.tags = []", ": classes.dog: a class needs a text or tags to"),
-        (FLICKR + "classes.dog.txt = 'x'", ": classes.dog.txt: Extra inputs are not permitted"),
+        (
+            FLICKR + "classes.dog.txt = 'x'",
+            ": classes.dog.txt: no such key: did you mean text?",
+        ),
+        (
+            FLICKR + "classes.dog = {text = 'dog', tag_mode = 'any'}",
+            ": classes.dog: tag_mode = 'any' has no effect without tags",
+        ),
+        (
+            FLICKR + "uploaded_after = 2020-01-01\nuploaded_before = 2019-01-01",
+            ": no date is after 2020-01-01 and before 2019-01-01",
+        ),
         (FLICKR + "classes.car.tag_mode = 'some'", ": classes.car.tag_mode: Input should be 'all'"),
         (FLICKR.replace("train = 1", "holdout = 1"), ": wanted.holdout.[key]: Input should be 't"),
         (FLICKR.replace("train = 1", "train = -1"), ": wanted.train: Input should be greater than"),
@@ -190,7 +217,7 @@ def test_a_missing_dataset_toml_lists_the_others_and_mentions_git(tmp_path: Path
     assert message.startswith(
         f"{tmp_path}/empty/dataset.toml is missing (there are: birds, zoo): create"
     )
-    assert "`git add` it" in message
+    assert "create it and commit it" in message
 
 
 def test_a_dataset_is_frozen() -> None:

@@ -2,7 +2,7 @@ import time
 
 import pytest
 
-from pipeline.stages.acquire.layouts.path_pattern import MAX_NAME, PathPattern
+from pipeline.datasets.path_pattern import MAX_NAME, PathPattern
 
 
 @pytest.mark.parametrize(
@@ -37,3 +37,13 @@ def test_a_hostile_name_takes_no_time(text: str) -> None:
     for length in (MAX_NAME, 1_000_000):
         assert pattern.match((text * length)[: length - 1] + "x") is None
     assert time.process_time() - start < 1
+
+
+def test_two_stars_are_any_folders() -> None:
+    pattern = PathPattern("/a/{label}/**")
+    assert [pattern.find_label(name) for name in ("a/x/1.jpg", "a/y/z/1.jpg", "b/x/1.jpg")] == [
+        "x",
+        "y",
+        None,
+    ]
+    assert PathPattern("{label}/**/1.jpg").find_label("a/b/c/1.jpg") == "a"

@@ -2,7 +2,7 @@
 
 import difflib
 import tomllib
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -19,60 +19,17 @@ from pydantic import (
 )
 
 from pipeline.core.errors import PipelineError
-from pipeline.stages.acquire.class_names import to_nfc
-from pipeline.stages.acquire.layouts.path_pattern import PathPattern
-from pipeline.stages.acquire.licences import LICENCES
-
-SplitName = Literal["train", "val", "test"]
-
-
-# Flickr's sizes by letter -> longer side in pixels. For the original, "o", it is a guess.
-FLICKR_SIDES = {
-    "sq": 75,
-    "t": 100,
-    "q": 150,
-    "s": 240,
-    "n": 320,
-    "w": 400,
-    "m": 500,
-    "z": 640,
-    "c": 800,
-    "l": 1024,
-    "h": 1600,
-    "k": 2048,
-    "o": 4096,
-}
-
-
-def _one_of(allowed: Collection[str]) -> AfterValidator:
-    def check(value: str) -> str:
-        if value not in allowed:
-            raise ValueError(f"{value!r} is none of {', '.join(allowed)}")
-        return value
-
-    return AfterValidator(check)
-
-
-def _check_distinct(names: tuple[str, ...]) -> tuple[str, ...]:
-    if len(set(names)) < len(names):
-        raise ValueError("a class is listed twice")
-    return names
-
-
-def _check_keys(values: object) -> object:
-    if isinstance(values, dict) and len(set(map(to_nfc, values))) < len(values):
-        raise ValueError("a class is listed twice, in two Unicode forms of its name")
-    return values
-
-
-def _check_pattern(pattern: str) -> str:
-    PathPattern(pattern)
-    return pattern
-
-
-ClassName = Annotated[str, Field(min_length=1), AfterValidator(to_nfc)]
-LicenceName = Annotated[str, _one_of(LICENCES)]
-Size = Annotated[str, _one_of(FLICKR_SIDES)]
+from pipeline.datasets.toml_values import (
+    ClassName,
+    FlickrSize,
+    LicenceName,
+    SplitName,
+    check_distinct,
+    check_encoding,
+    check_keys,
+    check_pattern,
+    normalise_splits,
+)
 
 
 class _BaseDataset(BaseModel):
@@ -92,7 +49,7 @@ class _ListedClasses(_BaseDataset):
     classes: Annotated[
         tuple[ClassName, ...],
         Field(strict=False, min_length=1),
-        AfterValidator(_check_distinct),
+        AfterValidator(check_distinct),
     ] = ()
     """All classes; a source that has others is refused."""
 
@@ -118,7 +75,7 @@ class DigitsDataset(_ListedClasses):
 class _ClassFolders(_BaseDataset):
     """A data set with its images elsewhere; `dataset.source` may override where."""
 
-    splits: dict[str, SplitName] = {
+    splits: Annotated[dict[str, SplitName], AfterValidator(normalise_splits)] = {
         "train": "train",
         "training": "train",
         "val": "val",
@@ -131,7 +88,7 @@ class _ClassFolders(_BaseDataset):
         "evaluation": "test",
     }
     """Folder above the class folders, or value in a table's column of splits -> split."""
-    pattern: Annotated[str, AfterValidator(_check_pattern)] | None = None
+    pattern: Annotated[str, AfterValidator(check_pattern)] | None = None
     """Where the label stands in the path of each file, such as "{label}.#"; see PathPattern."""
     table: str | None = None
     """The table with the labels, a path or pattern in the source; by default, any that has them."""
@@ -139,8 +96,16 @@ class _ClassFolders(_BaseDataset):
     """The column of the table with the labels; by default, one of a common name."""
     file_column: str | None = None
     """The column of the table with the names of the files; by default, the one that finds most."""
-    labels: Annotated[dict[ClassName, ClassName], BeforeValidator(_check_keys)] = {}
+    encoding: Annotated[str, AfterValidator(check_encoding)] | None = None
+    """Of CSV, TSV and JSON lines, such as "windows-1252"; by default UTF-8, or UTF-16 with its mark
+    at the start."""
+    labels: Annotated[dict[ClassName, ClassName], BeforeValidator(check_keys)] = {}
     """Name of a class in the source -> class; the others stay as they are."""
+
+    @property
+    def own_splits(self) -> dict[str, SplitName]:
+        """`splits`, if dataset.toml has them; else nothing."""
+        return self.splits if "splits" in self.model_fields_set else {}
 
     @model_validator(mode="after")
     def _check_labels(self) -> Self:
@@ -155,7 +120,8 @@ class FolderDataset(_ClassFolders, _ListedClasses):
 
     kind: Literal["folder"]
     path: str | None = None
-    """Relative to the data set's folder; without it, `dataset.source` is required."""
+    """Relative to the data set's folder, or an address such as s3://bucket/photos; without it,
+    `dataset.source` is required."""
 
 
 class ArchiveDataset(_ClassFolders, _ListedClasses):
@@ -163,7 +129,8 @@ class ArchiveDataset(_ClassFolders, _ListedClasses):
 
     kind: Literal["archive"]
     path: str | None = None
-    """Relative to the data set's folder; a pattern such as parts/*.zip names several."""
+    """Relative to the data set's folder, or an address such as s3://bucket/photos.zip; a pattern
+    such as parts/*.zip names several."""
     url: str | None = None
     size: Annotated[int, Field(gt=0)] | None = None
     """Of the archive, in bytes."""
@@ -187,7 +154,7 @@ class UrlsDataset(_ClassFolders, _ListedClasses):
 
     kind: Literal["urls"]
     path: str = "urls.csv"
-    """Relative to the data set's folder."""
+    """Relative to the data set's folder, or an address such as s3://bucket/urls.csv."""
 
 
 class SearchTerms(BaseModel):
@@ -204,6 +171,8 @@ class SearchTerms(BaseModel):
     def _check_not_empty(self) -> Self:
         if not self.text and not self.tags:
             raise ValueError("a class needs a text or tags to search for")
+        if "tag_mode" in self.model_fields_set and not self.tags:
+            raise ValueError(f"tag_mode = {self.tag_mode!r} has no effect without tags")
         return self
 
 
@@ -212,7 +181,7 @@ class FlickrDataset(_ClassFolders):
 
     kind: Literal["flickr"]
     classes: Annotated[
-        dict[ClassName, SearchTerms], Field(min_length=1), BeforeValidator(_check_keys)
+        dict[ClassName, SearchTerms], Field(min_length=1), BeforeValidator(check_keys)
     ]
     """Label -> search. A photograph that matches two searches is used for neither."""
     wanted: Annotated[dict[SplitName, Annotated[int, Field(ge=0)]], Field(min_length=1)]
@@ -221,7 +190,7 @@ class FlickrDataset(_ClassFolders):
     """For assigning owners to splits."""
     licences: Annotated[tuple[LicenceName, ...], Field(strict=False)] = ()
     """By name; empty: any."""
-    sizes: Annotated[tuple[Size, ...], Field(strict=False, min_length=1)] = ("c",)
+    sizes: Annotated[tuple[FlickrSize, ...], Field(strict=False, min_length=1)] = ("c",)
     """Flickr's size letters in order of preference; without any, the size nearest to the first."""
     uploaded_after: date | None = None
     uploaded_before: date | None = None
@@ -236,9 +205,27 @@ class FlickrDataset(_ClassFolders):
             raise ValueError("wanted is 0 for every split")
         return self
 
+    @model_validator(mode="after")
+    def _check_dates(self) -> Self:
+        after, before = self.uploaded_after, self.uploaded_before
+        if after and before and after >= before:
+            raise ValueError(f"no date is after {after} and before {before}")
+        return self
 
+
+TABLE_KEYS = ("table", "label_column", "file_column", "encoding")
+LABEL_KEYS = ("pattern", *TABLE_KEYS)
+"""Keys that say where the labels are."""
 ExternalDataset = FolderDataset | ArchiveDataset | UrlsDataset | FlickrDataset
 Dataset = SampleDataset | DigitsDataset | ExternalDataset
+MODELS: Mapping[str, type[BaseModel]] = {
+    "sample": SampleDataset,
+    "digits": DigitsDataset,
+    "folder": FolderDataset,
+    "archive": ArchiveDataset,
+    "urls": UrlsDataset,
+    "flickr": FlickrDataset,
+}
 _ADAPTER: TypeAdapter[Dataset] = TypeAdapter(Annotated[Dataset, Field(discriminator="kind")])
 
 
@@ -259,7 +246,26 @@ def load(folder: Path) -> Dataset:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"][1:]))  # without the kind
         message = first["msg"].removeprefix("Value error, ")
+        if first["type"] == "extra_forbidden":
+            message = _unknown_key_message(str(first["loc"][-1]), first["loc"])
         raise PipelineError(f"{path}: {key + ': ' if key else ''}{message}") from error
+
+
+def check_unused(dataset: ExternalDataset, keys: Collection[str], where: object, why: str) -> None:
+    """Refuse keys about labels that have no effect on a source.
+
+    Args:
+        where: The source, for messages.
+        why: Why they have none.
+
+    Raises:
+        PipelineError: dataset.toml has one of the keys.
+    """
+    if unused := [key for key in keys if getattr(dataset, key) is not None]:
+        value = getattr(dataset, unused[0])
+        raise PipelineError(
+            f"{where}: {unused[0]} = {value!r} has no effect, because {why}: leave it out"
+        )
 
 
 def pin_path(folder: Path) -> Path:
@@ -272,11 +278,19 @@ def copy_path(folder: Path) -> Path:
     return folder / "photos.dvc"
 
 
+def _unknown_key_message(key: str, location: Sequence[str | int]) -> str:
+    """Say that a kind of data set has no such key, with the nearest of those that it has."""
+    model = MODELS[str(location[0])] if len(location) == 2 else SearchTerms
+    close = difflib.get_close_matches(key, model.model_fields, n=1)
+    hint = f"did you mean {close[0]}? " if close else ""
+    return f"no such key: {hint}there are {', '.join(sorted(model.model_fields))}"
+
+
 def _missing_message(folder: Path) -> str:
     names = sorted(path.parent.name for path in folder.parent.glob("*/dataset.toml"))
     close = difflib.get_close_matches(folder.name, names, n=1)
     hint = f"; did you mean {close[0]}?" if close else ""
     return (
         f"{folder}/dataset.toml is missing (there are: {', '.join(names)}{hint}): create it and "
-        "`git add` it, because temporary and queued runs see only files tracked by git"
+        "commit it, because temporary and queued runs see only files that git tracks"
     )

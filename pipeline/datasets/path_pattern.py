@@ -2,18 +2,22 @@
 
 import re
 
+from pipeline.core.unicode import to_nfc
+
 MAX_NAME = 1000  # characters; matching may take time with their square
-TOKEN = re.compile(r"\{(?:label|split|group)\}|\*|#")
-TEXT = re.compile(r"(\{(?:label|split|group)\}|\*)")
+TOKEN = re.compile(r"\{(?:label|split|group)\}|\*\*?|#")
+TEXT = re.compile(r"(\{(?:label|split|group)\}|\*\*?)")
 SEPARATORS = " ._-"
 
 
 class PathPattern:
     """A pattern of paths: `{label}`, `{split}` and `{group}` name parts of them.
 
-    `*` is any text and `#` a number, all within one folder or name. A pattern is compared with the
-    end of a path, or with all of it if it starts with a slash; the suffix of the file need not be
-    given. `{label}` takes as little as it can: of a_b_1.jpg, `{label}_*` takes a, `{label}_#` a_b.
+    `*` is any text and `#` a number, all within one folder or name; `**` is any text of several
+    folders. A pattern is compared with the end of a path, or with all of it if it starts with a
+    slash; the suffix of the file need not be given. `{label}` takes as little as it can: of
+    a_b_1.jpg, `{label}_*` takes a, `{label}_#` a_b. Both are compared in Unicode's composed
+    form.
     """
 
     def __init__(self, text: str) -> None:
@@ -35,11 +39,11 @@ class PathPattern:
             )
         self.text = text
         start = "^" if text.startswith("/") else "(?:^|/)"
-        self._regex = re.compile(rf"{start}{_body(text.removeprefix('/'))}(?:\.[^./]*)?\Z")
+        self._regex = re.compile(rf"{start}{_body(to_nfc(text).removeprefix('/'))}(?:\.[^./]*)?\Z")
 
     def match(self, name: str) -> re.Match[str] | None:
         """Match the path of a file."""
-        return self._regex.search(name) if len(name) <= MAX_NAME else None
+        return self._regex.search(to_nfc(name)) if len(name) <= MAX_NAME else None
 
     def find_label(self, name: str) -> str | None:
         """The label in the path of a file: a text with a letter; None where there is none."""
@@ -62,6 +66,8 @@ def _body(pattern: str) -> str:
 
 
 def _text(wildcard: str) -> str:
+    if wildcard == "**":
+        return r"[\s\S]*?"
     return "[^/]*?" if wildcard == "*" else f"(?P<{wildcard[1:-1]}>[^/]+?)"
 
 

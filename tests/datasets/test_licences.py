@@ -1,4 +1,4 @@
-from pipeline.stages.acquire.licences import LICENCE_NAMES, LICENCES, licence_url
+from pipeline.datasets.licences import LICENCE_NAMES, LICENCES, licence_url
 
 
 def test_every_id_of_flickr_has_one_name() -> None:
