@@ -115,9 +115,9 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:
-    """Read the rows of a table that `write_csv` wrote."""
+    """Read the rows of a table that `write_csv` wrote; cells that a row lacks are empty."""
     with path.open(encoding="utf-8", newline="") as file:
-        return list(csv_cells.DictReader(file))
+        return list(csv_cells.DictReader(file, restval=""))
 
 
 def modified_time(path: Path) -> float:

@@ -37,9 +37,11 @@ def collect(values: Iterable[str]) -> pa.ChunkedArray:
 
 def contiguous(column: Column) -> pa.StringArray:
     """A column of texts as one array."""
-    if isinstance(column, pa.ChunkedArray):
-        return pa.concat_arrays(column.chunks) if column.num_chunks else texts([])
-    return column
+    if not isinstance(column, pa.ChunkedArray):
+        return column
+    if column.num_chunks == 1:  # without a copy
+        return column.chunk(0)
+    return pa.concat_arrays(column.chunks) if column.num_chunks else texts([])
 
 
 def release_memory() -> None:

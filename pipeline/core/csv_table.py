@@ -19,12 +19,16 @@ if TYPE_CHECKING:
 Row = TypeVar("Row", bound="DataclassInstance")
 
 
-class Rows(Generic[Row]):
+class CsvRows(Generic[Row]):
     """The rows of a table, stored as Arrow columns: a row is an object only while it is used."""
 
     def __init__(self, row_class: type[Row], table: pa.Table) -> None:
         self._row_class = row_class
         self._table = table
+
+    def column(self, name: str) -> pa.ChunkedArray:
+        """The texts of a field."""
+        return self._table.column(name)
 
     def __len__(self) -> int:
         return int(self._table.num_rows)
@@ -36,29 +40,35 @@ class Rows(Generic[Row]):
         cells = map(columns.iterate, self._table.columns)
         return map(self._row_class, *cells)
 
-    def column(self, name: str) -> pa.ChunkedArray:
-        """The texts of a column, in the order of the rows."""
-        return self._table.column(name)
 
-    def where(self, mask: pa.ChunkedArray) -> "Rows[Row]":
-        """The rows for which a boolean column is true."""
-        return Rows(self._row_class, self._table.filter(mask))
-
-
-def read(path: Path, row_class: type[Row]) -> Rows[Row]:
+def read(path: Path, row_class: type[Row]) -> CsvRows[Row]:
     """Read the rows of a table; columns may stand in any order, and unknown ones are ignored.
 
     Raises:
         PipelineError: a column or a cell is missing, or the file is not CSV in UTF-8.
     """
+    return CsvRows(row_class, read_columns(path, row_class))
+
+
+def read_columns(path: Path, row_class: type[Row]) -> pa.Table:
+    """Like `read`, as Arrow columns in the order of the fields."""
     names = [field.name for field in fields(row_class)]
+    return _to_columns(names, _lines(path, names))
+
+
+def collect(row_class: type[Row], rows: Iterable[Row]) -> CsvRows[Row]:
+    """Store rows as columns. All fields are texts."""
+    names = [field.name for field in fields(row_class)]
+    return CsvRows(row_class, _to_columns(names, map(attrgetter(*names), rows)))
+
+
+def _to_columns(names: Sequence[str], lines: Iterator[Sequence[str]]) -> pa.Table:
     chunks: list[list[pa.Array]] = []
-    lines = _lines(path, names)
     while chunk := list(islice(lines, columns.CHUNK)):
         chunks.append([columns.texts(cells) for cells in zip(*chunk, strict=True)])
     arrays = [pa.chunked_array(parts, pa.string()) for parts in zip(*chunks, strict=True)]
     empty = [pa.chunked_array([], pa.string()) for _ in names]
-    return Rows(row_class, pa.Table.from_arrays(arrays or empty, names))
+    return pa.Table.from_arrays(arrays or empty, names)
 
 
 def scan(path: Path, row_class: type[Row]) -> Iterator[Row]:

@@ -6,16 +6,15 @@ every hard-linked byte of them and turns the run cache off (docs/benchmarks.md).
 
 import json
 import os
-import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from pipeline.core import dvc_lock, project
+from pipeline.core import dvc_lock, file_digests, project
+from pipeline.core.dvc_lock import Lock
 
 DVC_FOLDER = ".dvc"
-MD5 = re.compile("[0-9a-f]{32}")
 LINKS = {"hardlink", "symlink"}  # types of links to a cache whose objects are never written to
 
 
@@ -39,18 +38,28 @@ class LastOutput:
         shutil.copyfile(self.files[name], target)
 
 
-def find_last_output(stage: str, folder: Path) -> LastOutput:
+def find_last_output(stage: str, folder: Path, lock: Lock | None = None) -> LastOutput:
     """The last output `folder` of `stage`; empty where dvc.lock or the cache has none.
 
     What is in the cache may be damaged: only the names of its objects say what they should be.
+
+    Args:
+        lock: Of another state than the working tree's.
     """
-    listing = dvc_lock.outs(dvc_lock.read(), stage).get(folder.as_posix(), "")
+    present = dvc_lock.read() if lock is None else lock
+    listing = dvc_lock.outs(present, stage).get(folder.as_posix(), "")
     if not listing.endswith(".dir"):
         return LastOutput()
     cache, linked = _read_config()
     objects = cache / "files" / "md5"
-    files = {name: _object(objects, md5) for name, md5 in _read_listing(objects, listing).items()}
+    files = {name: _object(objects, md5) for name, md5 in _files(_object(objects, listing)).items()}
     return LastOutput({name: path for name, path in files.items() if path.is_file()}, linked)
+
+
+def find_object(md5: str) -> Path:
+    """Where DVC's cache has, or would have, the file with this digest."""
+    cache, _ = _read_config()
+    return _object(cache / "files" / "md5", md5)
 
 
 def _read_config() -> tuple[Path, bool]:
@@ -66,18 +75,46 @@ def _read_config() -> tuple[Path, bool]:
     )
 
 
-def _read_listing(objects: Path, digest: str) -> dict[str, str]:
-    """md5 by path of the files of a folder."""
+def _files(listing: Path) -> dict[str, str]:
+    """The md5 of each file right in a folder, by name; empty for a missing or damaged listing."""
     try:
-        entries = json.loads(_object(objects, digest).read_bytes())
-        files = {str(entry["relpath"]): str(entry["md5"]) for entry in entries}
-    except (OSError, ValueError, KeyError, TypeError):  # missing, or damaged
+        files = read_listing(listing)
+    except (OSError, ValueError):
         return {}
-    return {
-        name: md5
-        for name, md5 in files.items()
-        if PurePosixPath(name).name == name and MD5.fullmatch(md5)
-    }
+    return {path: md5 for path, md5 in files.items() if PurePosixPath(path).name == path}
+
+
+def read_listing(path: Path) -> dict[str, str]:
+    """Read the object of a folder: the md5 of each of its files, by its path in the folder.
+
+    Raises:
+        OSError: there is no such object, or it may not be read.
+        ValueError: it is not such a listing, or names a file outside the folder.
+    """
+    try:
+        entries = json.loads(path.read_bytes())
+    except RecursionError as error:
+        raise ValueError(f"{path} is not a listing") from error
+    if not isinstance(entries, list) or not all(map(_is_listed_file, entries)):
+        raise ValueError(f"{path} is not a listing")
+    return {entry["relpath"]: entry["md5"] for entry in entries}
+
+
+def _is_listed_file(entry: object) -> bool:
+    if not isinstance(entry, dict):
+        return False
+    path, md5 = entry.get("relpath"), entry.get("md5")
+    return (
+        isinstance(path, str)
+        and _is_inside(path)
+        and isinstance(md5, str)
+        and file_digests.is_md5(md5)
+    )
+
+
+def _is_inside(name: str) -> bool:
+    path = PurePosixPath(name)
+    return not path.is_absolute() and ".." not in path.parts
 
 
 def _object(objects: Path, digest: str) -> Path:

@@ -10,6 +10,7 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from pipeline.core import file_digests
 from pipeline.core.errors import PipelineError
 
 LOCK = Path("dvc.lock")
@@ -93,8 +94,7 @@ def digest(path: Path) -> str:
     What .dvcignore lists does not count: bytecode, editors' swap files.
     """
     if not path.is_dir():
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+        return file_digests.md5(path)
     ignored = _ignored_names()
     files = {file.relative_to(path): file for file in path.rglob("*") if not file.is_dir()}
     return folder_digest(

@@ -2,7 +2,7 @@
 
 import csv
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
@@ -28,6 +28,16 @@ class Record:
     """Mean cross entropy, without weights or smoothing."""
     val_accuracy: float
 
+    @property
+    def losses(self) -> tuple[float, float]:
+        """Of training and of validation, as the two that a chart compares."""
+        return self.train_loss, self.val_loss
+
+    @property
+    def accuracies(self) -> tuple[float, float]:
+        """Of training and of validation, as the two that a chart compares."""
+        return self.train_accuracy, self.val_accuracy
+
 
 def best(history: Sequence[Record]) -> Record:
     """The first validation with the lowest loss; the model has its weights."""
@@ -40,19 +50,30 @@ def write(path: Path, history: Sequence[Record]) -> None:
     atomic.write_csv(path, header, [astuple(record) for record in history])
 
 
-def read(path: Path) -> list[dict[str, float]]:
-    """Read history.csv: the numbers of each validation by name.
+def read(path: Path) -> list[Record]:
+    """Read history.csv.
 
     Raises:
         PipelineError: a column is missing, or a cell is not a finite number.
     """
-    names = [field.name for field in fields(Record)]
     try:
-        history = [{name: float(row[name]) for name in names} for row in atomic.read_csv(path)]
-    except (KeyError, TypeError, ValueError, csv.Error) as error:
+        records = [_record(cells) for cells in atomic.read_csv(path)]
+    except (KeyError, ValueError, csv.Error) as error:
         raise PipelineError(
             f"{path} is damaged, or of another version ({error}): {REPAIR}"
         ) from error
-    if not all(math.isfinite(value) for record in history for value in record.values()):
+    if not all(math.isfinite(value) for record in records for value in astuple(record)):
         raise PipelineError(f"{path} has a value that is not a finite number: {REPAIR}")
-    return history
+    return records
+
+
+def _record(cells: Mapping[str, str]) -> Record:
+    return Record(
+        step=int(cells["step"]),
+        epoch=float(cells["epoch"]),
+        lr=float(cells["lr"]),
+        train_loss=float(cells["train_loss"]),
+        train_accuracy=float(cells["train_accuracy"]),
+        val_loss=float(cells["val_loss"]),
+        val_accuracy=float(cells["val_accuracy"]),
+    )

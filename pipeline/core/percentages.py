@@ -10,6 +10,11 @@ def format_share(share: float, decimals: int = 1) -> str:
     return f"{_format(100 * share, 100, decimals)} %"
 
 
+def format_level(level: float) -> str:
+    """A stated level, in 0..1, such as "95 %" or "99.9 %"."""
+    return f"{100 * level:g} %"
+
+
 def format_fraction(share: float) -> str:
     """A share, in 0..1, with four decimals; 0.0000 and 1.0000 mean exactly that."""
     return _format(share, 1, 4)

@@ -25,16 +25,31 @@ def stage_name() -> str | None:
     return module.removeprefix(STAGES) if is_stage else None
 
 
-def start() -> None:
-    """Collect no garbage until `end_start`: imports create none.
+def is_first_process() -> bool:
+    """Whether this process is alone, or the first of those that train together on all machines.
 
-    Collecting takes a quarter of the time of importing torch and mlflow. Threads of torch that wait
-    for one another sleep: otherwise they take the cores from the processes that run beside them,
-    and an operation waits for a thread that cannot run.
+    torchrun sets RANK. Otherwise NODE_RANK numbers the machines, and Lightning Fabric sets
+    LOCAL_RANK in the processes that it starts on each.
+    """
+    is_of_torchrun = "TORCHELASTIC_RUN_ID" in os.environ
+    names = ("RANK",) if is_of_torchrun else ("NODE_RANK", "LOCAL_RANK")
+    return all(os.environ.get(name, "0") == "0" for name in names)
+
+
+def start() -> None:
+    """Collect no garbage until `end_start`, and set what torch and mlflow read when imported.
+
+    Imports create no garbage, and collecting takes a quarter of the time of importing torch and
+    mlflow. Threads of torch that wait for one another sleep: otherwise they take the cores from the
+    processes that run beside them, and an operation waits for a thread that cannot run. MLflow does
+    not report its use to its makers.
+
+    A notebook that imports the package keeps its own settings.
     """
     if IS_PROGRAM:
         gc.disable()
-        os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # read when torch is imported
+        os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
 
 def end_start() -> None:

@@ -17,7 +17,8 @@ from pipeline.core.terminal import print_line, printable
 
 DELAY = 2  # seconds after the start of the program before anything is drawn
 REDRAW = 0.25  # seconds
-LOG_INTERVAL = 10  # seconds between the lines of a log
+LOG_INTERVAL = 10  # seconds between the lines of a log, and before the first
+LOG_DELAY = 2  # seconds after the start of some work before a log has a line about it
 LOG_FORMAT = (
     "{desc}: {percentage:.0f}% {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_fmt}{postfix}]"
 )
@@ -38,7 +39,7 @@ class Progress:
         """Printed after the rate, such as the loss of the last epoch."""
         self._title, self._unit, self._scale = printable(title), unit, scale
         self._is_shown = is_shown
-        self._start = self._last_line = time.monotonic()
+        self._start = time.monotonic()
 
     def __enter__(self) -> Self:
         if self._is_shown:
@@ -75,9 +76,10 @@ class Progress:
         status_line.draw(self._describe(status_line.width()))
 
     def log(self) -> None:
-        """Print a line, unless there has been one in the last seconds."""
-        if time.monotonic() - self._last_line >= LOG_INTERVAL:
-            self._last_line = time.monotonic()
+        """Print a line about work that is not short, unless there was one of any work just now."""
+        now = time.monotonic()
+        if now - self._start >= LOG_DELAY and now - _reporter.last_line >= LOG_INTERVAL:
+            _reporter.last_line = now
             print_line(self._describe(None), file=sys.stderr)
 
     def _describe(self, width: int | None) -> str:
@@ -102,14 +104,14 @@ class Progress:
 
 
 class _Activity(Progress):
-    """A stage at work on something that is not counted, such as its imports."""
+    """Work on something that is not counted, such as imports."""
 
     def draw(self) -> None:
         minutes, seconds = divmod(int(time.monotonic() - self._start), 60)
         status_line.draw(f"{self._title}: working [{minutes:02}:{seconds:02}]")
 
     def log(self) -> None:
-        """No log line: only the stage's name is known."""
+        """No log line: only the name is known."""
 
 
 class _Reporter:
@@ -120,6 +122,8 @@ class _Reporter:
         self._lock = threading.RLock()
         self._is_running = False
         self._is_on_terminal = False
+        self.last_line = program.START
+        """When a log had its last line."""
 
     def open(self, progress: Progress) -> None:
         with self._lock:
@@ -197,14 +201,14 @@ def bar(
     return Progress(title, total, unit, scale, done, is_shown)
 
 
-def show_stage(name: str) -> None:
-    """Say on a terminal that a stage is at work, whenever no bar says more."""
+def show_activity(name: str) -> None:
+    """Say on a terminal that a stage or command is at work, whenever no bar says more."""
     if status_line.is_possible():
         _Activity(name, None, "", scale=False, done=0, is_shown=True).__enter__()
 
 
-def hide_stage() -> None:
-    """End what `show_stage` began."""
+def hide_activity() -> None:
+    """End what `show_activity` began."""
     _reporter.close_all()
 
 

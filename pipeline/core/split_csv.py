@@ -4,12 +4,15 @@ split.csv has the split of each image that is used, sorted by id; leaks.csv the 
 used because a copy is prescribed to a later split.
 """
 
+import csv
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.core import csv_table
-from pipeline.core.csv_table import Rows
+import pyarrow as pa
+
+from pipeline.core import csv_cells, csv_table
+from pipeline.core.csv_table import CsvRows
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,18 +28,43 @@ class SplitRow:
     """The name of the images that share its split; empty where it is on its own."""
 
 
-def read_split(path: Path) -> Rows[SplitRow]:
+class SplitTable(CsvRows[SplitRow]):
+    """split.csv, sorted by id, with its columns."""
+
+    def __init__(self, table: pa.Table) -> None:
+        super().__init__(SplitRow, table)
+        self.ids, self.labels, self.splits, self.groups = table.columns
+
+    def where(self, mask: pa.ChunkedArray) -> "SplitTable":
+        """The rows for which a boolean column is true."""
+        return SplitTable(self._table.filter(mask))
+
+
+def read_split(path: Path) -> SplitTable:
     """Read split.csv, in its order.
 
     Raises:
         PipelineError: the file is damaged, or of another version.
     """
-    return csv_table.read(path, SplitRow)
+    return SplitTable(csv_table.read_columns(path, SplitRow))
 
 
 def scan_split(path: Path) -> Iterator[SplitRow]:
     """Like `read_split`, row by row, in constant memory."""
     return csv_table.scan(path, SplitRow)
+
+
+def scan_readable_splits(path: Path) -> Iterator[tuple[str, str]]:
+    """The id and split of each row of a split.csv that may be damaged, missing or another file.
+
+    Rows after the damage are left out. A row that is cut off may have any split, or no id.
+    """
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            for cells in csv_cells.DictReader(file):
+                yield cells["id"] or "", cells["split"] or ""
+    except (FileNotFoundError, KeyError, UnicodeDecodeError, csv.Error):
+        return
 
 
 def write_split(path: Path, rows: Iterable[SplitRow]) -> None:
@@ -70,7 +98,7 @@ class LeakRow:
     stays_split: str
 
 
-def read_leaks(path: Path) -> Rows[LeakRow]:
+def read_leaks(path: Path) -> CsvRows[LeakRow]:
     """Read leaks.csv.
 
     Raises:

@@ -4,6 +4,7 @@ import inspect
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,8 @@ from pipeline.core.errors import PipelineError
 
 if TYPE_CHECKING:
     import typer
+
+RANK_SECONDS = 3  # for the first rank to say what is wrong: torchrun kills it when another ends
 
 
 def run(main: Callable[..., Any]) -> None:
@@ -39,9 +42,13 @@ def _call_main(main: Callable[..., Any]) -> None:
 
 
 def _plain_arguments(main: Callable[..., Any]) -> list[object] | None:
-    """The arguments of a command line as in dvc.yaml: as many as `main` has, texts and paths."""
+    """The arguments of a command line as in dvc.yaml: those without a default, texts and paths."""
     texts = sys.argv[1:]
-    kinds = [parameter.annotation for parameter in inspect.signature(main).parameters.values()]
+    kinds = [
+        parameter.annotation
+        for parameter in inspect.signature(main).parameters.values()
+        if parameter.default is parameter.empty
+    ]
     are_plain = set(kinds) <= {Path, str} and not any(text.startswith("-") for text in texts)
     if len(texts) != len(kinds) or not are_plain:
         return None
@@ -71,11 +78,13 @@ def exit_on_failure(command: Callable[[], Any]) -> None:
     terminal.guard()
     try:
         command()
-        progress.hide_stage()
+        progress.hide_activity()
         program.end()
     except PipelineError as error:
-        is_first = os.environ.get("LOCAL_RANK", "0") == "0"  # in distributed training
-        sys.exit(f"error: {terminal.printable(str(error))}" if is_first else 1)
+        if os.environ.get("LOCAL_RANK", "0") != "0":  # in distributed training
+            time.sleep(RANK_SECONDS)
+            sys.exit(1)
+        sys.exit(f"error: {terminal.printable(str(error))}")
     except OSError as error:
         if error.strerror is None:
             raise
@@ -84,6 +93,6 @@ def exit_on_failure(command: Callable[[], Any]) -> None:
     except KeyboardInterrupt:
         sys.exit(130)
     finally:
-        progress.hide_stage()
+        progress.hide_activity()
         # The collection at exit takes over a second with torch loaded.
         program.stop_collecting()

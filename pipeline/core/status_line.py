@@ -17,7 +17,7 @@ class StatusLine:
         self._length = 0  # characters on the terminal
 
     def renew_lock(self) -> None:
-        """Another thread may have held the lock of which this process, a fork, has a copy."""
+        """In a fork: a thread that it lacks may hold its copy of the lock."""
         self._lock = RLock()
 
     def is_possible(self) -> bool:

@@ -16,6 +16,7 @@ import unicodedata
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from pathlib import PurePosixPath
 from types import TracebackType
 from typing import Any, TextIO
 
@@ -65,6 +66,16 @@ def without_password(text: str) -> str:
     """Text whose URLs have no user, password or query."""
     # Up to the last @, since a password may contain any character; a query may hold a token.
     return re.sub(r"(://[^\s?]*)\?[^\s:)]*", r"\1", re.sub(r"://\S*@", "://", text))
+
+
+def name_source(source: str) -> str:
+    """A source of images as pages name it that are sent to others: without a machine's folders.
+
+    Of a path it is the last part, of a URL what `without_password` leaves.
+    """
+    if "://" in source:
+        return without_password(source)
+    return PurePosixPath(source.replace("\\", "/")).name or source
 
 
 def safe_file_name(text: str) -> str:

@@ -23,6 +23,7 @@ from pipeline.params.data import (
 )
 from pipeline.params.section import Section
 from pipeline.params.training import (
+    AbstentionParams,
     DeviceParams,
     EvaluateParams,
     FeaturesParams,
@@ -34,6 +35,7 @@ from pipeline.params.training import (
 
 __all__ = [
     "AS_DESCRIBED",
+    "AbstentionParams",
     "AcquireParams",
     "DatasetParams",
     "DeviceParams",
@@ -63,6 +65,7 @@ class Params(Section):
     features: FeaturesParams
     head: HeadParams
     train: TrainParams
+    abstention: AbstentionParams
     evaluate: EvaluateParams
     device: DeviceParams
 
@@ -133,10 +136,10 @@ def _sentence(error: ErrorDetails, model: type[BaseModel]) -> str:
     message = error["msg"].removeprefix("Value error, ")
     match error["type"]:
         case "extra_forbidden":
-            known = _known_keys(error["loc"][:-1], model)
-            close = difflib.get_close_matches(str(error["loc"][-1]), known, n=1)
+            keys = _known_keys(error["loc"][:-1], model)
+            close = difflib.get_close_matches(str(error["loc"][-1]), keys, n=1)
             hint = f" (did you mean {close[0]}?)" if close else ""
-            return f"{key} = {error['input']!r} is not a known key{hint}: {', '.join(known)}"
+            return f"{key} = {error['input']!r} is not a known key{hint}: {', '.join(keys)}"
         case "missing":
             return f"{key} is missing"
         case "value_error":

@@ -54,11 +54,23 @@ class FilterParams(Section):
     near_duplicate_bits: Annotated[int, Field(ge=0, le=6)] | None
     """Images whose perceptual hashes differ in at most this many of 64 bits are near-duplicates;
     null: do not search for them."""
+    near_duplicate_crops: bool
+    """Whether cropped, mirrored, captioned and framed copies are near-duplicates, too. Without
+    effect if `near_duplicate_bits` is null."""
     near_duplicates: Literal["keep", "keep_one"]
     """Whether all images of a group are used, or one per label: the first in the latest split. All
     images of a group are in the same split."""
     max_reject_fraction: Annotated[float, Field(ge=0, le=1)]
     """Largest share of rejected images; above it the stage fails."""
+
+    @model_validator(mode="after")
+    def _near_duplicates_are_searched(self) -> Self:
+        if self.near_duplicates == "keep_one" and self.near_duplicate_bits is None:
+            raise ValueError(
+                "filter.near_duplicates = keep_one, but filter.near_duplicate_bits is null, so "
+                "none are found: set it to 4, or filter.near_duplicates=keep"
+            )
+        return self
 
     @model_validator(mode="after")
     def _sides(self) -> Self:
@@ -133,6 +145,11 @@ class SplitParams(Section):
             raise ValueError(
                 f"split.train = {self.train} goes with whole numbers for split.val and split.test: "
                 "set these, or split.train=null"
+            )
+        if self.folds is None and self.fold:
+            raise ValueError(
+                f"split.fold = {self.fold}, but split.folds is null, so there are no folds: set it "
+                "to their number, or split.fold=0"
             )
         if self.folds is not None and (self.is_exact or self.fold >= self.folds):
             raise ValueError(

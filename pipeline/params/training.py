@@ -187,11 +187,27 @@ class TrainParams(Section):
         return self
 
 
+class AbstentionParams(Section):
+    """When a model answers with several classes, or none (docs/abstention.md). Read by train."""
+
+    share: Annotated[float, Field(ge=0, lt=1)] | None
+    """Share of the validation groups that is set aside for this: they neither choose the weights
+    nor fit the temperature. null: half of them, but 100 groups stay for choosing, and nothing is
+    set aside where too few would be left to promise anything."""
+    coverage: Annotated[float, Field(gt=0, lt=1)]
+    """Share of new images whose set of classes has the true class."""
+    false_alarms: Annotated[float, Field(gt=0, lt=1)]
+    """Share of new images of the classes that are called none of these."""
+
+
 class EvaluateParams(Section):
     """The report. Read by evaluate."""
 
     samples: Annotated[int, Field(ge=1, le=100)]
-    """Number of test images in the picture of sample predictions."""
+    """Number of test images in the picture of sample predictions, and at most of mistakes."""
+    target_accuracy: Annotated[float, Field(gt=0, le=1)] | None
+    """Test accuracy that the model has to reach: the report says whether its whole 95 % interval
+    does; null: no target."""
 
 
 class DeviceParams(Section):
@@ -201,6 +217,8 @@ class DeviceParams(Section):
     precision: Literal["32-true", "bf16-mixed", "16-mixed"]
     """Precision of training, by lightning-fabric's names."""
     devices: Positive
-    """Number of training processes, each on its own device (or all on the CPU)."""
+    """Number of training processes per machine, each on its own device (or all on the CPU)."""
+    nodes: Positive
+    """Number of machines that train together: see docs/cluster.md."""
     compile: bool
     """Whether to use torch.compile: minutes at the start, then faster steps."""

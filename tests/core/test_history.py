@@ -42,11 +42,23 @@ def test_the_table_has_every_figure_in_full(tmp_path: Path) -> None:
 def test_a_cell_that_is_no_finite_number_is_a_sentence(tmp_path: Path, cell: str, why: str) -> None:
     path = tmp_path / "history.csv"
     records.write(path, [record(5, 3.0), record(10, 0.125)])
-    assert [row["val_loss"] for row in records.read(path)] == [3.0, 0.125]
+    assert records.read(path) == [record(5, 3.0), record(10, 0.125)]
     text = path.read_text()
     path.write_text(text.replace("0.125", cell))
     with pytest.raises(PipelineError, match=why):
         records.read(path)
     path.write_text(text.replace("val_loss", "loss"))
     with pytest.raises(PipelineError, match="val_loss"):
+        records.read(path)
+
+
+@pytest.mark.parametrize(
+    "row", ["5", "5,0.5,0.1,0.3,0.5,3.0", "0.5,0.5,0.1,0.3,0.5,3.0,0.9"], ids=str
+)
+def test_a_row_that_is_cut_off_or_has_half_a_step_is_damaged(tmp_path: Path, row: str) -> None:
+    path = tmp_path / "history.csv"
+    records.write(path, [record(5, 3.0)])
+    header = path.read_text().splitlines()[0]
+    path.write_text(f"{header}\n{row}\n")
+    with pytest.raises(PipelineError, match=r"history\.csv is damaged"):
         records.read(path)

@@ -18,7 +18,7 @@ from pipeline.core.terminal import print_line
 
 def main(age: str) -> None:
     program.START += {{"new": 60, "old": -60}}[age]  # seconds
-    progress.LOG_INTERVAL = 0.6
+    progress.LOG_INTERVAL, progress.LOG_DELAY = 0.6, 0.3
     {body}
 
 stage.run(main)
@@ -85,14 +85,27 @@ def test_a_log_has_a_line_at_most_every_so_many_seconds() -> None:
     assert all(re.fullmatch(pattern, line) for line in lines), lines
 
 
+def test_a_log_has_lines_of_many_works_that_are_short() -> None:
+    body = """
+    for title in "abc":
+        with bar(title, 2):
+            time.sleep(0.55)
+"""
+    command = [sys.executable, "-c", SCRIPT.format(body=body), "old"]
+    process = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT)
+    lines = process.stderr.splitlines()
+    assert 1 <= len(lines) <= 3, lines
+    assert all(re.fullmatch(r"[abc]: 0% 0/2 \[00:00<\?, .*\]", line) for line in lines), lines
+
+
 def test_a_stage_that_counts_nothing_says_how_long_it_works(tmp_path: Path) -> None:
-    lines = draw("progress.show_stage('split'); time.sleep(0.4); print_line('end')", tmp_path)
+    lines = draw("progress.show_activity('split'); time.sleep(0.4); print_line('end')", tmp_path)
     assert lines[-1] == "end"
     assert {line.partition("[")[0] for line in lines[:-1]} == {"split: working "}
 
 
 @pytest.mark.parametrize(
-    ("body", "shown"),
+    ("body", "bars"),
     [
         ("bar('outer', 3), bar('inner', 3)", {"inner: 0%", "outer: 0%"}),
         ("bar('outer', 3), bar('nothing to do', 0)", {"outer: 0%"}),
@@ -100,9 +113,9 @@ def test_a_stage_that_counts_nothing_says_how_long_it_works(tmp_path: Path) -> N
     ],
     ids=["nested", "empty", "other process"],
 )
-def test_the_innermost_bar_with_work_is_drawn(body: str, shown: set[str], tmp_path: Path) -> None:
+def test_the_innermost_bar_with_work_is_drawn(body: str, bars: set[str], tmp_path: Path) -> None:
     lines = draw(f"with {body}: time.sleep(0.4)", tmp_path)
-    assert {re.sub(r" +", " ", line.partition("|")[0]) for line in lines} == shown
+    assert {re.sub(r" +", " ", line.partition("|")[0]) for line in lines} == bars
 
 
 def test_what_was_done_before_does_not_count_for_the_rate(tmp_path: Path) -> None:

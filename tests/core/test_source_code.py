@@ -1,3 +1,4 @@
+import ast
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -10,6 +11,7 @@ from pipeline.core.source_code import digest, imported_files
 from tests import ROOT
 
 Write = Callable[[str, str], None]
+PARSE = ast.parse
 
 PRINT_LOADED_FILES = """
 import importlib, sys
@@ -24,6 +26,7 @@ for name, module in sys.modules.items():
 def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Write]:
     """Write a file of a package `shop`, the package that `source_code` reads."""
     monkeypatch.setattr(source_code, "PACKAGE", tmp_path / "shop")
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
 
     def write(path: str, text: str) -> None:
         file = tmp_path / "shop" / path
@@ -113,3 +116,34 @@ def test_the_digest_changes_when_a_listed_file_moves(write: Write) -> None:
     write("a.py", "")
     write("b.py", "")
     assert digest("shop.a") != digest("shop.b")
+
+
+def test_a_file_is_parsed_once_for_each_of_its_contents(
+    write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parsed = []
+
+    def parse(content: bytes) -> ast.AST:
+        parsed.append(content)
+        return PARSE(content)
+
+    monkeypatch.setattr(ast, "parse", parse)
+    write("till.py", "import shop.coin\n")
+    write("coin.py", "import os\n")
+    files = imported_files("shop.till")
+    write("coin.py", "import shop.bank\n")
+    write("bank.py", "import os\n")
+    assert imported_files("shop.till") == ("shop/__init__.py", "shop/bank.py", *files[1:])
+    assert parsed.count(b"import shop.coin\n") == 1
+
+
+@pytest.mark.parametrize("damage", ["", "{}", "0\n{}", "\n{"])
+def test_a_damaged_memory_of_imports_is_not_used(damage: str, write: Write, tmp_path: Path) -> None:
+    write("till.py", "import shop.coin\n")
+    write("coin.py", "import os\n")
+    files = imported_files("shop.till")
+    (memory,) = (tmp_path / ".cache" / "imports").iterdir()
+    memory.write_text(damage)
+    imported_files.cache_clear()
+    assert imported_files("shop.till") == files
+    assert len(memory.read_text()) > len(damage)

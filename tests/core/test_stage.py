@@ -1,5 +1,6 @@
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -125,3 +126,23 @@ def test_the_garbage_collector_is_off_while_a_stage_is_imported(
     command = [sys.executable, "-c", PRINT_WHETHER_GC_IS_ENABLED.format(argv=argv)]
     output = subprocess.run(command, capture_output=True, text=True).stdout
     assert output.splitlines() == [str(is_enabled), "True True"]
+
+
+def test_the_first_rank_of_a_distributed_training_says_what_is_wrong_before_others_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """torchrun kills the first rank as soon as another ends."""
+    waited: list[float] = []
+    monkeypatch.setattr(time, "sleep", waited.append)
+
+    def fail() -> None:
+        raise PipelineError("wrong")
+
+    codes = []
+    for rank in ("0", "1"):
+        monkeypatch.setenv("LOCAL_RANK", rank)
+        with pytest.raises(SystemExit) as caught:
+            stage.exit_on_failure(fail)
+        codes.append(caught.value.code)
+    assert codes == ["error: wrong", 1]
+    assert waited == [stage.RANK_SECONDS]

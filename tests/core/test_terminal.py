@@ -112,8 +112,13 @@ def test_a_program_that_reads_csv_or_json_gets_the_exact_name(
     assert line.rstrip("\n").isprintable()
 
 
-# The second draws what the progress bars give it.
-PRINTERS = ("pipeline/core/terminal.py", "pipeline/core/status_line.py")
+# The second draws what the progress bars give it; the third runs without the package, and prints
+# digests that it has checked.
+PRINTERS = (
+    "pipeline/core/terminal.py",
+    "pipeline/core/status_line.py",
+    "pipeline/commands/export/check_split.py",
+)
 
 
 def test_no_module_prints_but_these() -> None:
@@ -264,3 +269,20 @@ def test_different_texts_have_different_file_names(texts: set[str]) -> None:
     names = terminal.distinct_file_names(texts)
     assert names.keys() == texts
     assert len({name.casefold() for name in names.values()}) == len(texts)
+
+
+@pytest.mark.parametrize(
+    ("source", "name"),
+    [
+        ("/home/ann/photos of 2024", "photos of 2024"),
+        ("/home/ann/photos/", "photos"),
+        ("../pets.zip", "pets.zip"),
+        (r"C:\Users\ann\pets", "pets"),
+        ("photos", "photos"),
+        ("/", "/"),
+        ("https://ann:secret@example.org/a/b.zip?token=1", "https://example.org/a/b.zip"),
+        ("s3://bucket/folder", "s3://bucket/folder"),
+    ],
+)
+def test_a_source_has_no_folder_of_a_machine(source: str, name: str) -> None:
+    assert terminal.name_source(source) == name

@@ -15,11 +15,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.core import atomic
+from pipeline.core.columns import texts
 from pipeline.core.errors import REPAIR, PipelineError
 from pipeline.core.shards import source_order, writer
-from pipeline.core.shards.writer import array, text_array, write_batch
+from pipeline.core.shards.writer import array, write_batch
 
-__all__ = ["array", "text_array", "write_batch"]
+__all__ = ["array", "write_batch"]
 
 SPLITS = ("train", "val", "test")  # in the order of `split_rank`
 MAX_MAPS = 64  # shards that are mapped into memory at a time
@@ -110,7 +111,7 @@ def key_column(batch: pa.RecordBatch) -> pa.Array:
 
 def join_keys(ids: pa.Array, stored: pa.Array) -> pa.Array:
     """The keys of clean images with these ids and digests of bytes, such as "id:digest"."""
-    return pc.binary_join_element_wise(ids, stored, text_array([":"] * len(ids)))
+    return pc.binary_join_element_wise(ids, stored, texts([":"] * len(ids)))
 
 
 def split_rank(split: str | None) -> int:

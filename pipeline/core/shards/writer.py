@@ -51,8 +51,8 @@ def _write_joined(
     facts = [part.drop_columns(["bytes"]) for part in parts]
     # With an empty one, so that a single part is copied too: a slice has all bytes of its batch.
     whole = pa.concat_batches([*facts, facts[0].slice(0, 0)])
-    joined = joiner.join([part.column("bytes") for part in parts])
-    columns = [*whole.columns, joined]  # the bytes are last in every schema
+    image_bytes = joiner.join([part.column("bytes") for part in parts])
+    columns = [*whole.columns, image_bytes]  # the bytes are last in every schema
     with pa.OSFile(str(path), "wb") as sink:
         write_batch(sink, pa.RecordBatch.from_arrays(columns, schema=schema))
     atomic.sync(path)  # here, while the next shards are computed
@@ -123,14 +123,6 @@ def array(values: npt.NDArray[Any]) -> pa.Array:
     kind = pa.from_numpy_dtype(values.dtype)
     buffer = pa.py_buffer(np.ascontiguousarray(values))
     return pa.Array.from_buffers(kind, len(values), [None, buffer])
-
-
-def text_array(values: Sequence[str]) -> pa.Array:
-    """Strings as an Arrow array; see `array`."""
-    encoded = [value.encode() for value in values]
-    offsets = np.cumsum([0, *map(len, encoded)], dtype=np.int32)
-    buffers = [pa.py_buffer(offsets), pa.py_buffer(b"".join(encoded))]
-    return pa.StringArray.from_buffers(len(encoded), *buffers)
 
 
 def write_batch(sink: pa.NativeFile, batch: pa.RecordBatch) -> None:

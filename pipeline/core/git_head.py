@@ -1,0 +1,38 @@
+"""git's HEAD: `dvc exp run` detaches it while it runs, and a kill leaves it there."""
+
+import os
+import re
+from itertools import dropwhile
+
+from pipeline.core.git import commit_of, try_git
+
+DETACHED = re.compile(r"checkout: moving from (\S+) to [0-9a-f]{40}")
+COMMIT = re.compile("[0-9a-f]{40}")
+DURING_EXPERIMENT = "refs/exps/exec/EXEC_HEAD"
+
+
+def abandoned_branch() -> str:
+    """The branch that a killed `dvc exp run` began on, while HEAD is on none and follows it.
+
+    In an experiment HEAD is on no branch, and that counts only if it was before. The copy that an
+    experiment with `--temp` has knows no branches.
+
+    Returns:
+        "" where HEAD is as somebody wants it.
+    """
+    if try_git("symbolic-ref", "--quiet", "HEAD") is not None or not commit_of(DURING_EXPERIMENT):
+        return ""
+    starts = _starts()
+    if os.environ.get("DVC_EXP_NAME") and not (starts and COMMIT.fullmatch(starts[0])):
+        return ""
+    branch = next(dropwhile(COMMIT.fullmatch, starts), "")
+    if not branch or not commit_of(f"refs/heads/{branch}"):
+        return ""
+    is_behind = try_git("merge-base", "--is-ancestor", branch, "HEAD") is not None
+    return branch if is_behind else ""
+
+
+def _starts() -> list[str]:
+    """The branch or commit from which HEAD was detached, of each time, the last one first."""
+    lines = (try_git("reflog", "--format=%gs") or "").splitlines()
+    return [match[1] for match in map(DETACHED.fullmatch, lines) if match]
