@@ -107,7 +107,7 @@ def _parallel(
 def _parallel_run(
     function: Callable[[Chunk], pa.RecordBatch], chunks: Iterable[Chunk], jobs: int
 ) -> Iterator[pa.RecordBatch | WorkerFailure]:
-    """As `_parallel`, as an `isolated_pool.Run`."""
+    """As `_parallel`, as an `isolated_pool.ParallelMap`."""
     rest = list(chunks)
     while rest:
         try:

@@ -57,9 +57,9 @@ OTHER_IMAGES = {
 VIDEO = "video"
 VIDEO_START = re.compile(rb"....(ftyp|moov|mdat)|\x1aE\xdf\xa3|RIFF....AVI ", re.DOTALL)
 CONVERTERS = {
-    "JPEG XL": "convert them, such as by `djxl IMAGE.jxl IMAGE.png` or `magick`",
-    "JPEG 2000": "convert them, such as by `magick IMAGE.jp2 IMAGE.png`",
-    "raw": "export them from your photo program as JPEG",
+    "JPEG XL": "convert {them}, such as by `djxl IMAGE.jxl IMAGE.png` or `magick`",
+    "JPEG 2000": "convert {them}, such as by `magick IMAGE.jp2 IMAGE.png`",
+    "raw": "export {them} from your photo program as JPEG",
 }
 
 
@@ -95,9 +95,9 @@ def has_wrong_extension(name: str, form: str) -> bool:
 
 def describe_unread(form: str, number: int) -> str:
     """A sentence about files that are not read, and what to do about them."""
-    files, are = ("file", "is") if number == 1 else ("files", "are")
+    files, are, them = ("file", "is", "it") if number == 1 else ("files", "are", "them")
     if form == VIDEO:
         return f"{number} video {files} {are} not read: save the frames that you want as JPEG"
     problem = "of a kind that is not read" if form in SIGNATURES.values() else "not read"
-    advice = CONVERTERS.get(form, "save as JPEG or PNG what you want of them")
+    advice = CONVERTERS.get(form, "save as JPEG or PNG what you want of {them}").format(them=them)
     return f"{number} {form} {files} {are} {problem}: {advice}"

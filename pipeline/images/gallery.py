@@ -2,6 +2,7 @@
 
 import base64
 from dataclasses import dataclass, fields
+from functools import cache
 from typing import TYPE_CHECKING
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -35,7 +36,14 @@ def render(template: str, facts: "DataclassInstance") -> str:
     Names and labels are untrusted: HTML in them is escaped, and so are characters that turn the
     direction of writing or are invisible.
     """
-    environment = Environment(
+    variables = {field.name: getattr(facts, field.name) for field in fields(facts)}
+    return _environment().get_template(template).render(variables)
+
+
+@cache
+def _environment() -> Environment:
+    """The same for all pages, since it keeps the templates that it has compiled."""
+    return Environment(
         loader=PackageLoader("pipeline", ""),
         autoescape=True,
         finalize=_visible,
@@ -43,8 +51,6 @@ def render(template: str, facts: "DataclassInstance") -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    variables = {field.name: getattr(facts, field.name) for field in fields(facts)}
-    return environment.get_template(template).render(variables)
 
 
 def _visible(value: object) -> object:

@@ -5,7 +5,6 @@ People keep these tables, in editors and spreadsheets.
 
 import csv
 import io
-import unicodedata
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -13,6 +12,7 @@ from pathlib import Path
 
 from pipeline.core import csv_cells
 from pipeline.core.errors import PipelineError
+from pipeline.core.unicode import to_nfc
 
 REJECT_CSV, RELABEL_CSV = "reject.csv", "relabel.csv"
 COLUMNS = {REJECT_CSV: ("id", "why"), RELABEL_CSV: ("id", "label", "why")}
@@ -48,7 +48,7 @@ def read_corrections(folder: Path) -> dict[str, Correction]:
         PipelineError: it is not a table of ids and labels.
     """
     return {
-        key: Correction(unicodedata.normalize("NFC", row["label"]), line)
+        key: Correction(to_nfc(row["label"]), line)
         for key, line, row in _read(folder / RELABEL_CSV)
     }
 
@@ -66,8 +66,8 @@ def check_labels(
             continue
         near = get_close_matches(correction.label, classes, 1)
         names = sorted(classes)
-        listed = ", ".join(names[:MAX_CLASSES]) + (", ..." if len(names) > MAX_CLASSES else "")
-        advice = f"did you mean {near[0]!r}" if near else f"the classes are {listed}"
+        class_list = ", ".join(names[:MAX_CLASSES]) + (", ..." if len(names) > MAX_CLASSES else "")
+        advice = f"did you mean {near[0]!r}" if near else f"the classes are {class_list}"
         raise PipelineError(
             f"{folder / RELABEL_CSV}, line {correction.line}: {correction.label!r} is not a class "
             f"of the data set: {advice}"

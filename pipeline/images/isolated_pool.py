@@ -28,7 +28,9 @@ PAUSES = (0.1, 0.2, 0.5, 1, 2, 3, 4, 5, 5)
 
 Chunk = TypeVar("Chunk")
 Result = TypeVar("Result")
-Run = Callable[[Callable[[Chunk], Result], Iterable[Chunk]], Iterator[Result | WorkerFailure]]
+ParallelMap = Callable[
+    [Callable[[Chunk], Result], Iterable[Chunk]], Iterator[Result | WorkerFailure]
+]
 """Runs a function over chunks and yields, in order, the results; or why there is none."""
 
 
@@ -98,7 +100,7 @@ class IsolatedPool:
     def run(
         self, function: Callable[[Chunk], Result], chunks: Iterable[Chunk]
     ) -> Iterator[Result | WorkerFailure]:
-        """As `Run`. A few chunks are taken ahead."""
+        """As `ParallelMap`. A few chunks are taken ahead."""
         futures: deque[Future[Result | WorkerFailure]] = deque()
         try:
             for chunk in chunks:
@@ -155,7 +157,7 @@ def _pool_of(_process: int, processes: int) -> IsolatedPool:
 def isolated_map(
     function: IsolatedFunction[Chunk, Result],
     chunks: Iterable[Chunk],
-    run: Run[Chunk, Result],
+    run: ParallelMap[Chunk, Result],
     prepare: Callable[[], None] | None = None,
 ) -> Iterator[Iterator[Result]]:
     """Yield the results of each chunk, in order: one, or one per image if the chunk failed.

@@ -59,8 +59,8 @@ class KeyIndex:
         run = _sorted(digests, positions)
         while self._runs and len(self._runs[-1][0]) < 2 * len(run[0]):
             earlier = self._runs.pop()
-            joined = [np.concatenate(parts) for parts in zip(earlier, run, strict=True)]
-            run = _sorted(joined[0], joined[1])
+            columns = [np.concatenate(parts) for parts in zip(earlier, run, strict=True)]
+            run = _sorted(columns[0], columns[1])
         self._runs.append(run)
 
     def remove(self, positions: Int64Array) -> None:

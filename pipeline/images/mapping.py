@@ -55,6 +55,7 @@ def map_images(
     memo: Memo,
     title: str,
     only: KeySet | None = None,
+    paths: Sequence[Path] | None = None,
     jobs: int = -1,
     isolation: Isolation | None = None,
 ) -> Iterator[tuple[pa.RecordBatch, pa.RecordBatch]]:
@@ -64,11 +65,11 @@ def map_images(
         function: Pure per image: takes the `INPUTS` of any number of rows of a shard, returns as
             many rows of the memo's schema. With several jobs it must be picklable.
         only: The ids to compute; rows with other ids are not yielded.
-        jobs: Parallel workers as joblib counts them; -1 means all cores.
-            `joblib.parallel_config` can replace the backend, for example by that of a cluster.
+        paths: Some shards of `directory`, in order; None for all.
+        jobs: Parallel workers as joblib counts them; -1 means all cores of this machine.
         isolation: What to do with images that break their worker. Without it, the run fails.
     """
-    plans = _plan(directory, only, memo, CHUNK)
+    plans = _plan(paths or shards.paths(directory), only, memo, CHUNK)
     chunks = _missing_chunks(plans)
     results: Iterator[pa.RecordBatch | StandIn]
     if isolation is not None:
@@ -89,6 +90,7 @@ def remember(
     *,
     title: str,
     only: KeySet,
+    paths: Sequence[Path] | None = None,
     most: int,
 ) -> None:
     """Compute, in this process, results that `memo` lacks for the ids in `only`.
@@ -97,16 +99,16 @@ def remember(
     the work on the next ones. Chunks have at most `most` images, and fewer if they are slow, so
     that a kill loses seconds of work. Only images to compute are read.
     """
-    plans = _plan(directory, only, memo, most)
+    plans = _plan(paths or shards.paths(directory), only, memo, most)
     chunks = _missing_chunks(plans)
     if not chunks:
         return
     sizes = _AdaptiveSizes(chunks, most)
-    given: deque[Chunk] = deque()
+    pending: deque[Chunk] = deque()
     with bar(title, total=_count_missing(plans)) as progress, ThreadPoolExecutor(1) as writer:
         storing: Future[None] = writer.submit(lambda: None)
-        for results in function(chunks, sizes.counted(given)):
-            path, rows = given.popleft()
+        for results in function(chunks, sizes.counted(pending)):
+            path, rows = pending.popleft()
             storing.result()
             storing = writer.submit(memo.add, with_keys(take(path, rows), results))
             progress.update(len(rows))
@@ -122,13 +124,13 @@ class _AdaptiveSizes:
         self._size = min(FIRST_CHUNK, most)
         self._start, self._done = time.monotonic(), 0
 
-    def counted(self, given: deque[Chunk]) -> Iterator[int]:
-        """Yield the number of images of each part, and append it to `given`."""
+    def counted(self, pending: deque[Chunk]) -> Iterator[int]:
+        """Yield the number of images of each part, and append it to `pending`."""
         for path, chunk in self._chunks:
             start = 0
             while start < len(chunk):
                 rows = chunk[start : start + self._size]
-                given.append((path, rows))
+                pending.append((path, rows))
                 start += len(rows)
                 yield len(rows)
 
@@ -172,9 +174,16 @@ def _completed(
             yield plan
 
 
-def _plan(directory: Path, only: KeySet | None, memo: ResultStore, size: int) -> list[_ShardPlan]:
+def selected_keys(path: Path, only: KeySet | None) -> pa.Array:
+    """The keys of the images in a shard whose ids are in `only`, or of all."""
+    return _keys(path, _select(path, only))
+
+
+def _plan(
+    paths: Sequence[Path], only: KeySet | None, memo: ResultStore, size: int
+) -> list[_ShardPlan]:
     # Absolute: workers may have been started in another working directory, for an earlier map.
-    paths = shards.paths(directory.absolute())
+    paths = [path.absolute() for path in paths]
     selected = [_select(path, only) for path in paths]
     missing, digests = [], []
     for start in range(0, len(paths), GROUP):

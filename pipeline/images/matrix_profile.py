@@ -30,17 +30,17 @@ BT_709 = Chromaticities(D65, (0.64, 0.33), (0.30, 0.60), (0.15, 0.06))  # also s
 
 # Decoding curves, as parameters g, a, b, c, d of ICC's parametric curve type 3:
 # ((a x + b)^g where x >= d, c x below).
-Curve = tuple[float, float, float, float, float]
-SRGB_CURVE: Curve = (2.4, 1 / 1.055, 0.055 / 1.055, 1 / 12.92, 0.04045)
-BT_709_CURVE: Curve = (1 / 0.45, 1 / 1.099, 0.099 / 1.099, 1 / 4.5, 0.081)
+ToneCurve = tuple[float, float, float, float, float]
+SRGB_CURVE: ToneCurve = (2.4, 1 / 1.055, 0.055 / 1.055, 1 / 12.92, 0.04045)
+BT_709_CURVE: ToneCurve = (1 / 0.45, 1 / 1.099, 0.099 / 1.099, 1 / 4.5, 0.081)
 
 
-def gamma_curve(exponent: float) -> Curve:
+def gamma_curve(exponent: float) -> ToneCurve:
     """The curve x^exponent."""
     return exponent, 1.0, 0.0, 0.0, 0.0
 
 
-def rgb_profile(space: Chromaticities, curve: Curve) -> bytes | None:
+def rgb_profile(space: Chromaticities, curve: ToneCurve) -> bytes | None:
     """The ICC profile of an RGB space; None if its primaries are impossible."""
     colorants = _colorants(space)
     if colorants is None:
@@ -51,7 +51,7 @@ def rgb_profile(space: Chromaticities, curve: Curve) -> bytes | None:
     return _profile(b"RGB ", tags)
 
 
-def grey_profile(curve: Curve) -> bytes:
+def grey_profile(curve: ToneCurve) -> bytes:
     """The ICC profile of grey levels."""
     return _profile(b"GRAY", {b"wtpt": _xyz(D50), b"kTRC": _curve(curve)})
 
@@ -81,7 +81,7 @@ def _xyz(values: npt.NDArray[np.float64]) -> bytes:
     return b"XYZ \0\0\0\0" + _fixed(*values.tolist())
 
 
-def _curve(curve: Curve) -> bytes:
+def _curve(curve: ToneCurve) -> bytes:
     return b"para\0\0\0\0\0\3\0\0" + _fixed(*curve)
 
 

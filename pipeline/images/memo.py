@@ -20,8 +20,10 @@ from typing import Protocol, TypeAlias
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from pipeline.core import atomic, project, shards, source_code
+from pipeline.core import atomic, columns, project, source_code
+from pipeline.core.columns import texts
 from pipeline.images.remembered_results import RememberedResults
 
 CPU_INFO = Path("/proc/cpuinfo")  # Linux
@@ -103,8 +105,12 @@ class Memo:
             part: A subdirectory of the key; all parts of a key are deleted together.
         """
         self.schema = schema
-        folder = project.cache() / stage / on_this_machine(key)
+        self.key = on_this_machine(key)
+        """Equal on machines that compute the same results."""
+        self.name = "/".join(filter(None, [stage, self.key, part]))
+        folder = project.cache() / stage / self.key
         self.directory = folder / part
+        self._held: set[str] = set()  # keys of results that are not remembered
         self.directory.mkdir(parents=True, exist_ok=True)
         os.utime(folder)
         _prune(project.cache() / stage)
@@ -127,24 +133,39 @@ class Memo:
     def hold(self, batch: pa.RecordBatch) -> None:
         """Have the results of `batch` in this process only: the next one computes them again."""
         with self._lock:
+            self._held.update(batch.column(0).to_pylist())
             self._results.hold(batch)
 
-    def get(self, keys: Keys) -> pa.RecordBatch:
+    def remembers(self, keys: Keys) -> BoolArray:
+        """For each key whether the memo has its result, and the next process will have it."""
+        held = pc.is_in(_as_array(keys), texts(sorted(self._held)))
+        is_remembered: BoolArray = ~(self.missing(keys) | columns.mask(held))
+        return is_remembered
+
+    def refresh(self) -> None:
+        """Find what other processes have added since the memo was opened."""
+        with self._lock:
+            self._results.refresh()
+
+    def get(self, keys: Keys, names: Sequence[str] | None = None) -> pa.RecordBatch:
         """The results for `keys`, in their order.
+
+        Args:
+            names: Of the columns to return; None for all.
 
         Raises:
             KeyError: the memo lacks a result.
         """
-        names = _as_array(keys)
+        array = _as_array(keys)
         with self._lock:
-            places = self._results.locate(names)
+            places = self._results.locate(array)
             if (places < 0).any():
-                raise KeyError(names[int(np.argmin(places))].as_py())
-            return self._results.take(places, self.schema.names)
+                raise KeyError(array[int(np.argmin(places))].as_py())
+            return self._results.take(places, names or self.schema.names)
 
 
 def _as_array(keys: Keys) -> pa.Array:
-    return keys if isinstance(keys, pa.Array) else shards.text_array(keys)
+    return keys if isinstance(keys, pa.Array) else texts(keys)
 
 
 def _prune(stage: Path) -> None:

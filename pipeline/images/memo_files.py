@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from pipeline.core import atomic
+from pipeline.core import atomic, file_digests
 from pipeline.images.key_index import UInt64Array, digest_keys
 
 FAN_OUT = 16  # files of a similar number of rows that are merged into one
@@ -116,7 +116,7 @@ def check_files(files: Sequence[MemoFile]) -> list[MemoFile]:
 
     def check(file: MemoFile) -> None:
         try:
-            file.is_checked = _hash(file.path) == file.path.stem
+            file.is_checked = file_digests.sha256(file.path) == file.path.stem
         except FileNotFoundError:
             file.is_gone = True
         except OSError:
@@ -125,11 +125,6 @@ def check_files(files: Sequence[MemoFile]) -> list[MemoFile]:
     with ThreadPoolExecutor() as pool:
         list(pool.map(check, files))
     return [file for file in files if not file.is_checked and not file.is_gone]
-
-
-def _hash(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_file(directory: Path, batch: pa.RecordBatch) -> MemoFile:
@@ -176,11 +171,11 @@ def write_merged(
         parts = list(_group(batches))
         for start, end in parts:
             writer.write_batch(_join(batches[start:end]))
-    path = directory / f"{_hash(directory / MERGING)}.arrow"
+    path = directory / f"{file_digests.sha256(directory / MERGING)}.arrow"
     (directory / MERGING).replace(path)
     atomic.sync_name(path)
-    joined = [np.concatenate(digests[start:end]) for start, end in parts]
-    return MemoFile(path, path.stat().st_size, joined, names, is_checked=True)
+    part_digests = [np.concatenate(digests[start:end]) for start, end in parts]
+    return MemoFile(path, path.stat().st_size, part_digests, names, is_checked=True)
 
 
 def _group(batches: Sequence[pa.RecordBatch]) -> Iterator[tuple[int, int]]:

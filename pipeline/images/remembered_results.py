@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.core import shards
+from pipeline.core.plurals import plural
 from pipeline.core.terminal import warn
 from pipeline.images import memo_files
 from pipeline.images.key_index import Int64Array, KeyIndex, digest_keys
@@ -36,7 +37,7 @@ class RememberedResults:
         self._files: dict[str, MemoFile] = {}  # by name
         self._file_of: dict[int, MemoFile] = {}  # by the number of a batch
         self._leftovers: set[str] = set()  # names of files that a merged file has replaced
-        self._open_files()
+        self.refresh()
 
     def add(self, batch: pa.RecordBatch) -> None:
         """Write the rows of `batch` to a file; merge files if there are many."""
@@ -75,17 +76,15 @@ class RememberedResults:
         """Some columns of the rows at these positions, in their order."""
         return self._batches.take(places, names)
 
-    # ---- files ----
-
-    def _open_files(self) -> None:
+    def refresh(self) -> None:
         """Put the files that are not in the index yet into it."""
         for _ in range(MAX_LISTINGS):
             paths = [p for p in sorted(self.directory.glob("*.arrow")) if p.name not in self._files]
             with ThreadPoolExecutor() as pool:
                 opened = list(pool.map(self._open, paths))
             files = [file for file in opened if isinstance(file, MemoFile)]
-            known = [*self._files.values(), *files]
-            replaced = {name for file in known for name in file.replaced}
+            all_files = [*self._files.values(), *files]
+            replaced = {name for file in all_files for name in file.replaced}
             self._leftovers = replaced & {path.name for path in paths}
             for file in files:
                 if file.path.name not in replaced:
@@ -94,6 +93,8 @@ class RememberedResults:
                 self._check([], damaged)
             if None not in opened:
                 break
+
+    # ---- files ----
 
     def _open(self, path: Path) -> MemoFile | DamagedFileError | None:
         """None if it does not exist any more."""
@@ -161,7 +162,7 @@ class RememberedResults:
         for file in lost:
             self._forget(file)
         if lost:  # what replaces them may be in other files
-            self._open_files()
+            self.refresh()
         return not lost
 
     def _forget(self, file: MemoFile) -> None:
@@ -175,8 +176,8 @@ class RememberedResults:
         for path in damaged:
             path.unlink(missing_ok=True)
         warn(
-            f"{len(damaged)} of {count} files of the memo {self.directory} are damaged "
-            f"(such as {damaged[0].name}): their results are computed again"
+            f"the memo {self.directory} has {plural(len(damaged), 'damaged file')} of {count} "
+            f"(such as {damaged[0].name}): the results are computed again"
         )
 
     # ---- merging ----
@@ -263,10 +264,10 @@ class _BatchList:
         parts = [
             _take(self[number].select(names), rows) for number, rows in _by_batch(places[order])
         ]
-        joined = pa.Table.from_batches(parts, schema=schema).combine_chunks()
+        table = pa.Table.from_batches(parts, schema=schema).combine_chunks()
         if not np.array_equal(order, np.arange(len(order))):
-            joined = joined.take(shards.array(np.argsort(order))).combine_chunks()
-        return joined.to_batches()[0]
+            table = table.take(shards.array(np.argsort(order))).combine_chunks()
+        return table.to_batches()[0]
 
 
 def _batch_numbers(places: Int64Array) -> list[int]:

@@ -79,7 +79,7 @@ def test_what_is_not_read_has_a_name(start: bytes, name: str | None) -> None:
     ("form", "number", "beginning"),
     [
         ("JPEG XL", 12, "12 JPEG XL files are not read: convert them, such as by `djxl"),
-        ("raw", 1, "1 raw file is not read: export them from your photo program"),
+        ("raw", 1, "1 raw file is not read: export it from your photo program"),
         ("TIFF", 2, "2 TIFF files are of a kind that is not read: save as JPEG or PNG"),
         ("video", 3, "3 video files are not read: save the frames"),
     ],

@@ -111,8 +111,8 @@ def test_a_damaged_file_is_dropped_with_a_warning_and_the_others_stay(
     assert not damaged.exists()
     assert get_numbers(later, ["b"]) == [2]
     assert capsys.readouterr().err == (
-        f"warning: 1 of 2 files of the memo {first.directory} are damaged (such as "
-        f"{damaged.name}): their results are computed again\n"
+        f"warning: the memo {first.directory} has 1 damaged file of 2 (such as "
+        f"{damaged.name}): the results are computed again\n"
     )
     later.add(results(a=1))
     assert get_numbers(open_memo(), ["a", "b"]) == [1, 2]
@@ -124,7 +124,7 @@ def test_a_file_with_other_columns_is_damaged(capsys: pytest.CaptureFixture[str]
     batch = results(a=1).set_column(1, pa.field("value", pa.string()), pa.array(["1"]))
     other.add(batch)
     assert "a" not in open_memo()
-    assert "1 of 1 files of the memo" in capsys.readouterr().err
+    assert "has 1 damaged file of 1" in capsys.readouterr().err
 
 
 def test_a_file_that_another_process_removed_is_no_damage(

@@ -162,7 +162,7 @@ def test_a_merged_file_that_is_damaged_is_made_up_for_by_those_that_it_replaced(
             memo.add(results(number))
     damage(max(files(memo), key=lambda path: path.stat().st_size), 3)
     assert remembered(open_memo(), [1, 2, 3]) == [1, 2, 3]
-    assert "are damaged" in capsys.readouterr().err
+    assert "damaged file" in capsys.readouterr().err
 
 
 # ---- other processes ----
@@ -241,7 +241,7 @@ def test_a_damaged_result_is_not_merged(capsys: pytest.CaptureFixture[str]) -> N
     memo.add(results(6))
     later = open_memo()
     later.add(results(7))  # the third file
-    assert "1 of 3 files of the memo" in capsys.readouterr().err
+    assert "has 1 damaged file of 3" in capsys.readouterr().err
     assert remembered(later, [5, 6, 7]) == [6, 7]
     assert remembered(open_memo(), [5, 6, 7]) == [6, 7]
 
@@ -257,7 +257,7 @@ def test_only_files_whose_results_are_used_are_hashed(
     assert remembered(later, [6]) == [6]
     assert capsys.readouterr().err == ""
     assert remembered(later, [5, 6]) == [6]
-    assert "1 of 2 files of the memo" in capsys.readouterr().err
+    assert "has 1 damaged file of 2" in capsys.readouterr().err
 
 
 def test_a_damaged_key_is_seen_when_the_memo_is_opened(capsys: pytest.CaptureFixture[str]) -> None:
@@ -268,7 +268,7 @@ def test_a_damaged_key_is_seen_when_the_memo_is_opened(capsys: pytest.CaptureFix
     path.unlink()
     path.write_bytes(content.replace(b"image 5", b"image 6"))
     assert remembered(open_memo(), [5, 6]) == []
-    assert "1 of 1 files of the memo" in capsys.readouterr().err
+    assert "has 1 damaged file of 1" in capsys.readouterr().err
 
 
 # ---- equal digests ----

@@ -26,7 +26,7 @@ def read_metadata(data: bytes) -> Metadata:
             if name == XMP:
                 xmp.append(data[start + 14 : max(start + 14, end - XMP_TRAILER_BYTES)])
             elif name == PROFILE:
-                profiles.append(_joined(data, start + 14, end))
+                profiles.append(_sub_block_contents(data, start + 14, end))
     return Metadata(xmp=tuple(xmp), profiles=tuple(profiles))
 
 
@@ -45,7 +45,7 @@ def is_whole(data: bytes) -> bool:
     flags = data[start + DESCRIPTOR_BYTES]
     pixels: int = math.prod(struct.unpack_from("<HH", data, start + 5))
     codes = start + 1 + DESCRIPTOR_BYTES + _table_bytes(flags)
-    return _count_pixels(_joined(data, codes + 1, end), data[codes]) == pixels
+    return _count_pixels(_sub_block_contents(data, codes + 1, end), data[codes]) == pixels
 
 
 def _count_pixels(data: bytes, bits: int) -> int:
@@ -113,7 +113,7 @@ def _after_sub_blocks(data: bytes, start: int) -> int | None:
     return None
 
 
-def _joined(data: bytes, start: int, end: int) -> bytes:
+def _sub_block_contents(data: bytes, start: int, end: int) -> bytes:
     """The contents of sub-blocks."""
     parts = []
     while start < end:

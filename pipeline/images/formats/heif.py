@@ -175,8 +175,8 @@ def _properties(data: bytes, iprp: Box) -> dict[int, list[Box]]:
     for box in inside:
         if box.kind == b"ipma":
             for item, indices in _associations(data, box):
-                known = [properties[index - 1] for index in indices if 0 < index <= len(properties)]
-                by_item.setdefault(item, []).extend(known)
+                own = [properties[index - 1] for index in indices if 0 < index <= len(properties)]
+                by_item.setdefault(item, []).extend(own)
     return by_item
 
 

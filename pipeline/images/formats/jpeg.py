@@ -75,10 +75,10 @@ def is_supported(frame: Frame) -> bool:
 
 def read_metadata(data: bytes) -> Metadata:
     """EXIF and XMP of all segments that have any, and the colour profile if it is whole."""
-    listed = list(segments(data))
-    app1 = [segment.body for segment in listed if segment.marker == APP1]
-    pieces = sorted(segment.body[len(ICC) :] for segment in listed if is_profile(segment))
-    profile = b"".join(piece[2:] for piece in pieces) if has_whole_profile(listed) else b""
+    all_segments = list(segments(data))
+    app1 = [segment.body for segment in all_segments if segment.marker == APP1]
+    pieces = sorted(segment.body[len(ICC) :] for segment in all_segments if is_profile(segment))
+    profile = b"".join(piece[2:] for piece in pieces) if has_whole_profile(all_segments) else b""
     return Metadata(
         exif=tuple(body for body in app1 if body.startswith(EXIF)),
         xmp=tuple(body.removeprefix(XMP) for body in app1 if body.startswith(XMP)),
@@ -91,9 +91,9 @@ def is_profile(segment: Segment) -> bool:
     return segment.marker == APP2 and segment.body.startswith(ICC)
 
 
-def has_whole_profile(listed: Sequence[Segment]) -> bool:
+def has_whole_profile(all_segments: Sequence[Segment]) -> bool:
     """Whether the pieces of the colour profile are numbered 1 to their count, and not empty."""
-    pieces = [segment.body[len(ICC) :] for segment in listed if is_profile(segment)]
+    pieces = [segment.body[len(ICC) :] for segment in all_segments if is_profile(segment)]
     numbers = sorted(tuple(piece[:2]) for piece in pieces)
     expected = [(number, len(pieces)) for number in range(1, len(pieces) + 1)]
     return numbers == expected and all(len(piece) > 2 for piece in pieces)

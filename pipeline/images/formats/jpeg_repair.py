@@ -60,12 +60,12 @@ def repairs(data: bytes) -> Iterator[Mended]:
     several, because the picture's own data may end in bytes like those of the filler. No warning
     is ignored: a repair has to pass a strict decoder.
     """
-    listed = list(segments(data))
-    if not listed:
+    all_segments = list(segments(data))
+    if not all_segments:
         return
-    header, scans = data[: listed[-1].end], data[listed[-1].end :]
-    mended_header = b"".join(_mended_segments(data, listed))
-    drops_junk = _has_all_segments(listed) and any(map(_is_junk, _gaps(data, listed)))
+    header, scans = data[: all_segments[-1].end], data[all_segments[-1].end :]
+    mended_header = b"".join(_mended_segments(data, all_segments))
+    drops_junk = _has_all_segments(all_segments) and any(map(_is_junk, _gaps(data, all_segments)))
     ways = itertools.product(FILLERS, range(MAX_KEPT + 1))
     for mended_scans in dict.fromkeys(_without_filler(scans, *way) for way in ways):
         mended, loses = mended_header + mended_scans, mended_scans != scans
@@ -73,23 +73,23 @@ def repairs(data: bytes) -> Iterator[Mended]:
             yield Mended(mended, drops_junk or loses)
 
 
-def _mended_segments(data: bytes, listed: Sequence[Segment]) -> Iterator[bytes]:
+def _mended_segments(data: bytes, all_segments: Sequence[Segment]) -> Iterator[bytes]:
     """What stands before the first scan, in pieces."""
     frame = read_frame(data)
     components = frame.components if frame else 0
-    drops_profile, drops_junk = not has_whole_profile(listed), _has_all_segments(listed)
+    drops_profile, drops_junk = not has_whole_profile(all_segments), _has_all_segments(all_segments)
     yield START
-    for segment, gap in zip(listed, _gaps(data, listed), strict=True):
+    for segment, gap in zip(all_segments, _gaps(data, all_segments), strict=True):
         if not (drops_junk and _is_junk(gap)):
             yield gap
         if not (drops_profile and is_profile(segment)) and not _is_ignored(segment):
             yield _with_known_values(segment, data[segment.start : segment.end], components)
 
 
-def _gaps(data: bytes, listed: Sequence[Segment]) -> Iterator[bytes]:
+def _gaps(data: bytes, all_segments: Sequence[Segment]) -> Iterator[bytes]:
     """The bytes before each segment that belong to none."""
     position = len(START)
-    for segment in listed:
+    for segment in all_segments:
         yield data[position : segment.start]
         position = segment.end
 
@@ -116,19 +116,19 @@ def _with_known_values(segment: Segment, whole: bytes, components: int) -> bytes
         version = marker_bytes + len(JFIF)
         return whole[:version] + b"\1\1" + whole[version + 2 :]
     is_adobe = segment.marker == APP14 and body.startswith(ADOBE) and len(body) >= ADOBE_BYTES
-    known = COLOUR_TRANSFORMS.get(components)
-    if is_adobe and known and body[ADOBE_BYTES - 1] not in known:
+    transforms = COLOUR_TRANSFORMS.get(components)
+    if is_adobe and transforms and body[ADOBE_BYTES - 1] not in transforms:
         transform = marker_bytes + ADOBE_BYTES - 1
-        return whole[:transform] + bytes([known[1]]) + whole[transform + 1 :]
+        return whole[:transform] + bytes([transforms[1]]) + whole[transform + 1 :]
     return whole
 
 
-def _has_all_segments(listed: Sequence[Segment]) -> bool:
+def _has_all_segments(all_segments: Sequence[Segment]) -> bool:
     """Whether none is missing that decides the pixels: their tables and their colour space."""
     bodies: dict[int, list[bytes]] = {}
-    for segment in listed:
+    for segment in all_segments:
         bodies.setdefault(segment.marker, []).append(segment.body)
-    frame = next((segment for segment in listed if segment.marker in SOF), None)
+    frame = next((segment for segment in all_segments if segment.marker in SOF), None)
     if frame is None or SOS not in bodies:
         return False
     adobe = [body for body in bodies.get(APP14, []) if body.startswith(ADOBE)]

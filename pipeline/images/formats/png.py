@@ -12,7 +12,7 @@ from pipeline.images.matrix_profile import (
     D65,
     SRGB_CURVE,
     Chromaticities,
-    Curve,
+    ToneCurve,
     gamma_curve,
     grey_profile,
     rgb_profile,
@@ -51,7 +51,7 @@ GAMMAS = (0.1, 10)  # beyond these a gAMA chunk means nothing
 
 
 @dataclass(frozen=True)
-class Chunk:
+class PngChunk:
     """A chunk; `data[start:end]` includes its length and checksum."""
 
     kind: bytes
@@ -60,7 +60,7 @@ class Chunk:
     end: int
 
 
-def chunks(data: bytes) -> Iterator[Chunk]:
+def chunks(data: bytes) -> Iterator[PngChunk]:
     """Yield the chunks up to IEND; the last one may be cut off."""
     position = len(SIGNATURE)
     for _ in range(MAX_CHUNKS):
@@ -68,7 +68,7 @@ def chunks(data: bytes) -> Iterator[Chunk]:
             return
         length = int.from_bytes(data[position : position + 4], "big")
         kind, end = data[position + 4 : position + 8], position + 12 + length
-        yield Chunk(kind, data[position + 8 : end - 4], position, end)
+        yield PngChunk(kind, data[position + 8 : end - 4], position, end)
         if kind == b"IEND":
             return
         position = end
@@ -156,7 +156,7 @@ def read_metadata(data: bytes) -> Metadata:
     )
 
 
-def _text(chunk: Chunk) -> Iterator[tuple[bytes, bytes]]:
+def _text(chunk: PngChunk) -> Iterator[tuple[bytes, bytes]]:
     """The keyword and text of a chunk that may hold EXIF or XMP; empty if it is too large."""
     keyword, _, text = chunk.body.partition(b"\0")
     if keyword not in {*RAW_EXIF, RAW_XMP, XMP}:
@@ -223,7 +223,7 @@ def _is_srgb(space: Chromaticities) -> bool:
     return all(abs(x - x0) + abs(y - y0) < SAME_POINT for (x, y), (x0, y0) in pairs)
 
 
-def _numeric_profile(is_grey: bool, space: Chromaticities, curve: Curve) -> Iterator[bytes]:
+def _numeric_profile(is_grey: bool, space: Chromaticities, curve: ToneCurve) -> Iterator[bytes]:
     profile = grey_profile(curve) if is_grey else rgb_profile(space, curve)
     if profile:
         yield profile
