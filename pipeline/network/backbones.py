@@ -3,23 +3,22 @@
 import difflib
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
 from pipeline.core.errors import PipelineError
+from pipeline.core.plurals import plural
 from pipeline.network import small_models, torchvision_models, weights
+from pipeline.network.libraries import TIMM, library_of, name_in_library
 from pipeline.network.torchvision_models import AUXILIARY
 from pipeline.network.views import Preprocess
 from pipeline.params import ModelParams
 
-TIMM = "timm/"
-Origin = Literal["small", "timm", "torchvision"]
-
 
 class Library(Protocol):
-    """A module that builds backbones of one origin. Names are without the `timm/`."""
+    """A module that builds the backbones of a library. Names are without the `timm/`."""
 
     def names(self) -> list[str]: ...
 
@@ -36,25 +35,13 @@ class Library(Protocol):
         """The name of the layer that computes the scores."""
 
 
-def origin_of(name: str) -> Origin:
-    """Which library builds a backbone."""
-    if name.startswith(TIMM):
-        return "timm"
-    return "small" if name in small_models.BUILDERS else "torchvision"
-
-
-def name_in_library(name: str) -> str:
-    """A backbone's name without `timm/`."""
-    return name.removeprefix(TIMM)
-
-
 def _library(name: str) -> Library:
-    origin = origin_of(name)
-    if origin == "timm":
+    library = library_of(name)
+    if library == "timm":
         from pipeline.network import timm_models  # takes seconds
 
         return timm_models
-    return small_models if origin == "small" else torchvision_models
+    return small_models if library == "small" else torchvision_models
 
 
 @dataclass(frozen=True)
@@ -127,7 +114,7 @@ def last_layer(network: nn.Module, name: str) -> str:
 
 def check_name(name: str) -> None:
     """Raise PipelineError, with similar names, if there is no such backbone."""
-    if origin_of(name) == "timm":
+    if library_of(name) == "timm":
         names = [TIMM + model for model in _library(name).names()]
         problem = "not a model of timm"
         examples = ["timm/resnet18", "timm/convnext_tiny"]
@@ -158,7 +145,9 @@ def _load_state(backbone: Backbone, state: dict[str, Tensor], model: ModelParams
         raise _misfit(model, str(error).splitlines()[1].strip()) from error
     wrong = [name for name in missing if not name.startswith(last)] + unexpected
     if wrong:
-        raise _misfit(model, f"{len(wrong)} names differ, the first {wrong[0]}")
+        raise _misfit(
+            model, f"{plural(len(wrong), 'name differs', 'names differ')}, such as {wrong[0]}"
+        )
     try:
         weights.check_finite(network)
     except ValueError as error:

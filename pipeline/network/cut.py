@@ -19,7 +19,8 @@ import torch
 from torch import Tensor, fx, nn
 
 from pipeline.core.errors import PipelineError
-from pipeline.network.cut_constants import Pair, constant, unchanging
+from pipeline.network.cut_constants import TracedPair, constant, unchanging
+from pipeline.network.libraries import is_of_timm
 from pipeline.network.tracing import UntraceableError, modules_around, trace
 
 Tensors = tuple[Tensor, ...]
@@ -94,7 +95,7 @@ def _cut_graph(network: nn.Module, first: str, size: int) -> Cut:
 
 def _constants(
     prefix: fx.GraphModule, crossing: list[fx.Node], size: int, first: str
-) -> dict[fx.Node, Pair]:
+) -> dict[fx.Node, TracedPair]:
     try:
         return unchanging(prefix, crossing, size, first)
     except RuntimeError as error:  # torch.fx followed another branch than images do
@@ -106,7 +107,7 @@ def _check_halves(network: nn.Module, prefix: nn.Module, suffix: nn.Module, size
 
     For timm only, which has too many networks to test; torchvision's and ours are tested.
     """
-    if not type(network).__module__.startswith("timm."):
+    if not is_of_timm(network):
         return
     images = _random_images(size)
     with torch.no_grad():
@@ -221,7 +222,7 @@ def _suffix(
     network: nn.Module,
     after: list[fx.Node],
     carried: list[fx.Node],
-    constants: dict[fx.Node, Pair],
+    constants: dict[fx.Node, TracedPair],
     output: fx.Node,
 ) -> fx.GraphModule:
     graph = fx.Graph()

@@ -8,13 +8,13 @@ from torch import Tensor, fx, nn
 
 from pipeline.core.errors import PipelineError
 
-Pair = tuple[Any, Any]
+TracedPair = tuple[Any, Any]
 """A value for two images, and for three."""
 
 
 def unchanging(
     prefix: fx.GraphModule, crossing: list[fx.Node], size: int, first: str
-) -> dict[fx.Node, Pair]:
+) -> dict[fx.Node, TracedPair]:
     """Values that the suffix needs, but can compute itself: constants, and batch sizes.
 
     Args:
@@ -51,7 +51,9 @@ def _is_constant(two: Any, three: Any) -> bool:
     return bool(two == three or (type(two) is int and 3 * two == 2 * three))
 
 
-def constant(network: nn.Module, graph: fx.Graph, carried: fx.Node, name: str, pair: Pair) -> Any:
+def constant(
+    network: nn.Module, graph: fx.Graph, carried: fx.Node, name: str, pair: TracedPair
+) -> Any:
     """The argument that replaces such a value in the suffix.
 
     Args:

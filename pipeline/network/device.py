@@ -11,9 +11,13 @@ from lightning_fabric import Fabric
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 
 from pipeline.core.errors import PipelineError
+from pipeline.network import processes
 from pipeline.network.malloc import keep_freed_memory
 from pipeline.params import DeviceParams
 
+OF_FABRIC = (
+    "LT_"  # variables such as LT_NUM_NODES, which Fabric prefers to its arguments: to params
+)
 # Texts of RuntimeErrors about a lack of memory: on a CPU, in cuBLAS, on a Mac.
 OUT_OF_MEMORY = (
     "can't allocate memory",
@@ -24,24 +28,30 @@ OUT_OF_MEMORY = (
 
 
 def start(device: DeviceParams, alone: bool = False) -> Fabric:
-    """The device, or `device.devices` of them, set up to compute the same bytes every time.
+    """The device, or those that train together, set up to compute the same bytes every time.
 
     Args:
-        alone: Whether this process uses one device, whatever `device.devices` is.
+        alone: Whether this process uses one device, whatever `device.devices` and `device.nodes`
+            are.
 
     Raises:
-        PipelineError: the machine lacks the accelerator, or it cannot do the precision.
+        PipelineError: the machine lacks the accelerator, or it cannot do the precision; or another
+            number of processes was started.
     """
     _set_up_process()
-    devices = 1 if alone else device.devices
+    devices, nodes = (1, 1) if alone else (device.devices, device.nodes)
+    if not alone:
+        processes.check_start(device)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # hints about unused accelerators
             fabric = Fabric(
                 accelerator=device.accelerator,
                 devices=devices,
+                num_nodes=nodes,
                 precision=device.precision,
-                strategy="auto" if devices == 1 else "ddp",
+                strategy="auto" if devices * nodes == 1 else "ddp",
+                plugins=[processes.environment()],
             )
     except (MisconfigurationException, ValueError, RuntimeError) as error:
         raise PipelineError(
@@ -69,6 +79,8 @@ def _set_up_process() -> None:
     torch.backends.cudnn.benchmark = False
     # cuBLAS is deterministic only with this, read when CUDA starts.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    for name in [name for name in os.environ if name.startswith(OF_FABRIC)]:
+        del os.environ[name]
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # not the rank of each process
 
 

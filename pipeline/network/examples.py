@@ -16,6 +16,8 @@ from pipeline.core.split_csv import read_split
 from pipeline.network import model_folder
 from pipeline.network.feature_arrays import Rows
 
+MAX_IMAGES = 2**31 // 64 - 1  # an Arrow array has up to 2 GiB of texts, and an id 64 characters
+
 
 @dataclass(frozen=True)
 class Examples:
@@ -41,6 +43,11 @@ class Examples:
         """Examples whose columns are sequences of texts."""
         ids_, splits_, stored_ = map(columns.texts, (ids, splits, stored))
         return cls(ids_, labels, splits_, classes, stored_)
+
+    @property
+    def has_ids(self) -> bool:
+        """Whether ids and digests are known: not in all processes that train together."""
+        return not self.ids.null_count
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -88,13 +95,18 @@ def read_examples(split_csv: Path, clean: Path) -> Examples:
     """The examples of split.csv; the network's outputs are its classes, sorted by name.
 
     Raises:
-        PipelineError: an image is not in the shards of `clean`.
+        PipelineError: an image is not in the shards of `clean`, or there are too many.
     """
     rows = read_split(split_csv)
-    codes, names = columns.encode_sorted(rows.column("label"))
+    if len(rows) > MAX_IMAGES:
+        raise PipelineError(
+            f"{split_csv} has {len(rows):,} images, and features, train and evaluate can use "
+            f"{MAX_IMAGES:,}: use a part of them"
+        )
+    codes, names = columns.encode_sorted(rows.labels)
     classes = model_folder.classes_of(names)
     labels = torch.from_numpy(codes.astype(np.int64))
-    ids, splits = (columns.contiguous(rows.column(name)) for name in ("id", "split"))
+    ids, splits = map(columns.contiguous, (rows.ids, rows.splits))
     stored = _stored(clean, ids)
     del rows
     columns.release_memory()

@@ -107,6 +107,11 @@ class StoredFeatures:
             size <= RESIDENT_SHARE * feature_arrays.free_memory(where) for where in self._devices
         ]
 
+    @property
+    def values_per_image(self) -> int:
+        """Of one view."""
+        return sum(prod(shape) for shape in self._index.shapes)
+
     def batches(self, order: Sequence[Rows], view: int) -> Iterator[Tensors]:
         rows = np.concatenate([np.zeros(0, np.int64), *order])
         positions = rows if view == EVALUATION else np.searchsorted(self._training, rows)
@@ -220,8 +225,11 @@ def open_source(
 
 
 def check_images(features: Path, index: Index, examples: Examples) -> None:
-    """Raise PipelineError if the features are of other images or pixels, or of other splits."""
-    if index.images != examples.digest():
+    """Raise PipelineError if the features are of other images or pixels, or of other splits.
+
+    Of several processes that train together, the first one does, which has the ids.
+    """
+    if examples.has_ids and index.images != examples.digest():
         raise PipelineError(
             f"{features} was computed for another data/split.csv, or for another data/clean: run "
             "`dvc repro` first"

@@ -11,6 +11,7 @@ from torch import Tensor, fx
 from pipeline.network import device, engines, weights
 from pipeline.network.cut import Cut
 from pipeline.network.engines import Choice, Workload
+from pipeline.network.evaluated_suffix import EvaluatedSuffix
 from pipeline.network.loading import parallel_forward
 from pipeline.network.loading.parallel_forward import DeviceForward, Tensors
 from pipeline.network.loading.sub_batch import sub_batch
@@ -59,6 +60,13 @@ class FrozenPrefix:
         self._choice: Choice | None = None
         self._shapes: list[tuple[int, ...]] | None = None
         self._device_forward: DeviceForward | None = None
+        self._suffix: EvaluatedSuffix | None = None
+
+    def followed_by(self, suffix: EvaluatedSuffix) -> "FrozenPrefix":
+        """The same with a suffix behind it: values are then what that computes of each image."""
+        whole = copy.copy(self)
+        whole._suffix, whole._device_forward = suffix, None
+        return whole
 
     def activations(
         self, views: Views, order: Iterable[Sequence[int]], on_host: bool = False
@@ -100,6 +108,7 @@ class FrozenPrefix:
         twin.devices, twin.device = [where], where
         twin._recorded, twin._choice = self.engine or None, None
         twin._device_forward = None
+        twin._suffix = self._suffix.on(where) if self._suffix else None
         return twin
 
     def close(self) -> None:
@@ -117,6 +126,8 @@ class FrozenPrefix:
             else:
                 computed = choice.engine(pixels)
                 values = tuple(value.to(self.dtype).float() for value in computed)
+            if self._suffix is not None:
+                values = self._suffix(values)
         return tuple(value.clone() for value in values)  # autograd refuses inference tensors
 
     @property

@@ -1,7 +1,9 @@
-"""The folder of a trained model: model.safetensors, and model.json, its card."""
+"""The folder of a trained model: model.safetensors, and model.json, its card.
+
+abstention.safetensors is beside them where the model can abstain.
+"""
 
 import json
-import unicodedata
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,12 +16,15 @@ from torch import nn
 
 from pipeline.core import atomic
 from pipeline.core.errors import REPAIR, PipelineError
+from pipeline.core.unicode import to_nfc
 from pipeline.network import backbones, heads, tensors, torchvision_models, weights
+from pipeline.network.abstention import Abstention, AbstentionRule, Distance
 from pipeline.network.views import Preprocess
 from pipeline.params import HeadParams, first_error
 from pipeline.params.section import Megapixels, Positive, Section
 
 MACRO = "macro"
+DISTANCE = "abstention.safetensors"
 
 
 Name = Annotated[str, Field(min_length=1)]
@@ -54,24 +59,32 @@ class Card(Section):
     """Divisor of the scores before their softmax, which calibrates the probabilities."""
     fingerprint: str
     """Digest of everything that the training depended on."""
+    abstention: Abstention | None = None
+    """What the model promises when it abstains; None if nothing, as in older versions."""
     deviation: str = ""
     """How the images differ from those that the data set describes, a clause; "" if they do not."""
 
     @field_validator("classes")
     @classmethod
     def _distinct(cls, names: list[str]) -> list[str]:
-        composed = [unicodedata.normalize("NFC", name) for name in names]
+        composed = [to_nfc(name) for name in names]
         if len(set(composed)) < len(composed):
             raise ValueError(f"classes = {names}, but should have no name twice")
         return composed
 
 
-def save(directory: Path, network: nn.Module, card: Card) -> None:
-    """Replace `directory` by model.safetensors and model.json."""
+def save(
+    directory: Path, network: nn.Module, card: Card, rule: AbstentionRule | None = None
+) -> None:
+    """Replace `directory` by model.safetensors and model.json, and write the rule, if any, too."""
+    promises = rule.abstention if rule else None
+    card = card.model_copy(update={"abstention": promises})
     with atomic.replacing(directory) as staged:
         staged.mkdir()
         tensors.write(staged / "model.safetensors", network.state_dict())
         (staged / "model.json").write_text(json.dumps(card.model_dump(), indent=2) + "\n")
+        if rule is not None:
+            tensors.write(staged / DISTANCE, rule.distance.state_dict())
 
 
 def read_card(directory: Path) -> Card:
@@ -101,6 +114,19 @@ def load(directory: Path) -> tuple[nn.Module, Card]:
         network.load_state_dict(load_file(directory / "model.safetensors"))
         weights.check_finite(network)
     return network.eval(), card
+
+
+def load_abstention(directory: Path, card: Card) -> AbstentionRule | None:
+    """The rule by which the model of a folder abstains; None if it promises nothing.
+
+    Raises:
+        PipelineError: its file is missing or damaged.
+    """
+    if card.abstention is None:
+        return None
+    with _damage_as_sentence(directory):
+        distance = Distance(load_file(directory / DISTANCE))
+        return AbstentionRule(card.abstention, distance).eval()
 
 
 def _check_options(card: Card) -> None:

@@ -5,6 +5,7 @@ import sys
 import warnings
 from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
@@ -146,8 +147,12 @@ def _compile(model: Any, hint: str, streams: int) -> Any:
         "INFERENCE_NUM_THREADS": str(streams),
         "ENABLE_CPU_PINNING": False,  # other processes and the decoders use these cores too
     }
-    with _failures_as_unsupported():
-        compiled = _import_openvino().Core().compile_model(model, "CPU", settings)
+    # In a thread of its own: OpenVINO gives the thread that loads it a stack for signal handlers,
+    # and frees that with the model. Of several models, freed in another order, the main thread
+    # would keep a freed stack, and the next signal (Ctrl-C, the end of a service) would crash.
+    with _failures_as_unsupported(), ThreadPoolExecutor(1) as thread:
+        core = _import_openvino().Core()
+        compiled = thread.submit(core.compile_model, model, "CPU", settings).result()
     actual = compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
     if actual != hint:
         raise UnsupportedError(f"this processor computes in {actual}, not {hint}")

@@ -50,5 +50,10 @@ def logits(suffix: nn.Module, source: Source, rows: Rows) -> Tensor:
     return torch.cat(list(score_batches(suffix, source, rows)))
 
 
+def calibrated(scores: Tensor, temperature: float) -> Tensor:
+    """Calibrated probabilities, float32 (B, C), of scores (B, C)."""
+    return (scores.float() / temperature).softmax(dim=1)
+
+
 def _device_of(module: nn.Module) -> torch.device:
     return next((value.device for value in module.parameters()), torch.device("cpu"))

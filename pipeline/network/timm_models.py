@@ -1,10 +1,12 @@
 """timm's classifiers; the only importer of timm, whose import takes seconds."""
 
+from collections.abc import Callable
 from typing import Any
 
 import timm
 import torch
 from timm.data.config import resolve_model_data_config
+from timm.models import get_notrace_functions, get_notrace_modules
 from torch import nn
 from torchvision.transforms import InterpolationMode
 
@@ -80,3 +82,13 @@ def preprocess(network: nn.Module, _name: str) -> Preprocess:
         mean=list(config["mean"]),
         std=list(config["std"]),
     )
+
+
+def opaque_modules() -> tuple[type[nn.Module], ...]:
+    """The modules that torch.fx must not trace into."""
+    return tuple(get_notrace_modules())  # type: ignore[no-untyped-call]
+
+
+def opaque_functions() -> tuple[Callable[..., Any], ...]:
+    """The functions that torch.fx must not trace into."""
+    return tuple(get_notrace_functions())  # type: ignore[no-untyped-call]

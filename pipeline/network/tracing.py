@@ -1,12 +1,13 @@
 """Trace a network with torch.fx in evaluation mode, so that its parts can still be trained."""
 
 import functools
-import sys
 from types import FunctionType
 from typing import Any
 
 from torch import fx, nn
 from torch.nn import functional
+
+from pipeline.network.libraries import opaque_code
 
 # What torch.fx raises, and a network's `forward` where a proxy stands in the place of a tensor.
 UNTRACEABLE = (
@@ -31,19 +32,18 @@ class UntraceableError(Exception):
 class _Tracer(fx.Tracer):
     """Does not trace into modules that read `training` or values: one mode would be baked in."""
 
-    def __init__(self, first: str) -> None:
-        # A network of timm has imported this module.
-        timm: Any = sys.modules.get("timm.models._features_fx")
-        self._untraceable = tuple(timm.get_notrace_modules()) if timm else ()
+    def __init__(self, network: nn.Module, first: str) -> None:
+        opaque = opaque_code(network)
+        self._opaque = opaque.modules
         self._first = first
-        super().__init__(autowrap_functions=tuple(timm.get_notrace_functions()) if timm else ())
+        super().__init__(autowrap_functions=opaque.functions)
 
     def create_args_for_root(self, root_fn: Any, *_: object) -> tuple[Any, list[Any]]:
         """The images only: other arguments of `forward` keep their defaults."""
         return root_fn, [self.root, self.create_proxy("placeholder", "images", (), {})]
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        if isinstance(m, self._untraceable) or super().is_leaf_module(m, module_qualified_name):
+        if isinstance(m, self._opaque) or super().is_leaf_module(m, module_qualified_name):
             return True
         # A module around the cut never trains as a whole, so it is traced in evaluation mode.
         kind: Any = type(m)
@@ -69,7 +69,7 @@ def trace(network: nn.Module, first: str = "") -> fx.Graph:
         UntraceableError: torch.fx cannot trace it.
     """
     try:
-        graph = _Tracer(first).trace(network)
+        graph = _Tracer(network, first).trace(network)
     except UNTRACEABLE as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UntraceableError(reason) from error

@@ -3,11 +3,10 @@
 A view is a pure function of (seed, image id, view number); neither order nor parallelism matters.
 """
 
-import hashlib
-from collections.abc import Callable, Sequence
-from functools import cache, partial
+from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
-from threading import Lock, local
+from threading import local
 from typing import Annotated, Any, Self
 
 import numpy as np
@@ -23,6 +22,7 @@ from torchvision.transforms.v2.functional import center_crop
 from pipeline.core import columns, shards
 from pipeline.core.errors import PipelineError
 from pipeline.images import decoding
+from pipeline.network.augmentation import augment, view_seed
 from pipeline.params import ImagesParams
 from pipeline.params.section import InputSide, ResizedSide, Section
 
@@ -30,7 +30,6 @@ MAX_ASPECT = 8  # longer side over shorter side; longer images are cropped first
 EVALUATION = 0  # number of the view without augmentation; augmented ones count from 1
 MAX_OPEN_SHARDS = 256  # memory-mapped in a process
 LAST = local()  # the image that this thread decoded last
-GENERATOR_LOCK = Lock()  # the transforms draw from torch's global generator
 
 
 Integers = npt.NDArray[np.integer[Any]]
@@ -139,13 +138,13 @@ class EncodedImages(Sequence[bytes]):
             PipelineError: `clean` lacks one.
         """
         paths = shards.paths(clean)
-        wanted = ids if isinstance(ids, pa.StringArray) else columns.texts(ids)
+        id_column = ids if isinstance(ids, pa.StringArray) else columns.texts(ids)
         parts = [_copy(shards.read(path).column("id")) for path in paths]  # mapped one at a time
-        rows = columns.positions(wanted, pa.chunked_array(parts))
+        rows = columns.positions(id_column, pa.chunked_array(parts))
         missing = np.flatnonzero(rows < 0)
         if len(missing):
             raise PipelineError(
-                f"{clean} lacks the image {wanted[int(missing[0])].as_py()!r}, which "
+                f"{clean} lacks the image {id_column[int(missing[0])].as_py()!r}, which "
                 "data/split.csv lists: run `dvc repro`"
             )
         starts = np.cumsum([0, *map(len, parts)])
@@ -256,7 +255,7 @@ class Views(Dataset[Tensor]):
             plain: Tensor = self.plain(pixels)
             return plain.contiguous()
         assert self.augmented is not None
-        return _augment(pixels, self.augmented, _seed(self.seed, self.ids[image], view))
+        return augment(pixels, self.augmented, view_seed(self.seed, self.ids[image], view))
 
     def _decode(self, image: int) -> Tensor:
         """uint8 (3, H, W). The last image is cached, for its other views."""
@@ -266,39 +265,3 @@ class Views(Dataset[Tensor]):
             LAST.pixels, LAST.key = torch.from_numpy(array).permute(2, 0, 1), key
         pixels: Tensor = LAST.pixels
         return pixels
-
-
-def _augment(pixels: Tensor, transforms: Sequence[Any], seed: int) -> Tensor:
-    """The result of `v2.Compose(transforms)` after `torch.manual_seed(seed)`, to the last bit.
-
-    Draws come from torch's global generator, under a lock; the transforms then run in parallel.
-    """
-    # torch.manual_seed also seeds every accelerator, which takes longer than the flip.
-    state = torch.Generator().manual_seed(seed).get_state()
-    for transform in transforms:
-        with GENERATOR_LOCK, torch.random.fork_rng(devices=[]):
-            torch.default_generator.set_state(state)
-            apply = _draw(transform, pixels)
-            state = torch.default_generator.get_state()
-        pixels = apply(pixels)
-    return pixels.contiguous()
-
-
-def _draw(transform: Any, pixels: Tensor) -> Callable[[Tensor], Tensor]:
-    """Draw a transform's random parameters; return the function that applies it with them."""
-    if isinstance(transform, v2.RandomHorizontalFlip):
-        flips = bool(torch.rand(1) < transform.p)
-        return partial(transform.transform, params={}) if flips else _unchanged
-    if isinstance(transform, v2.RandomResizedCrop | v2.RandomCrop | v2.RandomRotation):
-        return partial(transform.transform, params=transform.make_params([pixels]))
-    result: Tensor = transform(pixels)  # it draws while it computes
-    return lambda _: result
-
-
-def _unchanged(pixels: Tensor) -> Tensor:
-    return pixels
-
-
-def _seed(seed: int, key: str, view: int) -> int:
-    digest = hashlib.sha256(f"{seed}:{key}:{view}".encode()).digest()
-    return int.from_bytes(digest[:8], "big") >> 1  # torch takes 63 bits

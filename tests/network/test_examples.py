@@ -8,7 +8,9 @@ import pytest
 import torch
 
 from pipeline.core import columns, shards
+from pipeline.core.errors import PipelineError
 from pipeline.core.split_csv import SplitRow, write_split
+from pipeline.network import examples as network_examples
 from pipeline.network.examples import Examples, digest_lines, read_examples
 from tests.builders.clean_rows import clean_row
 
@@ -77,3 +79,17 @@ def test_no_image_is_a_python_object(tmp_path: Path, monkeypatch: pytest.MonkeyP
         tracemalloc.stop()
     assert len(examples) == count
     assert used < 40 * count
+
+
+def test_more_images_than_a_column_holds_are_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(network_examples, "MAX_IMAGES", 1000)
+    path = tmp_path / "split.csv"
+    write_split(path, (SplitRow(f"{number:04}", "cat", "train", "") for number in range(1001)))
+    with pytest.raises(PipelineError) as caught:
+        read_examples(path, tmp_path)
+    assert str(caught.value) == (
+        f"{path} has 1,001 images, and features, train and evaluate can use 1,000: "
+        "use a part of them"
+    )

@@ -20,7 +20,7 @@ from pipeline.params import DeviceParams, Params, with_overrides
 from tests.builders.clean_rows import clean_row
 from tests.builders.images import encode_png
 
-CPU = DeviceParams(accelerator="cpu", precision="32-true", devices=1, compile=False)
+CPU = DeviceParams(accelerator="cpu", precision="32-true", devices=1, nodes=1, compile=False)
 
 
 def build_prefix(
@@ -109,12 +109,14 @@ def test_half_precision_is_computed_in_half_precision(params: Params) -> None:
 
 def test_several_devices_compute_what_one_computes(params: Params, tmp_path: Path) -> None:
     """They are all the CPU here; the GPUs of a machine are used in the same way."""
-    one = build_prefix(params)
-    several = FrozenPrefix(one.cut, one.preprocess, [torch.device("cpu")] * 3, "32-true", "float16")
+    single = build_prefix(params)
+    several = FrozenPrefix(
+        single.cut, single.preprocess, [torch.device("cpu")] * 3, "32-true", "float16"
+    )
     rows = [clean_row(f"{n:02d}", encode_png(image_array(n))) for n in range(3 * 16 + 5)]
     shards.write(tmp_path / "clean", shards.CLEAN, rows)
     encoded = EncodedImages(tmp_path / "clean", [row["id"] for row in rows])
-    views = Views(encoded.ids, encoded, one.preprocess)
+    views = Views(encoded.ids, encoded, single.preprocess)
     order = [range(40), [2], range(53)]
     try:
         on_devices = list(several.activations(views, order))
@@ -122,7 +124,7 @@ def test_several_devices_compute_what_one_computes(params: Params, tmp_path: Pat
     finally:
         several.close()
     for values, host, expected in zip(
-        on_devices, on_host, one.activations(views, order), strict=True
+        on_devices, on_host, single.activations(views, order), strict=True
     ):
         assert torch.equal(values[0], expected[0].half().float())
         assert torch.equal(host[0], expected[0].half())

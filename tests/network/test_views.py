@@ -12,7 +12,7 @@ from pipeline.core.errors import PipelineError
 from pipeline.core.shards import writer
 from pipeline.images import decoding
 from pipeline.images.pixels import Pixels
-from pipeline.network import views
+from pipeline.network import augmentation, views
 from pipeline.network.views import EVALUATION, Preprocess, Views
 from pipeline.params import ImagesParams, load_params, with_overrides
 from tests import ROOT
@@ -257,7 +257,7 @@ def test_augmented_views_equal_those_of_torchvisions_compose(augment: str) -> No
     transforms = v2.Compose(PREPROCESS.augmented(images))
     for number, data in enumerate(encode_images(4)):
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(views._seed(5, str(number), 2))
+            torch.manual_seed(augmentation.view_seed(5, str(number), 2))
             expected = transforms(torch.from_numpy(decoding.decode(data)).permute(2, 0, 1))
         assert torch.equal(ours[number], expected)
 

@@ -116,7 +116,7 @@ def test_torchvision_loads_tensors_only_and_the_environment_stays(
     monkeypatch.delenv(weights.WEIGHTS_ONLY, raising=False)
     path = Path(weights.imagenet("mobilenet_v2").url).name
     (hub_folder / path).write_bytes(pickle.dumps({"a": Exploit()}, protocol=2))
-    monkeypatch.setattr(weights, "_sha256", lambda _: "b0353104")
+    monkeypatch.setattr(weights, "sha256", lambda _: "b0353104")
     with pytest.raises((pickle.UnpicklingError, RuntimeError)):
         torchvision_models.pretrained("mobilenet_v2")
     assert not Path("owned").exists()

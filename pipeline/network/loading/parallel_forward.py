@@ -14,7 +14,7 @@ from pipeline.network import device
 from pipeline.network.loading.streams import Event, Streams, streams_of
 from pipeline.network.loading.sub_batch import ON_CPU
 from pipeline.network.loading.view_loader import LoadedBatch, ViewLoader
-from pipeline.network.loading.view_worker import Images
+from pipeline.network.loading.view_worker import IndexedImages
 from pipeline.network.views import Views
 
 Tensors = tuple[Tensor, ...]
@@ -23,12 +23,12 @@ Forward = Callable[[Tensor], Tensors]
 SUB_BATCH = ON_CPU
 LOOKAHEAD = 512  # images computed before the first of them is yielded, on a CPU
 DEPTH = 2  # batches that a device has to compute when the result of one is used
-Order = Iterable[Sequence[int]]
+IndexBatches = Iterable[Sequence[int]]
 
 
 def overlapped(
     views: Views,
-    order: Order,
+    order: IndexBatches,
     forward: Forward,
     where: torch.device,
     window: int = LOOKAHEAD,
@@ -54,7 +54,7 @@ def overlapped(
 
 
 def _on_cores(
-    views: Views, order: Order, forward: Forward, window: int, sub_batch: int
+    views: Views, order: IndexBatches, forward: Forward, window: int, sub_batch: int
 ) -> Iterator[Tensors]:
     sizes, batches = _sub_batches(order, sub_batch)
 
@@ -73,7 +73,7 @@ def _on_cores(
     return _regroup(results(), sizes)
 
 
-def _sub_batches(order: Order, size: int) -> tuple[Iterator[int], Iterator[list[int]]]:
+def _sub_batches(order: IndexBatches, size: int) -> tuple[Iterator[int], Iterator[list[int]]]:
     """The lengths of the lists of `order`, and their indices in lists of `size`.
 
     `order` is read once, no further than needed.
@@ -89,12 +89,12 @@ def _regroup(results: Iterator[Tensors], sizes: Iterable[int]) -> Iterator[Tenso
     for size in sizes:
         while sum(len(values[0]) for values in left) < size:
             left.append(next(results))
-        joined = left[0] if len(left) == 1 else tuple(map(_joined, zip(*left, strict=True)))
-        yield tuple(values[:size] for values in joined)
-        left = [tuple(values[size:] for values in joined)] if len(joined[0]) > size else []
+        rows = left[0] if len(left) == 1 else tuple(map(_concatenate, zip(*left, strict=True)))
+        yield tuple(values[:size] for values in rows)
+        left = [tuple(values[size:] for values in rows)] if len(rows[0]) > size else []
 
 
-def _joined(parts: tuple[Tensor, ...]) -> Tensor:
+def _concatenate(parts: tuple[Tensor, ...]) -> Tensor:
     """On the device of the first part."""
     return torch.cat([part.to(parts[0].device) for part in parts])
 
@@ -161,7 +161,7 @@ class DeviceForward:
         self._loader.start()
 
     def __call__(
-        self, views: Images, order: Order, to_host: torch.dtype | None = None
+        self, views: IndexedImages, order: IndexBatches, to_host: torch.dtype | None = None
     ) -> Iterator[Tensors]:
         """As `overlapped`.
 

@@ -15,14 +15,14 @@ from pipeline.images.isolated_pool import MAX_WAITING, IsolatedFunction, Isolate
 from pipeline.network.loading import view_worker
 from pipeline.network.loading.shared_buffer import SharedBuffer
 from pipeline.network.loading.streams import Event, Streams
-from pipeline.network.loading.view_worker import Images, Task
+from pipeline.network.loading.view_worker import IndexedImages, Task
 
 TASK = 16  # views per task of a process: small, so that a batch is soon complete
 MAX_PROCESSES = 32
 
 
 @dataclass
-class _GivenBatch:
+class _PendingBatch:
     """A batch whose views are being rendered."""
 
     slot: int
@@ -93,7 +93,9 @@ class ViewLoader:
         weakref.finalize(self, self._pool.close)
         self._idle: list[_Ring] = []
 
-    def batches(self, images: Images, batches: Iterable[Sequence[int]]) -> Generator[LoadedBatch]:
+    def batches(
+        self, images: IndexedImages, batches: Iterable[Sequence[int]]
+    ) -> Generator[LoadedBatch]:
         """The views of each list of indices, in order. A few batches are decoded ahead.
 
         Several calls may be in progress, such as a validation within an epoch.
@@ -110,9 +112,9 @@ class ViewLoader:
             self._idle.append(ring)
 
     def _load(
-        self, images: Images, batches: Iterable[Sequence[int]], ring: _Ring
+        self, images: IndexedImages, batches: Iterable[Sequence[int]], ring: _Ring
     ) -> Iterator[LoadedBatch]:
-        given: deque[_GivenBatch] = deque()
+        pending: deque[_PendingBatch] = deque()
         function = IsolatedFunction(
             partial(view_worker.render, images, ring.buffer),
             view_worker.MEMORY,
@@ -120,24 +122,24 @@ class ViewLoader:
             partial(view_worker.refuse, images),
             partial(view_worker.name, images),
         )
-        tasks = self._tasks(batches, given, ring)
+        tasks = self._tasks(batches, pending, ring)
         with closing(self._pool.map(function, tasks)) as finished:  # type: ignore[type-var]
             for results in finished:
                 for _ in results:  # one, or one per image after a failure
                     pass
-                given[0].missing -= 1
-                if not given[0].missing:
-                    batch = given.popleft()
+                pending[0].missing -= 1
+                if not pending[0].missing:
+                    batch = pending.popleft()
                     yield ring.loaded(batch.slot, batch.size)
 
     def _tasks(
-        self, batches: Iterable[Sequence[int]], given: deque[_GivenBatch], ring: _Ring
+        self, batches: Iterable[Sequence[int]], pending: deque[_PendingBatch], ring: _Ring
     ) -> Iterator[Task]:
         for number, indices in enumerate(batches):
             slot = number % self._shape[0]
             ring.wait(slot)
             starts = range(0, len(indices), TASK)
-            given.append(_GivenBatch(slot, len(indices), len(starts)))
+            pending.append(_PendingBatch(slot, len(indices), len(starts)))
             for start in starts:
                 yield Task(slot, start, list(indices[start : start + TASK]))
 

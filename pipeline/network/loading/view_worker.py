@@ -14,7 +14,7 @@ MEMORY = sandbox.memory_for(100)  # bytes that a process may allocate for a task
 MALLOC_PAD = 16 * 2**20  # bytes
 
 
-class Images(Protocol):
+class IndexedImages(Protocol):
     """Images by index. It pickles as a few numbers per image."""
 
     def __getitem__(self, index: int, /) -> npt.ArrayLike:
@@ -41,7 +41,7 @@ def prepare() -> None:
     keep_freed_memory(MALLOC_PAD)
 
 
-def render(images: Images, buffer: SharedBuffer, task: Task) -> None:
+def render(images: IndexedImages, buffer: SharedBuffer, task: Task) -> None:
     """Fill the rows of a task."""
     rows = buffer.values[task.slot]
     for row, index in enumerate(task.indices, start=task.start):
@@ -55,7 +55,7 @@ def split(task: Task) -> list[Task]:
     ]
 
 
-def refuse(images: Images, task: Task) -> None:
+def refuse(images: IndexedImages, task: Task) -> None:
     """Raise PipelineError for an image that breaks its process."""
     raise PipelineError(
         f"{name(images, task)} breaks its decoder, or needs more than {MEMORY / 1e9:.1f} GB: add "
@@ -63,6 +63,6 @@ def refuse(images: Images, task: Task) -> None:
     )
 
 
-def name(images: Images, task: Task) -> str:
+def name(images: IndexedImages, task: Task) -> str:
     """What to call the image of a task of one view."""
     return images.name(task.indices[0])
