@@ -2,12 +2,14 @@
 
 import socket
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from mlflow import MlflowClient, get_tracking_uri
+from mlflow.exceptions import MlflowException
 
 from pipeline.core import project
-from pipeline.tracking import process_lock, provenance, store
+from pipeline.tracking import heartbeat, process_lock, provenance, server_clock, store
 from pipeline.tracking.run_names import queue_name
 from pipeline.tracking.store import UNREACHABLE, MlflowRun
 
@@ -34,6 +36,8 @@ def normalize(value: object) -> str:
 def find(params: Mapping[str, object], tags: Mapping[str, str], models: str) -> MlflowRun | None:
     """The run of this model, experiment, commit and params: a complete one, else the newest.
 
+    Of several complete ones it is that of this clone: others may train the same at the same time.
+
     Args:
         params: By dotted name.
         models: DVC's digest of the model.
@@ -48,6 +52,8 @@ def find(params: Mapping[str, object], tags: Mapping[str, str], models: str) -> 
         matches += [run_tags.get(provenance.MODELS, models) == models, has_params(run, params)]
         if all(matches) and not is_open(run):
             candidates.append(run)
+    clone = provenance.clone_id()
+    candidates.sort(key=lambda run: run.data.tags.get(provenance.CLONE) != clone)
     candidates.sort(key=lambda run: provenance.MODELS not in run.data.tags)
     return candidates[0] if candidates else None
 
@@ -75,7 +81,7 @@ def _with_fingerprint(params: Mapping[str, object], fingerprint: str) -> list[Ml
 
 
 def close_abandoned() -> None:
-    """Close the runs that killed processes of this machine left open."""
+    """Close the runs that killed processes left open, of this machine and of others."""
     is_own = store.connect()
     unreachable = set()
     for lock in process_lock.abandoned_locks():
@@ -90,6 +96,7 @@ def close_abandoned() -> None:
         lock.remove()
     if is_own and store.exists():
         _close_runs_without_lock()
+    _close_runs_without_heartbeat()
 
 
 def _close_runs_without_lock() -> None:
@@ -98,6 +105,24 @@ def _close_runs_without_lock() -> None:
     for run in store.search_runs(f"{host} and attributes.status = 'RUNNING'"):
         if not process_lock.is_alive(run.data.tags.get(process_lock.PROCESS, "")):
             MlflowClient().set_terminated(run.info.run_id, "KILLED")
+
+
+def _close_runs_without_heartbeat() -> None:
+    """Close the runs whose processes died on other machines."""
+    now = server_clock.read()
+    if now is None:
+        return
+    client = MlflowClient()
+    for run in store.search_runs(f"attributes.status = 'RUNNING' and tags.`{heartbeat.TAG}` != ''"):
+        is_own = process_lock.is_alive(run.data.tags.get(process_lock.PROCESS, ""))
+        # Asked again, since another machine may have closed and continued it meanwhile.
+        if (
+            heartbeat.is_stale(run, now)
+            and not is_own
+            and heartbeat.is_stale(client.get_run(run.info.run_id), now)
+        ):
+            with suppress(MlflowException):  # the server may refuse changes of others' runs
+                client.set_terminated(run.info.run_id, "KILLED")
 
 
 def _close_runs(lock: process_lock.AbandonedLock) -> None:

@@ -14,6 +14,7 @@ import platform
 import shutil
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 
 import cv2
@@ -50,6 +51,8 @@ OUTPUTS = [
     {"type": "string", "name": "label", "required": True},
     {"type": "double", "name": "probability", "required": False},
     {"type": "string", "name": "problem", "required": False},
+    {"type": "array", "items": {"type": "string"}, "name": "set", "required": False},
+    {"type": "boolean", "name": "none_of_these", "required": False},
 ]
 
 
@@ -128,18 +131,19 @@ def _write_example(folder: Path) -> dict[str, str]:
     }
 
 
-def requirements() -> list[str]:
+@cache
+def requirements() -> tuple[str, ...]:
     """What the logged model imports, in the installed versions."""
     pinned = [f"{name}=={importlib.metadata.version(name)}" for name in SERVING]
     for name in WHERE_INSTALLED:
         with suppress(importlib.metadata.PackageNotFoundError):
             pinned.append(f"{name}=={importlib.metadata.version(name)}")
-    return pinned
+    return tuple(pinned)
 
 
 def _write_environments(folder: Path) -> None:
     """The same requirements three times: for pip, for virtualenv, and for conda."""
-    pinned = requirements()
+    pinned = list(requirements())
     python = platform.python_version()
     (folder / "requirements.txt").write_text("\n".join(pinned))
     yaml = _yaml()

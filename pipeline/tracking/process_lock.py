@@ -35,6 +35,7 @@ class ProcessLock:
             self._path,
             thread_local=False,
             preserve_lock_file=True,
+            mode=0o600,  # the address may contain a password
             # Under the lock: `abandoned_locks` skips a file that is locked or still empty.
             on_acquired=lambda descriptor: _write(descriptor, content),
         )

@@ -4,24 +4,29 @@ import getpass
 import importlib.metadata
 import os
 import platform
+import secrets
 import socket
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from pipeline.core import dvc_lock
-from pipeline.core.git import try_git
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from pipeline.core import atomic, dvc_lock, project
+from pipeline.core.git import text_at, try_git
 
 COMMIT, EXPERIMENT, BASELINE = "git.commit", "dvc.experiment", "dvc.baseline"
 FINGERPRINT, MODELS, TEST = "model.fingerprint", "result.models", "result.test"
-HOST = "env.host"
+HOST, CLONE = "env.host", "env.clone"
 STALE = "dvc.stale"  # stages whose outs were of an earlier state
 DATASET = "dataset.name"  # a param, and the name of MLflow's experiment
 DEVIATION = "dataset.deviation"  # how the images differ from those of that data set
 PARAMS, LOCK, CHANGES = "params.yaml", "dvc.lock", "changes.patch"
 FOLDER = "origin"  # of a run's artifacts that has the files
 DATA = ("acquire", "filter", "split", "features")  # stages
-SOURCES = ("pipeline", "datasets", "dvc.yaml")  # the deps of stages that git tracks
+DATASETS = "datasets"
+SOURCES = ("pipeline", DATASETS, "dvc.yaml")  # the deps of stages that git tracks
 MAX_CHANGES = 2**20  # characters of a patch
 CHANGED = "git.changed"
 TOO_MUCH = "too much to keep"
@@ -59,8 +64,8 @@ def run_tags(
     """All tags of a run that starts now; `deviation` is that of its images, "" for none."""
     sources = source_tags(lock)
     environment = environment_tags(sources[COMMIT])
-    known = {name: value for name, value in environment.items() if value}
-    return sources | known | {FINGERPRINT: fingerprint} | deviation_tags(deviation)
+    nonempty = {name: value for name, value in environment.items() if value}
+    return sources | nonempty | {FINGERPRINT: fingerprint} | deviation_tags(deviation)
 
 
 def deviation_tags(deviation: str) -> dict[str, str]:
@@ -87,6 +92,7 @@ def environment_tags(commit: str) -> dict[str, str]:
         CHANGED: describe_patch(read_patch(commit)),
         "git.untracked": " ".join(_untracked())[:500],
         HOST: socket.gethostname(),
+        CLONE: clone_id(),
         "env.machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores{_cpu()}",
         "env.python": platform.python_version(),
         "env.torch": importlib.metadata.version("torch"),
@@ -95,6 +101,16 @@ def environment_tags(commit: str) -> dict[str, str]:
         "mlflow.source.type": "LOCAL",
         "mlflow.source.git.commit": commit,
     }
+
+
+def clone_id() -> str:
+    """What tells the runs of this folder from those of other clones: chance, kept in .cache."""
+    path = project.cache() / "clone"
+    with suppress(FileNotFoundError):
+        return path.read_text()
+    with atomic.replacing(path) as staged:
+        staged.write_text(secrets.token_hex(8))
+    return path.read_text()
 
 
 def read_files(commit: str) -> dict[str, str]:
@@ -112,7 +128,7 @@ def describe_patch(patch: str) -> str:
 
 
 def read_patch(commit: str, revision: str = "") -> str:
-    """The patch of the code and of dataset files from `commit` to another state.
+    """The patch of the code and of the data set's files from `commit` to another state.
 
     Args:
         revision: The other state; "" for the working directory.
@@ -120,8 +136,18 @@ def read_patch(commit: str, revision: str = "") -> str:
     if not commit:
         return ""
     revisions = [commit, *([revision] if revision else [])]
-    tracked = try_git("diff", *DIFF_OPTIONS, *revisions, "--", *SOURCES) or ""
+    tracked = try_git("diff", *DIFF_OPTIONS, *revisions, "--", *_sources(revision)) or ""
     return tracked if revision else tracked + _patch_of_untracked()
+
+
+def _sources(revision: str = "") -> tuple[str, ...]:
+    """SOURCES, of the data sets only the one that params.yaml names: others may be unfinished."""
+    try:
+        text = text_at(revision, PARAMS) if revision else Path(PARAMS).read_text("utf-8")
+        name = YAML(typ="safe", pure=True).load(text or "")["dataset"]["name"]
+    except (OSError, ValueError, YAMLError, RecursionError, LookupError, TypeError):
+        return SOURCES
+    return tuple(f"{path}/{name}" if path == DATASETS else path for path in SOURCES)
 
 
 def _patch_of_untracked() -> str:
@@ -141,8 +167,8 @@ def _size(path: str) -> int:
 
 
 def _untracked() -> list[str]:
-    """The files in SOURCES that git neither tracks nor ignores."""
-    paths = try_git("ls-files", "--others", "--exclude-standard", "-z", "--", *SOURCES) or ""
+    """The files of the code and of the data set that git neither tracks nor ignores."""
+    paths = try_git("ls-files", "--others", "--exclude-standard", "-z", "--", *_sources()) or ""
     return [path for path in paths.split("\0") if path and Path(path).is_file()]
 
 

@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from pipeline.core import dvc_lock, terminal
+from pipeline.core import dvc_lock, file_digests, history, terminal
+from pipeline.core.history import Record
 from pipeline.core.shards import SPLITS
 from pipeline.core.split_csv import read_split
 from pipeline.params import Params
@@ -25,34 +26,20 @@ from pipeline.tracking.store import UNREACHABLE, MlflowRun
 CONTEXTS = dict(zip(SPLITS, ("training", "validation", "test"), strict=True))
 
 
-@contextmanager
-def training_run(
-    params: Params, fingerprint: str, split_csv: Path, deviation: str = ""
-) -> Iterator[Run]:
-    """The run of a training: FINISHED when the block ends without an error, else FAILED or KILLED.
-
-    A training that was stopped continues in its first run.
+def open_training_run(
+    params: Params, fingerprint: str, split_csv: Path, deviation: str, run: Run
+) -> None:
+    """Open `run` as the run of a training. A training that was stopped continues in its first run.
 
     Args:
         deviation: How the images differ from those that the data set describes.
     """
-    run = Run()
-    with _closing(run):
-        open_training_run(params, fingerprint, split_csv, deviation, run)
-        yield run
-
-
-def open_training_run(
-    params: Params, fingerprint: str, split_csv: Path, deviation: str = "", run: Run | None = None
-) -> Run:
-    """As `training_run`; whoever calls it ends the run."""
-    run, lock = run or Run(), dvc_lock.read()
+    lock = dvc_lock.read()
     tags = provenance.run_tags(fingerprint, deviation, lock) | _stale_tags(lock)
     _open(run, params.flat(), tags)
     run.log_texts(provenance.read_files(tags[provenance.COMMIT]), provenance.FOLDER)
     run.log_datasets(params.dataset.name, describe_splits(split_csv))
     run.log_system_metrics()
-    return run
 
 
 def _stale_tags(lock: dvc_lock.Lock) -> dict[str, str]:
@@ -83,7 +70,7 @@ def _open(run: Run, params: Mapping[str, object], tags: Mapping[str, str]) -> No
 
 
 @contextmanager
-def _closing(run: Run, end_time: int | None = None) -> Iterator[None]:
+def closing(run: Run, end_time: int | None = None) -> Iterator[None]:
     """Close the run with the status of the block; `end_time` is in ms since 1970."""
     try:
         yield
@@ -96,14 +83,13 @@ def _closing(run: Run, end_time: int | None = None) -> Iterator[None]:
     run.end("FINISHED", end_time)
 
 
-def log_trained(run: Run, models: Path, history: Sequence[Mapping[str, float]]) -> None:
+def log_trained(run: Run, models: Path, records: Sequence[Record]) -> None:
     """Log the result of a training; last the tag that marks the training as complete."""
-    best = min(history, key=lambda record: record["val_loss"])
+    best = history.best(records)
     run.log_best(best)
     digest = dvc_lock.digest(models)
-    run.log_model(models, digest, math.ceil(best["epoch"]))
-    with (models / "model.safetensors").open("rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    run.log_model(models, digest, math.ceil(best.epoch))
+    sha256 = file_digests.sha256(models / "model.safetensors")
     run.set_tags({"model.sha256": sha256, provenance.MODELS: digest})
 
 
@@ -149,7 +135,7 @@ def complete(result: TrainedResult, earlier: MlflowRun | None) -> bool:
         if not lacking:
             return True
         run.resume(earlier.info.run_id, result.params)
-    with _closing(run, earlier.info.end_time if earlier else result.start_time):
+    with closing(run, earlier.info.end_time if earlier else result.start_time):
         if lacking - OF_EVALUATION - {END}:
             run.log_texts(result.files, provenance.FOLDER)
             run.log_datasets(result.dataset, describe_splits(result.split_csv))

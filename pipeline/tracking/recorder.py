@@ -4,18 +4,18 @@ Importing mlflow and opening its database take as long as importing torch. A pro
 imported mlflow already, such as a notebook, records in itself.
 """
 
-import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar
 
-from pipeline.core import terminal
+from pipeline.core import program, terminal
+from pipeline.core.history import Record
 from pipeline.images.worker import Worker, WorkerFailure
 from pipeline.params import Params
 
@@ -41,8 +41,7 @@ class Recorder:
     def __init__(self, is_apart: bool | None = None) -> None:
         """`is_apart`: whether to use a process; None for yes, unless this one has mlflow."""
         if is_apart is None:
-            is_first = os.environ.get("LOCAL_RANK", "0") == "0"  # in distributed training
-            is_apart = is_first and "mlflow" not in sys.modules
+            is_apart = program.is_first_process() and "mlflow" not in sys.modules
         self._session = _Session()
         self._worker = Worker(_prepare) if is_apart else None
         self._thread = ThreadPoolExecutor(1)  # waits for the process
@@ -75,7 +74,11 @@ class Recorder:
         deviation: str,
         is_recorded: bool = True,
     ) -> Iterator["TrainingRecord"]:
-        """As `record.training_run`; if not `is_recorded`, nothing is."""
+        """The record of a training: FINISHED if the block ends without error, or FAILED, or KILLED.
+
+        Args:
+            is_recorded: Otherwise nothing is.
+        """
         if not is_recorded:
             yield NO_RECORD
             return
@@ -146,7 +149,7 @@ class TrainingRecord:
         self._submit = submit
         self._folder = folder
 
-    def log_validation(self, record: Mapping[str, float]) -> None:
+    def log_validation(self, record: Record) -> None:
         """As `Run.log_validation`."""
         self._submit(_Session.log_validation, record)
 
@@ -162,9 +165,9 @@ class TrainingRecord:
         tensors.write(path, suffix.state_dict())
         self._submit(_Session.log_checkpoint_file, path)
 
-    def log_trained(self, models: Path, history: Sequence[Mapping[str, float]]) -> None:
+    def log_trained(self, models: Path, records: Sequence[Record]) -> None:
         """As `record.log_trained`."""
-        self._submit(_Session.log_trained, models, history)
+        self._submit(_Session.log_trained, models, records)
 
     def is_recorded(self) -> bool:
         """Whether all of it was recorded until now."""
@@ -178,8 +181,6 @@ NO_RECORD = TrainingRecord(_ignore, Path())
 
 
 def _prepare() -> None:
-    from pipeline.core import program
-
     program.IS_PROGRAM = True
     program.start()  # until `connect` has imported the rest
     from pipeline.tracking import record  # noqa: F401
@@ -198,7 +199,6 @@ class _Session:
         return function(self, *arguments, **options)
 
     def connect(self) -> None:
-        from pipeline.core import program
         from pipeline.tracking import store
 
         self._error = store.catch_error(store.open_store)
@@ -222,7 +222,7 @@ class _Session:
             return
         record.open_training_run(params, fingerprint, split_csv, deviation, self._run)
 
-    def log_validation(self, record: Mapping[str, float]) -> None:
+    def log_validation(self, record: Record) -> None:
         if self._run is not None:
             self._run.log_validation(record)
 
@@ -234,11 +234,11 @@ class _Session:
         self.log_file(path, "checkpoint")
         path.unlink()
 
-    def log_trained(self, models: Path, history: Sequence[Mapping[str, float]]) -> None:
+    def log_trained(self, models: Path, records: Sequence[Record]) -> None:
         from pipeline.tracking import record
 
         if self._run is not None:
-            record.log_trained(self._run, models, history)
+            record.log_trained(self._run, models, records)
 
     def is_recorded(self) -> bool:
         return self._run is not None and self._run.id is not None

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.core import dvc_lock
+from pipeline.core.history import Record
 from pipeline.tracking import provenance
 from pipeline.tracking.run_names import training_name
 
@@ -33,7 +34,7 @@ class TrainedResult:
     models: Path
     trained: Callable[[], "nn.Module"]
     """Returns the part of the network that was trained. Picklable; unpickling imports no torch."""
-    history: Sequence[Mapping[str, float]]
+    history: Sequence[Record]
     augmented: Path
     """An image of augmented images; the file may be missing."""
     split_csv: Path

@@ -8,7 +8,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,10 +21,14 @@ from mlflow.entities import (
     Param,
     RunTag,
 )
+from mlflow.exceptions import MlflowException
 
 from pipeline.core import terminal
-from pipeline.tracking import provenance, run_model, store
+from pipeline.core.history import Record
+from pipeline.tracking import heartbeat, provenance, run_model, store
+from pipeline.tracking.heartbeat import Heartbeat
 from pipeline.tracking.process_lock import ProcessLock
+from pipeline.tracking.system_monitor import SystemMonitor
 
 if TYPE_CHECKING:
     from torch import nn
@@ -32,11 +36,10 @@ if TYPE_CHECKING:
 MAX_NAME_LENGTH = 200  # characters of a metric's name; MLflow takes 250
 FLUSH = 1.0  # seconds between batches of metrics
 MAX_METRICS = 500  # MLflow takes 1,000 at a time
-SAMPLING = 5.0  # seconds between system metrics
-KEPT = ("epoch", "val_loss", "val_accuracy")  # of the best validation
+BEST_FIGURES = ("epoch", "val_loss", "val_accuracy")  # of the best validation
 CURVES = ("lr", "train_loss", "train_accuracy", "val_loss", "val_accuracy")
 # MLflow shows the part of a name before a slash as a section; sections are sorted by name.
-CURVE, OF_KEPT = "curves/", "kept/"
+CURVE, OF_BEST = "curves/", "kept/"
 
 
 def metric_name(name: str) -> str:
@@ -75,7 +78,8 @@ class Run:
         self._values: Mapping[str, float] = {}
         """The latest value of each metric that a resumed run already has."""
         self._lock: ProcessLock | None = None
-        self._monitor: Any = None
+        self._heartbeat: Heartbeat | None = None
+        self._monitor: SystemMonitor | None = None
 
     def start(
         self,
@@ -89,8 +93,9 @@ class Run:
         def create() -> None:
             experiment = store.experiment_id(str(params[provenance.DATASET]))
             client, self._lock = MlflowClient(), ProcessLock(get_tracking_uri())
-            run = client.create_run(experiment, start_time, {**tags, **self._lock.tags}, name)
-            self.id = run.info.run_id
+            all_tags = {**tags, **self._lock.tags, **heartbeat.first_tags()}
+            run = client.create_run(experiment, start_time, all_tags, name)
+            self._begin(run.info.run_id, self._lock, all_tags)
             client.log_batch(run.info.run_id, params=_entities(params))
 
         self._try(create, first=True)
@@ -107,69 +112,65 @@ class Run:
         def reopen() -> None:
             client, self._lock = MlflowClient(), ProcessLock(get_tracking_uri())
             data = client.get_run(run_id).data
-            all_tags = {**(tags or {}), **self._lock.tags}
+            all_tags = {**(tags or {}), **self._lock.tags, **heartbeat.first_tags()}
             client.log_batch(
                 run_id,
                 params=_entities({} if data.params else params),  # they come all at once
                 tags=[RunTag(*pair) for pair in all_tags.items()],
             )
             client.update_run(run_id, "RUNNING", name or None)
-            self.id = run_id
+            self._begin(run_id, self._lock, all_tags)
             self._values, self._logged = data.metrics, None
 
         self._try(reopen, first=True)
+
+    def _begin(self, run_id: str, lock: ProcessLock, tags: Mapping[str, str]) -> None:
+        self.id = run_id
+        if heartbeat.TAG in tags:
+            self._heartbeat = Heartbeat(run_id, lock.name)
 
     def log_system_metrics(self) -> None:
         """Log the use of processors, memory, disk, network and GPUs until the run ends."""
 
         def start() -> None:
-            from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
-
-            self._monitor = SystemMetricsMonitor(  # type: ignore[no-untyped-call]
-                self.id, SAMPLING, resume_logging=True
-            )
-            self._monitor.start()
+            self._monitor = SystemMonitor(str(self.id))
 
         self._try(start)
 
     def end(self, status: str, end_time: int | None = None) -> None:
         """Close the run as FINISHED, FAILED or KILLED; `end_time` is in ms since 1970."""
         self._flush()
-        self._stop_monitor()
+        self._stop_threads()
         self._try(lambda: MlflowClient().set_terminated(str(self.id), status, end_time))
         if self._lock is not None:
             # A run that could not be closed keeps its lock file: the next start closes it.
             (self._lock.remove if self.id else self._lock.release)()
 
-    def _stop_monitor(self) -> None:
+    def _stop_threads(self) -> None:
         monitor, self._monitor = self._monitor, None
-        if monitor is None:
-            return
+        if monitor is not None:
+            store.catch_error(monitor.stop)
+        if self._heartbeat is not None:
+            self._heartbeat.stop()
 
-        def send() -> None:
-            monitor.finish()
-            monitor.publish_metrics(monitor.aggregate_metrics())
-            monitor.mlflow_logger.flush()
-
-        store.catch_error(send)  # a training of seconds has one sample, not yet sent
-
-    def log_validation(self, record: Mapping[str, float]) -> None:
+    def log_validation(self, record: Record) -> None:
         """Log a validation by epoch: with other batch sizes, steps are not comparable."""
         if self._logged is None:
             self._try(self._count_logged)
-        logged = self._logged or Counter()
-        values = {CURVE + name: record[name] for name in CURVES if not logged[name]}
+        logged, figures = self._logged or Counter(), asdict(record)
+        values = {CURVE + name: figures[name] for name in CURVES if not logged[name]}
         self._logged = logged - Counter(dict.fromkeys(CURVES, 1))
-        self._add(values, math.ceil(record["epoch"]))
+        self._add(values, math.ceil(record.epoch))
 
     def _count_logged(self) -> None:
         names = [name for name in CURVES if CURVE + name in self._values]
         history = MlflowClient().get_metric_history
         self._logged = Counter({name: len(history(str(self.id), CURVE + name)) for name in names})
 
-    def log_best(self, record: Mapping[str, float]) -> None:
+    def log_best(self, record: Record) -> None:
         """Log the validation whose weights the model has; curves end with the last one."""
-        self.log_metrics({OF_KEPT + name: record[name] for name in KEPT})
+        figures = asdict(record)
+        self.log_metrics({OF_BEST + name: figures[name] for name in BEST_FIGURES})
 
     def log_metrics(self, values: Mapping[str, float | None]) -> None:
         """Log metrics that have one value, unless the run has it."""
@@ -214,7 +215,10 @@ class Run:
                 )
                 for context, split in splits.items()
             ]
-            MlflowClient().log_inputs(str(self.id), inputs)
+            try:
+                MlflowClient().log_inputs(str(self.id), inputs)
+            except MlflowException:  # two runs that log new data sets at the same moment collide
+                MlflowClient().log_inputs(str(self.id), inputs)
 
         self._try(log)
 
@@ -283,6 +287,8 @@ class Run:
     def _try(self, action: Callable[[], Any], first: bool = False) -> None:
         if self.id is None and not first:
             return
+        if self._heartbeat is not None and self._heartbeat.is_lost:
+            self.id, action = None, heartbeat.refuse_lost_run
         if error := store.catch_error(action):
             self.disable(error)
 
@@ -291,7 +297,7 @@ class Run:
         if self.id is not None:
             store.catch_error(self._close_as_failed)
         self.id = None
-        self._stop_monitor()
+        self._stop_threads()
         terminal.warn(
             f"MLflow at {store.address()} fails ({store.describe_error(error)}); the work goes on "
             "without it. Record this model later with: pipeline sync"

@@ -2,7 +2,9 @@
 
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from mlflow import MlflowClient
 from mlflow.entities import LoggedModel, LoggedModelOutput, LoggedModelStatus, Metric
@@ -11,6 +13,7 @@ from pipeline.tracking import logged_model, provenance
 from pipeline.tracking.store import MlflowRun
 
 NOTE = "mlflow.note.content"  # the description of a run or a model
+THREADS = 8  # MLflow's clients keep ten connections
 TEST = "test/"  # the section of the test metrics that are compared most
 MEASURED_ON = {"curves/train_": "training", "curves/val_": "validation", TEST: "test"}
 
@@ -38,8 +41,25 @@ def log_model(run_id: str, models: Path, digest: str, curves: list[str], epoch: 
     client.log_batch(run_id, metrics=metrics)
     with tempfile.TemporaryDirectory() as staged:
         logged_model.save_model(Path(staged, "model"), models, model)
-        client.log_model_artifacts(model.model_id, str(Path(staged, "model")))
+        _log_files(client, model, Path(staged, "model"))
     client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
+
+
+def _log_files(client: MlflowClient, model: LoggedModel, folder: Path) -> None:
+    """Log the files of a model: hundreds, most of them code; a server gets several at a time."""
+    if urlsplit(model.artifact_location).scheme in {"", "file"}:
+        client.log_model_artifacts(model.model_id, str(folder))
+        return
+
+    def log(path: Path) -> None:
+        parent = path.parent.relative_to(folder).as_posix()
+        client.log_model_artifact(model.model_id, str(path), None if parent == "." else parent)
+
+    first, *others = sorted(path for path in folder.rglob("*") if path.is_file())
+    log(first)  # opens what all others use
+    with ThreadPoolExecutor(THREADS) as pool:
+        for _ in pool.map(log, others):
+            pass
 
 
 def add_test_result(run_id: str) -> None:

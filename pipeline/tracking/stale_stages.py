@@ -21,7 +21,7 @@ from pipeline.tracking.provenance import PARAMS, SOURCES
 CODE, DATASETS = "pipeline", "datasets"
 FIRST_STAGE = "acquire"  # the only stage that reads what is neither in git nor made by a stage
 CHECK = "check"  # its out is constant, so nothing is made from what it read
-LISTED = (*SOURCES, "reports")  # where git has deps and outs of stages
+TRACKED_PATHS = (*SOURCES, "reports")  # where git has deps and outs of stages
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class ProjectState:
 
 def state_of_commit(commit: str) -> ProjectState:
     """The params and files of a commit."""
-    listing = try_git("ls-tree", "-r", "-z", commit, "--", *LISTED) or ""
+    listing = try_git("ls-tree", "-r", "-z", commit, "--", *TRACKED_PATHS) or ""
     blobs = {}
     for entry in filter(None, listing.split("\0")):
         facts, path = entry.split("\t", 1)
@@ -63,7 +63,7 @@ def state_of_commit(commit: str) -> ProjectState:
 def state_of_workspace() -> ProjectState:
     """The params and files of the working directory, without the files that git ignores."""
     options = ("--cached", "--others", "--exclude-standard", "-z")
-    listing = try_git("ls-files", *options, "--", *LISTED) or ""
+    listing = try_git("ls-files", *options, "--", *TRACKED_PATHS) or ""
     paths = {path for path in listing.split("\0") if path and Path(path).is_file()}
     params = Path(PARAMS)
     text = params.read_text("utf-8", "replace") if params.exists() else None

@@ -2,21 +2,22 @@
 
 import logging
 import os
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-
-os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # mlflow reads it when imported
 
 import mlflow
 from filelock import FileLock
 from mlflow import MlflowClient, entities
 from mlflow.exceptions import MlflowException
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from pipeline.core import atomic, project
 from pipeline.core.errors import PipelineError
 from pipeline.core.terminal import one_line, printable, without_password
+from pipeline.tracking import artifact_location, postgres
 
 # The errors of requests are OSErrors; a database that does not open raises SQLAlchemy's, and one
 # without its driver ImportError.
@@ -25,6 +26,7 @@ MlflowRun = entities.Run
 KIND = "mlflow.experimentKind"  # without it, MLflow shows the pages of language models
 PAGE_SIZE = 1000  # runs per request
 SQLITE = "sqlite:///"
+EXTRA = {"boto3", "botocore", "psycopg"}  # packages of the extra `server`
 ENVIRONMENT = {
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
@@ -37,21 +39,34 @@ def connect() -> bool:
     """Point mlflow at its store; return whether that is the project's own."""
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    for name in ("alembic", "mlflow.store", "mlflow.tracking", "mlflow.system_metrics"):
-        logging.getLogger(name).setLevel(logging.ERROR)  # hundreds of lines about tables
+    for name in ("alembic", "mlflow.store", "mlflow.tracking", "mlflow.system_metrics", "psycopg"):
+        logger = logging.getLogger(name)
+        if logger.level != logging.ERROR:  # setting it costs a millisecond for all other loggers
+            logger.setLevel(logging.ERROR)  # hundreds of lines about tables
     own = f"{SQLITE}{project.root() / 'mlflow.db'}"
     # mlflow itself sets this variable, to the same value, when the URI is set below.
     uri = os.environ.get("MLFLOW_TRACKING_URI") or own
     if uri.startswith(SQLITE) and not uri.startswith(f"{SQLITE}/"):
         # Not relative to the working directory, which may be a temporary copy made by DVC.
         uri = f"{SQLITE}{project.root() / uri.removeprefix(SQLITE)}"
+    if postgres.is_postgres(uri):
+        uri = postgres.with_driver(uri)
+        _do_not_retry()
     mlflow.set_tracking_uri(uri)
     return uri == own
 
 
+def _do_not_retry() -> None:
+    """Have mlflow try once to open a database; by default it tries for minutes, without a word."""
+    import mlflow.store.db.utils
+
+    mlflow.store.db.utils.MAX_RETRY_COUNT = 1
+
+
 def address() -> str:
-    """The URI of the store, without its password."""
-    return without_password(str(mlflow.get_tracking_uri()))
+    """The URI of the store as people write it, without its password."""
+    uri = str(mlflow.get_tracking_uri())
+    return without_password(uri).replace(postgres.DRIVER, "postgresql://")
 
 
 def describe_error(error: BaseException) -> str:
@@ -61,6 +76,10 @@ def describe_error(error: BaseException) -> str:
         cause = cause.__cause__ or cause.__context__ or cause
     if isinstance(cause, OSError) and cause.strerror:
         return printable(cause.strerror)
+    if isinstance(cause, ImportError) and (cause.name or "").partition(".")[0] in EXTRA:
+        return f"{cause.name} is not installed: pip install '.[server]'"
+    if isinstance(error, DBAPIError) and error.orig is not None:
+        return one_line(error.orig)  # without SQLAlchemy's advice
     kind = "" if isinstance(error, UNREACHABLE) else f"{type(error).__name__}: "
     return kind + one_line(error)
 
@@ -80,15 +99,22 @@ def catch_error(action: Callable[[], object]) -> Exception | None:
 
 @contextmanager
 def exclusive(name: str = "mlflow") -> Iterator[None]:
-    """Lock the project's lock of this name; other processes wait for it."""
+    """Lock the project's lock of this name; other processes wait for it.
+
+    Where PostgreSQL has the store, those on other machines wait, too.
+    """
     with FileLock(project.cache() / f"{name}.lock"):
-        yield
+        connect()
+        uri = str(mlflow.get_tracking_uri())
+        with postgres.exclusive(uri, name) if postgres.is_postgres(uri) else nullcontext():
+            yield
 
 
 def experiment_id(name: str) -> str:
     """The id of an MLflow experiment, which is created if missing: one per data set.
 
-    One process at a time creates a new database: two would create the same tables.
+    One process at a time creates a new database: two would create the same tables. A machine that
+    shares nothing but an MLflow server may create the experiment at the same moment.
     """
     is_own = connect()
     with exclusive():
@@ -97,29 +123,35 @@ def experiment_id(name: str) -> str:
         client = MlflowClient()
         experiment = client.get_experiment_by_name(name)
         if experiment is None:
-            location = _artifact_location(name)
-            return str(client.create_experiment(name, location, {KIND: "custom_model_development"}))
+            return _create_experiment(client, name)
         if experiment.lifecycle_stage != "active":
             raise MlflowException(f"experiment {name} is deleted: `mlflow experiments restore` it")
+        artifact_location.check_existing(experiment, str(mlflow.get_tracking_uri()))
+        return str(experiment.experiment_id)
+
+
+def _create_experiment(client: MlflowClient, name: str) -> str:
+    location = artifact_location.of_new_experiment(name, str(mlflow.get_tracking_uri()))
+    if location is not None:
+        artifact_location.make_folder(location)
+    try:
+        return str(client.create_experiment(name, location, {KIND: "custom_model_development"}))
+    except MlflowException as error:
+        experiment = client.get_experiment_by_name(name)
+        if error.error_code != "RESOURCE_ALREADY_EXISTS" or experiment is None:
+            raise
         return str(experiment.experiment_id)
 
 
 def open_store() -> None:
-    """Open the store, which creates the project's own where it is missing."""
+    """Open the store, which creates what it lacks: the project's own file, a database's tables."""
     is_own = connect()
     with exclusive():
         if is_own:
             _create_database(project.root() / "mlflow.db")
+        if postgres.is_postgres(str(mlflow.get_tracking_uri())):
+            MlflowClient()  # creates the tables
     MlflowClient().search_experiments(max_results=1)
-
-
-def _artifact_location(name: str) -> str | None:
-    """The folder of an experiment's artifacts; None where a server decides."""
-    uri = str(mlflow.get_tracking_uri())
-    if uri.startswith(("http:", "https:", "databricks")):
-        return None
-    # By default it is below the working directory, which may be one that DVC removes.
-    return (project.root() / "mlartifacts" / name).as_uri()
 
 
 def _create_database(path: Path) -> None:
@@ -194,6 +226,30 @@ def ping() -> None:
         MlflowClient().search_experiments(max_results=1)
 
 
+def check_artifacts(name: str) -> None:
+    """List where the artifacts of an experiment are, or would be if there were one.
+
+    Raises:
+        PipelineError: they cannot be there.
+    """
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+    def list_artifacts() -> None:
+        uri = str(mlflow.get_tracking_uri())
+        experiment = MlflowClient().get_experiment_by_name(name)
+        if experiment is None:
+            location = artifact_location.of_new_experiment(name, uri)
+        else:
+            artifact_location.check_existing(experiment, uri)
+            location = str(experiment.artifact_location)
+        if location is not None:
+            get_artifact_repository(location).list_artifacts()
+
+    connect()
+    if error := catch_error(list_artifacts):
+        raise PipelineError(describe_error(error)) from error
+
+
 def load_text(run_id: str, path: str) -> str:
     """The text of an artifact of a run.
 
@@ -208,6 +264,31 @@ def load_text(run_id: str, path: str) -> str:
             f"MLflow run {run_id} has no {path} ({describe_error(error)}): name a run that was "
             "evaluated"
         ) from error
+
+
+@errors_as_sentences()
+def get_run(run_id: str) -> MlflowRun:
+    """The run with this id.
+
+    Raises:
+        PipelineError: there is none.
+    """
+    connect()
+    return MlflowClient().get_run(run_id)
+
+
+@errors_as_sentences()
+def add_file(run_id: str, path: Path, artifact: str) -> None:
+    """Log a file as an artifact of a run that has ended, unless the run has it.
+
+    Args:
+        artifact: Its path among the artifacts: a folder, and the name of the file.
+    """
+    client, folder = MlflowClient(), artifact.rpartition("/")[0]
+    if artifact not in {entry.path for entry in client.list_artifacts(run_id, folder)}:
+        with tempfile.TemporaryDirectory() as staged:
+            copy = shutil.copyfile(path, Path(staged, Path(artifact).name))
+            client.log_artifact(run_id, str(copy), folder)
 
 
 def set_tag(run_id: str, name: str, value: str) -> None:

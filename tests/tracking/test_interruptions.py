@@ -1,63 +1,45 @@
 """A training and its evaluation are recorded whole, wherever the record was interrupted before.
 
 Every write to MLflow's database and artifacts is one place to be killed, and every call of its
-client one to fail.
+client one to fail. A process that is killed at a write leaves the files as they are before it: they
+are copied there, so that one process passes all places.
 """
 
 import errno
+import itertools
 import os
 import shutil
-import signal
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from mlflow import MlflowClient
-from mlflow.entities import LoggedModel, LoggedModelStatus, Run
+from mlflow.entities import LoggedModelStatus
 from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from sqlalchemy import event
 from sqlalchemy.exc import OperationalError
-from torch import nn
 
-from pipeline.core import dvc_lock
-from pipeline.params import Params
-from pipeline.tracking import logged_model, process_lock, provenance, record, store
-from pipeline.tracking import run as tracking_run
-from pipeline.tracking.missing_parts import missing_parts
-from pipeline.tracking.result import TrainedResult
-from pipeline.tracking.run import CURVES, KEPT
-from pipeline.tracking.run_names import TRAINED as LAST_CHECKPOINT
-from tests.builders.images import grey_png
-
-FINGERPRINT = "f" * 20
-HISTORY = [
-    {
-        "step": epoch,
-        "epoch": epoch,
-        "lr": 0.1,
-        "train_loss": 2 / epoch,
-        "train_accuracy": 0.5,
-        "val_loss": 1 / epoch,
-        "val_accuracy": 0.5,
-    }
-    for epoch in (1, 2)
-]
-METRICS = {"accuracy": 0.9, "correct": 9, "n": 10, "loss": 0.1, "recall.bee": 0.5}
-VALUES = {provenance.DATASET: "sample", "train.lr": 0.1, "train.log_checkpoints": "best"}
-# Few, because MLflow loads them with every run.
-PARAMS = cast(
-    "Params", SimpleNamespace(dataset=SimpleNamespace(name="sample"), flat=lambda: VALUES)
+from pipeline.tracking import process_lock, store
+from pipeline.tracking.run import BEST_FIGURES, CURVES
+from tests.builders.small_records import (
+    METRICS,
+    lacking,
+    make_records_small,
+    record_evaluation,
+    record_training,
+    recorded_runs,
+    write_results,
 )
-SPLIT = Path("data/split.csv")
+
 TRAINED = Path("trained")  # stands for the entry of train in dvc.lock
+RECORD = ("mlflow.db", "mlflow.db-journal", "mlartifacts", ".cache/runs", str(TRAINED))
 MAX_PLACES = 200
 
 
@@ -75,10 +57,6 @@ class Interruption:
             self.act()
 
 
-def kill() -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
 def fail(error: Exception) -> None:
     raise error
 
@@ -87,30 +65,11 @@ def engine() -> Any:
     return SqlAlchemyStore._engine_map[f"sqlite:///{Path('mlflow.db').resolve()}"]
 
 
-def do_not_sync(connection: Any, _: object) -> None:
-    connection.execute("PRAGMA synchronous=OFF")
-
-
 @pytest.fixture
 def project(world: Path, mlflow_db: None, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A project with a trained model whose logged form is small; its store is open."""
-    SPLIT.parent.mkdir()
-    SPLIT.write_text("id,label,split,group\n1,bee,train,\n2,bee,val,\n3,bee,test,\n")
-    models = Path("models")
-    models.mkdir()
-    (models / "model.safetensors").write_bytes(b"weights")
-    (models / "model.json").write_text("{}")
-    Path("augmented.png").write_bytes(grey_png(1))
-    Path("test").mkdir()
-    Path("test/samples.png").write_bytes(grey_png(2))
-
-    def save_model(folder: Path, _: Path, model: LoggedModel) -> None:
-        folder.mkdir()
-        (folder / "MLmodel").write_text(model.model_id)
-
-    monkeypatch.setattr(logged_model, "save_model", save_model)
-    # Its thread has calls of its own.
-    monkeypatch.setattr(tracking_run.Run, "log_system_metrics", lambda _: None)
+    write_results()
+    make_records_small(monkeypatch)
     store.experiment_id("sample")
     engine().dispose()
     event.listen(
@@ -118,6 +77,15 @@ def project(world: Path, mlflow_db: None, monkeypatch: pytest.MonkeyPatch) -> Pa
     )
     shutil.copy("mlflow.db", "new.db")
     return world
+
+
+def copy_record(source: Path, target: Path) -> None:
+    """Copy the files of a record, as they are at this moment."""
+    for name in RECORD:
+        if (source / name).is_dir():
+            shutil.copytree(source / name, target / name)
+        elif (source / name).exists():
+            shutil.copyfile(source / name, target / name)
 
 
 def reset() -> None:
@@ -131,53 +99,12 @@ def reset() -> None:
     TRAINED.unlink(missing_ok=True)
 
 
-def train() -> None:
-    suffix = nn.Linear(2, 1)
-    with record.training_run(PARAMS, FINGERPRINT, SPLIT) as run:
-        for row in HISTORY:
-            run.log_validation(row)
-        run.log_file(Path("augmented.png"), "train")
-        run.log_checkpoint(suffix, LAST_CHECKPOINT)
-        record.log_trained(run, Path("models"), HISTORY)
-    TRAINED.touch()
-
-
-def evaluate() -> bool:
-    return record.record_evaluation(
-        TrainedResult(
-            VALUES,
-            provenance.run_tags(FINGERPRINT),
-            provenance.read_files(""),
-            Path("models"),
-            lambda: nn.Linear(2, 1),
-            HISTORY,
-            Path("augmented.png"),
-            SPLIT,
-            METRICS,
-            Path("test"),
-            "<p>report</p>",
-        )
-    )
-
-
 def record_all() -> bool:
     """What `dvc repro` does: it trains if it has no model, and evaluates."""
     if not TRAINED.exists():
-        train()
-    return evaluate()
-
-
-def recorded_runs() -> list[Run]:
-    store.connect()
-    return store.search_runs(f"tags.`{provenance.FINGERPRINT}` = '{FINGERPRINT}'")
-
-
-def lacking(run: Run) -> list[str]:
-    results = {
-        provenance.MODELS: dvc_lock.digest(Path("models")),
-        provenance.TEST: dvc_lock.digest(Path("test")),
-    }
-    return missing_parts(run, results)
+        record_training()
+        TRAINED.touch()
+    return record_evaluation()
 
 
 def rows(query: str) -> list[tuple[Any, ...]]:
@@ -217,14 +144,6 @@ def contents() -> dict[str, Any]:
 
 
 @pytest.fixture
-def params() -> Params:
-    """Few params: MLflow loads them with every run."""
-    values = {provenance.DATASET: "sample", "train.lr": 0.1, "train.log_checkpoints": "best"}
-    section = SimpleNamespace(name="sample")
-    return cast("Params", SimpleNamespace(dataset=section, flat=lambda: values))
-
-
-@pytest.fixture
 def whole(project: Path) -> dict[str, Any]:
     """What is recorded if nothing interrupts it."""
     assert record_all()
@@ -232,68 +151,76 @@ def whole(project: Path) -> dict[str, Any]:
     assert lacking(run) == []
     whole = contents()
     assert (whole["status"], whole["is ready"], whole["is linked"]) == ("FINISHED", True, True)
-    assert len(whole["metrics"]) == 2 * len(CURVES) + len(KEPT) + len(METRICS)
+    assert len(whole["metrics"]) == 2 * len(CURVES) + len(BEST_FIGURES) + len(METRICS)
     headlines = [name for name in whole["model"] if name[0].startswith("test/")]
     assert len(headlines) == 2
     assert len(whole["model"]) == len(CURVES) + len(headlines)
     return whole
 
 
-@pytest.fixture
-def interrupt_writes() -> Iterator[Callable[[Interruption], None]]:
-    """A function that lets an interruption pass all writes of this test."""
+@contextmanager
+def before_writes(act: Callable[[], None]) -> Iterator[None]:
+    """Call `act` before all writes of the block."""
     with pytest.MonkeyPatch.context() as patch:
-        listeners: list[tuple[str, Callable[..., None]]] = []
 
-        def start(interruption: Interruption) -> None:
-            def execute(connection: Any, _: object, statement: str, *__: object) -> None:
-                if statement.startswith(("INSERT", "UPDATE", "DELETE")):
-                    connection.info["statement"] = statement
+        def execute(connection: Any, _: object, statement: str, *__: object) -> None:
+            if statement.startswith(("INSERT", "UPDATE", "DELETE")):
+                connection.info["has written"] = True
 
-            def commit(connection: Any) -> None:
-                if statement := connection.info.pop("statement", ""):
-                    interruption(" ".join(statement.split()[:3]))
+        def commit(connection: Any) -> None:
+            if connection.info.pop("has written", False):
+                act()
 
-            for name, listener in (("before_cursor_execute", execute), ("commit", commit)):
-                event.listen(engine(), name, listener)
-                listeners.append((name, listener))
-            for name in ("log_artifact", "log_artifacts"):
-                original = getattr(LocalArtifactRepository, name)
+        event.listen(engine(), "before_cursor_execute", execute)
+        event.listen(engine(), "commit", commit)
+        for name in ("log_artifact", "log_artifacts"):
+            original = getattr(LocalArtifactRepository, name)
 
-                def passing(*arguments: Any, original: Any = original, name: str = name) -> None:
-                    interruption(name)
-                    original(*arguments)
+            def passing(*arguments: Any, original: Any = original) -> None:
+                act()
+                original(*arguments)
 
-                patch.setattr(LocalArtifactRepository, name, passing)
+            patch.setattr(LocalArtifactRepository, name, passing)
+        yield
+        event.remove(engine(), "before_cursor_execute", execute)
+        event.remove(engine(), "commit", commit)
 
-        yield start
-        for name, listener in listeners:
-            event.remove(engine(), name, listener)
+
+def record_in_child(moments: Path) -> None:
+    """Record all in a process that ends, and copy the files before each write to `moments`/N."""
+    numbers = itertools.count()
+
+    def copy() -> None:
+        moment = moments / f"{next(numbers)}"
+        (moment / ".cache").mkdir(parents=True)
+        copy_record(Path(), moment)
+
+    child = os.fork()
+    if child == 0:
+        try:
+            with before_writes(copy):
+                assert record_all()
+            os._exit(0)
+        finally:
+            os._exit(1)
+    assert os.waitpid(child, 0)[1] == 0
 
 
 def test_a_record_that_is_killed_at_any_write_is_completed(
-    whole: dict[str, Any],
-    interrupt_writes: Callable[[Interruption], None],
+    whole: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    for place in range(1, MAX_PLACES):
+    reset()
+    moments = tmp_path_factory.mktemp("moments")
+    record_in_child(moments)
+    count = len(list(moments.iterdir()))
+    assert count > 20
+    for place in range(count):
         reset()
-        child = os.fork()
-        if child == 0:
-            try:
-                interrupt_writes(Interruption(place, kill))
-                record_all()
-            finally:
-                os._exit(0)
-        _, status = os.waitpid(child, 0)
-        if status == 0:
-            break
-        assert os.WTERMSIG(status) == signal.SIGKILL
-        engine().dispose()
+        copy_record(moments / f"{place}", Path())
         for run in recorded_runs():
             assert lacking(run), place  # `pipeline runs` tells
         assert record_all(), place
         assert contents() == whole, place
-    assert 20 < place < MAX_PLACES - 1
 
 
 ERRORS = (
@@ -332,6 +259,6 @@ def test_a_record_whose_store_fails_at_any_call_is_completed(
         call = interruption.passed[place - 1]
         assert capsys.readouterr().err.count("warning: MLflow at") == 1, (place, call)
         assert is_whole == any(not lacking(run) for run in recorded_runs()), (place, call)
-        assert is_whole or evaluate(), (place, call)
+        assert is_whole or record_evaluation(), (place, call)
         assert contents() == whole, (place, call)
     assert 20 < place < MAX_PLACES - 1

@@ -53,7 +53,7 @@ def test_the_folder_equals_the_one_that_mlflow_writes(tmp_path: Path) -> None:
             Schema.from_json(json.dumps(logged_model.OUTPUTS)),
         ),
         input_example=example(ours),
-        pip_requirements=logged_model.requirements(),
+        pip_requirements=list(logged_model.requirements()),
     )
     assert files(ours) == files(theirs)
     for name in ("input_example.json", "serving_input_example.json"):

@@ -13,7 +13,7 @@ from tests.builders.repositories import git
 def repository(world: Path) -> Path:
     (world / "pipeline").mkdir()
     (world / "pipeline/code.py").write_text("x = 1\n")
-    (world / "params.yaml").write_text("a: 1\n")
+    (world / "params.yaml").write_text("dataset: {name: pets}\n")
     (world / "dvc.lock").write_text(
         "stages:\n  split:\n    outs:\n    - path: data/split.csv\n      md5: abc\n"
         "  train:\n    outs:\n    - path: models\n      md5: def\n"
@@ -68,6 +68,27 @@ def test_what_people_decided_about_images_is_in_the_patch(repository: Path, name
     files = provenance.read_files(provenance.source_tags()[provenance.COMMIT])
     assert f"+++ b/{path}" in files["changes.patch"]
     assert "+0a1b,blurred" in files["changes.patch"]
+
+
+def test_other_data_sets_are_not_in_the_patch(repository: Path) -> None:
+    for name in ("pets", "unfinished"):
+        Path("datasets", name).mkdir(parents=True)
+        Path("datasets", name, "dataset.toml").write_text('kind = "digits"\n')
+    commit = provenance.source_tags()[provenance.COMMIT]
+    assert provenance.environment_tags(commit)["git.untracked"] == "datasets/pets/dataset.toml"
+    git("add", "-A")
+    git("commit", "-q", "-m", "data sets")
+    for patch in (provenance.read_patch(commit), provenance.read_patch(commit, "HEAD")):
+        assert patch.count("+++ b/") == 1
+        assert "+++ b/datasets/pets/dataset.toml" in patch
+
+
+def test_without_params_all_data_sets_are_in_the_patch(repository: Path) -> None:
+    Path("params.yaml").write_text("dataset: [")
+    Path("datasets").mkdir()
+    Path("datasets/new.toml").touch()
+    commit = provenance.source_tags()[provenance.COMMIT]
+    assert provenance.environment_tags(commit)["git.untracked"] == "datasets/new.toml"
 
 
 def test_a_patch_that_is_too_large_is_not_recorded_but_tagged(repository: Path) -> None:

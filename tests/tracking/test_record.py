@@ -1,14 +1,13 @@
 import ast
 import errno
 import hashlib
-import importlib.metadata
 import json
 import os
 import shutil
 import signal
 import socket
 from contextlib import AbstractContextManager, suppress
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from safetensors.torch import load_file
 
 from pipeline.core import dvc_lock
 from pipeline.core.errors import PipelineError
+from pipeline.core.history import Record
 from pipeline.core.source_code import imported_files
 from pipeline.network import model_folder, weights
 from pipeline.params import Params
@@ -44,15 +44,17 @@ from tests import ROOT
 from tests.builders.forks import Fork
 from tests.builders.images import grey_png
 from tests.builders.locks import STAGES, LockedRuns, write_project
-from tests.builders.models import compute_features, train_job
+from tests.builders.models import train_job
 from tests.builders.params import NARROW_RESNET, override
 from tests.builders.repositories import commit_all
+from tests.builders.stores import copy_store
+from tests.builders.training_runs import save_small_model, training_run
 
 
 @pytest.fixture(scope="module")
 def training_result(
     tmp_path_factory: pytest.TempPathFactory, striped_data: Path, params: Params
-) -> tuple[Path, Job, list[dict[str, Any]]]:
+) -> tuple[Path, Job, list[Record]]:
     """A model folder, the job that trained it, and its epochs."""
     folder = tmp_path_factory.mktemp("trained")
     shutil.copytree(striped_data / "data", folder / "data")
@@ -61,17 +63,57 @@ def training_result(
         patch.setenv("DVC_ROOT", str(folder))
         job, card, history = train_job(folder / "data", override(params, **NARROW_RESNET))
         model_folder.save(folder / "models", job.network, card)
-    return folder / "models", job, [asdict(record) for record in history]
+    return folder / "models", job, history
 
 
 @pytest.fixture
 def trained(
-    dataset: Path, training_result: tuple[Path, Job, list[dict[str, Any]]]
-) -> tuple[Job, list[dict[str, Any]]]:
-    """A trained job and its epochs; models/ in the working directory is its model."""
+    dataset: Path,
+    training_result: tuple[Path, Job, list[Record]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> tuple[Job, list[Record]]:
+    """A trained job and its epochs; models/ in the working directory is its model.
+
+    Its logged form is small: `recorded` has the whole one.
+    """
     folder, job, history = training_result
     shutil.copytree(folder, "models")
+    monkeypatch.setattr(logged_model, "save_model", save_small_model)
     return job, history
+
+
+@pytest.fixture(scope="module")
+def whole_record(
+    tmp_path_factory: pytest.TempPathFactory,
+    training_result: tuple[Path, Job, list[Record]],
+    striped_data: Path,
+    empty_store: Path,
+    params: Params,
+) -> Path:
+    """A folder with the record of a training and its evaluation, of the experiment tame-otter."""
+    folder, (models, job, history) = tmp_path_factory.mktemp("record"), training_result
+    shutil.copytree(striped_data / "data", folder / "data")
+    shutil.copytree(models, folder / "models")
+    copy_store(empty_store, folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("DVC_ROOT", str(folder))
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        patch.setenv("DVC_EXP_NAME", "tame-otter")
+        patch.setenv("DVC_EXP_BASELINE_REV", "c0ffee")
+        logged(params, job, history)
+        evaluated(params, job, history)
+    return folder
+
+
+@pytest.fixture
+def recorded(world: Path, whole_record: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """The run of `whole_record`, to be read; its folder is the working directory."""
+    monkeypatch.chdir(whole_record)
+    monkeypatch.setenv("DVC_ROOT", str(whole_record))
+    store.connect()
+    (run,) = runs()
+    return run
 
 
 FINGERPRINT = "f" * 20
@@ -95,10 +137,10 @@ def training(params: Params) -> AbstractContextManager[tracking_run.Run]:
     if not split.exists():
         split.parent.mkdir(exist_ok=True)
         split.write_text("id,label,split,group\n")
-    return record.training_run(params, FINGERPRINT, split)
+    return training_run(params, FINGERPRINT, split)
 
 
-def logged(params: Params, job: Job, history: list[dict[str, Any]]) -> None:
+def logged(params: Params, job: Job, history: list[Record]) -> None:
     with training(params) as run:
         for row in history:
             run.log_validation(row)
@@ -106,7 +148,7 @@ def logged(params: Params, job: Job, history: list[dict[str, Any]]) -> None:
         record.log_trained(run, Path("models"), history)
 
 
-def outcome(params: Params, job: Job, history: list[dict[str, Any]]) -> TrainedResult:
+def outcome(params: Params, job: Job, history: list[Record]) -> TrainedResult:
     Path("test").mkdir(exist_ok=True)
     Path("test/samples.png").write_bytes(grey_png(1))
     figures = {
@@ -133,7 +175,7 @@ def outcome(params: Params, job: Job, history: list[dict[str, Any]]) -> TrainedR
     )
 
 
-def evaluated(params: Params, job: Job, history: list[dict[str, Any]]) -> None:
+def evaluated(params: Params, job: Job, history: list[Record]) -> None:
     record.record_evaluation(outcome(params, job, history))
 
 
@@ -147,16 +189,9 @@ def models() -> list[LoggedModel]:
 
 
 def test_one_run_holds_the_training_and_the_evaluation(
-    trained: tuple[Job, list[dict[str, Any]]],
-    params: Params,
-    world: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    recorded: Run, training_result: tuple[Path, Job, list[Record]], params: Params
 ) -> None:
-    monkeypatch.setenv("DVC_EXP_NAME", "tame-otter")
-    monkeypatch.setenv("DVC_EXP_BASELINE_REV", "c0ffee")
-    logged(params, *trained)
-    evaluated(params, *trained)
-    (run,) = runs()
+    run, (_, _, history) = recorded, training_result
     assert run.info.run_name == "tame-otter"
     assert run.info.status == "FINISHED"
     assert run.data.params == {key: str(value) for key, value in params.flat().items()}
@@ -166,8 +201,8 @@ def test_one_run_holds_the_training_and_the_evaluation(
     assert run.data.tags["model.sha256"] == sha256
     assert run.data.metrics["test/accuracy"] == 0.9
     losses = MlflowClient().get_metric_history(run.info.run_id, "curves/val_loss")
-    assert [(m.step, m.value) for m in losses] == [(r["epoch"], r["val_loss"]) for r in trained[1]]
-    assert run.info.artifact_uri.startswith((world / "mlartifacts").as_uri())
+    assert [(m.step, m.value) for m in losses] == [(r.epoch, r.val_loss) for r in history]
+    assert run.info.artifact_uri.startswith((Path.cwd() / "mlartifacts").as_uri())
     names = {file.path for file in MlflowClient().list_artifacts(run.info.run_id, "test")}
     assert names == {"test/samples.png"}
 
@@ -177,7 +212,7 @@ def test_a_run_on_other_images_than_the_data_sets_is_tagged(
 ) -> None:
     with training(params):
         pass
-    with record.training_run(params, "e" * 20, Path("data/split.csv"), "x.zip has 5 bytes"):
+    with training_run(params, "e" * 20, Path("data/split.csv"), "x.zip has 5 bytes"):
         pass
     tags = [run.data.tags.get(provenance.DEVIATION) for run in runs()]
     assert sorted(tags, key=str) == [None, "x.zip has 5 bytes"]
@@ -187,15 +222,19 @@ def test_a_run_on_other_images_than_the_data_sets_is_tagged(
     ("which", "steps"), [("none", []), ("best", []), ("every", ["epoch_0001", "epoch_0002"])]
 )
 def test_mlflow_has_the_checkpoints_of_log_checkpoints(
-    dataset: Path, params: Params, which: str, steps: list[str]
+    dataset: Path,
+    params: Params,
+    training_result: tuple[Path, Job, list[Record]],
+    which: str,
+    steps: list[str],
 ) -> None:
     trial_params = override(params, **NARROW_RESNET, train__epochs=2, train__log_checkpoints=which)
     Path("params.yaml").write_text(json.dumps(trial_params.model_dump()))
-    folder = compute_features(dataset, trial_params)
+    shutil.copytree(training_result[0].parent / "data/features", dataset / "features")
     train.main(
         dataset / "clean",
         dataset / "split.csv",
-        folder,
+        dataset / "features",
         Path("models"),
         Path("history.csv"),
         Path("augmented.png"),
@@ -219,10 +258,7 @@ def test_mlflow_has_the_checkpoints_of_log_checkpoints(
         assert torch.equal(whole["fc.weight"], next(v for v in suffix.values() if v.ndim == 2))
 
 
-def test_the_logged_model_predicts_batches_of_any_size(
-    trained: tuple[Job, list[dict[str, Any]]], params: Params
-) -> None:
-    logged(params, *trained)
+def test_the_logged_model_predicts_batches_of_any_size(recorded: Run) -> None:
     (model,) = models()
     loaded = mlflow.pyfunc.load_model(model.model_uri)
     for count in (1, 2, 35):
@@ -242,7 +278,7 @@ def test_weights_in_any_memory_format_can_be_a_checkpoint(mlflow_db: None, param
 
 
 def test_an_evaluation_creates_a_missing_run(
-    trained: tuple[Job, list[dict[str, Any]]], params: Params
+    trained: tuple[Job, list[Record]], params: Params
 ) -> None:
     evaluated(params, *trained)
     (run,) = runs()
@@ -251,10 +287,9 @@ def test_an_evaluation_creates_a_missing_run(
 
 
 def test_the_model_has_the_test_figures_a_description_and_its_data_sets(
-    trained: tuple[Job, list[dict[str, Any]]], params: Params
+    recorded: Run, params: Params
 ) -> None:
-    evaluated(params, *trained)
-    (run,) = runs()
+    run = recorded
     (model,) = models()
     assert model.name == params.dataset.name
     assert model.tags["mlflow.note.content"] == run.data.tags["mlflow.note.content"]
@@ -269,7 +304,7 @@ def test_the_model_has_the_test_figures_a_description_and_its_data_sets(
 
 
 def test_a_model_gets_the_figures_of_a_second_evaluation_once(
-    trained: tuple[Job, list[dict[str, Any]]], params: Params
+    trained: tuple[Job, list[Record]], params: Params
 ) -> None:
     first = outcome(params, *trained)
     assert record.record_evaluation(first)
@@ -287,7 +322,7 @@ def test_a_model_gets_the_figures_of_a_second_evaluation_once(
 
 
 def test_a_model_of_an_earlier_state_gets_no_run(
-    trained: tuple[Job, list[dict[str, Any]]],
+    trained: tuple[Job, list[Record]],
     params: Params,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -320,14 +355,14 @@ def test_a_training_on_features_of_an_earlier_state_is_tagged(
         pass
     assert provenance.STALE not in runs()[0].data.tags
     locked.run("acquire", version="2")
-    with record.training_run(params, "e" * 20, Path("data/split.csv")):
+    with training_run(params, "e" * 20, Path("data/split.csv")):
         pass
     assert runs()[0].data.tags[provenance.STALE] == "filter split features"
     assert "stages behind: filter, split, features" in capsys.readouterr().err
 
 
 def test_another_experiments_run_of_the_same_model_is_left_alone(
-    trained: tuple[Job, list[dict[str, Any]]],
+    trained: tuple[Job, list[Record]],
     params: Params,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -351,7 +386,7 @@ def test_the_status_of_a_run_is_that_of_its_training(
 
 
 def test_an_unreachable_server_causes_one_warning(
-    trained: tuple[Job, list[dict[str, Any]]],
+    trained: tuple[Job, list[Record]],
     params: Params,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -362,15 +397,6 @@ def test_an_unreachable_server_causes_one_warning(
     output = capsys.readouterr().err
     assert output.count("warning: MLflow at http://127.0.0.1:9 fails") == 1
     assert "pipeline sync" in output
-
-
-def test_processes_that_start_together_create_one_store(world: Path) -> None:
-    def print_experiment() -> None:
-        print(store.experiment_id("cats"))
-
-    forks = [Fork(print_experiment, ["store"], Path(f"output{n}.txt")) for n in range(2)]
-    experiments = {fork.finish().splitlines()[-1] for fork in forks}
-    assert experiments == {"1"}
 
 
 def kill_itself() -> None:
@@ -387,7 +413,7 @@ create_run = MlflowClient.create_run
 
 @pytest.mark.parametrize("moment", ["run created", "epoch logged"])
 def test_a_killed_training_is_closed_by_the_next_start(
-    trained: tuple[Job, list[dict[str, Any]]],
+    trained: tuple[Job, list[Record]],
     params: Params,
     monkeypatch: pytest.MonkeyPatch,
     moment: str,
@@ -395,7 +421,7 @@ def test_a_killed_training_is_closed_by_the_next_start(
     def train_and_die() -> None:
         if moment == "run created":
             monkeypatch.setattr(MlflowClient, "create_run", create_run_and_die)
-        with record.training_run(params, "e" * 20, Path("data/split.csv")) as run:
+        with training_run(params, "e" * 20, Path("data/split.csv")) as run:
             run.log_validation(trained[1][0])
             run.set_tags({})
             kill_itself()
@@ -411,7 +437,7 @@ def test_a_killed_training_is_closed_by_the_next_start(
 
 
 def test_a_stopped_training_continues_in_its_run(
-    trained: tuple[Job, list[dict[str, Any]]],
+    trained: tuple[Job, list[Record]],
     params: Params,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -429,7 +455,8 @@ def test_a_stopped_training_continues_in_its_run(
     assert (run.info.run_name, run.info.status) == ("second", "FINISHED")
     for name in ("val_loss", "lr"):
         metrics = MlflowClient().get_metric_history(run.info.run_id, f"curves/{name}")
-        assert [(m.step, m.value) for m in metrics] == [(r["epoch"], r[name]) for r in history]
+        values = [(record.epoch, getattr(record, name)) for record in history]
+        assert [(metric.step, metric.value) for metric in metrics] == values
     files = {file.path for file in MlflowClient().list_artifacts(run.info.run_id, "checkpoint")}
     assert files == {"checkpoint/epoch_0001.safetensors", "checkpoint/trained.safetensors"}
 
@@ -447,7 +474,7 @@ def test_only_a_stopped_run_of_the_same_training_is_resumed(
         MlflowClient().update_run(stopped.info.run_id, "RUNNING")
         MlflowClient().set_tag(stopped.info.run_id, provenance.HOST, "elsewhere")
     digest = "0" * 20 if what == "fingerprint" else FINGERPRINT
-    with record.training_run(params, digest, Path("data/split.csv")):
+    with training_run(params, digest, Path("data/split.csv")):
         pass
     assert len(runs()) == 2
 
@@ -478,7 +505,7 @@ def test_a_run_whose_lock_was_deleted_is_closed_unless_another_machine_has_it(
 
 
 def test_an_incomplete_run_is_completed_without_duplicates(
-    trained: tuple[Job, list[dict[str, Any]]], params: Params
+    trained: tuple[Job, list[Record]], params: Params
 ) -> None:
     job, history = trained
     with training(params) as run:
@@ -491,19 +518,15 @@ def test_an_incomplete_run_is_completed_without_duplicates(
     (whole,) = runs()
     assert whole.info.status == "FINISHED"
     losses = MlflowClient().get_metric_history(whole.info.run_id, "curves/val_loss")
-    assert [metric.value for metric in losses] == [row["val_loss"] for row in history]
+    assert [metric.value for metric in losses] == [record.val_loss for record in history]
     assert len(models()) == 1
     before = whole.data.metrics
     evaluated(params, job, history)
     assert [run.data.metrics for run in runs()] == [before]
 
 
-def test_the_data_sets_of_a_run_have_a_digest_per_split(
-    trained: tuple[Job, list[dict[str, Any]]], params: Params
-) -> None:
-    logged(params, *trained)
-    (run,) = runs()
-    inputs = run.inputs.dataset_inputs if run.inputs else []
+def test_the_data_sets_of_a_run_have_a_digest_per_split(recorded: Run, params: Params) -> None:
+    inputs = recorded.inputs.dataset_inputs if recorded.inputs else []
     datasets = {item.tags[0].value: item.dataset for item in inputs}
     assert set(datasets) == {"training", "validation", "test"}
     assert {dataset.name for dataset in datasets.values()} == {params.dataset.name}
@@ -514,9 +537,8 @@ def test_the_data_sets_of_a_run_have_a_digest_per_split(
     assert sum(counts) == 48
 
 
-def test_metrics_are_in_sections(trained: tuple[Job, list[dict[str, Any]]], params: Params) -> None:
-    evaluated(params, *trained)
-    (run,) = runs()
+def test_metrics_are_in_sections(recorded: Run) -> None:
+    run = recorded
     assert {name for name in run.data.metrics if name.startswith("test")} == {
         "test/accuracy",
         "test_details/correct",
@@ -538,7 +560,7 @@ def test_queued_experiments_are_nested_below_one_run(
     monkeypatch.chdir(world / "aside")
     for name in ("one", "two"):
         monkeypatch.setenv("DVC_EXP_NAME", name)
-        with record.training_run(params, name * 5, _no_split()):
+        with training_run(params, name * 5, _no_split()):
             pass
     named_runs = {run.info.run_name: run for run in runs()}
     assert set(named_runs) == {"one", "two", "queue-c0ffee"}
@@ -639,7 +661,7 @@ def test_a_database_without_its_driver_does_not_stop_a_training(
     ],
 )
 def test_a_failing_artifact_store_does_not_stop_a_training(
-    trained: tuple[Job, list[dict[str, Any]]],
+    trained: tuple[Job, list[Record]],
     params: Params,
     error: Exception,
     message: str,
@@ -661,7 +683,7 @@ def test_a_failing_artifact_store_does_not_stop_a_training(
 
 
 def test_a_full_disk_costs_no_metrics(
-    trained: tuple[Job, list[dict[str, Any]]],
+    trained: tuple[Job, list[Record]],
     params: Params,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -686,7 +708,7 @@ def test_a_full_disk_costs_no_metrics(
 
 
 def test_an_open_run_of_another_process_is_not_changed(
-    trained: tuple[Job, list[dict[str, Any]]], params: Params
+    trained: tuple[Job, list[Record]], params: Params
 ) -> None:
     logged(params, *trained)
     (mine,) = runs()
@@ -736,8 +758,9 @@ def test_artifacts_are_in_the_project_also_for_another_database(
     assert where == (world / "mlartifacts/cats").as_uri()
 
 
-def test_the_logged_model_requires_all_packages_that_it_imports() -> None:
-    packages = importlib.metadata.packages_distributions()
+def test_the_logged_model_requires_all_packages_that_it_imports(
+    distributions: dict[str, list[str]],
+) -> None:
     imported = set()
     for path in imported_files("pipeline.inference.mlflow_model"):
         for node in ast.walk(ast.parse((ROOT / path).read_text())):
@@ -748,7 +771,7 @@ def test_the_logged_model_requires_all_packages_that_it_imports() -> None:
     needed = {
         canonicalize_name(name)
         for module in imported - {"pipeline"}
-        for name in packages.get(module, ())
+        for name in distributions.get(module, ())
     }
     required = {*logged_model.SERVING, *logged_model.WHERE_INSTALLED}
     beside = {
@@ -760,7 +783,7 @@ def test_the_logged_model_requires_all_packages_that_it_imports() -> None:
     assert needed <= {canonicalize_name(name) for name in required | beside}
 
 
-def test_a_killed_process_leaves_no_partial_database(
+def test_a_killed_process_leaves_no_partial_store_and_those_that_start_together_create_one(
     world: Path, params: Params, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def killed(*_: object) -> None:
@@ -771,6 +794,13 @@ def test_a_killed_process_leaves_no_partial_database(
         with pytest.raises(KeyboardInterrupt):
             store._create_database(world / "mlflow.db")
     assert not (world / "mlflow.db").exists()
+
+    def print_experiment() -> None:
+        print(store.experiment_id("cats"))
+
+    forks = [Fork(print_experiment, ["store"], Path(f"output{n}.txt")) for n in range(2)]
+    experiments = {fork.finish().splitlines()[-1] for fork in forks}
+    assert experiments == {"1"}
     with training(params):
         pass
     assert [run.info.status for run in runs()] == ["FINISHED"]

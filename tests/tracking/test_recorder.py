@@ -8,20 +8,13 @@ import torch
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
+from pipeline.core.history import Record
 from pipeline.images import worker
 from pipeline.params import Params
 from pipeline.tracking import find_run, recorder, store
 from pipeline.tracking.recorder import Recorder, TrainingRecord, _Session
 
-VALIDATION = {
-    "step": 1.0,
-    "epoch": 1.0,
-    "lr": 0.1,
-    "train_loss": 2.0,
-    "train_accuracy": 0.5,
-    "val_loss": 1.0,
-    "val_accuracy": 0.5,
-}
+VALIDATION = Record(1, 1.0, 0.1, 2.0, 0.5, val_loss=1.0, val_accuracy=0.5)
 SPLIT_CSV = Path("data/split.csv")
 
 

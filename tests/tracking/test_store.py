@@ -1,0 +1,22 @@
+"""MLflow's store."""
+
+import os
+import subprocess
+import sys
+
+from tests import ROOT
+
+# mlflow itself sets variables when it is imported.
+PROGRAM = """
+import os, mlflow
+before = dict(os.environ)
+import pipeline.tracking.store
+print(dict(os.environ) == before)
+"""
+
+
+def test_importing_the_module_leaves_the_environment_as_it_is() -> None:
+    environment = {name: os.environ[name] for name in os.environ if not name.startswith("MLFLOW_")}
+    environment["DO_NOT_TRACK"] = "true"
+    command = [sys.executable, "-c", PROGRAM]
+    assert subprocess.check_output(command, cwd=ROOT, env=environment, text=True) == "True\n"
