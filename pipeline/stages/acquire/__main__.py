@@ -9,6 +9,7 @@ import pyarrow as pa
 from pipeline.core import atomic, shards, stage
 from pipeline.core.dvc_cache import find_last_output
 from pipeline.core.errors import PipelineError, format_counts
+from pipeline.core.plurals import plural
 from pipeline.core.shards import growth
 from pipeline.core.terminal import print_line
 from pipeline.params import load_params
@@ -69,7 +70,7 @@ def main(
             raise
     write_skipped(skipped_csv, skipped)
     deviation = f"; not as described: {acquired.deviation}" if acquired.deviation else ""
-    files = f"{count} files ({describe_classes(labels)})"
+    files = f"{plural(count, 'file')} ({describe_classes(labels)})"
     print_line(f"acquire: {files}; left out: {format_counts(reasons)}{deviation}")
 
 

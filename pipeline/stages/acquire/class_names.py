@@ -1,18 +1,22 @@
 """Class names: one spelling of each, and only the classes that dataset.toml lists."""
 
+import difflib
+import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from pipeline.core.errors import PipelineError
 from pipeline.core.terminal import SHAPELESS, print_line
+from pipeline.core.unicode import to_nfc
 from pipeline.params import AS_DESCRIBED
 from pipeline.stages.acquire.raw_image import RawImage, SkippedItem
 
 MAX_LISTED = 5  # names in a message
 # Variation selectors and tags, which have no shape of their own and are not of the category Cf.
 SELECTORS = {*range(0x180B, 0x1810), *range(0xFE00, 0xFE10), *range(0xE0000, 0xE1000)}
+SEVERAL = re.compile(r"[|;,]")  # between several labels of an image
 
 
 @dataclass(frozen=True)
@@ -38,8 +42,9 @@ class ClassNames:
             origin: Where its labels come from, for messages.
 
         Raises:
-            PipelineError: two labels look alike and dataset.toml does not decide, they are not
-                the classes of dataset.toml, one is markup, or there are too few.
+            PipelineError: two labels look alike and dataset.toml does not decide, one is several
+                classes, they are not the classes of dataset.toml, it renames another by mistake,
+                one is markup, or there are too few.
         """
         names = {label: to_nfc(label) for label in labels}
         spellings: dict[str, set[str]] = defaultdict(set)
@@ -49,11 +54,17 @@ class ClassNames:
             if len(forms) > 1:
                 print_line(f"acquire: {name} is written in {len(forms)} Unicode forms: one class")
         settled = {label: self.renamed.get(name, name) for label, name in names.items()}
+        self._check_renamed(set(names.values()), set(settled.values()), where)
         _check_markup(set(settled.values()), where)
         self._check_distinct(set(settled.values()), where)
+        self._check_single(set(settled.values()), where)
         self._check_listed(set(settled.values()), where)
         self._check_several(set(settled.values()), where, origin)
         return settled
+
+    def of_pin(self) -> "ClassNames":
+        """The same for labels that were renamed already."""
+        return replace(self, renamed={name: name for name in self.renamed.values()})
 
     def check_images(
         self, items: Iterable[RawImage | SkippedItem], where: object
@@ -69,6 +80,32 @@ class ClassNames:
                 labels.add(item.label)
             yield item
         self._check_listed(labels, where)
+
+    def _check_renamed(self, names: set[str], classes: set[str], where: object) -> None:
+        """Refuse a renamed class that is not there if it is a mistake; mention it elsewhere.
+
+        It is one where a class of nearly the same name is, or where no image gets the new name;
+        but a copy of a data set may have other names.
+        """
+        unused = {
+            name: new
+            for name, new in self.renamed.items()
+            if name not in names and name != new  # a name that stays is a decision
+        }
+        others = sorted(names - self.renamed.keys() - set(self.renamed.values()) - self.classes)
+        for name, new in sorted(unused.items()):
+            close = difflib.get_close_matches(name, others, n=1)
+            if close or (new not in classes and self.source == AS_DESCRIBED):
+                hint = f"did you mean {quote(close[0])}? " if close else ""
+                raise PipelineError(
+                    f"{where} has no class {quote(name)}, which {self.toml} renames under "
+                    f"[labels]: {hint}it has {_listing(sorted(names))}"
+                )
+        if unused:
+            print_line(
+                f"acquire: [labels] of {self.toml} renames {_listing(sorted(unused))}: no class "
+                "here is called so"
+            )
 
     def _check_distinct(self, names: set[str], where: object) -> None:
         if lossy := sorted(name for name in names if "\N{REPLACEMENT CHARACTER}" in name):
@@ -90,7 +127,18 @@ class ClassNames:
                 raise PipelineError(
                     f"{where} has two classes that differ only in {_difference(*group[:2])}, "
                     f"{first} and {second}: rename one of them, or decide in {self.toml}, by "
-                    f"{second} = {first} under [labels] for one class, or by both names in classes"
+                    f"labels = {{{second} = {first}}} for one class, or by labels = "
+                    f"{{{first} = {first}, {second} = {second}}} for two"
+                )
+
+    def _check_single(self, names: set[str], where: object) -> None:
+        """Refuse labels that are several classes: cat|dog beside cat and dog."""
+        for name in sorted(names - self.classes):
+            parts = [part.strip() for part in SEVERAL.split(name)]
+            if len(parts) > 1 and names.issuperset(parts):
+                raise PipelineError(
+                    f"{where} has the class {quote(name)} beside {_listing(parts)}, but an image "
+                    f"has one class: give it one, or list {quote(name)} in `classes` of {self.toml}"
                 )
 
     def _check_several(self, names: set[str], where: object, origin: str) -> None:
@@ -137,11 +185,6 @@ def _check_markup(names: set[str], where: object) -> None:
             f"{where} has a class whose name is markup, {quote(markup[0])}: rename its label to "
             'one without "</"'
         )
-
-
-def to_nfc(name: str) -> str:
-    """Return the composed Unicode form, so that two spellings of the same text are equal."""
-    return unicodedata.normalize("NFC", name)
 
 
 def quote(name: str) -> str:

@@ -2,13 +2,16 @@
 
 from pathlib import Path
 
-from pipeline.stages.acquire import dataset_toml
-from pipeline.stages.acquire.dataset_toml import ArchiveDataset, ExternalDataset
+from pipeline.core.terminal import name_source
+from pipeline.datasets import dataset_toml
+from pipeline.datasets.dataset_toml import ArchiveDataset, ExternalDataset
 from pipeline.stages.acquire.web.download import ExpectedFile
 
 
 def describe_deviation(source: str, path: Path, folder: Path, dataset: ExternalDataset) -> str:
     """Return a clause, or "" where the source is the one that dataset.toml describes.
+
+    Of paths it has the last part: it is stored with the images and the model, and on pages.
 
     Args:
         source: `dataset.source`: a path or a URL.
@@ -18,16 +21,17 @@ def describe_deviation(source: str, path: Path, folder: Path, dataset: ExternalD
     if isinstance(dataset, dataset_toml.FolderDataset) and dataset.path is None:
         return ""  # dataset.toml leaves the source to dataset.source
     if isinstance(dataset, dataset_toml.FlickrDataset):
-        return f"{source} is not the search of dataset.toml"
+        return f"{name_source(source)} is not the search of dataset.toml"
     if isinstance(dataset, ArchiveDataset) and path.is_file():
         expected = expected_file(dataset)
         if difference := expected.find_difference(path):
-            return f"{source} {difference}"
+            return f"{name_source(source)} {difference}"
         if expected.sha256 or expected.md5:
             return ""
     if dataset.path is not None and path.resolve() == (folder / dataset.path).resolve():
         return ""
-    return f"{source} is not {dataset.path or 'the archive'} that dataset.toml names"
+    described = name_source(dataset.path) if dataset.path else "the archive"
+    return f"{name_source(source)} is not {described} that dataset.toml names"
 
 
 def expected_file(dataset: ArchiveDataset) -> ExpectedFile:

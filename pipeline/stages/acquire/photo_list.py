@@ -11,8 +11,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from pipeline.core import csv_cells
 from pipeline.core.errors import PipelineError
-from pipeline.stages.acquire.class_names import to_nfc
-from pipeline.stages.acquire.dataset_toml import SplitName
+from pipeline.core.unicode import to_nfc
+from pipeline.datasets.toml_values import SplitName
 from pipeline.stages.acquire.raw_image import RawImage
 
 Text = Annotated[str, Field(min_length=1)]

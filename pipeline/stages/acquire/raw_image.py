@@ -1,9 +1,10 @@
 """RawImage and SkippedItem: what every source yields."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import StrEnum
 
 from pipeline.core import shards
+from pipeline.core.skipped_csv import SkippedRow
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class RawImage:
 
 
 class SkipReason(StrEnum):
-    """Why an item of a source was left out."""
+    """Why an item of a source was left out; skipped_csv.MEANING says it to people."""
 
     # Downloads.
     BAD_ADDRESS = "bad_address"  # not http or https, or not a URL at all
@@ -47,15 +48,16 @@ class SkipReason(StrEnum):
     NOT_AN_IMAGE = "not_an_image"  # a web page, or empty
     CHANGED = "changed"  # its sha256 differs from the pinned one
     # Search results.
-    TWO_CLASSES = "two_classes"  # it matches the searches of two classes
+    TWO_CLASSES = "two_classes"  # two searches or tables have it, with different classes
     REPEATED = "repeated"  # same bytes as another photograph of the set
     # Members of an archive or folder.
     OUTSIDE_CLASS_FOLDERS = "outside_class_folders"
+    OTHER_KIND = "other_kind"  # no image by its name: a film, a text
     COPIED_FOLDER = "copied_folder"  # in a copy of class folders, beside them
     MISSING = "missing"  # a table names it, but it is not there
     UNLABELLED = "unlabelled"  # neither its name nor a table has a label
     UNSAFE_NAME = "unsafe_name"  # an absolute path, or one that leaves the archive
-    NOT_A_FILE = "not_a_file"  # a link or a device
+    NOT_A_FILE = "not_a_file"  # a dangling or repeated link, or a device
     ENCRYPTED = "encrypted"
     UNREADABLE = "unreadable"  # a folder without read permission
 
@@ -74,4 +76,4 @@ class SkippedItem:
         return (self.name, self.label or "", self.url or "", self.reason.value)
 
 
-SKIPPED_COLUMNS = ("name", "label", "url", "reason")
+SKIPPED_COLUMNS = tuple(field.name for field in fields(SkippedRow))

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.core.errors import PipelineError
-from pipeline.stages.acquire.class_names import ClassNames, quote, to_nfc
+from pipeline.stages.acquire.class_names import ClassNames, quote
 from pipeline.stages.acquire.raw_image import RawImage, SkippedItem, SkipReason
 
 COMPOSED, DECOMPOSED = "caf\u00e9", "cafe\u0301"
@@ -83,6 +83,51 @@ def test_labels_make_two_names_one_class() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("renamed", "message"),
+    [
+        (
+            {"kity": "cat", "kitten": "cat"},
+            'class "kity", which t.toml renames under [labels]: did you mean "kitty"? it has dog, '
+            "kitten, kitty",
+        ),
+        (
+            {"bird": "birds"},
+            'class "bird", which t.toml renames under [labels]: it has dog, kitten, kitty',
+        ),
+    ],
+)
+def test_a_renamed_class_that_is_not_there_is_refused(
+    renamed: dict[str, str], message: str
+) -> None:
+    names = ClassNames("t.toml", renamed=renamed)
+    assert error_of(names, ["dog", "kitten", "kitty"]) == f"here has no {message}"
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ClassNames("t.toml", renamed={"hound": "dog"}),
+        ClassNames("t.toml", "/a/copy", renamed={"Fido": "fox"}),
+    ],
+)
+def test_names_of_other_copies_may_be_renamed(
+    names: ClassNames, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert set(names.settle(["cat", "dog"], "here").values()) == {"cat", "dog"}
+    (name,) = names.renamed
+    assert capsys.readouterr().out == (
+        f"acquire: [labels] of t.toml renames {name}: no class here is called so\n"
+    )
+
+
+def test_the_labels_of_a_pin_are_not_renamed_again(capsys: pytest.CaptureFixture[str]) -> None:
+    names = ClassNames(renamed={"a": "b", "b": "a", "Polish": "Polish"})
+    labels = {"a": "a", "b": "b"}
+    assert names.of_pin().settle(labels, "here") == labels
+    assert capsys.readouterr().out == ""
+
+
 def test_labels_apply_to_both_forms_of_a_name() -> None:
     names = ClassNames(renamed={COMPOSED: "coffee"})
     assert set(names.settle([COMPOSED, DECOMPOSED], "here").values()) == {"coffee"}
@@ -98,6 +143,16 @@ def test_labels_apply_to_both_forms_of_a_name() -> None:
 def test_dataset_toml_can_keep_two_names_apart(names: ClassNames) -> None:
     labels = {"Polish": "Polish", "polish": "polish"}
     assert names.settle(labels, "here") == labels
+
+
+@pytest.mark.parametrize("label", ["cat|dog", "dog, cat", "cat;dog"])
+def test_a_label_of_several_classes_is_refused(label: str) -> None:
+    labels = ["cat", "dog", label, "dog, big"]
+    assert error_of(ClassNames("t.toml"), labels).startswith(
+        f'here has the class "{label}" beside '
+    )
+    names = ClassNames(classes=frozenset(labels))
+    assert set(names.settle(labels, "here").values()) == set(labels)
 
 
 def test_a_decision_on_one_of_two_names_is_not_enough() -> None:
@@ -164,13 +219,6 @@ def test_a_class_of_which_no_image_came_is_refused_at_the_end() -> None:
         next(checked)
     assert list(OVERRIDDEN.check_images(images("bees", "ants"), "here")) == images("bees", "ants")
     assert list(ClassNames().check_images(images("bees"), "here")) == images("bees")
-
-
-@settings(derandomize=True)
-@given(st.text(st.characters(exclude_categories=["Cs"])))
-def test_every_form_of_a_text_is_the_same_name(text: str) -> None:
-    for form in (unicodedata.normalize("NFC", text), unicodedata.normalize("NFD", text)):
-        assert to_nfc(form) == to_nfc(text)
 
 
 @settings(derandomize=True)

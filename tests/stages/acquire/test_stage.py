@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import s3fs
 
 from pipeline.core import atomic, shards
 from pipeline.core.errors import PipelineError
@@ -16,6 +17,7 @@ from pipeline.stages.acquire.raw_image import SKIPPED_COLUMNS, RawImage, Skipped
 from pipeline.stages.acquire.sources import dispatch
 from pipeline.stages.acquire.sources.cifar10 import CLASSES
 from tests import ROOT
+from tests.builders.s3 import BUCKET, serve_s3, use_s3
 from tests.fakes.flickr import KEY, SECRET, FakeFlickr
 from tests.fakes.photos import photos as fake_photos
 
@@ -220,6 +222,20 @@ def test_a_list_is_relative_to_dataset_toml(project: Path, fake: FakeFlickr, pat
     assert (image.label, image.title, image.licence) == ("car", "T", "L")
 
 
+def test_a_list_may_be_in_object_storage(
+    project: Path, fake: FakeFlickr, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = {"url": url_of(fake, 0), "label": "car"}, bicycle(fake)
+    local = write_list(project / "mine.csv", *rows)
+    with serve_s3() as address:
+        use_s3(monkeypatch, address)
+        s3fs.S3FileSystem(skip_instance_cache=True).put(str(local), f"{BUCKET}/lists/mine.csv")
+        folder = write_dataset(project, 'kind = "urls"', f'path = "s3://{BUCKET}/lists/mine.csv"')
+        image, other = images(folder, params=OPEN)
+    assert (image.data, image.label) == (fake.photo_bytes_of(CARS[0], "z"), "car")
+    assert other.label == "bicycle"
+
+
 @pytest.mark.parametrize("name", ["mine.csv", "MINE.CSV"])
 def test_a_source_can_be_a_list(project: Path, fake: FakeFlickr, name: str) -> None:
     folder = write_dataset(project, 'kind = "folder"', 'licence = "L"')
@@ -350,17 +366,16 @@ def test_the_stage_writes_the_skipped_files_with_reasons(
 ) -> None:
     folder = write_dataset(project, 'kind = "folder"', 'path = "photos"')
     write_photos(folder / "photos")
-    for name in ("notes.txt", ".DS_Store"):
+    for name in ("notes.txt", ".DS_Store", "._notes.txt"):
         (folder / "photos" / name).write_bytes(b"x")
     (folder / "photos/cat/large.jpg").write_bytes(bytes(1_000_001))
     run(folder)
     assert [tuple(row.values()) for row in read_skipped()] == [
         ("cat/large.jpg", "", "", "too_large"),
-        (".DS_Store", "", "", "outside_class_folders"),
         ("notes.txt", "", "", "outside_class_folders"),
     ]
     assert capsys.readouterr().out == (
-        "acquire: 3 files (2 cat, 1 dog); left out: 2 outside_class_folders, 1 too_large\n"
+        "acquire: 3 files (2 cat, 1 dog); left out: 1 too_large, 1 outside_class_folders\n"
     )
 
 
@@ -621,7 +636,7 @@ def test_an_archive_with_another_digest_or_size_deviates(project: Path) -> None:
     ):
         toml.write_text(start + lines)
         deviation = deviation_of(toml.parent, str(archive))
-        assert deviation.startswith(f"{archive} {expected}" if expected else ""), lines
+        assert deviation.startswith(f"a.zip {expected}" if expected else ""), lines
         assert bool(deviation) == bool(expected), lines
 
 
@@ -643,10 +658,30 @@ def test_an_archive_beside_dataset_toml_must_be_as_pinned(
     assert difference in message
 
 
+def test_a_described_folder_has_no_checksum(project: Path) -> None:
+    folder = write_dataset(project, 'kind = "archive"', 'path = "photos"', "size = 5")
+    write_photos(folder / "photos")
+    assert refusal(folder, AS_DESCRIBED) == (
+        f"{folder}/photos is a folder, but size, sha256 and md5 in dataset.toml are of an archive: "
+        "leave them out, or name the archive"
+    )
+
+
+def test_a_pin_has_the_new_names_of_classes(project: Path, fake: FakeFlickr) -> None:
+    labels = 'labels = {car = "bicycle", bicycle = "car"}'
+    folder = write_dataset(project, 'kind = "urls"', labels)
+    write_list(
+        folder / "photos.csv",
+        {"id": "7", "url": url_of(fake, 0), "label": "car"},
+        {"id": "8", "url": url_of(fake, 1), "label": "bicycle"},
+    )
+    assert [image.label for image in images(folder, params=OPEN)] == ["car", "bicycle"]
+
+
 def test_a_folder_in_place_of_an_archive_deviates(project: Path) -> None:
     folder = write_dataset(project, 'kind = "archive"', 'url = "http://a/b"', f'md5 = "{"0" * 32}"')
     source = write_photos(project / "photos")
-    expected = f"{source} is not the archive that dataset.toml names"
+    expected = "photos is not the archive that dataset.toml names"
     assert deviation_of(folder, str(source)) == expected
 
 
@@ -658,7 +693,7 @@ def test_any_other_source_than_the_one_of_dataset_toml_deviates(
 ) -> None:
     folder = write_dataset(project, *lines)
     source = str(write_photos(project / "photos"))
-    assert deviation_of(folder, source).startswith(f"{source} is not ")
+    assert deviation_of(folder, source).startswith("photos is not ")
     assert deviation_of(folder, AS_DESCRIBED) == ""
 
 
@@ -688,7 +723,7 @@ def test_a_deviation_is_printed_and_stored_and_takes_no_licence(
     )
     run(folder, str(archive))
     size = archive.stat().st_size
-    deviation = f"{archive} has {size} bytes, but dataset.toml says 5"
+    deviation = f"a.zip has {size} bytes, but dataset.toml says 5"
     assert capsys.readouterr().out.endswith(f"left out: none; not as described: {deviation}\n")
     assert shards.read_deviation(Path("raw")) == deviation
     assert set(shards.columns(project / "raw", ["licence"])["licence"].to_pylist()) == {None}

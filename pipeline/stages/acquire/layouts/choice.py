@@ -1,23 +1,38 @@
 """Decide where the labels of a folder or archive come from."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Collection
+from dataclasses import replace
 
 from pipeline.core.errors import PipelineError
-from pipeline.stages.acquire.dataset_toml import ExternalDataset
+from pipeline.core.unicode import to_nfc
+from pipeline.datasets.dataset_toml import TABLE_KEYS, ExternalDataset, check_unused
+from pipeline.datasets.path_pattern import PathPattern
+from pipeline.stages.acquire.layouts.file_names import (
+    ARCHIVE_SUFFIXES,
+    PACKED_SUFFIXES,
+    is_image_name,
+)
+from pipeline.stages.acquire.layouts.folder_agreement import (
+    TableWithFolders,
+    choose_table_or_folders,
+    pair_labels,
+)
 from pipeline.stages.acquire.layouts.folder_labels import ClassFolderLabels, read_folders
+from pipeline.stages.acquire.layouts.folder_levels import check_levels, check_split_names
 from pipeline.stages.acquire.layouts.labels import (
     AmbiguousLayoutError,
-    FileFacts,
     FileLabels,
     Reading,
     sample,
 )
+from pipeline.stages.acquire.layouts.masks import check_masks
 from pipeline.stages.acquire.layouts.name_labels import NameLabels, guess_pattern, read_names
-from pipeline.stages.acquire.layouts.path_pattern import PathPattern
-from pipeline.stages.acquire.layouts.sidecar_labels import find_sidecars
+from pipeline.stages.acquire.layouts.sidecar_labels import SidecarLabels, find_sidecars
 from pipeline.stages.acquire.layouts.table_labels import TableLabels
-from pipeline.stages.acquire.layouts.tables import find_labels
+from pipeline.stages.acquire.layouts.tables import TableSearch, find_labels
 from pipeline.stages.acquire.raw_image import SkipReason
+from pipeline.stages.acquire.sources.class_folders import is_hidden
 from pipeline.stages.acquire.sources.listing import FileTable
 
 
@@ -25,65 +40,124 @@ def choose_labels(files: FileTable, dataset: ExternalDataset, where: str) -> Fil
     """The labels of files: as dataset.toml says, or else by the only layout that fits.
 
     Raises:
-        PipelineError: none fits, or the one of dataset.toml does not.
+        PipelineError: none fits, the one of dataset.toml does not, or a key there has no effect.
         AmbiguousLayoutError: two fit, or one in two ways.
     """
+    labels = _choose_labels(files, dataset, where)
+    unused = set(TABLE_KEYS)
+    if isinstance(labels, TableLabels | TableWithFolders):
+        unused = set() if labels.has_texts else {"encoding"}
+    elif isinstance(labels, SidecarLabels):
+        unused = {"encoding"}
+    if files.uses_encoding:
+        unused.discard("encoding")
+    check_unused(dataset, sorted(unused), where, f"the labels come from {labels.origin}")
+    return labels
+
+
+def _choose_labels(files: FileTable, dataset: ExternalDataset, where: str) -> FileLabels:
     if dataset.pattern:
         return read_names(PathPattern(dataset.pattern), files, dataset.splits, where)
-    sidecars = find_sidecars(files, dataset, where) if not dataset.table else None
-    if sidecars is not None:
-        return sidecars
+    beside = find_sidecars(files, dataset, where)
+    if beside.labels is not None:
+        return _sidecars_or_folders(beside.labels, files, dataset, where)
     search = find_labels(files, dataset, where)
-    if search.labels is not None and (dataset.table or dataset.label_column):
+    if search.labels is not None and (dataset.table or dataset.label_column or dataset.file_column):
         return search.labels
     try:
         folders = read_folders(files, dataset.splits, where)
     except AmbiguousLayoutError:
         raise
     except PipelineError as error:
-        labels = search.labels or _guess_names(files, dataset, where)
-        if labels is None:
-            raise PipelineError(f"{where}: {error}{_mention(search.problems)}") from error
-        return labels
+        problem = "; ".join([str(error), *beside.problems[:1]])
+        return _labels_without_folders(search, files, dataset, where, problem)
+    if search.repeated and not _has_classes(folders, search.repeated.classes):
+        raise search.repeated
     if len(folders.classes()) < 2:
-        return search.labels or _guess_names(files, dataset, where) or folders
-    if search.labels is not None:
-        _check_table_agrees(folders, search.labels, files, where)
-        return search.labels
+        problem = f"all images are in the folder {min(folders.classes())!r}"
+        problem = "; ".join([problem, *beside.problems[:1]])
+        if search.labels or search.problems or beside.problems:
+            return _labels_without_folders(search, files, dataset, where, problem)
+        return _guess_names(files, dataset, where) or folders
+    if search.labels is not None and not search.labels.is_weak:
+        return choose_table_or_folders(folders, search.labels, files, dataset.splits, where)
+    folders = _note_unused(folders, search.labels)
+    check_masks(folders.folders, files, where)
     _check_names_agree(folders, files, dataset, where)
-    return folders
+    check_levels(folders.folders, folders.counts, dataset.splits, where)
+    check_split_names(folders.folders, dataset.splits, where)
+    return folders.describe(dataset.splits)
 
 
-def _mention(problems: Sequence[str]) -> str:
-    """What is wrong with the tables that are there."""
-    if not problems:
-        return ""
-    return f"; {problems[0]}: say with label_column and file_column what they are"
+def _sidecars_or_folders(
+    sidecars: SidecarLabels, files: FileTable, dataset: ExternalDataset, where: str
+) -> FileLabels:
+    """The labels beside the images, unless the class folders have names for the same classes.
 
-
-def _check_table_agrees(
-    folders: ClassFolderLabels, table: TableLabels, files: FileTable, where: str
-) -> None:
-    """Refuse a table whose labels are not those of the class folders under other names."""
-    pairs = set()
-    for by_folder, by_table in zip(folders.facts(files), table.facts(files), strict=True):
-        if isinstance(by_folder, FileFacts) and isinstance(by_table, FileFacts):
-            pairs.add((by_folder.label, by_table.label))
+    Raises:
+        AmbiguousLayoutError: the two tell different classes.
+    """
+    if dataset.table or dataset.label_column:
+        return sidecars
+    try:
+        folders = read_folders(files, dataset.splits, where)
+    except PipelineError:
+        return sidecars
+    if len({re.sub("[0-9]+", "#", name) for name in folders.classes()}) < 2:
+        return sidecars  # one folder, or shards: pets-000000, pets-000001
+    if len(sidecars.classes()) < 2:
+        return folders
+    pairs = pair_labels(folders, sidecars, files)
     names = {label for label, _ in pairs}, {label for _, label in pairs}
-    if max(map(len, names)) == len(pairs):  # they match one to one, or one set refines the other
-        return
+    if len(names[0]) == len(names[1]) == len(pairs) and sidecars.are_numbers():
+        return folders
+    if max(map(len, names)) == len(pairs):
+        return sidecars
     raise AmbiguousLayoutError(
         where,
-        f"its folders and {table.origin} tell different classes",
+        f"its folders and {sidecars.origin} tell different classes",
         (
-            Reading("pattern", "{label}/*", f"the folders {sample(names[0])}"),
-            Reading("label_column", table.label_column, f"the table's {sample(names[1])}"),
+            Reading("pattern", folders.pattern, f"the folders {sample(names[0])}"),
+            Reading("table", f"*{sidecars.suffix}", f"the files' {sample(names[1])}"),
         ),
     )
 
 
+def _labels_without_folders(
+    search: TableSearch, files: FileTable, dataset: ExternalDataset, where: str, problem: str
+) -> FileLabels:
+    if search.repeated:
+        raise search.repeated
+    labels = search.labels or _guess_names(files, dataset, where)
+    if labels is not None:
+        return labels
+    names = [name for name in files.names() if not is_hidden(name)]
+    suffixes = ARCHIVE_SUFFIXES + PACKED_SUFFIXES
+    archives = [name for name in names if name.lower().endswith(suffixes)]
+    if archives and not any(is_image_name(name) for name in names if name not in archives):
+        raise PipelineError(
+            f"{where}: it has no images, but archives, such as {archives[0]}: unpack them there, "
+            "or give an archive with everything in it"
+        )
+    raise PipelineError(f"{where}: {'; '.join([problem, *search.problems[:1]])}")
+
+
+def _note_unused(folders: ClassFolderLabels, table: TableLabels | None) -> ClassFolderLabels:
+    """Say that a table beside class folders is not used, if there is one."""
+    if table is None:
+        return folders
+    note = f"{table.origin} is not used beside class folders, unless label_column names it"
+    return replace(folders, notes=(*folders.notes, note))
+
+
+def _has_classes(folders: ClassFolderLabels, classes: Collection[str]) -> bool:
+    """Whether all classes of a table are those of folders."""
+    names = {to_nfc(name).casefold() for name in folders.classes()}
+    return all(to_nfc(name).casefold() in names for name in classes if name)
+
+
 def _guess_names(files: FileTable, dataset: ExternalDataset, where: str) -> NameLabels | None:
-    pattern = guess_pattern(files, where)
+    pattern = guess_pattern(files, dataset.splits, where)
     return read_names(pattern, files, dataset.splits, where) if pattern else None
 
 
@@ -93,7 +167,7 @@ def _check_names_agree(
     """Refuse class folders each with files named after several other classes."""
     try:
         names = _guess_names(files, dataset, where)
-    except AmbiguousLayoutError:
+    except PipelineError:
         return  # the names say less than the folders
     if names is None or not _cross(folders, names, files):
         return
@@ -101,7 +175,7 @@ def _check_names_agree(
         where,
         "its folders and the names of its files tell different classes",
         (
-            Reading("pattern", "{label}/*", f"the folders {sample(folders.classes())}"),
+            Reading("pattern", folders.pattern, f"the folders {sample(folders.classes())}"),
             Reading("pattern", names.pattern, f"the names {sample(names.classes())}"),
         ),
     )

@@ -7,44 +7,22 @@ IMAGE_SUFFIX = re.compile(
     re.IGNORECASE,
 )
 TABLE_SUFFIXES = frozenset({".csv", ".tsv", ".jsonl", ".ndjson", ".parquet"})
+ARCHIVE_SUFFIXES = (".zip", ".tar", ".tgz", ".tbz2", ".txz", ".tar.gz", ".tar.bz2", ".tar.xz")
+# Of archives that only other programs unpack.
+PACKED_SUFFIXES = (".7z", ".rar", ".zst", ".tzst", ".gz", ".bz2", ".xz", ".lz4", ".cab", ".dmg")
 SIDECAR_SUFFIXES = frozenset({".cls", ".json", ".txt"})
-# Files that data sets have beside their images; a file of any other name may be an image.
-OTHER_SUFFIXES = frozenset(
-    {
-        ".arrow",
-        ".cfg",
-        ".db",
-        ".doc",
-        ".docx",
-        ".gz",
-        ".html",
-        ".ini",
-        ".ipynb",
-        ".lock",
-        ".log",
-        ".mat",
-        ".md",
-        ".mov",
-        ".mp4",
-        ".npy",
-        ".npz",
-        ".pdf",
-        ".pickle",
-        ".pkl",
-        ".py",
-        ".rst",
-        ".sqlite",
-        ".tar",
-        ".tgz",
-        ".toml",
-        ".xls",
-        ".xlsx",
-        ".xml",
-        ".yaml",
-        ".yml",
-        ".zip",
-    }
-)
+# Of files that people and programs have beside images: films (a Live Photo's .mov), edits (.aae,
+# .xmp), downloads that were not completed, texts, archives. A file of any other name may be an
+# image.
+OTHERS = """
+    3gp 7z aac aae arrow asc asf avi bat bz2 cab cfg cmd conf crdownload css db dll dmg doc docx
+    dop download exe flac flv geojson gpx gz h5 hdf5 htm html identifier idx info ini ipynb jbf
+    js kml lnk lock log lrcat lrv lst lz4 m2ts m4a m4v mat md md5 mid mkv mov mp3 mp4 mpeg mpg
+    mts npy npz odt ogg onnx opdownload part partial pdf pickle pkl pp3 ppt pptx pt pth py
+    pyc rar rec rst rtf safetensors sfv sh sha1 sha256 sig sqlite srt tar tfrecord tfrecords
+    tgz tzst thm tmp toml url vtt wav webloc webm wmv xls xlsx xml xmp xz yaml yml zip zst
+"""
+OTHER_SUFFIXES = frozenset(f".{suffix}" for suffix in OTHERS.split())
 
 NO_IMAGES = OTHER_SUFFIXES | SIDECAR_SUFFIXES | TABLE_SUFFIXES
 ABOUT = re.compile(r"licen[cs]e|readme|copying|notice|authors|manifest", re.IGNORECASE)

@@ -1,5 +1,6 @@
 """What a layout says of each file of a folder or archive."""
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
@@ -49,6 +50,22 @@ class FileLabels(Protocol):
 NO_FILES = texts([])
 
 
+class UnusableTableError(PipelineError):
+    """A table that has no labels of the files there; others may have them."""
+
+
+class RepeatedNamesError(PipelineError):
+    """A table that names only files whose names several have.
+
+    Attributes:
+        classes: The labels in it.
+    """
+
+    def __init__(self, message: str, classes: frozenset[str]) -> None:
+        super().__init__(message)
+        self.classes = classes
+
+
 class AmbiguousLayoutError(PipelineError):
     """A source whose labels can be read in two ways.
 
@@ -80,6 +97,11 @@ class Reading:
         """The line of dataset.toml that decides for it."""
         quote = "'" if "'" not in self.value else '"'
         return f"{self.key} = {quote}{self.value}{quote}"
+
+
+def have_numbers_only(labels: Iterable[str]) -> bool:
+    """Whether all labels are numbers."""
+    return all(re.fullmatch(r"-?[0-9.]*", label) for label in labels)
 
 
 def sample(names: Iterable[str]) -> str:

@@ -2,13 +2,13 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from itertools import islice
-from pathlib import PurePosixPath
 
 from pipeline.core.columns import Column
 from pipeline.core.errors import PipelineError
-from pipeline.stages.acquire.class_names import to_nfc
+from pipeline.core.unicode import to_nfc
+from pipeline.datasets.path_pattern import SEPARATORS, PathPattern
 from pipeline.stages.acquire.layouts.file_names import is_image_name, without_image_suffix
 from pipeline.stages.acquire.layouts.labels import (
     NO_FILES,
@@ -17,10 +17,10 @@ from pipeline.stages.acquire.layouts.labels import (
     Reading,
     sample,
 )
-from pipeline.stages.acquire.layouts.path_pattern import SEPARATORS, PathPattern
 from pipeline.stages.acquire.raw_image import SkipReason
 from pipeline.stages.acquire.sources.class_folders import is_hidden
 from pipeline.stages.acquire.sources.listing import FileTable
+from pipeline.stages.acquire.sources.split_folders import find_split, format_splits
 
 MIN_MATCHED = 0.95  # share of the names that a pattern must match to be tried by itself
 # In the order of preference; `{label}#` matches names of several separators.
@@ -94,7 +94,11 @@ class NameLabels:
         return self
 
     def facts(self, files: FileTable) -> Iterator[FileFacts | SkipReason]:
-        """What is known of each file, in their order, or why it is left out."""
+        """What is known of each file, in their order, or why it is left out.
+
+        Raises:
+            PipelineError: a text in the place of {split} is no split.
+        """
         return map(self._facts_of, files.paths())
 
     def _facts_of(self, name: str) -> FileFacts | SkipReason:
@@ -105,11 +109,19 @@ class NameLabels:
         assert match is not None
         parts = match.groupdict()
         if "split" in parts:
-            split = self._splits.get(to_nfc(parts["split"]).lower())
-        else:
-            folders = [to_nfc(part).lower() for part in PurePosixPath(name).parts[:-1]]
-            split = next((self._splits[part] for part in folders if part in self._splits), None)
-        return FileFacts(label, split, parts.get("group"))
+            return FileFacts(label, self._split_of(parts["split"], name), parts.get("group"))
+        others = match.string[: match.start("label")] + match.string[match.end("label") :]
+        splits = (find_split(folder, self._splits) for folder in others.split("/")[:-1])
+        return FileFacts(label, next(filter(None, splits), None), parts.get("group"))
+
+    def _split_of(self, text: str, name: str) -> str:
+        split = find_split(text, self._splits)
+        if split is None:
+            raise PipelineError(
+                f"{text!r}, in the place of {{split}} of {self.pattern} in {name}, is no split: "
+                f"say which, such as {format_splits([text], self._splits)} in dataset.toml"
+            )
+        return split
 
 
 def read_names(
@@ -118,7 +130,7 @@ def read_names(
     """Label the files by a pattern that a person gave.
 
     Raises:
-        PipelineError: it matches no file.
+        PipelineError: it matches no file, or a text in the place of {split} is no split.
     """
     labels = NameLabels(pattern, splits).find_classes(files)
     if not labels.classes():
@@ -130,12 +142,16 @@ def read_names(
     return labels
 
 
-def guess_pattern(files: FileTable, where: str) -> PathPattern | None:
+def guess_pattern(files: FileTable, splits: Mapping[str, str], where: str) -> PathPattern | None:
     """The pattern that the names of almost all images follow; None if there is none.
 
     Names without a letter count only in folders with others: test sets are often numbered.
 
+    Args:
+        splits: Name of a split -> split.
+
     Raises:
+        PipelineError: the names tell splits alone.
         AmbiguousLayoutError: the text before the number has two parts, either of which may be the
             class.
     """
@@ -148,6 +164,8 @@ def guess_pattern(files: FileTable, where: str) -> PathPattern | None:
             fit.add(folder, stem)
     for fit in fits:
         if fit.is_good():
+            if pattern := _find_splits(fit.pattern, fit.counts, splits, where):
+                return pattern
             _check_ambiguous(fit.pattern, fit.counts, files, where)
             return fit.pattern
     return None
@@ -185,7 +203,7 @@ class _Fit:
             total > 0
             and self.counts.total() >= MIN_MATCHED * total
             and 2 <= len(self.counts) <= max(2, total // 2)
-            and not all(_is_no_class(label) for label in self.counts)
+            and not all(is_no_class(label) for label in self.counts)
             and not self._named - self._folders
         )
 
@@ -197,8 +215,38 @@ def _image_stems(files: FileTable) -> Iterator[str]:
             yield without_image_suffix(name)
 
 
-def _is_no_class(label: str) -> bool:
+def is_no_class(label: str) -> bool:
+    """Whether a text is what cameras, phones and people call any photograph."""
     return re.split(r"[\W\d_]", label.lower())[0] in NO_CLASS
+
+
+def _find_splits(
+    pattern: PathPattern, counts: Counter[str], splits: Mapping[str, str], where: str
+) -> PathPattern | None:
+    """The pattern of names such as train_cat_1.jpg; None where they tell no splits.
+
+    Raises:
+        PipelineError: they tell splits, but no classes.
+    """
+    splits = {to_nfc(text).lower(): split for text, split in splits.items()}
+    if all(find_split(label, splits) for label in counts):
+        raise PipelineError(
+            f"{where}: the names of its files tell splits ({sample(counts)}), but no classes: say "
+            "with pattern or a table where the classes are"
+        )
+    form = find_split_form(counts, splits)
+    return PathPattern(pattern.text.replace("{label}", form)) if form else None
+
+
+def find_split_form(labels: Collection[str], splits: Mapping[str, str]) -> str | None:
+    """The pattern of texts that have a class and one of several splits, such as {label}_{split}."""
+    for separator in "_-. ":
+        pairs = [label.split(separator, 1) for label in labels]
+        for position, parts in enumerate(("{split}%s{label}", "{label}%s{split}")):
+            named = {find_split(pair[position], splits) if pair[1:] else None for pair in pairs}
+            if None not in named and len(named) > 1:
+                return parts % separator
+    return None
 
 
 def _check_ambiguous(

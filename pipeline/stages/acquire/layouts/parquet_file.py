@@ -1,10 +1,13 @@
 """Parquet files: columns of texts, and of images as Hugging Face stores them."""
 
+import codecs
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -16,32 +19,103 @@ from pipeline.stages.acquire.layouts.table_limits import MAX_CELL, MAX_COLUMNS
 BATCH_BYTES = 64 * 2**20  # of images at a time
 MAX_BATCH = 1000  # rows of images at a time
 TEXT_ROWS = 4096
+START_ROWS = 8  # whose first bytes are looked at
+START_BYTES = 32
+NO_IMAGES = frozenset({"Audio", "Video", "Pdf"})  # of Hugging Face's features
 DAMAGE = (pa.ArrowException, OSError, ValueError)
 
 
 class ParquetFile:
-    """A Parquet file on disk."""
+    """A Parquet file, on disk or in an archive.
 
-    def __init__(self, name: str, path: Path) -> None:
+    The fields of a struct are columns: `image.path`. A struct of the bytes and the path of a file,
+    as Hugging Face stores images, is one column, unless all its bytes are null.
+    """
+
+    def __init__(self, name: str, source: Path | Callable[[], bytes]) -> None:
         """Open it and read its schema.
+
+        Args:
+            source: Where it is on disk, or what reads it from an archive, again for every pass.
 
         Raises:
             PipelineError: it is damaged.
         """
         self.name = name
-        self.path = path
-        schema = self._open().schema_arrow
-        if len(schema) > MAX_COLUMNS:
-            raise PipelineError(f"{name} has more than {MAX_COLUMNS} columns")
-        self.columns = tuple(dict.fromkeys(schema.names))
-        self._types = {field.name: field.type for field in schema}
-        self._class_names = _read_class_names(schema)
-        self.image_columns = frozenset(field.name for field in schema if _is_image(field.type))
-
-    @property
-    def rows(self) -> int:
+        self.path = source if isinstance(source, Path) else None
+        self._source = source
+        file = self._open()
+        schema = file.schema_arrow
+        self._top_level = frozenset(schema.names)
+        self.rows = int(file.metadata.num_rows)
         """Number of rows."""
-        return int(self._open().metadata.num_rows)
+        features = _read_features(schema)
+        self.class_names = _read_class_names(features)
+        """Number of a class -> its name, of each column where Hugging Face's metadata has it."""
+        self.blob_columns = frozenset(
+            field.name
+            for field in schema
+            if _is_blob(field.type)
+            and features.get(field.name, {}).get("_type") not in NO_IMAGES
+            and self.starts(field.name)
+        )
+        """Columns with bytes, such as images."""
+        self._types = dict(_leaves(schema, self.blob_columns))
+        if len(self._types) > MAX_COLUMNS:
+            raise PipelineError(f"{name} has more than {MAX_COLUMNS} columns")
+        self.columns = tuple(self._types)
+        self.nested = frozenset(
+            column
+            for column, kind in self._types.items()
+            if pa.types.is_nested(kind)
+            or (column in self.blob_columns and not all(map(_is_text, self.starts(column))))
+        )
+        """Columns that cannot be read as texts."""
+
+    def is_file(self, column: str) -> bool:
+        """Whether a column has files as Hugging Face stores them: bytes with a path."""
+        return bool(pa.types.is_struct(self._types[column]))
+
+    def has_numbers(self, column: str) -> bool:
+        """Whether the cells of a column are numbers that stand for nothing else."""
+        is_number = bool(pa.types.is_integer(self._types[column]))
+        return is_number and column not in self.class_names
+
+    def starts(self, column: str) -> list[bytes]:
+        """The first bytes of the first values of a column that are not null."""
+        if self.count_nulls(column) == self.rows:
+            return []
+        for batch in self.read_images(column, [], START_ROWS):
+            values = batch.column(0).drop_null()
+            if len(values):
+                return list(pc.binary_slice(values, 0, START_BYTES).to_pylist())
+        return []
+
+    def count_nulls(self, column: str) -> int:
+        """How many rows have no bytes, as far as the file's statistics tell."""
+        return sum(count or 0 for count in self._null_counts(column))
+
+    def null_rows(self, column: str) -> npt.NDArray[np.int64]:
+        """The rows without bytes; where statistics do not exclude any, all are read.
+
+        Raises:
+            PipelineError: the file is damaged.
+        """
+        if all(count == 0 for count in self._null_counts(column)):
+            return np.zeros(0, np.int64)
+        masks = [batch.column(0).is_null() for batch in self.read_images(column, [])]
+        return np.flatnonzero(pa.chunked_array(masks, pa.bool_()).to_numpy())
+
+    def _null_counts(self, column: str) -> list[int | None]:
+        """Of each row group; None where the statistics lack it."""
+        file = self._open()
+        known = [
+            chunk.statistics
+            for group in range(file.num_row_groups)
+            for chunk in self._chunks(file, group, column)
+            if chunk.path_in_schema in {column, f"{column}.bytes"}
+        ]
+        return [facts.null_count if facts and facts.has_null_count else None for facts in known]
 
     def read(self, names: Sequence[str]) -> pa.Table:
         """These columns as texts; numbers of classes as the names in Hugging Face's metadata.
@@ -56,10 +130,10 @@ class ParquetFile:
             )
         try:
             # As dictionaries, so that a text that is repeated a million times is read once.
-            file = self._open(read_dictionary=list(names))
+            file = self._open(read_dictionary=[name for name in names if name in self._top_level])
             batches = [
                 pa.RecordBatch.from_arrays(
-                    [self._to_texts(name, batch.column(name)) for name in names], list(names)
+                    [self._to_texts(name, _leaf(batch, name)) for name in names], list(names)
                 )
                 for batch in file.iter_batches(TEXT_ROWS, columns=list(names))
             ]
@@ -67,7 +141,9 @@ class ParquetFile:
             raise self._damaged(error) from error
         return pa.Table.from_batches(batches, pa.schema([(name, pa.string()) for name in names]))
 
-    def read_images(self, column: str, others: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    def read_images(
+        self, column: str, others: Sequence[str], max_rows: int = MAX_BATCH
+    ) -> Iterator[pa.RecordBatch]:
         """Yield the columns `bytes`, `path` and `others`, a bounded number of bytes at a time.
 
         Raises:
@@ -76,55 +152,100 @@ class ParquetFile:
         try:
             file = self._open()
             for group in range(file.num_row_groups):
-                size = self._chunk_bytes(file, group, column)
-                rows = max(1, min(MAX_BATCH, BATCH_BYTES // max(size, 1)))
+                # No value can be larger than all of them unpacked.
+                chunks = self._chunks(file, group, column)
+                size = sum(chunk.total_uncompressed_size for chunk in chunks)
+                rows = max(1, min(max_rows, BATCH_BYTES // max(size, 1)))
                 batches = file.iter_batches(rows, [group], [column, *others])
                 for batch in batches:
                     image = batch.column(column)
                     arrays = [_bytes_of(image), _paths_of(image)]
-                    arrays += [self._to_texts(name, batch.column(name)) for name in others]
+                    arrays += [self._to_texts(name, _leaf(batch, name)) for name in others]
                     yield pa.RecordBatch.from_arrays(arrays, ["bytes", "path", *others])
         except DAMAGE as error:
             raise self._damaged(error) from error
 
     def _open(self, **options: Any) -> pq.ParquetFile:
         try:
-            return pq.ParquetFile(self.path, buffer_size=2**20, pre_buffer=False, **options)
+            source = self.path or pa.BufferReader(self._source())  # type: ignore[operator]
+            return pq.ParquetFile(source, buffer_size=2**20, pre_buffer=False, **options)
         except DAMAGE as error:
             raise self._damaged(error) from error
 
-    def _chunk_bytes(self, file: pq.ParquetFile, group: int, column: str) -> int:
-        """The unpacked size of a column in a row group: no value can be larger."""
+    @staticmethod
+    def _chunks(file: pq.ParquetFile, group: int, column: str) -> list[Any]:
+        """Of a column in a row group: several for a struct."""
         row_group = file.metadata.row_group(group)
         chunks = map(row_group.column, range(row_group.num_columns))
-        return sum(
-            chunk.total_uncompressed_size
+        return [
+            chunk
             for chunk in chunks
-            if chunk.path_in_schema.split(".")[0] == column
-        )
+            if chunk.path_in_schema == column or chunk.path_in_schema.startswith(f"{column}.")
+        ]
 
     def _to_texts(self, name: str, values: pa.Array) -> pa.Array:
         if pa.types.is_dictionary(values.type):
-            longest = pc.max(pc.binary_length(values.dictionary)).as_py() or 0
-            if longest > MAX_CELL:
-                raise ValueError(f"a cell of the column {name!r} has {longest} bytes")
-        if names := self._class_names.get(name):
+            self._check_lengths(name, values.dictionary)
+        elif pa.types.is_string(values.type) or pa.types.is_large_string(values.type):
+            self._check_lengths(name, values)
+        if names := self.class_names.get(name):
             codes = values.to_pylist()
             return pa.array([_name_of(names, code) for code in codes], pa.string())
+        if pa.types.is_floating(values.type):  # pandas' cells without a value
+            values = pc.if_else(pc.is_nan(values), pa.scalar(None, values.type), values)
         try:
             return pc.fill_null(pc.cast(values, pa.string()), "")
         except pa.ArrowNotImplementedError as error:
             raise ValueError(f"the column {name!r} has neither texts nor numbers") from error
 
+    @staticmethod
+    def _check_lengths(name: str, values: pa.Array) -> None:
+        longest = pc.max(pc.binary_length(values)).as_py() or 0
+        if longest > MAX_CELL:
+            raise ValueError(f"a cell of the column {name!r} has {longest} bytes")
+
     def _damaged(self, error: Exception) -> PipelineError:
         return PipelineError(f"{self.name} is not a readable Parquet file ({one_line(error)})")
 
 
-def _is_image(kind: pa.DataType) -> bool:
+def _is_blob(kind: pa.DataType) -> bool:
     if pa.types.is_struct(kind):
-        names = [kind.field(index).name for index in range(kind.num_fields)]
-        return "bytes" in names and _is_binary(kind.field(names.index("bytes")).type)
+        index = kind.get_field_index("bytes")
+        return index >= 0 and _is_binary(kind.field(index).type)
     return _is_binary(kind)
+
+
+def _leaves(
+    fields: Iterable[pa.Field], blobs: Collection[str], above: str = ""
+) -> Iterator[tuple[str, pa.DataType]]:
+    """The names and types of columns; the fields of structs are columns of their own."""
+    for field in fields:
+        name = above + field.name
+        if pa.types.is_struct(field.type) and name not in blobs:
+            inside = [field.type.field(index) for index in range(field.type.num_fields)]
+            yield from _leaves(inside, (), f"{name}.")
+        else:
+            yield name, field.type
+
+
+def _leaf(batch: pa.RecordBatch, name: str) -> pa.Array:
+    """A column, or a field of a struct: its name is a path."""
+    if name in batch.schema.names:
+        return batch.column(name)
+    first, *rest = name.split(".")
+    column = batch.column(first)
+    for field in rest:
+        column = pc.struct_field(column, field)
+    return column
+
+
+def _is_text(start: bytes) -> bool:
+    """Whether bytes are the start of a text in UTF-8."""
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(start)
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _is_binary(kind: pa.DataType) -> bool:
@@ -142,24 +263,46 @@ def _paths_of(image: pa.Array) -> pa.Array:
     return pa.array([""] * len(image), pa.string())
 
 
-def _read_class_names(schema: pa.Schema) -> dict[str, list[str]]:
-    """The names of the classes of each column, where Hugging Face's metadata has them.
+def _read_features(schema: pa.Schema) -> dict[str, dict[str, Any]]:
+    """What Hugging Face's metadata says of each column.
 
     Source: https://huggingface.co/docs/datasets, Features and ClassLabel
     """
-    text = (schema.metadata or {}).get(b"huggingface", b"{}")
     try:
-        features = json.loads(text)["info"]["features"]
-        return {
-            name: list(map(str, feature["names"]))
-            for name, feature in features.items()
-            if isinstance(feature, dict) and feature.get("_type") == "ClassLabel"
-        }
-    except (ValueError, RecursionError, KeyError, TypeError, AttributeError):
-        return {}  # another program's
+        metadata = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
+    except (ValueError, RecursionError):  # another program's
+        return {}
+    features = _section(_section(metadata, "info"), "features")
+    return {name: value for name, value in features.items() if isinstance(value, dict)}
 
 
-def _name_of(names: Sequence[str], code: object) -> str:
-    if isinstance(code, int) and 0 <= code < len(names):
+def _section(metadata: object, key: str) -> dict[str, object]:
+    """What JSON has under a key; empty if that is missing or no object."""
+    section = metadata.get(key) if isinstance(metadata, dict) else None
+    return section if isinstance(section, dict) else {}
+
+
+def _read_class_names(features: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[int, str]]:
+    names = {}
+    for column, feature in features.items():
+        if feature.get("_type") == "ClassLabel" and (numbered := _numbered(feature.get("names"))):
+            names[column] = numbered
+    return names
+
+
+def _numbered(names: object) -> dict[int, str]:
+    """Number -> name, of a list of names or of a table of either to the other."""
+    if isinstance(names, list):
+        return dict(enumerate(map(str, names)))
+    pairs = list(names.items()) if isinstance(names, dict) else []
+    if all(isinstance(number, int) for _, number in pairs):
+        return {number: name for name, number in pairs}
+    if all(number.isdecimal() for number, _ in pairs):
+        return {int(number): str(name) for number, name in pairs}
+    return {}
+
+
+def _name_of(names: Mapping[int, str], code: object) -> str:
+    if isinstance(code, int) and code in names:
         return names[code]
     return "" if code is None or code == -1 else str(code)

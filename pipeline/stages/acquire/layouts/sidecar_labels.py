@@ -5,22 +5,36 @@ up to the first dot of the name belong together.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipeline.core import columns
 from pipeline.core.columns import Column
 from pipeline.core.errors import PipelineError
 from pipeline.core.terminal import one_line
-from pipeline.stages.acquire.class_names import to_nfc
-from pipeline.stages.acquire.dataset_toml import ExternalDataset
+from pipeline.core.unicode import to_nfc
+from pipeline.datasets.dataset_toml import ExternalDataset
+from pipeline.stages.acquire.layouts.captions import are_captions
 from pipeline.stages.acquire.layouts.file_names import SIDECAR_SUFFIXES, is_image_name
-from pipeline.stages.acquire.layouts.labels import NO_FILES, FileFacts
-from pipeline.stages.acquire.layouts.table_columns import LABELS, find_column
+from pipeline.stages.acquire.layouts.labels import (
+    NO_FILES,
+    AmbiguousLayoutError,
+    FileFacts,
+    have_numbers_only,
+)
+from pipeline.stages.acquire.layouts.table_columns import (
+    LABELS,
+    are_numbers,
+    are_one_to_one,
+    find_columns,
+    read_column,
+)
 from pipeline.stages.acquire.raw_image import SkipReason
 from pipeline.stages.acquire.sources.class_folders import is_hidden
 from pipeline.stages.acquire.sources.listing import FileTable, RowTable
@@ -29,7 +43,11 @@ ORDER = (".cls", ".json", ".txt")
 MIN_SHARE = 0.9  # of the images that have such a file
 MAX_BYTES = 65_536
 KEYS = pa.schema({"key": pa.string(), "position": pa.int32()})
-LABELLED = pa.schema({"key": pa.string(), "label": pa.string()})
+LABELLED = pa.schema({"key": pa.string(), "label": pa.string(), "other": pa.string()})
+# YOLO's, a line each: a class and four or more numbers.
+BOXES = re.compile(
+    r"\d++(?: +-?[\d.]++(?:e[-+]?\d+)?){4,}(?:\s+\d++(?: +-?[\d.]++(?:e[-+]?\d+)?){4,})*"
+)
 UNLABELLED, NO_IMAGE = -1, -2
 
 
@@ -42,6 +60,7 @@ class SidecarLabels:
     def __init__(
         self, suffix: str, codes: columns.Codes, names: list[str], splits: Mapping[str, str]
     ):
+        self.suffix = suffix
         self.origin = f"the {suffix} file beside each image"
         self._codes = codes
         self._names = names
@@ -50,6 +69,16 @@ class SidecarLabels:
     def classes(self) -> set[str]:
         """All labels."""
         return {self._names[code] for code in np.unique(self._codes).tolist() if code >= 0}
+
+    def are_numbers(self) -> bool:
+        """Whether all labels are numbers."""
+        return have_numbers_only(self.classes())
+
+    def is_numbers_of(self, other: "SidecarLabels") -> bool:
+        """Whether these labels are numbers of the same classes for which others have texts."""
+        pairs = len(set(zip(self._codes.tolist(), other._codes.tolist(), strict=True)))
+        is_same = pairs == len(np.unique(self._codes)) == len(np.unique(other._codes))
+        return is_same and self.are_numbers() and not other.are_numbers()
 
     def facts(self, files: FileTable) -> Iterator[FileFacts | SkipReason | None]:
         """What is known of each file, in their order, or why it is left out."""
@@ -66,11 +95,23 @@ class SidecarLabels:
                 yield FileFacts(self._names[code], split)
 
 
-def find_sidecars(files: FileTable, dataset: ExternalDataset, where: str) -> SidecarLabels | None:
-    """The labels in files beside the images; None where few images have such a file.
+@dataclass(frozen=True)
+class SidecarSearch:
+    """What looking for labels beside the images gave."""
+
+    labels: SidecarLabels | None
+    problems: tuple[str, ...] = ()
+    """Why files beside the images have no labels, a clause each."""
+
+
+def find_sidecars(files: FileTable, dataset: ExternalDataset, where: str) -> SidecarSearch:
+    """Find labels in files beside the images, where most images have such a file.
+
+    Of two kinds of files with the same classes, the one with texts is taken.
 
     Raises:
-        PipelineError: such a file cannot be read, or has no label.
+        PipelineError: some files have a label and others none, or one cannot be read.
+        AmbiguousLayoutError: two keys of JSON files have different classes.
     """
     images, sidecars = RowTable(KEYS), {suffix: RowTable(KEYS) for suffix in ORDER}
     for position, name in enumerate(files.names()):
@@ -81,28 +122,55 @@ def find_sidecars(files: FileTable, dataset: ExternalDataset, where: str) -> Sid
         elif (suffix := _suffix(name)) in sidecars:
             sidecars[suffix].append(_key(name), position)
     keys = images.table()
+    problems: list[str] = []
+    labels: list[SidecarLabels] = []
     for suffix, table in sidecars.items():
         beside = columns.positions(keys.column("key"), table.table().column("key"))
-        if len(beside) and (beside >= 0).mean() >= MIN_SHARE:
-            return _read_labels(suffix, keys, files, dataset, where)
-    return None
+        if not len(beside) or (beside >= 0).mean() < MIN_SHARE:
+            continue
+        if _may_be_meant(suffix, dataset):
+            of_suffix = _read_labels(suffix, keys, files, dataset, where, problems)
+            labels += [of_suffix] if of_suffix else []
+    texts = [other for other in labels[1:] if labels[0].is_numbers_of(other)]
+    return SidecarSearch(next(iter([*texts, *labels]), None), tuple(problems))
+
+
+def _may_be_meant(suffix: str, dataset: ExternalDataset) -> bool:
+    """Whether dataset.toml names these files, or nothing that they lack."""
+    if dataset.file_column or (dataset.label_column and suffix != ".json"):
+        return False
+    return dataset.table in (None, f"*{suffix}")
 
 
 def _read_labels(
-    suffix: str, images: pa.Table, files: FileTable, dataset: ExternalDataset, where: str
+    suffix: str,
+    images: pa.Table,
+    files: FileTable,
+    dataset: ExternalDataset,
+    where: str,
+    problems: list[str],
 ) -> SidecarLabels | None:
-    rows = RowTable(LABELLED)
+    """The labels in the files of one suffix; None, with a problem, where none has a label."""
+    rows, parse = RowTable(LABELLED), _Parser(suffix, dataset.label_column)
+    errors: list[str] = []
     for file in files:
-        if _suffix(file.name) == suffix and not is_hidden(file.name):
+        if _suffix(file.name) != suffix or is_hidden(file.name):
+            continue
+        try:
             if file.size > MAX_BYTES:
-                raise PipelineError(
-                    f"{where}: {file.name} has {file.size} bytes, too many for a label"
-                )
-            rows.append(_key(file.name), _parse(file.name, file.read(), suffix, dataset, where))
+                raise PipelineError(f"{file.name} has {file.size} bytes, too many for a label")
+            rows.append(_key(file.name), *parse(file.name, file.read()))
+        except PipelineError as error:
+            errors.append(str(error))
     labels = rows.table()
-    codes, distinct = columns.encode(labels.column("label"))
-    if suffix == ".txt" and len(distinct) > max(2, len(labels) // 2):
-        return None  # captions
+    cells = _choose_key(labels, parse.keys, where) if len(labels) else labels.column("label")
+    codes, distinct = columns.encode(cells)
+    is_caption = suffix == ".txt" and are_captions(len(distinct), len(labels))
+    if not len(labels) or (is_caption and not dataset.table):
+        problems += errors[:1]
+        return None
+    if errors:
+        raise PipelineError(f"{where}: {errors[0]}")
     matches = columns.positions(images.column("key"), labels.column("key"))
     image_codes = np.where(matches >= 0, codes[np.maximum(matches, 0)], UNLABELLED)
     all_codes = np.full(len(files), NO_IMAGE, np.int32)
@@ -110,22 +178,60 @@ def _read_labels(
     return SidecarLabels(suffix, all_codes, distinct.to_pylist(), dataset.splits)
 
 
-def _parse(name: str, data: bytes, suffix: str, dataset: ExternalDataset, where: str) -> str:
-    try:
-        text = data.decode("utf-8-sig").strip()
-        label: Any = text
-        if suffix == ".json":
-            record = json.loads(text)
-            column = dataset.label_column or find_column(list(record), LABELS)
-            label = record[column] if column else None
-    except (ValueError, RecursionError, KeyError, TypeError, AttributeError) as error:
-        raise PipelineError(f"{where}: {name} has no label ({one_line(error)})") from error
-    if isinstance(label, bool) or not isinstance(label, str | int) or label == "" or "\0" in text:
-        raise PipelineError(
-            f"{where}: {name} has no label: a text or a number"
-            f"{', whose key label_column names' if suffix == '.json' else ''}"
+def _choose_key(labels: pa.Table, keys: Sequence[str], where: str) -> pa.ChunkedArray:
+    """The labels by the first key of JSON files, or by the second, as of two columns of a table."""
+    first, second = labels.column("label"), labels.column("other")
+    if len(keys) < 2 or pc.any(pc.equal(second, "")).as_py():
+        return first
+    if not are_one_to_one(first, second):
+        raise AmbiguousLayoutError(
+            where,
+            "two keys of its .json files may have the classes",
+            (read_column(keys[0], first), read_column(keys[1], second)),
         )
-    return str(label)
+    return second if are_numbers(first) and not are_numbers(second) else first
+
+
+class _Parser:
+    """Reads labels: of JSON, by the keys with common names that the first file has."""
+
+    def __init__(self, suffix: str, key: str | None) -> None:
+        self._suffix = suffix
+        self.keys = [key] if key else []
+
+    def __call__(self, name: str, data: bytes) -> tuple[str, str]:
+        """The label in a file, and that by another key, or "".
+
+        Raises:
+            PipelineError: there is none.
+        """
+        try:
+            text = data.decode("utf-8-sig").strip()
+            content = json.loads(text) if self._suffix == ".json" else text
+        except (ValueError, RecursionError) as error:
+            raise PipelineError(f"{name} has no label ({one_line(error)})") from error
+        values = self._values_of(content) if self._suffix == ".json" else [content]
+        labels = [_to_label(value) for value in values]
+        if not labels or not labels[0] or "\0" in text:
+            advice = ", whose key label_column names" if self._suffix == ".json" else ""
+            raise PipelineError(f"{name} has no label: a text or a number{advice}")
+        if self._suffix == ".txt" and BOXES.fullmatch(text):
+            raise PipelineError(f"{name} has no label, but boxes")
+        return labels[0], labels[1] if len(labels) > 1 else ""
+
+    def _values_of(self, content: object) -> list[object]:
+        """What a JSON file has by the keys."""
+        if not isinstance(content, dict):
+            return []
+        self.keys = self.keys or find_columns(list(content), LABELS)[:2]
+        return [content.get(key) for key in self.keys]
+
+
+def _to_label(value: object) -> str:
+    """A text or a whole number as a text; "" for anything else."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return str(value) if isinstance(value, str | int) and not isinstance(value, bool) else ""
 
 
 def _key(name: str) -> str:

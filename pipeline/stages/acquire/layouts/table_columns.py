@@ -9,8 +9,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.core.columns import encode
-from pipeline.core.errors import PipelineError
-from pipeline.stages.acquire.layouts.labels import AmbiguousLayoutError, Reading, sample
+from pipeline.core.plurals import plural
+from pipeline.stages.acquire.layouts.labels import (
+    AmbiguousLayoutError,
+    Reading,
+    UnusableTableError,
+    sample,
+)
 from pipeline.stages.acquire.layouts.table_files import TableFile
 
 # Compared without case, blanks and punctuation; in the order of preference.
@@ -28,6 +33,17 @@ LABELS = (
     "diagnosis",
     "y",
 )
+# Where there is none of those. Of the last, which may number the rows, if they repeat.
+OTHER_LABELS = (
+    "dx",
+    "disease",
+    "findinglabels",
+    "classlabel",
+    "labelid",
+    "classid",
+    "categoryid",
+)
+MAX_SHARE = 0.5  # of distinct numbers in the rows
 FILES = (
     "filename",
     "file",
@@ -45,6 +61,9 @@ FILES = (
     "imageid",
     "imgid",
     "photoid",
+    "imageindex",
+    "isicid",
+    "idcode",
     "id",
     "name",
     "key",
@@ -94,13 +113,13 @@ def require_column(table: TableFile, column: str, key: str) -> str:
     """A column that dataset.toml names.
 
     Raises:
-        PipelineError: the table lacks it.
+        UnusableTableError: the table lacks it.
     """
     if column in table.columns:
         return column
     close = difflib.get_close_matches(column, table.columns, n=1)
     hint = f"did you mean {close[0]!r}? " if close else ""
-    raise PipelineError(
+    raise UnusableTableError(
         f"{table.name} has no column {column!r}, which {key} names: {hint}it has "
         f"{', '.join(table.columns[:20])}"
     )
@@ -110,37 +129,70 @@ def find_label_column(table: TableFile, name: str | None, where: str) -> str | N
     """The column with the labels, which `name` may give; None if none has a common name.
 
     Raises:
+        UnusableTableError: the table lacks the column, or it has several values in a row.
         AmbiguousLayoutError: two columns of common names have different classes.
     """
-    if name:
-        return require_column(table, name, "label_column")
-    candidates = find_columns(table.columns, LABELS)
+    candidates = (
+        [require_column(table, name, "label_column")]
+        if name
+        else find_columns(table.columns, LABELS) or _other_label_columns(table)
+    )
+    if nested := [column for column in candidates if column in table.nested]:
+        raise UnusableTableError(
+            f"{table.name}: the column {nested[0]!r} has neither texts nor numbers: say "
+            "with label_column which column has the labels"
+        )
     if len(candidates) < 2:
         return candidates[0] if candidates else None
     first, second, *_ = candidates
     columns = table.read([first, second])
     a, b = columns.column(0), columns.column(1)
-    if not _are_one_to_one(a, b):
+    if not are_one_to_one(a, b):
         raise AmbiguousLayoutError(
             where,
             f"two columns of {table.name} may have the classes",
-            (_reading(first, a), _reading(second, b)),
+            (read_column(first, a), read_column(second, b)),
         )
-    return second if _are_numbers(a) and not _are_numbers(b) else first
+    return second if are_numbers(a) and not are_numbers(b) else first
 
 
-def _reading(column: str, cells: pa.ChunkedArray) -> Reading:
+def _other_label_columns(table: TableFile) -> list[str]:
+    columns = find_columns(table.columns, OTHER_LABELS)
+    return [name for name in columns if name in table.nested or _repeats(table, name)]
+
+
+def _repeats(table: TableFile, name: str) -> bool:
+    cells = table.read([name]).column(0)
+    return len(encode(cells)[1]) <= max(2, MAX_SHARE * len(cells))
+
+
+def read_column(column: str, cells: pa.ChunkedArray) -> Reading:
+    """How the classes of a column read."""
     distinct = encode(cells)[1]
     names = distinct.slice(0, 1000).to_pylist()
-    return Reading("label_column", column, f"{len(distinct)} classes ({sample(names)})")
+    return Reading(
+        "label_column", column, f"{plural(len(distinct), 'class', 'classes')} ({sample(names)})"
+    )
 
 
-def _are_one_to_one(first: pa.ChunkedArray, second: pa.ChunkedArray) -> bool:
+def are_one_to_one(first: pa.ChunkedArray, second: pa.ChunkedArray) -> bool:
     """Whether two columns have the same classes under other names."""
     pairs = pc.binary_join_element_wise(first, second, "\0")
     distinct = {len(encode(column)[1]) for column in (first, second, pairs)}
     return len(distinct) == 1
 
 
-def _are_numbers(cells: pa.ChunkedArray) -> bool:
+def are_numbers(cells: pa.ChunkedArray) -> bool:
+    """Whether all cells have numbers, or nothing."""
     return bool(pc.all(pc.match_substring_regex(cells, r"^-?[0-9.]*$")).as_py())
+
+
+def without_fractions(cells: pa.ChunkedArray) -> pa.ChunkedArray:
+    """The cells with 1 for 1.0, if all are whole numbers or empty.
+
+    pandas writes whole numbers so where a cell of the column is empty.
+    """
+    is_whole = pc.match_substring_regex(cells, r"^(-?[0-9]+(\.0+)?)?$")
+    if not pc.all(is_whole).as_py():
+        return cells
+    return pc.replace_substring_regex(cells, r"\.0+$", "")

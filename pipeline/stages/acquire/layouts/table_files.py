@@ -6,6 +6,7 @@ Tables are as untrusted as images: sizes of cells, rows and headers are bounded.
 import csv
 import io
 import json
+import re
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path, PurePosixPath
@@ -17,14 +18,22 @@ import pyarrow.compute as pc
 from pipeline.core import csv_cells
 from pipeline.core.columns import texts
 from pipeline.core.errors import PipelineError
+from pipeline.core.plurals import plural
 from pipeline.core.terminal import one_line
 from pipeline.stages.acquire.layouts.parquet_file import ParquetFile
 from pipeline.stages.acquire.layouts.table_limits import MAX_CELL, MAX_COLUMNS
 
 MAX_LINE = 2**20  # bytes, of JSON
 ROWS = 4096  # that are Python objects at a time
+MAX_DEPTH = 8  # of objects in objects
 SCANNED_LINES = 100  # of JSON, for the names of the columns
 SAMPLE_BYTES = 16_384  # for the separator
+UTF16_STARTS = (b"\xff\xfe", b"\xfe\xff")
+ENCODING_ADVICE = (
+    "save it as such, or say with encoding which it has, such as windows-1252 of Excel in western "
+    "Europe"
+)
+SEPARATOR_LINE = re.compile(rb'(?:\xef\xbb\xbf)?"?sep=([,;\t|])"?\r?\n', re.IGNORECASE)  # Excel's
 
 
 class TableFile(Protocol):
@@ -33,8 +42,10 @@ class TableFile(Protocol):
     name: str
     """Its path in the source."""
     columns: tuple[str, ...]
-    image_columns: frozenset[str]
-    """Columns with the bytes of images."""
+    nested: frozenset[str]
+    """Columns that cannot be read as texts, such as those with several values in a cell."""
+    blob_columns: frozenset[str]
+    """Columns with bytes, such as images."""
 
     def read(self, names: Sequence[str]) -> pa.Table:
         """These columns as texts; "" where a cell is empty.
@@ -47,16 +58,21 @@ class TableFile(Protocol):
 class CsvFile:
     """CSV in UTF-8, separated by commas, semicolons, tabs or bars."""
 
-    image_columns: frozenset[str] = frozenset()
+    nested: frozenset[str] = frozenset()
+    blob_columns: frozenset[str] = frozenset()
 
     def __init__(self, name: str, data: bytes) -> None:
         self.name = name
-        if b"\0" in data[:SAMPLE_BYTES] or data[:2] in (b"\xff\xfe", b"\xfe\xff"):
-            raise PipelineError(f"{name} is not CSV in UTF-8: save it as such")
+        if b"\0" in data[:SAMPLE_BYTES]:
+            raise PipelineError(f"{name} is not CSV in UTF-8: {ENCODING_ADVICE}")
         self._data = data
-        self._separator = _find_separator(data[:SAMPLE_BYTES])
-        header = next(self._rows(), [])
-        if not header:
+        separator_line = SEPARATOR_LINE.match(data)
+        self._has_separator_line = separator_line is not None
+        self._separator = (
+            separator_line[1].decode() if separator_line else _find_separator(data[:SAMPLE_BYTES])
+        )
+        header = [cell.strip() for cell in next(self._rows(), [])]
+        if not any(header):
             raise PipelineError(f"{name} is empty")
         self.columns = _check_columns(name, header)
 
@@ -75,18 +91,25 @@ class CsvFile:
         """The header, then the rows, each with as many cells."""
         file = io.TextIOWrapper(io.BytesIO(self._data), "utf-8-sig", newline="")
         reader = csv.reader(file, delimiter=self._separator, strict=True)
-        width = 0
+        header: list[str] = []
         try:
-            for row in reader:
-                width = width or len(row)
-                if row and len(row) != width:
+            if self._has_separator_line:
+                next(reader, None)
+            for cells in reader:
+                header = header or cells
+                row = _fit(cells, header)
+                if row and len(row) != len(header):
                     raise PipelineError(
-                        f"{self.name}, line {reader.line_num}: it has {len(row)} cells, but the "
-                        f"first line {width}"
+                        f"{self.name}, line {reader.line_num}: it has {plural(len(row), 'cell')}, "
+                        f"but the first line {len(header)}"
                     )
                 if row:
                     yield row
-        except (csv.Error, UnicodeDecodeError) as error:
+        except UnicodeDecodeError as error:
+            raise PipelineError(
+                f"{self.name} is not CSV in UTF-8 ({one_line(error)}): {ENCODING_ADVICE}"
+            ) from error
+        except csv.Error as error:
             line = f", line {reader.line_num}" if reader.line_num else ""
             raise PipelineError(
                 f"{self.name}{line} is not CSV in UTF-8 ({one_line(error)})"
@@ -94,24 +117,26 @@ class CsvFile:
 
 
 class JsonLinesFile:
-    """An object a line."""
+    """An object a line; what is in an object of it is a column too: `label.name`."""
 
-    image_columns: frozenset[str] = frozenset()
+    blob_columns: frozenset[str] = frozenset()
 
     def __init__(self, name: str, data: bytes) -> None:
         self.name = name
         self._data = data
-        names: dict[str, None] = {}
+        nested: dict[str, bool] = {}
         for record in islice(self._records(), SCANNED_LINES):
-            names |= dict.fromkeys(record)
-        self.columns = _check_columns(name, list(names))
+            for column, value in record.items():
+                nested[column] = nested.get(column, False) or isinstance(value, list)
+        self.columns = _check_columns(name, list(nested))
+        self.nested = frozenset(column for column in nested if nested[column])
 
     def read(self, names: Sequence[str]) -> pa.Table:
         """These columns as texts."""
         records = self._records()
         batches = []
         while chunk := list(islice(records, ROWS)):
-            cells = [[_to_text(record.get(name)) for record in chunk] for name in names]
+            cells = [[self._to_text(name, record.get(name)) for record in chunk] for name in names]
             batches.append(pa.RecordBatch.from_arrays(list(map(texts, cells)), list(names)))
         return _table(batches, names)
 
@@ -132,15 +157,26 @@ class JsonLinesFile:
                 ) from error
             if not isinstance(record, dict):
                 raise PipelineError(f"{self.name}, line {number} is not a JSON object")
-            yield record
+            yield dict(_flatten(record))
+
+    def _to_text(self, column: str, value: object) -> str:
+        if value is None:
+            return ""
+        if isinstance(value, list):
+            raise PipelineError(f"{self.name}: the column {column!r} has neither texts nor numbers")
+        return value if isinstance(value, str) else json.dumps(value)
 
 
-def open_text_table(name: str, data: bytes) -> TableFile:
+def open_text_table(name: str, data: bytes, encoding: str | None = None) -> TableFile:
     """Open a table by the suffix of its name.
 
+    Args:
+        encoding: None for UTF-8, or UTF-16 that starts with its mark.
+
     Raises:
-        PipelineError: it is damaged, or of another format.
+        PipelineError: it is damaged, or of another format or encoding.
     """
+    data = _to_utf8(name, data, encoding)
     match PurePosixPath(name).suffix.lower():
         case ".csv" | ".tsv":
             return CsvFile(name, data)
@@ -149,23 +185,40 @@ def open_text_table(name: str, data: bytes) -> TableFile:
     raise PipelineError(f"{name} is not a table: CSV, TSV, JSON lines and Parquet are read")
 
 
-def open_table(path: Path, name: str) -> TableFile:
+def _to_utf8(name: str, data: bytes, encoding: str | None) -> bytes:
+    encoding = encoding or ("utf-16" if data.startswith(UTF16_STARTS) else None)
+    if encoding is None:
+        return data
+    try:
+        return data.decode(encoding).encode()
+    except UnicodeError as error:
+        raise PipelineError(f"{name} is not text in {encoding} ({one_line(error)})") from error
+
+
+def open_table(path: Path, name: str, encoding: str | None = None) -> TableFile:
     """Open a table on disk; messages call it `name`."""
     if path.suffix.lower() == ".parquet":
         return ParquetFile(name, path)
-    return open_text_table(name, path.read_bytes())
+    return open_text_table(name, path.read_bytes(), encoding)
 
 
-def read_columns(path: Path) -> tuple[str, ...]:
-    """The names of the columns of a table on disk; of a CSV file only the first line is read.
+def read_columns(path: Path, encoding: str | None = None) -> tuple[str, ...]:
+    """The names of the columns of a table on disk; of CSV in UTF-8 only the first line is read.
 
     Raises:
         PipelineError: the table is damaged.
     """
-    if path.suffix.lower() not in {".csv", ".tsv"}:
-        return open_table(path, str(path)).columns
+    is_utf8 = encoding is None and not is_utf16(path)
+    if not is_utf8 or path.suffix.lower() not in {".csv", ".tsv"}:
+        return open_table(path, str(path), encoding).columns
     with path.open("rb") as file:
         return CsvFile(str(path), file.readline(MAX_LINE)).columns
+
+
+def is_utf16(path: Path) -> bool:
+    """Whether a file starts with the mark of UTF-16."""
+    with path.open("rb") as file:
+        return file.read(2) in UTF16_STARTS
 
 
 def _find_separator(sample: bytes) -> str:
@@ -173,20 +226,33 @@ def _find_separator(sample: bytes) -> str:
     return max(",;\t|", key=first.count)
 
 
+def _fit(row: list[str], header: list[str]) -> list[str]:
+    """A row without surplus separators at its end, or with those that only the header has."""
+    width = len(header)
+    if len(row) > width and not any(map(str.strip, row[width:])):
+        return row[:width]
+    if 0 < len(row) < width and not any(map(str.strip, header[len(row) :])):
+        return row + [""] * (width - len(row))
+    return row
+
+
 def _check_columns(name: str, columns: list[str]) -> tuple[str, ...]:
     if len(columns) > MAX_COLUMNS:
         raise PipelineError(f"{name} has more than {MAX_COLUMNS} columns")
-    if repeated := [column for column in set(columns) if columns.count(column) > 1]:
+    if repeated := [name for name in set(columns) if name and columns.count(name) > 1]:
         raise PipelineError(f"{name} has the column {min(repeated)!r} twice")
     if not columns:
         raise PipelineError(f"{name} is empty")
     return tuple(columns)
 
 
-def _to_text(value: object) -> str:
-    if value is None:
-        return ""
-    return value if isinstance(value, str) else json.dumps(value)
+def _flatten(record: dict[str, Any], above: str = "", depth: int = 0) -> Iterator[tuple[str, Any]]:
+    """The values of an object and of the objects in it, by their paths; null if too deep."""
+    for key, value in record.items():
+        if not isinstance(value, dict):
+            yield above + key, value
+        elif depth < MAX_DEPTH:
+            yield from _flatten(value, f"{above}{key}.", depth + 1)
 
 
 def _table(batches: list[pa.RecordBatch], names: Sequence[str]) -> pa.Table:

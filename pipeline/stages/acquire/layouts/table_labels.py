@@ -11,9 +11,25 @@ import pyarrow.compute as pc
 from pipeline.core import columns
 from pipeline.core.columns import Codes
 from pipeline.core.errors import PipelineError
-from pipeline.stages.acquire.class_names import to_nfc
-from pipeline.stages.acquire.layouts.file_index import AMBIGUOUS, FileIndex
-from pipeline.stages.acquire.layouts.labels import FileFacts
+from pipeline.core.unicode import to_nfc
+from pipeline.stages.acquire.layouts import one_hot
+from pipeline.stages.acquire.layouts.captions import describe_captions
+from pipeline.stages.acquire.layouts.file_index import AMBIGUOUS, MISSING, FileIndex
+from pipeline.stages.acquire.layouts.labels import (
+    FileFacts,
+    RepeatedNamesError,
+    UnusableTableError,
+)
+from pipeline.stages.acquire.layouts.missing_labels import blank_missing, describe_missing
+from pipeline.stages.acquire.layouts.one_hot import OneHotTable
+from pipeline.stages.acquire.layouts.parquet_file import ParquetFile
+from pipeline.stages.acquire.layouts.row_choice import (
+    CONFLICT,
+    NONE,
+    describe_several_splits,
+    rank_splits,
+    rows_of_files,
+)
 from pipeline.stages.acquire.layouts.table_columns import (
     FILES,
     NamedColumns,
@@ -21,14 +37,16 @@ from pipeline.stages.acquire.layouts.table_columns import (
     find_label_column,
     find_options,
     require_column,
+    without_fractions,
 )
 from pipeline.stages.acquire.layouts.table_files import TableFile
+from pipeline.stages.acquire.layouts.table_problems import no_files, no_labels
 from pipeline.stages.acquire.raw_image import SkipReason
 from pipeline.stages.acquire.sources.listing import FileTable, iterate
+from pipeline.stages.acquire.sources.split_folders import format_splits
 
 OPTIONS = ("split", "group", "owner", "licence", "sha256")
 EXAMPLES = 3
-CONFLICT, NONE = -2, -1  # in the place of a row
 
 
 @dataclass(frozen=True)
@@ -42,41 +60,79 @@ class LabelTable:
     """Of the file of each row; -1 where it is missing."""
     split: str | None
     """That the table itself is named after."""
+    is_guess: bool = False
+    """Whether the column of labels has no common name."""
+    note: str = ""
+    """How files were found that are spelled in another way."""
 
     @property
     def origin(self) -> str:
-        return f"the column {self.label!r} of {self.table.name} (files by its column {self.file!r})"
+        label = f"the column {self.label!r} of {self.table.name}"
+        if isinstance(self.table, OneHotTable):
+            classes = ", ".join(self.table.classes[:EXAMPLES])
+            label = f"the columns {classes}... of {self.table.name}, one of which is 1 in each row"
+        return f"{label} (files by its column {self.file!r})"
+
+    @property
+    def deciding_key(self) -> tuple[str, str]:
+        """The key of dataset.toml that decides for this table, and its value."""
+        is_one_hot = isinstance(self.table, OneHotTable)
+        return ("table", self.table.name) if is_one_hot else ("label_column", self.label)
 
 
 class TableLabels:
     """The labels of files, from one table or several."""
 
-    def __init__(self, tables: Sequence[LabelTable], splits: Mapping[str, str], count: int) -> None:
+    def __init__(
+        self,
+        tables: Sequence[LabelTable],
+        splits: Mapping[str, str],
+        count: int,
+        notes: Sequence[str] = (),
+    ) -> None:
         """Read the tables.
 
         Args:
             splits: Name of a split -> split.
             count: Number of files.
+            notes: What people should know of other tables.
 
         Raises:
             PipelineError: a split is unknown.
         """
-        parts = [_read_rows(table, splits) for table in tables]
+        missing: list[str] = []
+        parts = [_read_rows(table, splits, missing) for table in tables]
         self._rows = pa.concat_tables(parts)
         positions = np.concatenate([table.positions for table in tables])
         codes, self._labels = columns.encode(self._rows.column("label"))
-        self._row_of_file = _rows_of_files(positions, codes, count)
+        ranks = rank_splits(self._rows.column("split"))
+        self._row_of_file = rows_of_files(positions, codes, ranks, count)
         self.missing = _missing_names(self._rows, positions)
         self.origin = " and ".join(table.origin for table in tables[:EXAMPLES])
-        self.label_column = tables[0].label
+        self.deciding_key = tables[0].deciding_key
+        self.is_weak = all(
+            table.is_guess and table.table.name.lower().endswith(".parquet") for table in tables
+        )
+        """Whether this is less likely than class folders: numbers of clusters, or of rows."""
+        self.has_texts = any(not isinstance(table.table, ParquetFile) for table in tables)
+        """Whether a table is a text in some encoding."""
+        self._is_one_hot = any(isinstance(table.table, OneHotTable) for table in tables)
         self._names = {table.table.name for table in tables}
-        self.notes: tuple[str, ...] = ()
+        several = describe_several_splits(positions, ranks, count)
+        self.notes = (*(table.note for table in tables if table.note), *several, *missing, *notes)
 
     def classes(self) -> set[str]:
         """All labels of files that are there."""
         used = self._row_of_file[self._row_of_file >= 0]
         labels = columns.encode(self._rows.column("label").take(pa.array(used)))[1]
         return set(labels.to_pylist()) - {""}
+
+    def describe_captions(self) -> str | None:
+        """Why the labels are captions, numbers or names of single images; None if they are not."""
+        if self._is_one_hot:
+            return None
+        used = pa.array(self._row_of_file[self._row_of_file >= 0])
+        return describe_captions(self._rows.column("label").take(used), self.origin)
 
     def facts(self, files: FileTable) -> Iterator[FileFacts | SkipReason | None]:
         """What is known of each file, in their order, or why it is left out; None for a table."""
@@ -98,34 +154,83 @@ class TableLabels:
 
 def read_table(
     table: TableFile, index: FileIndex, named: NamedColumns, splits: Mapping[str, str], where: str
-) -> LabelTable | None:
-    """Find the labels and files of a table; None where it lacks them, and dataset.toml names none.
+) -> LabelTable:
+    """Find the labels and files of a table.
 
     Raises:
-        PipelineError: a column that dataset.toml names is missing, or matches no file or several.
+        UnusableTableError: it has none, or several in a row, or lacks a column that dataset.toml
+            names.
+        RepeatedNamesError: several files have each name in it.
+        PipelineError: several files have a name in it.
         AmbiguousLayoutError: two columns may have the labels.
     """
     split = split_of_name(table.name, splits)
+    file, positions, note = _find_file_column(table, index, named, splits, split)
+    has_files = file is not None and (positions != MISSING).any()
+    common = find_label_column(table, named.label, where) if has_files or named.label else None
+    if file is None or not has_files:
+        raise UnusableTableError(no_files(table, file, index))
+    label = common or _only_other(table, file)
+    if label is None and (classes := one_hot.find_classes(table, file)):
+        table, label = OneHotTable(table, classes), one_hot.LABEL
+    if label is None:
+        raise UnusableTableError(no_labels(table, file))
+    if (ambiguous := np.flatnonzero(positions == AMBIGUOUS)).size:
+        value = table.read([file]).column(0)[int(ambiguous[0])].as_py()
+        problem = f"{where}: {table.name} names {value!r}, and several files have this name"
+        if (positions >= 0).any():
+            raise PipelineError(f"{problem}: write their paths into it")
+        if common is None:
+            raise UnusableTableError(
+                f"{table.name} names {value!r}, and several files are called so"
+            )
+        classes = columns.encode(_strip(table.read([label]).column(0)))[1]
+        raise RepeatedNamesError(
+            f"{problem}: write their paths into it, or say with pattern = '{{label}}/*' that the "
+            "folders are the classes",
+            frozenset(classes.slice(0, columns.CHUNK).to_pylist()),
+        )
+    return LabelTable(table, label, file, positions, split, common is None, note)
+
+
+def _find_file_column(
+    table: TableFile,
+    index: FileIndex,
+    named: NamedColumns,
+    splits: Mapping[str, str],
+    split: str | None,
+) -> tuple[str | None, Codes, str]:
+    """The column that names the most files, their positions, and a note on their spelling."""
     if named.file:
         candidates = [require_column(table, named.file, "file_column")]
     else:
         candidates = [name for name in find_columns(table.columns, FILES) if name != named.label]
+    candidates = [name for name in candidates if name not in table.nested]
+    if not candidates:
+        return None, np.zeros(0, np.int32), ""
     matches = {name: _find_files(table, name, index, splits, split) for name in candidates}
-    file = max(matches, key=lambda name: (matches[name] >= 0).sum(), default=None)
-    if file is None or not (matches[file] >= 0).any():
-        if named.file or named.label:
-            raise PipelineError(_no_files(table, file, where))
-        return None
-    label = find_label_column(table, named.label, where) or _only_other(table, file)
-    if label is None:
-        return None
-    if (ambiguous := np.flatnonzero(matches[file] == AMBIGUOUS)).size:
-        value = table.read([file]).column(0)[int(ambiguous[0])].as_py()
-        raise PipelineError(
-            f"{where}: {table.name} names {value!r}, and several files have this name: write their "
-            "paths into it"
-        )
-    return LabelTable(table, label, file, matches[file], split)
+    file = max(candidates, key=lambda name: _rank(matches[name]))
+    tried = [file] if (matches[file] != MISSING).any() else candidates
+    for name in tried:
+        values = table.read([name]).column(0)
+        positions = index.find_loosely(values, _folder(table), matches[name])
+        if changed := np.flatnonzero(positions != matches[name]).tolist():
+            row = changed[0]
+            note = (
+                f"the column {name!r} of {table.name} has {values[row].as_py()!r} for "
+                f"{index.path_of(int(positions[row]))!r}: case, blanks and zeros in front do not "
+                "matter where one file alone is meant"
+            )
+            return name, positions, note
+    return file, matches[file], ""
+
+
+def _rank(positions: Codes) -> tuple[int, int]:
+    return int((positions >= 0).sum()), int((positions == AMBIGUOUS).sum())
+
+
+def _folder(table: TableFile) -> str:
+    return table.name[: table.name.rfind("/") + 1]
 
 
 def split_of_name(name: str, splits: Mapping[str, str]) -> str | None:
@@ -144,38 +249,32 @@ def _find_files(
     split: str | None,
 ) -> Codes:
     values = table.read([column]).column(0)
-    folder = table.name[: table.name.rfind("/") + 1]
-    positions = index.find(values, folder)
+    positions = index.find(values, _folder(table))
     if split and (positions == AMBIGUOUS).any():  # train/1.jpg and test/1.jpg
-        own = index.select(lambda name: split_of_name(f"{name}/x", splits) == split)
-        return own.find(values, folder)
+        own = index.select(lambda name: _split_of_folder(name, splits) == split)
+        return own.find(values, _folder(table))
     return positions
 
 
-def _no_files(table: TableFile, file: str | None, where: str) -> str:
-    columns_text = ", ".join(table.columns[:20])
-    if file is None:
-        return (
-            f"{where}: no column of {table.name} is known to name files (it has {columns_text}): "
-            "say which with file_column"
-        )
-    values = [value for value in table.read([file]).column(0).slice(0, 100).to_pylist() if value]
-    return (
-        f"{where}: the column {file!r} of {table.name} names none of its files, for instance "
-        f"{', '.join(map(repr, values[:EXAMPLES]))}: say with file_column which one does (it has "
-        f"{columns_text})"
-    )
+def _split_of_folder(name: str, splits: Mapping[str, str]) -> str | None:
+    """The split of a folder such as train, a/train_images or test1."""
+    words = [word for part in reversed(name.split("/")) for word in _words(part)]
+    return next((splits[word] for word in words if word in splits), None)
+
+
+def _words(name: str) -> list[str]:
+    return [name.lower(), *re.split(r"[^a-z]+", name.lower())]
 
 
 def _only_other(table: TableFile, file: str) -> str | None:
     """The label of a table with only one more column than its files and known facts."""
-    known = {file, *find_options(table.columns).values()}
-    others = [name for name in table.columns if name not in known and name.strip()]
-    return others[0] if len(others) == 1 else None
+    fact_columns = {file, *table.blob_columns, *find_options(table.columns).values()}
+    others = [name for name in table.columns if name not in fact_columns and name.strip()]
+    return others[0] if len(others) == 1 and others[0] not in table.nested else None
 
 
-def _read_rows(table: LabelTable, splits: Mapping[str, str]) -> pa.Table:
-    """The columns file, label and options of a table."""
+def _read_rows(table: LabelTable, splits: Mapping[str, str], notes: list[str]) -> pa.Table:
+    """The columns file, label and options of a table; notes on labels that are missing."""
     options = {
         fact: name
         for fact, name in find_options(table.table.columns).items()
@@ -184,7 +283,10 @@ def _read_rows(table: LabelTable, splits: Mapping[str, str]) -> pa.Table:
     names = list(dict.fromkeys([table.file, table.label, *options.values()]))
     rows = table.table.read(names)
     empty = pa.chunked_array([columns.texts([table.split or ""] * len(rows))])
-    cells = {"file": rows.column(table.file), "label": _strip(rows.column(table.label))}
+    labels = _strip(rows.column(table.label))
+    notes += describe_missing(labels, table.label, table.table.name)
+    labels = without_fractions(blank_missing(labels))
+    cells = {"file": rows.column(table.file), "label": labels}
     for fact in OPTIONS:
         if fact in options:
             cells[fact] = rows.column(options[fact])
@@ -213,30 +315,17 @@ def to_splits(
     """
     codes, distinct = columns.encode(column)
     names = distinct.to_pylist() if len(distinct) < columns.CHUNK else []
-    known = {"": ""} | dict(splits)
-    unknown = [text for text in names if to_nfc(text).strip().lower() not in known]
+    split_by_name = {"": ""} | dict(splits)
+    unknown = [text for text in names if to_nfc(text).strip().lower() not in split_by_name]
     if unknown or len(distinct) != len(names):
         example = repr(unknown[0]) if unknown else f"{len(distinct)} texts"
+        texts = sorted(filter(str.strip, names))[:EXAMPLES] or ["fold1"]
         raise PipelineError(
-            f"{table}: the column {name!r} has {example}, which is "
-            'no split: set splits in dataset.toml, such as splits = {fold1 = "train"}, or rename '
-            "the column"
+            f"{table}: the column {name!r} has {example}, which is no split: say which, such as "
+            f"{format_splits(texts, splits)} in dataset.toml, or rename the column"
         )
-    values = columns.texts([known[to_nfc(text).strip().lower()] for text in names])
+    values = columns.texts([split_by_name[to_nfc(text).strip().lower()] for text in names])
     return pa.chunked_array([values.take(pa.array(codes))]) if len(codes) else column
-
-
-def _rows_of_files(positions: Codes, codes: Codes, count: int) -> Codes:
-    """The first row of each file; CONFLICT where its rows have several labels."""
-    rows = np.flatnonzero(positions >= 0)
-    result = np.full(count, NONE, np.int32)
-    result[positions[rows[::-1]]] = rows[::-1]  # the first row is written last
-    least = np.full(count, np.iinfo(np.int32).max, np.int32)
-    most = np.full(count, -1, np.int32)
-    np.minimum.at(least, positions[rows], codes[rows])
-    np.maximum.at(most, positions[rows], codes[rows])
-    result[(most >= 0) & (least != most)] = CONFLICT
-    return result
 
 
 def _missing_names(rows: pa.Table, positions: Codes) -> pa.ChunkedArray:

@@ -3,13 +3,18 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatch
-from pathlib import PurePosixPath
 
 from pipeline.core.errors import PipelineError
-from pipeline.stages.acquire.dataset_toml import ExternalDataset
+from pipeline.datasets.dataset_toml import ExternalDataset
 from pipeline.stages.acquire.layouts.file_index import FileIndex
 from pipeline.stages.acquire.layouts.file_names import TABLE_SUFFIXES
-from pipeline.stages.acquire.layouts.labels import AmbiguousLayoutError, Reading
+from pipeline.stages.acquire.layouts.labels import (
+    AmbiguousLayoutError,
+    Reading,
+    RepeatedNamesError,
+    UnusableTableError,
+)
+from pipeline.stages.acquire.layouts.parquet_file import ParquetFile
 from pipeline.stages.acquire.layouts.table_columns import NamedColumns, plain
 from pipeline.stages.acquire.layouts.table_files import TableFile, open_text_table
 from pipeline.stages.acquire.layouts.table_labels import LabelTable, TableLabels, read_table
@@ -27,6 +32,8 @@ class TableSearch:
     labels: TableLabels | None
     problems: tuple[str, ...] = ()
     """Of tables that cannot be used, a clause each."""
+    repeated: RepeatedNamesError | None = None
+    """Of a table whose names several files have."""
 
 
 def find_table_files(files: FileTable, dataset: ExternalDataset, where: str) -> list[SourceFile]:
@@ -37,7 +44,7 @@ def find_table_files(files: FileTable, dataset: ExternalDataset, where: str) -> 
     """
     names = []
     for file, path in zip(files, files.paths(), strict=True):
-        is_table = PurePosixPath(path).suffix.lower() in TABLE_SUFFIXES and not is_hidden(path)
+        is_table = path[path.rfind(".") :].lower() in TABLE_SUFFIXES and not is_hidden(path)
         if dataset.table is not None:
             is_table = is_table and (fnmatch(path, dataset.table) or path == dataset.table)
         elif "samplesubmission" in plain(path):  # Kaggle's: its labels are made up
@@ -53,7 +60,7 @@ def find_labels(files: FileTable, dataset: ExternalDataset, where: str) -> Table
     """Labels in the tables of a listing, for the images in it.
 
     Raises:
-        PipelineError: what dataset.toml names is missing.
+        PipelineError: what dataset.toml names is missing, or a table is damaged.
         AmbiguousLayoutError: several tables have labels, or several columns.
     """
     named = NamedColumns(dataset.label_column, dataset.file_column)
@@ -64,28 +71,73 @@ def find_labels(files: FileTable, dataset: ExternalDataset, where: str) -> Table
     index = FileIndex(files)
     label_tables: list[LabelTable] = []
     problems: list[str] = []
-    for table in _open_tables(table_files, where, problems, is_named):
-        label_table = read_table(table, index, named, dataset.splits, where)
-        if label_table is None:
-            problems.append(f"{table.name} has the columns {', '.join(table.columns[:20])}")
-        else:
-            label_tables.append(label_table)
-    if not label_tables:
-        return TableSearch(None, tuple(problems))
-    _check_one(label_tables, where)
-    return TableSearch(TableLabels(label_tables, dataset.splits, len(files)))
+    repeated = None
+    opened = _open_tables(files, table_files, where, problems, is_named, dataset.encoding)
+    for table in opened:
+        try:
+            label_tables.append(read_table(table, index, named, dataset.splits, where))
+        except UnusableTableError as error:
+            problems.append(str(error))
+        except RepeatedNamesError as error:
+            repeated = error
+    if label_tables:
+        label_tables, notes = _drop_guesses(label_tables)
+        _check_one(label_tables, where)
+        labels = TableLabels(label_tables, dataset.splits, len(files), notes)
+        if not named.label and (problem := labels.describe_captions()):
+            if is_named:
+                raise PipelineError(f"{where}: {problem}")
+            return TableSearch(None, (problem, *problems), repeated)
+        return TableSearch(labels)
+    if repeated and is_named:
+        raise repeated
+    if problems and is_named:
+        raise PipelineError(f"{where}: {problems[0]}")
+    return TableSearch(None, tuple(problems), repeated)
+
+
+def _drop_guesses(tables: list[LabelTable]) -> tuple[list[LabelTable], list[str]]:
+    """Leave out tables without a column of labels by a common name, if others have one.
+
+    Of a test set without labels, the only other column may be anything.
+    """
+    known = [table for table in tables if not table.is_guess]
+    if not known:
+        return tables, []
+    notes = [
+        f"{table.table.name} has no column of labels by a common name and is left out, unless "
+        "label_column names one"
+        for table in tables
+        if table.is_guess
+    ]
+    return known, notes
+
+
+def open_parquet(files: FileTable, file: SourceFile) -> ParquetFile:
+    """Open a Parquet file of a listing.
+
+    Raises:
+        PipelineError: it is damaged.
+    """
+    return ParquetFile(file.name, file.path(files.folder) if files.folder else file.read)
 
 
 def _open_tables(
-    files: list[SourceFile], where: str, problems: list[str], is_named: bool
+    all_files: FileTable,
+    tables: list[SourceFile],
+    where: str,
+    problems: list[str],
+    is_named: bool,
+    encoding: str | None,
 ) -> Iterator[TableFile]:
-    for file in files:
-        if file.name.lower().endswith(".parquet"):
-            continue  # of images, not beside them
+    for file in tables:
         try:
+            if file.name.lower().endswith(".parquet"):
+                yield open_parquet(all_files, file)
+                continue
             if file.size > MAX_TABLE_BYTES:
                 raise PipelineError(f"{file.name} is larger than {MAX_TABLE_BYTES / 1e6:.0f} MB")
-            yield open_text_table(file.name, file.read())
+            yield open_text_table(file.name, file.read(), encoding)
         except PipelineError as error:
             if is_named:
                 raise PipelineError(f"{where}: {error}") from error
@@ -98,6 +150,8 @@ def _check_one(tables: list[LabelTable], where: str) -> None:
     for other in others:
         are_parts = set(first.table.columns) == set(other.table.columns)
         are_splits = first.split and other.split and first.split != other.split
+        if first.is_guess and first.label != other.label:
+            are_splits = False
         if not are_parts and not are_splits:
             raise AmbiguousLayoutError(
                 where,

@@ -3,29 +3,36 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+import pyarrow.compute as pc
 from pydantic import ValidationError
 
 from pipeline.core import columns
 from pipeline.core.errors import PipelineError
-from pipeline.stages.acquire.dataset_toml import ExternalDataset
+from pipeline.datasets.dataset_toml import ExternalDataset, UrlsDataset
 from pipeline.stages.acquire.layouts.table_columns import (
     URLS,
     find_column,
     find_label_column,
     find_options,
+    without_fractions,
 )
-from pipeline.stages.acquire.layouts.table_files import TableFile, open_table, read_columns
+from pipeline.stages.acquire.layouts.table_files import (
+    TableFile,
+    is_utf16,
+    open_table,
+    read_columns,
+)
 from pipeline.stages.acquire.layouts.table_labels import to_splits
 from pipeline.stages.acquire.photo_list import COLUMNS, Photo, read_photos
 
 
-def has_urls(path: Path) -> bool:
+def has_urls(path: Path, encoding: str | None = None) -> bool:
     """Whether a table has a column of URLs.
 
     Raises:
         PipelineError: it is damaged.
     """
-    return find_column(read_columns(path), URLS) is not None
+    return find_column(read_columns(path, encoding), URLS) is not None
 
 
 def read_url_table(path: Path, dataset: ExternalDataset) -> Iterator[Photo]:
@@ -36,14 +43,21 @@ def read_url_table(path: Path, dataset: ExternalDataset) -> Iterator[Photo]:
     Raises:
         PipelineError: the table is damaged, has no URLs or labels, or a row is invalid.
     """
-    is_csv = path.suffix.lower() == ".csv" and not dataset.label_column
-    if is_csv and (not path.exists() or set(read_columns(path)) <= set(COLUMNS)):
+    is_named = dataset.label_column or dataset.encoding or dataset.own_splits
+    is_csv = path.suffix.lower() == ".csv" and not is_named
+    is_own = is_csv and not (path.exists() and is_utf16(path))
+    if is_own and (not path.exists() or set(read_columns(path)) <= set(COLUMNS)):
         yield from read_photos(path)
         return
-    table = open_table(path, str(path))
+    table = open_table(path, str(path), dataset.encoding)
     fields = _find_fields(table, dataset)
     rows = table.read(list(dict.fromkeys(fields.values())))
     cells = {field: rows.column(column) for field, column in fields.items()}
+    cells["label"] = without_fractions(pc.utf8_trim_whitespace(cells["label"]))
+    if isinstance(dataset, UrlsDataset) and dataset.own_splits and "split" not in cells:
+        raise PipelineError(
+            f"{path} has no column of splits, so splits in dataset.toml has no effect: leave it out"
+        )
     if "split" in cells:
         cells["split"] = to_splits(cells["split"], dataset.splits, str(path), fields["split"])
     for number, values in enumerate(zip(*map(columns.iterate, cells.values()), strict=True), 1):

@@ -12,8 +12,9 @@ from functools import partial
 from pathlib import Path
 
 from pipeline.core.errors import PipelineError
+from pipeline.stages.acquire.layouts.file_names import PACKED_SUFFIXES
 from pipeline.stages.acquire.raw_image import SkippedItem, SkipReason
-from pipeline.stages.acquire.sources.column_zip import ColumnZipFile
+from pipeline.stages.acquire.sources.column_zip import ColumnZipFile, ZipNameError
 from pipeline.stages.acquire.sources.listing import SourceFile, to_text
 
 # Raised for a member that is truncated, encrypted, or has a wrong checksum or compression.
@@ -34,18 +35,37 @@ BLOCK = 512  # bytes; a tar ends with two blocks of zeros
 Archive = ColumnZipFile | tarfile.TarFile
 
 
-def open_archive(path: Path) -> Archive:
+def open_archive(path: Path, encoding: str | None = None) -> Archive:
     """Open a zip or tar by its content, whatever its name.
 
+    Args:
+        encoding: Of the names in a zip, if some are neither marked as UTF-8 nor in UTF-8.
+
     Raises:
-        PipelineError: it is neither, or damaged.
+        PipelineError: it is neither, or damaged, or such a name is in another encoding.
     """
     try:
         if zipfile.is_zipfile(path):
-            return ColumnZipFile(path)
+            return _open_zip(path, encoding)
         return tarfile.open(path, tarinfo=_CheckedTarInfo)
+    except ZipNameError as error:
+        raise PipelineError(f"{path}: {error}") from error
     except DAMAGE as error:
-        raise PipelineError(f"{path} is neither a folder nor an intact zip or tar") from error
+        advice = ""
+        if path.name.lower().endswith(PACKED_SUFFIXES):
+            advice = ": unpack it, and give the folder"
+        raise PipelineError(
+            f"{path} is neither a folder nor an intact zip or tar{advice}"
+        ) from error
+
+
+def _open_zip(path: Path, encoding: str | None) -> ColumnZipFile:
+    try:
+        return ColumnZipFile(path)
+    except ZipNameError:
+        if encoding is None:
+            raise
+        return ColumnZipFile(path, encoding)
 
 
 def list_members(archive: Archive) -> Iterator[SourceFile | SkippedItem]:

@@ -6,21 +6,38 @@ Class folders are at the top, or below split folders (train/cat/1.jpg), or above
 
 import heapq
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from pipeline.core.errors import PipelineError
-from pipeline.stages.acquire.class_names import to_nfc
+from pipeline.core.unicode import to_nfc
 from pipeline.stages.acquire.layouts.file_names import is_image_name
+from pipeline.stages.acquire.sources.split_folders import find_splits, format_splits
 
 # Names, in lower case, of files and folders that macOS, Windows, the disks of Synology and QNAP,
-# Linux and Python leave.
+# Linux, Python and version control leave.
 LITTER = frozenset(
     {
+        ".appledouble",
+        ".directory",
+        ".ds_store",
+        ".fseventsd",
+        ".git",
+        ".gitattributes",
+        ".gitignore",
+        ".ipynb_checkpoints",
+        ".localized",
+        ".nomedia",
+        ".picasa.ini",
+        ".spotlight-v100",
+        ".svn",
+        ".trashes",
         "__macosx",
         "icon\r",
         "thumbs.db",
+        "thumbs.db:encryptable",
         "ehthumbs.db",
         "ehthumbs_vista.db",
         "desktop.ini",
@@ -32,6 +49,7 @@ LITTER = frozenset(
         "__pycache__",
     }
 )
+MAX_EXAMPLES = 3  # of folders in a message
 HIDDEN = re.compile(rf"(^|/)(\.|({'|'.join(map(re.escape, sorted(LITTER)))})(/|\Z))", re.IGNORECASE)
 
 
@@ -62,24 +80,30 @@ class FolderLabels:
         return {label.label for label in self._labels.values()}
 
 
-def label_folders(names: Callable[[], Iterator[str]], splits: Mapping[str, str]) -> FolderLabels:
+def label_folders(
+    names: Callable[[], Iterator[str]],
+    splits: Mapping[str, str],
+    folders: Collection[str] | None = None,
+) -> FolderLabels:
     """Find label and split of the folders that files are in.
 
     Args:
         names: Gives the relative paths of all files, with forward slashes.
         splits: Folder above the class folders -> split; case and Unicode form do not matter.
+        folders: Those to label; by default, all with images.
 
     Raises:
         PipelineError: there are no class folders, or only some folders are named like splits.
     """
     splits = {to_nfc(folder).lower(): split for folder, split in splits.items()}
-    folders = {_folder(name) for name in names() if is_image_name(name) and not is_hidden(name)}
+    if folders is None:
+        folders = set(count_images(names()))
     parts = {folder: PurePosixPath(to_nfc(folder)).parts for folder in folders}
-    class_at, split_at = _find_levels(list(parts.values()), splits)
+    class_at, split_at, split_of = _find_levels(list(parts.values()), splits)
     labels = {}
     for folder, path in parts.items():
-        if len(path) > class_at:
-            split = None if split_at is None else splits[path[split_at].lower()]
+        if len(path) > class_at and (split_at is None or path[split_at] in split_of):
+            split = None if split_at is None else split_of[path[split_at]]
             spelt = PurePosixPath(folder).parts[class_at]  # as the source spells it
             labels[folder] = FolderLabel(spelt, split, path[class_at + 1 :])
     if not labels:
@@ -89,6 +113,11 @@ def label_folders(names: Callable[[], Iterator[str]], splits: Mapping[str, str])
             f"test/<class>/<image>, but there are {', '.join(examples) or 'no files'}"
         )
     return FolderLabels(labels)
+
+
+def count_images(names: Iterable[str]) -> Counter[str]:
+    """Files that may be images, by folder."""
+    return Counter(_folder(name) for name in names if is_image_name(name) and not is_hidden(name))
 
 
 def _folder(name: str) -> str:
@@ -106,18 +135,35 @@ def is_hidden(name: str) -> bool:
     return any(part.startswith(".") or part.lower() in LITTER for part in parts)
 
 
+def is_junk(name: str) -> bool:
+    """Whether the path is one that a system or program leaves everywhere, and no photograph.
+
+    A hidden file of any other name may be somebody's photograph.
+    """
+    if not HIDDEN.search(name):  # nearly all
+        return False
+    parts = PurePosixPath(name).parts
+    return any(part.startswith("._") or part.lower() in LITTER for part in parts)
+
+
 def _find_levels(
     folders: list[tuple[str, ...]], splits: Mapping[str, str]
-) -> tuple[int, int | None]:
-    """The level of the class folders, and that of the split folders, if there are any."""
+) -> tuple[int, int | None, dict[str, str]]:
+    """The level of the class folders; that of the split folders, if there are any; their splits."""
     depth = _wrapping_depth(folders, splits)
-    if _are_splits({path[depth] for path in folders if len(path) > depth}, splits):
-        below = [path[depth + 1 :] for path in folders]
-        return depth + 1 + _wrapping_depth(below, splits), depth
-    has_splits_below = all(
-        len(path) > depth + 1 and path[depth + 1].lower() in splits for path in folders
-    )
-    return depth, depth + 1 if folders and has_splits_below else None
+    if split_of := _find_split_folders(folders, depth, splits):
+        inside = [path[depth:] for path in folders if set(path[depth : depth + 1]) & set(split_of)]
+        # test_set/test_set/cat, as some archives are packed
+        is_repeated = all(path[0].lower() == path[1].lower() for path in inside if len(path) > 1)
+        start = 2 if is_repeated else 1
+        return (
+            depth + start + _wrapping_depth([path[start:] for path in inside], splits),
+            depth,
+            split_of,
+        )
+    below = {path[depth + 1] if len(path) > depth + 1 else "" for path in folders}
+    split_of = find_splits(below, splits)
+    return (depth, depth + 1, split_of) if below and below == split_of.keys() else (depth, None, {})
 
 
 def _wrapping_depth(folders: list[tuple[str, ...]], splits: Mapping[str, str]) -> int:
@@ -126,19 +172,39 @@ def _wrapping_depth(folders: list[tuple[str, ...]], splits: Mapping[str, str]) -
     while True:
         names = {folder[depth] for folder in folders if len(folder) > depth}
         nested = any(len(folder) > depth + 1 for folder in folders)
-        if len(names) != 1 or not nested or _are_splits(names, splits):
+        if len(names) != 1 or not nested or find_splits(names, splits):
             return depth
         (only,) = names
         folders = [folder for folder in folders if len(folder) > depth and folder[depth] == only]
         depth += 1
 
 
-def _are_splits(folders: set[str], splits: Mapping[str, str]) -> bool:
-    split_folders = sorted(folder for folder in folders if folder.lower() in splits)
-    if split_folders and (others := sorted(folders - set(split_folders))):
-        raise PipelineError(
-            f"the folders {', '.join(split_folders)} look like splits but are beside "
-            f"{others[0]!r}: set [splits] in dataset.toml to the folders that are splits, or "
-            "`splits = {}` if all of them are classes"
-        )
-    return bool(split_folders)
+def _find_split_folders(
+    folders: list[tuple[str, ...]], depth: int, splits: Mapping[str, str]
+) -> dict[str, str]:
+    """The folders of a level that are named after splits; images beside those have no labels.
+
+    Raises:
+        PipelineError: other folders are beside them, which may have classes.
+    """
+    names = {path[depth] for path in folders if len(path) > depth}
+    split_of = find_splits(names, splits)
+    others = names - split_of.keys()
+    if not any(name.lower() in splits for name in names):
+        # seg_pred/seg_pred/1.jpg beside seg_train/seg_train/sea/1.jpg
+        others &= {path[depth] for path in folders if len(set(path[depth:])) > 1}
+    if split_of and others:
+        raise _mixed_error(split_of, others, splits)
+    return split_of
+
+
+def _mixed_error(
+    split_of: Mapping[str, str], others: Collection[str], splits: Mapping[str, str]
+) -> PipelineError:
+    """Say how to tell folders that are splits from folders that are classes."""
+    example = format_splits([*sorted(split_of), *sorted(others)[:MAX_EXAMPLES]], splits)
+    return PipelineError(
+        f"the folders {', '.join(sorted(split_of))} look like splits but are beside "
+        f"{min(others)!r}: write pattern = '{{label}}/*' in dataset.toml if all of them are "
+        f"classes, or, if all of them are splits, which, such as {example}"
+    )

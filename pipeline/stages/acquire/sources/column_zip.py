@@ -5,17 +5,21 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.core.errors import PipelineError
 from pipeline.core.shards import array
 from pipeline.stages.acquire.raw_image import SkippedItem, SkipReason
 from pipeline.stages.acquire.sources.listing import RowTable, SourceFile, iterate
 
 ENCRYPTED, UTF8 = 0x1, 0x800  # flags of a zip member
+# Code pages of Windows in Korea, Japan, China and the West; the last has a reading of any bytes.
+GUESSES = ("cp949", "cp932", "gbk", "cp437")
 UNICODE_PATH = 0x7075  # an extra field of a zip member
 # header_offset, end_offset, compress_size, file_size, CRC, compress_type, flag_bits
 LOCATION = struct.Struct("<qqQQIHH")
@@ -38,12 +42,13 @@ class _Members:
         }
     )
 
-    def __init__(self) -> None:
+    def __init__(self, encoding: str | None) -> None:
         self._rows = RowTable(self._SCHEMA)
+        self._encoding = encoding
 
     def append(self, info: zipfile.ZipInfo) -> None:
         self._rows.append(
-            zip_name(info),
+            zip_name(info, self._encoding),
             info.orig_filename,
             info.external_attr >> 16,
             info.header_offset,
@@ -74,11 +79,24 @@ class _Members:
 
 
 class ColumnZipFile(zipfile.ZipFile):
-    """A ZipFile to list and read from: the methods that search its members find none."""
+    """A ZipFile to list and read from: the methods that search its members find none.
 
-    _members = _Members()
+    Raises:
+        ZipNameError: a name is in no encoding that is known.
+    """
+
     start_dir: int
     """Offset of the central directory."""
+
+    def __init__(self, path: Path, encoding: str | None = None) -> None:
+        """Open a zip.
+
+        Args:
+            encoding: Of the names without the flag for UTF-8; by default UTF-8.
+        """
+        self.encoding = encoding
+        self._members = _Members(encoding)
+        super().__init__(path)
 
     @property
     def filelist(self) -> Any:
@@ -86,7 +104,7 @@ class ColumnZipFile(zipfile.ZipFile):
 
     @filelist.setter
     def filelist(self, _: Any) -> None:  # zipfile sets an empty list
-        self._members = _Members()
+        self._members = _Members(self.encoding)
 
     @property
     def NameToInfo(self) -> Any:  # noqa: N802
@@ -130,17 +148,44 @@ class ColumnZipFile(zipfile.ZipFile):
             return file.read(info.file_size)  # read() would unpack beyond the stated size
 
 
-def zip_name(info: zipfile.ZipInfo) -> str:
+class ZipNameError(PipelineError):
+    """The name of a member is in an encoding that has to be given."""
+
+
+def zip_name(info: zipfile.ZipInfo, encoding: str | None = None) -> str:
     """The name of a member; without the flag for UTF-8, zipfile takes any bytes for code page 437.
 
-    macOS and old versions of Info-ZIP write UTF-8 without the flag, or beside it in an extra field.
+    macOS and old versions of Info-ZIP write UTF-8 without the flag, or beside it in an extra field;
+    Windows writes the code page of its language.
+
+    Args:
+        encoding: Of names without flag and extra field.
+
+    Raises:
+        ZipNameError: the name is not in this encoding; without one, it is not UTF-8.
     """
     if info.flag_bits & UTF8 or info.filename.isascii():
         return info.filename
+    data = info.filename.encode("cp437")
     try:
-        return _unicode_path(info) or info.filename.encode("cp437").decode("utf-8")
+        return _unicode_path(info) or data.decode(encoding or "utf-8")
+    except UnicodeError as error:
+        raise ZipNameError(_name_problem(data, encoding)) from error
+
+
+def _name_problem(data: bytes, encoding: str | None) -> str:
+    escaped = data.decode("ascii", "backslashreplace")
+    readings = {name: _decode(data, name) for name in GUESSES if name != encoding}
+    examples = [f"encoding = '{name}' for {text}" for name, text in readings.items() if text]
+    which = f"not in {encoding}" if encoding else "neither in UTF-8 nor marked with an encoding"
+    return f"the name {escaped} in it is {which}: say which it is, such as {', '.join(examples)}"
+
+
+def _decode(data: bytes, encoding: str) -> str | None:
+    try:
+        return data.decode(encoding)
     except UnicodeDecodeError:
-        return info.filename
+        return None
 
 
 def _unicode_path(info: zipfile.ZipInfo) -> str | None:

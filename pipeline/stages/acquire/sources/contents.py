@@ -11,20 +11,33 @@ from typing import Protocol
 from pipeline.core import shards
 from pipeline.core.columns import iterate
 from pipeline.core.errors import PipelineError
+from pipeline.core.plurals import plural
 from pipeline.core.progress import bar
 from pipeline.core.terminal import print_line
-from pipeline.params import AcquireParams
+from pipeline.datasets.dataset_toml import (
+    LABEL_KEYS,
+    ArchiveDataset,
+    ExternalDataset,
+    check_unused,
+)
+from pipeline.params import AS_DESCRIBED, AcquireParams
 from pipeline.stages.acquire.class_names import ClassNames
-from pipeline.stages.acquire.dataset_toml import ArchiveDataset, ExternalDataset
 from pipeline.stages.acquire.layouts.choice import choose_labels
 from pipeline.stages.acquire.layouts.embedded_images import find_embedded
 from pipeline.stages.acquire.layouts.file_names import TABLE_SUFFIXES
-from pipeline.stages.acquire.layouts.labels import FileFacts, FileLabels
+from pipeline.stages.acquire.layouts.labels import AmbiguousLayoutError, FileFacts, FileLabels
 from pipeline.stages.acquire.raw_image import RawImage, SkippedItem, SkipReason
 from pipeline.stages.acquire.sources import cifar10
 from pipeline.stages.acquire.sources.archives import find_archives, join_listings, stem_of
-from pipeline.stages.acquire.sources.files import Listing, open_listing, read_file
+from pipeline.stages.acquire.sources.files import (
+    Listing,
+    find_large_parquet,
+    open_listing,
+    read_file,
+)
 from pipeline.stages.acquire.sources.listing import SourceFile
+from pipeline.stages.acquire.sources.untrained_classes import check_trained
+from pipeline.stages.acquire.sources.unused_splits import describe_unused_splits
 
 
 class Contents(Protocol):
@@ -47,8 +60,8 @@ class Contents(Protocol):
     def names(self) -> Iterator[str]:
         """The names of the images."""
 
-    def left_out(self) -> Counter[str]:
-        """Files by the reason why they are left out, without reading images."""
+    def left_out(self) -> Iterator[SkippedItem]:
+        """What is left out, without reading images."""
 
     def files(self) -> Iterator[tuple[Path, str]]:
         """The files of a folder that are needed, each with its path in it."""
@@ -90,10 +103,6 @@ class LabelledFiles:
             if isinstance(facts, FileFacts):
                 yield name
 
-    def left_out(self) -> Counter[str]:
-        """Files by the reason why they are left out."""
-        return Counter(item.reason.value for item in self._skipped())
-
     def files(self) -> Iterator[tuple[Path, str]]:
         """The images, and the files with their labels."""
         files = self.listing.files
@@ -101,7 +110,8 @@ class LabelledFiles:
             if not isinstance(facts, SkipReason):
                 yield file.path(self.path), os.fsdecode(file.location)
 
-    def _skipped(self) -> Iterator[SkippedItem]:
+    def left_out(self) -> Iterator[SkippedItem]:
+        """The files that are left out, and those that are missing."""
         files = self.listing.files
         yield from self.listing.skipped
         for name, facts in zip(files.names(), self.labels.facts(files), strict=True):
@@ -113,7 +123,7 @@ class LabelledFiles:
     def items(self) -> Iterator[RawImage | SkippedItem]:
         """Yield what is left out, and the images."""
         files = self.listing.files
-        yield from self._skipped()
+        yield from self.left_out()
         with bar(f"acquire {self.path.name}", total=self.count().total()) as progress:
             for file, facts in zip(files, self.labels.facts(files), strict=True):
                 if isinstance(facts, FileFacts):
@@ -142,7 +152,7 @@ class LabelledFiles:
         if len(missing) > max_fraction * (len(self.listing.files) + len(missing)):
             names = ", ".join(missing.slice(0, 3).to_pylist())
             raise PipelineError(
-                f"{self.path}: {len(missing)} files that {self.origin} names are missing, such as "
+                f"{self.path}: {self.origin} names {plural(len(missing), 'missing file')}, such as "
                 f"{names}, past acquire.max_missing_fraction={max_fraction:g}: get them, or "
                 "raise it"
             )
@@ -171,10 +181,13 @@ class RecordBatches:
         """The names of the images."""
         return (image.name for image in self._images())
 
-    def left_out(self) -> Counter[str]:
+    def left_out(self) -> Iterator[SkippedItem]:
         """Members that are not records."""
-        reason = SkipReason.OUTSIDE_CLASS_FOLDERS.value
-        return Counter({reason: len(self.listing.files) - len(self.batches)})
+        yield from self.listing.skipped
+        records = {file.name for file in self.batches}
+        for name in self.listing.files.names():
+            if name not in records:
+                yield SkippedItem(name, SkipReason.OUTSIDE_CLASS_FOLDERS)
 
     def files(self) -> Iterator[tuple[Path, str]]:
         """None: the records are in an archive."""
@@ -182,11 +195,7 @@ class RecordBatches:
 
     def items(self) -> Iterator[RawImage | SkippedItem]:
         """Yield what is left out, and the images."""
-        yield from self.listing.skipped
-        records = {file.name for file in self.batches}
-        for name in self.listing.files.names():
-            if name not in records:
-                yield SkippedItem(name, SkipReason.OUTSIDE_CLASS_FOLDERS)
+        yield from self.left_out()
         with bar(f"acquire {self.path.name}", total=None) as progress:
             for image in self._images():
                 yield image
@@ -209,9 +218,14 @@ def read_images(
             is damaged, or has no labels, or `names` refuses its classes.
     """
     with open_contents(path, dataset, params) as contents:
-        for note in contents.notes:
+        _check_records(contents, dataset, names)
+        counts = contents.count()
+        splits = {split for _, split in counts}
+        unused = describe_unused_splits(dataset.own_splits, splits, contents.names(), names.toml)
+        for note in (*contents.notes, *unused):
             print_line(f"acquire: {note}")
         classes = names.settle(contents.classes(), path, contents.origin)
+        check_trained(counts, classes, path)
         for item in contents.items():
             yield replace(item, label=classes[item.label]) if isinstance(item, RawImage) else item
 
@@ -235,21 +249,38 @@ def open_contents(
         path = path.parent
     with _open_all(path, dataset, params) as listing:
         if batches := _find_batches(listing, dataset):
+            keys = [
+                key for key in LABEL_KEYS if key != "encoding" or not listing.files.uses_encoding
+            ]
+            check_unused(dataset, keys, path, "the records have the labels")
             yield RecordBatches(path, listing, batches, dataset.licence)
-        elif embedded := find_embedded(listing.files, dataset, path, params):
+        elif embedded := find_embedded(listing.files, dataset, str(path), params):
+            embedded.check_missing(params.max_missing_fraction)
             yield embedded
         else:  # also for a copy with class folders, where dataset.toml says records
-            labels = choose_labels(listing.files, dataset, str(path))
+            labels = _choose_labels(path, listing, dataset, params)
             files = LabelledFiles(path, listing, labels, dataset.licence)
             files.check_missing(params.max_missing_fraction)
             yield files
+
+
+def _choose_labels(
+    path: Path, listing: Listing, dataset: ExternalDataset, params: AcquireParams
+) -> FileLabels:
+    try:
+        return choose_labels(listing.files, dataset, str(path))
+    except AmbiguousLayoutError:
+        raise
+    except PipelineError as error:
+        large = find_large_parquet(path, listing.skipped, params)
+        raise PipelineError(large or str(error)) from error
 
 
 @contextmanager
 def _open_all(path: Path, dataset: ExternalDataset, params: AcquireParams) -> Iterator[Listing]:
     archives = find_archives(path)
     if len(archives) == 1:
-        with open_listing(archives[0], params) as listing:
+        with open_listing(archives[0], params, encoding=dataset.encoding) as listing:
             yield listing
         return
     if not archives:
@@ -257,14 +288,26 @@ def _open_all(path: Path, dataset: ExternalDataset, params: AcquireParams) -> It
     with ExitStack() as stack:
         parts = {}
         for number, archive in enumerate(archives):
-            listing = stack.enter_context(open_listing(archive, params))
+            listing = stack.enter_context(open_listing(archive, params, encoding=dataset.encoding))
             stem = stem_of(archive)
             parts[stem if stem not in parts else f"{stem}-{number}"] = listing
         tables = {stem: (part.files, part.skipped) for stem, part in parts.items()}
-        yield Listing(*join_listings(tables, dataset.splits))
+        listing = Listing(*join_listings(tables, dataset.splits))
+        listing.files.uses_encoding = any(part.files.uses_encoding for part in parts.values())
+        yield listing
 
 
 def _find_batches(listing: Listing, dataset: ExternalDataset) -> list[SourceFile]:
     if not isinstance(dataset, ArchiveDataset) or dataset.records is None:
         return []
     return [file for file in listing.files if cifar10.is_batch(file.name)]
+
+
+def _check_records(contents: Contents, dataset: ExternalDataset, names: ClassNames) -> None:
+    """Refuse the described archive if it lacks the records; a copy of it may have images."""
+    records = dataset.records if isinstance(dataset, ArchiveDataset) else None
+    if records and names.source == AS_DESCRIBED and not isinstance(contents, RecordBatches):
+        raise PipelineError(
+            f"{names.toml}: records = {records!r}, but no file in it is called like a batch of "
+            "them, such as data_batch_1.bin: leave it out if the images are files"
+        )

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import cv2
 import numpy as np
 
-from pipeline.stages.acquire.dataset_toml import DigitsDataset
+from pipeline.datasets.dataset_toml import DigitsDataset
 from pipeline.stages.acquire.raw_image import RawImage
 
 SCALE = 4  # 8x8 pixels become 32x32, by repetition: large enough for filter.min_side

@@ -1,24 +1,27 @@
 """Choose the source of a data set: dataset.toml, its pin, or `dataset.source`."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
 
+from pipeline.core.addresses import is_address, is_url
 from pipeline.core.errors import PipelineError
 from pipeline.core.terminal import print_line
+from pipeline.datasets import dataset_toml
+from pipeline.datasets.dataset_toml import ExternalDataset
+from pipeline.datasets.source_path import check_no_source, no_source_error
 from pipeline.params import AS_DESCRIBED, AcquireParams
-from pipeline.stages.acquire import dataset_toml
 from pipeline.stages.acquire.class_names import ClassNames
-from pipeline.stages.acquire.dataset_toml import ExternalDataset
 from pipeline.stages.acquire.deviation import describe_deviation, expected_file
 from pipeline.stages.acquire.layouts.file_names import TABLE_SUFFIXES
 from pipeline.stages.acquire.layouts.url_table import has_urls, read_url_table
+from pipeline.stages.acquire.photo_list import Photo, read_photos
 from pipeline.stages.acquire.raw_image import RawImage, SkippedItem
 from pipeline.stages.acquire.sources import contents, digits, sample, web_photos
 from pipeline.stages.acquire.sources.archives import find_archives
-from pipeline.stages.acquire.sources.source_path import check_no_source
+from pipeline.stages.acquire.sources.object_storage import mirror
 from pipeline.stages.acquire.unseen_changes import warn_of_unseen_changes
 from pipeline.stages.acquire.web.client import Client
 from pipeline.stages.acquire.web.content_store import ContentStore
@@ -51,10 +54,29 @@ class _Reader:
     def download(self, url: str, expected: ExpectedFile) -> Path:
         return download(url, expected, self.client, self.store, self.params.max_gigabytes * 1e9)
 
+    def locate(self, path: str) -> Path:
+        """Where `path` of dataset.toml is; what is in object storage is fetched first."""
+        if is_address(path):
+            return mirror(path, self.params.max_gigabytes * 1e9)
+        return self.folder / path
+
     def read_list(self, path: Path, licence: str | None) -> Iterator[RawImage | SkippedItem]:
         read = partial(read_url_table, dataset=self.dataset)
+        return self._read_photos(path, licence, self.names, read)
+
+    def read_pin(self, path: Path, licence: str | None) -> Iterator[RawImage | SkippedItem]:
+        """By the rules of `pipeline pin`, whatever dataset.toml says of the table it came from."""
+        return self._read_photos(path, licence, self.names.of_pin(), read_photos)
+
+    def _read_photos(
+        self,
+        path: Path,
+        licence: str | None,
+        names: ClassNames,
+        read: Callable[[Path], Iterator[Photo]],
+    ) -> Iterator[RawImage | SkippedItem]:
         return web_photos.from_list(
-            path, licence, self.client, self.store, self.params, self.names, read
+            path, licence, self.client, self.store, self.params, names, read
         )
 
     def read_files(self, path: Path, licence: str | None) -> Iterator[RawImage | SkippedItem]:
@@ -97,7 +119,7 @@ def _generate(
 
 def _overridden(reader: _Reader, source: str) -> Acquisition:
     print_line(f"acquire: from {source}")
-    if source.startswith(("http://", "https://")):
+    if is_url(source):
         # Without the checksums of dataset.toml: they are of another file.
         path = reader.download(source, ExpectedFile())
     else:
@@ -106,16 +128,17 @@ def _overridden(reader: _Reader, source: str) -> Acquisition:
     deviation = describe_deviation(source, path, reader.folder, reader.dataset)
     # The licence in dataset.toml is that of other images.
     licence = None if deviation else reader.dataset.licence
-    read = reader.read_list if _is_url_list(source, path) else reader.read_files
+    is_list = _is_url_list(source, path, reader.dataset.encoding)
+    read = reader.read_list if is_list else reader.read_files
     return Acquisition(read(path, licence), deviation)
 
 
-def _is_url_list(source: str, path: Path) -> bool:
+def _is_url_list(source: str, path: Path, encoding: str | None) -> bool:
     """Whether a source is a table of URLs, and not one beside its images."""
     suffix = PurePosixPath(source.partition("?")[0]).suffix.lower()
     if suffix == ".csv" and not path.is_file():
         return True
-    return suffix in TABLE_SUFFIXES and path.is_file() and has_urls(path)
+    return suffix in TABLE_SUFFIXES and path.is_file() and has_urls(path, encoding)
 
 
 def _described(reader: _Reader) -> Acquisition:
@@ -124,8 +147,9 @@ def _described(reader: _Reader) -> Acquisition:
     pin = dataset_toml.pin_path(folder)
     if pin.exists():
         print_line(f"acquire: the photographs of {pin}")
-        return Acquisition(reader.read_list(pin, licence))
-    if path := getattr(dataset, "path", None):
+        return Acquisition(reader.read_pin(pin, licence))
+    path = getattr(dataset, "path", None)
+    if path and not is_address(path):
         if dataset_toml.copy_path(folder).exists():
             _check_pulled(folder, folder / path)
         else:
@@ -137,19 +161,17 @@ def _described(reader: _Reader) -> Acquisition:
             )
             return Acquisition(photos)
         case dataset_toml.UrlsDataset():
-            return Acquisition(reader.read_list(folder / dataset.path, licence))
+            return Acquisition(reader.read_list(reader.locate(dataset.path), licence))
         case dataset_toml.ArchiveDataset(url=str(url)):
             path = reader.download(url, expected_file(dataset))
             return Acquisition(reader.read_files(path, licence))
         case dataset_toml.ArchiveDataset(path=str(path)):
-            _check_pinned(folder / path, dataset)
-            return Acquisition(reader.read_files(folder / path, licence))
+            located = reader.locate(path)
+            _check_pinned(located, dataset)
+            return Acquisition(reader.read_files(located, licence))
         case dataset_toml.FolderDataset(path=str(path)):
-            return Acquisition(reader.read_files(folder / path, licence))
-    raise PipelineError(
-        f"{folder} does not name a source: set -S dataset.source=/absolute/path, a folder or "
-        "archive with one folder per class, or a table with the label of each image or URL"
-    )
+            return Acquisition(reader.read_files(reader.locate(path), licence))
+    raise no_source_error(folder)
 
 
 def _check_pulled(folder: Path, path: Path) -> None:
@@ -163,6 +185,11 @@ def _check_pulled(folder: Path, path: Path) -> None:
 
 def _check_pinned(path: Path, dataset: dataset_toml.ArchiveDataset) -> None:
     """Refuse an archive beside dataset.toml with another digest or size than that pins."""
+    if path.is_dir() and (dataset.size or dataset.sha256 or dataset.md5):
+        raise PipelineError(
+            f"{path} is a folder, but size, sha256 and md5 in dataset.toml are of an archive: "
+            "leave them out, or name the archive"
+        )
     difference = expected_file(dataset).find_difference(path) if path.is_file() else None
     if difference:
         raise PipelineError(f"{path} {difference}: it is damaged, or was replaced")

@@ -10,6 +10,8 @@ from pipeline.core.errors import PipelineError, format_counts
 from pipeline.params import AcquireParams
 from pipeline.stages.acquire.raw_image import SkippedItem, SkipReason
 from pipeline.stages.acquire.sources import archive, folder
+from pipeline.stages.acquire.sources.class_folders import is_junk
+from pipeline.stages.acquire.sources.column_zip import ColumnZipFile
 from pipeline.stages.acquire.sources.listing import FileTable, SourceFile
 
 # An archive may unpack to MAX_RATIO times its size: photographs are compressed already, and
@@ -27,22 +29,27 @@ class Listing:
 
 
 @contextmanager
-def open_listing(path: Path, params: AcquireParams, strict: bool = True) -> Iterator[Listing]:
+def open_listing(
+    path: Path, params: AcquireParams, strict: bool = True, encoding: str | None = None
+) -> Iterator[Listing]:
     """List a folder, zip or tar; its files can be read while the context lasts.
 
     Args:
         strict: Raise OSError for an unreadable subfolder, instead of skipping it.
+        encoding: Of the names in a zip, if some are neither marked as UTF-8 nor in UTF-8.
 
     Raises:
-        PipelineError: the path does not exist, is none of the three, is too large unpacked, or is
-            damaged.
+        PipelineError: the path does not exist, is none of the three, is too large unpacked, is
+            damaged, or has names in another encoding.
     """
     if path.is_dir():
-        yield _check_listing(path, folder.list_files(path, strict), params)
+        listing = _check_listing(path, folder.list_files(path, strict), params)
+        listing.files.folder = path
+        yield listing
     elif not path.is_file():
         raise PipelineError(f"{path} does not exist: give a folder or archive as dataset.source")
     else:
-        with archive.open_archive(path) as container:
+        with archive.open_archive(path, encoding) as container:
             try:
                 listing = _check_listing(path, archive.list_members(container), params)
             except archive.DAMAGE as error:
@@ -51,6 +58,8 @@ def open_listing(path: Path, params: AcquireParams, strict: bool = True) -> Iter
                 if not archive.is_damage(error):
                     raise
                 raise _damage_error(f"{path}", error) from error
+            if isinstance(container, ColumnZipFile):
+                listing.files.uses_encoding = container.encoding is not None
             yield listing
 
 
@@ -79,25 +88,46 @@ def is_unsafe(name: str) -> bool:
 def _check_listing(
     path: Path, members: Iterable[SourceFile | SkippedItem], params: AcquireParams
 ) -> Listing:
-    """Separate the files that can be photographs from those that cannot."""
+    """Separate the files that can be photographs from those that cannot, without junk."""
     listing = Listing(FileTable(), [])
     total = 0
     for member in members:
         if isinstance(member, SkippedItem):
-            listing.skipped.append(member)
+            if not is_junk(member.name):
+                listing.skipped.append(member)
             continue
         total += member.size
         _check_total(path, total, params)
         if is_unsafe(member.name) or not member.name:
             listing.skipped.append(SkippedItem(member.name, SkipReason.UNSAFE_NAME))
+        elif is_junk(member.name):
+            continue
         elif member.size > params.max_file_megabytes * 1e6 and not _is_parquet(path, member):
             listing.skipped.append(SkippedItem(member.name, SkipReason.TOO_LARGE))
         else:
             listing.files.append(member)
     if listing.skipped and not len(listing.files):
         reasons = format_counts(Counter(item.reason.value for item in listing.skipped))
-        raise PipelineError(f"{path}: no file in it can be read ({reasons})")
+        large = find_large_parquet(path, listing.skipped, params)
+        raise PipelineError(large or f"{path}: no file in it can be read ({reasons})")
     return listing
+
+
+def find_large_parquet(
+    path: Path, skipped: Iterable[SkippedItem], params: AcquireParams
+) -> str | None:
+    """What to do about a Parquet file that is too large to be read in an archive, if there is one.
+
+    On disk its columns are read alone.
+    """
+    for item in skipped:
+        if item.reason is SkipReason.TOO_LARGE and item.name.lower().endswith(".parquet"):
+            return (
+                f"{path}: {item.name} is past acquire.max_file_megabytes="
+                f"{params.max_file_megabytes:g}, which counts for a Parquet file in an archive: "
+                "unpack the archive and give the folder"
+            )
+    return None
 
 
 def _is_parquet(path: Path, member: SourceFile) -> bool:

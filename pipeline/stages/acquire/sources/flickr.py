@@ -6,17 +6,19 @@ The key and the secret come from the environment and are used to sign requests, 
 import logging
 import math
 import os
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, time
 from typing import Annotated, Any
 from urllib.parse import quote
 
 import flickrapi
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pipeline.core.errors import PipelineError
-from pipeline.stages.acquire.dataset_toml import FLICKR_SIDES, FlickrDataset, SearchTerms
-from pipeline.stages.acquire.licences import LICENCE_NAMES, LICENCES
+from pipeline.datasets.dataset_toml import FlickrDataset, SearchTerms
+from pipeline.datasets.licences import LICENCE_NAMES, LICENCES
+from pipeline.datasets.toml_values import FLICKR_SIDES
 from pipeline.stages.acquire.photo_list import Photo
 from pipeline.stages.acquire.raw_image import SkipReason
 from pipeline.stages.acquire.web.client import Client
@@ -26,6 +28,7 @@ PER_PAGE = 500  # Flickr's maximum
 MAX_RESULTS = 4000  # of one query; further pages repeat earlier ones
 FIRST, LAST = 1_072_915_200, 2**31 - 1  # Unix seconds: 2004, the year Flickr opened, and 2038
 DAY = 86_400  # seconds
+ID_LENGTH = 20  # digits, at most
 KEY_ERRORS = {96, 97, 98, 99, 100}  # codes for a wrong key or signature
 TRANSIENT_ERRORS = {0, 10, 105}  # codes for a search or service that is down
 EXTRAS = ",".join(
@@ -45,7 +48,7 @@ LOGGERS = (
 class _Result(BaseModel):
     model_config = ConfigDict(extra="allow")
 
-    id: Annotated[str, Field(pattern=r"^\d{1,20}$")]
+    id: Annotated[str, Field(pattern=rf"^[0-9]{{1,{ID_LENGTH}}}$")]
     owner: Annotated[str, Field(min_length=1)]
     ownername: Any = None
     title: Any = None
@@ -62,6 +65,22 @@ class _Page(BaseModel):
 
 class _SearchResponse(BaseModel):
     photos: _Page
+
+
+class _SeenIds:
+    """Ids of results, in a column: 20 bytes each, a fifth of what a set of texts takes."""
+
+    def __init__(self) -> None:
+        self._sorted = np.zeros(0, f"S{ID_LENGTH}")
+
+    def add(self, ids: Sequence[str]) -> list[bool]:
+        """Add some ids; say for each whether it had not been added before."""
+        added = np.array(ids, self._sorted.dtype)
+        is_new = np.zeros(len(added), bool)
+        is_new[np.unique(added, return_index=True)[1]] = True
+        is_new &= ~np.isin(added, self._sorted)
+        self._sorted = np.union1d(self._sorted, added)
+        return list(is_new.tolist())
 
 
 class FlickrSearch:
@@ -92,7 +111,7 @@ class FlickrSearch:
         first. The windows have fixed bounds, so that the order is reproducible.
         """
         query = _query(dataset, dataset.classes[label])
-        yield from self._search_period(query, _period(dataset), dataset, label, set())
+        yield from self._search_period(query, _period(dataset), dataset, label, _SeenIds())
 
     def _search_period(
         self,
@@ -100,18 +119,18 @@ class FlickrSearch:
         period: tuple[int, int],
         dataset: FlickrDataset,
         label: str,
-        known_ids: set[str],
+        seen: _SeenIds,
     ) -> Iterator[Photo]:
         start, end = period
         bounds = {"min_upload_date": str(start), "max_upload_date": str(end)}
-        has_more = yield from self._read_pages(query | bounds, dataset, label, known_ids)
+        has_more = yield from self._read_pages(query | bounds, dataset, label, seen)
         if has_more and end - start > DAY:
             middle = (start + end) // 2
             for half in ((middle + 1, end), (start, middle)):
-                yield from self._search_period(query, half, dataset, label, known_ids)
+                yield from self._search_period(query, half, dataset, label, seen)
 
     def _read_pages(
-        self, query: dict[str, str], dataset: FlickrDataset, label: str, known_ids: set[str]
+        self, query: dict[str, str], dataset: FlickrDataset, label: str, seen: _SeenIds
     ) -> Generator[Photo, None, bool]:
         """Yield the results that one query reaches; return whether there are more."""
         number = 1
@@ -119,13 +138,13 @@ class FlickrSearch:
             page = self._read_page(query, number)
             if not page.photo and page.total > PER_PAGE * (number - 1):
                 page = self._read_page(query, number)  # an empty page in the middle: try again
-            for result in map(_parse_result, page.photo):
-                if result is not None and result.id not in known_ids:
-                    known_ids.add(result.id)
-                    if (photo := _to_photo(result, dataset, label)) is not None:
-                        if _matches_other_class(result, dataset, label):
-                            self.ambiguous_ids.add(result.id)
-                        yield photo
+            results = [result for result in map(_parse_result, page.photo) if result is not None]
+            are_new = seen.add([result.id for result in results])
+            for result, is_new in zip(results, are_new, strict=True):
+                if is_new and (photo := _to_photo(result, dataset, label)) is not None:
+                    if _matches_other_class(result, dataset, label):
+                        self.ambiguous_ids.add(result.id)
+                    yield photo
             # `pages` and `total` may grow with every response, but not past MAX_RESULTS.
             if not page.photo or page.total <= PER_PAGE * number:
                 return False

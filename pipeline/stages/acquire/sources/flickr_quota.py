@@ -16,7 +16,8 @@ from pipeline.core import columns
 from pipeline.core.errors import PipelineError
 from pipeline.core.progress import bar
 from pipeline.core.stable_hash import unit_interval
-from pipeline.stages.acquire.dataset_toml import FlickrDataset, SplitName
+from pipeline.datasets.dataset_toml import FlickrDataset
+from pipeline.datasets.toml_values import SplitName
 from pipeline.stages.acquire.photo_list import Photo
 from pipeline.stages.acquire.raw_image import SkipReason
 from pipeline.stages.acquire.sources.search_results import (
@@ -45,7 +46,7 @@ class _Choice:
     """Of the rejected ones, positions in `REASONS`."""
 
 
-class Selection:
+class SelectedPhotos:
     """The photographs of all classes, class by class, best results first."""
 
     def __init__(
@@ -97,7 +98,7 @@ class QuotaFiller:
         self._ambiguous_ids = ambiguous_ids
         self._results = {label: SearchResults(list(dataset.wanted)) for label in searches}
 
-    def fill(self, fetch: Fetch) -> Selection:
+    def fill(self, fetch: Fetch) -> SelectedPhotos:
         """Fetch until every quota is filled or its search ends.
 
         The selection depends on the results and on which URLs fail, not on timing.
@@ -105,15 +106,15 @@ class QuotaFiller:
         Raises:
             PipelineError: too many photographs in a row are unreachable.
         """
-        wanted = sum(self._dataset.wanted.values())
+        per_class = sum(self._dataset.wanted.values())
         while True:
             choices = self._select()
-            short = [label for label, choice in choices.items() if len(choice.accepted) < wanted]
+            short = [label for label, choice in choices.items() if len(choice.accepted) < per_class]
             if sum(self._read_results(label) for label in short):
                 continue
             todo = self._with_outcome(choices, NOT_TRIED)
             if not todo:
-                return Selection(self._results, choices)
+                return SelectedPhotos(self._results, choices)
             self._fetch(todo, fetch)
             # Try again, so that a short outage does not change the selection.
             if unreachable := self._with_outcome(choices, REASONS.index(SkipReason.UNREACHABLE)):

@@ -9,6 +9,8 @@ from pathlib import Path
 from pipeline.stages.acquire.raw_image import SkippedItem, SkipReason
 from pipeline.stages.acquire.sources.listing import Reader, SourceFile, to_text
 
+NOT_A_FILE = SkipReason.NOT_A_FILE
+
 
 def list_files(folder: Path, strict: bool) -> Iterator[SourceFile | SkippedItem]:
     """Yield the regular files below a folder, sorted by name within each folder.
@@ -16,7 +18,8 @@ def list_files(folder: Path, strict: bool) -> Iterator[SourceFile | SkippedItem]
     Links are followed, as some people link their images, but every folder is read only once.
 
     Args:
-        strict: Raise OSError for an unreadable subfolder, instead of yielding it as skipped.
+        strict: Raise OSError for an unreadable subfolder, instead of yielding it as skipped; and
+            yield a link to a folder that was read, which may stand for a class, as skipped.
     """
 
     def read(location: bytes) -> bytes:
@@ -29,6 +32,8 @@ def list_files(folder: Path, strict: bool) -> Iterator[SourceFile | SkippedItem]
         status = Path(directory).stat()
         if (status.st_dev, status.st_ino) in visited:
             subfolders.clear()
+            if strict:
+                yield SkippedItem(to_text(Path(directory).relative_to(folder)), NOT_A_FILE)
             continue
         visited.add((status.st_dev, status.st_ino))
         subfolders.sort()
@@ -46,9 +51,9 @@ def _list_file(path: Path, folder: Path, read: Reader) -> SourceFile | SkippedIt
     except OSError as error:
         if error.errno not in {errno.ENOENT, errno.ELOOP}:
             raise
-        return SkippedItem(name, SkipReason.NOT_A_FILE)  # a dangling or circular link
+        return SkippedItem(name, NOT_A_FILE)  # a dangling or circular link
     if not stat.S_ISREG(status.st_mode):  # reading a pipe or a device might never end
-        return SkippedItem(name, SkipReason.NOT_A_FILE)
+        return SkippedItem(name, NOT_A_FILE)
     return SourceFile(name, status.st_size, os.fsencode(relative), read)
 
 

@@ -74,9 +74,15 @@ class FileTable:
         self._rows = RowTable(self._SCHEMA)
         self._reader: Reader
         self._count = 0
+        self.folder: Path | None = None
+        """That has the files on disk; None for those of archives."""
         self.prefixes: Mapping[str, str] = {}
         """First folder of a name -> what stands for it in `paths`, for files of several archives:
         the split that the archive is named after, with a slash, or nothing."""
+        self.wrappers: Mapping[str, str] = {}
+        """The same folder -> the one below it that `paths` leave out."""
+        self.uses_encoding = False
+        """Whether names are in the encoding that dataset.toml gives."""
 
     def __len__(self) -> int:
         return self._count
@@ -108,6 +114,8 @@ class FileTable:
 
     def _path_of(self, name: str) -> str:
         archive, _, rest = name.partition("/")
+        if wrapper := self.wrappers.get(archive):
+            rest = rest.removeprefix(f"{wrapper}/")
         return self.prefixes[archive] + rest
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from pipeline.stages.acquire.dataset_toml import SampleDataset
+from pipeline.datasets.dataset_toml import SampleDataset
 from pipeline.stages.acquire.raw_image import RawImage
 
 Canvas = npt.NDArray[np.uint8]  # (height, width, 3), RGB

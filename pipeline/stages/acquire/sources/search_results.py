@@ -8,8 +8,8 @@ import pyarrow as pa
 
 from pipeline.core import columns
 from pipeline.core.shards import array
+from pipeline.datasets.toml_values import SplitName
 from pipeline.stages.acquire import photo_list
-from pipeline.stages.acquire.dataset_toml import SplitName
 from pipeline.stages.acquire.photo_list import Photo
 from pipeline.stages.acquire.raw_image import SkipReason
 from pipeline.stages.acquire.sources.listing import RowTable, iterate

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from pipeline.core.errors import PipelineError, format_counts
 from pipeline.core.terminal import warn
+from pipeline.datasets.dataset_toml import FlickrDataset
 from pipeline.params import AcquireParams
 from pipeline.stages.acquire import photo_list
 from pipeline.stages.acquire.class_names import ClassNames
-from pipeline.stages.acquire.dataset_toml import FlickrDataset
 from pipeline.stages.acquire.photo_list import Photo
 from pipeline.stages.acquire.raw_image import RawImage, SkippedItem, SkipReason
 from pipeline.stages.acquire.sources.flickr_quota import MAX_FAILURES_IN_A_ROW, QuotaFiller

@@ -52,7 +52,7 @@ class Client:
         self.limiter = RateLimiter(params.per_host_per_second, self.policy.max_pause)
         self._params = params
         self._proxies: dict[tuple[str, str], dict[str, str]] = {}
-        self._session = _Session(_Adapter(params.workers, params.allow_private))
+        self._session = _PlainSession(_Adapter(params.workers, params.allow_private))
 
     def __enter__(self) -> Self:
         return self
@@ -178,7 +178,7 @@ class _Adapter(HTTPAdapter):
         return manager
 
 
-class _Session(requests.Session):
+class _PlainSession(requests.Session):
     """Sends our User-Agent and ignores ~/.netrc and cookies."""
 
     def __init__(self, adapter: HTTPAdapter) -> None:
@@ -194,7 +194,7 @@ class _Session(requests.Session):
         """None: requests would read the body of a redirect, however long."""
 
 
-class _LibrarySession(_Session):
+class _LibrarySession(_PlainSession):
     def __init__(self, client: Client, host: str | None) -> None:
         super().__init__(_Adapter(1, allow_private=True))
         self._client = client

@@ -1,6 +1,5 @@
 """Download one large file: resumed with Range, checked, and moved into the store."""
 
-import hashlib
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ from urllib.parse import urlsplit
 
 from filelock import FileLock
 
+from pipeline.core import file_digests
 from pipeline.core.errors import PipelineError
 from pipeline.core.progress import bar
 from pipeline.core.terminal import print_line, warn
@@ -41,10 +41,10 @@ class ExpectedFile:
         size = path.stat().st_size
         if self.size not in {None, size}:
             return f"has {size} bytes, but dataset.toml says {self.size}"
-        for name, stated in (("sha256", self.sha256), ("md5", self.md5)):
-            known = sha256 if name == "sha256" else None
-            if stated and (actual := known or _digest(path, name)) != stated:
-                return f"has {name} {actual}, but dataset.toml says {stated}"
+        if self.sha256 and (actual := sha256 or file_digests.sha256(path)) != self.sha256:
+            return f"has sha256 {actual}, but dataset.toml says {self.sha256}"
+        if self.md5 and (actual := file_digests.md5(path)) != self.md5:
+            return f"has md5 {actual}, but dataset.toml says {self.md5}"
         return None
 
 
@@ -63,20 +63,20 @@ def download(
     part = store.partial_path(url)
     with FileLock(part.with_suffix(".lock")):  # one process downloads, others wait
         recorded = store.find_sha256(url)
-        known = expected.sha256 or recorded
-        if known and store.archive_path(known).exists():
-            path = store.archive_path(known)
-            sha256 = _digest(path, "sha256")
-            if not _find_problem(path, sha256, expected, known):
+        digest = expected.sha256 or recorded
+        if digest and store.archive_path(digest).exists():
+            path = store.archive_path(digest)
+            sha256 = file_digests.sha256(path)
+            if not _find_problem(path, sha256, expected, digest):
                 return path
-            if sha256 != known:
+            if sha256 != digest:
                 warn(f"{path} is damaged: it is downloaded again")
         print_line(f"acquire: downloading {url}")
         try:
             _fetch(url, part, expected, client, max_bytes)
         except FetchError as error:
             raise PipelineError(_message(error, max_bytes)) from error
-        sha256 = _digest(part, "sha256")
+        sha256 = file_digests.sha256(part)
         _sidecar(part).unlink(missing_ok=True)
         problem = _find_problem(part, sha256, expected, recorded)
         with part.open("rb") as file:
@@ -187,8 +187,3 @@ def _read_sidecar(part: Path) -> tuple[int, str]:
     except FileNotFoundError:
         return 0, ""
     return int(length) if length.isdecimal() else 0, validator
-
-
-def _digest(path: Path, algorithm: str) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, algorithm).hexdigest()

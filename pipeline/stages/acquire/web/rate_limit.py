@@ -58,8 +58,8 @@ class RateLimiter:
         """
         name = limited_domain(name)
         limit = default_limit(name) if self._per_second is None else self._per_second
-        known = self._hosts.get(name)
-        if not limit and (known is None or known.free_at <= time.monotonic()):
+        host = self._hosts.get(name)
+        if not limit and (host is None or host.free_at <= time.monotonic()):
             return
         host = self._host(name)
         if (pause := host.free_at - time.monotonic()) > self._max_pause:

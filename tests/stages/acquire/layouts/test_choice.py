@@ -1,11 +1,15 @@
+from typing import Literal, TypeAlias
+from unicodedata import normalize
+
 import pytest
 
 from pipeline.core.errors import PipelineError
-from pipeline.stages.acquire.dataset_toml import FolderDataset
+from pipeline.datasets.dataset_toml import FolderDataset
 from pipeline.stages.acquire.layouts.choice import choose_labels
 from pipeline.stages.acquire.layouts.labels import AmbiguousLayoutError
 from tests.builders.listings import labels_of, listing_of, reasons_of
 
+Form: TypeAlias = Literal["NFC", "NFD"]
 DATASET = FolderDataset(kind="folder", description="d")
 
 
@@ -185,6 +189,13 @@ def test_a_pattern_names_split_and_group() -> None:
         ("cat", "train", "p1"),
         ("dog", "val", "p2"),
     ]
+
+
+@pytest.mark.parametrize(("on_disk", "given"), [("NFD", "NFC"), ("NFC", "NFD")])
+def test_a_pattern_matches_names_in_both_unicode_forms(on_disk: Form, given: Form) -> None:
+    names = [normalize(on_disk, f"été/{label}_1.jpg") for label in ("chat", "é")]
+    labelled = labels(names, pattern=normalize(given, "été/{label}_#"))
+    assert [label for label, _ in labelled.values()] == ["chat", "é"]
 
 
 def test_a_pattern_that_matches_nothing_is_refused_with_examples() -> None:

@@ -1,11 +1,12 @@
 import json
 import tracemalloc
+import unicodedata
 from collections.abc import Mapping
 
 import pytest
 
 from pipeline.core.errors import PipelineError
-from pipeline.stages.acquire.dataset_toml import FolderDataset
+from pipeline.datasets.dataset_toml import FolderDataset
 from pipeline.stages.acquire.layouts.choice import choose_labels
 from pipeline.stages.acquire.layouts.labels import AmbiguousLayoutError, FileFacts
 from pipeline.stages.acquire.layouts.table_files import MAX_LINE, open_text_table
@@ -43,9 +44,9 @@ def rows_of(form: str, header: str, separator: str = ",") -> bytes:
 )
 @pytest.mark.parametrize("form", ["{}", "{}.jpg", "train/{}.jpg", "train/{}", "{}.png", "./{}.jpg"])
 def test_kaggles_table_names_files_in_any_way(name: str, form: str) -> None:
-    found = labels({**FILES, name: rows_of(form, "id,breed")})
-    assert [label for label, _ in found.values()] == list(LABELS)
-    assert set(found) == set(FILES)
+    labelled = labels({**FILES, name: rows_of(form, "id,breed")})
+    assert [label for label, _ in labelled.values()] == list(LABELS)
+    assert set(labelled) == set(FILES)
 
 
 @pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
@@ -63,6 +64,40 @@ def test_json_lines() -> None:
     ]
     data = "\n\n".join(map(json.dumps, records)).encode()
     assert len(labels({**FILES, "metadata.jsonl": data})) == 4
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        {"file_name": "{0}", "label": {"name": "{1}", "id": 0}},
+        {"image": {"path": "{0}"}, "label": "{1}"},
+        {"image": {"path": "{0}", "size": [1, 2]}, "label": {"name": "{1}"}, "boxes": [{"x": 1}]},
+    ],
+)
+def test_fields_of_objects_in_json_lines_are_columns(form: dict[str, object]) -> None:
+    template = json.dumps(form)
+    records = [
+        template.replace("{0}", name).replace("{1}", label)
+        for name, label in zip(FILES, LABELS, strict=True)
+    ]
+    labelled = labels({**FILES, "metadata.jsonl": "\n".join(records).encode()})
+    assert [label for label, _ in labelled.values()] == list(LABELS)
+
+
+@pytest.mark.parametrize("value", ['["cat"]', '[{"name": "cat"}]'])
+@pytest.mark.parametrize("keys", [{}, {"label_column": "label"}, {"table": "t.jsonl"}])
+def test_several_labels_in_a_row_are_refused(value: str, keys: dict[str, str]) -> None:
+    records = "\n".join(f'{{"file_name": "{name}", "label": {value}, "w": 1}}' for name in FILES)
+    message = error_of({**FILES, "t.jsonl": records.encode()}, **keys)
+    assert "t.jsonl: the column 'label' has neither texts nor numbers: say with label_c" in message
+
+
+def test_a_row_of_another_form_is_refused() -> None:
+    lines = [f'{{"file_name": "{name}", "label": "cat"}}' for name in list(FILES) * 30]
+    data = "\n".join([*lines, '{"file_name": "x", "label": [1]}']).encode()
+    assert "t.jsonl: the column 'label' has neither texts nor numbers" in error_of(
+        {**FILES, "t.jsonl": data}
+    )
 
 
 def test_a_table_of_files_beside_it() -> None:
@@ -96,6 +131,43 @@ def test_kaggles_test_set_without_labels_is_left_out() -> None:
     }
     assert reasons_of(read, files)["test/1.jpg"] == "unlabelled"
     assert read.origin == "the column 'label' of train.csv (files by its column 'id')"
+
+
+TEST_SET = {f"test/{stem}.jpg": b"x" for stem in ("e5", "f6")}
+
+
+@pytest.mark.parametrize("keys", [{}, {"label_column": "label"}])
+@pytest.mark.parametrize("columns", ["id,width", "id,label_width", "id"])
+def test_the_table_of_a_test_set_without_labels_has_none(
+    columns: str, keys: dict[str, str]
+) -> None:
+    cells = ",7" if "," in columns else ""
+    content = {
+        **FILES,
+        **TEST_SET,
+        "train.csv": rows_of("{}", "id,label"),
+        "test.csv": csv(columns, f"e5{cells}", f"f6{cells}"),
+    }
+    files = listing_of(content)
+    read = choose_labels(files, DATASET.model_copy(update=keys), "set")
+    assert read.classes() == {"cat", "dog"}
+    assert reasons_of(read, files) == dict.fromkeys([*TEST_SET, "test.csv"], "unlabelled")
+    if "," in columns and not keys:
+        assert read.notes == (
+            "test.csv has no column of labels by a common name and is left out, unless "
+            "label_column names one",
+        )
+
+
+def test_two_only_other_columns_are_refused_with_both_readings() -> None:
+    content = {
+        **FILES,
+        **TEST_SET,
+        "train.csv": rows_of("{}", "id,animal"),
+        "test.csv": csv("id,width", "e5,7", "f6,8"),
+    }
+    assert "table = 'train.csv' or table = 'test.csv'" in error_of(content)
+    assert len(labels(content, table="train.csv")) == 4
 
 
 def test_optional_columns() -> None:
@@ -156,6 +228,116 @@ def test_two_tables_are_refused_with_both_readings() -> None:
     assert len(labels(content, table="two.csv")) == 4
 
 
+@pytest.mark.parametrize("column", ["dx", "disease", "label_id", "Class ID"])
+def test_less_common_names_of_labels(column: str) -> None:
+    rows = [f"{name[6:-4]},{LABELS[n]},{n}" for n, name in enumerate(FILES)]
+    labelled = labels({**FILES, "t.csv": csv(f"image_id,{column},age", *rows)})
+    assert [label for label, _ in labelled.values()] == list(LABELS)
+
+
+def test_a_label_of_a_common_name_comes_before_others() -> None:
+    rows = ["id,label_id,dx,label", "a1,0,u,cat", "b2,1,v,dog", "c3,2,u,cat", "d4,3,w,dog"]
+    assert labels({**FILES, "t.csv": csv(*rows)})["train/a1.jpg"] == ("cat", None)
+
+
+def test_numbers_of_rows_are_no_labels() -> None:
+    rows = ["id,label_id,w", "a1,0,1", "b2,1,2", "c3,2,3", "d4,3,4"]
+    assert "no column is known for labels" in error_of({**FILES, "t.csv": csv(*rows)})
+
+
+@pytest.mark.parametrize(
+    ("cells", "classes"),
+    [
+        (("1.0", "0.0", "", "0.0"), ["1", "0", "0"]),
+        (("1", "0.0", "1.0", "0"), ["1", "0", "1", "0"]),
+        (("1.0", "1.10", "1.0", "1.10"), ["1.0", "1.10", "1.0", "1.10"]),
+    ],
+)
+def test_whole_numbers_with_a_fraction_are_the_same_classes(
+    cells: tuple[str, ...], classes: list[str]
+) -> None:
+    rows = [f"{name[6:-4]},{cell}" for name, cell in zip(FILES, cells, strict=True)]
+    labelled = labels({**FILES, "labels.csv": csv("id,label", *rows)})
+    assert [label for label, _ in labelled.values()] == classes
+
+
+@pytest.mark.parametrize("one", ["1", "1.0", "True", "true"])
+def test_a_column_for_each_class(one: str) -> None:
+    rows = ["image,MEL,NV,BCC", f"a1,{one},0,0", f"b2,0,{one},0", f"c3,0,0,{one}", f"d4,{one},0,0"]
+    files = listing_of({**FILES, "t.csv": csv(*rows)})
+    read = choose_labels(files, DATASET, "set")
+    assert read.origin == (
+        "the columns MEL, NV, BCC... of t.csv, one of which is 1 in each row "
+        "(files by its column 'image')"
+    )
+    assert [label for label, _ in labels_of(read, files).values()] == ["MEL", "NV", "BCC", "MEL"]
+    for row in ("a1,1,1,0", "a1,0,0,0"):
+        rows[1] = row
+        assert "t.csv has columns of 0 and 1 (MEL, NV, BCC...), but 1 of 4 rows do not" in error_of(
+            {**FILES, "t.csv": csv(*rows)}
+        )
+    rows[1] = "a1,0.5,0.5,0"
+    assert "no column is known for labels" in error_of({**FILES, "t.csv": csv(*rows)})
+
+
+def test_a_column_for_each_class_that_class_folders_contradict() -> None:
+    files = {f"{folder}/{n}.jpg": b"x" for n, folder in enumerate("aabb")}
+    table = csv("image,p,q", "0,1,0", "1,0,1", "2,1,0", "3,0,1")
+    assert "or table = 't.csv' in dataset.toml" in error_of({**files, "t.csv": table})
+    assert len(labels({**files, "t.csv": table}, table="t.csv")) == 4
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        b" id , label \na1 ,cat\nb2, dog\n",
+        b"id,label\na1,cat,\nb2,dog, ,\n",
+        b"id,label,\na1,cat,\nb2,dog\n",
+        b"id,label,,\na1,cat,,\nb2,dog,,\n",
+        b"sep=;\nid;label\na1;cat\nb2;dog\n",
+        b'\xef\xbb\xbf"sep=;"\r\nid;label\r\na1;cat\r\nb2;dog\r\n',
+        b"sep=|\nid|label\na1|cat\nb2|dog\n",
+    ],
+)
+@pytest.mark.parametrize("keys", [{}, {"label_column": "label", "file_column": "id"}])
+def test_blanks_surplus_separators_and_excels_first_line(
+    table: bytes, keys: dict[str, str]
+) -> None:
+    assert labels({**FILES, "t.csv": table}, **keys) == {
+        "train/a1.jpg": ("cat", None),
+        "train/b2.jpg": ("dog", None),
+    }
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "utf-16-le"])
+def test_other_encodings_have_one_advice(encoding: str) -> None:
+    message = error_of({"a1.jpg": b"", "t.csv": "id,label\na1,café".encode(encoding)})
+    assert "t.csv is not CSV in UTF-8" in message
+    assert ": save it as such, or say with encoding which it has, such as windows-1252" in message
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl"])
+@pytest.mark.parametrize(
+    ("encoding", "keys"),
+    [("utf-16", {}), ("windows-1252", {"encoding": "windows-1252"})],
+)
+def test_encodings_by_their_mark_or_by_name(
+    suffix: str, encoding: str, keys: dict[str, str]
+) -> None:
+    rows = ["sep=;", "id;label", *(f"{n};café" for n in ("a1", "b2"))]
+    if suffix == "jsonl":
+        rows = [f'{{"id": "{n}", "label": "café"}}' for n in ("a1", "b2")]
+    content = {**FILES, f"t.{suffix}": "\r\n".join(rows).encode(encoding)}
+    assert set(labels(content, **keys).values()) == {("café", None)}
+
+
+def test_a_table_in_another_encoding_than_is_named() -> None:
+    content = {**FILES, "t.csv": "id,label\na1,caf\x81".encode("latin-1")}
+    assert "t.csv is not text in windows-1252 ('charmap' codec" in error_of(
+        content, encoding="windows-1252"
+    )
+
+
 def test_files_with_two_labels_and_without_rows_are_left_out() -> None:
     table = csv("id,label", "a1,cat", "b2,dog", "b2,cat", "c3,cat", "c3,cat", "d4,")
     files = listing_of({**FILES, "t.csv": table})
@@ -176,11 +358,10 @@ def test_missing_files_are_listed() -> None:
 @pytest.mark.parametrize(
     ("table", "keys", "message"),
     [
-        (b"id,label\na1,cat\nb2", {}, "t.csv, line 3: it has 1 cells, but the first line 2"),
+        (b"id,label\na1,cat\nb2", {}, "t.csv, line 3: it has 1 cell, but the first line 2"),
         (b"id,label\n" + b"x" * 200_000 + b",cat", {}, "field larger than field limit"),
         (b"id,id\n1,2", {}, "t.csv has the column 'id' twice"),
         (b"", {}, "t.csv is empty"),
-        ("id,label\na1,cat".encode("utf-16"), {}, "t.csv is not CSV in UTF-8: save it as such"),
         (b"id,label\nb\0,cat", {}, "t.csv is not CSV in UTF-8"),
         (b"id,label\na1,\xff", {}, "t.csv is not CSV in UTF-8 ('utf-8' codec"),
         (b'id,label\na1,"cat', {}, "t.csv, line 2 is not CSV in UTF-8 (unexpected end of data)"),
@@ -229,7 +410,101 @@ def test_a_name_of_several_files_is_refused() -> None:
     content = {"x/a.jpg": b"", "y/a.jpg": b"", "z/b.jpg": b"", "t.csv": b"id,label\na,c\nb,d"}
     assert "t.csv names 'a', and several files have this name" in error_of(content)
     content["t.csv"] = b"id,label\nx/a,c\nz/b,d"
-    assert set(labels(content)) == {"x/a.jpg", "z/b.jpg"}
+    assert set(labels(content, label_column="label")) == {"x/a.jpg", "z/b.jpg"}
+
+
+def test_a_table_of_a_split_names_the_files_of_its_folder() -> None:
+    content = {
+        **{f"{split}_images/{n}.jpg": b"" for split in ("train", "test") for n in range(4)},
+        "train.csv": csv("id,label", "0,cat", "1,dog", "2,cat", "3,dog"),
+    }
+    files = listing_of(content)
+    read = choose_labels(files, DATASET, "set")
+    assert set(labels_of(read, files)) == {f"train_images/{n}.jpg" for n in range(4)}
+    assert set(reasons_of(read, files).values()) == {"unlabelled"}
+
+
+@pytest.mark.parametrize("root", ["/kaggle/input/x/", "../", "C:\\data\\", "x/y/z/", ""])
+@pytest.mark.parametrize("top", ["", "data/"])
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ""])
+def test_paths_of_another_machine_are_compared_by_their_ends(
+    root: str, top: str, suffix: str
+) -> None:
+    names = [f"{folder}/{n}" for folder in "ab" for n in range(2)]
+    table = csv("path,label", *(f"{root}{name}{suffix},{n % 2}" for n, name in enumerate(names)))
+    content = {**{f"{top}{name}.jpg": b"" for name in names}, "t.csv": table}
+    labelled = labels(content, label_column="label")
+    assert [label for label, _ in labelled.values()] == ["0", "1", "0", "1"]
+
+
+def test_names_of_several_files_are_refused_beside_folders_of_other_classes() -> None:
+    folders = {f"{folder}/{n}.jpg": b"" for folder in ("Cat", "dog") for n in range(2)}
+    message = error_of({**folders, "t.csv": b"id,label\n0,x\n1,y"})
+    assert "t.csv names '0', and several files have this name: write their paths" in message
+    assert "pattern = '{label}/*'" in message
+    assert len(labels({**folders, "t.csv": b"id,label\n0,x\n1,y"}, pattern="{label}/*")) == 4
+    assert len(labels({**folders, "t.csv": b"id,label\n0,cat\n1,dog"})) == 4
+    assert len(labels({**folders, "t.csv": b"id,width\n0,7\n1,8"})) == 4
+
+
+@pytest.mark.parametrize(("on_disk", "in_table"), [("NFD", "NFC"), ("NFC", "NFD")])
+@pytest.mark.parametrize("stem", ["고양이{}", "é{}"])
+def test_both_unicode_forms_of_a_name_are_one(on_disk: str, in_table: str, stem: str) -> None:
+    form = {"NFD": unicodedata.normalize("NFD", stem), "NFC": stem}
+    names = [f"{form[on_disk].format(n)}.jpg" for n in range(4)]
+    rows = [f"{form[in_table].format(n)}.jpg,{label}" for n, label in enumerate(LABELS)]
+    labelled = labels(dict.fromkeys(names, b"") | {"t.csv": csv("file,label", *rows)})
+    assert labelled == {name: (label, None) for name, label in zip(names, LABELS, strict=True)}
+
+
+def test_two_files_with_names_of_two_unicode_forms_are_two() -> None:
+    names = [unicodedata.normalize(form, "é.jpg") for form in ("NFC", "NFD")]
+    table = csv("file,label", f"{names[0]},cat", f"{names[1]},dog")
+    labelled = labels(dict.fromkeys(names, b"") | {"t.csv": table})
+    assert [label for label, _ in labelled.values()] == ["cat", "dog"]
+
+
+@pytest.mark.parametrize(
+    ("files", "cells", "example"),
+    [
+        (["IMG0.JPG", "x/IMG1.JPG"], ["img0.jpg", "img1.jpg"], "'img0.jpg' for 'IMG0.JPG'"),
+        (["a.jpg", "b.jpg"], [" a.jpg", "b "], "' a.jpg' for 'a.jpg'"),
+        (["0001.jpg", "x/0010.jpg"], ["1", "10"], "'1' for '0001.jpg'"),
+        (["1.jpg", "10.jpg"], ["0001.jpg", "010.jpg"], "'0001.jpg' for '1.jpg'"),
+    ],
+)
+def test_case_blanks_and_zeros_in_front_do_not_matter(
+    files: list[str], cells: list[str], example: str
+) -> None:
+    table = csv("id,label", *(f"{cell},{n}" for n, cell in enumerate(cells)))
+    listing = listing_of(dict.fromkeys(files, b"") | {"t.csv": table})
+    read = choose_labels(listing, DATASET, "set")
+    assert labels_of(read, listing) == {name: (str(n), None) for n, name in enumerate(files)}
+    assert read.notes == (
+        f"the column 'id' of t.csv has {example}: case, blanks and zeros in front do not matter "
+        "where one file alone is meant",
+    )
+
+
+def test_a_name_that_two_files_have_in_another_case_is_missing() -> None:
+    content = {"a.jpg": b"", "Bc.jpg": b"", "bC.jpg": b"", "t.csv": b"id,label\na,x\nbc.jpg,y"}
+    files = listing_of(content)
+    read = choose_labels(files, DATASET, "set")
+    assert set(labels_of(read, files)) == {"a.jpg"}
+    assert read.missing.to_pylist() == ["bc.jpg"]
+
+
+def test_names_that_no_file_has_are_reported_with_those_of_the_files() -> None:
+    message = error_of({**FILES, "t.csv": b"id,label\nq,cat\nr,dog"})
+    assert (
+        "the column 'id' of t.csv names none of its files, for instance 'q', 'r', where there are "
+        "train/a1.jpg, train/b2.jpg, train/c3.jpg: say with file_column" in message
+    )
+
+
+def test_a_table_whose_labels_are_unclear_is_reported_where_all_are_in_one_folder() -> None:
+    message = error_of({**FILES, "t.csv": b"id,a,b\na1,1,2"}).replace("train", "images")
+    assert "no column is known for labels: say which has them with label_column" in message
 
 
 def test_the_memory_of_a_table_is_that_of_its_columns() -> None:
@@ -245,3 +520,82 @@ def test_the_memory_of_a_table_is_that_of_its_columns() -> None:
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 50 * 2**20 * count / 100_000 + 8 * 2**20
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"pattern": "{label}_#", "table": "t.csv"}, "table = 't.csv' has no effect, because the"),
+        ({"pattern": "{label}_#", "label_column": "x"}, "label_column = 'x' has no effect"),
+        (
+            {"label_column": "label"},
+            "label_column = 'label' has no effect, because the labels come",
+        ),
+    ],
+)
+def test_keys_without_effect_are_refused(keys: dict[str, str], message: str) -> None:
+    assert message in error_of({f"{label}_{n}.jpg": b"" for label in "ab" for n in "12"}, **keys)
+
+
+@pytest.mark.parametrize("order", [("train", "test"), ("test", "train")])
+def test_an_image_of_several_splits_is_in_the_latest(order: tuple[str, str]) -> None:
+    rows = [f"a1,cat,{split}" for split in order] + ["b2,dog,train", "b2,dog,train"]
+    files = listing_of({**FILES, "t.csv": csv("id,label,split", *rows)})
+    read = choose_labels(files, DATASET, "set")
+    assert read.notes == ("tables have 1 image in several splits: the latest of them counts",)
+    assert labels_of(read, files) == {
+        "train/a1.jpg": ("cat", "test"),
+        "train/b2.jpg": ("dog", "train"),
+    }
+
+
+@pytest.mark.parametrize("header", ["id_code,diagnosis", "Image Index,Finding Labels"])
+def test_columns_of_well_known_medical_tables(header: str) -> None:
+    table = csv(f"{header},age", "a1,0,40", "b2,1,50", "c3,0,60", "d4,1,70")
+    assert [label for label, _ in labels({**FILES, "t.csv": table}).values()] == list("0101")
+
+
+@pytest.mark.parametrize("missing", ["nan", "NaN", " nan ", ""])
+@pytest.mark.parametrize(("zero", "one"), [("cat", "dog"), ("0.0", "1.0")])
+def test_labels_that_are_not_a_number_are_missing(missing: str, zero: str, one: str) -> None:
+    table = csv("id,label", f"a1,{zero}", f"b2,{one}", f"c3,{zero}", f"d4,{missing}")
+    files = listing_of({**FILES, "t.csv": table})
+    read = choose_labels(files, DATASET, "set")
+    expected = ["cat", "dog", "cat"] if zero == "cat" else ["0", "1", "0"]
+    assert [label for label, _ in labels_of(read, files).values()] == expected
+    assert reasons_of(read, files) == {"train/d4.jpg": "unlabelled"}
+    note = "the column 'label' of t.csv has NaN in 1 row: without a label"
+    assert read.notes == ((note,) if missing else ())
+
+
+def test_nan_in_json_lines_and_none() -> None:
+    values = ("1", "NaN", "0", "1")
+    rows = [
+        f'{{"id": "{name[6:-4]}", "label": {x}}}' for name, x in zip(FILES, values, strict=True)
+    ]
+    assert [label for label, _ in labels({**FILES, "t.jsonl": csv(*rows)}).values()] == list("101")
+    table = csv("id,label", "a1,None", "b2,dog", "c3,None", "d4,dog")
+    read = choose_labels(listing_of({**FILES, "t.csv": table}), DATASET, "set")
+    assert read.classes() == {"None", "dog"}
+    assert "the column 'label' of t.csv has 'None' in 2 rows" in read.notes[0]
+
+
+@pytest.mark.parametrize("form", ["a photograph of {}", "{}.37", "{}", "k{}"])
+@pytest.mark.parametrize("header", ["label", "text", "target"])
+def test_labels_that_hardly_repeat_are_captions(form: str, header: str) -> None:
+    table = csv(f"id,{header}", *(f"{name[6:-4]},{form.format(n)}" for n, name in enumerate(FILES)))
+    content = {**FILES, "t.csv": table}
+    for options in ({}, {"table": "t.csv"}):
+        assert "4 texts for 4 images are captions or numbers, no classes" in error_of(
+            content, **options
+        )
+    assert len(set(labels(content, label_column=header).values())) == 4
+    folders = {f"{label}/{name[6:]}": b"" for name, label in zip(FILES, LABELS, strict=True)}
+    assert [label for label, _ in labels({**folders, "t.csv": table}).values()] == list(LABELS)
+
+
+def test_captions_are_counted_over_all_tables() -> None:
+    files = {f"{n}.jpg": b"" for n in range(12)}
+    tables = {"train.csv": csv("id,label", *(f"{n},{n % 3}" for n in range(9)))}
+    tables["test.csv"] = csv("id,label", *(f"{n},{n % 3}" for n in range(9, 12)))
+    assert len(labels({**files, **tables})) == 12

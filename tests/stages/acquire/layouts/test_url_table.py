@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.core.errors import PipelineError
-from pipeline.stages.acquire.dataset_toml import UrlsDataset
+from pipeline.datasets.dataset_toml import UrlsDataset
 from pipeline.stages.acquire.layouts.url_table import has_urls, read_url_table
 from pipeline.stages.acquire.photo_list import Photo
 
@@ -39,6 +39,22 @@ def test_urls_csv_keeps_its_strict_rules(tmp_path: Path) -> None:
     path = write(tmp_path / "urls.csv", "url,label,split", "http://a/1,cat,valid")
     with pytest.raises(PipelineError, match=r"urls\.csv, line 2: split: Input should be 'train'"):
         list(read_url_table(path, DATASET))
+
+
+def test_splits_of_dataset_toml_apply_to_urls_csv_too(tmp_path: Path) -> None:
+    dataset = UrlsDataset(kind="urls", description="d", splits={"Fold1": "train"})
+    path = write(tmp_path / "urls.csv", "url,label,split", "http://a/1,cat,fold1")
+    assert list(read_url_table(path, dataset)) == [
+        Photo(url="http://a/1", label="cat", split="train")
+    ]
+    write(path, "url,label", "http://a/1,cat")
+    with pytest.raises(PipelineError, match=r"no column of splits, so splits in dataset"):
+        list(read_url_table(path, dataset))
+
+
+def test_whole_numbers_have_no_fraction(tmp_path: Path) -> None:
+    path = write(tmp_path / "t.csv", "link,label", "http://a/1,1.0", "http://a/2,0")
+    assert [photo.label for photo in read_url_table(path, DATASET)] == ["1", "0"]
 
 
 @pytest.mark.parametrize(

@@ -10,15 +10,16 @@ import numpy as np
 import pytest
 
 from pipeline.core.errors import PipelineError
+from pipeline.datasets.dataset_toml import ArchiveDataset
 from pipeline.params import load_params
 from pipeline.stages.acquire.class_names import ClassNames
-from pipeline.stages.acquire.dataset_toml import ArchiveDataset
 from pipeline.stages.acquire.raw_image import RawImage, SkippedItem, SkipReason
 from pipeline.stages.acquire.sources import cifar10, contents
 from tests import ROOT
 
 PARAMS = load_params(ROOT / "params.yaml").acquire
 DATASET = ArchiveDataset(kind="archive", description="d", licence="L", path="x", records="cifar10")
+DESCRIBED = ClassNames()
 RANDOM = Random(1)
 Pack = Callable[[Path, dict[str, bytes]], Path]
 
@@ -61,8 +62,10 @@ def pixels(image: RawImage) -> bytes:
     return decoded[:, :, ::-1].transpose(2, 0, 1).tobytes()
 
 
-def images(path: Path, dataset: ArchiveDataset = DATASET) -> list[RawImage]:
-    items = contents.read_images(path, dataset, PARAMS, ClassNames())
+def images(
+    path: Path, dataset: ArchiveDataset = DATASET, names: ClassNames = DESCRIBED
+) -> list[RawImage]:
+    items = contents.read_images(path, dataset, PARAMS, names)
     return [item for item in items if isinstance(item, RawImage)]
 
 
@@ -128,12 +131,17 @@ def test_an_invalid_batch_in_an_archive_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_copy_with_class_folders_is_read_as_class_folders(tmp_path: Path) -> None:
-    content = {"cifar/train/cat/1.png": b"1", "cifar/test/dog/1.png": b"2", "readme.txt": b""}
+    names = ("test/dog/1", "train/cat/1", "train/dog/2")
+    content = {f"cifar/{name}.png": name.encode() for name in names} | {"readme.txt": b""}
     path = zipped(tmp_path / "c.zip", content)
-    assert [(image.label, image.split, image.data) for image in images(path)] == [
-        ("dog", "test", b"2"),
-        ("cat", "train", b"1"),
+    of_copy = images(path, names=ClassNames(source=str(path)))
+    assert [(image.label, image.split, image.data) for image in of_copy] == [
+        ("dog", "test", b"test/dog/1"),
+        ("cat", "train", b"train/cat/1"),
+        ("dog", "train", b"train/dog/2"),
     ]
+    with pytest.raises(PipelineError, match=r"toml: records = 'cifar10', but no file in it"):
+        images(path)
 
 
 def test_batches_are_files_unless_dataset_toml_says_records(tmp_path: Path) -> None:

@@ -110,8 +110,10 @@ def test_splits_beside_other_folders_are_refused(wrapping: str) -> None:
     names = ["train/cat/1.jpg", "test/cat/1.jpg", "holdout/cat/1.jpg"]
     with pytest.raises(PipelineError) as caught:
         label_paths([wrapping + name for name in names], SPLITS)
-    assert str(caught.value).startswith(
-        "the folders test, train look like splits but are beside 'holdout': set [splits]"
+    assert str(caught.value) == (
+        "the folders test, train look like splits but are beside 'holdout': write pattern = "
+        "'{label}/*' in dataset.toml if all of them are classes, or, if all of them are splits, "
+        'which, such as splits = {"test" = "test", "train" = "train", "holdout" = "test"}'
     )
 
 
@@ -204,3 +206,49 @@ def test_split_and_wrapping_folders_are_the_same_in_every_unicode_form() -> None
     )
     assert [label.split for label in labels.values()] == ["test", "train"]
     assert [label.label for label in labels.values()] == ["cat", DECOMPOSED]  # as it is spelt
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["train2017/cat/1", "val2017/dog/1"], [("cat", "train"), ("dog", "val")]),
+        (["a/training_set/cat/1", "a/test_set/dog/1"], [("cat", "train"), ("dog", "test")]),
+        (
+            ["training_set/training_set/a/1", "test_set/test_set/b/1"],
+            [("a", "train"), ("b", "test")],
+        ),
+        (["train/train/a/1", "test/test/b/1"], [("a", "train"), ("b", "test")]),
+        (["train/a/1", "test1/b/1"], [("a", "train"), ("b", "test")]),
+        (["cat/train_images/1", "dog/test_images/1"], [("cat", "train"), ("dog", "test")]),
+        (
+            ["seg_pred/seg_pred/1", "seg_test/seg_test/sea/1", "seg_train/seg_train/sea/1"],
+            [("sea", "test"), ("sea", "train")],
+        ),
+    ],
+)
+def test_split_folders_may_have_other_words_in_their_names(
+    names: list[str], expected: list[tuple[str, str]]
+) -> None:
+    splits = SPLITS | {"training": "train"}
+    read = label_paths(names, splits)
+    assert [(label.label, label.split) for label in read.values()] == expected
+
+
+@pytest.mark.parametrize(
+    "folders",
+    [
+        ("bullet_train", "steam_train"),
+        ("train_station", "test_tube"),
+        ("express train", "car"),
+        ("val_d_isere", "chamonix"),
+        ("car_train", "car_test", "dog_train", "dog_test"),
+    ],
+)
+def test_classes_may_have_the_word_of_a_split_in_their_names(folders: tuple[str, ...]) -> None:
+    names = [f"{folder}/1.jpg" for folder in folders]
+    assert labels(names) == {f"{folder}/1.jpg": (folder, None) for folder in folders}
+
+
+def test_other_folders_with_classes_beside_split_folders_are_refused() -> None:
+    with pytest.raises(PipelineError, match="look like splits but are beside 'more'"):
+        labels(["seg_train/a/1.jpg", "seg_test/a/1.jpg", "more/a/1.jpg"])

@@ -3,9 +3,9 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from pipeline.datasets.dataset_toml import DigitsDataset
 from pipeline.images import decoding
 from pipeline.images.header import read_header
-from pipeline.stages.acquire.dataset_toml import DigitsDataset
 from pipeline.stages.acquire.raw_image import RawImage
 from pipeline.stages.acquire.sources import digits
 

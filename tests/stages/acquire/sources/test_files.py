@@ -18,9 +18,9 @@ from pathlib import Path
 import pytest
 
 from pipeline.core.errors import PipelineError
+from pipeline.datasets.dataset_toml import ArchiveDataset, FolderDataset
 from pipeline.params import AcquireParams, load_params
 from pipeline.stages.acquire.class_names import ClassNames
-from pipeline.stages.acquire.dataset_toml import ArchiveDataset, FolderDataset
 from pipeline.stages.acquire.raw_image import RawImage, SkippedItem, SkipReason
 from pipeline.stages.acquire.sources import archive, contents, files
 from tests import ROOT
@@ -423,13 +423,54 @@ def test_two_members_of_a_tar_with_the_same_name_are_both_read(tmp_path: Path) -
     assert [image.data for image in images(tmp_path / "set.tar")] == [b"one", b"two"]
 
 
-@pytest.mark.parametrize("pack", PACKS.values(), ids=PACKS)
-def test_hidden_files_of_macos_are_skipped(tmp_path: Path, pack: Pack) -> None:
-    photos = {"set/cat/1.jpg": b"1", "set/dog/1.jpg": b"2"}
-    others = ["__MACOSX/set/cat/._1.jpg", "set/.DS_Store", "set/cat/.DS_Store"]
-    path = pack(tmp_path, dict.fromkeys(others, b"mac") | photos)
-    assert names(path) == list(photos)
-    assert skipped(path) == [(name, SkipReason.OUTSIDE_CLASS_FOLDERS) for name in others]
+JUNK = (
+    "__MACOSX/1/._1.jpg",
+    "._1",
+    "1/._1.jpg",
+    "1/._cat.1.jpg",
+    "1/._1.cls",
+    "._train.csv",
+    ".DS_Store",
+    "1/.DS_Store",
+    "1/Thumbs.db",
+    "1/.ipynb_checkpoints/1-checkpoint.jpg",
+    ".git/objects/1.jpg",
+)
+NUMBERS = range(1, 7)
+LAYOUTS = {
+    "folders": {f"{n % 2}/{n}.jpg": b"image" for n in NUMBERS},
+    "names": {f"1/{'cat' if n % 2 else 'dog'}.{n}.jpg": b"image" for n in NUMBERS},
+    "WebDataset": {
+        **{f"1/{n}.jpg": b"image" for n in NUMBERS},
+        **{f"1/{n}.cls": b"%d" % (n % 2) for n in NUMBERS},
+    },
+    "table": {
+        **{f"1/{n}.jpg": b"image" for n in NUMBERS},
+        "train.csv": b"file,label\n" + b"".join(b"%d.jpg,%d\n" % (n, n % 2) for n in NUMBERS),
+    },
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
+@pytest.mark.parametrize("pack", [folder, zipped(), tarred()], ids=["folder", "zip", "tar"])
+def test_junk_is_neither_read_nor_left_out(
+    tmp_path: Path, pack: Pack, layout: dict[str, bytes]
+) -> None:
+    path = pack(tmp_path, dict.fromkeys(JUNK, b"\0\5\x16\7") | layout)
+    assert sorted(names(path)) == sorted(name for name in layout if name.endswith(".jpg"))
+    assert skipped(path) == []
+
+
+def test_a_hidden_file_that_may_be_a_photograph_is_left_out(tmp_path: Path) -> None:
+    path = folder(tmp_path, {"cat/1.jpg": b"1", "dog/1.jpg": b"2", "cat/.2.jpg": b"3"})
+    assert skipped(path) == [("cat/.2.jpg", SkipReason.OUTSIDE_CLASS_FOLDERS)]
+
+
+def test_a_link_to_a_folder_that_is_read_already_is_left_out(tmp_path: Path) -> None:
+    path = folder(tmp_path, {"cat/1.jpg": b"1", "dog/1.jpg": b"2"})
+    (path / "puppy").symlink_to(path / "dog")
+    assert names(path) == ["cat/1.jpg", "dog/1.jpg"]
+    assert skipped(path) == [("puppy", SkipReason.NOT_A_FILE)]
 
 
 @pytest.mark.parametrize("pack", [folder, tarred()], ids=["folder", "tar"])
@@ -449,10 +490,12 @@ def test_a_name_in_utf8_stays_as_it_is(tmp_path: Path, pack: Pack) -> None:
     [(b"cat/caf\x82.jpg", "cat/café.jpg"), (b"cat/caf\xe9.jpg", "cat/cafΘ.jpg")],
     ids=["cp437", "latin-1"],
 )
-def test_a_zip_without_utf8_is_read_as_cp437(tmp_path: Path, raw: bytes, name: str) -> None:
+def test_a_zip_without_utf8_is_read_as_cp437_if_asked_to(
+    tmp_path: Path, raw: bytes, name: str
+) -> None:
     path = zipped()(tmp_path, {"cat/caf?.jpg": b"one"})
     path.write_bytes(path.read_bytes().replace(b"cat/caf?.jpg", raw))
-    assert [(image.name, image.data) for image in images(path)] == [(name, b"one")]
+    assert listed_with(path, "cp437") == {name: b"one"}
 
 
 def overlapping(path: Path, data: bytes, times: int) -> Path:
@@ -630,14 +673,13 @@ def unicode_path(name: bytes, text: str) -> bytes:
     [
         ("caf\u00e9/1.jpg".encode(), b"", "caf\u00e9/1.jpg"),
         ("cafe\u0301/1.jpg".encode(), b"", "cafe\u0301/1.jpg"),
-        ("caf\u00e9/1.jpg".encode("cp437"), b"", "caf\u00e9/1.jpg"),
         (b"caf?/1.jpg", b"", "caf?/1.jpg"),
         (
             "\u00f5/1.jpg".encode("cp850"),
             unicode_path("\u00f5/1.jpg".encode("cp850"), "\u00f5/1.jpg"),
             "\u00f5/1.jpg",
         ),
-        ("\u00fc/1.jpg".encode("cp437"), unicode_path(b"other", "other"), "\u00fc/1.jpg"),
+        ("\u00fc/1.jpg".encode(), unicode_path(b"other", "other"), "\u00fc/1.jpg"),
     ],
 )
 def test_names_in_a_zip_without_the_flag_for_utf8(
@@ -648,6 +690,37 @@ def test_names_in_a_zip_without_the_flag_for_utf8(
         (file,) = listing.files
         assert file.name == expected
         assert file.read() == b"data"
+
+
+def listed_with(path: Path, encoding: str | None) -> dict[str, bytes]:
+    with files.open_listing(path, PARAMS, encoding=encoding) as listing:
+        return {file.name: file.read() for file in listing.files}
+
+
+@pytest.mark.parametrize(
+    ("name", "encoding"),
+    [
+        ("\uace0\uc591\uc774/1.jpg", "cp949"),
+        ("\u8868/\u30bd.jpg", "cp932"),  # the second byte of both is a backslash
+    ],
+)
+def test_names_in_a_zip_of_windows_are_in_its_code_page(
+    tmp_path: Path, name: str, encoding: str
+) -> None:
+    path = zip_of(tmp_path / "a.zip", name.encode(encoding), b"")
+    assert listed_with(path, encoding) == {name: b"data"}
+    with pytest.raises(PipelineError) as caught:
+        listed_with(path, None)
+    assert f"encoding = {encoding!r} for {name}" in str(caught.value)
+    with pytest.raises(
+        PipelineError, match=r"a\.zip: the name .* in it is not in ascii: say which"
+    ):
+        listed_with(path, "ascii")
+
+
+def test_an_encoding_is_of_no_names_in_utf8(tmp_path: Path) -> None:
+    path = zip_of(tmp_path / "a.zip", "\u00e9/1.jpg".encode(), b"")
+    assert listed_with(path, "cp949") == {"\u00e9/1.jpg": b"data"}
 
 
 @pytest.mark.parametrize("pack", [folder, tarred()], ids=["folder", "tar"])

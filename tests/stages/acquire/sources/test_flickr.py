@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from pipeline.core.errors import PipelineError
+from pipeline.datasets.dataset_toml import FlickrDataset, SearchTerms
+from pipeline.datasets.licences import LICENCE_NAMES
 from pipeline.params import load_params
-from pipeline.stages.acquire.dataset_toml import FlickrDataset, SearchTerms
-from pipeline.stages.acquire.licences import LICENCE_NAMES
 from pipeline.stages.acquire.photo_list import Photo
 from pipeline.stages.acquire.sources import flickr
 from pipeline.stages.acquire.sources.flickr import FlickrSearch

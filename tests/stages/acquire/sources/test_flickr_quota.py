@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.core.errors import PipelineError
-from pipeline.stages.acquire.dataset_toml import FlickrDataset, SearchTerms, SplitName
+from pipeline.datasets.dataset_toml import FlickrDataset, SearchTerms
+from pipeline.datasets.toml_values import SplitName
 from pipeline.stages.acquire.photo_list import Photo
 from pipeline.stages.acquire.raw_image import SkipReason
 from pipeline.stages.acquire.sources.flickr_quota import (
@@ -17,7 +18,7 @@ from pipeline.stages.acquire.sources.flickr_quota import (
     STEP,
     Fetch,
     QuotaFiller,
-    Selection,
+    SelectedPhotos,
     split_of,
 )
 from pipeline.stages.acquire.web.content_store import StoredBody
@@ -69,13 +70,13 @@ def fake_fetch(
 
 @dataclass(frozen=True)
 class Selected:
-    """What a `Selection` yields."""
+    """What `SelectedPhotos` yields."""
 
     accepted: list[tuple[Photo, StoredBody]]
     rejected: list[tuple[Photo, SkipReason]]
 
 
-def listed(selection: Selection) -> Selected:
+def listed(selection: SelectedPhotos) -> Selected:
     """A selection, whose counts are checked."""
     selected = Selected(list(selection.accepted()), list(selection.rejected()))
     labels = Counter(photo.label for photo, _ in selected.accepted)

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from pipeline.core import shards
+from pipeline.datasets.dataset_toml import SampleDataset
 from pipeline.images.header import RejectReason, Warn
 from pipeline.params import FilterParams
-from pipeline.stages.acquire.dataset_toml import SampleDataset
 from pipeline.stages.acquire.raw_image import RawImage
 from pipeline.stages.acquire.sources import sample
 from pipeline.stages.filter import verdicts
@@ -22,6 +22,7 @@ PARAMS = FilterParams(
     max_megapixels=50,
     store_side=320,
     near_duplicate_bits=4,
+    near_duplicate_crops=True,
     near_duplicates="keep_one",
     max_reject_fraction=1,
 )

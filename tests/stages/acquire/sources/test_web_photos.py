@@ -8,9 +8,9 @@ import pytest
 
 from pipeline.core import atomic, shards
 from pipeline.core.errors import PipelineError
+from pipeline.datasets.dataset_toml import FlickrDataset, SearchTerms
 from pipeline.params import AcquireParams, load_params
 from pipeline.stages.acquire.class_names import ClassNames
-from pipeline.stages.acquire.dataset_toml import FlickrDataset, SearchTerms
 from pipeline.stages.acquire.photo_list import COLUMNS
 from pipeline.stages.acquire.raw_image import RawImage, SkippedItem, SkipReason
 from pipeline.stages.acquire.sources import web_photos
