@@ -6,17 +6,17 @@ networks and devices import torch; the others take far less than a second.
 
 from pathlib import Path
 
-from pipeline.core import dvc_lock, program, terminal
+from pipeline.core import dvc_lock, git_head, program, terminal
 from pipeline.core.errors import PipelineError
+from pipeline.datasets.source_path import check_source
 from pipeline.params import Params
-from pipeline.stages.acquire.sources.source_path import check_source
 
 KNOWN_WEIGHTS = ("imagenet", "none")
 NETWORK = ("model", "images", "filter")  # the sections of params that decide whether it works
 
 
 def check(params: Params) -> None:
-    """Check everything that a run of the whole pipeline needs.
+    """Check everything that a run of the whole pipeline needs; warn of a HEAD on no branch.
 
     Raises:
         PipelineError: something is wrong that a later stage would stop at.
@@ -30,6 +30,11 @@ def check(params: Params) -> None:
                 "`pipeline run`, which expands it"
             )
     check_network(params)
+    if branch := git_head.abandoned_branch():
+        terminal.warn(
+            "git's HEAD is on no branch, as a killed `dvc exp run` leaves it: `git switch -C "
+            f"{branch}` returns to {branch} with all that has changed since"
+        )
 
 
 def check_network(params: Params) -> None:

@@ -27,7 +27,7 @@ CleanRow = Mapping[str, Any]
 Rows = npt.NDArray[np.int64]
 """Numbers of rows of the clean shards."""
 
-ClassCounts = dict[str, Counter[str]]
+CountsByClass = dict[str, Counter[str]]
 """Number of images by class and by `COLUMNS`."""
 
 
@@ -52,10 +52,10 @@ class Data:
 
 
 @dataclass(frozen=True)
-class Counts:
+class ImageCounts:
     """Numbers of images."""
 
-    classes: ClassCounts
+    classes: CountsByClass
     """In the order of their names."""
     reasons: dict[str, int]
     """Of rejection, in the order of the checks."""
@@ -93,9 +93,9 @@ class Bin:
     """Of the largest bin."""
 
 
-def count_images(data: Data) -> Counts:
+def count_images(data: Data) -> ImageCounts:
     """Count the images by class and split, and by what the filter says of them."""
-    by_class: ClassCounts = defaultdict(Counter)
+    by_class: CountsByClass = defaultdict(Counter)
     reasons: Counter[str] = Counter()
     warnings: Counter[str] = Counter()
     relabelled: Counter[tuple[str, str]] = Counter()
@@ -109,7 +109,7 @@ def count_images(data: Data) -> Counts:
     for image in data.splits():
         by_class[image.label][image.split] += 1
         by_class[image.label][LEFT_OUT] -= 1
-    return Counts(
+    return ImageCounts(
         {label: +by_class[label] for label in sorted(by_class)},
         {reason.value: reasons[reason] for reason in RejectReason if reasons[reason]},
         dict(sorted(warnings.items())),
@@ -117,7 +117,7 @@ def count_images(data: Data) -> Counts:
     )
 
 
-def select_classes(counts: ClassCounts, most: int) -> list[str]:
+def select_classes(counts: CountsByClass, most: int) -> list[str]:
     """At most so many classes: the largest and the smallest, in the order of their names."""
     if len(counts) <= most:
         return list(counts)

@@ -15,9 +15,9 @@ from pipeline.stages.describe.facts import (
     COLUMNS,
     TOTAL,
     Bin,
-    ClassCounts,
-    Counts,
+    CountsByClass,
     Data,
+    ImageCounts,
     NearGroups,
     SizeRange,
     count_licences,
@@ -32,9 +32,11 @@ from pipeline.stages.describe.page_images import (
     draw_gallery,
     select_images,
 )
+from pipeline.stages.describe.skipped import SkippedItems
 
 # Limits of the page, beside those of page_images.py: it stays below 2 MB, and data/ has all.
 MAX_CLASSES = 100
+MAX_HEADINGS = 12  # classes whose samples have a heading each; those of more stand together
 MAX_REJECT_LINES = 500
 MAX_LEAKS = 200
 MAX_LICENCES = 50
@@ -57,7 +59,7 @@ class Origin:
     name: str
     """Of the data set."""
     source: str
-    """The address that the params name, or empty."""
+    """What the params name as the source, without its folders, or empty."""
     deviation: str
     """How the images differ from those that the data set describes, or empty."""
 
@@ -67,11 +69,13 @@ class DataPage:
     """The facts of data.html. Counts are of images, unless stated otherwise."""
 
     origin: Origin
+    skipped: list[SkippedItems]
+    """What the source lists and was not acquired, by reason."""
     acquired: int
     accepted: int
     splits: dict[str, int]
     columns: Sequence[str]
-    classes: ClassCounts
+    classes: CountsByClass
     """By `columns`: the largest and the smallest, where there are many."""
     more_classes: int
     """Classes that the page leaves out."""
@@ -98,9 +102,17 @@ class DataPage:
     licences: dict[str, int]
     more_licences: int
     """Licences that the page leaves out."""
+    max_headings: int = MAX_HEADINGS
 
 
-def build_page(data: Data, counts: Counts, origin: Origin, raw: Path, clean: Path) -> DataPage:
+def build_page(
+    data: Data,
+    counts: ImageCounts,
+    origin: Origin,
+    skipped: list[SkippedItems],
+    raw: Path,
+    clean: Path,
+) -> DataPage:
     """Collect the facts and draw the pictures."""
     total = counts.total
     selection = select_images(data, counts.classes)
@@ -111,6 +123,7 @@ def build_page(data: Data, counts: Counts, origin: Origin, raw: Path, clean: Pat
     relabelled = [Relabelled(*labels, count) for labels, count in counts.relabelled.items()]
     return DataPage(
         origin=origin,
+        skipped=skipped,
         acquired=total[TOTAL],
         accepted=data.clean.num_rows,
         splits={split: total[split] for split in SPLITS},

@@ -15,8 +15,8 @@ from pipeline.images.header import MEANING, RejectReason
 from pipeline.stages.describe import thumbnails
 from pipeline.stages.describe.facts import (
     LEFT_OUT,
-    ClassCounts,
     CleanRow,
+    CountsByClass,
     Data,
     NearGroups,
     has_two_labels,
@@ -28,14 +28,14 @@ from pipeline.stages.describe.facts import (
 # Limits of the page, beside those of page.py.
 MAX_SAMPLE_CLASSES = 40
 MAX_SAMPLES = 8  # of each class
-MAX_ALL_SAMPLES = 80
+MAX_ALL_SAMPLES = 56
 MAX_REJECTED = 100  # of each reason
 MAX_GROUPS = 100  # of near-duplicates
 MAX_PER_GROUP = 12
-# Of the pictures of each part, in base64; a thumbnail of a photograph has 5 to 11 kB.
+# Of the pictures of each part, in base64; a photograph has 7 to 20 kB.
 SAMPLE_BYTES = 800_000
-REJECTED_BYTES = 500_000
-GROUP_BYTES = 400_000
+REJECTED_BYTES = 450_000
+GROUP_BYTES = 500_000
 WITHOUT_PICTURE = {
     RejectReason.EMPTY,
     RejectReason.NOT_AN_IMAGE,
@@ -64,6 +64,8 @@ class NearGroup:
     """A group of near-duplicates."""
 
     has_two_labels: bool
+    differences: list[str]
+    """In what the images on the page differ, beside their names."""
     images: list[GalleryImage]
     more: int
     """Images that the page leaves out."""
@@ -98,7 +100,7 @@ class Selection:
         }
 
 
-def select_images(data: Data, counts: ClassCounts) -> Selection:
+def select_images(data: Data, counts: CountsByClass) -> Selection:
     """The samples of each class, and the first rejected images and near-duplicates."""
     classes = select_classes(counts, MAX_SAMPLE_CLASSES)
     per_class = min(MAX_SAMPLES, MAX_ALL_SAMPLES // max(1, len(classes)))
@@ -138,9 +140,14 @@ class Gallery:
 
     def near_groups(self) -> list[NearGroup]:
         """As many as fit."""
-        groups = [self._accepted(rows) for rows in self.selection.groups]
+        groups = [self._accepted(rows, with_size=True) for rows in self.selection.groups]
         return [
-            NearGroup(has_two_labels(rows), images, len(self.selection.near.rows(n)) - len(images))
+            NearGroup(
+                has_two_labels(rows),
+                self._differences(rows),
+                images,
+                len(self.selection.near.rows(n)) - len(images),
+            )
             for n, (rows, images) in enumerate(
                 zip(self.selection.groups, groups[: _fitting(groups, GROUP_BYTES)], strict=False)
             )
@@ -161,14 +168,28 @@ class Gallery:
             more=count - len(images),
         )
 
-    def _accepted(self, rows: Sequence[CleanRow]) -> list[GalleryImage]:
-        """Each with its split as the note."""
+    def _accepted(self, rows: Sequence[CleanRow], with_size: bool = False) -> list[GalleryImage]:
+        """Each with its split, and perhaps its size in pixels, as the note."""
         return [
             self._image(
-                row["id"], row["name"], row["label"], self.split_of.get(row["id"], LEFT_OUT)
+                row["id"],
+                row["name"],
+                row["label"],
+                self._split(row) + (f" · {_size(row)}" if with_size else ""),
             )
             for row in rows
         ]
+
+    def _differences(self, rows: Sequence[CleanRow]) -> list[str]:
+        facts = {
+            "label": {row["label"] for row in rows},
+            "split": {self._split(row) for row in rows},
+            "size": {_size(row) for row in rows},
+        }
+        return [name for name, values in facts.items() if len(values) > 1]
+
+    def _split(self, row: CleanRow) -> str:
+        return self.split_of.get(row["id"], LEFT_OUT)
 
     def _note(self, row: VerdictRow) -> str:
         match row.reason:
@@ -184,6 +205,11 @@ class Gallery:
 
     def _image(self, key: str, name: str, label: str, note: str) -> GalleryImage:
         return GalleryImage(key, name, label, data_uri(self.pictures.get(key)), note)
+
+
+def _size(row: CleanRow) -> str:
+    """In pixels, as stored."""
+    return f"{row['width']} x {row['height']}"
 
 
 def _fitting(parts: Sequence[Sequence[GalleryImage]], limit: int) -> int:

@@ -17,8 +17,8 @@ from pipeline.images.key_index import KeySet
 from pipeline.images.mapping import map_images
 from pipeline.images.pixels import Pixels
 
-SIDE = 144  # pixels, of the longer side
-QUALITY = 70
+SIDE = 320  # pixels, of the longer side: pages show them small, and large on a click
+QUALITY = 60
 MAX_MEGAPIXELS = 50  # larger images have no thumbnail
 MEMORY = 2_000_000_000  # bytes
 SCHEMA = pa.schema({"id": pa.string(), "picture": pa.binary()})

@@ -8,16 +8,20 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.core import columns, project
 from pipeline.core.shards import array, split_rank
 from pipeline.images.header import RejectReason
 from pipeline.params import FilterParams
-from pipeline.stages.filter.near_duplicates import group_hashes
+from pipeline.stages.filter.near_duplicates.components import Components
+from pipeline.stages.filter.near_duplicates.copies import Lookup, link_copies
+from pipeline.stages.filter.near_duplicates.hash_groups import group_hashes
 
 REASONS = list(RejectReason)  # a reason's code is its position
 NONE = -1  # in the place of a code, or of a row
 
 Ints = npt.NDArray[np.int64]
 Codes = npt.NDArray[np.integer]
+ReasonCodes = npt.NDArray[np.int8]
 Bools = npt.NDArray[np.bool_]
 
 
@@ -25,7 +29,7 @@ Bools = npt.NDArray[np.bool_]
 class _Images:
     """Facts of all images, (N,) each, in the source's order."""
 
-    ids: Ints
+    ids: Codes
     """Equal for equal ids, and in their order."""
     labels: Codes
     """Equal for equal labels."""
@@ -34,7 +38,7 @@ class _Images:
 
 
 def compare_images(
-    facts: pa.Table, by_hand: Mapping[str, str], params: FilterParams
+    facts: pa.Table, by_hand: Mapping[str, str], params: FilterParams, lookup: Lookup
 ) -> tuple[pa.Array, pa.Array]:
     """Compare all images with each other.
 
@@ -42,36 +46,39 @@ def compare_images(
         facts: id, label, split, reason (by its bytes alone) and phash of every raw image, in the
             source's order.
         by_hand: Ids to reject.
+        lookup: Of what was remembered of images' appearance.
 
     Returns:
         For each image the reason to reject it or null, and the smallest id of its group of
         near-duplicates or null: two arrays of text.
     """
-    images = _read_images(facts)
+    ids = columns.contiguous(facts.column("id"))
+    images = _read_images(ids, facts)
     reasons = _codes(facts.column("reason"), _reason_code)
-    is_by_hand = pc.is_in(facts.column("id"), pa.array(list(by_hand), pa.string()))
-    reasons[(reasons == NONE) & is_by_hand.to_numpy()] = REASONS.index(RejectReason.BY_HAND)
+    is_by_hand = pc.is_in(ids, pa.array(list(by_hand), pa.string()))
+    reasons[(reasons == NONE) & columns.mask(is_by_hand)] = REASONS.index(RejectReason.BY_HAND)
     reasons = np.where(reasons == NONE, _judge_copies(images), reasons)
-    leaders = np.full(len(reasons), NONE)
+    leaders: Codes = np.full(len(reasons), NONE, np.int32)
     if params.near_duplicate_bits is not None:
         rows = np.flatnonzero(reasons == NONE)
         hashes = facts.column("phash").to_numpy()[rows]
-        leaders[rows] = _find_leaders(
-            group_hashes(hashes, params.near_duplicate_bits), rows, images
-        )
+        components = Components(group_hashes(hashes, params.near_duplicate_bits))
+        if params.near_duplicate_crops:
+            link_copies(ids, rows, images.ids, lookup, project.cache(), components)
+        leaders[rows] = _find_leaders(components.groups(), rows, images)
         if params.near_duplicates == "keep_one":
             reasons[_find_others(leaders, images)] = REASONS.index(RejectReason.NEAR_DUPLICATE)
-    near_groups = facts.column("id").take(_with_nulls(leaders)).combine_chunks()
+    near_groups = ids.take(_with_nulls(leaders))
     return pa.array(REASONS, pa.string()).take(_with_nulls(reasons)), near_groups
 
 
-def _read_images(facts: pa.Table) -> _Images:
-    ids = pc.rank(facts.column("id"), tiebreaker="dense").to_numpy().astype(np.int64)
+def _read_images(ids: pa.StringArray, facts: pa.Table) -> _Images:
+    ranks = pc.rank(ids, tiebreaker="dense").to_numpy().astype(np.int32)
     labels = facts.column("label").combine_chunks().dictionary_encode().indices.to_numpy()
-    return _Images(ids, labels, _codes(facts.column("split"), split_rank))
+    return _Images(ranks, labels, _codes(facts.column("split"), split_rank))
 
 
-def _judge_copies(images: _Images) -> Ints:
+def _judge_copies(images: _Images) -> ReasonCodes:
     """The codes of reasons to reject images because of others with the same bytes.
 
     Of equal images under one label one stays: the one in the latest prescribed split, or the first.
@@ -83,7 +90,7 @@ def _judge_copies(images: _Images) -> Ints:
     copy_of = np.cumsum(is_first) - 1
     starts = np.flatnonzero(is_first)
     is_mixed = np.minimum.reduceat(labels, starts) != np.maximum.reduceat(labels, starts)
-    codes = np.where(is_first, NONE, REASONS.index(RejectReason.DUPLICATE))
+    codes = np.where(is_first, NONE, REASONS.index(RejectReason.DUPLICATE)).astype(np.int8)
     codes[is_mixed[copy_of]] = REASONS.index(RejectReason.CONFLICTING_LABELS)
     reasons = np.empty_like(codes)
     reasons[order] = codes
@@ -101,7 +108,7 @@ def _find_leaders(groups: Ints, rows: Ints, images: _Images) -> Ints:
     return result
 
 
-def _find_others(leaders: Ints, images: _Images) -> Ints:
+def _find_others(leaders: Codes, images: _Images) -> Ints:
     """The rows of near-duplicates but for one of each group and label.
 
     One in the latest prescribed split stays, and of these the one with the smallest id.
@@ -117,10 +124,10 @@ def _is_first(values: Codes) -> Bools:
     return np.asarray(np.append(True, values[1:] != values[:-1])[: len(values)])
 
 
-def _codes(column: pa.ChunkedArray, encode: Callable[[str | None], int]) -> Ints:
-    """The code of each text of a column with few different ones."""
+def _codes(column: pa.ChunkedArray, encode: Callable[[str | None], int]) -> ReasonCodes:
+    """The small code of each text of a column with few different ones."""
     encoded = column.combine_chunks().dictionary_encode()
-    codes = np.array([*map(encode, encoded.dictionary.to_pylist()), encode(None)])
+    codes = np.array([*map(encode, encoded.dictionary.to_pylist()), encode(None)], np.int8)
     return np.asarray(codes[encoded.indices.fill_null(len(codes) - 1).to_numpy()])
 
 
@@ -128,6 +135,6 @@ def _reason_code(reason: str | None) -> int:
     return NONE if reason is None else REASONS.index(RejectReason(reason))
 
 
-def _with_nulls(numbers: Ints) -> pa.Array:
+def _with_nulls(numbers: Codes) -> pa.Array:
     column = array(numbers)
     return pc.if_else(pc.equal(column, NONE), None, column)

@@ -19,6 +19,7 @@ from pipeline.images.decoding import (
 from pipeline.images.header import Header, RejectReason, Unreadable, Warn
 from pipeline.images.pixels import Grey, Pixels
 from pipeline.params import FilterParams
+from pipeline.stages.filter.near_duplicates.appearance import NONE, Appearance, describe
 from pipeline.stages.filter.phash import perceptual_hash
 
 MIN_HASHED_SIDE = 64  # pixels that a reduced decoding leaves: twice the side that is hashed
@@ -36,6 +37,7 @@ class Judgement:
     height: int = 0
     """Of the stored image, in pixels."""
     phash: int = 0
+    appearance: Appearance = NONE
     stored: bytes | None = None
     """The image encoded anew, or None where the original bytes are stored."""
 
@@ -89,6 +91,7 @@ def _judge(data: bytes, params: FilterParams) -> Judgement:
         pixels.shape[1],
         pixels.shape[0],
         perceptual_hash(grey),
+        _describe(grey, params),
         None if as_is else encode(pixels, header.lossless),
     )
 
@@ -106,8 +109,19 @@ def _judge_as_is(header: Header, data: bytes, params: FilterParams) -> Judgement
         reason = _reject_reason(header, grey, pixels, params.min_side)
     if reason:
         return Judgement(reason, header.format)
-    phash = perceptual_hash(grey)
-    return Judgement(None, header.format, (), header.width, header.height, phash)
+    return Judgement(
+        None,
+        header.format,
+        (),
+        header.width,
+        header.height,
+        perceptual_hash(grey),
+        _describe(grey, params),
+    )
+
+
+def _describe(grey: Grey, params: FilterParams) -> Appearance:
+    return describe(grey) if params.near_duplicate_crops else NONE
 
 
 def _reject_reason(

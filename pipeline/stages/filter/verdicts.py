@@ -4,6 +4,7 @@ import itertools
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
@@ -11,9 +12,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.core import shards
+from pipeline.core.columns import release_memory
 from pipeline.core.errors import PipelineError, format_counts
 from pipeline.core.shards import source_order
 from pipeline.core.verdicts_csv import KEEP, REJECT, VerdictRow
+from pipeline.distributed.cluster import Work
+from pipeline.distributed.elsewhere import gather
 from pipeline.images.format_detection import has_wrong_extension
 from pipeline.images.hand_lists import Correction
 from pipeline.images.header import RejectReason, Warn
@@ -21,6 +25,7 @@ from pipeline.images.memo import Memo
 from pipeline.params import FilterParams
 from pipeline.stages.filter.comparison import compare_images
 from pipeline.stages.filter.judge_all import judge_all, open_memo
+from pipeline.stages.filter.part import share
 
 BATCH = 256  # images whose bytes are in memory at a time
 COPIED = 64  # batches of facts that are copied together, so that their shards are unmapped
@@ -95,12 +100,17 @@ def judge_images(
         corrections: The labels of images that a person relabelled, by id.
     """
     judgements = open_memo(params)
+    # Of the arguments, a part reads only the shards.
+    work = Work("filter", ["-", str(raw), "-", "-"], raw, lambda _: {}, [judgements])
+    shared = gather(work, partial(share, judgements))
     facts = _join(itertools.starmap(_facts, judge_all(raw, params, judgements)))
+    release_memory()
+    shared.offer(shards.paths(raw))
     order = source_order.read_order(raw, facts.num_rows)
     if order is not None:
         facts = facts.take(shards.array(order))
     facts = _correct_labels(facts, corrections)
-    reasons, near_groups = compare_images(facts, by_hand, params)
+    reasons, near_groups = compare_images(facts, by_hand, params, judgements.get)
     columns = {name: facts.column(name) for name in [*OWN, "warnings", "format", "source_label"]}
     columns |= {"reason": reasons, "near_group": near_groups}
     return Verdicts(raw, judgements, pa.table(columns))
@@ -126,7 +136,10 @@ def _correct_labels(facts: pa.Table, corrections: Mapping[str, Correction]) -> p
 
 def _join(batches: Iterator[pa.RecordBatch]) -> pa.Table:
     groups = iter(lambda: list(itertools.islice(batches, COPIED)), [])
-    return pa.Table.from_batches([pa.concat_batches(group) for group in groups])
+    table = pa.Table.from_batches([pa.concat_batches(group) for group in groups])
+    # The ids in one piece, because taking rows of many pieces joins them first, every time.
+    ids = table.column("id").combine_chunks()
+    return table.set_column(table.column_names.index("id"), "id", ids)
 
 
 def _stored_bytes(batch: pa.RecordBatch, judgements: pa.RecordBatch) -> pa.Array:
@@ -181,7 +194,7 @@ def check_rejects(facts: pa.Table, params: FilterParams, verdicts_csv: Path) -> 
     for label in sorted(set(facts.column("label").unique().to_pylist()) - clean_labels):
         of_label = facts.filter(pc.equal(facts.column("label"), label))
         raise PipelineError(
-            f"all {of_label.num_rows} images of class {label!r} are rejected "
+            f"every image of class {label!r} is rejected "
             f"({format_counts(count_reasons(of_label))}): see {verdicts_csv}, and correct or leave "
             "out the class"
         )

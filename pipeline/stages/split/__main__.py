@@ -10,12 +10,27 @@ from pipeline.core.shards import SPLITS
 from pipeline.core.split_csv import write_split
 from pipeline.core.terminal import print_line
 from pipeline.core.verdicts_csv import scan_verdicts
-from pipeline.params import load_params
+from pipeline.params import SplitParams, load_params
 from pipeline.stages.split import previous_split
-from pipeline.stages.split.assignment.images import read_images
+from pipeline.stages.split.assignment.images import Images, read_images
 from pipeline.stages.split.assignment.modes import assign, split_rows
 from pipeline.stages.split.class_checks import check_classes
 from pipeline.stages.split.leaks import find_leaks, handle_leaks
+
+
+def _describe_ignored(images: Images, params: SplitParams) -> str:
+    """Which params are ignored, because the source prescribes what they would decide."""
+    prescribed = [
+        name
+        for rank, name in enumerate(SPLITS)
+        if name != "train" and params.prescribed and (images.splits == rank).any()
+    ]
+    if not prescribed:
+        return ""
+    ignored = " and ".join(f"split.{name}" for name in prescribed)
+    verb = "is" if len(prescribed) == 1 else "are"
+    names = " and ".join(prescribed)
+    return f"; the source prescribes {names}, so {ignored} {verb} ignored"
 
 
 def main(
@@ -39,7 +54,8 @@ def main(
     previous_split.report_moves(previous, images, splits)
     write_split(split_csv, split_rows(groups, images, splits, params.seed))
     counts = Counter(splits.tolist())
-    print_line("split: " + ", ".join(f"{counts[rank]} {name}" for rank, name in enumerate(SPLITS)))
+    listed = ", ".join(f"{counts[rank]} {name}" for rank, name in enumerate(SPLITS))
+    print_line(f"split: {listed}{_describe_ignored(images, params)}")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Leaks between the splits that a source prescribes: one image, or one group, in several."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -8,10 +8,12 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from pipeline.core import columns
+from pipeline.core import columns, csv_table
 from pipeline.core.errors import PipelineError
-from pipeline.core.shards import split_rank
+from pipeline.core.plurals import plural
+from pipeline.core.shards import array, split_rank
 from pipeline.core.split_csv import LeakRow, write_leaks
 from pipeline.core.terminal import print_line
 from pipeline.core.verdicts_csv import VerdictRow
@@ -20,7 +22,7 @@ from pipeline.stages.split.assignment.groups import Groups
 from pipeline.stages.split.assignment.images import Image, Images, split_name
 
 
-class Kind(StrEnum):
+class LeakKind(StrEnum):
     """How the image that is left out is related to the one that stays."""
 
     DUPLICATE = "duplicate"  # the same bytes; the filter has left it out already
@@ -37,7 +39,7 @@ class Leak:
     """An image that is left out, because a related one is in a later split."""
 
     image: Image
-    kind: Kind
+    kind: LeakKind
     stays: Image
     """The related image."""
 
@@ -56,18 +58,17 @@ class Leak:
         )
 
 
-def find_leaks(groups: Groups, images: Images, verdicts: Iterable[VerdictRow]) -> list[Leak]:
-    """Find the images to leave out, so that no group is in several prescribed splits.
+def find_leaks(groups: Groups, images: Images, verdicts: Iterable[VerdictRow]) -> Iterator[Leak]:
+    """Yield the images to leave out, so that no group is in several prescribed splits.
 
     Args:
         verdicts: Rows of verdicts.csv: the filter has already rejected some copies.
     """
     if (images.splits < 0).all():
-        return []
-    leaks = _rejected_copies(images, verdicts)
+        return
+    yield from _rejected_copies(images, verdicts)
     for group in groups.select(_groups_in_several_splits(groups, images)):
-        leaks += find_group_leaks([images.image(row) for row in group.rows])
-    return leaks
+        yield from find_group_leaks([images.image(row) for row in group.rows])
 
 
 def _groups_in_several_splits(groups: Groups, images: Images) -> npt.NDArray[np.int64]:
@@ -78,22 +79,35 @@ def _groups_in_several_splits(groups: Groups, images: Images) -> npt.NDArray[np.
     return np.unique(of_row[splits < last[of_row]])
 
 
-def _rejected_copies(images: Images, verdicts: Iterable[VerdictRow]) -> list[Leak]:
+def _rejected_copies(images: Images, verdicts: Iterable[VerdictRow]) -> Iterator[Leak]:
     """Copies that the filter rejected, of images that stay in a later split."""
-    rejected = [row for row in verdicts if row.reason in COPY_REASONS]
-    # The original of a duplicate may itself be rejected as a near-duplicate.
-    near_groups = {row.id: row.near_group for row in rejected if row.near_group}
-    originals = columns.positions(columns.texts([row.id for row in rejected]), images.ids)
-    names = columns.texts([near_groups.get(row.id, "") for row in rejected])
-    near = _latest_of_groups(images, names)
-    leaks = []
+    rejected = csv_table.collect(
+        VerdictRow, (row for row in verdicts if row.reason in COPY_REASONS)
+    )
+    ids = rejected.column("id")
+    originals = columns.positions(ids, images.ids)
+    near = _latest_of_groups(images, _near_groups(ids, rejected.column("near_group")))
     for row, original, latest in zip(rejected, originals, near, strict=True):
         is_kept = original >= 0 and images.splits[original] >= 0
-        kind, number = (Kind.DUPLICATE, original) if is_kept else (Kind.NEAR_DUPLICATE, latest)
+        kind, number = (
+            (LeakKind.DUPLICATE, original) if is_kept else (LeakKind.NEAR_DUPLICATE, latest)
+        )
         if number >= 0 and row.split and split_name(images.splits[number]) != row.split:
             image = Image(row.id, row.name, row.label, row.split, None)
-            leaks.append(Leak(image, kind, images.image(number)))
-    return leaks
+            yield Leak(image, kind, images.image(number))
+
+
+def _near_groups(ids: pa.ChunkedArray, names: pa.ChunkedArray) -> pa.StringArray:
+    """The group of near-duplicates of each rejected image, or "".
+
+    The original of a duplicate may itself be rejected as a near-duplicate: then the duplicate,
+    which has no group, is in its group.
+    """
+    is_near = pc.cast(pc.binary_length(names), pa.bool_())
+    near = columns.contiguous(names.filter(is_near))
+    rows = columns.positions(ids, columns.contiguous(ids.filter(is_near)))
+    named = pa.concat_arrays([near, columns.texts([""])])
+    return named.take(array(np.where(rows < 0, len(near), rows)))
 
 
 def _latest_of_groups(images: Images, names: pa.StringArray) -> npt.NDArray[np.int64]:
@@ -111,28 +125,41 @@ def find_group_leaks(images: Sequence[Image]) -> list[Leak]:
     members = [image for image in images if image.split is not None]
     last = max((image.split for image in members), key=split_rank, default=None)
     staying = [image for image in members if image.split == last]
-    return [Leak(image, *_relation(image, staying)) for image in members if image.split != last]
+    near = {image.near: image for image in reversed(staying)}  # the first of each
+    return [
+        Leak(image, LeakKind.NEAR_DUPLICATE, near[image.near])
+        if image.near is not None and image.near in near
+        else Leak(image, LeakKind.SAME_GROUP, staying[0])
+        for image in members
+        if image.split != last
+    ]
 
 
-def _relation(image: Image, staying: Sequence[Image]) -> tuple[Kind, Image]:
-    near = [other for other in staying if image.near is not None and other.near == image.near]
-    return (Kind.NEAR_DUPLICATE, near[0]) if near else (Kind.SAME_GROUP, staying[0])
-
-
-def handle_leaks(leaks: Sequence[Leak], params: SplitParams, leaks_csv: Path) -> None:
+def handle_leaks(leaks: Iterable[Leak], params: SplitParams, leaks_csv: Path) -> None:
     """Write leaks.csv, and print the first leaks.
 
     Raises:
         PipelineError: there are leaks, and `split.leaks` is fail.
     """
-    write_leaks(leaks_csv, (leak.row() for leak in leaks))
-    if not leaks:
+    count, first = 0, list[Leak]()
+
+    def rows() -> Iterator[LeakRow]:
+        nonlocal count
+        for count, leak in enumerate(leaks, start=1):
+            if count <= MAX_PRINTED:
+                first.append(leak)
+            yield leak.row()
+
+    write_leaks(leaks_csv, rows())
+    if not count:
         return
-    summary = f"{len(leaks)} images of the source are in a later split of the source too"
+    images = plural(count, "image of the source is", "images of the source are")
+    summary = f"{images} in a later split of the source too"
     if params.leaks == "fail":
         raise PipelineError(
-            f"{summary} ({leaks_csv}): correct the source, or leave them out with split.leaks=drop"
+            f"{summary} ({leaks_csv}): correct the source, or leave out such images with "
+            "split.leaks=drop"
         )
-    print_line(f"split: {summary}, and are not used; see {leaks_csv}:")
-    for leak in leaks[:MAX_PRINTED]:
+    print_line(f"split: {summary}, and not used; see {leaks_csv}:")
+    for leak in first:
         print_line(f"  {leak.image.name} ({leak.kind.value} of {leak.stays.name})")

@@ -1,16 +1,16 @@
 """The split of the last run: images keep theirs, and moves are reported."""
 
-import csv
 from collections import Counter
-from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
-from pipeline.core import atomic, columns, csv_cells, dvc_lock, project, source_code
+from pipeline.core import atomic, columns, dvc_lock, project, source_code
+from pipeline.core.plurals import plural
 from pipeline.core.shards import SPLITS
+from pipeline.core.split_csv import scan_readable_splits
 from pipeline.core.terminal import print_line
 from pipeline.params import DatasetParams, SplitParams
 from pipeline.stages.split.assignment.images import Image, Images, Ranks, split_name, split_ranks
@@ -23,26 +23,15 @@ MOVES_COLUMNS = ("id", "label", "before", "now")
 def read_previous(split_csv: Path, images: Images) -> Ranks:
     """Read the split of each image in the last run, which DVC leaves in place (persist).
 
-    Unlike `read_split`, skip what cannot be read: the rows before the damage still count.
+    The rows before any damage count, too.
     """
+    pairs = (pair for pair in scan_readable_splits(split_csv) if pair[1] in SPLITS)
     ids, splits = [columns.texts([])], [np.zeros(0, np.int8)]
-    try:
-        for chunk in _chunks(split_csv):
-            ids.append(columns.texts([key for key, _ in chunk]))
-            splits.append(split_ranks(columns.texts([name for _, name in chunk])))
-    except (FileNotFoundError, KeyError, UnicodeDecodeError, csv.Error):
-        return np.full(len(images), -1, np.int8)
+    while chunk := list(islice(pairs, columns.CHUNK)):
+        ids.append(columns.texts([key for key, _ in chunk]))
+        splits.append(split_ranks(columns.texts([name for _, name in chunk])))
     rows = columns.positions(images.ids, pa.chunked_array(ids))
     return np.append(np.concatenate(splits), np.int8(-1))[rows]  # the last for images it lacks
-
-
-def _chunks(split_csv: Path) -> Iterator[list[tuple[str, str]]]:
-    """Ids and splits of whole rows."""
-    with split_csv.open(encoding="utf-8", newline="") as file:
-        rows = csv_cells.DictReader(file)
-        pairs = ((row["id"], row["split"]) for row in rows if row["split"] in SPLITS)
-        while chunk := list(islice(pairs, columns.CHUNK)):
-            yield chunk
 
 
 def has_same_params_and_code(params: SplitParams) -> bool:
@@ -90,7 +79,8 @@ def report_moves(previous: Ranks, images: Images, splits: Ranks) -> None:
         pairs = zip(previous[moved].tolist(), splits[moved].tolist(), strict=True)
         counts = Counter(f"{SPLITS[before]} to {_name(now)}" for before, now in pairs)
         summary = ", ".join(f"{count} {move}" for move, count in sorted(counts.items()))
-        print_line(f"split: {len(moved)} images moved since the last run ({summary}); see {path}")
+        images_moved = plural(len(moved), "image moved", "images moved")
+        print_line(f"split: {images_moved} since the last run ({summary}); see {path}")
 
 
 def _describe_move(image: Image, before: int, now: int) -> tuple[str, ...]:

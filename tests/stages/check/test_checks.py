@@ -9,8 +9,9 @@ from pipeline.core.errors import PipelineError
 from pipeline.params import Params
 from pipeline.stages.check.checks import check
 from tests.builders.params import override
+from tests.builders.repositories import commit_all, git
 
-FOLDER = 'kind = "folder"\ndescription = "d"\n'
+FOLDER = 'kind = "folder"\ndescription = "d"\npath = "."\n'
 SAMPLE = 'kind = "sample"\ndescription = "d"\nimages_per_class = 10\nseed = 1\n'
 
 
@@ -86,6 +87,19 @@ def test_a_device_that_is_not_here_is_a_warning(
     (warning,) = capsys.readouterr().err.splitlines()
     assert warning.startswith("warning: device.accelerator=mps with device.precision=32-true")
     assert warning.endswith("; the stages features, train and evaluate need it")
+
+
+def test_a_head_that_a_killed_experiment_left_is_a_warning(
+    project: Path, params: Params, capsys: pytest.CaptureFixture[str]
+) -> None:
+    commit_all("first")
+    git("checkout", "-q", git("rev-parse", "HEAD"))
+    git("update-ref", "refs/exps/exec/EXEC_HEAD", "HEAD")
+    check(params)
+    assert capsys.readouterr().err == (
+        "warning: git's HEAD is on no branch, as a killed `dvc exp run` leaves it: `git switch -C "
+        "main` returns to main with all that has changed since\n"
+    )
 
 
 def test_a_source_that_was_read_may_be_gone(project: Path, params: Params) -> None:

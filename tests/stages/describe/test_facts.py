@@ -1,7 +1,9 @@
 import io
 import json
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -15,15 +17,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from pipeline.core import shards
+from pipeline.core import csv_table, shards
 from pipeline.core.errors import PipelineError
+from pipeline.core.skipped_csv import MEANING, SkippedRow
 from pipeline.core.split_csv import LeakRow, SplitRow, read_split, write_leaks, write_split
 from pipeline.core.terminal import printable, printable_lines
 from pipeline.core.verdicts_csv import VerdictRow
 from pipeline.images import gallery
 from pipeline.images.header import RejectReason
 from pipeline.params import Params, load_params, with_overrides
-from pipeline.stages.acquire.raw_image import RawImage
+from pipeline.stages.acquire.raw_image import RawImage, SkipReason
 from pipeline.stages.describe import __main__ as describe
 from pipeline.stages.describe import facts, page, page_images
 from pipeline.stages.describe.facts import COLUMNS, LEFT_OUT, REJECTED, TOTAL, Bin, Data, SizeRange
@@ -108,6 +111,7 @@ def run(
     pictures: Sequence[RawImage],
     left_out: Sequence[RawImage] = (),
     leaks: Sequence[LeakRow] = (),
+    skipped: Sequence[SkippedRow] = (),
 ) -> Page:
     """The page of these images; the accepted ones are put into the splits in turn."""
     shards.write(project / "raw", shards.RAW, [picture.row() for picture in pictures])
@@ -119,11 +123,13 @@ def run(
     rows = [SplitRow(row["id"], row["label"], SPLITS[n % 3], "") for n, row in enumerate(used)]
     write_split(project / "split.csv", sorted(rows, key=attrgetter("id")))
     write_leaks(project / "leaks.csv", leaks)
+    csv_table.write(project / "skipped.csv", SkippedRow, skipped)
     return describe_again(project)
 
 
 def describe_again(project: Path) -> Page:
-    names = ("flowers", "raw", "clean", "verdicts.csv", "split.csv", "leaks.csv", "data.html")
+    tables = ("verdicts.csv", "split.csv", "leaks.csv", "skipped.csv")
+    names = ("flowers", "raw", "clean", *tables, "data.html")
     describe.main(*(Path(name) for name in names))
     return Page((project / "data.html").read_text(encoding="utf-8"))
 
@@ -194,7 +200,7 @@ def test_every_raw_image_is_counted_once(project: Path) -> None:
 
 
 def test_the_filter_refuses_a_class_without_accepted_images(project: Path) -> None:
-    lost = r"^all 2 images of class 'weed' are rejected \(1 empty, 1 not_an_image\): see .*verdicts"
+    lost = r"^every image of class 'weed' is rejected \(1 empty, 1 not_an_image\): see .*verdicts"
     with pytest.raises(PipelineError, match=lost):
         run(project, [*good(), image("weed/1.png", b""), image("weed/2.png", b"text")])
 
@@ -203,7 +209,7 @@ def verdict(key: str, label: str, reason: str = "") -> VerdictRow:
     return VerdictRow(key, key, label, "", "reject" if reason else "keep", reason, "", "")
 
 
-def count_all(verdicts: Sequence[VerdictRow], splits: Sequence[SplitRow] = ()) -> facts.Counts:
+def count_all(verdicts: Sequence[VerdictRow], splits: Sequence[SplitRow] = ()) -> facts.ImageCounts:
     data = Data(lambda: verdicts, pa.table({}), lambda: splits, [], 0, {})
     return facts.count_images(data)
 
@@ -477,10 +483,43 @@ def test_the_rarest_licences_of_many_are_counted(
     licences = ["a", "b", "b", "", None, "c", "d"]
     doc = run(
         project,
-        [image(f"rose/{n}.png", encode(noise(n)), each) for n, each in enumerate(licences)],
+        [image(f"rose/{n}.png", encode(noise(n)), licence) for n, licence in enumerate(licences)],
     )
     assert doc.tables["Licences"][1:] == [["b", "2"], ["none stated", "2"]]
     assert "And 3 more licences." in doc.text_of["Licences"]
+
+
+def test_near_duplicates_say_in_what_they_differ(project: Path) -> None:
+    first, second = scene(3), scene(3, 1.5)
+    larger = [image("rose/a.png", first), image("tulip/b.png", second)]
+    other = cv2.imdecode(np.frombuffer(scene(4), np.uint8), cv2.IMREAD_COLOR)
+    assert other is not None
+    brighter = cv2.imencode(".png", cv2.add(other, np.full_like(other, 2)))[1].tobytes()
+    same = [image("rose/c.png", scene(4)), image("rose/d.png", brighter)]
+    run(project, [*larger, *same, *good()])
+    rows = read_split(project / "split.csv")
+    ids = {key(picture) for picture in same}
+    write_split(
+        project / "split.csv", [replace(row, split="val") if row.id in ids else row for row in rows]
+    )
+    doc = describe_again(project)
+    text = doc.text_of["Near-duplicates"]
+    assert re.search(r"Different: label,( split,)? size", text)
+    assert "Same label, split and size" in text
+    words = " ".join(figure.caption for figure in doc.figures if figure.group)
+    assert set(re.findall(r"\d+ x \d+", words)) == {"64 x 48", "85 x 64"}  # as stored
+
+
+def test_no_folder_of_the_machine_is_on_the_page(project: Path) -> None:
+    params = json.loads((project / "params.yaml").read_text())
+    params["dataset"]["source"] = "/odd/folder of ann/photos.zip"
+    run(project, good())
+    (project / "params.yaml").write_text(json.dumps(params))
+    describe_again(project)
+    html = (project / "data.html").read_text(encoding="utf-8")
+    assert "From <code>photos.zip</code>" in html
+    assert "/odd" not in html
+    assert str(project) not in html
 
 
 # ---- sizes ----
@@ -524,6 +563,31 @@ def test_a_page_of_one_image_is_a_page(project: Path) -> None:
     ]
 
 
+# ---- what was not acquired ----
+
+
+def test_what_was_not_acquired_is_counted_by_reason_with_examples(project: Path) -> None:
+    gone = [SkippedRow(f"{n}.jpg", "rose" if n % 2 else "", "", "gone") for n in range(30)]
+    doc = run(project, good(), skipped=[*gone, SkippedRow("<a>/b.jpg", "", "", "robots")])
+    assert doc.tables["Not acquired"] == [
+        ["reason", "items", "classes", "what it means"],
+        ["gone", "30", "1", "deleted: status 404 or 410, or Flickr's placeholder"],
+        ["robots", "1", "–", "its server forbids machine learning"],
+    ]
+    text = " ".join(doc.text_of["Not acquired"].split())
+    assert "19.jpg and 10 more." in text
+    assert "robots: <a>/b.jpg." in text
+    assert_counts(doc, project)
+
+
+def test_a_source_without_a_loss_has_no_part_about_it(project: Path) -> None:
+    assert "skipped" not in run(project, good()).ids
+
+
+def test_every_reason_of_acquire_has_a_meaning() -> None:
+    assert MEANING.keys() == {reason.value for reason in SkipReason}
+
+
 # ---- hostile text ----
 
 
@@ -536,7 +600,8 @@ def test_hostile_names_and_labels_are_escaped(project: Path, hostile: str) -> No
         for n, data in enumerate(datas)
     ]
     leak = LeakRow(key(strange[0]), hostile, label, "train", "duplicate", "s", hostile, "test")
-    doc = run(project, [*good(), *strange], leaks=[leak])
+    skipped = SkippedRow(hostile, hostile, hostile, "missing")
+    doc = run(project, [*good(), *strange], leaks=[leak], skipped=[skipped])
     assert_counts(doc, project)
     html = (project / "data.html").read_text(encoding="utf-8")
     assert "<script" not in html
@@ -624,6 +689,7 @@ def test_the_page_of_the_striped_data_set_is_complete(
             data,
             facts.count_images(data),
             page.Origin("sample", "", ""),
+            [],
             dataset / "raw",
             dataset / "clean",
         )

@@ -79,10 +79,10 @@ def test_every_format_and_mode_is_drawn(form: str, mode: str) -> None:
 @pytest.mark.parametrize("form", ["JPEG", "PNG"])
 @pytest.mark.parametrize("fraction", [0.3, 0.6, 0.95])
 def test_the_intact_part_of_a_damaged_image_is_drawn(form: str, fraction: float) -> None:
-    data = encode(picture(200, 300), form)
+    data = encode(picture(400, 600), form)
     drawn = thumbnails.draw(data[: int(len(data) * fraction)])
     assert drawn is not None
-    assert size(drawn) == (96, SIDE)
+    assert size(drawn) == (213, SIDE)
 
 
 def test_drawing_damaged_images_leaves_pillow_strict() -> None:

@@ -21,6 +21,7 @@ LIMITS = FilterParams(
     max_megapixels=4,
     store_side=400,
     near_duplicate_bits=4,
+    near_duplicate_crops=True,
     near_duplicates="keep",
     max_reject_fraction=0.2,
 )

@@ -29,6 +29,7 @@ from pipeline.stages.filter import judge_all, judgement, verdicts
 from tests import ROOT
 from tests.builders.images import noise_png
 from tests.builders.params import FILTER_PARAMS
+from tests.builders.photographs import crop, draw_photograph, mirror
 from tests.builders.verdicts import read_verdicts
 
 
@@ -208,7 +209,7 @@ def test_a_class_without_accepted_images_is_refused_at_any_limit(
     with pytest.raises(PipelineError) as caught:
         verdicts.check_rejects(facts_of(table), limits, Path("verdicts.csv"))
     assert str(caught.value) == (
-        "all 4 images of class 'cat' are rejected (3 blank, 1 empty): see verdicts.csv, and "
+        "every image of class 'cat' is rejected (3 blank, 1 empty): see verdicts.csv, and "
         "correct or leave out the class"
     )
     verdicts.check_rejects(facts_of([*table, ("cat", None)]), limits, Path("verdicts.csv"))
@@ -360,6 +361,7 @@ def test_a_new_image_is_computed_alone(project: Path, judged_ids: list[str]) -> 
         ({"max_reject_fraction": 0.9}, 0),
         ({"near_duplicates": "keep_one"}, 0),
         ({"near_duplicate_bits": None}, 0),
+        ({"near_duplicate_crops": False}, 4),
         ({"store_side": 63}, 4),
         ({"min_side": 31}, 4),
         ({"max_megapixels": 2.0}, 4),
@@ -444,6 +446,20 @@ def test_keep_one_keeps_one_near_duplicate_of_each_label(project: Path) -> None:
     near = RejectReason.NEAR_DUPLICATE
     assert [row["reason"] for row in rows] == [near, None, None, near]
     assert set(near_groups(rows)) == {min(map(picture_id, [*cats, *dogs]))}
+
+
+def test_altered_copies_share_the_group_of_their_original(project: Path) -> None:
+    photographs = [draw_photograph(seed) for seed in range(3)]
+    copies = [crop(8)(photographs[0]), mirror(photographs[1])]
+    album = [
+        image(f"cat/{number}.png", cv2.imencode(".png", pixels)[1].tobytes())
+        for number, pixels in enumerate([*photographs, *copies])
+    ]
+    alone = near_groups(judged(project, album, near_duplicate_crops=False))
+    assert alone == [None] * 5
+    groups = near_groups(judged(project, album))
+    first, second = (min(map(picture_id, album[number::3])) for number in range(2))
+    assert groups == [first, second, None, first, second]
 
 
 @pytest.mark.parametrize("near_duplicates", ["keep", "keep_one"])
@@ -638,7 +654,7 @@ def test_listed_ids_without_an_image_are_a_warning(
     assert {row.verdict for row in run(project)} == {"keep"}
     path = project / "dataset" / name
     assert capsys.readouterr().err == (
-        f"warning: filter: 1 ids of {path} match no image, such as {'f' * 64}\n"
+        f"warning: filter: {path} has 1 id of no image, such as {'f' * 64}\n"
     )
 
 

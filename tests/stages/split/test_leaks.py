@@ -7,13 +7,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.core.errors import PipelineError
+from pipeline.core.plurals import plural
 from pipeline.core.shards import split_rank
 from pipeline.core.split_csv import read_leaks
 from pipeline.core.verdicts_csv import VerdictRow
 from pipeline.stages.split import leaks
 from pipeline.stages.split.assignment.groups import Group, find_groups
 from pipeline.stages.split.assignment.images import Image
-from pipeline.stages.split.leaks import Kind, Leak
+from pipeline.stages.split.leaks import Leak, LeakKind
 from tests.builders.albums import groups_of, images_of, text_column
 from tests.builders.params import split_params
 
@@ -46,7 +47,7 @@ def group_leaks(*images: Image) -> list[Leak]:
 def test_train_leaves_before_val_and_val_before_test(first: str, second: str, leaving: str) -> None:
     pair = {"a": make_image("a", first), "b": make_image("b", second)}
     gone, stays = pair[leaving], pair["b" if leaving == "a" else "a"]
-    assert group_leaks(*pair.values()) == [Leak(gone, Kind.SAME_GROUP, stays)]
+    assert group_leaks(*pair.values()) == [Leak(gone, LeakKind.SAME_GROUP, stays)]
 
 
 def test_only_test_stays_when_a_group_is_in_three_splits() -> None:
@@ -69,8 +70,8 @@ def test_near_duplicates_and_images_of_one_owner_are_different_kinds() -> None:
     like, other = make_image("a", "train", "x"), make_image("b", "train", "y")
     first, twin = make_image("c", "test"), make_image("d", "test", "x")
     assert group_leaks(like, other, first, twin) == [
-        Leak(like, Kind.NEAR_DUPLICATE, twin),
-        Leak(other, Kind.SAME_GROUP, first),
+        Leak(like, LeakKind.NEAR_DUPLICATE, twin),
+        Leak(other, LeakKind.SAME_GROUP, first),
     ]
 
 
@@ -80,7 +81,7 @@ def test_near_duplicates_that_both_leave_are_reported_as_the_same_group() -> Non
         make_image("b", "val", "x"),
         make_image("c", "test"),
     )
-    assert {leak.kind for leak in group_leaks(train, val, test)} == {Kind.SAME_GROUP}
+    assert {leak.kind for leak in group_leaks(train, val, test)} == {LeakKind.SAME_GROUP}
 
 
 def test_only_groups_in_several_splits_leak() -> None:
@@ -116,7 +117,7 @@ def test_the_rest_of_a_group_is_in_one_split_and_no_image_leaves_needlessly(
         assert split_rank(leak.stays.split) > split_rank(leak.image.split)
         twins = [image for image in images if image not in leaving and image.split]
         near = leak.image.near is not None and leak.image.near in {image.near for image in twins}
-        assert leak.kind == (Kind.NEAR_DUPLICATE if near else Kind.SAME_GROUP)
+        assert leak.kind == (LeakKind.NEAR_DUPLICATE if near else LeakKind.SAME_GROUP)
 
 
 @EXAMPLES
@@ -127,14 +128,14 @@ def test_leaks_do_not_depend_on_the_order_of_the_images(
     images = [make_image(str(number), *member) for number, member in enumerate(members)]
     shuffled = random.sample(images, len(images))
 
-    def outcome(found_leaks: list[Leak]) -> set[tuple[Image, Kind]]:
+    def outcome(found_leaks: list[Leak]) -> set[tuple[Image, LeakKind]]:
         return {(leak.image, leak.kind) for leak in found_leaks}
 
     assert outcome(group_leaks(*shuffled)) == outcome(group_leaks(*images))
 
 
 def test_a_leak_is_a_row_of_the_table() -> None:
-    leak = Leak(make_image("a", "train"), Kind.NEAR_DUPLICATE, make_image("b", "test"))
+    leak = Leak(make_image("a", "train"), LeakKind.NEAR_DUPLICATE, make_image("b", "test"))
     row = leak.row()
     assert asdict(row) == {
         "id": "a",
@@ -158,13 +159,13 @@ def verdict(
 def find_leaks(images: list[Image], *verdicts: VerdictRow) -> list[Leak]:
     """Find leaks among images that are groups of their own."""
     groups = groups_of([Group([image.id], [n]) for n, image in enumerate(images)])
-    return leaks.find_leaks(groups, images_of(images), verdicts)
+    return list(leaks.find_leaks(groups, images_of(images), verdicts))
 
 
 def test_the_same_bytes_in_two_splits_leak() -> None:
     stays = make_image("a", "test")
     (leak,) = find_leaks([make_image("b", "test"), stays], verdict("a", "train"))
-    assert leak == Leak(Image("a", "copy.png", "cat", "train", None), Kind.DUPLICATE, stays)
+    assert leak == Leak(Image("a", "copy.png", "cat", "train", None), LeakKind.DUPLICATE, stays)
 
 
 def test_a_near_duplicate_that_the_filter_rejected_leaks() -> None:
@@ -172,7 +173,9 @@ def test_a_near_duplicate_that_the_filter_rejected_leaks() -> None:
     (leak,) = find_leaks(
         [stays, make_image("c", "val")], verdict("a", "train", "near_duplicate", near="a")
     )
-    assert leak == Leak(Image("a", "copy.png", "cat", "train", None), Kind.NEAR_DUPLICATE, stays)
+    assert leak == Leak(
+        Image("a", "copy.png", "cat", "train", None), LeakKind.NEAR_DUPLICATE, stays
+    )
 
 
 def test_the_near_duplicate_in_the_latest_split_is_reported() -> None:
@@ -219,14 +222,16 @@ def test_leaks_of_rejected_images_come_before_leaks_of_groups() -> None:
     groups = groups_of([Group(["ann"], [0, 1]), Group(["c"], [2])])
     found_leaks = leaks.find_leaks(groups, images_of(images), [verdict("c", "val")])
     assert [(leak.image.id, leak.kind) for leak in found_leaks] == [
-        ("c", Kind.DUPLICATE),
-        ("a", Kind.SAME_GROUP),
+        ("c", LeakKind.DUPLICATE),
+        ("a", LeakKind.SAME_GROUP),
     ]
 
 
 def make_leaks(count: int) -> list[Leak]:
     return [
-        Leak(make_image(f"a{number}", "train"), Kind.SAME_GROUP, make_image(f"b{number}", "test"))
+        Leak(
+            make_image(f"a{number}", "train"), LeakKind.SAME_GROUP, make_image(f"b{number}", "test")
+        )
         for number in range(count)
     ]
 
@@ -239,7 +244,8 @@ def test_the_first_leaks_are_printed_and_all_are_written(
     leaks.handle_leaks(found_leaks, split_params(), path)
     first, *named = capsys.readouterr().out.splitlines()
     assert first == (
-        f"split: {count} images of the source are in a later split of the source too, and are "
+        f"split: {plural(count, 'image of the source is', 'images of the source are')} in a later "
+        "split of the source too, and "
         f"not used; see {path}:"
     )
     assert named == [
@@ -255,7 +261,7 @@ def test_leaks_fail_raises_and_writes_all_leaks(tmp_path: Path) -> None:
         leaks.handle_leaks(make_leaks(7), split_params(leaks="fail"), path)
     assert str(caught.value) == (
         "7 images of the source are in a later split of the source too "
-        f"({path}): correct the source, or leave them out with split.leaks=drop"
+        f"({path}): correct the source, or leave out such images with split.leaks=drop"
     )
     assert len(read_leaks(path)) == 7
 

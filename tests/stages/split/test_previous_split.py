@@ -51,6 +51,8 @@ IDS = st.integers(0, 30).map("{:02d}".format)
         (b"\xff\xfe\x00garbage", {}),
         (b"\x00" * 100, {}),
         (b'"' + b"x" * 200_000, {}),
+        (b'id,split\na,train\n"' + b"x" * 200_000, {"a": "train"}),
+        (b"split,id\nval,a\ntest", {"a": "val"}),
     ],
     ids=[
         "whole",
@@ -65,6 +67,8 @@ IDS = st.integers(0, 30).map("{:02d}".format)
         "not UTF-8",
         "zeros",
         "huge field",
+        "huge field after a row",
+        "without id",
     ],
 )
 def test_the_readable_rows_of_the_last_split_count(

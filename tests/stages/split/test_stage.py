@@ -11,6 +11,7 @@ import pytest
 
 from pipeline.core import atomic, shards
 from pipeline.core.errors import PipelineError
+from pipeline.core.plurals import plural
 from pipeline.core.split_csv import SplitRow, read_leaks, read_split
 from pipeline.core.verdicts_csv import VerdictRow, write_verdicts
 from pipeline.params import load_params, with_overrides
@@ -151,7 +152,8 @@ def test_the_stage_assigns_by_id_without_groups(
     assert {row.group for row in table} == {""}
     counts = Counter(row.split for row in table)
     assert capsys.readouterr().out == (
-        f"split: {counts['train']} train, {counts['val']} val, {counts['test']} test\n"
+        f"split: {counts['train']} train, {counts['val']} val, {counts['test']} test; the source "
+        "prescribes test, so split.test is ignored\n"
     )
 
 
@@ -193,7 +195,7 @@ def test_an_unusable_split_is_not_written(stage: Stage) -> None:
         (
             singles(60),
             {"val": 20, "test": 20},
-            "split.test = 20, but only 10 images of class 'cat' are left for it: add images",
+            "split.test = 20, but class 'cat' has only 10 images left for it: add images",
         ),
         (singles(60, "test"), {}, "class 'cat' has no image in train (of 30 in all)"),
         (
@@ -282,13 +284,27 @@ def test_leaking_images_are_printed_and_left_out(
         ]
     printed = capsys.readouterr().out.splitlines()
     assert printed[:5] == [
-        "split: 4 images of the source are in a later split of the source too, and are "
+        "split: 4 images of the source are in a later split of the source too, and "
         f"not used; see {stage.leaks_csv}:",
         "  copy.png (duplicate of 00200.png)",
         "  like.png (near_duplicate of near test.png)",
         "  near train.png (near_duplicate of near test.png)",
         "  ann train.png (same_group of ann val.png)",
     ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "note"),
+    [
+        ({}, "; the source prescribes val and test, so split.val and split.test are ignored"),
+        ({"prescribed": False}, ""),
+    ],
+)
+def test_params_that_the_source_decides_are_named(
+    stage: Stage, capsys: pytest.CaptureFixture[str], changes: dict[str, Any], note: str
+) -> None:
+    stage.run(LEAKING, [COPY], **changes)
+    assert capsys.readouterr().out.splitlines()[-1].partition(" test")[2] == note
 
 
 def test_only_the_first_leaks_are_printed_and_all_are_written(
@@ -308,8 +324,9 @@ def test_leaks_fail_stops_the_stage_and_writes_the_leaks(
         stage.run(album, copies, leaks="fail")
     count = 1 if copies else 2
     assert str(caught.value) == (
-        f"{count} images of the source are in a later split of the source too "
-        f"({stage.leaks_csv}): correct the source, or leave them out with split.leaks=drop"
+        f"{plural(count, 'image of the source is', 'images of the source are')} in a later split "
+        f"of the source too ({stage.leaks_csv}): correct the source, or leave out such images "
+        "with split.leaks=drop"
     )
     assert len(read_leaks(stage.leaks_csv)) == count
     assert not stage.split_csv.exists()
@@ -435,7 +452,7 @@ def test_all_images_are_assigned_anew_when_the_lock_has_other_params(
 
 def test_shares_hold_for_many_pairs_with_another_seed(stage: Stage) -> None:
     """The last split is ignored; otherwise no pair would move with the other seed."""
-    album = [photo._replace(like=str(number // 2)) for number, photo in enumerate(singles(40_000))]
+    album = [photo._replace(like=str(number // 2)) for number, photo in enumerate(singles(20_000))]
     stage.run(album)
     before = stage.where()
     stage.run(album, seed=2)
@@ -481,7 +498,7 @@ def test_a_new_image_that_joins_two_groups_moves_the_smaller_one(
     assert [(move["id"], move["before"], move["now"]) for move in stage.moves()] == [
         (train.id, "train", "test")
     ]
-    assert "1 images moved since the last run (1 train to test)" in capsys.readouterr().out
+    assert "1 image moved since the last run (1 train to test)" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

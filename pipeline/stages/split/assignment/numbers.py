@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.core.errors import PipelineError
+from pipeline.core.plurals import plural
 from pipeline.core.shards import SPLITS
 from pipeline.params import SplitParams
 from pipeline.stages.split.assignment.images import Ranks
@@ -126,12 +127,12 @@ class _Search:
         left = int(self._incidence.sizes[is_left].sum())
         if left < number:
             return PipelineError(
-                f"split.{name} = {number}, but only {left} images of class "
-                f"{self._classes[label]!r} are left for it: add images, or lower it"
+                f"split.{name} = {number}, but class {self._classes[label]!r} has only "
+                f"{plural(left, 'image')} left for it: add images, or lower it"
             )
         return PipelineError(
             f"split.{name} = {number}, but no choice of whole groups has exactly that many of "
-            f"class {self._classes[label]!r} ({left} images are left for it): add images, or "
+            f"class {self._classes[label]!r} ({plural(left, 'image')} left for it): add images, or "
             "change the number"
         )
 

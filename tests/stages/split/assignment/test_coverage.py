@@ -16,7 +16,7 @@ from pipeline.stages.split.assignment import modes
 from tests.builders.albums import Photo, Splits, assign_album, images_and_groups
 from tests.builders.params import split_params
 
-EXAMPLES = settings(derandomize=True, max_examples=100)
+EXAMPLES = settings(derandomize=True, max_examples=60)
 SEEDS = st.integers(0, 99)
 SHARES = st.builds(split_params, seed=SEEDS, val=st.floats(0.02, 0.45), test=st.floats(0.02, 0.45))
 CLASSES = st.lists(st.lists(st.integers(1, 3), min_size=1, max_size=9), min_size=1, max_size=5)
@@ -137,7 +137,7 @@ MIXED = st.lists(
 )
 
 
-@settings(EXAMPLES, max_examples=300)
+@settings(EXAMPLES, max_examples=180)
 @given(MIXED, SHARES)
 def test_a_class_with_three_groups_of_its_own_is_in_every_split_whatever_it_shares(
     album: list[Photo], params: SplitParams
@@ -183,7 +183,7 @@ def test_the_groups_that_chance_would_hold_out_next_are_moved(count: int) -> Non
     assert [splits[key] for key in ordered] == ["val", *["train"] * (count - 2), "test"]
 
 
-@settings(EXAMPLES, max_examples=300)
+@settings(EXAMPLES, max_examples=180)
 @given(CLASSES, CLASSES, SHARES)
 def test_new_images_move_no_others_when_the_last_run_is_known(
     old: list[list[int]], new: list[list[int]], params: SplitParams
@@ -199,7 +199,7 @@ def test_new_images_move_no_others_when_the_last_run_is_known(
     assert {key: now[key] for key in before} == before
 
 
-@settings(EXAMPLES, max_examples=300)
+@settings(EXAMPLES, max_examples=180)
 @given(CLASSES, st.lists(st.integers(0, 40), max_size=6), SHARES)
 def test_removed_images_move_at_most_two_groups_of_their_classes(
     classes: list[list[int]], gone: list[int], params: SplitParams

@@ -26,21 +26,30 @@ from tests.builders.albums import (
 )
 from tests.builders.params import split_params
 
-EXAMPLES = settings(derandomize=True, max_examples=100)
+EXAMPLES = settings(derandomize=True, max_examples=60)
 
 PRESCRIBED = st.sampled_from([None, "train", "val", "test"])
 
 
+# One draw for all three is faster; half of the photos have no owner, and half no scene.
+KINDS = st.sampled_from(
+    [
+        (label, owner, like)
+        for owner in [*[None] * 6, "ann", "bob", "cid", "dot", "eve", "flo"]
+        for like in [*[None] * 6, *"pqrstu"]
+        for label in ("cat", "dog")
+    ]
+)
+
+
+def build_photo(values: tuple[int, tuple[str, str | None, str | None], str | None]) -> Photo:
+    number, (label, owner, like), prescribed = values
+    return Photo(f"{number:03d}", label, owner, like, prescribed)
+
+
 def photos(prescribed: st.SearchStrategy[str | None], max_size: int = 25) -> Any:
     return st.lists(
-        st.builds(
-            Photo,
-            id=st.integers(0, 999).map("{:03d}".format),
-            label=st.sampled_from(["cat", "dog"]),
-            owner=st.none() | st.sampled_from(["ann", "bob", "cid", "dot", "eve", "flo"]),
-            like=st.none() | st.sampled_from("pqrstu"),
-            prescribed=prescribed,
-        ),
+        st.tuples(st.integers(0, 999), KINDS, prescribed).map(build_photo),
         max_size=max_size,
         unique_by=lambda photo: photo.id,
     )
@@ -138,7 +147,7 @@ def expected_groups(album: Sequence[Photo]) -> list[set[str]]:
     return [{album[row].id for row in group.rows} for group in images_and_groups(album)[1]]
 
 
-@settings(EXAMPLES, max_examples=400)
+@settings(EXAMPLES, max_examples=250)
 @given(photos(st.none(), 40), SHARES, st.lists(st.integers(0, 40), max_size=3), st.randoms())
 def test_an_image_moves_only_when_a_new_image_merges_groups_of_two_splits(
     album: list[Photo], params: SplitParams, arrivals: list[int], random: Random
@@ -198,7 +207,7 @@ def test_a_single_image_stays_or_goes_where_it_would_alone(
             )
 
 
-@settings(EXAMPLES, max_examples=300)
+@settings(EXAMPLES, max_examples=180)
 @given(photos(st.none()), SHARES, st.lists(st.integers(0, 24), max_size=8))
 def test_removed_images_move_no_others(
     album: list[Photo], params: SplitParams, gone: list[int]
@@ -484,7 +493,7 @@ def test_folds_are_refused_when_the_source_prescribes_splits() -> None:
 
 def leaks_of(album: Sequence[Photo]) -> list[leaks.Leak]:
     images, groups = images_and_groups(album)
-    return leaks.find_leaks(groups, images, [])
+    return list(leaks.find_leaks(groups, images, []))
 
 
 @EXAMPLES

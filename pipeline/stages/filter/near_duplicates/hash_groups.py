@@ -6,11 +6,14 @@ Single linkage: an image belongs to a group if it is near to one image of it.
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.stages.filter.near_duplicates.components import Components, Ints
+
 BITS = 64
 MAX_COMPARED = 128  # hashes of which every pair is compared; larger runs are divided further
 
 Hashes = npt.NDArray[np.uint64]
-Ints = npt.NDArray[np.int64]
+Members = npt.NDArray[np.int32]
+"""Positions of hashes, or numbers of runs: many such arrays are in memory at a time."""
 
 
 def group_hashes(hashes: Hashes, bits: int) -> Ints:
@@ -23,55 +26,21 @@ def group_hashes(hashes: Hashes, bits: int) -> Ints:
         (N,) int64: equal numbers for one group.
     """
     distinct, positions = np.unique(hashes, return_inverse=True)
-    components = _Components(len(distinct))
+    components = Components(np.arange(len(distinct)))
     if bits and len(distinct):
-        members = np.arange(len(distinct))
+        members = np.arange(len(distinct), dtype=np.int32)
         runs = np.zeros_like(members)
         _link(distinct, members, runs, list(range(BITS)), bits, components)
     return components.groups()[positions]
 
 
-class _Components:
-    """Connected components of N nodes, whose links arrive in batches.
-
-    scipy's DisjointSet takes one link a call: a million hashes take 98 s with it, 17 s with this.
-    """
-
-    def __init__(self, count: int) -> None:
-        self._groups = np.arange(count)
-        self._pending: list[tuple[Ints, Ints]] = []
-        self._count = 0
-
-    def link(self, left: Ints, right: Ints) -> None:
-        """Link each node of `left` to the one at the same position in `right`."""
-        self._pending.append((left, right))
-        self._count += len(left)
-        if self._count > 2 * len(self._groups):  # bounds the memory of pending links
-            self.groups()
-
-    def groups(self) -> Ints:
-        """(N,): equal numbers for nodes of one component."""
-        if self._pending:
-            from scipy.sparse import coo_array  # few data sets have near-duplicates
-            from scipy.sparse.csgraph import connected_components
-
-            count = len(self._groups)
-            sides = zip(*self._pending, strict=True)
-            left, right = (self._groups[np.concatenate(side)] for side in sides)
-            links = coo_array((np.ones(len(left), bool), (left, right)), shape=(count, count))
-            _, component = connected_components(links, directed=False)
-            self._groups = component.astype(np.int64)[self._groups]
-            self._pending, self._count = [], 0
-        return self._groups
-
-
 def _link(
     hashes: Hashes,
-    members: Ints,
-    runs: Ints,
+    members: Members,
+    runs: Members,
     free: list[int],
     bits: int,
-    components: _Components,
+    components: Components,
 ) -> None:
     """Link the members of each run that differ in at most `bits` bits.
 
@@ -86,16 +55,23 @@ def _link(
     for block in _blocks(hashes[members], free, bits + 1):
         apart = _is_apart(components.groups()[members], runs)
         members, runs = members[apart], runs[apart]
-        keys = hashes[members] & np.uint64(sum(1 << position for position in block))
-        order = np.lexsort((keys, runs))
-        ordered, keys, ordered_runs = members[order], keys[order], runs[order]
-        changes = (ordered_runs[1:] != ordered_runs[:-1]) | (keys[1:] != keys[:-1])
-        inner, sizes = _number_runs(changes, len(ordered))
+        ordered, inner, sizes = _divide(hashes, members, runs, block)
         _compare_pairs(hashes, ordered, inner, sizes, bits, components)
         is_large = sizes[inner] > MAX_COMPARED
         if is_large.any():
             left = [position for position in free if position not in block]
             _link(hashes, ordered[is_large], inner[is_large], left, bits, components)
+
+
+def _divide(
+    hashes: Hashes, members: Members, runs: Members, block: list[int]
+) -> tuple[Members, Members, Ints]:
+    """Divide runs by the bits of a block: sorted members, the run of each, and runs' sizes."""
+    keys = hashes[members] & np.uint64(sum(1 << position for position in block))
+    order = np.lexsort((keys, runs))
+    keys, runs = keys[order], runs[order]
+    changes = (runs[1:] != runs[:-1]) | (keys[1:] != keys[:-1])
+    return members[order], *_number_runs(changes, len(order))
 
 
 def _blocks(values: Hashes, free: list[int], count: int) -> list[list[int]]:
@@ -105,7 +81,7 @@ def _blocks(values: Hashes, free: list[int], count: int) -> list[list[int]]:
     return [[free[index] for index in by_balance[start::count]] for start in range(count)]
 
 
-def _is_apart(groups: Ints, runs: Ints) -> npt.NDArray[np.bool_]:
+def _is_apart(groups: Ints, runs: Members) -> npt.NDArray[np.bool_]:
     """For each member whether its run has members of several groups."""
     if not len(runs):
         return np.zeros(0, bool)
@@ -115,14 +91,15 @@ def _is_apart(groups: Ints, runs: Ints) -> npt.NDArray[np.bool_]:
     return np.asarray(least != most)[inner]
 
 
-def _number_runs(changes: npt.NDArray[np.bool_], count: int) -> tuple[Ints, Ints]:
+def _number_runs(changes: npt.NDArray[np.bool_], count: int) -> tuple[Members, Ints]:
     """The run of each of `count` members, where a new run starts at each change; runs' sizes."""
-    numbers = np.concatenate([np.zeros(min(count, 1), np.int64), np.cumsum(changes)])
+    numbers = np.zeros(count, np.int32)
+    np.cumsum(changes, dtype=np.int32, out=numbers[1:])
     return numbers, np.bincount(numbers)
 
 
 def _compare_pairs(
-    hashes: Hashes, ordered: Ints, runs: Ints, sizes: Ints, bits: int, components: _Components
+    hashes: Hashes, ordered: Members, runs: Members, sizes: Ints, bits: int, components: Components
 ) -> None:
     """Compare every pair of each run of 2 to `MAX_COMPARED` members.
 

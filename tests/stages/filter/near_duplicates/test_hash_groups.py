@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
 
-from pipeline.stages.filter import near_duplicates
+from pipeline.stages.filter.near_duplicates import hash_groups
 
 Hashes = npt.NDArray[np.uint64]
 
@@ -18,7 +18,7 @@ ALL_BITS = range(7)
 def small_blocks() -> object:
     """Let a few hundred hashes reach the code that divides large blocks."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(near_duplicates, "MAX_COMPARED", 64)
+        patch.setattr(hash_groups, "MAX_COMPARED", 64)
         yield
 
 
@@ -33,7 +33,7 @@ def canonical(groups: npt.NDArray[np.int64]) -> list[int]:
 
 
 def group(values: Hashes, bits: int) -> list[int]:
-    return canonical(near_duplicates.group_hashes(values, bits))
+    return canonical(hash_groups.group_hashes(values, bits))
 
 
 def compared_each_with_each(values: Hashes, bits: int) -> list[int]:
@@ -113,7 +113,7 @@ def test_the_block_size_changes_no_group(bits: int, monkeypatch: pytest.MonkeyPa
     values = among(np.random.default_rng(bits), 2000, 12 + 4 * bits)
     expected = compared_each_with_each(values, bits)
     for compared in (64, 128, 256):
-        monkeypatch.setattr(near_duplicates, "MAX_COMPARED", compared)
+        monkeypatch.setattr(hash_groups, "MAX_COMPARED", compared)
         assert group(values, bits) == expected
     assert bits == 0 or 1 < len(set(expected)) < 2000
 
@@ -132,7 +132,7 @@ def test_the_order_of_the_hashes_does_not_matter(seed: int, bits: int) -> None:
     values = np.concatenate([clustered(random, 150, 4), among(random, 150, 14)])
     order = random.permutation(len(values))
     back = np.argsort(order)
-    assert group(values, bits) == canonical(near_duplicates.group_hashes(values[order], bits)[back])
+    assert group(values, bits) == canonical(hash_groups.group_hashes(values[order], bits)[back])
 
 
 @pytest.mark.parametrize("bits", range(1, 7))
@@ -175,7 +175,7 @@ def test_planted_chains_are_found_among_a_hundred_thousand(bits: int) -> None:
     values = np.concatenate([random.integers(0, 2**64, alone, dtype=np.uint64), *links])
     order = random.permutation(len(values))
     expected = np.concatenate([np.arange(alone), np.tile(np.arange(chains) + alone, length)])[order]
-    groups = near_duplicates.group_hashes(values[order], bits)
+    groups = hash_groups.group_hashes(values[order], bits)
     pairs = np.unique(np.stack([groups, expected]), axis=1)
     assert pairs.shape[1] == len(np.unique(groups)) == alone + chains
 
@@ -191,7 +191,7 @@ def test_a_hundred_thousand_crowded_hashes_are_grouped_as_by_neighbour_search() 
         others.append(at[there])
     links = (np.ones(sum(map(len, ones)), bool), (np.concatenate(ones), np.concatenate(others)))
     count, expected = connected_components(csr_array(links, shape=(len(values),) * 2))
-    groups = near_duplicates.group_hashes(values, 1)
+    groups = hash_groups.group_hashes(values, 1)
     assert 1000 < count < len(values) - 1000
     assert np.unique(np.stack([groups, expected]), axis=1).shape[1] == count
     assert len(np.unique(groups)) == count
