@@ -14,7 +14,7 @@ from pipeline.core import shards
 from pipeline.core.dvc_cache import LastOutput
 from pipeline.core.shards import growth, source_order, writer
 from pipeline.params import Params
-from pipeline.stages.acquire.raw_image import RawImage
+from pipeline.stages.acquire.raw_image import SKIPPED_COLUMNS, RawImage
 from pipeline.stages.describe import __main__ as describe
 from pipeline.stages.features import __main__ as features
 from pipeline.stages.filter import __main__ as filtering
@@ -85,7 +85,9 @@ class Workspace:
             verdicts, splits, leaks = Path("verdicts.csv"), stages.SPLIT, Path("leaks.csv")
             split.main(CLEAN, verdicts, splits, leaks)
             dataset, page = Path("dataset"), Path("data.html")
-            describe.main(dataset, RAW, CLEAN, verdicts, splits, leaks, page)
+            skipped = Path("skipped.csv")
+            skipped.write_text(",".join(SKIPPED_COLUMNS))
+            describe.main(dataset, RAW, CLEAN, verdicts, splits, leaks, skipped, page)
             features.main(CLEAN, splits, stages.FEATURES)
             stages.train_stage()
             stages.evaluate_stage()

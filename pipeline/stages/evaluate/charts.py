@@ -4,12 +4,10 @@ Axes have margins that hold every label: finding them by a layout would take hal
 """
 
 import io
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 import numpy.typing as npt
 from matplotlib.artist import Artist
@@ -19,6 +17,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
+from pipeline.core import history
+from pipeline.core.history import Record
 from pipeline.core.percentages import MIN_IMAGES, format_share
 from pipeline.core.terminal import printable
 from pipeline.network.calibration import Bins
@@ -37,10 +37,6 @@ PALETTE = [*(f"C{number}" for number in range(10)), "navy", "gold"]
 MAX_LINES = len(PALETTE)  # classes with a colour
 OTHERS = "0.75"  # grey, of the other classes
 MAX_NAME_LENGTH = 24  # characters; the middle of a longer name is left out
-# Of the SVG that matplotlib writes: its fonts and rules for the whole page, ids of its groups.
-PAGE_WIDE = re.compile(r"<style.*?</style>|<metadata>.*?</metadata>", re.DOTALL)
-GROUP_ID = re.compile(r'<g id="[^"]*"')
-FONT_FAMILY = re.compile(r'(<text style="[^"]*?)font-family: [^;"]*;? ?')
 
 
 def save(figure: Figure, path: Path) -> None:
@@ -55,31 +51,18 @@ def png(figure: Figure) -> bytes:
     return written.getvalue()
 
 
-def svg(figure: Figure, name: str) -> str:
-    """A saved figure as an <svg> for a page; text stays text, in the fonts of the page.
-
-    Args:
-        name: Of the picture, unique on the page: ids start from it.
-    """
-    written = io.StringIO()
-    metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
-        figure.savefig(written, format="svg", metadata=metadata)
-    text = written.getvalue()
-    text = PAGE_WIDE.sub("", text[text.index("<svg ") :])
-    return FONT_FAMILY.sub(r"\1", GROUP_ID.sub("<g", text))
-
-
-def curves(history: Sequence[Mapping[str, float]]) -> Figure:
+def curves(records: Sequence[Record]) -> Figure:
     """Loss and accuracy by epoch, training and validation."""
     figure, both = _row(10, 4, 2)
-    epochs = [row["epoch"] for row in history]
-    best = min(history, key=lambda row: row["val_loss"])["epoch"]
+    epochs = [record.epoch for record in records]
+    best = history.best(records).epoch
+    losses = [record.losses for record in records]
+    accuracies = [record.accuracies for record in records]
     marker = "." if len(epochs) < MAX_MARKED_EPOCHS else None  # a line of one point is invisible
-    for axes, name in zip(both, ("loss", "accuracy"), strict=True):
-        axes.plot(epochs, [row[f"train_{name}"] for row in history], label="train", marker=marker)
-        values = [row[f"val_{name}"] for row in history]
-        axes.plot(epochs, values, label="validation", marker=marker)
+    for axes, name, pairs in zip(both, ("loss", "accuracy"), (losses, accuracies), strict=True):
+        training, validation = zip(*pairs, strict=True)
+        axes.plot(epochs, training, label="train", marker=marker)
+        axes.plot(epochs, validation, label="validation", marker=marker)
         axes.axvline(best, color="grey", linestyle=":", label=f"best: epoch {best:g}")
         axes.set(xlabel="epoch", ylabel=name)
         axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True))

@@ -52,10 +52,12 @@ def count_confusions(labels: Labels, predicted: Labels, classes: Sequence[str]) 
     return sorted(confusions, key=lambda kind: (-kind.count, kind.label, kind.predicted))
 
 
-def confusion_matrix(labels: Labels, predicted: Labels, classes: Sequence[str]) -> ConfusionMatrix:
-    """Counts of all classes, or of the `MAX_CONFUSED` most often confused of many."""
+def confusion_matrix(
+    labels: Labels, predicted: Labels, classes: Sequence[str], most: int = MAX_CLASSES
+) -> ConfusionMatrix:
+    """Counts of all classes, or of the `MAX_CONFUSED` most often confused of more than `most`."""
     numbers = np.arange(len(classes))
-    if len(classes) > MAX_CLASSES:
+    if len(classes) > most:
         numbers = _most_confused(labels, predicted)
     position = np.full(len(classes), -1)
     position[numbers] = np.arange(len(numbers))
@@ -98,5 +100,5 @@ def describe_most_frequent(confusions: Sequence[Confusion]) -> str:
     times = "once" if count == 1 else f"{count} times"
     if len(leaders) > MAX_LEADERS:
         return f"{len(leaders)} pairs of classes are confused most often: {times} each."
-    listed = " and ".join(f"{leader.label} for {leader.predicted}" for leader in leaders)
-    return f"It most often takes {listed} ({times}{' each' if len(leaders) > 1 else ''})."
+    mistakes = " and ".join(f"{leader.label} for {leader.predicted}" for leader in leaders)
+    return f"It most often takes {mistakes} ({times}{' each' if len(leaders) > 1 else ''})."

@@ -11,23 +11,13 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from matplotlib.figure import Figure
-
+    from pipeline.core.history import Record
     from pipeline.network.calibration import Bins, Floats, Labels
     from pipeline.stages.evaluate.confusions import ConfusionMatrix
     from pipeline.stages.evaluate.photographs import PicturedSample
     from pipeline.stages.evaluate.ranking import Curve
 
 MAX_CURVES = 12  # classes in a picture: as many as charts.PALETTE has colours
-
-
-@dataclass(frozen=True)
-class Drawing:
-    """A chart."""
-
-    png: bytes
-    svg: str
-    """For the report."""
 
 
 @dataclass(frozen=True)
@@ -55,17 +45,17 @@ class ChartFacts:
 class DrawnCharts:
     """The charts of a test result."""
 
-    drawings: Mapping[str, Drawing]
+    pngs: Mapping[str, bytes]
     """By name."""
     points: Floats
     """(N, 2) The test images on the map."""
 
 
-def draw_curves(history: Sequence[Mapping[str, float]]) -> Drawing:
-    """Loss and accuracy by epoch."""
+def draw_curves(records: Sequence[Record]) -> bytes:
+    """A PNG of loss and accuracy by epoch."""
     from pipeline.stages.evaluate import charts
 
-    return _draw(charts.curves(history), "curves")
+    return charts.png(charts.curves(records))
 
 
 def draw_charts(facts: ChartFacts) -> DrawnCharts:
@@ -84,14 +74,8 @@ def draw_charts(facts: ChartFacts) -> DrawnCharts:
             "reliability": charts.reliability(facts.as_trained, facts.calibrated),
             "embedding": charts.embedding(points, facts.labels, facts.predicted, facts.classes),
         }
-        drawings = {name: _draw(figure, name) for name, figure in figures.items()}
-    return DrawnCharts(drawings, points)
-
-
-def _draw(figure: Figure, name: str) -> Drawing:
-    from pipeline.stages.evaluate import charts
-
-    return Drawing(charts.png(figure), charts.svg(figure, name))
+        pngs = {name: charts.png(figure) for name, figure in figures.items()}
+    return DrawnCharts(pngs, points)
 
 
 def draw_grid(samples: Sequence[PicturedSample], classes: Sequence[str]) -> bytes:

@@ -73,8 +73,6 @@ class DrawingProcess(Executor):
 
 def _import_libraries() -> None:
     gc.disable()  # imports create no garbage
-    import matplotlib.backends.backend_svg  # noqa: F401
-
     from pipeline.stages.evaluate import charts, fonts, photograph_grid, plane_map  # noqa: F401
 
     gc.freeze()

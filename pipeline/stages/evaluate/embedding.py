@@ -6,6 +6,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from pipeline.network.evaluated_suffix import last_layer, pool
+
 MAX_IMAGES = 1000  # on a map: t-SNE takes seconds for as many
 
 
@@ -15,16 +17,14 @@ def capture_inputs(head: nn.Module) -> Iterator[list[Tensor]]:
 
     Of the first `MAX_IMAGES` images, which are the ones on the map, and those of their batches.
     """
-    last = [layer for layer in head.modules() if isinstance(layer, nn.Linear | nn.Conv2d)][-1]
     batches: list[Tensor] = []
 
     def append(_: nn.Module, inputs: tuple[Any, ...]) -> None:
         if sum(map(len, batches)) >= MAX_IMAGES:
             return
-        values: Tensor = inputs[0].detach()
-        batches.append((values.mean(dim=(2, 3)) if values.dim() == 4 else values).float().cpu())
+        batches.append(pool(inputs[0].detach()).cpu())
 
-    handle = last.register_forward_pre_hook(append)
+    handle = last_layer(head).register_forward_pre_hook(append)
     try:
         yield batches
     finally:

@@ -2,10 +2,10 @@
 
 import json
 from concurrent.futures import Executor, Future
-from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.core import atomic
+from pipeline.core import atomic, history
+from pipeline.core.columns import Column
 from pipeline.core.terminal import print_line
 from pipeline.network import calibration
 from pipeline.network.calibration import Bins
@@ -18,48 +18,37 @@ from pipeline.stages.evaluate import (
     report,
     tables,
     test_set,
+    test_sets,
 )
 from pipeline.stages.evaluate.confusions import confusion_matrix
-from pipeline.stages.evaluate.drawing import MAX_CURVES, ChartFacts, Drawing
+from pipeline.stages.evaluate.drawing import MAX_CURVES, ChartFacts
 from pipeline.stages.evaluate.embedding import MAX_IMAGES
+from pipeline.stages.evaluate.evaluated_model import EvaluatedModel
+from pipeline.stages.evaluate.evaluation_files import EvaluationInputs, EvaluationOutputs
 from pipeline.stages.evaluate.figures_csv import write_figures
 from pipeline.stages.evaluate.metrics import headline
 from pipeline.stages.evaluate.mlflow_record import record_evaluation
-from pipeline.stages.evaluate.pictures import request_pictures
+from pipeline.stages.evaluate.neighbours import find_neighbours
+from pipeline.stages.evaluate.origin import read_origin
+from pipeline.stages.evaluate.pictures import PendingPictures, request_pictures
 from pipeline.stages.evaluate.predictions_csv import write_predictions
 from pipeline.stages.evaluate.probabilities import ImageProbabilities, Labels
+from pipeline.stages.evaluate.report import Report
+from pipeline.stages.evaluate.report_charts import draw_report_charts
 from pipeline.stages.evaluate.slices import read_facts, slices
+from pipeline.stages.evaluate.test_scores import remember_scores
 from pipeline.stages.evaluate.test_set import TestSetResult
+from pipeline.stages.evaluate.test_sets import write_sets
 from pipeline.tracking import provenance
 from pipeline.tracking.recorder import Recorder
-
-
-@dataclass(frozen=True)
-class Inputs:
-    """Paths of what the stage reads."""
-
-    models: Path
-    features: Path
-    clean: Path
-    split_csv: Path
-    history_csv: Path
-
-
-@dataclass(frozen=True)
-class Outputs:
-    """Paths of what the stage writes."""
-
-    metrics_json: Path
-    test: Path
-    report_html: Path
 
 
 def evaluate(
     recorder: Recorder,
     drawing: Executor,
-    curves: Future[Drawing],
-    inputs: Inputs,
-    outputs: Outputs,
+    curves: Future[bytes],
+    inputs: EvaluationInputs,
+    outputs: EvaluationOutputs,
 ) -> None:
     """Test the model on the test set, write the result, and record it in MLflow.
 
@@ -70,43 +59,85 @@ def evaluate(
     """
     params, clean, split_csv = load_params(), inputs.clean, inputs.split_csv
     examples = read_examples(split_csv, clean)
-    model = test_set.load_model(inputs.models, inputs.features, clean, examples, params.device)
-    result = test_set.run_on_test_set(model, examples)
+    loaded = test_set.load_model(inputs.models, inputs.features, clean, examples, params.device)
+    is_stored = loaded.halves.index.stored
+    remembered = None if is_stored else remember_scores(loaded.halves, inputs, examples)
+    result = test_set.run_on_test_set(loaded, examples, remembered)
     facts = collect_chart_facts(result)
     pending = request_pictures(
-        drawing, curves, facts, model, result, clean, params.evaluate.samples
+        drawing, curves, facts, loaded, result, clean, params.evaluate.samples
     )
+    mistakes = result.mistakes()[: min(report.MAX_SAMPLES, params.evaluate.samples)]
+    neighbours = find_neighbours(loaded.source, examples, examples.rows("test")[mistakes], clean)
     images = read_facts(clean, split_csv, result.ids)
-    groups, parts = (
-        intervals.number_groups(images.groups),
-        slices(images, model.card.preprocess.resize),
+    groups = intervals.number_groups(images.groups)
+    parts = slices(images, loaded.card.preprocess.resize)
+    figures = test_set.compute_figures(result, groups, parts, loaded.card.temperature)
+    model = EvaluatedModel(params, loaded.card, examples, result, groups, figures)
+    _write_figures(outputs, model, facts, images.groups, pending)
+    charts = draw_report_charts(
+        history.read(inputs.history_csv), facts, result, pending.charts.result().points
     )
-    figures = test_set.compute_figures(result, groups, parts, model.card.temperature)
+    photographs = report.show_photographs(pending.photographs, neighbours)
+    page = report.collect(model, charts, photographs, clean=clean, split_csv=split_csv)
+    note = _publish(recorder, model, page, inputs, outputs)
+    print_line(f"evaluate: {headline(figures.summary)}{note}")
+
+
+def _write_figures(
+    outputs: EvaluationOutputs,
+    model: EvaluatedModel,
+    facts: ChartFacts,
+    groups: Column,
+    pending: PendingPictures,
+) -> None:
+    """Write metrics.json, and the folder of tables and pictures.
+
+    Args:
+        groups: (N,) As in predictions.csv.
+        pending: The pictures, which may still be being drawn.
+    """
+    result, figures = model.result, model.figures
     with atomic.replacing(outputs.test) as folder:
         folder.mkdir()
-        rows = test_set.prediction_rows(result, images.groups)
+        rows = test_set.prediction_rows(result, groups)
         write_predictions(folder / predictions_csv.NAME, rows, result.top.count)
         write_figures(folder, figures)
         _write_tables(folder, result, facts)
-        pictures = pending.write(folder)
-        tables.write_embedding(folder / "embedding.csv", pending.charts.result().points, result)
+        pending.write(folder)
+        points = pending.charts.result().points
+        tables.write_embedding(folder / "embedding.csv", points, result)
+        if result.sets is not None:
+            write_sets(folder / test_sets.NAME, result.sets, result.labels, result.classes)
     atomic.write_text(outputs.metrics_json, json.dumps(figures.summary, indent=2) + "\n")
-    paths = {"clean": clean, "split_csv": split_csv}
-    page = report.collect(params, model.card, figures, result, groups, pictures, **paths)
+
+
+def _publish(
+    recorder: Recorder,
+    model: EvaluatedModel,
+    page: Report,
+    inputs: EvaluationInputs,
+    outputs: EvaluationOutputs,
+) -> str:
+    """Write the report, and record the result in MLflow with a copy that knows the commit.
+
+    Returns:
+        A note for the summary if the run lacks something.
+    """
     tags = provenance.run_tags(model.card.fingerprint, model.card.deviation)
     atomic.write_text(outputs.report_html, page.html(provenance.data_tags(tags)))
-    note = record_evaluation(
+    origin = read_origin(tags, model.result, model.groups, outputs.test)
+    return record_evaluation(
         recorder,
-        params,
-        figures,
-        page,
+        model.params,
+        model.figures,
+        page.html(provenance.known_tags(tags), origin),
         tags,
         models=inputs.models,
         history_csv=inputs.history_csv,
-        split_csv=split_csv,
+        split_csv=inputs.split_csv,
         test=outputs.test,
     )
-    print_line(f"evaluate: {headline(figures.summary)}{note}")
 
 
 def collect_chart_facts(result: TestSetResult) -> ChartFacts:

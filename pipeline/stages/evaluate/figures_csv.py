@@ -74,12 +74,13 @@ def _write(path: Path, row_class: type[Row], rows: Iterable[Row]) -> None:
 def _read(path: Path, row_class: type[Row]) -> list[Row]:
     parsers = {field.name: _PARSERS[field.type] for field in fields(row_class)}
     try:
-        return [
-            row_class(**{name: parse(cells[name]) for name, parse in parsers.items()})
+        rows = [
+            {name: parse(cells[name]) for name, parse in parsers.items()}
             for cells in atomic.read_csv(path)
         ]
-    except (OSError, KeyError, TypeError, ValueError, csv.Error) as error:
+    except (OSError, KeyError, ValueError, csv.Error) as error:
         raise _damaged(path) from error
+    return [row_class(**row) for row in rows]
 
 
 def _damaged(path: Path) -> PipelineError:

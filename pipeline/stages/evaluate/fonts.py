@@ -36,10 +36,10 @@ def _families(characters: str) -> Sequence[str]:
     """Families that have characters which the default font lacks; warns of those that none has."""
     families, missing = _choose_families(set(map(ord, characters)) - set(VARIATION_SELECTORS))
     if missing:
-        listed = [character for character in characters if ord(character) in missing]
+        lacking = [character for character in characters if ord(character) in missing]
         warn(
-            f"no font on this machine has {''.join(listed[:MAX_LISTED])}"
-            f"{' and other characters' if len(listed) > MAX_LISTED else ''} of the class names: "
+            f"no font on this machine has {''.join(lacking[:MAX_LISTED])}"
+            f"{' and other characters' if len(lacking) > MAX_LISTED else ''} of the class names: "
             "boxes stand for them in PNG pictures (report.html is not affected). Install a font "
             "that has them: Noto has one for every script"
         )
@@ -64,8 +64,8 @@ def _choose_families(characters: set[int]) -> tuple[list[str], set[int]]:
 
 def _list_new_fonts() -> None:
     """Add fonts that were installed since matplotlib listed them, which it does only once."""
-    listed = {entry.fname for entry in fontManager.ttflist}
-    for path in sorted(set(font_manager.findSystemFonts()) - listed):
+    paths = {entry.fname for entry in fontManager.ttflist}
+    for path in sorted(set(font_manager.findSystemFonts()) - paths):
         with suppress(OSError, RuntimeError):  # damaged, or made of pictures
             fontManager.addfont(path)
 

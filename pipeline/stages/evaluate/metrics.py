@@ -207,7 +207,7 @@ def count_classes(labels: Labels, predicted: Labels, classes: int) -> ClassCount
 
 
 @dataclass(frozen=True)
-class Selection:
+class ClassSelection:
     """The classes of tables and charts, by number, in their order."""
 
     numbers: Sequence[int]
@@ -225,7 +225,7 @@ class Selection:
         return f"{self.worst} worst and {self.largest} largest of {self.total} classes"
 
 
-def select_classes(classes: Sequence[ClassFigures], most: int = MAX_CLASSES) -> Selection:
+def select_classes(classes: Sequence[ClassFigures], most: int = MAX_CLASSES) -> ClassSelection:
     """Select all classes with curves, or at most `most`.
 
     Of more classes half are those with the lowest F1, and half the largest of the others; among
@@ -235,11 +235,11 @@ def select_classes(classes: Sequence[ClassFigures], most: int = MAX_CLASSES) -> 
     numbers = [number for number, row in enumerate(classes) if 0 < row.n < images]
     total = len(numbers)
     if total <= most:
-        return Selection(numbers, 0, 0, total)
+        return ClassSelection(numbers, 0, 0, total)
     worst = sorted(numbers, key=lambda number: classes[number].f1 or 0.0)[: most // 2]
     others = sorted(set(numbers) - set(worst), key=lambda number: (-classes[number].n, number))
     largest = others[: most - len(worst)]
-    return Selection(sorted(worst + largest), len(worst), len(largest), total)
+    return ClassSelection(sorted(worst + largest), len(worst), len(largest), total)
 
 
 def name_classes(classes: Sequence[str]) -> dict[str, str]:

@@ -7,7 +7,6 @@ from pathlib import Path
 from pipeline.core import history
 from pipeline.params import Params
 from pipeline.stages.evaluate.metrics import ResultFigures
-from pipeline.stages.evaluate.report import Report
 from pipeline.tracking import provenance
 from pipeline.tracking.recorder import NOT_RECORDED, Recorder
 from pipeline.tracking.result import TrainedResult, load_trained_part
@@ -17,7 +16,7 @@ def record_evaluation(
     recorder: Recorder,
     params: Params,
     figures: ResultFigures,
-    report: Report,
+    report: str,
     tags: Mapping[str, str],
     *,
     models: Path,
@@ -25,7 +24,7 @@ def record_evaluation(
     split_csv: Path,
     test: Path,
 ) -> str:
-    """Add the result to the run of its training, with the report and the files in `test`.
+    """Add the result to the run of its training, with the report's HTML and the files in `test`.
 
     Returns:
         A note for the summary if the run lacks something.
@@ -42,7 +41,7 @@ def record_evaluation(
             split_csv=split_csv,
             metrics=figures.flat(),
             test=test,
-            report=report.html(provenance.known_tags(tags)),
+            report=report,
         )
     )
     return "" if is_recorded else NOT_RECORDED

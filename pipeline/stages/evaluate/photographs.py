@@ -22,8 +22,8 @@ class PicturedSample:
     """Of the predicted class."""
 
 
-def shrink(pixels: Pixels) -> Pixels:
-    """The image scaled down to `MAX_SIDE`."""
+def shrink(pixels: Pixels, side: int = MAX_SIDE) -> Pixels:
+    """The image scaled down to at most `side` pixels each way."""
     image = Image.fromarray(pixels)
-    image.thumbnail((MAX_SIDE, MAX_SIDE))
+    image.thumbnail((side, side))
     return np.asarray(image)

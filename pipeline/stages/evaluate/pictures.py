@@ -14,7 +14,6 @@ from pipeline.images import decoding
 from pipeline.network import views
 from pipeline.stages.evaluate.drawing import (
     ChartFacts,
-    Drawing,
     DrawnCharts,
     draw_charts,
     draw_grid,
@@ -27,36 +26,26 @@ EXPLAINED = 5  # mistakes, and as many correct predictions, with a heatmap: a ro
 
 
 @dataclass(frozen=True)
-class Pictures:
-    """What the report shows, by the names of the files."""
-
-    charts: Mapping[str, str]
-    """As SVG."""
-    photographs: Mapping[str, Sequence[PicturedSample]]
-
-
-@dataclass(frozen=True)
 class PendingPictures:
     """Pictures that the drawing process works on."""
 
-    curves: Future[Drawing]
+    curves: Future[bytes]
     charts: Future[DrawnCharts]
     photographs: Mapping[str, Sequence[PicturedSample]]
     grids: Mapping[str, Future[bytes]]
 
-    def write(self, folder: Path) -> Pictures:
+    def write(self, folder: Path) -> None:
         """Wait for the pictures, and write them."""
-        drawings = {"curves": self.curves.result(), **self.charts.result().drawings}
-        for name, drawing in drawings.items():
-            (folder / f"{name}.png").write_bytes(drawing.png)
+        pngs = {"curves": self.curves.result(), **self.charts.result().pngs}
+        for name, png in pngs.items():
+            (folder / f"{name}.png").write_bytes(png)
         for name, grid in self.grids.items():
             (folder / f"{name}.png").write_bytes(grid.result())
-        return Pictures({name: drawings[name].svg for name in drawings}, self.photographs)
 
 
 def request_pictures(
     drawing: Executor,
-    curves: Future[Drawing],
+    curves: Future[bytes],
     facts: ChartFacts,
     model: LoadedModel,
     result: TestSetResult,

@@ -43,12 +43,6 @@ def write_predictions(path: Path, rows: Iterable[PredictionRow], most: int) -> N
     atomic.write_csv(path, header, (_cells(row, most) for row in rows))
 
 
-def read_predictions(path: Path) -> list[PredictionRow]:
-    """Read the rows of `write_predictions`."""
-    with path.open(encoding="utf-8", newline="") as file:
-        return parse_predictions(file.read())
-
-
 def parse_predictions(text: str) -> list[PredictionRow]:
     """Parse a file that may come from elsewhere, without groups or with more columns.
 
@@ -60,9 +54,9 @@ def parse_predictions(text: str) -> list[PredictionRow]:
 
 
 def _cells(row: PredictionRow, most: int) -> list[object]:
-    listed = list(row.probabilities.items())[:most]
-    padding = repeat("", 2 * (most - len(listed)))
-    return [row.id, row.label, row.predicted, row.group, row.of_label, *chain(*listed), *padding]
+    classes = list(row.probabilities.items())[:most]
+    padding = repeat("", 2 * (most - len(classes)))
+    return [row.id, row.label, row.predicted, row.group, row.of_label, *chain(*classes), *padding]
 
 
 def _row(cells: Mapping[str | None, str | None]) -> PredictionRow:
@@ -70,9 +64,9 @@ def _row(cells: Mapping[str | None, str | None]) -> PredictionRow:
     group = cells.get("group") or ""
     if "p_label" in cells:
         of_label = _number(cells["p_label"])
-        listed = dict(_listed(cells))
-        is_cut = len(listed) >= TOP_CLASSES
-        return PredictionRow(key, label, predicted, group, of_label, listed, is_cut)
+        probabilities = dict(_parse_classes(cells))
+        is_cut = len(probabilities) >= TOP_CLASSES
+        return PredictionRow(key, label, predicted, group, of_label, probabilities, is_cut)
     probabilities = {
         column.removeprefix(OLD_PROBABILITY): _number(cell)
         for column, cell in cells.items()
@@ -82,7 +76,7 @@ def _row(cells: Mapping[str | None, str | None]) -> PredictionRow:
     return PredictionRow(key, label, predicted, group, of_label, probabilities)
 
 
-def _listed(cells: Mapping[str | None, str | None]) -> Iterator[tuple[str, float]]:
+def _parse_classes(cells: Mapping[str | None, str | None]) -> Iterator[tuple[str, float]]:
     """The classes with their probabilities, up to the first empty cell."""
     for number in count(1):
         name, probability = cells.get(f"class_{number}"), cells.get(f"p_{number}")

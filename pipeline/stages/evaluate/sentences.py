@@ -1,6 +1,7 @@
 """Sentences of the report on its figures."""
 
 from pipeline.core.percentages import MIN_IMAGES, format_interval, format_share
+from pipeline.core.plurals import plural
 from pipeline.network import calibration
 from pipeline.stages.evaluate import intervals
 from pipeline.stages.evaluate.intervals import ALONE, Groups, Interval
@@ -35,7 +36,8 @@ def describe_bootstrap(figures: Figures, groups: Groups) -> str:
 def describe_calibration(figures: ResultFigures) -> str:
     count = figures.summary["n"]
     if count < MIN_IMAGES:
-        return f"{count} images are too few to measure how far the probabilities are off."
+        images = plural(count, "image is", "images are")
+        return f"{images} too few to measure how far the probabilities are off."
     sentence = (
         f"The probabilities are then off by {format_share(figures.calibrated.ece)} on average; "
         f"without it, by {format_share(figures.as_trained.ece)}."

@@ -1,6 +1,5 @@
 """Slices of the test set: images that may be harder or easier than the rest."""
 
-import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -14,6 +13,7 @@ from pipeline.core import columns, shards
 from pipeline.core.columns import Column
 from pipeline.core.split_csv import read_split
 from pipeline.core.terminal import printable
+from pipeline.core.unicode import to_nfc
 from pipeline.stages.evaluate.metrics import Selected
 
 MAX_SOURCES = 8  # folders, and licences, with the most images
@@ -44,8 +44,8 @@ def read_facts(clean: Path, split_csv: Path, ids: pa.StringArray) -> ImageFacts:
     names = ["id", "near_group", "width", "height", "label", "name", "licence"]
     table = _select(shards.columns(clean, names), ids)
     rows = read_split(split_csv)
-    rows = rows.where(pc.is_in(rows.column("id"), value_set=ids))
-    groups = rows.column("group").take(_places(ids, rows.column("id")))
+    rows = rows.where(pc.is_in(rows.ids, value_set=ids))
+    groups = rows.groups.take(_places(ids, rows.ids))
     return ImageFacts(
         labels=table.column("label"),
         groups=groups,
@@ -99,5 +99,5 @@ def _folders(images: ImageFacts) -> Iterator[str]:
     rows = zip(columns.iterate(images.names), columns.iterate(images.labels), strict=True)
     for name, label in rows:
         # Labels are in NFC, the names of files as they are.
-        folders = PurePosixPath(unicodedata.normalize("NFC", name)).parent.parts
+        folders = PurePosixPath(to_nfc(name)).parent.parts
         yield "/".join(folders[folders.index(label) + 1 :]) if label in folders else ""

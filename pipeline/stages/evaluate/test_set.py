@@ -14,15 +14,16 @@ from pipeline.core.columns import Column
 from pipeline.core.errors import PipelineError
 from pipeline.core.progress import Progress, bar
 from pipeline.network import device, feature_store, model_folder, scoring
+from pipeline.network.abstention import AbstentionRule
 from pipeline.network.examples import Examples
 from pipeline.network.feature_store import Source
-from pipeline.network.halves import Halves, cut_as_trained
 from pipeline.network.model_folder import Card
 from pipeline.params import DeviceParams
 from pipeline.stages.evaluate import metrics
 from pipeline.stages.evaluate.class_scores import ClassScores, Scores, temporary_class_scores
 from pipeline.stages.evaluate.embedding import capture_inputs
 from pipeline.stages.evaluate.intervals import Groups
+from pipeline.stages.evaluate.loaded_network import LoadedNetwork, load_network
 from pipeline.stages.evaluate.metrics import ClassCounts, ClassFigures, ResultFigures, Selected
 from pipeline.stages.evaluate.predictions_csv import PredictionRow
 from pipeline.stages.evaluate.probabilities import (
@@ -34,44 +35,36 @@ from pipeline.stages.evaluate.probabilities import (
     reduce_scores,
 )
 from pipeline.stages.evaluate.ranking import Curve, rank
+from pipeline.stages.evaluate.test_scores import RememberedScores
+from pipeline.stages.evaluate.test_sets import ImageSets, SetCounter
 
 
 @dataclass(frozen=True)
 class LoadedModel:
     """A trained model, ready for the test set."""
 
-    network: nn.Module
-    card: Card
-    trained: nn.Module
-    """The part of the network that was trained."""
+    halves: LoadedNetwork
     source: Source
-    """Inputs of `trained`: cached features, if there are any."""
+    """Inputs of the trained part: cached features, if there are any."""
+    rule: AbstentionRule | None = None
+    """By which the model abstains."""
 
     @property
-    def head(self) -> nn.Module:
-        return self.network.get_submodule(self.card.replaced)
+    def network(self) -> nn.Module:
+        return self.halves.network
+
+    @property
+    def card(self) -> Card:
+        return self.halves.card
 
 
 def load_model(
     models: Path, features: Path, clean: Path, examples: Examples, params: DeviceParams
 ) -> LoadedModel:
     """Load the model in the folder `models`."""
-    network, card = model_folder.load(models)
-    fabric = device.start(params, alone=True)
-    index = feature_store.read_index(features)
-    halves = Halves(
-        cut_as_trained(network, card),
-        card.preprocess,
-        fabric,
-        index.precision,
-        index.dtype,
-        params.compile,
-        all_gpus=True,
-        engine=index.engine,
-    )
+    halves = load_network(models, features, params)
     source = feature_store.open_source(features, clean, None, examples, halves.prefix)
-    trained = fabric.setup_module(halves.suffix)
-    return LoadedModel(network, card, trained, source)
+    return LoadedModel(halves, source, model_folder.load_abstention(models, halves.card))
 
 
 @dataclass(frozen=True)
@@ -106,6 +99,8 @@ class TestSetResult:
     """By class, of those that `metrics.select_classes` selects."""
     embedding: Floats
     """(M, F) Inputs of the network's last layer, of the first M images."""
+    sets: ImageSets | None = None
+    """None if the model does not abstain."""
 
     @property
     def predicted(self) -> Labels:
@@ -119,25 +114,41 @@ class TestSetResult:
         return ordered
 
 
-def run_on_test_set(model: LoadedModel, examples: Examples) -> TestSetResult:
-    """Run the model over the test images."""
+def run_on_test_set(
+    model: LoadedModel, examples: Examples, remembered: RememberedScores | None = None
+) -> TestSetResult:
+    """Run the model over the test images.
+
+    Args:
+        remembered: Their scores, where no features are stored.
+    """
     rows = examples.rows("test")
-    batches = scoring.score_batches(model.trained, model.source, rows)
+    labels = np.asarray(examples.labels[rows])
+    halves, temperature = model.halves, model.card.temperature
+    counter = SetCounter(model.rule, temperature, labels) if model.rule else None
     with (
         device.explain_out_of_memory("lower images.size"),
-        capture_inputs(model.head) as inputs,
+        capture_inputs(halves.head) as inputs,
         temporary_class_scores(len(rows)) as scores,
         bar("evaluate", len(rows)) as progress,
     ):
+        batches = (
+            scoring.score_batches(halves.trained, model.source, rows)
+            if remembered is None
+            else remembered.batches()
+        )
+        finite = _finite(batches, len(rows), progress)
         result = collect(
             examples.ids.take(shards.array(rows)),
-            np.asarray(examples.labels[rows]),
+            labels,
             examples.classes,
-            _finite(batches, len(rows), progress),
-            model.card.temperature,
+            counter.watch(finite) if counter else finite,
+            temperature,
             scores,
         )
-    return replace(result, embedding=torch.cat(inputs).double().numpy())
+    embedding = torch.cat(inputs) if remembered is None else remembered.embedding()
+    values = embedding.double().numpy()
+    return replace(result, embedding=values, sets=counter.result(values) if counter else None)
 
 
 def _finite(batches: Iterable[Tensor], images: int, progress: Progress) -> Iterable[Scores]:

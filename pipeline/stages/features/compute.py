@@ -1,13 +1,11 @@
 """Compute the features: the outputs of the frozen prefix, once per image and view."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from math import prod
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -16,23 +14,20 @@ from torch import Tensor
 
 from pipeline.core import shards
 from pipeline.core.errors import PipelineError
-from pipeline.core.progress import Progress, bar
 from pipeline.images import decoder_versions, mapping, memo
 from pipeline.images.chunk_runs import Chunk
 from pipeline.images.key_index import KeySet
 from pipeline.images.memo import KEY, BoolArray, Keys, Memo
-from pipeline.network import assembly, device, feature_store
+from pipeline.network import assembly, device
 from pipeline.network.examples import Examples
-from pipeline.network.feature_arrays import Rows
 from pipeline.network.feature_store import Index
 from pipeline.network.frozen_prefix import FrozenPrefix
 from pipeline.network.halves import Halves
 from pipeline.network.loading.sub_batch import ON_CPU
-from pipeline.network.views import EVALUATION, EncodedImages, Views
+from pipeline.network.views import EncodedImages, Views
 from pipeline.params import ImagesParams, Params
 from pipeline.stages.features.disk_space import format_size
 
-MAX_KEYS = 100_000  # looked up in a memo at a time
 CHUNK_BYTES = 2**26  # of features computed before they are written to the memo
 LIBRARIES = [*decoder_versions.LIBRARIES, "torch", "torchvision", "lightning-fabric", "timm"]
 
@@ -175,103 +170,38 @@ class JoinedMemos:
             list(pool.map(add_view, self._memos))
 
 
-def fill(settings: FeatureSettings, clean: Path, memos: Mapping[int, Memo], ids: KeySet) -> None:
-    """Compute the features of some images that `memos`, by number of the view, do not have."""
+def fill(
+    settings: FeatureSettings,
+    clean: Path,
+    memos: Mapping[int, Memo],
+    ids: KeySet,
+    paths: Sequence[Path] | None = None,
+) -> None:
+    """Compute the features of some images that `memos`, by number of the view, do not have.
+
+    Args:
+        paths: Some shards of `clean`; None for all.
+    """
     mapping.remember(
         partial(compute, settings=settings, numbers=list(memos)),
         clean,
         JoinedMemos(settings.index, memos),
         title=f"features ({len(memos)} {'view' if len(memos) == 1 else 'views'} each)",
         only=ids,
-        most=_chunk_rows(settings.index, len(memos)),
+        paths=paths,
+        most=chunk_rows(settings.index, len(memos)),
     )
 
 
-def _chunk_rows(index: Index, views: int) -> int:
+def chunk_rows(index: Index, views: int) -> int:
     """Images per chunk; at least so many that their views fill a batch."""
     image_bytes = views * sum(map(prod, index.shapes)) * np.dtype(np.float32).itemsize
     return max(-(-ON_CPU // views), min(mapping.CHUNK, CHUNK_BYTES // image_bytes))
 
 
-def write(
-    directory: Path,
-    index: Index,
-    view_memo: Memo,
-    examples: Examples,
-    number: int,
-    progress: Progress,
-) -> None:
-    """Write the arrays of one view.
-
-    They are written in order, and not memory-mapped: a full disk would kill the process.
-    """
-    rows, size = _rows_of(number, examples), _chunk_rows(index, 1)
-    with ExitStack() as stack:
-        files: list[BinaryIO] = []
-        for tensor, shape in enumerate(index.shapes):
-            path = feature_store.array_path(directory, number, tensor)
-            files.append(stack.enter_context(path.open("wb")))
-            np.lib.format.write_array_header_1_0(
-                files[-1],
-                {
-                    "descr": np.lib.format.dtype_to_descr(np.dtype(index.dtype)),
-                    "fortran_order": False,
-                    "shape": (len(rows), *shape),
-                },
-            )
-        for start in range(0, len(rows), size):
-            batch = view_memo.get(examples.keys_of(rows[start : start + size]))
-            for tensor, file in enumerate(files):
-                file.write(np.from_dlpack(batch.column(f"tensor_{tensor}").flatten()).tobytes())
-            progress.update(len(batch))
-
-
-def store(
-    directory: Path,
-    clean: Path,
-    settings: FeatureSettings,
-    examples: Examples,
-    check: Callable[[int], None] = lambda _: None,
-) -> None:
-    """Write the evaluation view of all images, and the augmented views of those that train.
-
-    Args:
-        check: Called before the work, with the number of views that are not remembered.
-    """
-    memos = {number: _memo(settings, number) for number in range(settings.index.views + 1)}
-    missing = _missing(memos, examples)
-    check(sum(len(numbers) * len(ids) for numbers, ids in missing.items()))
-    for numbers, ids in missing.items():
-        fill(settings, clean, {number: memos[number] for number in numbers}, ids)
-    settings.prefix.close()
-    rows = sum(len(_rows_of(number, examples)) for number in memos)
-    with bar("features: write", rows, "view") as progress:
-        for number, view_memo in memos.items():
-            write(directory, settings.index, view_memo, examples, number, progress)
-
-
-def _rows_of(number: int, examples: Examples) -> Rows:
-    """The images that a view is computed of."""
-    return np.arange(len(examples)) if number == EVALUATION else examples.rows("train")
-
-
-def _missing(memos: Mapping[int, Memo], examples: Examples) -> dict[tuple[int, ...], KeySet]:
-    """Ids of images by the numbers of the views that the memos do not have of them."""
-    numbers = np.array(list(memos))
-    lacks = np.zeros((len(examples), len(numbers)), bool)  # by image and view
-    for column, number in enumerate(memos):
-        rows = _rows_of(number, examples)
-        for start in range(0, len(rows), MAX_KEYS):
-            part = rows[start : start + MAX_KEYS]
-            lacks[part, column] = memos[number].missing(examples.keys_of(part))
-    patterns, pattern_of = np.unique(lacks, axis=0, return_inverse=True)
-    return {
-        tuple(numbers[pattern].tolist()): KeySet(
-            examples.ids.take(shards.array(np.flatnonzero(pattern_of.reshape(-1) == position)))
-        )
-        for position, pattern in enumerate(patterns)
-        if pattern.any()
-    }
+def open_memos(settings: FeatureSettings) -> dict[int, Memo]:
+    """The memo of each view, by its number."""
+    return {number: open_memo(settings, number) for number in range(settings.index.views + 1)}
 
 
 def _schema(index: Index) -> pa.Schema:
@@ -283,7 +213,7 @@ def _schema(index: Index) -> pa.Schema:
     return pa.schema(tensors)
 
 
-def _memo(settings: FeatureSettings, number: int) -> Memo:
+def open_memo(settings: FeatureSettings, number: int) -> Memo:
     """The memo of a view; the evaluation view's does not depend on the augmentation."""
     prefix, index = settings.prefix, settings.index
     augmentation = settings.params.augmentation() | {"seed": index.seed}

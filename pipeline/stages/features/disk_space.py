@@ -10,6 +10,7 @@ import numpy as np
 
 from pipeline.core import project
 from pipeline.core.errors import PipelineError
+from pipeline.core.plurals import plural
 from pipeline.network.examples import Examples
 from pipeline.network.feature_store import Index
 
@@ -40,12 +41,10 @@ class Price:
 
     def describe(self) -> str:
         """The size, and what it is of."""
-        views = f"{self.index.views + 1} view{'s' if self.index.views else ''}"
-        others = self.images - self.training
-        return (
-            f"{format_size(self.gigabytes)} for {views} of {self.training} training images and 1 "
-            f"view of {others} others"
-        )
+        views = plural(self.index.views + 1, "view")
+        training = plural(self.training, "training image")
+        others = plural(self.images - self.training, "other")
+        return f"{format_size(self.gigabytes)} for {views} of {training} and 1 view of {others}"
 
     def describe_streaming(self, limit: float) -> str:
         """What it costs that features past `limit` (GB) are not stored, and how to avoid it."""

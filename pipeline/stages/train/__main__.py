@@ -12,9 +12,10 @@ def main(
     """Train on FEATURES (or CLEAN, if nothing is stored) into MODELS; draw AUGMENTED."""
     with Recorder() as recorder:
         with program.imports():  # of torch, while the recorder's process imports mlflow
-            from pipeline.stages.train.training import Inputs, Outputs, train_model
-        inputs = Inputs(clean, split_csv, features)
-        train_model(recorder, inputs, Outputs(models, history_csv, augmented))
+            from pipeline.stages.train.training import train_model
+            from pipeline.stages.train.training_files import TrainingInputs, TrainingOutputs
+        inputs = TrainingInputs(clean, split_csv, features)
+        train_model(recorder, inputs, TrainingOutputs(models, history_csv, augmented))
 
 
 if __name__ == "__main__":

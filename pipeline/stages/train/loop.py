@@ -70,8 +70,9 @@ def fit(
     run = start(job, params, len(_steps(job, examples, params, torch.Generator())))
     weights = _class_weights(params, examples).to(job.fabric.device)
     if checkpoint is not None:
-        resume.restore(run, checkpoint.load())
-        job.fabric.barrier()  # before the first process that ends removes the checkpoint
+        is_first = job.fabric.is_global_zero  # the only one that has the file
+        state = job.fabric.broadcast(checkpoint.load() if is_first else None)
+        resume.restore(run, state)
     yield from run.history
     while not run.ended:
         yield from _epoch(run, examples, weights, on_step)
@@ -87,7 +88,8 @@ def _check_images(job: Job, examples: Examples) -> None:
         raise PipelineError("train or val has no images: see split.val, or data/split.csv")
     if smallest < devices:
         raise PipelineError(
-            f"device.devices={devices}, but train or val has {smallest} images: use fewer devices"
+            f"{devices} devices train together, but train or val has {smallest} images: lower "
+            "device.devices or device.nodes"
         )
     labels = np.unique(examples.labels[examples.rows("train")].numpy())
     present = [examples.classes[label] for label in labels]
@@ -104,7 +106,7 @@ def _check_batches(job: Job, params: TrainParams) -> None:
     if params.batch_size < per_device * devices:
         why = ", because a BatchNorm that trains needs two images per device" if norms else ""
         raise PipelineError(
-            f"train.batch_size={params.batch_size} is too small{why} (device.devices={devices}): "
+            f"train.batch_size={params.batch_size} is too small{why} ({devices} train together): "
             f"use {per_device * devices} or more"
         )
 

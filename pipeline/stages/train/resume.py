@@ -71,9 +71,10 @@ def restore(run: Training, state: CheckpointState | None) -> None:
         scaler: Any = run.job.fabric.strategy.precision
         scaler.scaler.load_state_dict(facts["scaler"])
     run.order.set_state(state.tensors["order"])
-    torch.set_rng_state(state.tensors["chance"][run.job.fabric.global_rank])
+    rank = run.job.fabric.global_rank
+    torch.set_rng_state(state.tensors["chance"][rank].clone())  # torch ignores a view's offset
     if "chance.cuda" in state.tensors:
-        torch.cuda.set_rng_state(state.tensors["chance.cuda"][run.job.fabric.global_rank])
+        torch.cuda.set_rng_state(state.tensors["chance.cuda"][rank].clone())
     run.epoch, run.step, run.stale = facts["epoch"], facts["step"], facts["stale"]
     run.ended = facts["ended"]
     run.history = [Record(**record) for record in facts["history"]]

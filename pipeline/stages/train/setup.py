@@ -14,8 +14,11 @@ from pipeline.network.model_folder import Card
 from pipeline.params import Params
 from pipeline.stages.train.state import Job
 
-MODULES = [__name__, "pipeline.stages.train.loop"]  # of a training; their imports count too
+# Of a training; their imports count too.
+MODULES = [__name__, "pipeline.stages.train.loop", "pipeline.stages.train.abstention"]
 MAX_SCORES = 2**26  # to calibrate with: images times classes, 256 MiB
+# Of params.
+SECTIONS = ("filter", "images", "model", "features", "head", "train", "abstention", "device")
 LIBRARIES = [*decoder_versions.LIBRARIES, "torch", "torchvision", "lightning-fabric", "timm"]
 
 
@@ -109,8 +112,10 @@ def make_card(
 
 def fingerprint(params: Params, examples: Examples, job: Job) -> str:
     """Digest of everything that decides the bytes of the model; call it before the training."""
-    names = ("filter", "images", "model", "head", "train", "device")
-    values = {name: getattr(params, name).model_dump() for name in names} | {
+    sections = {name: getattr(params, name).model_dump() for name in SECTIONS}
+    # The bytes follow from the number of processes, not from their machines.
+    sections["device"]["devices"] *= sections["device"].pop("nodes")
+    values = sections | {
         "examples": digest_lines(map(str, examples.facts())),
         "features": job.index.model_dump(),
         "threads": torch.get_num_threads(),

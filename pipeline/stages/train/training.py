@@ -1,40 +1,28 @@
 """A training: the model, its history, and its run in MLflow."""
 
-from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
+
+from lightning_fabric import Fabric
 
 from pipeline.core import history, shards
 from pipeline.core.history import Record
 from pipeline.core.progress import bar
 from pipeline.core.terminal import print_line
 from pipeline.images import memo
-from pipeline.network import device, model_folder
-from pipeline.network.examples import Examples, read_examples
+from pipeline.network import device, feature_store, model_folder, processes
+from pipeline.network.examples import Examples
+from pipeline.network.model_folder import Card
 from pipeline.params import Params, load_params
-from pipeline.stages.train import augmented_png, loop
+from pipeline.stages.train import abstention, agreement, augmented_png, loop
+from pipeline.stages.train.calibration_images import CalibrationImages, draw, set_aside
 from pipeline.stages.train.checkpoint import Checkpoint
 from pipeline.stages.train.setup import assemble, calibrate, fingerprint, make_card, prepare
+from pipeline.stages.train.shared_examples import share_examples
 from pipeline.stages.train.state import Job
+from pipeline.stages.train.training_files import TrainingInputs, TrainingOutputs
 from pipeline.tracking.recorder import NOT_RECORDED, Recorder, TrainingRecord
 from pipeline.tracking.run_names import TRAINED
-
-
-@dataclass(frozen=True)
-class Inputs:
-    """Paths of what the stage reads."""
-
-    clean: Path
-    split_csv: Path
-    features: Path
-
-
-@dataclass(frozen=True)
-class Outputs:
-    """Paths of what the stage writes."""
-
-    models: Path
-    history_csv: Path
-    augmented: Path
 
 
 def train(
@@ -64,7 +52,7 @@ def train(
         fit = loop.fit(job, examples, params.train, checkpoint, on_epoch_end, on_step)
         for validation in fit:
             records.append(validation)
-            record.log_validation(asdict(validation))
+            record.log_validation(validation)
             if progress.count < validation.epoch:  # it is the killed run's
                 progress.start_at(validation.epoch)
             # Of the validation; short, for a line of 80 columns.
@@ -72,37 +60,76 @@ def train(
     return records
 
 
-def train_model(recorder: Recorder, inputs: Inputs, outputs: Outputs) -> None:
-    """Train, and write and record the model."""
-    params, clean = load_params(), inputs.clean
+def train_model(recorder: Recorder, inputs: TrainingInputs, outputs: TrainingOutputs) -> None:
+    """Train, and write and record the model; of several processes the first one does."""
+    params = load_params()
     fabric = device.start(params.device)
-    fabric.launch()
-    examples = read_examples(inputs.split_csv, clean)
+    processes.launch(fabric)
+    with processes.explain_loss(is_several=fabric.world_size > 1):
+        _train_in_process(recorder, params, fabric, inputs, outputs)
+
+
+def _train_in_process(
+    recorder: Recorder,
+    params: Params,
+    fabric: Fabric,
+    inputs: TrainingInputs,
+    outputs: TrainingOutputs,
+) -> None:
+    index = feature_store.read_index(inputs.features)
+    agreement.check_agreement(fabric, params, inputs.features)
+    examples = share_examples(fabric, inputs, index)
     assembled = assemble(params, len(examples.classes))
-    job = prepare(params, assembled, examples, inputs.features, clean, fabric)
-    digest, deviation = fingerprint(params, examples, job), shards.read_deviation(clean)
+    job = prepare(params, assembled, examples, inputs.features, inputs.clean, fabric)
+    is_first = fabric.is_global_zero  # which has data/clean and data/split.csv, and writes
+    calibration = draw(inputs.split_csv, examples, params.abstention) if is_first else None
+    rows: Any = calibration.rows if calibration else None
+    examples = set_aside(examples, fabric.broadcast(rows))
+    digest: str = fabric.broadcast(fingerprint(params, examples, job) if is_first else "")
+    deviation = shards.read_deviation(inputs.clean) if is_first else ""
     # Continued on another processor, it would have weights that neither of them computes.
     checkpoint = Checkpoint(memo.on_this_machine(digest))
     with recorder.training(
-        params, digest, inputs.split_csv, deviation, is_recorded=fabric.is_global_zero
+        params, digest, inputs.split_csv, deviation, is_recorded=is_first
     ) as record:
         records = train(params, job, examples, checkpoint, record)
-        if fabric.is_global_zero:
-            history.write(outputs.history_csv, records)
-            temperature = calibrate(job, examples)
-            engine = job.index.engine
-            card = make_card(params, assembled, examples, engine, digest, temperature, deviation)
-            model_folder.save(outputs.models, job.network, card)
-            if params.train.log_checkpoints != "none":
-                record.log_checkpoint(job.suffix, TRAINED)
-            record.log_trained(outputs.models, [asdict(row) for row in records])
-            pixels = augmented_png.draw(
-                clean, examples, assembled.preprocess, params.images, job.index
-            )
-            augmented_png.write(outputs.augmented, pixels)
-            record.log_file(outputs.augmented, "train")
-            print_line(f"{summarise(records)}{'' if record.is_recorded() else NOT_RECORDED}")
-            checkpoint.remove()
+        if calibration is None:
+            return
+        history.write(outputs.history_csv, records)
+        card = make_card(
+            params,
+            assembled,
+            examples,
+            job.index.engine,
+            digest,
+            calibrate(job, examples),
+            deviation,
+        )
+        _save_model(outputs.models, job, card, examples, calibration, params)
+        if params.train.log_checkpoints != "none":
+            record.log_checkpoint(job.suffix, TRAINED)
+        record.log_trained(outputs.models, records)
+        pixels = augmented_png.draw(
+            inputs.clean, examples, assembled.preprocess, params.images, job.index
+        )
+        augmented_png.write(outputs.augmented, pixels)
+        record.log_file(outputs.augmented, "train")
+        print_line(f"{summarise(records)}{'' if record.is_recorded() else NOT_RECORDED}")
+        checkpoint.remove()
+
+
+def _save_model(
+    models: Path,
+    job: Job,
+    card: Card,
+    examples: Examples,
+    calibration: CalibrationImages,
+    params: Params,
+) -> None:
+    """Fit the rule by which the model abstains, and write both."""
+    head = job.network.get_submodule(card.replaced)
+    rule = abstention.fit(job, head, examples, calibration, card.temperature, params.abstention)
+    model_folder.save(models, job.network, card, rule)
 
 
 def summarise(records: list[Record]) -> str:

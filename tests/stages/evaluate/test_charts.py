@@ -1,25 +1,18 @@
-from collections.abc import Callable
-from xml.etree import ElementTree
-
 import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from sklearn.metrics import auc, average_precision_score, roc_auc_score
 
+from pipeline.core.history import Record
 from pipeline.network.calibration import Bins
 from pipeline.stages.evaluate import charts
 from pipeline.stages.evaluate.confusions import confusion_matrix
-from pipeline.stages.evaluate.drawing import MAX_CURVES
-from pipeline.stages.evaluate.evaluation import collect_chart_facts
-from pipeline.stages.evaluate.fonts import fonts_for
 from pipeline.stages.evaluate.ranking import Curve, rank
-from tests.builders.results import result_of
-from tests.vega import SVG
 
 HISTORY = [
-    {"epoch": 1, "train_loss": 0.9, "train_accuracy": 0.5, "val_loss": 0.8, "val_accuracy": 0.6},
-    {"epoch": 2, "train_loss": 0.4, "train_accuracy": 0.8, "val_loss": 0.5, "val_accuracy": 0.7},
+    Record(10, 1.0, 0.1, train_loss=0.9, train_accuracy=0.5, val_loss=0.8, val_accuracy=0.6),
+    Record(20, 2.0, 0.1, train_loss=0.4, train_accuracy=0.8, val_loss=0.5, val_accuracy=0.7),
 ]
 
 
@@ -93,45 +86,6 @@ def confusion_of(classes: list[str]) -> Figure:
 def embedding_of(classes: list[str]) -> Figure:
     predicted = PROBABILITIES.argmax(axis=1)
     return charts.embedding(PROBABILITIES[:, :2], LABELS, predicted, classes)
-
-
-@pytest.mark.parametrize(
-    ("draw", "count"),
-    [
-        (confusion_of, 2),
-        (lambda classes: charts.by_threshold(*curves_of(classes)), 2),
-        (embedding_of, 1),
-    ],
-)
-def test_class_names_are_text_in_the_svg(draw: Callable[[list[str]], Figure], count: int) -> None:
-    with fonts_for(NAMES):
-        figure = draw(NAMES)
-        svg = charts.svg(figure, "a")
-        assert charts.svg(figure, "a") == svg
-    root = ElementTree.fromstring(svg)
-    texts = ["".join(element.itertext()) for element in root.iter(f"{SVG}text")]
-    assert [texts.count(name) for name in DRAWN] == [count] * 3
-    assert "font-family" not in svg
-    assert "<style" not in svg
-    assert "dc:date" not in svg
-    ids = [element.get("id") for element in root.iter() if element.get("id")]
-    assert len(ids) == len(set(ids))
-
-
-def test_a_report_of_many_classes_and_images_stays_small() -> None:
-    random = np.random.default_rng(0)
-    names = [f"class {number}" for number in range(200)]
-    labels = random.integers(0, 200, 10_000)
-    scores = random.random((10_000, 200)) + 0.5 * np.eye(200)[labels]
-    facts = collect_chart_facts(result_of(labels, 20 * scores, names))
-    assert len(facts.roc) == MAX_CURVES == charts.MAX_LINES
-    figures = [
-        charts.confusion(facts.confusion),
-        charts.by_threshold(facts.roc, facts.precision_recall, facts.curves_title),
-        charts.embedding(scores[:1000, :2], labels[:1000], labels[1000:2000], names),
-    ]
-    sizes = [len(charts.svg(figure, "a")) for figure in figures]
-    assert max(sizes) < 1_000_000
 
 
 def test_a_calibration_error_is_not_rounded_to_zero_and_not_given_for_few_images() -> None:

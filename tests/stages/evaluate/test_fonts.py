@@ -74,7 +74,6 @@ def test_a_character_that_no_font_has_is_reported_once(
         with fonts.fonts_for(names):
             figure = charts.confusion(confusion_matrix(np.arange(3), np.arange(3), names))
             assert charts.png(figure)
-            assert names[0] in charts.svg(figure, "a")
     (line,) = capfd.readouterr().err.splitlines()
     assert line.startswith("warning: no font on this machine has 蚂蚁 of the class names: boxes ")
 

@@ -10,6 +10,7 @@ from pipeline.core import csv_cells
 from pipeline.stages.evaluate import predictions_csv
 from pipeline.stages.evaluate.predictions_csv import TOP_CLASSES, PredictionRow
 from tests.builders.names import FORMULAS
+from tests.builders.predictions import read_predictions
 
 ROW = PredictionRow("1f", "ant", "bee, or wasp", "", 0.1, {"bee, or wasp": 0.9, "ant": 0.1})
 TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0\r"))
@@ -33,7 +34,7 @@ def test_predictions_read_back_as_they_were_written(
     ]
     path = tmp_path_factory.mktemp("predictions") / "p.csv"
     predictions_csv.write_predictions(path, rows, 3)
-    assert predictions_csv.read_predictions(path) == rows
+    assert read_predictions(path) == rows
 
 
 @pytest.mark.parametrize("name", [*FORMULAS, "1", "p.ant", "class_1"])
@@ -44,7 +45,7 @@ def test_no_class_is_a_formula_and_its_probabilities_are_found(tmp_path: Path, n
         _, cells = csv.reader(file)
     escaped = [csv_cells.escape(text) for text in (name, f"a;{name}")]
     assert cells == ["1f", *[escaped[0]] * 3, "1e-05", escaped[0], "1e-05", escaped[1], "0.5"]
-    assert predictions_csv.read_predictions(tmp_path / "p.csv") == [row]
+    assert read_predictions(tmp_path / "p.csv") == [row]
 
 
 @pytest.mark.parametrize("count", [TOP_CLASSES - 1, TOP_CLASSES])
@@ -52,14 +53,14 @@ def test_a_full_row_may_lack_classes(tmp_path: Path, count: int) -> None:
     probabilities = {f"c{number}": 0.01 for number in range(count)}
     row = PredictionRow("1f", "c0", "c0", "", 0.01, probabilities)
     predictions_csv.write_predictions(tmp_path / "p.csv", [row], TOP_CLASSES)
-    (read,) = predictions_csv.read_predictions(tmp_path / "p.csv")
+    (read,) = read_predictions(tmp_path / "p.csv")
     assert read.probabilities == probabilities
     assert read.may_lack_classes == (count == TOP_CLASSES)
 
 
 def test_only_the_most_probable_classes_are_written_as_the_rows_come(tmp_path: Path) -> None:
     predictions_csv.write_predictions(tmp_path / "p.csv", iter([ROW]), 1)
-    (row,) = predictions_csv.read_predictions(tmp_path / "p.csv")
+    (row,) = read_predictions(tmp_path / "p.csv")
     assert (row.of_label, row.probabilities) == (0.1, {"bee, or wasp": 0.9})
 
 

@@ -2,35 +2,47 @@
 
 import base64
 import io
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from markupsafe import Markup
 from PIL import Image
 from ruamel.yaml import YAML
 from sklearn import metrics as reference
 
 from pipeline.core import history, shards
 from pipeline.core.errors import PipelineError
+from pipeline.core.history import Record
 from pipeline.inference.classifier import Classifier
 from pipeline.inference.decoder_pool import DecoderPool
 from pipeline.inference.predict import NamedImage, predict
 from pipeline.network import calibration, model_folder, scoring
 from pipeline.network.examples import read_examples
 from pipeline.network.model_folder import Card
-from pipeline.params import Params, load_params
+from pipeline.params import Params, load_params, with_overrides
 from pipeline.stages.evaluate import figures_csv, predictions_csv, report, test_set
+from pipeline.stages.evaluate.class_rows import CLASS_FIGURES, MAX_CLASSES
 from pipeline.stages.evaluate.drawing import draw_curves
+from pipeline.stages.evaluate.evaluated_model import EvaluatedModel
 from pipeline.stages.evaluate.evaluation import collect_chart_facts
 from pipeline.stages.evaluate.intervals import ALONE
 from pipeline.stages.evaluate.metrics import Figures, ResultFigures, SliceFigures
-from pipeline.stages.evaluate.pictures import Pictures, request_pictures
+from pipeline.stages.evaluate.neighbours import find_neighbours
+from pipeline.stages.evaluate.origin import ReportOrigin
+from pipeline.stages.evaluate.photographs import PicturedSample
+from pipeline.stages.evaluate.pictures import request_pictures
 from pipeline.stages.evaluate.predictions_csv import PredictionRow
-from pipeline.stages.evaluate.report import Report
+from pipeline.stages.evaluate.report import Photographs, Report
+from pipeline.stages.evaluate.report_charts import draw_report_charts
+from pipeline.stages.evaluate.svg.chart import Chart
+from pipeline.stages.evaluate.verdict import Outcome, Verdict
 from tests import ROOT
 from tests.builders.models import scale_head
+from tests.builders.predictions import read_predictions
 from tests.builders.results import result_of
 from tests.builders.stages import (
     CLEAN,
@@ -43,16 +55,24 @@ from tests.builders.stages import (
     evaluate_stage,
 )
 from tests.html_page import Page
+from tests.svg_chart import drawn as drawn_chart
 
 CLASSES = ["plain", "striped"]
-CHARTS = ("curves", "confusion", "thresholds", "reliability", "embedding")
-PICTURES = Pictures(
-    dict.fromkeys(CHARTS, "<svg></svg>"), {"samples": [], "mistakes": [], "gradcam": []}
+CHARTS = (
+    "classes",
+    "confusion",
+    "roc",
+    "precision_recall",
+    "reliability",
+    "loss",
+    "accuracy",
+    "similarity",
 )
+EMPTY_CHARTS = dict.fromkeys(CHARTS, Chart("", "", Markup("<svg></svg>")))
 
 
-def read_predictions() -> list[PredictionRow]:
-    return predictions_csv.read_predictions(TEST / predictions_csv.NAME)
+def read_rows() -> list[PredictionRow]:
+    return read_predictions(TEST / predictions_csv.NAME)
 
 
 def read_figures(summary: Figures) -> ResultFigures:
@@ -75,7 +95,7 @@ def test_the_summary_says_that_a_result_was_not_recorded(
 
 
 def test_the_figures_are_scikit_learns_of_predictions_csv(figures: Figures) -> None:
-    rows = read_predictions()
+    rows = read_rows()
     labels = np.array([row.label == "striped" for row in rows])
     probabilities = np.array([[row.probabilities[name] for name in CLASSES] for row in rows])
     predicted = probabilities.argmax(axis=1)
@@ -98,7 +118,7 @@ def test_the_figures_are_scikit_learns_of_predictions_csv(figures: Figures) -> N
 def test_predict_gives_the_same_probabilities_as_evaluate(figures: Figures) -> None:
     stored = shards.columns(CLEAN, ["id", "bytes"]).to_pylist()
     encoded = {row["id"]: row["bytes"] for row in stored}
-    rows = read_predictions()
+    rows = read_rows()
     classifier = Classifier(MODELS)
     images = [NamedImage(row.id, encoded[row.id]) for row in rows]
     with DecoderPool(1) as decoders:
@@ -120,7 +140,7 @@ def test_the_temperature_is_fitted_to_the_validation_set(figures: Figures, param
     examples = read_examples(SPLIT, CLEAN)
     model = test_set.load_model(MODELS, Path("data/features"), CLEAN, examples, params.device)
     rows = examples.rows("val")
-    logits = scoring.logits(model.trained, model.source, rows).double().numpy()
+    logits = scoring.logits(model.halves.trained, model.source, rows).double().numpy()
     temperature = calibration.fit_temperature(logits, examples.labels[rows].numpy())
     assert temperature == pytest.approx(card.temperature, rel=1e-4)
     assert figures["loss"] == written.calibrated.loss != written.as_trained.loss
@@ -158,11 +178,24 @@ def test_the_page_shows_the_figures(figures: Figures) -> None:
     striped = read_figures(figures).classes[1]
     assert classes[2][1] == str(striped.n)
     assert classes[2][classes[0].index("f1")] == f"{striped.f1:.4f}"
-    assert html.count('<figure class="chart"') == html.count("<svg ") == 5
+    assert html.count('<figure class="chart"') == html.count("<svg ") == len(CHARTS)
     for source in html.split('src="')[1:]:
         kind, _, content = source.split('"')[0].partition(",")
         assert kind in {"data:image/png;base64", "data:image/jpeg;base64"}
         Image.open(io.BytesIO(base64.b64decode(content))).verify()
+
+
+def test_charts_of_many_classes_and_images_leave_room_on_a_page_of_two_megabytes() -> None:
+    random = np.random.default_rng(0)
+    names = [f"class {number:05d} with a long name" for number in range(200)]
+    labels = random.integers(0, 200, 10_000)
+    scores = random.random((10_000, 200)) + 0.5 * np.eye(200)[labels]
+    result = result_of(labels, 20 * scores, names)
+    facts = collect_chart_facts(replace(result, embedding=np.zeros((1000, 1))))
+    records = [Record(n, n, 0.1, n, 0.5, val_loss=n, val_accuracy=0.5) for n in range(1, 5000)]
+    charts = draw_report_charts(records, facts, result, random.random((1000, 2)))
+    assert len(drawn_chart(charts["classes"]).readouts) == MAX_CLASSES
+    assert sum(len(chart.svg) for chart in charts.values()) < 600_000
 
 
 def test_dvc_plots_names_columns_that_evaluate_writes(figures: Figures) -> None:
@@ -182,14 +215,94 @@ def test_dvc_plots_names_columns_that_evaluate_writes(figures: Figures) -> None:
 
 
 def collect(
-    card: Card, figures: ResultFigures, split_csv: Path = SPLIT, groups: Sequence[int] = ()
+    card: Card,
+    figures: ResultFigures,
+    split_csv: Path = SPLIT,
+    groups: Sequence[int] = (ALONE,) * 3,
+    params: Params | None = None,
 ) -> Report:
     """The page of a result whose second image is taken for the first class."""
     labels = [row.label for row in figures.classes]
     result = result_of([0, 1, 1], np.eye(len(labels))[[0, 0, 1]], labels)
-    paths = {"clean": CLEAN, "split_csv": split_csv}
-    numbers = np.array(groups, np.int32)
-    return report.collect(load_params(), card, figures, result, numbers, PICTURES, **paths)
+    model = EvaluatedModel(
+        params or load_params(),
+        card,
+        read_examples(split_csv, CLEAN),
+        result,
+        np.array(groups, np.int32),
+        figures,
+    )
+    photographs = Photographs([], [], [], 0, 0)
+    return report.collect(model, EMPTY_CHARTS, photographs, clean=CLEAN, split_csv=split_csv)
+
+
+def test_the_page_begins_with_the_verdict_and_how_to_use_the_model(figures: Figures) -> None:
+    params = with_overrides(load_params(), {"evaluate.target_accuracy": 0.5})
+    page = collect(model_folder.load(MODELS)[1], read_figures(figures), params=params)
+    former = Verdict(Outcome.BAD, "Worse than the model of commit 3f9c2ab1", "On all <images>.")
+    html = page.html({}, ReportOrigin("3f9c2ab1" * 5, "2024-12-31", True, "bold-aunt", former))
+    first_screen = html[html.index("<body>") : html.index("<nav>")]
+    parts = [
+        "<b><bdi>sample</bdi></b>",
+        "commit <code>3f9c2ab1</code> with changes",
+        "2024-12-31",
+        "experiment <bdi>bold-aunt</bdi>",
+        f"<h1>Right on {page.quality.accuracy} of {figures['n']} test images</h1>",
+        '<li class="good"><b>Target of 50.0 % reached</b>',
+        "always answering “",
+        '<li class="bad"><b>Worse than the model of commit 3f9c2ab1</b>'
+        "<span>On all &lt;images&gt;.</span>",
+        "pipeline predict photo.jpg",
+    ]
+    places = [first_screen.index(part) for part in parts]
+    assert places == sorted(places)
+
+
+def test_without_a_commit_or_a_target_the_page_has_neither(figures: Figures) -> None:
+    html = REPORT.read_text()
+    assert "· commit" not in html
+    assert "Target of" not in html
+    assert "always answering" in html
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "name"),
+    [
+        ("dataset.source", "/odd/folder of ann/photos.zip", "photos.zip"),
+        ("model.weights", "/odd/folder of ann/weights.pth", "weights.pth"),
+    ],
+)
+def test_no_path_of_a_machine_is_on_the_page(
+    figures: Figures, key: str, value: str, name: str
+) -> None:
+    params = with_overrides(load_params(), {key: value})
+    html = collect(model_folder.load(MODELS)[1], read_figures(figures), params=params).html({})
+    assert f"<code>{name}</code>" in html
+    assert "/odd" not in html
+
+
+def test_mistakes_are_beside_the_training_images_that_are_like_them(
+    figures: Figures, params: Params
+) -> None:
+    examples = read_examples(SPLIT, CLEAN)
+    model = test_set.load_model(MODELS, Path("data/features"), CLEAN, examples, params.device)
+    rows = examples.rows("test")[:2]
+    neighbours = find_neighbours(model.source, examples, rows, CLEAN)
+    sample = PicturedSample(np.zeros((4, 4, 3), np.uint8), "plain", "striped", 0.9)
+    pictured = {"samples": [], "gradcam": [], "mistakes": [sample] * 2}
+    photographs = report.show_photographs(pictured, neighbours)
+    page = replace(
+        collect(model_folder.load(MODELS)[1], read_figures(figures)), photographs=photographs
+    )
+    html = page.html({})
+    for mistake, similar in zip(photographs.mistakes, neighbours.of_images, strict=True):
+        assert [image.label for image in mistake.neighbours] == [image.label for image in similar]
+        assert [image.similarity for image in mistake.neighbours] == [
+            f"{image.similarity:.2f}" for image in similar
+        ]
+        assert all(image.picture in html for image in mistake.neighbours)
+    (beside,) = {page_figure.section for page_figure in Page(html).figures if page_figure.picture}
+    assert beside == "The most confident mistakes"
 
 
 def test_few_images_are_counts_and_not_percentages(figures: Figures) -> None:
@@ -204,13 +317,12 @@ def test_few_images_are_counts_and_not_percentages(figures: Figures) -> None:
         slices=[SliceFigures("folder_x", 1, 1, 1.0), SliceFigures("folder_y", 10, 9, 0.9)],
     )
     page = collect(model_folder.load(MODELS)[1], few)
-    plain, striped, _ = [
-        dict(zip(report.CLASS_FIGURES, r.cells, strict=True)) for r in page.classes
-    ]
+    rows = [dict(zip(CLASS_FIGURES, row.cells, strict=True)) for row in page.tables.classes]
+    plain, striped, _ = rows
     assert (plain["precision"], plain["recall"]) == ("8 of 9", f"{of_plain.recall:.4f}")
     assert (striped["recall"], striped["precision"]) == ("3 of 4", "–")
     assert striped["f1"] == striped["roc_auc"] == striped["average_precision"] == "–"
-    accuracies = {row.name: row.accuracy for row in page.slices}
+    accuracies = {row.name: row.accuracy for row in page.tables.slices}
     assert (accuracies["folder x"], accuracies["folder y"]) == ("1 of 1", "90.0 %")
     assert "Of fewer than 10 images the tables have counts" in page.html({})
 
@@ -218,10 +330,10 @@ def test_few_images_are_counts_and_not_percentages(figures: Figures) -> None:
 def test_a_test_set_of_few_images_has_no_percentage(figures: Figures) -> None:
     few = figures | {"n": 4, "correct": 3, "accuracy": 0.75}
     page = collect(model_folder.load(MODELS)[1], read_figures(few))
-    assert page.roc_auc == page.calibration_error == "–"
-    assert page.classes[-1].cells == ["", "", "–", "–", "–", "–", "–"]
+    assert page.quality.roc_auc == page.quality.calibration_error == "–"
+    assert page.tables.classes[-1].cells == ["", "", "–", "–", "–", "–", "–"]
     html = page.html({})
-    assert "the model is right on <b>3 of 4</b>" in html
+    assert "<h1>Right on 3 of 4 test images</h1>" in html
     assert "75.0 %" not in html
     assert "4 images are too few to measure how far the probabilities are off." in html
 
@@ -256,17 +368,17 @@ def test_class_names_in_any_script_are_text_on_the_page(
     curves = drawing.submit(draw_curves, history.read(HISTORY))
     facts = collect_chart_facts(result)
     pending = request_pictures(drawing, curves, facts, model, result, CLEAN, 5)
-    drawn = pending.write(Path("drawn"))
+    pending.write(Path("drawn"))
     assert len(capfd.readouterr().err.splitlines()) <= 1
-    paths = {"clean": CLEAN, "split_csv": SPLIT}
-    written = read_figures(figures)
-    groups = np.full(len(result.ids), ALONE, np.int32)
-    page = report.collect(load_params(), model.card, written, result, groups, drawn, **paths)
+    points = pending.charts.result().points
+    drawn = draw_report_charts(history.read(HISTORY), facts, result, points)
+    page = replace(collect(model.card, read_figures(figures)), charts=drawn)
     html = page.html({})
-    # On two axes of the confusion matrix, in two legends of curves, in one of the map.
-    assert html.count(">蚂蚁</text>") == html.count(">_$x$ &lt;b&gt;</text>") == 5
-    assert "<bdi>蚂蚁</bdi>" in html
     Page(html)
+    # A row of the chart of classes, and both axes of the confusion matrix.
+    for name in ("蚂蚁", r"_\$x\$ &lt;b&gt;"):
+        assert len(re.findall(f'class="name"[^>]*>{name}</text>', html)) == 3
+    assert html.count("<bdi>蚂蚁</bdi></span>") == 3  # keys of two kinds of curves, and of the map
 
 
 def test_owners_are_credited_on_the_page(figures: Figures) -> None:
@@ -302,8 +414,8 @@ def test_of_many_classes_the_page_shows_the_worst_and_the_largest(figures: Figur
     split = Path("other.csv")
     split.write_text(SPLIT.read_text().replace("striped", names[0]).replace("plain", names[0]))
     page = collect(card, many, split)
-    assert len(page.classes) == report.MAX_CLASSES + 1
-    assert list(page.data.counts) == [row.name for row in page.classes[:-1]]
+    assert len(page.tables.classes) == MAX_CLASSES + 1
+    assert list(page.data.counts) == [row.name for row in page.tables.classes[:-1]]
     html = page.html({})
     assert "15 worst and 15 largest of 2000 classes" in html
     assert "class 0029, and 1,970 more" in html

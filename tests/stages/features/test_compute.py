@@ -107,7 +107,10 @@ def test_other_augmentation_leaves_the_memo_of_the_evaluation_view(
     cropped = override(narrow, images__crop_area=[0.3, 1.0]).images
     turned = override(narrow, images__rotate=20.0).images  # which crop-flip does not do
     folders = [
-        [features._memo(FeatureSettings(prefix, images, index), view).directory for view in (0, 1)]
+        [
+            features.open_memo(FeatureSettings(prefix, images, index), view).directory
+            for view in (0, 1)
+        ]
         for images in (narrow.images, cropped, turned)
     ]
     assert folders[0][0] == folders[1][0]
@@ -172,7 +175,7 @@ def test_a_memo_serves_a_data_set_that_grew(dataset: Path, narrow: Params) -> No
     examples = read_examples(dataset / "split.csv", dataset / "clean")
     prefix = features.frozen_prefix(narrow)
     index = features.describe(narrow, prefix, examples)
-    remembered = features._memo(FeatureSettings(prefix, narrow.images, index), 0)
+    remembered = features.open_memo(FeatureSettings(prefix, narrow.images, index), 0)
     assert not remembered.missing(examples.keys_of(np.arange(len(examples)))).any()
     assert "new" not in remembered
 

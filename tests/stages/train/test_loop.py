@@ -27,7 +27,7 @@ from pipeline.stages.train.checkpoint import Checkpoint
 from pipeline.stages.train.state import Job
 from tests.builders.features import feature_index
 
-CPU = DeviceParams(accelerator="cpu", precision="32-true", devices=1, compile=False)
+CPU = DeviceParams(accelerator="cpu", precision="32-true", devices=1, nodes=1, compile=False)
 OPTIMIZERS = ("adam", "adamw", "rmsprop", "sgd")
 SCHEDULES = ("constant", "cosine", "one-cycle", "plateau")
 INDEX = feature_index(augment="crop-flip", views=2, shapes=[[8]])
