@@ -1,6 +1,7 @@
 """The images in what people pass to `predict`: tables, lists, arrays, files, bytes."""
 
 import base64
+import string
 from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
@@ -19,23 +20,26 @@ if TYPE_CHECKING:
 COLUMN = "image"
 NOT_BASE64 = "not_base64"  # the problem of a text that is not base64
 PATH_AS_TEXT = "path_as_text"  # of one that looks like the name of a file
-GONE = "gone"  # of a path where nothing is
+GONE = "gone"  # for a path that does not exist
 UNREADABLE = "unreadable"  # of a folder, or a file without read permission
-STANDARD_ALPHABET = str.maketrans("-_", "+/")  # from that for URLs
+STANDARD_ALPHABET = str.maketrans("-_", "+/", string.whitespace)  # from that for URLs, with blanks
 SUFFIXES = frozenset(
     [".jpg", ".jpeg", ".png", ".gif", ".bmp", ".tif", ".tiff", ".webp", ".avif", ".heic", ".heif"]
 )
-Image = bytes | str
+ImageValue = bytes | str
 """The bytes of an image, or the reason why there are none."""
+# From the channels of grey, RGB and RGBA to those of OpenCV.
+ORDERS = {1: [0], 3: [2, 1, 0], 4: [2, 1, 0, 3]}
 
 
-def read_images(data: Any) -> list[Image]:
+def read_images(data: Any) -> list[ImageValue]:
     """The images in the argument of `predict`.
 
     Args:
-        data: One image or several: bytes, a `pathlib.Path`, an array of uint8, (height, width, 3)
-            or (batch, height, width, 3) in RGB, base64 or a data URL; a list or one-dimensional
-            array of these; a table with a column `image`, or one without a name.
+        data: One image or several: bytes, a `pathlib.Path`, an array of uint8, (height, width) in
+            grey, (height, width, 3 or 4) in RGB or RGBA, or (batch, height, width, channels),
+            base64 or a data URL; a list or one-dimensional array of these; a table with a column
+            `image`, or one without a name.
 
     Raises:
         PipelineError: it is nothing of this kind.
@@ -77,7 +81,7 @@ def _elements(array: "np.ndarray[Any, Any]") -> Iterable[Any]:
     return list(array) if array.ndim == 4 else [array]
 
 
-def _image(value: object) -> Image:
+def _image(value: object) -> ImageValue:
     if isinstance(value, str):
         return _decode_text(value)
     if isinstance(value, PurePath):
@@ -94,7 +98,7 @@ def _image(value: object) -> Image:
     return decoded if isinstance(decoded, bytes) or data.isascii() else data
 
 
-def _read(path: Path) -> Image:
+def _read(path: Path) -> ImageValue:
     """A file. Strings are never paths: a client could read the server's files."""
     try:
         return path.read_bytes()
@@ -108,15 +112,19 @@ def _read(path: Path) -> Image:
 
 def _encode(pixels: "np.ndarray[Any, Any]") -> bytes:
     """Pixels as a PNG, which loses nothing."""
-    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or not pixels.size:
+    channels = pixels.shape[2] if pixels.ndim == 3 else 1
+    is_image = pixels.dtype == np.uint8 and pixels.ndim in {2, 3} and channels in ORDERS
+    are_channels_first = pixels.ndim == 3 and pixels.shape[0] in ORDERS
+    if not (is_image and pixels.size) or are_channels_first:
         raise PipelineError(
-            "an image as an array is uint8, (height, width, 3), in RGB, and not "
-            f"{pixels.dtype}, {pixels.shape}"
+            "an image as an array is uint8, (height, width) in grey, or (height, width, 3 or 4) in "
+            f"RGB or RGBA, and not {pixels.dtype}, {pixels.shape}"
         )
-    return cv2.imencode(".png", np.ascontiguousarray(pixels[:, :, ::-1]))[1].tobytes()
+    ordered = pixels.reshape(*pixels.shape[:2], channels)[:, :, ORDERS[channels]]
+    return cv2.imencode(".png", np.ascontiguousarray(ordered))[1].tobytes()
 
 
-def _decode_text(text: str) -> Image:
+def _decode_text(text: str) -> ImageValue:
     """Decode base64 of either alphabet, with or without line breaks and padding; or a data URL."""
     text = text.strip()
     if text[:5].lower() == "data:":  # RFC 2397
@@ -125,7 +133,7 @@ def _decode_text(text: str) -> Image:
         if not properties.lower().endswith(";base64"):
             return content
         text = content.decode("latin-1")
-    packed = "".join(text.split()).translate(STANDARD_ALPHABET).rstrip("=")
+    packed = text.translate(STANDARD_ALPHABET).rstrip("=")
     try:
         return base64.b64decode(packed + "=" * (-len(packed) % 4), validate=True)
     except ValueError:  # binascii.Error is one; so is that of a character outside ASCII

@@ -121,7 +121,10 @@ class ImageInputs:
             limits = limits.model_copy(update={"max_gigabytes": math.inf})
         with ExitStack() as stack:
             try:
-                listing = stack.enter_context(files.open_listing(path, limits, strict=False))
+                # A name says nothing here, so that any reading of it does.
+                listing = stack.enter_context(
+                    files.open_listing(path, limits, strict=False, encoding="cp437")
+                )
             except PipelineError as error:
                 yield self._single(name, str(error).removeprefix(str(path)).strip(": "))
                 return

@@ -12,7 +12,8 @@ from pipeline.inference.predict import NamedImage, predict
 if TYPE_CHECKING:
     import pandas as pd
 
-OUTPUTS = ("label", "probability", "problem")
+OUTPUTS = ["label", "probability", "problem"]
+OF_SETS = ["set", "none_of_these"]  # more columns, of a model that can abstain
 
 
 class MlflowModel:
@@ -26,6 +27,8 @@ class MlflowModel:
     def predict(self, data: Any) -> "pd.DataFrame":
         """Columns label, probability and problem, a row per image.
 
+        If the model promises something about sets of classes, also set and none_of_these.
+
         Raises:
             PipelineError: `data` has no images.
         """
@@ -34,8 +37,9 @@ class MlflowModel:
         images = [NamedImage("", image) for image in read_images(data)]
         with self._lock:
             answers = list(predict(self._classifier, self._decoders, images))
-        rows = [[getattr(answer.prediction, name) for name in OUTPUTS] for answer in answers]
-        return pd.DataFrame(rows, columns=list(OUTPUTS), dtype=object)
+        rows = [answer.prediction.record() for answer in answers]
+        names = OUTPUTS + (OF_SETS if self._classifier.card.abstention else [])
+        return pd.DataFrame(rows, columns=names, dtype=object)
 
 
 def _load_pyfunc(path: str) -> MlflowModel:

@@ -46,7 +46,7 @@ def predict(
     encoded, card = _encoded(images, batches), classifier.card
     with ThreadPoolExecutor(cores) as pool, device.one_thread_each():
         for decoded in decoders.decode(encoded, card.max_megapixels, card.store_side):
-            running.append(pool.submit(_answers, classifier, batches.popleft(), decoded, top_k))
+            running.append(pool.submit(answer_batch, classifier, batches.popleft(), decoded, top_k))
             if len(running) > cores:
                 yield from running.popleft().result()
         for future in running:
@@ -74,9 +74,20 @@ def _contents(batch: Sequence[NamedImage]) -> list[bytes]:
     return [image.content for image in batch if isinstance(image.content, bytes)]
 
 
-def _answers(
-    classifier: Classifier, batch: Sequence[NamedImage], decoded: Sequence[Pixels | str], top_k: int
+def answer_batch(
+    classifier: Classifier,
+    batch: Sequence[NamedImage],
+    decoded: Sequence[Pixels | str],
+    top_k: int,
+    is_independent: bool = False,
 ) -> list[Answer]:
+    """An answer for each of at most `SUB_BATCH` images.
+
+    Args:
+        decoded: Pixels, or a problem, of each image that has bytes.
+        is_independent: Whether no bit of an answer may depend on the other images.
+    """
+    compute = classifier.compute_independently if is_independent else classifier.compute
     next_decoded = iter(decoded)
     pixels_or_problems = [
         next(next_decoded) if isinstance(image.content, bytes) else image.content for image in batch
@@ -86,11 +97,11 @@ def _answers(
         for pixels in pixels_or_problems
     ]
     valid_views = [view for view in views if view is not None]
-    probabilities = iter(classifier.probabilities(torch.stack(valid_views)) if valid_views else ())
+    outputs = compute(torch.stack(valid_views)).rows() if valid_views else iter(())
     classifications = [
         Classification(problem=str(problem))
         if view is None
-        else classifier.classify(next(probabilities), top_k)
+        else classifier.classify(next(outputs), top_k)
         for problem, view in zip(pixels_or_problems, views, strict=True)
     ]
     return [

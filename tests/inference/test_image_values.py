@@ -97,6 +97,24 @@ def test_pixels_are_images_in_rgb(data: Any) -> None:
         assert np.array_equal(decoded[:, :, ::-1], PIXELS)
 
 
+@pytest.mark.parametrize("data", [PIXELS[:, :, 0], PIXELS[:, :, :1], PIXELS[None, :, :, :1]])
+def test_pixels_may_be_grey(data: Any) -> None:
+    (image,) = read_images(data)
+    assert isinstance(image, bytes)
+    decoded = cv2.imdecode(np.frombuffer(image, np.uint8), cv2.IMREAD_UNCHANGED)
+    assert decoded is not None
+    assert np.array_equal(decoded, PIXELS[:, :, 0])
+
+
+def test_pixels_may_have_an_opacity() -> None:
+    pixels = np.dstack([PIXELS, np.full(PIXELS.shape[:2], 7, np.uint8)])
+    (image,) = read_images(pixels)
+    assert isinstance(image, bytes)
+    decoded = cv2.imdecode(np.frombuffer(image, np.uint8), cv2.IMREAD_UNCHANGED)
+    assert decoded is not None
+    assert np.array_equal(decoded[:, :, [2, 1, 0, 3]], pixels)
+
+
 @pytest.mark.parametrize(
     ("data", "message"),
     [
@@ -107,7 +125,9 @@ def test_pixels_are_images_in_rgb(data: Any) -> None:
         (pd.DataFrame({"x": [PHOTO]}), "the table has no column 'image', but: x"),
         (PIXELS.astype(float), "not float64, (5, 4, 3)"),
         (PIXELS.transpose(2, 0, 1), "not uint8, (3, 5, 4)"),
-        (PIXELS[:, :, 0], "not uint8, (5, 4)"),
+        (PIXELS.transpose(2, 1, 0)[:, :, :3], "not uint8, (3, 4, 3)"),
+        (PIXELS[:, :, :2], "not uint8, (5, 4, 2)"),
+        (PIXELS[:, 0, 0], "not uint8, (5,)"),
         (PIXELS[:0], "not uint8, (0, 4, 3)"),
     ],
 )

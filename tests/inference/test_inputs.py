@@ -113,6 +113,11 @@ def test_archives_are_recognised_by_content_not_by_name() -> None:
         assert named("t") == [("t/dogs/2.jpg", JPEG)]
 
 
+def test_names_in_a_zip_need_no_encoding() -> None:
+    Path("windows.zip").write_bytes(zipped("caf?.jpg").replace(b"caf?", b"caf\x82"))
+    assert named("windows.zip") == [("windows.zip/caf\u00e9.jpg", JPEG)]
+
+
 def test_damaged_archives_and_members_are_rows() -> None:
     whole = zipped("1.jpg", "2.jpg")
     Path("short.zip").write_bytes(whole[:-40])
