@@ -9,9 +9,10 @@ import numpy as np
 from pipeline.core import columns
 from pipeline.core.errors import PipelineError
 from pipeline.core.percentages import MIN_IMAGES
+from pipeline.core.plurals import plural
 from pipeline.experiments.predictions import ModelPredictions, Prediction
 from pipeline.stages.evaluate import intervals
-from pipeline.stages.evaluate.intervals import Interval, Right, Values
+from pipeline.stages.evaluate.intervals import Groups, Interval, Right, Values
 from pipeline.stages.evaluate.predictions_csv import NAME, TOP_CLASSES
 
 MAX_NAMES = 30  # of classes, in a sentence
@@ -34,14 +35,18 @@ class Comparison:
 
     n: int
     """Test images of both models."""
-    unshared: int
-    """Test images of only one of them, which are left out."""
+    own_images: tuple[int, int]
+    """Test images of only A and of only B, which are left out."""
     classes: Sequence[str]
     """Those that both models know, among which both choose."""
     own_classes: tuple[Sequence[str], Sequence[str]]
     """Those that only A and only B know."""
     own_answers: tuple[int, int]
     """Images for which A and B choose one of these, if they may."""
+    own_right: tuple[int, int]
+    """Test images of these classes that A and B classify rightly, among all that they know."""
+    own_labelled: tuple[int, int]
+    """All test images of these classes."""
     accuracy: tuple[float, float]
     gained: int
     """Images that only B classifies rightly."""
@@ -56,6 +61,11 @@ class Comparison:
     loss_interval: Interval | None
     """Of the difference of log loss."""
     disagreements: list[Disagreement]
+
+    @property
+    def unshared(self) -> int:
+        """Test images of only one of them."""
+        return sum(self.own_images)
 
     @property
     def difference(self) -> float:
@@ -84,24 +94,38 @@ class Comparison:
     def remarks(self, a: str, b: str) -> list[str]:
         """What of the models is not compared, in sentences; `a` and `b` are the models' names."""
         remarks = []
-        for name, classes, answers in zip((a, b), self.own_classes, self.own_answers, strict=True):
+        for name, classes, answers, right, labelled in zip(
+            (a, b),
+            self.own_classes,
+            self.own_answers,
+            self.own_right,
+            self.own_labelled,
+            strict=True,
+        ):
             if classes:
                 names = list_names(classes)
                 remarks.append(
                     f"Only {name} knows {names}: both choose among {len(self.classes)} common "
                     f"classes here, which replaces {answers} answers of {name}."
                 )
+            if labelled:
+                remarks.append(
+                    f"{name} has {right} of {plural(labelled, 'test image')} of {names} right; the "
+                    "other can have none."
+                )
         if self.loss is None:
             remarks.append(
                 f"Log loss is not compared: {NAME} keeps the {TOP_CLASSES} most probable classes "
                 "of an image, and a choice among the common classes takes all probabilities."
             )
-        if self.unshared:
-            remarks.append(f"{self.unshared} test images of only one of them are left out.")
+        for name, count in zip((a, b), self.own_images, strict=True):
+            if count:
+                images = plural(count, "test image")
+                remarks.append(f"Left out: {images} that only {name} was tested on.")
         return remarks
 
     def _describe_evidence(self, a: str, b: str) -> str:
-        images = f"{self.n} images"
+        images = plural(self.n, "image")
         if any(self.own_classes):
             images += f" of {len(self.classes)} common classes"
         tests = f"{self.gained} gained, {self.lost} lost, McNemar's p = {self.p:.2g}"
@@ -137,8 +161,25 @@ class Comparison:
         ]
 
 
-def compare(a: ModelPredictions, b: ModelPredictions) -> Comparison:
-    """Compare two models on the images that both were tested on.
+@dataclass(frozen=True)
+class PairedAnswers:
+    """Models A and B on the same images, choosing among the classes that both know."""
+
+    classes: Sequence[str]
+    """Those that both know, by name."""
+    ids: Sequence[str]
+    """Of the images that both were tested on, sorted; the other fields are in this order."""
+    of_a: Sequence[Prediction]
+    of_b: Sequence[Prediction]
+    right_a: Right
+    """(N,) whether A classifies each image rightly."""
+    right_b: Right
+    groups: Groups
+    """(N,) as B's test result has them."""
+
+
+def pair_answers(a: ModelPredictions, b: ModelPredictions) -> PairedAnswers:
+    """What two models answer for the images that both were tested on.
 
     If one model knows more classes, both have to choose among the common ones: with more to choose
     from, a model makes more mistakes on the same images.
@@ -154,21 +195,34 @@ def compare(a: ModelPredictions, b: ModelPredictions) -> Comparison:
             f"only one class, {classes[0]}, is known to both models: there is nothing "
             "to choose between"
         )
-    predictions_a, predictions_b = (tested.among(set(classes), ids) for tested in (a, b))
-    right_a, right_b = _right(predictions_a), _right(predictions_b)
-    losses_a, losses_b = _losses(predictions_a), _losses(predictions_b)
-    names = columns.texts([prediction.group for prediction in predictions_b])
+    of_a, of_b = (tested.among(set(classes), ids) for tested in (a, b))
+    names = columns.texts([prediction.group for prediction in of_b])
     groups = intervals.number_groups(names)
+    return PairedAnswers(classes, ids, of_a, of_b, _right(of_a), _right(of_b), groups)
+
+
+def compare(a: ModelPredictions, b: ModelPredictions) -> Comparison:
+    """Compare two models on the images that both were tested on.
+
+    Raises:
+        PipelineError: as `pair_answers`.
+    """
+    pairs = pair_answers(a, b)
+    ids, right_a, right_b, groups = pairs.ids, pairs.right_a, pairs.right_b, pairs.groups
+    losses_a, losses_b = _losses(pairs.of_a), _losses(pairs.of_b)
+    own_of_a, own_of_b = _own_right(a, b), _own_right(b, a)
     has_losses = bool(np.isfinite(losses_a).all() and np.isfinite(losses_b).all())
     return Comparison(
         n=len(ids),
-        unshared=len(a.images.keys() ^ b.images.keys()),
-        classes=classes,
+        own_images=(len(a.images.keys() - b.images.keys()), len(b.images.keys() - a.images.keys())),
+        classes=pairs.classes,
         own_classes=(sorted(a.classes - b.classes), sorted(b.classes - a.classes)),
         own_answers=(
             sum(a.images[key].predicted not in b.classes for key in ids),
             sum(b.images[key].predicted not in a.classes for key in ids),
         ),
+        own_right=(own_of_a[0], own_of_b[0]),
+        own_labelled=(own_of_a[1], own_of_b[1]),
         accuracy=(float(right_a.mean()), float(right_b.mean())),
         gained=int((right_b & ~right_a).sum()),
         lost=int((right_a & ~right_b).sum()),
@@ -180,10 +234,16 @@ def compare(a: ModelPredictions, b: ModelPredictions) -> Comparison:
         loss_interval=intervals.difference(losses_a, losses_b, groups) if has_losses else None,
         disagreements=[
             Disagreement(key, of_a.label, of_a.predicted, of_b.predicted)
-            for key, of_a, of_b in zip(ids, predictions_a, predictions_b, strict=True)
+            for key, of_a, of_b in zip(ids, pairs.of_a, pairs.of_b, strict=True)
             if of_a.predicted != of_b.predicted
         ],
     )
+
+
+def _own_right(tested: ModelPredictions, other: ModelPredictions) -> tuple[int, int]:
+    """Test images of classes that `other` does not know: the right answers, and all."""
+    own = [image for image in tested.images.values() if image.label not in other.classes]
+    return sum(image.predicted == image.label for image in own), len(own)
 
 
 def _common_classes(a: ModelPredictions, b: ModelPredictions) -> list[str]:
@@ -207,7 +267,8 @@ def _shared_ids(a: Mapping[str, Prediction], b: Mapping[str, Prediction]) -> lis
     ids = sorted(a.keys() & b.keys())
     if not ids:
         raise PipelineError(
-            "the two models were tested on different images: evaluate both on the same split"
+            "the two models were tested on different images: compare the folders of "
+            "the models, which are run on the test images in data/split.csv"
         )
     relabelled = [key for key in ids if a[key].label != b[key].label]
     if relabelled:

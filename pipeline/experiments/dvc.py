@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
+from itertools import chain
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -45,9 +46,13 @@ def run(
         errors="replace",
     ) as process:
         assert process.stdout is not None
-        for line in process.stdout:
-            print_line(*line.rstrip("\n").split("\t"), file=out)
-            lines.append(line)
+        try:
+            for line in process.stdout:
+                print_line(*line.rstrip("\n").split("\t"), file=out)
+                lines.append(line)
+        except KeyboardInterrupt:
+            process.wait()  # Ctrl-C stops it too; Popen waits for a quarter of a second alone
+            raise
     return process.returncode, lines
 
 
@@ -133,11 +138,24 @@ def _users(rwlock: Path) -> set[int]:
     """Living processes in DVC's list of those that read and write outs. Source: dvc/rwlock.py."""
     try:
         lists, written = json.loads(rwlock.read_bytes()), rwlock.stat().st_mtime
-        readers = [user for users in lists.get("read", {}).values() for user in users]
-        users = [*lists.get("write", {}).values(), *readers]
-        return {user["pid"] for user in users if _start_time(user["pid"]) <= written}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return set()  # missing or damaged
+    except (OSError, ValueError, RecursionError):  # missing or damaged
+        return set()
+    return {pid for pid in _pids(lists) if _start_time(pid) <= written}
+
+
+def _pids(lists: object) -> set[int]:
+    """The processes in the content of such a list, as far as it is sound."""
+    writers, readers = _by_path(lists, "write"), _by_path(lists, "read")
+    lists_of_readers = [users for users in readers if isinstance(users, list)]
+    users = (*writers, *chain.from_iterable(lists_of_readers))
+    pids = [user.get("pid") for user in users if isinstance(user, dict)]
+    return {pid for pid in pids if isinstance(pid, int) and pid >= 0}
+
+
+def _by_path(lists: object, name: str) -> list[object]:
+    """What a list has for each path."""
+    paths = lists.get(name) if isinstance(lists, dict) else None
+    return list(paths.values()) if isinstance(paths, dict) else []
 
 
 def _stages(root: str) -> set[int]:

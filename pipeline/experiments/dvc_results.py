@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from pipeline.core import dvc_lock, metrics_json, project, terminal
+from pipeline.core import dvc_lock, file_digests, project, terminal
 from pipeline.core.dvc_lock import Lock
 from pipeline.core.errors import PipelineError
 from pipeline.core.git import commit_of, git, text_at
+from pipeline.experiments import metrics_json
 from pipeline.params import parse_params
 from pipeline.tracking import provenance
 from pipeline.tracking.stale_stages import (
@@ -23,13 +24,12 @@ MODELS, TEST, METRICS = "models", "reports/test", "reports/metrics.json"
 WORKSPACE = "workspace"
 LAST_STAGES = ("train", "evaluate")
 REQUIRED_PARAMS = {provenance.DATASET, "dataset.source"}  # to restore a result
-MD5 = re.compile(r"[0-9a-f]{32}(\.dir)?")
 # DVC's own format: refs/exps/<baseline, as ab/cdef...>/<name>. Other refs below refs/exps are
 # DVC's temporary ones.
 EXPERIMENT_REF = re.compile(r"refs/exps/([0-9a-f]{2})/([0-9a-f]{38})/(.+)")
 
 
-class Source(NamedTuple):
+class LockSource(NamedTuple):
     """Where a dvc.lock is read from; the fields are those of `DvcResult`."""
 
     label: str
@@ -127,7 +127,7 @@ def all_results(all_commits: bool = False) -> list[DvcResult]:
 
 def workspace() -> DvcResult | None:
     """The result in the working directory, if it is complete."""
-    return _read_result(Source(WORKSPACE, "", git("rev-parse", "HEAD").strip(), ""))
+    return _read_result(LockSource(WORKSPACE, "", git("rev-parse", "HEAD").strip(), ""))
 
 
 def stale_stages_at(revision: str) -> Sequence[str]:
@@ -150,11 +150,11 @@ def results_with_model(models_md5: str) -> Iterator[DvcResult]:
     Args:
         models_md5: DVC's digest of models/, as a tracking server gives it, so anything.
     """
-    if not MD5.fullmatch(models_md5):
+    if not file_digests.is_md5(models_md5.removesuffix(".dir")):
         return
     log = git("log", "--all", "--reverse", "--format=%H", f"-S{models_md5}", "--", "dvc.lock")
     for commit in log.split():
-        result = _read_result(Source(commit[:7], "", commit, commit))
+        result = _read_result(LockSource(commit[:7], "", commit, commit))
         if result and not result.stale and result.models_md5 == models_md5:
             yield result
 
@@ -162,18 +162,22 @@ def results_with_model(models_md5: str) -> Iterator[DvcResult]:
 def _read_results(all_commits: bool) -> Iterator[DvcResult]:
     """Experiments, branches and tags before bare commits: the first gives a result its name."""
     head = git("rev-parse", "HEAD").strip()
-    sources = [*_read_refs(), Source("HEAD", "", head, head), Source(WORKSPACE, "", head, "")]
+    sources = [
+        *_read_refs(),
+        LockSource("HEAD", "", head, head),
+        LockSource(WORKSPACE, "", head, ""),
+    ]
     for source in sources:
         if result := _read_result(source):
             yield result
     if all_commits:
         for commit in git("log", "--all", "--format=%H", "--", "dvc.lock").split():
-            result = _read_result(Source(commit[:7], "", commit, commit))
+            result = _read_result(LockSource(commit[:7], "", commit, commit))
             if result and not result.stale:
                 yield result
 
 
-def _read_refs() -> Iterator[Source]:
+def _read_refs() -> Iterator[LockSource]:
     """Experiments, branches and tags."""
     listing = git(
         "for-each-ref",
@@ -185,12 +189,12 @@ def _read_refs() -> Iterator[Source]:
     for line in listing.splitlines():
         ref, revision = line.split("\t")
         if match := EXPERIMENT_REF.fullmatch(ref):
-            yield Source(match[3], match[3], match[1] + match[2], revision)
+            yield LockSource(match[3], match[3], match[1] + match[2], revision)
         elif not ref.startswith("refs/exps/"):
-            yield Source(ref.split("/", 2)[2], "", revision, revision)
+            yield LockSource(ref.split("/", 2)[2], "", revision, revision)
 
 
-def _read_result(source: Source) -> DvcResult | None:
+def _read_result(source: LockSource) -> DvcResult | None:
     """The result in a source's dvc.lock, if it is complete."""
     lock = _read_lock(source.revision)
     params = _flat_params(locked_params(lock))

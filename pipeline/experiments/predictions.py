@@ -3,7 +3,6 @@
 import csv
 import math
 import re
-import unicodedata
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -12,8 +11,11 @@ from typing import Self
 
 from pipeline.core import terminal
 from pipeline.core.errors import PipelineError
+from pipeline.core.plurals import plural
 from pipeline.core.split_csv import read_split
+from pipeline.core.unicode import to_nfc
 from pipeline.experiments import dvc, dvc_results
+from pipeline.inference import registered_models
 from pipeline.inference.classifier import Classifier
 from pipeline.network import views
 from pipeline.stages.evaluate import figures_csv, predictions_csv
@@ -67,8 +69,8 @@ class ModelPredictions:
         if unknown := sum(not prediction.predicted for prediction in narrowed):
             raise PipelineError(
                 f"{NAME} keeps the {TOP_CLASSES} most probable classes of an image, and of "
-                f"{unknown} images these are all unknown to the other model: train both on the "
-                "same classes"
+                f"{plural(unknown, 'image')} these are all unknown to the other model: train both "
+                "on the same classes"
             )
         return narrowed
 
@@ -91,12 +93,13 @@ def load_predictions(name: str) -> ModelPredictions:
 
     Args:
         name: A folder with predictions.csv; a folder with a model, which is then run on the test
-            set; an MLflow run's id; or a revision: a commit, branch or experiment.
+            set, or @champion likewise; an MLflow run's id; or a revision: a commit, branch or
+            experiment.
 
     Raises:
         PipelineError: none of these exists, or it has no predictions.
     """
-    folder = Path(name)
+    folder = registered_models.find_folder(name)
     if folder.resolve() in {Path(path).resolve() for path in (TRACKED.parent, dvc_results.MODELS)}:
         _warn_if_stale("", name)
     if (folder / NAME).is_file():
@@ -156,7 +159,7 @@ def parse_predictions(read: Callable[[str], str], source: str) -> ModelPredictio
         tested = ModelPredictions.of_all_classes(images)
         if any(row.may_lack_classes for row in rows):
             labels = figures_csv.parse_labels(read(figures_csv.CLASSES))
-            tested = ModelPredictions(images, tested.classes | set(map(_normalize, labels)))
+            tested = ModelPredictions(images, tested.classes | set(map(to_nfc, labels)))
         if unknown := {image.label for image in images.values()} - tested.classes:
             raise ValueError(f"{min(unknown)!r} is not a class of the model")
     except (KeyError, ValueError, csv.Error) as error:
@@ -174,33 +177,29 @@ def _convert(row: PredictionRow) -> Prediction:
     # Older versions took a class as it was spelt: one text may be in two Unicode forms.
     probabilities: dict[str, float] = {}
     for spelling, value in row.probabilities.items():
-        name = _normalize(spelling)
+        name = to_nfc(spelling)
         probabilities[name] = probabilities.get(name, 0.0) + value
-    label, predicted = _normalize(row.label), _normalize(row.predicted)
+    label, predicted = to_nfc(row.label), to_nfc(row.predicted)
     if predicted not in probabilities or not (label in probabilities or row.may_lack_classes):
         raise ValueError(f"image {row.id!r} has a class without probabilities")
     of_label = probabilities.get(label, row.of_label)
     return Prediction(label, predicted, of_label, probabilities, row.group)
 
 
-def _normalize(label: str) -> str:
-    return unicodedata.normalize("NFC", label)
-
-
 def _predict(folder: Path) -> ModelPredictions:
     """Run the model in `folder` on the test images in data/split.csv of classes that it knows."""
     classifier = Classifier(folder)
-    classes = [_normalize(name) for name in classifier.card.classes]
+    classes = [to_nfc(name) for name in classifier.card.classes]
     number = {name: position for position, name in enumerate(classes)}
     test = [row for row in read_split(SPLIT) if row.split == "test"]
-    rows = [row for row in test if _normalize(row.label) in number]
+    rows = [row for row in test if to_nfc(row.label) in number]
     ids = [row.id for row in rows]
     images = views.Views(ids, views.EncodedImages(CLEAN, ids), classifier.card.preprocess)
     predictions = {}
     for row, probabilities in zip(rows, classifier.all_probabilities(images), strict=True):
         if not probabilities.isfinite().all():
             raise PipelineError(f"the model in {folder} gives a probability that is not a number")
-        label = _normalize(row.label)
+        label = to_nfc(row.label)
         values, order = probabilities.sort(descending=True, stable=True)
         top = zip(order[:TOP_CLASSES].tolist(), values[:TOP_CLASSES].tolist(), strict=True)
         by_class = {classes[index]: value for index, value in top}

@@ -6,11 +6,12 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-from pipeline.core import dvc_lock, history, metrics_json, project
+from pipeline.core import dvc_lock, history, project
 from pipeline.core.errors import PipelineError
 from pipeline.core.git import text_at
+from pipeline.core.history import Record
 from pipeline.core.terminal import one_line
-from pipeline.experiments import dvc
+from pipeline.experiments import dvc, metrics_json
 from pipeline.experiments.dvc_results import METRICS, MODELS, TEST, DvcResult
 from pipeline.network import model_folder
 from pipeline.stages.evaluate import figures_csv
@@ -92,12 +93,11 @@ def _require_digests(result: DvcResult, folder: Path) -> None:
             raise ValueError(f"{path} is not as in dvc.lock")
 
 
-def _read_history(path: Path) -> list[dict[str, float]]:
-    """The validations in history.csv, as numbers by column."""
-    validations = history.read(path)
-    if not validations:
+def _read_history(path: Path) -> list[Record]:
+    records = history.read(path)
+    if not records:
         raise ValueError("no epochs")
-    return validations
+    return records
 
 
 def _read_figures(folder: Path) -> dict[str, float | None]:

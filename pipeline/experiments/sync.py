@@ -1,6 +1,7 @@
 """Create and complete MLflow runs from results in DVC."""
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -37,7 +38,9 @@ def sync(all_commits: bool = False, workspace_only: bool = False) -> Iterator[Sy
     Raises:
         PipelineError: MLflow's store cannot be reached.
     """
-    with store.exclusive("sync"):  # two processes would create each run twice
+    with ExitStack() as stack:
+        with store.errors_as_sentences():
+            stack.enter_context(store.exclusive("sync"))  # two would create each run twice
         yield from _sync_all(_read_gaps(all_commits, workspace_only))
 
 

@@ -12,8 +12,9 @@ from dvc_data.index import DataIndexDirError
 from typer.testing import CliRunner
 
 from pipeline.__main__ import app
+from pipeline.commands.ci.ci_run import Reference
 from pipeline.commands.ci.revisions import find_revision
-from pipeline.commands.ci.summary import Reference, compare_models
+from pipeline.commands.ci.summary import compare_models
 from pipeline.core.errors import PipelineError
 from pipeline.experiments.comparison import Comparison, compare
 from pipeline.experiments.predictions import ModelPredictions, Prediction, load_predictions
@@ -125,7 +126,7 @@ def test_models_of_different_images_or_labels_are_refused() -> None:
     predictions = predict_bees(np.ones(3, bool))
     values = {"ant": 0.6, "bee": 0.4}
     other = ModelPredictions.of_all_classes({"0": Prediction("bee", "bee", 1.0, values, "")})
-    with pytest.raises(PipelineError, match="different images: evaluate both"):
+    with pytest.raises(PipelineError, match="different images: compare the folders"):
         compare(predictions, other)
     relabelled = ModelPredictions.of_all_classes(
         {key: Prediction("ant", "ant", 0.6, values, "") for key in predictions.images}
@@ -169,7 +170,8 @@ def test_models_of_different_classes_choose_among_the_common_ones() -> None:
     assert comparison.remarks("old", "new") == [
         "Only new knows wasp: both choose among 2 common classes here, which replaces 2 answers "
         "of new.",
-        "1 test images of only one of them are left out.",
+        "new has 0 of 1 test image of wasp right; the other can have none.",
+        "Left out: 1 test image that only new was tested on.",
     ]
     assert " of 2 common classes" in comparison.verdict("old", "new")
     swapped = compare(three, two)
@@ -178,11 +180,11 @@ def test_models_of_different_classes_choose_among_the_common_ones() -> None:
 
 
 def test_the_order_of_the_classes_says_nothing() -> None:
-    one = predict(("ant", {"ant": 0.8, "bee": 0.2}), ("bee", {"ant": 0.8, "bee": 0.2}))
+    first = predict(("ant", {"ant": 0.8, "bee": 0.2}), ("bee", {"ant": 0.8, "bee": 0.2}))
     other = predict(("ant", {"bee": 0.2, "ant": 0.8}), ("bee", {"bee": 0.2, "ant": 0.8}))
-    comparison = compare(one, other)
-    first, second = losses(comparison)
-    assert first == second
+    comparison = compare(first, other)
+    loss, other_loss = losses(comparison)
+    assert loss == other_loss
     assert comparison.remarks("a", "b") == []
     assert "common classes" not in comparison.verdict("a", "b")
 
@@ -205,9 +207,9 @@ def many_classes(*tops: tuple[str, dict[str, float]], count: int = 100) -> Model
 
 def test_of_many_equal_classes_all_is_exact() -> None:
     """What is left out of predictions.csv, the other classes, takes no part."""
-    one = many_classes(("c1", {"c0": 0.5, "c1": 0.3}), ("c2", {"c2": 0.6, "c7": 0.1}))
+    first = many_classes(("c1", {"c0": 0.5, "c1": 0.3}), ("c2", {"c2": 0.6, "c7": 0.1}))
     other = many_classes(("c1", {"c1": 0.5, "c0": 0.3}), ("c2", {"c2": 0.9, "c0": 0.1}))
-    comparison = compare(one, other)
+    comparison = compare(first, other)
     assert comparison.accuracy == (0.5, 1.0)
     assert comparison.loss == pytest.approx(
         (-np.log([0.3, 0.6]).mean(), -np.log([0.5, 0.9]).mean())
@@ -216,9 +218,9 @@ def test_of_many_equal_classes_all_is_exact() -> None:
 
 
 def test_a_log_loss_that_would_take_all_probabilities_is_left_out() -> None:
-    one = many_classes(("c1", {"c0": 0.5, "c1": 0.3}), ("c2", {"c99": 0.6, "c2": 0.1}))
+    first = many_classes(("c1", {"c0": 0.5, "c1": 0.3}), ("c2", {"c99": 0.6, "c2": 0.1}))
     other = many_classes(("c1", {"c1": 0.5, "c0": 0.3}), ("c2", {"c2": 0.9, "c0": 0.1}), count=50)
-    comparison = compare(one, other)
+    comparison = compare(first, other)
     assert comparison.accuracy == (0.5, 1.0)  # c2 is the most probable class that both know
     assert comparison.own_answers == (1, 0)
     assert comparison.loss is None
@@ -231,12 +233,12 @@ def test_a_log_loss_that_would_take_all_probabilities_is_left_out() -> None:
 
 
 def test_a_choice_that_is_not_known_is_refused() -> None:
-    one = many_classes(("c1", {"c98": 0.5, "c99": 0.3, "c1": 0.1}))
-    ((key, image),) = one.images.items()
+    first = many_classes(("c1", {"c98": 0.5, "c99": 0.3, "c1": 0.1}))
+    ((key, image),) = first.images.items()
     hidden = replace(image, probabilities={"c98": 0.5, "c99": 0.3})
     other = many_classes(("c1", {"c1": 0.5, "c0": 0.3}), count=50)
-    with pytest.raises(PipelineError, match="of 1 images these are all unknown to the other"):
-        compare(replace(one, images={key: hidden}), other)
+    with pytest.raises(PipelineError, match="of 1 image these are all unknown to the other"):
+        compare(replace(first, images={key: hidden}), other)
 
 
 def test_classes_beyond_the_most_probable_are_those_of_classes_csv() -> None:
@@ -273,17 +275,17 @@ def test_models_without_a_class_in_common_are_refused_with_their_classes() -> No
 
 def test_two_unicode_forms_of_a_class_are_one() -> None:
     """Older versions took the form of the folder's name."""
-    one, other = (unicodedata.normalize(form, "caf\xe9") for form in ("NFC", "NFD"))
-    assert one != other
+    first, other = (unicodedata.normalize(form, "caf\xe9") for form in ("NFC", "NFD"))
+    assert first != other
     header = "id,label,predicted,group,p.{0},p.bee\n{1},{0},{0},,0.7,0.3\n"
     comparison = compare(
-        *(parse_predictions(header.format(name, "0" * 64)) for name in (one, other))
+        *(parse_predictions(header.format(name, "0" * 64)) for name in (first, other))
     )
-    assert comparison.classes == ["bee", one]
+    assert comparison.classes == ["bee", first]
     assert comparison.remarks("a", "b") == []
-    both = f"id,label,predicted,group,p.{one},p.{other}\n1,{other},{one},,0.5,0.25\n"
+    both = f"id,label,predicted,group,p.{first},p.{other}\n1,{other},{first},,0.5,0.25\n"
     (prediction,) = parse_predictions(both).images.values()
-    assert (prediction.label, prediction.probabilities) == (one, {one: 0.75})
+    assert (prediction.label, prediction.probabilities) == (first, {first: 0.75})
 
 
 @pytest.mark.parametrize(

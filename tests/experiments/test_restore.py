@@ -85,7 +85,8 @@ def test_a_history_without_epochs_is_damaged(tmp_path: Path, rows: str) -> None:
 
 def test_a_history_has_a_row_for_each_validation(tmp_path: Path) -> None:
     (tmp_path / "history.csv").write_text(f"{HEADER}\n1,0.5,1,1,1,1,1\n2,1,1,1,1,1,1\n")
-    assert [row["epoch"] for row in restore._read_history(tmp_path / "history.csv")] == [0.5, 1.0]
+    records = restore._read_history(tmp_path / "history.csv")
+    assert [record.epoch for record in records] == [0.5, 1.0]
 
 
 def test_an_error_of_a_remote_is_one_sentence_without_its_password() -> None:

@@ -1,0 +1,1 @@
+"""Signed statements about models: written by `pipeline attest`, checked by `pipeline verify`."""

@@ -1,0 +1,1 @@
+"""Which model is in use: tested against the champion, registered in MLflow."""
