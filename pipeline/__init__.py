@@ -7,6 +7,6 @@ deferred_imports.install(program.IS_PROGRAM)  # before anything imports torch or
 if stage := program.stage_name():
     from pipeline.core import progress
 
-    progress.show_stage(stage)  # while it imports
+    progress.show_activity(stage)  # while it imports
 
 __version__ = "0.1.0"

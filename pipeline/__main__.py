@@ -8,23 +8,29 @@ from typing import Annotated
 import typer
 
 from pipeline import __version__
+from pipeline.commands.attest import attest
 from pipeline.commands.ci.command import ci
 from pipeline.commands.compare import compare
 from pipeline.commands.credits.command import credit
 from pipeline.commands.doctor.command import doctor
+from pipeline.commands.drift.command import drift
 from pipeline.commands.export.command import export
 from pipeline.commands.layers.command import layers
 from pipeline.commands.new.command import new
+from pipeline.commands.parts import parts
 from pipeline.commands.pin.command import pin
 from pipeline.commands.predict.command import predict
+from pipeline.commands.promote import promote
 from pipeline.commands.recipe.command import recipe
 from pipeline.commands.reproduce.command import reproduce
 from pipeline.commands.review.command import review
 from pipeline.commands.run import run
 from pipeline.commands.runs import runs
+from pipeline.commands.serve.command import serve
 from pipeline.commands.suspects.command import suspects
 from pipeline.commands.sweep.command import sweep
 from pipeline.commands.sync import sync
+from pipeline.commands.verify import verify
 from pipeline.core import stage
 from pipeline.core.terminal import print_line
 
@@ -50,8 +56,12 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "new": new,
     "run": run,
     "predict": predict,
+    "serve": serve,
     "runs": runs,
     "compare": compare,
+    "promote": promote,
+    "attest": attest,
+    "verify": verify,
     "sync": sync,
     "reproduce": reproduce,
     "sweep": sweep,
@@ -60,9 +70,11 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "export": export,
     "pin": pin,
     "credits": credit,
+    "drift": drift,
     "suspects": suspects,
     "review": review,
     "layers": layers,
+    "parts": parts,
     "recipe": recipe,
 }
 for name, command in COMMANDS.items():

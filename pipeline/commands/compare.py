@@ -12,7 +12,8 @@ def compare(
     a: Annotated[
         str,
         typer.Argument(
-            metavar="A", help="An experiment, a revision, the id of an MLflow run, or a folder."
+            metavar="A",
+            help="An experiment, a revision, the id of an MLflow run, a folder, or @champion.",
         ),
     ],
     b: Annotated[str, typer.Argument(metavar="B", help="The model to compare with A.")],
@@ -31,6 +32,8 @@ def compare(
         pipeline compare main reports/test
 
         pipeline compare bold-aunt 5f0c9b1e --csv differ.csv
+
+        pipeline compare @champion models
     """
     from pipeline.core import atomic
     from pipeline.experiments import comparison

@@ -29,11 +29,14 @@ def run(
     """
     from pipeline.commands.ci.overrides import parse_overrides
     from pipeline.core import project
+    from pipeline.core.errors import PipelineError
+    from pipeline.datasets.source_path import check_source
     from pipeline.experiments import dvc
-    from pipeline.stages.acquire.sources.source_path import check_source
     from pipeline.stages.check.checks import check_network
 
     project.check()
+    if name and any(value.lstrip("+").startswith("dataset.name=") for value in values or []):
+        raise PipelineError(f"two data sets are named: {name}, and with -S: leave one out")
     overrides = parse_overrides(name, None, list(map(_expand, values or [])))
     params = overrides.validate(Path("params.yaml"))
     source = check_source(Path("datasets", params.dataset.name), params.dataset.source)

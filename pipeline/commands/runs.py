@@ -33,16 +33,16 @@ def runs(
 
     project.check()
 
-    pairs = paired_runs.paired_runs(all_commits)
-    listed = [pair for pair in pairs if pair.missing or not missing_only]
-    if not listed:
+    all_pairs = paired_runs.paired_runs(all_commits)
+    pairs = [pair for pair in all_pairs if pair.missing or not missing_only]
+    if not pairs:
         print_line(
-            "nothing is missing" if pairs else "there are no results yet: `dvc repro` makes one"
+            "nothing is missing" if all_pairs else "there are no results yet: `dvc repro` makes one"
         )
         return
     params = load_params().flat()
-    print_table(paired_runs.HEADER, [pair.row(params) for pair in listed])
-    _print_advice(listed)
+    print_table(paired_runs.HEADER, [pair.row(params) for pair in pairs])
+    _print_advice(pairs)
 
 
 def _print_advice(pairs: list["PairedRun"]) -> None:

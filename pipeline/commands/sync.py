@@ -3,6 +3,7 @@
 import typer
 
 from pipeline.commands.options import AllCommits
+from pipeline.core.plurals import plural
 from pipeline.core.terminal import print_line
 
 
@@ -29,9 +30,11 @@ def sync(all_commits: AllCommits = False) -> None:
         synced_runs.append(run)
     changed = sum(bool(run.action) for run in synced_runs)
     unchanged = len(synced_runs) - changed
-    rest = f", {unchanged} left as they are" if unchanged else ""
+    rest = f", {unchanged} unchanged" if unchanged else ""
     print_line(
-        f"sync: {changed} runs created or completed{rest}" if synced_runs else "sync: nothing to do"
+        f"sync: {plural(changed, 'run')} created or completed{rest}"
+        if synced_runs
+        else "sync: nothing to do"
     )
     if any(run.is_server_problem for run in synced_runs):
         raise typer.Exit(1)

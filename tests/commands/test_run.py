@@ -8,6 +8,8 @@ from pipeline.core.errors import PipelineError
 from pipeline.experiments import dvc
 from tests import ROOT
 
+TOML = 'kind = "folder"\ndescription = "d"\npath = "../../photos"\n'
+
 
 @pytest.fixture
 def calls(world: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
@@ -22,7 +24,7 @@ def calls(world: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]
     (world / "params.yaml").write_text((ROOT / "params.yaml").read_text())
     for name in ("sample", "images"):
         (world / "datasets" / name).mkdir(parents=True)
-        (world / f"datasets/{name}/dataset.toml").write_text('kind = "folder"\ndescription = "d"')
+        (world / f"datasets/{name}/dataset.toml").write_text(TOML)
     (world / "photos").mkdir()
     return calls
 
@@ -56,6 +58,7 @@ def test_a_source_may_have_blanks_and_parentheses(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        (["sample", "-S", "dataset.name=images"], "two data sets are named: sample, and with -S"),
         (["sampel"], "no data set is called 'sampel' (did you mean sample?): images, sample"),
         (["-S", "dataset.name=sampel"], "dataset.toml is missing (there are: images, sample; did"),
         (["-S", "dataset.source=phots"], "phots does not exist (did you mean photos?)"),

@@ -49,4 +49,4 @@ def test_sync_lists_a_result_whose_files_dvc_lacks(commit: CommitResult) -> None
     *lines, summary = run("sync")
     assert lines
     assert lines[0].startswith("main: left as it is, ")
-    assert summary == "sync: 0 runs created or completed, 1 left as they are"
+    assert summary == "sync: 0 runs created or completed, 1 unchanged"

@@ -51,6 +51,22 @@ def ci(
             "compared.",
         ),
     ] = False,
+    promote: Annotated[
+        bool,
+        typer.Option(
+            "--promote",
+            help="Make the model the champion if it is better, as `pipeline promote`; the summary "
+            "says why, or why not.",
+        ),
+    ] = False,
+    issue: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="With --promote: if a person should decide, write the text of an issue (Markdown) "
+            "to FILE.",
+        ),
+    ] = None,
 ) -> None:
     """Pull data and cache, run what has changed, push, and write a summary.
 
@@ -64,11 +80,16 @@ def ci(
         pipeline ci --dataset hymenoptera --backbone resnet18 -S train.epochs=10
 
         pipeline ci --summary summary.md --fail-if-worse
+
+        pipeline ci --promote --issue issue.md
     """
     from pipeline.commands.ci.overrides import parse_overrides
     from pipeline.commands.ci.steps import SummaryOptions, run
     from pipeline.core import project
+    from pipeline.core.errors import PipelineError
 
     project.check()
-    options = SummaryOptions(against, summary, artifact, fail_if_worse)
+    if issue and not promote:
+        raise PipelineError("--issue is of --promote: give both, or none")
+    options = SummaryOptions(against, summary, artifact, fail_if_worse, promote, issue)
     run(parse_overrides(dataset, backbone, set_param or ()), options)

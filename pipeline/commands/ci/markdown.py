@@ -19,7 +19,7 @@ class Markup:
     text: str
 
 
-Cell = str | Markup
+TableCell = str | Markup
 
 
 def escape(text: str) -> str:
@@ -36,18 +36,18 @@ def code(command: str) -> list[str]:
     return ["```console", f"$ {printable(command)}", "```"]
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[Cell]]) -> list[str]:
+def table(header: Sequence[str], rows: Sequence[Sequence[TableCell]]) -> list[str]:
     """Lines of a table; all columns but the first are aligned as numbers."""
     alignment = ["---", *("---:" for _ in header[1:])]
     return [_row(header), _join(alignment), *(_row(row) for row in rows)]
 
 
-def definitions(pairs: Sequence[tuple[str, Cell]]) -> list[str]:
+def definitions(pairs: Sequence[tuple[str, TableCell]]) -> list[str]:
     """Lines of a list of names and values."""
     return [f"- {escape(name)}: {_markup(value)}" for name, value in pairs]
 
 
-def _row(cells: Sequence[Cell]) -> str:
+def _row(cells: Sequence[TableCell]) -> str:
     return _join([_markup(_shorten(cell) if isinstance(cell, str) else cell) for cell in cells])
 
 
@@ -59,5 +59,5 @@ def _join(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _markup(cell: Cell) -> str:
+def _markup(cell: TableCell) -> str:
     return cell.text if isinstance(cell, Markup) else escape(cell)

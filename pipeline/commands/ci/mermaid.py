@@ -5,10 +5,11 @@ GitHub and GitLab render Mermaid, but show no local image files.
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
 from pipeline.commands.ci import markdown
+from pipeline.core.history import Record
 from pipeline.experiments.predictions import Prediction
 
 BLUE, ORANGE = "#1f77b4", "#ff7f0e"
@@ -18,18 +19,18 @@ MAX_POINTS = 200  # of a line
 MARGIN = 0.05  # of the y axis, as a share of the range of the values
 
 
-def curves(history: Sequence[Mapping[str, float]]) -> list[str]:
+def curves(records: Sequence[Record]) -> list[str]:
     """Lines of two charts, loss and accuracy by epoch; none with fewer than two validations."""
-    if len(history) < 2:
+    if len(records) < 2:
         return []
-    step = math.ceil(len(history) / MAX_POINTS)
-    x_axis, points = _x_axis([record["epoch"] for record in history], step), history[::step]
+    step = math.ceil(len(records) / MAX_POINTS)
+    x_axis, drawn = _x_axis([record.epoch for record in records], step), records[::step]
     return [
         "Blue: training; orange: validation.",
         "",
-        *_chart("Loss", x_axis, points, "loss"),
+        *_chart("Loss", x_axis, [record.losses for record in drawn]),
         "",
-        *_chart("Accuracy", x_axis, points, "accuracy"),
+        *_chart("Accuracy", x_axis, [record.accuracies for record in drawn]),
     ]
 
 
@@ -44,13 +45,11 @@ def _x_axis(epochs: Sequence[float], step: int) -> str:
     return f'"epoch" {epochs[0]:g} --> {epochs[::step][-1]:g}'
 
 
-def _chart(
-    name: str, x_axis: str, history: Sequence[Mapping[str, float]], metric: str
-) -> list[str]:
-    series = [[record[f"{split}_{metric}"] for record in history] for split in ("train", "val")]
-    values = [value for points in series for value in points]
+def _chart(title: str, x_axis: str, pairs: Sequence[tuple[float, float]]) -> list[str]:
+    """A line of training and one of validation."""
+    values = [value for pair in pairs for value in pair]
     if not all(map(math.isfinite, values)):
-        return [f"{name} cannot be drawn: a value is not finite."]
+        return [f"{title} cannot be drawn: a value is not finite."]
     margin = MARGIN * (max(values) - min(values)) or MARGIN
     low, high = max(0.0, min(values) - margin), max(values) + margin
     decimals = max(4, 3 - math.floor(math.log10(high - low)))  # Mermaid reads no exponents
@@ -59,12 +58,12 @@ def _chart(
         "```mermaid",
         f'%%{{init: {{"themeVariables": {palette}}}}}%%',
         "xychart-beta",
-        f'    title "{name}"',
+        f'    title "{title}"',
         f"    x-axis {x_axis}",
-        f'    y-axis "{metric}" {low:.{decimals}f} --> {high:.{decimals}f}',
+        f'    y-axis "{title.lower()}" {low:.{decimals}f} --> {high:.{decimals}f}',
         *(
             f"    line [{', '.join(f'{value:.{decimals}f}' for value in points)}]"
-            for points in series
+            for points in zip(*pairs, strict=True)
         ),
         "```",
     ]
@@ -83,7 +82,7 @@ def confusion(predictions: Iterable[Prediction]) -> list[str]:
     return ["Rows are labels, columns are predictions.", "", *markdown.table(["", *classes], rows)]
 
 
-def _cell(count: int, is_right: bool) -> markdown.Cell:
+def _cell(count: int, is_right: bool) -> markdown.TableCell:
     return markdown.bold(str(count)) if is_right else str(count)
 
 

@@ -7,9 +7,9 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from pipeline.core import metrics_json
 from pipeline.core.errors import PipelineError
 from pipeline.core.git import commit_of, git, text_at, try_git
+from pipeline.experiments import metrics_json
 
 METRICS = "reports/metrics.json"
 PARAMS = "params.yaml"

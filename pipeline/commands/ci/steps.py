@@ -1,18 +1,24 @@
 """The steps of `pipeline ci`: check, pull, run, push, summarise, record."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pipeline.commands.ci import dvc_steps, revisions, summary
+from pipeline.commands.ci.ci_run import CiRun, Reference, Sharing
 from pipeline.commands.ci.overrides import Overrides
 from pipeline.commands.ci.revisions import METRICS, PARAMS, Revision
-from pipeline.commands.ci.summary import CiRun, Reference, Sharing, Verdict
-from pipeline.core import terminal
+from pipeline.commands.ci.summary import ReferenceVerdict
+from pipeline.core import atomic, terminal
 from pipeline.core.errors import PipelineError
 from pipeline.experiments import last_good_lock
 from pipeline.experiments.predictions import load_predictions
 from pipeline.experiments.sync import sync
+
+if TYPE_CHECKING:
+    from pipeline.commands.ci.champion import PromotionOutcome
 
 TEST = Path("reports/test")
 
@@ -26,6 +32,10 @@ class SummaryOptions:
     artifact: str | None
     """The name under which the CI server keeps reports/."""
     fail_if_worse: bool
+    promote: bool = False
+    """Whether the model may become the champion."""
+    issue: Path | None = None
+    """Where to write what a person should decide."""
 
 
 def run(overrides: Overrides, options: SummaryOptions) -> None:
@@ -60,8 +70,9 @@ def run(overrides: Overrides, options: SummaryOptions) -> None:
         json.loads(Path(METRICS).read_text("utf-8")),
         options.artifact,
     )
-    verdict = summarise(ci_run, options.file)
     _record_run()
+    outcome = _promote(options) if options.promote else None
+    verdict = summarise(ci_run, options.file, outcome, _describe_new_images(reference))
     if problems := _problems(sharing, verdict, options):
         raise PipelineError("; ".join(problems))
 
@@ -109,10 +120,39 @@ def _pull(remote: str | None) -> bool:
     return is_pulled
 
 
-def summarise(ci_run: CiRun, file: Path | None) -> Verdict:
+def _promote(options: SummaryOptions) -> "PromotionOutcome":
+    """Promote the model, if it is better than the champion; write the issue if that is close."""
+    from pipeline.commands.ci.champion import promote_workspace  # imports torch and mlflow
+
+    outcome = promote_workspace()
+    terminal.print_line(f"ci: {outcome.sentence}")
+    if options.issue is not None:
+        options.issue.unlink(missing_ok=True)  # of an earlier run
+        if text := outcome.issue():
+            atomic.write_text(options.issue, text)
+            terminal.print_line(f"ci: a person should decide: {options.issue}")
+    return outcome
+
+
+def _describe_new_images(reference: Reference) -> list[str]:
+    """Sentences about images that the reference has not."""
+    from pipeline.commands.ci.new_images import describe_new_images  # imports torch
+
+    sentences = describe_new_images(reference)
+    for sentence in sentences:
+        terminal.print_line(f"ci: {sentence}")
+    return sentences
+
+
+def summarise(
+    ci_run: CiRun,
+    file: Path | None,
+    outcome: "PromotionOutcome | None" = None,
+    new_images: Sequence[str] = (),
+) -> ReferenceVerdict:
     """Write the summary; print and return the verdict."""
     verdict = summary.compare_models(ci_run.reference, TEST)
-    page = summary.render(ci_run, verdict, load_predictions(str(TEST)).images)
+    page = summary.render(ci_run, verdict, load_predictions(str(TEST)).images, outcome, new_images)
     target = summary.write(page, file)
     if not target:
         summary.print_metrics(ci_run)
@@ -131,7 +171,7 @@ def _record_run() -> None:
         terminal.warn(f"{error}; `pipeline sync` records the result later")
 
 
-def _problems(sharing: Sharing, verdict: Verdict, options: SummaryOptions) -> list[str]:
+def _problems(sharing: Sharing, verdict: ReferenceVerdict, options: SummaryOptions) -> list[str]:
     """Why the command must fail, although the result was computed."""
     problems = []
     if sharing.remote is not None and not sharing.is_pushed:

@@ -3,14 +3,14 @@
 import json
 import os
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pipeline.commands.ci import dvc_steps, markdown, mermaid, revisions
-from pipeline.commands.ci.overrides import Overrides
-from pipeline.commands.ci.revisions import PARAMS, Revision
+from pipeline.commands.ci import markdown, mermaid, revisions
+from pipeline.commands.ci.ci_run import CiRun, Reference
+from pipeline.commands.ci.revisions import PARAMS
 from pipeline.core import atomic, history, terminal
 from pipeline.core.errors import PipelineError
 from pipeline.core.percentages import format_fraction
@@ -18,6 +18,9 @@ from pipeline.experiments import dvc_results
 from pipeline.experiments.comparison import Comparison, compare
 from pipeline.experiments.predictions import Prediction, load_predictions
 from pipeline.tracking import stale_stages
+
+if TYPE_CHECKING:
+    from pipeline.commands.ci.champion import PromotionOutcome
 
 HEADLINES = {
     "accuracy": "accuracy",
@@ -33,84 +36,22 @@ THIS_RUN = "this run"
 
 
 @dataclass(frozen=True)
-class Reference:
-    """The revision to compare with."""
-
-    revision: Revision | None
-    problem: str = ""
-    """Why there is none."""
-
-    @property
-    def title(self) -> str:
-        return self.revision.title if self.revision else "-"
-
-    def read_metrics(self) -> dict[str, Any]:
-        """Raises PipelineError if there are none."""
-        return self._require().metrics()
-
-    def read_params(self) -> dict[str, object]:
-        """Raises PipelineError if there are none."""
-        return self._require().params()
-
-    def _require(self) -> Revision:
-        if self.revision is None:
-            raise PipelineError(self.problem)
-        return self.revision
-
-
-@dataclass(frozen=True)
-class Sharing:
-    """What was exchanged with the DVC remote."""
-
-    remote: str | None
-    is_pulled: bool
-    is_pushed: bool
-
-    def describe(self) -> str:
-        """In one sentence."""
-        if self.remote is None:
-            return "no DVC remote: nothing is pulled or pushed"
-        pulled = "pulled from" if self.is_pulled else "nothing pulled from"
-        pushed = "pushed to it" if self.is_pushed else "nothing pushed to it"
-        return f"{pulled} {self.remote}, {pushed}"
-
-
-@dataclass(frozen=True)
-class CiRun:
-    """Inputs and results of a run."""
-
-    overrides: Overrides
-    head: Revision
-    changed_files: list[str]
-    """That differ from the commit."""
-    stages: dvc_steps.StageOutcomes
-    sharing: Sharing
-    reference: Reference
-    params: dict[str, object]
-    """By dotted name."""
-    metrics: dict[str, Any]
-    """Of metrics.json."""
-    artifact: str | None
-    """The name under which the CI server keeps reports/."""
-
-
-@dataclass(frozen=True)
-class Verdict:
+class ReferenceVerdict:
     sentence: str
     comparison: Comparison | None
     """None if the models were not compared."""
 
 
-def compare_models(reference: Reference, test: Path) -> Verdict:
+def compare_models(reference: Reference, test: Path) -> ReferenceVerdict:
     """Compare the predictions in `test` with those of the reference."""
     revision = reference.revision
     if revision is None:
-        return Verdict(f"Not compared: {reference.problem}.", None)
+        return ReferenceVerdict(f"Not compared: {reference.problem}.", None)
     try:
         revision.metrics()  # a revision without metrics has no predictions either
         comparison = compare(load_predictions(revision.commit), load_predictions(str(test)))
     except PipelineError as error:
-        return Verdict(f"Not compared with {revision.title}: {error}.", None)
+        return ReferenceVerdict(f"Not compared with {revision.title}: {error}.", None)
     names = revision.name, THIS_RUN
     sentences = [comparison.verdict(*names), *comparison.remarks(*names)]
     if stale := dvc_results.stale_stages_at(revision.commit):
@@ -118,16 +59,28 @@ def compare_models(reference: Reference, test: Path) -> Verdict:
             f"The result of {revision.title} is of an earlier state than its params, data and "
             f"code ({stale_stages.describe(stale)})."
         )
-    return Verdict(" ".join(sentences), comparison)
+    return ReferenceVerdict(" ".join(sentences), comparison)
 
 
-def render(ci_run: CiRun, verdict: Verdict, predictions: Mapping[str, Prediction]) -> str:
-    """The whole page."""
+def render(
+    ci_run: CiRun,
+    verdict: ReferenceVerdict,
+    predictions: Mapping[str, Prediction],
+    outcome: "PromotionOutcome | None" = None,
+    new_images: Sequence[str] = (),
+) -> str:
+    """The whole page.
+
+    Args:
+        new_images: Sentences about images that the reference has not; none if there are none.
+    """
     params = ci_run.params
     title = markdown.escape(f"{params['dataset.name']}, {params['model.backbone']}")
     sections = [
         [f"## Pipeline: {title}"],
         [markdown.escape(verdict.sentence)],
+        *([["### Champion", "", markdown.escape(outcome.sentence)]] if outcome else []),
+        *([["### New images", "", markdown.escape(" ".join(new_images))]] if new_images else []),
         _inputs(ci_run),
         ["### Metrics", "", *_metrics(ci_run, verdict)],
         ["### Params", "", *_params(ci_run)],
@@ -161,7 +114,7 @@ def print_metrics(ci_run: CiRun) -> None:
 
 def _inputs(ci_run: CiRun) -> list[str]:
     """What the result was computed from."""
-    pairs: list[tuple[str, markdown.Cell]] = [("commit", ci_run.head.commit)]
+    pairs: list[tuple[str, markdown.TableCell]] = [("commit", ci_run.head.commit)]
     if ci_run.changed_files:
         pairs.append(("not as in the commit", ", ".join(ci_run.changed_files)))
     if ci_run.overrides.values:
@@ -179,7 +132,7 @@ def _read_deviation(card: Path = Path("models/model.json")) -> str:
     return str(json.loads(card.read_text()).get("deviation", "")) if card.exists() else ""
 
 
-def _metrics(ci_run: CiRun, verdict: Verdict) -> list[str]:
+def _metrics(ci_run: CiRun, verdict: ReferenceVerdict) -> list[str]:
     reference_metrics, problem = _reference_metrics(ci_run.reference)
     comparison = verdict.comparison
     if reference_metrics and (comparison is None or comparison.unshared):
@@ -262,15 +215,15 @@ def _format_param(params: Mapping[str, object], key: str) -> str:
 
 
 def _training() -> list[str]:
-    validations = history.read(HISTORY) if HISTORY.exists() else []
-    if not validations:
+    records = history.read(HISTORY) if HISTORY.exists() else []
+    if not records:
         return [f"{HISTORY} has no rows."]
-    best = min(validations, key=lambda record: record["val_loss"])
+    best = history.best(records)
     sentence = (
-        f"Best validation: loss {best['val_loss']:.4f}, accuracy {best['val_accuracy']:.4f}, "
-        f"in epoch {best['epoch']:g} of {validations[-1]['epoch']:g}."
+        f"Best validation: loss {best.val_loss:.4f}, accuracy {best.val_accuracy:.4f}, "
+        f"in epoch {best.epoch:g} of {records[-1].epoch:g}."
     )
-    return [sentence, "", *mermaid.curves(validations)]
+    return [sentence, "", *mermaid.curves(records)]
 
 
 def _files(ci_run: CiRun) -> list[str]:

@@ -1,17 +1,16 @@
 """The objects in DVC's cache: each is named by the md5 of its bytes."""
 
-import json
 import os
 import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from pipeline.core import dvc_lock, progress
+from pipeline.core.dvc_cache import read_listing
 
 PREFIX, REST = re.compile(r"[0-9a-f]{2}"), re.compile(r"[0-9a-f]{30}(\.dir)?")
-MD5 = re.compile(r"[0-9a-f]{32}")
 LISTING = ".dir"
 EMPTY = "d41d8cd98f00b204e9800998ecf8427e"  # md5 of no bytes
 THREADS = min(8, os.cpu_count() or 1)  # md5 releases the GIL
@@ -92,25 +91,3 @@ def _read(item: CacheObject) -> list[Damage]:
     except ValueError:
         return [Damage(item, "is not the listing of a folder")]
     return []
-
-
-def read_listing(path: Path) -> dict[str, str]:
-    """The md5 of each file of a folder, by its path in the folder.
-
-    Raises:
-        ValueError: the object is not such a listing, or names a file outside the folder.
-    """
-    entries = json.loads(path.read_bytes())
-    try:
-        listing = {entry["relpath"]: entry["md5"] for entry in entries}
-        is_sound = all(_is_inside(name) and MD5.fullmatch(md5) for name, md5 in listing.items())
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"{path} is not a listing") from error
-    if not is_sound:
-        raise ValueError(f"{path} is not a listing")
-    return listing
-
-
-def _is_inside(name: str) -> bool:
-    path = PurePosixPath(name)
-    return not path.is_absolute() and ".." not in path.parts

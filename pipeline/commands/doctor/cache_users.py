@@ -6,7 +6,8 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from pipeline.commands.doctor.cache_objects import LISTING, list_objects, read_listing
+from pipeline.commands.doctor.cache_objects import LISTING, list_objects
+from pipeline.core.dvc_cache import read_listing
 from pipeline.core.dvc_lock import LOCK
 from pipeline.core.git import try_git
 

@@ -1,4 +1,4 @@
-"""`pipeline doctor`, in doubt and after a crash."""
+"""`pipeline doctor`: find damage and problems of the environment, and repair what a crash left."""
 
 import sys
 from typing import Annotated
@@ -24,11 +24,11 @@ def doctor(
     """Find what is wrong with the environment, or damaged by a crash, and say how to fix it.
 
     Looks at Python and its packages, the graphics card, free space, links from DVC's cache, DVC's
-    remote and MLflow's server; and for damage at dvc.lock, the files that DVC writes in place,
-    every object in DVC's cache, the outputs in the workspace, the run cache, the memos in .cache,
-    MLflow's database, reject.csv and relabel.csv, and at what killed processes have left. A
-    dvc.lock that is cut off is replaced by the last good one, and kept as dvc.lock.broken-1. Exits
-    with 1 if something is left to do.
+    remote, MLflow's server, PIPELINE_CACHE and PIPELINE_CLUSTER; and for damage at dvc.lock, the
+    files that DVC writes in place, every object in DVC's cache, the outputs in the workspace, the
+    run cache, the memos in .cache, MLflow's database, reject.csv and relabel.csv, and at what
+    killed processes have left. A dvc.lock that is cut off is replaced by the last good one, and
+    kept as dvc.lock.broken-1. Exits with 1 if something is left to do.
 
     Examples:
 

@@ -1,18 +1,14 @@
 """This Python and its packages, the graphics card, and the space on disk."""
 
-import importlib.metadata
-import importlib.util
 import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from packaging.requirements import Requirement
-from packaging.version import Version
-
 from pipeline.commands.doctor.finding import Finding
+from pipeline.experiments import locked_packages
 
-LOCK = Path("requirements.lock")
+LOCK = Path(locked_packages.LOCK)
 OLDEST, NEWEST = (3, 11), (3, 14)
 MIN_FREE = 5e9  # bytes: a data set of some thousand photographs, its copy, features and models
 MAX_NAMED = 3  # packages in a sentence
@@ -44,38 +40,11 @@ def examine_python(version: tuple[int, ...]) -> Iterator[Finding]:
 
 def examine_packages(locked: str) -> Iterator[Finding]:
     """Packages that are missing, or of other versions than the lock file pins."""
-    others = sorted(_differences(locked))
+    others = locked_packages.find_deviations(locked)
     if others:
         more = f" and {len(others) - MAX_NAMED} more" if len(others) > MAX_NAMED else ""
         named = ", ".join(others[:MAX_NAMED])
         yield Finding(f"other packages than in {LOCK} are installed ({named}{more})", AGAIN)
-
-
-def _differences(locked: str) -> Iterator[str]:
-    for line in locked.splitlines():
-        if not line or line.startswith((" ", "#")):
-            continue
-        pin = Requirement(line.removesuffix("\\").strip())
-        is_left_out = pin.marker is not None and not pin.marker.evaluate()
-        if is_left_out or (_is_of_cuda(pin.name) and _is_cpu_build()):
-            continue
-        try:
-            installed = importlib.metadata.version(pin.name)
-        except importlib.metadata.PackageNotFoundError:
-            yield f"{pin.name} is missing"
-            continue
-        # Without the local part: PyTorch's builds for CPUs are 2.14.1+cpu.
-        if not pin.specifier.contains(Version(installed).public, prereleases=True):
-            yield f"{pin.name} {installed} instead of {str(pin.specifier).removeprefix('==')}"
-
-
-def _is_of_cuda(name: str) -> bool:
-    return name.startswith(("nvidia-", "cuda-")) or name == "triton"
-
-
-def _is_cpu_build() -> bool:
-    """Whether torch came without the packages of CUDA."""
-    return importlib.util.find_spec("triton") is None
 
 
 def examine_gpu(has_driver: bool) -> Iterator[Finding]:

@@ -24,6 +24,7 @@ from pipeline.core.errors import PipelineError
 from pipeline.core.terminal import print_line
 from pipeline.experiments import dvc
 from pipeline.experiments.last_good_lock import mend
+from pipeline.params import load_params
 
 
 def examine(repair: bool) -> bool:
@@ -56,8 +57,18 @@ def _findings(repair: bool) -> Iterator[Finding]:
     yield from memos.examine(Path(".cache"), quarantine)
     yield from hand_lists.examine(Path("datasets"))
     yield from mlflow_database.examine()
-    yield from servers.examine_mlflow()
+    yield from servers.examine_mlflow(_dataset())
+    yield from servers.examine_shared_cache()
+    yield from servers.examine_cluster()
     yield from leftovers.examine_clones()
+
+
+def _dataset() -> str:
+    """The name of the data set in params.yaml; that of an unused one if it cannot be read."""
+    try:
+        return load_params().dataset.name
+    except PipelineError:  # `tracked_files` says why
+        return "images"
 
 
 def _examine_lock() -> Iterator[Finding]:

@@ -1,13 +1,12 @@
 """The memos in .cache, whose files are named by the sha256 of their bytes."""
 
-import hashlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from pipeline.commands.doctor.finding import Finding
 from pipeline.commands.doctor.quarantine import Quarantine, isolate
-from pipeline.core import progress
+from pipeline.core import file_digests, progress
 
 
 def examine(cache: Path, quarantine: Quarantine | None) -> Iterator[Finding]:
@@ -24,8 +23,7 @@ def examine(cache: Path, quarantine: Quarantine | None) -> Iterator[Finding]:
 
 def _is_sound(path: Path) -> bool:
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest() == path.stem
+        return file_digests.sha256(path) == path.stem
     except FileNotFoundError:  # removed meanwhile
         return True
     except OSError:

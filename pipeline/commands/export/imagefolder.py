@@ -4,10 +4,9 @@ from collections import Counter
 from pathlib import Path
 
 from pipeline.core import atomic, shards
-from pipeline.core.csv_table import Rows
 from pipeline.core.errors import PipelineError
 from pipeline.core.progress import bar
-from pipeline.core.split_csv import SplitRow, read_split
+from pipeline.core.split_csv import SplitTable, read_split
 from pipeline.core.terminal import distinct_file_names
 
 PNG = b"\x89PNG"
@@ -43,7 +42,7 @@ def imagefolder(clean: Path, split_csv: Path, destination: Path) -> int:
     return len(names)
 
 
-def _names(rows: Rows[SplitRow]) -> dict[str, str]:
+def _names(rows: SplitTable) -> dict[str, str]:
     """id -> train/car/car_0000, with names that are valid on any file system."""
     numbers: Counter[tuple[str, str]] = Counter()
     names = {}

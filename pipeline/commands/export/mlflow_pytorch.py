@@ -18,7 +18,7 @@ import torch.fx.config
 from mlflow.models import ModelSignature
 from mlflow.types import Schema, TensorSpec
 
-from pipeline.commands.export.onnx import Probabilities
+from pipeline.commands.export.onnx import ProbabilityModel
 from pipeline.core import atomic
 from pipeline.core.errors import PipelineError
 from pipeline.network import model_folder
@@ -43,7 +43,7 @@ def export(models: Path, destination: Path) -> float:
     if destination.is_file() or (destination.is_dir() and any(destination.iterdir())):
         raise PipelineError(f"{destination} is not empty: name a new folder")
     network, card = model_folder.load(models)
-    whole = Probabilities(network, card).eval()
+    whole = ProbabilityModel(network, card).eval()
     shape = (3, card.preprocess.size, card.preprocess.size)
     signature = ModelSignature(
         Schema([TensorSpec(np.dtype(np.uint8), (-1, *shape))]),

@@ -1,6 +1,7 @@
 """A copy of somebody's files in DVC's care; the files themselves are only read."""
 
 import io
+import os
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -9,27 +10,31 @@ from pathlib import Path
 from pipeline.core import atomic
 from pipeline.core.errors import PipelineError
 from pipeline.core.progress import bar
+from pipeline.datasets.dataset_toml import copy_path
 from pipeline.experiments import dvc
-from pipeline.stages.acquire.dataset_toml import copy_path
 
 FOLDER = Path("data/photos")
 
 
 @contextmanager
-def copied(name: str, files: Sequence[tuple[Path, str]]) -> Iterator[Path]:
-    """Copy files and yield the folder of the copy; remove it if the block fails.
+def copied(name: str, source: Path, files: Sequence[tuple[Path, str]]) -> Iterator[Path]:
+    """Copy files and yield the folder of the copy; if the block fails, remove it and its records.
 
     Args:
+        source: The folder, or one of the archives, that the files are of.
         files: Each file, and its path in the copy.
 
     Raises:
-        PipelineError: the disk is too small, or an earlier copy is there.
+        PipelineError: a name is not UTF-8, the disk is too small, or something is where the copy
+            would be.
     """
     target = FOLDER / name
-    if target.exists():
-        raise PipelineError(f"{target} exists, from another data set of this name: delete it first")
+    _check_apart(source, target)
+    for _, relative in files:
+        check_name(relative)
     FOLDER.mkdir(parents=True, exist_ok=True)
     _check_space(files)
+    ignored = _read_ignored()
     try:
         with bar("copy", len(files), unit="file") as progress:
             for path, relative in files:
@@ -38,7 +43,24 @@ def copied(name: str, files: Sequence[tuple[Path, str]]) -> Iterator[Path]:
         yield target
     except BaseException:
         shutil.rmtree(target, ignore_errors=True)
+        _record(name).unlink(missing_ok=True)
+        _restore_ignored(ignored, f"/{name}")
         raise
+
+
+def check_name(path: str) -> None:
+    """Refuse a name that neither DVC nor dataset.toml can record.
+
+    Raises:
+        PipelineError: it is not UTF-8.
+    """
+    try:
+        path.encode("utf-8")
+    except UnicodeEncodeError as error:
+        escaped = os.fsencode(path).decode("utf-8", "backslashreplace")
+        raise PipelineError(
+            f"the name {escaped} is not UTF-8, so that it cannot be recorded: rename it"
+        ) from error
 
 
 def track(name: str, folder: Path) -> None:
@@ -51,11 +73,60 @@ def track(name: str, folder: Path) -> None:
     """
     output = io.StringIO()
     code, lines = dvc.run("add", str(FOLDER / name), out=output)
-    record = FOLDER / f"{name}.dvc"
+    record = _record(name)
     if code or not record.exists():
         raise PipelineError(f"`dvc add {FOLDER / name}` fails: {' '.join(lines)[-300:]}")
     atomic.write_text(copy_path(folder), f"wdir: ../../{FOLDER}\n{record.read_text()}")
     record.unlink()
+
+
+def _record(name: str) -> Path:
+    """Where `dvc add` records a copy."""
+    return FOLDER / f"{name}.dvc"
+
+
+def _check_apart(source: Path, target: Path) -> None:
+    """Refuse to copy to a place that is in use.
+
+    Raises:
+        PipelineError: the photographs are in the place of their copy, or around it, or something
+            else is there.
+    """
+    here, there = source.resolve(), target.resolve()
+    if here == there or there in here.parents:
+        raise PipelineError(
+            f"{source} is where the copy would be: take another name for the data set, or read the "
+            "photographs where they are, with --stay"
+        )
+    if here.is_dir() and here in there.parents:
+        raise PipelineError(
+            f"the copy, {target}, would be among the photographs in {source}: move them into a "
+            "folder of their own, or read them where they are, with --stay"
+        )
+    if target.exists():
+        raise PipelineError(
+            f"{target} exists, and no data set here has this name: it may have photographs, so "
+            "take another name, or move it elsewhere"
+        )
+
+
+def _read_ignored() -> list[str] | None:
+    """The lines of the .gitignore that `dvc add` writes; None if there is none."""
+    path = FOLDER / ".gitignore"
+    return path.read_text(encoding="utf-8").splitlines() if path.exists() else None
+
+
+def _restore_ignored(before: list[str] | None, line: str) -> None:
+    """Remove what `dvc add` wrote for a copy; lines for other copies stay."""
+    path = FOLDER / ".gitignore"
+    lines = _read_ignored()
+    if lines is None or line in (before or ()):
+        return
+    rest = [other for other in lines if other != line]
+    if rest or before is not None:
+        atomic.write_text(path, "".join(f"{other}\n" for other in rest))
+    else:
+        path.unlink()
 
 
 def _copy_file(source: Path, target: Path) -> None:

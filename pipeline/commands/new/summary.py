@@ -1,36 +1,62 @@
 """Say what was understood of a source."""
 
 from collections import Counter
+from collections.abc import Mapping
 from itertools import islice
 
 from pipeline.core.errors import format_counts
+from pipeline.core.plurals import plural
 from pipeline.core.shards import SPLITS
+from pipeline.core.skipped_csv import MEANING
 from pipeline.core.terminal import print_line, print_table
+from pipeline.core.unicode import to_nfc
 from pipeline.stages.acquire.sources.contents import Contents
 
 MAX_CLASSES = 20
 MAX_NAMES = 10
 
 
-def print_contents(contents: Contents) -> None:
-    """Print classes with their counts and splits, where the labels come from, and some names."""
-    counts = contents.count()
-    print_counts(counts)
+def print_contents(contents: Contents, renamed: Mapping[str, str]) -> None:
+    """Print classes with their counts and splits, where the labels come from, and some names.
+
+    Args:
+        renamed: Name of a class in the source -> class.
+    """
+    print_counts(contents.count(), renamed)
     print_line(f"labels: from {contents.origin}")
     for note in contents.notes:
         print_line(f"note: {note}")
-    if reasons := contents.left_out():
-        print_line(f"left out: {format_counts(reasons)}")
     for name in islice(contents.names(), MAX_NAMES):
         print_line(f"  {name}")
+    _print_left_out(contents)
 
 
-def print_counts(counts: Counter[tuple[str, str | None]]) -> None:
-    """Print the images of each class and split."""
+def _print_left_out(contents: Contents) -> None:
+    """Print the counts by reason, and some names of each reason."""
+    reasons: Counter[str] = Counter()
+    names: dict[str, list[str]] = {}
+    for item in contents.left_out():
+        reasons[item.reason.value] += 1
+        if reasons[item.reason.value] <= MAX_NAMES:
+            names.setdefault(item.reason.value, []).append(item.name)
+    if reasons:
+        print_line(f"left out: {format_counts(reasons)}")
+    for reason, some in names.items():
+        for name in some[: max(1, MAX_NAMES // len(names))]:
+            print_line(f"  {name}: {MEANING[reason]}")
+
+
+def print_counts(counts: Counter[tuple[str, str | None]], renamed: Mapping[str, str]) -> None:
+    """Print the images of each class and split; two Unicode forms of a name are one class."""
+    classes_of = {to_nfc(name): to_nfc(label) for name, label in renamed.items()}
+    by_form, counts = counts, Counter()
+    for (label, split), count in by_form.items():
+        counts[classes_of.get(to_nfc(label), to_nfc(label)), split] += count
     by_class: Counter[str] = Counter()
     for (label, _), count in counts.items():
         by_class[label] += count
-    print_line(f"{counts.total()} images of {len(by_class)} classes")
+    classes = plural(len(by_class), "class", "classes")
+    print_line(f"{plural(counts.total(), 'image')} of {classes}")
     splits = [split for split in SPLITS if any(key == split for _, key in counts)]
     without = [None] if splits and any(key is None for _, key in counts) else []
     rows = [
@@ -40,6 +66,6 @@ def print_counts(counts: Counter[tuple[str, str | None]]) -> None:
     header = ["class", "images", *splits, *(["no split"] if without else [])]
     print_table(header, rows, numbers=True)
     if len(by_class) > MAX_CLASSES:
-        print_line(f"and {len(by_class) - MAX_CLASSES} more classes")
+        print_line(f"and {plural(len(by_class) - MAX_CLASSES, 'more class', 'more classes')}")
     if not splits:
         print_line("splits: none; split assigns them")

@@ -5,8 +5,9 @@ from typing import Any
 
 from pipeline.core import atomic, dvc_lock, shards
 from pipeline.core.errors import PipelineError
+from pipeline.core.plurals import plural
+from pipeline.datasets import dataset_toml
 from pipeline.params import AS_DESCRIBED
-from pipeline.stages.acquire import dataset_toml
 from pipeline.stages.acquire.photo_list import COLUMNS
 from pipeline.stages.acquire.web.content_store import ContentStore
 
@@ -50,8 +51,8 @@ def write_pin(folder: Path, raw: Path, lock: Path) -> Path:
     rows = shards.columns(raw, RAW_COLUMNS).to_pylist()
     if names := [row["name"] for row in rows if row["url"] is None]:
         raise PipelineError(
-            f"{len(names)} images of {raw} have no URL, the first {names[0]}: only photographs "
-            "with URLs can be pinned; keep the files that they came from"
+            f"{raw} has {plural(len(names), 'image')} without a URL, the first {names[0]}: only "
+            "photographs with URLs can be pinned; keep the files that they came from"
         )
     pin = dataset_toml.pin_path(folder)
     atomic.write_csv(pin, COLUMNS, [_to_row(row) for row in rows])

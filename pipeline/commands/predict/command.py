@@ -10,7 +10,8 @@ import typer
 
 from pipeline.commands.predict.rows import Format, Writer
 from pipeline.core import program
-from pipeline.core.progress import bar
+from pipeline.core.errors import PipelineError
+from pipeline.core.progress import bar, show_activity
 from pipeline.core.terminal import warn
 
 if TYPE_CHECKING:
@@ -18,6 +19,11 @@ if TYPE_CHECKING:
     from pipeline.inference.predict import Answer
 
 MAX_START = 512  # bytes by which a format is recognised
+UNSURE = "unsure"
+NO_PROMISE = (
+    "this model promises nothing about sets of classes: an older version trained it, or its "
+    "validation set had too few images to set some aside; see docs/abstention.md"
+)
 Save = Callable[["Answer"], None]
 
 
@@ -30,7 +36,9 @@ def predict(
             "image, an archive, or names.",
         ),
     ],
-    models: Annotated[Path, typer.Option("--model", help="The model's folder.")] = Path("models"),
+    model: Annotated[
+        str, typer.Option("--model", help="The model's folder, or @champion.")
+    ] = "models",
     output: Annotated[Format, typer.Option("--format", help="How to print.")] = Format.TABLE,
     top_k: Annotated[int, typer.Option(min=1, help="Classes to print per image.")] = 1,
     gradcam: Annotated[
@@ -40,6 +48,13 @@ def predict(
     sort_into: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Copy images here, into a folder per class.")
     ] = None,
+    abstain: Annotated[
+        bool,
+        typer.Option(
+            "--abstain",
+            help="Say which classes an image may be of, or none of these (docs/abstention.md).",
+        ),
+    ] = False,
     allow_private: Annotated[
         bool, typer.Option("--allow-private", help="Allow URLs of private networks.")
     ] = False,
@@ -57,9 +72,14 @@ def predict(
         pipeline predict "holiday/**/*.jpg" --top-k 3 --gradcam looked/
 
         find / -name "*.jpg" | pipeline predict - --sort-into sorted/
+
+        pipeline predict photo.jpg --model @champion
+
+        pipeline predict holiday/ --abstain --sort-into sorted/
     """
     from pipeline.inference.decoder_pool import DecoderPool
 
+    show_activity("predict")
     failed, unread = 0, Counter[str]()
     with DecoderPool() as decoders:
         decoders.start()  # while torch is imported
@@ -67,11 +87,14 @@ def predict(
             from pipeline.inference.classifier import Classifier
             from pipeline.inference.inputs import LIMITS, ImageInputs
             from pipeline.inference.predict import predict as run
+            from pipeline.inference.registered_models import find_folder
 
-        classifier, writer = Classifier(models), Writer(output, top_k)
+        classifier, writer = Classifier(find_folder(model)), Writer(output, top_k, abstain)
         if classifier.warning:
             warn(classifier.warning)
-        saves = [] if sort_into is None else [_copier(sort_into, classifier.card.classes)]
+        if abstain and classifier.card.abstention is None:
+            raise PipelineError(NO_PROMISE)
+        saves = [] if sort_into is None else [_copier(sort_into, classifier.card.classes, abstain)]
         saves += [] if gradcam is None else [_gradcam_drawer(gradcam, classifier)]
         limits = LIMITS.model_copy(update={"allow_private": allow_private})
         with (
@@ -104,14 +127,24 @@ def _unread(answer: "Answer") -> list[str]:
     return [name] if name else []
 
 
-def _copier(folder: Path, classes: Sequence[str]) -> Save:
+def _copier(folder: Path, classes: Sequence[str], abstain: bool) -> Save:
+    """Copies images into a folder per class; those of several or none, if asked, into `UNSURE`."""
     from pipeline.commands.predict.save import save_picture
     from pipeline.core.terminal import distinct_file_names
 
-    folders = distinct_file_names(classes)
+    unsure = UNSURE
+    while unsure.casefold() in map(str.casefold, classes):
+        unsure += "_"
+    folders = distinct_file_names([*classes, unsure] if abstain else classes)
 
     def save(answer: "Answer") -> None:
-        label, image = answer.prediction.label, answer.image
+        label, image, candidates = (
+            answer.prediction.label,
+            answer.image,
+            answer.prediction.candidates,
+        )
+        if abstain and candidates is not None:
+            label = candidates.label or unsure
         if label is not None and isinstance(image.content, bytes):
             save_picture(folder / folders[label], image.name, image.content)
 

@@ -31,8 +31,8 @@ def recipe(
     from pipeline.commands.recipe import recipes
 
     if not name:
-        for listed in recipes.names():
-            print_line(f"{listed}: {recipes.read(listed).about}")
+        for recipe_name in recipes.names():
+            print_line(f"{recipe_name}: {recipes.read(recipe_name).about}")
         return
     recipe = recipes.read(name)
     if about:

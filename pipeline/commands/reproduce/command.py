@@ -41,9 +41,10 @@ def reproduce(
         pipeline reproduce 3f9c2ab1 --again features
     """
     from pipeline.commands.reproduce import clone, verdict
-    from pipeline.commands.reproduce.reproduce import ReproduceRequest, find_run, tag_run
+    from pipeline.commands.reproduce.reproduce import ReproduceRequest, tag_run
     from pipeline.commands.reproduce.reproduce import reproduce as reproduce_run
     from pipeline.core import project
+    from pipeline.experiments.run_lookup import find_run
 
     project.check()
 

@@ -15,6 +15,7 @@ from pipeline.commands.reproduce import clone
 from pipeline.commands.reproduce.verdict import Reproduction, compare_with_run
 from pipeline.core.errors import PipelineError
 from pipeline.core.git import commit_of
+from pipeline.core.plurals import plural
 from pipeline.core.terminal import printable
 from pipeline.experiments.dvc_results import (
     MODELS,
@@ -28,8 +29,6 @@ from pipeline.params import DatasetParams
 from pipeline.tracking import provenance, store
 from pipeline.tracking.store import MlflowRun
 
-MIN_ID_LENGTH = 4  # characters
-
 
 @dataclass(frozen=True)
 class ReproduceRequest:
@@ -39,31 +38,6 @@ class ReproduceRequest:
     """Of accuracy and loss."""
     allow_changes: bool = False
     """Whether to run code that only the run's artifacts contain."""
-
-
-def find_run(name: str) -> MlflowRun:
-    """The run of a training, by its name (then the newest), its id or the start of its id.
-
-    Raises:
-        PipelineError: there is none, or there are several.
-    """
-    with store.errors_as_sentences():
-        runs = store.search_runs(f"tags.`{provenance.FINGERPRINT}` != ''") if store.exists() else []
-    named = [run for run in runs if run.info.run_name == name]
-    if named:
-        return named[0]
-    if len(name) < MIN_ID_LENGTH:
-        raise PipelineError(
-            f"{name!r} is too short for a run's id: give at least {MIN_ID_LENGTH} characters"
-        )
-    matches = [run for run in runs if run.info.run_id.startswith(name.lower())]
-    if len(matches) == 1:
-        return matches[0]
-    ids = ", ".join(run.info.run_id[:12] for run in matches[:5])
-    problem = (
-        f"several ids begin with {name} ({ids})" if matches else f"no training run is called {name}"
-    )
-    raise PipelineError(f"{problem} at {store.address()}: `pipeline runs` lists them")
 
 
 def reproduce(run: MlflowRun, folder: Path, request: ReproduceRequest) -> Reproduction:
@@ -124,9 +98,9 @@ def _check_out_artifacts(run: MlflowRun, folder: Path, allow_changes: bool) -> N
     patch = _fetch(run, provenance.CHANGES) if is_changed else ""
     if patch and not allow_changes:
         raise PipelineError(
-            f"run {run.info.run_id[:8]} has {len(patch.splitlines())} lines of changes of its code "
-            f"that are in no commit here ({provenance.FOLDER}/{provenance.CHANGES}): read them, "
-            "and allow them to run with --with-changes"
+            f"run {run.info.run_id[:8]} has {plural(len(patch.splitlines()), 'line')} of changes "
+            f"of its code, in no commit here ({provenance.FOLDER}/{provenance.CHANGES}): read "
+            "them, and allow them to run with --with-changes"
         )
     clone.check_out(folder, commit)
     clone.write_files(folder, {name: text for name, text in texts.items() if text}, patch)

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from ruamel.yaml import YAML
 
-from pipeline.core import dvc_lock, metrics_json
+from pipeline.core import dvc_lock
+from pipeline.experiments import metrics_json
 from pipeline.experiments.dvc_results import METRICS
 from pipeline.tracking import provenance
 from pipeline.tracking.store import MlflowRun

@@ -17,7 +17,7 @@ Rows = npt.NDArray[np.int64]
 LEFT_OUT = "left out"
 
 
-class Kind(StrEnum):
+class FlagKind(StrEnum):
     """What makes an image worth a look, in the order in which a person should look."""
 
     LABEL = "label"
@@ -30,13 +30,13 @@ class Kind(StrEnum):
 
 
 NAMES = {
-    Kind.LABEL: "label may be wrong",
-    Kind.OUTLIER: "unlike the others",
-    Kind.BLURRED: "blurred",
-    Kind.DARK: "dark",
-    Kind.OVEREXPOSED: "over-exposed",
-    Kind.LITTLE_DETAIL: "little detail",
-    Kind.ODD_SHAPE: "odd shape",
+    FlagKind.LABEL: "label may be wrong",
+    FlagKind.OUTLIER: "unlike the others",
+    FlagKind.BLURRED: "blurred",
+    FlagKind.DARK: "dark",
+    FlagKind.OVEREXPOSED: "over-exposed",
+    FlagKind.LITTLE_DETAIL: "little detail",
+    FlagKind.ODD_SHAPE: "odd shape",
 }
 
 
@@ -48,7 +48,7 @@ class Flags:
     notes: Sequence[str]
     """What was measured, for people."""
     classes: Sequence[str] = ()
-    """The class that each looks like; only of `Kind.LABEL`."""
+    """The class that each looks like; only of `FlagKind.LABEL`."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Entry:
 class Filter:
     """Which images to list; None is any."""
 
-    kind: Kind | None = None
+    kind: FlagKind | None = None
     label: str | None = None
     split: str | None = None
     everything: bool = False
@@ -81,7 +81,7 @@ class Filter:
 class Catalogue:
     """The accepted images, and the flags of some of them."""
 
-    def __init__(self, clean: Path, split_csv: Path, flags: Mapping[Kind, Flags]) -> None:
+    def __init__(self, clean: Path, split_csv: Path, flags: Mapping[FlagKind, Flags]) -> None:
         """Read the tables.
 
         Raises:
@@ -90,13 +90,13 @@ class Catalogue:
         self._table = shards.columns(clean, ["id", "name", "label"])
         self._label_codes, self.classes = columns.encode_sorted(self._table.column("label"))
         self._split_codes = _read_splits(split_csv, self._table.column("id"))
-        self._flagged: dict[Kind, Rows] = {}
+        self._flagged: dict[FlagKind, Rows] = {}
         self._notes: dict[int, list[str]] = {}
         self._looks_like: dict[int, str] = {}
-        for kind in Kind:
+        for kind in FlagKind:
             self._add(kind, flags.get(kind, Flags([], [])))
 
-    def _add(self, kind: Kind, flags: Flags) -> None:
+    def _add(self, kind: FlagKind, flags: Flags) -> None:
         places = self.rows_of(flags.ids)
         self._flagged[kind] = places[places >= 0]
         for row, note in zip(places.tolist(), flags.notes, strict=True):
@@ -113,7 +113,7 @@ class Catalogue:
         return [names[code] for code in np.unique(self._split_codes).tolist()]
 
     @property
-    def counts(self) -> dict[Kind, int]:
+    def counts(self) -> dict[FlagKind, int]:
         """The number of flagged images by kind."""
         return {kind: len(rows) for kind, rows in self._flagged.items()}
 
@@ -166,6 +166,6 @@ class Catalogue:
 def _read_splits(split_csv: Path, ids: pa.ChunkedArray) -> Rows:
     """The position of each image's split in `SPLITS`, or after the last if it is in none."""
     table = read_split(split_csv)
-    places = columns.positions(ids, table.column("id"))
-    codes = columns.positions(table.column("split"), columns.texts(SPLITS))
+    places = columns.positions(ids, table.ids)
+    codes = columns.positions(table.splits, columns.texts(SPLITS))
     return np.append(codes, len(SPLITS))[places].astype(np.int64)

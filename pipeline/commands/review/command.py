@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from pipeline.core.progress import hide_activity, show_activity
 from pipeline.core.terminal import print_line, warn
 
 
@@ -35,6 +36,7 @@ def review(
 
         ssh -L 8765:127.0.0.1:8765 SERVER    # to open that of a server here
     """
+    show_activity("review")
     from pipeline.commands.review.browser import open_browser
     from pipeline.commands.review.catalogue import Catalogue
     from pipeline.commands.review.dataset_folder import find_dataset_folder
@@ -51,8 +53,9 @@ def review(
         warn(problem)
     catalogue = Catalogue(clean, split, flags)
     endpoints = Endpoints(folder, clean, catalogue, problems)
+    hide_activity()
     with PageServer(port, endpoints.get, endpoints.post) as server, suppress(KeyboardInterrupt):
-        print_line(f"review: {catalogue.flagged_count} of {len(catalogue)} images are worth a look")
+        print_line(f"review: {catalogue.flagged_count} of {len(catalogue)} images worth a look")
         print_line(f"review: {server.url} (Ctrl-C ends it)")
         with open_browser(server.url) if browser else nullcontext():
             server.serve_forever()

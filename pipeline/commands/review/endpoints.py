@@ -11,7 +11,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pipeline.commands.review import decisions
-from pipeline.commands.review.catalogue import NAMES, Catalogue, Entry, Filter, Kind
+from pipeline.commands.review.catalogue import NAMES, Catalogue, Entry, Filter, FlagKind
 from pipeline.commands.review.decisions import Decisions, LineCounts
 from pipeline.commands.review.server import NotFound, Reply
 from pipeline.core import shards
@@ -140,7 +140,7 @@ class Endpoints:
             str(self._folder),
             len(self._catalogue),
             self._catalogue.flagged_count,
-            [Reason(kind.value, NAMES[kind], counts[kind]) for kind in Kind],
+            [Reason(kind.value, NAMES[kind], counts[kind]) for kind in FlagKind],
             self._catalogue.classes,
             self._catalogue.splits,
             self._problems,
@@ -169,7 +169,7 @@ class Endpoints:
         ):
             raise ValueError
         return Filter(
-            None if reason in ("", FLAGGED, EVERYTHING) else Kind(reason),
+            None if reason in ("", FLAGGED, EVERYTHING) else FlagKind(reason),
             self._catalogue.classes[int(label)] if label else None,
             split or None,
             reason == EVERYTHING,

@@ -3,19 +3,21 @@
 from pathlib import Path
 
 from pipeline.commands.review import quality
-from pipeline.commands.review.catalogue import Flags, Kind
+from pipeline.commands.review.catalogue import FlagKind, Flags
 from pipeline.commands.review.outliers import find_outliers, mean_distances
-from pipeline.commands.suspects.features import open_features
 from pipeline.commands.suspects.suspects import find_suspects
 from pipeline.core.errors import PipelineError
 from pipeline.core.percentages import format_share
+from pipeline.inference.pooled_features import open_features
 from pipeline.network.examples import read_examples
 
 
-def find_flags(clean: Path, split_csv: Path, features: Path) -> tuple[dict[Kind, Flags], list[str]]:
+def find_flags(
+    clean: Path, split_csv: Path, features: Path
+) -> tuple[dict[FlagKind, Flags], list[str]]:
     """The flagged images by kind, and sentences about kinds that could not be looked for."""
     flags, problems = quality.find_flags(clean), []
-    for kind, find in ((Kind.LABEL, _find_labels), (Kind.OUTLIER, _find_outliers)):
+    for kind, find in ((FlagKind.LABEL, _find_labels), (FlagKind.OUTLIER, _find_outliers)):
         try:
             flags[kind] = find(clean, split_csv, features)
         except PipelineError as error:

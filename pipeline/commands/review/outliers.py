@@ -10,8 +10,8 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.commands.suspects.features import Features
 from pipeline.core.progress import bar
+from pipeline.inference.pooled_features import Features, normalised
 
 NEIGHBOURS = 10
 MAX_SAMPLE = 5000  # images
@@ -35,7 +35,7 @@ def mean_distances(features: Features, count: int) -> Values:
         return distances
     with bar("review: outliers", count) as progress:
         for rows in _blocks(count, features.block_rows):
-            similar = _normalised(features.read(rows)) @ sample.T
+            similar = normalised(features.read(rows)) @ sample.T
             similar[rows[:, None] == sample_rows] = -np.inf  # not an image's own neighbour
             nearest = np.partition(similar, -neighbours, axis=1)[:, -neighbours:]
             distances[rows] = 1 - nearest.mean(axis=1)
@@ -58,17 +58,6 @@ def _blocks(count: int, size: int) -> Iterator[Rows]:
 
 
 def _read_sample(features: Features, count: int) -> tuple[Rows, Values]:
-    """Rows at equal distances, and their features; rows are sorted by digest, so it is random."""
-    width = features.read(np.zeros(1, np.int64)).nbytes
-    size = max(1, min(count, MAX_SAMPLE, MAX_SAMPLE_BYTES // width))
-    rows = np.arange(size) * count // size
-    # Rows far from each other are read singly: a read takes all rows between the first and last.
-    values = [features.read(rows[number : number + 1]) for number in range(size)]
-    return rows, _normalised(np.concatenate(values))
-
-
-def _normalised(values: Values) -> Values:
-    norms = np.linalg.norm(values, axis=1, keepdims=True)
-    smallest = np.finfo(np.float32).tiny
-    result: Values = (values / np.maximum(norms, smallest)).astype(np.float32, copy=False)
-    return result
+    """Rows of a sample, and their features."""
+    rows = features.thin(np.arange(count), MAX_SAMPLE, MAX_SAMPLE_BYTES)
+    return rows, normalised(features.read_apart(rows))

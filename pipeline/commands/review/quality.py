@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import pyarrow as pa
 
-from pipeline.commands.review.catalogue import Flags, Kind
+from pipeline.commands.review.catalogue import FlagKind, Flags
 from pipeline.images import decoder_versions, decoding, memo
 from pipeline.images.mapping import map_images
 from pipeline.images.pixels import Pixels
@@ -91,27 +91,27 @@ class _Check:
 
 
 CHECKS = {
-    Kind.BLURRED: _Check(
+    FlagKind.BLURRED: _Check(
         lambda image: image["sharpness"] < MIN_SHARPNESS,
         lambda image: image["sharpness"],
         "blurred: sharpness {sharpness:.2f}",
     ),
-    Kind.DARK: _Check(
+    FlagKind.DARK: _Check(
         lambda image: image["brightest"] < MIN_BRIGHTNESS,
         lambda image: image["brightest"],
         "dark: 99 % of it below {brightest:.0%} of white",
     ),
-    Kind.OVEREXPOSED: _Check(
+    FlagKind.OVEREXPOSED: _Check(
         lambda image: image["white"] > MAX_WHITE and image["darkest"] > MAX_DARKEST,
         lambda image: -image["white"],
         "over-exposed: {white:.0%} of it white",
     ),
-    Kind.LITTLE_DETAIL: _Check(
+    FlagKind.LITTLE_DETAIL: _Check(
         lambda image: image["entropy"] < MIN_ENTROPY,
         lambda image: image["entropy"],
         "little detail: {entropy:.1f} bits",
     ),
-    Kind.ODD_SHAPE: _Check(
+    FlagKind.ODD_SHAPE: _Check(
         lambda image: image["aspect"] < MIN_ASPECT,
         lambda image: image["aspect"],
         "odd shape: one side {aspect:.0%} of the other",
@@ -119,9 +119,9 @@ CHECKS = {
 }
 
 
-def find_flags(clean: Path) -> dict[Kind, Flags]:
+def find_flags(clean: Path) -> dict[FlagKind, Flags]:
     """The images of a folder of clean shards whose pixels are unusual, by kind."""
-    cases: dict[Kind, list[tuple[float, str, str]]] = {kind: [] for kind in CHECKS}
+    cases: dict[FlagKind, list[tuple[float, str, str]]] = {kind: [] for kind in CHECKS}
     key = memo.fingerprint(
         {"codecs": decoder_versions.codecs()}, [__name__], decoder_versions.LIBRARIES
     )

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from pipeline.core.progress import show_activity
 from pipeline.core.terminal import print_line, print_table
 
 
@@ -24,14 +25,15 @@ def suspects(
 
         pipeline suspects --most 20
     """
+    show_activity("suspects")
     from pipeline.commands.suspects.suspects import find_suspects, write_page
     from pipeline.core.percentages import format_share
     from pipeline.params import load_params
 
     name = load_params().dataset.name
     suspects = find_suspects(clean, split, features)
-    listed = suspects[:most]
-    write_page(page, listed, clean, name)
+    top = suspects[:most]
+    write_page(page, top, clean, name)
     rows = [
         [
             suspect.id[:12],
@@ -39,7 +41,7 @@ def suspects(
             f"{suspect.looks_like} {format_share(suspect.other, 0)}",
             suspect.name,
         ]
-        for suspect in listed
+        for suspect in top
     ]
     if not suspects:
         print_line("no label of a training image is suspect")

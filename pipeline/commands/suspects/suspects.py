@@ -12,7 +12,6 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.commands.suspects import regression
-from pipeline.commands.suspects.features import Features, open_features
 from pipeline.commands.suspects.folds import Folds, stratified_folds
 from pipeline.commands.suspects.regression import Regression
 from pipeline.core import atomic, columns, shards
@@ -23,6 +22,7 @@ from pipeline.core.split_csv import read_split
 from pipeline.core.terminal import warn
 from pipeline.images import gallery, hand_lists
 from pipeline.images.gallery import GalleryImage, data_uri
+from pipeline.inference.pooled_features import Features, open_features
 from pipeline.network.examples import read_examples
 from pipeline.stages.describe import thumbnails
 
@@ -99,7 +99,7 @@ def find_suspects(clean: Path, split_csv: Path, features: Path) -> list[Suspect]
 def _groups(split_csv: Path) -> Labels:
     """The group of each image of split.csv, numbered in the order of their names."""
     table = read_split(split_csv)
-    codes, names = columns.encode(columns.fill_empty(table.column("group"), table.column("id")))
+    codes, names = columns.encode(columns.fill_empty(table.groups, table.ids))
     groups: Labels = columns.ranks(names)[codes].astype(np.int64)
     del table, names
     columns.release_memory()
@@ -174,7 +174,7 @@ def large_classes(labels: Labels, groups: Labels, classes: Sequence[str]) -> npt
     )
     if is_large.sum() < 2:
         raise PipelineError(f"{first}: add images")
-    warn(f"{len(small)} of {len(classes)} classes are left out: {first}")
+    warn(f"left out {len(small)} of {len(classes)} classes: {first}")
     return is_large
 
 

@@ -18,7 +18,7 @@ from typing import Any, Self
 
 from filelock import FileLock, Timeout
 
-from pipeline.commands.sweep.search_space import Value
+from pipeline.commands.sweep.distributions import TrialValue
 from pipeline.core import project
 from pipeline.core.errors import PipelineError
 from pipeline.core.history import Record
@@ -43,9 +43,9 @@ class EndedTrial:
     number: int
     """From 0."""
     state: TrialState
-    sampled: Mapping[str, Value]
+    sampled: Mapping[str, TrialValue]
     """Values from the sampler, by dotted name."""
-    values: Mapping[str, Value]
+    values: Mapping[str, TrialValue]
     """All params of the sweep, by dotted name, as trained with."""
     history: list[Record]
     start_ms: int
@@ -122,11 +122,11 @@ def _parse(line: bytes, number: int) -> EndedTrial | None:
     """The trial of a line, or None if it is damaged, cut off or not the trial `number`."""
     try:
         fields = json.loads(line)
-        if fields.pop(DIGEST) != _digest(fields):
-            return None
-        trial = EndedTrial.from_json(fields)
-    except (ValueError, TypeError, KeyError, AttributeError):
+    except (ValueError, RecursionError):
         return None
+    if not isinstance(fields, dict) or fields.pop(DIGEST, None) != _digest(fields):
+        return None
+    trial = EndedTrial.from_json(fields)
     return trial if line.endswith(b"\n") and trial.number == number else None
 
 

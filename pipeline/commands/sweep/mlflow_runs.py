@@ -19,10 +19,11 @@ from pipeline.commands.sweep.journal import EndedTrial, TrialState
 from pipeline.commands.sweep.search_space import Space
 from pipeline.core import history, terminal
 from pipeline.params import Params
-from pipeline.tracking import find_run, provenance, store
+from pipeline.tracking import find_run, heartbeat, provenance, store
 from pipeline.tracking.find_run import PARENT
+from pipeline.tracking.heartbeat import Heartbeat
 from pipeline.tracking.process_lock import ProcessLock
-from pipeline.tracking.run import CURVE, CURVES, KEPT, OF_KEPT
+from pipeline.tracking.run import BEST_FIGURES, CURVE, CURVES, OF_BEST
 from pipeline.tracking.run_model import NOTE
 from pipeline.tracking.run_names import sweep_name
 
@@ -44,6 +45,7 @@ class SweepRun:
         self._experiment = ""
         self._parent: str | None = None
         self._lock: ProcessLock | None = None
+        self._heartbeat: Heartbeat | None = None
         self._tags: dict[str, str] = {}
         """They mark the runs of this process, to be closed if it is killed."""
         self._facts: list[Param] = []
@@ -66,16 +68,19 @@ class SweepRun:
             # One that is still running belongs to a colleague on the same server.
             ended = [run for run in runs if run.info.status != "RUNNING"]
             self._facts = _describe_sweep(space, goal, seed)
+            sign = heartbeat.first_tags()
             if ended:
-                self._reopen(ended[0])
+                self._reopen(ended[0], sign)
             else:
-                self._parent = self._create_parent()
+                self._parent = self._create_parent(sign)
+            if sign:
+                self._heartbeat = Heartbeat(str(self._parent), self._lock.name)
 
         self._try(reopen_or_create, first=True)
 
-    def _reopen(self, run: store.MlflowRun) -> None:
+    def _reopen(self, run: store.MlflowRun, sign: Mapping[str, str]) -> None:
         self._parent, self._figures = str(run.info.run_id), run.data.metrics
-        tags = [RunTag(*pair) for pair in self._tags.items()]
+        tags = [RunTag(*pair) for pair in {**self._tags, **sign}.items()]
         # A kill may have left it without params, which come all at once.
         self._client.log_batch(
             self._parent, params=[] if run.data.params else self._facts, tags=tags
@@ -83,8 +88,8 @@ class SweepRun:
         self._client.update_run(self._parent, "RUNNING")
         self._find_recorded_trials()
 
-    def _create_parent(self) -> str:
-        tags = {**provenance.source_tags(), **self._origin, **self._tags, KEY: self._key}
+    def _create_parent(self, sign: Mapping[str, str]) -> str:
+        tags = {**provenance.source_tags(), **self._origin, **self._tags, **sign, KEY: self._key}
         run = self._client.create_run(self._experiment, tags=tags, run_name=self._name)
         self._client.log_batch(run.info.run_id, params=self._facts)
         return str(run.info.run_id)
@@ -114,6 +119,7 @@ class SweepRun:
             **({REASON: trial.reason} if trial.reason else {}),
             **self._origin,
             **self._tags,
+            **heartbeat.first_tags(),
         }
         run_id = self._client.create_run(
             self._experiment, trial.start_ms, tags, f"trial-{trial.number:03d}"
@@ -149,6 +155,8 @@ class SweepRun:
 
     def end(self, status: str) -> None:
         """Close the run of the sweep."""
+        if self._heartbeat is not None:
+            self._heartbeat.stop()
         self._try(lambda: self._client.set_terminated(str(self._parent), status))
         if self._lock is not None:
             (self._lock.remove if self._parent else self._lock.release)()
@@ -156,6 +164,8 @@ class SweepRun:
     def _try(self, action: Callable[[], object], first: bool = False) -> None:
         if self._parent is None and not first:
             return
+        if self._heartbeat is not None and self._heartbeat.is_lost:
+            action = heartbeat.refuse_lost_run
         if error := store.catch_error(action):
             self._parent = None
             terminal.warn(
@@ -179,7 +189,7 @@ def _metrics(trial: EndedTrial) -> list[Metric]:
     ]
     if trial.history:
         best = asdict(history.best(trial.history))
-        metrics += [Metric(OF_KEPT + name, best[name], trial.end_ms, 0) for name in KEPT]
+        metrics += [Metric(OF_BEST + name, best[name], trial.end_ms, 0) for name in BEST_FIGURES]
     return [metric for metric in metrics if math.isfinite(metric.value)]
 
 

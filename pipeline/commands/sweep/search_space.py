@@ -1,7 +1,6 @@
 """The search space of a sweep, in Hydra's grammar, as for `dvc exp run -S`."""
 
 import itertools
-import math
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,21 +20,24 @@ from hydra.errors import HydraException
 from optuna.distributions import (
     BaseDistribution,
     CategoricalDistribution,
-    FloatDistribution,
-    IntDistribution,
 )
 
+from pipeline.commands.sweep.distributions import (
+    TrialValue,
+    contains,
+    interval_distribution,
+    probe_values,
+    range_distribution,
+    round_value,
+)
 from pipeline.core.errors import PipelineError
 from pipeline.params import Params, with_overrides
 
 SECTIONS = ("head", "train")  # they do not change the features
-DIGITS = 4  # of a sampled number: more would make the command longer, and the model no better
-EDGE = 0.05  # share of an interval, at each end
 MAX_COMBINATIONS = 4096  # in which a value is tried before it is refused
 LOG = "log"
 
-Value = str | int | float | bool | None
-Values = Mapping[str, Value]
+TrialValues = Mapping[str, TrialValue]
 
 
 @dataclass(frozen=True)
@@ -44,19 +46,19 @@ class Space:
 
     texts: Mapping[str, str]
     """As on the command line, by dotted name."""
-    fixed: Values
+    fixed: TrialValues
     distributions: Mapping[str, BaseDistribution]
 
-    def values(self, sampled: Values) -> dict[str, Value]:
+    def values(self, sampled: TrialValues) -> dict[str, TrialValue]:
         """All values of a trial, by dotted name, from those of the sampler."""
-        rounded = {name: _round(self.distributions[name], sampled[name]) for name in sampled}
+        rounded = {name: round_value(self.distributions[name], sampled[name]) for name in sampled}
         return {**self.fixed, **rounded}
 
-    def values_in(self, params: Params) -> dict[str, Value] | None:
+    def values_in(self, params: Params) -> dict[str, TrialValue] | None:
         """The values in `params`; None if one of them is outside the space."""
         flat: dict[str, Any] = params.flat()
         values = {name: flat[name] for name in self.distributions}
-        inside = all(_contains(self.distributions[name], value) for name, value in values.items())
+        inside = all(contains(self.distributions[name], value) for name, value in values.items())
         return values if inside else None
 
 
@@ -72,7 +74,7 @@ def default(params: Params) -> list[str]:
     ]
 
 
-def command(values: Values) -> str:
+def command(values: TrialValues) -> str:
     """The shell command that trains with `values`."""
     options = [f"-S {shlex.quote(f'{name}={_format(value)}')}" for name, value in values.items()]
     return " ".join(["dvc exp run", *options])
@@ -87,7 +89,7 @@ def parse(overrides: Sequence[str], params: Params) -> Space:
     """
     parsed = [_parse_override(text) for text in overrides]
     texts = {str(item.key_or_group): text for item, text in zip(parsed, overrides, strict=True)}
-    fixed: dict[str, Value] = {}
+    fixed: dict[str, TrialValue] = {}
     distributions: dict[str, BaseDistribution] = {}
     for override, text in zip(parsed, overrides, strict=True):
         name = str(override.key_or_group)
@@ -154,8 +156,8 @@ def _distribution(override: Override, name: str) -> BaseDistribution:
         assert isinstance(value, RangeSweep | IntervalSweep)
         log = _is_log(value.tags, text)
         if isinstance(value, RangeSweep):
-            return _range(value, log)
-        return _interval(value, log, is_whole=not _takes_float(name))
+            return range_distribution(value, log)
+        return interval_distribution(value, log, is_whole=not _takes_float(name))
     except (ValueError, TypeError) as error:  # also Optuna's, of ends that are not numbers
         raise PipelineError(f"-S {text!r}: {' '.join(str(error).split())}") from error
 
@@ -164,50 +166,6 @@ def _is_log(tags: set[str], text: str) -> bool:
     if tags - {LOG}:
         raise PipelineError(f"-S {text!r}: the only tag is {LOG}, as in tag(log,interval(0.001,1))")
     return LOG in tags
-
-
-def _range(value: RangeSweep, log: bool) -> BaseDistribution:
-    """A range without its end, as in Python."""
-    assert value.start is not None
-    assert value.stop is not None
-    if log:
-        raise ValueError("a range cannot be logarithmic: use tag(log,interval(...))")
-    count = sum(1 for _ in value.range())
-    if not count:
-        raise ValueError("the range is empty")
-    step = abs(value.step)
-    low, high = sorted([value.start, value.start + (count - 1) * value.step])
-    if isinstance(low, int) and isinstance(step, int):
-        return IntDistribution(low, int(high), step=step)
-    return FloatDistribution(low, high, step=step)
-
-
-def _interval(value: IntervalSweep, log: bool, is_whole: bool) -> BaseDistribution:
-    low, high = value.start, value.end
-    assert low is not None
-    assert high is not None
-    if low >= high:
-        raise ValueError(f"the interval should start below its end, but {low} >= {high}")
-    if log and low <= 0:
-        raise ValueError(f"a logarithmic interval starts above 0, not at {low}")
-    if isinstance(low, int) and isinstance(high, int):  # int(interval(...))
-        is_whole = True
-    if not is_whole:
-        return FloatDistribution(low, high, log=log)
-    if int(low) != low or int(high) != high:
-        raise ValueError("the param is a whole number, so both ends should be whole numbers")
-    return IntDistribution(int(low), int(high), log=log)
-
-
-def is_at_edge(distribution: BaseDistribution, value: Value) -> bool:
-    """Whether a number is close to an end of its interval."""
-    if isinstance(distribution, CategoricalDistribution):
-        return False
-    assert isinstance(distribution, IntDistribution | FloatDistribution)
-    assert isinstance(value, int | float)
-    ends = [distribution.low, value, distribution.high]
-    low, middle, high = (math.log(end) for end in ends) if distribution.log else ends
-    return low < high and min(middle - low, high - middle) <= EDGE * (high - low)
 
 
 def _takes_float(name: str) -> bool:
@@ -221,7 +179,7 @@ def _types(annotation: Any) -> set[Any]:
     return {annotation}.union(*(_types(member) for member in get_args(annotation)))
 
 
-def _check_value(value: Any, text: str) -> Value:
+def _check_value(value: Any, text: str) -> TrialValue:
     if isinstance(value, QuotedString):
         return str(value.text)
     if value is None or isinstance(value, str | int | float | bool):
@@ -229,28 +187,7 @@ def _check_value(value: Any, text: str) -> Value:
     raise PipelineError(f"-S {text!r}: {value} should be a text, a number, true, false or null")
 
 
-def _round(distribution: BaseDistribution, value: Value) -> Value:
-    """Round a float to `DIGITS`, within its interval."""
-    if not isinstance(distribution, FloatDistribution) or not isinstance(value, float):
-        return value
-    return min(max(float(f"{value:.{DIGITS}g}"), distribution.low), distribution.high)
-
-
-def _contains(distribution: BaseDistribution, value: Value) -> bool:
-    if isinstance(distribution, CategoricalDistribution):
-        return any(
-            value == choice and type(value) is type(choice) for choice in distribution.choices
-        )
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        return False
-    assert isinstance(distribution, IntDistribution | FloatDistribution)
-    if not distribution.low <= value <= distribution.high:
-        return False
-    steps = (value - distribution.low) / (distribution.step or 1)
-    return distribution.step is None or abs(steps - round(steps)) < 1e-8
-
-
-def _format(value: Value) -> str:
+def _format(value: TrialValue) -> str:
     """A value in Hydra's grammar, floats in full precision."""
     if value is None:
         return "null"
@@ -259,17 +196,9 @@ def _format(value: Value) -> str:
     return repr(value) if isinstance(value, float) else str(value)
 
 
-def _probes(distribution: BaseDistribution) -> list[Value]:
-    """Every choice, or both ends."""
-    if isinstance(distribution, CategoricalDistribution):
-        return list(distribution.choices)
-    assert isinstance(distribution, IntDistribution | FloatDistribution)
-    return [distribution.low, distribution.high]
-
-
 def _check_values(space: Space, params: Params) -> None:
     """Raise PipelineError for a value that params refuse in every combination with the others."""
-    probes = {name: _probes(item) for name, item in space.distributions.items()}
+    probes = {name: probe_values(item) for name, item in space.distributions.items()}
     for name, values in probes.items():
         for value in values:
             refused = _first_refusal(name, value, probes, space.fixed, params)
@@ -278,7 +207,11 @@ def _check_values(space: Space, params: Params) -> None:
 
 
 def _first_refusal(
-    name: str, value: Value, probes: Mapping[str, Sequence[Value]], fixed: Values, params: Params
+    name: str,
+    value: TrialValue,
+    probes: Mapping[str, Sequence[TrialValue]],
+    fixed: TrialValues,
+    params: Params,
 ) -> PipelineError | None:
     """Why params refuse a value in every combination; None if they accept it in one."""
     refusal = None
@@ -292,7 +225,9 @@ def _first_refusal(
     return refusal
 
 
-def _combinations(name: str, probes: Mapping[str, Sequence[Value]]) -> Iterator[dict[str, Value]]:
+def _combinations(
+    name: str, probes: Mapping[str, Sequence[TrialValue]]
+) -> Iterator[dict[str, TrialValue]]:
     """First no change, then every combination of the other params."""
     others = {other: values for other, values in probes.items() if other != name}
     yield {}

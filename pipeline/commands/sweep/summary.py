@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 
-from pipeline.commands.sweep import search_space
+from pipeline.commands.sweep import distributions, search_space
 from pipeline.commands.sweep.goal import Goal
 from pipeline.commands.sweep.journal import EndedTrial, TrialState
-from pipeline.commands.sweep.search_space import Space, Values
+from pipeline.commands.sweep.search_space import Space, TrialValues
 from pipeline.commands.sweep.study import create_study
 from pipeline.core import history
 from pipeline.core.errors import PipelineError, format_counts
@@ -93,7 +93,7 @@ def table(result: SweepResult) -> list[list[str]]:
     return rows
 
 
-def format_values(values: Values) -> str:
+def format_values(values: TrialValues) -> str:
     """Values on one line, as in "lr=0.003 kind=mlp"."""
     return " ".join(f"{name.partition('.')[2]}={value}" for name, value in values.items())
 
@@ -105,8 +105,8 @@ def describe_importances(result: SweepResult, shares: Mapping[str, float]) -> st
             f"{len(result.complete)} complete trials are too few to estimate which params mattered:"
             f" it takes {MIN_TRIALS} with different values, and two params"
         )
-    listed = ", ".join(f"{name} {format_share(share, 0)}" for name, share in shares.items())
-    return f"what mattered (share of the variance between complete trials): {listed}"
+    text = ", ".join(f"{name} {format_share(share, 0)}" for name, share in shares.items())
+    return f"what mattered (share of the variance between complete trials): {text}"
 
 
 def describe_ties(result: SweepResult) -> str:
@@ -128,7 +128,7 @@ def describe_edges(result: SweepResult) -> str:
     names = [
         name
         for name, distribution in result.space.distributions.items()
-        if search_space.is_at_edge(distribution, values[name])
+        if distributions.is_at_edge(distribution, values[name])
     ]
     if not names:
         return ""

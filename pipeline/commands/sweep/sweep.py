@@ -14,6 +14,7 @@ from pipeline.commands.sweep.search_space import Space
 from pipeline.commands.sweep.summary import SweepResult
 from pipeline.commands.sweep.trainer import StagePaths, Trainer
 from pipeline.core import atomic, shards
+from pipeline.core.plurals import plural
 from pipeline.core.progress import bar
 from pipeline.core.terminal import print_line, print_table
 from pipeline.images import memo
@@ -105,8 +106,8 @@ def report(result: SweepResult, request: SweepRequest, run: SweepRun) -> None:
     figures = {f"trials.{name}": float(number) for name, number in counts.items()}
     figures |= {f"best.{goal}": value}
     note = (
-        f"{len(result.trials)} trials ({states}). Trial {result.winner.number} was the best: "
-        f"{goal} {value:.4g}.\n\n    {result.command()}\n"
+        f"{plural(len(result.trials), 'trial')} ({states}). Trial {result.winner.number} was the "
+        f"best: {goal} {value:.4g}.\n\n    {result.command()}\n"
     )
     with tempfile.TemporaryDirectory() as folder:
         run.add_summary(note, figures, _write_files(request.plots or Path(folder), result, shares))

@@ -14,6 +14,7 @@ from pipeline.network import device, examples, feature_store
 from pipeline.network.assembly import Assembly
 from pipeline.params import Params
 from pipeline.stages.train import loop, setup
+from pipeline.stages.train.calibration_images import draw, set_aside
 from pipeline.stages.train.state import Job, weights_of
 
 EARLIER_STAGES = ("acquire", "filter", "split", "features")  # trials start from their results
@@ -51,12 +52,14 @@ class Trainer:
         """
         check_features(params, paths)
         self.params = params
-        self.examples = examples.read_examples(paths.split_csv, paths.clean)
+        self._all_examples = examples.read_examples(paths.split_csv, paths.clean)
         self._paths = paths
         self._fabric: Fabric = device.start(params.device)
         self._heads: dict[str, _PreparedHead] = {}
-        assembly = setup.assemble(params, len(self.examples.classes))
+        assembly = setup.assemble(params, len(self._all_examples.classes))
         job = self._create_job(params, assembly)
+        calibration = draw(paths.split_csv, self._all_examples, params.abstention)
+        self.examples = set_aside(self._all_examples, calibration.rows)
         self.fingerprint = setup.fingerprint(params, self.examples, job)
         """Digest of all that decides the result of a training with `params`."""
         self._heads[_head_key(params)] = _prepare_head(assembly, job)
@@ -86,7 +89,7 @@ class Trainer:
 
     def _create_job(self, params: Params, assembly: Assembly) -> Job:
         features, clean = self._paths.features, self._paths.clean
-        return setup.prepare(params, assembly, self.examples, features, clean, self._fabric)
+        return setup.prepare(params, assembly, self._all_examples, features, clean, self._fabric)
 
 
 def _head_key(params: Params) -> str:
@@ -114,9 +117,10 @@ def check_features(params: Params, paths: StagePaths) -> None:
     Raises:
         PipelineError: they cannot, or they are not.
     """
-    if params.device.devices > 1:
+    if params.device.devices > 1 or params.device.nodes > 1:
         raise PipelineError(
-            f"device.devices={params.device.devices}, but trials run in one process: set it to 1"
+            f"device.devices={params.device.devices} and device.nodes={params.device.nodes}, but "
+            "trials run in one process: set both to 1"
         )
     for path in (paths.split_csv, paths.features / feature_store.INDEX):
         if not path.exists():

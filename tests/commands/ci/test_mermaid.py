@@ -1,22 +1,18 @@
 import math
 import re
+from dataclasses import replace
 
 import pytest
 
 from pipeline.commands.ci import mermaid
+from pipeline.core.history import Record
 from pipeline.experiments.predictions import Prediction
 
 
-def history(count: int, loss: float = 0.5) -> list[dict[str, float]]:
+def history(count: int, loss: float = 0.5) -> list[Record]:
     return [
-        {
-            "epoch": number + 1.0,
-            "train_loss": loss,
-            "val_loss": loss / (number + 1),
-            "train_accuracy": 0.9,
-            "val_accuracy": 0.8,
-        }
-        for number in range(count)
+        Record(number, float(number), 0.1, loss, 0.9, val_loss=loss / number, val_accuracy=0.8)
+        for number in range(1, count + 1)
     ]
 
 
@@ -82,7 +78,7 @@ def test_tiny_losses_are_not_drawn_as_zero() -> None:
 
 def test_validations_at_uneven_distances_are_not_drawn_by_epoch() -> None:
     epochs = [0.4, 0.8, 1.0, 1.4, 1.8, 2.0]
-    uneven = [record | {"epoch": at} for record, at in zip(history(6), epochs, strict=True)]
+    uneven = [replace(record, epoch=at) for record, at in zip(history(6), epochs, strict=True)]
     assert '    x-axis "validation" 1 --> 6' in mermaid.curves(uneven)
     assert '    x-axis "epoch" 0.4 --> 0.8' in mermaid.curves(uneven[:2])
     thinned = mermaid.curves(history(399))

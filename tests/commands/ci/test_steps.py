@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -225,6 +226,27 @@ def test_a_missing_revision_is_reported_before_anything_runs(
     assert capfd.readouterr().err.startswith(warning)
     assert "Not compared: there is no git revision --output=x here" in summary
     assert "| accuracy | - | 0.9000 | - |" in summary
+
+
+def test_the_summary_says_what_became_of_the_model(
+    clone: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    issues = iter(["# a question\n", ""])
+
+    def promote_workspace() -> SimpleNamespace:
+        return SimpleNamespace(sentence="not promoted: <why>", issue=lambda: next(issues))
+
+    module = SimpleNamespace(promote_workspace=promote_workspace)
+    monkeypatch.setitem(sys.modules, "pipeline.commands.ci.champion", module)
+    options = SummaryOptions(
+        "main", Path("summary.md"), None, False, promote=True, issue=Path("issue.md")
+    )
+    run(Overrides(()), options)
+    assert "### Champion\n\nnot promoted: &#60;why&#62;\n" in Path("summary.md").read_text()
+    assert Path("issue.md").read_text() == "# a question\n"
+    assert "ci: a person should decide: issue.md\n" in capfd.readouterr().out
+    run(Overrides(()), options)
+    assert not Path("issue.md").exists()
 
 
 def test_a_failing_stage_is_reported_in_one_sentence(clone: Path) -> None:

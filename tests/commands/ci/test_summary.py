@@ -5,10 +5,11 @@ from typing import Any
 import pytest
 
 from pipeline.commands.ci import summary
+from pipeline.commands.ci.ci_run import CiRun, Reference, Sharing
 from pipeline.commands.ci.dvc_steps import StageOutcomes
 from pipeline.commands.ci.overrides import Overrides
 from pipeline.commands.ci.revisions import Revision
-from pipeline.commands.ci.summary import CiRun, Reference, Sharing, Verdict
+from pipeline.commands.ci.summary import ReferenceVerdict
 from pipeline.core.errors import PipelineError
 from pipeline.experiments.predictions import Prediction
 from pipeline.params import load_params
@@ -58,7 +59,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def render(reference: Reference, params: dict[str, object] = PARAMS) -> list[str]:
     ci_run = make_run(reference, params)
-    return summary.render(ci_run, Verdict("Not compared.", None), PREDICTIONS).splitlines()
+    return summary.render(ci_run, ReferenceVerdict("Not compared.", None), PREDICTIONS).splitlines()
 
 
 def test_metrics_are_compared_with_interval_and_difference() -> None:

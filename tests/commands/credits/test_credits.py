@@ -6,10 +6,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from pipeline.commands.credits.credits import credit_lines
-from pipeline.core import shards
+from pipeline.commands.credits.credits import Credit, credit_lines, read_credits
+from pipeline.core import columns, shards
 from pipeline.core.errors import PipelineError
-from pipeline.stages.acquire.licences import LICENCES
+from pipeline.datasets.licences import LICENCES
 
 URL, PAGE = "https://live.example.org/1.jpg", "https://www.example.org/photos/jo/1/"
 BY = "CC BY 4.0"
@@ -93,8 +93,8 @@ def test_images_without_an_owner_are_counted_by_licence_at_the_end(tmp_path: Pat
     )
     assert credits[1:] == [
         f"2 images under {BY} ({BY_TEXT})",
-        "1 images under Mine",
-        "1 images without a stated licence",
+        "1 image under Mine",
+        "1 image without a stated licence",
     ]
     assert credits[0].startswith("Untitled by Jo, ")
 
@@ -138,3 +138,28 @@ def test_each_photograph_has_one_printable_line(photos: list[dict[str, str]]) ->
     assert len(credits) == len(photos)
     assert all(line.isprintable() for line in credits)
     assert len("\n".join(credits).splitlines()) == len(photos)
+
+
+@pytest.mark.parametrize(
+    ("source", "is_link"),
+    [
+        (PAGE, True),
+        ("http://a.example/", True),
+        ("javascript:alert(1)", False),
+        ("https://user:password@a.example/", False),
+        ("https://[", False),
+        ("/photos/1.jpg", False),
+        (None, False),
+    ],
+)
+def test_pages_link_to_public_addresses_alone(source: str | None, is_link: bool) -> None:
+    assert Credit(None, None, None, source).link == (source if is_link else None)
+
+
+def test_credits_of_some_images_come_in_their_order(tmp_path: Path) -> None:
+    rows = [row(id=str(number), owner=f"owner {number}") for number in range(3)]
+    shards.write(tmp_path, shards.RAW, rows)
+    credits = read_credits(tmp_path, columns.texts(["2", "0"]))
+    assert [credit.owner for credit in credits] == ["owner 2", "owner 0"]
+    with pytest.raises(PipelineError, match="lacks the image '7'"):
+        read_credits(tmp_path, columns.texts(["7"]))

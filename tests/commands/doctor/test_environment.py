@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.commands.doctor import environment
+from pipeline.experiments import locked_packages
 from tests import ROOT
 
 Usage = namedtuple("Usage", "total used free")
@@ -50,7 +51,7 @@ def test_the_cpu_build_of_torch_needs_neither_its_suffix_nor_cuda(
         return "2.14.1+cpu"
 
     monkeypatch.setattr(importlib.metadata, "version", version)
-    monkeypatch.setattr(environment, "_is_cpu_build", lambda: True)
+    monkeypatch.setattr(locked_packages, "_is_cpu_build", lambda: True)
     locked = "nvidia-cublas==13.1 \\\ntriton==3.8.0 \\\ntorch==2.14.1 \\\n"
     assert lines_of(environment.examine_packages(locked)) == []
 

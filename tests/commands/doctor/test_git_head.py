@@ -45,5 +45,16 @@ def test_other_detached_heads_are_as_somebody_wants_them(detached: Path) -> None
     assert remedies() == []
 
 
+def test_an_experiment_that_began_on_no_branch(
+    detached: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DVC_EXP_NAME", "bold-aunt")
+    assert remedies() == []  # DVC has detached it
+    (detached / "a.txt").write_text("2")
+    commit_all("on no branch")
+    git("checkout", "-q", "--detach", git("rev-parse", "HEAD~1"))  # as DVC does, once more
+    assert remedies()[0].startswith("`git switch -C main` returns to main")
+
+
 def test_a_folder_without_git_has_no_head(world: Path) -> None:
     assert remedies() == []

@@ -1,5 +1,8 @@
 """DVC's remote and MLflow's server, with real DVC, and servers on 127.0.0.1 that do not answer."""
 
+import os
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +43,7 @@ def test_a_folder_that_is_missing_is_reported(repo: Any, tmp_path: Path) -> None
 def test_s3_needs_its_plugin(repo: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     (line,) = lines_of(servers.examine_remote(add_remote(repo, "s3://bucket/path")))
-    assert line.endswith("needs the package dvc-s3: `make remote` installs it")
+    assert line.endswith("needs the package dvc-s3: `make env` installs it")
 
 
 def test_a_remote_that_refuses_the_credentials_is_reported(
@@ -63,12 +66,63 @@ def test_a_remote_that_refuses_the_credentials_is_reported(
 def test_an_mlflow_server_that_does_not_answer_is_reported(
     world: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert lines_of(servers.examine_mlflow()) == []
+    assert lines_of(servers.examine_mlflow("sample")) == []
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
-    (line,) = lines_of(servers.examine_mlflow())
+    (line,) = lines_of(servers.examine_mlflow("sample"))
     assert line.startswith("wrong: MLflow's server http://127.0.0.1:9 does not answer (")
     assert "`pipeline sync` records later" in line
+
+
+def test_a_database_without_its_driver_is_reported(
+    world: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgres://me:secret@127.0.0.1:9/driverless")
+    (line,) = lines_of(servers.examine_mlflow("sample"))
+    assert line.startswith(
+        "wrong: MLflow's server postgresql://127.0.0.1:9/driverless does not answer (psycopg is "
+        "not installed: pip install '.[server]'): "
+    )
+
+
+def test_a_database_that_cannot_be_reached_is_reported_at_once(
+    world: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql://me:secret@127.0.0.1:9/away")
+    start = time.monotonic()
+    (line,) = lines_of(servers.examine_mlflow("sample"))
+    assert "does not answer (connection failed: " in line
+    assert "secret" not in line
+    assert time.monotonic() - start < servers.TIMEOUT
+
+
+def test_a_shared_cache_that_cannot_be_used_is_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert lines_of(servers.examine_shared_cache()) == []
+    monkeypatch.setenv("PIPELINE_CACHE", str(tmp_path))
+    assert lines_of(servers.examine_shared_cache()) == []
+    monkeypatch.setattr(os, "access", lambda *_: False)  # root may write everywhere
+    (line,) = lines_of(servers.examine_shared_cache())
+    assert "cannot be written, so nobody else gets what is computed here" in line
+    for value, problem in (
+        (str(tmp_path / "gone"), "is not a folder: create it, or mount what it is on"),
+        ("http://127.0.0.1:9/x", "is not an address of object storage"),
+    ):
+        monkeypatch.setenv("PIPELINE_CACHE", value)
+        (line,) = lines_of(servers.examine_shared_cache())
+        assert line.startswith(f"wrong: PIPELINE_CACHE={value} {problem}")
+
+
+def test_a_cluster_that_cannot_be_used_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert lines_of(servers.examine_cluster()) == []
+    monkeypatch.setenv("PIPELINE_CLUSTER", "ray://127.0.0.1:9")
+    (line,) = lines_of(servers.examine_cluster())
+    assert line.startswith("wrong: PIPELINE_CLUSTER=ray://127.0.0.1:9 cannot be reached (")
+    monkeypatch.setitem(sys.modules, "ray", None)
+    (line,) = lines_of(servers.examine_cluster())
+    assert "needs Ray: pip install '.[cluster]'" in line
 
 
 def test_who_does_not_answer_at_all_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:

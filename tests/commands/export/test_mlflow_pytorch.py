@@ -19,7 +19,7 @@ from mlflow.exceptions import MlflowException
 from ruamel.yaml import YAML
 
 from pipeline.commands.export import mlflow_pytorch
-from pipeline.commands.export.onnx import Probabilities
+from pipeline.commands.export.onnx import ProbabilityModel
 from pipeline.core.errors import PipelineError
 from pipeline.network import model_folder
 from tests import ROOT
@@ -58,7 +58,7 @@ def test_the_folder_predicts_the_same_in_a_process_without_our_code(
     subprocess.run(command, cwd=tmp_path, env=environment, check=True)
     network, card = model_folder.load(exported / "models")
     with torch.inference_mode():
-        expected = Probabilities(network, card).eval()(torch.from_numpy(images))
+        expected = ProbabilityModel(network, card).eval()(torch.from_numpy(images))
     torch.testing.assert_close(torch.from_numpy(np.load(result)), expected)
 
 

@@ -48,7 +48,7 @@ def test_a_file_with_other_probabilities_is_not_kept(
     (tmp_path / "model.onnx").write_text("an earlier file")
     write = exporting._write
 
-    def tampered(whole: exporting.Probabilities, card: model_folder.Card, path: Path) -> None:
+    def tampered(whole: exporting.ProbabilityModel, card: model_folder.Card, path: Path) -> None:
         write(whole, card, path)
         whole.temperature = 0.01  # torch alone
 

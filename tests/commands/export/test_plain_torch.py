@@ -14,7 +14,7 @@ import torch
 
 from pipeline.commands.export import plain_torch
 from pipeline.core.errors import PipelineError
-from pipeline.network import backbones, model_folder
+from pipeline.network import libraries, model_folder
 from pipeline.network.model_folder import Card
 from pipeline.params import HeadParams
 from tests.builders.models import LINEAR_HEAD, save_untrained
@@ -74,7 +74,7 @@ def test_the_example_gives_the_networks_probabilities(
     probabilities = expected_probabilities(tmp_path / "models", tmp_path / "photo.png", card)
     assert label == card.classes[int(probabilities.argmax())]
     assert float(probability) == pytest.approx(float(probabilities.max()), abs=2e-4)
-    assert ("network.py" in names) == (backbones.origin_of(name) == "small")
+    assert ("network.py" in names) == (libraries.library_of(name) == "small")
 
 
 def test_the_example_is_short_and_imports_nothing_of_ours(tmp_path: Path) -> None:

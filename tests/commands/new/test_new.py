@@ -1,9 +1,14 @@
+import errno
+import io
+import os
 import re
 import tomllib
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import s3fs
 from typer.testing import CliRunner
 
 from pipeline.__main__ import app
@@ -11,10 +16,13 @@ from pipeline.commands.new import local
 from pipeline.commands.new.request import Request
 from pipeline.core.errors import PipelineError
 from pipeline.core.shards import digest
+from pipeline.datasets.source_path import check_source
+from pipeline.experiments import dvc
 from pipeline.params import load_params
 from pipeline.stages.acquire.raw_image import RawImage
 from pipeline.stages.acquire.sources.dispatch import open_source
 from tests import ROOT
+from tests.builders.s3 import BUCKET, serve_s3, use_s3
 from tests.project import Project
 
 PHOTOS = {
@@ -65,11 +73,11 @@ def facts_of(folder: Path) -> dict[str, tuple[object, ...]]:
     facts: dict[str, tuple[object, ...]] = {}
     for path in sorted(folder.rglob("*")):
         status = path.lstat()
-        kept = (status.st_ino, status.st_mode, status.st_mtime_ns, status.st_nlink, status.st_uid)
+        inode = (status.st_ino, status.st_mode, status.st_mtime_ns, status.st_nlink, status.st_uid)
         content = (
             path.readlink() if path.is_symlink() else path.is_file() and digest(path.read_bytes())
         )
-        facts[str(path)] = (*kept, content)
+        facts[str(path)] = (*inode, content)
     return facts
 
 
@@ -77,6 +85,7 @@ def test_a_folder_is_understood_copied_and_left_as_it_is(
     new_project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = write(tmp_path / "my photos", {**PHOTOS, "é/.DS_Store": b"", "notes.txt": b"x"})
+    write(source, {"é/é 1.mov": b"x"})
     (source / "é/link.jpg").symlink_to(source / "é/é 1.jpg")
     (source / "é/é 2.jpg").chmod(0o640)
     before = facts_of(source)
@@ -99,12 +108,13 @@ def test_a_folder_is_understood_copied_and_left_as_it_is(
     assert "10 images of 3 classes" in output
     assert re.search(r"^é +4$", output, re.MULTILINE)
     assert "labels: from the folders of the files" in output
-    assert "left out: 2 outside_class_folders" in output
-    assert output.count("\n  ") == 10  # names of files
+    assert "left out: 1 outside_class_folders, 1 other_kind" in output
+    assert output.count("\n  ") == 10 + 2  # names of files
+    assert "\n  é/é 1.mov: no image by its name, such as a film or a text\n" in output
     assert "others get the copy only after `dvc push` to a remote" in output
     assert output.endswith(
-        "next: git add datasets/pets data/photos/.gitignore\n"
-        "then: dvc exp run -S dataset.name=pets\n"
+        "next: git add datasets/pets data/photos/.gitignore && git commit -m 'Add pets'\n"
+        "then: dvc exp run -S dataset.name=pets -S dataset.source=datasets\n"
     )
     assert (project.folder / "datasets/pets/photos.dvc").exists()
     assert not (project.folder / "data/photos/pets.dvc").exists()
@@ -125,13 +135,6 @@ def test_photographs_may_stay_where_they_are(project: Path, tmp_path: Path) -> N
     }
     assert "others need them at the same path" in output
     assert set(labels_of("pets").values()) == {"개", "chat noir", "é"}
-
-
-def test_the_source_of_params_is_reset_in_the_next_command(project: Path, tmp_path: Path) -> None:
-    params = project / "params.yaml"
-    params.write_text(params.read_text().replace("source: datasets", "source: /old/photos"))
-    output = make("pets", str(write(tmp_path / "photos", PHOTOS)), "--stay")
-    assert output.endswith("-S dataset.name=pets -S dataset.source=datasets\n")
 
 
 KAGGLE = {
@@ -163,7 +166,7 @@ def test_an_ambiguous_source_is_asked_about_on_a_terminal(
     answers = iter(["", "3", "2"])
     monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
     monkeypatch.setattr("builtins.input", lambda _: next(answers))
-    local.from_files(Request("pets"), [str(write(tmp_path / "kaggle", KAGGLE))], stay=True)
+    local.from_files(Request("pets", stay=True), [str(write(tmp_path / "kaggle", KAGGLE))])
     assert "  2  2 classes (cat, dog)  (--label-column 'species')" in capsys.readouterr().out
     assert toml_of("pets")["label_column"] == "species"
 
@@ -173,6 +176,32 @@ def test_a_table_is_a_source_with_the_images_beside_it(project: Path, tmp_path: 
     make("pets", str(source / "other.csv"), "--stay")
     assert toml_of("pets")["table"] == "other.csv"
     assert labels_of("pets") == {"train/0.jpg": "a", "train/1.jpg": "b"}
+
+
+def test_several_tables_are_parts_of_one(project: Path, tmp_path: Path) -> None:
+    parts = {f"part-{n}.csv": f"id,label\n{n},{label}".encode() for n, label in enumerate("ab")}
+    source = write(tmp_path / "kaggle", KAGGLE | parts)
+    make("pets", *(str(source / name) for name in parts), "--stay")
+    assert toml_of("pets")["table"] == "part-*.csv"
+    assert labels_of("pets") == {"train/0.jpg": "a", "train/1.jpg": "b"}
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["a/train.zip", "a/train.csv"], "a/train.csv is a table beside other sources: unpack the"),
+        (["a/train.csv", "b/x.csv"], "several tables should be in one folder: give a folder"),
+        (["a"], "it has no images, but archives, such as train.zip: unpack them there"),
+        (["b"], "the column 'url' of x.csv has the URLs of photographs: read it with `pipeline"),
+        (["b/x.csv"], "the column 'url' of x.csv has the URLs of photographs: read it with `pip"),
+    ],
+)
+def test_common_sources_that_cannot_be_read_have_their_own_advice(
+    project: Path, words: list[str], message: str
+) -> None:
+    write(project, {"a/train.zip": b"", "a/train.csv": b"id,label\n0,a\n1,b"})
+    write(project, {"b/x.csv": b"url,label\nhttp://a/1,cat\nhttp://a/2,dog"})
+    assert message in error_of("pets", *words)
 
 
 def test_several_archives(project: Path, tmp_path: Path) -> None:
@@ -185,9 +214,18 @@ def test_several_archives(project: Path, tmp_path: Path) -> None:
     assert toml_of("pets")["path"] == str(tmp_path / "part-*.zip")
     assert len(labels_of("pets")) == 18
     (tmp_path / "part-3.zip").write_bytes(b"")
-    assert "has other files like part-1.zip, part-2.zip: put the archives" in error_of(
+    assert "has other files like part-1.zip, part-2.zip: put these into" in error_of(
         "two", str(tmp_path / "part-1.zip"), str(tmp_path / "part-2.zip"), "--stay"
     )
+
+
+def test_an_archive_that_is_named_twice_is_one(project: Path, tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "photos.zip", "w") as archive:
+        for name, data in PHOTOS.items():
+            archive.writestr(name, data)
+    path = str(tmp_path / "photos.zip")
+    make("pets", path, f"{tmp_path}/./photos.zip", "--stay")
+    assert toml_of("pets")["path"] == path
 
 
 def test_a_list_of_urls(project: Path, tmp_path: Path) -> None:
@@ -215,10 +253,38 @@ def test_flickr_searches(project: Path) -> None:
     ("words", "message"),
     [
         (["a/b", "photos"], "'a/b' is not a name for a data set"),
+        (["2024", "photos"], "'2024' is not a name for a data set: params.yaml and `-S` would"),
+        (["1e5", "photos"], "'1e5' is not a name for a data set: params.yaml and `-S` would"),
+        (["null", "photos"], "'null' is not a name for a data set: params.yaml and `-S` would"),
+        (["True", "photos"], "'True' is not a name for a data set: params.yaml and `-S` would"),
+        (["nan", "photos"], "'nan' is not a name for a data set: params.yaml and `-S` would"),
+        (["pets", ""], "the path is empty: name a folder, an archive or a table"),
+        (["pets", "file:///photos"], "path=file:///photos is not an address of object storage"),
+        (
+            ["pets", "--from-flickr", "cat", "--from-flickr", "cat=kitten"],
+            "two Flickr searches are for 'cat': join them in one",
+        ),
         (["pets"], "give one source"),
         (["pets", "photos", "--from-urls", "x.csv"], "give one source"),
         (["pets", "phtos"], "phtos does not exist (did you mean photos?)"),
         (["pets", "photos", "--pattern", "x"], "--pattern 'x': "),
+        (["pets", "photos", "--encoding", "x"], "--encoding 'x': 'x' is no encoding, such as"),
+        (["pets", "photos", "--label-column", "x"], "photos: --label-column 'x' has no effect, be"),
+        (["pets", "photos", "--file-column", "x"], "the labels come from the folders of the files"),
+        (["pets", "photos", "--encoding", "cp1252"], "photos: --encoding 'cp1252' has no effect"),
+        (["pets", "photos", "--split", "a=b"], "--split 'a=b': Input should be 'train', 'val' or"),
+        (["pets", "photos", "--split", "a"], "--split 'a' is not NAME=VALUE"),
+        (["pets", "photos", "--rename", "a=b", "--rename", "a=c"], "--rename is given twice for"),
+        (["pets", "photos", "--rename", "ee=b"], 'has no class "ee", which dataset.toml renames'),
+        (["pets", "--from-flickr", "a", "--split", "a=val"], "--split has no effect on a Flickr"),
+        (["pets", "photos", "--table", "x.csv"], "photos: no table in it is x.csv"),
+        (["pets", "photos", "--wanted", "90"], "--wanted has no effect on files on disk: leave it"),
+        (["pets", "s3://a/b", "--stay"], "--stay has no effect on photographs elsewhere, of which"),
+        (
+            ["pets", "--from-urls", "x", "--pattern", "x"],
+            "--pattern has no effect on a list of",
+        ),
+        (["pets", "--from-flickr", "a", "--stay"], "--stay has no effect on a Flickr search"),
         (["pets", "photos", "--pattern", "{label}_#"], "the pattern {label}_# matches no file"),
         (["pets", "one"], 'all images would be of the class "images", by the folders of the'),
         (["pets", "--from-flickr", "cat"], 'all images would be of the class "cat"'),
@@ -234,4 +300,198 @@ def test_mistakes_are_reported_in_a_sentence(project: Path, words: list[str], me
 
 def test_a_name_that_is_taken_is_refused(project: Path) -> None:
     (project / "datasets/pets").mkdir()
-    assert error_of("pets", ".") == "datasets/pets exists: take another name, or delete it first"
+    assert error_of("pets", ".") == "datasets/pets exists: take another name, or move it elsewhere"
+
+
+@pytest.mark.parametrize(
+    ("names", "message", "words", "labels"),
+    [
+        (
+            ["cat/1.jpg", "Cat/2.jpg", "dog/3.jpg"],
+            "by --rename cat=Cat for one class, or by --rename Cat=Cat --rename cat=cat for two",
+            ["--rename", "cat=Cat"],
+            {"Cat", "dog"},
+        ),
+        (
+            ["cat/1.jpg", "dog/2.jpg", "test/3.jpg"],
+            "give --pattern '{label}/*' if all of them are classes",
+            ["--pattern", "{label}/*"],
+            {"cat", "dog", "test"},
+        ),
+        (
+            ["Training/a/1.jpg", "Training/b/2.jpg", "Test/a/3.jpg", "test-multiple_fruits/4.jpg"],
+            "--split Test=test --split Training=train --split test-multiple_fruits=test",
+            [
+                "--split",
+                "Test=test",
+                "--split",
+                "Training=train",
+                "--split",
+                "test-multiple_fruits=test",
+            ],
+            {"a", "b"},
+        ),
+    ],
+)
+def test_what_is_unclear_is_decided_by_options_of_the_message(
+    project: Path, names: list[str], message: str, words: list[str], labels: set[str]
+) -> None:
+    write(project / "photos", {name: name.encode() for name in names})
+    error = error_of("pets", "photos", "--stay")
+    assert message in error
+    assert "in dataset.toml" not in error
+    make("pets", "photos", "--stay", *words)
+    assert set(labels_of("pets").values()) == labels
+
+
+def test_numbers_of_splits_in_a_table_are_named_by_options(project: Path) -> None:
+    rows = [f"{n}.jpg,{'ab'[n % 2]},{n % 3}" for n in range(6)]
+    table = "\n".join(["file,label,split", *rows]).encode()
+    photos = {f"{n}.jpg": str(n).encode() for n in range(6)}
+    write(project / "photos", photos | {"x.csv": table})
+    options = ["--split", "0=train", "--split", "1=val", "--split", "2=test"]
+    message = f"which is no split: say which, such as {' '.join(options)}, or rename the column"
+    assert message in error_of("pets", "photos", "--stay")
+    make("pets", "photos", "--stay", *options)
+    assert toml_of("pets")["splits"] == {"0": "train", "1": "val", "2": "test"}
+
+
+def test_splits_and_classes_of_a_list_of_urls(project: Path) -> None:
+    rows = "url,label,split\nhttp://a/1,pug,0\nhttp://a/2,cat,1\nhttp://a/3,Cat,1"
+    write(project, {"x.csv": rows.encode()})
+    options = ["--split", "0=train", "--split", "1=test", "--rename", "Cat=cat"]
+    assert "3 images of 2 classes" in make("pets", "--from-urls", "x.csv", *options)
+    assert toml_of("pets")["labels"] == {"Cat": "cat"}
+
+
+def korean_zip(path: Path) -> str:
+    """A zip as Windows writes it in Korea: two classes, in code page 949."""
+    labels = ("\uace0\uc591\uc774", "\uac1c")
+    with zipfile.ZipFile(path, "w") as archive:
+        for label in labels:
+            archive.writestr(f"{'x' * len(label.encode('cp949'))}/{len(label)}.jpg", label)
+    data = path.read_bytes()
+    for label in labels:
+        raw = label.encode("cp949")
+        data = data.replace(b"x" * len(raw) + b"/", raw + b"/")
+    path.write_bytes(data)
+    return str(path)
+
+
+def test_the_encoding_of_names_in_a_zip_is_asked_for(project: Path, tmp_path: Path) -> None:
+    path = korean_zip(tmp_path / "photos.zip")
+    message = error_of("pets", path, "--stay")
+    assert message.startswith(
+        f"{path}: the name \\xb0\\xed\\xbe\\xe7\\xc0\\xcc/3.jpg in it is neither"
+    )
+    assert "such as --encoding 'cp949' for \uace0\uc591\uc774/3.jpg, " in message
+    make("pets", path, "--stay", "--encoding", "cp949")
+    assert toml_of("pets")["encoding"] == "cp949"
+    assert set(labels_of("pets").values()) == {"\uace0\uc591\uc774", "\uac1c"}
+
+
+def entries(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*")}
+
+
+def test_a_name_that_is_not_utf8_is_refused_before_the_copy(project: Path, tmp_path: Path) -> None:
+    source = write(tmp_path / "photos", {**PHOTOS, os.fsdecode(b"\xc3\xa9/caf\xe9.jpg"): b"x"})
+    folder = write(tmp_path / os.fsdecode(b"caf\xe9"), PHOTOS)
+    before = entries(project)
+    assert error_of("pets", str(source)) == (
+        "the name \u00e9/caf\\xe9.jpg is not UTF-8, so that it cannot be recorded: rename it"
+    )
+    assert "caf\\xe9 is not UTF-8" in error_of("pets", str(folder), "--stay")
+    assert entries(project) == before
+
+
+@pytest.mark.parametrize("ignored", [None, "/other\n"])
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(errno.ENOSPC, "full")])
+def test_nothing_is_left_of_a_command_that_ends_early(
+    project: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    error: BaseException,
+    ignored: str | None,
+) -> None:
+    ignore_file = project / "data/photos/.gitignore"
+    ignore_file.parent.mkdir(parents=True)
+    if ignored:
+        ignore_file.write_text(ignored)
+    source = str(write(tmp_path / "photos", PHOTOS))
+    before = entries(project)
+
+    def add(*_: str, out: io.StringIO) -> tuple[int, list[str]]:
+        ignore_file.write_text(f"{ignored or ''}/pets\n")
+        (project / "data/photos/pets.dvc").write_text("outs:\n")
+        raise error
+
+    monkeypatch.setattr(dvc, "run", add)
+    with pytest.raises(type(error)):
+        local.from_files(Request("pets"), [source])
+    assert entries(project) == before
+    assert not ignored or ignore_file.read_text() == ignored
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("data/photos/own", "data/photos/own is where the copy would be: take another name for"),
+        ("data/photos/own/a", "data/photos/own/a is where the copy would be: take another name"),
+        ("data", "the copy, data/photos/own, would be among the photographs in data: move them"),
+        ("link", "link is where the copy would be: take another name for the data set, or read"),
+        ("photos", "data/photos/own exists, and no data set here has this name: it may have"),
+    ],
+)
+def test_photographs_in_the_place_of_the_copy_stay(
+    project: Path, source: str, message: str
+) -> None:
+    write(project / "data/photos/own/a", PHOTOS)
+    write(project / "photos", PHOTOS)
+    (project / "link").symlink_to(project / "data/photos/own")
+    before = facts_of(project)
+    assert message in error_of("own", source)
+    assert facts_of(project) == before
+
+
+@pytest.fixture(scope="module")
+def s3() -> Iterator[str]:
+    with serve_s3() as address:
+        yield address
+
+
+@pytest.mark.parametrize("kind", ["folder", "archive"])
+def test_photographs_in_object_storage_stay_there(
+    project: Path, tmp_path: Path, s3: str, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    use_s3(monkeypatch, s3)
+    local_copy = write(tmp_path / "local", PHOTOS)
+    address = f"s3://{BUCKET}/{tmp_path.name}"
+    files = {f"{address}/{name}": data for name, data in PHOTOS.items()}
+    if kind == "archive":
+        with zipfile.ZipFile(tmp_path / "photos.zip", "w") as archive:
+            for name, data in PHOTOS.items():
+                archive.writestr(name, data)
+        address = f"{address}.zip"
+        files = {address: (tmp_path / "photos.zip").read_bytes()}
+    s3fs.S3FileSystem(skip_instance_cache=True).pipe(files)
+    output = make("pets", address)
+    assert "the photographs stay there: others need to be able to read the address" in output
+    assert toml_of("pets") == {
+        "kind": kind,
+        "description": f"pets: from {address}.",
+        "path": address,
+    }
+    make("same", str(local_copy), "--stay")
+    assert labels_of("pets") == labels_of("same")
+    assert len(labels_of("pets")) == len(PHOTOS)
+
+
+def test_an_address_as_dataset_source_is_refused_with_advice(project: Path) -> None:
+    make("pets", str(write(project / "photos", PHOTOS)), "--stay")
+    with pytest.raises(PipelineError) as caught:
+        check_source(Path("datasets/pets"), "s3://bucket/photos")
+    assert str(caught.value) == (
+        "dataset.source=s3://bucket/photos is for dataset.toml, because DVC would read it itself: "
+        "make a data set of it with `pipeline new NAME s3://bucket/photos`"
+    )

@@ -9,9 +9,9 @@ import pytest
 from pipeline.commands.pin.pin import write_pin
 from pipeline.core import atomic, shards
 from pipeline.core.errors import PipelineError
+from pipeline.datasets.dataset_toml import FlickrDataset, SearchTerms, pin_path
 from pipeline.params import load_params
 from pipeline.stages.acquire.class_names import ClassNames
-from pipeline.stages.acquire.dataset_toml import FlickrDataset, SearchTerms, pin_path
 from pipeline.stages.acquire.photo_list import COLUMNS, read_photos
 from pipeline.stages.acquire.raw_image import RawImage, SkippedItem
 from pipeline.stages.acquire.sources import web_photos
@@ -257,7 +257,7 @@ def test_images_without_urls_are_refused(world: Path, text: str) -> None:
     write_dataset(world, text)
     write_raw(world, {"name": "cat/1.jpg", "url": None}, {}, {"name": "cat/2.jpg", "url": None})
     assert error_of(world) == (
-        f"2 images of {world / 'raw'} have no URL, the first cat/1.jpg: only photographs "
+        f"{world / 'raw'} has 2 images without a URL, the first cat/1.jpg: only photographs "
         "with URLs can be pinned; keep the files that they came from"
     )
 

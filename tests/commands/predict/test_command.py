@@ -16,6 +16,8 @@ from pipeline.__main__ import app
 from pipeline.core import shards
 from tests.builders.models import scale_head
 
+pytestmark = pytest.mark.usefixtures("warm_workers")
+
 
 def run(*arguments: str, stdin: bytes | None = None) -> Result:
     return CliRunner().invoke(app, ["predict", *arguments], input=stdin)

@@ -6,10 +6,11 @@ import pytest
 from mlflow import MlflowClient
 
 from pipeline.commands.reproduce import clone, reproduce
-from pipeline.commands.reproduce.reproduce import ReproduceRequest, find_run
+from pipeline.commands.reproduce.reproduce import ReproduceRequest
 from pipeline.commands.reproduce.verdict import ReproducedStage, Reproduction, compare_with_run
 from pipeline.core import project
 from pipeline.core.errors import PipelineError
+from pipeline.experiments.run_lookup import find_run
 from pipeline.params import Params
 from pipeline.tracking import provenance
 from tests.builders.repositories import CommitResult, git, log_run

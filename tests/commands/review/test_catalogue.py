@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.commands.review.catalogue import LEFT_OUT, Catalogue, Filter, Flags, Kind
+from pipeline.commands.review.catalogue import LEFT_OUT, Catalogue, Filter, FlagKind, Flags
 from pipeline.core import shards
 from pipeline.core.split_csv import SplitRow, write_split
 from tests.builders.clean_rows import clean_row
@@ -10,8 +10,8 @@ from tests.builders.clean_rows import clean_row
 LABELS = {"a": "cat", "b": "dog", "c": "cat", "d": "dog", "e": "cat"}
 SPLITS = {"a": "train", "b": "train", "c": "val", "d": "test"}  # e is left out
 FLAGS = {
-    Kind.LABEL: Flags(["c", "a"], ["looks like dog", "looks like dog"], ["dog", "dog"]),
-    Kind.DARK: Flags(["d", "c"], ["dark: 1", "dark: 2"]),
+    FlagKind.LABEL: Flags(["c", "a"], ["looks like dog", "looks like dog"], ["dog", "dog"]),
+    FlagKind.DARK: Flags(["d", "c"], ["dark: 1", "dark: 2"]),
 }
 
 
@@ -32,8 +32,8 @@ def ids(catalogue: Catalogue, wanted: Filter) -> str:
     ("wanted", "expected"),
     [
         (Filter(), "cad"),  # wrong labels first, each image once
-        (Filter(Kind.DARK), "dc"),
-        (Filter(Kind.BLURRED), ""),
+        (Filter(FlagKind.DARK), "dc"),
+        (Filter(FlagKind.BLURRED), ""),
         (Filter(everything=True), "abcde"),
         (Filter(everything=True, label="cat"), "ace"),
         (Filter(everything=True, split="train"), "ab"),
@@ -56,7 +56,7 @@ def test_an_image_has_all_its_notes(catalogue: Catalogue) -> None:
 
 def test_images_and_flags_are_counted(catalogue: Catalogue) -> None:
     assert (len(catalogue), catalogue.flagged_count) == (5, 3)
-    assert catalogue.counts == dict.fromkeys(Kind, 0) | {Kind.LABEL: 2, Kind.DARK: 2}
+    assert catalogue.counts == dict.fromkeys(FlagKind, 0) | {FlagKind.LABEL: 2, FlagKind.DARK: 2}
     assert catalogue.classes == ["cat", "dog"]
     assert catalogue.splits == ["train", "val", "test", LEFT_OUT]
 

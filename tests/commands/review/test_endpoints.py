@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from pipeline.commands.review import endpoints
-from pipeline.commands.review.catalogue import Catalogue, Flags, Kind
+from pipeline.commands.review.catalogue import Catalogue, FlagKind, Flags
 from pipeline.commands.review.endpoints import Endpoints
 from pipeline.commands.review.server import PageServer
 from pipeline.core import shards
@@ -79,8 +79,8 @@ def pets(world: Path) -> Path:
 @pytest.fixture
 def client(pets: Path) -> Iterator[Client]:
     flags = {
-        Kind.LABEL: Flags([IDS[3]], [f"looks like {HOSTILE}"], [HOSTILE]),
-        Kind.DARK: Flags([IDS[0], IDS[3]], ["dark: 9 %", "dark: 10 %"]),
+        FlagKind.LABEL: Flags([IDS[3]], [f"looks like {HOSTILE}"], [HOSTILE]),
+        FlagKind.DARK: Flags([IDS[0], IDS[3]], ["dark: 9 %", "dark: 10 %"]),
     }
     catalogue = Catalogue(Path("clean"), Path("split.csv"), flags)
     answers = Endpoints(pets, Path("clean"), catalogue, ["no features <b>"])

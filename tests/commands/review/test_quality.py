@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.commands.review import quality
-from pipeline.commands.review.catalogue import Kind
+from pipeline.commands.review.catalogue import FlagKind
 from pipeline.core import shards
 from pipeline.images.pixels import Pixels
 from tests.builders.clean_rows import clean_row
@@ -31,7 +31,7 @@ def grey(values: npt.NDArray[np.integer]) -> Pixels:
     return np.repeat(values.astype(np.uint8)[:, :, None], 3, axis=2)
 
 
-def kinds(pixels: Pixels) -> list[Kind]:
+def kinds(pixels: Pixels) -> list[FlagKind]:
     values = vars(quality.measure(pixels))
     return [kind for kind, check in quality.CHECKS.items() if check.is_flagged(values)]
 
@@ -43,7 +43,7 @@ def test_a_sharp_and_well_exposed_image_has_no_flag(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", range(5))
 def test_an_image_out_of_focus_is_blurred(seed: int) -> None:
-    assert kinds(cv2.GaussianBlur(scene(seed), (0, 0), 3).astype(np.uint8)) == [Kind.BLURRED]
+    assert kinds(cv2.GaussianBlur(scene(seed), (0, 0), 3).astype(np.uint8)) == [FlagKind.BLURRED]
 
 
 def test_a_larger_image_is_judged_at_the_scale_of_others() -> None:
@@ -59,22 +59,22 @@ def test_neither_contrast_nor_exposure_changes_the_sharpness(contrast: float, li
 
 
 def test_an_image_without_light_is_dark() -> None:
-    assert kinds((scene() // 4).astype(np.uint8)) == [Kind.DARK]
+    assert kinds((scene() // 4).astype(np.uint8)) == [FlagKind.DARK]
 
 
 def test_an_image_with_too_much_light_is_over_exposed() -> None:
-    assert kinds(np.clip(scene() * 1.8 + 70, 0, 255).astype(np.uint8)) == [Kind.OVEREXPOSED]
+    assert kinds(np.clip(scene() * 1.8 + 70, 0, 255).astype(np.uint8)) == [FlagKind.OVEREXPOSED]
 
 
 def test_a_product_on_white_paper_is_not_over_exposed() -> None:
     pixels = np.full((256, 256, 3), 255, np.uint8)
     pixels[40:216, 40:216] = scene(side=176) // 2
-    assert Kind.OVEREXPOSED not in kinds(pixels)
+    assert FlagKind.OVEREXPOSED not in kinds(pixels)
 
 
 def test_a_drawing_of_few_greys_has_little_detail() -> None:
     pixels = grey(np.where(np.indices((256, 256)).sum(axis=0) // 8 % 2, 230, 20))
-    assert kinds(pixels) == [Kind.LITTLE_DETAIL]
+    assert kinds(pixels) == [FlagKind.LITTLE_DETAIL]
 
 
 def test_measures_of_a_picture_computed_by_hand() -> None:
@@ -98,9 +98,9 @@ def test_flags_have_ids_and_notes_the_clearest_case_first(world: object) -> None
     shards.write(Path("clean"), shards.CLEAN, rows)
     flags = quality.find_flags(Path("clean"))
     assert {kind: list(flag.ids) for kind, flag in flags.items() if flag.ids} == {
-        Kind.DARK: ["d", "b"],
-        Kind.ODD_SHAPE: ["c"],
+        FlagKind.DARK: ["d", "b"],
+        FlagKind.ODD_SHAPE: ["c"],
     }
-    assert flags[Kind.ODD_SHAPE].notes == ["odd shape: one side 31% of the other"]
-    assert flags[Kind.DARK].notes[0].startswith("dark: 99 % of it below 1")
+    assert flags[FlagKind.ODD_SHAPE].notes == ["odd shape: one side 31% of the other"]
+    assert flags[FlagKind.DARK].notes[0].startswith("dark: 99 % of it below 1")
     assert quality.find_flags(Path("clean")) == flags

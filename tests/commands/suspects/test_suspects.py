@@ -14,13 +14,13 @@ from typer.testing import CliRunner
 
 from pipeline.__main__ import app
 from pipeline.commands.suspects import suspects
-from pipeline.commands.suspects.features import open_features
 from pipeline.commands.suspects.suspects import Suspect
 from pipeline.core import columns, shards
 from pipeline.core.errors import PipelineError
 from pipeline.core.split_csv import read_split, write_split
 from pipeline.core.terminal import printable
 from pipeline.images import hand_lists
+from pipeline.inference.pooled_features import open_features
 from pipeline.network import feature_store
 from pipeline.network.examples import Examples
 from pipeline.params import Params, with_overrides
@@ -158,7 +158,7 @@ def test_classes_with_too_few_groups_are_left_out_with_a_warning(
     is_large = suspects.large_classes(labels, groups, ["ant", "bee", "cat", "dog"])
     assert is_large.tolist() == [True, False, True, False]
     assert capsys.readouterr().err == (
-        "warning: 2 of 4 classes are left out: class 'bee' has 4 training images that do not look "
+        "warning: left out 2 of 4 classes: class 'bee' has 4 training images that do not look "
         "alike, and suspects needs 5, one per fold\n"
     )
 
@@ -235,8 +235,8 @@ def test_missing_features_are_an_error_that_names_the_remedy(tmp_path: Path) -> 
     with pytest.raises(PipelineError) as caught:
         open_features(store(tmp_path / "f", stored=False), IMAGES)
     assert str(caught.value) == (
-        f"{tmp_path / 'f'} has no features (nothing is frozen), which wrong labels and outliers "
-        "are found by: run with `-S model.trainable=head` first"
+        f"{tmp_path / 'f'} has no features (nothing is frozen), which wrong labels, outliers, "
+        "drift and similar images are found by: run with `-S model.trainable=head` first"
     )
 
 

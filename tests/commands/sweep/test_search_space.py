@@ -112,25 +112,6 @@ def test_the_params_may_be_outside_the_space() -> None:
     )
 
 
-@pytest.mark.parametrize(
-    ("text", "value", "edge"),
-    [
-        ("train.lr=tag(log,interval(0.0001,0.01))", 0.0099, True),
-        ("train.lr=tag(log,interval(0.0001,0.01))", 0.0011, False),
-        ("train.lr=interval(0.0001,0.01)", 0.0001, True),
-        ("train.lr=interval(0.0001,0.01)", 0.0011, False),
-        ("train.epochs=range(5,31,5)", 30, True),
-        ("train.epochs=range(5,31,5)", 25, False),
-        ("head.kind=linear,mlp", "mlp", False),
-    ],
-)
-def test_values_close_to_an_end_are_at_the_edge(
-    text: str, value: search_space.Value, edge: bool
-) -> None:
-    (distribution,) = search_space.parse([text], SHIPPED).distributions.values()
-    assert search_space.is_at_edge(distribution, value) is edge
-
-
 FLOATS = st.floats(1e-9, 1e6, allow_nan=False)
 
 

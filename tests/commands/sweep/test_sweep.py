@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -25,6 +26,7 @@ from pipeline.commands.sweep.trainer import StagePaths
 from pipeline.core import atomic, history, shards
 from pipeline.core.errors import PipelineError
 from pipeline.params import Params, with_overrides
+from pipeline.stages.evaluate import charts
 from pipeline.stages.train import __main__ as train
 from pipeline.tracking import store
 from tests.builders.forks import Fork
@@ -42,12 +44,37 @@ SPACE = [
 UNREACHABLE = {"MLFLOW_TRACKING_URI": "http://127.0.0.1:9", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
 
 
+@pytest.fixture(scope="module")
+def cheap_features(
+    tmp_path_factory: pytest.TempPathFactory, striped_data: Path, params: Params
+) -> Path:
+    """The features of a small network. Copy them before use."""
+    folder = tmp_path_factory.mktemp("cheap")
+    shutil.copytree(striped_data / "data", folder / "data")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("DVC_ROOT", str(folder))
+        return folder / compute_features(Path("data"), override(params, **NARROW_RESNET))
+
+
 @pytest.fixture
-def cheap(dataset: Path, params: Params) -> Params:
+def cheap(dataset: Path, params: Params, cheap_features: Path) -> Params:
     """Params of a small network; its features are in data/features."""
-    cheap = override(params, **NARROW_RESNET)
-    compute_features(dataset, cheap)
-    return cheap
+    shutil.copytree(cheap_features, dataset / "features")
+    return override(params, **NARROW_RESNET)
+
+
+@pytest.fixture
+def plots(tmp_path: Path) -> Path:
+    """A folder for plots that a test looks at."""
+    return tmp_path / "plots"
+
+
+@pytest.fixture(autouse=True)
+def _unrendered(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave plots that no test looks at empty: to render them takes longer than the trials."""
+    if "plots" not in request.fixturenames:
+        monkeypatch.setattr(charts, "png", lambda _: b"")
 
 
 def create_request(trials: int, *overrides: str, **changed: Any) -> SweepRequest:
@@ -140,8 +167,7 @@ def test_more_trials_continue_a_sweep_without_duplicate_runs(cheap: Params) -> N
     assert parent.info.status == "FINISHED"
 
 
-def test_mlflow_has_a_run_for_each_trial_below_the_sweep(cheap: Params, tmp_path: Path) -> None:
-    plots = tmp_path / "plots"
+def test_mlflow_has_a_run_for_each_trial_below_the_sweep(cheap: Params, plots: Path) -> None:
     result = run_sweep(cheap, 12, *SPACE, name="heads", plots=plots)
     parent, trials = sweep_runs()
     assert parent.info.run_name == "heads"
@@ -265,7 +291,10 @@ def test_an_interrupted_sweep_prints_the_best_so_far(
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"device__devices": 2}, "device.devices=2, but trials run in one process"),
+        (
+            {"device__devices": 2},
+            "device.devices=2 and device.nodes=1, but trials run in one process",
+        ),
         ({"images__rotate": 20.0}, "data/features was made with other params than are in params"),
         (
             {"split__seed": 9},

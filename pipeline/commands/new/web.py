@@ -3,17 +3,25 @@
 from collections import Counter
 from collections.abc import Sequence
 
-from pipeline.commands.new.request import Request, print_next, write_toml
+from pipeline.commands.new.advice import TABLES
+from pipeline.commands.new.request import (
+    Request,
+    check_options,
+    describe,
+    print_next,
+    removed_on_failure,
+    write_toml,
+)
 from pipeline.commands.new.summary import print_counts
 from pipeline.core import atomic
 from pipeline.core.errors import PipelineError
 from pipeline.core.terminal import print_line
+from pipeline.datasets.source_path import find_path
 from pipeline.stages.acquire.class_names import ClassNames
-from pipeline.stages.acquire.dataset_toml import UrlsDataset
 from pipeline.stages.acquire.layouts.url_table import read_url_table
 from pipeline.stages.acquire.sources.dispatch import MIN_CLASSES
-from pipeline.stages.acquire.sources.source_path import find_path
 
+WANTED = 500  # photographs per class
 SHARES = {"train": 0.7, "val": 0.15, "test": 0.15}
 MAX_LIST_BYTES = 50e6  # in git
 
@@ -24,35 +32,41 @@ def from_urls(request: Request, text: str) -> None:
     Raises:
         PipelineError: the table is damaged, or has no such columns.
     """
+    check_options(request, ("label_column", "encoding", *TABLES), "a list of URLs")
     path = find_path(text)
     if path.stat().st_size > MAX_LIST_BYTES:
         raise PipelineError(f"{path} is larger than {MAX_LIST_BYTES / 1e6:.0f} MB: split it")
-    dataset = UrlsDataset(kind="urls", description="", label_column=request.label_column)
+    dataset = describe(request, "urls")
     photos = read_url_table(path, dataset)
     counts: Counter[tuple[str, str | None]] = Counter((x.label, x.split) for x in photos)
-    ClassNames(least=MIN_CLASSES).settle({label for label, _ in counts}, path)
-    print_counts(counts)
+    names = ClassNames(renamed=dataset.labels, least=MIN_CLASSES)
+    names.settle({label for label, _ in counts}, path)
+    print_counts(counts, request.labels)
     name = f"urls{path.suffix.lower()}"
-    with atomic.replacing(request.folder / name) as staged:
-        staged.write_bytes(path.read_bytes())
     values = {"kind": "urls", "description": f"{request.name}: a list of URLs.", "path": name}
-    write_toml(request.folder, values | request.keys)
+    with removed_on_failure(request.folder):
+        with atomic.replacing(request.folder / name) as staged:
+            staged.write_bytes(path.read_bytes())
+        write_toml(request.folder, values | request.keys)
     print_next(request, [str(request.folder)])
 
 
-def from_flickr(request: Request, queries: Sequence[str], wanted: int) -> None:
+def from_flickr(request: Request, queries: Sequence[str]) -> None:
     """Make a data set of a Flickr search for each class.
 
     Args:
         queries: 'query', or 'label=query'.
-        wanted: Photographs per class.
 
     Raises:
         PipelineError: a query is empty, or there are less than two.
     """
+    check_options(request, ("wanted",), "a Flickr search")
+    wanted = request.wanted or WANTED
     searches = {}
     for query in queries:
         label, _, text = query.partition("=")
+        if label.strip() in searches:
+            raise PipelineError(f"two Flickr searches are for {label.strip()!r}: join them in one")
         searches[label.strip()] = {"text": (text or label).strip()}
     if not all(label and search["text"] for label, search in searches.items()):
         raise PipelineError("a Flickr search is 'query' or 'label=query', with text in it")

@@ -1,0 +1,1 @@
+"""`pipeline drift`: whether new images are like those that the model was trained on."""

@@ -1,0 +1,1 @@
+"""`pipeline serve`: a model behind HTTP."""
