@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import gc
+import importlib.metadata
 import json
 import os
 import shutil
 import signal
+import sqlite3
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from filelock import FileLock
@@ -19,6 +23,8 @@ from hypothesis import settings
 
 from tests import ROOT
 from tests.slow import SLOW
+
+RARE_GC = 50_000  # new objects until garbage is searched: with Python's 700, 4 % of the time
 
 # Fixtures import torch and MLflow themselves: a few tests without them start in a second.
 if TYPE_CHECKING:
@@ -31,7 +37,8 @@ if TYPE_CHECKING:
 def pytest_configure() -> None:
     """One thread for torch, as several test processes share the cores, and no deadlines.
 
-    Where a test has two, the one that waits sleeps, as in `pipeline.core.program`.
+    Where a test has two, the one that waits sleeps, and MLflow reports nothing, as in
+    `pipeline.core.program`.
 
     The garbage collector waits until all is imported: imports create no garbage, and searching for
     it takes a quarter of the time of collecting the tests.
@@ -39,6 +46,7 @@ def pytest_configure() -> None:
     gc.disable()
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # both are read when torch is imported
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     # Otherwise each of a thousand child processes compiles the modules that it imports.
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     sys.dont_write_bytecode = False
@@ -51,12 +59,16 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Freeze the objects of imports: searching them takes half a second per gc.collect()."""
-    gc.collect()
+    """Freeze the objects of imports: searching them takes half a second per gc.collect().
+
+    Garbage among them is little, and searching for it now takes a second in each process.
+    """
     gc.freeze()
+    gc.set_threshold(RARE_GC)
     gc.enable()
 
 
+@cache  # thousands of tests have their file's
 def _name(path: Path) -> str:
     """The name of a test file in tests/slow.py."""
     return path.relative_to(ROOT / "tests").with_suffix("").as_posix()
@@ -83,10 +95,29 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
+def _unshared() -> Iterator[None]:
+    """Results of tests stay on this machine."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("PIPELINE_CACHE", "PIPELINE_CLUSTER"):
+            patch.delenv(name, raising=False)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
 def _unsynced() -> Iterator[None]:
     """Do not wait for the disk; tests of syncing replace this."""
+    connect = sqlite3.dbapi2.connect
+
+    def connect_unsynced(*arguments: Any, **options: Any) -> sqlite3.Connection:
+        connection: sqlite3.Connection = connect(*arguments, **options)
+        with suppress(sqlite3.Error):  # of a damaged file: the first query raises it too
+            connection.execute("PRAGMA synchronous=OFF")
+        return connection
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda _: None)
+        for module in (sqlite3, sqlite3.dbapi2):  # of DVC, of MLflow
+            patch.setattr(module, "connect", connect_unsynced)
         yield
 
 
@@ -164,6 +195,19 @@ def first_experiment(tmp_path_factory: pytest.TempPathFactory, first_run: Projec
 
 
 @pytest.fixture(scope="session")
+def distributions(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
+    """The packages that have each module; Python reads the files of all packages for it."""
+
+    def build(folder: Path) -> None:
+        packages = importlib.metadata.packages_distributions()
+        (folder / "distributions.json").write_text(json.dumps(packages))
+
+    folder = build_once(tmp_path_factory, "distributions", build)
+    packages: dict[str, list[str]] = json.loads((folder / "distributions.json").read_text())
+    return packages
+
+
+@pytest.fixture(scope="session")
 def params() -> Params:
     """The shipped params.yaml, made small: mobilenet_v2 with 32 pixels, for three epochs.
 
@@ -173,6 +217,22 @@ def params() -> Params:
     from tests.builders.params import small_params
 
     return small_params(load_params(ROOT / "params.yaml"))
+
+
+@pytest.fixture
+def torch_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compute features by torch: OpenVINO takes half a second to compile a network."""
+    from pipeline.network import openvino_engine
+
+    monkeypatch.setattr(openvino_engine, "name", lambda: None)
+
+
+@pytest.fixture
+def warm_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers that decode images start with their packages imported: no test of processes."""
+    from tests.builders import warm_workers
+
+    warm_workers.use(monkeypatch)
 
 
 @pytest.fixture(scope="session")
@@ -250,14 +310,14 @@ def striped_model(
     """A folder with models/ that recognise stripes."""
     from pipeline.network import model_folder
     from tests.builders.models import train_job
-    from tests.builders.params import override
+    from tests.builders.params import NARROW_RESNET, override
 
     def build(folder: Path) -> None:
         shutil.copytree(striped_data / "data", folder / "data")
         with pytest.MonkeyPatch.context() as patch:
             patch.chdir(folder)
             patch.setenv("DVC_ROOT", str(folder))
-            long = override(params, train__epochs=30, train__lr=0.02)
+            long = override(params, **NARROW_RESNET, train__epochs=30, train__lr=0.02)
             job, card, _ = train_job(folder / "data", long)
             model_folder.save(folder / "models", job.network, card)
 
@@ -287,6 +347,7 @@ def evaluated_model(
         with pytest.MonkeyPatch.context() as patch:
             patch.chdir(folder)
             patch.setenv("DVC_ROOT", str(folder))
+            patch.delenv("MLFLOW_TRACKING_URI", raising=False)  # mlflow sets it, in another test
             write_params(override(params, train__lr=0.003))
             compute_features(folder / "data", override(params, train__lr=0.003))
             train_stage()

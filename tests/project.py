@@ -98,8 +98,13 @@ class Project:
 
     def dvc(self, *arguments: str, **changed: str) -> "subprocess.CompletedProcess[str]":
         """Run a command of DVC, whose stages start with the packages already imported."""
-        environment = self.environment | self._warm | changed
+        environment = self.warm_environment | changed
         return run_dvc(*arguments, folder=self.folder, environment=environment)
+
+    @property
+    def warm_environment(self) -> dict[str, str]:
+        """An environment in which DVC's stages start with their packages imported."""
+        return self.environment | self._warm
 
     @property
     def _warm(self) -> dict[str, str]:

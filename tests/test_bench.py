@@ -5,22 +5,27 @@ import runpy
 import subprocess
 import sys
 import zipfile
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from ruamel.yaml import YAML
 
+from bench import cluster as bench_cluster
 from bench import engine as bench_engine
-from bench import growth, growth_plot, many_classes, start
+from bench import growth, growth_plot, many_classes, near_copies, start
 from bench import project as bench_project
 from bench import quality as bench_quality
 from bench import train as bench_train
 from bench.project import LOOPS, Project
 from pipeline.images.decoding import decode
 from tests import ROOT
-from tests.builders.forks import Fork
+from tests.builders.forks import Fork, run_dvc
 from tests.builders.images import noise_png
+from tests.builders.photographs import crop, draw_photograph
 from tests.builders.stores import copy_store
 
 
@@ -51,18 +56,16 @@ from tests.builders.stores import copy_store
     ],
     ids=["acquire", "filter", "filter, 1 % added", "near"],
 )
-def test_a_benchmark_prints_its_figures(arguments: str, printed: list[str]) -> None:
+def test_a_benchmark_prints_its_figures(
+    arguments: str, printed: list[str], world: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("DVC_ROOT")
+    monkeypatch.chdir(ROOT)
     name, *options = arguments.split()
-    process = subprocess.run(
-        [sys.executable, "-m", f"bench.{name}", *options],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert process.returncode == 0, process.stderr
+    main = partial(runpy.run_module, f"bench.{name}", run_name="__main__", alter_sys=True)
+    output = Fork(main, [name, *options], world / "output.txt").finish()
     for line in printed:
-        assert re.search(line, process.stdout), process.stdout
+        assert re.search(line, output), output
 
 
 def test_growth_is_measured_once_per_stage_and_size_and_drawn(
@@ -82,6 +85,23 @@ def test_growth_is_measured_once_per_stage_and_size_and_drawn(
     assert re.search(r"\| split \| [\d.]+ s, \d+ MiB \| ", capsys.readouterr().out)
 
 
+def test_a_cluster_is_compared_with_one_process_by_the_bytes_they_write(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without a cluster, of a stage that has none."""
+    project = growth.Project(tmp_path, 100, bench_cluster.PARAMS)
+    alone = bench_cluster.measure(project, "split", bench_cluster.ONE_CORE, limit=100)
+    bench_cluster._append(tmp_path / "cluster.csv", alone)
+    assert bench_cluster.read_costs(tmp_path / "cluster.csv") == [alone]
+    together = replace(alone, workers=2, cluster_cpu=alone.stage_cpu + 1)
+    bench_cluster.print_comparison(alone, together)
+    assert re.search(r"; \d+ us of CPU more per image, bytes equal$", capsys.readouterr().out)
+    (tmp_path / "100/data/leaks.csv").write_text("other bytes")
+    other = bench_cluster.digest_outputs(project.outputs("split"))
+    bench_cluster.print_comparison(alone, replace(together, digest=other))
+    assert capsys.readouterr().out.endswith("bytes DIFFER\n")
+
+
 def test_flags_of_photographs_are_counted_as_they_are_and_made_bad(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -98,7 +118,7 @@ def test_flags_of_photographs_are_counted_as_they_are_and_made_bad(
 
 def test_the_exponent_is_that_of_the_seconds_beyond_the_start() -> None:
     costs = [
-        growth.Cost("split", size, 3 + 1e-6 * size**1.5, 0, 0, 20 + size * 3e-4)
+        growth.Cost("split", size, 0, 3 + 1e-6 * size**1.5, 0, 20 + size * 3e-4)
         for size in (10, 1_000, 10_000, 100_000)
     ]
     assert growth_plot.fit_exponent(costs) == pytest.approx(1.5, abs=0.01)
@@ -106,8 +126,19 @@ def test_the_exponent_is_that_of_the_seconds_beyond_the_start() -> None:
 
 
 def test_the_benchmark_of_starts_prints_rows_of_a_table(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """Runs DVC in forks."""
+    run = subprocess.run
+
+    def run_here(command: list[str], **options: Any) -> "subprocess.CompletedProcess[str]":
+        if command[1:3] != ["-m", "dvc"]:
+            return run(command, **options)
+        result = run_dvc(*command[3:], folder=options["cwd"], environment=options["env"])
+        assert result.returncode == 0, result.stdout
+        return result
+
+    monkeypatch.setattr(subprocess, "run", run_here)
     project = start.prepare(start.write_empty_project(tmp_path / "project", 2))
     start.measure("all", project.everything, project.no_op, repeats=1)
     start.measure("experiment", project.experiment, project.no_op, repeats=1)
@@ -120,14 +151,14 @@ def test_the_benchmark_of_starts_prints_rows_of_a_table(
 
 @pytest.fixture
 def few_images(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The sample data set with a fifth of its images, for the benchmarks of training."""
+    """The sample data set with few of its images, for the benchmarks of training."""
     folder = tmp_path_factory.mktemp("repository")
     for name in ("pipeline", "bench", "params.yaml"):
         (folder / name).symlink_to(ROOT / name)
     dataset_toml = (ROOT / "datasets/sample/dataset.toml").read_text()
     (folder / "datasets/sample").mkdir(parents=True)
     (folder / "datasets/sample/dataset.toml").write_text(
-        dataset_toml.replace("images_per_class = 150", "images_per_class = 30")
+        dataset_toml.replace("images_per_class = 150", "images_per_class = 20")
     )
     monkeypatch.setattr(bench_project, "ROOT", folder)
     monkeypatch.setattr(bench_train, "ROOT", folder)
@@ -174,10 +205,7 @@ def test_a_training_benchmark_prints_its_figures(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Runs in this process and its forks: other processes would import torch for most of a minute.
-
-    The tutorial alone is a whole process.
-    """
+    """Runs in this process and its forks: others would import torch for most of a minute."""
 
     def measure_here(project: Project, name: str) -> object:
         if not (project.folder / "mlflow.db").exists():
@@ -187,14 +215,11 @@ def test_a_training_benchmark_prints_its_figures(
         return LOOPS[name]()
 
     def start(project: Project, module: str, *arguments: str) -> str:
-        if not module.startswith("pipeline.stages."):
-            return start_python(project, module, *arguments)
         monkeypatch.chdir(project.folder)
         main = partial(runpy.run_module, module, run_name="__main__", alter_sys=True)
         output = project.folder / "output.txt"
         return Fork(main, [module, *arguments], output, DVC_ROOT=str(project.folder)).finish()
 
-    start_python = Project._python
     monkeypatch.setattr(Project, "_python", start)
     monkeypatch.setattr(Project, "measure", measure_here)
     monkeypatch.setattr(sys, "argv", ["bench.train", *arguments.split()])
@@ -246,3 +271,46 @@ def test_engines_are_compared_in_speed_and_accuracy(
         assert re.search(rf"{name}: [\d.]+ CPU-s", output), output
         assert re.search(rf"{name}, tensor 0: cos (0\.999999|1\.000000)", output), output
     assert re.search(r"torch-float32 / openvino-float32, s: [\d.]+ times", output), output
+
+
+def save_photographs(path: Path) -> None:
+    """Three photographs, and a crop of the first."""
+    images = [draw_photograph(seed) for seed in range(3)]
+    with zipfile.ZipFile(path, "w") as archive:
+        for number, grey in enumerate([*images, crop(5)(images[0])]):
+            data = near_copies.encode(np.dstack([grey] * 3), 90)
+            archive.writestr(f"{number}.jpg", data)
+
+
+def test_near_copies_prints_how_many_copies_are_found(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photographs, plot = tmp_path / "photographs.zip", tmp_path / "curve.png"
+    save_photographs(photographs)
+    command = ["bench", str(photographs), "--recall", "--altered", "2", "--plot", str(plot)]
+    monkeypatch.setattr(sys, "argv", command)
+    near_copies.main()
+    output = capsys.readouterr().out
+    assert "| mirrored | 0.0 | 100.0 |" in output
+    assert "| 5 % off each side | " in output
+    assert plot.read_bytes().startswith(b"\x89PNG")
+
+
+def test_near_copies_draws_the_pairs_that_are_linked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photographs, sheets = tmp_path / "photographs.zip", tmp_path / "sheets"
+    save_photographs(photographs)
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    monkeypatch.setattr(sys, "argv", ["bench", str(photographs), "--partners", str(sheets)])
+    near_copies.main()
+    assert "1 pairs linked" in capsys.readouterr().out
+    assert sorted(path.name for path in sheets.iterdir()) == ["000.png", "links.json"]
+
+
+def test_near_copies_stops_without_photographs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["bench", str(tmp_path / "none.zip"), "--recall"])
+    with pytest.raises(SystemExit, match="nothing was measured"):
+        near_copies.main()

@@ -2,7 +2,6 @@
 
 import re
 import subprocess
-import sys
 from typing import get_args
 
 import numpy as np
@@ -11,21 +10,23 @@ from pydantic import BaseModel
 from typer.testing import CliRunner
 
 from pipeline.__main__ import app
+from pipeline.datasets import dataset_toml
 from pipeline.images.header import MEANING, Warn
 from pipeline.images.header import RejectReason as Rejected
 from pipeline.params import Params, load_params
-from pipeline.stages.acquire import dataset_toml
 from pipeline.stages.acquire.photo_list import COLUMNS as LISTED
 from pipeline.stages.acquire.raw_image import SkipReason
 from pipeline.stages.evaluate import test_set
 from pipeline.stages.evaluate.intervals import ALONE
 from tests import ROOT
+from tests.builders.forks import run_dvc
 from tests.builders.results import result_of
 
 README = (ROOT / "README.md").read_text()
 ARCHITECTURE = (ROOT / "docs/architecture.md").read_text()
 DATASETS = (ROOT / "docs/datasets.md").read_text()
 FILTER = (ROOT / "docs/filter_and_split.md").read_text()
+PROOF = (ROOT / "docs/proof.md").read_text()
 REVIEW = (ROOT / "docs/review.md").read_text()
 TRAINING = (ROOT / "docs/training.md").read_text()
 SHARED = "".join(
@@ -33,7 +34,7 @@ SHARED = "".join(
 )
 LINES = [
     line
-    for text in (README, DATASETS, FILTER, REVIEW, TRAINING, SHARED)
+    for text in (README, DATASETS, FILTER, PROOF, REVIEW, TRAINING, SHARED)
     for line in text.splitlines()
 ]
 COMMANDS = [line[2:].split("#")[0].strip() for line in LINES if line[:2] == "$ "]
@@ -64,10 +65,7 @@ def test_every_pipeline_command_in_readme_exists(command: str) -> None:
 
 def test_every_dvc_command_in_readme_exists() -> None:
     for command in {tuple(c.split()[1:3]) for c in COMMANDS if c.startswith("dvc ")}:
-        process = subprocess.run(
-            [sys.executable, "-m", "dvc", *command, "--help"], check=False, capture_output=True
-        )
-        assert process.returncode == 0, command
+        assert run_dvc(*command, "--help").returncode == 0, command
 
 
 def test_few_figures_are_left_in_readmes_table_of_experiments() -> None:
@@ -153,7 +151,9 @@ def test_every_key_of_a_kind_is_in_datasets_md(kind: str) -> None:
     common = set(re.findall(r"`(\w+)", DATASETS.split("## Kinds")[0]))
     documented_keys = keys - (common & {"kind", "description", "licence", "classes", "labels"})
     of_files = {"splits", "pattern", "table", "file_column"}
-    inherited = {"urls": of_files, "flickr": {*of_files, "label_column"}}.get(kind, set())
+    inherited = {"urls": of_files, "flickr": {*of_files, "label_column", "encoding"}}.get(
+        kind, set()
+    )
     for key in documented_keys - inherited:
         assert f"`{key}`" in section, key
 

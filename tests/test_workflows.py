@@ -23,13 +23,17 @@ STEPS = [
 ]
 
 
+BLOCKS = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs/scheduled.md").read_text(), re.DOTALL)
+EXAMPLES = [block for block in BLOCKS if "runs-on:" in block]  # for GitHub
+
+
 def read(path: Path) -> dict[str, Any]:
     workflow: dict[str, Any] = YAML(typ="safe").load(path)
     return workflow
 
 
-def test_there_are_two_workflows() -> None:
-    assert [path.name for path in WORKFLOWS] == ["ci.yml", "pipeline.yml"]
+def test_there_are_three_workflows() -> None:
+    assert [path.name for path in WORKFLOWS] == ["ci.yml", "image.yml", "pipeline.yml"]
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
@@ -42,9 +46,9 @@ def test_a_workflow_has_only_read_permission(path: Path) -> None:
     assert "pull_request_target" not in workflow["on"]
 
 
-@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
-def test_every_action_is_pinned_by_hash_with_its_version(path: Path) -> None:
-    used = [line for line in path.read_text().splitlines() if "uses:" in line]
+@pytest.mark.parametrize("text", [*(path.read_text() for path in WORKFLOWS), *EXAMPLES])
+def test_every_action_is_pinned_by_hash_with_its_version(text: str) -> None:
+    used = [line for line in text.splitlines() if "uses:" in line]
     assert used
     for line in used:
         assert re.search(r"uses: actions/[\w-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+$", line), line
@@ -81,9 +85,23 @@ def test_secrets_and_inputs_are_only_in_the_environment_of_one_step(
     )
 
 
-@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
-def test_make_takes_the_python_that_is_set_up(path: Path) -> None:
-    workflow = read(path)
+def test_the_image_is_built_when_what_computes_an_answer_changes() -> None:
+    paths = read(ROOT / ".github/workflows/image.yml")["on"]["push"]["paths"]
+    files = [
+        *(ROOT / "pipeline/commands/serve").glob("*.py"),
+        *(ROOT / "pipeline/inference").glob("*.py"),
+    ]
+    text = "".join(path.read_text() for path in files)
+    imported = set(
+        re.findall(r"^from pipeline\.(core|images|inference|network|params)\b", text, re.M)
+    )
+    assert {"core", "images", "inference", "network"} <= imported
+    assert {f"pipeline/{name}/**" for name in imported} <= set(paths)
+
+
+@pytest.mark.parametrize("name", ["ci.yml", "pipeline.yml"])
+def test_make_takes_the_python_that_is_set_up(name: str) -> None:
+    workflow = read(ROOT / ".github/workflows" / name)
     (job,) = workflow["jobs"].values()
     (version,) = [
         step["with"]["python-version"]
@@ -105,7 +123,7 @@ def test_every_input_is_a_variable_that_the_command_reads() -> None:
 
 
 def test_the_gitlab_example_calls_the_same_commands() -> None:
-    text = (ROOT / "docs/scheduled.md").read_text().split("```yaml\n")[1].split("```")[0]
+    (text,) = [block for block in BLOCKS if block not in EXAMPLES]
     jobs = YAML(typ="safe").load(text)
     assert jobs["lint-and-test"]["script"] == [".ci/run"]
     assert jobs["pipeline"]["script"][-1].startswith("make ci ARGS=")
@@ -113,9 +131,40 @@ def test_the_gitlab_example_calls_the_same_commands() -> None:
     assert "reports/" in jobs["pipeline"]["artifacts"]["paths"]
 
 
+@pytest.mark.parametrize("text", EXAMPLES, ids=["GPU", "cluster"])
+def test_an_example_has_secrets_in_the_environment_of_commands_alone(text: str) -> None:
+    workflow = YAML(typ="safe").load(text)
+    assert workflow["permissions"] == {"contents": "read"}
+    (job,) = workflow["jobs"].values()
+    assert "secrets." not in json.dumps({**workflow, "jobs": {**job, "steps": []}})
+    commands = [step["run"] for step in job["steps"] if "run" in step]
+    for step in job["steps"]:
+        assert "secrets." not in json.dumps({**step, "env": {}})
+        assert "run" in step or "env" not in step
+    for command in commands:
+        assert re.fullmatch(r"\.ci/cluster (\d+ \d+|stop)|make [a-z]+( ARGS='.*')?", command)
+    assert sum(command.startswith("make ci ") for command in commands) == 1
+
+
+def test_a_cluster_that_is_started_is_stopped_whatever_happens() -> None:
+    (job,) = YAML(typ="safe").load(EXAMPLES[1])["jobs"].values()
+    (start,) = [step for step in job["steps"] if step.get("run", "").startswith(".ci/cluster 8")]
+    assert job["steps"][-1] == {"run": ".ci/cluster stop", "if": "always()"}
+    (run,) = [step for step in job["steps"] if step.get("run", "").startswith("make ci")]
+    assert "PIPELINE_CLUSTER" not in run["env"]  # it would replace the address of the head
+    assert run["env"]["RAY_AUTH_TOKEN"] == start["env"]["RAY_AUTH_TOKEN"]
+    assert os.access(ROOT / ".ci/cluster", os.X_OK)
+    assert subprocess.run(["bash", "-n", ROOT / ".ci/cluster"]).returncode == 0
+
+
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
 def test_actionlint_accepts_the_workflows(path: Path) -> None:
     assert lint(path.read_text(), path.name) == []
+
+
+@pytest.mark.parametrize("text", EXAMPLES, ids=["GPU", "cluster"])
+def test_actionlint_accepts_the_examples(text: str) -> None:
+    assert lint(text, "example.yml") == []
 
 
 def test_actionlint_reports_a_broken_workflow() -> None:

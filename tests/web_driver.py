@@ -93,6 +93,20 @@ class WebDriver:
         ).values()
         self._ask("POST", f"/element/{element}/click")
 
+    def hover(self, selector: str) -> None:
+        """Move the mouse to the middle of the first element of a CSS selector."""
+        element = self._ask("POST", "/element", {"using": "css selector", "value": selector})
+        self.run("arguments[0].scrollIntoView({block: 'center'})", element)
+        move = {"type": "pointerMove", "duration": 0, "origin": element, "x": 0, "y": 0}
+        actions = [{"type": "pointer", "id": "mouse", "actions": [move]}]
+        self._ask("POST", "/actions", {"actions": actions})
+
+    def resize(self, width: int, height: int) -> None:
+        """Show pages as on a screen of these pixels, which may be narrower than any window."""
+        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
+        body = {"cmd": "Emulation.setDeviceMetricsOverride", "params": size}
+        self._ask("POST", "/goog/cdp/execute", body)
+
     def errors(self) -> list[str]:
         """What the console has: violations of the page's policy, and exceptions."""
         entries = self._ask("POST", "/se/log", {"type": "browser"})

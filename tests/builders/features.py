@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.commands.suspects.features import Features
+from pipeline.inference.pooled_features import Features
 from pipeline.network.feature_store import Index
 from pipeline.network.views import Preprocess
 

@@ -1,5 +1,7 @@
 """Programs in forked children of this process: its imports are theirs, so a start takes no time."""
 
+import gc
+import importlib
 import logging
 import multiprocessing
 import os
@@ -9,7 +11,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from functools import cache, partial
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import TextIO
@@ -18,6 +20,24 @@ MAX_SECONDS = 120
 MAX_COMMAND_SECONDS = 500  # of a whole pipeline on a busy machine; pytest's own limit is 600
 # The warnings that Python hides by itself.
 HIDDEN = (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning)
+# What DVC imports when it needs it: more than half of the time of most commands.
+IMPORTED_LATE = (
+    *("dvc.cli.parser", "dvc.cachemgr", "dvc.data_cloud", "dvc.repo.graph", "dvc.repo.index"),
+    *("dvc.repo.artifacts", "dvc.repo.datasets", "dvc.repo.stage", "dvc.repo.collect"),
+    *("dvc.repo.metrics.diff", "dvc.repo.params.diff", "dvc.repo.plots", "dvc.repo.brancher"),
+    *("dvc.repo.experiments.run", "dvc.repo.experiments.show", "dvc.repo.experiments.brancher"),
+    *("dvc.repo.experiments.queue.tempdir", "dvc.repo.experiments.queue.workspace"),
+    *("dvc.repo.experiments.queue.tasks", "dvc.repo.experiments.executor.local"),
+    *("dvc.render.convert", "dvc.render.match", "dvc.ui.table", "dvc.utils.hydra"),
+    *("dvc.utils.strictyaml", "dvc.utils.studio", "dvc_data.index.checkout", "dvc_data.index.push"),
+    *("dvc_data.hashfile.db.local", "dvc_data.hashfile.db.index", "dvc_data.hashfile.status"),
+    *("dvc.repo.experiments.apply", "dvc.repo.experiments.queue.celery", "dvc.dagascii"),
+    *("dulwich.porcelain", "dulwich.worktree", "dulwich.stash", "fsspec.implementations.memory"),
+    *("fsspec.implementations.http", "aiohttp_retry", "git", "grandalf", "hydra", "networkx"),
+    *("hydra._internal.config_loader_impl", "hydra._internal.callbacks", "platformdirs", "pygit2"),
+    *("pyparsing", "rich.table", "scmrepo.fs", "scmrepo.git.backend.pygit2.callbacks"),
+    *("scmrepo.git.backend.pygit2.filter", "scmrepo.git.lfs"),
+)
 
 
 class Fork:
@@ -92,6 +112,8 @@ def run_dvc(
     """
     import dvc.cli
 
+    _import_late_modules()
+
     def main() -> None:
         if errors is not None:
             os.dup2(errors, 2)
@@ -106,6 +128,17 @@ def run_dvc(
 
     environment = os.environ if environment is None else environment
     return run_in_fork(main, ("dvc", *words), folder or Path.cwd(), dict(environment))
+
+
+@cache
+def _import_late_modules() -> None:
+    """Import them once for all forks, which need not search them for garbage either."""
+    with warnings.catch_warnings():  # pytest makes errors of them
+        warnings.simplefilter("ignore")
+        for name in IMPORTED_LATE:
+            importlib.import_module(name)
+    gc.collect()
+    gc.freeze()
 
 
 def dvc_in_fork(

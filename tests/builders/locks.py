@@ -19,7 +19,11 @@ STAGES: dict[str, tuple[list[str], list[str], list[str]]] = {
         ["images", "model", "features", "device"],
         ["data/features"],
     ),
-    "train": (["data/features", "data/split.csv"], ["model", "head", "train"], ["models"]),
+    "train": (
+        ["data/features", "data/split.csv"],
+        ["model", "head", "train", "abstention"],
+        ["models"],
+    ),
     "evaluate": (["models", "data/features"], ["evaluate"], ["reports/metrics.json"]),
 }
 TEST = "reports/test"  # an out of evaluate that git does not have

@@ -10,7 +10,7 @@ from pipeline.network import backbones, device, feature_store, heads, model_fold
 from pipeline.network.examples import Examples, read_examples
 from pipeline.network.model_folder import Card
 from pipeline.params import HeadParams, Params
-from pipeline.stages.features import compute
+from pipeline.stages.features import compute, feature_files
 from pipeline.stages.features.compute import FeatureSettings
 from pipeline.stages.train import loop, setup
 from pipeline.stages.train.state import Job
@@ -28,7 +28,8 @@ def compute_features(dataset: Path, params: Params, name: str = "features") -> P
         feature_store.write_index(staged, index)
         if index.stored:
             settings = FeatureSettings(prefix, params.images, index)
-            compute.store(staged, dataset / "clean", settings, examples)
+            clean, split_csv = dataset / "clean", dataset / "split.csv"
+            feature_files.store(staged, clean, split_csv, settings, examples)
     return dataset / name
 
 

@@ -32,6 +32,7 @@ FILTER_PARAMS = FilterParams(
     max_megapixels=1,
     store_side=64,
     near_duplicate_bits=4,
+    near_duplicate_crops=True,
     near_duplicates="keep",
     max_reject_fraction=0.5,
 )

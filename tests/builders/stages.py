@@ -11,7 +11,8 @@ from ruamel.yaml import YAML
 from pipeline.core import history
 from pipeline.params import Params
 from pipeline.stages.evaluate.drawing import draw_curves
-from pipeline.stages.evaluate.evaluation import Inputs, Outputs, evaluate
+from pipeline.stages.evaluate.evaluation import evaluate
+from pipeline.stages.evaluate.evaluation_files import EvaluationInputs, EvaluationOutputs
 from pipeline.stages.evaluate.metrics import Figures
 from pipeline.stages.train import __main__ as train
 from pipeline.tracking import store  # noqa: F401 # a process that has imported mlflow records itself
@@ -50,8 +51,8 @@ def evaluate_stage() -> Figures:
     """Run evaluate without its drawing process."""
     drawing = SameProcess()
     curves = drawing.submit(draw_curves, history.read(HISTORY))
-    inputs = Inputs(MODELS, FEATURES, CLEAN, SPLIT, HISTORY)
+    inputs = EvaluationInputs(MODELS, FEATURES, CLEAN, SPLIT, HISTORY)
     with Recorder() as recorder:
-        evaluate(recorder, drawing, curves, inputs, Outputs(METRICS, TEST, REPORT))
+        evaluate(recorder, drawing, curves, inputs, EvaluationOutputs(METRICS, TEST, REPORT))
     figures: Figures = json.loads(METRICS.read_text())
     return figures

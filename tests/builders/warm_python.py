@@ -33,11 +33,12 @@ for name in os.listdir("/proc/self/fd"):
         pass
 server = socket(AF_UNIX, SOCK_STREAM)
 try:
-    assert words[:1] in (["-m"], ["-c"])
+    program = words[1:] if words[:1] == ["-u"] else words  # torchrun's: a fork flushes
+    assert program[:1] in (["-m"], ["-c"])
     server.connect({address!r})
 except (AssertionError, OSError):
     os.execv({python!r}, [{python!r}, *words])
-request = marshal.dumps((words, dict(os.environb), os.getcwd(), os.getpid(), descriptors))
+request = marshal.dumps((program, dict(os.environb), os.getcwd(), os.getpid(), descriptors))
 packed = b"".join(number.to_bytes(4, sys.byteorder) for number in descriptors)
 server.sendmsg([len(request).to_bytes(4, "big")], [(SOL_SOCKET, SCM_RIGHTS, packed)])
 server.sendall(request)

@@ -143,6 +143,7 @@ if __name__ == "__main__":
     import_packages(MODULES)
     gc.collect()
     gc.freeze()
+    gc.set_threshold(50_000)  # as in tests/conftest.py
     REQUEST = serve(ADDRESS)
     gc.enable()
     run(REQUEST)

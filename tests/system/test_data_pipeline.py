@@ -13,7 +13,7 @@ from tests.builders.verdicts import read_verdicts
 from tests.project import Project, ran
 
 SOURCES = 24  # pictures of each class
-MOVED = "images moved since the last run"
+MOVED = "moved since the last run"
 
 
 def picture(seed: int) -> np.ndarray:
@@ -116,7 +116,7 @@ def test_new_images_move_no_others_and_moves_are_printed(project: Project, photo
         assert after[name] == after[name.replace(".png", " small.png")]
     printed = change(project, "seed: 1", "seed: 2")
     moved = atomic.read_csv(project.folder / ".cache/split/moves.csv")
-    assert f"{len(moved)} {MOVED}" in printed
+    assert f"{len(moved)} images {MOVED}" in printed
     now = splits(project)
     assert len(moved) == sum(after[name] != now[name] for name in after) > 0
 

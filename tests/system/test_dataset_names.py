@@ -11,7 +11,7 @@ import pytest
 from mlflow.entities import Run
 
 from pipeline.core.split_csv import read_split
-from pipeline.stages.acquire.dataset_toml import SampleDataset
+from pipeline.datasets.dataset_toml import SampleDataset
 from pipeline.stages.acquire.sources import sample
 from tests.fakes.flickr import FakeFlickr
 from tests.project import Project, ran
@@ -107,7 +107,7 @@ def test_the_previous_source_is_refused_and_another_archive_is_named(
     result = project.dvc("exp", "run", "-n", "copied", "-S", f"dataset.source={copy}")
     assert result.returncode == 0, result.stdout
     digests = [hashlib.md5(data).hexdigest() for data in (copy.read_bytes(), insects())]
-    deviation = f"{copy} has md5 {digests[0]}, but dataset.toml says {digests[1]}"
+    deviation = f"{copy.name} has md5 {digests[0]}, but dataset.toml says {digests[1]}"
     assert f"; left out: none; not as described: {deviation}\n" in result.stdout
     assert all(f"{WARNING}</b> {deviation}." in page for page in pages(project))
     card = json.loads((project.folder / "models/model.json").read_text())

@@ -36,13 +36,14 @@ BLANKS = {
 }
 WITH_RESULTS = ("dvc checkout", "dvc repro -s", "dvc metrics diff", "dvc get")
 """Commands about results that are here: they follow a run."""
-VALUE = re.compile(r" -S ('[^']*'|[\w.]+=[\w.,]+)|(?<=pipeline recipe )[\w-]+")
+VALUE = re.compile(r" -S ('[^']*'|[\w.]+=\S+)|(?<=pipeline recipe )[\w-]+")
 
 
 def documented_commands() -> list[str]:
     """The commands in consoles and in running text, with the blanks filled.
 
-    Of those that differ only in values after -S, one: tests/test_docs.py checks the values' keys.
+    Of those that differ only in values after -S, the longest: tests/test_docs.py checks the values'
+    keys.
     """
     commands: dict[str, str] = {}
     for text in (page.read_text() for page in PAGES):
@@ -51,7 +52,8 @@ def documented_commands() -> list[str]:
             for blank, value in BLANKS.items():
                 plain = re.sub(blank, value, plain)
             plain = " ".join(plain.split())
-            commands.setdefault(VALUE.sub("", plain), plain)
+            same = VALUE.sub("", plain)
+            commands[same] = max(commands.get(same, ""), plain, key=len)
     return sorted(commands.values())
 
 

@@ -71,7 +71,7 @@ class Flickr(Project):
         for old, new in (
             ("name: sample ", "name: cars_bicycles "),
             ("allow_private: false", "allow_private: true"),
-            ("per_host_per_second: null", "per_host_per_second: 0"),
+            ("per_host_per_second: ", "per_host_per_second: 0"),
         ):
             assert old in text
             text = text.replace(old, new)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.stages.acquire.dataset_toml import SampleDataset
+from pipeline.datasets.dataset_toml import SampleDataset
 from pipeline.stages.acquire.sources.sample import draw_images
 from tests.project import Project, ran
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from tests import ROOT
+from tests.builders import old_run
+from tests.builders.old_run import COMMIT, OldRun
 from tests.project import Project
-from tests.system import old_run
-from tests.system.old_run import COMMIT, OldRun
 
 
 @pytest.fixture

@@ -51,7 +51,7 @@ def test_a_run_killed_in_the_features_stage_resumes_to_the_same_lock(
     process = subprocess.Popen(
         [sys.executable, "-m", "dvc", "repro"],
         cwd=other.folder,
-        env=other.environment,
+        env=other.warm_environment,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,

@@ -260,7 +260,7 @@ def test_without_features_only_the_pixels_are_judged(mislabelled: list[str]) -> 
     assert review.lines[0] == (
         "warning: there are no features in data/features: run `dvc repro features` first\n"
     )
-    assert "of 48 images are worth a look" in review.lines[1]
+    assert "of 48 images worth a look" in review.lines[1]
     assert review.interrupt() == "review: ended; appended 0 to reject.csv and 0 to relabel.csv\n"
 
 

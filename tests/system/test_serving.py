@@ -18,8 +18,8 @@ import pytest
 from mlflow import MlflowClient
 
 from pipeline.params import Params
-from pipeline.tracking import record
 from tests.builders.images import grey_png, noise_png
+from tests.builders.training_runs import training_run
 
 PACKED = base64.b64encode(grey_png(200)).decode()
 # In both alphabets, which differ here.
@@ -30,7 +30,7 @@ SECONDS = 120
 @pytest.fixture
 def logged(models: Path, params: Params) -> str:
     """The address of a logged model."""
-    with record.training_run(params, "f" * 20, models.parent / "data/split.csv") as run:
+    with training_run(params, "f" * 20, models.parent / "data/split.csv") as run:
         run.log_model(models, "d" * 32, 1)
     client = MlflowClient()
     (experiment,) = (

@@ -1,8 +1,8 @@
 """A run made by the code of an old commit: recorded in an archive, unpacked for tests.
 
-`python -m tests.system.old_run` records it again. It clones this repository at that commit, trains
-a small network there as a DVC experiment, and archives what MLflow has of it: the model folder,
-the provenance, params, metrics and tags. Names of the machine and its user are left out.
+`python -m tests.builders.old_run` records it again. It clones this repository at that commit,
+trains a small network there as a DVC experiment, and archives what MLflow has of it: the model
+folder, the provenance, params, metrics and tags. Names of the machine and its user are left out.
 """
 
 import json
@@ -24,7 +24,7 @@ from tests import ROOT
 
 COMMIT = "4f3433c7c40af9bf198822797b3e5aa816e5b659"
 NAME = "before-the-move"
-ARCHIVE = Path(__file__).with_name("fixtures") / "old_run.tar.xz"
+ARCHIVE = ROOT / "tests/system/fixtures/old_run.tar.xz"
 OVERRIDES = (
     "model.backbone=cifar_cnn",
     "model.weights=none",
