@@ -11,7 +11,7 @@ import numpy as np
 
 from pipeline.core import shards
 from pipeline.core.split_csv import SplitRow, write_split
-from pipeline.stages.acquire.dataset_toml import SampleDataset
+from pipeline.datasets.dataset_toml import SampleDataset
 from pipeline.stages.acquire.sources.sample import draw_images
 
 STORE_SIDE = 400  # pixels, as filter.store_side

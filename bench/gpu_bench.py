@@ -17,7 +17,7 @@ from pipeline.network.feature_store import Index
 from pipeline.network.frozen_prefix import FrozenPrefix
 from pipeline.network.views import EncodedImages, Views
 from pipeline.params import Params, load_params, with_overrides
-from pipeline.stages.features import compute
+from pipeline.stages.features import compute, feature_files
 from pipeline.stages.train import setup
 from pipeline.stages.train.state import Job
 
@@ -52,6 +52,7 @@ class Bench:
     folder: Path
     params: Params
     clean: Path
+    split_csv: Path
     examples: Examples
     fabric: Fabric
     tiny: bool
@@ -71,7 +72,7 @@ class Bench:
         fabric = device.start(params.device, alone=True)
         clean, split_csv = write_data(folder, 42 if tiny else 1400)
         examples = read_examples(split_csv, clean)
-        return cls(folder, params, clean, examples, fabric, tiny, 0.3 if tiny else 8)
+        return cls(folder, params, clean, split_csv, examples, fabric, tiny, 0.3 if tiny else 8)
 
     @property
     def device(self) -> torch.device:
@@ -110,7 +111,7 @@ class Bench:
             feature_store.write_index(folder, index)
             if index.stored:
                 settings = compute.FeatureSettings(prefix, params.images, index)
-                compute.store(folder, self.clean, settings, self.examples)
+                feature_files.store(folder, self.clean, self.split_csv, settings, self.examples)
             self.features[name] = folder
         return folder, index
 

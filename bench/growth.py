@@ -20,7 +20,7 @@ import subprocess
 import sys
 import time
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
@@ -54,6 +54,9 @@ PARAMS = {
     "train.batch_size": 256,
     "device.accelerator": "cpu",
 }
+
+
+NONE: Mapping[str, str] = {}
 
 
 @dataclass(frozen=True)
@@ -143,7 +146,7 @@ def _to_clean(raw: pa.RecordBatch) -> pa.RecordBatch:
 class Project:
     """The data of one size, in `FOLDER/SIZE`."""
 
-    def __init__(self, folder: Path, count: int) -> None:
+    def __init__(self, folder: Path, count: int, overrides: Mapping[str, object] = PARAMS) -> None:
         self.folder = folder / str(count)
         self.count = count
         self.source = folder / f"{count}.zip"
@@ -151,25 +154,28 @@ class Project:
         dataset.mkdir(parents=True, exist_ok=True)
         (dataset / "dataset.toml").write_text('kind = "folder"\ndescription = "Drawn images."\n')
         shipped = load_params(ROOT / "params.yaml")
-        params = with_overrides(shipped, PARAMS | {"dataset.source": str(self.source)})
+        params = with_overrides(shipped, {**overrides, "dataset.source": str(self.source)})
         YAML(typ="safe", pure=True).dump(params.model_dump(), self.folder / "params.yaml")
         self._stages = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
 
-    def measure(self, stage: str, limit: float) -> Cost:
+    def measure(self, stage: str, limit: float, environment: Mapping[str, str] = NONE) -> Cost:
         """Run a stage; the stages before it run first if their outputs are missing.
+
+        Args:
+            environment: Of the stage, besides this process's.
 
         Raises:
             subprocess.CalledProcessError: it failed.
             TimeoutError: it took more than `limit` seconds.
         """
         self._prepare(stage)
-        for path in self._outputs(stage):
+        for path in self.outputs(stage):
             if path.is_dir():
                 shutil.rmtree(path)
             path.unlink(missing_ok=True)
         shutil.rmtree(self.folder / ".cache", ignore_errors=True)
         start = time.perf_counter()
-        process = self._start(stage)
+        process = self._start(stage, environment)
         usage = process_tree.watch(process, limit)
         seconds = time.perf_counter() - start
         if process.returncode:
@@ -183,7 +189,7 @@ class Project:
             if not self.source.exists():
                 write_zip(self.source, self.count)
             return
-        if not all(path.exists() for path in self._outputs("acquire")):
+        if not all(path.exists() for path in self.outputs("acquire")):
             rows = (image.row() for image in draw_all(self.count))
             shards.write(self.folder / "data/raw", shards.RAW, rows)
             (self.folder / "data/skipped.csv").touch()
@@ -191,6 +197,8 @@ class Project:
         if "filter" in earlier and not (self.folder / "filter.done").exists():
             self._write_clean()
         for name in earlier[1:]:
+            if name == "describe":  # no stage reads its page
+                continue
             if not (self.folder / f"{name}.done").exists():
                 self.measure(name, float("inf"))
 
@@ -201,18 +209,19 @@ class Project:
         shards.write_batches(data / "clean", shards.CLEAN, map(_to_clean, raw))
         table = shards.columns(data / "raw", ["id", "name", "label"])
         rows = zip(*map(columns.iterate, table.columns), strict=True)
-        kept = (VerdictRow(key, name, label, "", KEEP, "", "", "") for key, name, label in rows)
-        write_verdicts(data / "verdicts.csv", kept)
+        verdicts = (VerdictRow(key, name, label, "", KEEP, "", "", "") for key, name, label in rows)
+        write_verdicts(data / "verdicts.csv", verdicts)
         (self.folder / "filter.done").touch()
 
-    def _outputs(self, stage: str) -> list[Path]:
+    def outputs(self, stage: str) -> list[Path]:
+        """The files and folders that a stage writes."""
         entry = self._stages[stage]
         names = [*entry.get("outs", []), *entry.get("metrics", [])]
         return [
             self.folder / (name if isinstance(name, str) else next(iter(name))) for name in names
         ]
 
-    def _start(self, stage: str) -> psutil.Popen:
+    def _start(self, stage: str, variables: Mapping[str, str]) -> psutil.Popen:
         command = self._stages[stage]["cmd"]
         command = command.replace("${dataset.name}", "growth")
         command = command.replace("${dataset.source}", str(self.source))
@@ -227,7 +236,7 @@ class Project:
             [sys.executable, *arguments],
             cwd=self.folder,
             stdout=subprocess.DEVNULL,
-            env=os.environ | environment,
+            env={**os.environ, **environment, **variables},
         )
 
 

@@ -2,7 +2,8 @@
 
     python -m bench.growth_plot docs/growth.png NEW/growth.csv --before OLD/growth.csv
 
-The exponent of seconds is fitted to what is above the time of the smallest size, which is a start.
+Seconds are of CPU, on all cores together, as other work on the machine changes them least. Their
+exponent is fitted to what is above the smallest size, which is a start.
 """
 
 import argparse
@@ -30,9 +31,9 @@ def fit_exponent(costs: list[Cost]) -> float:
     """Slope of seconds beyond those of the smallest size; NaN with fewer than three sizes."""
     first, *rest = costs
     points = [
-        (math.log(cost.images - first.images), math.log(cost.seconds - first.seconds))
+        (math.log(cost.images - first.images), math.log(cost.cpu_seconds - first.cpu_seconds))
         for cost in rest
-        if cost.seconds > first.seconds
+        if cost.cpu_seconds > first.cpu_seconds
     ]
     if len(points) < 2:
         return math.nan
@@ -62,7 +63,7 @@ def table(costs: Costs) -> Iterator[str]:
 
 
 def _cell(cost: Cost | None) -> str:
-    return f"{cost.seconds:.1f} s, {cost.private_mib:.0f} MiB" if cost else "-"
+    return f"{cost.cpu_seconds:.1f} s, {cost.private_mib:.0f} MiB" if cost else "-"
 
 
 def _number(value: float, digits: int) -> str:
@@ -71,10 +72,10 @@ def _number(value: float, digits: int) -> str:
 
 def draw(path: Path, series: Mapping[str, Costs]) -> None:
     """Plot seconds and memory by images, a line per stage; the first series is solid."""
-    figure = Figure(figsize=(10, 4.5), layout="constrained")
+    figure = Figure(figsize=(11.5, 4.5), layout="constrained")
     FigureCanvasAgg(figure)
-    values = ("seconds", "private_mib")
-    labels = ("seconds", "peak memory without mapped files (MiB)")
+    values = ("cpu_seconds", "private_mib")
+    labels = ("seconds of CPU", "peak memory without mapped files (MiB)")
     for axes, value, label in zip(figure.subplots(1, 2), values, labels, strict=True):
         for (name, costs), style in zip(series.items(), ("o-", "x:"), strict=False):
             for number, stage in enumerate(STAGES):
@@ -86,7 +87,8 @@ def draw(path: Path, series: Mapping[str, Costs]) -> None:
         axes.set_xlabel("images of 48x48")
         axes.set_ylabel(label)
         axes.grid(visible=True, alpha=0.3)
-    axes.legend(fontsize="x-small", ncols=len(series))
+    handles, titles = axes.get_legend_handles_labels()
+    figure.legend(handles, titles, loc="outside right upper", fontsize="small")
     figure.savefig(path, dpi=90)
 
 

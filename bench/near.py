@@ -20,7 +20,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from pipeline.stages.filter.near_duplicates import BITS, Hashes, group_hashes
+from pipeline.stages.filter.near_duplicates.hash_groups import BITS, Hashes, group_hashes
 from pipeline.stages.filter.phash import perceptual_hash
 
 

@@ -33,7 +33,7 @@ from pipeline.params import Params, load_params, with_overrides
 from pipeline.stages.acquire import __main__ as acquire
 from pipeline.stages.evaluate import test_set
 from pipeline.stages.features import __main__ as features
-from pipeline.stages.features import compute
+from pipeline.stages.features import compute, feature_files
 from pipeline.stages.filter import __main__ as filtering
 from pipeline.stages.split import __main__ as split
 from pipeline.stages.train import __main__ as train
@@ -162,7 +162,7 @@ def stored() -> Figures:
     FEATURES.mkdir()
     start = time.perf_counter()
     settings = compute.FeatureSettings(prefix, params.images, index)
-    compute.store(FEATURES, CLEAN, settings, examples)
+    feature_files.store(FEATURES, CLEAN, SPLIT, settings, examples)
     return {"seconds": time.perf_counter() - start, "features": _count()}
 
 
