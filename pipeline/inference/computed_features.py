@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from pipeline.inference.classifier import NOT_A_NUMBER, Classification, Classifier
+from pipeline.network.feature_maps import average_maps
 
 Values = npt.NDArray[np.float32]
 
@@ -61,8 +62,4 @@ class ComputedFeatures:
 
 def _pool(inputs: Sequence[Tensor]) -> Tensor:
     """(B, D) The tensors at the cut, on the CPU; maps of features are averaged."""
-    flat = [
-        (value.float().mean(dim=(2, 3)) if value.dim() == 4 else value.float()).flatten(1)
-        for value in inputs
-    ]
-    return torch.cat(flat, dim=1).cpu()
+    return torch.cat([average_maps(value.float()) for value in inputs], dim=1).cpu()

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from pipeline.core.errors import REPAIR, PipelineError
 from pipeline.network import feature_store
 from pipeline.network.examples import Examples
+from pipeline.network.feature_maps import average_maps
 from pipeline.network.views import EVALUATION
 
 BLOCK_BYTES = 2**24  # of features in memory at a time
@@ -57,9 +58,7 @@ class Features:
         tensors = []
         for array in self.arrays:
             values = array.read(first, last)[rows - first].astype(np.float32, copy=False)
-            if values.ndim == 4:  # (N, C, H, W)
-                values = values.mean(axis=(2, 3))
-            tensors.append(values.reshape(len(rows), -1))
+            tensors.append(average_maps(values))
         return tensors[0] if len(tensors) == 1 else np.concatenate(tensors, axis=1)
 
     def read_apart(self, rows: Rows) -> Values:

@@ -23,6 +23,7 @@ from pipeline.images.key_index import KeySet
 from pipeline.images.memo import Memo
 from pipeline.inference.inputs import LIMITS, ImageInputs
 from pipeline.network.feature_arrays import Array
+from pipeline.network.feature_maps import average_maps
 from pipeline.network.feature_store import chunks
 from pipeline.network.loading.parallel_forward import Tensors
 from pipeline.network.views import EVALUATION
@@ -58,11 +59,7 @@ class RememberedFeatures:
         """(N, D) All features; maps of features are averaged."""
         parts = []
         for rows in chunks(np.arange(len(self._keys)), self.sub_batch, least=1):
-            tensors = [values.astype(np.float32) for values in self._read(rows)]
-            flat = [
-                (value.mean(axis=(2, 3)) if value.ndim == 4 else value).reshape(len(rows), -1)
-                for value in tensors
-            ]
+            flat = [average_maps(values.astype(np.float32)) for values in self._read(rows)]
             parts.append(np.concatenate(flat, axis=1))
         return np.concatenate(parts)
 

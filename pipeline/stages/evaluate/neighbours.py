@@ -19,6 +19,7 @@ from pipeline.images import decoding
 from pipeline.images.pixels import Pixels
 from pipeline.network.examples import Examples
 from pipeline.network.feature_arrays import Rows
+from pipeline.network.feature_maps import average_maps
 from pipeline.network.feature_store import Source, StoredFeatures, chunks
 from pipeline.network.views import EVALUATION, EncodedImages
 from pipeline.stages.evaluate.photographs import shrink
@@ -85,16 +86,8 @@ def find_neighbours(source: Source, examples: Examples, rows: Rows, clean: Path)
 def _directions(source: StoredFeatures, rows: Rows) -> Iterator[Tensor]:
     """Batches (B, F) of features of length 1; maps of features are averaged over the image."""
     for tensors in source.batches(chunks(rows, BATCH, least=1), EVALUATION):
-        pooled = torch.cat([_pool(tensor.float().cpu()) for tensor in tensors], dim=1)
+        pooled = torch.cat([average_maps(tensor.float().cpu()) for tensor in tensors], dim=1)
         yield functional.normalize(pooled)
-
-
-def _pool(features: Tensor) -> Tensor:
-    if features.dim() != 4:
-        return features.flatten(1)
-    _, first, second, third = features.shape
-    has_channels_last = first == second != third  # as in a swin transformer
-    return features.mean(dim=(1, 2) if has_channels_last else (2, 3))
 
 
 def _nearest(
