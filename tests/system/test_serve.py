@@ -121,7 +121,7 @@ def test_a_service_survives_its_clients_and_follows_the_champion(
 ) -> None:
     check_forms(served)
     check_many(served, tmp_path)
-    with Clients(served, IMAGE, 4) as clients:
+    with Clients(served, IMAGE, 8) as clients:
         check_hostile(served)
         decoders = served.decoders()
         assert decoders
