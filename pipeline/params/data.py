@@ -105,9 +105,9 @@ class SplitParams(Section):
     """Number of folds for cross-validation, one of them the test set; null: no folds."""
     fold: Annotated[int, Field(ge=0)]
     """The fold that is the test set, from 0."""
-    leaks: Literal["drop", "fail"]
-    """If the source prescribes several splits for one group: drop its copies in the earlier splits,
-    or fail. Both list the copies."""
+    leaks: Literal["drop", "fail", "keep"]
+    """If the source prescribes several splits for one group: drop its images in the earlier splits,
+    fail, or keep them all, to measure how much they raise the test accuracy."""
     incomplete_classes: Literal["keep", "fail"]
     """If a class has no image in val or test: keep it with a warning, or fail. A class of three
     groups of images or more is in each split, unless classes share groups or the source prescribes

@@ -6,7 +6,7 @@ from pipeline.network.examples import Examples
 from pipeline.network.model_folder import Card
 from pipeline.params import Params
 from pipeline.stages.evaluate.intervals import Groups
-from pipeline.stages.evaluate.metrics import ResultFigures
+from pipeline.stages.evaluate.metrics import ResultFigures, Selected
 from pipeline.stages.evaluate.test_set import TestSetResult
 
 
@@ -21,3 +21,5 @@ class EvaluatedModel:
     groups: Groups
     """(N,) Shared by test images that are not independent."""
     figures: ResultFigures
+    is_leaked: Selected
+    """(N,) Whether images of its group were trained or validated on."""

@@ -73,7 +73,8 @@ def evaluate(
     groups = intervals.number_groups(images.groups)
     parts = slices(images, loaded.card.preprocess.resize)
     figures = test_set.compute_figures(result, groups, parts, loaded.card.temperature)
-    model = EvaluatedModel(params, loaded.card, examples, result, groups, figures)
+    card, is_leaked = loaded.card, images.is_leaked
+    model = EvaluatedModel(params, card, examples, result, groups, figures, is_leaked)
     _write_figures(outputs, model, facts, images.groups, pending)
     charts = draw_report_charts(
         history.read(inputs.history_csv), facts, result, pending.charts.result().points

@@ -171,7 +171,7 @@ def collect(
 
 
 def _judge(model: EvaluatedModel, interval: Interval) -> list[Verdict]:
-    """Against the target, if the params have one, and against the most frequent class."""
+    """By leaks, against the target, if the params have one, and against the most frequent class."""
     result, examples = model.result, model.examples
     training = examples.labels[examples.rows("train")].numpy()
     against_majority = verdict.judge_against_majority(
@@ -179,7 +179,8 @@ def _judge(model: EvaluatedModel, interval: Interval) -> list[Verdict]:
     )
     target = model.params.evaluate.target_accuracy
     against_target = [verdict.judge_against_target(target, interval)] if target else []
-    return [*against_target, against_majority]
+    leaks = verdict.judge_leaks(result.predicted == result.labels, model.is_leaked)
+    return [*([leaks] if leaks else []), *against_target, against_majority]
 
 
 def _list_params(params: Params) -> dict[str, dict[str, object]]:

@@ -16,6 +16,7 @@ from pipeline.core.terminal import printable
 from pipeline.core.unicode import to_nfc
 from pipeline.stages.evaluate.metrics import Selected
 
+LEAKED = "leaked"
 MAX_SOURCES = 8  # folders, and licences, with the most images
 
 
@@ -28,6 +29,8 @@ class ImageFacts:
     """Texts that images share which must be in one split, "" for an image on its own."""
     is_near: Selected
     """(N,) Whether an image has near-duplicates."""
+    is_leaked: Selected
+    """(N,) Whether images of its group were trained or validated on (`split.leaks=keep`)."""
     sides: npt.NDArray[np.int32]
     """(N,) The shorter side of each image, in pixels."""
     names: Column
@@ -40,16 +43,19 @@ class ImageFacts:
 
 
 def read_facts(clean: Path, split_csv: Path, ids: pa.StringArray) -> ImageFacts:
-    """Facts of the images `ids`, in their order."""
+    """Facts of the test images `ids`, in their order."""
     names = ["id", "near_group", "width", "height", "label", "name", "licence"]
     table = _select(shards.columns(clean, names), ids)
     rows = read_split(split_csv)
+    others = rows.groups.filter(pc.not_equal(rows.splits, "test")).unique()
     rows = rows.where(pc.is_in(rows.ids, value_set=ids))
     groups = rows.groups.take(_places(ids, rows.ids))
+    is_leaked = columns.mask(pc.is_in(groups, value_set=others))
     return ImageFacts(
         labels=table.column("label"),
         groups=groups,
         is_near=columns.mask(table.column("near_group").is_valid()),
+        is_leaked=is_leaked & columns.mask(pc.not_equal(groups, "")),
         sides=columns.numbers(pc.min_element_wise(table.column("width"), table.column("height"))),
         names=table.column("name"),
         licences=table.column("licence"),
@@ -70,13 +76,16 @@ def _places(ids: pa.StringArray, among: Column) -> pa.Array:
 def slices(images: ImageFacts, input_side: int) -> dict[str, Selected]:
     """Which of the images are in each slice, by its name; slices of all or no images are left out.
 
-    Sliced by near-duplicates, by images smaller than the network's input, by folder and by licence.
+    Sliced by leaks, by near-duplicates, by images smaller than the network's input, by folder and
+    by licence.
 
     Args:
         input_side: Of the network's input, before it is cropped, in pixels.
     """
     is_small = images.sides < input_side
     candidates = {
+        LEAKED: images.is_leaked,
+        f"not_{LEAKED}": ~images.is_leaked,
         "near_duplicates": images.is_near,
         "no_near_duplicates": ~images.is_near,
         "enlarged": is_small,

@@ -1,4 +1,4 @@
-"""What to make of an accuracy: against the most frequent class, a target, a former model.
+"""What to make of an accuracy: leaks, the most frequent class, a target, a former model.
 
 A difference counts as in `pipeline compare`: if McNemar's exact test and the interval of a paired
 bootstrap of groups agree.
@@ -12,10 +12,11 @@ from enum import StrEnum
 import numpy as np
 
 from pipeline.core.percentages import MIN_IMAGES, format_interval, format_right, format_share
+from pipeline.core.plurals import plural
 from pipeline.core.terminal import printable
 from pipeline.stages.evaluate import intervals
 from pipeline.stages.evaluate.intervals import ALONE, Groups, Interval, Right
-from pipeline.stages.evaluate.metrics import Figures
+from pipeline.stages.evaluate.metrics import Figures, Selected
 from pipeline.stages.evaluate.probabilities import Labels
 
 SIGNIFICANCE = 0.05
@@ -92,6 +93,28 @@ def judge_against_majority(
         equal=f"Not shown to be better than {baseline}",
         of_first=f"That is right on {share}",
     )
+
+
+def judge_leaks(right: Right, is_leaked: Selected) -> Verdict | None:
+    """How much the accuracy owes to test images whose group was trained or validated on.
+
+    Args:
+        right: (N,) Whether each test image is classified rightly, as `is_leaked`.
+    """
+    if not is_leaked.any():
+        return None
+    count, others = int(is_leaked.sum()), right[~is_leaked]
+    have = plural(count, "test image is", "test images are")
+    evidence = (
+        f"{have} of a group (near-duplicates, or the same owner) that the model was trained or "
+        f"validated on (split.leaks=keep): {format_right(int(right.sum()), len(right))} right with "
+    )
+    evidence += "them" if count > 1 else "it"
+    if len(others):
+        evidence += f", {format_right(int(others.sum()), len(others))} without."
+    else:
+        evidence += ", and there are no others."
+    return Verdict(Outcome.BAD, "The accuracy counts images that leaked", evidence)
 
 
 def judge_difference(

@@ -15,7 +15,7 @@ from pipeline.stages.split import previous_split
 from pipeline.stages.split.assignment.images import Images, read_images
 from pipeline.stages.split.assignment.modes import assign, split_rows
 from pipeline.stages.split.class_checks import check_classes
-from pipeline.stages.split.leaks import find_leaks, handle_leaks
+from pipeline.stages.split.leaks import find_leaks, handle_leaks, keep_leaks
 
 
 def _describe_ignored(images: Images, params: SplitParams) -> str:
@@ -45,11 +45,12 @@ def main(
     """
     dataset, params = load_params().dataset, load_params().split
     images, groups = read_images(clean)
-    leaks = find_leaks(groups, images, scan_verdicts(verdicts_csv)) if params.prescribed else []
+    leaks = find_leaks(groups, images, scan_verdicts(verdicts_csv), params)
     handle_leaks(leaks, params, leaks_csv)
     previous = previous_split.read_previous(split_csv, images)
     is_valid = previous_split.is_valid(dataset, params)
     splits = assign(groups, images, params, previous if is_valid else np.full_like(previous, -1))
+    splits = keep_leaks(splits, images, params)
     check_classes(images, splits, params)
     previous_split.report_moves(previous, images, splits)
     write_split(split_csv, split_rows(groups, images, splits, params.seed))

@@ -19,7 +19,7 @@ from pipeline.core.terminal import print_line
 from pipeline.core.verdicts_csv import VerdictRow
 from pipeline.params import SplitParams
 from pipeline.stages.split.assignment.groups import Groups
-from pipeline.stages.split.assignment.images import Image, Images, split_name
+from pipeline.stages.split.assignment.images import Image, Images, Ranks, split_name
 
 
 class LeakKind(StrEnum):
@@ -58,15 +58,21 @@ class Leak:
         )
 
 
-def find_leaks(groups: Groups, images: Images, verdicts: Iterable[VerdictRow]) -> Iterator[Leak]:
+def find_leaks(
+    groups: Groups, images: Images, verdicts: Iterable[VerdictRow], params: SplitParams
+) -> Iterator[Leak]:
     """Yield the images to leave out, so that no group is in several prescribed splits.
+
+    With `split.leaks=keep`, they are only those that the filter has already left out.
 
     Args:
         verdicts: Rows of verdicts.csv: the filter has already rejected some copies.
     """
-    if (images.splits < 0).all():
+    if not params.prescribed or (images.splits < 0).all():
         return
     yield from _rejected_copies(images, verdicts)
+    if params.leaks == "keep":
+        return
     for group in groups.select(_groups_in_several_splits(groups, images)):
         yield from find_group_leaks([images.image(row) for row in group.rows])
 
@@ -163,3 +169,21 @@ def handle_leaks(leaks: Iterable[Leak], params: SplitParams, leaks_csv: Path) ->
     print_line(f"split: {summary}, and not used; see {leaks_csv}:")
     for leak in first:
         print_line(f"  {leak.image.name} ({leak.kind.value} of {leak.stays.name})")
+
+
+def keep_leaks(splits: Ranks, images: Images, params: SplitParams) -> Ranks:
+    """With `split.leaks=keep`, put images that would be left out where the source has them.
+
+    Args:
+        splits: (N,) Of all images, -1 where one is left out.
+    """
+    if not params.prescribed or params.leaks != "keep":
+        return splits
+    is_leak = (splits < 0) & (images.splits >= 0)
+    if count := int(is_leak.sum()):
+        have = plural(count, "image has", "images have")
+        print_line(
+            f"split: {have} others of the same group in a later split of the source, and stay "
+            "(split.leaks=keep): the report has the accuracy with and without such test images"
+        )
+    return np.where(is_leak, images.splits, splits)

@@ -27,6 +27,7 @@ def facts(
         columns.texts(labels),
         columns.texts([""] * count),
         np.array(near or [False] * count),
+        np.zeros(count, bool),
         np.array(sides or [500] * count, np.int32),
         columns.texts(names),
         pa.array(licences or [None] * count, pa.string()),
@@ -107,3 +108,20 @@ def test_facts_are_in_the_order_of_the_images(tmp_path: Path) -> None:
     assert images.is_near.tolist() == [False, False]
     assert images.licences.to_pylist() == [None, "CC0 1.0"]
     assert read_facts(clean, split_csv, columns.texts(["a"])).is_near.tolist() == [True]
+
+
+def test_leaked_images_are_those_whose_group_is_in_train_or_val_too(tmp_path: Path) -> None:
+    row = {"label": "x", "name": "x.jpg", "width": 9, "height": 9, "phash": 0, "bytes": b""}
+    rows = [row | {"id": key, shards.STORED: key} for key in "abcde"]
+    clean, split_csv = tmp_path / "clean", tmp_path / "split.csv"
+    batch = pa.RecordBatch.from_pylist(rows, schema=shards.CLEAN)
+    shards.write_batches(clean, shards.CLEAN, [batch])
+    splits = {"a": ("test", "ann"), "b": ("train", "ann"), "c": ("test", "bob")}
+    splits |= {"d": ("val", ""), "e": ("test", "")}
+    write_split(split_csv, [SplitRow(key, "x", *values) for key, values in splits.items()])
+    images = read_facts(clean, split_csv, columns.texts(["a", "c", "e"]))
+    assert images.is_leaked.tolist() == [True, False, False]
+    assert {name: n for name, n in counts(images).items() if "leaked" in name} == {
+        "leaked": 1,
+        "not_leaked": 2,
+    }

@@ -219,6 +219,7 @@ def collect(
     figures: ResultFigures,
     split_csv: Path = SPLIT,
     groups: Sequence[int] = (ALONE,) * 3,
+    leaked: Sequence[bool] = (False,) * 3,
     params: Params | None = None,
 ) -> Report:
     """The page of a result whose second image is taken for the first class."""
@@ -231,6 +232,7 @@ def collect(
         result,
         np.array(groups, np.int32),
         figures,
+        np.array(leaked, bool),
     )
     photographs = Photographs([], [], [], 0, 0)
     return report.collect(model, EMPTY_CHARTS, photographs, clean=CLEAN, split_csv=split_csv)

@@ -1,3 +1,5 @@
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 
@@ -106,3 +108,27 @@ def test_few_images_are_counts() -> None:
     assert judged.evidence == (
         "That is right on 2 of 4: 4 instead of 2 of 4 images right, McNemar's p = 0.5."
     )
+
+
+@pytest.mark.parametrize(
+    ("leaked", "evidence"),
+    [
+        ([], None),
+        ([0], "1 test image is of a group {}: 90.0 % right with it, 89.5 % without."),
+        ([0, 1, 2], "3 test images are of a group {}: 90.0 % right with them, 88.2 % without."),
+        (range(15), "15 test images are of a group {}: 90.0 % right with them, 3 of 5 without."),
+        (
+            range(20),
+            "20 test images are of a group {}: 90.0 % right with them, and there are no others.",
+        ),
+    ],
+)
+def test_leaked_images_are_priced(leaked: Sequence[int], evidence: str | None) -> None:
+    right, is_leaked = np.arange(20) < 18, np.isin(np.arange(20), leaked)
+    judged = verdict.judge_leaks(right, is_leaked)
+    group = (
+        "(near-duplicates, or the same owner) that the model was trained or validated on "
+        "(split.leaks=keep)"
+    )
+    assert (judged and judged.evidence) == (evidence and evidence.format(group))
+    assert judged is None or judged.outcome is Outcome.BAD

@@ -93,7 +93,9 @@ def test_only_groups_in_several_splits_leak() -> None:
     ]
     owners = text_column(["ann", "bob", "bob", "cid"])
     columns = images_of(images)
-    (leak,) = leaks.find_leaks(find_groups(columns.ids, owners, columns.near), columns, [])
+    (leak,) = leaks.find_leaks(
+        find_groups(columns.ids, owners, columns.near), columns, [], split_params()
+    )
     assert (leak.image, leak.stays) == (images[1], images[2])
 
 
@@ -159,7 +161,7 @@ def verdict(
 def find_leaks(images: list[Image], *verdicts: VerdictRow) -> list[Leak]:
     """Find leaks among images that are groups of their own."""
     groups = groups_of([Group([image.id], [n]) for n, image in enumerate(images)])
-    return list(leaks.find_leaks(groups, images_of(images), verdicts))
+    return list(leaks.find_leaks(groups, images_of(images), verdicts, split_params()))
 
 
 def test_the_same_bytes_in_two_splits_leak() -> None:
@@ -220,7 +222,7 @@ def test_every_copy_of_the_same_bytes_is_reported() -> None:
 def test_leaks_of_rejected_images_come_before_leaks_of_groups() -> None:
     images = [make_image("a", "train"), make_image("b", "test"), make_image("c", "test")]
     groups = groups_of([Group(["ann"], [0, 1]), Group(["c"], [2])])
-    found_leaks = leaks.find_leaks(groups, images_of(images), [verdict("c", "val")])
+    found_leaks = leaks.find_leaks(groups, images_of(images), [verdict("c", "val")], split_params())
     assert [(leak.image.id, leak.kind) for leak in found_leaks] == [
         ("c", LeakKind.DUPLICATE),
         ("a", LeakKind.SAME_GROUP),

@@ -293,6 +293,30 @@ def test_leaking_images_are_printed_and_left_out(
     ]
 
 
+def test_leaks_keep_leaves_images_where_the_source_has_them(
+    stage: Stage, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """But not those that the filter has rejected: they are listed."""
+    dropped = {row.id: row.split for row in stage.run(LEAKING, [COPY, LIKE])}
+    capsys.readouterr()
+    kept = {row.id: row for row in stage.run(LEAKING, [COPY, LIKE], leaks="keep")}
+    leaked = {key: row.split for key, row in kept.items() if key not in dropped}
+    assert leaked == {"near train": "train", "ann train": "train"}
+    assert {key: row.split for key, row in kept.items() if key in dropped} == dropped
+    assert kept["near train"].group == kept["near test"].group != ""
+    assert [leak.name for leak in read_leaks(stage.leaks_csv)] == ["copy.png", "like.png"]
+    assert (
+        "split: 2 images have others of the same group in a later split of the source, and stay "
+        "(split.leaks=keep): the report has the accuracy with and without such test images"
+    ) in capsys.readouterr().out.splitlines()
+
+
+def test_leaks_keep_keeps_nothing_that_the_source_does_not_prescribe(stage: Stage) -> None:
+    assert stage.run(LEAKING, leaks="keep", prescribed=False) == stage.run(
+        LEAKING, leaks="drop", prescribed=False
+    )
+
+
 @pytest.mark.parametrize(
     ("changes", "note"),
     [

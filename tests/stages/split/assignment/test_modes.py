@@ -493,7 +493,7 @@ def test_folds_are_refused_when_the_source_prescribes_splits() -> None:
 
 def leaks_of(album: Sequence[Photo]) -> list[leaks.Leak]:
     images, groups = images_and_groups(album)
-    return list(leaks.find_leaks(groups, images, []))
+    return list(leaks.find_leaks(groups, images, [], split_params()))
 
 
 @EXAMPLES
