@@ -1,7 +1,7 @@
 """Find the files that a table names: by path, by name, with or without suffix."""
 
-from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -10,13 +10,29 @@ import pyarrow.compute as pc
 from pipeline.core import columns
 from pipeline.core.columns import Codes, Column
 from pipeline.stages.acquire.layouts.file_names import is_image_name
+from pipeline.stages.acquire.layouts.path_forms import Form, forms, name_of, stem_of, tidy
 from pipeline.stages.acquire.sources.class_folders import is_hidden
 from pipeline.stages.acquire.sources.listing import ROWS, FileTable
 
-SUFFIX = r"(?i)\.(jpe?g|jpe|jfif|png|gif|bmp|dib|tiff?|webp|hei[cf]|avif|jxl|jp2|p[bgnp]m|ico)$"
-Way: TypeAlias = Callable[[Column, str], Column]
 MISSING = -1
 AMBIGUOUS = -2  # several files have this name
+SAMPLE, MIN_SAMPLED = 1_000, 10_000  # values that are tried first, of so many at least
+MIN_GAIN = 2.0  # of files found by names alone, over those found by their folders too
+
+
+@dataclass(frozen=True)
+class Match:
+    """The files that the rows of a table name."""
+
+    positions: Codes
+    """Of the file of each row in the listing, MISSING or AMBIGUOUS."""
+    has_folders: bool = False
+    """Whether folders were compared, or names alone."""
+
+    def rank(self) -> tuple[int, int]:
+        """The number of files, and of rows with a name of several: more is better."""
+        files = np.unique(self.positions[self.positions >= 0])
+        return len(files), int((self.positions == AMBIGUOUS).sum())
 
 
 class FileIndex:
@@ -65,48 +81,80 @@ class FileIndex:
         row = int(np.searchsorted(self._positions, position))
         return str(self._paths[row].as_py())
 
-    def find(self, values: Column, folder: str) -> Codes:
-        """The position of the file that each value names, MISSING or AMBIGUOUS.
+    def find(self, values: Column, folder: str) -> Match:
+        """The files that some values name.
 
-        All values are read in one way: as paths from the table's folder or from the root, or as
-        names, with or without suffix; the way that finds the most.
+        The values are read in the form that finds the most files, and those that are missing then
+        in others. Names alone count where paths find hardly any: of paths in a folder that is not
+        here, a file of this name in another folder is not meant.
 
         Args:
             folder: Of the table, with a slash at its end, or "".
         """
         names = self._spell(values)
-        has_folders = bool(pc.any(pc.match_substring(names, "/")).as_py())
-        return self._find(names, self._paths, folder, WAYS if has_folders else NAME_WAYS)
+        match = self._find(names, forms(names, self._paths, folder))
+        if not match.has_folders:
+            return match
+        positions = self._fill(match.positions, names, self._paths, folder, True)
+        bare = pc.if_else(pc.match_substring(names, "/"), "", names)
+        return Match(self._fill(positions, bare, self._paths, folder, False), True)
 
-    def find_loosely(self, values: Column, folder: str, positions: Codes) -> Codes:
+    def find_loosely(self, values: Column, folder: str, exact: Match) -> Codes:
         """Fill the missing positions by names that differ in case, blanks or leading zeros.
 
-        A name that several files have without them stays missing.
+        A name that several files have without them stays missing, and so does one of a file that
+        another row names exactly.
         """
-        if not len(positions) or (positions != MISSING).all():
-            return positions
+        names = self._spell(values)
+        result = exact.positions
+        lower = _lower(names), _lower(self._paths), folder.lower()
+        if exact.has_folders:
+            return self._fill(result, *lower, True)
+        result = self._fill(result, *lower, False)
+        return self._fill(result, _unpadded(names), _unpadded(self._paths), "", False)
+
+    def _fill(
+        self, positions: Codes, names: Column, paths: Column, folder: str, has_folders: bool
+    ) -> Codes:
+        """Fill the missing positions by files that no row names yet.
+
+        Args:
+            has_folders: Whether only forms with folders count.
+        """
         missing = np.flatnonzero(positions == MISSING)
-        names = self._spell(values).filter(columns.booleans(positions == MISSING))
+        if not len(missing):
+            return positions
+        names = names.filter(columns.booleans(positions == MISSING))
+        tried = forms(names, paths, folder)
+        tried = (form for form in tried if form.has_folders or not has_folders)
+        more = self._find(names, tried).positions
+        more[np.isin(more, positions)] = MISSING
         result = positions.copy()
-        for spell, ways in ((_unpadded, (_paths,)), (_lower, (_paths, _names, _stems))):
-            more = self._find(spell(names), spell(self._paths), folder.lower(), ways)
-            result[missing[more >= 0]] = more[more >= 0]  # the last spelling changes least
+        result[missing[more >= 0]] = more[more >= 0]
         return result
 
+    def paths_called(self, value: str, count: int) -> list[str]:
+        """The first paths with the name of a value, without suffix."""
+        stem = stem_of(name_of(self._spell(columns.texts([value]))))[0]
+        return list(
+            self._paths.filter(pc.equal(stem_of(name_of(self._paths)), stem))[:count].to_pylist()
+        )
+
     def _spell(self, values: Column) -> Column:
-        names = pc.replace_substring(values, "\\", "/")
-        names = pc.replace_substring_regex(names, r"^(\./)+", "")
+        names = tidy(values)
         return _compose(names) if self._is_nfc else names
 
-    def _find(self, names: Column, paths: Column, folder: str, ways: Sequence[Way]) -> Codes:
-        best = np.full(len(names), MISSING, np.int32)
-        for way in ways:
-            keys = way(paths, "")
-            for prefix in dict.fromkeys((folder, "")):
-                positions = self._match(way(names, prefix), keys)
-                if _score(positions) > _score(best):
-                    best = positions
-            if len(best) and (best >= 0).all():
+    def _find(self, names: Column, tried: Iterable[Form]) -> Match:
+        best = Match(np.full(len(names), MISSING, np.int32))
+        some = _sample(names)
+        for form in tried:
+            files = form.files()
+            if len(some) < len(names) and not _any_equal(form.spell(some), files):
+                continue
+            match = Match(self._match(form.spell(names), files), form.has_folders)
+            if _is_better(match, best):
+                best = match
+            if len(names) and (best.positions >= 0).all():
                 break
         return best
 
@@ -123,53 +171,26 @@ class FileIndex:
         return positions.astype(np.int32)
 
 
-def _score(positions: Codes) -> tuple[int, int]:
-    return int((positions >= 0).sum()), int((positions == AMBIGUOUS).sum())
+def _sample(values: Column) -> Column:
+    """Some values of many, evenly spread, which tell whether a form is worth trying."""
+    if len(values) <= MIN_SAMPLED:
+        return values
+    rows = np.linspace(0, len(values) - 1, SAMPLE).astype(np.int64)
+    return values.take(pa.array(rows))
 
 
-def _paths(values: Column, prefix: str) -> Column:
-    return pc.binary_join_element_wise(prefix, values, "") if prefix else values
+def _any_equal(some: Column, paths: Column) -> bool:
+    value_set = columns.contiguous(some)
+    return bool(pc.any(pc.is_in(paths, value_set=value_set)).as_py())
 
 
-def _stem_paths(values: Column, prefix: str) -> Column:
-    return _stem(_paths(values, prefix))
-
-
-def _names(values: Column, _: str) -> Column:
-    return pc.replace_substring_regex(values, r"^.*/", "")
-
-
-def _stems(values: Column, prefix: str) -> Column:
-    return _stem(_names(values, prefix))
-
-
-def _stem(values: Column) -> Column:
-    return pc.replace_substring_regex(values, SUFFIX, "")
-
-
-def _endings(values: Column, _: str) -> Column:
-    """The last folder and the name: of paths of another machine."""
-    return pc.replace_substring_regex(values, r"^.*/([^/]+/[^/]+)$", r"\1")
-
-
-def _long_endings(values: Column, _: str) -> Column:
-    return pc.replace_substring_regex(values, r"^.*/([^/]+/[^/]+/[^/]+)$", r"\1")
-
-
-def _stem_endings(values: Column, prefix: str) -> Column:
-    return _stem(_endings(values, prefix))
-
-
-NAME_WAYS: Sequence[Way] = (_paths, _stem_paths, _names, _stems)
-WAYS: Sequence[Way] = (
-    _paths,
-    _stem_paths,
-    _long_endings,
-    _endings,
-    _stem_endings,
-    _names,
-    _stems,
-)
+def _is_better(match: Match, best: Match) -> bool:
+    files, ambiguous = match.rank()
+    most, others = best.rank()
+    if not most:
+        return (files, ambiguous) > (0, others)
+    gain = MIN_GAIN if best.has_folders and not match.has_folders else 1
+    return files > gain * most
 
 
 def _compose(values: Column) -> Column:
@@ -182,4 +203,5 @@ def _lower(values: Column) -> Column:
 
 def _unpadded(values: Column) -> Column:
     """Names that are numbers, without zeros in front."""
-    return pc.replace_substring_regex(_stems(_lower(values), ""), "^0+([0-9]+)$", r"\1")
+    stems = stem_of(name_of(_lower(values)))
+    return pc.replace_substring_regex(stems, "^0+([0-9]+)$", r"\1")

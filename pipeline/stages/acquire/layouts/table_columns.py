@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 
 from pipeline.core.columns import encode
 from pipeline.core.plurals import plural
+from pipeline.stages.acquire.layouts.file_names import IMAGE_SUFFIX
 from pipeline.stages.acquire.layouts.labels import (
     AmbiguousLayoutError,
     Reading,
@@ -44,6 +45,8 @@ OTHER_LABELS = (
     "categoryid",
 )
 MAX_SHARE = 0.5  # of distinct numbers in the rows
+SAMPLED = 100  # rows, whose cells tell whether a column has the names of images
+MAX_SEARCHED = 32  # columns of a table that is searched for them
 FILES = (
     "filename",
     "file",
@@ -123,6 +126,26 @@ def require_column(table: TableFile, column: str, key: str) -> str:
         f"{table.name} has no column {column!r}, which {key} names: {hint}it has "
         f"{', '.join(table.columns[:20])}"
     )
+
+
+def find_image_names(table: TableFile, label: str | None) -> list[str]:
+    """The columns whose cells are names of images, whatever the columns are called.
+
+    Args:
+        label: The column with the labels, if dataset.toml names it.
+    """
+    unusable = {label, *table.nested, *table.blob_columns}
+    names = [name for name in table.columns if name not in unusable and name.strip()]
+    if not 0 < len(names) <= MAX_SEARCHED:
+        return []
+    rows = table.read(names).slice(0, SAMPLED)
+    return [name for name in names if are_image_names(rows.column(name).to_pylist())]
+
+
+def are_image_names(cells: Sequence[str]) -> bool:
+    """Whether all texts but empty ones are names of images."""
+    names = [cell for cell in cells if cell]
+    return bool(names) and all(IMAGE_SUFFIX.search(name.strip()) for name in names)
 
 
 def find_label_column(table: TableFile, name: str | None, where: str) -> str | None:

@@ -14,6 +14,7 @@ from pipeline.core.errors import PipelineError
 from pipeline.core.unicode import to_nfc
 from pipeline.stages.acquire.layouts import one_hot
 from pipeline.stages.acquire.layouts.captions import describe_captions
+from pipeline.stages.acquire.layouts.file_column import find_file_column
 from pipeline.stages.acquire.layouts.file_index import AMBIGUOUS, MISSING, FileIndex
 from pipeline.stages.acquire.layouts.labels import (
     FileFacts,
@@ -31,12 +32,9 @@ from pipeline.stages.acquire.layouts.row_choice import (
     rows_of_files,
 )
 from pipeline.stages.acquire.layouts.table_columns import (
-    FILES,
     NamedColumns,
-    find_columns,
     find_label_column,
     find_options,
-    require_column,
     without_fractions,
 )
 from pipeline.stages.acquire.layouts.table_files import TableFile
@@ -165,7 +163,7 @@ def read_table(
         AmbiguousLayoutError: two columns may have the labels.
     """
     split = split_of_name(table.name, splits)
-    file, positions, note = _find_file_column(table, index, named, splits, split)
+    file, positions, note = find_file_column(table, index, named, splits, split)
     has_files = file is not None and (positions != MISSING).any()
     common = find_label_column(table, named.label, where) if has_files or named.label else None
     if file is None or not has_files:
@@ -177,60 +175,21 @@ def read_table(
         raise UnusableTableError(no_labels(table, file))
     if (ambiguous := np.flatnonzero(positions == AMBIGUOUS)).size:
         value = table.read([file]).column(0)[int(ambiguous[0])].as_py()
-        problem = f"{where}: {table.name} names {value!r}, and several files have this name"
+        called = " and ".join(index.paths_called(value, 2))
+        problem = f"{where}: {table.name} names {value!r}, and several files may be meant: {called}"
         if (positions >= 0).any():
-            raise PipelineError(f"{problem}: write their paths into it")
+            raise PipelineError(f"{problem}; write their paths into it")
         if common is None:
             raise UnusableTableError(
-                f"{table.name} names {value!r}, and several files are called so"
+                f"{table.name} names {value!r}, and several files may be meant: {called}"
             )
         classes = columns.encode(_strip(table.read([label]).column(0)))[1]
         raise RepeatedNamesError(
-            f"{problem}: write their paths into it, or say with pattern = '{{label}}/*' that the "
+            f"{problem}; write their paths into it, or say with pattern = '{{label}}/*' that the "
             "folders are the classes",
             frozenset(classes.slice(0, columns.CHUNK).to_pylist()),
         )
     return LabelTable(table, label, file, positions, split, common is None, note)
-
-
-def _find_file_column(
-    table: TableFile,
-    index: FileIndex,
-    named: NamedColumns,
-    splits: Mapping[str, str],
-    split: str | None,
-) -> tuple[str | None, Codes, str]:
-    """The column that names the most files, their positions, and a note on their spelling."""
-    if named.file:
-        candidates = [require_column(table, named.file, "file_column")]
-    else:
-        candidates = [name for name in find_columns(table.columns, FILES) if name != named.label]
-    candidates = [name for name in candidates if name not in table.nested]
-    if not candidates:
-        return None, np.zeros(0, np.int32), ""
-    matches = {name: _find_files(table, name, index, splits, split) for name in candidates}
-    file = max(candidates, key=lambda name: _rank(matches[name]))
-    tried = [file] if (matches[file] != MISSING).any() else candidates
-    for name in tried:
-        values = table.read([name]).column(0)
-        positions = index.find_loosely(values, _folder(table), matches[name])
-        if changed := np.flatnonzero(positions != matches[name]).tolist():
-            row = changed[0]
-            note = (
-                f"the column {name!r} of {table.name} has {values[row].as_py()!r} for "
-                f"{index.path_of(int(positions[row]))!r}: case, blanks and zeros in front do not "
-                "matter where one file alone is meant"
-            )
-            return name, positions, note
-    return file, matches[file], ""
-
-
-def _rank(positions: Codes) -> tuple[int, int]:
-    return int((positions >= 0).sum()), int((positions == AMBIGUOUS).sum())
-
-
-def _folder(table: TableFile) -> str:
-    return table.name[: table.name.rfind("/") + 1]
 
 
 def split_of_name(name: str, splits: Mapping[str, str]) -> str | None:
@@ -239,31 +198,6 @@ def split_of_name(name: str, splits: Mapping[str, str]) -> str | None:
     folders = name.split("/")[:-1]
     words = [*reversed(re.split(r"[^a-z]+", stem.lower())), *reversed(folders)]
     return next((splits[to_nfc(word).lower()] for word in words if word.lower() in splits), None)
-
-
-def _find_files(
-    table: TableFile,
-    column: str,
-    index: FileIndex,
-    splits: Mapping[str, str],
-    split: str | None,
-) -> Codes:
-    values = table.read([column]).column(0)
-    positions = index.find(values, _folder(table))
-    if split and (positions == AMBIGUOUS).any():  # train/1.jpg and test/1.jpg
-        own = index.select(lambda name: _split_of_folder(name, splits) == split)
-        return own.find(values, _folder(table))
-    return positions
-
-
-def _split_of_folder(name: str, splits: Mapping[str, str]) -> str | None:
-    """The split of a folder such as train, a/train_images or test1."""
-    words = [word for part in reversed(name.split("/")) for word in _words(part)]
-    return next((splits[word] for word in words if word in splits), None)
-
-
-def _words(name: str) -> list[str]:
-    return [name.lower(), *re.split(r"[^a-z]+", name.lower())]
 
 
 def _only_other(table: TableFile, file: str) -> str | None:

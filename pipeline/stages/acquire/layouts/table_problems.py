@@ -1,7 +1,7 @@
 """Why a table cannot be used, in a clause each."""
 
 from pipeline.stages.acquire.layouts.file_index import FileIndex
-from pipeline.stages.acquire.layouts.table_columns import URLS, find_column
+from pipeline.stages.acquire.layouts.table_columns import URLS, are_image_names, find_column
 from pipeline.stages.acquire.layouts.table_files import TableFile
 
 EXAMPLES = 3
@@ -25,6 +25,14 @@ def no_files(table: TableFile, file: str | None, index: FileIndex) -> str:
             "and file_column what they are"
         )
     values = [value for value in table.read([file]).column(0).slice(0, 100).to_pylist() if value]
+    if are_image_names(values):
+        return (
+            f"no file ends like one of those that the column {file!r} of {table.name} names, for "
+            f"instance {', '.join(map(repr, values[:EXAMPLES]))}, where there are "
+            f"{', '.join(index.examples(EXAMPLES)) or 'no images'}: give the folder that has "
+            "these files with the table in it, or say with file_column which other column names "
+            "them"
+        )
     return (
         f"the column {file!r} of {table.name} names none of its files, for instance "
         f"{', '.join(map(repr, values[:EXAMPLES]))}, where there are "

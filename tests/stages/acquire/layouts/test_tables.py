@@ -408,7 +408,8 @@ def test_a_huge_text_in_json_is_refused() -> None:
 
 def test_a_name_of_several_files_is_refused() -> None:
     content = {"x/a.jpg": b"", "y/a.jpg": b"", "z/b.jpg": b"", "t.csv": b"id,label\na,c\nb,d"}
-    assert "t.csv names 'a', and several files have this name" in error_of(content)
+    message = "t.csv names 'a', and several files may be meant: x/a.jpg and y/a.jpg; write their"
+    assert message in error_of(content)
     content["t.csv"] = b"id,label\nx/a,c\nz/b,d"
     assert set(labels(content, label_column="label")) == {"x/a.jpg", "z/b.jpg"}
 
@@ -437,10 +438,71 @@ def test_paths_of_another_machine_are_compared_by_their_ends(
     assert [label for label, _ in labelled.values()] == ["0", "1", "0", "1"]
 
 
+@pytest.mark.parametrize("root", ["/home/alice/set/", "D:\\set\\", "file:///set/", "../set/"])
+@pytest.mark.parametrize("form", ["{}", "{} ", "/{}", "./{}", "x/../{}"])
+def test_paths_of_another_machine_are_as_deep_as_those_here(root: str, form: str) -> None:
+    names = [f"{top}/b/c/d{n}/{n}.jpg" for top in "az" for n in range(3)] + ["0.jpg", "a/0.jpg"]
+    rows = [f"{root}{form.format(name)},{n % 2}" for n, name in enumerate(names)]
+    content = {**dict.fromkeys(names, b""), "t.csv": csv("path,label", *rows)}
+    labelled = labels(content, label_column="label")
+    assert labelled == {name: (str(n % 2), None) for n, name in enumerate(names)}
+
+
+@pytest.mark.parametrize("table", ["set/meta/t.csv", "set/meta/x/t.csv"])
+def test_a_path_above_the_table_is_taken_from_its_folder(table: str) -> None:
+    up = "../" * (table.count("/") - 1)
+    rows = [f"{up}images/{n}.jpg,{n % 2}" for n in range(4)]
+    files = [f"set/{folder}{n}.jpg" for folder in ("images/", "t/images/") for n in range(4)]
+    content = {**dict.fromkeys(files, b""), table: csv("path,label", *rows)}
+    assert set(labels(content, label_column="label")) == set(files[:4])
+
+
+@pytest.mark.parametrize("root", ["", "/home/alice/", "../"])
+def test_a_file_of_the_same_name_in_another_folder_is_not_meant(root: str) -> None:
+    """Of dog/1.jpg where cat/1.jpg is missing: before, both rows were of it, with two labels."""
+    names = [f"{label}/{n}.jpg" for label in ("cat", "dog") for n in range(4)]
+    rows = [f"{root}{name},{name[:3]}" for name in names]
+    content = {**dict.fromkeys(names[3:], b""), "t.csv": csv("path,label", *rows)}
+    files = listing_of(content)
+    read = choose_labels(files, DATASET, "set")
+    assert labels_of(read, files) == {name: (name[:3], None) for name in names[3:]}
+    assert read.missing.to_pylist() == [f"{root}{name}" for name in names[:3]]
+
+
+def test_names_beside_paths_are_found_too() -> None:
+    cells = [
+        "images/0.jpg",
+        "1.jpg",
+        "/home/a/images/2.jpg",
+        "../images/3.jpg",
+        "C:\\images\\4",
+        "5",
+    ]
+    rows = [f"{cell},{n % 2}" for n, cell in enumerate(cells)]
+    names = [f"images/{n}.jpg" for n in range(6)]
+    content = {**dict.fromkeys(names, b""), "t.csv": csv("path,label", *rows)}
+    assert list(labels(content)) == names
+
+
+def test_a_column_of_names_of_images_may_have_any_name() -> None:
+    table = csv("id,location,kind", *(f"{n},/x/{n}.jpg,{'ab'[n % 2]}" for n in range(4)))
+    content = {**{f"y/{n}.jpg": b"" for n in range(4)}, "t.csv": table.replace(b"id", b"no")}
+    assert len(labels(content, label_column="kind")) == 4
+
+
+@pytest.mark.parametrize("name", ["/home/alice/x/{}.jpg", "../x/{}.jpg", "C:\\x\\{}.jpg"])
+def test_paths_of_images_that_are_not_there_are_told(name: str) -> None:
+    rows = [f"{name.format(n)},{n % 2}" for n in range(4)]
+    message = error_of({"a/7.jpg": b"", "a/8.jpg": b"", "t.csv": csv("path,label", *rows)})
+    assert "no file ends like one of those that the column 'path' of t.csv names" in message
+    assert f"{name.format(0)!r}" in message
+    assert "where there are a/7.jpg, a/8.jpg: give the folder that has these files" in message
+
+
 def test_names_of_several_files_are_refused_beside_folders_of_other_classes() -> None:
     folders = {f"{folder}/{n}.jpg": b"" for folder in ("Cat", "dog") for n in range(2)}
     message = error_of({**folders, "t.csv": b"id,label\n0,x\n1,y"})
-    assert "t.csv names '0', and several files have this name: write their paths" in message
+    assert "t.csv names '0', and several files may be meant: Cat/0.jpg and dog/0.jpg" in message
     assert "pattern = '{label}/*'" in message
     assert len(labels({**folders, "t.csv": b"id,label\n0,x\n1,y"}, pattern="{label}/*")) == 4
     assert len(labels({**folders, "t.csv": b"id,label\n0,cat\n1,dog"})) == 4
