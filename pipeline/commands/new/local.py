@@ -27,7 +27,11 @@ from pipeline.datasets.source_path import find_path
 from pipeline.params import load_params
 from pipeline.stages.acquire.class_names import ClassNames
 from pipeline.stages.acquire.layouts.file_names import TABLE_SUFFIXES
-from pipeline.stages.acquire.layouts.labels import AmbiguousLayoutError
+from pipeline.stages.acquire.layouts.labels import (
+    AmbiguousLayoutError,
+    DoubtfulClassesError,
+    Reading,
+)
 from pipeline.stages.acquire.sources.archives import glob
 from pipeline.stages.acquire.sources.contents import Contents, open_contents
 from pipeline.stages.acquire.sources.dispatch import MIN_CLASSES
@@ -120,6 +124,8 @@ def _opened(
                 return
         except AmbiguousLayoutError as error:
             request = _decide(request, error)
+        except DoubtfulClassesError as error:
+            request = _confirm(request, error)
 
 
 def _check_classes(contents: Contents, source: PhotoSource, dataset: ExternalDataset) -> None:
@@ -144,7 +150,7 @@ def _decide(request: Request, error: AmbiguousLayoutError) -> Request:
         PipelineError: nobody can be asked.
     """
     readings = error.readings
-    options = [f"--{reading.key.replace('_', '-')} '{reading.value}'" for reading in readings]
+    options = list(map(_option, readings))
     if not sys.stdin.isatty():
         raise PipelineError(
             f"{error.where}: {error.problem}: {options[0]} for {readings[0].meaning}, "
@@ -155,7 +161,30 @@ def _decide(request: Request, error: AmbiguousLayoutError) -> Request:
         print_line(f"  {number}  {reading.meaning}  ({option})")
     while (answer := input("Which one? [1/2] ").strip()) not in {"1", "2"}:
         pass
-    reading = readings[int(answer) - 1]
+    return _with_reading(request, readings[int(answer) - 1])
+
+
+def _confirm(request: Request, error: DoubtfulClassesError) -> Request:
+    """Ask whether labels are classes.
+
+    Raises:
+        PipelineError: they are not, or nobody can be asked.
+    """
+    if not sys.stdin.isatty():
+        raise error
+    reading = error.reading
+    print_line(f"{error.where}: {error.problem}")
+    while (answer := input(f"Are they the classes ({_option(reading)})? [y/n] ").strip()) != "y":
+        if answer == "n":
+            raise PipelineError(f"{error.where}: {error.advice}")
+    return _with_reading(request, reading)
+
+
+def _option(reading: Reading) -> str:
+    return f"--{reading.key.replace('_', '-')} '{reading.value}'"
+
+
+def _with_reading(request: Request, reading: Reading) -> Request:
     values: dict[str, Any] = {reading.key: reading.value}
     return replace(request, **values)
 

@@ -171,6 +171,33 @@ def test_an_ambiguous_source_is_asked_about_on_a_terminal(
     assert toml_of("pets")["label_column"] == "species"
 
 
+DCIM = {f"DCIM/10{n % 2}APPLE/IMG_{n}.HEIC": str(n).encode() for n in range(4)}
+
+
+def test_folders_of_a_camera_are_refused_with_the_option(project: Path, tmp_path: Path) -> None:
+    source = str(write(tmp_path / "phone", DCIM))
+    message = error_of("pets", source, "--stay")
+    assert message.endswith("; or, if they are the classes, give --pattern '{label}/*'")
+    make("pets", source, "--stay", "--pattern", "{label}/*")
+    assert set(labels_of("pets").values()) == {"100APPLE", "101APPLE"}
+
+
+@pytest.mark.parametrize("answer", ["y", "n"])
+def test_folders_of_a_camera_are_asked_about_on_a_terminal(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: str
+) -> None:
+    answers = iter(["", answer])
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    monkeypatch.setattr("builtins.input", lambda _: next(answers))
+    source = str(write(tmp_path / "phone", DCIM))
+    if answer == "y":
+        local.from_files(Request("pets", stay=True), [source])
+        assert toml_of("pets")["pattern"] == "{label}/*"
+        return
+    with pytest.raises(PipelineError, match="phone: sort the photographs into a folder for each"):
+        local.from_files(Request("pets", stay=True), [source])
+
+
 def test_a_table_is_a_source_with_the_images_beside_it(project: Path, tmp_path: Path) -> None:
     source = write(tmp_path / "kaggle", KAGGLE | {"other.csv": b"id,label\n0,a\n1,b"})
     make("pets", str(source / "other.csv"), "--stay")

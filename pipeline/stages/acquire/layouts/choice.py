@@ -8,6 +8,7 @@ from pipeline.core.errors import PipelineError
 from pipeline.core.unicode import to_nfc
 from pipeline.datasets.dataset_toml import TABLE_KEYS, ExternalDataset, check_unused
 from pipeline.datasets.path_pattern import PathPattern
+from pipeline.stages.acquire.layouts.album_folders import are_albums, check_albums
 from pipeline.stages.acquire.layouts.file_names import (
     ARCHIVE_SUFFIXES,
     PACKED_SUFFIXES,
@@ -86,6 +87,7 @@ def _choose_labels(files: FileTable, dataset: ExternalDataset, where: str) -> Fi
     _check_names_agree(folders, files, dataset, where)
     check_levels(folders.folders, folders.counts, dataset.splits, where)
     check_split_names(folders.folders, dataset.splits, where)
+    check_albums(folders.folders, where)
     return folders.describe(dataset.splits)
 
 
@@ -105,6 +107,8 @@ def _sidecars_or_folders(
         return sidecars
     if len({re.sub("[0-9]+", "#", name) for name in folders.classes()}) < 2:
         return sidecars  # one folder, or shards: pets-000000, pets-000001
+    if are_albums(folders.classes()):
+        return sidecars
     if len(sidecars.classes()) < 2:
         return folders
     pairs = pair_labels(folders, sidecars, files)

@@ -16,7 +16,13 @@ from pipeline.stages.acquire.layouts import one_hot
 from pipeline.stages.acquire.layouts.folder_labels import read_folders
 from pipeline.stages.acquire.layouts.image_columns import find_image_columns
 from pipeline.stages.acquire.layouts.image_table import ImageTable, Rows, check_repeated
-from pipeline.stages.acquire.layouts.labels import AmbiguousLayoutError, FileFacts, Reading, sample
+from pipeline.stages.acquire.layouts.labels import (
+    AmbiguousLayoutError,
+    FileFacts,
+    Reading,
+    UnclearLayoutError,
+    sample,
+)
 from pipeline.stages.acquire.layouts.parquet_file import ParquetFile
 from pipeline.stages.acquire.layouts.table_columns import (
     find_label_column,
@@ -232,7 +238,7 @@ def _has_class_folders(
     """
     try:
         folders = read_folders(files, dataset.splits, where)
-    except AmbiguousLayoutError:
+    except UnclearLayoutError:
         raise
     except PipelineError:
         return False

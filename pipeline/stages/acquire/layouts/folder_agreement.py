@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pipeline.core.columns import Column
 from pipeline.core.plurals import plural
 from pipeline.core.unicode import to_nfc
+from pipeline.stages.acquire.layouts.album_folders import are_albums
 from pipeline.stages.acquire.layouts.folder_labels import ClassFolderLabels
 from pipeline.stages.acquire.layouts.labels import (
     AmbiguousLayoutError,
@@ -109,11 +110,14 @@ def choose_table_or_folders(
 
     The folders' labels count for images that the table lacks, if these are of other splits and the
     two have the same classes. Where the table has a number for each folder, the names count.
+    Folders that cameras and calendars name tell nothing.
 
     Raises:
         AmbiguousLayoutError: the two tell different classes, or the table lacks images of the
             class folders.
     """
+    if are_albums(folders.classes()):
+        return table
     compared = _compare(folders, table, files, splits)
     names = _names_of_numbers(compared)
     labels = {names.get(label, label) for label in table.classes()}

@@ -6,6 +6,7 @@ from pathlib import PurePosixPath
 from typing import ClassVar
 
 from pipeline.core.columns import Column
+from pipeline.stages.acquire.layouts.album_folders import describe_albums
 from pipeline.stages.acquire.layouts.copied_folders import (
     Repeat,
     check_repeats,
@@ -16,6 +17,10 @@ from pipeline.stages.acquire.layouts.file_names import is_image_name
 from pipeline.stages.acquire.layouts.folder_levels import describe_nested, find_pattern
 from pipeline.stages.acquire.layouts.labels import NO_FILES, FileFacts
 from pipeline.stages.acquire.layouts.name_labels import is_no_class
+from pipeline.stages.acquire.layouts.text_folders import (
+    describe_text_folders,
+    find_text_folders,
+)
 from pipeline.stages.acquire.raw_image import SkipReason
 from pipeline.stages.acquire.sources.class_folders import (
     FolderLabel,
@@ -49,7 +54,8 @@ class ClassFolderLabels:
 
     def describe(self, splits: Mapping[str, str]) -> "ClassFolderLabels":
         """The same labels, with a note on classes that could be called after folders inside."""
-        return replace(self, notes=(*self.notes, *describe_nested(self.folders, splits)))
+        notes = (*describe_nested(self.folders, splits), *describe_albums(self.folders))
+        return replace(self, notes=(*self.notes, *notes))
 
     def classes(self) -> set[str]:
         """All labels, as the source spells them."""
@@ -78,12 +84,19 @@ def read_folders(files: FileTable, splits: Mapping[str, str], where: str) -> Cla
         AmbiguousLayoutError: a folder repeats class folders, with files that those lack.
     """
     counts = count_images(files.paths())
+    texts = find_text_folders(files, counts)
+    for folder in texts:
+        del counts[folder]
     repeats = find_repeats(counts)
     copies = find_copies(repeats, files)
     folders = label_folders(files.paths, splits, counts.keys() - copies).folders()
     check_repeats(repeats, copies, folders, counts, where)
     unlabelled = _find_unlabelled(folders)
-    notes = (*_notes(repeats, copies, folders), *_describe_unlabelled(unlabelled))
+    notes = (
+        *_notes(repeats, copies, folders),
+        *_describe_unlabelled(unlabelled),
+        *describe_text_folders(texts),
+    )
     folders = {name: label for name, label in folders.items() if name not in unlabelled}
     return ClassFolderLabels(folders, counts, frozenset(copies), frozenset(unlabelled), notes)
 

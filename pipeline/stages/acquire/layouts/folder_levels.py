@@ -5,8 +5,9 @@ from collections.abc import Collection, Mapping
 from pathlib import PurePosixPath
 
 from pipeline.datasets.path_pattern import PathPattern
+from pipeline.stages.acquire.layouts.album_names import is_album_name
 from pipeline.stages.acquire.layouts.labels import AmbiguousLayoutError, Reading, sample
-from pipeline.stages.acquire.layouts.name_labels import find_split_form, is_no_class
+from pipeline.stages.acquire.layouts.name_labels import find_split_form
 from pipeline.stages.acquire.sources.class_folders import FolderLabel
 from pipeline.stages.acquire.sources.split_folders import find_split
 
@@ -100,7 +101,7 @@ def find_pattern(folders: Mapping[str, FolderLabel]) -> str:
 
 
 def _may_be_class(name: str, outer: Collection[str], splits: Mapping[str, str]) -> bool:
-    if is_no_class(name) or find_split(name, splits):
+    if is_album_name(name) or find_split(name, splits):
         return False
     return len(outer) > 1 or any(character.isalpha() for character in name)
 

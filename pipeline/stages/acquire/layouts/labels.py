@@ -66,7 +66,11 @@ class RepeatedNamesError(PipelineError):
         self.classes = classes
 
 
-class AmbiguousLayoutError(PipelineError):
+class UnclearLayoutError(PipelineError):
+    """A source of which somebody has to say where the labels are."""
+
+
+class AmbiguousLayoutError(UnclearLayoutError):
     """A source whose labels can be read in two ways.
 
     Attributes:
@@ -82,6 +86,25 @@ class AmbiguousLayoutError(PipelineError):
         self.where = where
         self.problem = problem
         self.readings = readings
+
+
+class DoubtfulClassesError(UnclearLayoutError):
+    """A source whose labels may be no classes.
+
+    Attributes:
+        reading: Key of dataset.toml and its value that say that they are.
+        advice: What to do if they are not.
+    """
+
+    def __init__(self, where: str, problem: str, reading: "Reading", advice: str) -> None:
+        super().__init__(
+            f"{where}: {problem}, which may be no classes: {advice}; or, if they are the classes, "
+            f"write {reading.toml()} in dataset.toml"
+        )
+        self.where = where
+        self.problem = problem
+        self.reading = reading
+        self.advice = advice
 
 
 @dataclass(frozen=True)

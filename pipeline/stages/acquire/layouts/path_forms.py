@@ -56,8 +56,12 @@ def forms(values: Column, files: Column, folder: str) -> Iterator[Form]:
             yield from _both(partial(_without_first, count), whole, stems, True)
         for count in range(_depth(files), 0, -1):
             end = partial(_end, count)
-            yield from _both(end, partial(end, files), lambda end=end: end(stems()), True)
-    yield from _both(name_of, partial(name_of, files), lambda: name_of(stems()), False)
+            yield from _both(end, partial(end, files), partial(_apply, end, stems), True)
+    yield from _both(name_of, partial(name_of, files), partial(_apply, name_of, stems), False)
+
+
+def _apply(spell: Spelling, paths: Callable[[], Column]) -> Column:
+    return spell(paths())
 
 
 def _both(

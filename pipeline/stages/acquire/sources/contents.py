@@ -25,7 +25,7 @@ from pipeline.stages.acquire.class_names import ClassNames
 from pipeline.stages.acquire.layouts.choice import choose_labels
 from pipeline.stages.acquire.layouts.embedded_images import find_embedded
 from pipeline.stages.acquire.layouts.file_names import TABLE_SUFFIXES
-from pipeline.stages.acquire.layouts.labels import AmbiguousLayoutError, FileFacts, FileLabels
+from pipeline.stages.acquire.layouts.labels import FileFacts, FileLabels, UnclearLayoutError
 from pipeline.stages.acquire.raw_image import RawImage, SkippedItem, SkipReason
 from pipeline.stages.acquire.sources import cifar10
 from pipeline.stages.acquire.sources.archives import find_archives, join_listings, stem_of
@@ -269,7 +269,7 @@ def _choose_labels(
 ) -> FileLabels:
     try:
         return choose_labels(listing.files, dataset, str(path))
-    except AmbiguousLayoutError:
+    except UnclearLayoutError:
         raise
     except PipelineError as error:
         large = find_large_parquet(path, listing.skipped, params)

@@ -247,3 +247,22 @@ def test_folders_of_images_below_val_and_test_are_no_class() -> None:
     assert read.notes[0].startswith("tiny/test/images, tiny/val/images have images without class")
     files = listing_of(["train/images/1.jpg", "train/cat/2.jpg", "val/images/3.jpg"])
     assert choose_labels(files, DATASET, "set").classes() == {"images", "cat"}
+
+
+def test_annotations_without_a_suffix_are_no_images() -> None:
+    """Stanford Dogs: Images/n02085620-Chihuahua/1.jpg, Annotation/n02085620-Chihuahua/1."""
+    classes = ("n02085620-Chihuahua", "n02085782-Japanese_spaniel")
+    names = [f"Images/{label}/{n}.jpg" for label in classes for n in range(3)]
+    texts = [f"Annotation/{label}/{n}" for label in classes for n in range(3)]
+    files = listing_of(dict.fromkeys(names, b"\xff\xd8\xff") | dict.fromkeys(texts, b"<x>"))
+    read = choose_labels(files, DATASET, "set")
+    assert labels_of(read, files) == {name: (name.split("/")[1], None) for name in names}
+    assert reasons_of(read, files) == dict.fromkeys(texts, "outside_class_folders")
+    assert read.notes == (
+        "the files in Annotation are no images, by how they start: they are left out",
+    )
+
+
+def test_images_without_a_suffix_are_images_beside_others_with_one() -> None:
+    files = listing_of({"cat/1.jpg": b"\xff\xd8\xff", "dog/1": b"<x>", "dog/2": b"\xff\xd8\xff"})
+    assert len(labels_of(choose_labels(files, DATASET, "set"), files)) == 3
