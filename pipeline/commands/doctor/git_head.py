@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from pipeline.commands.doctor.finding import Finding
-from pipeline.core.git_head import abandoned_branch
+from pipeline.stages.check.git_head import abandoned_branch
 
 
 def examine() -> Iterator[Finding]:

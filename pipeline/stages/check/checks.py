@@ -6,10 +6,11 @@ networks and devices import torch; the others take far less than a second.
 
 from pathlib import Path
 
-from pipeline.core import dvc_lock, git_head, program, terminal
+from pipeline.core import dvc_lock, program, terminal
 from pipeline.core.errors import PipelineError
 from pipeline.datasets.source_path import check_source
 from pipeline.params import Params
+from pipeline.stages.check import git_head
 
 KNOWN_WEIGHTS = ("imagenet", "none")
 NETWORK = ("model", "images", "filter")  # the sections of params that decide whether it works
