@@ -117,6 +117,15 @@ def test_the_architecture_has_at_most_200_lines() -> None:
     assert max(map(len, lines)) < 120
 
 
+def test_no_test_module_imports_another() -> None:
+    """As CONTRIBUTING.md says: what several tests build is in tests/builders."""
+    imports = re.compile(
+        r"^from tests\.(?:\w+\.)*test_|^import tests\.(?:\w+\.)*test_", re.MULTILINE
+    )
+    tests = (ROOT / "tests").rglob("*.py")
+    assert [path for path in tests if imports.search(path.read_text())] == []
+
+
 def test_every_dependency_has_its_reason_in_the_architecture() -> None:
     listed = re.search(
         r"^dependencies = \[(.*?)^\]", (ROOT / "pyproject.toml").read_text(), re.S | re.M

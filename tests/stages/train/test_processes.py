@@ -21,7 +21,7 @@ from tests.builders import warm_python
 from tests.builders.forks import Fork
 from tests.builders.models import compute_features, train_job
 from tests.builders.params import NARROW_RESNET, override
-from tests.stages.train.test_setup import NOWHERE, OF_TORCH, WORDS, epoch_saved, read_outs
+from tests.builders.train_stage import NOWHERE, OF_TORCH, WORDS, epoch_saved, read_outs
 
 ADDRESS = "127.0.0.1"
 STATE = ".cache/train/*/state.safetensors"

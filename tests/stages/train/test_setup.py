@@ -13,13 +13,12 @@ import numpy as np
 import pytest
 import torch
 from mlflow import MlflowClient
-from safetensors import safe_open
 
 from pipeline.core import history, stage
 from pipeline.core.errors import PipelineError
 from pipeline.core.source_code import imported_files
 from pipeline.images import memo
-from pipeline.network import calibration, tensors
+from pipeline.network import calibration
 from pipeline.params import Params
 from pipeline.stages.train import __main__ as train
 from pipeline.stages.train import loop, setup, training
@@ -30,17 +29,8 @@ from tests import ROOT
 from tests.builders.forks import Fork
 from tests.builders.models import compute_features, prepare_job, train_job
 from tests.builders.params import NARROW_RESNET, override
+from tests.builders.train_stage import NOWHERE, OF_TORCH, WORDS, epoch_saved, read_outs
 
-WORDS = [
-    "data/clean",
-    "data/split.csv",
-    "data/features",
-    "models",
-    "reports/history.csv",
-    "reports/augmented.png",
-]
-NOWHERE = {"MLFLOW_TRACKING_URI": "http://127.0.0.1:9", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
-OF_TORCH = pytest.mark.usefixtures("torch_engine")  # whichever engine has computed the features
 MAX_DIFFERENCE = {"head": 1e-3, "all": 1e-2}  # on one thread and on two, as in docs/training.md
 
 
@@ -230,26 +220,6 @@ def fork(params: Params, **environment: str) -> Fork:
         stage.run(train.main)
 
     return Fork(main, [str(train.__file__), *WORDS], Path("output.txt"), **environment)
-
-
-def read_outs() -> dict[str, bytes]:
-    names = (
-        "models/model.safetensors",
-        "models/model.json",
-        "reports/history.csv",
-        "reports/augmented.png",
-    )
-    return {name: Path(name).read_bytes() for name in names}
-
-
-def epoch_saved(path: Path) -> int:
-    """The epoch of the checkpoint, 0 if there is none."""
-    try:
-        with safe_open(path, "pt") as file:
-            _, _, facts = file.metadata()[tensors.NOTE].partition(" ")
-            return int(json.loads(facts)["epoch"])
-    except FileNotFoundError:
-        return 0
 
 
 @OF_TORCH
