@@ -44,19 +44,16 @@ def draw_class_accuracy(classes: Sequence[ClassFigures], title: str) -> Chart:
     parts += [
         text(f"{100 * tick:.0f} %", at(tick), bottom + 14, "tick", "middle") for tick in TICKS
     ]
-    for number, (row, name) in enumerate(zip(tested, names, strict=True)):
-        y = READOUT + ROW * (number + 0.5) + 3
+    for place, (row, name) in enumerate(zip(tested, names, strict=True)):
+        y = READOUT + ROW * (place + 0.5) + 3
         interval = intervals.wilson(row.correct, row.n)
         whisker = line(at(interval.low), y, at(interval.high), y, "whisker c0")
         dot = element("circle", cx=at(row.correct / row.n), cy=y, r=4.0, class_="dot c0")
         ends = format_interval(interval.low, interval.high)
-        parts.append(
-            mark(
-                _row(y) + text(name, left - 10, y + 4, "name", "end") + whisker + dot
-                + text(format_right(row.correct, row.n), WIDTH, y + 4, "number", "end"),
-                f"{name}: {row.correct} of {row.n} right, 95 % interval {ends}",
-            )
-        )  # fmt: skip
+        label = text(name, left - 10, y + 4, "name", "end")
+        number = text(format_right(row.correct, row.n), WIDTH, y + 4, "number", "end")
+        readout = f"{name}: {row.correct} of {row.n} right, 95 % interval {ends}"
+        parts.append(mark(_row(y) + label + whisker + dot + number, readout))
     note = f" of the {title}" if title else ""
     return Chart(
         "Accuracy by class",
