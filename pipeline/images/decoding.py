@@ -82,10 +82,10 @@ def _load(data: bytes, max_megapixels: float, side: int) -> tuple[Header, Pixels
 
 
 def mend(data: bytes, error: Unreadable) -> Mended | None:
-    """A version of a JPEG that was called damaged in which harmless faults are repaired, if any."""
+    """A JPEG that was called damaged, its harmless faults repaired; None if that does not help."""
     is_damaged_jpeg = error.reason is RejectReason.DAMAGED and error.format in JPEGS
     repairs = list(jpeg_repair.repairs(data)) if is_damaged_jpeg else []
-    # Of several, that which passes; the others shorten the picture's own data.
+    # Of several repairs, take the one that passes: the others cut off data of the picture.
     passing = (repair for repair in repairs if len(repairs) == 1 or _is_clean(repair.data))
     return next(passing, None)
 
@@ -99,7 +99,7 @@ def _is_clean(data: bytes) -> bool:
 
 
 def mended_warnings(warnings: tuple[Warn, ...], mended: Mended) -> tuple[Warn, ...]:
-    """The warnings on a mended JPEG, whose own are `warnings`."""
+    """The warnings on a mended JPEG, from those that its header gave."""
     return (*warnings, Warn.EXTRANEOUS_BYTES) if mended.has_lost_bytes else warnings
 
 

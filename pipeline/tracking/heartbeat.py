@@ -41,7 +41,7 @@ def is_stale(run: MlflowRun, now: float) -> bool:
 
 
 def refuse_lost_run() -> None:
-    """Stand for an action on a run that this process has lost.
+    """Refuse an action on a run that another process has taken over.
 
     Raises:
         MlflowException: always.

@@ -20,9 +20,9 @@ LEVEL = 0.01  # of a false alarm
 
 
 def describe_new_images(reference: Reference, folders: DataFolders | None = None) -> list[str]:
-    """Whether the images that the reference has not are like its training images, in sentences.
+    """Sentences on whether images that the reference lacks are like its training images.
 
-    None without a reference, or if its data set has no images of this one.
+    Empty without a reference, or if its data set has no images of this one.
     """
     folders = folders or DataFolders()
     if reference.revision is None:

@@ -135,7 +135,7 @@ def _promote(options: SummaryOptions) -> "PromotionOutcome":
 
 
 def _describe_new_images(reference: Reference) -> list[str]:
-    """Sentences about images that the reference has not."""
+    """Sentences about images that the reference lacks."""
     from pipeline.commands.ci.new_images import describe_new_images  # imports torch
 
     sentences = describe_new_images(reference)

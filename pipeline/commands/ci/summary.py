@@ -72,7 +72,7 @@ def render(
     """The whole page.
 
     Args:
-        new_images: Sentences about images that the reference has not; none if there are none.
+        new_images: Sentences about images that the reference lacks; empty if there are none.
     """
     params = ci_run.params
     title = markdown.escape(f"{params['dataset.name']}, {params['model.backbone']}")

@@ -32,7 +32,7 @@ class Damage:
     problem: str
     """As the end of a sentence."""
     is_permitted: bool = True
-    """False if this user may not read it, which says nothing of its bytes."""
+    """False if this user may not read it: its bytes may be as they should."""
 
 
 def list_objects(folder: Path) -> Iterator[CacheObject]:

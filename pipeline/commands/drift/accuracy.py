@@ -1,9 +1,9 @@
 """The accuracy on images without labels, estimated from how sure the model is of them.
 
 By the difference of confidences (Guillory et al., 2021, arXiv 2107.03315): the accuracy on the test
-set, less what the mean probability of the predicted class is lower on the new images. It knows
-what the model doubts. Images of classes that the model does not know, and those that it mistakes
-without doubt, are not in it.
+set, minus the drop of the mean probability of the predicted class from the test images to the new
+ones. It measures only what the model is unsure of, neither confident mistakes nor images of classes
+that the model does not know.
 """
 
 from dataclasses import dataclass

@@ -31,7 +31,7 @@ TOLERANCE = 1e-4  # of a probability
 def export(models: Path, destination: Path) -> float:
     """Write the model of the folder `models` to a new folder, if it computes the same as torch.
 
-    Its input are views of images, uint8 (B, 3, S, S), RGB; its output are calibrated
+    Its input is views of images, uint8 (B, 3, S, S), RGB; and returns calibrated
     probabilities, float32 (B, classes). The classes are in the metadata of MLmodel.
 
     Returns:

@@ -37,7 +37,7 @@ SPECIFICATION = "https://w3id.org/ro/crate/1.1"
 LICENCES, PROGRAM, TRAINING = "#licences", "#image-pipeline", "#training"
 PROFILE = "https://w3id.org/ro/wfrun/process/0.5"
 SPLIT = (
-    "split.csv"  # not data/split.csv, of which a statement has the digest: the groups are salted
+    "split.csv"  # not data/split.csv, which a statement has the digest of: these groups are salted
 )
 COPIES = ("params.yaml", "dvc.yaml", "dvc.lock", "requirements.lock")
 INPUTS = (*COPIES, SPLIT)

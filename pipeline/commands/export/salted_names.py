@@ -10,7 +10,7 @@ SALT_BYTES = 32
 
 
 def read_salt() -> bytes:
-    """A secret of this clone: who knows it can tell owners by trying names."""
+    """A secret of this clone: whoever knows it can find owners by trying names."""
     path = project.cache() / "certificate.salt"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -32,7 +32,7 @@ from pipeline.core.terminal import printable
 TOP_K = 5
 MAX_TOP_K = 1000
 MAX_NEIGHBOURS = 12
-PARAMETERS = {  # of the query: what each must be
+PARAMETERS = {  # of the query, each with the sentence for a malformed one
     "top_k": f"top_k is a number from 1 to {MAX_TOP_K}",
     "neighbours": f"neighbours is a number from 0 to {MAX_NEIGHBOURS}",
     "label": "label is missing: name a class of the model, as in /feedback?label=CLASS",

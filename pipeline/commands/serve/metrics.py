@@ -48,7 +48,7 @@ class Metrics:
         self._batches = Histogram(BATCHES)
         self._swaps = 0
         self.gauges: dict[str, Callable[[], float]] = {}
-        """Functions that return a present value."""
+        """Functions that return a current value."""
 
     def count_request(self, path: str, status: int, seconds: float) -> None:
         """Count a reply; the time of those to /predict that succeeded is measured."""

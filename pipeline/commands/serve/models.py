@@ -61,8 +61,8 @@ class ModelSource:
         return model
 
     def _load(self, folder: Path, name: str) -> ServedModel:
-        # The engine computes as many images at a time as there are threads: of this thread, which
-        # are one if another thread has set so.
+        # The engine will compute as many images at a time as torch has threads here, which
+        # another thread may have limited to one.
         torch.set_num_threads(self._threads)
         try:
             classifier = Classifier(folder, self.lock.tracing() if self.lock else None)

@@ -12,13 +12,13 @@ DURING_EXPERIMENT = "refs/exps/exec/EXEC_HEAD"
 
 
 def abandoned_branch() -> str:
-    """The branch that a killed `dvc exp run` began on, while HEAD is on none and follows it.
+    """The branch that a killed `dvc exp run` started from, if HEAD is detached at or after it.
 
-    In an experiment HEAD is on no branch, and that counts only if it was before. The copy that an
-    experiment with `--temp` has knows no branches.
+    During an experiment HEAD is always detached, so there it counts only if it was detached before
+    the experiment started. The temporary copy of `dvc exp run --temp` has no branches.
 
     Returns:
-        "" where HEAD is as somebody wants it.
+        "" if HEAD is on a branch, or was detached on purpose.
     """
     if try_git("symbolic-ref", "--quiet", "HEAD") is not None or not commit_of(DURING_EXPERIMENT):
         return ""
@@ -33,6 +33,6 @@ def abandoned_branch() -> str:
 
 
 def _starts() -> list[str]:
-    """The branch or commit from which HEAD was detached, of each time, the last one first."""
+    """The branch or commit that HEAD left, each time it was detached; the latest first."""
     lines = (try_git("reflog", "--format=%gs") or "").splitlines()
     return [match[1] for match in map(DETACHED.fullmatch, lines) if match]

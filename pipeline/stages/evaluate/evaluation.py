@@ -12,14 +12,15 @@ from pipeline.network.calibration import Bins
 from pipeline.network.examples import read_examples
 from pipeline.params import load_params
 from pipeline.stages.evaluate import (
+    abstention_result,
     intervals,
     metrics,
     predictions_csv,
     report,
     tables,
     test_set,
-    test_sets,
 )
+from pipeline.stages.evaluate.abstention_result import write_sets
 from pipeline.stages.evaluate.confusions import confusion_matrix
 from pipeline.stages.evaluate.drawing import MAX_CURVES, ChartFacts
 from pipeline.stages.evaluate.embedding import MAX_IMAGES
@@ -38,7 +39,6 @@ from pipeline.stages.evaluate.report_charts import draw_report_charts
 from pipeline.stages.evaluate.slices import read_facts, slices
 from pipeline.stages.evaluate.test_scores import remember_scores
 from pipeline.stages.evaluate.test_set import TestSetResult
-from pipeline.stages.evaluate.test_sets import write_sets
 from pipeline.tracking import provenance
 from pipeline.tracking.recorder import Recorder
 
@@ -109,7 +109,7 @@ def _write_figures(
         points = pending.charts.result().points
         tables.write_embedding(folder / "embedding.csv", points, result)
         if result.sets is not None:
-            write_sets(folder / test_sets.NAME, result.sets, result.labels, result.classes)
+            write_sets(folder / abstention_result.NAME, result.sets, result.labels, result.classes)
     atomic.write_text(outputs.metrics_json, json.dumps(figures.summary, indent=2) + "\n")
 
 

@@ -19,6 +19,7 @@ from pipeline.images.pixels import Pixels
 from pipeline.network.model_folder import Card
 from pipeline.params import AS_DESCRIBED, Params
 from pipeline.stages.evaluate import verdict
+from pipeline.stages.evaluate.abstention_result import describe_sets
 from pipeline.stages.evaluate.class_rows import (
     CLASS_FIGURES,
     MIN_TEST_IMAGES,
@@ -39,7 +40,6 @@ from pipeline.stages.evaluate.origin import UNKNOWN, ReportOrigin
 from pipeline.stages.evaluate.photographs import PicturedSample
 from pipeline.stages.evaluate.quality import Quality, describe_quality
 from pipeline.stages.evaluate.svg.chart import Chart
-from pipeline.stages.evaluate.test_sets import describe_sets
 from pipeline.stages.evaluate.verdict import Verdict
 
 MAX_CONFUSIONS = 5  # in the table

@@ -20,6 +20,7 @@ from pipeline.network.feature_store import Source
 from pipeline.network.model_folder import Card
 from pipeline.params import DeviceParams
 from pipeline.stages.evaluate import metrics
+from pipeline.stages.evaluate.abstention_result import ImageSets, SetCounter
 from pipeline.stages.evaluate.class_scores import ClassScores, Scores, temporary_class_scores
 from pipeline.stages.evaluate.embedding import capture_inputs
 from pipeline.stages.evaluate.intervals import Groups
@@ -36,7 +37,6 @@ from pipeline.stages.evaluate.probabilities import (
 )
 from pipeline.stages.evaluate.ranking import Curve, rank
 from pipeline.stages.evaluate.test_scores import RememberedScores
-from pipeline.stages.evaluate.test_sets import ImageSets, SetCounter
 
 
 @dataclass(frozen=True)

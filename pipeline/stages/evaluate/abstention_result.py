@@ -1,4 +1,4 @@
-"""How a model abstains on its test set: what it promised, and what came of it."""
+"""How a model abstains on its test set: what it promises, and what it achieves."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -39,7 +39,7 @@ class ImageSets:
 
 
 class SetCounter:
-    """Collects the sets of images whose scores pass by."""
+    """Counts the sets of classes of images, from their scores in batches."""
 
     def __init__(self, rule: AbstentionRule, temperature: float, labels: Labels) -> None:
         """`labels` are of all N images."""
@@ -48,7 +48,7 @@ class SetCounter:
         self._covered = np.zeros(len(labels), bool)
 
     def watch(self, batches: Iterable[Scores]) -> Iterator[Scores]:
-        """The same batches of scores, (B, classes), of all images in order."""
+        """Count, and pass on, the batches of scores, (B, classes), of all images in order."""
         start = 0
         for batch in batches:
             rows = slice(start, start + len(batch))

@@ -5,14 +5,14 @@ import pytest
 import torch
 
 from pipeline.network.abstention import Abstention, AbstentionRule, Distance
-from pipeline.stages.evaluate.intervals import ALONE
-from pipeline.stages.evaluate.test_sets import (
+from pipeline.stages.evaluate.abstention_result import (
     NOTHING,
     ImageSets,
     SetCounter,
     describe_sets,
     write_sets,
 )
+from pipeline.stages.evaluate.intervals import ALONE
 
 LABELS = np.array([0, 1, 1, 2])
 PROBABILITIES = np.array(
