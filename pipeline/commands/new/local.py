@@ -26,7 +26,7 @@ from pipeline.datasets.dataset_toml import LABEL_KEYS, ExternalDataset
 from pipeline.datasets.source_path import find_path
 from pipeline.params import load_params
 from pipeline.stages.acquire.class_names import ClassNames
-from pipeline.stages.acquire.layouts.file_names import TABLE_SUFFIXES
+from pipeline.stages.acquire.layouts.file_names import LIST_SUFFIXES
 from pipeline.stages.acquire.layouts.labels import (
     AmbiguousLayoutError,
     DoubtfulClassesError,
@@ -220,7 +220,7 @@ def _expand(text: str) -> list[Path]:
 
 
 def _is_table(path: Path) -> bool:
-    return path.suffix.lower() in TABLE_SUFFIXES and path.is_file()
+    return path.suffix.lower() in LIST_SUFFIXES and path.is_file()
 
 
 def _several_tables(paths: Sequence[Path], request: Request) -> tuple[PhotoSource, Request]:

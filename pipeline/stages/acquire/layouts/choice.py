@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Collection
-from dataclasses import replace
 
 from pipeline.core.errors import PipelineError
 from pipeline.core.unicode import to_nfc
@@ -18,6 +17,7 @@ from pipeline.stages.acquire.layouts.folder_agreement import (
     TableWithFolders,
     choose_table_or_folders,
     pair_labels,
+    repeats_folders,
 )
 from pipeline.stages.acquire.layouts.folder_labels import ClassFolderLabels, read_folders
 from pipeline.stages.acquire.layouts.folder_levels import check_levels, check_split_names
@@ -80,7 +80,7 @@ def _choose_labels(files: FileTable, dataset: ExternalDataset, where: str) -> Fi
         if search.labels or search.problems or beside.problems:
             return _labels_without_folders(search, files, dataset, where, problem)
         return _guess_names(files, dataset, where) or folders
-    if search.labels is not None and not search.labels.is_weak:
+    if search.labels is not None and not _is_weaker(search.labels, folders, files, dataset):
         return choose_table_or_folders(folders, search.labels, files, dataset.splits, where)
     folders = _note_unused(folders, search.labels)
     check_masks(folders.folders, files, where)
@@ -146,12 +146,20 @@ def _labels_without_folders(
     raise PipelineError(f"{where}: {'; '.join([problem, *search.problems[:1]])}")
 
 
+def _is_weaker(
+    table: TableLabels, folders: ClassFolderLabels, files: FileTable, dataset: ExternalDataset
+) -> bool:
+    """Whether class folders count, and not a table beside them."""
+    return table.is_weak or repeats_folders(folders, table, files, dataset.splits)
+
+
 def _note_unused(folders: ClassFolderLabels, table: TableLabels | None) -> ClassFolderLabels:
     """Say that a table beside class folders is not used, if there is one."""
     if table is None:
         return folders
-    note = f"{table.origin} is not used beside class folders, unless label_column names it"
-    return replace(folders, notes=(*folders.notes, note))
+    key = table.deciding_key[0]
+    note = f"{table.origin} is not used beside class folders, unless {key} names it"
+    return folders.with_notes(note)
 
 
 def _has_classes(folders: ClassFolderLabels, classes: Collection[str]) -> bool:

@@ -10,6 +10,7 @@ from pipeline.stages.acquire.layouts.file_index import AMBIGUOUS, MISSING, FileI
 from pipeline.stages.acquire.layouts.table_columns import (
     FILES,
     NamedColumns,
+    are_numbers,
     find_columns,
     find_image_names,
     require_column,
@@ -27,11 +28,14 @@ def find_file_column(
     """The column that names the most files, their positions, and a note on their spelling."""
     if named.file:
         candidates = [require_column(table, named.file, "file_column")]
+    elif not table.has_header:
+        candidates = [name for name in table.columns[:2] if name != named.label]
+        candidates = [name for name in candidates if not are_numbers(table.read([name]).column(0))]
     else:
         candidates = [name for name in find_columns(table.columns, FILES) if name != named.label]
     candidates = [name for name in candidates if name not in table.nested]
     matches = {name: _find_files(table, name, index, splits, split) for name in candidates}
-    if not named.file and not any(map(_finds_any, matches.values())):
+    if not named.file and table.has_header and not any(map(_finds_any, matches.values())):
         others = [name for name in find_image_names(table, named.label) if name not in matches]
         more = {name: _find_files(table, name, index, splits, split) for name in others}
         matches |= {name: match for name, match in more.items() if _finds_any(match)}

@@ -7,6 +7,7 @@ IMAGE_SUFFIX = re.compile(
     re.IGNORECASE,
 )
 TABLE_SUFFIXES = frozenset({".csv", ".tsv", ".jsonl", ".ndjson", ".parquet"})
+LIST_SUFFIXES = TABLE_SUFFIXES | {".txt"}  # of what may be named as a table
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".tgz", ".tbz2", ".txz", ".tar.gz", ".tar.bz2", ".tar.xz")
 # Of archives that only other programs unpack.
 PACKED_SUFFIXES = (".7z", ".rar", ".zst", ".tzst", ".gz", ".bz2", ".xz", ".lz4", ".cab", ".dmg")

@@ -84,6 +84,8 @@ class _Comparison:
     """Files that the folders alone label, by split."""
     by_table: Counter[str | None] = field(default_factory=Counter)
     """Files that the table labels, by split."""
+    table_folders: set[str] = field(default_factory=set)
+    """The folders of files that the table alone labels."""
 
     def names(self) -> tuple[set[str], set[str]]:
         """The labels of the folders and of the table, of files that have both."""
@@ -119,6 +121,7 @@ def choose_table_or_folders(
     if are_albums(folders.classes()):
         return table
     compared = _compare(folders, table, files, splits)
+    folders = replace(folders, unlabelled=folders.unlabelled - compared.table_folders)
     names = _names_of_numbers(compared)
     labels = {names.get(label, label) for label in table.classes()}
     if compared.by_folder and not any(map(is_no_class, compared.names()[0])):
@@ -139,6 +142,18 @@ def choose_table_or_folders(
         return table
     has_splits = compared.by_table.keys() != {None}
     return TableWithFolders(table, folders, names, splits) if names or has_splits else table
+
+
+def repeats_folders(
+    folders: ClassFolderLabels, table: TableLabels, files: FileTable, splits: Mapping[str, str]
+) -> bool:
+    """Whether a list has no more than the class folders tell, or numbers such as those of folds."""
+    if not table.is_list or are_albums(folders.classes()):
+        return False
+    compared = _compare(folders, table, files, splits)
+    if compared.by_table.total() > compared.pairs.total():
+        return False
+    return compared.is_renaming() or have_numbers_only(compared.names()[1])
 
 
 def pair_labels(
@@ -163,6 +178,8 @@ def _compare(
             compared.by_table[by_table.split or _split_above(path, splits)] += 1
             if isinstance(by_folder, FileFacts):
                 compared.pairs[to_nfc(by_folder.label), to_nfc(by_table.label)] += 1
+            else:
+                compared.table_folders.add(path.rpartition("/")[0])
         elif by_table is SkipReason.UNLABELLED and isinstance(by_folder, FileFacts):
             compared.by_folder[by_folder.split] += 1
     return compared

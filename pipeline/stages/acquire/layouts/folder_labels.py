@@ -43,9 +43,14 @@ class ClassFolderLabels:
     """Folders that are copies of others."""
     unlabelled: frozenset[str] = frozenset()
     """Folders of a split whose images have no labels: val/images beside train/cat."""
-    notes: tuple[str, ...] = ()
+    other_notes: tuple[str, ...] = ()
     origin: str = "the folders of the files"
     missing: ClassVar[Column] = NO_FILES
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What else people should know, a clause each."""
+        return (*self.other_notes, *_describe_unlabelled(sorted(self.unlabelled)))
 
     @property
     def pattern(self) -> str:
@@ -55,7 +60,11 @@ class ClassFolderLabels:
     def describe(self, splits: Mapping[str, str]) -> "ClassFolderLabels":
         """The same labels, with a note on classes that could be called after folders inside."""
         notes = (*describe_nested(self.folders, splits), *describe_albums(self.folders))
-        return replace(self, notes=(*self.notes, *notes))
+        return self.with_notes(*notes)
+
+    def with_notes(self, *notes: str) -> "ClassFolderLabels":
+        """The same labels, with more notes."""
+        return replace(self, other_notes=(*self.other_notes, *notes))
 
     def classes(self) -> set[str]:
         """All labels, as the source spells them."""
@@ -92,11 +101,7 @@ def read_folders(files: FileTable, splits: Mapping[str, str], where: str) -> Cla
     folders = label_folders(files.paths, splits, counts.keys() - copies).folders()
     check_repeats(repeats, copies, folders, counts, where)
     unlabelled = _find_unlabelled(folders)
-    notes = (
-        *_notes(repeats, copies, folders),
-        *_describe_unlabelled(unlabelled),
-        *describe_text_folders(texts),
-    )
+    notes = (*_notes(repeats, copies, folders), *describe_text_folders(texts))
     folders = {name: label for name, label in folders.items() if name not in unlabelled}
     return ClassFolderLabels(folders, counts, frozenset(copies), frozenset(unlabelled), notes)
 

@@ -54,6 +54,10 @@ class UnusableTableError(PipelineError):
     """A table that has no labels of the files there; others may have them."""
 
 
+class UnclearColumnError(UnusableTableError):
+    """A table that names files, but has several columns that may have the labels."""
+
+
 class RepeatedNamesError(PipelineError):
     """A table that names only files whose names several have.
 

@@ -28,6 +28,7 @@ class OneHotTable:
         self.columns = (*table.columns, LABEL)
         self.nested = table.nested
         self.blob_columns = table.blob_columns
+        self.has_header = table.has_header
         self.classes = classes
         self._table = table
 

@@ -64,6 +64,7 @@ class ParquetFile:
         if len(self._types) > MAX_COLUMNS:
             raise PipelineError(f"{name} has more than {MAX_COLUMNS} columns")
         self.columns = tuple(self._types)
+        self.has_header = True
         self.nested = frozenset(
             column
             for column, kind in self._types.items()

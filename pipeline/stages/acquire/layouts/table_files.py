@@ -20,6 +20,8 @@ from pipeline.core.columns import texts
 from pipeline.core.errors import PipelineError
 from pipeline.core.plurals import plural
 from pipeline.core.terminal import one_line
+from pipeline.stages.acquire.layouts.file_names import IMAGE_SUFFIX
+from pipeline.stages.acquire.layouts.list_file import ListFile
 from pipeline.stages.acquire.layouts.parquet_file import ParquetFile
 from pipeline.stages.acquire.layouts.table_limits import MAX_CELL, MAX_COLUMNS
 
@@ -46,6 +48,8 @@ class TableFile(Protocol):
     """Columns that cannot be read as texts, such as those with several values in a cell."""
     blob_columns: frozenset[str]
     """Columns with bytes, such as images."""
+    has_header: bool
+    """Whether it names its columns; else they are called by their numbers."""
 
     def read(self, names: Sequence[str]) -> pa.Table:
         """These columns as texts; "" where a cell is empty.
@@ -61,7 +65,13 @@ class CsvFile:
     nested: frozenset[str] = frozenset()
     blob_columns: frozenset[str] = frozenset()
 
-    def __init__(self, name: str, data: bytes) -> None:
+    def __init__(self, name: str, data: bytes, has_header: bool | None = None) -> None:
+        """Find the separator and the columns.
+
+        Args:
+            has_header: Whether the first line names the columns; None: it does, unless it has the
+                name of an image.
+        """
         self.name = name
         if b"\0" in data[:SAMPLE_BYTES]:
             raise PipelineError(f"{name} is not CSV in UTF-8: {ENCODING_ADVICE}")
@@ -74,13 +84,22 @@ class CsvFile:
         header = [cell.strip() for cell in next(self._rows(), [])]
         if not any(header):
             raise PipelineError(f"{name} is empty")
-        self.columns = _check_columns(name, header)
+        if has_header is None:
+            has_header = not any(map(IMAGE_SUFFIX.search, header))
+        self.has_header = has_header
+        numbers = [str(number) for number in range(1, len(header) + 1)]
+        self.columns = _check_columns(name, header if has_header else numbers)
+
+    def without_header(self) -> "CsvFile":
+        """The same table, its first line being no names of columns."""
+        return CsvFile(self.name, self._data, has_header=False)
 
     def read(self, names: Sequence[str]) -> pa.Table:
         """These columns as texts."""
         positions = [self.columns.index(name) for name in names]
         rows = self._rows()
-        next(rows)
+        if self.has_header:
+            next(rows)
         batches = []
         while chunk := list(islice(rows, ROWS)):
             cells = [[csv_cells.unescape(row[position]) for row in chunk] for position in positions]
@@ -120,6 +139,7 @@ class JsonLinesFile:
     """An object a line; what is in an object of it is a column too: `label.name`."""
 
     blob_columns: frozenset[str] = frozenset()
+    has_header = True
 
     def __init__(self, name: str, data: bytes) -> None:
         self.name = name
@@ -182,6 +202,8 @@ def open_text_table(name: str, data: bytes, encoding: str | None = None) -> Tabl
             return CsvFile(name, data)
         case ".jsonl" | ".ndjson":
             return JsonLinesFile(name, data)
+        case ".txt":
+            return ListFile(name, data)
     raise PipelineError(f"{name} is not a table: CSV, TSV, JSON lines and Parquet are read")
 
 

@@ -19,6 +19,7 @@ from pipeline.stages.acquire.layouts.file_index import AMBIGUOUS, MISSING, FileI
 from pipeline.stages.acquire.layouts.labels import (
     FileFacts,
     RepeatedNamesError,
+    UnclearColumnError,
     UnusableTableError,
 )
 from pipeline.stages.acquire.layouts.missing_labels import blank_missing, describe_missing
@@ -33,6 +34,7 @@ from pipeline.stages.acquire.layouts.row_choice import (
 )
 from pipeline.stages.acquire.layouts.table_columns import (
     NamedColumns,
+    are_numbers,
     find_label_column,
     find_options,
     without_fractions,
@@ -74,8 +76,8 @@ class LabelTable:
     @property
     def deciding_key(self) -> tuple[str, str]:
         """The key of dataset.toml that decides for this table, and its value."""
-        is_one_hot = isinstance(self.table, OneHotTable)
-        return ("table", self.table.name) if is_one_hot else ("label_column", self.label)
+        has_no_name = isinstance(self.table, OneHotTable) or not self.table.has_header
+        return ("table", self.table.name) if has_no_name else ("label_column", self.label)
 
 
 class TableLabels:
@@ -112,6 +114,8 @@ class TableLabels:
             table.is_guess and table.table.name.lower().endswith(".parquet") for table in tables
         )
         """Whether this is less likely than class folders: numbers of clusters, or of rows."""
+        self.is_list = not any(table.table.has_header for table in tables)
+        """Whether no column has a name, as in lists of files and labels."""
         self.has_texts = any(not isinstance(table.table, ParquetFile) for table in tables)
         """Whether a table is a text in some encoding."""
         self._is_one_hot = any(isinstance(table.table, OneHotTable) for table in tables)
@@ -169,7 +173,9 @@ def read_table(
     if file is None or not has_files:
         raise UnusableTableError(no_files(table, file, index))
     label = common or _only_other(table, file)
-    if label is None and (classes := one_hot.find_classes(table, file)):
+    if label is None and not table.has_header:
+        label = _only_texts(table, file)
+    if label is None and table.has_header and (classes := one_hot.find_classes(table, file)):
         table, label = OneHotTable(table, classes), one_hot.LABEL
     if label is None:
         raise UnusableTableError(no_labels(table, file))
@@ -200,11 +206,35 @@ def split_of_name(name: str, splits: Mapping[str, str]) -> str | None:
     return next((splits[to_nfc(word).lower()] for word in words if word.lower() in splits), None)
 
 
+def have_same_labels(first: LabelTable, second: LabelTable) -> bool:
+    """Whether two tables have the same labels for the files that both name."""
+    labels: list[dict[int, str]] = []
+    for table in (first, second):
+        cells = _strip(table.table.read([table.label]).column(0))
+        rows = zip(table.positions.tolist(), columns.iterate(cells), strict=True)
+        labels.append({position: label for position, label in rows if position >= 0})
+    return all(labels[0].get(position, label) == label for position, label in labels[1].items())
+
+
 def _only_other(table: TableFile, file: str) -> str | None:
     """The label of a table with only one more column than its files and known facts."""
     fact_columns = {file, *table.blob_columns, *find_options(table.columns).values()}
     others = [name for name in table.columns if name not in fact_columns and name.strip()]
     return others[0] if len(others) == 1 and others[0] not in table.nested else None
+
+
+def _only_texts(table: TableFile, file: str) -> str:
+    """The only column besides that of the files that has texts, of a table without names.
+
+    Raises:
+        UnclearColumnError: there is none, or there are several.
+    """
+    others = [name for name in table.columns if name != file]
+    cells = table.read(others)
+    texts = [name for name in others if not are_numbers(cells.column(name))]
+    if len(texts) != 1:
+        raise UnclearColumnError(no_labels(table, file))
+    return texts[0]
 
 
 def _read_rows(table: LabelTable, splits: Mapping[str, str], notes: list[str]) -> pa.Table:

@@ -1,23 +1,33 @@
 """The tables among the files of a folder or archive."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatch
 
 from pipeline.core.errors import PipelineError
 from pipeline.datasets.dataset_toml import ExternalDataset
 from pipeline.stages.acquire.layouts.file_index import FileIndex
-from pipeline.stages.acquire.layouts.file_names import TABLE_SUFFIXES
+from pipeline.stages.acquire.layouts.file_names import LIST_SUFFIXES, TABLE_SUFFIXES
 from pipeline.stages.acquire.layouts.labels import (
     AmbiguousLayoutError,
     Reading,
     RepeatedNamesError,
+    UnclearColumnError,
     UnusableTableError,
 )
+from pipeline.stages.acquire.layouts.lists import find_lists, without_header
 from pipeline.stages.acquire.layouts.parquet_file import ParquetFile
-from pipeline.stages.acquire.layouts.table_columns import NamedColumns, plain
+from pipeline.stages.acquire.layouts.table_columns import (
+    NamedColumns,
+    plain,
+)
 from pipeline.stages.acquire.layouts.table_files import TableFile, open_text_table
-from pipeline.stages.acquire.layouts.table_labels import LabelTable, TableLabels, read_table
+from pipeline.stages.acquire.layouts.table_labels import (
+    LabelTable,
+    TableLabels,
+    have_same_labels,
+    read_table,
+)
 from pipeline.stages.acquire.sources.class_folders import is_hidden
 from pipeline.stages.acquire.sources.listing import FileTable, SourceFile
 
@@ -44,8 +54,10 @@ def find_table_files(files: FileTable, dataset: ExternalDataset, where: str) -> 
     """
     names = []
     for file, path in zip(files, files.paths(), strict=True):
-        is_table = path[path.rfind(".") :].lower() in TABLE_SUFFIXES and not is_hidden(path)
+        suffix = path[path.rfind(".") :].lower()
+        is_table = suffix in TABLE_SUFFIXES and not is_hidden(path)
         if dataset.table is not None:
+            is_table = suffix in LIST_SUFFIXES and not is_hidden(path)
             is_table = is_table and (fnmatch(path, dataset.table) or path == dataset.table)
         elif "samplesubmission" in plain(path):  # Kaggle's: its labels are made up
             is_table = False
@@ -66,20 +78,12 @@ def find_labels(files: FileTable, dataset: ExternalDataset, where: str) -> Table
     named = NamedColumns(dataset.label_column, dataset.file_column)
     table_files = find_table_files(files, dataset, where)
     is_named = bool(dataset.table or named.label or named.file)
+    if not is_named:
+        table_files += find_lists(files, MAX_TABLES)
     if not table_files or (len(table_files) > MAX_TABLES and not is_named):
         return TableSearch(None)
-    index = FileIndex(files)
-    label_tables: list[LabelTable] = []
-    problems: list[str] = []
-    repeated = None
-    opened = _open_tables(files, table_files, where, problems, is_named, dataset.encoding)
-    for table in opened:
-        try:
-            label_tables.append(read_table(table, index, named, dataset.splits, where))
-        except UnusableTableError as error:
-            problems.append(str(error))
-        except RepeatedNamesError as error:
-            repeated = error
+    opened = _open_tables(files, table_files, where, is_named, dataset.encoding)
+    label_tables, problems, repeated = _read_tables(opened, FileIndex(files), named, dataset, where)
     if label_tables:
         label_tables, notes = _drop_guesses(label_tables)
         _check_one(label_tables, where)
@@ -94,6 +98,43 @@ def find_labels(files: FileTable, dataset: ExternalDataset, where: str) -> Table
     if problems and is_named:
         raise PipelineError(f"{where}: {problems[0]}")
     return TableSearch(None, tuple(problems), repeated)
+
+
+def _read_tables(
+    opened: Iterable[TableFile | PipelineError],
+    index: FileIndex,
+    named: NamedColumns,
+    dataset: ExternalDataset,
+    where: str,
+) -> tuple[list[LabelTable], list[str], RepeatedNamesError | None]:
+    """The tables with labels; why others have none; and why one cannot be used, which is told.
+
+    Of a text that nobody named, only what may be a list counts.
+    """
+    tables: list[LabelTable] = []
+    problems: list[str] = []
+    repeated = None
+    for opened_table in opened:
+        if isinstance(opened_table, PipelineError):
+            problems.append(str(opened_table))
+            continue
+        table = without_header(opened_table, index)
+        try:
+            tables.append(read_table(table, index, named, dataset.splits, where))
+        except RepeatedNamesError as error:
+            repeated = repeated if _is_any_text(table.name, dataset) else error
+        except UnusableTableError as error:
+            is_list = isinstance(error, UnclearColumnError) or not _is_any_text(table.name, dataset)
+            problems += [str(error)] if is_list else []
+        except PipelineError:
+            if not _is_any_text(table.name, dataset):
+                raise
+    return tables, problems, repeated
+
+
+def _is_any_text(name: str, dataset: ExternalDataset) -> bool:
+    """Whether a file is a text that nobody named, and so may be about anything."""
+    return name.lower().endswith(".txt") and not dataset.table
 
 
 def _drop_guesses(tables: list[LabelTable]) -> tuple[list[LabelTable], list[str]]:
@@ -126,10 +167,14 @@ def _open_tables(
     all_files: FileTable,
     tables: list[SourceFile],
     where: str,
-    problems: list[str],
     is_named: bool,
     encoding: str | None,
-) -> Iterator[TableFile]:
+) -> Iterator[TableFile | PipelineError]:
+    """Yield the tables, or why one cannot be read; nothing for a text that is no list.
+
+    Raises:
+        PipelineError: one that dataset.toml is about cannot be read.
+    """
     for file in tables:
         try:
             if file.name.lower().endswith(".parquet"):
@@ -141,7 +186,8 @@ def _open_tables(
         except PipelineError as error:
             if is_named:
                 raise PipelineError(f"{where}: {error}") from error
-            problems.append(str(error))
+            if not file.name.lower().endswith(".txt"):
+                yield error
 
 
 def _check_one(tables: list[LabelTable], where: str) -> None:
@@ -149,6 +195,8 @@ def _check_one(tables: list[LabelTable], where: str) -> None:
     first, *others = tables
     for other in others:
         are_parts = set(first.table.columns) == set(other.table.columns)
+        if not first.table.has_header:
+            are_parts = are_parts and have_same_labels(first, other)
         are_splits = first.split and other.split and first.split != other.split
         if first.is_guess and first.label != other.label:
             are_splits = False

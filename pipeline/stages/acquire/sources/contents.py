@@ -24,7 +24,7 @@ from pipeline.params import AS_DESCRIBED, AcquireParams
 from pipeline.stages.acquire.class_names import ClassNames
 from pipeline.stages.acquire.layouts.choice import choose_labels
 from pipeline.stages.acquire.layouts.embedded_images import find_embedded
-from pipeline.stages.acquire.layouts.file_names import TABLE_SUFFIXES
+from pipeline.stages.acquire.layouts.file_names import LIST_SUFFIXES
 from pipeline.stages.acquire.layouts.labels import FileFacts, FileLabels, UnclearLayoutError
 from pipeline.stages.acquire.raw_image import RawImage, SkippedItem, SkipReason
 from pipeline.stages.acquire.sources import cifar10
@@ -244,7 +244,7 @@ def open_contents(
             labels are not found.
         AmbiguousLayoutError: its labels can be read in two ways.
     """
-    if path.suffix.lower() in TABLE_SUFFIXES and path.is_file():
+    if path.suffix.lower() in LIST_SUFFIXES and path.is_file():
         dataset = dataset.model_copy(update={"table": path.name})
         path = path.parent
     with _open_all(path, dataset, params) as listing:

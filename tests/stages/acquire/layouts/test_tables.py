@@ -499,6 +499,127 @@ def test_paths_of_images_that_are_not_there_are_told(name: str) -> None:
     assert "where there are a/7.jpg, a/8.jpg: give the folder that has these files" in message
 
 
+TINY = [f"n{n:08}" for n in (1443537, 1629819)]
+BOX = "0\t10\t63\t58"
+
+
+def tiny_imagenet() -> dict[str, bytes]:
+    """train with class folders, val with a list of labels, and test without."""
+    train = [f"t/train/{label}/images/{label}_{n}.JPEG" for label in TINY for n in range(3)]
+    boxes = {
+        f"t/train/{label}/{label}_boxes.txt": csv(*(f"{label}_{n}.JPEG\t{BOX}" for n in range(3)))
+        for label in TINY
+    }
+    others = [f"t/{split}/images/{split}_{n}.JPEG" for split in ("val", "test") for n in range(4)]
+    rows = [f"val_{n}.JPEG\t{TINY[n % 2]}\t{BOX}" for n in range(4)]
+    return {
+        **dict.fromkeys([*train, *others], b""),
+        **boxes,
+        "t/val/val_annotations.txt": csv(*rows),
+        "t/wnids.txt": csv(*TINY),
+        "t/words.txt": csv(*(f"{label}\ta, b" for label in TINY)),
+    }
+
+
+def test_tiny_imagenet() -> None:
+    files = listing_of(tiny_imagenet())
+    read = choose_labels(files, DATASET, "set")
+    labelled = labels_of(read, files)
+    assert {name: facts for name, facts in labelled.items() if "/val/" in name} == {
+        f"t/val/images/val_{n}.JPEG": (TINY[n % 2], "val") for n in range(4)
+    }
+    assert {facts for name, facts in labelled.items() if "/val/" not in name} == {
+        (label, "train") for label in TINY
+    }
+    assert "the column '2' of t/val/val_annotations.txt" in read.origin
+    assert read.notes == (
+        "t/test/images has images without class folders: they are left out as unlabelled",
+    )
+    left_out = {name for name in reasons_of(read, files) if name.endswith(".JPEG")}
+    assert left_out == {f"t/test/images/test_{n}.JPEG" for n in range(4)}
+
+
+FLAT = {f"images/{n}.jpg": b"" for n in range(6)}
+FLAT_LABELS = {name: ("cat" if n % 2 else "dog", None) for n, name in enumerate(FLAT)}
+
+
+@pytest.mark.parametrize("separator", ["\t", " ", "   ", ",", ";", " | "])
+@pytest.mark.parametrize("form", ["{}.jpg", "images/{}.jpg", "/home/a/images/{}.jpg"])
+@pytest.mark.parametrize("rest", [(), ("1", "0.5")])
+def test_a_list_of_files_and_labels(separator: str, form: str, rest: tuple[str, ...]) -> None:
+    rows = [
+        separator.join([form.format(n), label, *rest])
+        for n, (label, _) in enumerate(FLAT_LABELS.values())
+    ]
+    assert labels({**FLAT, "labels.txt": csv("# file, class", *rows, "")}) == FLAT_LABELS
+    header = separator.join(["file", "class", *("w", "h")[: len(rest)]])
+    assert labels({**FLAT, "a.txt": csv(header, *rows)}, table="a.txt") == FLAT_LABELS
+    if separator in {",", ";"}:  # before, the first image was the name of a column
+        assert labels({**FLAT, "labels.csv": csv(*rows)}) == FLAT_LABELS
+
+
+def test_a_csv_file_without_names_of_columns_may_name_files_without_suffix() -> None:
+    files = {f"images/a{n}.jpg": b"" for n in range(6)}
+    table = csv(*(f"a{n},{'cat' if n % 2 else 'dog'}" for n in range(6)))
+    assert len(labels({**files, "labels.csv": table})) == 6
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        csv("1 cat", "2 dog", "3 cat"),  # names of classes by number
+        csv("1.jpg", "2.jpg", "3.jpg"),
+        csv("Photographs of cats", "and of dogs"),
+        csv("1.jpg 3", "2.jpg 3 4"),
+        b"\xff\xfe\0x",
+        b"",
+    ],
+)
+def test_other_texts_beside_images_are_no_lists(text: bytes) -> None:
+    content = {f"{label}/{n}.jpg": b"" for label in ("cat", "dog") for n in range(3)}
+    files = listing_of({**content, "a.txt": text})
+    read = choose_labels(files, DATASET, "set")
+    assert (read.origin, read.notes) == ("the folders of the files", ())
+    files = listing_of({**FLAT, "a.txt": text})
+    assert choose_labels(files, DATASET, "set").classes() == {"images"}
+
+
+def test_a_list_with_several_numbers_needs_a_column() -> None:
+    table = {"list.txt": csv(*(f"{n}.jpg {n % 2} {n % 3}" for n in range(6)))}
+    assert "list.txt names files in its column '1', but no column is known" in error_of(
+        FLAT | table, table="list.txt"
+    )
+    labelled = labels(FLAT | table, table="list.txt", label_column="2")
+    assert [label for label, _ in labelled.values()] == ["0", "1"] * 3
+
+
+def test_lists_that_differ_are_refused() -> None:
+    lists = {
+        f"{name}.txt": csv(*(f"{n}.jpg {words[n % 2]}" for n in range(6)))
+        for name, words in {"kinds": ("cat", "dog"), "quality": ("good", "bad")}.items()
+    }
+    with pytest.raises(AmbiguousLayoutError, match="two tables have labels for its files"):
+        labels(FLAT | lists)
+    assert len(labels(FLAT | {**lists, "quality.txt": lists["kinds.txt"]})) == 6
+
+
+def test_a_list_beside_class_folders_adds_what_they_lack() -> None:
+    """ImageNet's lists of numbers, beside class folders of train alone."""
+    train = [f"train/{label}/{label}_{n}.jpg" for label in TINY for n in range(3)]
+    content = {
+        **dict.fromkeys([*train, *(f"val/{n}.jpg" for n in range(4))], b""),
+        "train.txt": csv(*(f"{name[6:]} {TINY.index(name[6:15])}" for name in train)),
+    }
+    alone = listing_of({name: data for name, data in content.items() if "val/" not in name})
+    read = choose_labels(alone, DATASET, "set")
+    assert read.origin == "the folders of the files"
+    assert "train.txt (files by its column '1') is not used beside class folders" in read.notes[0]
+    content["val.txt"] = csv(*(f"{n}.jpg {n % 2}" for n in range(4)))
+    labelled = labels(content)
+    assert {labelled[f"val/{n}.jpg"] for n in range(4)} == {(label, "val") for label in TINY}
+    assert labelled[train[0]] == (TINY[0], "train")
+
+
 def test_names_of_several_files_are_refused_beside_folders_of_other_classes() -> None:
     folders = {f"{folder}/{n}.jpg": b"" for folder in ("Cat", "dog") for n in range(2)}
     message = error_of({**folders, "t.csv": b"id,label\n0,x\n1,y"})
