@@ -18,8 +18,9 @@ from pipeline.tracking import find_run, provenance, store
 from pipeline.tracking.metric_sections import in_sections
 from pipeline.tracking.missing_parts import END, OF_EVALUATION, missing_parts
 from pipeline.tracking.result import TrainedResult
-from pipeline.tracking.run import Run, SplitSummary
+from pipeline.tracking.run import Run
 from pipeline.tracking.run_names import TRAINED, training_name
+from pipeline.tracking.split_summary import SplitSummary
 from pipeline.tracking.stale_stages import describe, stale_stages, state_of_workspace
 from pipeline.tracking.store import UNREACHABLE, MlflowRun
 

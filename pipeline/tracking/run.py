@@ -1,26 +1,18 @@
 """An open MLflow run. An unreachable server costs the record, never the training."""
 
 import hashlib
-import json
 import math
 import re
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlflow import MlflowClient, get_tracking_uri
-from mlflow.entities import (
-    Dataset,
-    DatasetInput,
-    InputTag,
-    Metric,
-    Param,
-    RunTag,
-)
+from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 
 from pipeline.core import terminal
@@ -28,6 +20,7 @@ from pipeline.core.history import Record
 from pipeline.tracking import heartbeat, provenance, run_model, store
 from pipeline.tracking.heartbeat import Heartbeat
 from pipeline.tracking.process_lock import ProcessLock
+from pipeline.tracking.split_summary import SplitSummary, describe_inputs
 from pipeline.tracking.system_monitor import SystemMonitor
 
 if TYPE_CHECKING:
@@ -53,16 +46,6 @@ def metric_name(name: str) -> str:
 
 def _entities(params: Mapping[str, object]) -> list[Param]:
     return [Param(name, str(value)) for name, value in params.items()]
-
-
-@dataclass(frozen=True)
-class SplitSummary:
-    """The images of a split, for MLflow's list of data sets."""
-
-    digest: str
-    """Of the images' ids: two runs with the same digest used the same images."""
-    images: Mapping[str, int]
-    """Number of images by class."""
 
 
 class Run:
@@ -202,19 +185,7 @@ class Run:
         """Log the splits as inputs of the run, by MLflow's name for each."""
 
         def log() -> None:
-            inputs = [
-                DatasetInput(
-                    Dataset(
-                        name,
-                        split.digest,
-                        "local",
-                        json.dumps({"uri": "data/split.csv"}),
-                        profile=json.dumps({"split": context, "images": dict(split.images)}),
-                    ),
-                    [InputTag("mlflow.data.context", context)],
-                )
-                for context, split in splits.items()
-            ]
+            inputs = describe_inputs(name, splits)
             try:
                 MlflowClient().log_inputs(str(self.id), inputs)
             except MlflowException:  # two runs that log new data sets at the same moment collide
