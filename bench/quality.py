@@ -16,7 +16,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from pipeline.commands.review.quality import CHECKS, SIDE, Quality, measure
+from pipeline.commands.review.quality import CHECKS, SIDE, ImageProperties, measure
 from pipeline.images.decoding import load
 from pipeline.images.header import Unreadable
 from pipeline.images.pixels import Pixels
@@ -64,7 +64,7 @@ def photographs(archive: Path, most: int) -> Iterator[Pixels]:
                 continue
 
 
-def kinds(quality: Quality) -> list[str]:
+def kinds(quality: ImageProperties) -> list[str]:
     return [kind.value for kind, check in CHECKS.items() if check.is_flagged(vars(quality))]
 
 

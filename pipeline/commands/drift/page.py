@@ -19,7 +19,7 @@ MAX_IMAGES = 36  # on the page
 
 
 @dataclass(frozen=True)
-class ClassRow:
+class DriftRow:
     """A class in the table."""
 
     name: str
@@ -46,7 +46,7 @@ class DriftPage:
     accuracy: str
     interval: str
     test_accuracy: str
-    classes: Sequence[ClassRow]
+    classes: Sequence[DriftRow]
     images: Sequence[GalleryImage]
     left_out: Mapping[str, int]
     expected: str
@@ -76,9 +76,9 @@ def write_page(path: Path, drift: Drift, dataset: str) -> None:
     atomic.write_text(path, gallery.render("commands/drift/drift.html", page))
 
 
-def _class_rows(comparison: DriftComparison) -> list[ClassRow]:
+def _class_rows(comparison: DriftComparison) -> list[DriftRow]:
     return [
-        ClassRow(
+        DriftRow(
             count.name,
             count.images,
             count.far,

@@ -25,7 +25,7 @@ TABLE, CHECKER = "split_certificate.csv", "check_split.py"
 
 
 @dataclass(frozen=True)
-class Data:
+class CertificateInputs:
     """Where the images and their splits are."""
 
     raw: Path
@@ -42,7 +42,7 @@ class Certificate:
     """Pairs across splits with common patches, which the filter's comparison tells apart."""
 
 
-def certify(data: Data, params: FilterParams, destination: Path) -> Certificate:
+def certify(data: CertificateInputs, params: FilterParams, destination: Path) -> Certificate:
     """Write a table of hashes and its checker into a new folder.
 
     The hashes are those that stage filter compared, from what it remembers, or computed again.
@@ -65,7 +65,7 @@ def certify(data: Data, params: FilterParams, destination: Path) -> Certificate:
 
 
 def _rows(
-    data: Data, params: FilterParams, judgements: Memo
+    data: CertificateInputs, params: FilterParams, judgements: Memo
 ) -> Iterator[tuple[str, str, str, str, str]]:
     facts = shards.columns(data.clean, ["id", "group"])
     owners = dict(zip(*(column.to_pylist() for column in facts.columns), strict=True))

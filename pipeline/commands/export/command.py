@@ -148,11 +148,11 @@ def _dataset_source(raw: Path, split: Path) -> "DatasetSource":
 
 
 def _certify(destination: Path, raw: Path, clean: Path, split: Path) -> None:
-    from pipeline.commands.export.certificate import CHECKER, TABLE, Data, certify
+    from pipeline.commands.export.certificate import CHECKER, TABLE, CertificateInputs, certify
     from pipeline.params import load_params
 
     params = load_params(Path("params.yaml")).filter
-    result = certify(Data(raw, clean, split), params, destination)
+    result = certify(CertificateInputs(raw, clean, split), params, destination)
     print_line(f"{destination}: {plural(result.images, 'image')}, no leak between splits")
     words = f"--bits {params.near_duplicate_bits or 0}"
     if result.suspected:

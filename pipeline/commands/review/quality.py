@@ -27,7 +27,7 @@ MIN_ASPECT = 0.35  # cleanvision's
 
 
 @dataclass(frozen=True)
-class Quality:
+class ImageProperties:
     """Properties of an image, most of them of the grey picture; brightness is from 0 to 1."""
 
     sharpness: float
@@ -45,10 +45,10 @@ class Quality:
     """Shorter side divided by the longer."""
 
 
-SCHEMA = pa.schema([(field.name, pa.float32()) for field in fields(Quality)])
+SCHEMA = pa.schema([(field.name, pa.float32()) for field in fields(ImageProperties)])
 
 
-def measure(pixels: Pixels) -> Quality:
+def measure(pixels: Pixels) -> ImageProperties:
     """Measure an image (height, width, 3) in RGB."""
     grey = decoding.to_grey(_scaled(pixels))
     shares = np.bincount(grey.ravel(), minlength=256) / grey.size
@@ -61,7 +61,7 @@ def measure(pixels: Pixels) -> Quality:
     sharpness = float(edges.std()) / contrast if contrast else 0.0
     white = float(shares[WHITE:].sum())
     aspect = min(pixels.shape[:2]) / max(pixels.shape[:2])
-    return Quality(sharpness, brightest, darkest, white, entropy, aspect)
+    return ImageProperties(sharpness, brightest, darkest, white, entropy, aspect)
 
 
 def _scaled(pixels: Pixels) -> Pixels:

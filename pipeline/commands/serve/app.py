@@ -15,7 +15,7 @@ from starlette.types import ASGIApp
 from pipeline import __version__
 from pipeline.commands.serve import metrics as prometheus
 from pipeline.commands.serve.access import Access, reply
-from pipeline.commands.serve.batching import Batcher, Prediction
+from pipeline.commands.serve.batching import Batcher, ServedAnswer
 from pipeline.commands.serve.body import BodyMemory, UnreadBodies, body_of
 from pipeline.commands.serve.feedback import FeedbackFolder
 from pipeline.commands.serve.fetch import Fetcher
@@ -25,7 +25,7 @@ from pipeline.commands.serve.metrics import Metrics
 from pipeline.commands.serve.openapi import PREDICT
 from pipeline.commands.serve.page import add_feedback, add_heatmaps, add_page, add_thumbnails
 from pipeline.commands.serve.request_images import RequestImages
-from pipeline.commands.serve.training_images import SimilarImage
+from pipeline.commands.serve.training_images import TrainingImage
 from pipeline.core.errors import PipelineError
 from pipeline.core.terminal import printable
 
@@ -114,7 +114,7 @@ def _add_status(app: FastAPI, service: Service) -> None:
         return Response(service.metrics.text(), media_type=prometheus.CONTENT_TYPE)
 
 
-def _record(prediction: Prediction) -> dict[str, Any]:
+def _record(prediction: ServedAnswer) -> dict[str, Any]:
     """As a line of `pipeline predict --format json`, but with the model instead of the path."""
     classes = prediction.classification
     return {
@@ -125,7 +125,7 @@ def _record(prediction: Prediction) -> dict[str, Any]:
     }
 
 
-def _neighbour(image: SimilarImage) -> dict[str, Any]:
+def _neighbour(image: TrainingImage) -> dict[str, Any]:
     """A training image; its texts are of strangers, and may hide what they say."""
     credit = image.credit
     return {

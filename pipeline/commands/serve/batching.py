@@ -17,7 +17,7 @@ import torch
 from pipeline.commands.serve.compute_lock import ComputeLock
 from pipeline.commands.serve.limits import refuse_when_busy
 from pipeline.commands.serve.metrics import Metrics
-from pipeline.commands.serve.training_images import SimilarImage, TrainingImages
+from pipeline.commands.serve.training_images import TrainingImage, TrainingImages
 from pipeline.inference.answer_log import AnswerLog
 from pipeline.inference.classifier import Classification, Classifier
 from pipeline.inference.computed_features import ComputedFeatures, Values
@@ -43,12 +43,12 @@ class ServedModel:
 
 
 @dataclass(frozen=True)
-class Prediction:
+class ServedAnswer:
     """The answer for an image."""
 
     classification: Classification
     model: ServedModel
-    neighbours: Sequence[SimilarImage] = ()
+    neighbours: Sequence[TrainingImage] = ()
     """Training images, the most similar first."""
 
 
@@ -60,7 +60,7 @@ class WaitingImage:
     top_k: int
     neighbours: int
     """How many training images are looked for."""
-    future: Future[Prediction] = field(default_factory=Future)
+    future: Future[ServedAnswer] = field(default_factory=Future)
 
 
 class Batcher:
@@ -116,7 +116,7 @@ class Batcher:
 
     def submit(
         self, images: Sequence[ImageValue], top_k: int, neighbours: int = 0
-    ) -> list[Future[Prediction]]:
+    ) -> list[Future[ServedAnswer]]:
         """Have images answered: all, or none of them.
 
         Args:
@@ -176,7 +176,7 @@ class Batcher:
             with self._changed:
                 self._unanswered -= len(batch)
 
-    def _predict(self, batch: Sequence[WaitingImage]) -> list[Prediction]:
+    def _predict(self, batch: Sequence[WaitingImage]) -> list[ServedAnswer]:
         if not batch:
             return []
         model = self.model
@@ -196,7 +196,7 @@ class Batcher:
                 )
             features = self._use_features(model, answers) if needs_features else [None] * len(batch)
         return [
-            Prediction(
+            ServedAnswer(
                 _cut(answer.prediction, image.top_k),
                 model,
                 _neighbours(model, answer, values, image.neighbours),
@@ -217,7 +217,7 @@ class Batcher:
 
 def _neighbours(
     model: ServedModel, answer: Answer, values: Values | None, count: int
-) -> Sequence[SimilarImage]:
+) -> Sequence[TrainingImage]:
     if not count or values is None or answer.prediction.problem or model.training is None:
         return ()
     return model.training.most_similar(values, count)

@@ -29,7 +29,7 @@ REMEMBERED = 500  # thumbnails, of some 8 kB each
 
 
 @dataclass(frozen=True)
-class SimilarImage:
+class TrainingImage:
     """A training image."""
 
     id: str
@@ -93,13 +93,13 @@ class TrainingImages:
                 "another training, or its data are elsewhere"
             )
 
-    def most_similar(self, values: Values, count: int) -> list[SimilarImage]:
+    def most_similar(self, values: Values, count: int) -> list[TrainingImage]:
         """Those nearest to an image with some features (D,), the nearest first; at most `count`."""
         query = torch.from_numpy(normalised(values[None])[0])
         similarities = (self._values @ query).nan_to_num(nan=-1)
         best, places = similarities.topk(min(count, len(similarities)))
         return [
-            SimilarImage(self._ids[place], self._labels[place], similarity, self._credits[place])
+            TrainingImage(self._ids[place], self._labels[place], similarity, self._credits[place])
             for place, similarity in zip(places.tolist(), best.tolist(), strict=True)
         ]
 

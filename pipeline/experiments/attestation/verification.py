@@ -20,7 +20,7 @@ GIT_OPTIONS = ("-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null")
 
 
 @dataclass(frozen=True)
-class Comparison:
+class FileComparison:
     """How files here compare with those of a statement."""
 
     differences: list[str]
@@ -42,7 +42,7 @@ class Verification:
     """The id of the key that signed."""
     is_signer_known: bool
     """Whether the key is one that the user named, and not the one that came with the statement."""
-    files: Comparison
+    files: FileComparison
 
     @property
     def is_proved(self) -> bool:
@@ -99,13 +99,13 @@ def _require_signature(
         )
 
 
-def compare_files(content: Statement, models: Path, base: Path, with_data: bool) -> Comparison:
+def compare_files(content: Statement, models: Path, base: Path, with_data: bool) -> FileComparison:
     """Compare a model folder, and files below `base`, with a statement.
 
     Args:
         with_data: Whether to read the images too.
     """
-    result = Comparison([], [], [], [])
+    result = FileComparison([], [], [], [])
     for file in content.files:
         path = _locate(file, models, base)
         if not path.exists() and file.is_of_model:

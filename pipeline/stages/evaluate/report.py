@@ -48,7 +48,7 @@ QUALITY = 80  # of JPEGs
 
 
 @dataclass(frozen=True)
-class Sample:
+class ReportSample:
     """A test image on the page."""
 
     picture: str
@@ -60,7 +60,7 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class SimilarImage:
+class ReportNeighbour:
     """A training image on the page."""
 
     picture: str
@@ -73,16 +73,16 @@ class SimilarImage:
 class Mistake:
     """A test image that is taken for another class, and the training images most like it."""
 
-    sample: Sample
-    neighbours: Sequence[SimilarImage]
+    sample: ReportSample
+    neighbours: Sequence[ReportNeighbour]
 
 
 @dataclass(frozen=True)
 class Photographs:
     """Test images on the page."""
 
-    samples: Sequence[Sample]
-    gradcam: Sequence[Sample]
+    samples: Sequence[ReportSample]
+    gradcam: Sequence[ReportSample]
     mistakes: Sequence[Mistake]
     searched: int
     """Training images among which neighbours were searched; 0 for none."""
@@ -214,13 +214,15 @@ def show_photographs(
     )
 
 
-def _sample(image: PicturedSample) -> Sample:
+def _sample(image: PicturedSample) -> ReportSample:
     probability = format_share(image.probability, 0)
-    return Sample(_encode(image.pixels), image.predicted, image.true, probability)
+    return ReportSample(_encode(image.pixels), image.predicted, image.true, probability)
 
 
-def _similar_image(neighbour: Neighbour) -> SimilarImage:
-    return SimilarImage(_encode(neighbour.pixels), neighbour.label, f"{neighbour.similarity:.2f}")
+def _similar_image(neighbour: Neighbour) -> ReportNeighbour:
+    return ReportNeighbour(
+        _encode(neighbour.pixels), neighbour.label, f"{neighbour.similarity:.2f}"
+    )
 
 
 def _encode(pixels: Pixels) -> str:

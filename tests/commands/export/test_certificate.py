@@ -11,7 +11,13 @@ import cv2
 import numpy as np
 import pytest
 
-from pipeline.commands.export.certificate import CHECKER, TABLE, Certificate, Data, certify
+from pipeline.commands.export.certificate import (
+    CHECKER,
+    TABLE,
+    Certificate,
+    CertificateInputs,
+    certify,
+)
 from pipeline.core import shards
 from pipeline.core.errors import PipelineError
 from pipeline.core.split_csv import SplitRow, write_split
@@ -23,7 +29,7 @@ from tests import ROOT
 from tests.builders.clean_rows import clean_row
 from tests.builders.photographs import Alteration, caption, crop, draw_photograph, mirror
 
-DATA = Data(Path("raw"), Path("clean"), Path("split.csv"))
+DATA = CertificateInputs(Path("raw"), Path("clean"), Path("split.csv"))
 pytestmark = pytest.mark.usefixtures("world", "warm_workers")
 
 
