@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from pipeline.commands.export import check_split
 from pipeline.commands.export.check_split import Leak
+from pipeline.commands.export.preconditions import require_new, require_split
 from pipeline.commands.export.salted_names import read_salt, salt_name
 from pipeline.core import atomic, project, shards
 from pipeline.core.errors import PipelineError
@@ -50,10 +51,8 @@ def certify(data: CertificateInputs, params: FilterParams, destination: Path) ->
     Raises:
         PipelineError: `destination` is not empty, there is no split yet, or the split leaks.
     """
-    if destination.is_file() or (destination.is_dir() and any(destination.iterdir())):
-        raise PipelineError(f"{destination} is not empty: name a new folder")
-    if not data.split_csv.exists():
-        raise PipelineError(f"{data.split_csv} is missing: run `dvc repro` first")
+    require_new(destination)
+    require_split(data.split_csv)
     judgements = open_memo(params)
     with atomic.replacing(destination) as staged:
         staged.mkdir()

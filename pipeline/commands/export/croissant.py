@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline.commands.export.preconditions import require_new, require_split
 from pipeline.core import atomic, shards
 from pipeline.core.errors import PipelineError
 from pipeline.core.file_digests import sha256
@@ -90,8 +91,7 @@ def export(source: DatasetSource, destination: Path) -> int:
         PipelineError: `destination` is not empty, or there is no split yet.
     """
     require_new(destination)
-    if not source.split_csv.exists():
-        raise PipelineError(f"{source.split_csv} is missing: run `dvc repro` first")
+    require_split(source.split_csv)
     with atomic.replacing(destination) as staged:
         staged.mkdir()
         rows = list(_rows(source))
@@ -100,16 +100,6 @@ def export(source: DatasetSource, destination: Path) -> int:
         metadata = describe(source, licences, sha256(staged / TABLE))
         (staged / METADATA).write_bytes(strict_json.render(metadata))
     return len(rows)
-
-
-def require_new(destination: Path) -> None:
-    """Refuse a destination that has something in it.
-
-    Raises:
-        PipelineError: it is a file, or a folder with files.
-    """
-    if destination.is_file() or (destination.is_dir() and any(destination.iterdir())):
-        raise PipelineError(f"{destination} is not empty: name a new folder")
 
 
 def _rows(source: DatasetSource) -> Iterator[list[str]]:

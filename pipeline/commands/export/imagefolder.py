@@ -3,6 +3,7 @@
 from collections import Counter
 from pathlib import Path
 
+from pipeline.commands.export.preconditions import require_new, require_split
 from pipeline.core import atomic, shards
 from pipeline.core.errors import PipelineError
 from pipeline.core.progress import bar
@@ -20,10 +21,8 @@ def imagefolder(clean: Path, split_csv: Path, destination: Path) -> int:
     Raises:
         PipelineError: `destination` is not empty, or there is no split yet.
     """
-    if destination.is_file() or (destination.is_dir() and any(destination.iterdir())):
-        raise PipelineError(f"{destination} is not empty: name a new folder")
-    if not split_csv.exists():
-        raise PipelineError(f"{split_csv} is missing: run `dvc repro` first")
+    require_new(destination)
+    require_split(split_csv)
     names = _names(read_split(split_csv))
     with atomic.replacing(destination) as staged, bar("export", len(names)) as progress:
         for path in shards.paths(clean):

@@ -19,6 +19,7 @@ from mlflow.models import ModelSignature
 from mlflow.types import Schema, TensorSpec
 
 from pipeline.commands.export.onnx import ProbabilityModel
+from pipeline.commands.export.preconditions import require_new
 from pipeline.core import atomic
 from pipeline.core.errors import PipelineError
 from pipeline.network import model_folder
@@ -40,8 +41,7 @@ def export(models: Path, destination: Path) -> float:
     Raises:
         PipelineError: `destination` is not empty, the network cannot be traced, or the two differ.
     """
-    if destination.is_file() or (destination.is_dir() and any(destination.iterdir())):
-        raise PipelineError(f"{destination} is not empty: name a new folder")
+    require_new(destination)
     network, card = model_folder.load(models)
     whole = ProbabilityModel(network, card).eval()
     shape = (3, card.preprocess.size, card.preprocess.size)

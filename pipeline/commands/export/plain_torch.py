@@ -11,8 +11,8 @@ import jinja2
 from torch import nn
 from torchvision.ops import Permute
 
+from pipeline.commands.export.preconditions import require_new
 from pipeline.core import atomic
-from pipeline.core.errors import PipelineError
 from pipeline.network import model_folder, small_networks, tensors
 from pipeline.network.heads import OneLogit
 from pipeline.network.libraries import library_of, name_in_library
@@ -61,8 +61,7 @@ def export(models: Path, destination: Path) -> list[str]:
     Raises:
         PipelineError: `destination` is not empty.
     """
-    if destination.is_file() or (destination.is_dir() and any(destination.iterdir())):
-        raise PipelineError(f"{destination} is not empty: name a new folder")
+    require_new(destination)
     network, card = model_folder.load(models)
     model = _describe(network, card)
     with atomic.replacing(destination) as staged:

@@ -13,7 +13,8 @@ from urllib.parse import quote
 
 from pipeline import __version__
 from pipeline.commands.export import croissant
-from pipeline.commands.export.croissant import DatasetSource, require_new
+from pipeline.commands.export.croissant import DatasetSource
+from pipeline.commands.export.preconditions import require_new
 from pipeline.commands.export.salted_names import read_salt, salt_name
 from pipeline.core import atomic
 from pipeline.core.errors import PipelineError
