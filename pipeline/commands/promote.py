@@ -4,7 +4,9 @@ from typing import Annotated
 
 import typer
 
+from pipeline.core import program
 from pipeline.core.errors import PipelineError
+from pipeline.core.progress import show_activity
 from pipeline.core.terminal import print_line
 
 
@@ -51,17 +53,19 @@ def promote(
     from pipeline.core import project
 
     project.check()
+    show_activity("promote")
     if rollback:
         _roll_back(run, because, dry_run)
         return
-    from pipeline.experiments import run_lookup
-    from pipeline.experiments.promotion.promote import promote as promote_run
+    with program.imports():
+        from pipeline.experiments import run_lookup
+        from pipeline.experiments.promotion.promote import promote as promote_run
 
     mlflow_run = run_lookup.find_run(run) if run else run_lookup.find_workspace_run()
     promotion = promote_run(mlflow_run, because, dry_run)
     print_line(promotion.sentence())
-    if promotion.is_borderline:
-        print_line("borderline: look at it, and decide with `pipeline promote --because TEXT`")
+    if advice := promotion.advice():
+        print_line(advice)
     if not (promotion.is_promoted or promotion.is_champion):
         raise typer.Exit(1)
 
@@ -73,9 +77,10 @@ def _roll_back(run: str, because: str, dry_run: bool) -> None:
         )
     from pathlib import Path
 
-    from pipeline.experiments.promotion.promote import roll_back
-    from pipeline.params import load_params
-    from pipeline.tracking import store
+    with program.imports():
+        from pipeline.experiments.promotion.promote import roll_back
+        from pipeline.params import load_params
+        from pipeline.tracking import store
 
     store.connect()
     name = load_params(Path("params.yaml")).dataset.name

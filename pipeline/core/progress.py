@@ -201,10 +201,17 @@ def bar(
     return Progress(title, total, unit, scale, done, is_shown)
 
 
+def activity(name: str) -> Progress:
+    """Work that is not counted: a terminal shows its name and the time, whenever no bar says more.
+
+    Logs say nothing of it.
+    """
+    return _Activity(name, None, "", scale=False, done=0, is_shown=status_line.is_possible())
+
+
 def show_activity(name: str) -> None:
-    """Say on a terminal that a stage or command is at work, whenever no bar says more."""
-    if status_line.is_possible():
-        _Activity(name, None, "", scale=False, done=0, is_shown=True).__enter__()
+    """Say on a terminal that a stage or command is at work, until `hide_activity`."""
+    activity(name).__enter__()
 
 
 def hide_activity() -> None:

@@ -16,8 +16,6 @@ from pipeline.core.split_csv import read_split
 from pipeline.core.unicode import to_nfc
 from pipeline.experiments import dvc, dvc_results
 from pipeline.inference import registered_models
-from pipeline.inference.classifier import Classifier
-from pipeline.network import views
 from pipeline.stages.evaluate import figures_csv, predictions_csv
 from pipeline.stages.evaluate.predictions_csv import NAME, TOP_CLASSES, PredictionRow
 from pipeline.tracking import stale_stages
@@ -188,6 +186,9 @@ def _convert(row: PredictionRow) -> Prediction:
 
 def _predict(folder: Path) -> ModelPredictions:
     """Run the model in `folder` on the test images in data/split.csv of classes that it knows."""
+    from pipeline.inference.classifier import Classifier  # imports torch
+    from pipeline.network import views
+
     classifier = Classifier(folder)
     classes = [to_nfc(name) for name in classifier.card.classes]
     number = {name: position for position, name in enumerate(classes)}

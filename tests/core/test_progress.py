@@ -104,6 +104,16 @@ def test_a_stage_that_counts_nothing_says_how_long_it_works(tmp_path: Path) -> N
     assert {line.partition("[")[0] for line in lines[:-1]} == {"split: working "}
 
 
+def test_a_part_that_counts_nothing_has_its_name_while_it_lasts(tmp_path: Path) -> None:
+    body = """
+    progress.show_activity("promote")
+    with progress.activity("promote: fetch the model"): time.sleep(0.4)
+    time.sleep(0.4)
+"""
+    lines = [line.partition(" working")[0] for line in draw(body, tmp_path)]
+    assert list(dict.fromkeys(lines)) == ["promote: fetch the model:", "promote:"]
+
+
 @pytest.mark.parametrize(
     ("body", "bars"),
     [

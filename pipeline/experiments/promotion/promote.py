@@ -4,17 +4,16 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from pipeline.core.errors import PipelineError
 from pipeline.core.split_csv import SplitRow, read_split
 from pipeline.core.unicode import to_nfc
 from pipeline.experiments.predictions import ModelPredictions, load_predictions
 from pipeline.experiments.promotion import alpha_spending, gate, unseen_images
+from pipeline.experiments.promotion.candidate import Candidate, find_candidate
 from pipeline.experiments.promotion.gate import Decision, GateResult
 from pipeline.experiments.promotion.served_model import ask_once
-from pipeline.network import model_folder
-from pipeline.tracking import provenance, registry, store
+from pipeline.tracking import registry, store
 from pipeline.tracking.registry import Version
 from pipeline.tracking.store import MlflowRun
 
@@ -30,26 +29,6 @@ BECAUSE, DISPLACED, ROLLED_BACK = (
     "promotion.rolled_back",
 )
 PROMOTED, REFUSED = "promoted", "not promoted"
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A run whose model is to be promoted."""
-
-    run: MlflowRun
-    model_id: str
-    folder: Path
-    """Of its model, fetched."""
-
-    @property
-    def name(self) -> str:
-        """Of the registered model: the data set's."""
-        return str(self.run.data.params[provenance.DATASET])
-
-    @property
-    def digest(self) -> str:
-        """DVC's, of the model folder."""
-        return str(self.run.data.tags[provenance.MODELS])
 
 
 @dataclass(frozen=True)
@@ -73,6 +52,15 @@ class Promotion:
     def is_borderline(self) -> bool:
         """Whether a person should decide."""
         return self.gate is not None and self.gate.decision is Decision.BORDERLINE
+
+    def advice(self) -> str:
+        """How a person can promote what the gate has refused; "" if there is nothing to say."""
+        if self.is_promoted or self.is_champion or (self.is_dry_run and not self.is_borderline):
+            return ""
+        command = f"`pipeline promote {self.candidate.run.info.run_id[:8]} --because TEXT`"
+        if self.is_borderline:
+            return f"borderline: look at both models, and decide; {command} promotes this one"
+        return f"{command} promotes it all the same, and records your reason"
 
     def sentence(self) -> str:
         """The decision in one sentence."""
@@ -117,7 +105,7 @@ def promote(run: MlflowRun, because: str = "", dry_run: bool = False) -> Promoti
         return Promotion(
             candidate, False, "it is the champion already", is_champion=True, version=version
         )
-    ask_once(candidate.folder.parents[1], model_folder.read_card(candidate.folder).classes)
+    ask_once(candidate.folder.parents[1], candidate.read_classes())
     is_tested = champion is not None and not because and not _why_displaced(version)
     test = _predict_both(champion, candidate) if champion is not None and is_tested else None
     if dry_run:
@@ -148,22 +136,6 @@ def _require_same(before: Version | None, now: Version | None) -> None:
         raise PipelineError("the champion was challenged by another process meanwhile: try again")
 
 
-def find_candidate(run: MlflowRun) -> Candidate:
-    """The model of a run that is trained and tested, fetched.
-
-    Raises:
-        PipelineError: the run lacks something.
-    """
-    if not {provenance.MODELS, provenance.TEST} <= run.data.tags.keys():
-        raise PipelineError(
-            f"run {run.info.run_id[:8]} has no test result: `dvc repro` or `dvc exp run` with its "
-            "params makes it, `pipeline sync` records it"
-        )
-    model_id = registry.find_model(run)
-    fetched = registry.fetch_model(model_id, run.data.tags[provenance.MODELS])
-    return Candidate(run, model_id, registry.model_folder(fetched))
-
-
 def _register(candidate: Candidate, because: str) -> Version:
     """With the split that the model was trained on: DVC's cache may not have it for ever."""
     run_id = candidate.run.info.run_id
@@ -187,7 +159,7 @@ def _decide(
     if because:
         return Promotion(candidate, True, f"a person decided: {because}")
     if why := _why_displaced(version):
-        reason = f"a person put another model in its place ({why}): --because TEXT promotes it"
+        reason = f"a person put another model in its place ({why}), so a person alone promotes it"
         return Promotion(candidate, False, reason)
     if test is None:
         return Promotion(candidate, True, "there was no champion")

@@ -1,5 +1,6 @@
 """`pipeline ci --promote`: what is said, and what a person is asked."""
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -31,6 +32,13 @@ def test_a_borderline_case_asks_a_person() -> None:
 def test_a_clear_case_asks_nobody() -> None:
     assert PromotionOutcome("not promoted", promotion(is_borderline=False)).issue() == ""
     assert PromotionOutcome("not promoted: no run", None).issue() == ""
+
+
+def test_a_person_who_is_told_no_learns_how_to_decide() -> None:
+    close, clear = (promotion(is_borderline=value).advice() for value in (True, False))
+    assert close.startswith("borderline: look at both models, and decide; `pipeline promote aaaa")
+    assert "`pipeline promote aaaaaaaa --because TEXT` promotes it all the same" in clear
+    assert replace(promotion(is_borderline=False), is_dry_run=True).advice() == ""
 
 
 def test_an_error_is_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -130,8 +130,9 @@ def test_a_person_promotes_and_rolls_back(runs: tuple[MlflowRun, MlflowRun]) -> 
     refused = promote(runs[1])
     assert not refused.is_promoted
     assert refused.reason == (
-        "a person put another model in its place (rolled back): --because TEXT promotes it"
+        "a person put another model in its place (rolled back), so a person alone promotes it"
     )
+    assert f"`pipeline promote {runs[1].info.run_id[:8]} --because TEXT`" in refused.advice()
     assert promote(runs[1], because="mended").is_promoted
     roll_back(NAME)
     with pytest.raises(PipelineError, match="sample had no champion before version 1"):
@@ -272,7 +273,9 @@ def test_the_command_says_and_exits(
     assert (result.exit_code, result.stdout[:20]) == (0, "promoted: sample, ru")
     result = CliRunner().invoke(app, ["promote", second])
     assert (result.exit_code, result.stdout[:24]) == (1, "not promoted: sample, ru")
+    advice = result.stdout.splitlines()[1]
+    assert advice.startswith(f"`pipeline promote {second[:8]} --because TEXT` promotes it")
     result = CliRunner().invoke(app, ["promote", second, "--because", "a reason"])
-    assert result.exit_code == 0
+    assert (result.exit_code, len(result.stdout.splitlines())) == (0, 1)
     result = CliRunner().invoke(app, ["promote", "--rollback"])
     assert result.stdout == "the champion of sample is version 1 again, not version 2\n"
