@@ -39,6 +39,7 @@ from pipeline.stages.evaluate.report_charts import draw_report_charts
 from pipeline.stages.evaluate.slices import read_facts, slices
 from pipeline.stages.evaluate.test_scores import remember_scores
 from pipeline.stages.evaluate.test_set import TestSetResult
+from pipeline.stages.evaluate.verdict import accuracy_interval
 from pipeline.tracking import provenance
 from pipeline.tracking.recorder import Recorder
 
@@ -82,7 +83,8 @@ def evaluate(
     photographs = report.show_photographs(pending.photographs, neighbours)
     page = report.collect(model, charts, photographs, clean=clean, split_csv=split_csv)
     note = _publish(recorder, model, page, inputs, outputs)
-    print_line(f"evaluate: {headline(figures.summary)}{note}")
+    interval = accuracy_interval(figures.summary, groups)
+    print_line(f"evaluate: {headline(figures.summary, interval)}{note}")
 
 
 def _write_figures(

@@ -11,7 +11,7 @@ from pipeline.core.percentages import format_fraction
 from pipeline.core.terminal import distinct_printable
 from pipeline.network import calibration
 from pipeline.stages.evaluate import intervals
-from pipeline.stages.evaluate.intervals import Groups
+from pipeline.stages.evaluate.intervals import Groups, Interval
 from pipeline.stages.evaluate.probabilities import ImageProbabilities, Labels, TopClasses
 
 Floats = npt.NDArray[np.float64]
@@ -253,11 +253,15 @@ def name_classes(classes: Sequence[str]) -> dict[str, str]:
     }
 
 
-def headline(figures: Figures) -> str:
-    """The most important figures, on one line."""
+def headline(figures: Figures, interval: Interval) -> str:
+    """The most important figures, on one line.
+
+    Args:
+        interval: Of the accuracy, as the report has it.
+    """
     return (
         f"accuracy {format_fraction(figures['accuracy'])} ({figures['correct']}/{figures['n']}; "
-        f"95 %: {figures['accuracy.wilson_low']:.4f} to {figures['accuracy.wilson_high']:.4f}), "
+        f"95 %: {format_fraction(interval.low)} to {format_fraction(interval.high)}), "
         f"loss {figures['loss']:.4f}"
     )
 

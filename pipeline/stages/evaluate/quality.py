@@ -6,7 +6,7 @@ from pipeline.core.percentages import MIN_IMAGES, format_interval, format_right,
 from pipeline.stages.evaluate.class_rows import macro
 from pipeline.stages.evaluate.intervals import Groups, Interval
 from pipeline.stages.evaluate.metrics import Figures, ResultFigures
-from pipeline.stages.evaluate.sentences import describe_bootstrap, describe_calibration
+from pipeline.stages.evaluate.sentences import describe_calibration, describe_interval
 
 
 @dataclass(frozen=True)
@@ -23,10 +23,8 @@ class Quality:
     """A percentage, or counts such as "3 of 4"."""
     interval: str
     """Of the accuracy: of groups, where some images are not independent."""
-    wilson: str
-    """Wilson's, for independent images."""
-    bootstrap: str
-    """A sentence on the interval of groups."""
+    about_interval: str
+    """Sentences on how it is computed."""
     roc_auc: str
     """The mean over the classes, or "–"."""
     calibration_error: str
@@ -48,8 +46,7 @@ def describe_quality(figures: ResultFigures, groups: Groups, interval: Interval)
         loss=f"{summary['loss']:.4f}",
         accuracy=format_right(summary["correct"], summary["n"]),
         interval=format_interval(interval.low, interval.high),
-        wilson=format_interval(summary["accuracy.wilson_low"], summary["accuracy.wilson_high"]),
-        bootstrap=describe_bootstrap(summary, groups),
+        about_interval=describe_interval(summary, groups),
         roc_auc=macro("roc_auc", summary),
         calibration_error=_calibration_error(summary),
         calibration=describe_calibration(figures),

@@ -10,27 +10,33 @@ from pipeline.stages.evaluate.metrics import Figures, ResultFigures
 MIN_PER_BIN = 10  # images on average, for a calibration error that is not mostly chance
 
 
-def describe_bootstrap(figures: Figures, groups: Groups) -> str:
-    """What resampling groups says that Wilson's interval, of independent images, does not."""
+def describe_interval(figures: Figures, groups: Groups) -> str:
+    """How `verdict.accuracy_interval` comes about, and what the interval is by the other method."""
     interval = Interval(figures["accuracy.bootstrap_low"], figures["accuracy.bootstrap_high"])
     count, is_grouped = intervals.count_groups(groups), bool((groups != ALONE).any())
-    together = "images of one group (of one owner, or near-duplicates) are right or wrong together"
-    if not interval.is_empty:
-        ends = format_interval(interval.low, interval.high)
-        if not is_grouped:
-            return f"Bootstrapping images gives {ends}."
-        return f"Bootstrapping groups gives {ends}: {together}."
     if not is_grouped:
-        return "Bootstrapping gives no interval, because all images are equally right."
+        bootstrap = "" if interval.is_empty else f"; bootstrapping gives {_format(interval)}"
+        return f"The interval at the top is Wilson's, for independent images{bootstrap}."
+    together = "images of one group (of one owner, or near-duplicates) are right or wrong together"
     if count == 1:
-        return f"All test images are of one group, but {together}: they say little of others."
-    right = round(figures["accuracy"] * count)
-    wilson = intervals.wilson(right, count)
-    return (
-        f"But {together}. Bootstrapping groups gives no interval, because all are equally right; "
-        f"counting each of the {count} groups once, Wilson's is "
-        f"{format_interval(wilson.low, wilson.high)}."
+        return (
+            f"All test images are of one group, and {together}: the interval at the top counts "
+            "them as one image, and they say little of others."
+        )
+    method = (
+        f"counts each of the {count} groups once (Wilson's)"
+        if interval.is_empty
+        else f"comes from resampling the {count} groups (bootstrap)"
     )
+    wilson = Interval(figures["accuracy.wilson_low"], figures["accuracy.wilson_high"])
+    return (
+        f"The interval at the top {method}, because {together}. If all images were independent, "
+        f"Wilson's interval would be {_format(wilson)}."
+    )
+
+
+def _format(interval: Interval) -> str:
+    return format_interval(interval.low, interval.high)
 
 
 def describe_calibration(figures: ResultFigures) -> str:

@@ -8,7 +8,7 @@ from scipy.special import softmax
 from sklearn import metrics as reference
 
 from pipeline.core.terminal import printable
-from pipeline.stages.evaluate import metrics, test_set
+from pipeline.stages.evaluate import metrics, test_set, verdict
 from pipeline.stages.evaluate.intervals import ALONE, Groups
 from pipeline.stages.evaluate.metrics import ClassFigures, Figures, ResultFigures, Selected
 from tests.builders.names import DECEPTIVE
@@ -206,3 +206,12 @@ def test_fewer_shown_classes_are_some_of_those_shown_otherwise(
     few, many = (metrics.select_classes(rows, count) for count in (most, 2 * most))
     assert set(few.numbers) <= set(many.numbers)
     assert len(few.numbers) == min(most, few.total)
+
+
+def test_the_headline_has_the_interval_of_the_report() -> None:
+    """Six images of two groups are weaker evidence than six independent ones."""
+    labels = np.zeros(6, dtype=np.int64)
+    groups = np.array([0, 0, 0, 1, 1, 1], dtype=np.int32)
+    figures = {"loss": 0.5, **metrics._accuracy(labels == 0, groups)}
+    line = metrics.headline(figures, verdict.accuracy_interval(figures, groups))
+    assert line == "accuracy 1.0000 (6/6; 95 %: 0.3424 to 1.0000), loss 0.5000"

@@ -16,7 +16,7 @@ from pipeline.stages.evaluate.confusions import (
     describe_most_frequent,
 )
 from pipeline.stages.evaluate.metrics import CalibrationFigures, Figures, ResultFigures
-from pipeline.stages.evaluate.sentences import describe_bootstrap, describe_calibration
+from pipeline.stages.evaluate.sentences import describe_calibration, describe_interval
 
 CLASSES = ["ant", "bee", "cat", *"abc"]
 
@@ -72,37 +72,52 @@ def figures_of(right: Sequence[bool], groups: intervals.Groups) -> Figures:
 @pytest.mark.parametrize(
     ("right", "groups", "sentence"),
     [
-        ([True] * 8 + [False] * 8, [""] * 16, "Bootstrapping images gives 25.0 % to 75.0 %."),
+        (
+            [True] * 8 + [False] * 8,
+            [""] * 16,
+            "The interval at the top is Wilson's, for independent images; bootstrapping gives "
+            "25.0 % to 75.0 %.",
+        ),
         (
             [True] * 20,
             [""] * 20,
-            "Bootstrapping gives no interval, because all images are equally right.",
+            "The interval at the top is Wilson's, for independent images.",
         ),
         (
             [True] * 20,
             ["a", "a", "b", "b"] * 5,
-            "But images of one group (of one owner, or near-duplicates) are right or wrong "
-            "together. Bootstrapping groups gives no interval, because all are equally right; "
-            "counting each of the 2 groups once, Wilson's is 34.2 % to 100.0 %.",
+            "The interval at the top counts each of the 2 groups once (Wilson's), because images "
+            "of one group (of one owner, or near-duplicates) are right or wrong together. If all "
+            "images were independent, Wilson's interval would be 83.9 % to 100.0 %.",
+        ),
+        (
+            [True, True, False, True] * 5,
+            ["a", "a", "b", "b"] * 5,
+            "The interval at the top comes from resampling the 2 groups (bootstrap), because "
+            "images of one group (of one owner, or near-duplicates) are right or wrong together. "
+            "If all images were independent, Wilson's interval would be 53.1 % to 88.8 %.",
         ),
         (
             [True, False] * 10,
             ["a"] * 20,
-            "All test images are of one group, but images of one group (of one owner, or "
-            "near-duplicates) are right or wrong together: they say little of others.",
+            "All test images are of one group, and images of one group (of one owner, or "
+            "near-duplicates) are right or wrong together: the interval at the top counts them as "
+            "one image, and they say little of others.",
         ),
     ],
 )
-def test_the_bootstrap(right: list[bool], groups: list[str], sentence: str) -> None:
+def test_the_interval_at_the_top_and_the_other_one_are_told_apart(
+    right: list[bool], groups: list[str], sentence: str
+) -> None:
     numbers = intervals.number_groups(columns.texts(groups))
-    assert describe_bootstrap(figures_of(right, numbers), numbers) == sentence
+    assert describe_interval(figures_of(right, numbers), numbers) == sentence
 
 
 @given(st.lists(st.tuples(st.booleans(), st.sampled_from(["", "a", "b", "c"])), min_size=1))
 def test_no_interval_has_zero_width(images: list[tuple[bool, str]]) -> None:
     right, groups = map(list, zip(*images, strict=True))
     numbers = intervals.number_groups(columns.texts(groups))
-    sentence = describe_bootstrap(figures_of(right, numbers), numbers)
+    sentence = describe_interval(figures_of(right, numbers), numbers)
     for low, high in re.findall(r"([\d.]+) % to ([\d.]+) %", sentence):
         assert float(low) < float(high)
 
