@@ -41,10 +41,12 @@ class Price:
 
     def describe(self) -> str:
         """The size, and what it is of."""
-        views = plural(self.index.views + 1, "view")
+        size, images = format_size(self.gigabytes), plural(self.images, "image")
+        if not self.index.views:
+            return f"{size} for the evaluation view of {images}"
+        views = plural(self.index.views, "augmented view")
         training = plural(self.training, "training image")
-        others = plural(self.images - self.training, "other")
-        return f"{format_size(self.gigabytes)} for {views} of {training} and 1 view of {others}"
+        return f"{size} for the evaluation view of {images} and {views} of {training}"
 
     def describe_streaming(self, limit: float) -> str:
         """What it costs that features past `limit` (GB) are not stored, and how to avoid it."""

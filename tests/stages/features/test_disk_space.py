@@ -21,10 +21,16 @@ def price(views: int = 4, dtype: str = "float32", images: int = 1_000_000) -> Pr
 
 def test_the_price_names_size_views_and_images() -> None:
     assert price().describe() == (
-        "19.5 GB for 5 views of 700000 training images and 1 view of 300000 others"
+        "19.5 GB for the evaluation view of 1000000 images and 4 augmented views of 700000 "
+        "training images"
     )
-    assert price(views=0).describe().startswith("5.12 GB for 1 view of ")
-    assert price(images=1000).describe().startswith("19.5 MB for 5 views of ")
+    assert price(views=0).describe().endswith(" GB for the evaluation view of 1000000 images")
+    assert (
+        price(views=1, images=1)
+        .describe()
+        .endswith("of 1 image and 1 augmented view of 0 training images")
+    )
+    assert price(images=1000).describe().startswith("19.5 MB for ")
 
 
 @pytest.mark.parametrize(
@@ -106,7 +112,7 @@ def test_the_price_comes_first_and_the_limit_is_a_warning(
     narrow = override(params, **NARROW_RESNET)
     run(dataset, narrow)
     lines = capsys.readouterr().out.splitlines()
-    assert " MB for 2 views of " in lines[0]
+    assert " and 1 augmented view of " in lines[0]
     assert lines[-1].startswith("features: stored, by ")
     run(dataset, override(narrow, features__max_gigabytes=1e-9))
     assert "each epoch runs the frozen part for " in capsys.readouterr().err
