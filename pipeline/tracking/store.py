@@ -17,13 +17,12 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from pipeline.core import atomic, project
 from pipeline.core.errors import PipelineError
 from pipeline.core.terminal import one_line, printable, without_password
-from pipeline.tracking import artifact_location, postgres
+from pipeline.tracking import artifact_location, experiment_tags, postgres
 
 # The errors of requests are OSErrors; a database that does not open raises SQLAlchemy's, and one
 # without its driver ImportError.
 UNREACHABLE = (MlflowException, SQLAlchemyError, OSError, ImportError)
 MlflowRun = entities.Run
-KIND = "mlflow.experimentKind"  # without it, MLflow shows the pages of language models
 PAGE_SIZE = 1000  # runs per request
 SQLITE = "sqlite:///"
 EXTRA = {"boto3", "botocore", "psycopg"}  # packages of the extra `server`
@@ -127,6 +126,7 @@ def experiment_id(name: str) -> str:
         if experiment.lifecycle_stage != "active":
             raise MlflowException(f"experiment {name} is deleted: `mlflow experiments restore` it")
         artifact_location.check_existing(experiment, str(mlflow.get_tracking_uri()))
+        experiment_tags.add_note(client, experiment)
         return str(experiment.experiment_id)
 
 
@@ -135,7 +135,7 @@ def _create_experiment(client: MlflowClient, name: str) -> str:
     if location is not None:
         artifact_location.make_folder(location)
     try:
-        return str(client.create_experiment(name, location, {KIND: "custom_model_development"}))
+        return str(client.create_experiment(name, location, experiment_tags.new_tags(name)))
     except MlflowException as error:
         experiment = client.get_experiment_by_name(name)
         if error.error_code != "RESOURCE_ALREADY_EXISTS" or experiment is None:
