@@ -21,6 +21,7 @@ from pipeline.network.views import EVALUATION
 from pipeline.params import TrainParams
 from pipeline.stages.train import resume
 from pipeline.stages.train.checkpoint import Checkpoint
+from pipeline.stages.train.divergence import how_to_stop
 from pipeline.stages.train.state import Job, Training, start, weights_of
 
 
@@ -220,8 +221,7 @@ def _update(run: Training, record: Record) -> None:
     """Keep the best weights, and decide whether the training ends."""
     if not (math.isfinite(record.train_loss) and math.isfinite(record.val_loss)):
         raise PipelineError(
-            f"the loss is not finite in epoch {math.ceil(record.epoch)}: lower train.lr, "
-            "or set train.clip_norm=1"
+            f"the loss is not finite in epoch {math.ceil(record.epoch)}: {how_to_stop(run.params)}"
         )
     if record.val_loss < run.lowest:
         run.best, run.stale = weights_of(run.job.suffix), 0

@@ -8,7 +8,7 @@ from lightning_fabric import Fabric
 from pipeline.core import history, shards
 from pipeline.core.history import Record
 from pipeline.core.progress import bar
-from pipeline.core.terminal import print_line
+from pipeline.core.terminal import print_line, warn
 from pipeline.images import memo
 from pipeline.network import device, feature_store, model_folder, processes
 from pipeline.network.examples import Examples
@@ -17,6 +17,7 @@ from pipeline.params import Params, load_params
 from pipeline.stages.train import abstention, agreement, augmented_png, loop
 from pipeline.stages.train.calibration_images import CalibrationImages, draw, set_aside
 from pipeline.stages.train.checkpoint import Checkpoint
+from pipeline.stages.train.divergence import describe_divergence
 from pipeline.stages.train.setup import assemble, calibrate, fingerprint, make_card, prepare
 from pipeline.stages.train.shared_examples import share_examples
 from pipeline.stages.train.state import Job
@@ -114,6 +115,8 @@ def _train_in_process(
         )
         augmented_png.write(outputs.augmented, pixels)
         record.log_file(outputs.augmented, "train")
+        if problem := describe_divergence(records, len(examples.classes), params.train):
+            warn(problem)
         print_line(f"{summarise(records)}{'' if record.is_recorded() else NOT_RECORDED}")
         checkpoint.remove()
 
