@@ -7,6 +7,7 @@ import typer
 
 from pipeline.core.errors import PipelineError
 from pipeline.core.plurals import plural
+from pipeline.core.progress import show_activity
 from pipeline.core.terminal import print_line
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ def attest(
         return
     if key is None:
         raise PipelineError("name your private key with --key FILE; --new-key FILE makes one")
+    show_activity("attest")
     _write(_find_run(run), key, onnx)
 
 

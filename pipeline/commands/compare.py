@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from pipeline.core import program
+from pipeline.core.progress import show_activity
 from pipeline.core.terminal import print_line, print_table
 
 
@@ -35,9 +37,11 @@ def compare(
 
         pipeline compare @champion models
     """
-    from pipeline.core import atomic
-    from pipeline.experiments import comparison
-    from pipeline.experiments.predictions import load_predictions
+    show_activity("compare")
+    with program.imports():
+        from pipeline.core import atomic
+        from pipeline.experiments import comparison
+        from pipeline.experiments.predictions import load_predictions
 
     result = comparison.compare(load_predictions(a), load_predictions(b))
     print_table(["", a, b, "difference", "95 %"], result.rows(), numbers=True)

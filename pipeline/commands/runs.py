@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pipeline.commands.options import AllCommits
+from pipeline.core import program
+from pipeline.core.progress import show_activity
 from pipeline.core.terminal import print_line, print_table
 
 if TYPE_CHECKING:
@@ -28,10 +30,12 @@ def runs(
         pipeline runs --missing --all-commits
     """
     from pipeline.core import project
-    from pipeline.experiments import paired_runs
-    from pipeline.params import load_params
 
     project.check()
+    show_activity("runs")
+    with program.imports():
+        from pipeline.experiments import paired_runs
+        from pipeline.params import load_params
 
     all_pairs = paired_runs.paired_runs(all_commits)
     pairs = [pair for pair in all_pairs if pair.missing or not missing_only]

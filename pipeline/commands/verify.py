@@ -7,6 +7,7 @@ import typer
 
 from pipeline.core.errors import PipelineError
 from pipeline.core.plurals import plural
+from pipeline.core.progress import show_activity
 from pipeline.core.terminal import print_line
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ def verify(
     """
     from pipeline.experiments.attestation import files, verification
 
+    show_activity("verify")
     folder = attestation or model.absolute().parent / files.ATTESTATION
     result = verification.verify(model, folder, key, data)
     _print(result)

@@ -6,7 +6,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from itertools import chain
 from pathlib import Path
@@ -35,6 +35,38 @@ def run(
     Returns:
         The exit code, and the printed lines.
     """
+
+    def show(line: str) -> None:
+        print_line(*line.rstrip("\n").split("\t"), file=out)
+
+    return _run(arguments, folder, environment, show, errors=None)
+
+
+def run_quietly(
+    *arguments: str,
+    folder: Path,
+    environment: Mapping[str, str],
+    on_line: Callable[[str], None] = lambda _: None,
+) -> tuple[int, list[str]]:
+    """Run a command of DVC and print nothing, not even its errors.
+
+    Args:
+        folder: The working directory.
+        on_line: Called with each line of output or error as it comes.
+
+    Returns:
+        The exit code, and the lines of output and errors.
+    """
+    return _run(arguments, folder, environment, on_line, errors=subprocess.STDOUT)
+
+
+def _run(
+    arguments: Sequence[str],
+    folder: Path | None,
+    environment: Mapping[str, str] | None,
+    on_line: Callable[[str], None],
+    errors: int | None,
+) -> tuple[int, list[str]]:
     lines = []
     with subprocess.Popen(  # noqa: S603
         command(*arguments),
@@ -42,13 +74,14 @@ def run(
         env=with_python(environment or os.environ),
         text=True,
         stdout=subprocess.PIPE,
+        stderr=errors,
         encoding="utf-8",
         errors="replace",
     ) as process:
         assert process.stdout is not None
         try:
             for line in process.stdout:
-                print_line(*line.rstrip("\n").split("\t"), file=out)
+                on_line(line)
                 lines.append(line)
         except KeyboardInterrupt:
             process.wait()  # Ctrl-C stops it too; Popen waits for a quarter of a second alone

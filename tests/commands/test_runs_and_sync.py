@@ -14,7 +14,7 @@ from tests.builders.repositories import CommitResult, commit_all, log_run
 def run(*words: str) -> list[str]:
     result = CliRunner().invoke(app, words, catch_exceptions=False, env={"COLUMNS": "200"})
     assert result.exit_code == 0
-    return result.output.splitlines()
+    return result.stdout.splitlines()  # stderr may have a line of progress
 
 
 @pytest.fixture(autouse=True)

@@ -7,6 +7,7 @@ import typer
 
 from pipeline.core.errors import PipelineError
 from pipeline.core.plurals import plural
+from pipeline.core.progress import show_activity
 from pipeline.core.terminal import print_line
 
 if TYPE_CHECKING:
@@ -90,6 +91,7 @@ def export(
             "nothing to do: give --onnx FILE, --plain DEST, --mlflow-pytorch DEST, --imagefolder "
             "DEST, --certificate DEST, --croissant DEST or --ro-crate DEST"
         )
+    show_activity("export")
     if any(of_model):
         from pipeline.inference.registered_models import find_folder
 

@@ -4,6 +4,8 @@ from typing import Annotated
 
 import typer
 
+from pipeline.core import program
+from pipeline.core.progress import show_activity
 from pipeline.core.terminal import print_line, print_table
 
 
@@ -24,10 +26,12 @@ def layers(
 
         pipeline layers timm/convnext_tiny --depth 3
     """
-    from pipeline.commands.layers.layers import layers as list_layers
-    from pipeline.network.assembly import trainable
-    from pipeline.network.backbones import build
-    from pipeline.params import load_params
+    show_activity("layers")
+    with program.imports():
+        from pipeline.commands.layers.layers import layers as list_layers
+        from pipeline.network.assembly import trainable
+        from pipeline.network.backbones import build
+        from pipeline.params import load_params
 
     params = load_params()
     side = size or params.images.size

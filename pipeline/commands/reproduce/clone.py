@@ -11,7 +11,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from pipeline.core import project, terminal
+from pipeline.core import progress, project, terminal
 from pipeline.core.errors import PipelineError
 from pipeline.core.git import git
 from pipeline.experiments import dvc
@@ -139,17 +139,25 @@ def _has_remote(folder: Path) -> bool:
 
 
 def run(folder: Path, *arguments: str) -> list[str]:
-    """Run DVC in a clone, with its output on stderr; return the stages that it ran.
+    """Run DVC in a clone, and name the stages that it runs; return them.
 
     Raises:
-        PipelineError: DVC fails; its message is printed.
+        PipelineError: DVC fails; all that it and its stages printed is then on stderr.
     """
-    exit_code, lines = dvc.run(
-        *arguments, folder=folder, environment=_environment(), out=sys.stderr
-    )
+    with progress.activity(f"dvc {arguments[0]}"):
+        exit_code, lines = dvc.run_quietly(
+            *arguments, folder=folder, environment=_environment(), on_line=_name_stage
+        )
     if exit_code:
+        for line in lines:
+            terminal.print_line(*line.rstrip("\n").split("\t"), file=sys.stderr)
         raise PipelineError(f"dvc {' '.join(arguments)} failed in {folder}: see above")
     return [match[1] for line in lines if (match := dvc.RUNNING_STAGE.match(line))]
+
+
+def _name_stage(line: str) -> None:
+    if match := dvc.RUNNING_STAGE.match(line):
+        terminal.print_line(f"computing {match[1]}", file=sys.stderr)
 
 
 def _environment() -> dict[str, str]:

@@ -4,6 +4,8 @@ from typing import Annotated
 
 import typer
 
+from pipeline.core import program
+from pipeline.core.progress import show_activity
 from pipeline.core.terminal import print_line, print_table
 
 
@@ -40,13 +42,15 @@ def reproduce(
 
         pipeline reproduce 3f9c2ab1 --again features
     """
-    from pipeline.commands.reproduce import clone, verdict
-    from pipeline.commands.reproduce.reproduce import ReproduceRequest, tag_run
-    from pipeline.commands.reproduce.reproduce import reproduce as reproduce_run
     from pipeline.core import project
-    from pipeline.experiments.run_lookup import find_run
 
     project.check()
+    show_activity("reproduce")
+    with program.imports():
+        from pipeline.commands.reproduce import clone, verdict
+        from pipeline.commands.reproduce.reproduce import ReproduceRequest, tag_run
+        from pipeline.commands.reproduce.reproduce import reproduce as reproduce_run
+        from pipeline.experiments.run_lookup import find_run
 
     mlflow_run, request = find_run(run), ReproduceRequest(again, tolerance, with_changes)
     with clone.temporary_folder(keep) as folder:

@@ -1,5 +1,6 @@
 """Runs are reproduced from their commit and artifacts, and compared."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from pipeline.commands.reproduce.reproduce import ReproduceRequest
 from pipeline.commands.reproduce.verdict import ReproducedStage, Reproduction, compare_with_run
 from pipeline.core import project
 from pipeline.core.errors import PipelineError
+from pipeline.experiments import dvc
 from pipeline.experiments.run_lookup import find_run
 from pipeline.params import Params
 from pipeline.tracking import provenance
@@ -128,6 +130,37 @@ def test_a_temporary_folder_exists_as_long_as_its_process(world: Path) -> None:
                 [first, first.with_suffix(".lock"), second, second.with_suffix(".lock")]
             )
     assert list(parent.iterdir()) == [second]
+
+
+@pytest.mark.parametrize(
+    ("code", "printed"),
+    [
+        (0, ["computing train"]),
+        (1, ["computing train", "Running stage 'train':", "> python", "warning: train"]),
+    ],
+)
+def test_the_output_of_dvc_is_printed_if_it_fails(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    code: int,
+    printed: list[str],
+) -> None:
+    program = f"""
+import sys
+print("Running stage 'train':", flush=True)
+print("> python", flush=True)
+print("warning: train", file=sys.stderr)
+sys.exit({code})
+"""
+    monkeypatch.setattr(dvc, "command", lambda *_: [sys.executable, "-c", program])
+    if code:
+        with pytest.raises(PipelineError, match=r"dvc repro --pull failed in .*: see above"):
+            clone.run(tmp_path, "repro", "--pull")
+    else:
+        assert clone.run(tmp_path, "repro", "--pull") == ["train"]
+    output = capfd.readouterr()
+    assert (output.out, output.err.splitlines()) == ("", printed)
 
 
 def test_a_run_without_a_model_has_nothing_to_compare(
