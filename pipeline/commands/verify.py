@@ -88,7 +88,9 @@ def _print(result: "Verification") -> None:
     print_line(f"same as in the statement: {plural(len(result.files.same), 'file')}")
     _print_names("not here", result.files.absent)
     if result.files.unread:
-        print_line(f"not read: {plural(len(result.files.unread), 'shard')} of images (--data)")
+        print_line(
+            f"not read: {plural(len(result.files.unread), 'shard')} of images (--data reads them)"
+        )
     for difference in result.files.differences[:MAX_PRINTED]:
         print_line(f"differs: {difference}")
     if len(result.files.differences) > MAX_PRINTED:
@@ -117,6 +119,6 @@ def _recompute(result: "Verification", base: Path) -> None:
         print_line(f"differs: {difference}")
     if differences:
         machine = result.statement.predicate.environment.machine
-        print_line(f"trained again, the model has other bytes than on {machine}")
+        print_line(f"trained again: other bytes than those made on {machine}")
         raise typer.Exit(1)
     print_line("trained again: the same bytes")

@@ -11,7 +11,7 @@ from pipeline.commands.drift.distances import FAR, MIN_HELD_OUT, mean_distances,
 from pipeline.commands.drift.far_images import FarCount, compare_far, count_far, far_classes
 from pipeline.commands.drift.sample import Floats, Sample
 from pipeline.commands.drift.two_sample import MIN_GROUPS, TwoSampleTest, run_test
-from pipeline.core.percentages import format_share
+from pipeline.core.percentages import format_level, format_share
 from pipeline.core.plurals import plural
 from pipeline.experiments.comparison import list_names
 from pipeline.experiments.promotion.superiority import holm
@@ -62,29 +62,30 @@ class DriftComparison:
         """The result, for people."""
         images = plural(self.images, "new image")
         verdict = (
-            f"The {images} differ from the training images"
+            f"The {images} {'differs' if self.images == 1 else 'differ'} from the training images"
             if self.is_shown
-            else f"No difference is shown between the {images} and the training images"
+            else f"No difference between the {images} and the training images is shown"
         )
-        sentences = [
-            f"{verdict} (a false alarm in {format_share(self.level, 0)} of cases at most)."
-        ]
+        sentences = [f"{verdict} (false alarm rate: at most {format_level(self.level)})."]
         sentences += [self._describe_classifier(), self._describe_far()]
         if self.far_classes:
-            sentences.append(f"Far from the training images: {list_names(self.far_classes)}.")
+            sentences.append(
+                f"Classes with more far images than expected: {list_names(self.far_classes)}."
+            )
         return sentences
 
     def _describe_classifier(self) -> str:
         test = self.classifier
         if test is None:
             return (
-                f"There are too few images for the classifier's test: it takes {MIN_GROUPS} that "
-                "are no near-duplicates of each other."
+                f"There are too few images for the classifier test: it needs {MIN_GROUPS} new "
+                f"images and {MIN_GROUPS} training images, without near-duplicates."
             )
         return (
-            f"A classifier tells a new image from a training image in {format_share(test.auc)} of "
-            f"pairs; chance is 50 % (permutation test, p = {test.p:.2g}, {test.new_groups} new and "
-            f"{test.training_groups} training images)."
+            "Given a new image and a training image, a classifier tells which is the new one in "
+            f"{format_share(test.auc)} of cases; guessing gives 50 % (permutation test, "
+            f"p = {test.p:.2g}, on {test.new_groups} new and {test.training_groups} training "
+            "images)."
         )
 
     @property
@@ -95,15 +96,15 @@ class DriftComparison:
         far = self.far
         if not self._has_distances:
             return (
-                f"Which images are far is not known: it takes {MIN_HELD_OUT} validation and test "
-                f"images that are no near-duplicates of each other, and there are "
+                f"Which images are far cannot be said: that needs {MIN_HELD_OUT} validation and "
+                "test images that are not near-duplicates of each other, and there are "
                 f"{far.other_images}."
             )
         return (
-            f"{far.far} of {far.images} are further from the training images than "
-            f"{format_share(1 - FAR, 0)} of the validation and test images, of which "
-            f"{far.other_far} of {far.other_images} count as far (Fisher's exact test, "
-            f"p = {far.p:.2g})."
+            f"{far.far} of {plural(far.images, 'new image')} {'is' if far.far == 1 else 'are'} "
+            f"far: further from the training images than {format_share(1 - FAR, 0)} of the "
+            f"validation and test images, of which {far.other_far} of {far.other_images} count as "
+            f"far (Fisher's exact test, p = {far.p:.2g})."
         )
 
 

@@ -46,31 +46,31 @@ class Drift:
         """The estimate, for people."""
         estimate = self.accuracy
         return (
-            f"Estimated accuracy on these images: {format_share(estimate.accuracy)} "
-            f"({self.describe_interval()}), by how sure the model is; on the test images it is "
-            f"{format_share(estimate.test_accuracy)}. {self._limits}"
+            f"Estimated accuracy on the new images: {format_share(estimate.accuracy)} "
+            f"({self.describe_interval()}), judging by the model's confidence; on the test images "
+            f"it is {format_share(estimate.test_accuracy)}. {self._limits}"
         )
 
     def describe_interval(self) -> str:
         """The interval of the estimate, or why there is none."""
         interval = self.accuracy.interval
         if interval is None:
-            return f"no interval: it takes {MIN_GROUPS} images that are no near-duplicates"
+            return f"no interval: that needs {MIN_GROUPS} images without near-duplicates"
         return f"95 %: {format_interval(interval.low, interval.high)}"
 
     @property
     def _limits(self) -> str:
         if self.comparison.far.p <= self.comparison.level:
             return (
-                "So many are far that this is probably too high: the model may be sure and wrong "
-                "of what it has never seen."
+                "With so many far images this is probably too high: a model can be confident and "
+                "wrong about what it has never seen."
             )
-        return "Classes that the model does not know are not in it."
+        return "It does not account for classes that the model does not know."
 
     def table(self) -> tuple[list[str], list[list[str]]]:
         """Header and rows of the classes."""
         comparison = self.comparison
-        header = ["taken for", "images", "far", "held-out images", "far", ""]
+        header = ["predicted class", "new images", "far", "val and test images", "far", ""]
         rows = [
             [
                 count.name,
@@ -78,7 +78,7 @@ class Drift:
                 str(count.far),
                 str(count.other_images),
                 str(count.other_far),
-                "far" if count.name in comparison.far_classes else "",
+                "more than expected" if count.name in comparison.far_classes else "",
             ]
             for count in comparison.classes
         ]

@@ -57,10 +57,10 @@ class GateResult:
         """Why the challenger is promoted, or not; the arguments are names for the models."""
         comparison = self.comparison
         counts = (
-            f"{comparison.gained} gained and {comparison.lost} lost of {comparison.n} test images "
-            "that neither has seen"
+            f"of {comparison.n} test images that neither has seen, {comparison.gained} gained and "
+            f"{comparison.lost} lost"
         )
-        test = f"{counts}, p = {self.p:.2g}, and at most {self.level:.2g} is needed in this test"
+        test = f"{counts} (p = {self.p:.2g}; this test needs at most {self.level:.2g})"
         return {
             Decision.BETTER: f"{challenger} is better than {champion}: {test}",
             Decision.NO_DIFFERENCE: f"no difference shown from {champion}: {test}",

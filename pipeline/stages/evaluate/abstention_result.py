@@ -21,7 +21,7 @@ from pipeline.stages.evaluate.probabilities import Floats, Labels
 NAME = "abstention.csv"
 COLUMNS = ["label", "n", "covered", "single", "set_size"]
 NOTHING = (
-    "The model has no guarantee: an older version trained it, or its validation set had too few "
+    "The model cannot abstain: an older version trained it, or its validation set had too few "
     "images to set some aside."
 )
 
@@ -94,12 +94,12 @@ def _promise(promises: Abstention) -> str:
     level, number = format_level(promises.coverage), plural(promises.groups, "group")
     origin = f"{plural(promises.images, 'validation image')} in {number}, used for nothing else"
     if promises.least_probability == 0:
-        return f"Sets hold all classes: {origin}, are too few to promise {level} with less."
+        return f"Its sets hold all classes: {origin}, are too few to promise {level} with fewer."
     interval = format_interval(promises.coverage_low, promises.coverage_high)
     return (
         f"Its sets of classes hold the true class of {level} of new images of new groups (owners, "
         "near-duplicates), on average over all classes and not for each class. Calibrated on "
-        f"{origin}, this model's own share lies within {interval} (95 %)."
+        f"{origin}, this model's own share is {interval} (95 % interval)."
     )
 
 
@@ -113,8 +113,8 @@ def _results(promises: Abstention, sets: ImageSets, groups: Groups, classes: int
         )
         single = format_share(float((sets.sizes == 1).mean()))
         yield (
-            f"On the test set that was {share}{interval}; {single} of the sets have a single "
-            f"class, and on average they have {sets.sizes.mean():.2f} of {classes}."
+            f"On the test set they held it for {share} of images{interval}; {single} of the sets "
+            f"have a single class, and on average they have {sets.sizes.mean():.2f} of {classes}."
         )
     if promises.farthest is None:
         needed = format_level(promises.false_alarms)

@@ -45,9 +45,9 @@ def describe_calibration(figures: ResultFigures) -> str:
         images = plural(count, "image is", "images are")
         return f"{images} too few to measure how far the probabilities are off."
     sentence = (
-        f"The probabilities are then off by {format_share(figures.calibrated.ece)} on average; "
+        f"With it, the probabilities are off by {format_share(figures.calibrated.ece)} on average; "
         f"without it, by {format_share(figures.as_trained.ece)}."
     )
     if count < MIN_PER_BIN * calibration.BINS:
-        sentence += f" Of {count} images, part of that is chance."
+        sentence += f" With only {count} images, part of that is chance."
     return sentence

@@ -91,7 +91,7 @@ def judge_against_majority(
         better=f"Better than {baseline}",
         worse=f"Worse than {baseline}",
         equal=f"Not shown to be better than {baseline}",
-        of_first=f"That is right on {share}",
+        of_first=f"That would be right on {share}",
     )
 
 

@@ -186,11 +186,16 @@ def fill(
         partial(compute, settings=settings, numbers=list(memos)),
         clean,
         JoinedMemos(settings.index, memos),
-        title=f"features ({len(memos)} {'view' if len(memos) == 1 else 'views'} each)",
+        title=f"features ({_name_views(len(memos) - 1)})",
         only=ids,
         paths=paths,
         most=chunk_rows(settings.index, len(memos)),
     )
+
+
+def _name_views(augmented: int) -> str:
+    """For a bar, whose line is short."""
+    return f"evaluation view and {augmented} augmented" if augmented else "evaluation view"
 
 
 def chunk_rows(index: Index, views: int) -> int:

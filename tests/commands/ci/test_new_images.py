@@ -29,7 +29,7 @@ def test_images_that_the_reference_lacks_are_compared_with_its_training_images()
     arrived, verdict, *_ = describe_new_images(MAIN)
     count = len(rows[::5])
     assert arrived == f"New since main (aaaaaaa): {count} images."
-    assert verdict.startswith(f"No difference is shown between the {count} new images and")
+    assert verdict.startswith(f"No difference between the {count} new images and")
 
 
 def test_without_new_images_or_a_reference_nothing_is_said() -> None:

@@ -47,14 +47,11 @@ def test_images_that_are_alike_show_no_difference() -> None:
     assert result.far_classes == []
     first, classifier, far = result.sentences()
     assert first == (
-        "No difference is shown between the 60 new images and the training images (a false alarm "
-        "in 1 % of cases at most)."
+        "No difference between the 60 new images and the training images is shown (false alarm "
+        "rate: at most 1 %)."
     )
     assert "30 new and 100 training images" in classifier
-    assert (
-        "of 60 are further from the training images than 95 % of the validation and test images"
-        in far
-    )
+    assert " of 60 new images are far: further from the training images than 95 % of the " in far
 
 
 def test_images_in_another_direction_are_far_and_so_is_their_class() -> None:
@@ -66,7 +63,7 @@ def test_images_in_another_direction_are_far_and_so_is_their_class() -> None:
     assert result.classes[0].far == 30
     assert result.is_far[::2].all()
     assert set(result.p_values) == {"classifier", "distance"}
-    assert result.sentences()[-1] == "Far from the training images: ant."
+    assert result.sentences()[-1] == "Classes with more far images than expected: ant."
 
 
 def test_a_class_is_far_only_if_all_images_together_are() -> None:
@@ -83,14 +80,14 @@ def test_a_class_is_far_only_if_all_images_together_are() -> None:
     bat = next(count for count in result.classes if count.name == "bat")
     assert bat.p < 0.001
     assert result.far_classes == []
-    assert not any("Far from" in sentence for sentence in result.sentences())
+    assert not any("more far images" in sentence for sentence in result.sentences())
 
 
 def test_a_few_images_are_judged_by_their_distance_alone() -> None:
     result = compare_samples(draw(0, 200), draw(1, 100), draw(3, 6, direction=4), 0.01)
     assert result.classifier is None
     assert result.is_shown
-    assert "too few images for the classifier's test" in result.sentences()[1]
+    assert "too few images for the classifier test" in result.sentences()[1]
 
 
 def test_near_duplicates_count_once() -> None:
@@ -108,5 +105,5 @@ def test_with_few_held_out_images_no_distance_is_judged() -> None:
     assert result.p_values == {}
     assert not result.is_shown
     assert not result.is_far.any()
-    assert "it takes 19 validation and test images" in result.sentences()[2]
+    assert "that needs 19 validation and test images" in result.sentences()[2]
     assert "and there are 18." in result.sentences()[2]

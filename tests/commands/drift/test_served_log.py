@@ -41,7 +41,7 @@ def test_drift_reads_the_log_of_a_service(log: Path) -> None:
     code, output = drift(str(log))
     assert code == 3, output
     assert "The 10 new images differ from the training images" in output
-    assert "8 of 8 are further" in output  # an image that was sent three times counts once
+    assert "8 of 8 new images are far: " in output  # an image that was sent three times counts once
     page = Path("reports/drift.html").read_text()
     assert "answer 1<" in page
 

@@ -50,8 +50,8 @@ def test_the_sentence_has_the_evidence() -> None:
     result = judge(predictions(answers(set(range(7)))), predictions(answers(set())), 0.001)
     assert result.sentence("the champion (version 1)", "the challenger") == (
         "the challenger may be better than the champion (version 1), but that is not certain "
-        "enough for one of many tests: 7 gained and 0 lost of 200 test images that neither has "
-        "seen, p = 0.0078, and at most 0.001 is needed in this test"
+        "enough for one of many tests: of 200 test images that neither has seen, 7 gained and 0 "
+        "lost (p = 0.0078; this test needs at most 0.001)"
     )
 
 

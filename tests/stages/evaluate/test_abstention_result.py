@@ -75,8 +75,8 @@ def test_the_report_says_what_is_promised_and_what_came_of_it() -> None:
     text = describe(40)
     assert "95 % of new images of new groups" in text
     assert "120 validation images in 100 groups, used for nothing else" in text
-    assert "within 90.0 % to 99.0 % (95 %)" in text
-    assert "On the test set that was 90.0 % (95 % interval " in text
+    assert "is 90.0 % to 99.0 % (95 % interval)" in text
+    assert "On the test set they held it for 90.0 % of images (95 % interval " in text
     assert "50.0 % of the sets have a single class, and on average they have 1.50 of 3" in text
     assert "“None of these” was the answer to 1 of 40 test images; 5 % are expected." in text
 
@@ -84,7 +84,7 @@ def test_the_report_says_what_is_promised_and_what_came_of_it() -> None:
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"least_probability": 0.0}, "Sets hold all classes: "),
+        ({"least_probability": 0.0}, "Its sets hold all classes: "),
         ({"farthest": None}, "It never answers “none of these”: too few images for"),
     ],
 )

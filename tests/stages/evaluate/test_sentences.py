@@ -126,8 +126,8 @@ def test_no_interval_has_zero_width(images: list[tuple[bool, str]]) -> None:
     ("n", "end"),
     [
         (9, "9 images are too few to measure how far the probabilities are off."),
-        (149, "without it, by 100.0 %. Of 149 images, part of that is chance."),
-        (150, "The probabilities are then off by < 0.1 % on average; without it, by 100.0 %."),
+        (149, "without it, by 100.0 %. With only 149 images, part of that is chance."),
+        (150, "With it, the probabilities are off by < 0.1 % on average; without it, by 100.0 %."),
     ],
 )
 def test_the_calibration_error_of_few_images(n: int, end: str) -> None:

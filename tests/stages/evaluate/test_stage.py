@@ -326,7 +326,7 @@ def test_few_images_are_counts_and_not_percentages(figures: Figures) -> None:
     assert striped["f1"] == striped["roc_auc"] == striped["average_precision"] == "–"
     accuracies = {row.name: row.accuracy for row in page.tables.slices}
     assert (accuracies["folder x"], accuracies["folder y"]) == ("1 of 1", "90.0 %")
-    assert "Of fewer than 10 images the tables have counts" in page.html({})
+    assert "For fewer than 10 images the tables have counts" in page.html({})
 
 
 def test_a_test_set_of_few_images_has_no_percentage(figures: Figures) -> None:

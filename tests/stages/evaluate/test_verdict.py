@@ -89,7 +89,9 @@ def test_the_majority_is_that_of_the_training_images() -> None:
     )
     assert judged.outcome is Outcome.GOOD
     assert "always answering “bee\\u202e”" in judged.title
-    assert judged.evidence.startswith("That is right on 40.0 %: +60.0 points, 95 % interval +")
+    assert judged.evidence.startswith(
+        "That would be right on 40.0 %: +60.0 points, 95 % interval +"
+    )
     assert judged.evidence.endswith("McNemar's p < 0.001.")
 
 
@@ -99,14 +101,14 @@ def test_a_model_that_answers_the_majority_is_not_better() -> None:
     judged = verdict.judge_against_majority(labels, always, labels, ["ant", "bee"], alone(20))
     assert judged.outcome is Outcome.OPEN
     assert judged.title.startswith("Not shown to be better than")
-    assert judged.evidence == "That is right on 60.0 %: +0.0 points, McNemar's p = 1."
+    assert judged.evidence == "That would be right on 60.0 %: +0.0 points, McNemar's p = 1."
 
 
 def test_few_images_are_counts() -> None:
     labels = np.array([0, 0, 1, 1])
     judged = verdict.judge_against_majority(labels, labels, labels, ["ant", "bee"], alone(4))
     assert judged.evidence == (
-        "That is right on 2 of 4: 4 instead of 2 of 4 images right, McNemar's p = 0.5."
+        "That would be right on 2 of 4: 4 instead of 2 of 4 images right, McNemar's p = 0.5."
     )
 
 
