@@ -9,8 +9,9 @@ import pytest
 
 from pipeline.commands.ci.champion import PromotionOutcome, promote_workspace
 from pipeline.core.errors import PipelineError
+from pipeline.experiments.promotion.candidate import Candidate
 from pipeline.experiments.promotion.gate import Decision
-from pipeline.experiments.promotion.promote import Candidate, Promotion
+from pipeline.experiments.promotion.promote import Promotion
 
 
 def promotion(is_borderline: bool) -> Promotion:
