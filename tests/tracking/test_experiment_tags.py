@@ -11,7 +11,9 @@ from pipeline.tracking.experiment_tags import NOTE
 
 
 def note_of(name: str) -> str:
-    return str(MlflowClient().get_experiment_by_name(name).tags.get(NOTE, ""))
+    experiment = MlflowClient().get_experiment_by_name(name)
+    assert experiment is not None
+    return str(experiment.tags.get(NOTE, ""))
 
 
 def test_a_new_experiment_is_described_without_another_request(
