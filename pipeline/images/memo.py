@@ -110,7 +110,7 @@ class Memo:
         self.name = "/".join(filter(None, [stage, self.key, part]))
         folder = project.cache() / stage / self.key
         self.directory = folder / part
-        self._held: set[str] = set()  # keys of results that are not remembered
+        self._transient: set[str] = set()  # keys of results of this process alone
         self.directory.mkdir(parents=True, exist_ok=True)
         os.utime(folder)
         _prune(project.cache() / stage)
@@ -131,15 +131,15 @@ class Memo:
             self._results.add(batch)
 
     def hold(self, batch: pa.RecordBatch) -> None:
-        """Have the results of `batch` in this process only: the next one computes them again."""
+        """Keep the results of `batch` in this process only: the next one computes them again."""
         with self._lock:
-            self._held.update(batch.column(0).to_pylist())
+            self._transient.update(batch.column(0).to_pylist())
             self._results.hold(batch)
 
     def remembers(self, keys: Keys) -> BoolArray:
         """For each key whether the memo has its result, and the next process will have it."""
-        held = pc.is_in(_as_array(keys), texts(sorted(self._held)))
-        is_remembered: BoolArray = ~(self.missing(keys) | columns.mask(held))
+        is_transient = pc.is_in(_as_array(keys), texts(sorted(self._transient)))
+        is_remembered: BoolArray = ~(self.missing(keys) | columns.mask(is_transient))
         return is_remembered
 
     def refresh(self) -> None:

@@ -50,7 +50,7 @@ class RememberedResults:
                 break
 
     def hold(self, batch: pa.RecordBatch) -> None:
-        """Have the rows of `batch` in memory alone."""
+        """Keep the rows of `batch` in memory only."""
         places = self._batches.append(batch.num_rows, batch)
         self._index.add(digest_keys(batch.column(0)), places)
 

@@ -81,9 +81,9 @@ def _read_hashes(
 ) -> Mapping[str, tuple[str, str]]:
     """The hash of the whole, and those of patches, by id."""
     hashes = {}
-    for _, judged in judge_all(raw, params, judgements):
+    for _, rows in judge_all(raw, params, judgements):
         names = ("id", "phash", "patch_hashes")
-        for key, phash, patches in zip(*(judged.column(name) for name in names), strict=True):
+        for key, phash, patches in zip(*(rows.column(name) for name in names), strict=True):
             if phash.is_valid:
                 numbers = np.unique(np.frombuffer(patches.as_py() or b"", np.uint64))
                 texts = " ".join(f"{number:016x}" for number in numbers.tolist())

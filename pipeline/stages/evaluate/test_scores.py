@@ -20,7 +20,7 @@ from pipeline.core import columns, file_digests, shards
 from pipeline.core.split_csv import read_split, write_split
 from pipeline.distributed import cluster
 from pipeline.distributed.cluster import Work
-from pipeline.distributed.elsewhere import gather
+from pipeline.distributed.other_machines import gather
 from pipeline.distributed.shared_cache import open_shared_cache
 from pipeline.distributed.shared_results import SharedResults, SharedSelection
 from pipeline.images import decoder_versions, mapping, memo

@@ -10,7 +10,7 @@ import numpy as np
 
 from pipeline.core import shards
 from pipeline.core.progress import Progress, bar
-from pipeline.distributed.elsewhere import gather
+from pipeline.distributed.other_machines import gather
 from pipeline.images.key_index import KeySet
 from pipeline.images.memo import Memo
 from pipeline.network import feature_store

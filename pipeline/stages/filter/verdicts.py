@@ -17,7 +17,7 @@ from pipeline.core.errors import PipelineError, format_counts
 from pipeline.core.shards import source_order
 from pipeline.core.verdicts_csv import KEEP, REJECT, VerdictRow
 from pipeline.distributed.cluster import Work
-from pipeline.distributed.elsewhere import gather
+from pipeline.distributed.other_machines import gather
 from pipeline.images.format_detection import has_wrong_extension
 from pipeline.images.hand_lists import Correction
 from pipeline.images.header import RejectReason, Warn

@@ -129,5 +129,5 @@ def _join(column: pa.Array) -> tuple[npt.NDArray[np.uint8], Ints]:
     """The bytes of a column one after the other, and how many each row has."""
     _, offsets, data = column.buffers()
     ends = np.frombuffer(offsets, np.int32)[column.offset : column.offset + len(column) + 1]
-    joined = np.frombuffer(data, np.uint8)[ends[0] : ends[-1]] if data else np.zeros(0, np.uint8)
-    return joined, np.diff(ends).astype(np.int64)
+    values = np.frombuffer(data, np.uint8)[ends[0] : ends[-1]] if data else np.zeros(0, np.uint8)
+    return values, np.diff(ends).astype(np.int64)
