@@ -115,7 +115,14 @@ class _ClassFolders(_BaseDataset):
         return self
 
 
-class FolderDataset(_ClassFolders, _ListedClasses):
+class _Files(_ClassFolders, _ListedClasses):
+    """Files on disk or in archives."""
+
+    ignore_splits: bool = False
+    """Whether the splits of the source do not count, so that stage split assigns all images."""
+
+
+class FolderDataset(_Files):
     """Class folders on disk."""
 
     kind: Literal["folder"]
@@ -124,7 +131,7 @@ class FolderDataset(_ClassFolders, _ListedClasses):
     `dataset.source` is required."""
 
 
-class ArchiveDataset(_ClassFolders, _ListedClasses):
+class ArchiveDataset(_Files):
     """Class folders in a zip or tar, at a path or a URL."""
 
     kind: Literal["archive"]

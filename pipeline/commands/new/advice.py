@@ -14,6 +14,15 @@ TABLES = {"splits": "--split", "labels": "--rename"}
 VALUE = re.compile(rf"(?<![\w./'-])({'|'.join(LABEL_KEYS)}) = (?=['\"])")
 COLUMN = re.compile(r"(?<![\w./'-])(label_column|file_column)(?![\w.'])")
 TABLE = re.compile(rf"(?<![\w./'-])({'|'.join(TABLES)}) = \{{[^{{}}]*\}}")
+FLAG = re.compile(r"(?<![\w./'-])ignore_splits = true")
+# Keys that a message is about, without values.
+KEYS = (
+    (re.compile(r"\bsplits in dataset\.toml"), "--split"),
+    (re.compile(r"\bwhich splits( of the source)? names\b"), "which --split names"),
+    (re.compile(r"\bwhich dataset\.toml renames under \[labels\]"), "which --rename renames"),
+    (re.compile(r"\bwith pattern (?=or )"), "with --pattern "),
+    (re.compile(r"\bunless table names"), "unless --table names"),
+)
 VERB = re.compile(r"\b[Ww]rite(?= --)")
 PLACE = re.compile(r" (in|into) dataset\.toml")
 
@@ -38,6 +47,9 @@ def to_options(message: str) -> str:
     """
     message = TABLE.sub(_table_options, message)
     message = VALUE.sub(lambda match: f"{_option(match[1])} ", message)
+    for pattern, option in KEYS:
+        message = pattern.sub(option, message)
+    message = FLAG.sub("--ignore-splits", message)
     message = COLUMN.sub(lambda match: _option(match[1]), message)
     message = VERB.sub(lambda match: "Give" if match[0] == "Write" else "give", message)
     return PLACE.sub("", message)

@@ -31,6 +31,10 @@ def new(
         list[str] | None,
         typer.Option(help="A class and its name in the data set: cat=Cat. Repeat it."),
     ] = None,
+    ignore_splits: Annotated[
+        bool,
+        typer.Option("--ignore-splits", help="Assign all images to splits anew."),
+    ] = False,
     stay: Annotated[
         bool, typer.Option("--stay", help="Read the photographs where they are; take no copy.")
     ] = False,
@@ -64,7 +68,17 @@ def new(
 
     splits, labels = parse_pairs("--split", split or ()), parse_pairs("--rename", rename or ())
     request = Request(
-        name, pattern, table, label_column, file_column, encoding, splits, labels, wanted, stay
+        name,
+        pattern,
+        table,
+        label_column,
+        file_column,
+        encoding,
+        splits,
+        labels,
+        wanted,
+        stay,
+        ignore_splits,
     )
     check_one_source(sources or [], from_flickr or [], from_urls)
     with advised_of_options():

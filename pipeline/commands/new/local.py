@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pipeline.commands.new.advice import TABLES
+from pipeline.commands.new.advice import TABLES, to_options
 from pipeline.commands.new.photo_copy import check_name, copied, track
 from pipeline.commands.new.request import (
     Request,
@@ -64,7 +64,9 @@ def from_files(request: Request, texts: Sequence[str]) -> None:
     """
     is_here = not any(is_url(text) or is_address(text) for text in texts)
     what = "files on disk" if is_here else "photographs elsewhere, of which no copy is taken"
-    check_options(request, [*LABEL_KEYS, *TABLES, *(["stay"] if is_here else [])], what)
+    check_options(
+        request, [*LABEL_KEYS, *TABLES, "ignore_splits", *(["stay"] if is_here else [])], what
+    )
     with _opened(request, texts) as (source, request, contents):
         print_contents(contents, request.labels)
         check_name(str(source.path.absolute()) if request.stay else source.path.name)
@@ -98,6 +100,8 @@ def _copy(
         track(request.name, request.folder)
         write_toml(request.folder, values | {"path": path} | request.keys)
     print_line(f"copied {plural(len(files), 'file')} to {target}; your own were only read")
+    if not source.archives and any(contents.left_out()):
+        print_line("what is left out is not in the copy, so data/skipped.csv will not list it")
     print_line("others get the copy only after `dvc push` to a remote (docs/remotes.md)")
     print_next(request, [str(request.folder), f"{target.parent}/.gitignore"])
 
@@ -136,11 +140,11 @@ def _check_classes(contents: Contents, source: PhotoSource, dataset: ExternalDat
 
 def _check_splits(contents: Contents, dataset: ExternalDataset) -> None:
     """Refuse a split of no image whose name is nearly that of a folder; mention others."""
-    if dataset.own_splits:
+    if dataset.own_splits and not getattr(dataset, "ignore_splits", False):
         splits = {split for _, split in contents.count()}
         toml = "the source"
         for note in describe_unused_splits(dataset.own_splits, splits, contents.names(), toml):
-            print_line(f"note: {note}")
+            print_line(f"note: {to_options(note)}")
 
 
 def _decide(request: Request, error: AmbiguousLayoutError) -> Request:

@@ -38,6 +38,7 @@ class Request:
     labels: Mapping[str, str] = field(default_factory=dict)
     wanted: int | None = None
     stay: bool = False
+    ignore_splits: bool = False
 
     def __post_init__(self) -> None:
         """Check the name.
@@ -66,7 +67,7 @@ class Request:
     @property
     def keys(self) -> dict[str, object]:
         """The keys of dataset.toml that were given."""
-        values = {key: getattr(self, key) for key in (*LABEL_KEYS, *TABLES)}
+        values = {key: getattr(self, key) for key in (*LABEL_KEYS, *TABLES, "ignore_splits")}
         return {key: value for key, value in values.items() if value}
 
 
@@ -99,7 +100,7 @@ def check_options(request: Request, names: Collection[str], what: str) -> None:
     Raises:
         PipelineError: another option was given.
     """
-    for name in (*LABEL_KEYS, *TABLES, "wanted", "stay"):
+    for name in (*LABEL_KEYS, *TABLES, "wanted", "stay", "ignore_splits"):
         if name not in names and getattr(request, name):
             option = TABLES.get(name, f"--{name.replace('_', '-')}")
             raise PipelineError(f"{option} has no effect on {what}: leave it out")

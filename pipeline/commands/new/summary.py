@@ -1,9 +1,9 @@
 """Say what was understood of a source."""
 
 from collections import Counter
-from collections.abc import Mapping
-from itertools import islice
+from collections.abc import Iterable, Mapping
 
+from pipeline.commands.new.advice import to_options
 from pipeline.core.errors import format_counts
 from pipeline.core.plurals import plural
 from pipeline.core.shards import SPLITS
@@ -25,10 +25,32 @@ def print_contents(contents: Contents, renamed: Mapping[str, str]) -> None:
     print_counts(contents.count(), renamed)
     print_line(f"labels: from {contents.origin}")
     for note in contents.notes:
-        print_line(f"note: {note}")
-    for name in islice(contents.names(), MAX_NAMES):
+        print_line(f"note: {to_options(note)}")
+    for name in sample_names(contents.labelled_names()):
         print_line(f"  {name}")
     _print_left_out(contents)
+
+
+def sample_names(names: Iterable[tuple[str, tuple[str, str | None]]]) -> list[str]:
+    """Some names of images, of as many classes and splits as they can be.
+
+    Args:
+        names: Each with its label and split.
+    """
+    groups: dict[tuple[str, str | None], list[str]] = {}
+    for name, key in names:
+        group = groups.setdefault(key, [])
+        if len(group) < MAX_NAMES:
+            group.append(name)
+    used: Counter[str | None] = Counter()
+    result: list[str] = []
+    while len(result) < MAX_NAMES and groups:
+        label, split = min(groups, key=lambda key: used[f"class {key[0]}"] + used[key[1]])
+        used.update([f"class {label}", split])
+        result.append(groups[label, split].pop(0))
+        if not groups[label, split]:
+            del groups[label, split]
+    return result
 
 
 def _print_left_out(contents: Contents) -> None:

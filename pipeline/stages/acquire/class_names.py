@@ -133,12 +133,13 @@ class ClassNames:
 
     def _check_single(self, names: set[str], where: object) -> None:
         """Refuse labels that are several classes: cat|dog beside cat and dog."""
-        for name in sorted(names - self.classes):
+        for name in sorted(names - self.classes - set(self.renamed.values())):
             parts = [part.strip() for part in SEVERAL.split(name)]
             if len(parts) > 1 and names.issuperset(parts):
                 raise PipelineError(
                     f"{where} has the class {quote(name)} beside {_listing(parts)}, but an image "
-                    f"has one class: give it one, or list {quote(name)} in `classes` of {self.toml}"
+                    f"has one class: give it one, or write labels = {{{quote(name)} = "
+                    f"{quote(name)}}} in {self.toml} if it is a class of its own"
                 )
 
     def _check_several(self, names: set[str], where: object, origin: str) -> None:

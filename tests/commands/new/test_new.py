@@ -110,6 +110,7 @@ def test_a_folder_is_understood_copied_and_left_as_it_is(
     assert "labels: from the folders of the files" in output
     assert "left out: 1 outside_class_folders, 1 other_kind" in output
     assert output.count("\n  ") == 10 + 2  # names of files
+    assert "what is left out is not in the copy, so data/skipped.csv will not list it" in output
     assert "\n  é/é 1.mov: no image by its name, such as a film or a text\n" in output
     assert "others get the copy only after `dvc push` to a remote" in output
     assert output.endswith(
@@ -155,6 +156,71 @@ def test_an_ambiguous_source_is_refused_with_both_options(project: Path, tmp_pat
     make("pets", source, "--stay", "--label-column", "species")
     assert toml_of("pets")["label_column"] == "species"
     assert labels_of("pets")["train/0.jpg"] == "cat"
+
+
+@pytest.mark.parametrize("name", ["labels.txt", "labels.csv"])
+def test_a_list_without_names_of_columns_is_a_source(
+    project: Path, tmp_path: Path, name: str
+) -> None:
+    separator = "," if name.endswith(".csv") else " "
+    rows = "\n".join(f"{n}.jpg{separator}{'cat' if n % 2 else 'dog'}" for n in range(6))
+    photos = {f"images/{n}.jpg": str(n).encode() for n in range(6)}
+    source = write(tmp_path / "photos", photos | {name: rows.encode()})
+    make("pets", str(source / name), "--stay")
+    assert toml_of("pets")["table"] == name
+    expected = {f"images/{n}.jpg": "cat" if n % 2 else "dog" for n in range(6)}
+    assert labels_of("pets") == expected
+
+
+def test_splits_of_the_source_may_be_ignored(project: Path, tmp_path: Path) -> None:
+    """Which makes a class that is in test alone one like the others."""
+    photos = {
+        f"{x}/{n}.jpg": f"{x}{n}".encode() for x in ("train/a", "train/b", "test/c") for n in "12"
+    }
+    source = str(write(tmp_path / "photos", photos))
+    message = error_of("pets", source, "--stay")
+    assert message.endswith(", or give --ignore-splits, and split assigns all images anew")
+    output = make("pets", source, "--stay", "--ignore-splits")
+    assert "splits: none; split assigns them" in output
+    assert "note: the splits of the source are ignored: split assigns all" in output
+    assert toml_of("pets")["ignore_splits"] is True
+    with open_source(Path("datasets/pets"), "datasets", load_params().acquire) as acquired:
+        images = [image for image in acquired.items if isinstance(image, RawImage)]
+    assert {(image.label, image.split) for image in images} == {(x, None) for x in "abc"}
+
+
+def test_splits_that_are_not_there_cannot_be_ignored(project: Path, tmp_path: Path) -> None:
+    source = str(write(tmp_path / "photos", PHOTOS))
+    message = error_of("pets", source, "--ignore-splits")
+    assert f"{source}: --ignore-splits has no effect, because it has no splits" in message
+    message = error_of("pets", "--from-urls", "x", "--ignore-splits")
+    assert message == "--ignore-splits has no effect on a list of URLs: leave it out"
+
+
+def test_a_label_that_looks_like_several_may_be_a_class(project: Path, tmp_path: Path) -> None:
+    labels = ("cat", "dog", "cat|dog")
+    rows = "\n".join(f"{n}.jpg,{labels[n % 3]}" for n in range(9))
+    photos = {f"images/{n}.jpg": str(n).encode() for n in range(9)}
+    source = str(write(tmp_path / "p", photos | {"t.csv": f"file,label\n{rows}".encode()}))
+    message = error_of("pets", source, "--stay")
+    assert message.endswith("or give --rename 'cat|dog=cat|dog' if it is a class of its own")
+    make("pets", source, "--stay", "--rename", "cat|dog=cat|dog")
+    assert set(labels_of("pets").values()) == set(labels)
+
+
+def test_names_are_examples_of_all_classes_and_splits(project: Path, tmp_path: Path) -> None:
+    photos = {
+        f"{split}/{label}/{split}{label}{n}.jpg": f"{split}{label}{n}".encode()
+        for split in ("train", "test")
+        for label in "abc"
+        for n in range(12)
+    }
+    output = make("pets", str(write(tmp_path / "photos", photos)), "--stay")
+    names = re.findall(r"^  ((?:train|test)/([abc])/.*)$", output, re.MULTILINE)
+    assert len(names) == 10
+    assert {(name.split("/")[0], label) for name, label in names} == {
+        (split, label) for split in ("train", "test") for label in "abc"
+    }
 
 
 def test_an_ambiguous_source_is_asked_about_on_a_terminal(
@@ -302,7 +368,7 @@ def test_flickr_searches(project: Path) -> None:
         (["pets", "photos", "--split", "a=b"], "--split 'a=b': Input should be 'train', 'val' or"),
         (["pets", "photos", "--split", "a"], "--split 'a' is not NAME=VALUE"),
         (["pets", "photos", "--rename", "a=b", "--rename", "a=c"], "--rename is given twice for"),
-        (["pets", "photos", "--rename", "ee=b"], 'has no class "ee", which dataset.toml renames'),
+        (["pets", "photos", "--rename", "ee=b"], 'has no class "ee", which --rename renames: it'),
         (["pets", "--from-flickr", "a", "--split", "a=val"], "--split has no effect on a Flickr"),
         (["pets", "photos", "--table", "x.csv"], "photos: no table in it is x.csv"),
         (["pets", "photos", "--wanted", "90"], "--wanted has no effect on files on disk: leave it"),

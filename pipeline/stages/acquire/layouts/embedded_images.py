@@ -61,16 +61,20 @@ class EmbeddedImages:
         """Images by label and split."""
         counts: Counter[tuple[str, str | None]] = Counter()
         for table in self._tables:
-            used = pa.array(self._used_rows(table))
-            labels = columns.iterate(table.read_labels().take(used))
-            if column := find_options(table.table.columns).get("split"):
-                cells = table.table.read([column]).column(0).take(used)
-                splits = to_splits(cells, self._dataset.splits, table.table.name, column)
-                pairs = zip(labels, columns.iterate(splits), strict=True)
-                counts.update((label, split or None) for label, split in pairs)
-            else:
-                counts.update((label, table.split) for label in labels)
+            counts.update(self._keys(table))
         return counts
+
+    def _keys(self, table: ImageTable) -> Iterator[tuple[str, str | None]]:
+        """The label and the split of each image."""
+        used = pa.array(self._used_rows(table))
+        labels = columns.iterate(table.read_labels().take(used))
+        column = find_options(table.table.columns).get("split")
+        if not column:
+            return ((label, table.split) for label in labels)
+        cells = table.table.read([column]).column(0).take(used)
+        splits = to_splits(cells, self._dataset.splits, table.table.name, column)
+        pairs = zip(labels, columns.iterate(splits), strict=True)
+        return ((label, split or None) for label, split in pairs)
 
     def _used_rows(self, table: ImageTable) -> Rows:
         """The rows with a label and the bytes of an image."""
@@ -87,6 +91,12 @@ class EmbeddedImages:
         """The names of the images."""
         for table in self._tables:
             yield from map(table.name_of, self._used_rows(table).tolist())
+
+    def labelled_names(self) -> Iterator[tuple[str, tuple[str, str | None]]]:
+        """The names of the images, each with its label and split."""
+        for table in self._tables:
+            names = map(table.name_of, self._used_rows(table).tolist())
+            yield from zip(names, self._keys(table), strict=True)
 
     def left_out(self) -> Iterator[SkippedItem]:
         """Rows without the bytes of an image, or without a label."""

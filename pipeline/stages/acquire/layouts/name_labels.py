@@ -104,7 +104,9 @@ class NameLabels:
     def _facts_of(self, name: str) -> FileFacts | SkipReason:
         match = None if is_hidden(name) else self._pattern.match(name)
         label = match["label"].strip(SEPARATORS) if match else ""
-        if not label or not is_image_name(name):
+        if not is_image_name(name):
+            return SkipReason.OTHER_KIND
+        if not label:
             return SkipReason.UNLABELLED
         assert match is not None
         parts = match.groupdict()

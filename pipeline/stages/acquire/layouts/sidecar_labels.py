@@ -84,7 +84,7 @@ class SidecarLabels:
         """What is known of each file, in their order, or why it is left out."""
         for path, code in zip(files.paths(), self._codes.tolist(), strict=True):
             if code == NO_IMAGE:
-                yield None if _suffix(path) in SIDECAR_SUFFIXES else SkipReason.UNLABELLED
+                yield None if _suffix(path) in SIDECAR_SUFFIXES else _why_no_image(path)
             elif code == UNLABELLED:
                 yield SkipReason.UNLABELLED
             else:
@@ -232,6 +232,10 @@ def _to_label(value: object) -> str:
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     return str(value) if isinstance(value, str | int) and not isinstance(value, bool) else ""
+
+
+def _why_no_image(path: str) -> SkipReason:
+    return SkipReason.UNLABELLED if is_image_name(path) else SkipReason.OTHER_KIND
 
 
 def _key(name: str) -> str:

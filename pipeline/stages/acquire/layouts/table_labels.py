@@ -16,6 +16,7 @@ from pipeline.stages.acquire.layouts import one_hot
 from pipeline.stages.acquire.layouts.captions import describe_captions
 from pipeline.stages.acquire.layouts.file_column import find_file_column
 from pipeline.stages.acquire.layouts.file_index import AMBIGUOUS, MISSING, FileIndex
+from pipeline.stages.acquire.layouts.file_names import is_image_name
 from pipeline.stages.acquire.layouts.labels import (
     FileFacts,
     RepeatedNamesError,
@@ -139,7 +140,10 @@ class TableLabels:
     def facts(self, files: FileTable) -> Iterator[FileFacts | SkipReason | None]:
         """What is known of each file, in their order, or why it is left out; None for a table."""
         for name, facts in zip(files.names(), self._all_facts(len(files)), strict=True):
-            yield None if name in self._names else facts
+            if facts is SkipReason.UNLABELLED and not is_image_name(name):
+                yield None if name in self._names else SkipReason.OTHER_KIND
+            else:
+                yield facts
 
     def _all_facts(self, count: int) -> Iterator[FileFacts | SkipReason]:
         for start in range(0, count, columns.CHUNK):

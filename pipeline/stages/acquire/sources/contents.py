@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +18,7 @@ from pipeline.datasets.dataset_toml import (
     LABEL_KEYS,
     ArchiveDataset,
     ExternalDataset,
+    FolderDataset,
     check_unused,
 )
 from pipeline.params import AS_DESCRIBED, AcquireParams
@@ -36,6 +37,8 @@ from pipeline.stages.acquire.sources.files import (
     read_file,
 )
 from pipeline.stages.acquire.sources.listing import SourceFile
+from pipeline.stages.acquire.sources.record_batches import RecordBatches
+from pipeline.stages.acquire.sources.unsplit_contents import UnsplitContents
 from pipeline.stages.acquire.sources.untrained_classes import check_trained
 from pipeline.stages.acquire.sources.unused_splits import describe_unused_splits
 
@@ -59,6 +62,9 @@ class Contents(Protocol):
 
     def names(self) -> Iterator[str]:
         """The names of the images."""
+
+    def labelled_names(self) -> Iterator[tuple[str, tuple[str, str | None]]]:
+        """The names of the images, each with its label and split."""
 
     def left_out(self) -> Iterator[SkippedItem]:
         """What is left out, without reading images."""
@@ -98,10 +104,14 @@ class LabelledFiles:
 
     def names(self) -> Iterator[str]:
         """The names of the images."""
+        return (name for name, _ in self.labelled_names())
+
+    def labelled_names(self) -> Iterator[tuple[str, tuple[str, str | None]]]:
+        """The names of the images, each with its label and split."""
         files = self.listing.files
         for name, facts in zip(files.names(), self.labels.facts(files), strict=True):
             if isinstance(facts, FileFacts):
-                yield name
+                yield name, (facts.label, facts.split)
 
     def files(self) -> Iterator[tuple[Path, str]]:
         """The images, and the files with their labels."""
@@ -158,54 +168,6 @@ class LabelledFiles:
             )
 
 
-@dataclass(frozen=True)
-class RecordBatches:
-    """CIFAR-10's binary batches, and what else is in their archive."""
-
-    path: Path
-    listing: Listing
-    batches: Sequence[SourceFile]
-    licence: str | None
-    origin: str = "the records"
-    notes: tuple[str, ...] = ()
-
-    def classes(self) -> set[str]:
-        """All labels of such records."""
-        return set(cifar10.CLASSES)
-
-    def count(self) -> Counter[tuple[str, str | None]]:
-        """Images by label and split."""
-        return Counter((image.label, image.split) for image in self._images())
-
-    def names(self) -> Iterator[str]:
-        """The names of the images."""
-        return (image.name for image in self._images())
-
-    def left_out(self) -> Iterator[SkippedItem]:
-        """Members that are not records."""
-        yield from self.listing.skipped
-        records = {file.name for file in self.batches}
-        for name in self.listing.files.names():
-            if name not in records:
-                yield SkippedItem(name, SkipReason.OUTSIDE_CLASS_FOLDERS)
-
-    def files(self) -> Iterator[tuple[Path, str]]:
-        """None: the records are in an archive."""
-        return iter(())
-
-    def items(self) -> Iterator[RawImage | SkippedItem]:
-        """Yield what is left out, and the images."""
-        yield from self.left_out()
-        with bar(f"acquire {self.path.name}", total=None) as progress:
-            for image in self._images():
-                yield image
-                progress.update()
-
-    def _images(self) -> Iterator[RawImage]:
-        for file in self.batches:
-            yield from cifar10.read_records(file.name, read_file(self.path, file), self.licence)
-
-
 def read_images(
     path: Path, dataset: ExternalDataset, params: AcquireParams, names: ClassNames
 ) -> Iterator[RawImage | SkippedItem]:
@@ -221,7 +183,8 @@ def read_images(
         _check_records(contents, dataset, names)
         counts = contents.count()
         splits = {split for _, split in counts}
-        unused = describe_unused_splits(dataset.own_splits, splits, contents.names(), names.toml)
+        own = {} if _ignores_splits(dataset) else dataset.own_splits
+        unused = describe_unused_splits(own, splits, contents.names(), names.toml)
         for note in (*contents.notes, *unused):
             print_line(f"acquire: {note}")
         classes = names.settle(contents.classes(), path, contents.origin)
@@ -247,6 +210,29 @@ def open_contents(
     if path.suffix.lower() in LIST_SUFFIXES and path.is_file():
         dataset = dataset.model_copy(update={"table": path.name})
         path = path.parent
+    with _open_layout(path, dataset, params) as contents:
+        yield _without_splits(contents, path) if _ignores_splits(dataset) else contents
+
+
+def _ignores_splits(dataset: ExternalDataset) -> bool:
+    return isinstance(dataset, FolderDataset | ArchiveDataset) and dataset.ignore_splits
+
+
+def _without_splits(contents: Contents, path: Path) -> Contents:
+    """The contents without splits.
+
+    Raises:
+        PipelineError: there are none.
+    """
+    if not any(split for _, split in contents.count()):
+        raise PipelineError(
+            f"{path}: ignore_splits = true has no effect, because it has no splits: leave it out"
+        )
+    return UnsplitContents(contents)
+
+
+@contextmanager
+def _open_layout(path: Path, dataset: ExternalDataset, params: AcquireParams) -> Iterator[Contents]:
     with _open_all(path, dataset, params) as listing:
         if batches := _find_batches(listing, dataset):
             keys = [

@@ -7,6 +7,8 @@ from pipeline.core.errors import PipelineError
 from pipeline.core.shards import SPLITS
 from pipeline.stages.acquire.class_names import quote
 
+ASSIGN = "write ignore_splits = true in dataset.toml, and split assigns all images anew"
+
 
 def check_trained(
     counts: Mapping[tuple[str, str | None], int], classes: Mapping[str, str], where: object
@@ -38,8 +40,10 @@ def check_trained(
     if close := difflib.get_close_matches(name, trained, n=1):
         raise PipelineError(
             f"{problem}{others}: if it is {quote(close[0])}, rename it, or write labels = "
-            f"{{{quote(name)} = {quote(close[0])}}} in dataset.toml; if not, take its images out"
+            f"{{{quote(name)} = {quote(close[0])}}} in dataset.toml; if not, take its images out, "
+            f"or {ASSIGN}"
         )
     raise PipelineError(
-        f"{problem}{others}: put some into train, or, if it is no class, take its images out"
+        f"{problem}{others}: put some into train, or, if it is no class, take its images out, or "
+        f"{ASSIGN}"
     )

@@ -135,7 +135,7 @@ def test_numbered_test_images_beside_a_named_train_set_are_left_out() -> None:
     assert reasons_of(read, files) == {
         "d/test1/1.jpg": "unlabelled",
         "d/test1/2.jpg": "unlabelled",
-        "d/sampleSubmission.csv": "unlabelled",
+        "d/sampleSubmission.csv": "other_kind",
     }
 
 

@@ -61,7 +61,7 @@ def test_images_without_a_label_are_left_out() -> None:
     del members["x/000003.cls"]
     files = listing_of(members | {"x/readme.md": b""})
     read = choose_labels(files, DATASET, "set")
-    assert reasons_of(read, files) == {"x/000003.jpg": "unlabelled", "x/readme.md": "unlabelled"}
+    assert reasons_of(read, files) == {"x/000003.jpg": "unlabelled", "x/readme.md": "other_kind"}
 
 
 @pytest.mark.parametrize(

@@ -151,7 +151,9 @@ def test_the_table_of_a_test_set_without_labels_has_none(
     files = listing_of(content)
     read = choose_labels(files, DATASET.model_copy(update=keys), "set")
     assert read.classes() == {"cat", "dog"}
-    assert reasons_of(read, files) == dict.fromkeys([*TEST_SET, "test.csv"], "unlabelled")
+    assert reasons_of(read, files) == dict.fromkeys(TEST_SET, "unlabelled") | {
+        "test.csv": "other_kind"
+    }
     if "," in columns and not keys:
         assert read.notes == (
             "test.csv has no column of labels by a common name and is left out, unless "
@@ -535,8 +537,9 @@ def test_tiny_imagenet() -> None:
     assert read.notes == (
         "t/test/images has images without class folders: they are left out as unlabelled",
     )
-    left_out = {name for name in reasons_of(read, files) if name.endswith(".JPEG")}
-    assert left_out == {f"t/test/images/test_{n}.JPEG" for n in range(4)}
+    texts = ["t/wnids.txt", "t/words.txt", *(f"t/train/{x}/{x}_boxes.txt" for x in TINY)]
+    images = {f"t/test/images/test_{n}.JPEG": "unlabelled" for n in range(4)}
+    assert reasons_of(read, files) == images | dict.fromkeys(texts, "other_kind")
 
 
 FLAT = {f"images/{n}.jpg": b"" for n in range(6)}
