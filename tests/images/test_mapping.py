@@ -10,7 +10,7 @@ import joblib
 import pyarrow as pa
 import pytest
 
-from pipeline.core import columns, shards
+from pipeline.core import columns, progress, shards
 from pipeline.core.errors import PipelineError
 from pipeline.core.shards import writer
 from pipeline.images import mapping
@@ -350,8 +350,9 @@ def test_the_other_images_survive_kills_in_several_chunks(tmp_path: Path) -> Non
 
 @needs_status
 def test_a_worker_gets_a_memory_error_and_prints_nothing(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(progress, "LOG_DELAY", 600)  # a busy machine takes long enough for a line
     directory = write(tmp_path, "amwb")
     assert_results(run(measure_or_die, directory, isolation=ISOLATION), "amwb")
     assert capfd.readouterr().err == ""
