@@ -32,6 +32,7 @@ from pipeline.stages.acquire.layouts.labels import (
     DoubtfulClassesError,
     Reading,
 )
+from pipeline.stages.acquire.raw_image import SkipReason
 from pipeline.stages.acquire.sources.archives import glob
 from pipeline.stages.acquire.sources.contents import Contents, open_contents
 from pipeline.stages.acquire.sources.dispatch import MIN_CLASSES
@@ -100,7 +101,8 @@ def _copy(
         track(request.name, request.folder)
         write_toml(request.folder, values | {"path": path} | request.keys)
     print_line(f"copied {plural(len(files), 'file')} to {target}; your own were only read")
-    if not source.archives and any(contents.left_out()):
+    reasons = {item.reason for item in contents.left_out()} - {SkipReason.MISSING}
+    if reasons and not source.archives:
         print_line("what is left out is not in the copy, so data/skipped.csv will not list it")
     print_line("others get the copy only after `dvc push` to a remote (docs/remotes.md)")
     print_next(request, [str(request.folder), f"{target.parent}/.gitignore"])

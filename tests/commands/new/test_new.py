@@ -126,6 +126,22 @@ def test_a_folder_is_understood_copied_and_left_as_it_is(
     assert "up to date" in status
 
 
+def test_what_a_table_lacks_is_no_difference_of_the_copy(
+    project: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(local, "track", lambda *_: None)  # `dvc add` takes a second
+    rows = "\n".join(f"{n}.jpg,{'cat' if n % 2 else 'dog'}" for n in range(60))
+    photos = {f"{n}.jpg": str(n).encode() for n in range(1, 60)}
+    source = write(tmp_path / "photos", photos | {"t.csv": f"file,label\n{rows}".encode()})
+    local.from_files(Request("pets"), [str(source)])
+    output = capsys.readouterr().out
+    assert "left out: 1 missing" in output
+    assert "what is left out is not in the copy" not in output
+
+
 def test_photographs_may_stay_where_they_are(project: Path, tmp_path: Path) -> None:
     source = write(tmp_path / "photos", PHOTOS)
     output = make("pets", str(source), "--stay")
