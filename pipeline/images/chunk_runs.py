@@ -72,7 +72,7 @@ def run_chunks(function: Function, chunks: Iterable[Chunk], jobs: int) -> Iterat
 def run_isolated(
     function: Function, chunks: Sequence[Chunk], jobs: int, schema: pa.Schema, isolation: Isolation
 ) -> Iterator[pa.RecordBatch | StandIn]:
-    """As `run_chunks`, with results one by one for the images of a chunk that failed."""
+    """Like `run_chunks`, with results one by one for the images of a chunk that failed."""
     isolated_function = IsolatedFunction(
         partial(_apply, function),
         isolation.memory,

@@ -191,7 +191,7 @@ def decode_strict(header: Header, data: bytes, colours: str, side: int) -> npt.N
 
 
 def _decode_strict_rgb(header: Header, data: bytes) -> Pixels:
-    """As `decode_strict` and then `decode_upright`, in one pass: pixels are equal to OpenCV's."""
+    """Like `decode_strict` and then `decode_upright`, in one pass: pixels are equal to OpenCV's."""
     try:
         pixels: Pixels = simplejpeg.decode_jpeg(data, colorspace="RGB", strict=True)
     except ValueError as error:

@@ -100,7 +100,7 @@ class IsolatedPool:
     def run(
         self, function: Callable[[Chunk], Result], chunks: Iterable[Chunk]
     ) -> Iterator[Result | WorkerFailure]:
-        """As `ParallelMap`. A few chunks are taken ahead."""
+        """Like `ParallelMap`. A few chunks are taken ahead."""
         futures: deque[Future[Result | WorkerFailure]] = deque()
         try:
             for chunk in chunks:
@@ -116,7 +116,7 @@ class IsolatedPool:
     def map(
         self, function: IsolatedFunction[Chunk, Result], chunks: Iterable[Chunk]
     ) -> Iterator[Iterator[Result]]:
-        """As `isolated_map`, in these workers."""
+        """Like `isolated_map`, in these workers."""
         return isolated_map(function, chunks, self.run, self._prepare)
 
     def _submit(

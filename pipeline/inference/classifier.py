@@ -154,7 +154,7 @@ class Classifier:
             return Outputs(probabilities, *self._rule(probabilities, captured_inputs().cpu()))
 
     def compute_independently(self, views: Tensor) -> Outputs:
-        """As `compute`, but those of a view have the same bits whatever the others are.
+        """Like `compute`, but those of a view have the same bits whatever the others are.
 
         A CPU computes each view alone. On a GPU that is slow: there a batch has always as many.
         """

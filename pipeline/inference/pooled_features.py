@@ -91,8 +91,8 @@ def open_features(folder: Path, examples: Examples) -> Features:
     feature_store.check_images(folder, index, examples)
     if not index.stored:
         raise PipelineError(
-            f"{folder} has no features ({index.why}), which wrong labels, outliers, "
-            "drift and similar images are found by: run with `-S model.trainable=head` first"
+            f"{folder} has no features ({index.why}), and wrong labels, outliers, drift and "
+            "similar images are found by them: run with `-S model.trainable=head` first"
         )
     paths = [
         feature_store.array_path(folder, EVALUATION, tensor) for tensor in range(len(index.shapes))

@@ -255,7 +255,7 @@ def _copy_shared(prefix: fx.GraphModule, suffix: nn.Module, first: str) -> None:
             if any(isinstance(c, nn.Parameter) or _has_statistics(c) for c in shared):
                 raise PipelineError(
                     f"{node.target} runs both before model.trainable={first} and after it: "
-                    "choose a module from which on all that runs trains, or head"
+                    "choose a module after which everything that runs trains, or head"
                 )
             if shared:
                 own = copy.deepcopy(value)

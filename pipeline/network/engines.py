@@ -36,7 +36,7 @@ class Workload:
     preprocess: Preprocess
     device: torch.device
     precision: str
-    """As features.precision, but not `auto`."""
+    """Like features.precision, but not `auto`."""
     pad_to: int
     """Images per pass of torch: smaller batches are padded."""
     compiled: bool

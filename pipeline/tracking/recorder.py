@@ -96,7 +96,7 @@ class Recorder:
             self._submit(_Session.close, "FINISHED").result()
 
     def record_evaluation(self, result: "TrainedResult") -> bool:
-        """As `record.record_evaluation`; waits for its end."""
+        """Like `record.record_evaluation`; waits for its end."""
         return self._submit(_Session.record_evaluation, result).result() or False
 
     def _submit(
@@ -150,7 +150,7 @@ class TrainingRecord:
         self._folder = folder
 
     def log_validation(self, record: Record) -> None:
-        """As `Run.log_validation`."""
+        """Like `Run.log_validation`."""
         self._submit(_Session.log_validation, record)
 
     def log_file(self, path: Path, name: str) -> None:

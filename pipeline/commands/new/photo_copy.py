@@ -59,7 +59,7 @@ def check_name(path: str) -> None:
     except UnicodeEncodeError as error:
         escaped = os.fsencode(path).decode("utf-8", "backslashreplace")
         raise PipelineError(
-            f"the name {escaped} is not UTF-8, so that it cannot be recorded: rename it"
+            f"the name {escaped} is not UTF-8, so it cannot be recorded: rename it"
         ) from error
 
 

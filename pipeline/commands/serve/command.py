@@ -13,7 +13,7 @@ from pipeline.core.terminal import print_line
 
 TOKEN = "PIPELINE_SERVE_TOKEN"  # noqa: S105 # the name of a variable
 
-EVERYBODY = "; the page shows no training images: everybody may ask"
+EVERYBODY = "; the page shows no training images: no token is required"
 
 
 def serve(
@@ -43,7 +43,7 @@ def serve(
         bool, typer.Option("--no-neighbours", help="Show nobody the nearest training images.")
     ] = False,
     no_token: Annotated[
-        bool, typer.Option("--no-token", help="Let everybody ask who can reach --host.")
+        bool, typer.Option("--no-token", help="Answer everybody who can reach --host.")
     ] = False,
 ) -> None:
     """Serve a model over HTTP: POST /predict answers images with classes and probabilities.

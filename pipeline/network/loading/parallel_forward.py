@@ -163,7 +163,7 @@ class DeviceForward:
     def __call__(
         self, views: IndexedImages, order: IndexBatches, to_host: torch.dtype | None = None
     ) -> Iterator[Tensors]:
-        """As `overlapped`.
+        """Like `overlapped`.
 
         Args:
             to_host: Copy the values to the host's memory, in this type, beside the next batch.

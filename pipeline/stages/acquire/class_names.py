@@ -104,7 +104,7 @@ class ClassNames:
         if unused:
             print_line(
                 f"acquire: [labels] of {self.toml} renames {_listing(sorted(unused))}: no class "
-                "here is called so"
+                "has that name"
             )
 
     def _check_distinct(self, names: set[str], where: object) -> None:

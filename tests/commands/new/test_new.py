@@ -508,7 +508,7 @@ def test_a_name_that_is_not_utf8_is_refused_before_the_copy(project: Path, tmp_p
     folder = write(tmp_path / os.fsdecode(b"caf\xe9"), PHOTOS)
     before = entries(project)
     assert error_of("pets", str(source)) == (
-        "the name \u00e9/caf\\xe9.jpg is not UTF-8, so that it cannot be recorded: rename it"
+        "the name \u00e9/caf\\xe9.jpg is not UTF-8, so it cannot be recorded: rename it"
     )
     assert "caf\\xe9 is not UTF-8" in error_of("pets", str(folder), "--stay")
     assert entries(project) == before

@@ -235,8 +235,8 @@ def test_missing_features_are_an_error_that_names_the_remedy(tmp_path: Path) -> 
     with pytest.raises(PipelineError) as caught:
         open_features(store(tmp_path / "f", stored=False), IMAGES)
     assert str(caught.value) == (
-        f"{tmp_path / 'f'} has no features (nothing is frozen), which wrong labels, outliers, "
-        "drift and similar images are found by: run with `-S model.trainable=head` first"
+        f"{tmp_path / 'f'} has no features (nothing is frozen), and wrong labels, outliers, drift "
+        "and similar images are found by them: run with `-S model.trainable=head` first"
     )
 
 

@@ -117,7 +117,7 @@ def test_names_of_other_copies_may_be_renamed(
     assert set(names.settle(["cat", "dog"], "here").values()) == {"cat", "dog"}
     (name,) = names.renamed
     assert capsys.readouterr().out == (
-        f"acquire: [labels] of t.toml renames {name}: no class here is called so\n"
+        f"acquire: [labels] of t.toml renames {name}: no class has that name\n"
     )
 
 

@@ -27,6 +27,6 @@ def describe_captions(labels: Column, origin: str) -> str | None:
         return None
     return (
         f"{origin}: {plural(distinct, 'text')} for {plural(len(used), 'image')} are captions or "
-        "numbers, no classes: say with label_column which column has the labels, or that it is "
+        "numbers, not classes: say with label_column which column has the labels, or that it is "
         "this one"
     )

@@ -38,7 +38,7 @@ def draw_roc(curves: Mapping[str, Curve], title: str) -> Chart:
 
 
 def draw_precision_recall(curves: Mapping[str, Curve], title: str) -> Chart:
-    """As `draw_roc`; between two points precision is that of the next recall."""
+    """Like `draw_roc`; between two points precision is that of the next recall."""
     plot = Plot(shares("recall"), shares("precision"))
     steps = {name: _stairs(curve) for name, curve in curves.items()}
 

@@ -772,7 +772,7 @@ def test_labels_that_hardly_repeat_are_captions(form: str, header: str) -> None:
     table = csv(f"id,{header}", *(f"{name[6:-4]},{form.format(n)}" for n, name in enumerate(FILES)))
     content = {**FILES, "t.csv": table}
     for options in ({}, {"table": "t.csv"}):
-        assert "4 texts for 4 images are captions or numbers, no classes" in error_of(
+        assert "4 texts for 4 images are captions or numbers, not classes" in error_of(
             content, **options
         )
     assert len(set(labels(content, label_column=header).values())) == 4
