@@ -1,7 +1,6 @@
 """Parquet files: columns of texts, and of images as Hugging Face stores them."""
 
 import codecs
-import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import pyarrow.parquet as pq
 
 from pipeline.core.errors import PipelineError
 from pipeline.core.terminal import one_line
+from pipeline.stages.acquire.layouts.hugging_face import read_class_names, read_features
 from pipeline.stages.acquire.layouts.table_limits import MAX_CELL, MAX_COLUMNS
 
 BATCH_BYTES = 64 * 2**20  # of images at a time
@@ -49,8 +49,8 @@ class ParquetFile:
         self._top_level = frozenset(schema.names)
         self.rows = int(file.metadata.num_rows)
         """Number of rows."""
-        features = _read_features(schema)
-        self.class_names = _read_class_names(features)
+        features = read_features(schema)
+        self.class_names = read_class_names(features)
         """Number of a class -> its name, of each column where Hugging Face's metadata has it."""
         self.blob_columns = frozenset(
             field.name
@@ -262,45 +262,6 @@ def _paths_of(image: pa.Array) -> pa.Array:
     if pa.types.is_struct(image.type) and image.type.get_field_index("path") >= 0:
         return pc.fill_null(pc.cast(pc.struct_field(image, "path"), pa.string()), "")
     return pa.array([""] * len(image), pa.string())
-
-
-def _read_features(schema: pa.Schema) -> dict[str, dict[str, Any]]:
-    """What Hugging Face's metadata says of each column.
-
-    Source: https://huggingface.co/docs/datasets, Features and ClassLabel
-    """
-    try:
-        metadata = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
-    except (ValueError, RecursionError):  # another program's
-        return {}
-    features = _section(_section(metadata, "info"), "features")
-    return {name: value for name, value in features.items() if isinstance(value, dict)}
-
-
-def _section(metadata: object, key: str) -> dict[str, object]:
-    """What JSON has under a key; empty if that is missing or no object."""
-    section = metadata.get(key) if isinstance(metadata, dict) else None
-    return section if isinstance(section, dict) else {}
-
-
-def _read_class_names(features: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[int, str]]:
-    names = {}
-    for column, feature in features.items():
-        if feature.get("_type") == "ClassLabel" and (numbered := _numbered(feature.get("names"))):
-            names[column] = numbered
-    return names
-
-
-def _numbered(names: object) -> dict[int, str]:
-    """Number -> name, of a list of names or of a table of either to the other."""
-    if isinstance(names, list):
-        return dict(enumerate(map(str, names)))
-    pairs = list(names.items()) if isinstance(names, dict) else []
-    if all(isinstance(number, int) for _, number in pairs):
-        return {number: name for name, number in pairs}
-    if all(number.isdecimal() for number, _ in pairs):
-        return {int(number): str(name) for number, name in pairs}
-    return {}
 
 
 def _name_of(names: Mapping[int, str], code: object) -> str:

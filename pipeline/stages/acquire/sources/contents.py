@@ -24,7 +24,7 @@ from pipeline.datasets.dataset_toml import (
 from pipeline.params import AS_DESCRIBED, AcquireParams
 from pipeline.stages.acquire.class_names import ClassNames
 from pipeline.stages.acquire.layouts.choice import choose_labels
-from pipeline.stages.acquire.layouts.embedded_images import find_embedded
+from pipeline.stages.acquire.layouts.embedded_tables import find_embedded
 from pipeline.stages.acquire.layouts.file_names import LIST_SUFFIXES
 from pipeline.stages.acquire.layouts.labels import FileFacts, FileLabels, UnclearLayoutError
 from pipeline.stages.acquire.raw_image import RawImage, SkippedItem, SkipReason
