@@ -18,10 +18,11 @@ from pipeline.core import history, stage
 from pipeline.core.errors import PipelineError
 from pipeline.core.source_code import imported_files
 from pipeline.images import memo
-from pipeline.network import calibration
+from pipeline.network import calibration, model_folder
 from pipeline.params import Params
 from pipeline.stages.train import __main__ as train
 from pipeline.stages.train import loop, setup, training
+from pipeline.stages.train.calibration_images import draw, set_aside
 from pipeline.stages.train.checkpoint import Checkpoint
 from pipeline.stages.train.state import Job
 from pipeline.tracking.recorder import NO_RECORD
@@ -296,9 +297,13 @@ def test_two_processes_train_as_one_does(
     dataset: Path, params: Params, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    on_one = override(params, **NARROW_RESNET, train__epochs=4, train__lr=0.02)
+    on_one = override(
+        params, **NARROW_RESNET, train__epochs=4, train__lr=0.02, abstention__share=0.5
+    )
     on_two = override(on_one, device__devices=2)
-    _, _, alone = train_job(dataset, on_one)
+    job, _, examples = prepare_job(dataset, on_one)
+    calibration = draw(dataset / "split.csv", examples, on_one.abstention)
+    alone = list(loop.fit(job, set_aside(examples, calibration.rows), on_one.train))
 
     output = fork(on_two).finish()
     assert output.count("train: best epoch") == 1, output  # only one of them prints
@@ -307,6 +312,9 @@ def test_two_processes_train_as_one_does(
     for record, other in zip(alone, together, strict=True):
         assert astuple(other) == pytest.approx(astuple(record), abs=1e-4)
     assert all(read_outs().values())
+    promises = model_folder.read_card(Path("models")).abstention
+    assert promises is not None
+    assert promises.groups == promises.images == len(calibration.rows) == 8
     mlflow.set_tracking_uri(f"sqlite:///{dataset.parent / 'mlflow.db'}")
     (run,) = mlflow.search_runs(search_all_experiments=True, output_format="list")
     assert run.info.status == "FINISHED"
