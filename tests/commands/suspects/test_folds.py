@@ -27,7 +27,7 @@ def test_folds_are_those_of_scikit_learn(seed: int, classes: int, group_size: in
 
 
 @EXAMPLES
-@given(st.integers(0, 99), st.integers(2, 200))
+@given(st.integers(0, 99), st.integers(2, 40))
 def test_groups_stay_whole_and_classes_are_divided_evenly(seed: int, classes: int) -> None:
     random = np.random.default_rng(seed)
     labels = np.repeat(np.arange(classes), 10)
