@@ -130,7 +130,8 @@ class Server(uvicorn.Server):
 
 def run(app: ASGIApp, server: socket.socket) -> None:
     """Serve until a signal comes, and what is in progress is finished."""
-    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # not each malformed request
+    for name in ("uvicorn.error", "python_multipart"):  # not each malformed request, nor its bytes
+        logging.getLogger(name).setLevel(logging.ERROR)
     config = uvicorn.Config(
         app,
         http=Protocol,

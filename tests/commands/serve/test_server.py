@@ -5,7 +5,11 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from starlette.datastructures import Headers
+from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import Request
 from starlette.responses import PlainTextResponse
+from starlette.types import Receive, Scope, Send
 
 from pipeline.commands.serve import server
 from pipeline.commands.serve.server import Protocol, is_loopback, listen, url_of
@@ -52,6 +56,33 @@ def own_signals() -> Iterator[list[int]]:
     before = signal.signal(signal.SIGTERM, lambda number, _: received.append(number))
     yield received
     signal.signal(signal.SIGTERM, before)
+
+
+async def parse_form(scope: Scope, receive: Receive, send: Send) -> None:
+    """Refuse each form as malformed."""
+    with pytest.raises(MultiPartException):
+        await MultiPartParser(Headers(scope=scope), Request(scope, receive).stream()).parse()
+    await PlainTextResponse("refused")(scope, receive, send)
+
+
+def test_malformed_forms_are_not_printed(
+    own_signals: list[int], caplog: pytest.LogCaptureFixture
+) -> None:
+    head = b"POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 6\r\n"
+    form = head + b"Content-Type: multipart/form-data; boundary=x\r\n\r\nsecret"
+
+    def ask(address: tuple[str, int]) -> bytes:
+        try:
+            return answer_of(address, form)
+        finally:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with listen("127.0.0.1", 0) as listening, ThreadPoolExecutor() as pool:
+        answer = pool.submit(ask, listening.getsockname())
+        server.run(parse_form, listening)
+    assert answer.result().endswith(b"refused")
+    assert not caplog.records
+    assert not own_signals
 
 
 def test_slow_heads_end_a_connection_and_a_signal_the_server(
