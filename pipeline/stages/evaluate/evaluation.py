@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pipeline.core import atomic, history
 from pipeline.core.columns import Column
-from pipeline.core.terminal import print_line
+from pipeline.core.terminal import print_line, warn
 from pipeline.network import calibration
 from pipeline.network.calibration import Bins
 from pipeline.network.examples import read_examples
@@ -39,7 +39,7 @@ from pipeline.stages.evaluate.report_charts import draw_report_charts
 from pipeline.stages.evaluate.slices import read_facts, slices
 from pipeline.stages.evaluate.test_scores import remember_scores
 from pipeline.stages.evaluate.test_set import TestSetResult
-from pipeline.stages.evaluate.verdict import accuracy_interval
+from pipeline.stages.evaluate.verdict import accuracy_interval, judge_leaks
 from pipeline.tracking import provenance
 from pipeline.tracking.recorder import Recorder
 
@@ -85,6 +85,13 @@ def evaluate(
     note = _publish(recorder, model, page, inputs, outputs)
     interval = accuracy_interval(figures.summary, groups)
     print_line(f"evaluate: {headline(figures.summary, interval)}{note}")
+    warn_of_leaks(model)
+
+
+def warn_of_leaks(model: EvaluatedModel) -> None:
+    """Say what the accuracy would be without the test images that leaked, if there are any."""
+    if leaks := judge_leaks(model.result.predicted == model.result.labels, model.is_leaked):
+        warn(f"{leaks.title[0].lower()}{leaks.title[1:]}: {leaks.evidence}")
 
 
 def _write_figures(

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,7 +25,7 @@ from pipeline.network import calibration, model_folder, scoring
 from pipeline.network.examples import read_examples
 from pipeline.network.model_folder import Card
 from pipeline.params import Params, load_params, with_overrides
-from pipeline.stages.evaluate import figures_csv, predictions_csv, report, test_set
+from pipeline.stages.evaluate import evaluation, figures_csv, predictions_csv, report, test_set
 from pipeline.stages.evaluate.class_rows import CLASS_FIGURES, MAX_CLASSES
 from pipeline.stages.evaluate.drawing import draw_curves
 from pipeline.stages.evaluate.evaluated_model import EvaluatedModel
@@ -214,28 +215,46 @@ def test_dvc_plots_names_columns_that_evaluate_writes(figures: Figures) -> None:
     assert all(path.exists() for path in pictures if path.parent.name == "test")
 
 
-def collect(
+def model_of(
     card: Card,
     figures: ResultFigures,
     split_csv: Path = SPLIT,
     groups: Sequence[int] = (ALONE,) * 3,
     leaked: Sequence[bool] = (False,) * 3,
     params: Params | None = None,
-) -> Report:
-    """The page of a result whose second image is taken for the first class."""
+) -> EvaluatedModel:
+    """A model whose second image is taken for the first class."""
     labels = [row.label for row in figures.classes]
-    result = result_of([0, 1, 1], np.eye(len(labels))[[0, 0, 1]], labels)
-    model = EvaluatedModel(
+    return EvaluatedModel(
         params or load_params(),
         card,
         read_examples(split_csv, CLEAN),
-        result,
+        result_of([0, 1, 1], np.eye(len(labels))[[0, 0, 1]], labels),
         np.array(groups, np.int32),
         figures,
         np.array(leaked, bool),
     )
+
+
+def collect(card: Card, figures: ResultFigures, split_csv: Path = SPLIT, **changes: Any) -> Report:
+    """The page of such a model."""
+    model = model_of(card, figures, split_csv, **changes)
     photographs = Photographs([], [], [], 0, 0)
     return report.collect(model, EMPTY_CHARTS, photographs, clean=CLEAN, split_csv=split_csv)
+
+
+def test_leaked_test_images_are_on_the_page_and_in_a_warning(
+    figures: Figures, capsys: pytest.CaptureFixture[str]
+) -> None:
+    card, of_model = model_folder.load(MODELS)[1], read_figures(figures)
+    evaluation.warn_of_leaks(model_of(card, of_model))
+    assert capsys.readouterr().err == ""
+    leaked = (False, True, False)
+    evaluation.warn_of_leaks(model_of(card, of_model, leaked=leaked))
+    warning = capsys.readouterr().err
+    assert warning.startswith("warning: the accuracy counts images that leaked: 1 test image is of")
+    assert warning.endswith("2 of 3 right with it, 2 of 2 without.\n")
+    assert "images that leaked" in collect(card, of_model, leaked=leaked).html({})
 
 
 def test_the_page_begins_with_the_verdict_and_how_to_use_the_model(figures: Figures) -> None:
@@ -349,7 +368,7 @@ def test_names_are_escaped_on_the_page(figures: Figures) -> None:
     split = Path("other.csv")
     split.write_text(SPLIT.read_text().replace("striped", name))
     card = card.model_copy(update={"classes": ["plain", name]})
-    page = collect(card, renamed, split, [0, 0, ALONE])
+    page = collect(card, renamed, split, groups=[0, 0, ALONE])
     page = replace(page, dataset=name, params={"train": {"lr": name}})
     html = page.html({"git.commit": "<b>1f</b>"})
     assert "<script" not in html
