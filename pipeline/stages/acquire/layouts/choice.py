@@ -30,6 +30,7 @@ from pipeline.stages.acquire.layouts.labels import (
 from pipeline.stages.acquire.layouts.masks import check_masks
 from pipeline.stages.acquire.layouts.name_labels import NameLabels, guess_pattern, read_names
 from pipeline.stages.acquire.layouts.sidecar_labels import SidecarLabels, find_sidecars
+from pipeline.stages.acquire.layouts.split_labels import add_splits
 from pipeline.stages.acquire.layouts.table_labels import TableLabels
 from pipeline.stages.acquire.layouts.tables import TableSearch, find_labels
 from pipeline.stages.acquire.raw_image import SkipReason
@@ -53,7 +54,7 @@ def choose_labels(files: FileTable, dataset: ExternalDataset, where: str) -> Fil
     if files.uses_encoding:
         unused.discard("encoding")
     check_unused(dataset, sorted(unused), where, f"the labels come from {labels.origin}")
-    return labels
+    return add_splits(labels, files, dataset.splits)
 
 
 def _choose_labels(files: FileTable, dataset: ExternalDataset, where: str) -> FileLabels:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -62,13 +63,18 @@ class FileIndex:
 
     def select(self, is_inside: Callable[[str], bool]) -> "FileIndex":
         """The images in some folders."""
-        mask = np.array(
-            [is_inside(path.rpartition("/")[0]) for path in columns.iterate(self._paths)]
-        )
+        mask = [is_inside(path.rpartition("/")[0]) for path in columns.iterate(self._paths)]
+        return self._filter(np.array(mask, np.bool_))
+
+    def among(self, is_used: npt.NDArray[np.bool_]) -> "FileIndex":
+        """The images that are used, by a mask of the files of the listing."""
+        return self._filter(is_used[self._positions])
+
+    def _filter(self, mask: npt.NDArray[np.bool_]) -> "FileIndex":
         index = FileIndex(FileTable())
         index.count = self.count
-        index._positions = self._positions[mask.astype(bool)]
-        index._paths = self._paths.filter(columns.booleans(mask.astype(bool)))
+        index._positions = self._positions[mask]
+        index._paths = self._paths.filter(columns.booleans(mask))
         index._is_nfc = self._is_nfc
         return index
 

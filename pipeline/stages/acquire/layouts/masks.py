@@ -9,7 +9,7 @@ from pipeline.datasets.path_pattern import PathPattern
 from pipeline.stages.acquire.layouts.file_names import is_image_name, without_image_suffix
 from pipeline.stages.acquire.layouts.folder_levels import find_pattern
 from pipeline.stages.acquire.layouts.labels import AmbiguousLayoutError, Reading
-from pipeline.stages.acquire.layouts.name_labels import is_no_class
+from pipeline.stages.acquire.layouts.name_labels import guess_pattern, is_no_class
 from pipeline.stages.acquire.sources.class_folders import FolderLabel
 from pipeline.stages.acquire.sources.listing import FileTable
 
@@ -31,7 +31,7 @@ def check_masks(folders: Mapping[str, FolderLabel], files: FileTable, where: str
         PipelineError: the class folders are images and masks.
     """
     stems = _stems(folders, files)
-    _check_classes({label.label for label in folders.values()}, where)
+    _check_classes({label.label for label in folders.values()}, files, where)
     _check_inner(folders, stems, where)
     _check_names(folders, stems, files, where)
 
@@ -50,17 +50,43 @@ def _images(files: FileTable) -> Iterator[str]:
     return (name for name in files.paths() if is_image_name(name))
 
 
-def _check_classes(classes: Collection[str], where: str) -> None:
+def _check_classes(classes: Collection[str], files: FileTable, where: str) -> None:
     """Refuse images/ beside masks/."""
     masks = sorted(name for name in classes if FOLDER.fullmatch(name))
     images = sorted(name for name in classes if name not in masks and is_no_class(name))
-    if masks and images and len(masks) + len(images) == len(classes):
+    if not (masks and images and len(masks) + len(images) == len(classes)):
+        return
+    problem = f"the folders {images[0]} and {masks[0]} are images and their masks, no classes"
+    both = Reading("pattern", "{label}/*", "the two as classes")
+    pattern = _guess_pattern(images[0], files, where)
+    if pattern is None:
         raise PipelineError(
-            f"{where}: the folders {images[0]} and {masks[0]} are images and their masks, no "
-            f"classes: say where the classes are, with a table or with pattern = "
-            f"'{images[0]}/{{label}}_*' in dataset.toml, or with pattern = '{{label}}/*' that "
-            "they are classes"
+            f"{where}: {problem}: say where the classes are, with a table or with pattern in "
+            f"dataset.toml, or with {both.toml()} that they are classes"
         )
+    meaning = f"classes by what is in {images[0]}"
+    raise AmbiguousLayoutError(where, problem, (Reading("pattern", pattern, meaning), both))
+
+
+def _guess_pattern(folder: str, files: FileTable, where: str) -> str | None:
+    """The pattern of the class folders in a folder, or of the names of its files.
+
+    None if neither tells classes.
+    """
+    part = FileTable()
+    inner: dict[str, None] = {}
+    for file, path in zip(files, files.paths(), strict=True):
+        _, middle, inside = f"/{path}".partition(f"/{folder}/")
+        if middle and is_image_name(path):
+            part.append(file)
+            inner["/".join(inside.split("/")[:-1])] = None
+    if "" not in inner and len({path.partition("/")[0] for path in inner}) > 1:
+        return f"{folder}/{{label}}/{'**' if any('/' in path for path in inner) else '*'}"
+    try:
+        pattern = guess_pattern(part, {}, where)
+    except AmbiguousLayoutError as error:
+        return f"{folder}/{error.readings[0].value}"  # the classes with the longer names
+    return f"{folder}/{pattern.text}" if pattern else None
 
 
 def _check_inner(

@@ -55,19 +55,39 @@ def test_masks_of_another_format_are_told_by_it() -> None:
     check_asks(images, masks, "are those of others with an addition")
 
 
-@pytest.mark.parametrize("masks", ["masks", "annotations"])
-def test_images_beside_masks_are_no_classes(masks: str) -> None:
-    names = [
-        f"{folder}/{label}_{n}.png"
+@pytest.mark.parametrize(
+    ("form", "pattern"),
+    [
+        ("{0}/{1}_{2}.png", "images/{label}_#"),  # Oxford Pets: great_pyrenees_1
+        ("{0}/00{2}.{1}/{1}_{2}.png", "images/{label}/*"),  # Caltech-UCSD Birds
+        ("x/{0}/{1}/a/{2}.png", "images/{label}/**"),
+    ],
+)
+@pytest.mark.parametrize("masks", ["masks", "annotations/trimaps"])
+def test_images_beside_masks_are_no_classes(form: str, pattern: str, masks: str) -> None:
+    classes = ("great_pyrenees", "great_dane", "pug")
+    images, others = (
+        [form.format(folder, label, n) for label in classes for n in range(3)]
         for folder in ("images", masks)
-        for label in CLASSES
-        for n in range(3)
-    ]
-    with pytest.raises(PipelineError, match=f"the folders images and {masks} are images") as caught:
+    )
+    problem = f"the folders images and {masks.partition('/')[0]} are images"
+    with pytest.raises(AmbiguousLayoutError, match=problem) as caught:
+        labels(images + others)
+    alone, everything = (reading.value for reading in caught.value.readings)
+    assert alone == pattern
+    read = labels(images + others, pattern=alone)
+    assert set(read) == set(images)
+    if pattern == "images/{label}_#":
+        assert set(read.values()) == set(classes)
+    assert everything == "{label}/*"
+
+
+def test_images_beside_masks_without_classes_in_their_names() -> None:
+    names = [f"{folder}/{n}.png" for folder in ("images", "masks") for n in range(3)]
+    with pytest.raises(PipelineError, match="with a table or with pattern in") as caught:
         labels(names)
-    assert "pattern = 'images/{label}_*'" in str(caught.value)
-    assert set(labels(names, pattern="images/{label}_*")) == set(names[:6])
-    assert set(labels(names, pattern="{label}/*").values()) == {"images", masks}
+    assert not isinstance(caught.value, AmbiguousLayoutError)
+    assert set(labels(names, pattern="{label}/*").values()) == {"images", "masks"}
 
 
 @pytest.mark.parametrize(
