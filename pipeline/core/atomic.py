@@ -21,6 +21,7 @@ from pipeline.core import csv_cells
 STAGING = ".staging-"
 SYNCS = 8  # at the same time
 NO_SYNC = {errno.EINVAL, errno.ENOTSUP}  # of file systems that cannot sync, or not folders
+NO_WRITING = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}  # full or read-only disks
 MAX_STAGING_AGE = 24 * 3600  # seconds; an older staging folder was left by a killed process
 
 
@@ -33,10 +34,20 @@ def replacing(path: Path, durable: bool = True) -> Iterator[Path]:
     Args:
         durable: Whether a power cut must not damage it. A file in a folder that is being created
             in this way reaches the disk with the folder.
+
+    Raises:
+        OSError: it cannot be written; the error names `path`, not the temporary one.
     """
     path = path.absolute()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _remove_abandoned(path)
+    with _errors_of(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_abandoned(path)
+        with _staged(path, durable) as staged:
+            yield staged
+
+
+@contextmanager
+def _staged(path: Path, durable: bool) -> Iterator[Path]:
     # In the same folder, because a rename does not cross file systems.
     staging = Path(tempfile.mkdtemp(prefix=f".{path.name}{STAGING}", dir=path.parent))
     durable = durable and STAGING not in str(path)
@@ -50,6 +61,20 @@ def replacing(path: Path, durable: bool = True) -> Iterator[Path]:
             sync_name(path)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+
+
+@contextmanager
+def _errors_of(path: Path) -> Iterator[None]:
+    """Name `path` in errors of the disk: those of writing name no file, those of copying two."""
+    try:
+        yield
+    except OSError as error:
+        name = str(error.filename or "")
+        is_nameless = error.errno in NO_WRITING and (not name or error.filename2 is not None)
+        if error.errno is None or not (is_nameless or f".{path.name}{STAGING}" in name):
+            raise
+        reason = os.strerror(error.errno) if is_nameless else error.strerror
+        raise OSError(error.errno, reason, str(path)) from error
 
 
 def _swap(new: Path, old: Path) -> None:

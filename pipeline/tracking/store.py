@@ -206,11 +206,13 @@ def errors_as_sentences() -> Iterator[None]:
     """Turn the errors of a store into one sentence.
 
     Raises:
-        PipelineError: the store does not answer, or refuses.
+        PipelineError: the store does not answer, or refuses; or a file of ours cannot be written.
     """
     try:
         yield
     except UNREACHABLE as error:
+        if isinstance(error, OSError) and error.filename and error.errno in atomic.NO_WRITING:
+            raise PipelineError(f"{error.filename}: {error.strerror}") from error
         raise PipelineError(
             f"MLflow at {address()} fails ({describe_error(error)}): see MLFLOW_TRACKING_URI"
         ) from error

@@ -1,5 +1,6 @@
 import errno
 import os
+import tempfile
 import time
 from pathlib import Path
 
@@ -251,6 +252,49 @@ def test_a_disk_that_fails_to_sync_leaves_the_old_file(
         atomic.write_text(tmp_path / "out.txt", "new")
     assert (tmp_path / "out.txt").read_text() == "old"
     assert names(tmp_path) == ["out.txt"]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        OSError(errno.ENOSPC, "Error writing bytes to file. Detail: [errno 28]"),  # pyarrow's
+        OSError(errno.ENOSPC, "No space left on device", "source", None, "copy"),  # shutil's
+        OSError(errno.EIO, "cannot serialize: No space left on device", ".out.staging-1/out"),
+    ],
+)
+def test_a_full_disk_is_an_error_of_the_file(tmp_path: Path, error: OSError) -> None:
+    def fail() -> None:
+        with atomic.replacing(tmp_path / "out"):
+            raise error
+
+    with pytest.raises(OSError, match="No space left on device") as raised:
+        fail()
+    assert raised.value.filename == str(tmp_path / "out")
+    assert raised.value.filename2 is None
+    assert names(tmp_path) == []
+
+
+def test_a_folder_that_takes_no_files_is_an_error_of_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(prefix: str, dir: Path) -> str:
+        raise PermissionError(errno.EACCES, "Permission denied", str(dir / f"{prefix}1"))
+
+    monkeypatch.setattr(tempfile, "mkdtemp", refuse)
+    with pytest.raises(PermissionError) as raised:
+        atomic.write_text(tmp_path / "out.txt", "new")
+    assert raised.value.filename == str(tmp_path / "out.txt")
+
+
+def test_an_error_of_another_file_keeps_its_name(tmp_path: Path) -> None:
+    def fail() -> None:
+        with atomic.replacing(tmp_path / "out"):
+            (tmp_path / "source").read_bytes()
+
+    with pytest.raises(FileNotFoundError) as raised:
+        fail()
+    assert raised.value.filename == str(tmp_path / "source")
 
 
 def test_a_file_does_not_replace_a_folder(tmp_path: Path) -> None:
