@@ -10,6 +10,7 @@ from pipeline.core.shards import SPLITS
 from pipeline.core.skipped_csv import MEANING
 from pipeline.core.terminal import print_line, print_table
 from pipeline.core.unicode import to_nfc
+from pipeline.stages.acquire.layouts.labels import have_numbers_only
 from pipeline.stages.acquire.sources.contents import Contents
 
 MAX_CLASSES = 20
@@ -26,9 +27,16 @@ def print_contents(contents: Contents, renamed: Mapping[str, str]) -> None:
     print_line(f"labels: from {contents.origin}")
     for note in contents.notes:
         print_line(f"note: {to_options(note)}")
+    if number := _find_number({to_nfc(name) for name in contents.classes()} - renamed.keys()):
+        print_line(f"note: classes are numbers: --rename {number}=NAME gives one a name")
     for name in sample_names(contents.labelled_names()):
         print_line(f"  {name}")
     _print_left_out(contents)
+
+
+def _find_number(classes: set[str]) -> str | None:
+    """The first of classes that are all numbers; None if any is not."""
+    return min(classes) if classes and have_numbers_only(classes) else None
 
 
 def sample_names(names: Iterable[tuple[str, tuple[str, str | None]]]) -> list[str]:

@@ -303,6 +303,13 @@ def test_several_tables_are_parts_of_one(project: Path, tmp_path: Path) -> None:
         (["a"], "it has no images, but archives, such as train.zip: unpack them there"),
         (["b"], "the column 'url' of x.csv has the URLs of photographs: read it with `pipeline"),
         (["b/x.csv"], "the column 'url' of x.csv has the URLs of photographs: read it with `pip"),
+        (["c"], "archives, such as t-0.tar: give 'c/*.tar' as the source, or unpack them"),
+        (["d"], "archives, such as x.tar.gz: give 'd/x.tar.gz' as the source, or unpack them"),
+        (["e"], "labels.xlsx is a spreadsheet, which is not read: save it as a CSV file beside"),
+        (["e/labels.xlsx"], "e/labels.xlsx is a spreadsheet, which is not read: save it as a CSV"),
+        (["f"], "a/coco.json has the objects in each image with their boxes (COCO), but an image"),
+        (["f/a/coco.json"], "f/a/coco.json has the objects in each image with their boxes (COCO)"),
+        (["g"], "setid.mat is not read as a table of labels: if it is one, write a CSV file be"),
     ],
 )
 def test_common_sources_that_cannot_be_read_have_their_own_advice(
@@ -310,7 +317,30 @@ def test_common_sources_that_cannot_be_read_have_their_own_advice(
 ) -> None:
     write(project, {"a/train.zip": b"", "a/train.csv": b"id,label\n0,a\n1,b"})
     write(project, {"b/x.csv": b"url,label\nhttp://a/1,cat\nhttp://a/2,dog"})
+    write(project, {"c/t-0.tar": b"", "c/t-1.tar": b"", "c/README.md": b"", "d/x.tar.gz": b""})
+    images = {f"{folder}/images/{n}.jpg": b"x" for folder in "efg" for n in range(3)}
+    coco = b'{"info": 1, "images": [], "annotations": [], "categories": []}'
+    write(project, images | {"e/labels.xlsx": b"PK", "f/a/coco.json": coco, "g/setid.mat": b""})
     assert message in error_of("pets", *words)
+
+
+def test_classes_that_are_numbers_may_get_names(project: Path, tmp_path: Path) -> None:
+    source = write(tmp_path / "a", {f"{n % 2}/{n}.jpg": b"x" for n in range(4)})
+    note = "note: classes are numbers: --rename 0=NAME gives one a name"
+    assert note in make("pets", str(source), "--stay")
+    assert "numbers" not in make(
+        "two", str(source), "--stay", "--rename", "0=cat", "--rename", "1=7up"
+    )
+
+
+def test_lists_of_splits_are_in_the_copy(new_project: Project, tmp_path: Path) -> None:
+    names = [f"images/{label}/{n}.jpg" for label in ("cat", "dog") for n in range(3)]
+    source = write(tmp_path / "food", {name: name.encode() for name in names})
+    write(source, {"meta/test.txt": b"cat/0\ndog/2\n"})
+    project = new_project.copied(tmp_path / "project")
+    output = project.pipeline("new", "food", str(source))
+    assert "the splits come from meta/test.txt; all other images are of train" in output
+    assert (project.folder / "data/photos/food/meta/test.txt").is_file()
 
 
 def test_several_archives(project: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Collection
+from pathlib import PurePath
 
 from pipeline.core.errors import PipelineError
 from pipeline.core.unicode import to_nfc
@@ -11,6 +12,7 @@ from pipeline.stages.acquire.layouts.album_folders import are_albums, check_albu
 from pipeline.stages.acquire.layouts.file_names import (
     ARCHIVE_SUFFIXES,
     PACKED_SUFFIXES,
+    TABLE_SUFFIXES,
     is_image_name,
 )
 from pipeline.stages.acquire.layouts.folder_agreement import (
@@ -33,6 +35,7 @@ from pipeline.stages.acquire.layouts.sidecar_labels import SidecarLabels, find_s
 from pipeline.stages.acquire.layouts.split_labels import add_splits
 from pipeline.stages.acquire.layouts.table_labels import TableLabels
 from pipeline.stages.acquire.layouts.tables import TableSearch, find_labels
+from pipeline.stages.acquire.layouts.unread_tables import describe_unread
 from pipeline.stages.acquire.raw_image import SkipReason
 from pipeline.stages.acquire.sources.class_folders import is_hidden
 from pipeline.stages.acquire.sources.listing import FileTable
@@ -78,7 +81,7 @@ def _choose_labels(files: FileTable, dataset: ExternalDataset, where: str) -> Fi
     if len(folders.classes()) < 2:
         problem = f"all images are in the folder {min(folders.classes())!r}"
         problem = "; ".join([problem, *beside.problems[:1]])
-        if search.labels or search.problems or beside.problems:
+        if search.labels or search.problems or beside.problems or describe_unread(files):
             return _labels_without_folders(search, files, dataset, where, problem)
         return _guess_names(files, dataset, where) or folders
     if search.labels is not None and not _is_weaker(search.labels, folders, files, dataset):
@@ -136,15 +139,32 @@ def _labels_without_folders(
     labels = search.labels or _guess_names(files, dataset, where)
     if labels is not None:
         return labels
+    _check_archives(files, where)
+    advice = [*search.problems[:1], *filter(None, [describe_unread(files)])]
+    raise PipelineError(f"{where}: {'; '.join([problem, *advice])}")
+
+
+def _check_archives(files: FileTable, where: str) -> None:
+    """Refuse archives without images beside them.
+
+    Raises:
+        PipelineError: there are such.
+    """
     names = [name for name in files.names() if not is_hidden(name)]
-    suffixes = ARCHIVE_SUFFIXES + PACKED_SUFFIXES
-    archives = [name for name in names if name.lower().endswith(suffixes)]
-    if archives and not any(is_image_name(name) for name in names if name not in archives):
-        raise PipelineError(
-            f"{where}: it has no images, but archives, such as {archives[0]}: unpack them there, "
-            "or give an archive with everything in it"
-        )
-    raise PipelineError(f"{where}: {'; '.join([problem, *search.problems[:1]])}")
+    archives = [name for name in names if name.lower().endswith(ARCHIVE_SUFFIXES + PACKED_SUFFIXES)]
+    if not archives or any(is_image_name(name) for name in names if name not in archives):
+        return
+    advice = "unpack them there, or give an archive with everything in it"
+    suffix = next((end for end in ARCHIVE_SUFFIXES if archives[0].endswith(end)), None)
+    is_alike = suffix and all("/" not in name and name.endswith(suffix) for name in archives)
+    if (
+        is_alike
+        and files.folder
+        and not any(PurePath(name).suffix in TABLE_SUFFIXES for name in names)
+    ):
+        source = f"{where}/*{suffix}" if archives[1:] else f"{where}/{archives[0]}"
+        advice = f"give {source!r} as the source, or unpack them"
+    raise PipelineError(f"{where}: it has no images, but archives, such as {archives[0]}: {advice}")
 
 
 def _is_weaker(

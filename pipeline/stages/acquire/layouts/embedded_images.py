@@ -13,9 +13,8 @@ from pipeline.core.progress import bar
 from pipeline.datasets.dataset_toml import ExternalDataset
 from pipeline.params import AcquireParams
 from pipeline.stages.acquire.layouts.image_table import ImageTable, Rows
-from pipeline.stages.acquire.layouts.table_columns import (
-    find_options,
-)
+from pipeline.stages.acquire.layouts.missing_parts import describe_missing_parts
+from pipeline.stages.acquire.layouts.table_columns import find_options
 from pipeline.stages.acquire.layouts.table_labels import to_splits
 from pipeline.stages.acquire.raw_image import RawImage, SkippedItem, SkipReason
 
@@ -35,7 +34,9 @@ class EmbeddedImages:
         self._missing: dict[str, Rows] = {}
         """Rows without bytes, by the name of the table."""
         self.origin = tables[0].origin
-        self.notes = tuple(note for table in tables for note in table.describe_missing())
+        missing = (note for table in tables for note in table.describe_missing())
+        parts = describe_missing_parts([table.table.name for table in tables])
+        self.notes = (*missing, *parts)
 
     def classes(self) -> set[str]:
         """All labels."""

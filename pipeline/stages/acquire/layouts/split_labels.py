@@ -75,13 +75,15 @@ def add_splits(labels: FileLabels, files: FileTable, splits: Mapping[str, str]) 
     of_files = np.full(len(files), NONE, np.int32)
     names = [part.name for part in lists]
     problem = _join(lists, of_files) or _fill(of_files, is_labelled)
-    if lists and not problem:
+    if lists and not problem and not reader.problems:  # else train might get what those list
         rest = "; " + REST if TRAIN not in np.concatenate([part.splits for part in lists]) else ""
         note = f"the splits come from {', '.join(names)}{rest}, unless {IGNORE}"
         others = [note for note in labels.notes if not any(name in note for name in names)]
         return SplitLabels(labels, of_files, frozenset(names), (*others, note))
-    problems = [f"{', '.join(names)} {problem}: they are not used"] if lists else []
-    notes = [f"{text}: {ADVICE}" for text in [*problems, *reader.problems]]
+    problems = [f"{', '.join(names)} {problem}"] if problem and lists else []
+    notes = [
+        f"{text}, so no list of splits is used: {ADVICE}" for text in [*problems, *reader.problems]
+    ]
     return SplitLabels(labels, np.full(len(files), NONE, np.int32), (), (*labels.notes, *notes))
 
 

@@ -27,7 +27,6 @@ MAX_BYTES = 100e6
 TABLES, TEXTS = (".csv", ".tsv"), (".txt", ".lst")
 CASE = re.compile(r"(?<=[a-z])(?=[A-Z])")  # of TrainImages
 LIST_WORDS = frozenset({"list", "lists", "file", "files", "filenames", "ids", "names"})
-MIN_KNOWN = 0.5  # of the lines, for a text to be a list of images
 HINT = re.compile(r"split|partition", re.IGNORECASE)
 
 
@@ -99,7 +98,7 @@ class SplitListReader:
         positions = self._find_lines(file)
         known = int((positions >= 0).sum())
         if not known or known < len(positions):
-            if known > MIN_KNOWN * len(positions):
+            if known:
                 unknown = plural(len(positions) - known, "line")
                 self.problems.append(f"{file.name} has {unknown} that name no image with a label")
             return None

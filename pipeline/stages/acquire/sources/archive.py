@@ -13,6 +13,7 @@ from pathlib import Path
 
 from pipeline.core.errors import PipelineError
 from pipeline.stages.acquire.layouts.file_names import PACKED_SUFFIXES
+from pipeline.stages.acquire.layouts.unread_tables import describe_unread_file
 from pipeline.stages.acquire.raw_image import SkippedItem, SkipReason
 from pipeline.stages.acquire.sources.column_zip import ColumnZipFile, ZipNameError
 from pipeline.stages.acquire.sources.listing import SourceFile, to_text
@@ -44,6 +45,8 @@ def open_archive(path: Path, encoding: str | None = None) -> Archive:
     Raises:
         PipelineError: it is neither, or damaged, or such a name is in another encoding.
     """
+    if problem := describe_unread_file(path):  # a spreadsheet may be a zip
+        raise PipelineError(problem)
     try:
         if zipfile.is_zipfile(path):
             return _open_zip(path, encoding)
