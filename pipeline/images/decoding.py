@@ -14,9 +14,9 @@ import numpy.typing as npt
 import simplejpeg
 
 from pipeline.core.errors import PipelineError
+from pipeline.images import sample_range
 from pipeline.images.colour import LAB
-from pipeline.images.formats import jpeg_repair, png
-from pipeline.images.formats.jpeg_repair import Mended
+from pipeline.images.formats import png
 from pipeline.images.header import (
     JPEGS,
     Header,
@@ -37,9 +37,9 @@ from pipeline.images.orientation import turn
 from pipeline.images.pillow_decoding import CannotDecode, Mode, decode_with_pillow
 from pipeline.images.pixels import Grey, Pixels
 from pipeline.images.rare_formats import RARE_FORMATS, decode_rare
+from pipeline.images.repair import UNKNOWN_SUBSAMPLING, read_or_mend
 
 OUT_OF_MEMORY = -4  # cv::Error::StsNoMem
-UNKNOWN_SUBSAMPLING = "Could not determine subsampling"  # simplejpeg's message; no damage
 STRIP_ROWS = 256
 # The flags for grey contain only the scale; those for colour also contain BGR.
 REDUCED_SCALES = {
@@ -59,14 +59,8 @@ def load(data: bytes, max_megapixels: float, side: int) -> tuple[Header, Pixels]
         Unreadable: with the reason.
         MemoryError: too little memory; the image may be sound.
     """
-    try:
-        return _load(data, max_megapixels, side)
-    except Unreadable as error:
-        mended = mend(data, error)
-        if mended is None:
-            raise
-        header, pixels = _load(mended.data, max_megapixels, side)
-        return replace(header, warnings=mended_warnings(header.warnings, mended)), pixels
+    (header, pixels), mended = read_or_mend(data, lambda file: _load(file, max_megapixels, side))
+    return replace(header, warnings=(*header.warnings, *mended.warnings)), pixels
 
 
 def _load(data: bytes, max_megapixels: float, side: int) -> tuple[Header, Pixels]:
@@ -74,33 +68,11 @@ def _load(data: bytes, max_megapixels: float, side: int) -> tuple[Header, Pixels
     try:
         if header.format in JPEGS and header.mode != "CMYK":
             return header, _shrink(_decode_strict_rgb(header, data), side)
-        return header, decode_checked(header, data, side)
+        return decode_checked(header, data, side)
     except cv2.error as error:
         if error.code == OUT_OF_MEMORY:
             raise MemoryError(str(error)) from error
         raise Unreadable(RejectReason.DAMAGED, header.format) from error
-
-
-def mend(data: bytes, error: Unreadable) -> Mended | None:
-    """A JPEG that was called damaged, its harmless faults repaired; None if that does not help."""
-    is_damaged_jpeg = error.reason is RejectReason.DAMAGED and error.format in JPEGS
-    repairs = list(jpeg_repair.repairs(data)) if is_damaged_jpeg else []
-    # Of several repairs, take the one that passes: the others cut off data of the picture.
-    passing = (repair for repair in repairs if len(repairs) == 1 or _is_clean(repair.data))
-    return next(passing, None)
-
-
-def _is_clean(data: bytes) -> bool:
-    try:
-        simplejpeg.decode_jpeg(data, min_height=1, min_width=1, strict=True)
-    except ValueError as error:
-        return UNKNOWN_SUBSAMPLING in str(error)
-    return True
-
-
-def mended_warnings(warnings: tuple[Warn, ...], mended: Mended) -> tuple[Warn, ...]:
-    """The warnings on a mended JPEG, from those that its header gave."""
-    return (*warnings, Warn.EXTRANEOUS_BYTES) if mended.has_lost_bytes else warnings
 
 
 def check_header(data: bytes, max_megapixels: float) -> Header:
@@ -117,8 +89,11 @@ def check_header(data: bytes, max_megapixels: float) -> Header:
     return header
 
 
-def decode_checked(header: Header, data: bytes, side: int) -> Pixels:
+def decode_checked(header: Header, data: bytes, side: int) -> tuple[Header, Pixels]:
     """Decode an image of any kind and check it strictly; upright, its shorter side at most `side`.
+
+    Returns:
+        The header with warnings that only the pixels give, and the pixels.
 
     Raises:
         Unreadable, cv2.error: it is damaged.
@@ -127,7 +102,12 @@ def decode_checked(header: Header, data: bytes, side: int) -> Pixels:
         decode_strict(header, data, "CMYK" if header.mode == "CMYK" else "RGB", 1)
     flattened = Warn.TRANSPARENCY_FLATTENED in header.warnings
     pixels = _decode_transparent(header, data) if flattened else decode_upright(header, data)
-    return _shrink(pixels, side)
+    samples = sample_range.measure(header, data)
+    if samples:
+        header = replace(header, warnings=(*header.warnings, samples.warning))
+    if samples and samples.bits:
+        pixels = turn(_to_srgb(header, samples.scale()), header.orientation)
+    return header, _shrink(pixels, side)
 
 
 def decode(data: bytes, least: int | None = None) -> Pixels:

@@ -54,6 +54,15 @@ OTHER_IMAGES = {
         (rb"qoif", "QOI"),
     )
 }
+# What a faulty program may write before an image: marks of byte order, and white space.
+LEADING_BLANKS = re.compile(rb"(\xef\xbb\xbf|\xff\xfe|\xfe\xff|[ \t\r\n\v\f]){1,64}")
+# An image after text, such as a header or a length of HTTP; in a PDF that is no fault.
+LATE = "image behind text"
+LATE_START = re.compile(
+    rb"(?!%PDF)[\t-\r -~\xef\xbb\xbf]{1,1024}?"
+    rb"(\xff\xd8\xff[\xdb\xe0-\xef]|\x89PNG\r\n\x1a\n|GIF8[79]a|RIFF....WEBP)",
+    re.DOTALL,
+)
 VIDEO = "video"
 VIDEO_START = re.compile(rb"....(ftyp|moov|mdat)|\x1aE\xdf\xa3|RIFF....AVI ", re.DOTALL)
 CONVERTERS = {
@@ -68,6 +77,12 @@ def detect_format(start: bytes) -> str | None:
     return next((form for pattern, form in SIGNATURES.items() if pattern.match(start)), None)
 
 
+def starts_late(data: bytes) -> int:
+    """Where an image begins that follows white space or a mark of byte order; 0 if none does."""
+    blanks = LEADING_BLANKS.match(data)
+    return blanks.end() if blanks and detect_format(data[blanks.end() :]) else 0
+
+
 def name_other_image(start: bytes) -> str | None:
     """What people call the format of an image that is not read; None if it is not such an image."""
     return next((name for pattern, name in OTHER_IMAGES.items() if pattern.match(start)), None)
@@ -80,12 +95,17 @@ def is_video(start: bytes) -> bool:
 
 def name_unread(start: bytes) -> str | None:
     """What people call the format of a file that was not read; None if it is unknown."""
-    return detect_format(start) or name_other_image(start) or (VIDEO if is_video(start) else None)
+    if form := detect_format(start) or name_other_image(start):
+        return form
+    if is_video(start):
+        return VIDEO
+    return LATE if LATE_START.match(start) else None
 
 
 def looks_like_image(start: bytes) -> bool:
     """Whether these are the first bytes of an image of some kind, damaged or not."""
-    return detect_format(start) is not None or name_other_image(start) is not None
+    is_known = detect_format(start) is not None or name_other_image(start) is not None
+    return is_known or starts_late(start) > 0
 
 
 def has_wrong_extension(name: str, form: str) -> bool:
@@ -98,6 +118,12 @@ def describe_unread(form: str, number: int) -> str:
     files, are, them = ("file", "is", "it") if number == 1 else ("files", "are", "them")
     if form == VIDEO:
         return f"{number} video {files} {are} not read: save the frames that you want as JPEG"
+    if form == LATE:
+        has, begin = ("has", "begins") if number == 1 else ("have", "begin")
+        return (
+            f"{number} {files} {begin} with text, such as an HTTP header, and {has} an image "
+            f"behind it: download {them} again, or cut the text off"
+        )
     problem = "of a kind that is not read" if form in SIGNATURES.values() else "not read"
     advice = CONVERTERS.get(form, "save as JPEG or PNG what you want of {them}").format(them=them)
     return f"{number} {form} {files} {are} {problem}: {advice}"

@@ -8,7 +8,7 @@ from enum import StrEnum
 from PIL import Image
 
 from pipeline.images.colour import LAB, Conversion, find_conversion
-from pipeline.images.format_detection import VIDEO, detect_format, is_video, name_other_image
+from pipeline.images.format_detection import detect_format, name_other_image, name_unread
 from pipeline.images.formats import bmp, gif, heif, jpeg, png, tiff, webp
 from pipeline.images.formats.metadata import Metadata
 from pipeline.images.formats.tiff import Tiff
@@ -60,8 +60,11 @@ class Warn(StrEnum):
     FIRST_FRAME_ONLY = "first_frame_only"
     CMYK_CONVERTED = "cmyk_converted"
     REDUCED_TO_8_BIT = "reduced_to_8_bit"
+    LOW_16_BIT = "low_16_bit"
+    SCALED_BY_BITS = "scaled_by_bits"
     COLOUR_CONVERTED = "colour_converted"
     EXTRANEOUS_BYTES = "extraneous_bytes"
+    WRONG_END = "wrong_end"
 
 
 MEANING: dict[str, str] = {
@@ -83,8 +86,11 @@ MEANING: dict[str, str] = {
     Warn.FIRST_FRAME_ONLY: "several frames or pages; the first is used",
     Warn.CMYK_CONVERTED: "CMYK, converted to RGB",
     Warn.REDUCED_TO_8_BIT: "more than 8 bits per channel, reduced to 8",
+    Warn.LOW_16_BIT: "16 bits per channel of which at most 14 are used: very dark, or unscaled",
+    Warn.SCALED_BY_BITS: "made brighter, as the file says that fewer than 16 bits are used",
     Warn.COLOUR_CONVERTED: "converted to sRGB from the colour space that the file names",
     Warn.EXTRANEOUS_BYTES: "bytes that belong to no part of the file; left out",
+    Warn.WRONG_END: "its end or length is missing or wrong, but no pixel is; put right",
 }
 
 
@@ -129,7 +135,7 @@ def read_header(data: bytes) -> Header:
     if form is None:
         if other := name_other_image(data):
             raise Unreadable(RejectReason.UNSUPPORTED, other)
-        raise Unreadable(RejectReason.NOT_AN_IMAGE, VIDEO if is_video(data) else "")
+        raise Unreadable(RejectReason.NOT_AN_IMAGE, name_unread(data) or "")
     if form == "HEIF":
         return _read_heif(data)
     directories = tiff.read_tiff(data) if form == "TIFF" else None

@@ -4,6 +4,7 @@ from functools import cache
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from pipeline.images.pixels import Pixels
 
@@ -29,6 +30,18 @@ def decode_with_opencv(data: bytes, flags: int = AS_STORED) -> Pixels | None:
     if pixels is None or pixels.dtype != np.uint8:
         return None
     return pixels.astype(np.uint8, copy=False)
+
+
+def decode_deep(data: bytes) -> npt.NDArray[np.uint16] | None:
+    """Decode 16-bit samples: grey (H, W), or BGR with or without alpha; None if there are none."""
+    configure_opencv()
+    try:
+        values = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    except cv2.error:
+        return None
+    if values is None or values.dtype != np.uint16:
+        return None
+    return values.astype(np.uint16, copy=False)
 
 
 def check_memory(width: int, height: int) -> None:

@@ -2,11 +2,14 @@ import pytest
 
 from pipeline.images.format_detection import (
     EXTENSIONS,
+    LATE,
     describe_unread,
     detect_format,
     has_wrong_extension,
     is_video,
+    looks_like_image,
     name_unread,
+    starts_late,
 )
 
 
@@ -68,6 +71,11 @@ def test_the_brands_tell_heic_from_avif(brands: bytes, form: str | None) -> None
         (b"\0\0\0\x0cJXL \r\n\x87\n", "JPEG XL"),
         (b"\xff\xd8\xff", "JPEG"),
         (b"text", None),
+        (b"1a2b\r\n\xff\xd8\xff\xe0", LATE),  # the length of a chunk of HTTP
+        (b"HTTP/1.1 200 OK\r\nContent-Type: image/png\r\n\r\n\x89PNG\r\n\x1a\n", LATE),
+        (b"x" * 1025 + b"\xff\xd8\xff\xe0", None),
+        (b"%PDF-1.4\nstream\n\xff\xd8\xff\xe0", None),
+        (b"PK\3\4\0\0a.jpg\xff\xd8\xff\xe0", None),
     ],
 )
 def test_what_is_not_read_has_a_name(start: bytes, name: str | None) -> None:
@@ -82,9 +90,35 @@ def test_what_is_not_read_has_a_name(start: bytes, name: str | None) -> None:
         ("raw", 1, "1 raw file is not read: export it from your photo program"),
         ("TIFF", 2, "2 TIFF files are of a kind that is not read: save as JPEG or PNG"),
         ("video", 3, "3 video files are not read: save the frames"),
+        (LATE, 1, "1 file begins with text, such as an HTTP header, and has an image behind it:"),
+        (LATE, 2, "2 files begin with text, such as an HTTP header, and have an image behind it:"),
     ],
 )
 def test_a_sentence_names_the_format_and_the_way_out(
     form: str, number: int, beginning: str
 ) -> None:
     assert describe_unread(form, number).startswith(beginning)
+
+
+@pytest.mark.parametrize("image", [b"\xff\xd8\xff\xe0", b"GIF89a", b"II*\0"])
+@pytest.mark.parametrize(
+    ("start", "is_harmless"),
+    [
+        (b"\n", True),
+        (b"\r\n\r\n", True),
+        (b"\xef\xbb\xbf", True),
+        (b"\xef\xbb\xbf\n", True),
+        (b"\xff\xfe", True),
+        (b" " * 64, True),
+        (b" " * 65, False),
+        (b"\0", False),
+        (b"a\r\n", False),
+        (b"", False),
+    ],
+)
+def test_an_image_may_follow_white_space_and_byte_order_marks_alone(
+    start: bytes, is_harmless: bool, image: bytes
+) -> None:
+    assert starts_late(start + image) == (len(start) if is_harmless else 0)
+    assert starts_late(start + b"text") == 0
+    assert looks_like_image(start + image) == (is_harmless or not start)

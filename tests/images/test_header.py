@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from pipeline.images.format_detection import name_other_image
+from pipeline.images.format_detection import LATE, name_other_image
 from pipeline.images.header import (
     RejectReason,
     Unreadable,
@@ -176,7 +176,6 @@ def test_odd_images_have_warnings(data: bytes, expected: set[Warn]) -> None:
         b"RIFF\x10\0\0\0WAVEfmt ",
         b"GIF",
         b"PK\3\4" + encode("PNG"),
-        b" " + encode("JPEG"),
         b"P8 64 48 255\n",
         b"P6",
         b"P64",
@@ -191,6 +190,11 @@ def test_odd_images_have_warnings(data: bytes, expected: set[Warn]) -> None:
 )
 def test_other_content_is_not_an_image(data: bytes) -> None:
     assert reject_reason(data) == (RejectReason.NOT_AN_IMAGE, "")
+
+
+@pytest.mark.parametrize("start", [b" ", b"5c\r\n", b"HTTP/1.1 200 OK\r\n\r\n"])
+def test_an_image_behind_text_is_named(start: bytes) -> None:
+    assert reject_reason(start + encode("JPEG")) == (RejectReason.NOT_AN_IMAGE, LATE)
 
 
 @pytest.mark.parametrize("brand", [b"isom", b"qt  "])

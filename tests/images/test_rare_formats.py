@@ -194,7 +194,8 @@ def test_a_gif_that_opencv_refuses_is_damaged_only_if_something_is_missing(
     assert reason(data) is None
     monkeypatch.setattr(cv2, "imdecode", lambda *_: None)
     assert reason(data) is RejectReason.UNSUPPORTED
-    assert reason(data[:-1]) is RejectReason.DAMAGED
+    assert reason(data[:-1]) is RejectReason.UNSUPPORTED  # only its trailer is missing
+    assert reason(data[:-20]) is RejectReason.DAMAGED
     codes = len(data) * 2 // 3
     assert reason(data[:codes] + data[codes + 20 :]) is RejectReason.DAMAGED
 

@@ -22,6 +22,7 @@ class FlagKind(StrEnum):
 
     LABEL = "label"
     OUTLIER = "outlier"
+    LOW_16_BIT = "low_16_bit"
     BLURRED = "blurred"
     DARK = "dark"
     OVEREXPOSED = "overexposed"
@@ -32,6 +33,7 @@ class FlagKind(StrEnum):
 NAMES = {
     FlagKind.LABEL: "label may be wrong",
     FlagKind.OUTLIER: "unlike the others",
+    FlagKind.LOW_16_BIT: "16 bits, few used",
     FlagKind.BLURRED: "blurred",
     FlagKind.DARK: "dark",
     FlagKind.OVEREXPOSED: "over-exposed",

@@ -20,13 +20,16 @@ def review(
     clean: Annotated[Path, typer.Option(help="The folder of clean images.")] = Path("data/clean"),
     split: Annotated[Path, typer.Option(help="The split of each image.")] = Path("data/split.csv"),
     features: Annotated[Path, typer.Option(help="The features.")] = Path("data/features"),
+    verdicts: Annotated[Path, typer.Option(help="The verdict on each image.")] = Path(
+        "data/verdicts.csv"
+    ),
 ) -> None:
     """Look at images that are worth a look, and choose what to reject or relabel, in a browser.
 
     Worth a look: labels that may be wrong (as `pipeline suspects`), outliers, blurred, dark and
-    over-exposed images, and ones with little detail or an odd shape. Choices are appended to
-    reject.csv and relabel.csv of the data set when you save; nothing is removed, and `dvc repro`
-    applies them. The page is for this machine alone. Ctrl-C ends it.
+    over-exposed images, and ones with little detail, an odd shape or few of 16 bits used. Choices
+    are appended to reject.csv and relabel.csv of the data set when you save; nothing is removed,
+    and `dvc repro` applies them. The page is for this machine alone. Ctrl-C ends it.
 
     Examples:
 
@@ -48,7 +51,7 @@ def review(
 
     project.check()
     folder = find_dataset_folder(load_params().dataset.name, clean)
-    flags, problems = find_flags(clean, split, features)
+    flags, problems = find_flags(clean, split, features, verdicts)
     for problem in problems:
         warn(problem)
     catalogue = Catalogue(clean, split, flags)

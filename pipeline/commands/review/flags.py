@@ -1,4 +1,4 @@
-"""Everything that makes images worth a look: by pixels, and by features where these are there."""
+"""Everything that makes images worth a look: by pixels, features, verdicts."""
 
 from pathlib import Path
 
@@ -8,12 +8,14 @@ from pipeline.commands.review.outliers import find_outliers, mean_distances
 from pipeline.commands.suspects.suspects import find_suspects
 from pipeline.core.errors import PipelineError
 from pipeline.core.percentages import format_share
+from pipeline.core.verdicts_csv import scan_verdicts
+from pipeline.images.header import Warn
 from pipeline.inference.pooled_features import open_features
 from pipeline.network.examples import read_examples
 
 
 def find_flags(
-    clean: Path, split_csv: Path, features: Path
+    clean: Path, split_csv: Path, features: Path, verdicts_csv: Path
 ) -> tuple[dict[FlagKind, Flags], list[str]]:
     """The flagged images by kind, and sentences about kinds that could not be looked for."""
     flags, problems = quality.find_flags(clean), []
@@ -22,6 +24,10 @@ def find_flags(
             flags[kind] = find(clean, split_csv, features)
         except PipelineError as error:
             problems.append(str(error))
+    try:
+        flags[FlagKind.LOW_16_BIT] = _find_low_16_bit(verdicts_csv)
+    except FileNotFoundError:
+        problems.append(f"pictures of few bits are not listed: there is no {verdicts_csv}")
     return flags, list(dict.fromkeys(problems))
 
 
@@ -41,3 +47,14 @@ def _find_outliers(clean: Path, split_csv: Path, features: Path) -> Flags:
     rows = find_outliers(distances)
     notes = [f"unlike the others: distance {distance:.2f}" for distance in distances[rows].tolist()]
     return Flags(examples.ids_of(rows), notes)
+
+
+def _find_low_16_bit(verdicts_csv: Path) -> Flags:
+    """Pictures that `filter` warned of: perhaps of 10, 12 or 14 bits, and far too dark."""
+    ids = [
+        row.id
+        for row in scan_verdicts(verdicts_csv)
+        if row.is_kept and Warn.LOW_16_BIT in row.warnings.split()
+    ]
+    note = "of 16 bits, at most 14 are used: scale the values, if it is too dark"
+    return Flags(ids, [note] * len(ids))

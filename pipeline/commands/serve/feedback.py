@@ -12,7 +12,7 @@ from pipeline.commands.serve.limits import Refusal
 from pipeline.core import atomic, shards
 from pipeline.core.errors import PipelineError
 from pipeline.core.terminal import distinct_file_names
-from pipeline.images.format_detection import EXTENSIONS, detect_format
+from pipeline.images.format_detection import EXTENSIONS, detect_format, starts_late
 
 MAX_PICTURES = 1000
 MAX_BYTES = 2**30
@@ -51,7 +51,8 @@ class FeedbackFolder:
             Refusal: it is no class of the model, or the folder is full.
         """
         check_label(label, classes)
-        form = detect_format(image[:START_BYTES]) or ""
+        start = starts_late(image[:START_BYTES])
+        form = detect_format(image[start : start + START_BYTES]) or ""
         suffix = PREFERRED.get(form) or min(EXTENSIONS.get(form, {""}))
         path = (
             self._folder / distinct_file_names(classes)[label] / f"{shards.digest(image)}{suffix}"

@@ -12,6 +12,7 @@ EXTENSION, IMAGE, TRAILER = 0x21, 0x2C, 0x3B
 APPLICATION = 0xFF  # the label of an extension
 XMP, PROFILE = b"XMP DataXMP", b"ICCRGBG1012"
 XMP_TRAILER_BYTES = 257  # a magic trailer, by which readers of sub-blocks skip a packet
+MAX_SUB_BLOCK_BYTES = 255
 MAX_BLOCKS = 2**20
 MAX_CODE_BITS = 12
 MAX_CODES = 2**MAX_CODE_BITS
@@ -45,15 +46,46 @@ def is_whole(data: bytes) -> bool:
     flags = data[start + DESCRIPTOR_BYTES]
     pixels: int = math.prod(struct.unpack_from("<HH", data, start + 5))
     codes = start + 1 + DESCRIPTOR_BYTES + _table_bytes(flags)
-    return _count_pixels(_sub_block_contents(data, codes + 1, end), data[codes]) == pixels
+    return _count_pixels(_sub_block_contents(data, codes + 1, end), data[codes])[0] == pixels
 
 
-def _count_pixels(data: bytes, bits: int) -> int:
-    """How many pixels LZW codes stand for; -1 if one of them does not exist.
+def complete(data: bytes) -> bytes | None:
+    """The GIF with a proper end, if the first image has all its pixels.
+
+    Of what follows that image, whole blocks stay. None if pixels are missing, or if nothing would
+    change.
+    """
+    if len(data) < HEADER_BYTES:
+        return None
+    blocks = list(_blocks(data))
+    images = [start for kind, start, _ in blocks if kind == IMAGE]
+    end = blocks[-1][2] if blocks else HEADER_BYTES + _table_bytes(data[10])
+    start = images[0] if images else end
+    codes = start + 1 + DESCRIPTOR_BYTES
+    if codes > len(data) or data[start] != IMAGE:
+        return None
+    codes += _table_bytes(data[codes - 1])
+    contents = _sub_block_contents(data, codes + 1, len(data))
+    pixels: int = math.prod(struct.unpack_from("<HH", data, start + 5))
+    count, has_end = _count_pixels(contents, data[codes]) if contents else (0, False)
+    may_be_zeros = not has_end and contents.endswith(b"\0")  # instead of lost data
+    if count != pixels or may_be_zeros:
+        return None
+    whole = data[:end] if images else data[: codes + 1] + _sub_blocks(contents)
+    repaired = whole.removesuffix(bytes([TRAILER])) + bytes([TRAILER])
+    return repaired if repaired != data else None
+
+
+def _count_pixels(data: bytes, bits: int) -> tuple[int, bool]:
+    """How many pixels LZW codes stand for, and whether the code that ends them is there.
+
+    The number is -1 if one of the codes does not exist.
 
     Args:
         bits: Of a pixel.
     """
+    if bits >= MAX_CODE_BITS:
+        return -1, False
     clear = 1 << bits
     lengths, size, previous = [1] * clear + [0, 0], bits + 1, 0  # of the strings of each code
     pixels = buffer = count = 0
@@ -62,19 +94,19 @@ def _count_pixels(data: bytes, bits: int) -> int:
         while count >= size:
             code, buffer, count = buffer & (1 << size) - 1, buffer >> size, count - size
             if code == clear + 1:
-                return pixels
+                return pixels, True
             if code == clear:
                 lengths, size, previous = lengths[: clear + 2], bits + 1, 0
                 continue
             if previous and len(lengths) < MAX_CODES:
                 lengths.append(previous + 1)
             if code >= len(lengths):
-                return -1
+                return -1, False
             previous = lengths[code]
             pixels += previous
             if len(lengths) == 1 << size and size < MAX_CODE_BITS:
                 size += 1
-    return pixels
+    return pixels, False
 
 
 def _blocks(data: bytes) -> Iterator[tuple[int, int, int]]:
@@ -114,9 +146,16 @@ def _after_sub_blocks(data: bytes, start: int) -> int | None:
 
 
 def _sub_block_contents(data: bytes, start: int, end: int) -> bytes:
-    """The contents of sub-blocks."""
+    """The contents of sub-blocks, up to the empty one that ends them."""
     parts = []
-    while start < end:
+    while start < end and data[start]:
         parts.append(data[start + 1 : start + 1 + data[start]])
         start += 1 + data[start]
     return b"".join(parts)
+
+
+def _sub_blocks(contents: bytes) -> bytes:
+    """The sub-blocks with these contents, and the empty one that ends them."""
+    starts = range(0, len(contents), MAX_SUB_BLOCK_BYTES)
+    parts = (contents[start : start + MAX_SUB_BLOCK_BYTES] for start in starts)
+    return b"".join(bytes([len(part)]) + part for part in parts) + b"\0"

@@ -30,7 +30,8 @@ JFIF_BYTES = 14  # of a complete JFIF segment
 ADOBE_BYTES = 12  # of a complete Adobe segment; its last byte is the colour transform
 COLOUR_TRANSFORMS = {3: (0, 1), 4: (0, 2)}  # by number of components; the second is the usual one
 SEQUENTIAL = {0xC0, 0xC1}  # with Huffman codes
-PROGRESSIVE = {0xC2, 0xCA}
+PROGRESSIVE_HUFFMAN = 0xC2
+PROGRESSIVE = {PROGRESSIVE_HUFFMAN, 0xCA}
 SCAN_HEADER_BYTES = {6, 8, 10, 12}  # for one to four components
 GREY = b"\1"  # component
 MAX_JUNK_BYTES = 64  # between two segments
@@ -43,22 +44,24 @@ MAX_KEPT = 3  # of such bytes: what libjpeg reads ahead
 
 
 @dataclass(frozen=True)
-class Mended:
+class MendedJpeg:
     """A JPEG with the same picture, without the faults."""
 
     data: bytes
     has_lost_bytes: bool
     """Whether bytes that belonged to no part of the file were removed."""
+    lacked_end: bool
+    """Whether it had no end marker."""
 
 
-def repairs(data: bytes) -> Iterator[Mended]:
+def repairs(data: bytes) -> Iterator[MendedJpeg]:
     """Yield repairs of harmless faults for which decoders refuse a file; none if it has none.
 
     These are an unknown JFIF version, an incomplete colour profile, an unknown Adobe colour
     transform (libjpeg takes it as the usual one), segments of Adobe that Pillow cannot read, bytes
-    between segments, which a wrong length leaves, and filler before later markers. There may be
-    several, because the picture's own data may end in bytes like those of the filler. No warning
-    is ignored: a repair has to pass a strict decoder.
+    between segments, which a wrong length leaves, filler before later markers, and a missing end
+    marker. There may be several, because the picture's own data may end in bytes like those of the
+    filler. No warning is ignored: a repair has to pass a strict decoder.
     """
     all_segments = list(segments(data))
     if not all_segments:
@@ -66,11 +69,29 @@ def repairs(data: bytes) -> Iterator[Mended]:
     header, scans = data[: all_segments[-1].end], data[all_segments[-1].end :]
     mended_header = b"".join(_mended_segments(data, all_segments))
     drops_junk = _has_all_segments(all_segments) and any(map(_is_junk, _gaps(data, all_segments)))
+    if END not in scans:
+        if _may_be_complete(data, scans):
+            yield MendedJpeg(
+                mended_header + scans.removesuffix(END[:1]) + END, drops_junk, lacked_end=True
+            )
+        return
     ways = itertools.product(FILLERS, range(MAX_KEPT + 1))
     for mended_scans in dict.fromkeys(_without_filler(scans, *way) for way in ways):
         mended, loses = mended_header + mended_scans, mended_scans != scans
         if mended != header + scans and not (loses and not _has_all_scans(mended)):
-            yield Mended(mended, drops_junk or loses)
+            yield MendedJpeg(mended, drops_junk or loses, lacked_end=False)
+
+
+def _may_be_complete(data: bytes, scans: bytes) -> bool:
+    """Whether nothing but an end marker may be missing, which a strict decoder has to confirm.
+
+    It cannot where zeros may replace lost data, or with arithmetic coding, of which decoders take
+    lost data for zeros.
+    """
+    frame = read_frame(data)
+    is_checked = frame is not None and frame.marker in SEQUENTIAL | {PROGRESSIVE_HUFFMAN}
+    ends_in_zeros = scans.endswith(b"\0") and not scans.endswith(b"\xff\0")
+    return is_checked and not ends_in_zeros and _has_all_scans(data)
 
 
 def _mended_segments(data: bytes, all_segments: Sequence[Segment]) -> Iterator[bytes]:
@@ -143,14 +164,15 @@ def _has_all_segments(all_segments: Sequence[Segment]) -> bool:
 
 
 def _has_all_scans(data: bytes) -> bool:
-    """Whether a progressive JPEG has all bits of its coefficients; a hole may hide a scan."""
+    """Whether all coefficients of all components have all bits; a hole may hide a scan."""
     frame = next((segment for segment in segments(data) if segment.marker in SOF), None)
-    if frame is None or frame.marker not in PROGRESSIVE:
+    if frame is None:
         return True
+    is_progressive = frame.marker in PROGRESSIVE
     missing_bits = {(component, k): 1 for component in frame.body[6::3] for k in range(64)}
     for scan in segments(data, all_scans=True):
         if scan.marker == SOS and len(scan.body) in SCAN_HEADER_BYTES:
-            first, last, bits = scan.body[-3:]
+            first, last, bits = scan.body[-3:] if is_progressive else (0, 63, 0)
             for component in scan.body[1:-3:2]:
                 for k in range(first, last + 1):
                     missing_bits[component, k] = bits & 0xF

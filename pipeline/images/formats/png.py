@@ -89,7 +89,7 @@ def pixel_data(data: bytes) -> bytes:
     has_pixels = False
     for chunk in chunks(data):
         whole = data[chunk.start : chunk.end]
-        if chunk.kind in PIXEL_CHUNKS or not _is_sound(whole):
+        if chunk.kind in PIXEL_CHUNKS or not is_sound(whole):
             pieces += [*between, whole] if chunk.kind == b"IDAT" else [whole]
             between, has_pixels = [], has_pixels or chunk.kind == b"IDAT"
         elif has_pixels:
@@ -111,9 +111,15 @@ def is_clean(data: bytes) -> bool:
     )
 
 
-def _is_sound(chunk: bytes) -> bool:
+def is_sound(chunk: bytes) -> bool:
     """Whether the checksum of a chunk is right."""
     return zlib.crc32(chunk[4:-4]) == int.from_bytes(chunk[-4:], "big")
+
+
+def read_significant_bits(data: bytes) -> int:
+    """The bits of the original samples of grey or colours (sBIT); 0 if they are not named."""
+    body = next((chunk.body for chunk in chunks(data) if chunk.kind == b"sBIT"), b"")
+    return max(body[: 1 if len(body) <= 2 else 3], default=0)
 
 
 def has_frames(data: bytes) -> bool:

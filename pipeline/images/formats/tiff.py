@@ -15,6 +15,7 @@ NUMBERS = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}  # struct codes, b
 SUBFILE_TYPE, WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC = 254, 256, 257, 258, 259, 262
 STRIPS, ORIENTATION, SAMPLES, STRIP_BYTES, TILES, TILE_BYTES = 273, 274, 277, 279, 324, 325
 OLD_SUBFILE_TYPE, SUB_DIRECTORIES, SAMPLE_FORMAT, DNG_VERSION = 255, 330, 339, 50706
+MAX_SAMPLE = 281
 XMP, PROFILE = 700, 34675
 READ = {
     SUBFILE_TYPE,
@@ -27,7 +28,7 @@ READ = {
     STRIPS,
     ORIENTATION,
     SAMPLES,
-} | {STRIP_BYTES, TILES, TILE_BYTES, SUB_DIRECTORIES, SAMPLE_FORMAT, DNG_VERSION}
+} | {STRIP_BYTES, TILES, TILE_BYTES, SUB_DIRECTORIES, SAMPLE_FORMAT, DNG_VERSION, MAX_SAMPLE}
 REDUCED = 1  # a bit of SUBFILE_TYPE: a smaller version of another picture
 OLD_REDUCED = 2  # a value of OLD_SUBFILE_TYPE
 RAW_PHOTOMETRICS = {32803, 34892}  # a colour filter array, linear raw
@@ -127,6 +128,11 @@ class Tiff:
             and depths[0] in DEPTHS
             and set(formats) <= {UNSIGNED, UNDEFINED}
         )
+
+    @property
+    def max_sample(self) -> int:
+        """The largest sample that the first picture names; 0 if it names none."""
+        return max(self.first.numbers.get(MAX_SAMPLE, (0,)), default=0)
 
     @property
     def is_uncompressed(self) -> bool:

@@ -1,5 +1,6 @@
 """The chunks of a WebP."""
 
+import struct
 from collections.abc import Iterator
 
 from pipeline.images.formats.metadata import Metadata
@@ -7,6 +8,8 @@ from pipeline.images.formats.metadata import Metadata
 HEADER_BYTES = 12  # RIFF, size, WEBP
 FRAME_HEADER_BYTES = 16  # of an ANMF chunk, before its own chunks
 MAX_CHUNKS = 100_000
+PICTURES = {b"VP8 ", b"VP8L", b"ANMF"}
+KINDS = PICTURES | {b"VP8X", b"ALPH", b"ANIM", b"ICCP", b"EXIF", b"XMP "}
 
 
 def chunks(data: bytes, start: int = HEADER_BYTES) -> Iterator[tuple[bytes, bytes]]:
@@ -28,6 +31,22 @@ def is_lossless(data: bytes) -> bool:
         if kind == b"ANMF":
             return any(inner == b"VP8L" for inner, _ in chunks(body, FRAME_HEADER_BYTES))
     return False
+
+
+def complete(data: bytes) -> bytes | None:
+    """The WebP with the length and padding that its whole chunks have.
+
+    None if its picture, or first frame, is not whole, or if nothing would change. Decoders refuse
+    a file whose header has another length; that of a chunk tells whether the picture is whole.
+    """
+    whole = [(kind, body) for kind, body in chunks(data) if kind in KINDS]
+    if not any(kind in PICTURES for kind, _ in whole):
+        return None
+    contents = b"".join(
+        kind + struct.pack("<I", len(body)) + body + b"\0" * (len(body) % 2) for kind, body in whole
+    )
+    repaired = b"RIFF" + struct.pack("<I", 4 + len(contents)) + b"WEBP" + contents
+    return repaired if repaired != data else None
 
 
 def read_metadata(data: bytes) -> Metadata:

@@ -12,12 +12,11 @@ from pipeline.images.decoding import (
     decode_upright,
     encode,
     is_small_enough,
-    mend,
-    mended_warnings,
     to_grey,
 )
 from pipeline.images.header import Header, RejectReason, Unreadable, Warn
 from pipeline.images.pixels import Grey, Pixels
+from pipeline.images.repair import read_or_mend
 from pipeline.params import FilterParams
 from pipeline.stages.filter.near_duplicates.appearance import NONE, Appearance, describe
 from pipeline.stages.filter.phash import perceptual_hash
@@ -58,17 +57,12 @@ def judge(data: bytes, params: FilterParams) -> Judgement:
 
 def _judge_or_mend(data: bytes, params: FilterParams) -> Judgement:
     try:
-        return _judge(data, params)
-    except Unreadable as error:
-        failure = error
-    mended = mend(data, failure)
-    if mended is None:
-        return Judgement(failure.reason, failure.format)
-    try:
-        result = _judge(mended.data, params)
+        result, mended = read_or_mend(data, lambda file: _judge(file, params))
     except Unreadable as error:
         return Judgement(error.reason, error.format)
-    warnings = mended_warnings(result.warnings, mended)
+    if mended.data is data:
+        return result
+    warnings = (*result.warnings, *mended.warnings)
     stored = None if result.reason else (result.stored or mended.data)
     return replace(result, warnings=warnings, stored=stored)
 
@@ -79,7 +73,7 @@ def _judge(data: bytes, params: FilterParams) -> Judgement:
     as_is = header.plain and is_small_enough(header.height, header.width, params.store_side)
     if as_is and header.format == "JPEG":
         return _judge_as_is(header, data, params)
-    pixels = decode_checked(header, data, params.store_side)
+    header, pixels = decode_checked(header, data, params.store_side)
     grey = to_grey(pixels)
     reason = _reject_reason(header, grey, pixels, params.min_side)
     if reason:

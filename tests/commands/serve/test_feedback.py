@@ -72,3 +72,8 @@ def test_a_folder_that_cannot_be_made_is_refused_at_the_start(tmp_path: Path) ->
     (tmp_path / "file").write_text("")
     with pytest.raises(PipelineError, match=r"--feedback .* cannot be used"):
         FeedbackFolder(tmp_path / "file/kept")
+
+
+def test_a_picture_behind_white_space_has_the_suffix_of_its_format(tmp_path: Path) -> None:
+    FeedbackFolder(tmp_path).keep(b"\r\n" + noise_png(0), "plain", CLASSES)
+    assert len(list(tmp_path.rglob("*.png"))) == 1

@@ -73,8 +73,8 @@ def test_the_picture_of_an_animation_is_taken(picture_is_a_frame: bool) -> None:
         encode(Image.fromarray(scene()).convert("L"), "PNG", transparency=9).replace(
             b"tRNS", b"tRNs"
         ),
-        PNG[:-12] + struct.pack(">I", 2**31) + b"tEXt",
-        PNG[:-6],
+        PNG[:-30] + struct.pack(">I", 2**31) + b"tEXt",
+        PNG[:-30],
         PNG[:8] + PNG[33:],
     ],
     ids=["checksum", "name", "length", "end", "no IHDR"],

@@ -29,7 +29,13 @@ PARAMS = FilterParams(
 
 CANNOT_BE_PLANTED = {RejectReason.BREAKS_DECODER, RejectReason.BY_HAND}
 # Newer than the sample: its images, and so the figures of the plain `dvc repro`, stay the same.
-NOT_PLANTED = {Warn.COLOUR_CONVERTED, Warn.EXTRANEOUS_BYTES}
+NOT_PLANTED = {
+    Warn.COLOUR_CONVERTED,
+    Warn.EXTRANEOUS_BYTES,
+    Warn.LOW_16_BIT,
+    Warn.SCALED_BY_BITS,
+    Warn.WRONG_END,
+}
 
 
 @pytest.fixture(scope="module")
