@@ -70,7 +70,7 @@ def find_classes(table: TableFile, file: str) -> list[str]:
     counts = np.zeros(len(rows), np.int32)
     for cells in rows.columns:
         is_one = _is_one(cells)
-        if not (is_one | mask(pc.is_in(cells, value_set=ZEROS))).all():
+        if not (is_one | _is_in(cells, ZEROS)).all():
             return []
         counts += is_one
     if others := int((counts != 1).sum()):
@@ -83,4 +83,9 @@ def find_classes(table: TableFile, file: str) -> list[str]:
 
 
 def _is_one(cells: Column) -> npt.NDArray[np.bool_]:
-    return mask(pc.is_in(cells, value_set=ONES))
+    return _is_in(cells, ONES)
+
+
+def _is_in(cells: Column, values: Column) -> npt.NDArray[np.bool_]:
+    """Which cells have one of some texts; Roboflow writes a blank before each cell."""
+    return mask(pc.is_in(pc.utf8_trim_whitespace(cells), value_set=values))

@@ -263,7 +263,7 @@ def test_whole_numbers_with_a_fraction_are_the_same_classes(
     assert [label for label, _ in labelled.values()] == classes
 
 
-@pytest.mark.parametrize("one", ["1", "1.0", "True", "true"])
+@pytest.mark.parametrize("one", ["1", " 1", "1.0", "True", "true"])
 def test_a_column_for_each_class(one: str) -> None:
     rows = ["image,MEL,NV,BCC", f"a1,{one},0,0", f"b2,0,{one},0", f"c3,0,0,{one}", f"d4,{one},0,0"]
     files = listing_of({**FILES, "t.csv": csv(*rows)})
