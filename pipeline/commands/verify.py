@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pipeline.core.errors import PipelineError
+from pipeline.core.percentages import format_fraction
 from pipeline.core.plurals import plural
 from pipeline.core.progress import show_activity
 from pipeline.core.terminal import print_line
@@ -81,7 +82,7 @@ def _print(result: "Verification") -> None:
     )
     print_line(f"{plural(content.dataset.images, 'image')}: {licences}")
     if (accuracy := content.metrics.get("accuracy")) is not None:
-        print_line(f"accuracy {accuracy}")
+        print_line(f"accuracy {format_fraction(accuracy)}")
     if deviations := content.environment.deviations:
         names = [name[:MAX_NAME] for name in deviations]
         _print_names("made with other packages than in requirements.lock", names)

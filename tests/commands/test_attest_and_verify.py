@@ -41,7 +41,7 @@ def test_verify_says_what_the_statement_says_and_who_signed(bundle: Bundle) -> N
     result = run("verify", "models", "--key", "signer.pub")
     assert result.exit_code == 0, result.output
     assert "3 images: 1 without a stated licence, 2 CC BY 4.0" in result.output
-    assert "accuracy 0.5" in result.output
+    assert "accuracy 0.5000" in result.output
     assert "not read: 1 shard of images" in result.output
     assert result.output.endswith(f"signed by {keys.identify(key().public_key())}\nverified\n")
 

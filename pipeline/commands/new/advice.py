@@ -22,6 +22,7 @@ KEYS = (
     (re.compile(r"\bwhich dataset\.toml renames under \[labels\]"), "which --rename renames"),
     (re.compile(r"\bwith pattern (?=or )"), "with --pattern "),
     (re.compile(r"\bunless table names"), "unless --table names"),
+    (re.compile(r"\buse a copy with -S dataset\.source=PATH"), "give the path of a copy"),
 )
 VERB = re.compile(r"\b[Ww]rite(?= --)")
 PLACE = re.compile(r" (in|into) dataset\.toml")

@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 MAX_START = 512  # bytes by which a format is recognised
 UNSURE = "unsure"
 NO_PROMISE = (
-    "this model promises nothing about sets of classes: an older version trained it, or its "
-    "validation set had too few images to set some aside; see docs/abstention.md"
+    "this model promises nothing about sets of classes: its validation set had too few images to "
+    "set some aside, or an older version trained it; `dvc exp run -S abstention.share=0.5` trains "
+    "one that promises (docs/abstention.md)"
 )
 Save = Callable[["Answer"], None]
 

@@ -110,15 +110,25 @@ def describe_importances(result: SweepResult, shares: Mapping[str, float]) -> st
 
 
 def describe_ties(result: SweepResult) -> str:
-    """A warning if the winner's validation accuracy is not unique; else ""."""
+    """A warning if other trials have the winner's validation accuracy, or a higher one; else ""."""
     accuracies = [history.best(trial.history).val_accuracy for trial in result.ranked]
-    ties = sum(accuracy >= accuracies[0] for accuracy in accuracies)
-    if ties < 2:
+    higher = sum(accuracy > accuracies[0] for accuracy in accuracies)
+    ties = sum(accuracy == accuracies[0] for accuracy in accuracies)
+    if higher:
+        sentence = (
+            f"{higher} of {len(accuracies)} complete trials got more validation images right than "
+            "the winner, whose validation loss is the lowest"
+        )
+    elif ties > 1:
+        sentence = (
+            f"{ties} of {len(accuracies)} complete trials have as many validation images right as "
+            "the winner: they differ in confidence alone"
+        )
+    else:
         return ""
     return (
-        f"{ties} of {len(accuracies)} complete trials have as many validation images right as the "
-        "winner: they differ in confidence alone. Train the winner, then check with "
-        "`pipeline compare` whether it is better than your current model"
+        f"{sentence}. Train the winner, then check with `pipeline compare` whether it is better "
+        "than your current model"
     )
 
 

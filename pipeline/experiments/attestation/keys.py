@@ -56,12 +56,16 @@ def read_private(path: Path, project: Path) -> ec.EllipticCurvePrivateKey:
             would be committed, or copied along.
 
     Raises:
-        PipelineError: the key is inside these, or is no private key on P-256.
+        PipelineError: the key is missing, inside these, or no private key on P-256.
     """
     _refuse_inside(path, project)
     password = os.environ.get(PASSWORD, "").encode() or None
     try:
         key = serialization.load_pem_private_key(files.read(path, MAX_BYTES), password)
+    except FileNotFoundError as error:
+        raise PipelineError(
+            f"there is no key {path}: `pipeline attest --new-key FILE` makes one"
+        ) from error
     except DAMAGE as error:
         raise PipelineError(
             f"{path} is no private key in PEM, or {PASSWORD} is not its password: "

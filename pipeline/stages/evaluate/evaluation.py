@@ -84,7 +84,8 @@ def evaluate(
     page = report.collect(model, charts, photographs, clean=clean, split_csv=split_csv)
     note = _publish(recorder, model, page, inputs, outputs)
     interval = accuracy_interval(figures.summary, groups)
-    print_line(f"evaluate: {headline(figures.summary, interval)}{note}")
+    line = headline(figures.summary, interval)
+    print_line(f"evaluate: {line}; see {outputs.report_html}{note}")
     warn_of_leaks(model)
 
 

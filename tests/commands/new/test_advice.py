@@ -20,6 +20,7 @@ from pipeline.commands.new.advice import to_options
         ("not used, unless table names it", "not used, unless --table names it"),
         ("not used, unless label_column names it", "not used, unless --label-column names it"),
         ("write ignore_splits = true in dataset.toml, and", "give --ignore-splits, and"),
+        ("again, or use a copy with -S dataset.source=PATH", "again, or give the path of a copy"),
         ('write labels = {"a|b" = "a|b"} in dataset.toml if', "give --rename 'a|b=a|b' if"),
     ],
 )

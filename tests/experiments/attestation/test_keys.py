@@ -84,6 +84,11 @@ def test_other_kinds_of_keys_are_refused(tmp_path: Path, project: Path, private:
         keys.read_private(write_key(tmp_path / "key.pem", private), project)
 
 
+def test_a_missing_key_is_an_error_that_names_the_remedy(tmp_path: Path, project: Path) -> None:
+    with pytest.raises(PipelineError, match=r"there is no key .*/no\.pem: `pipeline attest --new-"):
+        keys.read_private(tmp_path / "no.pem", project)
+
+
 @pytest.mark.parametrize("content", [b"", b"\xff\0", b"-----BEGIN PUBLIC KEY-----\nAA==\n"])
 def test_what_is_no_key_is_one_sentence(tmp_path: Path, project: Path, content: bytes) -> None:
     (tmp_path / "key.pem").write_bytes(content)
