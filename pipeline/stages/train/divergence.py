@@ -31,6 +31,6 @@ def describe_divergence(history: Sequence[Record], classes: int, params: TrainPa
 
 
 def how_to_stop(params: TrainParams) -> str:
-    """What to change in a training that diverges."""
-    advice = f"lower train.lr ({params.lr:g})"
+    """What to change in a training that diverges; without values, as a sweep counts reasons."""
+    advice = "lower train.lr"
     return advice if params.clip_norm else f"{advice}, or set train.clip_norm=1"
