@@ -51,7 +51,7 @@ def raw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         RawImage(name, name.split("/")[0], data, None, "CC0-1.0")
         for name, data in (
             *((f"cat/{number}.png", noise_png(number, 90, 100)) for number in range(240)),
-            *((f"dog/{number}.png", noise_png(number)[:-20]) for number in range(10)),
+            *((f"dog/{number}.png", noise_png(number)[:-200]) for number in range(10)),
             ("dog/last.png", LAST),
         )
     ]
