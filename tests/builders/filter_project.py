@@ -18,7 +18,7 @@ def write_filter_project(folder: Path) -> None:
     (folder / "params.yaml").write_text(json.dumps(params.model_dump()))
     (folder / "dataset").mkdir()
     images = [noise_png(number, 40, 48) for number in range(20)]
-    images += [images[3], images[0], images[1][:-20], b""]
+    images += [images[3], images[0], images[1][:-200], b""]
     pictures = [
         RawImage(f"cat/{number}.png", "cat", data, None, "CC0-1.0")
         for number, data in enumerate(images)
