@@ -112,8 +112,8 @@ def test_a_file_cut_off_is_kept_if_and_only_if_all_pixels_are_there(
         cut = data[:-lost]
         with monkeypatch.context() as patch:
             patch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
-            shown = decode_leniently(cut)
-        has_all = shown is not None and np.array_equal(shown, whole)
+            lenient = decode_leniently(cut)
+        has_all = lenient is not None and np.array_equal(lenient, whole)
         if is_kept(cut):
             new_warnings, new_pixels = load(cut)
             assert np.array_equal(new_pixels, pixels), lost

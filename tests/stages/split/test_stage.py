@@ -299,11 +299,11 @@ def test_leaks_keep_leaves_images_where_the_source_has_them(
     """But not those that the filter has rejected: they are listed."""
     dropped = {row.id: row.split for row in stage.run(LEAKING, [COPY, LIKE])}
     capsys.readouterr()
-    kept = {row.id: row for row in stage.run(LEAKING, [COPY, LIKE], leaks="keep")}
-    leaked = {key: row.split for key, row in kept.items() if key not in dropped}
+    rows = {row.id: row for row in stage.run(LEAKING, [COPY, LIKE], leaks="keep")}
+    leaked = {key: row.split for key, row in rows.items() if key not in dropped}
     assert leaked == {"near train": "train", "ann train": "train"}
-    assert {key: row.split for key, row in kept.items() if key in dropped} == dropped
-    assert kept["near train"].group == kept["near test"].group != ""
+    assert {key: row.split for key, row in rows.items() if key in dropped} == dropped
+    assert rows["near train"].group == rows["near test"].group != ""
     assert [leak.name for leak in read_leaks(stage.leaks_csv)] == ["copy.png", "like.png"]
     assert (
         "split: 2 images have others of the same group in a later split of the source, and stay "
