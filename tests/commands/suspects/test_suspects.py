@@ -119,12 +119,13 @@ def test_near_duplicates_do_not_confirm_each_others_labels() -> None:
     values = separable(1000, 2, dims=14)
     values[:, 10:] = 0
     labels = [row % 2 for row in range(1000)]
-    twins = {row: row + 2 for row in (10, 20, 30, 40)}
+    twins = {row: row + 2 for row in (310, 320, 400, 410)}  # in two folds each, unless grouped
     for number, (row, twin) in enumerate(twins.items()):
         for mislabelled in (row, twin):
             values[mislabelled, 10 + number] = 200
             labels[mislabelled] = 1 - labels[mislabelled]
-    groups = [str(row) for row in range(1000)]
+    alone = [f"{row:03d}" for row in range(1000)]
+    groups = [*alone]
     for row, twin in twins.items():
         groups[twin] = groups[row]
     planted = [row for pair in twins.items() for row in pair]
@@ -133,7 +134,7 @@ def test_near_duplicates_do_not_confirm_each_others_labels() -> None:
         probabilities = out_of_fold(values, np.array(labels), groups, ["even", "odd"])
         return np.asarray([probabilities[row, labels[row]] for row in planted], np.float32)
 
-    assert (label_probabilities([str(row) for row in range(1000)]) > 0.5).all()
+    assert (label_probabilities(alone) > 0.4).all()
     assert (label_probabilities(groups) < 0.3).all()
 
 
@@ -364,17 +365,16 @@ def test_wrong_labels_are_found_by_real_features(computed: Path) -> None:
 
 def test_a_class_that_is_too_small_hides_no_suspects(computed: Path) -> None:
     paths = [computed / name for name in ("clean", "split.csv", "features")]
-    before = suspects.find_suspects(*paths)
+    listed = {suspect.id for suspect in suspects.find_suspects(*paths)}
+    wrong = planted(computed)
     rows = list(read_split(computed / "split.csv"))
-    listed = {suspect.id for suspect in before}
     rare = [row for row in rows if row.split == "train" and row.id not in listed][:2]
     rows = [replace(row, label="a rare one") if row in rare else row for row in rows]
     write_split(computed / "split.csv", rows)
     after = suspects.find_suspects(*paths)
-    labels = [(suspect.id, suspect.label, suspect.looks_like) for suspect in after]
-    expected = [(suspect.id, suspect.label, suspect.looks_like) for suspect in before]
-    assert set(labels[:2]) == set(expected[:2])
-    assert "a rare one" not in {name for _, *names in labels for name in names}
+    assert len(wrong) >= 2
+    assert wrong <= {suspect.id for suspect in after}
+    assert "a rare one" not in {name for row in after for name in (row.label, row.looks_like)}
 
 
 def test_most_limits_the_listed_suspects(computed: Path) -> None:
