@@ -1,3 +1,4 @@
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -112,6 +113,22 @@ def test_a_source_that_fails_leaves_the_old_shards(tmp_path: Path) -> None:
         shards.write(directory, shards.RAW, failing())
     assert shards.columns(directory, ["id"]).to_pydict() == {"id": ["00007"]}
     assert [path.name for path in tmp_path.iterdir()] == ["raw"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
+def test_few_shards_are_mapped_into_memory_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shards, "MAX_MAPS", 3)
+    for number in range(10):
+        shards.write(tmp_path / str(number), shards.RAW, [row(number)])
+    files = [path for number in range(10) for path in shards.paths(tmp_path / str(number))]
+    reader = shards.RowReader(files, ["id"])
+    maps = []
+    for position in (*range(10), *range(9, -1, -1), 0, 9, 1, 8):
+        assert reader.slice(position, 1).column("id").to_pylist() == [f"{position:05d}"]
+        maps.append(Path("/proc/self/maps").read_text("utf-8", "replace").count(str(tmp_path)))
+    assert max(maps) == 3
 
 
 def test_fewer_rows_leave_no_old_shard_behind(tmp_path: Path) -> None:
