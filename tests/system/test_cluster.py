@@ -21,6 +21,7 @@ from pipeline.core.errors import PipelineError
 from pipeline.core.shards import writer
 from pipeline.images import mapping
 from pipeline.network import views
+from pipeline.network.evaluated_suffix import EvaluatedSuffix
 from pipeline.params import Params, load_params, with_overrides
 from pipeline.stages.acquire.raw_image import RawImage
 from pipeline.stages.features import __main__ as features
@@ -33,6 +34,7 @@ from tests.builders.params import NARROW_RESNET, override
 from tests.builders.photographs import draw_photograph
 from tests.builders.ray_cluster import RayCluster
 from tests.builders.real_archives import read_photographs
+from tests.builders.stages import evaluate_stage, read_evaluation, train_whole_network
 from tests.builders.verdicts import read_verdicts
 from tests.project import Project, ran
 
@@ -261,6 +263,23 @@ def test_features_of_a_cluster_are_those_of_one_machine(
     alone = run()
     monkeypatch.setenv("PIPELINE_CLUSTER", cluster.address)
     monkeypatch.setattr(views.Views, "__getitem__", None)
+    assert run() == alone
+
+
+def test_scores_of_a_cluster_are_those_of_one_machine(
+    dataset: Path, params: Params, cluster: RayCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a network of which nothing is frozen, so that no features are stored."""
+    train_whole_network(dataset, params)
+
+    def run() -> Outputs:
+        shutil.rmtree(".cache", ignore_errors=True)
+        evaluate_stage()
+        return read_evaluation()
+
+    alone = run()
+    monkeypatch.setenv("PIPELINE_CLUSTER", cluster.address)
+    monkeypatch.setattr(EvaluatedSuffix, "__call__", None)
     assert run() == alone
 
 

@@ -8,17 +8,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.core import history, shards
+from pipeline.core import shards
 from pipeline.core.errors import PipelineError
 from pipeline.distributed.cluster import Work
-from pipeline.network import model_folder, scoring
+from pipeline.network import scoring
 from pipeline.network.evaluated_suffix import EvaluatedSuffix
 from pipeline.network.examples import read_examples
 from pipeline.params import Params, load_params
 from pipeline.stages.evaluate import __main__ as evaluate
 from pipeline.stages.evaluate import part, test_scores, test_set
 from pipeline.stages.evaluate.evaluation_files import EvaluationInputs
-from tests.builders.models import compute_features, train_job
+from tests.builders.models import compute_features
 from tests.builders.params import NARROW_RESNET, override
 from tests.builders.stages import (
     CLEAN,
@@ -30,7 +30,8 @@ from tests.builders.stages import (
     SPLIT,
     TEST,
     evaluate_stage,
-    write_params,
+    read_evaluation,
+    train_whole_network,
 )
 
 INPUTS = EvaluationInputs(MODELS, FEATURES, CLEAN, SPLIT, HISTORY)
@@ -40,18 +41,8 @@ ARGUMENTS = [MODELS, FEATURES, CLEAN, SPLIT, HISTORY, METRICS, TEST, REPORT]
 @pytest.fixture
 def trained(dataset: Path, params: Params) -> Path:
     """A project with a trained network of which nothing is frozen."""
-    whole = override(params, **NARROW_RESNET, model__trainable="all", train__epochs=1)
-    write_params(whole)
-    job, card, records = train_job(dataset, whole)
-    model_folder.save(MODELS, job.network, card)
-    HISTORY.parent.mkdir()
-    history.write(HISTORY, records)
+    train_whole_network(dataset, params)
     return dataset.parent
-
-
-def read_outputs() -> dict[str, bytes]:
-    files = [METRICS, REPORT, *sorted(TEST.iterdir())]
-    return {path.name: path.read_bytes() for path in files}
 
 
 def fail(*_: object) -> None:
@@ -65,11 +56,11 @@ def test_the_stage_finds_the_scores_that_other_machines_computed(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     evaluate_stage()
-    alone = read_outputs()
+    alone = read_evaluation()
     with monkeypatch.context() as patch:
         patch.setattr(EvaluatedSuffix, "__call__", fail)
         evaluate_stage()  # remembers
-    assert read_outputs() == alone
+    assert read_evaluation() == alone
 
     cache = tmp_path / "shared"
     cache.mkdir()
@@ -92,7 +83,7 @@ def test_the_stage_finds_the_scores_that_other_machines_computed(
         assert not (folder / "reports").exists()
     monkeypatch.setattr(EvaluatedSuffix, "__call__", fail)
     evaluate_stage()
-    assert read_outputs() == alone
+    assert read_evaluation() == alone
 
 
 def capture_work(monkeypatch: pytest.MonkeyPatch) -> Work:
