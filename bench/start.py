@@ -1,14 +1,15 @@
 """Measure whole commands against floors that no pipeline can pass.
 
-    python -m bench.start [--photos PHOTOS.zip] [--repeats N]  # prints a table in Markdown
+    python -m bench.start [--photos PHOTOS.zip] [--before COMMIT] [--repeats N]  # prints a table
 
 Commands run in a clone of this repository with its drawn images; with `--photos`, an experiment and
 a run from the archive to the report use those of ants and bees instead, in a second clone. The
 floor of a DVC command is the same command in a project with as many stages, each of which copies a
-file of one byte; that of `pipeline predict` is `python -c "import torch"`. A command and its floor
-run in turn, so that the load of the machine is on both sides. Where everything is computed, nothing
-but the clone and its bytecode is there before. A first run, in which files are read and compiled,
-is not counted. Seconds, and CPU seconds of all processes, are medians with ranges.
+file of one byte; that of `pipeline predict` is `python -c "import torch"`. With `--before`, an
+earlier commit runs the same commands, with the packages of today. All run in turn, so that the load
+of the machine is on all sides. Where everything is computed, nothing but the clone and its bytecode
+is there before. A first run, in which files are read and compiled, is not counted. Seconds, and CPU
+seconds of all processes, are medians with ranges.
 """
 
 import argparse
@@ -20,11 +21,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count, pairwise
 from pathlib import Path
 from statistics import median
+from typing import Self
 
 import dvc
 import torch
@@ -36,7 +38,7 @@ TORCH = "import torch"
 PHOTOS = "hymenoptera"  # the data set of `--photos`
 # Of this process: stages would use other folders, servers, and bytecode compiled anew.
 OTHER_VARIABLES = ("DVC_", "MLFLOW_", "PYTHON")
-TITLE = "| command | seconds | floor | ratio | CPU seconds | floor | ratio |"
+TITLE = "| command | beside | seconds | its | ratio | CPU seconds | its | ratio |"
 
 
 @dataclass(frozen=True)
@@ -107,15 +109,18 @@ def _cpu_seconds() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def clone(folder: Path, photos: Path | None = None) -> Path:
-    """A clone of this repository with its changes, and with photographs as its images."""
+def clone(folder: Path, photos: Path | None = None, commit: str | None = None) -> Path:
+    """A clone of this repository, with photographs as its images.
+
+    It is at a commit, or has the changes that are not committed yet.
+    """
     git("clone", "--quiet", str(ROOT), str(folder), folder=folder.parent)
-    for name in ("pipeline", "dvc.yaml", "params.yaml"):
-        source, target = ROOT / name, folder / name
-        if source.is_dir():
-            shutil.copytree(source, target, dirs_exist_ok=True)
-        else:
-            shutil.copy(source, target)
+    if commit is not None:
+        git("checkout", "--quiet", "--detach", commit, folder=folder)
+    else:
+        shutil.copytree(ROOT / "pipeline", folder / "pipeline", dirs_exist_ok=True)
+        for name in ("dvc.yaml", "params.yaml"):
+            shutil.copy(ROOT / name, folder / name)
     if photos is not None:
         yaml = YAML(typ="safe", pure=True)
         params = yaml.load(folder / "params.yaml")
@@ -173,41 +178,79 @@ def write_photo(folder: Path) -> None:
     (folder / "photo.jpg").write_bytes(batch.column("bytes")[0].as_py())
 
 
-def measure(name: str, command: Command, floor: Command, repeats: int) -> None:
-    """Print a row of the table."""
-    command()
-    floor()
-    pairs = [(command(), floor()) for _ in range(repeats)]
-    cells = [name]
-    for values in (
-        [(cost.seconds, least.seconds) for cost, least in pairs],
-        [(cost.cpu_seconds, least.cpu_seconds) for cost, least in pairs],
-    ):
-        ours, floors = zip(*values, strict=True)
-        ratios = [cost / least for cost, least in values]
-        cells += [describe(ours), describe(floors), describe(ratios)]
-    print(f"| {' | '.join(cells)} |", flush=True)
+def measure(name: str, command: Command, others: Mapping[str, Command], repeats: int) -> None:
+    """Print a row of the table for each other command."""
+    commands = (command, *others.values())
+    for warm_up in commands:
+        warm_up()
+    rounds = [[run() for run in commands] for _ in range(repeats)]
+    costs, *columns = zip(*rounds, strict=True)
+    for other, other_costs in zip(others, columns, strict=True):
+        cells = [name, other, *describe_costs(costs, other_costs)]
+        print(f"| {' | '.join(cells)} |", flush=True)
+
+
+def describe_costs(costs: Sequence[Cost], others: Sequence[Cost]) -> Iterator[str]:
+    """Seconds of both and their ratio, then CPU seconds."""
+    for unit in ("seconds", "cpu_seconds"):
+        pairs = [(getattr(a, unit), getattr(b, unit)) for a, b in zip(costs, others, strict=True)]
+        for values in zip(*pairs, strict=True):
+            yield describe(values)
+        yield describe([cost / other for cost, other in pairs])
 
 
 def describe(values: Sequence[float]) -> str:
     return f"{median(values):.2f} ({min(values):.2f} to {max(values):.2f})"
 
 
-def measure_all(folder: Path, photos: Path | None, repeats: int) -> None:
+@dataclass(frozen=True)
+class Repository:
+    """Clones of one commit, in which everything has run once."""
+
+    sample: Commands
+    images: Commands
+    """The photographs if there are any, else the sample."""
+
+    @classmethod
+    def prepare(cls, folder: Path, photos: Path | None, commit: str | None) -> Self:
+        folder.mkdir()
+        sample = prepare(clone(folder / "sample", commit=commit))
+        if photos is None:
+            return cls(sample, sample)
+        return cls(sample, prepare(clone(folder / "photos", photos, commit)))
+
+
+def measure_all(folder: Path, photos: Path | None, before: str | None, repeats: int) -> None:
     """Print the table."""
-    sample = prepare(clone(folder / "sample"))
-    write_photo(sample.folder)
-    stages = YAML(typ="safe", pure=True).load(sample.folder / "dvc.yaml")["stages"]
+    now = Repository.prepare(folder / "now", photos, None)
+    earlier = {before: Repository.prepare(folder / "before", photos, before)} if before else {}
+    write_photo(now.sample.folder)
+    for repository in earlier.values():
+        shutil.copy(now.sample.folder / "photo.jpg", repository.sample.folder)
+    stages = YAML(typ="safe", pure=True).load(now.sample.folder / "dvc.yaml")["stages"]
     empty = prepare(write_empty_project(folder / "empty", len(stages)))
+
+    def print_rows(name: str, command: Callable[[Repository], Command], floor: Command) -> None:
+        others = {commit: command(repository) for commit, repository in earlier.items()}
+        measure(name, command(now), {"floor": floor} | others, repeats)
+
     print(f"{TITLE}\n{'|---' * TITLE.count(' | ')}|---|", flush=True)
-    measure("`dvc repro` that does nothing", sample.no_op, empty.no_op, repeats)
-    measure("`pipeline predict photo.jpg`", sample.predict, sample.import_torch, repeats)
-    images = sample if photos is None else prepare(clone(folder / "photos", photos))
-    experiment = "`dvc exp run -S train.lr=...`"
-    measure(experiment, images.experiment, empty.experiment, repeats)
-    measure("`dvc repro`, all computed", sample.everything, empty.everything, repeats)
+    print_rows("`dvc repro` that does nothing", lambda clones: clones.sample.no_op, empty.no_op)
+    print_rows(
+        "`pipeline predict photo.jpg`",
+        lambda clones: clones.sample.predict,
+        now.sample.import_torch,
+    )
+    print_rows(
+        "`dvc exp run -S train.lr=...`", lambda clones: clones.images.experiment, empty.experiment
+    )
+    print_rows(
+        "`dvc repro`, all computed", lambda clones: clones.sample.everything, empty.everything
+    )
     if photos is not None:
-        measure("from the zip to the report", images.everything, empty.everything, repeats)
+        print_rows(
+            "from the zip to the report", lambda clones: clones.images.everything, empty.everything
+        )
 
 
 def main() -> None:
@@ -215,6 +258,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--photos", type=Path, help="an archive of ants and bees")
+    parser.add_argument("--before", metavar="COMMIT", help="an earlier commit to run beside this")
     parser.add_argument("--repeats", type=int, default=5)
     options = parser.parse_args()
     photos = options.photos and options.photos.resolve(strict=True)
@@ -223,7 +267,7 @@ def main() -> None:
         f"dvc {dvc.__version__}; n={options.repeats}\n"
     )
     with tempfile.TemporaryDirectory() as folder:
-        measure_all(Path(folder), photos, options.repeats)
+        measure_all(Path(folder), photos, options.before, options.repeats)
 
 
 if __name__ == "__main__":
