@@ -72,8 +72,11 @@ def _print_left_out(contents: Contents) -> None:
     if reasons:
         print_line(f"left out: {format_counts(reasons)}")
     for reason, some in names.items():
-        for name in some[: max(1, MAX_NAMES // len(names))]:
+        examples = some[: max(1, MAX_NAMES // len(names))]
+        for name in examples:
             print_line(f"  {name}: {MEANING[reason]}")
+        if rest := reasons[reason] - len(examples):
+            print_line(f"  and {rest} more")
 
 
 def print_counts(counts: Counter[tuple[str, str | None]], renamed: Mapping[str, str]) -> None:
