@@ -53,8 +53,9 @@ from tests.builders.stores import copy_store
         ),
         ("filter --added --images 100", [r"1 of 101 images new: .*% of the per-image work"]),
         ("near --hashes 2000", [r"even, 4 bits: .* MiB, 1000 groups", r"uneven, 4 bits: .* s"]),
+        ("suspects --run 300 3", [r"\| 300 \| 3 \|( \d+\.\d\d \|){2} \d+\.\d \| \d+ \| \d+ \|"]),
     ],
-    ids=["acquire", "filter", "filter, 1 % added", "near"],
+    ids=["acquire", "filter", "filter, 1 % added", "near", "suspects"],
 )
 def test_a_benchmark_prints_its_figures(
     arguments: str, printed: list[str], world: Path, monkeypatch: pytest.MonkeyPatch
@@ -140,12 +141,12 @@ def test_the_benchmark_of_starts_prints_rows_of_a_table(
 
     monkeypatch.setattr(subprocess, "run", run_here)
     project = start.prepare(start.write_empty_project(tmp_path / "project", 2))
-    start.measure("all", project.everything, project.no_op, repeats=1)
-    start.measure("experiment", project.experiment, project.no_op, repeats=1)
+    others = {"floor": project.no_op, "4f3433c": project.no_op}
+    start.measure("all", project.everything, others, repeats=1)
     rows = capsys.readouterr().out.splitlines()
     figure = r"\d+\.\d\d \(\d+\.\d\d to \d+\.\d\d\)"
-    for name, row in zip(("all", "experiment"), rows, strict=True):
-        assert re.fullmatch(rf"\| {name} \|( {figure} \|){{6}}", row)
+    for other, row in zip(others, rows, strict=True):
+        assert re.fullmatch(rf"\| all \| {other} \|( {figure} \|){{6}}", row)
         assert row.count("|") == start.TITLE.count("|")
 
 
