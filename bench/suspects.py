@@ -20,9 +20,9 @@ import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold
 
 from bench.project import ROOT
-from pipeline.commands.suspects.folds import stratified_folds
 from pipeline.commands.suspects.suspects import FOLDS, OutOfFold, contradicted_labels
 from pipeline.inference.pooled_features import Features, _Array
+from pipeline.solvers.folds import stratified_folds
 
 FEATURES = 128  # per image
 WRONG = 33  # one of so many labels

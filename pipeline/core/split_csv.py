@@ -9,9 +9,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
-from pipeline.core import csv_cells, csv_table
+from pipeline.core import columns, csv_cells, csv_table
 from pipeline.core.csv_table import CsvRows
 
 
@@ -47,6 +49,20 @@ def read_split(path: Path) -> SplitTable:
         PipelineError: the file is damaged, or of another version.
     """
     return SplitTable(csv_table.read_columns(path, SplitRow))
+
+
+def read_groups(path: Path) -> npt.NDArray[np.int64]:
+    """A number for the group of each row, in the order of their names; alone, an id is a name.
+
+    Raises:
+        PipelineError: as `read_split`.
+    """
+    table = read_split(path)
+    codes, names = columns.encode(columns.fill_empty(table.groups, table.ids))
+    numbers: npt.NDArray[np.int64] = columns.ranks(names)[codes].astype(np.int64)
+    del table, names
+    columns.release_memory()
+    return numbers
 
 
 def scan_split(path: Path) -> Iterator[SplitRow]:

@@ -12,18 +12,18 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.commands.suspects import regression
-from pipeline.commands.suspects.folds import Folds, stratified_folds
 from pipeline.commands.suspects.regression import Regression
 from pipeline.core import atomic, columns, shards
 from pipeline.core.errors import PipelineError
 from pipeline.core.percentages import format_share
 from pipeline.core.progress import bar
-from pipeline.core.split_csv import read_split
+from pipeline.core.split_csv import read_groups
 from pipeline.core.terminal import warn
 from pipeline.images import gallery, hand_lists
 from pipeline.images.gallery import GalleryImage, data_uri
 from pipeline.inference.pooled_features import Features, open_features
 from pipeline.network.examples import read_examples
+from pipeline.solvers.folds import Folds, stratified_folds
 from pipeline.stages.describe import thumbnails
 
 FOLDS = 5
@@ -74,7 +74,7 @@ def find_suspects(clean: Path, split_csv: Path, features: Path) -> list[Suspect]
     examples = read_examples(split_csv, clean)
     rows = examples.rows("train")
     values = open_features(features, examples)
-    labels, groups = examples.labels.numpy()[rows], _groups(split_csv)[rows]
+    labels, groups = examples.labels.numpy()[rows], read_groups(split_csv)[rows]
     is_large = large_classes(labels, groups, examples.classes)
     classes = [name for name, large in zip(examples.classes, is_large, strict=True) if large]
     rows, groups, labels = (column[is_large[labels]] for column in (rows, groups, labels))
@@ -94,16 +94,6 @@ def find_suspects(clean: Path, split_csv: Path, features: Path) -> list[Suspect]
             strict=True,
         )
     ]
-
-
-def _groups(split_csv: Path) -> Labels:
-    """The group of each image of split.csv, numbered in the order of their names."""
-    table = read_split(split_csv)
-    codes, names = columns.encode(columns.fill_empty(table.groups, table.ids))
-    groups: Labels = columns.ranks(names)[codes].astype(np.int64)
-    del table, names
-    columns.release_memory()
-    return groups
 
 
 class OutOfFold:

@@ -3,7 +3,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.model_selection import StratifiedGroupKFold
 
-from pipeline.commands.suspects.folds import stratified_folds
+from pipeline.solvers.folds import stratified_folds
 
 EXAMPLES = settings(derandomize=True, max_examples=50)
 

@@ -1,0 +1,1 @@
+"""Classifiers of feature rows that are solved, not trained: ridge, logistic, nearest neighbours."""
