@@ -27,6 +27,11 @@ def is_address(text: str) -> bool:
     return "://" in text and not is_url(text)
 
 
+def is_remote(text: str) -> bool:
+    """Whether a text is a URL or an address, and no path."""
+    return is_url(text) or is_address(text)
+
+
 def open_address(address: str, setting: str) -> tuple[Any, str]:
     """The file system of an address, and the address's path in it.
 

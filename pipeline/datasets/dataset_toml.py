@@ -27,6 +27,7 @@ from pipeline.datasets.toml_values import (
     check_distinct,
     check_encoding,
     check_keys,
+    check_no_url,
     check_pattern,
     normalise_splits,
 )
@@ -126,7 +127,7 @@ class FolderDataset(_Files):
     """Class folders on disk."""
 
     kind: Literal["folder"]
-    path: str | None = None
+    path: Annotated[str, AfterValidator(check_no_url)] | None = None
     """Relative to the data set's folder, or an address such as s3://bucket/photos; without it,
     `dataset.source` is required."""
 
@@ -135,7 +136,7 @@ class ArchiveDataset(_Files):
     """Class folders in a zip or tar, at a path or a URL."""
 
     kind: Literal["archive"]
-    path: str | None = None
+    path: Annotated[str, AfterValidator(check_no_url)] | None = None
     """Relative to the data set's folder, or an address such as s3://bucket/photos.zip; a pattern
     such as parts/*.zip names several."""
     url: str | None = None
@@ -161,7 +162,7 @@ class UrlsDataset(_ClassFolders, _ListedClasses):
 
     kind: Literal["urls"]
     path: str = "urls.csv"
-    """Relative to the data set's folder, or an address such as s3://bucket/urls.csv."""
+    """Relative to the data set's folder, a URL, or an address such as s3://bucket/urls.csv."""
 
 
 class SearchTerms(BaseModel):

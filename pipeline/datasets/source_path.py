@@ -4,7 +4,7 @@ import difflib
 from pathlib import Path
 
 from pipeline.core import project
-from pipeline.core.addresses import is_address, is_url
+from pipeline.core.addresses import is_address, is_remote, is_url
 from pipeline.core.errors import PipelineError
 from pipeline.core.terminal import without_password
 from pipeline.datasets import dataset_toml
@@ -74,7 +74,7 @@ def _check_described(folder: Path, dataset: Dataset) -> None:
     if isinstance(dataset, dataset_toml.FolderDataset) and path is None:
         if not dataset_toml.pin_path(folder).exists():
             raise no_source_error(folder)
-    elif path and not is_address(path) and not dataset_toml.copy_path(folder).exists():
+    elif path and not is_remote(path) and not dataset_toml.copy_path(folder).exists():
         located = folder / path
         if not located.exists() and not any(located.parent.glob(located.name)):
             raise PipelineError(

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
+from pipeline.core.addresses import is_url
 from pipeline.core.unicode import to_nfc
 from pipeline.datasets.licences import LICENCES
 from pipeline.datasets.path_pattern import PathPattern
@@ -65,6 +66,16 @@ def check_pattern(pattern: str) -> str:
     """Refuse what is no `PathPattern`."""
     PathPattern(pattern)
     return pattern
+
+
+def check_no_url(path: str) -> str:
+    """Refuse a URL, as http has no folders that can be listed."""
+    if is_url(path):
+        raise ValueError(
+            f"{path!r} is a URL, of which only an archive or a list can be read: write "
+            'kind = "archive" with url, or kind = "urls" with path'
+        )
+    return path
 
 
 def check_encoding(name: str) -> str:

@@ -149,6 +149,8 @@ SAMPLE = 'kind = "sample"\ndescription = "d"\n'
         (ARCHIVE, ": an archive has either a path or a url"),
         (ARCHIVE + "path = 'a'\nurl = 'b'", ": an archive has either a path or a url"),
         (ARCHIVE + "url = 'b'\nsha256 = 'ABC'", ": sha256: String should match pattern"),
+        (ARCHIVE + "path = 'https://h/a.zip'", ": path: 'https://h/a.zip' is a URL, of which only"),
+        (FOLDER + "path = 'HTTP://h/photos'", ": path: 'HTTP://h/photos' is a URL, of which only"),
         (ARCHIVE + "path = 'a'\nsize = 0", ": size: Input should be greater than 0"),
         (ARCHIVE + "path = 'a'\nrecords = 'mnist'", ": records: Input should be 'cifar10'"),
         (FLICKR + "licences = ['CC BY']", ": licences.0: 'CC BY' is none of All rights reserved, "),

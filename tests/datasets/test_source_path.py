@@ -76,6 +76,7 @@ def test_a_described_source_that_is_not_there_is_refused(
         'kind = "folder"\npath = "s3://bucket/photos"\n',
         'kind = "archive"\nurl = "https://example.org/a.zip"\n',
         'kind = "archive"\npath = "photo*"\n',
+        'kind = "urls"\npath = "https://example.org/list.csv?version=2"\n',
     ],
 )
 def test_a_described_source_that_may_be_there_is_taken(dataset: Path, toml: str) -> None:

@@ -46,7 +46,8 @@ def new(
         int | None, typer.Option(min=20, help="Photographs per class of a search; 500 by default.")
     ] = None,
     from_urls: Annotated[
-        str | None, typer.Option(help="A table with the URL and the label of each photograph.")
+        str | None,
+        typer.Option(help="A table with the URL and label of each photograph; or its URL."),
     ] = None,
 ) -> None:
     """Make a data set of your own photographs.

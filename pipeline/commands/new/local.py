@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.commands.new.advice import TABLES, to_options
+from pipeline.commands.new.downloads import fetch
 from pipeline.commands.new.photo_copy import check_name, copied, track
 from pipeline.commands.new.request import (
     Request,
@@ -18,7 +19,7 @@ from pipeline.commands.new.request import (
     write_toml,
 )
 from pipeline.commands.new.summary import print_contents
-from pipeline.core.addresses import is_address, is_url
+from pipeline.core.addresses import is_address, is_remote, is_url
 from pipeline.core.errors import PipelineError
 from pipeline.core.plurals import plural
 from pipeline.core.terminal import print_line, without_password
@@ -36,7 +37,6 @@ from pipeline.stages.acquire.raw_image import SkipReason
 from pipeline.stages.acquire.sources.archives import glob
 from pipeline.stages.acquire.sources.contents import Contents, open_contents
 from pipeline.stages.acquire.sources.dispatch import MIN_CLASSES
-from pipeline.stages.acquire.sources.object_storage import mirror
 from pipeline.stages.acquire.sources.untrained_classes import check_trained
 from pipeline.stages.acquire.sources.unused_splits import describe_unused_splits
 
@@ -63,7 +63,7 @@ def from_files(request: Request, texts: Sequence[str]) -> None:
     Raises:
         PipelineError: there is nothing to make it of, or its labels are unclear.
     """
-    is_here = not any(is_url(text) or is_address(text) for text in texts)
+    is_here = not any(map(is_remote, texts))
     what = "files on disk" if is_here else "photographs elsewhere, of which no copy is taken"
     check_options(
         request, [*LABEL_KEYS, *TABLES, "ignore_splits", *(["stay"] if is_here else [])], what
@@ -197,9 +197,11 @@ def _with_reading(request: Request, reading: Reading) -> Request:
 
 def _find_source(request: Request, texts: Sequence[str]) -> tuple[PhotoSource, Request]:
     if len(texts) == 1 and is_url(texts[0]):
-        return _download(texts[0]), request
+        path = fetch(texts[0])
+        return PhotoSource(path, (path,), url=texts[0]), request
     if len(texts) == 1 and is_address(texts[0]):
-        return _mirror(texts[0]), request
+        path = fetch(texts[0])
+        return PhotoSource(path, (path,) if path.is_file() else (), address=texts[0]), request
     expanded = {path.resolve(): path for text in texts for path in _expand(text)}
     paths = list(expanded.values())  # each once
     if len(paths) > 1 and all(map(_is_table, paths)):
@@ -212,11 +214,6 @@ def _find_source(request: Request, texts: Sequence[str]) -> tuple[PhotoSource, R
     if _is_table(path):
         return PhotoSource(path.parent), replace(request, table=path.name)
     return PhotoSource(path, (path,)), request
-
-
-def _mirror(address: str) -> PhotoSource:
-    path = mirror(address, load_params().acquire.max_gigabytes * 1e9)
-    return PhotoSource(path, (path,) if path.is_file() else (), address=address)
 
 
 def _expand(text: str) -> list[Path]:
@@ -271,17 +268,6 @@ def _common_pattern(folder: Path, names: Sequence[str]) -> str:
             "their own"
         )
     return pattern
-
-
-def _download(url: str) -> PhotoSource:
-    from pipeline.stages.acquire.web.client import Client
-    from pipeline.stages.acquire.web.content_store import ContentStore
-    from pipeline.stages.acquire.web.download import ExpectedFile, download
-
-    params = load_params().acquire
-    with Client(params) as client, ContentStore() as store:
-        path = download(url, ExpectedFile(), client, store, params.max_gigabytes * 1e9)
-    return PhotoSource(path, (path,), url)
 
 
 def _description(source: PhotoSource) -> str:

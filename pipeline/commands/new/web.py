@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from pipeline.commands.new.advice import TABLES
+from pipeline.commands.new.downloads import fetch
 from pipeline.commands.new.request import (
     Request,
     check_options,
@@ -16,7 +17,6 @@ from pipeline.commands.new.summary import print_counts
 from pipeline.core import atomic
 from pipeline.core.errors import PipelineError
 from pipeline.core.terminal import print_line
-from pipeline.datasets.source_path import find_path
 from pipeline.stages.acquire.class_names import ClassNames
 from pipeline.stages.acquire.layouts.url_table import read_url_table
 from pipeline.stages.acquire.sources.dispatch import MIN_CLASSES
@@ -33,7 +33,7 @@ def from_urls(request: Request, text: str) -> None:
         PipelineError: the table is damaged, or has no such columns.
     """
     check_options(request, ("label_column", "encoding", *TABLES), "a list of URLs")
-    path = find_path(text)
+    path = fetch(text)
     if path.stat().st_size > MAX_LIST_BYTES:
         raise PipelineError(f"{path} is larger than {MAX_LIST_BYTES / 1e6:.0f} MB: split it")
     dataset = describe(request, "urls")

@@ -28,6 +28,8 @@ def describe_deviation(source: str, path: Path, folder: Path, dataset: ExternalD
             return f"{name_source(source)} {difference}"
         if expected.sha256 or expected.md5:
             return ""
+    if source in {dataset.path, getattr(dataset, "url", None)}:
+        return ""
     if dataset.path is not None and path.resolve() == (folder / dataset.path).resolve():
         return ""
     described = name_source(dataset.path) if dataset.path else "the archive"

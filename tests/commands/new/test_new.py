@@ -23,6 +23,7 @@ from pipeline.stages.acquire.raw_image import RawImage
 from pipeline.stages.acquire.sources.dispatch import open_source
 from tests import ROOT
 from tests.builders.s3 import BUCKET, serve_s3, use_s3
+from tests.fakes.flickr import FakeFlickr
 from tests.project import Project
 
 PHOTOS = {
@@ -373,6 +374,25 @@ def test_a_list_of_urls(project: Path, tmp_path: Path) -> None:
     assert "2 images of 2 classes" in output
     assert Path("datasets/dogs/urls.csv").read_bytes() == path.read_bytes()
     assert toml_of("dogs")["path"] == "urls.csv"
+
+
+@pytest.mark.parametrize("place", ["url", "s3"])
+def test_a_list_of_urls_elsewhere(
+    project: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    data = b"link\tbreed\nhttp://a/1\tpug\nhttp://a/2\tcat"
+    monkeypatch.setenv("NO_PROXY", "*")
+    params = (project / "params.yaml").read_text().replace("private: false", "private: true")
+    (project / "params.yaml").write_text(params)
+    with FakeFlickr() as fake, serve_s3() as address:
+        use_s3(monkeypatch, address)
+        s3fs.S3FileSystem(skip_instance_cache=True).pipe({f"{BUCKET}/x.tsv": data})
+        source = f"s3://{BUCKET}/x.tsv" if place == "s3" else fake.serve("x.tsv", data)
+        message = "has the URLs of photographs: read it with `pipeline new NAME --from-urls`"
+        assert message in error_of("dogs", source)
+        assert "2 images of 2 classes" in make("dogs", "--from-urls", source)
+    assert Path("datasets/dogs/urls.tsv").read_bytes() == data
+    assert toml_of("dogs")["path"] == "urls.tsv"
 
 
 def test_flickr_searches(project: Path) -> None:

@@ -1,16 +1,20 @@
 import hashlib
+import io
 import json
 import zipfile
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import s3fs
 
 from pipeline.core import atomic, shards
 from pipeline.core.errors import PipelineError
+from pipeline.datasets.source_path import check_source
 from pipeline.params import AcquireParams, load_params, with_overrides
 from pipeline.stages.acquire import __main__ as stage
 from pipeline.stages.acquire.raw_image import SKIPPED_COLUMNS, RawImage, SkippedItem, SkipReason
@@ -28,6 +32,7 @@ PARAMS = SHIPPED.acquire.model_copy(
 OPEN = PARAMS.model_copy(update={"allow_private": True, "workers": 4, "max_missing_fraction": 0.5})
 AS_DESCRIBED = "datasets"
 CARS = fake_photos("car", 60)
+JPEG = b"\xff\xd8\xff\xe0"
 PHOTOS = {"cat/1.jpg": b"one", "cat/2.jpg": b"two", "dog/1.jpg": b"three"}
 
 
@@ -243,6 +248,71 @@ def test_a_source_can_be_a_list(project: Path, fake: FakeFlickr, name: str) -> N
     path = write_list(project / name, *rows)
     image, _ = images(folder, str(path), OPEN)
     assert (image.label, image.licence) == ("car", "L")
+
+
+def table_bytes(suffix: str, rows: Sequence[Mapping[str, str]]) -> bytes:
+    """A table in the format of a suffix."""
+    if suffix == ".parquet":
+        file = io.BytesIO()
+        pq.write_table(pa.Table.from_pylist(list(rows)), file)
+        return file.getvalue()
+    if suffix == ".jsonl":
+        return "".join(f"{json.dumps(row)}\n" for row in rows).encode()
+    separator = "\t" if suffix == ".tsv" else ","
+    lines = [list(rows[0]), *(list(row.values()) for row in rows)]
+    return "".join(f"{separator.join(line)}\n" for line in lines).encode()
+
+
+@pytest.mark.parametrize(
+    ("suffix", "name"),
+    [
+        (".csv", "mine.csv"),
+        (".tsv", "mine.tsv?version=2.zip"),
+        (".parquet", "MINE.Parquet"),
+        (".jsonl", "mine.jsonl"),
+        (".csv", "export?format=csv"),
+        (".parquet", "export"),
+    ],
+)
+@pytest.mark.parametrize("is_described", [True, False])
+def test_a_list_may_be_at_a_url(
+    project: Path, fake: FakeFlickr, suffix: str, name: str, is_described: bool
+) -> None:
+    rows = {"url": url_of(fake, 0), "label": "car"}, bicycle(fake)
+    path, _, query = name.partition("?")
+    url = f"{fake.serve(path, table_bytes(suffix, rows))}?{query}".rstrip("?")
+    lines = ['kind = "urls"', f'path = "{url}"'] if is_described else ['kind = "folder"']
+    folder = write_dataset(project, *lines, 'licence = "L"')
+    source = AS_DESCRIBED if is_described else url
+    assert check_source(folder, source) == source
+    with dispatch.open_source(folder, source, OPEN) as acquired:
+        image, other = [item for item in acquired.items if isinstance(item, RawImage)]
+    assert (image.data, image.label) == (fake.photo_bytes_of(CARS[0], "z"), "car")
+    assert (other.label, other.licence, acquired.deviation) == ("bicycle", "L", "")
+
+
+def test_the_described_url_as_source_is_no_deviation(project: Path, fake: FakeFlickr) -> None:
+    rows = {"url": url_of(fake, 0), "label": "car"}, bicycle(fake)
+    url = fake.serve("mine.csv", table_bytes(".csv", rows))
+    folder = write_dataset(project, 'kind = "urls"', f'path = "{url}"')
+    with dispatch.open_source(folder, url, OPEN) as acquired:
+        assert (len(list(acquired.items)), acquired.deviation) == (2, "")
+
+
+def test_a_parquet_file_at_a_url_may_have_the_images(project: Path, fake: FakeFlickr) -> None:
+    images = [{"bytes": JPEG + name.encode()} for name in PHOTOS]
+    labels = [name.partition("/")[0] for name in PHOTOS]
+    file = io.BytesIO()
+    pq.write_table(pa.table({"image": images, "label": labels}), file)
+    url = fake.serve("train.parquet", file.getvalue())
+    folder = write_dataset(project, 'kind = "folder"')
+    assert sorted(acquire(folder, url, OPEN).values()) == sorted(x["bytes"] for x in images)
+
+
+def test_a_table_of_files_at_a_url_has_none(project: Path, fake: FakeFlickr) -> None:
+    url = fake.serve("train.csv", b"file,label\n1.jpg,cat\n2.jpg,dog\n")
+    with pytest.raises(PipelineError, match=r"names, for instance '1\.jpg', '2\.jpg', where there"):
+        acquire(write_dataset(project, 'kind = "folder"'), url, OPEN)
 
 
 def test_a_missing_list_is_reported(project: Path) -> None:

@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
-from pipeline.core.addresses import is_address, is_url
+from pipeline.core.addresses import is_address, is_remote, is_url
 from pipeline.core.errors import PipelineError
 from pipeline.core.terminal import print_line
 from pipeline.datasets import dataset_toml
@@ -22,6 +22,7 @@ from pipeline.stages.acquire.raw_image import RawImage, SkippedItem
 from pipeline.stages.acquire.sources import contents, digits, sample, web_photos
 from pipeline.stages.acquire.sources.archives import find_archives
 from pipeline.stages.acquire.sources.object_storage import mirror
+from pipeline.stages.acquire.sources.remote_tables import name_table
 from pipeline.stages.acquire.unseen_changes import warn_of_unseen_changes
 from pipeline.stages.acquire.web.client import Client
 from pipeline.stages.acquire.web.content_store import ContentStore
@@ -52,12 +53,15 @@ class _Reader:
     params: AcquireParams
 
     def download(self, url: str, expected: ExpectedFile) -> Path:
-        return download(url, expected, self.client, self.store, self.params.max_gigabytes * 1e9)
+        max_bytes = self.params.max_gigabytes * 1e9
+        return name_table(download(url, expected, self.client, self.store, max_bytes), url)
 
     def locate(self, path: str) -> Path:
-        """Where `path` of dataset.toml is; what is in object storage is fetched first."""
+        """Where `path` of dataset.toml is; what is elsewhere is fetched first."""
+        if is_url(path):
+            return self.download(path, ExpectedFile())
         if is_address(path):
-            return mirror(path, self.params.max_gigabytes * 1e9)
+            return name_table(mirror(path, self.params.max_gigabytes * 1e9), path)
         return self.folder / path
 
     def read_list(self, path: Path, licence: str | None) -> Iterator[RawImage | SkippedItem]:
@@ -89,8 +93,8 @@ def open_source(folder: Path, source: str, params: AcquireParams) -> Iterator[Ac
     """Yield the images of the data set described in `folder`, to be read within the block.
 
     Args:
-        source: `dataset.source`: a folder, an archive or its URL, or a CSV list, which overrides
-            dataset.toml; or `datasets` for what dataset.toml describes.
+        source: `dataset.source`: a folder, an archive, a table, or the URL of one of the two
+            last, which overrides dataset.toml; or `datasets` for what dataset.toml describes.
     """
     dataset = dataset_toml.load(folder)
     toml = str(folder / "dataset.toml")
@@ -128,14 +132,14 @@ def _overridden(reader: _Reader, source: str) -> Acquisition:
     deviation = describe_deviation(source, path, reader.folder, reader.dataset)
     # The licence in dataset.toml is that of other images.
     licence = None if deviation else reader.dataset.licence
-    is_list = _is_url_list(source, path, reader.dataset.encoding)
+    is_list = _is_url_list(path, reader.dataset.encoding)
     read = reader.read_list if is_list else reader.read_files
     return Acquisition(read(path, licence), deviation)
 
 
-def _is_url_list(source: str, path: Path, encoding: str | None) -> bool:
+def _is_url_list(path: Path, encoding: str | None) -> bool:
     """Whether a source is a table of URLs, and not one beside its images."""
-    suffix = PurePosixPath(source.partition("?")[0]).suffix.lower()
+    suffix = path.suffix.lower()
     if suffix == ".csv" and not path.is_file():
         return True
     return suffix in TABLE_SUFFIXES and path.is_file() and has_urls(path, encoding)
@@ -149,7 +153,7 @@ def _described(reader: _Reader) -> Acquisition:
         print_line(f"acquire: the photographs of {pin}")
         return Acquisition(reader.read_pin(pin, licence))
     path = getattr(dataset, "path", None)
-    if path and not is_address(path):
+    if path and not is_remote(path):
         if dataset_toml.copy_path(folder).exists():
             _check_pulled(folder, folder / path)
         else:

@@ -81,7 +81,7 @@ def download(
         problem = _find_problem(part, sha256, expected, recorded)
         with part.open("rb") as file:
             if is_markup(file.read(PREFIX)):
-                problem = "is a web page, not an archive: open it in a browser"
+                problem = "is a web page, neither archive nor table: open it in a browser"
         if problem:
             part.unlink()
             raise PipelineError(f"{url} {problem}")

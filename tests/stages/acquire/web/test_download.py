@@ -629,6 +629,6 @@ def test_the_download_of_a_killed_process_is_resumed(
 
 def test_a_web_page_is_refused_and_not_recorded(fake: FakeFlickr, root: Path) -> None:
     url = fake.serve("a.zip", b"  <!doctype html><p>Sorry")
-    assert error_of(url).startswith(f"{url} is a web page, not an archive")
+    assert error_of(url).startswith(f"{url} is a web page, neither archive nor table")
     fake.serve("a.zip", b"PK the archive")
     assert get(url).read_bytes() == b"PK the archive"
