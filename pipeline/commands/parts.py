@@ -1,8 +1,12 @@
 """`pipeline parts`: the commands by which several machines share a stage's work."""
 
+import os
 import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -18,11 +22,42 @@ INPUTS = {
 TRAIN = "train"
 
 
+@dataclass(frozen=True)
+class MachineCommand:
+    """A command line for one machine."""
+
+    words: Sequence[str]
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """Variables that it needs besides those of this process."""
+
+    def __str__(self) -> str:
+        """As a shell reads it."""
+        variables = [f"{name}={shlex.quote(value)}" for name, value in self.environment.items()]
+        return " ".join([*variables, shlex.join(self.words)])
+
+    def execute(self) -> NoReturn:
+        """Become this command, so that its exit status and signals are those of this process."""
+        program, *arguments = self.words
+        module = [] if program == "python" else ["-m", program]
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os.execve(  # noqa: S606 - no shell is needed
+            sys.executable,
+            [sys.executable, *module, *arguments],
+            {**os.environ, **self.environment},
+        )
+
+
 def parts(
     stage: Annotated[str, typer.Argument(help="filter, features, evaluate or train.")],
     count: Annotated[int, typer.Argument(min=1, help="How many parts; of train, machines.")],
+    run: Annotated[
+        int | None, typer.Option(min=1, help="Run the command with this number; print none.")
+    ] = None,
 ) -> None:
     """Print a command for each part of a stage's work, to run on machines of its own.
+
+    With --run, become one of these commands: its exit status tells the scheduler of failures.
 
     They share results through PIPELINE_CACHE, or the project's .cache on a common disk. Run the
     stage afterwards: it finds the results. A machine that would compute others refuses its part.
@@ -33,36 +68,45 @@ def parts(
 
         pipeline parts filter 8
 
-        pipeline parts features 8 | sed -n "${SLURM_ARRAY_TASK_ID}p" | sh
+        pipeline parts features 8 --run "$SLURM_ARRAY_TASK_ID"
     """
+    from pipeline.core.errors import PipelineError
+
+    if run is not None and run > count:
+        raise PipelineError(f"--run {run} names none of {count} commands: give 1 to {count}")
+    commands = _node_commands(count) if stage == TRAIN else _part_commands(stage, count)
+    if run is not None:
+        commands[run - 1].execute()
+    for command in commands:
+        print_line(str(command))
+
+
+def _part_commands(stage: str, count: int) -> list[MachineCommand]:
+    """The command of each part of a stage."""
     from importlib import import_module
 
     from pipeline.core.errors import PipelineError
 
-    if stage == TRAIN:
-        _print_nodes(count)
-        return
     if stage not in STAGES:
         names = f"{', '.join(STAGES)} or {TRAIN}"
         raise PipelineError(f"{stage} cannot be computed in parts: choose {names}")
-    command = _command(stage)
+    words = _stage_words(stage)
     _check_inputs(stage)
-    key = import_module(f"pipeline.stages.{stage}.part").key_of(command[3:])
-    for number in range(1, count + 1):
-        print_line(shlex.join([*command, "--part", f"{number}/{count}", "--key", key]))
+    key = import_module(f"pipeline.stages.{stage}.part").key_of(words[3:])
+    numbers = range(1, count + 1)
+    return [MachineCommand([*words, "--part", f"{n}/{count}", "--key", key]) for n in numbers]
 
 
-def _print_nodes(count: int) -> None:
-    """A line for each machine that trains: DVC on the first, and takes what it writes."""
+def _node_commands(count: int) -> list[MachineCommand]:
+    """A command for each machine that trains: DVC on the first, and takes what it writes."""
     from pipeline.core.errors import PipelineError
     from pipeline.params import load_params
 
     nodes = load_params().device.nodes
     if count != nodes:
         raise PipelineError(f"device.nodes={nodes}, but you ask for {count} machines")
-    print_line("NODE_RANK=0 dvc repro")
-    for number in range(1, count):
-        print_line(f"NODE_RANK={number} {shlex.join(_command(TRAIN))}")
+    words = [["dvc", "repro"], *[_stage_words(TRAIN)] * (count - 1)]
+    return [MachineCommand(line, {"NODE_RANK": str(rank)}) for rank, line in enumerate(words)]
 
 
 def _check_inputs(stage: str) -> None:
@@ -86,7 +130,7 @@ def _check_inputs(stage: str) -> None:
         )
 
 
-def _command(stage: str) -> list[str]:
+def _stage_words(stage: str) -> list[str]:
     """The command of a stage in dvc.yaml, with the values of params."""
     from ruamel.yaml import YAML
 

@@ -1,11 +1,13 @@
+import os
 import shlex
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
 from ruamel.yaml import YAML
 
-from pipeline.commands.parts import parts
+from pipeline.commands.parts import MachineCommand, parts
 from pipeline.core.errors import PipelineError
 from pipeline.network import views
 from pipeline.params import Params
@@ -46,6 +48,54 @@ def test_the_printed_commands_compute_what_the_stage_needs(
         run_features(*shlex.split(line)[3:])
     monkeypatch.setattr(views.Views, "__getitem__", None)
     features.main(Path("data/clean"), Path("data/split.csv"), Path("data/features"))
+
+
+@pytest.fixture
+def executed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What replaces this process: command lines, each with its NODE_RANK."""
+    lines: list[str] = []
+
+    def execve(program: str, words: list[str], environment: dict[str, str]) -> None:
+        assert program == words[0] == sys.executable
+        rank = [f"NODE_RANK={environment['NODE_RANK']}"] if "NODE_RANK" in environment else []
+        line = shlex.join([*rank, "python", *words[1:]])
+        lines.append(line.replace("python -m dvc", "dvc"))
+        raise SystemExit
+
+    monkeypatch.setattr(os, "execve", execve)
+    return lines
+
+
+@pytest.mark.parametrize(("stage", "count"), [("filter", 2), ("train", 2)])
+def test_one_of_the_printed_commands_is_run(
+    project: Path,
+    params: Params,
+    capsys: pytest.CaptureFixture[str],
+    executed: list[str],
+    stage: str,
+    count: int,
+) -> None:
+    values = override(params, **NARROW_RESNET, device__nodes=2).model_dump()
+    YAML(typ="safe", pure=True).dump(values, Path("params.yaml"))
+    parts(stage, count)
+    printed = capsys.readouterr().out.splitlines()
+    for number in range(1, count + 1):
+        with pytest.raises(SystemExit):
+            parts(stage, count, run=number)
+    assert executed == printed
+    assert capsys.readouterr().out == ""
+    with pytest.raises(PipelineError, match=f"--run {count + 1} names none of {count} commands"):
+        parts(stage, count, run=count + 1)
+
+
+def test_a_command_that_is_run_replaces_the_process() -> None:
+    code = "import os, sys; sys.exit(int(os.environ['CODE']) + (os.getpid() == int(sys.argv[1])))"
+    if not (pid := os.fork()):
+        try:
+            MachineCommand(["python", "-c", code, str(os.getpid())], {"CODE": "6"}).execute()
+        finally:
+            os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
 
 
 def test_the_values_of_params_are_in_the_command(
