@@ -22,7 +22,8 @@ STUBS = {
         echo "${{MASTER_ADDR-}} pipeline $*" >> "$LOG"
         [ "$1" != predict ] || cat
         [ -z "${{FAIL-}}" ] || exit {FAILURE}""",
-    "dvc": 'echo "${MASTER_ADDR-} NODE_RANK=$NODE_RANK dvc $*" >> "$LOG"',
+    "dvc": 'echo "${MASTER_ADDR-} NODE_RANK=${NODE_RANK-} dvc $*" >> "$LOG"',
+    "sbatch": 'echo "sbatch $*" >> "$LOG"; echo 17',
     "scontrol": '[ "$*" = "show hostnames" ] && printf "first\\nsecond\\n"',
     # As SLURM does, on all nodes; its status is the largest of theirs.
     "srun": """
@@ -189,6 +190,17 @@ def test_each_machine_that_trains_gets_its_command(project: Path, script: str) -
 def test_a_failure_is_seen_by_the_scheduler(project: Path, script: str) -> None:
     last = SCRIPTS[script]()[-1]
     assert run(project, last, FAIL="1")[0] == FAILURE
+
+
+def test_the_stage_starts_after_the_parts(project: Path) -> None:
+    lines = block("console", "sbatch").splitlines()
+    script = "\n".join(line.removeprefix("$ ") for line in lines)
+    status, (array, stage) = run(project, Start(["bash", "-e", "-c", script]))
+    assert (status, array) == (0, "sbatch --parsable --partition=one-type features.sh")
+    assert "--partition=one-type " in stage
+    assert "--dependency=afterok:17 " in stage
+    wrapped = stage.partition("--wrap ")[2]
+    assert run(project, Start(["sh", "-c", wrapped])) == (0, ["NODE_RANK= dvc repro"])
 
 
 def test_shares_of_predict_have_each_name_once(project: Path) -> None:

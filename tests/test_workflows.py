@@ -122,6 +122,15 @@ def test_every_input_is_a_variable_that_the_command_reads() -> None:
     assert re.fullmatch(r"\d+ \d+ \* \* [0-6]", workflow["on"]["schedule"][0]["cron"])
 
 
+def test_every_variable_of_a_repository_is_in_the_table_of_scheduled_md() -> None:
+    """The step sets them to nothing where a repository has none, so nothing must mean none."""
+    (step,) = [step for _, _, step in STEPS if str(step.get("run", "")).startswith("make ci ")]
+    names = {key for key, value in step["env"].items() if value == f"${{{{ vars.{key} }}}}"}
+    table = (ROOT / "docs/scheduled.md").read_text().split("| variable | for |")[1].split("\n\n")[0]
+    assert names == set(re.findall(r"^\| `(\w+)` \|", table, re.M))
+    assert "PIPELINE_CACHE" in names
+
+
 def test_the_gitlab_example_calls_the_same_commands() -> None:
     (text,) = [block for block in BLOCKS if block not in EXAMPLES]
     jobs = YAML(typ="safe").load(text)

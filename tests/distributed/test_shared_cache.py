@@ -2,6 +2,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import botocore.session
 import fsspec  # noqa: F401
 import pytest
 
@@ -68,8 +69,17 @@ def test_many_files_are_read_in_bounded_batches(
 
 def test_without_the_variable_there_is_no_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     assert open_shared_cache() is None
-    monkeypatch.setenv("PIPELINE_CACHE", " ")
-    assert open_shared_cache() is None
+    for nothing in ("", " "):
+        monkeypatch.setenv("PIPELINE_CACHE", nothing)
+        assert open_shared_cache() is None
+
+
+def test_an_empty_endpoint_is_that_of_aws(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a workflow sets it where its repository has none."""
+    use_s3(monkeypatch, "")
+    client = botocore.session.get_session().create_client("s3")
+    assert client.meta.endpoint_url.startswith("https://s3.")
+    assert "amazonaws.com" in client.meta.endpoint_url
 
 
 @pytest.mark.parametrize(
