@@ -59,7 +59,7 @@ SLOW = (
     "commands/serve/test_compute_lock",
     "commands/serve/test_models",
     "commands/serve/test_training_images",
-    "commands/suspects/test_folds",
+    "solvers/test_folds",
     "commands/suspects/test_suspects",
     "commands/sweep/test_search_space",
     "core/shards/test_growth",
