@@ -18,6 +18,7 @@ from pipeline.core import atomic, project
 from pipeline.core.errors import PipelineError
 from pipeline.core.terminal import one_line, printable, without_password
 from pipeline.tracking import artifact_location, experiment_tags, postgres
+from pipeline.tracking.missing_packages import describe_missing_package
 
 # The errors of requests are OSErrors; a database that does not open raises SQLAlchemy's, and one
 # without its driver ImportError.
@@ -25,7 +26,6 @@ UNREACHABLE = (MlflowException, SQLAlchemyError, OSError, ImportError)
 MlflowRun = entities.Run
 PAGE_SIZE = 1000  # runs per request
 SQLITE = "sqlite:///"
-EXTRA = {"boto3", "botocore", "psycopg"}  # packages of the extra `server`
 ENVIRONMENT = {
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
@@ -75,8 +75,8 @@ def describe_error(error: BaseException) -> str:
         cause = cause.__cause__ or cause.__context__ or cause
     if isinstance(cause, OSError) and cause.strerror:
         return printable(cause.strerror)
-    if isinstance(cause, ImportError) and (cause.name or "").partition(".")[0] in EXTRA:
-        return f"{cause.name} is not installed: pip install '.[server]'"
+    if problem := describe_missing_package(cause):
+        return problem
     if isinstance(error, DBAPIError) and error.orig is not None:
         return one_line(error.orig)  # without SQLAlchemy's advice
     kind = "" if isinstance(error, UNREACHABLE) else f"{type(error).__name__}: "

@@ -19,7 +19,7 @@ STARTED = "Application startup complete"
 
 @contextmanager
 def serve_mlflow(database: str, folder: Path) -> Iterator[str]:
-    """Run the server as docs/server.md does, and kill it at the end; yield its address.
+    """Run the server as docs/server.md does, without accounts; yield its address, and kill it.
 
     Args:
         folder: For its log.

@@ -74,15 +74,27 @@ def test_an_mlflow_server_that_does_not_answer_is_reported(
     assert "`pipeline sync` records later" in line
 
 
+@pytest.mark.parametrize(
+    ("kind", "driver", "advice"),
+    [
+        ("postgres", "psycopg", "pip install '.[server]'"),
+        (
+            "postgresql+psycopg2",
+            "psycopg2",
+            "write postgresql:// in MLFLOW_TRACKING_URI, for the driver of pip install '.[server]'",
+        ),
+    ],
+)
 def test_a_database_without_its_driver_is_reported(
-    world: Path, monkeypatch: pytest.MonkeyPatch
+    world: Path, monkeypatch: pytest.MonkeyPatch, kind: str, driver: str, advice: str
 ) -> None:
-    monkeypatch.setitem(sys.modules, "psycopg", None)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgres://me:secret@127.0.0.1:9/driverless")
+    monkeypatch.setitem(sys.modules, driver, None)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"{kind}://me:secret@127.0.0.1:9/no-{driver}")
     (line,) = lines_of(servers.examine_mlflow("sample"))
+    scheme = {"postgres": "postgresql"}.get(kind, kind)
     assert line.startswith(
-        "wrong: MLflow's server postgresql://127.0.0.1:9/driverless does not answer (psycopg is "
-        "not installed: pip install '.[server]'): "
+        f"wrong: MLflow's server {scheme}://127.0.0.1:9/no-{driver} does not answer ({driver} "
+        f"is not installed: {advice}): "
     )
 
 
