@@ -6,23 +6,17 @@ neither length zero nor zeroed pages.
 """
 
 import errno
-import glob
 import os
-import shutil
-import tempfile
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
-from pipeline.core import csv_cells
+from pipeline.core import csv_cells, staging
 
-STAGING = ".staging-"
 SYNCS = 8  # at the same time
 NO_SYNC = {errno.EINVAL, errno.ENOTSUP}  # of file systems that cannot sync, or not folders
 NO_WRITING = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}  # full or read-only disks
-MAX_STAGING_AGE = 24 * 3600  # seconds; an older staging folder was left by a killed process
 
 
 @contextmanager
@@ -41,26 +35,23 @@ def replacing(path: Path, durable: bool = True) -> Iterator[Path]:
     path = path.absolute()
     with _errors_of(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        _remove_abandoned(path)
+        staging.remove_beside(path)
         with _staged(path, durable) as staged:
             yield staged
 
 
 @contextmanager
 def _staged(path: Path, durable: bool) -> Iterator[Path]:
-    # In the same folder, because a rename does not cross file systems.
-    staging = Path(tempfile.mkdtemp(prefix=f".{path.name}{STAGING}", dir=path.parent))
-    durable = durable and STAGING not in str(path)
-    try:
-        yield staging / path.name
-        assert (staging / path.name).exists(), f"nothing was created to replace {path}"
+    durable = durable and not staging.is_staged(path)
+    with staging.make_folder(path) as folder:
+        staged = folder / path.name
+        yield staged
+        assert staged.exists(), f"nothing was created to replace {path}"
         if durable:
-            sync(staging / path.name)
-        _swap(staging / path.name, path)
+            sync(staged)
+        _swap(staged, path)
         if durable:
             sync_name(path)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
 
 
 @contextmanager
@@ -71,7 +62,7 @@ def _errors_of(path: Path) -> Iterator[None]:
     except OSError as error:
         name = str(error.filename or "")
         is_nameless = error.errno in NO_WRITING and (not name or error.filename2 is not None)
-        if error.errno is None or not (is_nameless or f".{path.name}{STAGING}" in name):
+        if error.errno is None or not (is_nameless or f".{path.name}{staging.MARK}" in name):
             raise
         reason = os.strerror(error.errno) if is_nameless else error.strerror
         raise OSError(error.errno, reason, str(path)) from error
@@ -114,13 +105,6 @@ def _fsync(path: Path) -> None:
             raise
     finally:
         os.close(descriptor)
-
-
-def _remove_abandoned(path: Path) -> None:
-    for staging in path.parent.glob(f".{glob.escape(path.name)}{STAGING}*"):
-        with suppress(FileNotFoundError):
-            if time.time() - staging.stat().st_mtime > MAX_STAGING_AGE:
-                shutil.rmtree(staging, ignore_errors=True)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.core import program, progress, terminal
+from pipeline.core import program, progress, staging, terminal
 from pipeline.core.errors import PipelineError
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ def run(main: Callable[..., Any]) -> None:
 
 
 def _call_main(main: Callable[..., Any]) -> None:
+    staging.remove_abandoned()
     arguments = _plain_arguments(main)
     if arguments is not None:
         main(*arguments)

@@ -1,12 +1,11 @@
 import errno
 import os
-import tempfile
 import time
 from pathlib import Path
 
 import pytest
 
-from pipeline.core import atomic
+from pipeline.core import atomic, staging
 
 
 def names(folder: Path) -> list[str]:
@@ -118,16 +117,16 @@ def test_a_symlink_is_replaced_and_not_written_through(tmp_path: Path, make_fold
 
 
 @pytest.mark.parametrize(("days", "left"), [(0.9, True), (1.1, False)])
-def test_staging_folders_older_than_a_day_are_removed(
+def test_staging_folders_without_a_lock_are_removed_after_a_day(
     tmp_path: Path, days: float, left: bool
 ) -> None:
     path = tmp_path / "out"
-    abandoned = atomic.replacing(path)
-    staging = abandoned.__enter__().parent  # never left: its process was killed
-    (staging / "half").write_text("half")
-    age(staging, days * 24 * 3600)
+    abandoned = tmp_path / ".out.staging-x1"
+    abandoned.mkdir()
+    (abandoned / "half").write_text("half")
+    age(abandoned, days * 24 * 3600)
     atomic.write_text(path, "new")
-    assert staging.exists() is left
+    assert abandoned.exists() is left
 
 
 def test_an_old_hidden_folder_of_somebody_else_stays(tmp_path: Path) -> None:
@@ -278,10 +277,11 @@ def test_a_full_disk_is_an_error_of_the_file(tmp_path: Path, error: OSError) -> 
 def test_a_folder_that_takes_no_files_is_an_error_of_the_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(prefix: str, dir: Path) -> str:
-        raise PermissionError(errno.EACCES, "Permission denied", str(dir / f"{prefix}1"))
+    def refuse(path: Path, mode: int = 0, **_: bool) -> None:
+        if staging.is_staged(path):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
 
-    monkeypatch.setattr(tempfile, "mkdtemp", refuse)
+    monkeypatch.setattr(Path, "mkdir", refuse)
     with pytest.raises(PermissionError) as raised:
         atomic.write_text(tmp_path / "out.txt", "new")
     assert raised.value.filename == str(tmp_path / "out.txt")

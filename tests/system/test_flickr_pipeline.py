@@ -257,4 +257,4 @@ def test_an_interrupt_ends_the_stage_in_two_seconds(tmp_path: Path) -> None:
         assert time.monotonic() - start < 2
         assert process.returncode == 130
         assert "Traceback" not in output
-        assert not list(project.folder.rglob("*staging*")), "a staging folder is left"
+        assert not list(project.folder.rglob("*.staging-*")), "a staging folder is left"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pipeline.commands.doctor.finding import Finding
 from pipeline.commands.doctor.quarantine import Quarantine, isolate
-from pipeline.core import atomic
+from pipeline.core import atomic, staging
 from pipeline.core.errors import PipelineError
 from pipeline.experiments import dvc
 
@@ -40,7 +40,7 @@ def examine_project(tmp_dir: Path, quarantine: Quarantine | None) -> Iterator[Fi
     patterns = [
         (tmp_dir / "exps", "tmp*"),  # experiments of the queue
         (tmp_dir / "exps/standalone", "tmp*"),  # of `dvc exp run --temp`
-        *((Path(folder), f".*{atomic.STAGING}*") for folder in (".", "data", "reports")),
+        *((Path(folder), f".*{staging.MARK}*") for folder in (".", "data", "reports")),
     ]
     yield from _examine(patterns, quarantine)
 
