@@ -166,12 +166,17 @@ def new_project(tmp_path_factory: pytest.TempPathFactory) -> Project:
 
 @pytest.fixture(scope="session")
 def first_run(tmp_path_factory: pytest.TempPathFactory, new_project: Project) -> Project:
-    """A project whose pipeline has run once, and whose result is committed. Copy it before use."""
+    """A project whose pipeline has run once, and whose result is committed. Copy it before use.
+
+    It ran with secrets in its environment, which tests/system/test_secrets.py looks for.
+    """
+    from tests.builders import canaries
     from tests.project import STAGES, Project, ran
 
     def build(folder: Path) -> None:
         project = new_project.copied(folder)
-        result = project.dvc("repro")
+        result = project.dvc("repro", **canaries.ENVIRONMENT)
+        (folder / ".dvc/tmp/first-run.log").write_text(result.stdout)
         assert result.returncode == 0, result.stdout
         assert set(ran(result.stdout)) == set(STAGES)
         project.git("add", "-A")

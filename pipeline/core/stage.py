@@ -85,7 +85,7 @@ def exit_on_failure(command: Callable[[], Any]) -> None:
         if os.environ.get("LOCAL_RANK", "0") != "0":  # in distributed training
             time.sleep(RANK_SECONDS)
             sys.exit(1)
-        sys.exit(f"error: {terminal.printable(str(error))}")
+        sys.exit(f"error: {terminal.printable(terminal.without_secrets(str(error)))}")
     except OSError as error:
         if error.strerror is None:
             raise

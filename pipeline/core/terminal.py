@@ -29,6 +29,16 @@ SHAPELESS = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
 # A character of "::error::text" at the start of a line, or of "##[error]text" anywhere.
 BUILD_COMMAND = re.compile(r"(?<!\S):(?=:)|(?<=#)#(?=\[|vso\[)")
 
+# "bob:password@" in front of a host, as people write addresses for MLflow and Ray; not the drive
+# "C:\\".
+USER = re.compile(r"(?<![\w.+%-])(?![a-zA-Z]:[/\\])[\w.+%-]+:(?!//)\S*@")
+# Not "https://flickr.com/photos/1@N00", but "https://bob:pass/word@host".
+USER_OF_URL = re.compile(r"://([^\s/?#]*|[^\s/@:]*:\S*)@")
+SECRET_VALUE = re.compile(
+    r"([?&][\w.-]*(?:key|token|sig|signature|secret|password|passwd|pwd|credential|auth)=)[^\s&#)]+",
+    re.IGNORECASE,
+)
+
 
 def printable(text: str) -> str:
     """`text` on one line, with an escape such as \\x1b for each character that could deceive.
@@ -63,9 +73,18 @@ def one_line(error: BaseException) -> str:
 
 
 def without_password(text: str) -> str:
-    """Text whose URLs have no user, password or query."""
+    """Text whose addresses have no user, password or query, also those without a scheme."""
     # Up to the last @, since a password may contain any character; a query may hold a token.
-    return re.sub(r"(://[^\s?]*)\?[^\s:)]*", r"\1", re.sub(r"://\S*@", "://", text))
+    text = re.sub(r"(://[^\s?]*|\burl: /[^\s?]*)\?[^\s:)]*", r"\1", re.sub(r"://\S*@", "://", text))
+    return USER.sub("", text)
+
+
+def without_secrets(text: str) -> str:
+    """Text whose URLs have no user, no password, and no value of a query that is named as secret.
+
+    For sentences, which may also name files: those are left as they are.
+    """
+    return SECRET_VALUE.sub(r"\1...", USER_OF_URL.sub("://", text))
 
 
 def name_source(source: str) -> str:
@@ -123,7 +142,7 @@ def print_line(*cells: str, file: TextIO | None = None) -> None:
 
 def warn(message: str) -> None:
     """Print a warning on stderr."""
-    print_line(f"warning: {message}", file=sys.stderr)
+    print_line(f"warning: {without_secrets(message)}", file=sys.stderr)
 
 
 def print_json(record: object) -> None:

@@ -26,7 +26,8 @@ def find_path(text: str) -> Path:
     siblings = [sibling.name for sibling in path.parent.iterdir()] if path.parent.is_dir() else []
     close = difflib.get_close_matches(path.name, siblings, n=1)
     hint = f" (did you mean {path.parent / close[0]}?)" if close else ""
-    raise PipelineError(f"{path} does not exist{hint}")
+    # It may be an address without a scheme: bob:password@host
+    raise PipelineError(f"{without_password(str(path))} does not exist{hint}")
 
 
 def check_source(folder: Path, source: str) -> str:

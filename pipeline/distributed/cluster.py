@@ -18,7 +18,7 @@ from typing import Any
 from pipeline.core import project, shards
 from pipeline.core.errors import PipelineError
 from pipeline.core.progress import bar
-from pipeline.core.terminal import one_line, warn
+from pipeline.core.terminal import one_line, warn, without_password
 from pipeline.distributed import shared_cache
 from pipeline.distributed.cluster_task import KILLED, NOT_SEEN, ClusterTask, compute_task
 from pipeline.distributed.parts import Part, joint_key
@@ -142,7 +142,8 @@ def _import_ray(address: str) -> Any:
         import ray
     except ImportError as error:
         raise PipelineError(
-            f"{VARIABLE}={address} needs Ray: pip install '.[cluster]', or unset {VARIABLE}"
+            f"{VARIABLE}={without_password(address)} needs Ray: pip install '.[cluster]', or unset "
+            f"{VARIABLE}"
         ) from error
     return ray
 
@@ -153,9 +154,9 @@ def _errors_as_sentences(ray: Any, address: str) -> Iterator[None]:
         yield
     except (OSError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
         raise PipelineError(
-            f"{VARIABLE}={address} cannot be reached ({one_line(error)}): start it with `ray start "
-            "--head`, correct the address, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN if it wants "
-            f"a token, or unset {VARIABLE}"
+            f"{VARIABLE}={without_password(address)} cannot be reached ({one_line(error)}): start "
+            "it with `ray start --head`, correct the address, set RAY_AUTH_MODE=token and "
+            f"RAY_AUTH_TOKEN if it wants a token, or unset {VARIABLE}"
         ) from error
 
 

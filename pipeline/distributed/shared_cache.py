@@ -58,8 +58,8 @@ class FolderCache:
         """
         if not root.is_absolute():
             raise PipelineError(
-                f"{VARIABLE}={root} is a relative path, and stages run in several folders: "
-                "give the absolute path"
+                f"{VARIABLE}={without_password(str(root))} is a relative path, and stages run in "
+                "several folders: give the absolute path"
             )
         if not root.is_dir():  # a share that is not mounted must not be taken for an empty one
             raise PipelineError(

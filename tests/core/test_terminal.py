@@ -245,10 +245,36 @@ def test_what_the_encoding_of_the_terminal_lacks_is_an_escape() -> None:
         ("postgresql://me:p@ss@host/db", "postgresql://host/db"),
         ("https://host/path?token=secret", "https://host/path"),
         ("no URL at all", "no URL at all"),
+        ("bob:pw@host", "host"),
+        ("bob:p@s/s:w@host:5000/db", "host:5000/db"),
+        ("cannot open 'bob:pw@host' or X=bob:pw@host", "cannot open 'host"),
+        ("http:/bob:pw@host", "host"),
+        ("url: /rest?api_key=secret (Caused by", "url: /rest (Caused by"),
+        (r"C:\Users\me@home is no folder", r"C:\Users\me@home is no folder"),
+        ("git@host:path, at 12:30", "git@host:path, at 12:30"),
     ],
 )
-def test_urls_are_printed_without_passwords_and_queries(text: str, expected: str) -> None:
-    assert terminal.without_password(text) == expected
+def test_addresses_are_printed_without_passwords_and_queries(text: str, expected: str) -> None:
+    assert terminal.without_password(text).startswith(expected)
+    assert "pw" not in terminal.without_password(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("https://bob:pw@host/a.zip?x=1 is gone", "https://host/a.zip?x=1 is gone"),
+        ("https://bob:p/w@host/a", "https://host/a"),
+        ("https://token@host/a", "https://host/a"),
+        ("https://host/a?id=5&api_key=pw#b", "https://host/a?id=5&api_key=...#b"),
+        ("https://host/a?X-Amz-Signature=pw&x=2", "https://host/a?X-Amz-Signature=...&x=2"),
+        ("https://flickr.com/photos/1@N00/2", "https://flickr.com/photos/1@N00/2"),
+        ("photos/a:b@c.jpg?key, mail me@host", "photos/a:b@c.jpg?key, mail me@host"),
+    ],
+)
+def test_sentences_have_no_secrets_of_urls_and_names_of_files_as_they_are(
+    text: str, expected: str
+) -> None:
+    assert terminal.without_secrets(text) == expected
 
 
 def test_an_error_is_one_short_line() -> None:

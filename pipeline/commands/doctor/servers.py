@@ -76,7 +76,8 @@ def examine_shared_cache() -> Iterator[Finding]:
     folder = os.environ.get(variable, "").strip()
     if folder and "://" not in folder and not os.access(Path(folder).expanduser(), os.W_OK):
         yield Finding(
-            f"{variable}={folder} cannot be written, so nobody else gets what is computed here",
+            f"{variable}={without_password(folder)} cannot be written, so nobody else gets what is "
+            "computed here",
             f"give this user the right to write; or unset {variable}",
         )
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pipeline.core.addresses import is_address, is_remote, is_url
 from pipeline.core.errors import PipelineError
-from pipeline.core.terminal import print_line
+from pipeline.core.terminal import print_line, without_secrets
 from pipeline.datasets import dataset_toml
 from pipeline.datasets.dataset_toml import ExternalDataset
 from pipeline.datasets.source_path import check_no_source, no_source_error
@@ -122,7 +122,7 @@ def _generate(
 
 
 def _overridden(reader: _Reader, source: str) -> Acquisition:
-    print_line(f"acquire: from {source}")
+    print_line(f"acquire: from {without_secrets(source)}")
     if is_url(source):
         # Without the checksums of dataset.toml: they are of another file.
         path = reader.download(source, ExpectedFile())

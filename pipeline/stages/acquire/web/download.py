@@ -13,7 +13,7 @@ from filelock import FileLock
 from pipeline.core import file_digests
 from pipeline.core.errors import PipelineError
 from pipeline.core.progress import bar
-from pipeline.core.terminal import print_line, warn
+from pipeline.core.terminal import print_line, warn, without_secrets
 from pipeline.stages.acquire.raw_image import SkipReason
 from pipeline.stages.acquire.web.client import Client
 from pipeline.stages.acquire.web.content_store import ContentStore
@@ -71,7 +71,7 @@ def download(
                 return path
             if sha256 != digest:
                 warn(f"{path} is damaged: it is downloaded again")
-        print_line(f"acquire: downloading {url}")
+        print_line(f"acquire: downloading {without_secrets(url)}")
         try:
             _fetch(url, part, expected, client, max_bytes)
         except FetchError as error:
@@ -87,7 +87,8 @@ def download(
             raise PipelineError(f"{url} {problem}")
         store.add_archive(part, url, sha256)
     if recorded is None and not (expected.sha256 or expected.md5):
-        print_line(f"acquire: {url} has sha256 {sha256}; later downloads must match it")
+        address = without_secrets(url)
+        print_line(f"acquire: {address} has sha256 {sha256}; later downloads must match it")
     return store.archive_path(sha256)
 
 
