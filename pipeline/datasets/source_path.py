@@ -52,7 +52,8 @@ def check_source(folder: Path, source: str) -> str:
         address = without_password(source)
         raise PipelineError(
             f"dataset.source={address} is for dataset.toml, because DVC would read it itself: make "
-            f"a data set of it with `pipeline new NAME {address}`"
+            f"a data set of it with `pipeline new NAME {address}`, and with --from-urls before the "
+            "address if it is a list of URLs"
         )
     try:
         return str(find_path(source))

@@ -2,9 +2,9 @@ import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-import botocore.session
 import fsspec  # noqa: F401
 import pytest
+import s3fs
 
 from pipeline.core.errors import PipelineError
 from pipeline.distributed import shared_cache
@@ -77,9 +77,10 @@ def test_without_the_variable_there_is_no_cache(monkeypatch: pytest.MonkeyPatch)
 def test_an_empty_endpoint_is_that_of_aws(monkeypatch: pytest.MonkeyPatch) -> None:
     """As a workflow sets it where its repository has none."""
     use_s3(monkeypatch, "")
-    client = botocore.session.get_session().create_client("s3")
-    assert client.meta.endpoint_url.startswith("https://s3.")
-    assert "amazonaws.com" in client.meta.endpoint_url
+    files = s3fs.S3FileSystem(skip_instance_cache=True)
+    files.connect()
+    assert files.s3.meta.endpoint_url.startswith("https://s3.")
+    assert files.s3.meta.endpoint_url.endswith("amazonaws.com")
 
 
 @pytest.mark.parametrize(

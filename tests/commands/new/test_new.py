@@ -652,5 +652,6 @@ def test_an_address_as_dataset_source_is_refused_with_advice(project: Path) -> N
         check_source(Path("datasets/pets"), "s3://bucket/photos")
     assert str(caught.value) == (
         "dataset.source=s3://bucket/photos is for dataset.toml, because DVC would read it itself: "
-        "make a data set of it with `pipeline new NAME s3://bucket/photos`"
+        "make a data set of it with `pipeline new NAME s3://bucket/photos`, and with --from-urls "
+        "before the address if it is a list of URLs"
     )

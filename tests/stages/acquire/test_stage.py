@@ -271,6 +271,7 @@ def table_bytes(suffix: str, rows: Sequence[Mapping[str, str]]) -> bytes:
         (".parquet", "MINE.Parquet"),
         (".jsonl", "mine.jsonl"),
         (".csv", "export?format=csv"),
+        (".tsv", "export?format=tsv"),
         (".parquet", "export"),
     ],
 )

@@ -81,6 +81,8 @@ class CsvFile:
         self._separator = (
             separator_line[1].decode() if separator_line else _find_separator(data[:SAMPLE_BYTES])
         )
+        self.is_plain = separator_line is None and self._separator == ","
+        """Whether any reader of CSV understands it: with commas, and no line that says so."""
         header = [cell.strip() for cell in next(self._rows(), [])]
         if not any(header):
             raise PipelineError(f"{name} is empty")
@@ -233,8 +235,16 @@ def read_columns(path: Path, encoding: str | None = None) -> tuple[str, ...]:
     is_utf8 = encoding is None and not is_utf16(path)
     if not is_utf8 or path.suffix.lower() not in {".csv", ".tsv"}:
         return open_table(path, str(path), encoding).columns
+    return open_header(path).columns
+
+
+def open_header(path: Path) -> CsvFile:
+    """A CSV or TSV file in UTF-8, of which only the first line is read."""
     with path.open("rb") as file:
-        return CsvFile(str(path), file.readline(MAX_LINE)).columns
+        data = file.readline(MAX_LINE)
+        if SEPARATOR_LINE.match(data):
+            data += file.readline(MAX_LINE)
+    return CsvFile(str(path), data)
 
 
 def is_utf16(path: Path) -> bool:

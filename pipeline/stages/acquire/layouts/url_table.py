@@ -19,6 +19,7 @@ from pipeline.stages.acquire.layouts.table_columns import (
 from pipeline.stages.acquire.layouts.table_files import (
     TableFile,
     is_utf16,
+    open_header,
     open_table,
     read_columns,
 )
@@ -46,7 +47,7 @@ def read_url_table(path: Path, dataset: ExternalDataset) -> Iterator[Photo]:
     is_named = dataset.label_column or dataset.encoding or dataset.own_splits
     is_csv = path.suffix.lower() == ".csv" and not is_named
     is_own = is_csv and not (path.exists() and is_utf16(path))
-    if is_own and (not path.exists() or set(read_columns(path)) <= set(COLUMNS)):
+    if is_own and (not path.exists() or _is_photo_list(path)):
         yield from read_photos(path)
         return
     table = open_table(path, str(path), dataset.encoding)
@@ -63,6 +64,12 @@ def read_url_table(path: Path, dataset: ExternalDataset) -> Iterator[Photo]:
     for number, values in enumerate(zip(*map(columns.iterate, cells.values()), strict=True), 1):
         facts = {field: text.strip() for field, text in zip(cells, values, strict=True)}
         yield _parse_photo(path, number, {field: text for field, text in facts.items() if text})
+
+
+def _is_photo_list(path: Path) -> bool:
+    """Whether a CSV file has the form of a `photo_list`: its columns alone, and commas."""
+    header = open_header(path)
+    return header.is_plain and set(header.columns) <= set(COLUMNS)
 
 
 def _find_fields(table: TableFile, dataset: ExternalDataset) -> dict[str, str]:

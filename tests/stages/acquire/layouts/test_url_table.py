@@ -41,6 +41,21 @@ def test_urls_csv_keeps_its_strict_rules(tmp_path: Path) -> None:
         list(read_url_table(path, DATASET))
 
 
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ("url;label", "http://a/1;cat"),
+        ("url\tlabel", "http://a/1\tcat"),
+        ("sep=;", "url;label", "http://a/1;cat"),
+        ("sep=,", "url,label", "http://a/1,cat"),
+    ],
+)
+def test_urls_csv_may_have_any_separator(tmp_path: Path, lines: tuple[str, ...]) -> None:
+    path = write(tmp_path / "urls.csv", *lines)
+    assert has_urls(path)
+    assert list(read_url_table(path, DATASET)) == [Photo(url="http://a/1", label="cat")]
+
+
 def test_splits_of_dataset_toml_apply_to_urls_csv_too(tmp_path: Path) -> None:
     dataset = UrlsDataset(kind="urls", description="d", splits={"Fold1": "train"})
     path = write(tmp_path / "urls.csv", "url,label,split", "http://a/1,cat,fold1")
