@@ -158,6 +158,15 @@ def by_trainable(project: Project, names: Sequence[str], epochs: int) -> None:
         )
 
 
+def parse_assignments(changed: Sequence[str]) -> dict[str, object]:
+    """Values by the names of params, of texts such as `images.size=32`."""
+    values: dict[str, object] = {}
+    for assignment in changed:
+        name, _, value = assignment.partition("=")
+        values[name] = YAML(typ="safe", pure=True).load(value)
+    return values
+
+
 def prepare(folder: Path, photos: Path | None, views: int, changed: Sequence[str]) -> Project:
     """A project in `folder` with its data."""
     overrides: dict[str, object] = {"features.views": views}
@@ -165,10 +174,7 @@ def prepare(folder: Path, photos: Path | None, views: int, changed: Sequence[str
         overrides["images.augment"] = "none"
     if photos is not None:
         overrides |= {"dataset.name": "hymenoptera", "dataset.source": str(photos.resolve())}
-    for assignment in changed:
-        name, _, value = assignment.partition("=")
-        overrides[name] = YAML(typ="safe", pure=True).load(value)
-    base = with_overrides(load_params(ROOT / "params.yaml"), overrides)
+    base = with_overrides(load_params(ROOT / "params.yaml"), overrides | parse_assignments(changed))
     project = Project(folder, base)
     splits = project.measure("data")
     print(", ".join(f"{count} {name}" for name, count in splits.items()), "images")

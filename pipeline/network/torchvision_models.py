@@ -35,6 +35,10 @@ def build(name: str, options: dict[str, bool], _size: int) -> nn.Module:
     return _accept_old_state(models.get_model(name, weights=None, **options, **initialise))
 
 
+def check_pretrained(_name: str) -> None:
+    """Nothing: all have weights, which are downloaded when they are needed."""
+
+
 def pretrained(name: str) -> nn.Module:
     """A network with its ImageNet weights.
 

@@ -67,8 +67,9 @@ def _check_network(params: Params) -> None:
             ".pth file, or imagenet, or none"
         )
     with program.imports():
-        from pipeline.network import assembly
+        from pipeline.network import assembly, backbones
 
+    backbones.check_weights(params.model)
     # Random weights: those of ImageNet may have to be downloaded.
     model = params.model.model_copy(update={"weights": "none"})
     assembled = assembly.assemble(model, params.images, params.features.seed)

@@ -62,6 +62,10 @@ def test_another_network_is_accepted(project: Path, params: Params) -> None:
             "model.backbone=resnet19 is not a torchvision classifier",
         ),
         ({"model__trainable": "layer9"}, "model.trainable=layer9 names no layer that runs"),
+        (
+            {"model__backbone": "resnet9"},
+            "model.backbone=resnet9 has no ImageNet weights: set model.weights=none",
+        ),
         ({"filter__store_side": 32, "images__size": 64}, "but filter.store_side = 32"),
     ],
 )
