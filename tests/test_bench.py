@@ -54,9 +54,17 @@ from tests.builders.stores import copy_store
         ),
         ("filter --added --images 100", [r"1 of 101 images new: .*% of the per-image work"]),
         ("near --hashes 2000", [r"even, 4 bits: .* MiB, 1000 groups", r"uneven, 4 bits: .* s"]),
+        (
+            "heads --rows 40 --repeats 1 --penalties 5",
+            [
+                r"pipeline\.solvers: [\d.]+ s .* best penalty [\de.+-]+",
+                r"scikit-learn [\d.]+: [\d.]+ s .* best penalty [\de.+-]+",
+                r"scikit-learn / ours, processor seconds: [\d.]+",
+            ],
+        ),
         ("suspects --run 300 3", [r"\| 300 \| 3 \|( \d+\.\d\d \|){2} \d+\.\d \| \d+ \| \d+ \|"]),
     ],
-    ids=["acquire", "filter", "filter, 1 % added", "near", "suspects"],
+    ids=["acquire", "filter", "filter, 1 % added", "near", "heads", "suspects"],
 )
 def test_a_benchmark_prints_its_figures(
     arguments: str, printed: list[str], world: Path, monkeypatch: pytest.MonkeyPatch

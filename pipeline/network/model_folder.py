@@ -31,6 +31,21 @@ Name = Annotated[str, Field(min_length=1)]
 EngineName = Annotated[str, Field(pattern=r"^(|torch|openvino [0-9a-z.+-]+)$")]
 
 
+class Solution(Section):
+    """How the weights of a solved head were found, and what cross-validation says of them."""
+
+    penalty: Annotated[float, Field(gt=0)]
+    """As train.penalty."""
+    penalties: Positive
+    """How many were compared."""
+    log_loss: Annotated[float, Field(ge=0)]
+    """Mean, in nats, of training images whose group the fit did not have."""
+    accuracy: Annotated[float, Field(ge=0, le=1)]
+    """Of the same images."""
+    images: Positive
+    groups: Positive
+
+
 class Card(Section):
     """model.json: enough to build the network and its input without params.yaml."""
 
@@ -57,6 +72,8 @@ class Card(Section):
     """What computed these modules' outputs, as Index.engine."""
     temperature: Annotated[float, Field(ge=0.01, le=100)] = 1.0
     """Divisor of the scores before their softmax, which calibrates the probabilities."""
+    solution: Solution | None = None
+    """Of a solved head; None for one that was trained, as in older versions."""
     fingerprint: str
     """Digest of everything that the training depended on."""
     abstention: Abstention | None = None

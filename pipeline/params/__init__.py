@@ -79,6 +79,22 @@ class Params(Section):
         return self
 
     @model_validator(mode="after")
+    def _solved_head_is_alone(self) -> Self:
+        kind = self.head.kind
+        if self.head.is_solved and self.model.trainable != "head":
+            raise ValueError(
+                f"head.kind = {kind!r} is solved for one layer, but model.trainable = "
+                f"{self.model.trainable!r} trains others too: set model.trainable=head, or "
+                "head.kind=linear"
+            )
+        if self.head.is_solved and self.device.devices * self.device.nodes > 1:
+            raise ValueError(
+                f"head.kind = {kind!r} is solved in one process: set device.devices=1 and "
+                "device.nodes=1, or head.kind=linear"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _stored_images_are_large_enough(self) -> Self:
         stored, images = self.filter.store_side, self.images
         if max(images.size, images.resize or 0) > stored:

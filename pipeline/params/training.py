@@ -119,8 +119,9 @@ class FeaturesParams(Section):
 class HeadParams(Section):
     """The new end of the network (see `model.replace`). Read by train."""
 
-    kind: Literal["linear", "mlp"]
-    """One linear layer; or linear, ReLU, dropout, linear."""
+    kind: Literal["linear", "mlp", "ridge", "logistic"]
+    """linear: one linear layer, trained in steps; mlp: linear, ReLU, dropout, linear. ridge and
+    logistic: one linear layer that is solved, with the penalty that cross-validation chooses."""
     hidden: Annotated[int, Field(gt=0, le=65536)]
     """Of `mlp`: units between its two layers."""
     dropout: Annotated[float, Field(ge=0, lt=1)]
@@ -128,9 +129,15 @@ class HeadParams(Section):
     one_logit: bool
     """Two classes: one output, the second class's logit, with binary cross entropy."""
 
+    @property
+    def is_solved(self) -> bool:
+        """Whether the head is the solution of an equation, so that no steps are taken."""
+        return self.kind in ("ridge", "logistic")
+
 
 class TrainParams(Section):
-    """The training. Read by train."""
+    """The training. Read by train. For a head that is solved (see `head.kind`) only
+    `class_weights`, `penalty` and `log_checkpoints` mean something."""
 
     seed: Seed
     """Seeds the head's first weights, the order of the images and dropout."""
@@ -157,6 +164,9 @@ class TrainParams(Section):
     label_smoothing: Annotated[float, Field(ge=0, lt=1)]
     class_weights: Literal["none", "balanced"]
     """balanced: weights are inverse to the number of training images of a class."""
+    penalty: Annotated[float, Field(gt=0)] | None
+    """Of ridge and logistic: that of squared weights, as a multiple of the features' sum of
+    squares about their mean; null: chosen by cross-validation on the training images."""
     clip_norm: Annotated[float, Field(gt=0)] | None
     """Largest norm of a step's gradient; null: no limit."""
     accumulate: Positive

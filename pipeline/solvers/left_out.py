@@ -77,8 +77,8 @@ class LeftOut:
             alone: Floats = errors / rest.reshape(count, -1, 1)
             return alone
         stacked = errors.reshape(-1, size, len(penalties), outputs).transpose(0, 2, 1, 3)
-        solved: Floats = np.linalg.solve(rest, stacked).transpose(0, 2, 1, 3)
-        return solved.reshape(errors.shape)
+        solved: Floats = np.asarray(np.linalg.solve(rest, stacked), np.float64)
+        return solved.transpose(0, 2, 1, 3).reshape(errors.shape)
 
     def _identity_minus_hat(self, groups: _Groups, shrunk: Floats) -> Floats:
         """(M, l, G, G) I - H_GG."""

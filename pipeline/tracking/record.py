@@ -1,6 +1,7 @@
 """Record a training and its evaluation in one MLflow run, also afterwards from DVC's results."""
 
 import hashlib
+import json
 import math
 import re
 from collections import Counter
@@ -88,6 +89,8 @@ def log_trained(run: Run, models: Path, records: Sequence[Record]) -> None:
     """Log the result of a training; last the tag that marks the training as complete."""
     best = history.best(records)
     run.log_best(best)
+    solution = json.loads((models / "model.json").read_bytes()).get("solution") or {}
+    run.log_metrics({f"solution/{name}": value for name, value in solution.items()})
     digest = dvc_lock.digest(models)
     run.log_model(models, digest, math.ceil(best.epoch))
     sha256 = file_digests.sha256(models / "model.safetensors")

@@ -111,7 +111,7 @@ def test_the_error_for_another_unknown_key_lists_the_known_ones() -> None:
         ("images.shift", 0.6, "less than or equal to 0.5"),
         ("images.rotate", 0, "greater than 0"),
         ("features.precision", "64-true", "'auto', '32-true', 'bf16-mixed' or"),
-        ("head.kind", "deep", "'linear' or 'mlp'"),
+        ("head.kind", "deep", "'linear', 'mlp', 'ridge' or 'logistic'"),
         ("head.dropout", 1.0, "less than 1"),
         ("train.optimizer", "lion", "'adam', 'adamw', 'rmsprop' or 'sgd'"),
         ("train.schedule", "step", "'constant', 'cosine', 'one-cycle' or 'plateau'"),

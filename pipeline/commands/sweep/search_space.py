@@ -36,6 +36,8 @@ from pipeline.params import Params, with_overrides
 SECTIONS = ("head", "train")  # they do not change the features
 MAX_COMBINATIONS = 4096  # in which a value is tried before it is refused
 LOG = "log"
+KIND, PENALTY = "head.kind", "train.penalty"
+OF_SOLVED = (KIND, PENALTY, "train.class_weights", "head.one_logit")  # what changes a solved head
 
 TrialValues = Mapping[str, TrialValue]
 
@@ -109,6 +111,7 @@ def parse(overrides: Sequence[str], params: Params) -> Space:
             "-S 'train.lr=tag(log,interval(0.0001,0.1))'"
         )
     _check_values(space, params)
+    _check_effects(space, params)
     return space
 
 
@@ -204,6 +207,21 @@ def _check_values(space: Space, params: Params) -> None:
             refused = _first_refusal(name, value, probes, space.fixed, params)
             if refused:
                 raise PipelineError(f"{name}={_format(value)}: {refused}") from refused
+
+
+def _check_effects(space: Space, params: Params) -> None:
+    """Raise PipelineError for a param that changes no trial, by the kinds of heads there are."""
+    default = space.fixed.get(KIND, params.head.kind)
+    choices = probe_values(space.distributions[KIND]) if KIND in space.distributions else [default]
+    is_solved = {params.head.model_copy(update={"kind": kind}).is_solved for kind in choices}
+    if is_solved == {True}:
+        names = [name for name in space.distributions if name not in OF_SOLVED]
+        meaning = f"{' and '.join(map(str, choices))}: vary {', '.join(OF_SOLVED)}"
+    else:
+        names = [PENALTY] if PENALTY in space.distributions and True not in is_solved else []
+        meaning = f"{' and '.join(map(str, choices))}: add -S {KIND}=ridge,logistic"
+    if names:
+        raise PipelineError(f"{names[0]} changes nothing where {KIND} is {meaning}")
 
 
 def _first_refusal(

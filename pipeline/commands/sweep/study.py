@@ -102,7 +102,8 @@ def _train(
         epoch = round(record.epoch)
         if record.epoch == epoch:
             trial.report(goal.value_of(history), epoch)
-            if epoch < params.train.epochs and trial.should_prune():
+            is_last = params.head.is_solved or epoch == params.train.epochs
+            if not is_last and trial.should_prune():
                 return TrialState.PRUNED
     return TrialState.COMPLETE
 

@@ -10,10 +10,11 @@ from torch import Tensor, nn
 from pipeline.core import dvc_lock
 from pipeline.core.errors import PipelineError
 from pipeline.core.history import Record
+from pipeline.core.split_csv import read_groups
 from pipeline.network import device, examples, feature_store
 from pipeline.network.assembly import Assembly
 from pipeline.params import Params
-from pipeline.stages.train import loop, setup
+from pipeline.stages.train import loop, setup, solved_head
 from pipeline.stages.train.calibration_images import draw, set_aside
 from pipeline.stages.train.state import Job, weights_of
 
@@ -38,6 +39,8 @@ class _PreparedHead:
     job: Job
     initial: dict[str, Tensor]
     """Weights before the first step."""
+    layers: nn.Module
+    """The head."""
     dropouts: list[nn.Dropout]
     """Of the head."""
 
@@ -53,6 +56,7 @@ class Trainer:
         check_features(params, paths)
         self.params = params
         self._all_examples = examples.read_examples(paths.split_csv, paths.clean)
+        self._groups = read_groups(paths.split_csv)
         self._paths = paths
         self._fabric: Fabric = device.start(params.device)
         self._heads: dict[str, _PreparedHead] = {}
@@ -74,6 +78,11 @@ class Trainer:
         head.job.suffix.load_state_dict(head.initial)
         for layer in head.dropouts:
             layer.p = params.head.dropout
+        if params.head.is_solved:
+            yield solved_head.solve(
+                head.job, head.layers, self.examples, self._groups, params
+            ).record
+            return
         with device.explain_out_of_memory(f"lower train.batch_size ({params.train.batch_size})"):
             yield from loop.fit(head.job, self.examples, params.train)
 
@@ -95,7 +104,7 @@ class Trainer:
 def _head_key(params: Params) -> str:
     """The params that decide a head and its initial weights; dropout is set on its layers."""
     values = params.head.model_dump(exclude={"dropout"})
-    if params.head.kind == "linear":
+    if params.head.kind != "mlp":
         del values["hidden"]
     return f"{values} {params.train.seed}"
 
@@ -107,6 +116,7 @@ def _prepare_head(assembly: Assembly, job: Job) -> _PreparedHead:
     return _PreparedHead(
         replace(job, network=job.suffix, pretrained=frozenset(trained)),
         weights_of(job.suffix),
+        head,
         [layer for layer in head.modules() if isinstance(layer, nn.Dropout)],
     )
 

@@ -10,12 +10,17 @@ from pipeline.network import assembly, calibration, feature_store, scoring, weig
 from pipeline.network.assembly import Assembly, NewHead
 from pipeline.network.examples import Examples, digest_lines
 from pipeline.network.halves import Halves
-from pipeline.network.model_folder import Card
+from pipeline.network.model_folder import Card, Solution
 from pipeline.params import Params
 from pipeline.stages.train.state import Job
 
 # Of a training; their imports count too.
-MODULES = [__name__, "pipeline.stages.train.loop", "pipeline.stages.train.abstention"]
+MODULES = [
+    __name__,
+    "pipeline.stages.train.loop",
+    "pipeline.stages.train.solved_head",
+    "pipeline.stages.train.abstention",
+]
 MAX_SCORES = 2**26  # to calibrate with: images times classes, 256 MiB
 # Of params.
 SECTIONS = ("filter", "images", "model", "features", "head", "train", "abstention", "device")
@@ -85,12 +90,14 @@ def make_card(
     fingerprint: str,
     temperature: float,
     deviation: str = "",
+    solution: Solution | None = None,
 ) -> Card:
     """Everything about the network that prediction needs, except its weights.
 
     Args:
         engine: What computed the features, as Index.engine.
         deviation: That of the clean shards.
+        solution: Of a solved head.
     """
     return Card(
         backbone=assembled.backbone.name,
@@ -105,6 +112,7 @@ def make_card(
         precision=params.features.precision,
         engine=engine,
         temperature=temperature,
+        solution=solution,
         fingerprint=fingerprint,
         deviation=deviation,
     )

@@ -1,18 +1,21 @@
 """A training: the model, its history, and its run in MLflow."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lightning_fabric import Fabric
+from torch import nn
 
 from pipeline.core import history, shards
 from pipeline.core.history import Record
+from pipeline.core.plurals import plural
 from pipeline.core.progress import bar
+from pipeline.core.split_csv import read_groups
 from pipeline.core.terminal import print_line, warn
 from pipeline.images import memo
 from pipeline.network import device, feature_store, model_folder, processes
 from pipeline.network.examples import Examples
-from pipeline.network.model_folder import Card
+from pipeline.network.model_folder import Card, Solution
 from pipeline.params import Params, load_params
 from pipeline.stages.train import abstention, agreement, augmented_png, loop
 from pipeline.stages.train.calibration_images import CalibrationImages, draw, set_aside
@@ -24,6 +27,9 @@ from pipeline.stages.train.state import Job
 from pipeline.stages.train.training_files import TrainingInputs, TrainingOutputs
 from pipeline.tracking.recorder import NOT_RECORDED, Recorder, TrainingRecord
 from pipeline.tracking.run_names import TRAINED
+
+if TYPE_CHECKING:
+    from pipeline.stages.train.solved_head import SolvedHead
 
 
 def train(
@@ -61,6 +67,18 @@ def train(
     return records
 
 
+def solve(
+    params: Params, job: Job, head: nn.Module, examples: Examples, split_csv: Path
+) -> "SolvedHead":
+    """Solve the head, with a bar that shows for how long."""
+    from pipeline.stages.train import solved_head  # the solvers, which most trainings do not need
+
+    with bar("train", 1, "fit") as progress:
+        solved = solved_head.solve(job, head, examples, read_groups(split_csv), params)
+        progress.update()
+    return solved
+
+
 def train_model(recorder: Recorder, inputs: TrainingInputs, outputs: TrainingOutputs) -> None:
     """Train, and write and record the model; of several processes the first one does."""
     params = load_params()
@@ -93,7 +111,14 @@ def _train_in_process(
     with recorder.training(
         params, digest, inputs.split_csv, deviation, is_recorded=is_first
     ) as record:
-        records = train(params, job, examples, checkpoint, record)
+        solution = None
+        if params.head.is_solved:
+            head = assembled.network.get_submodule(assembled.replaced)
+            solved = solve(params, job, head, examples, inputs.split_csv)
+            solution, records = solved.solution, [solved.record]
+            record.log_validation(solved.record)
+        else:
+            records = train(params, job, examples, checkpoint, record)
         if calibration is None:
             return
         history.write(outputs.history_csv, records)
@@ -105,6 +130,7 @@ def _train_in_process(
             digest,
             calibrate(job, examples),
             deviation,
+            solution,
         )
         _save_model(outputs.models, job, card, examples, calibration, params)
         if params.train.log_checkpoints != "none":
@@ -115,9 +141,10 @@ def _train_in_process(
         )
         augmented_png.write(outputs.augmented, pixels)
         record.log_file(outputs.augmented, "train")
-        if problem := describe_divergence(records, len(examples.classes), params.train):
+        problem = describe_divergence(records, len(examples.classes), params.train)
+        if problem and solution is None:
             warn(problem)
-        print_line(f"{summarise(records)}{'' if record.is_recorded() else NOT_RECORDED}")
+        print_line(f"{summarise(records, solution)}{'' if record.is_recorded() else NOT_RECORDED}")
         checkpoint.remove()
 
 
@@ -135,10 +162,13 @@ def _save_model(
     model_folder.save(models, job.network, card, rule)
 
 
-def summarise(records: list[Record]) -> str:
+def summarise(records: list[Record], solution: Solution | None = None) -> str:
     """The line that the stage prints."""
     best = history.best(records)
-    return (
-        f"train: best epoch {best.epoch:g} of {records[-1].epoch:g}, "
-        f"validation loss {best.val_loss:.4f}, accuracy {best.val_accuracy:.4f}"
-    )
+    epochs = f"best epoch {best.epoch:g} of {records[-1].epoch:g}"
+    if solution is not None:
+        epochs = (
+            f"penalty {solution.penalty:.2g}, cross-validated accuracy {solution.accuracy:.4f} "
+            f"({plural(solution.groups, 'group')} left out)"
+        )
+    return f"train: {epochs}, validation loss {best.val_loss:.4f}, accuracy {best.val_accuracy:.4f}"

@@ -26,6 +26,7 @@ SHIPPED = load_params(ROOT / "params.yaml")
     [
         ("train.lr=tag(log,interval(0.0001,0.1))", FloatDistribution(0.0001, 0.1, log=True)),
         ("train.lr=interval(1,5)", FloatDistribution(1, 5)),
+        ("head.kind=linear,ridge", CategoricalDistribution(["linear", "ridge"])),
         ("train.epochs=interval(1,5)", IntDistribution(1, 5)),
         ("train.patience=interval(1,5)", IntDistribution(1, 5)),
         ("head.hidden=tag(log,interval(16,1024))", IntDistribution(16, 1024, log=True)),
@@ -60,6 +61,18 @@ def test_hydras_grammar_becomes_optunas_distributions(
         (["train.log_checkpoints=none,best"], "train.log_checkpoints changes no model"),
         (["train.rate=1,2"], "train.rate cannot be swept; these params can: head.kind, "),
         (["lr=1,2"], "lr cannot be swept"),
+        (
+            ["head.kind=ridge,logistic", "train.lr=1,2"],
+            "train.lr changes nothing where head.kind is ridge and logistic: vary head.kind, ",
+        ),
+        (
+            ["head.kind=ridge", "train.epochs=1,2"],
+            "train.epochs changes nothing where head.kind is ridge: vary head.kind, ",
+        ),
+        (
+            ["train.penalty=1,2"],
+            "train.penalty changes nothing where head.kind is linear: add -S head.kind=ridge,",
+        ),
         (["train.lr=0.1"], "nothing varies"),
         (["train.lr="], "params: train.lr = '', but should be a valid number"),
         (["train.lr=interval(2,1)"], "-S 'train.lr=interval(2,1)': the interval should start"),

@@ -134,6 +134,13 @@ def test_the_command_trains_the_winner_again_to_the_last_bit(
     ]
 
 
+def test_heads_that_are_solved_are_complete_after_one_validation(cheap: Params) -> None:
+    space = ["head.kind=ridge,logistic", "train.class_weights=none,balanced"]
+    result = run_sweep(cheap, 3, *space)
+    assert result.counts() == {"complete": 3, "pruned": 0, "failed": 0}
+    assert [len(trial.history) for trial in result.trials] == [1, 1, 1]
+
+
 def test_a_sweep_is_deterministic_and_tries_the_params_as_they_are_first(cheap: Params) -> None:
     first = run_sweep(cheap, 4)
     journal_path().unlink()
