@@ -5,16 +5,36 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from enum import Enum
 from pathlib import Path
 
 from pipeline.core.errors import PipelineError
 from pipeline.distributed import shared_cache
 from pipeline.distributed.shared_cache import open_shared_cache
 
-NOT_SEEN = "not seen"  # the answer of a machine that does not see the project
-KILLED = "killed"  # the answer if a signal ended the part, as when its machine shuts down
 SHARDS = "shards"  # in the shared cache: those of machines that do not see the project
+
+
+class Outcome(Enum):
+    """How the computation of a part ended."""
+
+    DONE = "done"
+    NOT_SEEN = "not seen"  # the machine does not see the project
+    KILLED = "killed"  # by a signal, as when the machine shuts down
+    FAILED = "failed"  # on this machine; another one may be able to do it
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a machine answers."""
+
+    outcome: Outcome
+    reason: str = ""
+    """Why it failed."""
+    host: str = ""
+    node: str = ""
+    """Its id in the cluster."""
 
 
 @dataclass(frozen=True)
@@ -40,25 +60,29 @@ class ClusterTask:
     cache: str
 
 
-def compute_task(task: ClusterTask) -> str:
-    """Compute a part in a process of its own.
+def answer_task(task: ClusterTask) -> Answer:
+    """Compute a part in a task of Ray; say which machine did it."""
+    import ray
 
-    Returns:
-        "", `NOT_SEEN`, `KILLED`, or a sentence that says what failed.
-    """
+    node = ray.get_runtime_context().get_node_id()
+    return replace(compute_task(task), host=os.uname().nodename, node=node)
+
+
+def compute_task(task: ClusterTask) -> Answer:
+    """Compute a part in a process of its own."""
     if _shares_disk(task):
         return _run(task, Path(task.project), task.root, task.part)
     if not task.digests:
-        return NOT_SEEN
+        return Answer(Outcome.NOT_SEEN)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        for path, content in task.inputs.items():
-            (folder / path).parent.mkdir(parents=True, exist_ok=True)
-            (folder / path).write_bytes(content)
         try:
+            for path, content in task.inputs.items():
+                (folder / path).parent.mkdir(parents=True, exist_ok=True)
+                (folder / path).write_bytes(content)
             _fetch_shards(task, folder / task.shards)
         except (PipelineError, OSError) as error:
-            return f"{os.uname().nodename} of the cluster cannot read the shards: {error}"
+            return Answer(Outcome.FAILED, f"it cannot read the shards: {error}")
         return _run(task, folder, name, "1/1")
 
 
@@ -84,7 +108,7 @@ def _fetch_shards(task: ClusterTask, folder: Path) -> None:
         (folder / names[digest]).write_bytes(content)  # images are checked by their own digests
 
 
-def _run(task: ClusterTask, folder: Path, root: str, part: str) -> str:
+def _run(task: ClusterTask, folder: Path, root: str, part: str) -> Answer:
     command = [sys.executable, "-m", f"pipeline.stages.{task.stage}", *task.arguments]
     limits = {"LOKY_MAX_CPU_COUNT": str(task.cpus), "OMP_NUM_THREADS": str(task.cpus)}
     ended = subprocess.run(  # noqa: S603 - the stage's own command
@@ -98,8 +122,8 @@ def _run(task: ClusterTask, folder: Path, root: str, part: str) -> str:
         check=False,
     )
     if not ended.returncode:
-        return ""
+        return Answer(Outcome.DONE)
     if ended.returncode < 0:
-        return KILLED
+        return Answer(Outcome.KILLED)
     last = ended.stderr.strip().splitlines()[-1:] or [f"exit code {ended.returncode}"]
-    return f"part {task.part} failed on {os.uname().nodename}: {last[0].removeprefix('error: ')}"
+    return Answer(Outcome.FAILED, last[0].removeprefix("error: "))

@@ -7,7 +7,6 @@ from functools import cached_property
 from pathlib import Path
 
 from pipeline.core.errors import PipelineError
-from pipeline.distributed import shared_cache
 from pipeline.distributed.cluster_task import SHARDS, ClusterTask
 from pipeline.distributed.shared_cache import SharedCache, open_shared_cache
 
@@ -24,22 +23,27 @@ class ShardSender:
         """
         self._inputs = inputs
 
+    @property
+    def can_send(self) -> bool:
+        """Whether there is a shared cache.
+
+        Raises:
+            PipelineError: PIPELINE_CACHE names none.
+        """
+        return self._cache is not None
+
     def send(self, task: ClusterTask) -> ClusterTask:
         """Put the shards of a part into the shared cache; return the task with all it needs.
 
         Raises:
-            PipelineError: there is no shared cache, or it cannot be written.
-            OSError: likewise, for a folder.
+            PipelineError: the shared cache cannot be written, or a path is absolute.
+            OSError: the shared cache is a folder and cannot be written.
         """
         cache = self._cache
-        if cache is None:
-            raise PipelineError(
-                f"a machine of the cluster does not see {task.project}: put the project on a disk "
-                f"that all of them see, or set {shared_cache.VARIABLE} to such a disk or to object "
-                "storage"
-            )
+        assert cache is not None
         paths = [Path(task.shards, name) for name in task.sizes]
         inputs = {"params.yaml": Path("params.yaml").read_bytes(), **self._inputs(paths)}
+        _check_relative([task.shards, *inputs])
         return replace(task, digests=self._send_shards(cache, paths), inputs=inputs)
 
     @cached_property
@@ -70,3 +74,13 @@ class ShardSender:
         if files:
             cache.write(SHARDS, files)
             self._present.update(files)
+
+
+def _check_relative(paths: Sequence[str]) -> None:
+    """A machine writes them below a temporary folder, and absolute ones over the project's."""
+    for path in paths:
+        if Path(path).is_absolute():
+            raise PipelineError(
+                f"{path} cannot be sent to a machine of the cluster that does not see the project: "
+                "give the stage paths relative to the project"
+            )

@@ -1,11 +1,10 @@
 """A part on a machine of a cluster, without a cluster."""
 
-import os
 from pathlib import Path
 
 import pytest
 
-from pipeline.distributed.cluster_task import KILLED, NOT_SEEN, ClusterTask, compute_task
+from pipeline.distributed.cluster_task import Answer, ClusterTask, Outcome, compute_task
 from tests.builders.cluster_tasks import cluster_task_of
 
 STAGE = """
@@ -37,20 +36,17 @@ def write_stage(project: Path, action: str) -> None:
 @pytest.mark.parametrize(
     ("action", "answer"),
     [
-        ("sys.exit(0)", ""),
-        ("os.kill(os.getpid(), signal.SIGKILL)", KILLED),
-        ("os.kill(os.getpid(), signal.SIGTERM)", KILLED),
-        ("sys.exit('error: the disk is full')", "the disk is full"),
-        ("sys.exit(2)", "first line"),
+        ("sys.exit(0)", Answer(Outcome.DONE)),
+        ("os.kill(os.getpid(), signal.SIGKILL)", Answer(Outcome.KILLED)),
+        ("os.kill(os.getpid(), signal.SIGTERM)", Answer(Outcome.KILLED)),
+        ("sys.exit('error: the disk is full')", Answer(Outcome.FAILED, "the disk is full")),
+        ("sys.exit(2)", Answer(Outcome.FAILED, "first line")),
     ],
 )
-def test_the_end_of_the_stage_is_told(task: ClusterTask, action: str, answer: str) -> None:
+def test_the_end_of_the_stage_is_told(task: ClusterTask, action: str, answer: Answer) -> None:
     """A killed one is no fault of the data: another machine can compute it."""
     write_stage(Path(task.project), action)
-    expected = answer
-    if answer not in ("", KILLED):
-        expected = f"part 1/1 failed on {os.uname().nodename}: {answer}"
-    assert compute_task(task) == expected
+    assert compute_task(task) == answer
 
 
 @pytest.mark.parametrize("change", ["token", "missing", "size"])
@@ -64,4 +60,4 @@ def test_a_machine_with_another_disk_does_not_see_the_project(
         (project / "data/raw/1.arrow").unlink()
     else:
         (project / "data/raw/1.arrow").write_bytes(b"older shard")
-    assert compute_task(task) == NOT_SEEN
+    assert compute_task(task) == Answer(Outcome.NOT_SEEN)

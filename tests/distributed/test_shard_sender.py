@@ -69,9 +69,16 @@ def test_shards_are_written_together_and_once(
     assert written == [2, 2, 1]
 
 
-def test_without_a_shared_cache_it_is_said_what_to_set(
+def test_without_a_shared_cache_nothing_can_be_sent(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    assert ShardSender(read_inputs).can_send
     monkeypatch.delenv("PIPELINE_CACHE")
-    with pytest.raises(PipelineError, match=r"does not see .*, or set PIPELINE_CACHE to such a"):
-        ShardSender(read_inputs).send(cluster_task_of(project))
+    assert not ShardSender(read_inputs).can_send
+
+
+def test_absolute_paths_are_not_sent(project: Path) -> None:
+    """A machine would write them over the project's."""
+    task = replace(cluster_task_of(project), shards=str(project / "raw"), sizes={"1.arrow": 10})
+    with pytest.raises(PipelineError, match="give the stage paths relative to the project"):
+        ShardSender(read_inputs).send(task)

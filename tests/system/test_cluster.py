@@ -13,12 +13,16 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import psutil
 import pytest
 from ruamel.yaml import YAML
 
 from pipeline.core import shards
 from pipeline.core.errors import PipelineError
 from pipeline.core.shards import writer
+from pipeline.distributed import machines
+from pipeline.distributed.machines import Machines
+from pipeline.distributed.part_queue import PartQueue
 from pipeline.images import mapping
 from pipeline.network import views
 from pipeline.network.evaluated_suffix import EvaluatedSuffix
@@ -28,11 +32,12 @@ from pipeline.stages.features import __main__ as features
 from pipeline.stages.filter import __main__ as filtering
 from pipeline.stages.split import __main__ as split
 from tests import ROOT
+from tests.builders import blind_machine
 from tests.builders.crashing_decoder import simplejpeg as crashing_decoder
 from tests.builders.filter_project import write_filter_project
 from tests.builders.params import NARROW_RESNET, override
 from tests.builders.photographs import draw_photograph
-from tests.builders.ray_cluster import RayCluster
+from tests.builders.ray_cluster import RayCluster, kill_machine
 from tests.builders.real_archives import read_photographs
 from tests.builders.stages import evaluate_stage, read_evaluation, train_whole_network
 from tests.builders.verdicts import read_verdicts
@@ -98,11 +103,17 @@ def judge_none(_: object, chunks: Sequence[object], *__: object) -> Iterator[Any
     return iter([])
 
 
+@pytest.mark.parametrize("is_client", [False, True])
 def test_a_cluster_gives_the_bytes_of_one_machine(
-    filter_stage: Callable[[str], Outputs], cluster: RayCluster, monkeypatch: pytest.MonkeyPatch
+    filter_stage: Callable[[str], Outputs],
+    cluster: RayCluster,
+    monkeypatch: pytest.MonkeyPatch,
+    is_client: bool,
 ) -> None:
+    """Through a machine of the cluster, or ray:// from outside."""
     alone = filter_stage("alone")
-    monkeypatch.setenv("PIPELINE_CLUSTER", cluster.address)
+    client = f"ray://127.0.0.1:{cluster.client_port}"
+    monkeypatch.setenv("PIPELINE_CLUSTER", client if is_client else cluster.address)
     monkeypatch.setattr(mapping, "run_isolated", judge_none)
     assert filter_stage("cluster") == alone
 
@@ -121,8 +132,9 @@ def test_a_machine_that_does_not_see_the_project_gets_its_shards_through_the_sha
     with pytest.raises(PipelineError) as caught:
         filter_stage("cluster")
     assert str(caught.value) == (
-        f"a machine of the cluster does not see {Path.cwd()}: put the project on a disk that all "
-        "of them see, or set PIPELINE_CACHE to such a disk or to object storage"
+        f"no machine of the cluster can compute filter; {os.uname().nodename}: it does not see "
+        f"{Path.cwd()}: put the project on a disk that all machines see, or set PIPELINE_CACHE to "
+        "such a disk or to object storage"
     )
     monkeypatch.setenv("PIPELINE_CACHE", str(shared))
     monkeypatch.setattr(mapping, "run_isolated", judge_none)
@@ -137,35 +149,39 @@ def another_token() -> Any:
     return nullcontext("/missing/token")
 
 
-def test_what_a_killed_machine_did_not_compute_is_computed_here(
-    filter_stage: Callable[[str], Outputs], cluster: RayCluster, monkeypatch: pytest.MonkeyPatch
+def test_what_a_killed_machine_did_not_compute_is_computed_by_others(
+    filter_stage: Callable[[str], Outputs],
+    cluster: RayCluster,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    """Ray starts its part again."""
     alone = filter_stage("alone")
     monkeypatch.setattr("pipeline.distributed.cluster.PARTS_PER_NODE", 2)
     daemon = cluster.add_worker()
     monkeypatch.setenv("PIPELINE_CLUSTER", cluster.address)
+    monkeypatch.setattr(mapping, "run_isolated", judge_none)
 
-    shutil.rmtree(".cache")
-
-    def has_results() -> bool:
-        with suppress(FileNotFoundError):  # a file was renamed meanwhile
-            return any(Path(".cache").rglob("*.arrow"))
+    def computes_part() -> bool:
+        with suppress(psutil.NoSuchProcess):  # one ended meanwhile
+            commands = [process.cmdline() for process in daemon.children(recursive=True)]
+            return any("pipeline.stages.filter" in command for command in commands)
         return False
 
     def kill() -> None:
         end = time.monotonic() + MAX_WAIT
-        while not has_results() and time.monotonic() < end:
+        while not computes_part() and time.monotonic() < end:
             time.sleep(0.01)
-        daemon.kill()
-        killed.append(time.monotonic())
+        was_computing.append(computes_part())
+        kill_machine(daemon)
 
-    killed: list[float] = []
+    was_computing: list[bool] = []
     thread = threading.Thread(target=kill)
     thread.start()
     assert filter_stage("cluster") == alone
-    ended = time.monotonic()
     thread.join()
-    assert killed[0] < ended, "the cluster had done everything before"
+    assert was_computing == [True]
+    assert "was lost" not in capsys.readouterr().err
 
 
 def test_an_image_that_crashes_the_decoder_has_the_verdict_of_one_machine(
@@ -240,30 +256,57 @@ def test_real_photographs_are_judged_and_computed_as_on_one_machine(
     assert run() == alone
 
 
-def test_a_machine_that_would_compute_other_results_is_refused(
-    filter_stage: Callable[[str], Outputs], cluster: RayCluster, monkeypatch: pytest.MonkeyPatch
+def test_a_machine_that_would_compute_other_results_gets_no_parts(
+    filter_stage: Callable[[str], Outputs],
+    cluster: RayCluster,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    """Others compute them."""
+    alone = filter_stage("alone")
+    daemon = cluster.add_worker(OPENCV_TEST="other code")
     monkeypatch.setenv("PIPELINE_CLUSTER", cluster.address)
-    monkeypatch.setenv("OPENCV_TEST", "other code")  # on this machine, not on the others
-    with pytest.raises(PipelineError, match="is not the key of this machine's results"):
-        filter_stage("cluster")
+    monkeypatch.setattr(mapping, "run_isolated", judge_none)
+    assert filter_stage("cluster") == alone
+    kill_machine(daemon)
+    error = capsys.readouterr().err
+    assert error.count(f"{os.uname().nodename} gets no more parts of filter: --key=") == 1
+    assert error.count("is not the key of this machine's results") == 1
 
 
-def test_features_of_a_cluster_are_those_of_one_machine(
-    dataset: Path, params: Params, cluster: RayCluster, monkeypatch: pytest.MonkeyPatch
+def test_a_machine_that_does_not_see_the_project_computes_features_beside_those_that_do(
+    dataset: Path,
+    params: Params,
+    cluster: RayCluster,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
+    """It gets split.csv of its images alone."""
+    data = dataset.relative_to(Path.cwd())
+    (path,) = shards.paths(data / "clean")
+    monkeypatch.setattr(writer, "ROWS", 16)
+    shards.write(data / "clean", shards.CLEAN, shards.read(path).to_pylist())
     small = override(params, **NARROW_RESNET)
     YAML(typ="safe", pure=True).dump(small.model_dump(), Path("params.yaml"))
 
     def run() -> Outputs:
         shutil.rmtree(".cache", ignore_errors=True)
-        features.main(dataset / "clean", dataset / "split.csv", dataset / "features")
-        return {path.name: path.read_bytes() for path in (dataset / "features").iterdir()}
+        features.main(data / "clean", data / "split.csv", data / "features")
+        return read_files(data / "features")
 
     alone = run()
+    shared = tmp_path_factory.mktemp("shared")
+    modules = f"{Path(blind_machine.__file__).parent}{os.pathsep}{PATH_OF_PARTS}"
+    daemon = cluster.add_worker(PYTHONPATH=modules, BLIND_LOG=str(shared / "log"))
     monkeypatch.setenv("PIPELINE_CLUSTER", cluster.address)
+    monkeypatch.setenv("PIPELINE_CACHE", str(shared))
     monkeypatch.setattr(views.Views, "__getitem__", None)
     assert run() == alone
+    kill_machine(daemon)
+    commands = (shared / "log").read_text().splitlines()
+    assert commands
+    assert all("--part 1/1" in command for command in commands)
+    assert len(list(shared.glob("shards/*.arrow"))) < 3
 
 
 def test_scores_of_a_cluster_are_those_of_one_machine(
@@ -332,3 +375,47 @@ def test_without_ray_it_is_said_what_to_install(
     monkeypatch.setenv("PIPELINE_CLUSTER", "auto")
     with pytest.raises(PipelineError, match=r"needs Ray: pip install '.\[cluster\]', or unset"):
         filter_stage("cluster")
+
+
+def test_without_its_machines_the_stage_computes_the_rest(
+    filter_stage: Callable[[str], Outputs],
+    cluster: RayCluster,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The next to last test of this cluster."""
+    alone = filter_stage("alone")
+    monkeypatch.setenv("PIPELINE_CLUSTER", cluster.address)
+    monkeypatch.setattr(machines, "CHECK_SECONDS", 0.2)
+    monkeypatch.setattr(machines, "PATIENCE_SECONDS", 2)
+    monkeypatch.setattr(PartQueue, "compute", after(PartQueue.compute, cluster.kill_workers))
+    assert filter_stage("cluster") == alone
+    assert "seconds: this machine computes the rest of filter" in capsys.readouterr().err
+
+
+def test_without_its_head_the_stage_computes_the_rest(
+    filter_stage: Callable[[str], Outputs],
+    cluster: RayCluster,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The last test of this cluster."""
+    alone = filter_stage("alone")
+    cluster.add_worker()
+    monkeypatch.setenv("PIPELINE_CLUSTER", cluster.address)
+    monkeypatch.setattr(machines, "CHECK_SECONDS", 0.2)
+    monkeypatch.setattr(Machines, "check", after(Machines.check, cluster.kill_head))
+    assert filter_stage("cluster") == alone
+    problem = "the cluster's head is gone ([Errno 111] Connection refused)"
+    error = capsys.readouterr().err
+    assert f"{problem}: this machine computes the rest of filter" in error
+
+
+def after(function: Callable[..., Any], first: Callable[[], None]) -> Callable[..., Any]:
+    """Call `first` and then `function`."""
+
+    def call(*arguments: Any) -> Any:
+        first()
+        return function(*arguments)
+
+    return call

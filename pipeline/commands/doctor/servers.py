@@ -11,7 +11,7 @@ from pipeline.commands.doctor.finding import Finding
 from pipeline.core.errors import PipelineError
 from pipeline.core.terminal import without_password
 from pipeline.distributed import shared_cache
-from pipeline.distributed.cluster import check_cluster
+from pipeline.distributed.ray_connection import check_cluster
 from pipeline.distributed.shared_cache import open_shared_cache
 from pipeline.experiments import dvc
 from pipeline.tracking import store
