@@ -13,6 +13,7 @@ from pipeline.core.errors import PipelineError
 from pipeline.core.terminal import one_line, without_password
 
 VARIABLE = "PIPELINE_CLUSTER"
+CLUSTER_VARIABLE = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"  # whether Ray uses the network
 CONNECT_SECONDS = 10  # for the head to answer
 CLIENT_STARTS = 3  # tries: the head starts a process per ray:// client, and its fork may crash
 
@@ -134,7 +135,25 @@ def _connect_or_start(ray: Any, quiet: Mapping[str, Any]) -> None:
         ray.init(address="auto", **quiet)
     except ConnectionError:
         os.environ.setdefault("RAY_worker_niceness", "0")  # as the stage's own work, not 15
-        ray.init(include_dashboard=False, _node_ip_address="127.0.0.1", **quiet)
+        with _on_loopback(ray):
+            ray.init(include_dashboard=False, **quiet)
+
+
+@contextmanager
+def _on_loopback(ray: Any) -> Iterator[None]:
+    """Have Ray listen on 127.0.0.1 alone, as it does by default on Windows and macOS.
+
+    Elsewhere it takes the address of the network for 127.0.0.1, and listens on all. Its processes
+    read the variable, and this one has read it at its import.
+    """
+    constants = ray._private.ray_constants
+    is_cluster, constants.ENABLE_RAY_CLUSTER = constants.ENABLE_RAY_CLUSTER, False
+    os.environ[CLUSTER_VARIABLE] = "0"
+    try:
+        yield
+    finally:
+        constants.ENABLE_RAY_CLUSTER = is_cluster
+        del os.environ[CLUSTER_VARIABLE]
 
 
 def _check_answers(address: str) -> None:

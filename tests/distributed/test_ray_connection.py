@@ -1,5 +1,6 @@
 """Connecting to a cluster, with something that takes Ray's place."""
 
+import os
 import socket
 import sys
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ import pytest
 
 from pipeline.core.errors import PipelineError
 from pipeline.distributed import ray_connection
-from pipeline.distributed.ray_connection import connected
+from pipeline.distributed.ray_connection import CLUSTER_VARIABLE, connected
 
 
 @pytest.fixture
@@ -67,3 +68,34 @@ def test_the_head_s_process_for_this_client_is_started_again(
     else:
         with pytest.raises(PipelineError, match="it did not start"), connected(address):
             pass
+
+
+class LoopbackRay(FakeRay):
+    """No cluster runs; the one that it starts notes what Ray decides its addresses by."""
+
+    def __init__(self) -> None:
+        super().__init__(ConnectionError("none runs"))
+        self._private = SimpleNamespace(ray_constants=SimpleNamespace(ENABLE_RAY_CLUSTER=True))
+        self.started_with: list[object] = []
+
+    def init(self, **options: object) -> None:
+        super().init(**options)
+        constants = self._private.ray_constants
+        self.started_with += [constants.ENABLE_RAY_CLUSTER, os.environ[CLUSTER_VARIABLE]]
+
+    def get_runtime_context(self) -> object:
+        return SimpleNamespace(gcs_address="127.0.0.1:1")
+
+
+def test_a_cluster_that_is_started_listens_on_this_machine_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Seen with Ray 2.60; a real one here would find clusters of other tests and people."""
+    monkeypatch.setenv("RAY_worker_niceness", "0")
+    ray = LoopbackRay()
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    with connected("auto") as connection:
+        assert connection.head == "127.0.0.1:1"
+    assert ray.started_with == [False, "0"]
+    assert ray._private.ray_constants.ENABLE_RAY_CLUSTER
+    assert CLUSTER_VARIABLE not in os.environ
