@@ -132,7 +132,7 @@ def _find_mount(folder: Path) -> tuple[int, str]:
 def _lock(folder: Path) -> Iterator[None]:
     """Lock a file that names the folder; without one where .cache is read-only or has no locks."""
     path, descriptor = _lock_path(folder), -1
-    with suppress(OSError):
+    with suppress(OSError, ImportError):
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
         _descriptors.add(descriptor)

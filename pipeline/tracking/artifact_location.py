@@ -13,7 +13,7 @@ from pipeline.core.terminal import warn, without_password
 
 VARIABLES = ("MLFLOW_ARTIFACTS_DESTINATION", "MLFLOW_DEFAULT_ARTIFACT_ROOT")  # of `mlflow server`
 SERVERS = ("http:", "https:", "databricks")
-FILE_DATABASE = "sqlite:"
+FILE_DATABASE = "sqlite"
 PROXIED = "mlflow-artifacts:"
 
 

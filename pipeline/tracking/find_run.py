@@ -9,7 +9,7 @@ from mlflow import MlflowClient, get_tracking_uri
 from mlflow.exceptions import MlflowException
 
 from pipeline.core import project
-from pipeline.tracking import heartbeat, process_lock, provenance, server_clock, store
+from pipeline.tracking import heartbeat, process_lock, provenance, server_clock, sqlite, store
 from pipeline.tracking.run_names import queue_name
 from pipeline.tracking.store import UNREACHABLE, MlflowRun
 
@@ -127,8 +127,8 @@ def _close_runs_without_heartbeat() -> None:
 
 def _close_runs(lock: process_lock.AbandonedLock) -> None:
     """Close the runs of a killed process as KILLED."""
-    file = Path(lock.address.removeprefix(store.SQLITE))
-    if lock.address.startswith(store.SQLITE) and not file.exists():
+    file = sqlite.to_path(lock.address)
+    if file is not None and not file.exists():
         return  # a client would create an empty database
     client = MlflowClient(lock.address)
     query = f"tags.`{process_lock.PROCESS}` = '{lock.name}' and attributes.status = 'RUNNING'"

@@ -17,7 +17,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from pipeline.core import atomic, project
 from pipeline.core.errors import PipelineError
 from pipeline.core.terminal import one_line, printable, without_password
-from pipeline.tracking import artifact_location, experiment_tags, postgres
+from pipeline.tracking import artifact_location, experiment_tags, postgres, sqlite
 from pipeline.tracking.missing_packages import describe_missing_package
 
 # The errors of requests are OSErrors; a database that does not open raises SQLAlchemy's, and one
@@ -25,7 +25,6 @@ from pipeline.tracking.missing_packages import describe_missing_package
 UNREACHABLE = (MlflowException, SQLAlchemyError, OSError, ImportError)
 MlflowRun = entities.Run
 PAGE_SIZE = 1000  # runs per request
-SQLITE = "sqlite:///"
 ENVIRONMENT = {
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
@@ -42,12 +41,10 @@ def connect() -> bool:
         logger = logging.getLogger(name)
         if logger.level != logging.ERROR:  # setting it costs a millisecond for all other loggers
             logger.setLevel(logging.ERROR)  # hundreds of lines about tables
-    own = f"{SQLITE}{project.root() / 'mlflow.db'}"
+    own = sqlite.to_address(project.root() / "mlflow.db")
     # mlflow itself sets this variable, to the same value, when the URI is set below.
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or own
-    if uri.startswith(SQLITE) and not uri.startswith(f"{SQLITE}/"):
-        # Not relative to the working directory, which may be a temporary copy made by DVC.
-        uri = f"{SQLITE}{project.root() / uri.removeprefix(SQLITE)}"
+    # Not relative to the working directory, which may be a temporary copy made by DVC.
+    uri = sqlite.resolve(os.environ.get("MLFLOW_TRACKING_URI") or own, project.root())
     if postgres.is_postgres(uri):
         uri = postgres.with_driver(uri)
         _do_not_retry()
@@ -64,8 +61,15 @@ def _do_not_retry() -> None:
 
 def address() -> str:
     """The URI of the store as people write it, without its password."""
+    if path := database_file():
+        return f"{sqlite.PREFIX}{path}"
     uri = str(mlflow.get_tracking_uri())
     return without_password(uri).replace(postgres.DRIVER, "postgresql://")
+
+
+def database_file() -> Path | None:
+    """The file that has the store; None for a server's."""
+    return sqlite.to_path(str(mlflow.get_tracking_uri()))
 
 
 def describe_error(error: BaseException) -> str:
@@ -118,7 +122,7 @@ def experiment_id(name: str) -> str:
     is_own = connect()
     with exclusive():
         if is_own:
-            _create_database(project.root() / "mlflow.db")
+            sqlite.create_database(project.root() / "mlflow.db")
         client = MlflowClient()
         experiment = client.get_experiment_by_name(name)
         if experiment is None:
@@ -148,21 +152,10 @@ def open_store() -> None:
     is_own = connect()
     with exclusive():
         if is_own:
-            _create_database(project.root() / "mlflow.db")
+            sqlite.create_database(project.root() / "mlflow.db")
         if postgres.is_postgres(str(mlflow.get_tracking_uri())):
             MlflowClient()  # creates the tables
     MlflowClient().search_experiments(max_results=1)
-
-
-def _create_database(path: Path) -> None:
-    """Create MLflow's database under another name and rename it: a kill leaves no partial file."""
-    if not path.exists():
-        from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
-
-        with atomic.replacing(path) as staged:
-            artifacts = (project.root() / "mlartifacts").as_uri()
-            store = SqlAlchemyStore(f"{SQLITE}{staged}", artifacts)  # type: ignore[no-untyped-call]
-            store.engine.dispose()
 
 
 def search_runs(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.tracking import store
+from pipeline.tracking import sqlite
 
 # Where MLflow writes absolute addresses of files.
 ADDRESSES = (
@@ -21,7 +21,7 @@ def make_store(folder: Path) -> None:
     """Create an empty mlflow.db in `folder`, as the first training of a project does."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DVC_ROOT", str(folder))
-        store._create_database(folder / "mlflow.db")
+        sqlite.create_database(folder / "mlflow.db")
 
 
 def copy_store(source: Path, target: Path) -> None:

@@ -14,9 +14,8 @@ REMEDY = "put back a backup; or move it away, and `pipeline sync` records again 
 def examine() -> Iterator[Finding]:
     """What SQLite finds. It rolls back by itself what a killed process has begun to write."""
     store.connect()
-    address = store.address()
-    path = Path(address.removeprefix(store.SQLITE))
-    if address.startswith(store.SQLITE) and path.exists() and (problem := _find_problem(path)):
+    path = store.database_file()
+    if path is not None and path.exists() and (problem := _find_problem(path)):
         yield Finding(f"MLflow's database {path} is damaged ({problem})", REMEDY)
 
 

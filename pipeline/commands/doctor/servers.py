@@ -52,7 +52,7 @@ def examine_mlflow(dataset: str) -> Iterator[Finding]:
     Args:
         dataset: The name of the present data set, and so of MLflow's experiment.
     """
-    if store.connect() or store.address().startswith(store.SQLITE):
+    if store.connect() or store.database_file() is not None:
         return
     if problem := _answer(store.ping):
         yield Finding(
