@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.core import program, progress, staging, terminal
+from pipeline.core import import_guard, program, progress, short_memory, staging, terminal
 from pipeline.core.errors import PipelineError
 
 if TYPE_CHECKING:
@@ -75,6 +75,7 @@ def call(app: "typer.Typer") -> None:
 
 def exit_on_failure(command: Callable[[], Any]) -> None:
     """Call `command`; print errors that people can fix as one sentence, without a traceback."""
+    import_guard.guard_main()
     program.end_start()
     terminal.guard()
     try:
@@ -86,14 +87,24 @@ def exit_on_failure(command: Callable[[], Any]) -> None:
             time.sleep(RANK_SECONDS)
             sys.exit(1)
         sys.exit(f"error: {terminal.printable(terminal.without_secrets(str(error)))}")
-    except OSError as error:
-        if error.strerror is None:
-            raise
-        where = f"{error.filename}: " if error.filename else ""
-        sys.exit(f"error: {terminal.printable(f'{where}{error.strerror}')}")
     except KeyboardInterrupt:
-        sys.exit(130)
+        sys.exit(import_guard.INTERRUPTED)
+    except Exception as error:
+        if import_guard.has_interrupt():
+            sys.exit(import_guard.INTERRUPTED)
+        sentence = short_memory.explain(error) or _of_system(error)
+        if sentence is None:
+            raise
+        sys.exit(f"error: {terminal.printable(sentence)}")
     finally:
         progress.hide_activity()
         # The collection at exit takes over a second with torch loaded.
         program.stop_collecting()
+
+
+def _of_system(error: Exception) -> str | None:
+    """An error of the system (disk full, permission denied) as a sentence; None for others."""
+    if not isinstance(error, OSError) or error.strerror is None:
+        return None
+    where = f"{error.filename}: " if error.filename else ""
+    return f"{where}{error.strerror}"

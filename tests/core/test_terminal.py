@@ -117,6 +117,7 @@ def test_a_program_that_reads_csv_or_json_gets_the_exact_name(
 PRINTERS = (
     "pipeline/core/terminal.py",
     "pipeline/core/status_line.py",
+    "pipeline/core/import_guard.py",  # its own sentences, before `terminal` is imported
     "pipeline/commands/export/check_split.py",
 )
 
