@@ -7,10 +7,12 @@ networks and devices import torch; the others take far less than a second.
 from pathlib import Path
 
 from pipeline.core import dvc_lock, program, terminal
+from pipeline.core.addresses import is_url
 from pipeline.core.errors import PipelineError
 from pipeline.datasets.source_path import check_source
-from pipeline.params import Params
+from pipeline.params import AS_DESCRIBED, Params
 from pipeline.stages.check import git_head
+from pipeline.stages.check.special_files import check_special_files
 
 KNOWN_WEIGHTS = ("imagenet", "none")
 NETWORK = ("model", "images", "filter")  # the sections of params that decide whether it works
@@ -30,6 +32,8 @@ def check(params: Params) -> None:
                 f"dataset.source = {source!r}: DVC does not expand ~: write {expanded}, or use "
                 "`pipeline run`, which expands it"
             )
+        if source != AS_DESCRIBED and not is_url(source):
+            check_special_files(Path(source))
     check_network(params)
     if branch := git_head.abandoned_branch():
         terminal.warn(

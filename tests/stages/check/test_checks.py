@@ -1,5 +1,6 @@
 """What cannot work is refused in one sentence, before anything is computed."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -104,6 +105,20 @@ def test_a_head_that_a_killed_experiment_left_is_a_warning(
         "warning: git's HEAD is on no branch, as a killed `dvc exp run` leaves it: `git switch -C "
         "main` returns to main with all that has changed since\n"
     )
+
+
+def test_a_source_that_dvc_would_read_for_ever_is_refused(project: Path, params: Params) -> None:
+    changed = override(params, dataset__name="mine", dataset__source="photos")
+    (project / "photos/cat").mkdir()
+    (project / "photos/cat/dangling.jpg").symlink_to("nowhere")
+    check(changed)
+    os.mkfifo(project / "photos/cat/pipe.jpg")
+    with pytest.raises(PipelineError, match=r"photos/cat/pipe\.jpg is a pipe and not a file, and"):
+        check(changed)
+    (project / "photos/cat/pipe.jpg").unlink()
+    (project / "photos/cat/zero.jpg").symlink_to("/dev/zero")
+    with pytest.raises(PipelineError, match=r"photos/cat/zero\.jpg is a device and not a file"):
+        check(changed)
 
 
 def test_a_source_that_was_read_may_be_gone(project: Path, params: Params) -> None:

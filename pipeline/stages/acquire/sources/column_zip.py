@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from pipeline.core.errors import PipelineError
 from pipeline.core.shards import array
 from pipeline.stages.acquire.raw_image import SkippedItem, SkipReason
-from pipeline.stages.acquire.sources.listing import RowTable, SourceFile, iterate
+from pipeline.stages.acquire.sources.listing import RowTable, SourceFile, check_count, iterate
 
 ENCRYPTED, UTF8 = 0x1, 0x800  # flags of a zip member
 # Code pages of Windows in Korea, Japan, China and the West; the last has a reading of any bytes.
@@ -42,11 +42,15 @@ class _Members:
         }
     )
 
-    def __init__(self, encoding: str | None) -> None:
+    def __init__(self, path: Path, encoding: str | None) -> None:
         self._rows = RowTable(self._SCHEMA)
+        self._path = path
         self._encoding = encoding
+        self._count = 0
 
     def append(self, info: zipfile.ZipInfo) -> None:
+        self._count += 1
+        check_count(self._count, self._path)
         self._rows.append(
             zip_name(info, self._encoding),
             info.orig_filename,
@@ -95,7 +99,8 @@ class ColumnZipFile(zipfile.ZipFile):
             encoding: Of the names without the flag for UTF-8; by default UTF-8.
         """
         self.encoding = encoding
-        self._members = _Members(encoding)
+        self._path = path
+        self._members = _Members(path, encoding)
         super().__init__(path)
 
     @property
@@ -104,7 +109,7 @@ class ColumnZipFile(zipfile.ZipFile):
 
     @filelist.setter
     def filelist(self, _: Any) -> None:  # zipfile sets an empty list
-        self._members = _Members(self.encoding)
+        self._members = _Members(self._path, self.encoding)
 
     @property
     def NameToInfo(self) -> Any:  # noqa: N802

@@ -12,12 +12,14 @@ from pipeline.stages.acquire.raw_image import SkippedItem, SkipReason
 from pipeline.stages.acquire.sources import archive, folder
 from pipeline.stages.acquire.sources.class_folders import is_junk
 from pipeline.stages.acquire.sources.column_zip import ColumnZipFile
-from pipeline.stages.acquire.sources.listing import FileTable, SourceFile
+from pipeline.stages.acquire.sources.listing import FileTable, SourceFile, check_count
+from pipeline.stages.acquire.sources.stalls import watched, watched_items
 
 # An archive may unpack to MAX_RATIO times its size: photographs are compressed already, and
 # deflate reaches 1,000 on zeros.
 MAX_RATIO = 200
 SLACK_BYTES = 64e6  # beyond that ratio, for small archives of drawings
+MAX_EMPTY_FILES = 10_000  # if they are more than half
 
 
 @dataclass(frozen=True)
@@ -42,11 +44,13 @@ def open_listing(
         PipelineError: the path does not exist, is none of the three, is too large unpacked, is
             damaged, or has names in another encoding.
     """
-    if path.is_dir():
+    with watched(path):
+        is_folder, is_file = path.is_dir(), path.is_file()
+    if is_folder:
         listing = _check_listing(path, folder.list_files(path, strict), params)
         listing.files.folder = path
         yield listing
-    elif not path.is_file():
+    elif not is_file:
         raise PipelineError(f"{path} does not exist: give a folder or archive as dataset.source")
     else:
         with archive.open_archive(path, encoding) as container:
@@ -70,7 +74,8 @@ def read_file(path: Path, file: SourceFile) -> bytes:
         PipelineError: it is damaged.
     """
     try:
-        return file.read()
+        with watched(path / file.name):
+            return file.read()
     except archive.DAMAGE as error:
         raise _damage_error(f"{path}: {file.name}", error) from error
     except OSError as error:
@@ -90,13 +95,15 @@ def _check_listing(
 ) -> Listing:
     """Separate the files that can be photographs from those that cannot, without junk."""
     listing = Listing(FileTable(), [])
-    total = 0
-    for member in members:
+    total = empty = 0
+    for number, member in enumerate(watched_items(members, path), start=1):
+        check_count(number, path)
         if isinstance(member, SkippedItem):
             if not is_junk(member.name):
                 listing.skipped.append(member)
             continue
         total += member.size
+        empty += member.size == 0
         _check_total(path, total, params)
         if is_unsafe(member.name) or not member.name:
             listing.skipped.append(SkippedItem(member.name, SkipReason.UNSAFE_NAME))
@@ -106,6 +113,7 @@ def _check_listing(
             listing.skipped.append(SkippedItem(member.name, SkipReason.TOO_LARGE))
         else:
             listing.files.append(member)
+    _check_empty(path, empty, len(listing.files))
     if listing.skipped and not len(listing.files):
         reasons = format_counts(Counter(item.reason.value for item in listing.skipped))
         large = find_large_parquet(path, listing.skipped, params)
@@ -133,6 +141,14 @@ def find_large_parquet(
 def _is_parquet(path: Path, member: SourceFile) -> bool:
     """Whether a file is a Parquet file on disk, which is not read at once."""
     return path.is_dir() and member.name.lower().endswith(".parquet")
+
+
+def _check_empty(path: Path, empty: int, count: int) -> None:
+    if empty > MAX_EMPTY_FILES and empty > count / 2:
+        raise PipelineError(
+            f"{path}: {empty:,} of {count:,} files are empty: it was copied or packed without "
+            "their contents, so get it again"
+        )
 
 
 def _check_total(path: Path, total: int, params: AcquireParams) -> None:

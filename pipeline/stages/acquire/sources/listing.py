@@ -8,7 +8,10 @@ from typing import Any
 
 import pyarrow as pa
 
+from pipeline.core.errors import PipelineError
+
 ROWS = 4096  # that are Python objects at a time
+MAX_FILES = 30_000_000  # in a folder or archive; listing them takes some 3 GB of memory
 
 Reader = Callable[[bytes], bytes]
 
@@ -57,6 +60,18 @@ class RowTable:
             arrays = [pa.array(values, kind) for values, kind in columns]
             self._batches.append(pa.RecordBatch.from_arrays(arrays, schema=self._schema))
             self._pending = []
+
+
+def check_count(count: int, path: Path) -> None:
+    """Refuse a folder or archive with too many files.
+
+    Raises:
+        PipelineError: there are more than MAX_FILES.
+    """
+    if count > MAX_FILES:
+        raise PipelineError(
+            f"{path} has more than {MAX_FILES:,} files, the most of a data set: make several of it"
+        )
 
 
 def iterate(table: pa.Table) -> Iterator[tuple[Any, ...]]:

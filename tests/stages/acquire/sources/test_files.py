@@ -22,7 +22,7 @@ from pipeline.datasets.dataset_toml import ArchiveDataset, FolderDataset
 from pipeline.params import AcquireParams, load_params
 from pipeline.stages.acquire.class_names import ClassNames
 from pipeline.stages.acquire.raw_image import RawImage, SkippedItem, SkipReason
-from pipeline.stages.acquire.sources import archive, contents, files
+from pipeline.stages.acquire.sources import archive, contents, files, listing
 from tests import ROOT
 
 PARAMS = load_params(ROOT / "params.yaml").acquire.model_copy(
@@ -337,6 +337,15 @@ def test_a_link_to_a_device_in_a_folder_is_skipped(tmp_path: Path) -> None:
     assert skipped(path) == [("cat/zero.jpg", SkipReason.NOT_A_FILE)]
 
 
+@pytest.mark.skipif(not Path("/proc/self/mountinfo").exists(), reason="only Linux has it")
+@pytest.mark.parametrize("target", ["/proc", "/proc/self/fd", "/sys", "/proc/self/environ"])
+def test_a_link_to_a_view_of_the_system_is_skipped(tmp_path: Path, target: str) -> None:
+    """Some files of /proc wait for ever when they are read, and its folders lead everywhere."""
+    path = folder(tmp_path, {"cat/1.jpg": b"one"})
+    (path / "cat" / "link.jpg").symlink_to(target)
+    assert skipped(path) == [("cat/link.jpg", SkipReason.NOT_A_FILE)]
+
+
 @pytest.mark.parametrize("target", ["nowhere", "link.jpg"], ids=["dangling", "loop"])
 def test_a_dangling_link_in_a_folder_is_skipped(tmp_path: Path, target: str) -> None:
     path = folder(tmp_path, {"cat/1.jpg": b"one"})
@@ -550,6 +559,32 @@ def test_the_limit_for_bombs_is_exact(tmp_path: Path, more: int, message: str) -
     limit = 64_000_000 + 200 * 10_240
     path = sparse(tmp_path / "set.tar", limit + more)
     assert error_of(path).startswith(f"{path}: {message}")
+
+
+@pytest.mark.parametrize("pack", PACKS.values(), ids=PACKS)
+def test_a_source_with_too_many_files_is_refused(
+    tmp_path: Path, pack: Pack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listing, "MAX_FILES", 5)
+    path = pack(tmp_path, {f"cat/{number}.jpg": b"1" for number in range(6)})
+    assert (
+        error_of(path)
+        == f"{path} has more than 5 files, the most of a data set: make several of it"
+    )
+
+
+@pytest.mark.parametrize("pack", PACKS.values(), ids=PACKS)
+def test_a_source_of_many_empty_files_is_refused(
+    tmp_path: Path, pack: Pack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "MAX_EMPTY_FILES", 5)
+    content = {f"cat/{number}.jpg": b"" for number in range(5)} | {"dog/1.jpg": b"1"}
+    assert len(images(pack(tmp_path, content))) == 6
+    path = pack(tmp_path, content | {"cat/6.jpg": b""})
+    assert error_of(path) == (
+        f"{path}: 6 of 7 files are empty: it was copied or packed without their contents, so get "
+        "it again"
+    )
 
 
 def test_a_small_archive_may_compress_well(tmp_path: Path) -> None:
