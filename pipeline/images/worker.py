@@ -17,7 +17,7 @@ from threading import Lock, Thread
 from types import TracebackType
 from typing import Any, Self
 
-from loky.backend import get_context
+from loky.backend import get_context, resource_tracker
 
 from pipeline.core import deferred_imports
 from pipeline.core.errors import PipelineError
@@ -180,6 +180,8 @@ def _launch(prepare: Callable[[], None] | None) -> tuple[Any, Connection]:
         process = context.Process(
             target=_serve, args=(theirs, os.getpid(), prepare), daemon=True, env=ONE_THREAD
         )
+        # Otherwise the first start would start it, and undo the block.
+        resource_tracker._resource_tracker.getfd()
         with _without_interrupts():
             process.start()
     return process, ours

@@ -4,6 +4,7 @@ import signal
 from collections.abc import Iterator
 
 import pytest
+from loky.backend import resource_tracker
 
 from pipeline.core.errors import PipelineError
 from pipeline.images import worker as worker_module
@@ -133,8 +134,18 @@ def test_python_that_ends_the_process_blames_no_image(worker: Worker) -> None:
         worker.call(exit_then_answer, 0)
 
 
-def test_ctrl_c_does_not_reach_a_process_that_starts() -> None:
-    """The terminal sends it to all processes; the parent ends them."""
+@pytest.mark.parametrize("is_first", [False, True])
+def test_ctrl_c_does_not_reach_a_process_that_starts(
+    is_first: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The terminal sends it to all processes; the parent ends them.
+
+    With the first process, loky starts another, and lets Ctrl-C through again.
+    """
+    tracker = resource_tracker._resource_tracker
+    if is_first:
+        monkeypatch.setattr(tracker, "_fd", None)
+        monkeypatch.setattr(tracker, "_pid", None)
     process, connection = launch_worker(None)
     os.kill(process.pid, signal.SIGINT)  # Python has not begun yet
     connection.send((abs, None))
@@ -144,3 +155,6 @@ def test_ctrl_c_does_not_reach_a_process_that_starts() -> None:
     connection.close()
     process.join(20)
     assert process.exitcode == 0
+    if is_first:
+        os.close(tracker._fd)
+        os.waitpid(tracker._pid, 0)
