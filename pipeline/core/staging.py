@@ -11,7 +11,6 @@ import json
 import os
 import platform
 import re
-import secrets
 import shutil
 import time
 from collections.abc import Iterator
@@ -32,7 +31,7 @@ _descriptors: set[int] = set()  # of locked files
 @contextmanager
 def make_folder(path: Path) -> Iterator[Path]:
     """Yield a new folder, from which files can be renamed to `path`; it is removed at the end."""
-    token = secrets.token_hex(8)
+    token = os.urandom(8).hex()
     is_nested = is_staged(path)  # the outer folder is removed with everything in it
     place = path.parent if is_nested else _find_place(path)
     folder = place / f".{path.name}{MARK}{token}"

@@ -60,7 +60,7 @@ def test_an_error_of_the_machine_is_no_problem_of_an_input(
     Path("photos").mkdir()
     Path("photos/a.jpg").write_bytes(JPEG)
 
-    def fail(path: Path, *_: object) -> None:
+    def fail(path: Path, *_: object, **__: object) -> None:
         raise OSError(number, os.strerror(number), str(path))
 
     monkeypatch.setattr(Path, "open", fail)
