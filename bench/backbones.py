@@ -1,6 +1,6 @@
 """How well frozen backbones transfer, and what they cost: accuracy of a head, and CPU seconds.
 
-    python -m bench.backbones hymenoptera=hymenoptera_data.zip flowers=flowers_224.zip
+    python -m bench.backbones hymenoptera=hymenoptera_data.zip cats_dogs=PetImages.zip
     python -m bench.backbones cifar10=cifar10_jpg.zip --per-class 500
 
 Each argument is a data set of datasets/ and its photographs. The test images are never looked at:
@@ -118,7 +118,7 @@ def prepare(folder: Path, name: str, photos: str, arguments: argparse.Namespace)
         overrides |= {"split.train": train, "split.val": val, "split.test": val}
     folder.mkdir()
     project = Project(folder, with_overrides(load_params(ROOT / "params.yaml"), overrides))
-    project.measure("data")
+    project.measure("images")
     return project
 
 

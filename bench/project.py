@@ -115,12 +115,18 @@ class Project:
 
 def data() -> Figures:
     """Acquire, filter, split and export; images per split."""
+    counts = images()
+    imagefolder(CLEAN, SPLIT, LOOSE)
+    return counts
+
+
+def images() -> Figures:
+    """Acquire, filter and split; images per split."""
     params = load_params().dataset
     dataset, raw, verdicts = ROOT / "datasets" / params.name, Path("data/raw"), Path("verdicts.csv")
     acquire.main(dataset, params.source, raw, Path("skipped.csv"))
     filtering.main(dataset, raw, CLEAN, verdicts)
     split.main(CLEAN, verdicts, SPLIT, Path("leaks.csv"))
-    imagefolder(CLEAN, SPLIT, LOOSE)
     examples = read_examples(SPLIT, CLEAN)
     return {name: len(examples.rows(name)) for name in ("train", "val", "test")}
 
@@ -219,7 +225,7 @@ def training() -> Figures:
     return {"seconds": seconds, "epochs": epochs}
 
 
-LOOPS = {loop_.__name__: loop_ for loop_ in (data, work, stage, stored, floor, training)}
+LOOPS = {loop_.__name__: loop_ for loop_ in (data, images, work, stage, stored, floor, training)}
 
 
 if __name__ == "__main__":
