@@ -15,6 +15,7 @@ import time
 import warnings
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -66,7 +67,12 @@ def ridge_of_sklearn(problem: Problem, count: int) -> float:
 def logistic_of_sklearn(problem: Problem, count: int) -> float:
     unit = unit_of(problem)
     inverses = np.sort(1 / (logistic.penalties(count) * unit))
-    options = {"scoring": "neg_log_loss", "max_iter": 1000, "use_legacy_attributes": False}
+    options: dict[str, Any] = {
+        "scoring": "neg_log_loss",
+        "max_iter": 1000,
+        "use_legacy_attributes": False,
+        "l1_ratios": (0,),  # only L2
+    }
     model = LogisticRegressionCV(Cs=inverses, cv=logistic.FOLDS, **options)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
