@@ -36,7 +36,7 @@ class PartQueue:
 
         Raises:
             ClusterLostError: the cluster cannot compute the rest.
-            PipelineError: no machine can compute any part.
+            PipelineError: all machines have refused, and none has computed a part.
         """
         try:
             for task in tasks:
@@ -99,10 +99,9 @@ class PartQueue:
         """Give a part to other machines than those that cannot compute it, and these no more."""
         is_new = not nodes <= self._machines.refused
         self._machines.refused |= nodes
-        if not (nodes and (self._is_any_computed or self._machines.ids())):
-            raise PipelineError(
-                f"no machine of the cluster can compute {task.stage}; {host}: {reason}"
-            )
+        if not (nodes and self._machines.ids()):
+            problem = f"no machine of the cluster can compute {task.stage}; {host}: {reason}"
+            raise ClusterLostError(problem) if self._is_any_computed else PipelineError(problem)
         if is_new:
             warn(f"{host} gets no more parts of {task.stage}: {reason}")
         self._submit(task)

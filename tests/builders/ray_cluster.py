@@ -19,6 +19,9 @@ STORE_BYTES = 80 * 2**20  # the least that Ray takes; nothing is stored there
 DAEMON = "raylet"
 HEAD = "gcs_server"
 HOST = "127.0.0.1"
+# Stages run at the priority of the tests; and five failed checks, by default each three seconds,
+# tell that a machine is lost.
+SETTINGS = {"RAY_worker_niceness": "0", "RAY_health_check_period_ms": "500"}
 STARTS = 3  # tries: Ray waits 30 seconds for its own processes, too little on a busy machine
 EXIT_SECONDS = 10
 TIMED_OUT = "timed out during startup"
@@ -42,7 +45,7 @@ class RayCluster:
             environment: Of all its processes.
         """
         self.folder, self.address, self.client_port = folder, "", free_port()
-        self._environment = {**os.environ, "RAY_worker_niceness": "0", **environment}
+        self._environment = {**os.environ, **SETTINGS, **environment}
         self.workers: list[psutil.Process] = []
 
     def __enter__(self) -> Self:

@@ -153,7 +153,7 @@ def test_a_machine_that_refuses_after_others_have_computed_does_not_stop_the_wor
         return Answer(Outcome.DONE)
 
     ray.machines = {"bad": machine("bad", Outcome.FAILED, "full"), "good": compute}
-    with pytest.raises(ClusterLostError):
+    with pytest.raises(ClusterLostError, match="can compute filter; host-bad: full"):
         list(queue_of(ray).compute(tasks))
 
 
