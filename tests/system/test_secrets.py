@@ -10,7 +10,7 @@ import pytest
 from pipeline.core import addresses, terminal
 from pipeline.core.errors import PipelineError
 from pipeline.datasets.source_path import find_path
-from pipeline.distributed import cluster
+from pipeline.distributed.ray_connection import check_cluster
 from pipeline.distributed.shared_cache import open_shared_cache
 from pipeline.tracking import store
 from tests import ROOT
@@ -25,6 +25,7 @@ PLAIN = {
     *("LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "RANK", "TORCHELASTIC_RUN_ID"),
     *("PIPELINE_BACKBONE", "PIPELINE_DATASET", "PIPELINE_SET", "REQUESTS_CA_BUNDLE"),
     *("MLFLOW_DISABLE_TELEMETRY", "OMP_WAIT_POLICY", "PYTORCH_NVML_BASED_CUDA_CHECK"),
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER",
     *("RAY_worker_niceness", "SLURM_NTASKS", "TORCHINDUCTOR_DETERMINISTIC", "WORLD_SIZE"),
 }
 
@@ -117,7 +118,7 @@ def ping_store(_: str) -> None:
     [
         ping_store,
         open_shared_cache,
-        lambda _: cluster.check_cluster(),
+        lambda _: check_cluster(),
         lambda address: addresses.open_address(address, "path"),
         find_path,
     ],
