@@ -19,9 +19,14 @@ STORE_BYTES = 80 * 2**20  # the least that Ray takes; nothing is stored there
 DAEMON = "raylet"
 HEAD = "gcs_server"
 HOST = "127.0.0.1"
-# Stages run at the priority of the tests; and five failed checks, by default each three seconds,
-# tell that a machine is lost.
-SETTINGS = {"RAY_worker_niceness": "0", "RAY_health_check_period_ms": "500"}
+# Stages run at the priority of the tests; five failed checks, by default each three seconds, tell
+# that a machine is lost; and gRPC's fork handlers often crash the process of a ray:// client at its
+# start, when the machine is busy, which Ray notices after 40 seconds.
+SETTINGS = {
+    "RAY_worker_niceness": "0",
+    "RAY_health_check_period_ms": "500",
+    "GRPC_ENABLE_FORK_SUPPORT": "0",
+}
 STARTS = 3  # tries: Ray waits 30 seconds for its own processes, too little on a busy machine
 EXIT_SECONDS = 10
 TIMED_OUT = "timed out during startup"

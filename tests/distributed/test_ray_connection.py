@@ -59,7 +59,7 @@ def test_an_error_is_one_sentence(
 def test_the_head_s_process_for_this_client_is_started_again(
     address: str, monkeypatch: pytest.MonkeyPatch, count: int
 ) -> None:
-    """One of eight did not start, of gRPC's 1.85 in Ray 2.60."""
+    """On a busy head gRPC's fork handlers may crash it: docs/cluster.md."""
     ray = FakeRay(*[ConnectionAbortedError("it did not start") for _ in range(count)])
     monkeypatch.setitem(sys.modules, "ray", ray)
     if count < ray_connection.CLIENT_STARTS:
