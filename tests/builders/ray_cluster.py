@@ -126,9 +126,14 @@ class RayCluster:
         return [process for process in self._processes() if process.name() == DAEMON]
 
     def _processes(self) -> list[psutil.Process]:
-        """Those of this cluster: they name its folder."""
+        """Those of this cluster: they name its folder or, for clients of ray://, its address."""
+        names = [name for name in (str(self.folder), self.address) if name]
+        commands = {
+            process: " ".join(process.info["cmdline"] or [])
+            for process in psutil.process_iter(["cmdline"])
+        }
         return [
             process
-            for process in psutil.process_iter(["cmdline"])
-            if str(self.folder) in " ".join(process.info["cmdline"] or [])
+            for process, command in commands.items()
+            if any(name in command for name in names)
         ]
