@@ -107,8 +107,9 @@ def test_two_machines_one_of_which_is_killed_end_with_the_bytes_of_two_processes
         "output.txt",
         "params.yaml",
     }
-    # What modules import, but no checkpoint, and no run of MLflow.
-    assert [path.name for path in (second / ".cache").iterdir()] == ["imports"]
+    # What modules import and an empty folder, but no checkpoint, and no run of MLflow.
+    assert {path.name for path in (second / ".cache").iterdir()} == {"imports", "staging"}
+    assert not list((second / ".cache/staging").iterdir())
 
     for name in on_two_machines:
         Path(name).unlink()
