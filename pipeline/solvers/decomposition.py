@@ -89,12 +89,12 @@ def decompose(problem: Problem) -> Decomposition:
     mean = _mean(problem)
     if count <= width:
         values, vectors = np.linalg.eigh(_kernel(problem, mean))
-        kept = _vary(values)
-        coordinates = vectors[:, kept] * np.sqrt(values[kept])
-        return Decomposition(mean, values[kept], None, coordinates)
+        varying = _vary(values)
+        coordinates = vectors[:, varying] * np.sqrt(values[varying])
+        return Decomposition(mean, values[varying], None, coordinates)
     values, vectors = np.linalg.eigh(_covariance(problem, mean))
-    kept = _vary(values)
-    return Decomposition(mean, values[kept], np.ascontiguousarray(vectors[:, kept]), None)
+    varying = _vary(values)
+    return Decomposition(mean, values[varying], np.ascontiguousarray(vectors[:, varying]), None)
 
 
 def _vary(values: Floats) -> npt.NDArray[np.bool_]:
@@ -102,8 +102,8 @@ def _vary(values: Floats) -> npt.NDArray[np.bool_]:
         raise PipelineError(
             "the features are the same for all images: another model.backbone may tell them apart"
         )
-    kept: npt.NDArray[np.bool_] = values > LEAST_VALUE * values[-1]
-    return kept
+    varying: npt.NDArray[np.bool_] = values > LEAST_VALUE * values[-1]
+    return varying
 
 
 def _total(terms: Iterator[Floats]) -> Floats:

@@ -67,13 +67,13 @@ def fit(problem: Problem, candidates: Floats | None = None) -> RidgeFit:
         candidates = penalties() if candidates is None else np.sort(candidates)
         left_out = _decompose(problem, candidates)
         path, errors = _judge(left_out, candidates)
-        chosen = replace(left_out, penalties=left_out.penalties[path.best : path.best + 1])
+        best = replace(left_out, penalties=left_out.penalties[path.best : path.best + 1])
         if errors is None:
-            errors = np.concatenate([errors[:, 0] for _, errors in _judged_errors(chosen)])
+            errors = np.concatenate([errors[:, 0] for _, errors in _judged_errors(best)])
         scores = _out_of_group(problem, errors)
         factor = _best_factor(scores)
         return RidgeFit(
-            _classifier(chosen, factor),
+            _classifier(best, factor),
             float(candidates[path.best]),
             path,
             replace(scores, scores=factor * scores.scores),
@@ -90,17 +90,17 @@ def _judge(left_out: LeftOut, candidates: Floats) -> tuple[RidgePath, Floats | N
     """The path, and the errors of its best penalty, (J, outputs), if all fit into memory."""
     problem = left_out.problem
     shape = int(problem.is_judged.sum()), len(candidates), problem.outputs
-    kept = np.empty(shape) if math.prod(shape) <= KEPT_CELLS else None
+    all_errors = np.empty(shape) if math.prod(shape) <= KEPT_CELLS else None
     squared, right, first = np.zeros(len(candidates)), np.zeros(len(candidates)), 0
     for rows, errors in _judged_errors(left_out):
         squared += problem.weights[rows] @ np.square(errors).sum(axis=2)
         right += _count_right(problem, rows, errors)
-        if kept is not None:
-            kept[first : first + len(rows)] = errors
+        if all_errors is not None:
+            all_errors[first : first + len(rows)] = errors
         first += len(rows)
     squared *= (problem.classes / problem.outputs) / problem.weights[problem.is_judged].sum()
     path = RidgePath(candidates, squared, right / shape[0])
-    return path, None if kept is None else kept[:, path.best]
+    return path, None if all_errors is None else all_errors[:, path.best]
 
 
 def _judged_errors(left_out: LeftOut) -> Iterator[tuple[Numbers, Floats]]:
