@@ -24,7 +24,14 @@ MODULES = [
 MAX_SCORES = 2**26  # to calibrate with: images times classes, 256 MiB
 # Of params.
 SECTIONS = ("filter", "images", "model", "features", "head", "train", "abstention", "device")
-LIBRARIES = [*decoder_versions.LIBRARIES, "torch", "torchvision", "lightning-fabric", "timm"]
+LIBRARIES = [
+    *decoder_versions.LIBRARIES,
+    "torch",
+    "torchvision",
+    "lightning-fabric",
+    "timm",
+    "scipy",
+]
 
 
 def assemble(params: Params, classes: int) -> Assembly:
