@@ -194,13 +194,15 @@ def _find_abandoned() -> list[tuple[Path, Path]]:
 
 def _read_abandoned(lock: Path) -> Path | None:
     """The folder that a lock names, if its process has ended."""
-    with suppress(OSError, ValueError), lock.open("r+", encoding="utf-8") as file:
+    with suppress(OSError, ValueError, TypeError), lock.open("r+", encoding="utf-8") as file:
         if not _try_lock(file.fileno()):
             return None
+        # Its text may be anything: only a folder with the name of a staging folder is removed.
         is_old = time.time() - lock.stat().st_mtime > MAX_AGE
         folder, *machine = json.loads(file.read())
         # A file system that machines share may have locks that the others do not see.
         is_of_here = not set(machine).isdisjoint(_machine())
-        if (is_of_here or is_old) and _lock_path(Path(folder)) == lock:
+        is_staging = NAME.fullmatch(Path(folder).name) and _lock_path(Path(folder)) == lock
+        if is_staging and (is_of_here or is_old):
             return Path(folder)
     return None

@@ -140,3 +140,19 @@ def test_a_project_in_a_folder_with_a_similar_name_is_no_staging_folder() -> Non
     assert staging.is_staged(
         Path("/srv/project/.cache/staging/.raw.staging-0123abcd/raw/order.npy")
     )
+
+
+@pytest.mark.parametrize("form", ['["{}", "x"]', '["{}", ["x"]]', "5", "{{}}", "[5]", "[]"])
+def test_a_lock_with_any_other_text_removes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
+    """Not even a folder of the lock's own name."""
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    lock = tmp_path / ".cache/staging/photos.lock"
+    lock.parent.mkdir(parents=True)
+    lock.write_text(form.format(photos))
+    os.utime(lock, (0, 0))
+    staging.remove_abandoned()
+    assert photos.is_dir()
